@@ -1,0 +1,114 @@
+// Package consumer decides what a connection does: which groups it joins, what it answers, what
+// it may see. A consumer never names an organisation: the [Conn] it is handed belongs to one, and
+// every group that it joins is a group of that one.
+package consumer
+
+import (
+	"context"
+	"errors"
+	"net/url"
+
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/session"
+)
+
+// OrganizationAwareConsumer is the behaviour of one connection. The gateway calls Connect first,
+// Disconnect last, and Receive from one goroutine in between, one frame after the other. The
+// context of Connect and Receive carries the connection's organisation (see [orgctx.From]) and
+// ends with the connection. A panic in a hook ends that connection alone.
+type OrganizationAwareConsumer interface {
+	// Connect runs before the upgrade: it joins groups, then sends the first state. An error
+	// refuses the connection with the status that belongs to it (see the Err… values); any other
+	// error is our own fault.
+	Connect(ctx context.Context, c Conn) error
+	// Receive handles one frame. It may take its time: events, pings and the end of the
+	// connection do not wait for it, only the next frame does. An error ends the connection.
+	Receive(ctx context.Context, c Conn, f event.Frame) error
+	// Disconnect runs once for each Connect that returned nil, after the groups were left. Its
+	// context carries the organisation and has a fresh deadline. cause says why it ended.
+	Disconnect(ctx context.Context, c Conn, cause error)
+}
+
+// EventHandler is an extra ability of a consumer: it sees each event before the browser does.
+// HandleEvent runs in the connection's own writer, so its time delays nobody else. It returns
+// false to withhold the event; to answer with something else it calls [Conn.Send] and returns
+// false.
+type EventHandler interface {
+	HandleEvent(ctx context.Context, c Conn, e *event.Event) (forward bool)
+}
+
+// Conn is what a consumer may do with its connection. It is safe for concurrent use.
+type Conn interface {
+	// ID tells this connection from all others. It is no secret.
+	ID() string
+	// Identity says who is connected. Its Organization is zero only on routes that allow that.
+	Identity() session.Identity
+	// Param returns the part of the path that the route's pattern names, "" if there is none.
+	Param(name string) string
+	// Query returns the parameters of the request. The caller must not change them.
+	Query() url.Values
+	// Protocol returns the subprotocol that was agreed: "" or [ProtocolV1].
+	Protocol() string
+	// Join makes the connection a member of the group called name in its own organisation. It
+	// returns when the group's events reach this connection. Joining twice is no error. Errors
+	// are [event.ErrInvalidGroup], [orgctx.ErrNoOrganization], [ErrTooManyGroups], those of ctx,
+	// and those of the bus.
+	Join(ctx context.Context, name string) error
+	// Leave ends the membership. Leaving a group that was not joined does nothing.
+	Leave(name string)
+	// Send queues one JSON frame for this browser. It never blocks.
+	Send(v any) error
+	// Go runs fn in a goroutine of the connection's tree: its context ends with the connection,
+	// which waits for it; an error or a panic ends the connection.
+	Go(fn func(ctx context.Context) error)
+	// End ends the connection for the cause, at once and without waiting.
+	End(cause error)
+}
+
+// ProtocolV1 is the subprotocol with which a client also gets welcome, positions, gap and error
+// frames.
+const ProtocolV1 = "orgcast.v1"
+
+// Causes with which a consumer refuses or ends a connection. The gateway knows which status or
+// close code each becomes.
+var (
+	// ErrDone ends a connection whose work is finished.
+	ErrDone = errors.New("consumer: done")
+	// ErrForbidden refuses what this user may not do.
+	ErrForbidden = errors.New("consumer: not allowed")
+	// ErrNotFound refuses what does not exist, or belongs to somebody else: they look alike.
+	ErrNotFound = errors.New("consumer: no such thing")
+	// ErrTextRequired ends a connection that sent a binary frame where text is due.
+	ErrTextRequired = errors.New("consumer: text required")
+	// ErrTooManyGroups is returned by Join at the limit of groups per connection.
+	ErrTooManyGroups = errors.New("consumer: too many groups")
+)
+
+// Error codes that clients see in error frames. They are stable; our own error texts never leave.
+const (
+	CodeBadMessage     = "bad_message"
+	CodeUnknownType    = "unknown_type"
+	CodeUnknownGroup   = "unknown_group"
+	CodeTooManyGroups  = "too_many_groups"
+	CodeNoOrganization = "no_organization"
+	CodeUnavailable    = "unavailable"
+)
+
+// ErrorFrame tells a browser what was wrong with its message.
+type ErrorFrame struct {
+	Type    string `json:"type"` // "error"
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	// Group is the group that the error is about, if any.
+	Group string `json:"group,omitempty"`
+}
+
+// Organization returns the organisation of ctx, or [orgctx.ErrNoOrganization].
+func Organization(ctx context.Context) (orgctx.ID, error) {
+	id, ok := orgctx.From(ctx)
+	if !ok {
+		return orgctx.ID{}, orgctx.ErrNoOrganization
+	}
+	return id, nil
+}

@@ -1,0 +1,141 @@
+// Package event holds the words that Redis, hub, consumers and browser share: a [Group] is where
+// events go, an [Event] is what a back end published, a [Frame] is what a browser sent, and
+// [Encode] makes what the server itself says to one browser.
+//
+// An Event is immutable once decoded. Its WebSocket frame is built once and shared by all
+// connections that receive it.
+package event
+
+import (
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"orgcast/internal/orgctx"
+)
+
+// MaxTypeLength is the longest event type, in bytes.
+const MaxTypeLength = 100
+
+// DefaultMaxSize is the largest event payload that a node accepts unless told otherwise, in bytes.
+const DefaultMaxSize = 256 << 10
+
+// Why a payload is not an event. Each is dropped and counted under its [Reason].
+var (
+	ErrTooLarge       = errors.New("event: payload is larger than the limit")
+	ErrNotUTF8        = errors.New("event: payload is not UTF-8")
+	ErrNotObject      = errors.New("event: payload is not one JSON object")
+	ErrInvalidType    = errors.New("event: type is missing, not text or not of the allowed form")
+	ErrNoOrganization = errors.New("event: organization_id is missing or has no valid form")
+	ErrForeign        = errors.New("event: organization_id differs from the organization of its channel")
+	ErrDuplicateField = errors.New("event: type or organization_id occurs twice")
+)
+
+// Reason returns the stable, short name of a decoding error for metrics and answers to publishers.
+func Reason(err error) string {
+	switch {
+	case errors.Is(err, ErrTooLarge):
+		return "too_large"
+	case errors.Is(err, ErrNotUTF8):
+		return "not_utf8"
+	case errors.Is(err, ErrNotObject):
+		return "not_an_object"
+	case errors.Is(err, ErrInvalidType):
+		return "invalid_type"
+	case errors.Is(err, ErrNoOrganization):
+		return "no_organization"
+	case errors.Is(err, ErrForeign):
+		return "foreign_organization"
+	case errors.Is(err, ErrDuplicateField):
+		return "duplicate_field"
+	default:
+		return "invalid"
+	}
+}
+
+// Event is one message of a back end to a group. It is immutable and safe for concurrent use.
+type Event struct {
+	group    Group
+	org      orgctx.ID // as the payload names it
+	typ      string
+	frame    []byte // a whole WebSocket text frame; the payload is its tail
+	header   int    // length of the frame's header
+	received time.Time
+}
+
+// Decode checks a payload that arrived for the group and makes an Event of it. The payload must be
+// one JSON object in UTF-8 of at most limit bytes, with a "type" and an "organization_id" that
+// names the group's own organisation, as text or as an integer; the comparison is of the exact
+// digits and never goes through a floating point number. The two names may occur once each,
+// because programs differ in which of two equal names they believe. received is the moment of
+// arrival, from which latency is measured.
+func Decode(g Group, payload string, limit int, received time.Time) (*Event, error) {
+	if len(payload) > limit {
+		return nil, ErrTooLarge
+	}
+	if !utf8.ValidString(payload) {
+		return nil, ErrNotUTF8
+	}
+	frame, header := newTextFrame(len(payload))
+	copy(frame[header:], payload)
+
+	fields, err := scanObject(frame[header:])
+	if err != nil {
+		return nil, err
+	}
+	if !ValidType(fields.typ) {
+		return nil, ErrInvalidType
+	}
+	if fields.organization == "" {
+		return nil, ErrNoOrganization
+	}
+	org, err := orgctx.ParseID(fields.organization)
+	if err != nil {
+		return nil, ErrNoOrganization
+	}
+	if g.IsZero() || org != g.Organization() {
+		return nil, ErrForeign
+	}
+	return &Event{group: g, org: org, typ: fields.typ, frame: frame, header: header, received: received}, nil
+}
+
+// ValidType reports whether text may be the type of an event or frame: 1 to [MaxTypeLength] ASCII
+// letters, digits and the characters _ . : -
+func ValidType(text string) bool {
+	if text == "" || len(text) > MaxTypeLength {
+		return false
+	}
+	for i := range len(text) {
+		c := text[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '.', c == ':', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// Group returns the group the event was published to.
+func (e *Event) Group() Group { return e.group }
+
+// Organization returns the organisation that the payload itself names. [Decode] has seen that it is
+// the group's; the writer of each connection compares it once more before bytes leave.
+func (e *Event) Organization() orgctx.ID { return e.org }
+
+// Type returns the event's type.
+func (e *Event) Type() string { return e.typ }
+
+// Payload returns the JSON object. The caller must not change it.
+func (e *Event) Payload() []byte { return e.frame[e.header:] }
+
+// Frame returns the WebSocket text frame, header included, that carries the payload. It is shared:
+// the caller must not change it.
+func (e *Event) Frame() []byte { return e.frame }
+
+// Received returns the moment at which this node received the event.
+func (e *Event) Received() time.Time { return e.received }
+
+// String names the event without its content, for logs.
+func (e *Event) String() string { return fmt.Sprintf("%s to %s", e.typ, e.group) }

@@ -1,0 +1,57 @@
+package event
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+)
+
+// Frame is one message from a browser, as it came.
+type Frame struct {
+	// Binary tells a binary message from a text one.
+	Binary bool
+	// Data is the payload. A text frame's is valid UTF-8. It belongs to the receiver of the Frame.
+	Data []byte
+}
+
+// Message is a text frame that holds a JSON object with a type: what consumers talk about.
+type Message struct {
+	// Type is the object's "type", empty if it has none.
+	Type string
+	data []byte
+}
+
+// ParseMessage reads a frame as a Message. It returns [ErrNotObject] or [ErrDuplicateField] for
+// a binary frame, for anything but a JSON object and for a type given twice. A missing type is
+// no error: some pages of the original send none.
+func ParseMessage(f Frame) (Message, error) {
+	if f.Binary {
+		return Message{}, ErrNotObject
+	}
+	env, err := scanObject(f.Data)
+	if err != nil {
+		return Message{}, err
+	}
+	return Message{Type: env.typ, data: f.Data}, nil
+}
+
+// Decode reads the message's fields into the struct that v points to. Unknown fields are ignored.
+func (m Message) Decode(v any) error {
+	if err := json.Unmarshal(m.data, v); err != nil {
+		return fmt.Errorf("message %s: %w", m.Type, err)
+	}
+	return nil
+}
+
+// Encode makes a WebSocket text frame of v as JSON: what the server says to one connection.
+func Encode(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	if err := enc.Encode(v); err != nil {
+		return nil, fmt.Errorf("encode frame: %w", err)
+	}
+	payload := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
+	frame, header := newTextFrame(len(payload))
+	copy(frame[header:], payload)
+	return frame, nil
+}

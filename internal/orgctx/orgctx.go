@@ -1,0 +1,115 @@
+// Package orgctx answers one question: for which organisation is this code running?
+//
+// The organisation lives in two places only: in values of the opaque type [ID] and in a
+// [context.Context]. There is no process-wide or goroutine-wide "current organisation" that one
+// request could leave behind for the next. An ID comes into being through [ParseID] alone, so
+// whoever holds one holds a name that is safe inside a Redis key.
+package orgctx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"unique"
+)
+
+// MaxIDLength is the longest identifier of an organisation or user, in bytes.
+const MaxIDLength = 64
+
+var (
+	// ErrInvalidID is returned for text that cannot name an organisation or a user.
+	ErrInvalidID = errors.New("orgctx: identifier is not 1 to 64 characters of A-Z a-z 0-9 _ -")
+	// ErrNoOrganization is returned where an organisation is needed and the context carries none.
+	ErrNoOrganization = errors.New("orgctx: no organization in context")
+)
+
+// ID identifies an organisation. The zero ID means "none". IDs are comparable with == at the
+// price of one pointer comparison, and usable as map keys.
+type ID struct {
+	handle unique.Handle[string]
+}
+
+// ParseID returns the ID with the given text, or [ErrInvalidID].
+func ParseID(text string) (ID, error) {
+	if !ValidID(text) {
+		return ID{}, ErrInvalidID
+	}
+	return ID{handle: unique.Make(text)}, nil
+}
+
+// ValidID reports whether text has the form of an identifier: 1 to [MaxIDLength] ASCII letters,
+// digits, hyphens and underscores. Users and organisations share this form. It leaves out every
+// character that separates parts of a Redis name, so that such a name parses back in one way.
+func ValidID(text string) bool {
+	if text == "" || len(text) > MaxIDLength {
+		return false
+	}
+	for i := range len(text) {
+		c := text[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// IsZero reports whether id means "no organisation".
+func (id ID) IsZero() bool { return id == ID{} }
+
+// String returns the text of the ID, empty for the zero ID.
+func (id ID) String() string {
+	if id.IsZero() {
+		return ""
+	}
+	return id.handle.Value()
+}
+
+// MarshalText makes an ID a string in JSON and logs.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// contextKey is unexported so that no other package can put an organisation into a context.
+type contextKey struct{}
+
+// With returns a context that carries the organisation. Passing the zero ID is a programming
+// error and panics: a context must never claim an organisation it does not have.
+func With(ctx context.Context, id ID) context.Context {
+	if id.IsZero() {
+		panic("orgctx: With called without an organization")
+	}
+	return context.WithValue(ctx, contextKey{}, id)
+}
+
+// Without returns a context that carries no organisation, whatever ctx carried. It is for work
+// that serves all organisations and must not be mistaken for work of one.
+func Without(ctx context.Context) context.Context {
+	return context.WithValue(ctx, contextKey{}, ID{})
+}
+
+// From returns the organisation of the context. ok is false if there is none.
+func From(ctx context.Context) (id ID, ok bool) {
+	id, _ = ctx.Value(contextKey{}).(ID)
+	return id, !id.IsZero()
+}
+
+// Directory says which organisations exist. It is declared here, where [Do] needs it;
+// package directory implements it.
+type Directory interface {
+	// OrganizationActive returns nil if the organisation exists and is not suspended.
+	OrganizationActive(ctx context.Context, id ID) error
+}
+
+// Do runs fn for the organisation id: fn's context carries it, and the caller's context stays as
+// it was, whatever fn does. The directory is asked first; if it does not know the organisation or
+// cannot answer, fn does not run and Do returns the directory's error, wrapped. An error of fn
+// comes back unchanged, so that errors.Is and == keep working.
+func Do(ctx context.Context, dir Directory, id ID, fn func(context.Context) error) error {
+	if id.IsZero() {
+		return ErrNoOrganization
+	}
+	if err := dir.OrganizationActive(ctx, id); err != nil {
+		return fmt.Errorf("organization %s: %w", id, err)
+	}
+	return fn(With(ctx, id))
+}
