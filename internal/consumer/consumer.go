@@ -9,7 +9,6 @@ import (
 	"net/url"
 
 	"orgcast/internal/event"
-	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
 )
 
@@ -52,7 +51,7 @@ type Conn interface {
 	Protocol() string
 	// Join makes the connection a member of the group called name in its own organisation. It
 	// returns when the group's events reach this connection. Joining twice is no error. Errors
-	// are [event.ErrInvalidGroup], [orgctx.ErrNoOrganization], [ErrTooManyGroups], those of ctx,
+	// are [event.ErrInvalidGroup], orgctx.ErrNoOrganization, [ErrTooManyGroups], those of ctx,
 	// and those of the bus.
 	Join(ctx context.Context, name string) error
 	// Leave ends the membership. Leaving a group that was not joined does nothing.
@@ -102,13 +101,4 @@ type ErrorFrame struct {
 	Message string `json:"message"`
 	// Group is the group that the error is about, if any.
 	Group string `json:"group,omitempty"`
-}
-
-// Organization returns the organisation of ctx, or [orgctx.ErrNoOrganization].
-func Organization(ctx context.Context) (orgctx.ID, error) {
-	id, ok := orgctx.From(ctx)
-	if !ok {
-		return orgctx.ID{}, orgctx.ErrNoOrganization
-	}
-	return id, nil
 }
