@@ -5,7 +5,6 @@ package consumer
 
 import (
 	"context"
-	"errors"
 	"net/url"
 
 	"orgcast/internal/event"
@@ -68,37 +67,3 @@ type Conn interface {
 // ProtocolV1 is the subprotocol with which a client also gets welcome, positions, gap and error
 // frames.
 const ProtocolV1 = "orgcast.v1"
-
-// Causes with which a consumer refuses or ends a connection. The gateway knows which status or
-// close code each becomes.
-var (
-	// ErrDone ends a connection whose work is finished.
-	ErrDone = errors.New("consumer: done")
-	// ErrForbidden refuses what this user may not do.
-	ErrForbidden = errors.New("consumer: not allowed")
-	// ErrNotFound refuses what does not exist, or belongs to somebody else: they look alike.
-	ErrNotFound = errors.New("consumer: no such thing")
-	// ErrTextRequired ends a connection that sent a binary frame where text is due.
-	ErrTextRequired = errors.New("consumer: text required")
-	// ErrTooManyGroups is returned by Join at the limit of groups per connection.
-	ErrTooManyGroups = errors.New("consumer: too many groups")
-)
-
-// Error codes that clients see in error frames. They are stable; our own error texts never leave.
-const (
-	CodeBadMessage     = "bad_message"
-	CodeUnknownType    = "unknown_type"
-	CodeUnknownGroup   = "unknown_group"
-	CodeTooManyGroups  = "too_many_groups"
-	CodeNoOrganization = "no_organization"
-	CodeUnavailable    = "unavailable"
-)
-
-// ErrorFrame tells a browser what was wrong with its message.
-type ErrorFrame struct {
-	Type    string `json:"type"` // "error"
-	Code    string `json:"code"`
-	Message string `json:"message"`
-	// Group is the group that the error is about, if any.
-	Group string `json:"group,omitempty"`
-}

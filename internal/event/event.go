@@ -74,30 +74,36 @@ func Decode(g Group, payload string, limit int, received time.Time) (*Event, err
 	if len(payload) > limit {
 		return nil, ErrTooLarge
 	}
-	if !utf8.ValidString(payload) {
-		return nil, ErrNotUTF8
-	}
 	frame, header := newTextFrame(len(payload))
 	copy(frame[header:], payload)
 
-	fields, err := scanObject(frame[header:])
+	fields, org, err := check(g, frame[header:])
 	if err != nil {
 		return nil, err
 	}
-	if !ValidType(fields.typ) {
-		return nil, ErrInvalidType
+	return &Event{group: g, org: org, typ: fields.typ, frame: frame, header: header, received: received}, nil
+}
+
+// check holds the rules of [Decode] and [Check], except for the size.
+func check(g Group, payload []byte) (envelope, orgctx.ID, error) {
+	if !utf8.Valid(payload) {
+		return envelope{}, orgctx.ID{}, ErrNotUTF8
 	}
-	if fields.organization == "" {
-		return nil, ErrNoOrganization
+	fields, err := scanObject(payload)
+	if err != nil {
+		return envelope{}, orgctx.ID{}, err
+	}
+	if !ValidType(fields.typ) {
+		return envelope{}, orgctx.ID{}, ErrInvalidType
 	}
 	org, err := orgctx.ParseID(fields.organization)
 	if err != nil {
-		return nil, ErrNoOrganization
+		return envelope{}, orgctx.ID{}, ErrNoOrganization
 	}
 	if g.IsZero() || org != g.Organization() {
-		return nil, ErrForeign
+		return envelope{}, orgctx.ID{}, ErrForeign
 	}
-	return &Event{group: g, org: org, typ: fields.typ, frame: frame, header: header, received: received}, nil
+	return fields, org, nil
 }
 
 // ValidType reports whether text may be the type of an event or frame: 1 to [MaxTypeLength] ASCII

@@ -3,6 +3,7 @@ package event
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -35,10 +36,14 @@ func ParseMessage(f Frame) (Message, error) {
 	return Message{Type: env.typ, data: f.Data}, nil
 }
 
+// ErrBadFields is returned, wrapped, for a message whose fields are of other kinds than expected.
+var ErrBadFields = errors.New("event: message has fields of another kind")
+
 // Decode reads the message's fields into the struct that v points to. Unknown fields are ignored.
+// Its error wraps [ErrBadFields].
 func (m Message) Decode(v any) error {
 	if err := json.Unmarshal(m.data, v); err != nil {
-		return fmt.Errorf("message %s: %w", m.Type, err)
+		return fmt.Errorf("%w: %w", ErrBadFields, err)
 	}
 	return nil
 }

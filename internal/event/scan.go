@@ -8,8 +8,9 @@ import (
 // envelope is what the gateway itself reads of a JSON object; everything else passes through as
 // it is.
 type envelope struct {
-	typ          string // empty if missing or not text
-	organization string // digits or text of organization_id, empty if missing or of another kind
+	typ             string // empty if missing or not text
+	organization    string // digits or text of organization_id, empty if missing or of another kind
+	hasOrganization bool   // whether there is an organization_id, of whatever kind
 }
 
 // scanObject checks that b is one JSON object and reads its envelope in one walk over the top
@@ -24,7 +25,7 @@ func scanObject(b []byte) (envelope, error) {
 	if b[i] != '{' {
 		return env, ErrNotObject
 	}
-	var seenType, seenOrganization bool
+	var seenType bool
 	i = skipSpace(b, i+1)
 	for b[i] != '}' {
 		end := skipString(b, i)
@@ -45,10 +46,10 @@ func scanObject(b []byte) (envelope, error) {
 			seenType = true
 			env.typ = textOf(value)
 		case nameIs(name, "organization_id"):
-			if seenOrganization {
+			if env.hasOrganization {
 				return env, ErrDuplicateField
 			}
-			seenOrganization = true
+			env.hasOrganization = true
 			env.organization = textOf(value)
 			if env.organization == "" && isInteger(value) {
 				env.organization = string(value)

@@ -15,7 +15,8 @@ import (
 // Why a request has no identity. All mean "not logged in" to the client; they are told apart for
 // logs and metrics only.
 var (
-	// ErrNone is returned if the request bears no session cookie or one that names no session.
+	// ErrNone is returned if the request bears no session cookie, one that names no session, or
+	// one of a session that nobody is logged in to.
 	ErrNone = errors.New("session: none")
 	// ErrInvalid is returned for a cookie that fails its signature, or a session of no valid form.
 	ErrInvalid = errors.New("session: invalid")

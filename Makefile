@@ -1,0 +1,136 @@
+# One target per thing a developer or CI does. `make` alone lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GOLANGCI_LINT ?= go tool -modfile=tools/go.mod golangci-lint
+CONTAINER ?= $(firstword $(notdir $(shell command -v docker podman)))
+
+# Where goroutines meet; `make flake PACKAGES=./internal/hub COUNT=500` narrows it.
+PACKAGES ?= ./internal/...
+COUNT ?= 100
+FUZZTIME ?= 30s
+SOAKTIME ?= 10m
+
+GO_FILES = $(shell git ls-files --cached --others --exclude-standard '*.go')
+SCRIPTS = .ci/run $(wildcard scripts/* deploy/redis/*.sh)
+
+##@ Every day
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} \
+	  /^##@ / {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
+	  /^[a-z0-9-]+:.*## / {printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: check
+check: lint tidy build test ## All that CI runs: lint, tidy, build, test
+
+.PHONY: demo
+demo: ## Try it in a browser: two organisations, no Redis or configuration needed
+	go run ./cmd/gateway demo
+
+.PHONY: run
+run: ## A development gateway with a Redis of its own, on 127.0.0.1:8080
+	@scripts/deps run >/dev/null || scripts/deps run
+	scripts/dev
+
+.PHONY: build
+build: ## The static binary, bin/gateway
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/gateway ./cmd/gateway
+
+.PHONY: fmt
+fmt: ## Format all Go code
+	$(GOLANGCI_LINT) fmt
+
+##@ Tests
+
+.PHONY: test
+test: deps vet unit e2e ## Every test there is: vet, formatting, Go with the race detector, browser
+	@echo "test: all passed"
+
+.PHONY: deps
+deps: ## Show what the tests need; install it (as root on Debian or Ubuntu) or say how
+	@scripts/deps test
+
+.PHONY: vet
+vet:
+	go vet ./...
+	@unformatted=$$(gofmt -l $(GO_FILES)); \
+	  if [[ -n $$unformatted ]]; then echo "not formatted, run make fmt:" $$unformatted >&2; exit 1; fi
+
+.PHONY: unit
+unit: ## Go tests only, with the race detector, in random order
+	go test -race -shuffle=on -timeout=8m ./...
+
+.PHONY: e2e
+e2e: web/node_modules/.package-lock.json ## Browser tests only: Chromium against a gateway that they start
+	node --test web/e2e/*.test.mjs
+
+# npm writes this file last, so it dates the installation.
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	npm ci --prefix web --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+.PHONY: flake
+flake: ## Go tests COUNT times over (100), to find the ones that fail now and then
+	go test -race -shuffle=on -count=$(COUNT) -timeout=2h $(PACKAGES)
+
+.PHONY: cover
+cover: ## Coverage of all packages by all Go tests: coverage/index.html
+	@mkdir -p coverage
+	go test -coverpkg=./... -coverprofile=coverage/cover.out ./...
+	go tool cover -html=coverage/cover.out -o coverage/index.html
+	@go tool cover -func=coverage/cover.out | tail -n 1
+
+.PHONY: fuzz
+fuzz: ## Every Fuzz function for FUZZTIME (30s)
+	scripts/fuzz $(FUZZTIME)
+
+##@ Speed
+
+.PHONY: bench
+bench: ## Benchmarks, ten times each, into bench/new.txt
+	@mkdir -p bench
+	go test -run '^$$' -bench . -benchmem -count=10 ./... | tee bench/new.txt
+
+.PHONY: bench-diff
+bench-diff: ## Compare bench/new.txt with bench/base.txt
+	go tool -modfile=tools/go.mod benchstat bench/base.txt bench/new.txt
+
+.PHONY: soak
+soak: ## Connections, publishers and a Redis for SOAKTIME (10m); fails if anything was lost
+	@scripts/deps run >/dev/null || scripts/deps run
+	scripts/soak $(SOAKTIME)
+
+##@ Before a merge
+
+.PHONY: lint
+lint: ## Go, shell, YAML, spelling
+	@scripts/deps lint
+	$(GOLANGCI_LINT) fmt --diff
+	$(GOLANGCI_LINT) run
+	shellcheck $(SCRIPTS)
+	yamllint --strict .
+	codespell
+
+.PHONY: tidy
+tidy: ## Fail if go.mod or go.sum of either module is not tidy
+	go mod tidy -diff
+	cd tools && go mod tidy -diff
+
+.PHONY: vuln
+vuln: ## Known vulnerabilities in what we call (needs the network)
+	go tool -modfile=tools/go.mod govulncheck ./...
+
+.PHONY: image
+image: ## The container image, orgcast/gateway:VERSION
+	$(CONTAINER) build $(if $(filter podman,$(CONTAINER)),--format docker) --build-arg VERSION=$(VERSION) -t orgcast/gateway:$(VERSION) .
+
+.PHONY: image-test
+image-test: ## Build the image, start deploy/compose.yaml with it, look whether it works
+	@scripts/deps image
+	scripts/image-test

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/sync/errgroup"
+
+	"orgcast/internal/admin"
+	"orgcast/internal/consumer"
+	"orgcast/internal/directory"
+	"orgcast/internal/event"
+	"orgcast/internal/gateway"
+	"orgcast/internal/hub"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/publish"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/session"
+)
+
+// sessionStore is what both kinds of session store can do.
+type sessionStore interface {
+	session.Resolver
+	Mint(ctx context.Context, g session.Grant) (*http.Cookie, error)
+}
+
+// node is one gateway process, its parts put together but not yet at work:
+//
+//	browser ─ public ─ gateway ─ hub ─ bus ─ Redis
+//	                      │               │
+//	              session, directory ─────┘
+//	ops ─ private ─ admin ─ publish ─ bus
+type node struct {
+	settings  *settings
+	log       *zap.Logger
+	metrics   *prometheus.Registry
+	redis     redis.UniversalClient
+	keys      keyspace.Keyspace
+	sessions  sessionStore
+	directory directory.Directory
+	bus       *pubsub.Redis
+	hub       *hub.Hub
+	gateway   *gateway.Server
+
+	stopping atomic.Bool
+	cancel   context.CancelCauseFunc // ends the gateway's connections, hard
+	stopBus  context.CancelFunc
+	running  *errgroup.Group
+}
+
+// newNode makes the parts. Nothing waits for Redis: a node without it starts, and is not ready.
+// The node's own contexts do not descend from ctx's end: a signal begins a goodbye, not a cut.
+func newNode(ctx context.Context, s *settings, log *zap.Logger) (*node, error) {
+	keys, err := keyspace.New(s.prefix)
+	if err != nil {
+		return nil, err
+	}
+	options, err := s.redisOptions()
+	if err != nil {
+		return nil, err
+	}
+	n := &node{settings: s, log: log, metrics: prometheus.NewRegistry(), redis: redis.NewClient(options), keys: keys}
+	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if n.sessions, err = newSessionStore(s, n.redis, keys); err != nil {
+		return nil, errors.Join(err, n.redis.Close())
+	}
+	n.directory = directory.TrustSession{}
+	if s.directory == "redis" {
+		if n.directory, err = directory.NewRedis(n.redis, keys); err != nil {
+			return nil, errors.Join(err, n.redis.Close())
+		}
+	}
+	n.bus = pubsub.NewRedis(n.redis, keys, pubsub.Options{MaxEventSize: s.maxEvent, Logger: log, Registerer: n.metrics})
+	n.hub = hub.New(n.bus)
+	promauto.With(n.metrics).NewGaugeFunc(prometheus.GaugeOpts{Name: "orgcast_groups", Help: "Groups with members on this node."},
+		func() float64 { return float64(n.hub.Groups()) })
+	routes, err := newRoutes(s)
+	if err != nil {
+		return nil, errors.Join(err, n.redis.Close())
+	}
+	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	n.cancel = cancel
+	o := s.gatewayOptions()
+	o.Routes, o.Hub, o.Sessions, o.Membership, o.Log, o.Registry = routes, n.hub, n.sessions, n.directory, log, n.metrics
+	if o.Origins, err = gateway.ParseOrigins(s.origins); err == nil {
+		n.gateway, err = gateway.New(base, o)
+	}
+	if err != nil {
+		cancel(err)
+		return nil, errors.Join(err, n.redis.Close())
+	}
+	return n, nil
+}
+
+// newSessionStore makes the store that the settings name.
+func newSessionStore(s *settings, client redis.UniversalClient, keys keyspace.Keyspace) (sessionStore, error) {
+	o := session.Options{Name: s.sessionCookie, MaxAge: s.sessionMaxAge, Insecure: s.sessionInsecure}
+	if s.sessionStore == "redis" {
+		return session.NewRedisStore(client, keys, o)
+	}
+	pairs, err := parseKeys(s.sessionKeys)
+	if err != nil {
+		return nil, err
+	}
+	return session.NewCookieStore(pairs, o)
+}
+
+// newRoutes says which consumer serves which path. A new consumer is a line here.
+func newRoutes(s *settings) (*consumer.Registry, error) {
+	policy, err := consumer.ParsePolicy(s.policy, []byte(s.signingKey))
+	if err != nil {
+		return nil, err
+	}
+	events := consumer.JSON(consumer.Events{Policy: policy})
+	connectionTest := consumer.JSON(consumer.ConnectionTest{})
+	routes := new(consumer.Registry)
+	for _, route := range []consumer.Route{
+		{Pattern: "/ws/events", New: func() consumer.OrganizationAwareConsumer { return events }},
+		{Pattern: "/ws/connection_test/", New: func() consumer.OrganizationAwareConsumer { return connectionTest }, WithoutOrganization: true},
+	} {
+		if err := routes.Add(route); err != nil {
+			return nil, err
+		}
+	}
+	return routes, nil
+}
+
+// start lets events flow.
+func (n *node) start(ctx context.Context) {
+	ctx, n.stopBus = context.WithCancel(context.WithoutCancel(ctx))
+	n.running = new(errgroup.Group)
+	n.running.Go(func() error { return n.bus.Run(ctx, n.hub) })
+}
+
+// admin returns the handler of the private listener.
+func (n *node) admin() http.Handler {
+	o := admin.Options{Metrics: n.metrics, Ready: map[string]admin.Check{
+		"events": func(context.Context) error { return n.bus.Healthy() },
+		"drain": func(context.Context) error {
+			if n.stopping.Load() {
+				return errors.New("this node is going away")
+			}
+			return nil
+		},
+	}}
+	if n.settings.publishKey != "" {
+		o.Publish = publish.NewHandler(busPublisher{n.bus}, n.settings.publishKey)
+	}
+	return admin.New(o)
+}
+
+// stop says goodbye: not ready, then a pause for the balancer, then the farewells, then the bus.
+// Each step is bounded in time. handlers ends the public listener, which accepts until then.
+func (n *node) stop(handlers func(context.Context) error) error {
+	n.stopping.Store(true)
+	n.log.Info("going away", zap.Int("connections", n.gateway.Connections()), zap.Duration("wait", n.settings.drainWait), zap.Duration("drain", n.settings.drain))
+	time.Sleep(n.settings.drainWait)
+	ctx, cancel := context.WithTimeout(context.Background(), n.settings.drain+n.settings.closeTimeout+time.Second)
+	defer cancel()
+	err := n.gateway.Drain(ctx, n.settings.drain)
+	return errors.Join(err, handlers(ctx), n.close())
+}
+
+// close ends what is left, at once.
+func (n *node) close() error {
+	n.cancel(context.Canceled)
+	n.gateway.Wait()
+	var err error
+	if n.stopBus != nil {
+		n.stopBus()
+		err = n.running.Wait()
+	}
+	return errors.Join(err, n.redis.Close())
+}
+
+// busPublisher lets package publish use the bus.
+type busPublisher struct{ bus *pubsub.Redis }
+
+func (b busPublisher) Publish(ctx context.Context, groups []event.Group, payloads [][]byte) []error {
+	out := make([]pubsub.Outgoing, len(groups))
+	for i, g := range groups {
+		out[i] = pubsub.Outgoing{Group: g, Payload: payloads[i]}
+	}
+	return b.bus.PublishAll(ctx, out)
+}
+
+// newLogger writes to standard error.
+func newLogger(s *settings) (*zap.Logger, error) {
+	level, err := zapcore.ParseLevel(s.logLevel)
+	if err != nil {
+		return nil, fmt.Errorf("log level: %w", err)
+	}
+	encoding := zap.NewProductionEncoderConfig()
+	encoding.EncodeTime = zapcore.ISO8601TimeEncoder
+	encoding.EncodeDuration = zapcore.StringDurationEncoder
+	encoder := zapcore.NewJSONEncoder(encoding)
+	if s.logFormat == "console" {
+		encoder = zapcore.NewConsoleEncoder(encoding)
+	}
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), level)), nil
+}
+
+// listen binds an address, so that a port of 0 is known before anything serves.
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return l, nil
+}
+
+const (
+	// headerTimeout ends clients that dawdle over their request; handlers have their own deadlines.
+	headerTimeout = 10 * time.Second
+	// idleTimeout ends kept-alive connections between plain HTTP requests.
+	idleTimeout = 60 * time.Second
+	// maxHeader is far above what a cookie and a handshake take.
+	maxHeader = 32 << 10
+)
+
+func newHTTPServer(h http.Handler, log *zap.Logger) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: zap.NewStdLog(log.Named("http").WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
+	}
+}

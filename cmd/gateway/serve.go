@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"orgcast/internal/config"
+)
+
+const serveUsage = `
+Run the gateway. Browsers connect to the public listener with the session cookie of the web
+application; back ends publish through Redis, or with POST /v1/publish on the private listener.
+
+The least that it needs, for sessions in signed cookies and membership in Redis:
+
+  gateway serve --redis redis://127.0.0.1:6379/0 \
+    --origins https://app.example.com --session-keys-file /run/secrets/session-keys
+
+SIGINT or SIGTERM begins a goodbye in order; a second one ends the process at once.
+`
+
+// serve runs the gateway until ctx ends, then says goodbye.
+func serve(ctx context.Context, p *process, args []string) error {
+	s := new(settings)
+	set := config.New("serve", serveUsage)
+	s.declareServe(set)
+	if rest, err := p.parse(set, args, s.checkServe); err != nil || len(rest) > 0 {
+		return p.surplus(rest, err)
+	}
+	log, err := newLogger(s)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Sync() }() // standard error needs none
+
+	// Bind first: a port in use is found out before anything has begun.
+	public, err := listen(ctx, s.listen)
+	if err != nil {
+		return err
+	}
+	private, err := listen(ctx, s.adminListen)
+	if err != nil {
+		return errors.Join(err, public.Close())
+	}
+	n, err := newNode(ctx, s, log)
+	if err != nil {
+		return errors.Join(err, public.Close(), private.Close())
+	}
+	n.start(ctx)
+	publicServer, privateServer := newHTTPServer(n.gateway, log), newHTTPServer(n.admin(), log)
+	// The first listener that fails ends the process as a signal would.
+	servers, ctx := errgroup.WithContext(ctx)
+	servers.Go(func() error { return served(privateServer.Serve(private)) })
+	servers.Go(func() error {
+		if s.tlsCert != "" {
+			return served(publicServer.ServeTLS(public, s.tlsCert, s.tlsKey))
+		}
+		return served(publicServer.Serve(public))
+	})
+	log.Info("serving", zap.String("version", version), zap.Stringer("public", public.Addr()), zap.Stringer("private", private.Addr()), zap.Bool("tls", s.tlsCert != ""))
+
+	<-ctx.Done()
+	err = n.stop(publicServer.Shutdown)
+	err = errors.Join(err, privateServer.Close(), servers.Wait())
+	log.Info("gone")
+	return err
+}
+
+// served passes on why a listener ended, unless that was on purpose.
+func served(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// surplus reports arguments that nobody reads.
+func (p *process) surplus(rest []string, err error) error {
+	if err != nil {
+		if errors.Is(err, exitCode(0)) {
+			return nil
+		}
+		return err
+	}
+	_, _ = fmt.Fprintf(p.stderr, "gateway: arguments that are not understood: %q\n", rest) // stderr may be closed
+	return exitUsage
+}
+
+const checkUsage = `
+Report every mistake in the settings of serve, then the effective settings and where each comes
+from. Secrets are never printed. Exit code 2 if there is a mistake. With --markdown, print the
+reference of all settings instead.
+`
+
+// checkCommand looks at the settings without serving.
+func checkCommand(_ context.Context, p *process, args []string) error {
+	s := new(settings)
+	set := config.New("check", checkUsage)
+	s.declareServe(set)
+	if len(args) == 1 && args[0] == "--markdown" {
+		set.Markdown(p.stdout)
+		return nil
+	}
+	rest, err := p.parse(set, args, s.checkServe)
+	if err != nil || len(rest) > 0 {
+		if errors.Is(err, exitUsage) {
+			set.Effective(p.stdout)
+		}
+		return p.surplus(rest, err)
+	}
+	set.Effective(p.stdout)
+	_, err = fmt.Fprintln(p.stdout, "\nNo mistakes found.")
+	return err
+}

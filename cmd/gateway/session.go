@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/config"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/session"
+)
+
+const sessionUsage = `
+Mint or read a session, for tests and debugging:
+
+  gateway session mint [SETTINGS] USER [ORGANIZATION]   prints NAME=VALUE for a Cookie header
+  gateway session read [SETTINGS] VALUE                 prints what the cookie says
+
+It uses the same settings as serve, so that what it mints is what the gateway accepts.
+`
+
+func sessionCommand(ctx context.Context, p *process, args []string) error {
+	s := new(settings)
+	set := config.New("session", sessionUsage)
+	var lifetime time.Duration
+	s.declareRedis(set)
+	s.declareSession(set)
+	set.Duration(&lifetime, "lifetime", time.Hour, time.Second, "life of a minted session")
+	verb := ""
+	if len(args) > 0 && (args[0] == "mint" || args[0] == "read") {
+		verb, args = args[0], args[1:]
+	}
+	rest, err := p.parse(set, args, func() error {
+		if s.sessionStore == "cookie" && s.sessionKeys == "" {
+			return fmt.Errorf("--session-keys: --session-store=cookie needs the keys of the web application")
+		}
+		return nil
+	})
+	if err != nil {
+		return p.surplus(nil, err)
+	}
+	options, err := s.redisOptions()
+	if err != nil {
+		return err
+	}
+	keys, err := keyspace.New(s.prefix)
+	if err != nil {
+		return err
+	}
+	client := redis.NewClient(options)
+	defer func() { _ = client.Close() }() // all is written by then
+	store, err := newSessionStore(s, client, keys)
+	if err != nil {
+		return err
+	}
+	switch {
+	case verb == "mint" && (len(rest) == 1 || len(rest) == 2):
+		return p.mint(ctx, store, rest, lifetime)
+	case verb == "read" && len(rest) == 1:
+		return p.read(ctx, store, s.sessionCookie, rest[0])
+	default:
+		set.Help(p.stderr)
+		return exitUsage
+	}
+}
+
+func (p *process) mint(ctx context.Context, store sessionStore, who []string, lifetime time.Duration) error {
+	grant := session.Grant{UserID: who[0], Lifetime: lifetime}
+	if len(who) == 2 {
+		org, err := parseOrganization(who[1])
+		if err != nil {
+			return err
+		}
+		grant.Organization = org
+	}
+	if !orgctx.ValidID(grant.UserID) {
+		return fmt.Errorf("user %q: %w", grant.UserID, orgctx.ErrInvalidID)
+	}
+	cookie, err := store.Mint(ctx, grant)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.stdout, "%s=%s\n", cookie.Name, cookie.Value)
+	return err
+}
+
+func (p *process) read(ctx context.Context, store sessionStore, name, value string) error {
+	request := (&http.Request{Header: http.Header{"Cookie": {name + "=" + value}}}).WithContext(ctx)
+	identity, err := store.Resolve(ctx, request)
+	if err != nil {
+		return err
+	}
+	organization := identity.Organization.String()
+	if organization == "" {
+		organization = "(none)"
+	}
+	_, err = fmt.Fprintf(p.stdout, "user          %s\norganization  %s\nsession       %s\nexpires       %s\n",
+		identity.UserID, organization, identity.SessionID, identity.Expires.UTC().Format(time.RFC3339))
+	return err
+}

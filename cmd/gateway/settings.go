@@ -1,0 +1,211 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/config"
+	"orgcast/internal/consumer"
+	"orgcast/internal/event"
+	"orgcast/internal/gateway"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/session"
+)
+
+// settings are those of the whole process; subcommands declare the parts that they need.
+type settings struct {
+	listen, adminListen string
+	tlsCert, tlsKey     string
+	logLevel, logFormat string
+
+	redisURL, prefix string
+
+	sessionStore, sessionCookie string
+	sessionKeys                 string
+	sessionMaxAge               time.Duration
+	sessionInsecure             bool
+	directory                   string
+	origins                     []string
+
+	policy, signingKey, publishKey string
+
+	maxFrame, maxEvent, queueBytes                 int
+	framesPerSecond                                float64
+	frameBurst, groups                             int
+	maxConnections, maxPerOrganization, maxPerUser int
+	pingInterval, pongTimeout, idleTimeout         time.Duration
+	writeTimeout, closeTimeout, hookTimeout        time.Duration
+	drainWait, drain                               time.Duration
+}
+
+// minSecret is the shortest key: 32 bytes are the strength of SHA-256.
+const minSecret = 32
+
+func checkSecret(text string) error {
+	if len(text) < minSecret {
+		return fmt.Errorf("is shorter than %d characters", minSecret)
+	}
+	return nil
+}
+
+func (s *settings) declareLogging(set *config.Set) {
+	set.Choice(&s.logLevel, "log-level", "info", []string{"debug", "info", "warn", "error"}, "least level that is logged")
+	set.Choice(&s.logFormat, "log-format", "json", []string{"json", "console"}, "form of the log")
+}
+
+func (s *settings) declareRedis(set *config.Set) {
+	set.URL(&s.redisURL, "redis", "redis://127.0.0.1:6379/0", "Redis, as redis://USER:PASSWORD@HOST:PORT/DATABASE; rediss:// for TLS", func(text string) error {
+		if _, err := redis.ParseURL(text); err != nil {
+			return errors.New("is no Redis URL") // the text may hold a password
+		}
+		return nil
+	})
+	set.String(&s.prefix, "prefix", keyspace.DefaultPrefix, "first part of every name in Redis", func(text string) error {
+		_, err := keyspace.New(text)
+		return err
+	})
+}
+
+func (s *settings) declareSession(set *config.Set) {
+	set.Choice(&s.sessionStore, "session-store", "cookie", []string{"cookie", "redis"},
+		"where sessions live: all in a signed cookie (gorilla CookieStore), or in Redis under a random key")
+	set.String(&s.sessionCookie, "session-cookie", session.DefaultName, "name of the session cookie", nil)
+	set.Secret(&s.sessionKeys, "session-keys",
+		"keys of signed cookies, parted by commas; the first signs, the others are older ones; each is HASHKEY or HASHKEY:BLOCKKEY, a hash key having 32 characters or more and a block key 16, 24 or 32; hex-… stands for bytes",
+		func(text string) error { _, err := parseKeys(text); return err })
+	set.Duration(&s.sessionMaxAge, "session-max-age", session.DefaultMaxAge, time.Second, "longest life of a session")
+	set.Bool(&s.sessionInsecure, "session-insecure", false, "mint cookies without the Secure attribute, for plain HTTP in development")
+}
+
+// parseKeys reads the key pairs of signed cookies.
+func parseKeys(text string) ([]session.KeyPair, error) {
+	var pairs []session.KeyPair
+	for i, part := range strings.Split(text, ",") {
+		hashText, blockText, _ := strings.Cut(strings.TrimSpace(part), ":")
+		hash, err1 := keyBytes(hashText)
+		block, err2 := keyBytes(blockText)
+		switch {
+		case err1 != nil || err2 != nil:
+			return nil, fmt.Errorf("key %d: hex- is not followed by hexadecimal digits", i+1)
+		case len(hash) < minSecret:
+			return nil, fmt.Errorf("key %d: hash key is shorter than %d bytes", i+1, minSecret)
+		case len(block) != 0 && len(block) != 16 && len(block) != 24 && len(block) != 32:
+			return nil, fmt.Errorf("key %d: block key has not 16, 24 or 32 bytes", i+1)
+		}
+		pairs = append(pairs, session.KeyPair{Hash: hash, Block: block})
+	}
+	return pairs, nil
+}
+
+func keyBytes(text string) ([]byte, error) {
+	if digits, ok := strings.CutPrefix(text, "hex-"); ok {
+		return hex.DecodeString(digits)
+	}
+	return []byte(text), nil
+}
+
+func (s *settings) declareServe(set *config.Set) {
+	set.String(&s.listen, "listen", ":8080", "address of the public listener", checkAddress)
+	set.String(&s.adminListen, "admin-listen", "127.0.0.1:9090", "address of the private listener: health, metrics, profiles, publishing", checkAddress)
+	set.String(&s.tlsCert, "tls-cert", "", "certificate file; without it the public listener is plain, for use behind a proxy", nil)
+	set.String(&s.tlsKey, "tls-key", "", "key file of the certificate", nil)
+	s.declareLogging(set)
+	s.declareRedis(set)
+	s.declareSession(set)
+	set.Choice(&s.directory, "directory", "redis", []string{"redis", "session"},
+		"who says that an organisation is active and a user a member: hashes in Redis, or the session alone")
+	set.List(&s.origins, "origins", "",
+		"pages that may connect, parted by commas: https://app.example.com, https://*.example.com; none admits programs that send no Origin", func(list []string) error {
+			_, err := gateway.ParseOrigins(list)
+			return err
+		})
+	set.String(&s.policy, "events-policy", consumer.DefaultPolicy,
+		"who may subscribe to which group at /ws/events: rules PATTERN=WHO parted by commas, the first that fits decides; WHO is member, self, role:NAME or signed", func(text string) error {
+			_, err := consumer.ParsePolicy(text, nil)
+			return err
+		})
+	set.Secret(&s.signingKey, "signing-key", "key of the tokens for groups with the policy signed; without it no token is good", checkSecret)
+	set.Secret(&s.publishKey, "publish-key", "bearer key of POST /v1/publish on the private listener; without it the path does not exist", checkSecret)
+	s.declareLimits(set)
+	set.Duration(&s.drainWait, "drain-wait", 2*time.Second, 0, "after a signal: time not ready, still serving, so that the balancer looks away")
+	set.Duration(&s.drain, "drain", 10*time.Second, 0, "after that: time over which the goodbyes are spread")
+}
+
+func (s *settings) declareLimits(set *config.Set) {
+	set.Int(&s.maxFrame, "max-frame", 64<<10, 128, "largest frame of a browser, in bytes")
+	set.Int(&s.maxEvent, "max-event", event.DefaultMaxSize, 128, "largest event, in bytes")
+	set.Int(&s.queueBytes, "queue-bytes", 1<<20, 1024, "what may wait for one browser, in bytes; one that is slower ends with 4413")
+	set.Float(&s.framesPerSecond, "frames-per-second", 20, "frames that a browser may send in the long run")
+	set.Int(&s.frameBurst, "frame-burst", 100, 1, "frames that it may send at once")
+	set.Int(&s.groups, "groups-per-connection", 100, 1, "groups that a connection may join")
+	set.Int(&s.maxConnections, "max-connections", 0, 0, "connections of this node; 0 is no limit")
+	set.Int(&s.maxPerOrganization, "max-per-organization", 0, 0, "connections of one organisation on this node; 0 is no limit")
+	set.Int(&s.maxPerUser, "max-per-user", 0, 0, "connections of one user on this node; 0 is no limit")
+	set.Duration(&s.pingInterval, "ping-interval", 25*time.Second, time.Second, "silence after which a browser is pinged")
+	set.Duration(&s.pongTimeout, "pong-timeout", 10*time.Second, time.Second, "time it has to answer")
+	set.Duration(&s.idleTimeout, "idle-timeout", 0, 0, "end a connection whose browser says nothing for so long; 0 is never")
+	set.Duration(&s.writeTimeout, "write-timeout", 10*time.Second, time.Second, "longest single write to a browser")
+	set.Duration(&s.closeTimeout, "close-timeout", 5*time.Second, 100*time.Millisecond, "longest time between the decision to end a connection and its end")
+	set.Duration(&s.hookTimeout, "hook-timeout", 10*time.Second, 100*time.Millisecond, "longest time a consumer may take to connect")
+}
+
+// checkServe holds the settings against each other.
+func (s *settings) checkServe() error {
+	var errs []error
+	if origins, err := gateway.ParseOrigins(s.origins); err == nil && origins.Empty() {
+		errs = append(errs, errors.New("--origins: cookie sessions need the list of pages that may connect, or any page could use its visitors' sessions"))
+	}
+	if s.sessionStore == "cookie" && s.sessionKeys == "" {
+		errs = append(errs, errors.New("--session-keys: --session-store=cookie needs the keys of the web application"))
+	}
+	if (s.tlsCert == "") != (s.tlsKey == "") {
+		errs = append(errs, errors.New("--tls-cert and --tls-key: one is of no use without the other"))
+	}
+	return errors.Join(errs...)
+}
+
+func checkAddress(text string) error {
+	if _, _, err := net.SplitHostPort(text); err != nil {
+		return errors.New("is not HOST:PORT or :PORT")
+	}
+	return nil
+}
+
+// redisOptions are those of every client. The URL has been checked.
+func (s *settings) redisOptions() (*redis.Options, error) {
+	o, err := redis.ParseURL(s.redisURL)
+	if err != nil {
+		return nil, errors.New("--redis is no Redis URL") // the text may hold a password
+	}
+	o.ContextTimeoutEnabled = true // else a hung Redis holds a caller however short its deadline
+	o.MaxRetries = -1              // a publication that is tried twice may arrive twice
+	o.ClientName = "orgcast"
+	return o, nil
+}
+
+// gatewayOptions takes the limits over.
+func (s *settings) gatewayOptions() gateway.Options {
+	return gateway.Options{
+		MaxFrame: int64(s.maxFrame), FramesPerSecond: s.framesPerSecond, FrameBurst: s.frameBurst,
+		QueueBytes: s.queueBytes, GroupsPerConnection: s.groups,
+		MaxConnections: s.maxConnections, MaxPerOrganization: s.maxPerOrganization, MaxPerUser: s.maxPerUser,
+		PingInterval: s.pingInterval, PongTimeout: s.pongTimeout, IdleTimeout: s.idleTimeout,
+		WriteTimeout: s.writeTimeout, CloseTimeout: s.closeTimeout, HookTimeout: s.hookTimeout,
+	}
+}
+
+// parseOrganization reads an organisation from an argument.
+func parseOrganization(text string) (orgctx.ID, error) {
+	org, err := orgctx.ParseID(text)
+	if err != nil {
+		return orgctx.ID{}, fmt.Errorf("organization %q: %w", text, err)
+	}
+	return org, nil
+}

@@ -1,0 +1,136 @@
+package deploy_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// TestRedisUsers starts Redis as deploy/compose.yaml does and tries what each user may and may
+// not do. Above all the gateway, which faces the internet, can neither log anyone in nor make up
+// an event.
+func TestRedisUsers(t *testing.T) {
+	dial := startRedis(t)
+
+	const refused = "NOPERM"
+	tests := map[string]struct {
+		user    string
+		command []any
+		want    string // the start of the error; "" means that it is allowed
+	}{
+		"the default user is off":                         {"", []any{"ping"}, "NOAUTH"},
+		"health may ping":                                 {"health", []any{"ping"}, ""},
+		"health reads nothing":                            {"health", []any{"exists", "orgcast:session:k"}, refused},
+		"gateway reads sessions":                          {"gateway", []any{"exists", "orgcast:session:k"}, ""},
+		"gateway reads organisations":                     {"gateway", []any{"hgetall", "orgcast:{1}:org"}, ""},
+		"gateway reads members":                           {"gateway", []any{"hgetall", "orgcast:{1}:member:7"}, ""},
+		"gateway writes no sessions":                      {"gateway", []any{"set", "orgcast:session:k", "x"}, refused},
+		"gateway writes no members":                       {"gateway", []any{"hset", "orgcast:{1}:member:7", "role", "owner"}, refused},
+		"gateway reads nothing else":                      {"gateway", []any{"get", "app:secret"}, refused},
+		"gateway sees no list of names":                   {"gateway", []any{"keys", "*"}, refused},
+		"gateway runs no scripts":                         {"gateway", []any{"eval", "return 1", "0"}, refused},
+		"gateway subscribes to groups":                    {"gateway", []any{"subscribe", "orgcast:{1}:group:g"}, ""},
+		"gateway subscribes to groups, sharded":           {"gateway", []any{"ssubscribe", "orgcast:{1}:group:g"}, ""},
+		"gateway subscribes to control":                   {"gateway", []any{"subscribe", "orgcast:control"}, ""},
+		"gateway subscribes to nothing else":              {"gateway", []any{"subscribe", "app:events"}, refused},
+		"gateway publishes its canary":                    {"gateway", []any{"publish", "orgcast:canary:n1", "x"}, ""},
+		"gateway publishes its canary, sharded":           {"gateway", []any{"spublish", "orgcast:canary:n1", "x"}, ""},
+		"gateway publishes no events":                     {"gateway", []any{"publish", "orgcast:{1}:group:g", "x"}, refused},
+		"gateway publishes no events, sharded":            {"gateway", []any{"spublish", "orgcast:{1}:group:g", "x"}, refused},
+		"gateway ends no sessions":                        {"gateway", []any{"publish", "orgcast:control", "x"}, refused},
+		"gateway changes no users":                        {"gateway", []any{"acl", "setuser", "gateway", "+@all"}, refused},
+		"back end publishes events":                       {"backend", []any{"publish", "orgcast:{1}:group:g", "x"}, ""},
+		"back end publishes events, sharded":              {"backend", []any{"spublish", "orgcast:{1}:group:g", "x"}, ""},
+		"back end publishes control messages":             {"backend", []any{"publish", "orgcast:control", "x"}, ""},
+		"back end hears nothing":                          {"backend", []any{"subscribe", "orgcast:{1}:group:g"}, refused},
+		"back end reads no sessions":                      {"backend", []any{"get", "orgcast:session:k"}, refused},
+		"web application writes sessions":                 {"webapp", []any{"set", "orgcast:session:k", "x", "ex", "60"}, ""},
+		"web application ends sessions":                   {"webapp", []any{"del", "orgcast:session:k"}, ""},
+		"web application writes members":                  {"webapp", []any{"hset", "orgcast:{1}:member:7", "role", "owner"}, ""},
+		"web application publishes control messages":      {"webapp", []any{"publish", "orgcast:control", "x"}, ""},
+		"web application publishes no events":             {"webapp", []any{"publish", "orgcast:{1}:group:g", "x"}, refused},
+		"web application leaves other programs' keys be":  {"webapp", []any{"del", "app:secret"}, refused},
+		"web application cannot be used to empty a Redis": {"webapp", []any{"flushall"}, refused},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			err := dial(t, tt.user).Do(t.Context(), tt.command...).Err()
+			switch {
+			case tt.want == "" && err != nil:
+				t.Errorf("%v as %q: got error %v, want none", tt.command, tt.user, err)
+			case tt.want != "" && (err == nil || !strings.HasPrefix(err.Error(), tt.want)):
+				t.Errorf("%v as %q: got error %v, want %s", tt.command, tt.user, err, tt.want)
+			}
+		})
+	}
+}
+
+// startRedis starts redis-server through start.sh and returns a function that connects as a user,
+// "" being nobody.
+func startRedis(t *testing.T) (dial func(t *testing.T, user string) *redis.Conn) {
+	t.Helper()
+
+	dir, err := os.MkdirTemp("", "acl") //nolint:usetesting // t.TempDir is too long a path for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	socket := filepath.Join(dir, "redis")
+
+	var output strings.Builder
+	cmd := exec.Command("redis/start.sh", "--port", "0", "--unixsocket", socket, "--dir", dir, "--appendonly", "no")
+	cmd.Env = append(os.Environ(), "ORGCAST_ACL_FILE="+filepath.Join(dir, "users.acl"),
+		"ORGCAST_GATEWAY_PASSWORD=gateway's", "ORGCAST_BACKEND_PASSWORD=backend's", "ORGCAST_WEBAPP_PASSWORD=webapp's")
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("start Redis (is redis-server installed?): %v", err)
+	}
+	exited := make(chan error, 1) // one: the process ends once
+	go func() { exited <- cmd.Wait() }()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-exited
+	})
+
+	dial = func(t *testing.T, user string) *redis.Conn {
+		t.Helper()
+		options := &redis.Options{Network: "unix", Addr: socket, Username: user, MaxRetries: -1}
+		if user != "" {
+			options.Password = user + "'s"
+		}
+		client := redis.NewClient(options)
+		t.Cleanup(func() { client.Close() })
+		conn := client.Conn()
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := dial(t, "health").Ping(ctx).Err()
+		if err == nil {
+			return dial
+		}
+		select {
+		case <-tick.C:
+		case err := <-exited:
+			exited <- err
+			t.Fatalf("Redis ended (%v):\n%s", err, output.String())
+		case <-ctx.Done():
+			t.Fatalf("Redis does not answer (%v)", err)
+		}
+	}
+}

@@ -1,0 +1,69 @@
+// Package admin is the private listener: it tells whether the process is alive and whether events
+// flow, gives metrics and profiles, and takes publications from back ends. It answers also when
+// the public port is full, and must never be reachable from outside.
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Check says why the process is not ready, or nil.
+type Check func(ctx context.Context) error
+
+// Options configure the private listener.
+type Options struct {
+	// Ready holds the checks of readiness by name. The process is ready if all return nil.
+	Ready map[string]Check
+	// Metrics is what /metrics shows.
+	Metrics prometheus.Gatherer
+	// Publish handles POST /v1/publish; nil leaves the path out.
+	Publish http.Handler
+}
+
+// checkTimeout bounds readiness: a check that takes longer has failed.
+const checkTimeout = 2 * time.Second
+
+// New returns the handler of the private listener.
+func New(o Options) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, map[string]string{"status": "alive"})
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
+		defer cancel()
+		status := http.StatusOK
+		report := map[string]string{}
+		for name, check := range o.Ready {
+			report[name] = "ok"
+			if err := check(ctx); err != nil {
+				report[name] = err.Error() // operators read this, not browsers
+				status = http.StatusServiceUnavailable
+			}
+		}
+		answer(w, status, report)
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	if o.Publish != nil {
+		mux.Handle("POST /v1/publish", o.Publish)
+	}
+	return mux
+}
+
+func answer(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // the client may be gone
+}

@@ -1,0 +1,167 @@
+package bench
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// state is how far a connection has come.
+type state uint8
+
+const (
+	closed      state = iota
+	connecting        // TCP
+	upgrading         // request sent, response not complete
+	subscribing       // waits for welcome, or for answers to its subscriptions
+	ready             // every group confirmed
+)
+
+// client is one WebSocket connection: a record of a few hundred bytes, without goroutine and
+// without buffers of its own. All of it belongs to one loop after construction.
+type client struct {
+	// Fixed after construction.
+	index       int // among all connections
+	key         int32
+	org         *organization
+	request     []byte // the whole upgrade request
+	memberships []membership
+	// stalled tells that it stops reading as soon as it is ready.
+	stalled bool
+
+	state      state
+	fd         int
+	generation int32 // counts sockets, so that an event for an earlier one is recognised
+	deflated   bool  // permessage-deflate was agreed
+	started    int64 // when it began to connect
+	awaiting   int   // subscriptions without answer
+	partial    []byte
+	fragments  []byte // of a fragmented message
+	fragment   frame  // the first frame of that message, without payload
+	out        []byte // what the socket has not taken yet
+}
+
+// webSocketKey is the key of every handshake. It need not be random: no cache stands in between.
+// acceptValue is the answer that belongs to it (RFC 6455, section 1.3).
+const (
+	webSocketKey = "dGhlIHNhbXBsZSBub25jZQ=="
+	acceptValue  = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+	// subprotocol is the one with which the server sends welcome frames.
+	subprotocol = "orgcast.v1"
+
+	deflateOffer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+
+	// maxResponse is the longest response to an upgrade request, in bytes.
+	maxResponse = 16 << 10
+)
+
+// upgradeRequest returns the HTTP request that opens a connection.
+func upgradeRequest(host, path, origin, cookie string, compress bool) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n", path, host)
+	fmt.Fprintf(&b, "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Protocol: %s\r\n",
+		webSocketKey, subprotocol)
+	fmt.Fprintf(&b, "Origin: %s\r\n", origin)
+	if cookie != "" {
+		fmt.Fprintf(&b, "Cookie: %s\r\n", cookie)
+	}
+	if compress {
+		fmt.Fprintf(&b, "Sec-WebSocket-Extensions: %s\r\n", deflateOffer)
+	}
+	b.WriteString("\r\n")
+	return b.Bytes()
+}
+
+// refusal is an answer to an upgrade request that is no upgrade, or a close frame before the
+// connection was ready.
+type refusal struct{ code int }
+
+func (r *refusal) Error() string {
+	if r.code < 1000 {
+		return fmt.Sprintf("handshake refused: %d %s", r.code, http.StatusText(r.code))
+	}
+	return fmt.Sprintf("closed with %d during the handshake", r.code)
+}
+
+// permanent reports whether trying again is pointless.
+func (r *refusal) permanent() bool {
+	switch r.code {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, 1001, 1006, 1012, 1013, 4408, 4429:
+		return false
+	default:
+		return true
+	}
+}
+
+// parseUpgrade reads the response to an upgrade request. n is its length, 0 if b does not hold
+// all of it yet.
+func parseUpgrade(b []byte) (n int, deflated bool, err error) {
+	end := bytes.Index(b, []byte("\r\n\r\n"))
+	if end < 0 {
+		if len(b) > maxResponse {
+			return 0, false, fmt.Errorf("handshake: no end of response after %d bytes", len(b))
+		}
+		return 0, false, nil
+	}
+	status, header, _ := strings.Cut(string(b[:end]), "\r\n")
+	_, status, _ = strings.Cut(status, " ")
+	status, _, _ = strings.Cut(status, " ")
+	code, err := strconv.Atoi(status)
+	if err != nil {
+		return 0, false, fmt.Errorf("handshake: no HTTP response: %.40q", b)
+	}
+	if code != http.StatusSwitchingProtocols {
+		return 0, false, &refusal{code: code}
+	}
+	accepted := false
+	for line := range strings.SplitSeq(header, "\r\n") {
+		name, value, _ := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
+		switch http.CanonicalHeaderKey(name) {
+		case "Sec-Websocket-Accept":
+			accepted = value == acceptValue
+		case "Sec-Websocket-Extensions":
+			deflated = strings.HasPrefix(value, "permessage-deflate")
+			if deflated && !strings.Contains(value, "server_no_context_takeover") {
+				return 0, false, fmt.Errorf("handshake: server insists on %q", value)
+			}
+		}
+	}
+	if !accepted {
+		return 0, false, fmt.Errorf("handshake: wrong Sec-WebSocket-Accept")
+	}
+	return end + 4, deflated, nil
+}
+
+// membership returns the one of the room with this number, or nil.
+func (c *client) membership(number int64) *membership {
+	for i := range c.memberships {
+		if c.memberships[i].room.number == number {
+			return &c.memberships[i]
+		}
+	}
+	return nil
+}
+
+// membershipByName returns the one of the group called name, or nil.
+func (c *client) membershipByName(name string) *membership {
+	for i := range c.memberships {
+		if c.memberships[i].room.group.Name() == name {
+			return &c.memberships[i]
+		}
+	}
+	return nil
+}
+
+// subscriptions returns the frames that join all groups.
+func (c *client) subscriptions() []byte {
+	var b []byte
+	for i := range c.memberships {
+		name := c.memberships[i].room.group.Name()
+		b = appendClientFrame(b, opText, []byte(`{"type":"subscribe","group":"`+name+`"}`))
+	}
+	return b
+}

@@ -1,0 +1,31 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"orgcast/internal/session"
+)
+
+// Minter makes the cookie of a new session, as the web application does when somebody signs in.
+// session.CookieStore and session.RedisStore are Minters.
+type Minter interface {
+	Mint(ctx context.Context, g session.Grant) (*http.Cookie, error)
+}
+
+// signIn returns the Cookie header of a connection. Each has a user of its own, so that no limit
+// per user is in the way.
+func (r *run) signIn(ctx context.Context, c *client) (string, error) {
+	if r.bare {
+		return "", nil // the limit's server asks for none
+	}
+	cookie, err := r.opts.Sessions.Mint(ctx, session.Grant{
+		UserID: "bench-user-" + strconv.Itoa(c.index), Organization: c.org.id,
+	})
+	if err != nil {
+		return "", fmt.Errorf("sign in: %w", err)
+	}
+	return cookie.Name + "=" + cookie.Value, nil
+}

@@ -1,0 +1,104 @@
+package bench
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// Opcodes of RFC 6455, section 5.2.
+const (
+	opContinuation = 0x0
+	opText         = 0x1
+	opBinary       = 0x2
+	opClose        = 0x8
+	opPing         = 0x9
+	opPong         = 0xA
+)
+
+// maxFrame is the longest payload that a server may send here, in bytes: four times the largest
+// event of a node, so that only a broken stream exceeds it.
+const maxFrame = 1 << 20
+
+// errFrame is returned for bytes that no server may send.
+var errFrame = errors.New("bench: not a server frame of RFC 6455")
+
+// frame is one frame from the server. Its payload points into the buffer that was parsed.
+type frame struct {
+	final      bool
+	compressed bool // RSV1: permessage-deflate
+	opcode     byte
+	payload    []byte
+}
+
+// nextFrame parses the frame at the start of b and returns how many bytes it takes: 0 if b does
+// not hold all of it yet. It is called once per delivery, so it neither copies nor allocates.
+func nextFrame(b []byte) (f frame, n int, err error) {
+	if len(b) < 2 {
+		return frame{}, 0, nil
+	}
+	f.final = b[0]&0x80 != 0
+	f.compressed = b[0]&0x40 != 0
+	f.opcode = b[0] & 0x0f
+	if b[0]&0x30 != 0 || b[1]&0x80 != 0 { // RSV2, RSV3; servers do not mask
+		return frame{}, 0, errFrame
+	}
+	header, size := 2, uint64(b[1])
+	switch f.opcode {
+	case opText, opBinary, opContinuation:
+	case opClose, opPing, opPong:
+		if !f.final || f.compressed || size > 125 {
+			return frame{}, 0, errFrame
+		}
+	default:
+		return frame{}, 0, errFrame
+	}
+	switch size {
+	case 126:
+		if len(b) < 4 {
+			return frame{}, 0, nil
+		}
+		header, size = 4, uint64(binary.BigEndian.Uint16(b[2:]))
+		if size < 126 {
+			return frame{}, 0, errFrame
+		}
+	case 127:
+		if len(b) < 10 {
+			return frame{}, 0, nil
+		}
+		header, size = 10, binary.BigEndian.Uint64(b[2:])
+		if size <= 0xffff || size > maxFrame {
+			return frame{}, 0, errFrame
+		}
+	}
+	if uint64(len(b)-header) < size {
+		return frame{}, 0, nil
+	}
+	n = header + int(size)
+	f.payload = b[header:n]
+	return f, n, nil
+}
+
+// appendServerFrame appends a whole frame as a server writes it.
+func appendServerFrame(dst []byte, opcode byte, payload []byte) []byte {
+	return append(appendHeader(dst, opcode, 0, len(payload)), payload...)
+}
+
+// appendClientFrame appends a whole frame as a client writes it. Its mask is zero: masks protect
+// proxies from scripts that choose their bytes, and there is neither here.
+func appendClientFrame(dst []byte, opcode byte, payload []byte) []byte {
+	dst = appendHeader(dst, opcode, 0x80, len(payload))
+	dst = append(dst, 0, 0, 0, 0)
+	return append(dst, payload...)
+}
+
+func appendHeader(dst []byte, opcode, mask byte, size int) []byte {
+	dst = append(dst, 0x80|opcode)
+	switch {
+	case size <= 125:
+		return append(dst, mask|byte(size))
+	case size <= 0xffff:
+		return binary.BigEndian.AppendUint16(append(dst, mask|126), uint16(size))
+	default:
+		return binary.BigEndian.AppendUint64(append(dst, mask|127), uint64(size))
+	}
+}

@@ -1,0 +1,230 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// limitServer is the name under which the binary runs itself as the limit's server: a process of
+// its own, so that its CPU time stands apart from the client's.
+const limitServer = "limit-server"
+
+// Limit measures what the machine itself allows: the same client and the same load against a
+// server that does nothing but write. It writes each event as one prebuilt frame straight to the
+// net.Conn of each member, one write each, in one loop; no sign-in, no checks, no queues, no Redis.
+func Limit(ctx context.Context, opts Options, progress io.Writer) (rep Report, err error) {
+	opts = opts.bare()
+	if err := opts.validate(true); err != nil {
+		return Report{}, err
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		return Report{}, fmt.Errorf("limit: %w", err)
+	}
+	// The process ends when its standard input does. It must outlive ctx, since an interrupted run
+	// still drains.
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), binary, "bench", limitServer) //nolint:gosec // ourselves
+	cmd.Stderr = os.Stderr
+	events, err := cmd.StdinPipe()
+	if err != nil {
+		return Report{}, fmt.Errorf("limit: %w", err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return Report{}, fmt.Errorf("limit: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return Report{}, fmt.Errorf("limit: %w", err)
+	}
+	defer func() {
+		err = errors.Join(err, events.Close(), cmd.Wait())
+	}()
+	address, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		return Report{}, fmt.Errorf("limit: server did not start: %w", err)
+	}
+	return execute(ctx, opts, target{
+		name: "limit", bare: true, url: "ws://" + strings.TrimSpace(address) + "/",
+		observer: newObserver(cmd.Process.Pid, ""),
+		open:     func() sink { return &pipeSink{w: events} },
+	}, progress)
+}
+
+// limitPath tells the limit's server which groups a connection belongs to.
+func limitPath(c *client) string {
+	var path strings.Builder
+	path.WriteString("/?")
+	for i := range c.memberships {
+		fmt.Fprintf(&path, "g=%d&", c.memberships[i].room.index)
+	}
+	return path.String()
+}
+
+// limitHandshake bounds a handshake with the limit's server.
+const limitHandshake = 10 * time.Second
+
+// member is one connection of the limit's server.
+type member struct {
+	conn net.Conn
+	gone atomic.Bool
+}
+
+// members are the connections of each group.
+type members struct {
+	mu     sync.Mutex
+	closed bool
+	groups map[uint32][]*member
+	all    map[*member]struct{}
+}
+
+// serveLimit is the limit's server. It announces its address on stdout, reads events from stdin
+// (see pipeSink) and returns when stdin ends.
+func serveLimit(ctx context.Context, stdin io.Reader, stdout io.Writer) (err error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("limit: %w", err)
+	}
+	m := &members{groups: make(map[uint32][]*member), all: make(map[*member]struct{})}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() { m.serve(conn) })
+		}
+	})
+	defer func() {
+		err = errors.Join(err, listener.Close())
+		m.close()
+		serving.Wait()
+	}()
+	if _, err := fmt.Fprintln(stdout, listener.Addr()); err != nil {
+		return fmt.Errorf("limit: %w", err)
+	}
+	return m.fanOut(stdin)
+}
+
+// serve answers the upgrade request and waits for the end of the connection, which costs nothing
+// while others write to it.
+func (m *members) serve(conn net.Conn) {
+	c := &member{conn: conn}
+	if m.admit(c) == nil {
+		var ignored [256]byte
+		for {
+			if _, err := conn.Read(ignored[:]); err != nil {
+				break
+			}
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c.gone.Store(true) // fanOut takes it out of its groups
+	delete(m.all, c)
+	_ = conn.Close() // it is of no use any more, whatever Close says
+}
+
+// admit answers the upgrade request and adds the connection to its groups.
+func (m *members) admit(c *member) error {
+	if err := c.conn.SetDeadline(time.Now().Add(limitHandshake)); err != nil {
+		return err
+	}
+	req, err := http.ReadRequest(bufio.NewReaderSize(c.conn, 1<<10))
+	if err != nil {
+		return err
+	}
+	if err := c.conn.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
+	// The answer goes out under the lock: no event may come before it, and none after it may miss
+	// the connection.
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return net.ErrClosed
+	}
+	_, err = io.WriteString(c.conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Accept: "+acceptValue+"\r\n\r\n")
+	if err != nil {
+		return err
+	}
+	for _, text := range req.URL.Query()["g"] {
+		group, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return err
+		}
+		m.groups[uint32(group)] = append(m.groups[uint32(group)], c)
+	}
+	m.all[c] = struct{}{}
+	return nil
+}
+
+// fanOut is the loop that is the limit.
+func (m *members) fanOut(stdin io.Reader) error {
+	events := bufio.NewReaderSize(stdin, 64<<10)
+	var header [8]byte
+	var frame, payload []byte
+	for {
+		if _, err := io.ReadFull(events, header[:]); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return fmt.Errorf("limit: %w", err)
+		}
+		group := binary.LittleEndian.Uint32(header[:])
+		size := int(binary.LittleEndian.Uint32(header[4:]))
+		payload = append(payload[:0], make([]byte, size)...)
+		if _, err := io.ReadFull(events, payload); err != nil {
+			return fmt.Errorf("limit: %w", err)
+		}
+		frame = appendServerFrame(frame[:0], opText, payload)
+		m.mu.Lock()
+		conns := m.groups[group]
+		m.mu.Unlock()
+		gone := false
+		for _, c := range conns {
+			if c.gone.Load() {
+				gone = true
+				continue
+			}
+			if _, err := c.conn.Write(frame); err != nil {
+				gone = true
+			}
+		}
+		if gone {
+			m.prune(group)
+		}
+	}
+}
+
+// prune takes out of a group who left.
+func (m *members) prune(group uint32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.groups[group] = slices.DeleteFunc(m.groups[group], func(c *member) bool { return c.gone.Load() })
+}
+
+// close ends all connections, and every handshake that is under way.
+func (m *members) close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	for c := range m.all {
+		_ = c.conn.Close() // the process ends next
+	}
+}

@@ -1,0 +1,20 @@
+package bench_test
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"orgcast/internal/bench"
+)
+
+// TestMain makes the test binary behave as the gateway's does when the limit runs it again as its
+// server.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "bench" {
+		os.Exit(bench.Main(context.Background(), os.Args[2:], bench.DefaultOptions(), os.Stdout, os.Stderr))
+	}
+	goleak.VerifyTestMain(m)
+}

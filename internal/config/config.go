@@ -1,0 +1,316 @@
+// Package config reads the settings of a process from flags and environment. Each setting has one
+// declaration, from which come its flag, its environment variable, its default, its help text and
+// its line in the effective settings. A flag wins over the environment. Every mistake is reported,
+// not only the first, and secrets are never printed.
+package config
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// EnvPrefix starts the name of every environment variable: --admin-listen is
+// ORGCAST_ADMIN_LISTEN.
+const EnvPrefix = "ORGCAST_"
+
+// Set is a list of settings, declared one by one, then filled by [Set.Parse].
+type Set struct {
+	name     string
+	settings []*setting
+	flags    *flag.FlagSet
+	usage    string
+}
+
+type setting struct {
+	name, fallback, help string
+	secret               bool
+	show                 func(string) string // what to print in place of the value; nil: the value
+	parse                func(string) error
+	isBool               bool
+
+	value, source string
+	err           error
+}
+
+// New returns an empty Set. usage is the text above the list of settings in the help.
+func New(name, usage string) *Set {
+	s := &Set{name: name, usage: usage, flags: flag.NewFlagSet(name, flag.ContinueOnError)}
+	s.flags.SetOutput(io.Discard)
+	s.flags.Usage = func() {}
+	return s
+}
+
+// Name returns the name of the subcommand that the settings belong to.
+func (s *Set) Name() string { return s.name }
+
+func (s *Set) add(st *setting) {
+	s.settings = append(s.settings, st)
+	s.flags.Var(flagValue{st}, st.name, st.help)
+	if st.secret {
+		file := &setting{name: st.name + "-file", help: "file that holds --" + st.name, parse: func(path string) error {
+			b, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+			if err != nil {
+				return errors.New("file cannot be read")
+			}
+			st.set(strings.TrimSpace(string(b)), "file "+path)
+			return nil
+		}}
+		s.settings = append(s.settings, file)
+		s.flags.Var(flagValue{file}, file.name, file.help)
+	}
+}
+
+// set notes a value and its mistake, if it has one.
+func (st *setting) set(text, source string) {
+	st.value, st.source = text, source
+	st.err = st.parse(text)
+}
+
+// flagValue collects mistakes instead of letting the flag package stop at the first.
+type flagValue struct{ st *setting }
+
+func (v flagValue) String() string {
+	if v.st == nil {
+		return ""
+	}
+	return v.st.fallback
+}
+
+func (v flagValue) Set(text string) error {
+	v.st.set(text, "flag")
+	return nil
+}
+
+func (v flagValue) IsBoolFlag() bool { return v.st.isBool }
+
+// String declares a text. check may be nil.
+func (s *Set) String(p *string, name, fallback, help string, check func(string) error) {
+	s.add(&setting{name: name, fallback: fallback, help: help, parse: func(text string) error {
+		*p = text
+		if check == nil {
+			return nil
+		}
+		return check(text)
+	}})
+}
+
+// Secret declares a text that is never printed and can also be given as --name-file.
+func (s *Set) Secret(p *string, name, help string, check func(string) error) {
+	s.add(&setting{name: name, help: help, secret: true, parse: func(text string) error {
+		*p = text
+		if check == nil || text == "" {
+			return nil
+		}
+		return check(text)
+	}})
+}
+
+// URL declares a text that may hold a password, which is never printed.
+func (s *Set) URL(p *string, name, fallback, help string, check func(string) error) {
+	s.add(&setting{name: name, fallback: fallback, help: help, show: withoutPassword, parse: func(text string) error {
+		*p = text
+		return check(text)
+	}})
+}
+
+// withoutPassword returns a URL as it may be printed.
+func withoutPassword(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return "(not a URL)"
+	}
+	return u.Redacted()
+}
+
+// List declares a list of texts, parted by commas.
+func (s *Set) List(p *[]string, name, fallback, help string, check func([]string) error) {
+	s.add(&setting{name: name, fallback: fallback, help: help, parse: func(text string) error {
+		*p = nil
+		for part := range strings.SplitSeq(text, ",") {
+			if part = strings.TrimSpace(part); part != "" {
+				*p = append(*p, part)
+			}
+		}
+		if check == nil {
+			return nil
+		}
+		return check(*p)
+	}})
+}
+
+// Choice declares one of a few words.
+func (s *Set) Choice(p *string, name, fallback string, choices []string, help string) {
+	s.String(p, name, fallback, help+" ("+strings.Join(choices, ", ")+")", func(text string) error {
+		for _, c := range choices {
+			if text == c {
+				return nil
+			}
+		}
+		return fmt.Errorf("is none of %s", strings.Join(choices, ", "))
+	})
+}
+
+// Int declares a whole number from low on.
+func (s *Set) Int(p *int, name string, fallback, low int, help string) {
+	s.add(&setting{name: name, fallback: strconv.Itoa(fallback), help: help, parse: func(text string) error {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return errors.New("is no whole number")
+		}
+		if n < low {
+			return fmt.Errorf("is below %d", low)
+		}
+		*p = n
+		return nil
+	}})
+}
+
+// Float declares a number above zero.
+func (s *Set) Float(p *float64, name string, fallback float64, help string) {
+	s.add(&setting{name: name, fallback: strconv.FormatFloat(fallback, 'g', -1, 64), help: help, parse: func(text string) error {
+		n, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(n > 0) {
+			return errors.New("is no number above 0")
+		}
+		*p = n
+		return nil
+	}})
+}
+
+// Duration declares a time span from low on.
+func (s *Set) Duration(p *time.Duration, name string, fallback, low time.Duration, help string) {
+	s.add(&setting{name: name, fallback: fallback.String(), help: help, parse: func(text string) error {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return errors.New("is no duration such as 10s or 5m")
+		}
+		if d < low {
+			return fmt.Errorf("is below %s", low)
+		}
+		*p = d
+		return nil
+	}})
+}
+
+// Bool declares a switch.
+func (s *Set) Bool(p *bool, name string, fallback bool, help string) {
+	s.add(&setting{name: name, fallback: strconv.FormatBool(fallback), help: help, isBool: true, parse: func(text string) error {
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return errors.New("is neither true nor false")
+		}
+		*p = b
+		return nil
+	}})
+}
+
+// ErrHelp is returned by Parse if the arguments ask for help.
+var ErrHelp = flag.ErrHelp
+
+// Parse fills the settings from their defaults, the environment and the arguments, in this order,
+// then runs the checks across settings. It returns the remaining arguments, and one error that
+// names every mistake.
+func (s *Set) Parse(args []string, getenv func(string) string, checks ...func() error) ([]string, error) {
+	for _, st := range s.settings {
+		if st.fallback != "" {
+			st.set(st.fallback, "default")
+		}
+	}
+	for _, st := range s.settings {
+		if text := getenv(envName(st.name)); text != "" {
+			st.set(text, "environment")
+		}
+	}
+	var mistakes []error
+	for {
+		err := s.flags.Parse(args)
+		if errors.Is(err, flag.ErrHelp) {
+			return nil, ErrHelp
+		}
+		args = s.flags.Args()
+		if err == nil {
+			break
+		}
+		mistakes = append(mistakes, err) // an unknown flag; the rest is still worth a look
+	}
+	for _, st := range s.settings {
+		if st.err != nil {
+			mistakes = append(mistakes, fmt.Errorf("--%s (from %s): %w", st.name, st.source, st.err))
+		}
+	}
+	for _, check := range checks {
+		if err := check(); err != nil {
+			mistakes = append(mistakes, err)
+		}
+	}
+	return args, errors.Join(mistakes...)
+}
+
+// envName returns the variable of a setting.
+func envName(name string) string {
+	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// Effective writes every setting with its value and where it came from. Secrets show only whether
+// they are set.
+func (s *Set) Effective(w io.Writer) {
+	for _, st := range s.sorted() {
+		value := st.value
+		switch {
+		case st.secret && value != "":
+			value = "(set, not shown)"
+		case value == "":
+			value = "-"
+		case st.show != nil:
+			value = st.show(value)
+		}
+		source := st.source
+		if source == "" {
+			source = "default"
+		}
+		_, _ = fmt.Fprintf(w, "%-28s %-40s %s\n", st.name, value, source) // best effort: w is a terminal
+	}
+}
+
+// Help writes the usage text and the list of settings.
+func (s *Set) Help(w io.Writer) {
+	var b strings.Builder
+	b.WriteString(strings.TrimSpace(s.usage) + "\n")
+	if len(s.settings) > 0 {
+		b.WriteString("\nSettings (flag, environment variable, default):\n")
+	}
+	for _, st := range s.settings {
+		fmt.Fprintf(&b, "  --%-26s %s", st.name, envName(st.name))
+		if st.fallback != "" {
+			fmt.Fprintf(&b, "  [%s]", st.fallback)
+		}
+		fmt.Fprintf(&b, "\n        %s\n", st.help)
+	}
+	_, _ = io.WriteString(w, b.String()) // best effort: w is a terminal
+}
+
+// Markdown writes the settings as a table for the documentation.
+func (s *Set) Markdown(w io.Writer) {
+	_, _ = io.WriteString(w, "| flag | environment | default | meaning |\n| --- | --- | --- | --- |\n")
+	for _, st := range s.settings {
+		fallback := "–"
+		if st.fallback != "" {
+			fallback = "`" + st.fallback + "`"
+		}
+		_, _ = fmt.Fprintf(w, "| `--%s` | `%s` | %s | %s |\n", st.name, envName(st.name), fallback, strings.ReplaceAll(st.help, "|", "\\|"))
+	}
+}
+
+func (s *Set) sorted() []*setting {
+	all := append([]*setting(nil), s.settings...)
+	sort.Slice(all, func(i, j int) bool { return all[i].name < all[j].name })
+	return all
+}

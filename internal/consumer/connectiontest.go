@@ -1,0 +1,38 @@
+package consumer
+
+import (
+	"context"
+
+	"orgcast/internal/event"
+)
+
+// ConnectionTest greets and echoes, so that a page or an operator can see that sockets work. It
+// needs no organisation.
+type ConnectionTest struct{ Quiet }
+
+// messageFrame is what it says: a greeting or an echo.
+type messageFrame struct {
+	Type    string `json:"type"`
+	Message string `json:"message"`
+}
+
+// Connect sends the greeting.
+func (ConnectionTest) Connect(_ context.Context, c Conn) error {
+	return c.Send(messageFrame{Type: "greeting", Message: "connected"})
+}
+
+// ReceiveMessage echoes the message.
+func (ConnectionTest) ReceiveMessage(_ context.Context, c Conn, m event.Message) error {
+	var in struct {
+		Message *string `json:"message"`
+	}
+	if err := m.Decode(&in); err != nil {
+		return err
+	}
+	if in.Message == nil {
+		return SendError(c, CodeBadMessage, "")
+	}
+	return c.Send(messageFrame{Type: "echo", Message: *in.Message})
+}
+
+var _ MessageHandler = ConnectionTest{}

@@ -1,0 +1,82 @@
+package consumer
+
+import (
+	"errors"
+
+	"orgcast/internal/event"
+)
+
+// Causes with which a consumer refuses or ends a connection. The gateway knows which status or
+// close code each becomes.
+var (
+	// ErrDone ends a connection whose work is finished.
+	ErrDone = errors.New("consumer: done")
+	// ErrForbidden refuses what this user may not do.
+	ErrForbidden = errors.New("consumer: not allowed")
+	// ErrNotFound refuses what does not exist, or belongs to somebody else: they look alike.
+	ErrNotFound = errors.New("consumer: no such thing")
+	// ErrTextRequired ends a connection that sent a binary frame where text is due.
+	ErrTextRequired = errors.New("consumer: text required")
+)
+
+var (
+	// ErrTooManyGroups is returned by [Conn.Join] at the limit of groups per connection.
+	ErrTooManyGroups = errors.New("consumer: too many groups")
+	// ErrUnknownType is returned for a message of a type that the consumer does not know. The
+	// browser is told so and the connection stays.
+	ErrUnknownType = errors.New("consumer: unknown type")
+)
+
+// Error codes that clients see in error frames. They are stable.
+const (
+	CodeBadMessage    = "bad_message"
+	CodeUnknownType   = "unknown_type"
+	CodeUnknownGroup  = "unknown_group"
+	CodeTooManyGroups = "too_many_groups"
+	CodeUnavailable   = "unavailable"
+)
+
+// errorText says to people what the code says to programs. The text of an error value never
+// reaches a browser: it may name what the browser's user must not know.
+func errorText(code string) string {
+	switch code {
+	case CodeBadMessage:
+		return "The message is not a JSON object with the expected fields."
+	case CodeUnknownType:
+		return "There is no message of this type here."
+	case CodeUnknownGroup:
+		return "There is no such group, or you may not join it."
+	case CodeTooManyGroups:
+		return "This connection has joined as many groups as it may."
+	case CodeUnavailable:
+		return "This cannot be done at the moment. Try again later."
+	default:
+		return "This did not work."
+	}
+}
+
+// ErrorFrame tells a browser what was wrong with its message.
+type ErrorFrame struct {
+	Type    string `json:"type"` // "error"
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	// Group is the group that the error is about, if any.
+	Group string `json:"group,omitempty"`
+}
+
+// SendError sends the error frame of a code. group may be empty.
+func SendError(c Conn, code, group string) error {
+	return c.Send(ErrorFrame{Type: "error", Code: code, Message: errorText(code), Group: group})
+}
+
+// answer turns the errors that a browser may be told into error frames. Others it returns.
+func answer(c Conn, err error) error {
+	switch {
+	case errors.Is(err, ErrUnknownType):
+		return SendError(c, CodeUnknownType, "")
+	case errors.Is(err, event.ErrBadFields):
+		return SendError(c, CodeBadMessage, "")
+	default:
+		return err
+	}
+}

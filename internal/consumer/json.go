@@ -1,0 +1,71 @@
+package consumer
+
+import (
+	"context"
+
+	"orgcast/internal/event"
+)
+
+// MessageHandler is a consumer of JSON messages. [JSON] makes an
+// OrganizationAwareConsumer of it; the hooks have the same rules.
+type MessageHandler interface {
+	Connect(ctx context.Context, c Conn) error
+	// ReceiveMessage handles one JSON object. It returns [ErrUnknownType] for a type that it does
+	// not know, and an error of [event.Message.Decode] as it is: both become error frames, and the
+	// connection stays. Any other error ends the connection.
+	ReceiveMessage(ctx context.Context, c Conn, m event.Message) error
+	Disconnect(ctx context.Context, c Conn, cause error)
+}
+
+// pongFrame answers ping and keep_alive on every consumer.
+type pongFrame struct {
+	Type string `json:"type"` // "pong"
+}
+
+// JSON makes a consumer of a MessageHandler. What all consumers share is here: ping and
+// keep_alive get pong, a frame that is no JSON object gets an error frame and the connection stays,
+// a binary frame ends it.
+func JSON(h MessageHandler) OrganizationAwareConsumer {
+	a := jsonConsumer{handler: h}
+	if eh, ok := h.(EventHandler); ok {
+		return struct {
+			jsonConsumer
+			EventHandler
+		}{a, eh}
+	}
+	return a
+}
+
+type jsonConsumer struct {
+	handler MessageHandler
+}
+
+func (j jsonConsumer) Connect(ctx context.Context, c Conn) error { return j.handler.Connect(ctx, c) }
+
+func (j jsonConsumer) Disconnect(ctx context.Context, c Conn, cause error) {
+	j.handler.Disconnect(ctx, c, cause)
+}
+
+func (j jsonConsumer) Receive(ctx context.Context, c Conn, f event.Frame) error {
+	if f.Binary {
+		return ErrTextRequired
+	}
+	m, err := event.ParseMessage(f)
+	if err != nil {
+		return SendError(c, CodeBadMessage, "")
+	}
+	switch m.Type {
+	case "ping", "keep_alive":
+		return c.Send(pongFrame{Type: "pong"})
+	}
+	return answer(c, j.handler.ReceiveMessage(ctx, c, m))
+}
+
+// Quiet has a Connect and a Disconnect that do nothing, for consumers that need none.
+type Quiet struct{}
+
+// Connect does nothing.
+func (Quiet) Connect(context.Context, Conn) error { return nil }
+
+// Disconnect does nothing.
+func (Quiet) Disconnect(context.Context, Conn, error) {}

@@ -1,0 +1,126 @@
+package consumer
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/session"
+)
+
+// DefaultPolicy lets a group's first word say who may join it.
+const DefaultPolicy = "all=member, room.*=member, user.*=self, role.admin=role:admin, *=signed"
+
+// Policy says which groups of its own organisation a page may subscribe to. It is immutable.
+type Policy struct {
+	rules []rule
+	key   []byte
+}
+
+type rule struct {
+	prefix string // of the group name
+	exact  bool
+	allows func(p *Policy, who session.Identity, g event.Group, token string, now time.Time) bool
+}
+
+var errBadPolicy = errors.New("consumer: bad policy")
+
+// ParsePolicy reads a list of rules, PATTERN=WHO, parted by commas. The first rule whose pattern
+// fits a group decides; a group that no rule fits can be joined by nobody. A pattern is a group
+// name, or the start of one followed by "*". WHO is "member" (everyone in the organisation), "self"
+// (the group is user.USERID or starts with user.USERID followed by a dot), "role:NAME" (members with that role,
+// as the directory says) or "signed" (whoever shows a token of the back end, see [SignGroup]).
+// signingKey is the key of those tokens; it has at least 32 bytes if a rule says "signed" and
+// tokens are to be accepted, and may be empty, in which case no token is good.
+func ParsePolicy(text string, signingKey []byte) (*Policy, error) {
+	p := &Policy{key: signingKey}
+	for part := range strings.SplitSeq(text, ",") {
+		pattern, who, ok := strings.Cut(strings.TrimSpace(part), "=")
+		if !ok {
+			return nil, fmt.Errorf("%w: %q is not PATTERN=WHO", errBadPolicy, part)
+		}
+		prefix, open := strings.CutSuffix(pattern, "*")
+		if !(prefix == "" && open) && !event.ValidGroupName(prefix) {
+			return nil, fmt.Errorf("%w: %q is no group name", errBadPolicy, pattern)
+		}
+		r := rule{prefix: prefix, exact: !open}
+		role, isRole := strings.CutPrefix(who, "role:")
+		switch {
+		case who == "member":
+			r.allows = anyMember
+		case who == "self":
+			r.allows = onlySelf
+		case who == "signed":
+			r.allows = withToken
+		case isRole && orgctx.ValidID(role):
+			r.allows = withRole(role)
+		default:
+			return nil, fmt.Errorf("%w: %q is not member, self, role:NAME or signed", errBadPolicy, who)
+		}
+		p.rules = append(p.rules, r)
+	}
+	return p, nil
+}
+
+// Allows reports whether the identity may subscribe to the group. token is what the page sent
+// along, "" if nothing. The group must be of the identity's own organisation, whatever the rules.
+func (p *Policy) Allows(who session.Identity, g event.Group, token string, now time.Time) bool {
+	if who.Organization.IsZero() || g.Organization() != who.Organization {
+		return false
+	}
+	for _, r := range p.rules {
+		name := g.Name()
+		if name == r.prefix || !r.exact && strings.HasPrefix(name, r.prefix) {
+			return r.allows(p, who, g, token, now)
+		}
+	}
+	return false
+}
+
+func anyMember(*Policy, session.Identity, event.Group, string, time.Time) bool { return true }
+
+func onlySelf(_ *Policy, who session.Identity, g event.Group, _ string, _ time.Time) bool {
+	// User ids hold no dot, so user.4 is no beginning of somebody's user.42.
+	rest, ok := strings.CutPrefix(g.Name(), "user."+who.UserID)
+	return ok && (rest == "" || rest[0] == '.')
+}
+
+func withRole(role string) func(*Policy, session.Identity, event.Group, string, time.Time) bool {
+	return func(_ *Policy, who session.Identity, _ event.Group, _ string, _ time.Time) bool {
+		return who.Role == role
+	}
+}
+
+func withToken(p *Policy, _ session.Identity, g event.Group, token string, now time.Time) bool {
+	until, mac, ok := strings.Cut(token, ".")
+	if !ok || len(p.key) == 0 {
+		return false
+	}
+	expires, err := strconv.ParseInt(until, 10, 64)
+	if err != nil || now.Unix() >= expires {
+		return false
+	}
+	got, err := hex.DecodeString(mac)
+	return err == nil && hmac.Equal(got, groupMAC(p.key, g, until))
+}
+
+// SignGroup returns the token that lets a page subscribe to the group until expires: decimal Unix
+// seconds, a dot, and the hexadecimal HMAC-SHA256, under the key, of
+// "orgcast.v1.group\nORGANIZATION\nGROUP\nSECONDS". Back ends in any language can make it.
+func SignGroup(key []byte, g event.Group, expires time.Time) string {
+	until := strconv.FormatInt(expires.Unix(), 10)
+	return until + "." + hex.EncodeToString(groupMAC(key, g, until))
+}
+
+func groupMAC(key []byte, g event.Group, until string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte("orgcast.v1.group\n" + g.Organization().String() + "\n" + g.Name() + "\n" + until))
+	return h.Sum(nil)
+}

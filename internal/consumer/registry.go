@@ -1,0 +1,140 @@
+package consumer
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"orgcast/internal/orgctx"
+)
+
+// Route says which consumer serves a path, and what admission to it takes.
+type Route struct {
+	// Pattern is a path of literal segments and named ones, {name}, which match one segment of
+	// any text; {name:int} matches decimal digits only and {name:id} the form of an identifier.
+	Pattern string
+	// New returns the consumer of one connection. It may return the same one each time if that
+	// keeps no state.
+	New func() OrganizationAwareConsumer
+	// WithoutOrganization admits sessions that have no active organisation, too. Such a connection
+	// can join no group.
+	WithoutOrganization bool
+	// Explain upgrades refused connections only to close them with the code that tells a browser
+	// why. Without it a browser sees 1006 whatever the reason.
+	Explain bool
+}
+
+// Registry finds the route of a path. It is filled before serving and read-only from then on.
+type Registry struct {
+	routes []compiledRoute
+}
+
+type compiledRoute struct {
+	route    *Route
+	segments []segment
+}
+
+type segment struct {
+	literal string
+	name    string // of a parameter, else empty
+	form    func(string) bool
+}
+
+// Params are the named parts of a path.
+type Params []param
+
+type param struct{ name, value string }
+
+// Get returns the value of the part called name, "" if there is none.
+func (p Params) Get(name string) string {
+	for _, v := range p {
+		if v.name == name {
+			return v.value
+		}
+	}
+	return ""
+}
+
+var errBadPattern = errors.New("consumer: bad route pattern")
+
+// Add enters a route. Earlier routes win over later ones.
+func (r *Registry) Add(route Route) error {
+	if !strings.HasPrefix(route.Pattern, "/") || route.New == nil {
+		return fmt.Errorf("%w: %q", errBadPattern, route.Pattern)
+	}
+	compiled := compiledRoute{route: &route}
+	for part := range strings.SplitSeq(route.Pattern[1:], "/") {
+		inner, named := strings.CutPrefix(part, "{")
+		if !named {
+			compiled.segments = append(compiled.segments, segment{literal: part})
+			continue
+		}
+		inner, closed := strings.CutSuffix(inner, "}")
+		name, form, _ := strings.Cut(inner, ":")
+		fits, known := segmentForm(form)
+		if !closed || name == "" || !known {
+			return fmt.Errorf("%w: %q", errBadPattern, route.Pattern)
+		}
+		compiled.segments = append(compiled.segments, segment{name: name, form: fits})
+	}
+	r.routes = append(r.routes, compiled)
+	return nil
+}
+
+// Match returns the route of a path, as it stands in the URL after decoding.
+func (r *Registry) Match(path string) (*Route, Params, bool) {
+	for i := range r.routes {
+		if params, ok := r.routes[i].match(path); ok {
+			return r.routes[i].route, params, true
+		}
+	}
+	return nil, nil, false
+}
+
+func (c *compiledRoute) match(path string) (Params, bool) {
+	rest, ok := strings.CutPrefix(path, "/")
+	if !ok {
+		return nil, false
+	}
+	var params Params
+	for i, seg := range c.segments {
+		part, after, more := strings.Cut(rest, "/")
+		if more != (i < len(c.segments)-1) {
+			return nil, false
+		}
+		switch {
+		case seg.name == "":
+			if part != seg.literal {
+				return nil, false
+			}
+		case !seg.form(part):
+			return nil, false
+		default:
+			params = append(params, param{seg.name, part})
+		}
+		rest = after
+	}
+	return params, true
+}
+
+// segmentForm returns the check of a named segment.
+func segmentForm(form string) (func(string) bool, bool) {
+	switch form {
+	case "":
+		return func(s string) bool { return s != "" }, true
+	case "int":
+		return isDigits, true
+	case "id":
+		return orgctx.ValidID, true
+	default:
+		return nil, false
+	}
+}
+
+// isDigits accepts what fits into a signed 64-bit integer without leading zeros, so that one
+// number has one spelling and names one group.
+func isDigits(s string) bool {
+	n, err := strconv.ParseInt(s, 10, 64)
+	return err == nil && n >= 0 && strconv.FormatInt(n, 10) == s
+}

@@ -1,0 +1,113 @@
+// Package demo is Orgcast to try out: an embedded Redis, two organisations with their people, and
+// one page on which two of them sit side by side and publish to each other, or fail to.
+//
+// The page takes no short cut. Everybody on it holds a real session cookie of the same store that
+// the gateway reads, and its sockets go through the gateway's own handler. Only signing in is
+// made easy: it asks for no password, so the demo must never run where real organisations live.
+package demo
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"orgcast/internal/directory"
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/session"
+	"orgcast/web"
+)
+
+// Publisher sends an event to everybody who listens to the group.
+type Publisher interface {
+	// Publish returns when Redis has taken the event, or with the reason why not.
+	Publish(ctx context.Context, g event.Group, payload []byte) error
+}
+
+// Minter makes sessions in the store that the gateway reads; *session.RedisStore is one.
+type Minter interface {
+	// Mint stores a session and returns the cookie that bears it.
+	Mint(ctx context.Context, g session.Grant) (*http.Cookie, error)
+}
+
+// Membership says whether a user may act for an organisation, by the same rule as the gateway's;
+// package directory implements it.
+type Membership interface {
+	// Admit returns what the user is in the organisation. [directory.ErrUnavailable] means that
+	// nobody could say; any other error refuses.
+	Admit(ctx context.Context, org orgctx.ID, user string) (directory.Member, error)
+}
+
+var (
+	_ Minter     = (*session.RedisStore)(nil)
+	_ Membership = (*directory.Redis)(nil)
+)
+
+// Status is what the page shows of the node.
+type Status struct {
+	// Violations counts events that were stopped at the last step because they belonged to
+	// another organisation. It stays 0 unless there is a fault.
+	Violations uint64 `json:"violations"`
+	// Connections is the number of open sockets.
+	Connections int `json:"connections"`
+}
+
+// Options are the parts that [Handler] joins. All are required unless the comment says otherwise.
+type Options struct {
+	// Gateway serves the WebSocket routes below /ws/.
+	Gateway http.Handler
+	// CookieName is the name of the session cookie that Gateway and Sessions read.
+	CookieName string
+	// Minter signs people in.
+	Minter Minter
+	// Sessions resolves the cookie of somebody who publishes.
+	Sessions session.Resolver
+	// Membership is asked before somebody publishes.
+	Membership Membership
+	// Publisher carries events to the gateway, through Redis.
+	Publisher Publisher
+	// Status is asked whenever the page wants to know.
+	Status func() Status
+	// Pages are the files of the page. Optional: without them it is the embedded page.
+	Pages fs.FS
+	// Logger is optional.
+	Logger *zap.Logger
+}
+
+// ErrOptions is returned by [Handler] if a required part is missing.
+var ErrOptions = errors.New("demo: an option is missing")
+
+// answerTimeout bounds each wait for Redis, so that a page learns of a dead one soon.
+const answerTimeout = 3 * time.Second
+
+// Handler returns the demo: the page at /, its own endpoints below /demo/, the gateway below /ws/
+// and, for several people in one browser, the gateway once more below /seat/SEAT/ws/.
+func Handler(o Options) (http.Handler, error) {
+	if o.Gateway == nil || o.CookieName == "" || o.Minter == nil || o.Sessions == nil ||
+		o.Membership == nil || o.Publisher == nil || o.Status == nil {
+		return nil, ErrOptions
+	}
+	if o.Pages == nil {
+		o.Pages = web.Demo()
+	}
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+	d := &server{Options: o}
+
+	mux := http.NewServeMux()
+	mux.Handle("/ws/", o.Gateway)
+	mux.HandleFunc("/seat/{seat}/ws/", d.serveSeat)
+	mux.Handle("POST /demo/sign-in", d.guard(d.signIn))
+	mux.Handle("POST /demo/publish", d.guard(d.publish))
+	mux.Handle("GET /demo/who", d.guard(d.who))
+	mux.Handle("GET /demo/people", d.guard(d.people))
+	mux.Handle("GET /demo/status", d.guard(d.status))
+	mux.Handle("/demo/", d.guard(d.notFound))
+	mux.Handle("/", d.page())
+	return mux, nil
+}

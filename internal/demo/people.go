@@ -1,0 +1,64 @@
+package demo
+
+import (
+	"fmt"
+
+	"orgcast/internal/orgctx"
+)
+
+// Organization is one of the tenants that the demo shows.
+type Organization struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+}
+
+// Person is somebody who can sit down at the demo.
+type Person struct {
+	User string `json:"user"`
+	Name string `json:"name"`
+	// Organization is the one that the session makes active, empty for nobody's.
+	Organization string `json:"organization_id"`
+	// Suspended tells that the membership exists and is not active: the gateway must refuse.
+	Suspended bool `json:"suspended"`
+	// Hint says in a few words what to expect of this person.
+	Hint string `json:"hint"`
+}
+
+// Organizations returns the demo's tenants.
+func Organizations() []Organization {
+	return []Organization{{ID: "acme", Name: "Acme"}, {ID: "globex", Name: "Globex"}}
+}
+
+// People returns everybody who can sign in, in the order in which the page offers them.
+func People() []Person {
+	return []Person{
+		{User: "ada", Name: "Ada", Organization: "acme", Hint: "member of Acme"},
+		{User: "alan", Name: "Alan", Organization: "acme", Hint: "member of Acme"},
+		{User: "grace", Name: "Grace", Organization: "globex", Hint: "member of Globex"},
+		{User: "greta", Name: "Greta", Organization: "globex", Hint: "member of Globex"},
+		{User: "sam", Name: "Sam", Organization: "acme", Suspended: true, Hint: "suspended at Acme: must be refused"},
+		{User: "olga", Name: "Olga", Hint: "no organisation: must be refused"},
+	}
+}
+
+// findPerson returns the person with that user id. ok is false if there is none.
+func findPerson(user string) (p Person, ok bool) {
+	for _, p := range People() {
+		if p.User == user {
+			return p, true
+		}
+	}
+	return Person{}, false
+}
+
+// organizationID returns the person's organisation, zero for none.
+func (p Person) organizationID() (orgctx.ID, error) {
+	if p.Organization == "" {
+		return orgctx.ID{}, nil
+	}
+	id, err := orgctx.ParseID(p.Organization)
+	if err != nil {
+		return orgctx.ID{}, fmt.Errorf("organization of %s: %w", p.User, err)
+	}
+	return id, nil
+}

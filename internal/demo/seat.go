@@ -1,0 +1,72 @@
+package demo
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"orgcast/internal/session"
+)
+
+// A browser has one cookie jar, and the gateway reads one cookie, so one window could show only
+// one person. A seat is a second name for that cookie: "left" keeps its session in
+// orgcast_session_left, and below /seat/left/ that cookie is presented to the gateway under the
+// real name. The gateway sees an ordinary request and checks everything as always.
+
+// maxSeatLength keeps the cookie's name short.
+const maxSeatLength = 16
+
+// validSeat reports whether seat is 1 to 16 of a-z and 0-9, so that it fits into a cookie's name.
+func validSeat(seat string) bool {
+	if seat == "" || len(seat) > maxSeatLength {
+		return false
+	}
+	for i := range len(seat) {
+		c := seat[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
+}
+
+// seatCookie returns the name of the seat's cookie; the empty seat has the real name.
+func (d *server) seatCookie(seat string) string {
+	if seat == "" {
+		return d.CookieName
+	}
+	return d.CookieName + "_" + seat
+}
+
+// atSeat returns a copy of r that bears the seat's session and no other cookie. Without a session
+// at the seat it bears no cookie at all: never the one of somebody else in the same browser.
+func (d *server) atSeat(r *http.Request, seat string) *http.Request {
+	value, ok := session.CookieValue(r, d.seatCookie(seat))
+	r = r.Clone(r.Context())
+	r.Header.Del("Cookie")
+	if ok {
+		r.AddCookie(&http.Cookie{Name: d.CookieName, Value: value})
+	}
+	return r
+}
+
+// serveSeat passes /seat/SEAT/ws/… to the gateway as /ws/… with the seat's session.
+func (d *server) serveSeat(w http.ResponseWriter, r *http.Request) {
+	seat := r.PathValue("seat")
+	if !validSeat(seat) {
+		d.notFound(w, r)
+		return
+	}
+	seated := d.atSeat(r, seat)
+	prefix := "/seat/" + seat
+	path, ok := strings.CutPrefix(r.URL.Path, prefix)
+	if !ok { // an escaped seat name: nobody asks like that in good faith
+		d.notFound(w, r)
+		return
+	}
+	seated.URL = new(url.URL)
+	*seated.URL = *r.URL
+	seated.URL.Path = path
+	seated.URL.RawPath = strings.TrimPrefix(r.URL.RawPath, prefix)
+	d.Gateway.ServeHTTP(w, seated)
+}

@@ -1,0 +1,50 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/directory"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+)
+
+// role is that of every member of the demo.
+const role = "member"
+
+// Seed writes the demo's organisations and their members into the directory. Doing so again
+// changes nothing. The client must have ContextTimeoutEnabled.
+func Seed(ctx context.Context, client redis.UniversalClient, keys keyspace.Keyspace) error {
+	dir, err := directory.NewRedis(client, keys)
+	if err != nil {
+		return err
+	}
+	for _, o := range Organizations() {
+		id, err := orgctx.ParseID(o.ID)
+		if err != nil {
+			return fmt.Errorf("seed organization %q: %w", o.ID, err)
+		}
+		if err := dir.PutOrganization(ctx, id, directory.Active); err != nil {
+			return fmt.Errorf("seed organization %s: %w", id, err)
+		}
+	}
+	for _, p := range People() {
+		org, err := p.organizationID()
+		if err != nil {
+			return err
+		}
+		if org.IsZero() {
+			continue
+		}
+		status := directory.Active
+		if p.Suspended {
+			status = directory.Suspended
+		}
+		if err := dir.PutMember(ctx, org, p.User, status, directory.Member{Role: role}); err != nil {
+			return fmt.Errorf("seed member %s: %w", p.User, err)
+		}
+	}
+	return nil
+}

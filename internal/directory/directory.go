@@ -1,0 +1,84 @@
+// Package directory says which organisations exist and are active, and who is an active member of
+// one and in which role. It never guesses: what it cannot read, or does not understand, is no.
+package directory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"orgcast/internal/orgctx"
+)
+
+var (
+	// ErrUnknown is what clients may learn: unknown, suspended and not yours look alike. The
+	// errors below wrap it and tell them apart for logs.
+	ErrUnknown = errors.New("directory: no such organization or member")
+	// ErrOrganizationUnknown is returned for an organisation that the directory does not hold.
+	ErrOrganizationUnknown = fmt.Errorf("%w: organization is unknown", ErrUnknown)
+	// ErrOrganizationSuspended is returned for an organisation whose status is not "active".
+	ErrOrganizationSuspended = fmt.Errorf("%w: organization is not active", ErrUnknown)
+	// ErrNotMember is returned for a user who is no active member of the organisation, or one
+	// whose role has no valid form.
+	ErrNotMember = fmt.Errorf("%w: user is not an active member", ErrUnknown)
+	// ErrUnavailable is returned, wrapped, if the directory did not answer.
+	ErrUnavailable = errors.New("directory: unavailable")
+)
+
+// Member is what the directory knows of an active member.
+type Member struct {
+	// Role is the user's role in the organisation. It has the form of [orgctx.ValidID], or is
+	// empty for none.
+	Role string
+}
+
+// Directory is asked at admission, and again while a connection lives. Its methods may wait for
+// the network, for a bounded time, and are safe for concurrent use. Their errors are, or wrap, the
+// Err… values of this package.
+type Directory interface {
+	// OrganizationActive returns nil if the organisation exists and is not suspended.
+	OrganizationActive(ctx context.Context, org orgctx.ID) error
+	// Member returns the membership of an active member. It does not ask whether the
+	// organisation is active.
+	Member(ctx context.Context, org orgctx.ID, userID string) (Member, error)
+	// Admit asks both at once.
+	Admit(ctx context.Context, org orgctx.ID, userID string) (Member, error)
+}
+
+// TrustSession is the directory of a gateway whose web application checks membership whenever it
+// writes a session: every organisation is active and every user a member without role.
+type TrustSession struct{}
+
+var (
+	_ Directory        = TrustSession{}
+	_ orgctx.Directory = TrustSession{}
+)
+
+// OrganizationActive implements [Directory].
+func (TrustSession) OrganizationActive(_ context.Context, org orgctx.ID) error {
+	if org.IsZero() {
+		return ErrOrganizationUnknown
+	}
+	return nil
+}
+
+// Member implements [Directory].
+func (TrustSession) Member(_ context.Context, org orgctx.ID, userID string) (Member, error) {
+	return Member{}, checkNames(org, userID)
+}
+
+// Admit implements [Directory].
+func (TrustSession) Admit(_ context.Context, org orgctx.ID, userID string) (Member, error) {
+	return Member{}, checkNames(org, userID)
+}
+
+// checkNames refuses what cannot name an organisation or a user, before it becomes part of a key.
+func checkNames(org orgctx.ID, userID string) error {
+	if org.IsZero() {
+		return ErrOrganizationUnknown
+	}
+	if !orgctx.ValidID(userID) {
+		return ErrNotMember
+	}
+	return nil
+}

@@ -1,0 +1,187 @@
+package directory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+)
+
+// timeout bounds each question. It is far above what a healthy Redis takes, and well below what a
+// browser waits for a handshake.
+const timeout = 2 * time.Second
+
+// Fields of the hashes.
+const (
+	fieldStatus = "status"
+	fieldRole   = "role"
+)
+
+// Status says whether an organisation or a membership counts.
+type Status string
+
+// The two statuses that this package writes. What it reads counts only if it is Active.
+const (
+	Active    Status = "active"
+	Suspended Status = "suspended"
+)
+
+// Redis is the directory in two kinds of Redis hash (see package keyspace): an organisation has
+// the field status, a membership has status and role. All hashes of an organisation are in one
+// slot of a cluster.
+type Redis struct {
+	client redis.UniversalClient
+	keys   keyspace.Keyspace
+}
+
+var (
+	_ Directory        = (*Redis)(nil)
+	_ orgctx.Directory = (*Redis)(nil)
+)
+
+// NewRedis returns a directory. The client must have ContextTimeoutEnabled: without it go-redis
+// waits for a hung server however short the deadline. The caller closes the client.
+func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace) (*Redis, error) {
+	kept := true // somebody's own client is their own care
+	switch c := client.(type) {
+	case *redis.Client:
+		kept = c.Options().ContextTimeoutEnabled
+	case *redis.ClusterClient:
+		kept = c.Options().ContextTimeoutEnabled
+	}
+	if !kept {
+		return nil, errors.New("directory: the Redis client lacks ContextTimeoutEnabled")
+	}
+	return &Redis{client: client, keys: keys}, nil
+}
+
+// OrganizationActive implements [Directory].
+func (d *Redis) OrganizationActive(ctx context.Context, org orgctx.ID) error {
+	if org.IsZero() {
+		return ErrOrganizationUnknown
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	fields, err := d.client.HMGet(ctx, d.keys.Organization(org), fieldStatus).Result()
+	if err != nil {
+		return unavailable(err)
+	}
+	return organizationActive(fields)
+}
+
+// Member implements [Directory].
+func (d *Redis) Member(ctx context.Context, org orgctx.ID, userID string) (Member, error) {
+	if err := checkNames(org, userID); err != nil {
+		return Member{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	fields, err := d.client.HMGet(ctx, d.keys.Member(org, userID), fieldStatus, fieldRole).Result()
+	if err != nil {
+		return Member{}, unavailable(err)
+	}
+	return member(fields)
+}
+
+// Admit implements [Directory], in one round trip.
+func (d *Redis) Admit(ctx context.Context, org orgctx.ID, userID string) (Member, error) {
+	if err := checkNames(org, userID); err != nil {
+		return Member{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var orgFields, memberFields *redis.SliceCmd
+	_, err := d.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		orgFields = p.HMGet(ctx, d.keys.Organization(org), fieldStatus)
+		memberFields = p.HMGet(ctx, d.keys.Member(org, userID), fieldStatus, fieldRole)
+		return nil
+	})
+	if err != nil {
+		return Member{}, unavailable(err)
+	}
+	if err := organizationActive(orgFields.Val()); err != nil {
+		return Member{}, err
+	}
+	return member(memberFields.Val())
+}
+
+// PutOrganization writes an organisation.
+func (d *Redis) PutOrganization(ctx context.Context, org orgctx.ID, status Status) error {
+	if org.IsZero() {
+		return orgctx.ErrNoOrganization
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := d.client.HSet(ctx, d.keys.Organization(org), fieldStatus, string(status)).Err(); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// PutMember writes a membership, in place of the one that there was.
+func (d *Redis) PutMember(ctx context.Context, org orgctx.ID, userID string, status Status, m Member) error {
+	if err := checkNames(org, userID); err != nil {
+		return err
+	}
+	if m.Role != "" && !orgctx.ValidID(m.Role) {
+		return fmt.Errorf("role: %w", orgctx.ErrInvalidID)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	key := d.keys.Member(org, userID)
+	_, err := d.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		p.Del(ctx, key)
+		p.HSet(ctx, key, fieldStatus, string(status), fieldRole, m.Role)
+		return nil
+	})
+	if err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// RemoveMember ends a membership. Removing somebody who is no member is no error.
+func (d *Redis) RemoveMember(ctx context.Context, org orgctx.ID, userID string) error {
+	if err := checkNames(org, userID); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := d.client.Del(ctx, d.keys.Member(org, userID)).Err(); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// organizationActive judges the status field of an organisation's hash.
+func organizationActive(fields []any) error {
+	status, ok := fields[0].(string)
+	switch {
+	case !ok:
+		return ErrOrganizationUnknown
+	case status != string(Active):
+		return ErrOrganizationSuspended
+	}
+	return nil
+}
+
+// member judges the status and role fields of a member's hash. A role of no valid form could match
+// a rule by accident, so it keeps its bearer out.
+func member(fields []any) (Member, error) {
+	if status, _ := fields[0].(string); status != string(Active) {
+		return Member{}, ErrNotMember
+	}
+	role, _ := fields[1].(string)
+	if role != "" && !orgctx.ValidID(role) {
+		return Member{}, ErrNotMember
+	}
+	return Member{Role: role}, nil
+}
+
+// unavailable wraps what Redis or the network said.
+func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }

@@ -1,0 +1,427 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/coder/websocket"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"orgcast/internal/consumer"
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/session"
+)
+
+// conn is one connection and the root of its goroutine tree:
+//
+//   - run, for the whole life: reads frames, and in the end tears down;
+//   - writeLoop, while something is queued;
+//   - receiveLoop, while frames wait for the consumer;
+//   - what the consumer started with Go.
+//
+// Pings, expiry and idleness are looked after by the server's [wheel].
+type conn struct {
+	// Fixed before the first goroutine.
+	server   *Server
+	id       string
+	identity session.Identity
+	route    *consumer.Route
+	params   consumer.Params
+	query    url.Values
+	protocol string
+	consumer consumer.OrganizationAwareConsumer
+	handler  consumer.EventHandler // nil if the consumer is none
+	ctx      context.Context       //nolint:containedctx // the root of the tree, for goroutines that start later
+	cancel   context.CancelCauseFunc
+	write    func() // writeLoop, bound once so that starting it allocates nothing
+	started  time.Time
+
+	// Set by attach, before the connection is served.
+	ws *websocket.Conn
+
+	// Owned by run.
+	frameRate *rate.Limiter
+
+	// Owned by the wheel.
+	pinged time.Time // when the ping left that nothing has answered yet
+
+	tree sync.WaitGroup // everything started below run
+
+	mu        sync.Mutex
+	wire      *wire // nil until the upgrade
+	queue     *batch
+	queued    int // bytes queued or being written
+	writing   bool
+	ended     bool // no more is queued
+	groups    []event.Group
+	inbox     []event.Frame
+	receiving bool
+	talked    time.Time // when the last frame of the browser came
+}
+
+// ID implements consumer.Conn.
+func (c *conn) ID() string { return c.id }
+
+// Identity implements consumer.Conn.
+func (c *conn) Identity() session.Identity { return c.identity }
+
+// Param implements consumer.Conn.
+func (c *conn) Param(name string) string { return c.params.Get(name) }
+
+// Query implements consumer.Conn.
+func (c *conn) Query() url.Values { return c.query }
+
+// Protocol implements consumer.Conn.
+func (c *conn) Protocol() string { return c.protocol }
+
+// Join implements consumer.Conn. The organisation is the connection's own; there is no way to name
+// another.
+func (c *conn) Join(ctx context.Context, name string) error {
+	if c.identity.Organization.IsZero() {
+		return orgctx.ErrNoOrganization
+	}
+	g, err := event.NewGroup(c.identity.Organization, name)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	joined, err := c.reserve(g)
+	c.mu.Unlock()
+	if joined || err != nil {
+		return err
+	}
+	if err := c.server.hub.Join(ctx, g, c); err != nil {
+		c.mu.Lock()
+		c.forget(g)
+		c.mu.Unlock()
+		return fmt.Errorf("join group: %w", err)
+	}
+	c.mu.Lock()
+	kept := slices.Contains(c.groups, g)
+	c.mu.Unlock()
+	if !kept { // left, or torn down, before the hub knew us
+		c.server.hub.Leave(g, c)
+		return cmp.Or(context.Cause(c.ctx), context.Canceled)
+	}
+	return nil
+}
+
+// reserve enters a group among those of the connection. Its caller holds mu.
+func (c *conn) reserve(g event.Group) (joined bool, err error) {
+	switch {
+	case slices.Contains(c.groups, g):
+		return true, nil
+	case c.ended:
+		return false, context.Cause(c.ctx)
+	case len(c.groups) >= c.server.options.GroupsPerConnection:
+		return false, consumer.ErrTooManyGroups
+	}
+	c.groups = append(c.groups, g)
+	return false, nil
+}
+
+// forget removes a group and reports whether it was there. Its caller holds mu.
+func (c *conn) forget(g event.Group) bool {
+	i := slices.Index(c.groups, g)
+	if i < 0 {
+		return false
+	}
+	c.groups = slices.Delete(c.groups, i, i+1)
+	return true
+}
+
+// Leave implements consumer.Conn.
+func (c *conn) Leave(name string) {
+	g, err := event.NewGroup(c.identity.Organization, name)
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	had := c.forget(g)
+	c.mu.Unlock()
+	if had {
+		c.server.hub.Leave(g, c)
+	}
+}
+
+// Send implements consumer.Conn.
+func (c *conn) Send(v any) error {
+	frame, err := event.Encode(v)
+	if err != nil {
+		return err
+	}
+	c.enqueue(item{frame: frame})
+	return nil
+}
+
+// gapFrame says that events of a group may have been lost.
+type gapFrame struct {
+	Type  string `json:"type"` // "gap"
+	Group string `json:"group"`
+}
+
+// OfferGap implements hub.Member.
+func (c *conn) OfferGap(g event.Group) {
+	if c.protocol == consumer.ProtocolV1 {
+		_ = c.Send(gapFrame{Type: "gap", Group: g.Name()}) // this frame always encodes
+	}
+}
+
+// Go implements consumer.Conn.
+func (c *conn) Go(fn func(ctx context.Context) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
+	c.tree.Go(func() {
+		if err := c.server.guard(c, "go", func() error { return fn(c.ctx) }); err != nil {
+			c.End(err)
+		}
+	})
+}
+
+// End implements consumer.Conn. The first cause counts. It drops what is queued or lets it leave,
+// as the cause wants, queues the close frame behind it, and gives the rest of the connection's
+// life a deadline; run sees the peer's close frame, or that deadline, and tears down.
+func (c *conn) End(cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
+	c.ended = true
+	c.cancel(cause)
+	if c.wire == nil {
+		return // still before the upgrade: it is refused
+	}
+	end := endingOf(cause)
+	if end.urgent {
+		c.dropQueueLocked()
+	}
+	c.wire.expire(c.server.options.CloseTimeout)
+	c.push(item{close: &end}, 0)
+}
+
+// dropQueue forgets what is queued.
+func (c *conn) dropQueue() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dropQueueLocked()
+}
+
+func (c *conn) dropQueueLocked() {
+	if c.queue == nil {
+		return
+	}
+	c.queued -= c.queue.bytes
+	c.server.metrics.queuedBytes.add(-c.queue.bytes)
+	c.queue.release()
+	c.queue = nil
+}
+
+// attach hands the upgraded socket to the connection and lets the writer begin.
+func (c *conn) attach(ws *websocket.Conn, w *wire) {
+	c.ws = ws
+	c.mu.Lock()
+	c.wire = w
+	c.talked = c.started
+	if c.ended { // ended while the upgrade ran
+		end := endingOf(context.Cause(c.ctx))
+		c.dropQueueLocked()
+		w.expire(c.server.options.CloseTimeout)
+		c.push(item{close: &end}, 0)
+	} else if c.queue != nil {
+		c.writing = true
+		c.tree.Add(1)
+		go c.write()
+	}
+	c.mu.Unlock()
+}
+
+// run reads until the connection ends, and tears it down: nothing of it is left when it returns.
+func (c *conn) run() {
+	readErr := c.readLoop()
+	c.End(readErr)
+	cause := context.Cause(c.ctx)
+	// Leave first: nobody offers events to a connection that waits for a slow hook.
+	c.leaveAll()
+	if !errors.Is(readErr, ErrPeerClosed) && !errors.Is(readErr, ErrPeerGone) {
+		// What the peer goes on sending is read away, until it has seen our close frame: a socket
+		// closed over unread bytes is reset, and the frame lost with it.
+		_, _ = io.Copy(io.Discard, c.wire) // ends with the peer or at the deadline that End set
+	}
+	_ = c.ws.CloseNow() // the close frames are through, or their deadline is
+	c.tree.Wait()
+	c.disconnect(cause)
+
+	end := endingOf(cause)
+	c.server.metrics.closed.WithLabelValues(closeLabel(end.code)).Inc()
+	c.server.log.Info("connection ended",
+		zap.String("connection", c.id), zap.Stringer("organization", c.identity.Organization), zap.String("user", c.identity.UserID),
+		zap.String("route", c.route.Pattern), zap.Int("code", int(end.code)), zap.NamedError("cause", cause), zap.Duration("lasted", time.Since(c.started)))
+}
+
+// leaveAll ends all memberships.
+func (c *conn) leaveAll() {
+	c.mu.Lock()
+	groups := c.groups
+	c.groups = nil
+	c.mu.Unlock()
+	for _, g := range groups {
+		c.server.hub.Leave(g, c)
+	}
+}
+
+// disconnect runs the Disconnect hook under a fresh deadline.
+func (c *conn) disconnect(cause error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), c.server.options.HookTimeout)
+	defer cancel()
+	_ = c.server.guard(c, "disconnect", func() error { // guard has logged; nothing is left to end
+		c.consumer.Disconnect(ctx, c, cause)
+		return nil
+	})
+}
+
+// readLoop reads frames and hands them to receiveLoop. It returns the cause of the end. It keeps on
+// reading after End was called, because only so is the peer's close frame seen.
+func (c *conn) readLoop() error {
+	for {
+		// Without a Done channel the context costs nothing; deadlines on the wire end the read.
+		kind, r, err := c.ws.Reader(context.Background())
+		if err != nil {
+			return causeOfRead(err)
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			return causeOfRead(err)
+		}
+		c.server.metrics.frames.Inc()
+		if kind == websocket.MessageText && !utf8.Valid(data) {
+			c.End(ErrNotUTF8)
+			continue
+		}
+		if !c.frameRate.Allow() || !c.receive(event.Frame{Binary: kind == websocket.MessageBinary, Data: data}) {
+			c.End(ErrRateLimit)
+		}
+	}
+}
+
+// receive queues a frame for the consumer and starts receiveLoop if it is not at work. A consumer
+// that falls behind by the whole inbox is not waited for, since pongs and the peer's close frame
+// would wait too: receive returns false, and the browser is told that it sends too fast.
+func (c *conn) receive(f event.Frame) (ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return true
+	}
+	if len(c.inbox) >= c.server.options.FrameBurst {
+		return false
+	}
+	c.talked = time.Now()
+	c.inbox = append(c.inbox, f)
+	if !c.receiving {
+		c.receiving = true
+		c.tree.Go(c.receiveLoop)
+	}
+	return true
+}
+
+// receiveLoop hands frames to the consumer one by one, and returns when none is left.
+func (c *conn) receiveLoop() {
+	for {
+		c.mu.Lock()
+		if c.ended || len(c.inbox) == 0 {
+			c.receiving = false
+			c.inbox = nil
+			c.mu.Unlock()
+			return
+		}
+		f := c.inbox[0]
+		c.inbox[0] = event.Frame{}
+		c.inbox = c.inbox[1:]
+		c.mu.Unlock()
+		if err := c.server.guard(c, "receive", func() error { return c.consumer.Receive(c.ctx, c, f) }); err != nil {
+			c.End(err)
+		}
+	}
+}
+
+// tick is called by the wheel: it ends the connection if its session is over or its peer silent,
+// pings it if it is time, and returns when to look again. It never blocks.
+func (c *conn) tick(now time.Time) time.Duration {
+	o := &c.server.options
+	c.mu.Lock()
+	w, talked, ended := c.wire, c.talked, c.ended
+	c.mu.Unlock()
+	if ended || w == nil {
+		return 0
+	}
+	expires := c.identity.Expires.Sub(now)
+	if expires <= 0 {
+		c.End(ErrSessionEnded)
+		return 0
+	}
+	heard := time.Unix(0, w.heard.Load())
+	if !c.pinged.IsZero() && heard.After(c.pinged) {
+		c.pinged = time.Time{}
+	}
+	idle := now.Sub(heard)
+	switch {
+	case !c.pinged.IsZero() && now.Sub(c.pinged) >= o.PongTimeout,
+		o.IdleTimeout > 0 && now.Sub(talked) >= o.IdleTimeout:
+		c.End(ErrSilent)
+		return 0
+	case c.pinged.IsZero() && idle >= o.PingInterval:
+		c.pinged = now
+		c.enqueue(item{frame: pingFrame[:]})
+		return min(o.PongTimeout, expires)
+	case !c.pinged.IsZero():
+		return min(o.PongTimeout-now.Sub(c.pinged), expires)
+	}
+	next := min(o.PingInterval-idle, expires)
+	if o.IdleTimeout > 0 {
+		next = min(next, o.IdleTimeout-now.Sub(talked))
+	}
+	return next
+}
+
+// pingFrame is a ping without content.
+var pingFrame = [...]byte{pingHeader, 0} //nolint:gochecknoglobals // constant bytes
+
+// causeOfRead tells why reading ended.
+func causeOfRead(err error) error {
+	if closeErr, ok := errors.AsType[websocket.CloseError](err); ok {
+		return fmt.Errorf("%w: code %d", ErrPeerClosed, closeErr.Code)
+	}
+	if errors.Is(err, websocket.ErrMessageTooBig) {
+		return ErrFrameTooBig
+	}
+	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
+		return ErrPeerGone
+	}
+	return fmt.Errorf("%w: %w", ErrProtocol, err)
+}
+
+// causeOfWrite tells why writing ended.
+func causeOfWrite(err error) error {
+	if errors.Is(err, ErrIsolation) || errors.Is(err, ErrPanic) {
+		return err
+	}
+	if netErr, ok := errors.AsType[net.Error](err); ok && netErr.Timeout() {
+		return ErrTooSlow
+	}
+	return ErrPeerGone
+}

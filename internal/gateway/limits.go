@@ -1,0 +1,68 @@
+package gateway
+
+import (
+	"sync"
+
+	"orgcast/internal/orgctx"
+)
+
+// limits counts the connections of this node by user and organisation. A count of 0 as a limit
+// means no limit.
+type limits struct {
+	perNode, perOrganization, perUser int
+
+	mu            sync.Mutex
+	total         int
+	organizations map[orgctx.ID]int
+	users         map[owner]int
+}
+
+// owner is a user inside an organisation; equal user ids in two organisations are two owners.
+type owner struct {
+	org  orgctx.ID
+	user string
+}
+
+func newLimits(o *Options) *limits {
+	return &limits{
+		perNode: o.MaxConnections, perOrganization: o.MaxPerOrganization, perUser: o.MaxPerUser,
+		organizations: make(map[orgctx.ID]int), users: make(map[owner]int),
+	}
+}
+
+// full reports whether the node has no room, so that it can refuse before it asks who is there.
+func (l *limits) full() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.perNode > 0 && l.total >= l.perNode
+}
+
+// take counts a connection, or says which limit it would exceed.
+func (l *limits) take(who owner) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.perNode > 0 && l.total >= l.perNode:
+		return ErrOverloaded
+	case l.perOrganization > 0 && !who.org.IsZero() && l.organizations[who.org] >= l.perOrganization,
+		l.perUser > 0 && l.users[who] >= l.perUser:
+		return ErrTooMany
+	}
+	l.total++
+	l.organizations[who.org]++
+	l.users[who]++
+	return nil
+}
+
+// give takes back what take counted.
+func (l *limits) give(who owner) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.total--
+	if l.organizations[who.org]--; l.organizations[who.org] == 0 {
+		delete(l.organizations, who.org)
+	}
+	if l.users[who]--; l.users[who] == 0 {
+		delete(l.users, who)
+	}
+}

@@ -1,0 +1,97 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"orgcast/internal/consumer"
+	"orgcast/internal/directory"
+	"orgcast/internal/hub"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/session"
+)
+
+// Membership says whether a user may act for an organisation. Package directory implements it.
+type Membership interface {
+	// Admit returns what the user is in the organisation, or an error if the organisation is
+	// unknown or suspended or the user no active member of it. [directory.ErrUnavailable] means
+	// that nobody could say.
+	Admit(ctx context.Context, org orgctx.ID, user string) (directory.Member, error)
+}
+
+// Options configure a Server. Zero values take the defaults that are named.
+type Options struct {
+	// Routes, Hub, Sessions and Membership must be given.
+	Routes     *consumer.Registry
+	Hub        *hub.Hub
+	Sessions   session.Resolver
+	Membership Membership
+	// Origins are the pages that may connect.
+	Origins Origins
+	// Log and Registry may be nil.
+	Log      *zap.Logger
+	Registry prometheus.Registerer
+
+	// MaxFrame is the largest frame of a browser, in bytes. Default 64 KiB.
+	MaxFrame int64
+	// FramesPerSecond and FrameBurst bound how fast a browser may send. Default 20 and 100.
+	FramesPerSecond float64
+	FrameBurst      int
+	// QueueBytes bounds what waits for one browser. Default 1 MiB.
+	QueueBytes int
+	// GroupsPerConnection bounds memberships. Default 100.
+	GroupsPerConnection int
+	// MaxConnections, MaxPerOrganization and MaxPerUser bound the connections of this node.
+	// Default 0, no limit.
+	MaxConnections     int
+	MaxPerOrganization int
+	MaxPerUser         int
+
+	// PingInterval is the silence after which a browser is pinged, PongTimeout the time it has to
+	// answer. Default 25 s and 10 s.
+	PingInterval time.Duration
+	PongTimeout  time.Duration
+	// IdleTimeout ends a connection whose browser sends nothing but pongs for so long. Default 0, never.
+	IdleTimeout time.Duration
+	// WriteTimeout bounds one write to a browser. Default 10 s.
+	WriteTimeout time.Duration
+	// CloseTimeout bounds everything between the decision to end a connection and its end,
+	// including a write that waits. Default 5 s.
+	CloseTimeout time.Duration
+	// HookTimeout bounds Connect and the context of Disconnect. Default 10 s.
+	HookTimeout time.Duration
+}
+
+func (o *Options) setDefaults() {
+	setDefault(&o.Log, zap.NewNop())
+	setDefault(&o.MaxFrame, 64<<10)
+	setDefault(&o.FramesPerSecond, 20)
+	setDefault(&o.FrameBurst, 100)
+	setDefault(&o.QueueBytes, 1<<20)
+	setDefault(&o.GroupsPerConnection, 100)
+	setDefault(&o.PingInterval, 25*time.Second)
+	setDefault(&o.PongTimeout, 10*time.Second)
+	setDefault(&o.WriteTimeout, 10*time.Second)
+	setDefault(&o.CloseTimeout, 5*time.Second)
+	setDefault(&o.HookTimeout, 10*time.Second)
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+var errIncomplete = errors.New("gateway: Routes, Hub, Sessions and Membership must be given")
+
+func (o *Options) validate() error {
+	if o.Routes == nil || o.Hub == nil || o.Sessions == nil || o.Membership == nil {
+		return errIncomplete
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package gateway
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"orgcast/internal/consumer"
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+)
+
+// reasonOf names a refusal for metrics and for the body of the answer. Unknown organisations,
+// suspended ones and those of others share one name, since the client sees it.
+func reasonOf(err error) string {
+	switch {
+	case errors.Is(err, ErrUnauthenticated):
+		return "unauthenticated"
+	case errors.Is(err, orgctx.ErrNoOrganization), errors.Is(err, consumer.ErrForbidden):
+		return "forbidden"
+	case errors.Is(err, consumer.ErrNotFound), errors.Is(err, event.ErrInvalidGroup):
+		return "not_found"
+	case errors.Is(err, ErrTooMany):
+		return "too_many_connections"
+	case endingOf(err).status == http.StatusServiceUnavailable:
+		return "overloaded"
+	default:
+		return "internal"
+	}
+}
+
+// refuse answers a request that is not upgraded.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, reason string, cause error) {
+	s.metrics.refused.WithLabelValues(reason).Inc()
+	end := endingOf(cause)
+	level := zap.DebugLevel
+	if end.status >= http.StatusInternalServerError {
+		level = zap.WarnLevel
+	}
+	if entry := s.log.Check(level, "refused"); entry != nil {
+		entry.Write(zap.String("reason", reason), zap.Int("status", end.status), zap.String("remote", r.RemoteAddr), zap.Error(cause))
+	}
+	if end.retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((end.retry+time.Second-1)/time.Second)))
+	}
+	writeProblem(w, end.status, reason)
+}
+
+// explain refuses, but upgrades first if the route wants its browsers to see why: they are told
+// nothing of a status.
+func (s *Server) explain(w http.ResponseWriter, r *http.Request, route *consumer.Route, reason string, cause error) {
+	if !route.Explain {
+		s.refuse(w, r, reason, cause)
+		return
+	}
+	s.metrics.refused.WithLabelValues(reason).Inc()
+	u := &upgrader{ResponseWriter: w, timeout: s.options.WriteTimeout}
+	ws, err := s.accept(u, r)
+	if err != nil {
+		return // accept has answered
+	}
+	end := endingOf(cause)
+	u.wire.expire(s.options.CloseTimeout)
+	if u.wire.writeClose(end.code, end.reason) == nil {
+		_, _, _ = ws.Reader(r.Context()) // until the peer's close frame, which comes as an error, or the deadline
+	}
+	_ = ws.CloseNow()
+}
+
+// writeProblem answers with a stable code and nothing else.
+func writeProblem(w http.ResponseWriter, status int, code string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(struct { // the client may be gone, which is all the same now
+		Code string `json:"code"`
+	}{code})
+}
+
+// isHandshake reports whether the request is a WebSocket handshake (RFC 6455, section 4.2.1), so
+// that no consumer is asked about one that cannot succeed.
+func isHandshake(r *http.Request) bool {
+	if r.Method != http.MethodGet || !r.ProtoAtLeast(1, 1) || !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket") {
+		return false
+	}
+	if r.Header.Get("Sec-Websocket-Version") != "13" || len(r.Header.Values("Sec-Websocket-Key")) != 1 {
+		return false
+	}
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(r.Header.Get("Sec-Websocket-Key")))
+	return err == nil && len(key) == 16
+}
+
+// hasToken reports whether a header that is a list holds the token, regardless of case.
+func hasToken(h http.Header, name, token string) bool {
+	for _, value := range h.Values(name) {
+		for part := range strings.SplitSeq(value, ",") {
+			if strings.EqualFold(strings.TrimSpace(part), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// offeredProtocol returns the subprotocol that the upgrade will agree on.
+func offeredProtocol(r *http.Request) string {
+	if hasToken(r.Header, "Sec-Websocket-Protocol", consumer.ProtocolV1) {
+		return consumer.ProtocolV1
+	}
+	return ""
+}

@@ -1,0 +1,337 @@
+// Package gateway takes a request from HTTP upgrade to served connection and to its end. It is the
+// only package that knows HTTP and WebSocket together. Whoever is refused is refused before the
+// upgrade; whoever is served has a session, an organisation and a consumer, and is written to only
+// after one more comparison of organisations.
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"orgcast/internal/consumer"
+	"orgcast/internal/directory"
+	"orgcast/internal/hub"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/session"
+)
+
+// Server serves connections. Create it with [New]; it is an http.Handler. [Server.Drain] says
+// goodbye to all; Wait returns when they are gone.
+type Server struct {
+	options Options
+	hub     *hub.Hub
+	log     *zap.Logger
+	metrics *metrics
+	limits  *limits
+	wheel   wheel
+
+	base     context.Context //nolint:containedctx // the root of every connection's tree
+	draining atomic.Bool
+	serving  sync.WaitGroup // connections, and the wheel
+
+	mu      sync.Mutex
+	conns   map[*conn]struct{}
+	onEmpty []chan struct{} // closed when conns becomes empty
+}
+
+// New returns a Server whose connections live under ctx: when ctx ends they end at once, with its
+// cause. The server's own goroutines end with ctx too.
+func New(ctx context.Context, o Options) (*Server, error) {
+	o.setDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		options: o, hub: o.Hub, log: o.Log.Named("gateway"), metrics: newMetrics(o.Registry), limits: newLimits(&o),
+		base: ctx, conns: make(map[*conn]struct{}),
+	}
+	s.serving.Go(func() {
+		s.wheel.run(ctx)
+		s.endAll(func(*conn) error { return context.Cause(ctx) })
+	})
+	return s, nil
+}
+
+// ServeHTTP admits or refuses a request. The steps stand in the order in which they cost more and
+// reveal more.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.draining.Load() {
+		s.refuse(w, r, "draining", DrainError{RetryAfter: retryDelay})
+		return
+	}
+	if s.limits.full() {
+		s.refuse(w, r, "overloaded", ErrOverloaded)
+		return
+	}
+	route, params, ok := s.options.Routes.Match(r.URL.Path)
+	if !ok {
+		s.refuse(w, r, "unknown_path", consumer.ErrNotFound)
+		return
+	}
+	if !isHandshake(r) {
+		s.metrics.refused.WithLabelValues("no_handshake").Inc()
+		w.Header().Set("Sec-WebSocket-Version", "13")
+		writeProblem(w, http.StatusBadRequest, "no_handshake")
+		return
+	}
+	if !s.options.Origins.Allows(r) {
+		s.refuse(w, r, "origin", ErrOrigin)
+		return
+	}
+	identity, err := s.identify(r.Context(), r, route)
+	if err != nil {
+		s.explain(w, r, route, reasonOf(err), err)
+		return
+	}
+	who := owner{identity.Organization, identity.UserID}
+	if err := s.limits.take(who); err != nil {
+		s.refuse(w, r, reasonOf(err), err)
+		return
+	}
+	c := s.newConn(r, route, params, identity)
+	if err := s.connect(r.Context(), c); err != nil {
+		s.discard(c, err)
+		s.explain(w, r, route, reasonOf(err), err)
+		return
+	}
+	// From here on Disconnect is due.
+	u := &upgrader{ResponseWriter: w, timeout: s.options.WriteTimeout}
+	ws, err := s.accept(u, r)
+	if err != nil {
+		s.metrics.refused.WithLabelValues("handshake").Inc()
+		s.discard(c, ErrPeerGone)
+		c.disconnect(ErrPeerGone)
+		return
+	}
+	ws.SetReadLimit(s.options.MaxFrame)
+	s.metrics.connections.Inc()
+	s.mu.Lock()
+	s.conns[c] = struct{}{}
+	s.mu.Unlock()
+	c.attach(ws, u.wire)
+	if s.draining.Load() || s.base.Err() != nil { // Drain may have looked before we were entered
+		c.End(DrainError{RetryAfter: retryDelay})
+	}
+	s.wheel.schedule(c, min(time.Duration(mathrand.Int64N(int64(s.options.PingInterval))), time.Until(identity.Expires))) //nolint:gosec // jitter is no secret
+	// A goroutine of its own lets net/http's, with its deep stack and its buffers, go.
+	s.serving.Go(func() {
+		c.run()
+		s.forget(c)
+	})
+}
+
+// identify finds out who asks and whether the directory lets that user act for that organisation.
+func (s *Server) identify(ctx context.Context, r *http.Request, route *consumer.Route) (session.Identity, error) {
+	identity, err := s.options.Sessions.Resolve(ctx, r)
+	switch {
+	case errors.Is(err, session.ErrUnavailable):
+		return session.Identity{}, fmt.Errorf("%w: %w", ErrOverloaded, err)
+	case err != nil:
+		return session.Identity{}, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
+	case !time.Now().Before(identity.Expires):
+		return session.Identity{}, fmt.Errorf("%w: %w", ErrUnauthenticated, session.ErrExpired)
+	case identity.Organization.IsZero() && route.WithoutOrganization:
+		return identity, nil
+	case identity.Organization.IsZero():
+		return session.Identity{}, orgctx.ErrNoOrganization
+	}
+	member, err := s.options.Membership.Admit(ctx, identity.Organization, identity.UserID)
+	switch {
+	case errors.Is(err, directory.ErrUnavailable):
+		return session.Identity{}, fmt.Errorf("%w: %w", ErrOverloaded, err)
+	case err != nil:
+		// Unknown, suspended and not a member look alike from outside.
+		return session.Identity{}, fmt.Errorf("%w: %w", consumer.ErrForbidden, err)
+	}
+	identity.Role = member.Role
+	return identity, nil
+}
+
+// newConn makes the connection of an admitted request. Its context descends from the server's, not
+// from the request's, which ends when the handler returns.
+func (s *Server) newConn(r *http.Request, route *consumer.Route, params consumer.Params, identity session.Identity) *conn {
+	ctx := s.base
+	if !identity.Organization.IsZero() {
+		ctx = orgctx.With(ctx, identity.Organization)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	c := &conn{
+		server: s, id: rand.Text(), identity: identity, route: route, params: params, query: r.URL.Query(),
+		protocol: offeredProtocol(r), consumer: route.New(), ctx: ctx, cancel: cancel, started: time.Now(),
+		frameRate: rate.NewLimiter(rate.Limit(s.options.FramesPerSecond), s.options.FrameBurst),
+	}
+	c.handler, _ = c.consumer.(consumer.EventHandler)
+	c.write = c.writeLoop
+	return c
+}
+
+// welcomeFrame begins a connection with the subprotocol.
+type welcomeFrame struct {
+	Type           string    `json:"type"` // "welcome"
+	OrganizationID orgctx.ID `json:"organization_id"`
+	UserID         string    `json:"user_id"`
+	ConnectionID   string    `json:"connection_id"`
+	PingMS         int64     `json:"ping_ms"`
+	// Resume says whether missed events can be asked for.
+	Resume bool `json:"resume"`
+}
+
+// connect runs the Connect hook. It ends when the hook returns, when the browser gives up, or at
+// the deadline.
+func (s *Server) connect(request context.Context, c *conn) error {
+	if c.protocol == consumer.ProtocolV1 {
+		err := c.Send(welcomeFrame{
+			Type: "welcome", OrganizationID: c.identity.Organization, UserID: c.identity.UserID,
+			ConnectionID: c.id, PingMS: s.options.PingInterval.Milliseconds(),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, s.options.HookTimeout)
+	defer cancel()
+	defer context.AfterFunc(request, cancel)()
+	if err := s.guard(c, "connect", func() error { return c.consumer.Connect(ctx, c) }); err != nil {
+		return err
+	}
+	return context.Cause(c.ctx) // the hook may have called End
+}
+
+// accept upgrades. coder/websocket compares the origin a second time.
+func (s *Server) accept(u *upgrader, r *http.Request) (*websocket.Conn, error) {
+	return websocket.Accept(u, r, &websocket.AcceptOptions{
+		Subprotocols:   []string{consumer.ProtocolV1},
+		OriginPatterns: s.options.Origins.patterns,
+	})
+}
+
+// discard ends a connection that was never served.
+func (s *Server) discard(c *conn, cause error) {
+	c.End(cause)
+	c.leaveAll()
+	c.tree.Wait()
+	c.dropQueue()
+	s.limits.give(owner{c.identity.Organization, c.identity.UserID})
+}
+
+// forget takes an ended connection off the books.
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	if len(s.conns) == 0 {
+		for _, done := range s.onEmpty {
+			close(done)
+		}
+		s.onEmpty = nil
+	}
+	s.mu.Unlock()
+	s.limits.give(owner{c.identity.Organization, c.identity.UserID})
+	s.metrics.connections.Dec()
+}
+
+// endAll ends every connection, each with the cause that the function gives it.
+func (s *Server) endAll(cause func(*conn) error) {
+	for _, c := range s.snapshot() {
+		c.End(cause(c))
+	}
+}
+
+func (s *Server) snapshot() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		all = append(all, c)
+	}
+	return all
+}
+
+// Connections returns how many connections are open.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// StopAdmission refuses all further upgrades with 503, for good.
+func (s *Server) StopAdmission() { s.draining.Store(true) }
+
+// Drain refuses further upgrades and ends all connections, spread evenly over the window, each
+// told to come back at a moment of its own within as long again. If ctx ends first, the rest ends at
+// once. It returns nil when all are gone, and the error of ctx if some were not.
+func (s *Server) Drain(ctx context.Context, window time.Duration) error {
+	s.StopAdmission()
+	conns := s.snapshot()
+	mathrand.Shuffle(len(conns), func(i, j int) { conns[i], conns[j] = conns[j], conns[i] })
+	start := time.Now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for i, c := range conns {
+		due := start.Add(window * time.Duration(i) / time.Duration(len(conns)))
+		if wait := time.Until(due); wait > 0 {
+			timer.Reset(wait)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+		}
+		c.End(s.drainCause(window))
+	}
+	s.endAll(func(*conn) error { return s.drainCause(window) }) // those that slipped in
+	select {
+	case <-s.gone():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// gone returns a channel that is closed as soon as no connection is left.
+func (s *Server) gone() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	done := make(chan struct{})
+	if len(s.conns) == 0 {
+		close(done)
+	} else {
+		s.onEmpty = append(s.onEmpty, done)
+	}
+	return done
+}
+
+// minReturn is the least time a client is told to stay away, so that it does not come back to a
+// node that still answers.
+const minReturn = time.Second
+
+func (s *Server) drainCause(window time.Duration) error {
+	return DrainError{RetryAfter: minReturn + time.Duration(mathrand.Int64N(int64(window)+1))} //nolint:gosec // jitter is no secret
+}
+
+// Wait returns when the server's context has ended and every goroutine of it and its connections.
+func (s *Server) Wait() { s.serving.Wait() }
+
+// guard runs a hook. A panic is logged with its stack, counted and returned as ErrPanic, so that it
+// ends one connection alone.
+func (s *Server) guard(c *conn, hook string, fn func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.metrics.panics.Inc()
+			s.log.Error("panic in hook", zap.String("hook", hook), zap.String("route", c.route.Pattern),
+				zap.String("connection", c.id), zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
+			err = ErrPanic
+		}
+	}()
+	return fn()
+}

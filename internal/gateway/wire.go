@@ -1,0 +1,166 @@
+package gateway
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+const (
+	// readBufferSize holds a typical client frame whole; larger ones are read in pieces.
+	readBufferSize = 512
+	// controlBufferSize holds any control frame whole (RFC 6455, section 5.5: 125 bytes and a
+	// header of 2), so that each leaves coder/websocket in a single Write.
+	controlBufferSize = 128
+	// deadlineSlack is how stale a write deadline may be: setting one costs more than writing
+	// some bytes, so it is renewed at most this often.
+	deadlineSlack = time.Second
+
+	opMask      = 0x0f
+	opClose     = 0x08
+	pingHeader  = 0x89 // FIN, opcode 9
+	closeHeader = 0x88 // FIN, opcode 8
+)
+
+// errClosing is returned for writes after the close frame, which must be the last (RFC 6455,
+// section 5.5.1).
+var errClosing = errors.New("gateway: close frame sent")
+
+// wire is the hijacked connection under coder/websocket. Two parties write to it: coder/websocket
+// its pongs and close answers, through Write; and our writer whole prebuilt frames, through
+// writeFrames. wire keeps their frames apart and lets nothing follow a close frame.
+type wire struct {
+	net.Conn
+
+	timeout time.Duration
+	heard   atomic.Int64 // Unix nanoseconds of the last byte that came
+
+	mu       sync.Mutex // held while bytes leave
+	closed   bool       // a close frame left, or a frame was cut short
+	deadline time.Time  // when the write deadline was last set
+
+	final atomic.Bool // the deadline is the connection's last and must not be moved
+}
+
+// Read notes that the peer is alive.
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	if n > 0 {
+		w.heard.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
+// Write sends a control frame of coder/websocket, which hands over each in one call. The reason in
+// a close frame is cut off: it would be the text of a Go error.
+func (w *wire) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return len(p), nil // our close frame was first; the answer to the peer's is due no more
+	}
+	frame := p
+	if len(p) > 0 && p[0]&opMask == opClose {
+		w.closed = true
+		if len(p) > 4 {
+			frame = []byte{p[0], 2, p[2], p[3]}
+		}
+	}
+	w.renewDeadline()
+	if err := w.send(frame); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// writeFrames sends whole data frames, or a ping.
+func (w *wire) writeFrames(frames []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return errClosing
+	}
+	w.renewDeadline()
+	return w.send(frames)
+}
+
+// writeClose sends the close frame unless one was sent.
+func (w *wire) writeClose(code websocket.StatusCode, reason string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return nil
+	}
+	w.closed = true
+	frame := make([]byte, 4, 4+len(reason))
+	frame[0] = closeHeader
+	frame[1] = byte(2 + len(reason))
+	binary.BigEndian.PutUint16(frame[2:], uint16(code))
+	return w.send(append(frame, reason...))
+}
+
+// send writes b. After an error nothing may follow, since a frame may have been cut short. Its
+// caller holds mu.
+func (w *wire) send(b []byte) error {
+	_, err := w.Conn.Write(b)
+	if err != nil {
+		w.closed = true
+	}
+	return err
+}
+
+// renewDeadline bounds the next write. Its caller holds mu.
+func (w *wire) renewDeadline() {
+	now := time.Now()
+	if w.final.Load() || now.Sub(w.deadline) < deadlineSlack {
+		return
+	}
+	w.deadline = now
+	_ = w.SetWriteDeadline(now.Add(w.timeout + deadlineSlack)) // a dead socket shows at the write
+	if w.final.Load() {
+		w.setFinal(w.timeout) // expire came in between
+	}
+}
+
+// expire gives everything that still happens on the connection this long, including a write that
+// is waiting at the moment.
+func (w *wire) expire(after time.Duration) {
+	w.final.Store(true)
+	w.setFinal(after)
+}
+
+func (w *wire) setFinal(after time.Duration) {
+	_ = w.SetDeadline(time.Now().Add(after)) // a dead socket shows at the next use
+}
+
+// upgrader is the ResponseWriter that websocket.Accept gets: its Hijack puts a wire with small
+// buffers under coder/websocket, in place of net/http's connection with two buffers of 4 KiB.
+type upgrader struct {
+	http.ResponseWriter
+
+	timeout time.Duration
+	wire    *wire
+}
+
+// Hijack implements http.Hijacker.
+func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(u.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	if rw.Reader.Buffered() > 0 {
+		// RFC 6455, section 4.1, lets a client send nothing before it has seen the answer.
+		_ = conn.Close() // the error below is what counts
+		return nil, nil, errors.New("gateway: data before the handshake was answered")
+	}
+	u.wire = &wire{Conn: conn, timeout: u.timeout}
+	u.wire.heard.Store(time.Now().UnixNano())
+	return u.wire, bufio.NewReadWriter(bufio.NewReaderSize(u.wire, readBufferSize), bufio.NewWriterSize(u.wire, controlBufferSize)), nil
+}

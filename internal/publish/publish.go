@@ -1,0 +1,171 @@
+// Package publish is the HTTP way for back ends to publish events, on the private listener.
+package publish
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+)
+
+const (
+	// MaxBody is the largest request, in bytes.
+	MaxBody = 4 << 20
+	// MaxBatch is how many publications one request may hold.
+	MaxBatch = 1000
+)
+
+// Publisher sends payloads to groups, in order, and returns an error for each that was not sent.
+type Publisher interface {
+	Publish(ctx context.Context, groups []event.Group, payloads [][]byte) []error
+}
+
+// publication is one event on its way. The organisation may also stand in the event itself; where
+// it stands in both places it must be the same.
+type publication struct {
+	OrganizationID identifier      `json:"organization_id"`
+	Group          string          `json:"group"`
+	Event          json.RawMessage `json:"event"`
+}
+
+// identifier is text or a whole number, as organization_id may be in events.
+type identifier string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (id *identifier) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		return json.Unmarshal(b, (*string)(id))
+	}
+	*id = identifier(b) // ParseID judges it
+	return nil
+}
+
+// result says what became of one publication.
+type result struct {
+	Status string `json:"status"` // "published", "refused", "failed"
+	// Code is the stable name of the reason if it was refused.
+	Code string `json:"code,omitempty"`
+}
+
+// handler answers POST /v1/publish.
+type handler struct {
+	publisher Publisher
+	key       [sha256.Size]byte
+}
+
+// NewHandler returns the handler of POST /v1/publish. Callers show the key as a bearer token. The
+// body is one publication, {"organization_id":…,"group":…,"event":{…}}, or a list of up to
+// [MaxBatch]; the answer is {"results":[…]} in the same order. The status is 200 if all were
+// published, 422 if some were refused, 503 if Redis did not take some.
+func NewHandler(p Publisher, key string) http.Handler {
+	return &handler{publisher: p, key: sha256.Sum256([]byte(key))}
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	sum := sha256.Sum256([]byte(token))
+	if !ok || subtle.ConstantTimeCompare(sum[:], h.key[:]) != 1 {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		answer(w, http.StatusUnauthorized, result{Status: "refused", Code: "unauthenticated"})
+		return
+	}
+	publications, err := read(http.MaxBytesReader(w, r.Body, MaxBody))
+	switch {
+	case errors.Is(err, errTooMany):
+		answer(w, http.StatusRequestEntityTooLarge, result{Status: "refused", Code: "too_large"})
+		return
+	case err != nil:
+		answer(w, http.StatusBadRequest, result{Status: "refused", Code: "bad_request"})
+		return
+	}
+	status, results := h.publish(r.Context(), publications)
+	answer(w, status, results...)
+}
+
+var errTooMany = errors.New("publish: request too large")
+
+// read takes one publication or a list of them.
+func read(body io.Reader) ([]publication, error) {
+	b, err := io.ReadAll(body)
+	if err != nil {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return nil, errTooMany
+		}
+		return nil, err
+	}
+	var list []publication
+	if b = bytes.TrimSpace(b); len(b) > 0 && b[0] == '[' {
+		err = json.Unmarshal(b, &list)
+	} else {
+		list = make([]publication, 1)
+		err = json.Unmarshal(b, &list[0])
+	}
+	if len(list) > MaxBatch {
+		return nil, errTooMany
+	}
+	return list, err
+}
+
+// publish sends what is in order and says what became of each.
+func (h *handler) publish(ctx context.Context, list []publication) (status int, results []result) {
+	status = http.StatusOK
+	results = make([]result, len(list))
+	var groups []event.Group
+	var payloads [][]byte
+	var places []int // in results
+	for i, p := range list {
+		g, payload, code := p.check()
+		if code != "" {
+			results[i] = result{Status: "refused", Code: code}
+			status = http.StatusUnprocessableEntity
+			continue
+		}
+		groups, payloads, places = append(groups, g), append(payloads, payload), append(places, i)
+	}
+	for i, err := range h.publisher.Publish(ctx, groups, payloads) {
+		switch {
+		case err == nil:
+			results[places[i]] = result{Status: "published"}
+		case event.Reason(err) != "invalid":
+			results[places[i]] = result{Status: "refused", Code: event.Reason(err)}
+			status = max(status, http.StatusUnprocessableEntity)
+		default:
+			results[places[i]] = result{Status: "failed", Code: "unavailable"}
+			status = http.StatusServiceUnavailable
+		}
+	}
+	return status, results
+}
+
+// check makes a group and a payload of the publication, or a code that says why not.
+func (p publication) check() (event.Group, []byte, string) {
+	org, err := orgctx.ParseID(string(p.OrganizationID))
+	if err != nil {
+		return event.Group{}, nil, event.Reason(event.ErrNoOrganization)
+	}
+	g, err := event.NewGroup(org, p.Group)
+	if err != nil {
+		return event.Group{}, nil, "invalid_group"
+	}
+	payload, err := event.WithOrganization(org, p.Event)
+	if err != nil {
+		return event.Group{}, nil, event.Reason(err)
+	}
+	return g, payload, ""
+}
+
+func answer(w http.ResponseWriter, status int, results ...result) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(struct { // the client may be gone
+		Results []result `json:"results"`
+	}{results})
+}

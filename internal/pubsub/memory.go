@@ -1,0 +1,168 @@
+package pubsub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"orgcast/internal/event"
+)
+
+// memoryQueue is how many events may wait for the Sink before Publish waits: a burst, not a store.
+const memoryQueue = 1024
+
+// errStopped is the error of a Memory that does not run.
+var errStopped = errors.New("pubsub: not running")
+
+// Memory is a bus inside one process, for one node without Redis and for tests. It keeps the
+// contract of [Redis], with the difference that Publish waits for room when the Sink is slow: a
+// Sink must not publish. Its methods are safe for concurrent use.
+type Memory struct {
+	mu      sync.Mutex
+	queue   chan *event.Event    // of the present Run, or the last; capacity memoryQueue; never closed
+	counts  map[event.Group]int
+	missed  map[event.Group]bool // wanted when Run ended: a gap is owed
+	running chan struct{}        // closed while Run runs
+	stopped chan struct{}        // closed while it does not
+}
+
+// NewMemory returns a bus that does nothing yet: events flow while [Memory.Run] runs.
+func NewMemory() *Memory {
+	stopped := make(chan struct{})
+	close(stopped)
+	return &Memory{
+		counts:  make(map[event.Group]int),
+		missed:  make(map[event.Group]bool),
+		running: make(chan struct{}),
+		stopped: stopped,
+	}
+}
+
+// Subscribe is as [Redis.Subscribe]; it waits until Run runs.
+func (m *Memory) Subscribe(ctx context.Context, g event.Group) error {
+	if g.IsZero() {
+		return event.ErrInvalidGroup
+	}
+	m.mu.Lock()
+	m.counts[g]++
+	running := m.running
+	m.mu.Unlock()
+	select {
+	case <-running:
+		return nil
+	case <-ctx.Done():
+		m.Unsubscribe(g)
+		return fmt.Errorf("subscribe to %s: %w", g, context.Cause(ctx))
+	}
+}
+
+// Unsubscribe is as [Redis.Unsubscribe].
+func (m *Memory) Unsubscribe(g event.Group) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.counts[g] > 1 {
+		m.counts[g]--
+		return
+	}
+	delete(m.counts, g)
+	delete(m.missed, g)
+}
+
+// Publish is as [Redis.Publish]. Without a Run nobody listens and the event is gone.
+func (m *Memory) Publish(ctx context.Context, g event.Group, payload []byte) error {
+	e, err := event.Decode(g, string(payload), event.DefaultMaxSize, time.Now())
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	wanted, queue, stopped := m.counts[g] > 0, m.queue, m.stopped
+	m.mu.Unlock()
+	if !wanted {
+		return nil
+	}
+	select {
+	case queue <- e:
+		return nil
+	case <-stopped:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("publish to %s: %w", g, context.Cause(ctx))
+	}
+}
+
+// PublishAll is as [Redis.PublishAll].
+func (m *Memory) PublishAll(ctx context.Context, out []Outgoing) []error {
+	errs := make([]error, len(out))
+	for i, o := range out {
+		errs[i] = m.Publish(ctx, o.Group, o.Payload)
+	}
+	return errs
+}
+
+// Healthy returns nil while Run runs.
+func (m *Memory) Healthy() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	select {
+	case <-m.stopped:
+		return errStopped
+	default:
+		return nil
+	}
+}
+
+// Run is as [Redis.Run]. What was published while no Run ran is a gap.
+func (m *Memory) Run(ctx context.Context, sink Sink) error {
+	queue, err := m.start(sink)
+	if err != nil {
+		return err
+	}
+	defer m.stop()
+	for {
+		select {
+		case e := <-queue:
+			m.mu.Lock()
+			wanted := m.counts[e.Group()] > 0
+			m.mu.Unlock()
+			if wanted {
+				sink.Deliver(e)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (m *Memory) start(sink Sink) (queue chan *event.Event, err error) {
+	m.mu.Lock()
+	select {
+	case <-m.stopped:
+	default:
+		m.mu.Unlock()
+		return nil, ErrRunning
+	}
+	// A queue of its own: what still waits in the last one belongs to the gap.
+	queue = make(chan *event.Event, memoryQueue)
+	m.queue = queue
+	m.stopped = make(chan struct{})
+	close(m.running)
+	missed := m.missed
+	m.missed = make(map[event.Group]bool)
+	m.mu.Unlock()
+	for g := range missed {
+		sink.Gap(g)
+	}
+	return queue, nil
+}
+
+func (m *Memory) stop() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	close(m.stopped)
+	m.running = make(chan struct{})
+	for g := range m.counts {
+		m.missed[g] = true
+	}
+}

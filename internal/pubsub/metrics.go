@@ -1,0 +1,52 @@
+package pubsub
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// Reasons of orgcast_events_dropped_total beside those of event.Reason.
+const (
+	reasonUnwanted = "unwanted" // of a group that nobody here wants any more
+	reasonPanic    = "panic"    // decoding panicked
+)
+
+type metrics struct {
+	received   prometheus.Counter
+	published  prometheus.Counter
+	dropped    *prometheus.CounterVec
+	reconnects prometheus.Counter
+	groups     prometheus.Gauge
+	canary     prometheus.Gauge
+}
+
+// newMetrics makes the metrics and registers them with reg unless that is nil.
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	return &metrics{
+		received: f.NewCounter(prometheus.CounterOpts{
+			Name: "orgcast_events_received_total",
+			Help: "Events received from the bus and handed to the hub.",
+		}),
+		published: f.NewCounter(prometheus.CounterOpts{
+			Name: "orgcast_events_published_total",
+			Help: "Events that this process published.",
+		}),
+		dropped: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "orgcast_events_dropped_total",
+			Help: "Payloads received from the bus and dropped, by reason.",
+		}, []string{"reason"}),
+		reconnects: f.NewCounter(prometheus.CounterOpts{
+			Name: "orgcast_bus_reconnects_total",
+			Help: "Times the subscription connection was opened again after a loss.",
+		}),
+		groups: f.NewGauge(prometheus.GaugeOpts{
+			Name: "orgcast_bus_groups",
+			Help: "Groups that this node wants to be subscribed to.",
+		}),
+		canary: f.NewGauge(prometheus.GaugeOpts{
+			Name: "orgcast_bus_canary_seconds",
+			Help: "Last round trip of a message from this node through the bus to itself.",
+		}),
+	}
+}

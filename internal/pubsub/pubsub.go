@@ -1,0 +1,48 @@
+// Package pubsub carries events between processes. [Redis] does it through Redis, [Memory] inside
+// one process; both satisfy the hub's Bus and the same contract, which package pubsubtest holds.
+//
+// # Names
+//
+// A group's events travel on one channel, prefix:{ORG}:group:NAME, made from an [event.Group] by
+// package keyspace. No pattern subscription exists, so a node hears only the groups that it asked
+// for by name, and each of those belongs to one organisation.
+//
+// # Guarantees
+//
+// Between the return of Subscribe and the call of Unsubscribe, every event published to the group
+// reaches the [Sink] once, in the order in which Redis took it, or else the Sink is told of a gap.
+// A payload that [event.Decode] refuses, above all one that names another organisation than its
+// channel does, reaches nobody. The Sink is called by one goroutine, that of Run.
+//
+// # Gaps
+//
+// Redis keeps nothing for a subscriber that is away. When the connection is lost, or silently
+// stops carrying events, events published until the group is subscribed again are gone from the
+// channel. After that renewed subscription, and before any later event of the group, the Sink's
+// Gap is called once for each group that had been subscribed. Who needs the lost events reads them
+// from the group's history.
+package pubsub
+
+import (
+	"errors"
+
+	"orgcast/internal/event"
+)
+
+// ErrRunning is returned by Run while another Run of the same bus goes on: there is one receiver.
+var ErrRunning = errors.New("pubsub: already running")
+
+// Sink takes what a bus received; the hub is one. Its methods are called by one goroutine, in
+// order, and must not block: every event of the node waits behind them.
+type Sink interface {
+	// Deliver takes an event of a group that is subscribed.
+	Deliver(e *event.Event)
+	// Gap says that events of the group may have been lost at this point of its order.
+	Gap(g event.Group)
+}
+
+// Outgoing is a payload on its way to a group.
+type Outgoing struct {
+	Group   event.Group
+	Payload []byte
+}

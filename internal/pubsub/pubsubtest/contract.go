@@ -1,0 +1,394 @@
+package pubsubtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/pubsub"
+)
+
+// Bus is what every bus of package pubsub can do.
+type Bus interface {
+	Subscribe(ctx context.Context, g event.Group) error
+	Unsubscribe(g event.Group)
+	Publish(ctx context.Context, g event.Group, payload []byte) error
+	PublishAll(ctx context.Context, out []pubsub.Outgoing) []error
+	Healthy() error
+	Run(ctx context.Context, sink pubsub.Sink) error
+}
+
+// Fixture is a bus that does not run yet.
+type Fixture struct {
+	Bus Bus
+	// Inject publishes without the checks of Publish, as a back end in another language can. Nil
+	// if there is no such way.
+	Inject func(ctx context.Context, g event.Group, payload string) error
+}
+
+// Group makes a group, or fails the test.
+func Group(tb testing.TB, org, name string) event.Group {
+	tb.Helper()
+	id, err := orgctx.ParseID(org)
+	if err != nil {
+		tb.Fatalf("ParseID(%q): %v", org, err)
+	}
+	g, err := event.NewGroup(id, name)
+	if err != nil {
+		tb.Fatalf("NewGroup(%q): %v", name, err)
+	}
+	return g
+}
+
+// Payload makes a payload for the group that carries a text.
+func Payload(g event.Group, text string) string {
+	return fmt.Sprintf(`{"type":"t","organization_id":%q,"text":%q}`, g.Organization(), text)
+}
+
+// Message is the Item that [Payload] becomes.
+func Message(g event.Group, text string) Item { return Item{Group: g, Payload: Payload(g, text)} }
+
+// Start runs the bus until the returned function is called, which waits for its end, or until the
+// test ends.
+func Start(tb testing.TB, bus Bus, sink pubsub.Sink) (stop func()) {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1) // one result, so that Run's goroutine ends in any case
+	go func() { done <- bus.Run(ctx, sink) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				tb.Errorf("Run: got %v, want nil", err)
+			}
+		case <-time.After(Patience):
+			tb.Error("Run did not return after its context ended")
+		}
+	})
+	tb.Cleanup(stop)
+	return stop
+}
+
+// Subscribe subscribes, or fails the test.
+func Subscribe(tb testing.TB, bus Bus, groups ...event.Group) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	for _, g := range groups {
+		if err := bus.Subscribe(ctx, g); err != nil {
+			tb.Fatalf("Subscribe(%v): %v", g, err)
+		}
+	}
+}
+
+// Publish publishes texts, or fails the test.
+func Publish(tb testing.TB, bus Bus, g event.Group, texts ...string) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	for _, text := range texts {
+		if err := bus.Publish(ctx, g, []byte(Payload(g, text))); err != nil {
+			tb.Fatalf("Publish to %v: %v", g, err)
+		}
+	}
+}
+
+// Run holds a bus to the contract. newFixture is called once for each part of it.
+func Run(t *testing.T, newFixture func(t *testing.T) Fixture) {
+	t.Helper()
+	for name, part := range map[string]func(t *testing.T, f Fixture){
+		"events arrive in order":                 inOrder,
+		"events arrive in order from PublishAll": inOrderAll,
+		"subscriptions are counted":              counted,
+		"equal names of two organizations":       twoOrganizations,
+		"many subscribers at once":               manySubscribers,
+		"malformed payloads do no harm":          malformed,
+		"Subscribe ends with its context":        subscribeEnds,
+		"Run ends with its context":              runEnds,
+		"Run runs once":                          runsOnce,
+		"a second Run reports gaps":              runsAgain,
+		"the zero group":                         zeroGroup,
+		"Unsubscribe without Subscribe":          unsubscribeAlone,
+	} {
+		t.Run(name, func(t *testing.T) { part(t, newFixture(t)) })
+	}
+}
+
+func inOrder(t *testing.T, f Fixture) {
+	var sink Recorder
+	Start(t, f.Bus, &sink)
+	g := Group(t, "acme", "room")
+	Subscribe(t, f.Bus, g)
+	var want []Item
+	for i := range 200 {
+		Publish(t, f.Bus, g, fmt.Sprint(i))
+		want = append(want, Message(g, fmt.Sprint(i)))
+	}
+	sink.WaitFor(t, want[len(want)-1])
+	if diff := cmp.Diff(want, sink.Items(), equalGroups); diff != "" {
+		t.Fatalf("items differ (-want +got):\n%s", diff)
+	}
+}
+
+func inOrderAll(t *testing.T, f Fixture) {
+	var sink Recorder
+	Start(t, f.Bus, &sink)
+	g := Group(t, "acme", "room")
+	Subscribe(t, f.Bus, g)
+	errs := f.Bus.PublishAll(t.Context(), []pubsub.Outgoing{
+		{Group: g, Payload: []byte(Payload(g, "1"))},
+		{Group: g, Payload: []byte(`{"type":"t","organization_id":"rival"}`)},
+		{Group: g, Payload: []byte(Payload(g, "2"))},
+	})
+	if len(errs) != 3 || errs[0] != nil || !errors.Is(errs[1], event.ErrForeign) || errs[2] != nil {
+		t.Fatalf("PublishAll: got %v, want the second alone to be foreign", errs)
+	}
+	sink.WaitFor(t, Message(g, "2"))
+	want := []Item{Message(g, "1"), Message(g, "2")}
+	if diff := cmp.Diff(want, sink.Items(), equalGroups); diff != "" {
+		t.Fatalf("items differ (-want +got):\n%s", diff)
+	}
+	if errs := f.Bus.PublishAll(t.Context(), nil); len(errs) != 0 {
+		t.Fatalf("PublishAll of nothing: got %v, want nothing", errs)
+	}
+}
+
+func counted(t *testing.T, f Fixture) {
+	var sink Recorder
+	Start(t, f.Bus, &sink)
+	g, other := Group(t, "acme", "room"), Group(t, "acme", "other")
+	Subscribe(t, f.Bus, g, g, other)
+	f.Bus.Unsubscribe(g)
+	Publish(t, f.Bus, g, "kept by the second")
+	sink.WaitFor(t, Message(g, "kept by the second"))
+	f.Bus.Unsubscribe(g)
+	Publish(t, f.Bus, g, "nobody wants it")
+	// The bus keeps order, so what was to come has come before this.
+	Publish(t, f.Bus, other, "last")
+	sink.WaitFor(t, Message(other, "last"))
+	Subscribe(t, f.Bus, g)
+	Publish(t, f.Bus, g, "again")
+	sink.WaitFor(t, Message(g, "again"))
+	want := []Item{Message(g, "kept by the second"), Message(other, "last"), Message(g, "again")}
+	if diff := cmp.Diff(want, sink.Items(), equalGroups); diff != "" {
+		t.Fatalf("items differ (-want +got):\n%s", diff)
+	}
+}
+
+func twoOrganizations(t *testing.T, f Fixture) {
+	var sink Recorder
+	Start(t, f.Bus, &sink)
+	ours, theirs := Group(t, "acme", "research_7"), Group(t, "rival", "research_7")
+	Subscribe(t, f.Bus, ours)
+	Publish(t, f.Bus, theirs, "secret")
+	Publish(t, f.Bus, ours, "ours")
+	sink.WaitFor(t, Message(ours, "ours"))
+	if diff := cmp.Diff([]Item{Message(ours, "ours")}, sink.Items(), equalGroups); diff != "" {
+		t.Fatalf("items differ (-want +got):\n%s", diff)
+	}
+	// With both wanted, each event still goes to its own.
+	Subscribe(t, f.Bus, theirs)
+	Publish(t, f.Bus, theirs, "theirs")
+	sink.WaitFor(t, Message(theirs, "theirs"))
+	if got := len(sink.Of(ours)); got != 1 {
+		t.Fatalf("items of %v: got %d, want 1", ours, got)
+	}
+}
+
+func manySubscribers(t *testing.T, f Fixture) {
+	var sink Recorder
+	Start(t, f.Bus, &sink)
+	const workers, rounds, names = 16, 30, 10
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
+	defer cancel()
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := range rounds {
+				g := Group(t, fmt.Sprintf("org%d", w%2), fmt.Sprintf("g%d", (w*i)%names))
+				if err := f.Bus.Subscribe(ctx, g); err != nil {
+					t.Errorf("Subscribe(%v): %v", g, err)
+					return
+				}
+				text := fmt.Sprintf("%d/%d", w, i)
+				if err := f.Bus.Publish(ctx, g, []byte(Payload(g, text))); err != nil {
+					t.Errorf("Publish to %v: %v", g, err)
+				}
+				sink.WaitFor(t, Message(g, text))
+				f.Bus.Unsubscribe(g)
+			}
+		})
+	}
+	wg.Wait()
+	// Nothing is left behind: no count, no event.
+	before := len(sink.Items())
+	for n := range names {
+		Publish(t, f.Bus, Group(t, "org0", fmt.Sprintf("g%d", n)), "late")
+	}
+	last := Group(t, "org0", "last")
+	Subscribe(t, f.Bus, last)
+	Publish(t, f.Bus, last, "last")
+	sink.WaitFor(t, Message(last, "last"))
+	if got := len(sink.Items()) - before; got != 1 {
+		t.Fatalf("items after all left: got %d, want 1", got)
+	}
+}
+
+func malformed(t *testing.T, f Fixture) {
+	var sink Recorder
+	Start(t, f.Bus, &sink)
+	g := Group(t, "7", "room")
+	Subscribe(t, f.Bus, g)
+	for name, test := range map[string]struct {
+		payload string
+		want    error
+	}{
+		"empty":                      {"", event.ErrNotObject},
+		"array":                      {`[{"type":"t","organization_id":7}]`, event.ErrNotObject},
+		"truncated":                  {`{"type":"t","organization_id":7`, event.ErrNotObject},
+		"two objects":                {`{"type":"t","organization_id":7}{}`, event.ErrNotObject},
+		"not UTF-8":                  {"{\"type\":\"t\",\"organization_id\":7,\"x\":\"\xff\"}", event.ErrNotUTF8},
+		"no organization":            {`{"type":"t"}`, event.ErrNoOrganization},
+		"organization in a part":     {`{"type":"t","data":{"organization_id":7}}`, event.ErrNoOrganization},
+		"organization as a float":    {`{"type":"t","organization_id":7.0}`, event.ErrNoOrganization},
+		"foreign organization":       {`{"type":"t","organization_id":8}`, event.ErrForeign},
+		"two organizations":          {`{"type":"t","organization_id":7,"organization_id":8}`, event.ErrDuplicateField},
+		"two organizations, escaped": {`{"type":"t","organization_id":7,"organi\u007aation_id":8}`, event.ErrDuplicateField},
+		"no type":                    {`{"organization_id":7}`, event.ErrInvalidType},
+		"too large":                  {`{"type":"t","organization_id":7,"x":"` + strings.Repeat("x", event.DefaultMaxSize) + `"}`, event.ErrTooLarge},
+		"nested too deep":            {`{"type":"t","organization_id":7,"x":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `}`, event.ErrNotObject},
+	} {
+		if err := f.Bus.Publish(t.Context(), g, []byte(test.payload)); !errors.Is(err, test.want) {
+			t.Errorf("Publish %s: got %v, want %v", name, err, test.want)
+		}
+		if f.Inject != nil {
+			if err := f.Inject(t.Context(), g, test.payload); err != nil {
+				t.Fatalf("inject %s: %v", name, err)
+			}
+		}
+	}
+	Publish(t, f.Bus, g, "good")
+	sink.WaitFor(t, Message(g, "good"))
+	if diff := cmp.Diff([]Item{Message(g, "good")}, sink.Items(), equalGroups); diff != "" {
+		t.Fatalf("items differ (-want +got):\n%s", diff)
+	}
+}
+
+func subscribeEnds(t *testing.T, f Fixture) {
+	// Nothing runs, so nothing can confirm.
+	g := Group(t, "acme", "room")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	result := make(chan error, 1) // one result
+	go func() { result <- f.Bus.Subscribe(ctx, g) }()
+	why := errors.New("the connection ended")
+	cancel(why)
+	if err := <-result; !errors.Is(err, why) {
+		t.Fatalf("Subscribe: got %v, want %v", err, why)
+	}
+	// It counts for nothing.
+	var sink Recorder
+	Start(t, f.Bus, &sink)
+	other := Group(t, "acme", "other")
+	Subscribe(t, f.Bus, other)
+	Publish(t, f.Bus, g, "nobody wants it")
+	Publish(t, f.Bus, other, "last")
+	sink.WaitFor(t, Message(other, "last"))
+	if got := sink.Of(g); len(got) != 0 {
+		t.Fatalf("items of a group given up: got %v, want none", got)
+	}
+}
+
+func runEnds(t *testing.T, f Fixture) {
+	before := goleak.IgnoreCurrent()
+	if err := f.Bus.Healthy(); err == nil {
+		t.Error("Healthy before Run: got nil, want an error")
+	}
+	var sink Recorder
+	stop := Start(t, f.Bus, &sink)
+	Subscribe(t, f.Bus, Group(t, "acme", "room"))
+	Eventually(t, "healthy", func() bool { return f.Bus.Healthy() == nil })
+	stop()
+	if err := f.Bus.Healthy(); err == nil {
+		t.Error("Healthy after Run: got nil, want an error")
+	}
+	goleak.VerifyNone(t, before)
+}
+
+func runsOnce(t *testing.T, f Fixture) {
+	var sink Recorder
+	Start(t, f.Bus, &sink)
+	Subscribe(t, f.Bus, Group(t, "acme", "room")) // so it runs
+	if err := f.Bus.Run(t.Context(), &sink); !errors.Is(err, pubsub.ErrRunning) {
+		t.Fatalf("second Run: got %v, want %v", err, pubsub.ErrRunning)
+	}
+}
+
+func runsAgain(t *testing.T, f Fixture) {
+	var sink Recorder
+	stop := Start(t, f.Bus, &sink)
+	kept, left := Group(t, "acme", "kept"), Group(t, "acme", "left")
+	Subscribe(t, f.Bus, kept, left)
+	stop()
+	f.Bus.Unsubscribe(left)
+	Publish(t, f.Bus, kept, "lost")
+	Start(t, f.Bus, &sink)
+	sink.WaitFor(t, Gap(kept))
+	Subscribe(t, f.Bus, left) // comes anew and missed nothing
+	Publish(t, f.Bus, kept, "after")
+	Publish(t, f.Bus, left, "last")
+	sink.WaitFor(t, Message(left, "last"))
+	want := []Item{Gap(kept), Message(kept, "after"), Message(left, "last")}
+	if diff := cmp.Diff(want, sink.Items(), equalGroups); diff != "" {
+		t.Fatalf("items differ (-want +got):\n%s", diff)
+	}
+}
+
+func zeroGroup(t *testing.T, f Fixture) {
+	var sink Recorder
+	Start(t, f.Bus, &sink)
+	if err := f.Bus.Subscribe(t.Context(), event.Group{}); !errors.Is(err, event.ErrInvalidGroup) {
+		t.Errorf("Subscribe: got %v, want %v", err, event.ErrInvalidGroup)
+	}
+	if err := f.Bus.Publish(t.Context(), event.Group{}, []byte(`{"type":"t","organization_id":"a"}`)); !errors.Is(err, event.ErrForeign) {
+		t.Errorf("Publish: got %v, want %v", err, event.ErrForeign)
+	}
+	f.Bus.Unsubscribe(event.Group{})
+}
+
+func unsubscribeAlone(t *testing.T, f Fixture) {
+	var sink Recorder
+	Start(t, f.Bus, &sink)
+	g := Group(t, "acme", "room")
+	f.Bus.Unsubscribe(g)
+	Subscribe(t, f.Bus, g)
+	Publish(t, f.Bus, g, "1")
+	sink.WaitFor(t, Message(g, "1"))
+}
+
+// Eventually waits until a condition that has no signal of its own holds.
+func Eventually(tb testing.TB, what string, condition func() bool) {
+	tb.Helper()
+	deadline := time.After(Patience)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			tb.Fatalf("not within %v: %s", Patience, what)
+		}
+	}
+}
+
+// equalGroups lets go-cmp compare groups, whose fields are closed.
+var equalGroups = cmp.Comparer(func(a, b event.Group) bool { return a == b }) //nolint:gochecknoglobals // immutable

@@ -1,0 +1,348 @@
+package pubsub
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"orgcast/internal/event"
+	"orgcast/internal/keyspace"
+)
+
+// Defaults of [Options].
+const (
+	defaultCanaryInterval = time.Second
+	defaultLinkTimeout    = 2500 * time.Millisecond // two canaries and a half
+	defaultPublishTimeout = 2 * time.Second
+	defaultMinBackoff     = 50 * time.Millisecond
+	defaultMaxBackoff     = 2 * time.Second
+)
+
+// calmPeriod is how long a link must have lasted for the next loss to start with the shortest
+// back-off again. A link that opens and breaks at once, as with missing rights, never gets there.
+const calmPeriod = 10 * time.Second
+
+// Why a node is not healthy or a link was given up.
+var (
+	// ErrNoLink says that there is no subscription connection, or not yet.
+	ErrNoLink = errors.New("pubsub: no subscription connection")
+	// ErrNoCanary says that no message of this node to itself arrived lately.
+	ErrNoCanary = errors.New("pubsub: no canary arrived in time")
+	// ErrUnconfirmed says that Redis did not confirm a subscription in time.
+	ErrUnconfirmed = errors.New("pubsub: a subscription is not confirmed in time")
+
+	errSilent     = errors.New("pubsub: the connection is silent")
+	errUnexpected = errors.New("pubsub: the server changed a subscription unasked")
+)
+
+// Options of [NewRedis]. The zero Options work.
+type Options struct {
+	// NodeID names this node's canary channel. Default: random. Two nodes of one name do no harm.
+	NodeID string
+	// MaxEventSize is the largest payload accepted and published, in bytes.
+	// Default: event.DefaultMaxSize.
+	MaxEventSize int
+	// CanaryInterval is the mean pause between two canaries. Default: 1 s.
+	CanaryInterval time.Duration
+	// LinkTimeout is how long a canary, a confirmation, any sign of life at all, opening the link
+	// and each write to it may take before the link is given up. Default: 2.5 s. A short one makes
+	// gaps where there was only a delay.
+	LinkTimeout time.Duration
+	// PublishTimeout bounds Publish and PublishAll, beside their context. Default: 2 s.
+	PublishTimeout time.Duration
+	// MinBackoff and MaxBackoff bound the pause before a lost link is opened again; it doubles
+	// from one to the other and is jittered. Default: 50 ms and 2 s.
+	MinBackoff, MaxBackoff time.Duration
+	// Logger takes losses of the link and dropped payloads, never their content. Default: none.
+	Logger *zap.Logger
+	// Registerer takes the metrics. Default: none.
+	Registerer prometheus.Registerer
+}
+
+func (o Options) withDefaults() Options {
+	if o.NodeID == "" {
+		o.NodeID = rand.Text()
+	}
+	if o.MaxEventSize == 0 {
+		o.MaxEventSize = event.DefaultMaxSize
+	}
+	for value, fallback := range map[*time.Duration]time.Duration{
+		&o.CanaryInterval: defaultCanaryInterval,
+		&o.LinkTimeout:    defaultLinkTimeout,
+		&o.PublishTimeout: defaultPublishTimeout,
+		&o.MinBackoff:     defaultMinBackoff,
+		&o.MaxBackoff:     defaultMaxBackoff,
+	} {
+		if *value == 0 {
+			*value = fallback
+		}
+	}
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+	return o
+}
+
+// Redis is a bus through Redis pub/sub. It keeps a list of the groups that are wanted and one
+// connection, the link, that it brings in line with the list. It never relies on go-redis to
+// reconnect: that goes unseen, and what goes unseen cannot be reported as a gap.
+//
+// Its methods are safe for concurrent use.
+type Redis struct {
+	// Fixed after construction.
+	client  redis.UniversalClient
+	keys    keyspace.Keyspace
+	opt     Options
+	log     *zap.Logger
+	metrics *metrics
+	canary  string // the channel of this node's canaries
+
+	running atomic.Bool
+
+	mu   sync.Mutex // never held during I/O or calls of the Sink
+	subs map[string]*subscription
+	link *link // nil while there is none
+}
+
+// NewRedis returns a bus that does nothing yet: events flow while [Redis.Run] runs. The client
+// stays the caller's; it must be a single node's or Sentinel's. It needs ContextTimeoutEnabled:
+// without that go-redis heeds its own timeouts only, and a server that hangs holds Publish, and the
+// end of Run, for as long as those. A client that retries (MaxRetries) may publish an event twice
+// when the answer of Redis got lost.
+func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, opt Options) *Redis {
+	opt = opt.withDefaults()
+	return &Redis{
+		client:  client,
+		keys:    keys,
+		opt:     opt,
+		log:     opt.Logger.Named("pubsub"),
+		metrics: newMetrics(opt.Registerer),
+		canary:  keys.Canary(opt.NodeID),
+		subs:    make(map[string]*subscription),
+	}
+}
+
+// Subscribe asks for the group's events and returns when Redis has confirmed that they will
+// arrive, however many links that takes, or with ctx's error when ctx ends first; it then counts
+// for nothing. Calls are counted: see [Redis.Unsubscribe].
+func (r *Redis) Subscribe(ctx context.Context, g event.Group) error {
+	if g.IsZero() {
+		return event.ErrInvalidGroup
+	}
+	channel := r.keys.GroupChannel(g)
+
+	r.mu.Lock()
+	s := r.subs[channel]
+	if s == nil {
+		s = &subscription{group: g, channel: channel, confirmed: make(chan struct{})}
+		r.subs[channel] = s
+	}
+	s.count++
+	if s.count == 1 {
+		r.metrics.groups.Inc()
+	}
+	r.settle(s)
+	confirmed := s.confirmed
+	r.mu.Unlock()
+
+	select {
+	case <-confirmed:
+		return nil
+	case <-ctx.Done():
+		r.Unsubscribe(g)
+		return fmt.Errorf("subscribe to %s: %w", g, context.Cause(ctx))
+	}
+}
+
+// Unsubscribe takes one Subscribe of the group back. With the last one gone no more events of the
+// group reach the Sink, save for one that is being handed over right now. It does not wait.
+// Without a Subscribe to take back it does nothing.
+func (r *Redis) Unsubscribe(g event.Group) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.subs[r.keys.GroupChannel(g)]
+	if s == nil || s.count == 0 {
+		return
+	}
+	s.count--
+	if s.count == 0 {
+		r.metrics.groups.Dec()
+		s.missed = false // whoever subscribes next had nothing to miss
+	}
+	r.settle(s)
+}
+
+// Healthy returns nil if events really flow: a canary came through the present link within
+// LinkTimeout, and no wanted group has waited longer than that for its confirmation.
+func (r *Redis) Healthy() error {
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.link
+	switch {
+	case l == nil:
+		return ErrNoLink
+	case now.Sub(l.lastCanary) > r.opt.LinkTimeout:
+		return ErrNoCanary
+	}
+	if s, ok := l.queue.first(); ok && now.Sub(s.queued) > r.opt.LinkTimeout {
+		return ErrUnconfirmed
+	}
+	if o, ok := l.sent.first(); ok && now.Sub(o.at) > r.opt.LinkTimeout {
+		return ErrUnconfirmed
+	}
+	return nil
+}
+
+// Run receives events and hands them to sink until ctx ends; then it returns nil, with everything
+// that it started ended. It survives every failure of Redis: it opens a new link, subscribes again
+// to what is wanted and reports the gaps. It returns [ErrRunning] if Run runs already.
+func (r *Redis) Run(ctx context.Context, sink Sink) error {
+	if !r.running.CompareAndSwap(false, true) {
+		return ErrRunning
+	}
+	defer r.running.Store(false)
+
+	lost := logLimiter{interval: logInterval}
+	backoff := r.opt.MinBackoff
+	for first := true; ; first = false {
+		started := time.Now()
+		err := r.serve(ctx, sink, first)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // the end was asked for; what broke on the way is no news
+		}
+		if time.Since(started) > calmPeriod {
+			backoff = r.opt.MinBackoff
+		}
+		if suppressed, ok := lost.allow(time.Now()); ok {
+			r.log.Warn("subscription connection lost", zap.Error(err), zap.Int("suppressed", suppressed))
+		}
+		// A jittered pause keeps nodes from coming back all at once.
+		select {
+		case <-time.After(backoff/2 + mathrand.N(backoff/2+1)): //nolint:gosec // jitter is no secret
+		case <-ctx.Done():
+			return nil
+		}
+		backoff = min(2*backoff, r.opt.MaxBackoff)
+	}
+}
+
+// serve opens a link, works on it until it breaks or ctx ends, and returns why it broke.
+func (r *Redis) serve(ctx context.Context, sink Sink, first bool) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	l := newLink(ctx, r.client)
+	var wg sync.WaitGroup
+	defer r.detach() // last: nobody may touch the subscriptions in the name of a link that is gone
+	defer wg.Wait()
+	defer cancel(nil)
+	// PubSub ignores the end of a context while it reads: only closing it ends receive.
+	wg.Go(func() {
+		<-ctx.Done()
+		l.close()
+	})
+
+	if err := l.open(ctx, r.canary, r.opt.LinkTimeout); err != nil {
+		return err
+	}
+	if !first {
+		r.metrics.reconnects.Inc()
+	}
+	r.attach(l)
+	wg.Go(func() { cancel(r.reconcile(ctx, l)) })
+	wg.Go(func() { cancel(r.sendCanaries(ctx, l)) })
+	wg.Go(func() { cancel(r.watch(ctx, l)) })
+	cancel(r.receive(ctx, l, sink))
+	return context.Cause(ctx) // the first of them to end knows why
+}
+
+// receive hands over what the link brings until the link fails. It waits for nothing but the
+// socket.
+func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
+	ended := endedContext(ctx)
+	bad := logLimiter{interval: logInterval}
+	for {
+		received, err := l.pubsub.Receive(ended)
+		if err != nil {
+			return fmt.Errorf("receive: %w", err)
+		}
+		now := time.Now()
+		switch m := received.(type) {
+		case *redis.Message:
+			if m.Channel == r.canary {
+				r.canaryReturned(l, m.Payload, now)
+				continue
+			}
+			g, ok := r.wanted(l, m.Channel, now)
+			if !ok {
+				r.metrics.dropped.WithLabelValues(reasonUnwanted).Inc()
+				continue
+			}
+			e, err := r.decode(g, m.Payload, now)
+			if err == nil {
+				r.metrics.received.Inc()
+				sink.Deliver(e)
+			} else if suppressed, ok := bad.allow(now); ok {
+				// The payload is never logged: it may be another organisation's.
+				r.log.Warn("event dropped", zap.Stringer("group", g), zap.Error(err), zap.Int("suppressed", suppressed))
+			}
+		case *redis.Subscription:
+			gap, err := r.confirm(l, m, now)
+			if err != nil {
+				return err
+			}
+			if !gap.IsZero() {
+				sink.Gap(gap)
+			}
+		case *redis.Pong:
+			r.answered(l, now)
+		}
+	}
+}
+
+// decode makes an event of a payload, or counts why not. A payload comes from outside; if it ever
+// made the decoder panic, it must not end every connection of the node.
+func (r *Redis) decode(g event.Group, payload string, now time.Time) (e *event.Event, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			r.log.Error("decoding panicked", zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
+			r.metrics.dropped.WithLabelValues(reasonPanic).Inc()
+			err = fmt.Errorf("decode: panic: %v", v)
+		}
+	}()
+	e, err = event.Decode(g, payload, r.opt.MaxEventSize, now)
+	if err != nil {
+		r.metrics.dropped.WithLabelValues(event.Reason(err)).Inc()
+	}
+	return e, err
+}
+
+// logInterval is the least pause between two log lines about the same trouble: who can publish
+// must not be able to fill the disk.
+const logInterval = time.Second
+
+// logLimiter lets one log line through per interval. It is for one goroutine.
+type logLimiter struct {
+	interval   time.Duration
+	last       time.Time
+	suppressed int
+}
+
+// allow reports whether to log now, and how many lines it held back since the last one.
+func (l *logLimiter) allow(now time.Time) (suppressed int, ok bool) {
+	if now.Sub(l.last) < l.interval {
+		l.suppressed++
+		return 0, false
+	}
+	suppressed, l.suppressed, l.last = l.suppressed, 0, now
+	return suppressed, true
+}

@@ -1,0 +1,301 @@
+package pubsub_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	"pgregory.net/rapid"
+
+	"orgcast/internal/event"
+	"orgcast/internal/hub"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit/redistest"
+)
+
+var (
+	_ hub.Bus        = (*pubsub.Redis)(nil)
+	_ hub.Bus        = (*pubsub.Memory)(nil)
+	_ pubsubtest.Bus = (*pubsub.Redis)(nil)
+	_ pubsubtest.Bus = (*pubsub.Memory)(nil)
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// calm is for tests without a fault: a machine that is merely slow must not look like one.
+const calm = 30 * time.Second
+
+func newClient(tb testing.TB, addr string) *redis.Client {
+	tb.Helper()
+	c := redis.NewClient(&redis.Options{Addr: addr, DialerRetries: 1, MaxRetries: -1, ContextTimeoutEnabled: true})
+	tb.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// newKeyspace returns names that no other test uses.
+func newKeyspace(tb testing.TB) keyspace.Keyspace {
+	tb.Helper()
+	keys, err := keyspace.New(rand.Text())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return keys
+}
+
+func TestContractRedis(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	pubsubtest.Run(t, func(t *testing.T) pubsubtest.Fixture {
+		keys := newKeyspace(t)
+		return pubsubtest.Fixture{
+			Bus: pubsub.NewRedis(client, keys, pubsub.Options{LinkTimeout: calm}),
+			Inject: func(ctx context.Context, g event.Group, payload string) error {
+				return client.Publish(ctx, keys.GroupChannel(g), payload).Err()
+			},
+		}
+	})
+}
+
+func TestContractMemory(t *testing.T) {
+	pubsubtest.Run(t, func(*testing.T) pubsubtest.Fixture {
+		return pubsubtest.Fixture{Bus: pubsub.NewMemory()}
+	})
+}
+
+func TestDroppedPayloadsAreCountedAndLoggedWithoutContent(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	keys, reg := newKeyspace(t), prometheus.NewRegistry()
+	core, logs := observer.New(zap.DebugLevel)
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{LinkTimeout: calm, Registerer: reg, Logger: zap.New(core)})
+	var sink pubsubtest.Recorder
+	pubsubtest.Start(t, bus, &sink)
+	g := pubsubtest.Group(t, "acme", "room")
+	pubsubtest.Subscribe(t, bus, g)
+
+	const flood = 500
+	start := time.Now()
+	pipe := client.Pipeline()
+	for range flood {
+		pipe.Publish(t.Context(), keys.GroupChannel(g), `{"type":"t","organization_id":"rival","secret":"hunter2"}`)
+	}
+	if _, err := pipe.Exec(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	pubsubtest.Publish(t, bus, g, "good")
+	sink.WaitFor(t, pubsubtest.Message(g, "good"))
+
+	if got := counter(t, reg, "orgcast_events_dropped_total"); got != flood {
+		t.Errorf("dropped: got %v, want %v", got, flood)
+	}
+	if got := counter(t, reg, "orgcast_events_received_total"); got != 1 {
+		t.Errorf("received: got %v, want 1", got)
+	}
+	if got := counter(t, reg, "orgcast_events_published_total"); got != 1 {
+		t.Errorf("published: got %v, want 1", got)
+	}
+	if got := counter(t, reg, "orgcast_bus_groups"); got != 1 {
+		t.Errorf("groups: got %v, want 1", got)
+	}
+	lines := logs.FilterMessage("event dropped").All()
+	if most := 1 + int(time.Since(start)/time.Second); len(lines) == 0 || len(lines) > most {
+		t.Errorf("log lines: got %d, want 1 to %d", len(lines), most)
+	}
+	for _, line := range logs.All() {
+		for key, value := range line.ContextMap() {
+			if s, ok := value.(string); ok && containsAny(s, "hunter2", "rival") {
+				t.Errorf("log field %s has content of the payload: %q", key, s)
+			}
+		}
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if problems, err := promlint.NewWithMetricFamilies(families).Lint(); err != nil || len(problems) != 0 {
+		t.Errorf("metrics: %v, %v", problems, err)
+	}
+}
+
+// TestSubscriptionsConverge runs random orders of Subscribe, Unsubscribe, contexts that end while
+// waiting, and lost links, against a real server and a model that only counts.
+func TestSubscriptionsConverge(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	var groups []event.Group
+	for i := range 4 {
+		groups = append(groups, pubsubtest.Group(t, "org"+strconv.Itoa(i%2), "room"+strconv.Itoa(i/2)))
+	}
+	type waiter struct {
+		g      event.Group
+		cancel context.CancelFunc
+		ended  bool
+		result chan error
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		prefix := rand.Text()
+		keys, err := keyspace.New(prefix)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		bus := pubsub.NewRedis(client, keys, pubsub.Options{LinkTimeout: calm, MinBackoff: time.Millisecond})
+		var sink pubsubtest.Recorder
+		ctx, cancel := context.WithTimeout(t.Context(), pubsubtest.Patience)
+		defer cancel()
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		run, stop := context.WithCancel(ctx)
+		defer stop()
+		wg.Go(func() { _ = bus.Run(run, &sink) })
+
+		model := make(map[event.Group]int)
+		var waiters []*waiter
+		anyGroup := rapid.SampledFrom(groups)
+		rt.Repeat(map[string]func(*rapid.T){
+			"subscribe and wait": func(rt *rapid.T) {
+				g := anyGroup.Draw(rt, "group")
+				if err := bus.Subscribe(ctx, g); err != nil {
+					rt.Fatalf("Subscribe(%v): %v", g, err)
+				}
+				model[g]++
+			},
+			"subscribe": func(rt *rapid.T) {
+				c, cancel := context.WithCancel(ctx)
+				w := &waiter{g: anyGroup.Draw(rt, "group"), cancel: cancel, result: make(chan error, 1)}
+				wg.Go(func() { w.result <- bus.Subscribe(c, w.g) })
+				waiters = append(waiters, w)
+			},
+			"give up": func(rt *rapid.T) {
+				if len(waiters) == 0 {
+					rt.Skip("nobody waits")
+				}
+				w := rapid.SampledFrom(waiters).Draw(rt, "waiter")
+				w.ended = true
+				w.cancel()
+			},
+			"unsubscribe": func(rt *rapid.T) {
+				g := anyGroup.Draw(rt, "group")
+				if model[g] == 0 {
+					rt.Skip("not subscribed")
+				}
+				bus.Unsubscribe(g)
+				model[g]--
+			},
+			"lose the link": func(*rapid.T) {
+				_ = client.ClientKillByFilter(ctx, "TYPE", "pubsub").Err()
+			},
+		})
+		for _, w := range waiters {
+			err := <-w.result
+			w.cancel()
+			if err != nil && !w.ended {
+				rt.Fatalf("Subscribe(%v): %v", w.g, err)
+			}
+			if err == nil {
+				model[w.g]++
+			}
+		}
+		// Commands are sent and confirmed in order. The first of these is confirmed on a link that
+		// lives on; the second stands behind all that link had to settle; the third stands behind
+		// what the confirmations of those brought up.
+		for i := range 3 {
+			g := pubsubtest.Group(t, "barrier", strconv.Itoa(i))
+			if err := bus.Subscribe(ctx, g); err != nil {
+				rt.Fatalf("Subscribe(%v): %v", g, err)
+			}
+			model[g]++
+		}
+		var want []string
+		for g, count := range model {
+			if count > 0 {
+				want = append(want, keys.GroupChannel(g))
+			}
+		}
+		got, err := client.PubSubChannels(ctx, prefix+":{*").Result()
+		if err != nil {
+			rt.Fatal(err)
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			rt.Fatalf("subscribed channels differ (-want +got):\n%s", diff)
+		}
+		for _, g := range append(groups, pubsubtest.Group(t, "barrier", "0")) {
+			if err := bus.Publish(ctx, g, []byte(pubsubtest.Payload(g, "final"))); err != nil {
+				rt.Fatal(err)
+			}
+		}
+		sink.WaitFor(t, pubsubtest.Message(pubsubtest.Group(t, "barrier", "0"), "final"))
+		for _, g := range groups {
+			got := slices.Contains(sink.Items(), pubsubtest.Message(g, "final"))
+			if want := model[g] > 0; got != want {
+				rt.Fatalf("event of %v delivered: got %v, want %v", g, got, want)
+			}
+			for range model[g] {
+				bus.Unsubscribe(g)
+			}
+		}
+		for i := range 3 {
+			bus.Unsubscribe(pubsubtest.Group(t, "barrier", strconv.Itoa(i)))
+		}
+		pubsubtest.Eventually(t, "nothing is remembered", func() bool { return bus.WantedGroups() == 0 })
+	})
+}
+
+// TestMassJoin subscribes to many groups at once: more than fit into one command, and more than may
+// be unconfirmed at a time.
+func TestMassJoin(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{LinkTimeout: calm})
+	ctx, cancel := context.WithTimeout(t.Context(), pubsubtest.Patience)
+	defer cancel()
+	const many = 10000
+	var wg sync.WaitGroup
+	for i := range many {
+		g := pubsubtest.Group(t, "acme", strconv.Itoa(i))
+		wg.Go(func() {
+			if err := bus.Subscribe(ctx, g); err != nil {
+				t.Errorf("Subscribe(%v): %v", g, err)
+			}
+		})
+	}
+	pubsubtest.Eventually(t, "all ask", func() bool { return bus.WantedGroups() == many })
+	before := commandCalls(t, client, "subscribe")
+	var sink pubsubtest.Recorder
+	pubsubtest.Start(t, bus, &sink)
+	wg.Wait()
+	got := commandCalls(t, client, "subscribe") - before
+	if most := many/512 + 20; got > most {
+		t.Errorf("SUBSCRIBE commands: got %d, want at most %d", got, most)
+	}
+	last := pubsubtest.Group(t, "acme", strconv.Itoa(many-1))
+	pubsubtest.Publish(t, bus, last, "here")
+	sink.WaitFor(t, pubsubtest.Message(last, "here"))
+}
+
+func TestPublishFailsWithoutServer(t *testing.T) {
+	server := redistest.StartServer(t)
+	bus := pubsub.NewRedis(newClient(t, server.Addr), newKeyspace(t), pubsub.Options{PublishTimeout: 200 * time.Millisecond})
+	g := pubsubtest.Group(t, "acme", "room")
+	server.Pause()
+	defer server.Resume()
+	payload := []byte(pubsubtest.Payload(g, "x"))
+	if err := bus.Publish(t.Context(), g, payload); err == nil {
+		t.Error("Publish to a server that hangs: got nil, want an error")
+	}
+	errs := bus.PublishAll(t.Context(), []pubsub.Outgoing{{Group: g, Payload: payload}, {Group: g, Payload: []byte("no")}})
+	if errs[0] == nil || !errors.Is(errs[1], event.ErrNotObject) {
+		t.Errorf("PublishAll to a server that hangs: got %v, want an error and %v", errs, event.ErrNotObject)
+	}
+}

@@ -1,0 +1,141 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gorilla/sessions"
+
+	"orgcast/internal/orgctx"
+)
+
+// What applies where [Options] leave a field empty.
+const (
+	DefaultName   = "orgcast_session"
+	DefaultMaxAge = 14 * 24 * time.Hour
+	// DefaultTimeout is far above what a healthy Redis takes and well below what a browser waits
+	// for a handshake.
+	DefaultTimeout = 2 * time.Second
+)
+
+// Options say how the session cookie looks and how long a session lasts. The zero Options are the
+// safe defaults. Cookies are always HttpOnly: no page needs to read one.
+type Options struct {
+	// Name is the cookie's name; default [DefaultName].
+	Name string
+	// Path is the cookie's path; default "/".
+	Path string
+	// Domain widens the cookie to subdomains, all of which can then set and read it. Default:
+	// this host alone.
+	Domain string
+	// MaxAge is the longest life of a session, in whole seconds; default [DefaultMaxAge].
+	MaxAge time.Duration
+	// SameSite is the cookie's attribute; default Lax. None lets foreign pages send the cookie, so
+	// that the origin check alone stands between them and the session.
+	SameSite http.SameSite
+	// Insecure leaves out the Secure attribute, for development over plain HTTP. Anyone on the
+	// way can then read the cookie.
+	Insecure bool
+	// Timeout bounds each use of a store; default [DefaultTimeout].
+	Timeout time.Duration
+	// Now tells the time; default [time.Now].
+	Now func() time.Time
+}
+
+// withDefaults fills the empty fields and checks the result.
+func (o Options) withDefaults() (Options, error) {
+	if o.Name == "" {
+		o.Name = DefaultName
+	}
+	if o.Path == "" {
+		o.Path = "/"
+	}
+	if o.MaxAge == 0 {
+		o.MaxAge = DefaultMaxAge
+	}
+	if o.SameSite == 0 || o.SameSite == http.SameSiteDefaultMode {
+		o.SameSite = http.SameSiteLaxMode
+	}
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	host := strings.HasPrefix(o.Name, "__Host-")
+	switch {
+	case o.MaxAge < time.Second || o.MaxAge%time.Second != 0:
+		return o, errors.New("session: MaxAge is not a positive number of whole seconds")
+	case o.Timeout < 0:
+		return o, errors.New("session: Timeout is negative")
+	case host && (o.Insecure || o.Path != "/" || o.Domain != ""):
+		return o, errors.New("session: browsers refuse a __Host- cookie with a domain, another path or without Secure")
+	case o.Insecure && strings.HasPrefix(o.Name, "__Secure-"):
+		return o, errors.New("session: browsers refuse a __Secure- cookie without Secure")
+	case o.Insecure && o.SameSite == http.SameSiteNoneMode:
+		return o, errors.New("session: browsers refuse SameSite=None without Secure")
+	}
+	if err := o.cookie("", 0).Valid(); err != nil {
+		return o, fmt.Errorf("session: cookie options: %w", err)
+	}
+	return o, nil
+}
+
+// cookie returns the session cookie with the value, to be kept for life. A life of zero gives the
+// cookie that removes it from the browser.
+func (o Options) cookie(value string, life time.Duration) *http.Cookie {
+	c := &http.Cookie{ //nolint:gosec // Secure is the default, HttpOnly fixed, SameSite Lax unless chosen
+		Name: o.Name, Value: value, Path: o.Path, Domain: o.Domain,
+		MaxAge: int(life / time.Second), Expires: o.Now().Add(life),
+		Secure: !o.Insecure, HttpOnly: true, SameSite: o.SameSite,
+	}
+	if life == 0 {
+		c.MaxAge, c.Expires = -1, time.Unix(1, 0)
+	}
+	return c
+}
+
+// gorilla returns the same attributes in gorilla's form.
+func (o Options) gorilla() *sessions.Options {
+	return &sessions.Options{
+		Path: o.Path, Domain: o.Domain, MaxAge: int(o.MaxAge / time.Second),
+		Secure: !o.Insecure, HttpOnly: true, SameSite: o.SameSite,
+	}
+}
+
+// ClearCookie returns the cookie that takes the session cookie out of the browser.
+func (o Options) ClearCookie() (*http.Cookie, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return o.cookie("", 0), nil
+}
+
+// Grant is what a newly minted session says.
+type Grant struct {
+	// UserID has the form of [orgctx.ValidID].
+	UserID string
+	// Organization is the active organisation, zero for none.
+	Organization orgctx.ID
+	// Lifetime is the life of the session in whole seconds, at most [Options].MaxAge, which is
+	// also what zero means.
+	Lifetime time.Duration
+}
+
+// check returns the grant's life and the moment at which it ends.
+func (o Options) check(g Grant) (life time.Duration, end time.Time, err error) {
+	if !orgctx.ValidID(g.UserID) {
+		return 0, time.Time{}, fmt.Errorf("user: %w", orgctx.ErrInvalidID)
+	}
+	if g.Lifetime == 0 {
+		g.Lifetime = o.MaxAge
+	}
+	if g.Lifetime < time.Second || g.Lifetime%time.Second != 0 || g.Lifetime > o.MaxAge {
+		return 0, time.Time{}, fmt.Errorf("session: lifetime %v is not in whole seconds from 1s to %v", g.Lifetime, o.MaxAge)
+	}
+	return g.Lifetime, o.Now().Add(g.Lifetime), nil
+}

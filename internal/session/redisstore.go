@@ -1,0 +1,390 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gorilla/sessions"
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+)
+
+const (
+	keyBytes = 32 // random bytes of a key; nobody guesses 256 bits
+	// changeAttempts is how often a change is tried that others keep interfering with.
+	changeAttempts = 5
+)
+
+// keyEncoding is strict, so that one key has one spelling.
+var keyEncoding = base64.RawURLEncoding.Strict() //nolint:gochecknoglobals // a constant in all but name
+
+// RedisStore keeps sessions in Redis as JSON objects; the cookie holds a random key of 32 bytes,
+// base64url. The object has user_id and active_organization_id (text or integer), expires_at (Unix
+// seconds, required) and whatever else the web application put there.
+//
+// The store is also a [sessions.Store], for web applications in Go. A key that a client brought is
+// only ever looked up, never written to unless the store made it, so nobody can plant a session.
+//
+// It is safe for concurrent use. Methods wait for Redis, for at most [Options].Timeout.
+type RedisStore struct {
+	client redis.UniversalClient
+	keys   keyspace.Keyspace
+	opts   Options
+}
+
+var (
+	_ Resolver       = (*RedisStore)(nil)
+	_ sessions.Store = (*RedisStore)(nil)
+)
+
+// NewRedisStore returns a store. The client must have ContextTimeoutEnabled: without it go-redis
+// waits for a hung server however short the deadline. The caller closes the client.
+func NewRedisStore(client redis.UniversalClient, keys keyspace.Keyspace, o Options) (*RedisStore, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if !keepsDeadlines(client) {
+		return nil, errors.New("session: the Redis client lacks ContextTimeoutEnabled")
+	}
+	return &RedisStore{client: client, keys: keys, opts: o}, nil
+}
+
+func keepsDeadlines(client redis.UniversalClient) bool {
+	switch c := client.(type) {
+	case *redis.Client:
+		return c.Options().ContextTimeoutEnabled
+	case *redis.ClusterClient:
+		return c.Options().ContextTimeoutEnabled
+	default:
+		return true // somebody's own client is their own care
+	}
+}
+
+// DeriveID returns the SessionID of a session with the secret key: base64url without padding of
+// SHA-256("orgcast-session-id:" + key). Any program that holds the key can so name the session
+// in a revocation, and nobody can log in with that name.
+func DeriveID(key string) string {
+	sum := sha256.Sum256([]byte("orgcast-session-id:" + key))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// validKey reports whether text has the form of a key that this store made.
+func validKey(text string) bool {
+	// Of base64 characters: the decoder would skip line ends.
+	if len(text) != keyEncoding.EncodedLen(keyBytes) || strings.ContainsAny(text, "\r\n") {
+		return false
+	}
+	_, err := keyEncoding.DecodeString(text)
+	return err == nil
+}
+
+// requestKey returns the key that the request bears, or [ErrNone] or [ErrInvalid].
+func requestKey(r *http.Request, name string) (string, error) {
+	key, ok := CookieValue(r, name)
+	if !ok || key == "" {
+		return "", ErrNone
+	}
+	if !validKey(key) {
+		return "", ErrInvalid
+	}
+	return key, nil
+}
+
+// Resolve implements [Resolver].
+func (s *RedisStore) Resolve(ctx context.Context, r *http.Request) (Identity, error) {
+	key, err := requestKey(r, s.opts.Name)
+	if err != nil {
+		return Identity{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	d, err := s.load(ctx, s.client, key)
+	if err != nil {
+		return Identity{}, err
+	}
+	id, err := d.identity(s.opts.Now())
+	if err != nil {
+		return Identity{}, err
+	}
+	id.SessionID = DeriveID(key)
+	return id, nil
+}
+
+// Mint stores a new session and returns its cookie.
+func (s *RedisStore) Mint(ctx context.Context, g Grant) (*http.Cookie, error) {
+	life, end, err := s.opts.check(g)
+	if err != nil {
+		return nil, err
+	}
+	fields := map[string]any{fieldUser: g.UserID, fieldExpires: end.Unix()}
+	if !g.Organization.IsZero() {
+		fields[fieldOrganization] = g.Organization.String()
+	}
+	text, err := json.Marshal(fields)
+	if err != nil {
+		return nil, fmt.Errorf("encode session: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	key, err := s.create(ctx, string(text), life)
+	if err != nil {
+		return nil, err
+	}
+	return s.opts.cookie(key, life), nil
+}
+
+// SignOut ends the session that the request bears and returns the cookie that clears the
+// browser's. A request without a session is no error. To end open connections too, announce the
+// SessionID that Resolve gave before.
+func (s *RedisStore) SignOut(ctx context.Context, r *http.Request) (*http.Cookie, error) {
+	cleared := s.opts.cookie("", 0)
+	key, err := requestKey(r, s.opts.Name)
+	if err != nil {
+		return cleared, nil // no session to end
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	if err := s.client.Del(ctx, s.keys.Session(key)).Err(); err != nil {
+		return nil, unavailable(err)
+	}
+	return cleared, nil
+}
+
+// SetOrganization makes org the active organisation of the session that the request bears, zero
+// for none. Expiry, key and all other fields stay. Whether the user may is the caller's question.
+func (s *RedisStore) SetOrganization(ctx context.Context, r *http.Request, org orgctx.ID) error {
+	key, err := requestKey(r, s.opts.Name)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	return s.change(ctx, key, func(d document, p redis.Pipeliner) error {
+		if _, err := d.identity(s.opts.Now()); err != nil {
+			return err
+		}
+		delete(d, fieldOrganization)
+		if !org.IsZero() {
+			d[fieldOrganization] = json.RawMessage(`"` + org.String() + `"`) // IDs need no escapes
+		}
+		text, err := json.Marshal(d)
+		if err != nil {
+			return fmt.Errorf("encode session: %w", ErrInvalid)
+		}
+		p.SetArgs(ctx, s.keys.Session(key), text, redis.SetArgs{Mode: "XX", KeepTTL: true})
+		return nil
+	})
+}
+
+// Get implements [sessions.Store]: it returns the session of the request, loading it once.
+func (s *RedisStore) Get(r *http.Request, name string) (*sessions.Session, error) {
+	return sessions.GetRegistry(r).Get(s, name)
+}
+
+// New implements [sessions.Store]. The session is new, and has no ID, if the request bears none
+// that exists. An error other than that (see the Err… values) comes with a new session, and means
+// "not logged in". Numbers among the values are of type [json.Number].
+func (s *RedisStore) New(r *http.Request, name string) (*sessions.Session, error) {
+	session := sessions.NewSession(s, name)
+	session.Options = s.opts.gorilla()
+	session.IsNew = true
+
+	key, err := requestKey(r, name)
+	if errors.Is(err, ErrNone) {
+		return session, nil
+	}
+	if err != nil {
+		return session, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.opts.Timeout)
+	defer cancel()
+	d, err := s.load(ctx, s.client, key)
+	if errors.Is(err, ErrNone) {
+		return session, nil
+	}
+	if err != nil {
+		return session, err
+	}
+	// Nobody need be logged in to a web application's session.
+	if _, err := d.identity(s.opts.Now()); err != nil && !errors.Is(err, ErrNone) {
+		return session, err
+	}
+	values := make(map[any]any, len(d))
+	for name, raw := range d {
+		var v any
+		dec := json.NewDecoder(strings.NewReader(string(raw)))
+		dec.UseNumber()
+		if err := dec.Decode(&v); err != nil {
+			return session, ErrInvalid
+		}
+		values[name] = v
+	}
+	session.Values, session.ID, session.IsNew = values, key, false
+	return session, nil
+}
+
+// Save implements [sessions.Store]. A new session gets a key of the store's own making whatever
+// its ID says, and so does one whose user changed: whoever knew the key before the login must not
+// know it after. A session that was ended meanwhile is not brought back: that is [ErrNone]. A
+// negative MaxAge ends the session. Values need names that are text, and must fit JSON.
+func (s *RedisStore) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
+	ctx, cancel := context.WithTimeout(r.Context(), s.opts.Timeout)
+	defer cancel()
+	if session.Options.MaxAge < 0 {
+		if !session.IsNew && validKey(session.ID) {
+			if err := s.client.Del(ctx, s.keys.Session(session.ID)).Err(); err != nil {
+				return unavailable(err)
+			}
+		}
+		session.ID, session.IsNew = "", true
+		http.SetCookie(w, sessions.NewCookie(session.Name(), "", session.Options))
+		return nil
+	}
+
+	life := s.opts.MaxAge
+	if n := session.Options.MaxAge; n > 0 && n < int(life/time.Second) {
+		life = time.Duration(n) * time.Second
+	}
+	text, err := encodeValues(session.Values, s.opts.Now().Add(life))
+	if err != nil {
+		return err
+	}
+	key := session.ID
+	if session.IsNew || !validKey(key) {
+		key, err = s.create(ctx, text, life)
+	} else {
+		key, err = s.replace(ctx, key, text, life)
+	}
+	if err != nil {
+		return err
+	}
+	session.ID, session.IsNew = key, false
+	http.SetCookie(w, sessions.NewCookie(session.Name(), key, session.Options))
+	return nil
+}
+
+// encodeValues returns the values as JSON, with the expiry end.
+func encodeValues(values map[any]any, end time.Time) (string, error) {
+	fields := make(map[string]any, len(values)+1)
+	for k, v := range values {
+		name, ok := k.(string)
+		if !ok {
+			return "", fmt.Errorf("session: value with a name of type %T", k)
+		}
+		fields[name] = v
+	}
+	fields[fieldExpires] = end.Unix()
+	text, err := json.Marshal(fields)
+	if err != nil {
+		return "", fmt.Errorf("session: values do not fit JSON: %w", err)
+	}
+	d, err := parseDocument(string(text))
+	if err != nil {
+		return "", err
+	}
+	// What Resolve would refuse later is refused now, where the mistake is.
+	if _, _, err := person(d.get); err != nil && !errors.Is(err, ErrNone) {
+		return "", err
+	}
+	return string(text), nil
+}
+
+// create stores a session under a new key.
+func (s *RedisStore) create(ctx context.Context, text string, life time.Duration) (key string, err error) {
+	random := make([]byte, keyBytes)
+	_, _ = rand.Read(random) // never fails: see crypto/rand
+	key = keyEncoding.EncodeToString(random)
+	args := redis.SetArgs{Mode: "NX", TTL: life}
+	if err := s.client.SetArgs(ctx, s.keys.Session(key), text, args).Err(); err != nil {
+		return "", unavailable(err)
+	}
+	return key, nil
+}
+
+// replace stores a session under the key that it has, or under a new one if its user changed.
+func (s *RedisStore) replace(ctx context.Context, key, text string, life time.Duration) (newKey string, err error) {
+	next, err := parseDocument(text)
+	if err != nil {
+		return "", err
+	}
+	var rotate bool
+	err = s.change(ctx, key, func(d document, p redis.Pipeliner) error {
+		if rotate = d.user() != next.user(); rotate {
+			p.Del(ctx, s.keys.Session(key))
+		} else {
+			p.SetArgs(ctx, s.keys.Session(key), text, redis.SetArgs{Mode: "XX", TTL: life})
+		}
+		return nil
+	})
+	if err != nil || !rotate {
+		return key, err
+	}
+	return s.create(ctx, text, life)
+}
+
+// user returns whom a document says is logged in, "" for nobody.
+func (d document) user() string {
+	user, _, err := person(d.get)
+	if err != nil {
+		return ""
+	}
+	return user
+}
+
+// change loads a session and carries out the commands that fn queues, unless the session changed
+// or ended in between; it then starts over. An error of fn comes back as it is.
+func (s *RedisStore) change(ctx context.Context, key string, fn func(document, redis.Pipeliner) error) error {
+	name := s.keys.Session(key)
+	var err error
+	for range changeAttempts {
+		var own error // of load or fn, which Watch must not disguise
+		err = s.client.Watch(ctx, func(tx *redis.Tx) error {
+			d, err := s.load(ctx, tx, key)
+			if err != nil {
+				own = err
+				return err
+			}
+			_, err = tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
+				own = fn(d, p)
+				return own
+			})
+			return err
+		}, name)
+		switch {
+		case own != nil:
+			return own
+		case err == nil:
+			return nil
+		case !errors.Is(err, redis.TxFailedErr):
+			return unavailable(err)
+		}
+	}
+	return unavailable(err)
+}
+
+// load returns the session under the key, or [ErrNone], [ErrInvalid] or [ErrUnavailable].
+func (s *RedisStore) load(ctx context.Context, c redis.Cmdable, key string) (document, error) {
+	// GETRANGE, so that an absurdly large value does not come over the wire.
+	text, err := c.GetRange(ctx, s.keys.Session(key), 0, maxSessionSize).Result()
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	if text == "" {
+		return nil, ErrNone
+	}
+	return parseDocument(text)
+}
+
+// unavailable wraps what Redis or the network said.
+func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }

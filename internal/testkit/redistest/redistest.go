@@ -1,0 +1,224 @@
+// Package redistest runs a real redis-server for a test: on a loopback port of its own, in a
+// directory of its own, without persistence, ended with the test. A test that needs Redis and
+// finds no redis-server fails; it never passes by being skipped.
+package redistest
+
+import (
+	"bufio"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	// readyTimeout is how long a server may take to answer. It takes some 10 ms on an idle machine.
+	readyTimeout = 15 * time.Second
+	// readyInterval is the pause between two questions whether a starting server answers.
+	readyInterval = 5 * time.Millisecond
+	// startAttempts is how many ports are tried, since somebody else may take one that was free.
+	startAttempts = 10
+	// firstPort and lastPort lie below the ports that Linux gives to outgoing connections, so a
+	// port stays free for Restart while clients keep dialling.
+	firstPort, lastPort = 16400, 32000
+)
+
+// Server is a redis-server that faults can be tried on. Its methods fail the test instead of
+// returning errors, and belong in the test's goroutine.
+type Server struct {
+	// Addr is host:port. It stays the same over Stop and Restart.
+	Addr string
+
+	tb   testing.TB
+	bin  string
+	dir  string
+	port int
+	args []string
+
+	mu   sync.Mutex
+	proc *process // nil while stopped
+}
+
+// process is one life of the server.
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{} // closed by the goroutine that waits for the process
+}
+
+// Start runs a server until the test ends and returns its address.
+func Start(tb testing.TB) (addr string) {
+	tb.Helper()
+	return StartServer(tb).Addr
+}
+
+// StartServer runs a server until the test ends. args are added to its command line, for example
+// "--appendonly", "yes" for data that outlives Restart.
+func StartServer(tb testing.TB, args ...string) *Server {
+	tb.Helper()
+	bin, err := exec.LookPath("redis-server")
+	if err != nil {
+		tb.Fatal("redis-server is needed: apt-get install redis-server")
+	}
+	s := &Server{tb: tb, bin: bin, dir: tb.TempDir(), args: args}
+	tb.Cleanup(s.Stop)
+	for range startAttempts {
+		s.port = firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // a port is no secret
+		s.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
+		if !portFree(s.Addr) {
+			continue
+		}
+		if err = s.start(); err == nil {
+			return s
+		}
+	}
+	tb.Fatalf("redis-server did not start: %v\n%s", err, s.log())
+	return nil
+}
+
+// Stop kills the server, as a crash would. Stopping twice is no error.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	p := s.proc
+	s.proc = nil
+	s.mu.Unlock()
+	if p != nil {
+		p.kill()
+	}
+}
+
+// Restart stops the server if it runs and starts it again on the same port. It comes back empty
+// unless it was started with persistence.
+func (s *Server) Restart() {
+	s.tb.Helper()
+	s.Stop()
+	if err := s.start(); err != nil {
+		s.tb.Fatalf("redis-server did not start again: %v\n%s", err, s.log())
+	}
+}
+
+// Pause makes the server hang: its connections stay open and new ones are accepted by the kernel,
+// but nothing answers.
+func (s *Server) Pause() {
+	s.tb.Helper()
+	s.signal(syscall.SIGSTOP)
+}
+
+// Resume ends Pause.
+func (s *Server) Resume() {
+	s.tb.Helper()
+	s.signal(syscall.SIGCONT)
+}
+
+func (s *Server) signal(sig syscall.Signal) {
+	s.tb.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proc == nil {
+		s.tb.Fatalf("signal %v: redis-server is stopped", sig)
+	}
+	if err := s.proc.cmd.Process.Signal(sig); err != nil {
+		s.tb.Fatalf("signal %v to redis-server: %v", sig, err)
+	}
+}
+
+// start runs the server and returns when it answers.
+func (s *Server) start() error {
+	logFile, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer logFile.Close() //nolint:errcheck // the process has its own copy
+
+	args := append([]string{
+		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
+		"--save", "", "--appendonly", "no", "--daemonize", "no",
+	}, s.args...)
+	cmd := exec.Command(s.bin, args...) //nolint:gosec,noctx // found in PATH; ended by Stop
+	cmd.Stdout, cmd.Stderr = logFile, logFile
+	cmd.SysProcAttr = processAttributes()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		_ = cmd.Wait() // the end of a killed process is no news
+	}()
+
+	deadline := time.Now().Add(readyTimeout)
+	for !answers(s.Addr, cmd.Process.Pid) {
+		select {
+		case <-p.done:
+			return fmt.Errorf("it ended at once: %s", cmd.ProcessState)
+		case <-time.After(readyInterval):
+		}
+		if time.Now().After(deadline) {
+			p.kill()
+			return fmt.Errorf("no answer within %v", readyTimeout)
+		}
+	}
+	s.mu.Lock()
+	s.proc = p
+	s.mu.Unlock()
+	return nil
+}
+
+// kill ends the process, paused or not, and waits for its end.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // fails only if it has ended already
+	<-p.done
+}
+
+// log returns what the server wrote, for the message of a failing test.
+func (s *Server) log() string {
+	text, err := os.ReadFile(filepath.Join(s.dir, "log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// portFree reports whether nobody listens at addr right now.
+func portFree(addr string) bool {
+	l, err := net.Listen("tcp", addr) //nolint:noctx // returns at once
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
+}
+
+// answers reports whether the process pid, and not another server that took the port first,
+// answers at addr and has finished loading.
+func answers(addr string, pid int) bool {
+	c, err := net.DialTimeout("tcp", addr, time.Second) //nolint:noctx // bounded
+	if err != nil {
+		return false
+	}
+	defer c.Close() //nolint:errcheck // nothing left to lose
+	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return false
+	}
+	if _, err := fmt.Fprint(c, "INFO\r\n"); err != nil {
+		return false
+	}
+	var ours bool
+	for lines := bufio.NewScanner(c); lines.Scan(); {
+		switch line := strings.TrimSpace(lines.Text()); {
+		case line == "process_id:"+strconv.Itoa(pid):
+			ours = true
+		case strings.HasPrefix(line, "loading:"):
+			return ours && line == "loading:0"
+		case strings.HasPrefix(line, "-"):
+			return false
+		}
+	}
+	return false
+}

@@ -1,0 +1,141 @@
+// A panel shows one seat and lets its person act.
+
+import { el, milliseconds } from './dom.js';
+import { Seat } from './seat.js';
+
+const MAX_EVENTS = 30;
+
+export class Panel {
+  #template = document.getElementById('seat-template').content.firstElementChild;
+  #messages = 0;
+
+  /** town: organisations and people. tracker: follows every event of the page. */
+  constructor(name, title, town, tracker) {
+    this.town = town;
+    this.tracker = tracker;
+    this.root = this.#template.cloneNode(true);
+    this.root.dataset.seat = name;
+    this.root.setAttribute('aria-label', title);
+    this.seat = new Seat(name, {
+      change: () => this.#show(),
+      event: (event, at) => this.#arrived(event, at),
+      problem: (text) => this.#problem(text),
+    });
+
+    const select = this.#part('.person');
+    for (const person of town.people) {
+      const option = el('option', `${person.name} (${person.hint})`);
+      option.value = person.user;
+      select.append(option);
+    }
+    select.addEventListener('change', () => this.sit(select.value));
+    this.#part('.reconnect').addEventListener('click', () => this.seat.connect());
+    this.#part('.composer').addEventListener('submit', (submit) => {
+      submit.preventDefault();
+      this.#publish();
+    });
+    this.#part('.draft').addEventListener('input', () => { this.#part('.draft').dataset.own = 'yes'; });
+  }
+
+  #part(selector) {
+    return this.root.querySelector(selector);
+  }
+
+  get person() {
+    return this.seat.person;
+  }
+
+  sit(user) {
+    const person = this.town.people.find((p) => p.user === user) ?? this.town.people[0];
+    sessionStorage.setItem(`seat.${this.seat.name}`, person.user);
+    this.#part('.person').value = person.user;
+    this.#part('.events').replaceChildren();
+    this.#count(0);
+    this.#problem('');
+    this.#suggest(person);
+    this.#groups(person);
+    return this.seat.sit(person);
+  }
+
+  // A newcomer should be able to press the button without thinking of words.
+  #suggest(person) {
+    const text = this.#part('.draft');
+    if (text.dataset.own === 'yes') return;
+    this.#messages++;
+    text.value = this.#messages === 1 ? `Hello from ${person.name}` : `Hello again from ${person.name} (${this.#messages})`;
+  }
+
+  #groups(person) {
+    const names = ['all', 'room.1', 'room.2', `user.${person.user}`];
+    this.#part('.chips').replaceChildren(...names.map((name) => {
+      const chip = el('button.chip', name);
+      chip.type = 'button';
+      chip.dataset.group = name;
+      chip.addEventListener('click', () => this.seat.listen(name, !this.seat.groups.has(name)));
+      return chip;
+    }));
+    const target = this.#part('.target');
+    const chosen = names.includes(target.value) ? target.value : 'room.1';
+    target.replaceChildren(...names.map((name) => new Option(name, name)));
+    target.value = chosen;
+  }
+
+  #show() {
+    const { seat } = this;
+    const organization = this.town.organizations.find((o) => o.id === (seat.org || seat.person?.organization_id));
+    this.root.dataset.org = organization?.id ?? '';
+    this.#part('.org').textContent = organization?.name ?? 'no organisation';
+    this.#part('.avatar').textContent = seat.person?.name[0] ?? '';
+    const state = this.#part('.state');
+    state.dataset.state = seat.state;
+    this.#part('.state-text').textContent = seat.text;
+    this.#part('.reconnect').hidden = seat.state === 'live' || seat.state === 'connecting';
+    for (const chip of this.root.querySelectorAll('.chip')) {
+      chip.setAttribute('aria-pressed', String(seat.groups.has(chip.dataset.group)));
+      chip.disabled = !seat.live;
+    }
+  }
+
+  async #publish() {
+    const group = this.#part('.target').value;
+    const input = this.#part('.draft');
+    this.#problem('');
+    const started = performance.now();
+    const seats = this.tracker.snapshot();
+    try {
+      const published = await this.seat.publish(group, input.value);
+      this.tracker.published(published, input.value, started, seats);
+      delete input.dataset.own;
+      this.#suggest(this.person);
+    } catch (refusal) {
+      this.#problem(`Not published: ${refusal.message} (${refusal.code}).`);
+    }
+  }
+
+  #arrived(event, at) {
+    const time = el('span.time', '');
+    const text = typeof event.text === 'string' ? event.text : JSON.stringify(event);
+    const group = el('code.to', '');
+    const item = el('li', el('b', event.from ?? 'back end'), group, el('span.text', text), time);
+    const list = this.#part('.events');
+    list.prepend(item);
+    while (list.children.length > MAX_EVENTS) list.lastElementChild.remove();
+    this.#count(Number(this.#part('.count').textContent) + 1);
+    this.root.classList.remove('arrived');
+    requestAnimationFrame(() => this.root.classList.add('arrived'));
+    this.tracker.received(this.seat, event, at, (entry, ms) => {
+      group.textContent = entry.group ?? '';
+      time.textContent = ms === null ? '' : milliseconds(ms);
+    });
+  }
+
+  #count(n) {
+    this.#part('.count').textContent = String(n);
+    this.#part('.inbox .empty').hidden = n > 0;
+    this.#part('.events').hidden = n === 0;
+  }
+
+  #problem(text) {
+    this.#part('.problem').textContent = text;
+  }
+}
