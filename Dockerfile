@@ -21,8 +21,8 @@ USER 65532:65532
 # 8080 is for browsers; 9090 (health, metrics, publishing) stays on a private network.
 EXPOSE 8080 9090
 ENV ORGCAST_LISTEN=:8080 ORGCAST_ADMIN_LISTEN=:9090
-# The gateway drains on SIGTERM; give it longer than its --drain before SIGKILL.
+# The gateway drains on SIGTERM; give it longer than --drain-wait and --drain together before SIGKILL.
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["/gateway", "healthcheck"]
+HEALTHCHECK --interval=10s --timeout=6s --start-period=10s --retries=3 CMD ["/gateway", "healthcheck"]
 ENTRYPOINT ["/gateway"]
 CMD ["serve"]

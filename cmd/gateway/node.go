@@ -12,7 +12,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -83,9 +82,7 @@ func newNode(ctx context.Context, s *settings, log *zap.Logger) (*node, error) {
 		}
 	}
 	n.bus = pubsub.NewRedis(n.redis, keys, pubsub.Options{MaxEventSize: s.maxEvent, Logger: log, Registerer: n.metrics})
-	n.hub = hub.New(n.bus)
-	promauto.With(n.metrics).NewGaugeFunc(prometheus.GaugeOpts{Name: "orgcast_groups", Help: "Groups with members on this node."},
-		func() float64 { return float64(n.hub.Groups()) })
+	n.hub = hub.New(n.bus, hub.Options{Registry: n.metrics})
 	routes, err := newRoutes(s)
 	if err != nil {
 		return nil, errors.Join(err, n.redis.Close())
@@ -181,6 +178,7 @@ func (n *node) close() error {
 	if n.stopBus != nil {
 		n.stopBus()
 		err = n.running.Wait()
+		n.hub.Wait()
 	}
 	return errors.Join(err, n.redis.Close())
 }

@@ -38,6 +38,7 @@ func commands() []command {
 		{"demo", "try it: two organisations in one browser window, nothing to install", demoCommand},
 		{"publish", "publish an event to a group of an organisation", publishCommand},
 		{"session", "mint or read a session cookie, for tests and debugging", sessionCommand},
+		{"bench", "load a gateway and check every delivery", benchCommand},
 		{"check", "report every mistake in the settings, and the effective settings", checkCommand},
 		{"healthcheck", "ask a running gateway whether it is ready (exit code 0 or 1)", healthcheck},
 		{"version", "print the version", printVersion},

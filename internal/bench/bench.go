@@ -59,7 +59,7 @@ Flags:
 func Main(ctx context.Context, args []string, defaults Options, stdout, stderr io.Writer) int {
 	code, err := dispatch(ctx, args, defaults, stdout, stderr)
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintf(stderr, "bench: %v\n", err)
+		_, _ = fmt.Fprintf(stderr, "bench: %v\n", err) // nobody to tell if nobody reads
 	}
 	return code
 }
@@ -91,7 +91,9 @@ func dispatch(ctx context.Context, args []string, defaults Options, stdout, stde
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		fs.SetOutput(stdout)
-		fmt.Fprint(stdout, usageText)
+		if _, err := io.WriteString(stdout, usageText); err != nil {
+			return ExitFailed, fmt.Errorf("help: %w", err)
+		}
 		fs.PrintDefaults()
 		return ExitOK, nil
 	case err != nil:
@@ -168,4 +170,3 @@ func opponent(opts Options, against string) (measurement, error) {
 	}
 	return gatewayWith(opts, against), nil
 }
-

@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 )
 
 // measurement is one of the two things that are compared.
@@ -117,13 +116,13 @@ func (c *Comparison) ExitCode() int {
 func (c *Comparison) Table(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "medians of %d interleaved rounds, ratios with the lowest and highest of any round\n", c.Rounds)
-	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "%s\t%s\tratio\t\t\t\n", c.Left, c.Right)
+	var rows strings.Builder
+	fmt.Fprintf(&rows, "%s\t%s\tratio\t\t\t\n", c.Left, c.Right)
 	for _, f := range c.Figures {
-		fmt.Fprintf(t, "%s\t%s\t%.3f\t%.3f–%.3f\t%s\t\n", f.leftText, f.rightText, f.Ratio, f.Lowest, f.Highest, f.Name)
+		fmt.Fprintf(&rows, "%s\t%s\t%.3f\t%.3f–%.3f\t%s\t\n", f.leftText, f.rightText, f.Ratio, f.Lowest, f.Highest, f.Name)
 	}
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("report: %w", err)
+	if err := align(&b, rows.String()); err != nil {
+		return err
 	}
 	for _, reports := range [][]Report{c.Lefts, c.Rights} {
 		for i := range reports {

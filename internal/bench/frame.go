@@ -42,7 +42,7 @@ func nextFrame(b []byte) (f frame, n int, err error) {
 	if b[0]&0x30 != 0 || b[1]&0x80 != 0 { // RSV2, RSV3; servers do not mask
 		return frame{}, 0, errFrame
 	}
-	header, size := 2, uint64(b[1])
+	header, size := 2, int(b[1])
 	switch f.opcode {
 	case opText, opBinary, opContinuation:
 	case opClose, opPing, opPong:
@@ -57,7 +57,7 @@ func nextFrame(b []byte) (f frame, n int, err error) {
 		if len(b) < 4 {
 			return frame{}, 0, nil
 		}
-		header, size = 4, uint64(binary.BigEndian.Uint16(b[2:]))
+		header, size = 4, int(binary.BigEndian.Uint16(b[2:]))
 		if size < 126 {
 			return frame{}, 0, errFrame
 		}
@@ -65,15 +65,16 @@ func nextFrame(b []byte) (f frame, n int, err error) {
 		if len(b) < 10 {
 			return frame{}, 0, nil
 		}
-		header, size = 10, binary.BigEndian.Uint64(b[2:])
-		if size <= 0xffff || size > maxFrame {
+		long := binary.BigEndian.Uint64(b[2:])
+		if long <= 0xffff || long > maxFrame {
 			return frame{}, 0, errFrame
 		}
+		header, size = 10, int(long)
 	}
-	if uint64(len(b)-header) < size {
+	if len(b)-header < size {
 		return frame{}, 0, nil
 	}
-	n = header + int(size)
+	n = header + size
 	f.payload = b[header:n]
 	return f, n, nil
 }
@@ -95,7 +96,7 @@ func appendHeader(dst []byte, opcode, mask byte, size int) []byte {
 	dst = append(dst, 0x80|opcode)
 	switch {
 	case size <= 125:
-		return append(dst, mask|byte(size))
+		return append(dst, mask|byte(size)) //nolint:gosec // at most 125
 	case size <= 0xffff:
 		return binary.BigEndian.AppendUint16(append(dst, mask|126), uint16(size))
 	default:

@@ -27,16 +27,16 @@ func bucketOf(v uint64) int {
 		return int(v)
 	}
 	shift := bits.Len64(v) - subBucketBits - 1
-	return shift*subBuckets + int(v>>shift)
+	return shift*subBuckets + int(v>>shift) //nolint:gosec // below 2*subBuckets
 }
 
 // upperEdge returns the largest value that falls into the bucket.
-func upperEdge(bucket int) uint64 {
+func upperEdge(bucket uint64) uint64 {
 	if bucket < 2*subBuckets {
-		return uint64(bucket)
+		return bucket
 	}
 	shift := bucket/subBuckets - 1
-	return (uint64(bucket-shift*subBuckets)+1)<<shift - 1
+	return (bucket-shift*subBuckets+1)<<shift - 1
 }
 
 // record counts one duration. A negative one, which only a clock that was set can cause, counts
@@ -63,10 +63,11 @@ func (h *histogram) quantile(q float64) time.Duration {
 	rank := uint64(q*float64(h.total) + 0.5)
 	rank = min(max(rank, 1), h.total)
 	var seen uint64
-	for bucket, n := range h.counts {
+	for bucket := range uint64(bucketCount) {
+		n := h.counts[bucket]
 		seen += n
 		if n > 0 && seen >= rank {
-			return min(time.Duration(upperEdge(bucket)), h.max)
+			return min(time.Duration(upperEdge(bucket)), h.max) //nolint:gosec // recorded values fit
 		}
 	}
 	return 0

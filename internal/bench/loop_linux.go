@@ -15,8 +15,6 @@ import (
 const (
 	// readBuffer holds what one read returns and, before it, a frame that was incomplete.
 	readBuffer = maxFrame + 1<<20
-	// maxWait bounds a wait for sockets, so that retries start on time.
-	maxWait = 50 * time.Millisecond
 	// retryDelay is the pause before a connection that the server refused or ended is opened again.
 	retryDelay = 250 * time.Millisecond
 	// goingAway is the close code of a page that is left.
@@ -51,7 +49,6 @@ type loop struct {
 	inflater  *inflater
 	opening   int
 	queue     []*client // to be opened
-	retries   []retry   // in the order of their time
 	latency   histogram // publish to browser
 	noisy     histogram // the same for the noisy organisation
 	handshake histogram // connect to ready
@@ -64,11 +61,6 @@ type loop struct {
 	commands []func()
 }
 
-type retry struct {
-	at     int64
-	client *client
-}
-
 // do has the loop run fn between two batches of events, and does not wait for it.
 func (l *loop) do(fn func()) {
 	l.mu.Lock()
@@ -78,9 +70,19 @@ func (l *loop) do(fn func()) {
 }
 
 // serve runs until a command sets stop.
-func (l *loop) serve() error {
+func (l *loop) serve() (err error) {
+	nap, err := newSleeper()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, c := range l.clients {
+			l.hangUp(c)
+		}
+		err = errors.Join(err, nap.close(), l.poller.close())
+	}()
 	for !l.stop {
-		events, err := l.poller.wait(maxWait)
+		events, err := l.poller.wait()
 		if err != nil {
 			return err
 		}
@@ -96,14 +98,13 @@ func (l *loop) serve() error {
 		}
 		l.obey()
 		l.open()
-		if nap := l.run.opts.Nap; nap > 0 && len(events) < len(l.poller.events)/2 {
-			pause(nap)
+		if len(events) < len(l.poller.events)/2 {
+			if err := nap.sleep(l.run.opts.Nap); err != nil {
+				return err
+			}
 		}
 	}
-	for _, c := range l.clients {
-		l.hangUp(c)
-	}
-	return l.poller.close()
+	return nil
 }
 
 // obey runs what others asked for.
@@ -127,11 +128,6 @@ func (l *loop) enqueue(c *client) {
 func (l *loop) open() {
 	if l.closing {
 		return
-	}
-	now := l.run.clock.now()
-	for len(l.retries) > 0 && l.retries[0].at <= now {
-		l.enqueue(l.retries[0].client)
-		l.retries = l.retries[1:]
 	}
 	for len(l.queue) > 0 && l.opening < int(l.parallel.Load()) {
 		c := l.queue[0]
@@ -211,7 +207,7 @@ func (l *loop) flush(c *client, waited bool) {
 // read takes what has arrived and handles every complete frame in it.
 func (l *loop) read(c *client) {
 	kept := copy(l.buf, c.partial)
-	n, err := unix.Read(c.fd, l.buf[kept:])
+	n, err := readSocket(c.fd, l.buf[kept:])
 	switch {
 	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
 		return
@@ -538,13 +534,17 @@ func (l *loop) ended(c *client, cause error) {
 // countOwed counts as lost what was published for the connection and never came.
 func (l *loop) countOwed(c *client) {
 	for i := range c.memberships {
-		l.countLost(c, c.memberships[i].owed())
+		m := &c.memberships[i]
+		if owed := m.owed(); owed > 0 {
+			l.countLost(c, owed)
+			l.run.note("connection %d, %s: the last %d events never came", c.index, m.room.group, owed)
+		}
 	}
 }
 
 // retry opens the connection again after a pause.
 func (l *loop) retry(c *client) {
-	l.retries = append(l.retries, retry{at: l.run.clock.now() + int64(retryDelay), client: c})
+	time.AfterFunc(retryDelay, func() { l.do(func() { l.enqueue(c) }) })
 }
 
 // hangUp closes the connection from this side.

@@ -51,6 +51,15 @@ func (r *room) publish() int64 {
 	return r.published
 }
 
+// newOutstanding returns the places for that many events in flight.
+func newOutstanding(inFlight int) []atomic.Int32 {
+	places := 1
+	for places < inFlight {
+		places *= 2
+	}
+	return make([]atomic.Int32, places)
+}
+
 func (r *room) place(seq int64) *atomic.Int32 {
 	return &r.outstanding[seq&int64(len(r.outstanding)-1)]
 }

@@ -165,7 +165,7 @@ func (o *Options) validate(bare bool) error {
 	check(o.Warmup >= 0 && o.Duration > 0, "warmup or duration is not positive")
 	check(o.Stalled >= 0 && o.Stalled < o.Conns, "stalled is not 0 to conns-1")
 	check(!o.Noisy || o.Orgs > 1, "noisy needs two organizations at least")
-	check(!(o.Idle && o.Storm), "idle and storm exclude each other")
+	check(!o.Idle || !o.Storm, "idle and storm exclude each other")
 	check(o.Threads >= 0 && o.Sources > 0 && o.Sources < 60000 && o.Parallel > 0, "threads, sources or parallel is out of range")
 	check(o.Nap >= 0 && o.Nap < time.Second, "nap is not 0 to 1s")
 	return errors.Join(errs...)
@@ -177,7 +177,8 @@ func (o *Options) publishes() bool {
 }
 
 // bare returns the options without what the limit's server cannot do.
-func (o Options) bare() Options {
-	o.Noisy, o.Stalled, o.Compress, o.Admin = false, 0, false, ""
-	return o
+func (o *Options) bare() Options {
+	bare := *o
+	bare.Noisy, bare.Stalled, bare.Compress, bare.Admin = false, 0, false, ""
+	return bare
 }

@@ -39,9 +39,6 @@ func newObserver(pid int, admin string) *observer {
 	}}
 }
 
-// measures reports whether CPU time and memory are known.
-func (o *observer) measures() bool { return o.pid > 0 || o.admin != "" }
-
 // cpu returns the CPU time that the server has used so far.
 func (o *observer) cpu(ctx context.Context) (time.Duration, error) {
 	if o.pid > 0 {

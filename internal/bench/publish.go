@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -52,8 +53,8 @@ type pipeSink struct {
 func (s *pipeSink) publish(_ context.Context, events []outgoing) error {
 	s.buf = s.buf[:0]
 	for _, e := range events {
-		s.buf = binary.LittleEndian.AppendUint32(s.buf, uint32(e.room.index))
-		s.buf = binary.LittleEndian.AppendUint32(s.buf, uint32(len(e.payload)))
+		s.buf = binary.LittleEndian.AppendUint32(s.buf, uint32(e.room.index))   //nolint:gosec // there are fewer groups
+		s.buf = binary.LittleEndian.AppendUint32(s.buf, uint32(len(e.payload))) //nolint:gosec // at most maxFrame
 		s.buf = append(s.buf, e.payload...)
 	}
 	if _, err := s.w.Write(s.buf); err != nil {
@@ -103,7 +104,12 @@ func (p *publisher) send(ctx context.Context, n int) error {
 }
 
 // paced publishes rate events per second until ctx ends.
-func (p *publisher) paced(ctx context.Context, rate float64) error {
+func (p *publisher) paced(ctx context.Context, rate float64) (err error) {
+	clock, err := newSleeper()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, clock.close()) }()
 	start := p.clock.now()
 	for sent := 0; ctx.Err() == nil; {
 		elapsed := time.Duration(p.clock.now() - start)
@@ -117,7 +123,9 @@ func (p *publisher) paced(ctx context.Context, rate float64) error {
 			continue
 		}
 		wait := time.Duration(float64(sent+1)/rate*float64(time.Second)) - elapsed
-		pause(min(wait, maxPause))
+		if err := clock.sleep(min(wait, maxPause)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -51,14 +51,14 @@ type Report struct {
 	Latency Latency `json:"latency"`
 
 	// ServerCPUSeconds is user and system time of the server.
-	ServerCPUSeconds           float64 `json:"server_cpu_seconds,omitempty"`
-	ServerCPUPerMillion        float64 `json:"server_cpu_seconds_per_million_deliveries,omitempty"`
-	ClientCPUSeconds           float64 `json:"client_cpu_seconds"`
-	ClientCPUPerMillion        float64 `json:"client_cpu_seconds_per_million_deliveries,omitempty"`
-	Handshakes                 int64   `json:"handshakes,omitempty"`
-	HandshakesPerSecond        float64 `json:"handshakes_per_second,omitempty"`
-	HandshakesPerCPUSecond     float64 `json:"handshakes_per_server_cpu_second,omitempty"`
-	CPUMicrosecondsPerHandhake float64 `json:"server_cpu_microseconds_per_handshake,omitempty"`
+	ServerCPUSeconds            float64 `json:"server_cpu_seconds,omitempty"`
+	ServerCPUPerMillion         float64 `json:"server_cpu_seconds_per_million_deliveries,omitempty"`
+	ClientCPUSeconds            float64 `json:"client_cpu_seconds"`
+	ClientCPUPerMillion         float64 `json:"client_cpu_seconds_per_million_deliveries,omitempty"`
+	Handshakes                  int64   `json:"handshakes,omitempty"`
+	HandshakesPerSecond         float64 `json:"handshakes_per_second,omitempty"`
+	HandshakesPerCPUSecond      float64 `json:"handshakes_per_server_cpu_second,omitempty"`
+	CPUMicrosecondsPerHandshake float64 `json:"server_cpu_microseconds_per_handshake,omitempty"`
 	// Handshake is from connect to the last confirmed subscription, over the whole run.
 	Handshake    Latency       `json:"handshake"`
 	Storms       int           `json:"storms,omitempty"`
@@ -125,7 +125,7 @@ func (r *Report) rates(server, client time.Duration) {
 	}
 	if r.Handshakes > 0 && server > 0 {
 		r.HandshakesPerCPUSecond = float64(r.Handshakes) / r.ServerCPUSeconds
-		r.CPUMicrosecondsPerHandhake = r.ServerCPUSeconds * 1e6 / float64(r.Handshakes)
+		r.CPUMicrosecondsPerHandshake = r.ServerCPUSeconds * 1e6 / float64(r.Handshakes)
 	}
 }
 
@@ -195,7 +195,7 @@ func (r *Report) figures() []figure {
 	duration("noisy latency p99", r.NoisyLatency.P99)
 	number("handshakes/s", r.HandshakesPerSecond, "%.0f")
 	number("handshakes per server CPU-s", r.HandshakesPerCPUSecond, "%.0f")
-	number("server CPU per handshake, µs", r.CPUMicrosecondsPerHandhake, "%.1f")
+	number("server CPU per handshake, µs", r.CPUMicrosecondsPerHandshake, "%.1f")
 	duration("handshake p50", r.Handshake.P50)
 	duration("handshake p99", r.Handshake.P99)
 	duration("longest storm", r.StormLongest)
@@ -220,8 +220,8 @@ func (r *Report) Table(w io.Writer) error {
 	if r.Interrupted {
 		b.WriteString("INTERRUPTED: figures cover less than was asked for\n")
 	}
-	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	row := func(name, value string) { fmt.Fprintf(t, "%s\t%s\t\n", value, name) }
+	var rows strings.Builder
+	row := func(name, value string) { fmt.Fprintf(&rows, "%s\t%s\t\n", value, name) }
 	row("events published", fmt.Sprint(r.Published))
 	row("deliveries measured", fmt.Sprint(r.Deliveries))
 	for _, f := range r.figures() {
@@ -252,13 +252,25 @@ func (r *Report) Table(w io.Writer) error {
 	for _, code := range slices.Sorted(maps.Keys(r.Closes)) {
 		row(fmt.Sprintf("closed by the server with %d", code), fmt.Sprint(r.Closes[code]))
 	}
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("report: %w", err)
+	if err := align(&b, rows.String()); err != nil {
+		return err
 	}
 	for _, note := range r.Notes {
 		fmt.Fprintf(&b, "  ! %s\n", note)
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	return nil
+}
+
+// align writes rows of cells, each ended by a tab, in columns.
+func align(w io.Writer, rows string) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	if _, err := io.WriteString(t, rows); err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	if err := t.Flush(); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	return nil

@@ -17,11 +17,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+
+	"github.com/redis/go-redis/v9"
 )
 
 const (
@@ -144,7 +144,7 @@ func execute(ctx context.Context, opts Options, t target, progress io.Writer) (r
 
 // newRun lays out who joins what. Nothing is opened yet.
 func newRun(ctx context.Context, opts Options, t target) (*run, error) {
-	if limit := openFilesLimit(); uint64(opts.Conns)+spareFiles > limit {
+	if limit := openFilesLimit(); opts.Conns > limit-spareFiles {
 		return nil, fmt.Errorf("conns: %d connections do not fit into the limit of %d open files", opts.Conns, limit)
 	}
 	u, err := url.Parse(t.url)
@@ -247,11 +247,7 @@ func (r *run) newRoom(keys keyspace.Keyspace, org *organization, number int) (*r
 		channel: keys.GroupChannel(group), completed: r.tokens,
 	}
 	if r.tokens != nil && !org.noisy {
-		places := 1
-		for places < r.opts.InFlight {
-			places *= 2
-		}
-		made.outstanding = make([]atomic.Int32, places)
+		made.outstanding = newOutstanding(r.opts.InFlight)
 	}
 	r.rooms = append(r.rooms, made)
 	return made, nil
@@ -276,7 +272,7 @@ func (r *run) start() error {
 	for i, c := range r.clients {
 		// Whole organisations per loop would leave the receivers of one event to one thread.
 		l := r.loops[i%threads]
-		c.key = int32(len(l.clients))
+		c.key = int32(len(l.clients)) //nolint:gosec // fewer than open files
 		l.clients = append(l.clients, c)
 	}
 	for _, l := range r.loops {

@@ -4,19 +4,28 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"runtime"
+	"sync"
+	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// poller is an epoll instance that another goroutine can wake.
+// poller is an epoll instance that another goroutine can wake. Waiting goes through the runtime's
+// own poller, in which the epoll instance is one file like any other: a goroutine blocked in
+// epoll_wait itself would keep the runtime busy looking for work that it holds up.
 type poller struct {
-	epoll  int
-	wakeup int // an eventfd
+	file   *os.File // the epoll instance
+	raw    syscall.RawConn
 	events [512]unix.EpollEvent
+
+	mu     sync.Mutex
+	wakeup int // an eventfd, -1 once closed
 }
 
 // wakeKey is the key of the eventfd in epoll.
@@ -27,49 +36,84 @@ func newPoller() (*poller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
 	}
-	wakeup, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	file, err := pollable(epoll, "epoll")
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("eventfd: %w", err), unix.Close(epoll))
+		return nil, err
 	}
-	p := &poller{epoll: epoll, wakeup: wakeup}
-	if err := p.control(unix.EPOLL_CTL_ADD, wakeup, unix.EPOLLIN, wakeKey, 0); err != nil {
+	p := &poller{file: file, wakeup: -1}
+	if p.raw, err = file.SyscallConn(); err != nil {
+		return nil, errors.Join(fmt.Errorf("epoll: %w", err), p.close())
+	}
+	if p.wakeup, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, errors.Join(fmt.Errorf("eventfd: %w", err), p.close())
+	}
+	if err := p.control(unix.EPOLL_CTL_ADD, p.wakeup, unix.EPOLLIN, wakeKey, 0); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
 }
 
+// pollable returns a file on which goroutines wait without blocking a thread. It owns fd.
+func pollable(fd int, name string) (*os.File, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
 // control changes what is waited for at fd. Key and generation come back with each event.
-func (p *poller) control(op, fd int, events uint32, key, generation int32) error {
-	err := unix.EpollCtl(p.epoll, op, fd, &unix.EpollEvent{Events: events, Fd: key, Pad: generation})
+func (p *poller) control(op, fd int, events uint32, key, generation int32) (err error) {
+	err = p.raw.Control(func(epoll uintptr) {
+		err = unix.EpollCtl(int(epoll), op, fd, &unix.EpollEvent{Events: events, Fd: key, Pad: generation})
+	})
 	if err != nil {
 		return fmt.Errorf("epoll_ctl: %w", err)
 	}
 	return nil
 }
 
-// wait returns what is ready; nothing, if that is nothing within the timeout.
-func (p *poller) wait(timeout time.Duration) ([]unix.EpollEvent, error) {
-	n, err := unix.EpollWait(p.epoll, p.events[:], int(timeout.Milliseconds()))
-	if err != nil && !errors.Is(err, unix.EINTR) {
+// wait returns what is ready, as soon as something is.
+func (p *poller) wait() ([]unix.EpollEvent, error) {
+	var n int
+	var failed error
+	err := p.raw.Read(func(epoll uintptr) bool {
+		n, failed = unix.EpollWait(int(epoll), p.events[:], 0)
+		if errors.Is(failed, unix.EINTR) {
+			n, failed = 0, nil
+		}
+		return n != 0 || failed != nil
+	})
+	if err = errors.Join(err, failed); err != nil {
 		return nil, fmt.Errorf("epoll_wait: %w", err)
 	}
-	return p.events[:max(n, 0)], nil
+	return p.events[:n], nil
 }
 
-// wake ends a wait at once. It may be called from any goroutine until close.
+// wake ends a wait at once. It may be called from any goroutine, also after close.
 func (p *poller) wake() {
-	// A full counter, the only way to fail, means that the loop is awake already.
-	_, _ = unix.Write(p.wakeup, binary.NativeEndian.AppendUint64(nil, 1))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.wakeup >= 0 {
+		// A full counter, the only way to fail, means that the loop is awake already.
+		_, _ = unix.Write(p.wakeup, binary.NativeEndian.AppendUint64(nil, 1))
+	}
 }
 
 // woken takes the wake-ups back.
 func (p *poller) woken() {
 	var counter [8]byte
-	_, _ = unix.Read(p.wakeup, counter[:])
+	_, _ = unix.Read(p.wakeup, counter[:]) // there may be nothing to take back
 }
 
 func (p *poller) close() error {
-	return errors.Join(unix.Close(p.wakeup), unix.Close(p.epoll))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err := p.file.Close()
+	if p.wakeup >= 0 {
+		err = errors.Join(err, unix.Close(p.wakeup))
+		p.wakeup = -1
+	}
+	return err
 }
 
 // stalledBuffer is the receive buffer of connections that will stop reading, in bytes: small, so
@@ -144,7 +188,7 @@ func sourceAddress(target netip.Addr, index, count int) netip.Addr {
 		return netip.Addr{}
 	}
 	n := index%count + 2
-	return netip.AddrFrom4([4]byte{127, 0, byte(n >> 8), byte(n)})
+	return netip.AddrFrom4([4]byte{127, 0, byte(n >> 8), byte(n)}) //nolint:gosec // below 1<<16, see Options.validate
 }
 
 // processCPU returns the CPU time of this process, user and system.
@@ -167,25 +211,69 @@ func isTerminal(w any) bool {
 }
 
 // openFilesLimit returns how many files this process may have open.
-func openFilesLimit() uint64 {
+func openFilesLimit() int {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
 		return 1024
 	}
-	return limit.Cur
+	return int(min(limit.Cur, math.MaxInt32))
 }
 
 // defaultThreads is how many event loops a run uses unless told otherwise: a quarter of the
 // processors, since the server and Redis need the others.
 func defaultThreads() int { return min(max(runtime.NumCPU()/4, 1), 8) }
 
+// sleeper sleeps with the precision of the kernel's timers; time.Sleep has that of the Go runtime's
+// poller, which is a millisecond. It belongs to one goroutine.
+type sleeper struct {
+	timer *os.File
+	raw   syscall.RawConn
+}
 
-// pause sleeps with the precision of the kernel's timers; time.Sleep has that of the Go runtime's
-// poller, which is a millisecond.
-func pause(d time.Duration) {
-	if d <= 0 {
-		return
+func newSleeper() (*sleeper, error) {
+	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("timerfd: %w", err)
 	}
-	ts := unix.NsecToTimespec(int64(d))
-	_ = unix.Nanosleep(&ts, nil) // a signal may end it early, which no caller minds
+	timer, err := pollable(fd, "timer")
+	if err != nil {
+		return nil, err
+	}
+	raw, err := timer.SyscallConn()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("timerfd: %w", err), timer.Close())
+	}
+	return &sleeper{timer: timer, raw: raw}, nil
+}
+
+// sleep returns after d. What is not positive takes no time.
+func (s *sleeper) sleep(d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	var setErr error
+	err := s.raw.Control(func(fd uintptr) {
+		setErr = unix.TimerfdSettime(int(fd), 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(d))}, nil)
+	})
+	if err = errors.Join(err, setErr); err != nil {
+		return fmt.Errorf("timerfd: %w", err)
+	}
+	var expirations [8]byte
+	if _, err := s.timer.Read(expirations[:]); err != nil {
+		return fmt.Errorf("timerfd: %w", err)
+	}
+	return nil
+}
+
+func (s *sleeper) close() error { return s.timer.Close() }
+
+// readSocket reads from a non-blocking socket. It goes past the runtime's accounting of system
+// calls, which pays off only for those that may block and would cost as much again as this one.
+// b must not be empty.
+func readSocket(fd int, b []byte) (int, error) {
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b))) //nolint:gosec // b is alive and that long
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
 }

@@ -186,13 +186,13 @@ func checkRefusal(tb testing.TB, resp *http.Response, status int, code string) {
 func TestHandlerNeedsAllParts(t *testing.T) {
 	t.Parallel()
 	remove := map[string]func(*demo.Options){
-		"gateway":   func(o *demo.Options) { o.Gateway = nil },
-		"cookie":    func(o *demo.Options) { o.CookieName = "" },
-		"minter":    func(o *demo.Options) { o.Minter = nil },
-		"sessions":  func(o *demo.Options) { o.Sessions = nil },
+		"gateway":    func(o *demo.Options) { o.Gateway = nil },
+		"cookie":     func(o *demo.Options) { o.CookieName = "" },
+		"minter":     func(o *demo.Options) { o.Minter = nil },
+		"sessions":   func(o *demo.Options) { o.Sessions = nil },
 		"membership": func(o *demo.Options) { o.Membership = nil },
-		"publisher": func(o *demo.Options) { o.Publisher = nil },
-		"status":    func(o *demo.Options) { o.Status = nil },
+		"publisher":  func(o *demo.Options) { o.Publisher = nil },
+		"status":     func(o *demo.Options) { o.Status = nil },
 	}
 	for name, drop := range remove {
 		t.Run(name, func(t *testing.T) {
@@ -464,7 +464,7 @@ func TestRedisUnavailable(t *testing.T) {
 	const secret = "dial tcp 10.0.0.7:6379"
 	tests := map[string]struct {
 		spoil func(*town)
-		path   string
+		path  string
 	}{
 		"sign in": {func(t *town) { t.mintErr = errors.New(secret) }, "/demo/sign-in"},
 		"session": {func(t *town) { t.resolveErr = errors.Join(session.ErrUnavailable, errors.New(secret)) }, "/demo/publish"},
@@ -536,11 +536,11 @@ func TestPage(t *testing.T) {
 	t.Parallel()
 	h := newHandler(t, newTown())
 	tests := map[string]struct {
-		method, path    string
-		status          int
-		contentType     string
-		wantInBody      string
-		wantPolicy bool
+		method, path string
+		status       int
+		contentType  string
+		wantInBody   string
+		wantPolicy   bool
 	}{
 		"page":         {"GET", "/", 200, "text/html; charset=utf-8", "<title>Orgcast demo", true},
 		"style":        {"GET", "/app.css", 200, "text/css; charset=utf-8", ":root", true},

@@ -45,7 +45,7 @@ func (d *server) atSeat(r *http.Request, seat string) *http.Request {
 	r = r.Clone(r.Context())
 	r.Header.Del("Cookie")
 	if ok {
-		r.AddCookie(&http.Cookie{Name: d.CookieName, Value: value})
+		r.AddCookie(&http.Cookie{Name: d.CookieName, Value: value}) //nolint:gosec // a request bears no attributes
 	}
 	return r
 }

@@ -152,7 +152,7 @@ func (d *server) signIn(w http.ResponseWriter, r *http.Request) {
 		d.unavailable(w, "sign in", err)
 		return
 	}
-	cookie := *minted
+	cookie := *minted //nolint:gosec // its attributes follow
 	cookie.Name = d.seatCookie(req.Seat)
 	cookie.Path = "/"
 	cookie.HttpOnly = true

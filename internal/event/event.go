@@ -62,6 +62,8 @@ type Event struct {
 	frame    []byte // a whole WebSocket text frame; the payload is its tail
 	header   int    // length of the frame's header
 	received time.Time
+	alone    Burst     // this event and no other
+	self     [1]*Event // what alone lists
 }
 
 // Decode checks a payload that arrived for the group and makes an Event of it. The payload must be
@@ -81,7 +83,10 @@ func Decode(g Group, payload string, limit int, received time.Time) (*Event, err
 	if err != nil {
 		return nil, err
 	}
-	return &Event{group: g, org: org, typ: fields.typ, frame: frame, header: header, received: received}, nil
+	e := &Event{group: g, org: org, typ: fields.typ, frame: frame, header: header, received: received}
+	e.self[0] = e
+	e.alone = Burst{group: g, org: org, events: e.self[:], frames: frame}
+	return e, nil
 }
 
 // check holds the rules of [Decode] and [Check], except for the size.
@@ -107,7 +112,7 @@ func check(g Group, payload []byte) (envelope, orgctx.ID, error) {
 }
 
 // ValidType reports whether text may be the type of an event or frame: 1 to [MaxTypeLength] ASCII
-// letters, digits and the characters _ . : -
+// letters, digits and any of _ . : - in any place.
 func ValidType(text string) bool {
 	if text == "" || len(text) > MaxTypeLength {
 		return false

@@ -18,7 +18,7 @@ func newTextFrame(size int) (frame []byte, header int) {
 	switch {
 	case size <= maxLength7:
 		frame = make([]byte, 2+size)
-		frame[1] = byte(size)
+		frame[1] = byte(size) //nolint:gosec // at most 125
 		header = 2
 	case size <= maxLength16:
 		frame = make([]byte, 4+size)

@@ -26,7 +26,7 @@ import (
 // conn is one connection and the root of its goroutine tree:
 //
 //   - run, for the whole life: reads frames, and in the end tears down;
-//   - writeLoop, while something is queued;
+//   - writeLoop, while the socket has no room for what is queued;
 //   - receiveLoop, while frames wait for the consumer;
 //   - what the consumer started with Go.
 //
@@ -44,7 +44,6 @@ type conn struct {
 	handler  consumer.EventHandler // nil if the consumer is none
 	ctx      context.Context       //nolint:containedctx // the root of the tree, for goroutines that start later
 	cancel   context.CancelCauseFunc
-	write    func() // writeLoop, bound once so that starting it allocates nothing
 	started  time.Time
 
 	// Set by attach, before the connection is served.
@@ -63,7 +62,8 @@ type conn struct {
 	queue     *batch
 	queued    int // bytes queued or being written
 	writing   bool
-	ended     bool // no more is queued
+	ended     bool // no more is queued, but for the close frame
+	gone      bool // no more is written
 	groups    []event.Group
 	inbox     []event.Frame
 	receiving bool
@@ -161,21 +161,21 @@ func (c *conn) Send(v any) error {
 	if err != nil {
 		return err
 	}
-	c.enqueue(item{frame: frame})
+	c.send(frame)
 	return nil
+}
+
+// send queues a frame of the server's own and lets it go.
+func (c *conn) send(frame []byte) {
+	if c.enqueue(item{frame: frame}) {
+		c.Flush()
+	}
 }
 
 // gapFrame says that events of a group may have been lost.
 type gapFrame struct {
 	Type  string `json:"type"` // "gap"
 	Group string `json:"group"`
-}
-
-// OfferGap implements hub.Member.
-func (c *conn) OfferGap(g event.Group) {
-	if c.protocol == consumer.ProtocolV1 {
-		_ = c.Send(gapFrame{Type: "gap", Group: g.Name()}) // this frame always encodes
-	}
 }
 
 // Go implements consumer.Conn.
@@ -197,15 +197,21 @@ func (c *conn) Go(fn func(ctx context.Context) error) {
 // life a deadline; run sees the peer's close frame, or that deadline, and tears down.
 func (c *conn) End(cause error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.ended {
+		c.mu.Unlock()
 		return
 	}
 	c.ended = true
 	c.cancel(cause)
-	if c.wire == nil {
-		return // still before the upgrade: it is refused
+	if c.wire != nil { // else still before the upgrade: it is refused
+		c.sayGoodbye(cause)
 	}
+	c.mu.Unlock()
+	c.Flush()
+}
+
+// sayGoodbye queues the close frame and lets the deadline run. Its caller holds mu.
+func (c *conn) sayGoodbye(cause error) {
 	end := endingOf(cause)
 	if end.urgent {
 		c.dropQueueLocked()
@@ -226,7 +232,6 @@ func (c *conn) dropQueueLocked() {
 		return
 	}
 	c.queued -= c.queue.bytes
-	c.server.metrics.queuedBytes.add(-c.queue.bytes)
 	c.queue.release()
 	c.queue = nil
 }
@@ -237,17 +242,11 @@ func (c *conn) attach(ws *websocket.Conn, w *wire) {
 	c.mu.Lock()
 	c.wire = w
 	c.talked = c.started
-	if c.ended { // ended while the upgrade ran
-		end := endingOf(context.Cause(c.ctx))
-		c.dropQueueLocked()
-		w.expire(c.server.options.CloseTimeout)
-		c.push(item{close: &end}, 0)
-	} else if c.queue != nil {
-		c.writing = true
-		c.tree.Add(1)
-		go c.write()
+	if c.ended { // while the upgrade ran
+		c.sayGoodbye(context.Cause(c.ctx))
 	}
 	c.mu.Unlock()
+	c.Flush()
 }
 
 // run reads until the connection ends, and tears it down: nothing of it is left when it returns.
@@ -263,6 +262,10 @@ func (c *conn) run() {
 		_, _ = io.Copy(io.Discard, c.wire) // ends with the peer or at the deadline that End set
 	}
 	_ = c.ws.CloseNow() // the close frames are through, or their deadline is
+	c.mu.Lock()
+	c.gone = true
+	c.dropQueueLocked()
+	c.mu.Unlock()
 	c.tree.Wait()
 	c.disconnect(cause)
 
@@ -386,7 +389,7 @@ func (c *conn) tick(now time.Time) time.Duration {
 		return 0
 	case c.pinged.IsZero() && idle >= o.PingInterval:
 		c.pinged = now
-		c.enqueue(item{frame: pingFrame[:]})
+		c.send(pingFrame[:])
 		return min(o.PongTimeout, expires)
 	case !c.pinged.IsZero():
 		return min(o.PongTimeout-now.Sub(c.pinged), expires)

@@ -1,36 +1,32 @@
 package gateway
 
 import (
+	"math/bits"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Why an event did not reach a connection that had joined its group.
-const dropTooSlow = "too_slow"
-
+// metrics of the delivery path are plain atomic counters, collected when somebody asks: they are
+// moved for every delivery.
 type metrics struct {
 	connections prometheus.Gauge
 	refused     *prometheus.CounterVec
 	closed      *prometheus.CounterVec
-	deliveries  prometheus.Counter
-	drops       *prometheus.CounterVec
-	violations  *atomic.Uint64
-	latency     prometheus.Histogram
 	frames      prometheus.Counter
 	panics      prometheus.Counter
-	queuedBytes gauge
+
+	deliveries atomic.Uint64
+	tooSlow    atomic.Uint64
+	violations atomic.Uint64
+	latency    latency
 }
 
-// gauge is a counter that many writers move; a prometheus.Gauge costs a loop over floats.
-type gauge struct{ n *atomic.Int64 }
-
-func (g gauge) add(n int) { g.n.Add(int64(n)) }
-
-func newMetrics(r prometheus.Registerer) *metrics {
+func newMetrics(r prometheus.Registerer, queued func() float64) *metrics {
 	f := promauto.With(r)
 	m := &metrics{
 		connections: f.NewGauge(prometheus.GaugeOpts{Name: "orgcast_connections", Help: "Open connections."}),
@@ -40,26 +36,66 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		closed: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "orgcast_connections_closed_total", Help: "Connections ended, by close code.",
 		}, []string{"code"}),
-		deliveries: f.NewCounter(prometheus.CounterOpts{Name: "orgcast_deliveries_total", Help: "Events written to connections."}),
-		drops: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "orgcast_deliveries_dropped_total", Help: "Events not written to a connection that had joined their group, by reason.",
-		}, []string{"reason"}),
-		violations: new(atomic.Uint64),
-		latency: f.NewHistogram(prometheus.HistogramOpts{
-			Name: "orgcast_delivery_seconds", Help: "Time from the arrival of an event at this node to its write to a connection; of events written together, the oldest.",
-			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
-		}),
-		frames:      f.NewCounter(prometheus.CounterOpts{Name: "orgcast_frames_received_total", Help: "Frames received from browsers."}),
-		panics:      f.NewCounter(prometheus.CounterOpts{Name: "orgcast_hook_panics_total", Help: "Panics in hooks; each ended one connection."}),
-		queuedBytes: gauge{n: new(atomic.Int64)},
+		frames: f.NewCounter(prometheus.CounterOpts{Name: "orgcast_frames_received_total", Help: "Frames received from browsers."}),
+		panics: f.NewCounter(prometheus.CounterOpts{Name: "orgcast_hook_panics_total", Help: "Panics in hooks; each ended one connection."}),
 	}
-	f.NewCounterFunc(prometheus.CounterOpts{
-		Name: "orgcast_isolation_violations_total",
-		Help: "Events of another organization stopped by the last comparison before writing. Anything but 0 is a fault of the gateway.",
-	}, func() float64 { return float64(m.violations.Load()) })
-	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "orgcast_queue_bytes", Help: "Bytes queued for connections."},
-		func() float64 { return float64(m.queuedBytes.n.Load()) })
+	counter := func(name, help string, labels prometheus.Labels, n *atomic.Uint64) {
+		f.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 { return float64(n.Load()) })
+	}
+	counter("orgcast_deliveries_total", "Events written to connections.", nil, &m.deliveries)
+	counter("orgcast_deliveries_dropped_total", "Events not written to a connection that had joined their group, by reason.", prometheus.Labels{"reason": "too_slow"}, &m.tooSlow)
+	counter("orgcast_isolation_violations_total",
+		"Events of another organization stopped by the last comparison before writing. Anything but 0 is a fault of the gateway.", nil, &m.violations)
+	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "orgcast_queue_bytes", Help: "Bytes queued for connections."}, queued)
+	if r != nil {
+		r.MustRegister(&m.latency)
+	}
 	return m
+}
+
+// wrote counts events that were written to one connection together.
+func (m *metrics) wrote(events int, oldest time.Time) {
+	if events > 0 {
+		m.deliveries.Add(uint64(events)) //nolint:gosec // not negative
+		m.latency.observe(time.Since(oldest))
+	}
+}
+
+// latency is a histogram whose bounds are powers of two, so that an observation is one addition.
+type latency struct {
+	counts [latencyBuckets + 1]atomic.Uint64
+	sum    atomic.Int64 // nanoseconds
+}
+
+const (
+	latencyBuckets = 20
+	latencyShift   = 14 // the first bound is 2^14 ns, about 16 µs; the last 2^33 ns, about 9 s
+)
+
+func (l *latency) observe(d time.Duration) {
+	d = max(d, 0)
+	i := bits.Len64(uint64(d) >> latencyShift) //nolint:gosec // not negative
+	l.counts[min(i, latencyBuckets)].Add(1)
+	l.sum.Add(int64(d))
+}
+
+// latencyDescription stands here once, since a Desc is costly to make.
+var latencyDescription = prometheus.NewDesc("orgcast_delivery_seconds", //nolint:gochecknoglobals // constant
+	"Time from the arrival of an event at this node to its write to a connection; of events written together, the oldest.", nil, nil)
+
+// Describe implements prometheus.Collector.
+func (*latency) Describe(ch chan<- *prometheus.Desc) { ch <- latencyDescription }
+
+// Collect implements prometheus.Collector.
+func (l *latency) Collect(ch chan<- prometheus.Metric) {
+	buckets := make(map[float64]uint64, latencyBuckets)
+	var total uint64
+	for i := range latencyBuckets {
+		total += l.counts[i].Load()
+		buckets[float64(uint64(1)<<(latencyShift+i))/float64(time.Second)] = total
+	}
+	total += l.counts[latencyBuckets].Load()
+	ch <- prometheus.MustNewConstHistogram(latencyDescription, total, time.Duration(l.sum.Load()).Seconds(), buckets)
 }
 
 // closeLabel names a close code.

@@ -6,35 +6,40 @@ import (
 
 	"go.uber.org/zap"
 
+	"orgcast/internal/consumer"
 	"orgcast/internal/event"
 )
 
 const (
-	// joinLimit is how many bytes of small frames are joined into one write; it fits the send
-	// buffer that Linux gives a new socket.
-	joinLimit = 16 << 10
-	// pooledItems is the longest queue that is kept for reuse after a burst.
-	pooledItems = 256
+	// joinLimit is how many bytes are joined into one write; more goes in several.
+	joinLimit = 64 << 10
+	// pooledItems and pooledBytes bound what is kept for reuse after a burst.
+	pooledItems = 64
+	pooledBytes = 16 << 10
 )
 
-// item is one thing to write: an event, or a frame of the server's own, or the close frame.
+// item is one thing to write: events, or a frame of the server's own, or the close frame.
 type item struct {
-	event *event.Event
+	burst *event.Burst
 	frame []byte
 	close *ending
 }
 
-func (it item) size() int {
-	if it.event != nil {
-		return len(it.event.Frame())
+func (it *item) bytes() []byte {
+	if it.burst != nil {
+		return it.burst.Frames()
 	}
-	return len(it.frame)
+	return it.frame
 }
 
 // batch is a queue of items. Idle connections hold none; they come from a pool.
 type batch struct {
-	items []item
-	bytes int
+	items  []item
+	bytes  int
+	events int
+	oldest time.Time // when the first event reached this node
+	last   bool      // the close frame is the last item
+	handed bool      // all bytes are with the wire, which may have to finish them
 }
 
 var batches = sync.Pool{New: func() any { return new(batch) }} //nolint:gochecknoglobals // a pool is shared by nature
@@ -44,160 +49,232 @@ func (b *batch) release() {
 		return // shrink after a burst
 	}
 	clear(b.items)
-	b.items = b.items[:0]
-	b.bytes = 0
+	*b = batch{items: b.items[:0]}
 	batches.Put(b)
 }
 
-// joined is the buffer in which small frames meet for one write.
-type joined struct {
-	bytes []byte
+// joined is a buffer in which frames of several items meet for one write.
+type joined struct{ bytes []byte }
+
+var joinBuffers = sync.Pool{New: func() any { return new(joined) }} //nolint:gochecknoglobals // a pool is shared by nature
+
+func (j *joined) release() {
+	if cap(j.bytes) > pooledBytes {
+		return
+	}
+	j.bytes = j.bytes[:0]
+	joinBuffers.Put(j)
 }
 
-var joinBuffers = sync.Pool{New: func() any { return &joined{bytes: make([]byte, 0, joinLimit)} }} //nolint:gochecknoglobals // a pool is shared by nature
+// Offer queues events. It implements hub.Member.
+func (c *conn) Offer(b *event.Burst) (flush bool) { return c.enqueue(item{burst: b}) }
 
-// Offer queues an event. It implements hub.Member.
-func (c *conn) Offer(e *event.Event) { c.enqueue(item{event: e}) }
+// OfferGap implements hub.Member.
+func (c *conn) OfferGap(g event.Group) {
+	if c.protocol == consumer.ProtocolV1 {
+		_ = c.Send(gapFrame{Type: "gap", Group: g.Name()}) // this frame always encodes
+	}
+}
 
-// enqueue puts an item last in the queue and starts the writer if it is not at work. A queue that
-// has no room ends the connection: its browser reads too slowly, and may come back.
-func (c *conn) enqueue(it item) {
-	size := it.size()
+// enqueue puts an item last in the queue and reports whether it waits for a flush. A queue without
+// room ends the connection: its browser reads too slowly, and may come back.
+func (c *conn) enqueue(it item) (flush bool) {
+	size := len(it.bytes())
 	c.mu.Lock()
 	if c.ended {
 		c.mu.Unlock()
-		return
+		return false
 	}
 	if c.queued+size > c.server.options.QueueBytes {
 		c.mu.Unlock()
-		c.server.metrics.drops.WithLabelValues(dropTooSlow).Inc()
+		c.server.metrics.tooSlow.Add(1)
 		c.End(ErrTooSlow)
-		return
+		return false
 	}
 	c.push(it, size)
+	flush = !c.writing
 	c.mu.Unlock()
+	return flush
 }
 
-// push appends to the queue and sees to it that a writer is at work. Its caller holds mu.
+// push appends to the queue. Its caller holds mu.
 func (c *conn) push(it item, size int) {
 	if c.queue == nil {
 		c.queue, _ = batches.Get().(*batch)
 	}
-	c.queue.items = append(c.queue.items, it)
-	c.queue.bytes += size
+	b := c.queue
+	b.items = append(b.items, it)
+	b.bytes += size
+	b.last = b.last || it.close != nil
+	if it.burst != nil {
+		if b.events == 0 {
+			b.oldest = it.burst.Events()[0].Received()
+		}
+		b.events += len(it.burst.Events())
+	}
 	c.queued += size
-	c.server.metrics.queuedBytes.add(size)
-	if c.wire != nil && !c.writing {
-		c.writing = true
-		c.tree.Add(1)
-		go c.write()
+}
+
+// claim takes the queue to write it, if there is one and nobody is writing. Its caller holds mu
+// and, if it gets a batch, is the writer until it has set writing to false.
+func (c *conn) claim() *batch {
+	if c.writing || c.queue == nil || c.wire == nil || c.gone {
+		return nil
+	}
+	b := c.queue
+	c.queue = nil
+	c.writing = true
+	c.tree.Add(1) // until endWriting: teardown waits for whoever writes
+	return b
+}
+
+// Flush sends what is queued as far as the socket takes it at once, and leaves the rest to a
+// goroutine. It never blocks, so fan-out calls it for one connection after the other. It
+// implements hub.Member.
+func (c *conn) Flush() {
+	c.mu.Lock()
+	b := c.claim()
+	c.mu.Unlock()
+	if b == nil {
+		return
+	}
+	if c.handler != nil || b.last || b.bytes > joinLimit || !c.wire.direct() {
+		go c.writeLoop(b)
+		return
+	}
+	frames, buffer, err := c.assemble(b)
+	sent := sentNone
+	if err == nil {
+		sent, err = c.wire.tryWrite(frames, buffer != nil)
+	}
+	if buffer != nil {
+		buffer.release()
+	}
+	switch {
+	case err != nil:
+		c.endWriting(b)
+		c.End(causeOfWrite(err))
+	case sent != sentAll:
+		b.handed = sent == sentPart
+		go c.writeLoop(b)
+	default:
+		c.server.metrics.wrote(b.events, b.oldest)
+		if c.endWriting(b) {
+			c.Flush() // something came meanwhile
+		}
 	}
 }
 
-// writeLoop writes what is queued, and returns when nothing is left. It runs at most once at a
-// time for a connection.
-func (c *conn) writeLoop() {
-	defer c.tree.Done()
-	for {
-		c.mu.Lock()
-		b := c.queue
-		c.queue = nil
-		if b == nil {
-			c.writing = false
-			c.mu.Unlock()
-			return
+// endWriting takes back what claim gave and reports whether more waits.
+func (c *conn) endWriting(b *batch) (more bool) {
+	c.mu.Lock()
+	c.queued -= b.bytes
+	c.writing = false
+	more = c.queue != nil
+	c.tree.Done()
+	c.mu.Unlock()
+	b.release()
+	return more
+}
+
+// assemble makes one run of bytes of a batch, without copying if it holds one item only; else the
+// bytes stand in a buffer.
+func (c *conn) assemble(b *batch) (frames []byte, buffer *joined, err error) {
+	for i := range b.items {
+		it := &b.items[i]
+		if it.burst != nil {
+			if err := c.admit(it.burst); err != nil {
+				return nil, buffer, err
+			}
 		}
-		c.mu.Unlock()
+		if len(b.items) == 1 {
+			return it.bytes(), nil, nil
+		}
+		if buffer == nil {
+			buffer, _ = joinBuffers.Get().(*joined)
+		}
+		buffer.bytes = append(buffer.bytes, it.bytes()...)
+	}
+	return buffer.bytes, buffer, nil
+}
 
+// admit is the last look at events before their bytes leave: does the organisation that they name
+// own this connection? Everything before has made sure that it does; should that ever fail, they
+// are dropped, the connection ends and the counter that stays 0 does not.
+func (c *conn) admit(b *event.Burst) error {
+	if b.Organization() == c.identity.Organization && !c.identity.Organization.IsZero() {
+		return nil
+	}
+	c.server.metrics.violations.Add(1)
+	c.server.log.Error("isolation violation prevented",
+		zap.String("connection", c.id), zap.Stringer("organization", c.identity.Organization),
+		zap.Stringer("event_organization", b.Organization()), zap.Stringer("group", b.Group()))
+	return ErrIsolation
+}
+
+// writeLoop writes batches until nothing is left, and may wait for the browser at each. It runs at
+// most once at a time for a connection; claim has entered it into the tree.
+func (c *conn) writeLoop(b *batch) {
+	for b != nil {
 		err := c.server.guard(c, "write", func() error { return c.writeBatch(b) })
-
-		c.mu.Lock()
-		c.queued -= b.bytes
-		c.mu.Unlock()
-		c.server.metrics.queuedBytes.add(-b.bytes)
-		b.release()
+		c.endWriting(b)
 		if err != nil {
 			c.End(causeOfWrite(err))
 		}
+		c.mu.Lock()
+		b = c.claim()
+		c.mu.Unlock()
 	}
 }
 
-// writeBatch writes the items in order, joining small frames.
+// writeBatch writes the items in order.
 func (c *conn) writeBatch(b *batch) error {
-	buf, _ := joinBuffers.Get().(*joined)
-	defer func() {
-		buf.bytes = buf.bytes[:0]
-		joinBuffers.Put(buf)
-	}()
-	var deliveries int
-	var oldest time.Time
-	flush := func() error {
-		if len(buf.bytes) == 0 {
-			return nil
+	if b.handed {
+		if err := c.wire.finish(); err != nil {
+			return err
 		}
-		err := c.wire.writeFrames(buf.bytes)
-		buf.bytes = buf.bytes[:0]
-		return err
+		c.server.metrics.wrote(b.events, b.oldest)
+		return nil
 	}
-	for _, it := range b.items {
-		frame := it.frame
+	for i := range b.items {
+		it := &b.items[i]
+		var err error
 		switch {
 		case it.close != nil:
-			if err := flush(); err != nil {
-				return err
-			}
-			return c.wire.writeClose(it.close.code, it.close.reason)
-		case it.event != nil:
-			forward, err := c.admit(it.event)
-			if err != nil {
-				return err
-			}
-			if !forward {
-				continue
-			}
-			frame = it.event.Frame()
-			if deliveries == 0 {
-				oldest = it.event.Received()
-			}
-			deliveries++
+			err = c.wire.writeClose(it.close.code, it.close.reason)
+		case it.burst != nil:
+			err = c.writeBurst(it.burst)
+		default:
+			err = c.wire.writeFrames(it.frame)
 		}
-		if len(buf.bytes)+len(frame) > joinLimit {
-			if err := flush(); err != nil {
-				return err
-			}
+		if err != nil {
+			return err
 		}
-		if len(frame) > joinLimit || len(b.items) == 1 {
-			if err := c.wire.writeFrames(frame); err != nil {
-				return err
-			}
-			continue
-		}
-		buf.bytes = append(buf.bytes, frame...)
-	}
-	if err := flush(); err != nil {
-		return err
-	}
-	if deliveries > 0 {
-		c.server.metrics.deliveries.Add(float64(deliveries))
-		c.server.metrics.latency.Observe(time.Since(oldest).Seconds())
 	}
 	return nil
 }
 
-// admit is the last look at an event before its bytes leave: does the organisation that the event
-// names own this connection? Everything before has made sure that it does; should that ever fail,
-// the event is dropped, the connection ends and the counter that stays 0 does not. After that the
-// consumer may withhold the event.
-func (c *conn) admit(e *event.Event) (forward bool, err error) {
-	if e.Organization() != c.identity.Organization || c.identity.Organization.IsZero() {
-		c.server.metrics.violations.Add(1)
-		c.server.log.Error("isolation violation prevented",
-			zap.String("connection", c.id), zap.Stringer("organization", c.identity.Organization),
-			zap.Stringer("event_organization", e.Organization()), zap.Stringer("group", e.Group()))
-		return false, ErrIsolation
+// writeBurst writes events, after the consumer has had its look at each if it wants one.
+func (c *conn) writeBurst(b *event.Burst) error {
+	if err := c.admit(b); err != nil {
+		return err
 	}
+	events := b.Events()
 	if c.handler == nil {
-		return true, nil
+		if err := c.wire.writeFrames(b.Frames()); err != nil {
+			return err
+		}
+		c.server.metrics.wrote(len(events), events[0].Received())
+		return nil
 	}
-	return c.handler.HandleEvent(c.ctx, c, e), nil
+	for _, e := range events {
+		if !c.handler.HandleEvent(c.ctx, c, e) {
+			continue
+		}
+		if err := c.wire.writeFrames(e.Frame()); err != nil {
+			return err
+		}
+		c.server.metrics.wrote(1, e.Received())
+	}
+	return nil
 }

@@ -54,9 +54,10 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		options: o, hub: o.Hub, log: o.Log.Named("gateway"), metrics: newMetrics(o.Registry), limits: newLimits(&o),
+		options: o, hub: o.Hub, log: o.Log.Named("gateway"), limits: newLimits(&o),
 		base: ctx, conns: make(map[*conn]struct{}),
 	}
+	s.metrics = newMetrics(o.Registry, s.queuedBytes)
 	s.serving.Go(func() {
 		s.wheel.run(ctx)
 		s.endAll(func(*conn) error { return context.Cause(ctx) })
@@ -173,7 +174,6 @@ func (s *Server) newConn(r *http.Request, route *consumer.Route, params consumer
 		frameRate: rate.NewLimiter(rate.Limit(s.options.FramesPerSecond), s.options.FrameBurst),
 	}
 	c.handler, _ = c.consumer.(consumer.EventHandler)
-	c.write = c.writeLoop
 	return c
 }
 
@@ -263,6 +263,17 @@ func (s *Server) Connections() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.conns)
+}
+
+// queuedBytes adds up what waits for browsers, when metrics are asked for.
+func (s *Server) queuedBytes() float64 {
+	total := 0
+	for _, c := range s.snapshot() {
+		c.mu.Lock()
+		total += c.queued
+		c.mu.Unlock()
+	}
+	return float64(total)
 }
 
 // StopAdmission refuses all further upgrades with 503, for good.

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -34,15 +35,17 @@ const (
 var errClosing = errors.New("gateway: close frame sent")
 
 // wire is the hijacked connection under coder/websocket. Two parties write to it: coder/websocket
-// its pongs and close answers, through Write; and our writer whole prebuilt frames, through
-// writeFrames. wire keeps their frames apart and lets nothing follow a close frame.
+// its pongs and close answers, through Write; and we whole prebuilt frames, through tryWrite where
+// nobody may wait and through writeFrames elsewhere. wire keeps their frames apart and lets nothing follow a close frame.
 type wire struct {
 	net.Conn
 
 	timeout time.Duration
+	fd      int          // of a plain TCP socket, for writes that do not wait; else -1
 	heard   atomic.Int64 // Unix nanoseconds of the last byte that came
 
 	mu       sync.Mutex // held while bytes leave
+	rest     []byte     // what tryWrite could not send of a frame; nothing else may leave before
 	closed   bool       // a close frame left, or a frame was cut short
 	deadline time.Time  // when the write deadline was last set
 
@@ -91,6 +94,78 @@ func (w *wire) writeFrames(frames []byte) error {
 	return w.send(frames)
 }
 
+// direct reports whether tryWrite can send at all.
+func (w *wire) direct() bool { return w.fd >= 0 }
+
+// outcome is what became of a tryWrite.
+type outcome int
+
+const (
+	sentNone outcome = iota // there was no room at all
+	sentPart                // the wire keeps the rest, for finish
+	sentAll
+)
+
+// tryWrite sends whole frames as far as the socket takes them at once; it never waits. What is
+// left of frames that it began, the wire keeps, and [wire.finish] sends it. reused says that the
+// caller will reuse the bytes.
+func (w *wire) tryWrite(frames []byte, reused bool) (outcome, error) {
+	if !w.mu.TryLock() {
+		return sentNone, nil // coder/websocket is sending a control frame
+	}
+	defer w.mu.Unlock()
+	if w.closed {
+		return sentNone, errClosing
+	}
+	n, err := sendNow(w.fd, frames)
+	switch {
+	case err != nil:
+		w.closed = true
+		return sentNone, err
+	case n == 0:
+		return sentNone, nil
+	case n == len(frames):
+		return sentAll, nil
+	}
+	w.rest = frames[n:]
+	if reused {
+		w.rest = bytes.Clone(w.rest)
+	}
+	return sentPart, nil
+}
+
+// finish sends what tryWrite left.
+func (w *wire) finish() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.renewDeadline()
+	return w.sendRest()
+}
+
+// sendRest ends the frame that was begun. Its caller holds mu.
+func (w *wire) sendRest() error {
+	if len(w.rest) == 0 {
+		return nil
+	}
+	rest := w.rest
+	w.rest = nil
+	_, err := w.Conn.Write(rest)
+	if err != nil {
+		w.closed = true
+	}
+	return err
+}
+
+// Close closes the connection. It waits for a write in progress to fail, so that no tryWrite can
+// meet another socket under the same descriptor.
+func (w *wire) Close() error {
+	_ = w.SetDeadline(time.Unix(1, 0)) // a dead socket shows at the close
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	return w.Conn.Close()
+}
+
 // writeClose sends the close frame unless one was sent.
 func (w *wire) writeClose(code websocket.StatusCode, reason string) error {
 	w.mu.Lock()
@@ -109,6 +184,9 @@ func (w *wire) writeClose(code websocket.StatusCode, reason string) error {
 // send writes b. After an error nothing may follow, since a frame may have been cut short. Its
 // caller holds mu.
 func (w *wire) send(b []byte) error {
+	if err := w.sendRest(); err != nil {
+		return err
+	}
 	_, err := w.Conn.Write(b)
 	if err != nil {
 		w.closed = true
@@ -149,18 +227,36 @@ type upgrader struct {
 	wire    *wire
 }
 
-// Hijack implements http.Hijacker.
+// WriteHeader keeps the answer 101 back until Hijack. net/http goes on reading until then, so a
+// client that was told to begin could have its first byte taken for one that came too early.
+func (u *upgrader) WriteHeader(status int) {
+	if status != http.StatusSwitchingProtocols {
+		u.ResponseWriter.WriteHeader(status)
+	}
+}
+
+// Hijack implements http.Hijacker. It sends the answer 101.
 func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(u.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
+	var answer bytes.Buffer
 	if rw.Reader.Buffered() > 0 {
 		// RFC 6455, section 4.1, lets a client send nothing before it has seen the answer.
-		_ = conn.Close() // the error below is what counts
-		return nil, nil, errors.New("gateway: data before the handshake was answered")
+		answer.WriteString("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+		err = errors.New("gateway: data before the handshake was answered")
+	} else {
+		answer.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+		_ = u.Header().Write(&answer) // a buffer takes everything
+		answer.WriteString("\r\n")
 	}
-	u.wire = &wire{Conn: conn, timeout: u.timeout}
+	_ = conn.SetWriteDeadline(time.Now().Add(u.timeout)) // a dead socket shows at the write
+	if _, writeErr := conn.Write(answer.Bytes()); writeErr != nil || err != nil {
+		_ = conn.Close() // the error is what counts
+		return nil, nil, errors.Join(err, writeErr)
+	}
+	u.wire = &wire{Conn: conn, timeout: u.timeout, fd: descriptor(conn)}
 	u.wire.heard.Store(time.Now().UnixNano())
 	return u.wire, bufio.NewReadWriter(bufio.NewReaderSize(u.wire, readBufferSize), bufio.NewWriterSize(u.wire, controlBufferSize)), nil
 }

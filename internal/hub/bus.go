@@ -17,11 +17,14 @@ type Bus interface {
 	Unsubscribe(g event.Group)
 }
 
-// Member is one local listener of a group. Members are compared with ==.
+// Member is one local listener of a group. Members are compared with ==. No method may block.
 type Member interface {
-	// Offer hands over an event without ever blocking. What happens when the member has no room
-	// for it is the member's own affair.
-	Offer(e *event.Event)
-	// OfferGap says that events of the group may have been lost at this point. It never blocks.
+	// Offer hands over events of a group that the member has joined. It returns true if they
+	// wait for a Flush. What happens when there is no room for them is the member's own affair.
+	Offer(b *event.Burst) (flush bool)
+	// Flush sends what was offered. Between Offer and Flush lies what else came meanwhile, so that
+	// it all leaves together.
+	Flush()
+	// OfferGap says that events of the group may have been lost at this point.
 	OfferGap(g event.Group)
 }

@@ -1,56 +1,64 @@
 // Package hub knows which local connections listen to which group. It hands each event to the
 // members of the event's own group, never waits for any of them, and asks the [Bus] only for
 // groups that somebody here has joined.
+//
+// Each organisation has a lane: its groups, and the events that came for them and are not yet
+// handed over. Lanes are served in turn, each for as much work as any other, so that an
+// organisation that publishes without end delays nobody but itself.
 package hub
 
 import (
 	"context"
 	"hash/maphash"
-	"slices"
 	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
 )
 
-// shardCount divides the organisations so that joins of one seldom wait for deliveries of
-// another; a power of two.
+// shardCount divides the lanes so that looking one up seldom waits; a power of two.
 const shardCount = 64
+
+// Options of a Hub. The zero Options work.
+type Options struct {
+	// IntakeBytes bounds the events of one organisation that wait for their turn. Default 8 MiB.
+	// Events beyond it are dropped and counted, and the members of their groups told of the gap.
+	IntakeBytes int
+	// Registry takes the metrics; it may be nil.
+	Registry prometheus.Registerer
+}
 
 // Hub routes events to members. Create it with [New]. All methods are safe for concurrent use.
 type Hub struct {
-	bus  Bus
-	seed maphash.Seed
+	bus     Bus
+	intake  int
+	metrics *metrics
+	sched   scheduler
+	seed    maphash.Seed
 
 	shards [shardCount]shard
 }
 
-// shard holds the groups of some organisations.
+// shard holds the lanes of some organisations.
 type shard struct {
-	mu     sync.Mutex
-	groups map[event.Group]*members
-}
-
-// members of one group.
-type members struct {
-	list []Member
-	// lent says that a delivery may still be reading list: elements below its length must stay as
-	// they are. Appending is fine, since a reader does not look past the length it was given.
-	lent bool
+	mu    sync.Mutex
+	lanes map[orgctx.ID]*lane
 }
 
 // New returns a Hub that takes its events from the bus.
-func New(bus Bus) *Hub {
-	h := &Hub{bus: bus, seed: maphash.MakeSeed()}
+func New(bus Bus, o Options) *Hub {
+	if o.IntakeBytes == 0 {
+		o.IntakeBytes = 8 << 20
+	}
+	h := &Hub{bus: bus, intake: o.IntakeBytes, metrics: newMetrics(o.Registry), seed: maphash.MakeSeed()}
+	h.sched.serve = h.serve
+	h.sched.init()
 	for i := range h.shards {
-		h.shards[i].groups = make(map[event.Group]*members)
+		h.shards[i].lanes = make(map[orgctx.ID]*lane)
 	}
 	return h
-}
-
-// shardOf keeps all groups of an organisation together.
-func (h *Hub) shardOf(org orgctx.ID) *shard {
-	return &h.shards[maphash.Comparable(h.seed, org)%shardCount]
 }
 
 // Join makes m a member of the group and returns when the group's events reach it. The caller
@@ -62,12 +70,14 @@ func (h *Hub) Join(ctx context.Context, g event.Group, m Member) error {
 	s := h.shardOf(g.Organization())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ms := s.groups[g]
-	if ms == nil {
-		ms = &members{}
-		s.groups[g] = ms
+	l := s.lanes[g.Organization()]
+	if l == nil {
+		l = newLane()
+		s.lanes[g.Organization()] = l
 	}
-	ms.list = append(ms.list, m)
+	if l.join(g, m) {
+		h.metrics.groups.Add(1)
+	}
 	return nil
 }
 
@@ -76,73 +86,55 @@ func (h *Hub) Join(ctx context.Context, g event.Group, m Member) error {
 func (h *Hub) Leave(g event.Group, m Member) {
 	s := h.shardOf(g.Organization())
 	s.mu.Lock()
-	removed := s.remove(g, m)
+	l := s.lanes[g.Organization()]
+	if l == nil {
+		s.mu.Unlock()
+		return
+	}
+	left, last, empty := l.leave(g, m)
+	if empty {
+		delete(s.lanes, g.Organization())
+	}
 	s.mu.Unlock()
-	if removed {
+	if last {
+		h.metrics.groups.Add(-1)
+	}
+	if left {
 		h.bus.Unsubscribe(g)
 	}
 }
 
-// remove takes m out of the group. Its caller holds mu.
-func (s *shard) remove(g event.Group, m Member) bool {
-	ms := s.groups[g]
-	if ms == nil {
-		return false
-	}
-	i := slices.Index(ms.list, m)
-	if i < 0 {
-		return false
-	}
-	if ms.lent {
-		ms.list = slices.Clone(ms.list)
-		ms.lent = false
-	}
-	last := len(ms.list) - 1
-	ms.list[i] = ms.list[last]
-	ms.list[last] = nil
-	ms.list = ms.list[:last]
-	if last == 0 {
-		delete(s.groups, g)
-	}
-	return true
-}
-
-// Deliver offers the event to every member of its group. Calls for one group must not overlap:
-// the order of calls is the order in which each member is offered the events.
+// Deliver hands the event to every member of its group, in the order of the calls, which must not
+// overlap. It returns soon: what takes longer than a moment happens later.
 func (h *Hub) Deliver(e *event.Event) {
-	for _, m := range h.membersOf(e.Group()) {
-		m.Offer(e)
+	if l := h.lane(e.Group().Organization()); l != nil {
+		h.take(l, arrival{event: e, group: e.Group()})
 	}
 }
 
-// Gap tells every member of the group that events may have been lost at this point.
+// Gap tells every member of the group that events may have been lost at this point of their order.
 func (h *Hub) Gap(g event.Group) {
-	for _, m := range h.membersOf(g) {
-		m.OfferGap(g)
+	if l := h.lane(g.Organization()); l != nil {
+		h.take(l, arrival{group: g})
 	}
-}
-
-// membersOf returns the members at this moment, to be read without the lock.
-func (h *Hub) membersOf(g event.Group) []Member {
-	s := h.shardOf(g.Organization())
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	ms := s.groups[g]
-	if ms == nil {
-		return nil
-	}
-	ms.lent = true
-	return ms.list
 }
 
 // Groups returns how many groups have members here.
-func (h *Hub) Groups() int {
-	n := 0
-	for i := range h.shards {
-		s := &h.shards[i]
-		s.mu.Lock()
-		n += len(s.groups)
-		s.mu.Unlock()
-	}
-	return n
+func (h *Hub) Groups() int { return int(h.metrics.groups.Load()) }
+
+// Wait returns when everything that was delivered has been handed over and no goroutine of the hub
+// is left.
+func (h *Hub) Wait() { h.sched.wait() }
+
+// shardOf keeps all groups of an organisation together.
+func (h *Hub) shardOf(org orgctx.ID) *shard {
+	return &h.shards[maphash.Comparable(h.seed, org)%shardCount]
+}
+
+// lane returns the lane of an organisation that has members here, else nil.
+func (h *Hub) lane(org orgctx.ID) *lane {
+	s := h.shardOf(org)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lanes[org]
 }

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"orgcast/internal/event"
+
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
-
-	"orgcast/internal/event"
 )
 
 const (
@@ -309,7 +309,7 @@ func (r *Redis) wanted(l *link, channel string, now time.Time) (g event.Group, o
 
 // sendCanaries publishes a numbered message to this node's canary channel through the ordinary
 // client, again and again, until ctx ends.
-func (r *Redis) sendCanaries(ctx context.Context, l *link) error {
+func (r *Redis) sendCanaries(ctx context.Context, l *link) {
 	trouble := logLimiter{interval: logInterval}
 	for number := 1; ; number++ {
 		r.mu.Lock()
@@ -334,7 +334,7 @@ func (r *Redis) sendCanaries(ctx context.Context, l *link) error {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return nil
+			return
 		}
 	}
 }

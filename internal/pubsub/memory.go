@@ -21,7 +21,7 @@ var errStopped = errors.New("pubsub: not running")
 // Sink must not publish. Its methods are safe for concurrent use.
 type Memory struct {
 	mu      sync.Mutex
-	queue   chan *event.Event    // of the present Run, or the last; capacity memoryQueue; never closed
+	queue   chan *event.Event // of the present Run, or the last; capacity memoryQueue; never closed
 	counts  map[event.Group]int
 	missed  map[event.Group]bool // wanted when Run ended: a gap is owed
 	running chan struct{}        // closed while Run runs

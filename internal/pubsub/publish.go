@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/redis/go-redis/v9"
-
 	"orgcast/internal/event"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Publish sends a payload to the group. A payload that [event.Decode] would refuse is refused here

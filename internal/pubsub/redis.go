@@ -11,12 +11,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"orgcast/internal/event"
+	"orgcast/internal/keyspace"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
-
-	"orgcast/internal/event"
-	"orgcast/internal/keyspace"
 )
 
 // Defaults of [Options].
@@ -219,7 +219,7 @@ func (r *Redis) Run(ctx context.Context, sink Sink) error {
 		started := time.Now()
 		err := r.serve(ctx, sink, first)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // the end was asked for; what broke on the way is no news
+			return nil // the end was asked for; what broke on the way is no news
 		}
 		if time.Since(started) > calmPeriod {
 			backoff = r.opt.MinBackoff
@@ -259,7 +259,7 @@ func (r *Redis) serve(ctx context.Context, sink Sink, first bool) error {
 	}
 	r.attach(l)
 	wg.Go(func() { cancel(r.reconcile(ctx, l)) })
-	wg.Go(func() { cancel(r.sendCanaries(ctx, l)) })
+	wg.Go(func() { r.sendCanaries(ctx, l) })
 	wg.Go(func() { cancel(r.watch(ctx, l)) })
 	cancel(r.receive(ctx, l, sink))
 	return context.Cause(ctx) // the first of them to end knows why

@@ -4,11 +4,19 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"orgcast/internal/event"
+	"orgcast/internal/hub"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit/redistest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,13 +26,6 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 	"pgregory.net/rapid"
-
-	"orgcast/internal/event"
-	"orgcast/internal/hub"
-	"orgcast/internal/keyspace"
-	"orgcast/internal/pubsub"
-	"orgcast/internal/pubsub/pubsubtest"
-	"orgcast/internal/testkit/redistest"
 )
 
 var (
@@ -59,6 +60,7 @@ func newKeyspace(tb testing.TB) keyspace.Keyspace {
 func TestContractRedis(t *testing.T) {
 	client := newClient(t, redistest.Start(t))
 	pubsubtest.Run(t, func(t *testing.T) pubsubtest.Fixture {
+		t.Helper()
 		keys := newKeyspace(t)
 		return pubsubtest.Fixture{
 			Bus: pubsub.NewRedis(client, keys, pubsub.Options{LinkTimeout: calm}),
@@ -191,6 +193,22 @@ func TestSubscriptionsConverge(t *testing.T) {
 				}
 				bus.Unsubscribe(g)
 				model[g]--
+			},
+			"leave and come back": func(rt *rapid.T) {
+				g := anyGroup.Draw(rt, "group")
+				if model[g] == 0 {
+					rt.Skip("not subscribed")
+				}
+				// The lengthening pause meets UNSUBSCRIBE in the queue, under way and confirmed.
+				for pause := range 60 {
+					bus.Unsubscribe(g)
+					for start := time.Now(); time.Since(start) < time.Duration(pause)*2*time.Microsecond; {
+						runtime.Gosched()
+					}
+					if err := bus.Subscribe(ctx, g); err != nil {
+						rt.Fatalf("Subscribe(%v): %v", g, err)
+					}
+				}
 			},
 			"lose the link": func(*rapid.T) {
 				_ = client.ClientKillByFilter(ctx, "TYPE", "pubsub").Err()

@@ -29,16 +29,18 @@ function showCounter() {
     : 'the gateway does not answer';
 }
 
+async function refreshStatus() {
+  try {
+    status = await ask('/demo/status');
+  } catch {
+    status = null;
+  }
+  showCounter();
+}
+
 async function watchStatus() {
   for (;;) {
-    if (!document.hidden) {
-      try {
-        status = await ask('/demo/status');
-      } catch {
-        status = null;
-      }
-      showCounter();
-    }
+    if (!document.hidden) await refreshStatus();
     await new Promise((resolve) => setTimeout(resolve, STATUS_EVERY_MS));
   }
 }
@@ -54,7 +56,7 @@ async function start() {
     notice.hidden = false;
     return;
   }
-  const panels = SEATS.map(({ name, title }) => new Panel(name, title, town, tracker));
+  const panels = SEATS.map(({ name, title }) => new Panel(name, title, { town, tracker, connected: refreshStatus }));
   tracker.watch(panels);
   document.getElementById('seats').replaceChildren(...panels.map(({ root }) => root));
   const chosen = new URLSearchParams(location.search);

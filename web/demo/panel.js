@@ -9,10 +9,14 @@ export class Panel {
   #template = document.getElementById('seat-template').content.firstElementChild;
   #messages = 0;
 
-  /** town: organisations and people. tracker: follows every event of the page. */
-  constructor(name, title, town, tracker) {
+  /**
+   * town: organisations and people. tracker: follows every event of the page. connected: is told
+   * when the seat's socket opened or closed.
+   */
+  constructor(name, title, { town, tracker, connected }) {
     this.town = town;
     this.tracker = tracker;
+    this.connected = connected;
     this.root = this.#template.cloneNode(true);
     this.root.dataset.seat = name;
     this.root.setAttribute('aria-label', title);
@@ -87,7 +91,9 @@ export class Panel {
     this.#part('.org').textContent = organization?.name ?? 'no organisation';
     this.#part('.avatar').textContent = seat.person?.name[0] ?? '';
     const state = this.#part('.state');
+    const before = state.dataset.state;
     state.dataset.state = seat.state;
+    if (before !== seat.state && (before === 'live' || seat.live)) this.connected();
     this.#part('.state-text').textContent = seat.text;
     this.#part('.reconnect').hidden = seat.state === 'live' || seat.state === 'connecting';
     for (const chip of this.root.querySelectorAll('.chip')) {

@@ -212,6 +212,8 @@ if (process.env.UPDATE_SCREENSHOTS === '1') test('docs/images/demo.png', async (
     await publish(page, name, group, text);
     await page.locator('#log > li').first().filter({ hasText: text }).locator('.got').waitFor();
   }
+  await page.locator('#counter-detail', { hasText: '2 open sockets' }).waitFor();
+  await page.mouse.move(0, 0);
   await page.evaluate(() => { document.activeElement.blur(); window.scrollTo(0, 0); });
   mkdirSync(join(root, 'docs', 'images'), { recursive: true });
   await page.screenshot({ path: join(root, 'docs', 'images', 'demo.png'), fullPage: false });

@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
-
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 )
 
 // Bus is what every bus of package pubsub can do.
@@ -103,10 +103,16 @@ func Publish(tb testing.TB, bus Bus, g event.Group, texts ...string) {
 	}
 }
 
+// trial is one part of the contract with the bus to be held to it.
+type trial struct {
+	*testing.T
+	Fixture
+}
+
 // Run holds a bus to the contract. newFixture is called once for each part of it.
 func Run(t *testing.T, newFixture func(t *testing.T) Fixture) {
 	t.Helper()
-	for name, part := range map[string]func(t *testing.T, f Fixture){
+	for name, part := range map[string]func(t trial){
 		"events arrive in order":                 inOrder,
 		"events arrive in order from PublishAll": inOrderAll,
 		"subscriptions are counted":              counted,
@@ -120,18 +126,18 @@ func Run(t *testing.T, newFixture func(t *testing.T) Fixture) {
 		"the zero group":                         zeroGroup,
 		"Unsubscribe without Subscribe":          unsubscribeAlone,
 	} {
-		t.Run(name, func(t *testing.T) { part(t, newFixture(t)) })
+		t.Run(name, func(t *testing.T) { part(trial{T: t, Fixture: newFixture(t)}) })
 	}
 }
 
-func inOrder(t *testing.T, f Fixture) {
+func inOrder(t trial) {
 	var sink Recorder
-	Start(t, f.Bus, &sink)
+	Start(t, t.Bus, &sink)
 	g := Group(t, "acme", "room")
-	Subscribe(t, f.Bus, g)
+	Subscribe(t, t.Bus, g)
 	var want []Item
 	for i := range 200 {
-		Publish(t, f.Bus, g, fmt.Sprint(i))
+		Publish(t, t.Bus, g, fmt.Sprint(i))
 		want = append(want, Message(g, fmt.Sprint(i)))
 	}
 	sink.WaitFor(t, want[len(want)-1])
@@ -140,12 +146,12 @@ func inOrder(t *testing.T, f Fixture) {
 	}
 }
 
-func inOrderAll(t *testing.T, f Fixture) {
+func inOrderAll(t trial) {
 	var sink Recorder
-	Start(t, f.Bus, &sink)
+	Start(t, t.Bus, &sink)
 	g := Group(t, "acme", "room")
-	Subscribe(t, f.Bus, g)
-	errs := f.Bus.PublishAll(t.Context(), []pubsub.Outgoing{
+	Subscribe(t, t.Bus, g)
+	errs := t.Bus.PublishAll(t.Context(), []pubsub.Outgoing{
 		{Group: g, Payload: []byte(Payload(g, "1"))},
 		{Group: g, Payload: []byte(`{"type":"t","organization_id":"rival"}`)},
 		{Group: g, Payload: []byte(Payload(g, "2"))},
@@ -158,26 +164,26 @@ func inOrderAll(t *testing.T, f Fixture) {
 	if diff := cmp.Diff(want, sink.Items(), equalGroups); diff != "" {
 		t.Fatalf("items differ (-want +got):\n%s", diff)
 	}
-	if errs := f.Bus.PublishAll(t.Context(), nil); len(errs) != 0 {
+	if errs := t.Bus.PublishAll(t.Context(), nil); len(errs) != 0 {
 		t.Fatalf("PublishAll of nothing: got %v, want nothing", errs)
 	}
 }
 
-func counted(t *testing.T, f Fixture) {
+func counted(t trial) {
 	var sink Recorder
-	Start(t, f.Bus, &sink)
+	Start(t, t.Bus, &sink)
 	g, other := Group(t, "acme", "room"), Group(t, "acme", "other")
-	Subscribe(t, f.Bus, g, g, other)
-	f.Bus.Unsubscribe(g)
-	Publish(t, f.Bus, g, "kept by the second")
+	Subscribe(t, t.Bus, g, g, other)
+	t.Bus.Unsubscribe(g)
+	Publish(t, t.Bus, g, "kept by the second")
 	sink.WaitFor(t, Message(g, "kept by the second"))
-	f.Bus.Unsubscribe(g)
-	Publish(t, f.Bus, g, "nobody wants it")
+	t.Bus.Unsubscribe(g)
+	Publish(t, t.Bus, g, "nobody wants it")
 	// The bus keeps order, so what was to come has come before this.
-	Publish(t, f.Bus, other, "last")
+	Publish(t, t.Bus, other, "last")
 	sink.WaitFor(t, Message(other, "last"))
-	Subscribe(t, f.Bus, g)
-	Publish(t, f.Bus, g, "again")
+	Subscribe(t, t.Bus, g)
+	Publish(t, t.Bus, g, "again")
 	sink.WaitFor(t, Message(g, "again"))
 	want := []Item{Message(g, "kept by the second"), Message(other, "last"), Message(g, "again")}
 	if diff := cmp.Diff(want, sink.Items(), equalGroups); diff != "" {
@@ -185,29 +191,29 @@ func counted(t *testing.T, f Fixture) {
 	}
 }
 
-func twoOrganizations(t *testing.T, f Fixture) {
+func twoOrganizations(t trial) {
 	var sink Recorder
-	Start(t, f.Bus, &sink)
+	Start(t, t.Bus, &sink)
 	ours, theirs := Group(t, "acme", "research_7"), Group(t, "rival", "research_7")
-	Subscribe(t, f.Bus, ours)
-	Publish(t, f.Bus, theirs, "secret")
-	Publish(t, f.Bus, ours, "ours")
+	Subscribe(t, t.Bus, ours)
+	Publish(t, t.Bus, theirs, "secret")
+	Publish(t, t.Bus, ours, "ours")
 	sink.WaitFor(t, Message(ours, "ours"))
 	if diff := cmp.Diff([]Item{Message(ours, "ours")}, sink.Items(), equalGroups); diff != "" {
 		t.Fatalf("items differ (-want +got):\n%s", diff)
 	}
 	// With both wanted, each event still goes to its own.
-	Subscribe(t, f.Bus, theirs)
-	Publish(t, f.Bus, theirs, "theirs")
+	Subscribe(t, t.Bus, theirs)
+	Publish(t, t.Bus, theirs, "theirs")
 	sink.WaitFor(t, Message(theirs, "theirs"))
 	if got := len(sink.Of(ours)); got != 1 {
 		t.Fatalf("items of %v: got %d, want 1", ours, got)
 	}
 }
 
-func manySubscribers(t *testing.T, f Fixture) {
+func manySubscribers(t trial) {
 	var sink Recorder
-	Start(t, f.Bus, &sink)
+	Start(t, t.Bus, &sink)
 	const workers, rounds, names = 16, 30, 10
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
@@ -216,16 +222,16 @@ func manySubscribers(t *testing.T, f Fixture) {
 		wg.Go(func() {
 			for i := range rounds {
 				g := Group(t, fmt.Sprintf("org%d", w%2), fmt.Sprintf("g%d", (w*i)%names))
-				if err := f.Bus.Subscribe(ctx, g); err != nil {
+				if err := t.Bus.Subscribe(ctx, g); err != nil {
 					t.Errorf("Subscribe(%v): %v", g, err)
 					return
 				}
 				text := fmt.Sprintf("%d/%d", w, i)
-				if err := f.Bus.Publish(ctx, g, []byte(Payload(g, text))); err != nil {
+				if err := t.Bus.Publish(ctx, g, []byte(Payload(g, text))); err != nil {
 					t.Errorf("Publish to %v: %v", g, err)
 				}
 				sink.WaitFor(t, Message(g, text))
-				f.Bus.Unsubscribe(g)
+				t.Bus.Unsubscribe(g)
 			}
 		})
 	}
@@ -233,22 +239,22 @@ func manySubscribers(t *testing.T, f Fixture) {
 	// Nothing is left behind: no count, no event.
 	before := len(sink.Items())
 	for n := range names {
-		Publish(t, f.Bus, Group(t, "org0", fmt.Sprintf("g%d", n)), "late")
+		Publish(t, t.Bus, Group(t, "org0", fmt.Sprintf("g%d", n)), "late")
 	}
 	last := Group(t, "org0", "last")
-	Subscribe(t, f.Bus, last)
-	Publish(t, f.Bus, last, "last")
+	Subscribe(t, t.Bus, last)
+	Publish(t, t.Bus, last, "last")
 	sink.WaitFor(t, Message(last, "last"))
 	if got := len(sink.Items()) - before; got != 1 {
 		t.Fatalf("items after all left: got %d, want 1", got)
 	}
 }
 
-func malformed(t *testing.T, f Fixture) {
+func malformed(t trial) {
 	var sink Recorder
-	Start(t, f.Bus, &sink)
+	Start(t, t.Bus, &sink)
 	g := Group(t, "7", "room")
-	Subscribe(t, f.Bus, g)
+	Subscribe(t, t.Bus, g)
 	for name, test := range map[string]struct {
 		payload string
 		want    error
@@ -268,28 +274,28 @@ func malformed(t *testing.T, f Fixture) {
 		"too large":                  {`{"type":"t","organization_id":7,"x":"` + strings.Repeat("x", event.DefaultMaxSize) + `"}`, event.ErrTooLarge},
 		"nested too deep":            {`{"type":"t","organization_id":7,"x":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `}`, event.ErrNotObject},
 	} {
-		if err := f.Bus.Publish(t.Context(), g, []byte(test.payload)); !errors.Is(err, test.want) {
+		if err := t.Bus.Publish(t.Context(), g, []byte(test.payload)); !errors.Is(err, test.want) {
 			t.Errorf("Publish %s: got %v, want %v", name, err, test.want)
 		}
-		if f.Inject != nil {
-			if err := f.Inject(t.Context(), g, test.payload); err != nil {
+		if t.Inject != nil {
+			if err := t.Inject(t.Context(), g, test.payload); err != nil {
 				t.Fatalf("inject %s: %v", name, err)
 			}
 		}
 	}
-	Publish(t, f.Bus, g, "good")
+	Publish(t, t.Bus, g, "good")
 	sink.WaitFor(t, Message(g, "good"))
 	if diff := cmp.Diff([]Item{Message(g, "good")}, sink.Items(), equalGroups); diff != "" {
 		t.Fatalf("items differ (-want +got):\n%s", diff)
 	}
 }
 
-func subscribeEnds(t *testing.T, f Fixture) {
+func subscribeEnds(t trial) {
 	// Nothing runs, so nothing can confirm.
 	g := Group(t, "acme", "room")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	result := make(chan error, 1) // one result
-	go func() { result <- f.Bus.Subscribe(ctx, g) }()
+	go func() { result <- t.Bus.Subscribe(ctx, g) }()
 	why := errors.New("the connection ended")
 	cancel(why)
 	if err := <-result; !errors.Is(err, why) {
@@ -297,55 +303,55 @@ func subscribeEnds(t *testing.T, f Fixture) {
 	}
 	// It counts for nothing.
 	var sink Recorder
-	Start(t, f.Bus, &sink)
+	Start(t, t.Bus, &sink)
 	other := Group(t, "acme", "other")
-	Subscribe(t, f.Bus, other)
-	Publish(t, f.Bus, g, "nobody wants it")
-	Publish(t, f.Bus, other, "last")
+	Subscribe(t, t.Bus, other)
+	Publish(t, t.Bus, g, "nobody wants it")
+	Publish(t, t.Bus, other, "last")
 	sink.WaitFor(t, Message(other, "last"))
 	if got := sink.Of(g); len(got) != 0 {
 		t.Fatalf("items of a group given up: got %v, want none", got)
 	}
 }
 
-func runEnds(t *testing.T, f Fixture) {
+func runEnds(t trial) {
 	before := goleak.IgnoreCurrent()
-	if err := f.Bus.Healthy(); err == nil {
+	if err := t.Bus.Healthy(); err == nil {
 		t.Error("Healthy before Run: got nil, want an error")
 	}
 	var sink Recorder
-	stop := Start(t, f.Bus, &sink)
-	Subscribe(t, f.Bus, Group(t, "acme", "room"))
-	Eventually(t, "healthy", func() bool { return f.Bus.Healthy() == nil })
+	stop := Start(t, t.Bus, &sink)
+	Subscribe(t, t.Bus, Group(t, "acme", "room"))
+	Eventually(t, "healthy", func() bool { return t.Bus.Healthy() == nil })
 	stop()
-	if err := f.Bus.Healthy(); err == nil {
+	if err := t.Bus.Healthy(); err == nil {
 		t.Error("Healthy after Run: got nil, want an error")
 	}
 	goleak.VerifyNone(t, before)
 }
 
-func runsOnce(t *testing.T, f Fixture) {
+func runsOnce(t trial) {
 	var sink Recorder
-	Start(t, f.Bus, &sink)
-	Subscribe(t, f.Bus, Group(t, "acme", "room")) // so it runs
-	if err := f.Bus.Run(t.Context(), &sink); !errors.Is(err, pubsub.ErrRunning) {
+	Start(t, t.Bus, &sink)
+	Subscribe(t, t.Bus, Group(t, "acme", "room")) // so it runs
+	if err := t.Bus.Run(t.Context(), &sink); !errors.Is(err, pubsub.ErrRunning) {
 		t.Fatalf("second Run: got %v, want %v", err, pubsub.ErrRunning)
 	}
 }
 
-func runsAgain(t *testing.T, f Fixture) {
+func runsAgain(t trial) {
 	var sink Recorder
-	stop := Start(t, f.Bus, &sink)
+	stop := Start(t, t.Bus, &sink)
 	kept, left := Group(t, "acme", "kept"), Group(t, "acme", "left")
-	Subscribe(t, f.Bus, kept, left)
+	Subscribe(t, t.Bus, kept, left)
 	stop()
-	f.Bus.Unsubscribe(left)
-	Publish(t, f.Bus, kept, "lost")
-	Start(t, f.Bus, &sink)
+	t.Bus.Unsubscribe(left)
+	Publish(t, t.Bus, kept, "lost")
+	Start(t, t.Bus, &sink)
 	sink.WaitFor(t, Gap(kept))
-	Subscribe(t, f.Bus, left) // comes anew and missed nothing
-	Publish(t, f.Bus, kept, "after")
-	Publish(t, f.Bus, left, "last")
+	Subscribe(t, t.Bus, left) // comes anew and missed nothing
+	Publish(t, t.Bus, kept, "after")
+	Publish(t, t.Bus, left, "last")
 	sink.WaitFor(t, Message(left, "last"))
 	want := []Item{Gap(kept), Message(kept, "after"), Message(left, "last")}
 	if diff := cmp.Diff(want, sink.Items(), equalGroups); diff != "" {
@@ -353,25 +359,25 @@ func runsAgain(t *testing.T, f Fixture) {
 	}
 }
 
-func zeroGroup(t *testing.T, f Fixture) {
+func zeroGroup(t trial) {
 	var sink Recorder
-	Start(t, f.Bus, &sink)
-	if err := f.Bus.Subscribe(t.Context(), event.Group{}); !errors.Is(err, event.ErrInvalidGroup) {
+	Start(t, t.Bus, &sink)
+	if err := t.Bus.Subscribe(t.Context(), event.Group{}); !errors.Is(err, event.ErrInvalidGroup) {
 		t.Errorf("Subscribe: got %v, want %v", err, event.ErrInvalidGroup)
 	}
-	if err := f.Bus.Publish(t.Context(), event.Group{}, []byte(`{"type":"t","organization_id":"a"}`)); !errors.Is(err, event.ErrForeign) {
+	if err := t.Bus.Publish(t.Context(), event.Group{}, []byte(`{"type":"t","organization_id":"a"}`)); !errors.Is(err, event.ErrForeign) {
 		t.Errorf("Publish: got %v, want %v", err, event.ErrForeign)
 	}
-	f.Bus.Unsubscribe(event.Group{})
+	t.Bus.Unsubscribe(event.Group{})
 }
 
-func unsubscribeAlone(t *testing.T, f Fixture) {
+func unsubscribeAlone(t trial) {
 	var sink Recorder
-	Start(t, f.Bus, &sink)
+	Start(t, t.Bus, &sink)
 	g := Group(t, "acme", "room")
-	f.Bus.Unsubscribe(g)
-	Subscribe(t, f.Bus, g)
-	Publish(t, f.Bus, g, "1")
+	t.Bus.Unsubscribe(g)
+	Subscribe(t, t.Bus, g)
+	Publish(t, t.Bus, g, "1")
 	sink.WaitFor(t, Message(g, "1"))
 }
 

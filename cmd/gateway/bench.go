@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/bench"
+	"orgcast/internal/config"
+	"orgcast/internal/keyspace"
+)
+
+// benchCommand hands over to package bench. What the environment says of Redis and sessions is its
+// default, so that it fits a gateway that was started from the same environment.
+func benchCommand(ctx context.Context, p *process, args []string) error {
+	s := new(settings)
+	set := config.New("bench", "")
+	s.declareRedis(set)
+	s.declareSession(set)
+	if _, err := p.parse(set, nil); err != nil {
+		return err
+	}
+	options := bench.DefaultOptions()
+	options.Redis, options.Prefix = s.redisURL, s.prefix
+	if s.sessionStore == "redis" || s.sessionKeys != "" {
+		redisOptions, err := s.redisOptions()
+		if err != nil {
+			return err
+		}
+		keys, err := keyspace.New(s.prefix)
+		if err != nil {
+			return err
+		}
+		client := redis.NewClient(redisOptions)
+		defer func() { _ = client.Close() }() // sessions are minted by then
+		if options.Sessions, err = newSessionStore(s, client, keys); err != nil {
+			return err
+		}
+	}
+	if code := bench.Main(ctx, args, options, p.stdout, p.stderr); code != 0 {
+		return exitCode(code)
+	}
+	return nil
+}

@@ -1,0 +1,192 @@
+package bench_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"orgcast/internal/bench"
+	"orgcast/internal/event"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/session"
+
+	"github.com/coder/websocket"
+	"github.com/redis/go-redis/v9"
+)
+
+// stub is a small gateway: it signs in with real cookies, joins groups, and passes on what Redis
+// brings. spoil makes it unfaithful.
+type stub struct {
+	url, redis, prefix string
+	sessions           *session.CookieStore
+	keys               keyspace.Keyspace
+
+	// Fixed after construction.
+	compression websocket.CompressionMode
+	// spoil says which payloads reach the n-th receiver of all, in place of the right one. nil
+	// means to pass on everything as it is.
+	spoil func(s *stub, to *stubConn, n int, payload string) []string
+	// kick says whether to end the connection before the n-th delivery.
+	kick func(n int) bool
+
+	mu         sync.Mutex
+	members    map[event.Group][]*stubConn
+	deliveries int
+}
+
+type stubConn struct {
+	ws       *websocket.Conn
+	identity session.Identity
+	held     string // by a spoiler that reorders
+}
+
+// stubs counts the stubs of this process. Each has a prefix of its own, so that they can share a
+// Redis.
+var stubs atomic.Int64
+
+func startStub(t *testing.T, redisAddr string, change func(*stub)) *stub {
+	t.Helper()
+	prefix := fmt.Sprintf("stub-%d", stubs.Add(1))
+	keys, err := keyspace.New(prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sessions, err := session.NewCookieStore([]session.KeyPair{{Hash: bytes.Repeat([]byte("k"), 32)}}, session.Options{Insecure: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stub{redis: redisAddr, prefix: prefix, sessions: sessions, keys: keys, members: make(map[event.Group][]*stubConn)}
+	if change != nil {
+		change(s)
+	}
+	client := redis.NewClient(&redis.Options{Addr: s.redis})
+	events := client.PSubscribe(t.Context(), prefix+":*")
+	if _, err := events.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var delivering sync.WaitGroup
+	delivering.Go(func() {
+		for m := range events.Channel(redis.WithChannelSize(1 << 16)) {
+			s.deliver(t.Context(), m)
+		}
+	})
+	server := httptest.NewServer(s)
+	s.url = "ws" + strings.TrimPrefix(server.URL, "http")
+	t.Cleanup(func() {
+		if err := events.Close(); err != nil {
+			t.Errorf("close subscription: %v", err)
+		}
+		delivering.Wait()
+		if err := client.Close(); err != nil {
+			t.Errorf("close client: %v", err)
+		}
+		server.Close()
+	})
+	return s
+}
+
+func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	identity, err := s.sessions.Resolve(r.Context(), r)
+	if err != nil {
+		http.Error(w, "no session", http.StatusUnauthorized)
+		return
+	}
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+		Subprotocols: []string{"orgcast.v1"}, CompressionMode: s.compression, CompressionThreshold: 1,
+	})
+	if err != nil {
+		return
+	}
+	defer ws.CloseNow()
+	c := &stubConn{ws: ws, identity: identity}
+	if c.send(r.Context(), map[string]any{"type": "welcome", "organization_id": identity.Organization, "user_id": identity.UserID}) != nil {
+		return
+	}
+	defer s.leave(c)
+	for {
+		_, b, err := ws.Read(r.Context())
+		if err != nil {
+			return
+		}
+		var m struct{ Type, Group string }
+		if err := json.Unmarshal(b, &m); err != nil || m.Type != "subscribe" {
+			return
+		}
+		group, err := event.NewGroup(identity.Organization, m.Group)
+		if err != nil {
+			return
+		}
+		s.mu.Lock()
+		s.members[group] = append(s.members[group], c)
+		s.mu.Unlock()
+		if c.send(r.Context(), map[string]any{"type": "subscribed", "group": m.Group}) != nil {
+			return
+		}
+	}
+}
+
+func (c *stubConn) send(ctx context.Context, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return c.ws.Write(ctx, websocket.MessageText, b)
+}
+
+func (s *stub) leave(c *stubConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for group, members := range s.members {
+		var left []*stubConn
+		for _, m := range members {
+			if m != c {
+				left = append(left, m)
+			}
+		}
+		s.members[group] = left
+	}
+}
+
+// deliver writes one event to all its members, in the only goroutine that does.
+func (s *stub) deliver(ctx context.Context, m *redis.Message) {
+	group, ok := s.keys.ParseGroupChannel(m.Channel)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	members := s.members[group]
+	s.mu.Unlock()
+	for _, c := range members {
+		s.deliveries++
+		if s.kick != nil && s.kick(s.deliveries) {
+			_ = c.ws.CloseNow()
+			continue
+		}
+		payloads := []string{m.Payload}
+		if s.spoil != nil {
+			payloads = s.spoil(s, c, s.deliveries, m.Payload)
+		}
+		for _, p := range payloads {
+			_ = c.ws.Write(ctx, websocket.MessageText, []byte(p)) // who has left misses nothing
+		}
+	}
+}
+
+// options returns a small load against the stub.
+func (s *stub) options() bench.Options {
+	o := bench.DefaultOptions()
+	o.URL, o.Redis, o.Sessions = s.url+"/ws/events", "redis://"+s.redis, s.sessions
+	o.Prefix = s.prefix
+	o.Conns, o.Orgs, o.GroupsPerOrg, o.GroupsPerConn = 24, 3, 3, 2
+	o.Rate, o.Warmup, o.Duration = 500, 50*time.Millisecond, 300*time.Millisecond
+	o.Threads = 2
+	return o
+}

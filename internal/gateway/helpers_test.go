@@ -1,0 +1,423 @@
+package gateway_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"orgcast/internal/consumer"
+	"orgcast/internal/directory"
+	"orgcast/internal/event"
+	"orgcast/internal/gateway"
+	"orgcast/internal/hub"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/session"
+	"orgcast/internal/testkit"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	origin     = "https://app.example.com"
+	sessionKey = "0123456789abcdef0123456789abcdef"
+	signingKey = "fedcba9876543210fedcba9876543210"
+)
+
+func mustOrg(tb testing.TB, text string) orgctx.ID {
+	tb.Helper()
+	id, err := orgctx.ParseID(text)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return id
+}
+
+func mustGroup(tb testing.TB, org, name string) event.Group {
+	tb.Helper()
+	g, err := event.NewGroup(mustOrg(tb, org), name)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return g
+}
+
+// people is the directory of most tests: ada and alan of acme, grace of globex, sam who is suspended in acme,
+// and the suspended organisation initech with ian.
+type people struct{}
+
+var errDown = errors.New("dial tcp 10.1.2.3:6379: connection refused")
+
+func (people) Admit(_ context.Context, org orgctx.ID, user string) (directory.Member, error) {
+	switch org.String() + "/" + user {
+	case "acme/ada":
+		return directory.Member{Role: "admin"}, nil
+	case "acme/alan", "globex/grace", "globex/ada":
+		return directory.Member{}, nil
+	case "initech/ian":
+		return directory.Member{}, directory.ErrOrganizationSuspended
+	case "down/ada":
+		return directory.Member{}, errors.Join(directory.ErrUnavailable, errDown)
+	}
+	if org.String() == "acme" || org.String() == "globex" {
+		return directory.Member{}, directory.ErrNotMember
+	}
+	return directory.Member{}, directory.ErrOrganizationUnknown
+}
+
+// bus is what the tests need of both buses.
+type bus interface {
+	hub.Bus
+	Run(ctx context.Context, sink pubsub.Sink) error
+	Publish(ctx context.Context, g event.Group, payload []byte) error
+}
+
+// node is a gateway at work on a loopback port or, inside a synctest bubble, in memory.
+type node struct {
+	tb       testing.TB
+	gateway  *gateway.Server
+	hub      *hub.Hub
+	bus      bus
+	sessions *session.CookieStore
+	metrics  *prometheus.Registry
+	dial     testkit.DialFunc
+	http     *http.Server
+	stop     func() // idempotent
+}
+
+// setup is what a test changes of a node.
+type setup struct {
+	options gateway.Options // Origins, Routes and the like are filled in if they are zero
+	routes  []consumer.Route
+	bus     bus               // default: in memory
+	pipe    *testkit.Listener // default: a loopback port
+	now     func() time.Time  // of the session store
+	log     *zap.Logger
+}
+
+func cookieStore(tb testing.TB, now func() time.Time, key string) *session.CookieStore {
+	tb.Helper()
+	store, err := session.NewCookieStore([]session.KeyPair{{Hash: []byte(key)}}, session.Options{Now: now})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return store
+}
+
+func startNode(tb testing.TB, s setup) *node {
+	tb.Helper()
+	n := &node{tb: tb, bus: s.bus, metrics: prometheus.NewRegistry(), sessions: cookieStore(tb, s.now, sessionKey)}
+	if n.bus == nil {
+		n.bus = pubsub.NewMemory()
+	}
+	n.hub = hub.New(n.bus, hub.Options{})
+	o := s.options
+	if o.Hub == nil {
+		o.Hub = n.hub
+	}
+	if o.Sessions == nil {
+		o.Sessions = n.sessions
+	}
+	if o.Membership == nil {
+		o.Membership = people{}
+	}
+	if o.Origins.Empty() {
+		origins, err := gateway.ParseOrigins([]string{origin})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		o.Origins = origins
+	}
+	if o.Routes == nil {
+		o.Routes = newRoutes(tb, s.routes...)
+	}
+	o.Registry = n.metrics
+	o.Log = s.log
+
+	ctx, cancel := context.WithCancelCause(context.Background())
+	var err error
+	if n.gateway, err = gateway.New(ctx, o); err != nil {
+		tb.Fatal(err)
+	}
+	busCtx, stopBus := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := n.bus.Run(busCtx, n.hub); err != nil {
+			tb.Errorf("bus: %v", err)
+		}
+	})
+	n.http = &http.Server{Handler: n.gateway, ErrorLog: zap.NewStdLog(zap.NewNop()), ReadHeaderTimeout: time.Minute}
+	var listener net.Listener = s.pipe
+	if s.pipe == nil {
+		tcp := httptest.NewUnstartedServer(nil) // for its loopback listener alone
+		listener = tcp.Listener
+		n.dial = testkit.DialTCP(listener.Addr().String())
+	} else {
+		n.dial = s.pipe.Dial
+	}
+	running.Go(func() { _ = n.http.Serve(listener) }) // until Close
+	n.stop = sync.OnceFunc(func() {
+		cancel(context.Canceled)
+		n.gateway.Wait()
+		_ = n.http.Close()
+		_ = listener.Close()
+		stopBus()
+		running.Wait()
+	})
+	tb.Cleanup(func() {
+		n.stop()
+		if got := n.gateway.Violations(); got != 0 && !strings.Contains(tb.Name(), "Isolation") {
+			tb.Errorf("isolation violations: got %d, want 0", got)
+		}
+		n.expectEmpty()
+	})
+	return n
+}
+
+// expectEmpty sees that nothing of any connection remains.
+func (n *node) expectEmpty() {
+	n.tb.Helper()
+	if got := n.gateway.Connections(); got != 0 {
+		n.tb.Errorf("connections left: %d", got)
+	}
+	if got := n.hub.Groups(); got != 0 {
+		n.tb.Errorf("groups left: %d", got)
+	}
+	if got := n.metric("orgcast_connections"); got != 0 {
+		n.tb.Errorf("orgcast_connections: got %v, want 0", got)
+	}
+	if got := n.metric("orgcast_queue_bytes"); got != 0 {
+		n.tb.Errorf("orgcast_queue_bytes: got %v, want 0", got)
+	}
+}
+
+// newRoutes are the usual routes and those of a test.
+func newRoutes(tb testing.TB, more ...consumer.Route) *consumer.Registry {
+	tb.Helper()
+	policy, err := consumer.ParsePolicy(consumer.DefaultPolicy, []byte(signingKey))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	events := consumer.JSON(consumer.Events{Policy: policy})
+	routes := new(consumer.Registry)
+	for _, route := range append([]consumer.Route{
+		{Pattern: "/ws/events", New: func() consumer.OrganizationAwareConsumer { return events }},
+		{Pattern: "/ws/connection_test/", WithoutOrganization: true, New: func() consumer.OrganizationAwareConsumer { return consumer.JSON(consumer.ConnectionTest{}) }},
+	}, more...) {
+		if err := routes.Add(route); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return routes
+}
+
+// cookie returns a real session cookie as it stands in a Cookie header. org may be empty.
+func (n *node) cookie(user, org string) string {
+	n.tb.Helper()
+	return mint(n.tb, n.sessions, user, org, time.Hour)
+}
+
+// minter is both kinds of session store.
+type minter interface {
+	Mint(ctx context.Context, g session.Grant) (*http.Cookie, error)
+}
+
+func mint(tb testing.TB, store minter, user, org string, life time.Duration) string {
+	tb.Helper()
+	grant := session.Grant{UserID: user, Lifetime: life}
+	if org != "" {
+		grant.Organization = mustOrg(tb, org)
+	}
+	c, err := store.Mint(context.Background(), grant)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return c.Name + "=" + c.Value
+}
+
+// handshake is one that succeeds unless header changes it.
+func (n *node) handshake(path, user, org string, header http.Header) testkit.Handshake {
+	n.tb.Helper()
+	all := http.Header{"Origin": {origin}, "Cookie": {n.cookie(user, org)}}
+	for name, values := range header {
+		all[name] = values
+	}
+	return testkit.Handshake{Path: path, Header: all}
+}
+
+func (n *node) connect(path, user, org string) *testkit.Client {
+	n.tb.Helper()
+	return testkit.Connect(n.tb, n.dial, n.handshake(path, user, org, nil))
+}
+
+// subscribe connects to /ws/events and joins groups.
+func (n *node) subscribe(user, org string, groups ...string) *testkit.Client {
+	n.tb.Helper()
+	c := n.connect("/ws/events", user, org)
+	for _, g := range groups {
+		if err := c.SendText(`{"type":"subscribe","group":"` + g + `"}`); err != nil {
+			n.tb.Fatal(err)
+		}
+		c.Expect(n.tb, `{"type":"subscribed","group":"`+g+`"}`)
+	}
+	return c
+}
+
+// publish publishes an event and returns its payload.
+func (n *node) publish(org, group, text string) string {
+	n.tb.Helper()
+	payload := `{"type":"note","organization_id":"` + org + `","text":"` + text + `"}`
+	if err := n.bus.Publish(context.Background(), mustGroup(n.tb, org, group), []byte(payload)); err != nil {
+		n.tb.Fatal(err)
+	}
+	return payload
+}
+
+// metric returns the sum of a metric over the series that have all the labels, as NAME=VALUE.
+func (n *node) metric(name string, labels ...string) float64 {
+	n.tb.Helper()
+	families, err := n.metrics.Gather()
+	if err != nil {
+		n.tb.Fatal(err)
+	}
+	var sum float64
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			if hasLabels(m, labels) {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum
+}
+
+func hasLabels(m *dto.Metric, labels []string) bool {
+	for _, want := range labels {
+		found := false
+		for _, l := range m.GetLabel() {
+			found = found || l.GetName()+"="+l.GetValue() == want
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+// expectMetric waits until a metric has a value.
+func (n *node) expectMetric(want float64, name string, labels ...string) {
+	n.tb.Helper()
+	testkit.Eventually(n.tb, name, func() bool { return n.metric(name, labels...) == want })
+}
+
+// hooks is a consumer made of functions, each of which may be nil, that notes the calls.
+type hooks struct {
+	connect    func(ctx context.Context, c consumer.Conn) error
+	receive    func(ctx context.Context, c consumer.Conn, f event.Frame) error
+	disconnect func(ctx context.Context, c consumer.Conn, cause error)
+
+	calls *calls
+}
+
+// calls is a list of what happened, safe for concurrent use.
+type calls struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (c *calls) add(text string) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.list = append(c.list, text)
+}
+
+func (c *calls) all() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.list, " ")
+}
+
+func (h *hooks) Connect(ctx context.Context, c consumer.Conn) error {
+	h.calls.add("connect")
+	if h.connect == nil {
+		return nil
+	}
+	return h.connect(ctx, c)
+}
+
+func (h *hooks) Receive(ctx context.Context, c consumer.Conn, f event.Frame) error {
+	h.calls.add("receive")
+	if h.receive == nil {
+		return nil
+	}
+	return h.receive(ctx, c, f)
+}
+
+func (h *hooks) Disconnect(ctx context.Context, c consumer.Conn, cause error) {
+	h.calls.add("disconnect")
+	if h.disconnect != nil {
+		h.disconnect(ctx, c, cause)
+	}
+}
+
+// route serves pattern with the hooks.
+func (h *hooks) route(pattern string) consumer.Route {
+	return consumer.Route{Pattern: pattern, New: func() consumer.OrganizationAwareConsumer { return h }}
+}
+
+// handling adds an event handler to hooks.
+type handling struct {
+	*hooks
+
+	handle func(ctx context.Context, c consumer.Conn, e *event.Event) bool
+}
+
+func (h handling) HandleEvent(ctx context.Context, c consumer.Conn, e *event.Event) bool {
+	return h.handle(ctx, c, e)
+}
+
+// joining returns a Connect that joins groups.
+func joining(groups ...string) func(context.Context, consumer.Conn) error {
+	return func(ctx context.Context, c consumer.Conn) error {
+		for _, g := range groups {
+			if err := c.Join(ctx, g); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func mustKeyspace(tb testing.TB) keyspace.Keyspace {
+	tb.Helper()
+	k, err := keyspace.New(keyspace.DefaultPrefix)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return k
+}
+
+// logTo returns a logger that writes everything to w.
+func logTo(w io.Writer) *zap.Logger {
+	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.Lock(zapcore.AddSync(w)), zap.DebugLevel))
+}

@@ -1,0 +1,242 @@
+package hub
+
+import (
+	"slices"
+	"sync"
+
+	"orgcast/internal/event"
+)
+
+const (
+	// inlineMembers is up to how many members a group is served by the receiver itself, at once:
+	// waking a worker would cost as much as writing to a few.
+	inlineMembers = 32
+	// turnWork is how much work one turn of a lane may be, in members to write to, while others
+	// wait; loneWork is the same while none does.
+	turnWork = 2048
+	loneWork = 1 << 16
+	// burstBytes bounds the frames that are joined for one write.
+	burstBytes = 32 << 10
+)
+
+// lane is one organisation: its groups with their members, and the arrivals that wait.
+type lane struct {
+	mu      sync.Mutex
+	groups  map[event.Group]*members
+	waiting []arrival
+	bytes   int // of the events in waiting
+	// lost holds groups of which arrivals had to be dropped and whose members have not been told.
+	lost map[event.Group]struct{}
+	// busy says that the lane is in the scheduler's ring or being served: only one goroutine at a
+	// time serves a lane, which is what keeps the order.
+	busy bool
+}
+
+// arrival is what came from the bus: an event, or a gap in the group if event is nil.
+type arrival struct {
+	event *event.Event
+	group event.Group
+}
+
+// members of one group.
+type members struct {
+	list []Member
+	// lent says that a delivery may still be reading list: elements below its length must stay as
+	// they are. Appending is fine, since a reader does not look past the length it was given.
+	lent bool
+}
+
+func newLane() *lane { return &lane{groups: make(map[event.Group]*members)} }
+
+// join adds a member and reports whether it is the group's first.
+func (l *lane) join(g event.Group, m Member) (first bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ms := l.groups[g]
+	if ms == nil {
+		ms, first = &members{}, true
+		l.groups[g] = ms
+	}
+	ms.list = append(ms.list, m)
+	return first
+}
+
+// leave takes m out of the group. last reports that the group has gone with it, empty that it was
+// the lane's last.
+func (l *lane) leave(g event.Group, m Member) (left, last, empty bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ms := l.groups[g]
+	if ms == nil {
+		return false, false, false
+	}
+	i := slices.Index(ms.list, m)
+	if i < 0 {
+		return false, false, false
+	}
+	if ms.lent {
+		ms.list = slices.Clone(ms.list)
+		ms.lent = false
+	}
+	end := len(ms.list) - 1
+	ms.list[i] = ms.list[end]
+	ms.list[end] = nil
+	ms.list = ms.list[:end]
+	if end == 0 {
+		delete(l.groups, g)
+	}
+	return true, end == 0, len(l.groups) == 0
+}
+
+// membersOf returns the members at this moment, to be read without the lock.
+func (l *lane) membersOf(g event.Group) []Member {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ms := l.groups[g]
+	if ms == nil {
+		return nil
+	}
+	ms.lent = true
+	return ms.list
+}
+
+// take accepts an arrival. A small group of an idle lane is served on the spot; anything else
+// waits for a worker.
+func (h *Hub) take(l *lane, a arrival) {
+	size := 0
+	if a.event != nil {
+		size = len(a.event.Frame())
+	}
+	l.mu.Lock()
+	ms := l.groups[a.group]
+	if ms == nil {
+		l.mu.Unlock()
+		return
+	}
+	if !l.busy && len(ms.list) <= inlineMembers && a.event != nil {
+		l.busy = true
+		ms.lent = true
+		list := ms.list
+		l.mu.Unlock()
+		deliverInline(list, a.event.Alone())
+		h.done(l)
+		return
+	}
+	if l.bytes+size > h.intake {
+		if l.lost == nil {
+			l.lost = make(map[event.Group]struct{})
+		}
+		l.lost[a.group] = struct{}{}
+		l.mu.Unlock()
+		h.metrics.dropped.Inc()
+		return
+	}
+	if len(l.lost) > 0 { // room again: the gap comes before what follows it
+		if _, ok := l.lost[a.group]; ok {
+			delete(l.lost, a.group)
+			l.waiting = append(l.waiting, arrival{group: a.group})
+		}
+	}
+	l.waiting = append(l.waiting, a)
+	l.bytes += size
+	start := !l.busy
+	l.busy = true
+	l.mu.Unlock()
+	if start {
+		h.sched.push(l)
+	}
+}
+
+// deliverInline is deliver for one burst and few members, without a list of its own.
+func deliverInline(list []Member, b *event.Burst) {
+	for _, m := range list {
+		if m.Offer(b) {
+			m.Flush()
+		}
+	}
+}
+
+// done ends the service of a lane: it goes back into the ring if something waits.
+func (h *Hub) done(l *lane) {
+	l.mu.Lock()
+	again := len(l.waiting) > 0 || len(l.lost) > 0
+	if !again {
+		l.busy = false
+		l.waiting = nil // shrink after a burst
+	}
+	l.mu.Unlock()
+	if again {
+		h.sched.push(l)
+	}
+}
+
+// serve gives a lane its turn. It runs in a worker; alone says that no other lane waits.
+func (h *Hub) serve(w *worker, l *lane, alone bool) {
+	work := turnWork
+	if alone {
+		work = loneWork
+	}
+	batch := l.turn(w.batch[:0], work)
+	for i := 0; i < len(batch); {
+		if batch[i].event == nil {
+			g := batch[i].group
+			for _, m := range l.membersOf(g) {
+				m.OfferGap(g)
+			}
+			i++
+			continue
+		}
+		// A run of events of one group is offered as one.
+		g := batch[i].group
+		end := i
+		for end < len(batch) && batch[end].event != nil && batch[end].group == g {
+			end++
+		}
+		rest := make([]*event.Event, 0, end-i) // bursts keep it
+		for ; i < end; i++ {
+			rest = append(rest, batch[i].event)
+		}
+		list := l.membersOf(g)
+		for len(rest) > 0 && len(list) > 0 {
+			var b *event.Burst
+			b, rest = event.NewBurst(rest, burstBytes)
+			for _, m := range list {
+				if m.Offer(b) {
+					w.dirty = append(w.dirty, m)
+				}
+			}
+		}
+	}
+	w.flush()
+	w.batch = batch
+	w.release()
+	h.done(l)
+}
+
+// turn takes arrivals from the front, for about as much work as given and at least one.
+func (l *lane) turn(batch []arrival, work int) []arrival {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for ; n < len(l.waiting) && work > 0; n++ {
+		a := l.waiting[n]
+		if a.event != nil {
+			l.bytes -= len(a.event.Frame())
+		}
+		if ms := l.groups[a.group]; ms != nil {
+			work -= len(ms.list)
+		}
+		work--
+	}
+	batch = append(batch, l.waiting[:n]...)
+	clear(l.waiting[:n])
+	l.waiting = l.waiting[n:]
+	if len(l.waiting) == 0 {
+		l.waiting = nil
+		for g := range l.lost { // nothing follows that could bring the news
+			batch = append(batch, arrival{group: g})
+		}
+		l.lost = nil
+	}
+	return batch
+}

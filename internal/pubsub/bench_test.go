@@ -1,0 +1,60 @@
+package pubsub_test
+
+import (
+	"strconv"
+	"testing"
+
+	"orgcast/internal/event"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit/redistest"
+)
+
+// batchSink counts, and tells when a batch is complete.
+type batchSink struct {
+	size, got int
+	complete  chan struct{} // capacity 1: the benchmark waits for each batch
+}
+
+func (s *batchSink) Gap(event.Group) {}
+
+func (s *batchSink) Deliver(*event.Event) {
+	if s.got++; s.got == s.size {
+		s.got = 0
+		s.complete <- struct{}{}
+	}
+}
+
+// BenchmarkReceive measures the way of an event from one pipelined PUBLISH through a real server to
+// the Sink, in batches, with other groups subscribed beside. ns/event is the figure to read.
+func BenchmarkReceive(b *testing.B) {
+	const batch, others = 1000, 1000
+	client := newClient(b, redistest.Start(b))
+	for name, bus := range map[string]pubsubtest.Bus{
+		"redis":  pubsub.NewRedis(client, newKeyspace(b), pubsub.Options{LinkTimeout: calm}),
+		"memory": pubsub.NewMemory(),
+	} {
+		b.Run(name, func(b *testing.B) {
+			sink := &batchSink{size: batch, complete: make(chan struct{}, 1)}
+			pubsubtest.Start(b, bus, sink)
+			for i := range others {
+				pubsubtest.Subscribe(b, bus, pubsubtest.Group(b, "acme", strconv.Itoa(i)))
+			}
+			out := make([]pubsub.Outgoing, batch)
+			for i := range out {
+				g := pubsubtest.Group(b, "acme", strconv.Itoa(i%others))
+				out[i] = pubsub.Outgoing{Group: g, Payload: []byte(pubsubtest.Payload(g, "hello"))}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, err := range bus.PublishAll(b.Context(), out) {
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+				<-sink.complete
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/event")
+		})
+	}
+}
