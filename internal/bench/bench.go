@@ -44,7 +44,8 @@ Examples:
   gateway bench compare --pid 4711 --rate 100 --stalled 1 --against "--stalled 0"
   # one noisy organization beside 999 quiet ones, against quiet ones alone
   gateway bench compare --pid 4711 --conns 2000 --orgs 1000 --rate 1000 --noisy --against "--noisy=false"
-  # memory of 10,000 idle connections in two groups each, heap and stacks apart
+  # memory of 10,000 idle connections in two groups each, heap and stacks apart, of a gateway that
+  # was just started (it keeps some memory of earlier connections)
   gateway bench --conns 10000 --groups-per-org 2 --groups-per-conn 2 --idle --pid 4711 --admin http://127.0.0.1:9090
   # handshakes: everyone comes back at once, over and over
   gateway bench --conns 2000 --groups-per-conn 0 --storm --pid 4711

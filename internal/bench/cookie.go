@@ -17,11 +17,8 @@ type Minter interface {
 
 // signIn returns the Cookie header of a connection. Each has a user of its own, so that no limit
 // per user is in the way.
-func (r *run) signIn(ctx context.Context, c *client) (string, error) {
-	if r.bare {
-		return "", nil // the limit's server asks for none
-	}
-	cookie, err := r.opts.Sessions.Mint(ctx, session.Grant{
+func signIn(ctx context.Context, sessions Minter, c *client) (string, error) {
+	cookie, err := sessions.Mint(ctx, session.Grant{
 		UserID: "bench-user-" + strconv.Itoa(c.index), Organization: c.org.id,
 	})
 	if err != nil {

@@ -94,13 +94,6 @@ type members struct {
 // serveLimit is the limit's server. It announces its address on stdout, reads events from stdin
 // (see pipeSink) and returns when stdin ends.
 func serveLimit(ctx context.Context, stdin io.Reader, stdout io.Writer) (err error) {
-	if os.Getenv("NB") != "" {
-		f, err := pollable(0, "stdin")
-		if err != nil {
-			return err
-		}
-		stdin = f
-	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("limit: %w", err)

@@ -39,8 +39,7 @@ type Report struct {
 	Seconds     float64 `json:"seconds"`
 	OpenSeconds float64 `json:"open_seconds"`
 
-	// Published is the number of events of the whole run, without the noisy organisation's
-	// deliveries being a multiple of it. PublishLateMax is how long after it was due the latest
+	// Published is the number of events of the whole run. PublishLateMax is how long after it was due the latest
 	// one was published: the load generator's own fault.
 	Published           int64         `json:"published"`
 	PublishLateMax      time.Duration `json:"publish_late_max_ns,omitempty"`
@@ -65,7 +64,8 @@ type Report struct {
 	StormLongest time.Duration `json:"storm_longest_ns,omitempty"`
 
 	// RSS is the server's memory under load; the figures per connection are growth since before
-	// the first connection. Kernel memory is that of both ends of each connection, and of whatever
+	// the first connection, so they mean something only for a server that was just started: one
+	// that had many connections before has kept their memory. Kernel memory is that of both ends of each connection, and of whatever
 	// else the machine does.
 	RSS              int64   `json:"rss_bytes,omitempty"`
 	RSSPerConn       float64 `json:"rss_bytes_per_connection,omitempty"`
@@ -104,10 +104,10 @@ type Report struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-func (r *run) newReport(name string) Report {
+func newReport(name string, opts Options) Report {
 	return Report{
-		Name: name, Conns: r.opts.Conns, Orgs: r.opts.Orgs, GroupsPerOrg: r.opts.GroupsPerOrg,
-		GroupsPerConn: r.opts.GroupsPerConn, Payload: r.opts.Payload, Stalled: r.opts.Stalled,
+		Name: name, Conns: opts.Conns, Orgs: opts.Orgs, GroupsPerOrg: opts.GroupsPerOrg,
+		GroupsPerConn: opts.GroupsPerConn, Payload: opts.Payload, Stalled: opts.Stalled,
 	}
 }
 

@@ -103,7 +103,7 @@ func execute(ctx context.Context, opts Options, t target, progress io.Writer) (r
 	if err != nil {
 		return Report{}, err
 	}
-	rep = r.newReport(t.name)
+	rep = newReport(t.name, opts)
 	console := newConsole(progress)
 	defer console.done()
 
@@ -222,13 +222,11 @@ func (r *run) populate(ctx context.Context, opts Options, u *url.URL) error {
 			}
 			c.memberships = append(c.memberships, membership{room: *member})
 		}
-		cookie, err := r.signIn(ctx, c)
-		if err != nil {
-			return err
-		}
-		path := u.RequestURI()
+		path, cookie := u.RequestURI(), ""
 		if r.bare {
-			path = limitPath(c)
+			path = limitPath(c) // this server asks for no session
+		} else if cookie, err = signIn(ctx, opts.Sessions, c); err != nil {
+			return err
 		}
 		c.request = upgradeRequest(u.Host, path, opts.Origin, cookie, opts.Compress)
 		r.clients = append(r.clients, c)

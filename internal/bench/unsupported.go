@@ -1,0 +1,34 @@
+//go:build !linux
+
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// errSystem is returned where there is no epoll. Measurements elsewhere would mean little anyway.
+var errSystem = fmt.Errorf("bench: Linux only: %w", errors.ErrUnsupported)
+
+const limitServer = "limit-server"
+
+// Run makes the load that opts describe against a gateway and reports what it saw: on Linux.
+func Run(context.Context, Options, io.Writer) (Report, error) { return Report{}, errSystem }
+
+// Limit measures what the machine itself allows: on Linux.
+func Limit(context.Context, Options, io.Writer) (Report, error) { return Report{}, errSystem }
+
+func serveLimit(context.Context, io.Reader, io.Writer) error { return errSystem }
+
+func isTerminal(any) bool { return false }
+
+type sleeper struct{}
+
+func newSleeper() (*sleeper, error) { return nil, errSystem }
+
+func (*sleeper) sleep(time.Duration) error { return errSystem }
+
+func (*sleeper) close() error { return nil }

@@ -1,0 +1,182 @@
+package gateway_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"orgcast/internal/consumer"
+	"orgcast/internal/gateway"
+	"orgcast/internal/testkit"
+)
+
+// TestDrain: everybody is told to come back, within a time of their own, after what was queued for
+// them; nobody new is let in; and in the end nothing is left.
+func TestDrain(t *testing.T) {
+	n := startNode(t, setup{})
+	const count = 50
+	clients := make([]*testkit.Client, count)
+	for i := range clients {
+		clients[i] = n.subscribe("ada", "acme", "all")
+	}
+	last := n.publish("acme", "all", "before the farewell")
+	n.expectMetric(count, "orgcast_deliveries_total")
+	const window = 200 * time.Millisecond
+	drained := make(chan error, 1)
+	go func() { drained <- n.gateway.Drain(t.Context(), window) }()
+	var wg sync.WaitGroup
+	for _, c := range clients {
+		wg.Go(func() {
+			c.Expect(t, last)
+			frames, reason := c.ExpectClose(t, 1012)
+			var told struct {
+				RetryAfterMS int64 `json:"retry_after_ms"`
+			}
+			if err := json.Unmarshal([]byte(reason), &told); err != nil || told.RetryAfterMS < 1 || reason != fmt.Sprintf(`{"retry_after_ms":%d}`, told.RetryAfterMS) {
+				t.Errorf("reason: got %q, %v", reason, err)
+			}
+			if len(frames) > 0 {
+				t.Errorf("got %q after the event", frames)
+			}
+		})
+	}
+	wg.Wait()
+	if err := <-drained; err != nil {
+		t.Errorf("Drain: got %v, want nil", err)
+	}
+	n.expectEmpty()
+	n.expectRefused(t, n.handshake("/ws/events", "ada", "acme", nil), 503, "draining", true)
+	n.expectMetric(count, "orgcast_connections_closed_total", "code=1012")
+	if err := n.gateway.Drain(t.Context(), window); err != nil {
+		t.Errorf("second Drain: got %v, want nil", err)
+	}
+}
+
+// TestQueuedEventsBeforeFarewell: what was published before the drain arrives before its close frame.
+func TestQueuedEventsBeforeFarewell(t *testing.T) {
+	h := &hooks{connect: joining("all")}
+	n := startNode(t, setup{routes: []consumer.Route{h.route("/ws/h")}})
+	c := n.connect("/ws/h", "ada", "acme")
+	const count = 200
+	for i := range count {
+		n.publish("acme", "all", fmt.Sprint(i))
+	}
+	n.expectMetric(count, "orgcast_deliveries_total")
+	if err := n.drainSoon(); err != nil {
+		t.Fatal(err)
+	}
+	frames, _ := c.ExpectClose(t, 1012)
+	if len(frames) != count {
+		t.Errorf("got %d events before the close frame, want %d", len(frames), count)
+	}
+}
+
+// drainSoon begins a drain and returns when all have been told.
+func (n *node) drainSoon() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // all at once; nobody is waited for
+	if err := n.gateway.Drain(ctx, 0); err != nil && ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// TestDrainSilentPeers: peers that neither read nor close are waited for no longer than CloseTimeout.
+func TestDrainSilentPeers(t *testing.T) {
+	n := startNode(t, setup{options: gateway.Options{CloseTimeout: 100 * time.Millisecond}})
+	for range 5 {
+		n.subscribe("ada", "acme", "all") // and is never read again
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
+	defer cancel()
+	if err := n.gateway.Drain(ctx, 0); err != nil {
+		t.Errorf("Drain: got %v, want nil", err)
+	}
+	n.expectEmpty()
+}
+
+// TestEndOfContext: when the process ends without a drain, everything ends with it.
+func TestEndOfContext(t *testing.T) {
+	n := startNode(t, setup{options: gateway.Options{CloseTimeout: 100 * time.Millisecond}})
+	c := n.subscribe("ada", "acme", "all")
+	n.subscribe("grace", "globex", "all") // silent
+	done := make(chan struct{})
+	go func() {
+		n.stop()
+		close(done)
+	}()
+	c.ExpectClose(t, 1001)
+	<-done
+	n.expectEmpty()
+}
+
+// TestSlowReader: one of 200 never reads. The others get everything; the slow one is ended with
+// 4413 and counted. When it reads again it finds what was written before, whole frames and at most
+// one cut short, and then the end of the connection: whether the close frame still got through
+// depends on whether the socket had room for it, so a page must be ready for 1006 as well.
+func TestSlowReader(t *testing.T) {
+	n := startNode(t, setup{options: gateway.Options{QueueBytes: 64 << 10, CloseTimeout: 200 * time.Millisecond, WriteTimeout: time.Second}})
+	const count, events, size = 200, 400, 32 << 10
+	slow := n.subscribe("alan", "acme", "all")
+	fast := make([]*testkit.Client, count-1)
+	for i := range fast {
+		fast[i] = n.subscribe("ada", "acme", "all")
+	}
+	padding := string(make([]byte, 0, size))
+	for len(padding) < size {
+		padding += "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	}
+	// Readers take a step together: an event is published when all have the one before, so that only
+	// who reads nothing can be slow.
+	got := make(chan error, len(fast))
+	for i := range events {
+		want := n.publish("acme", "all", fmt.Sprint(i, " ", padding))
+		for _, c := range fast {
+			go func() {
+				text, err := c.Next()
+				if err == nil && text != want {
+					err = fmt.Errorf("got %.60s, want %.60s", text, want)
+				}
+				got <- err
+			}()
+		}
+		for range fast {
+			if err := <-got; err != nil {
+				t.Fatalf("event %d: %v", i, err)
+			}
+		}
+		if n.metric("orgcast_connections_closed_total", "code=4413") == 1 {
+			break
+		}
+	}
+	n.expectMetric(1, "orgcast_connections_closed_total", "code=4413")
+	n.expectConnections(len(fast))
+	if got := n.metric("orgcast_deliveries_dropped_total", "reason=too_slow"); got < 1 {
+		t.Errorf("drops: got %v, want 1 or more", got)
+	}
+	want := n.publish("acme", "all", "still here")
+	for _, c := range fast {
+		c.Expect(t, want)
+	}
+	for {
+		_, err := slow.Next()
+		if closed := new(testkit.Closed); errors.As(err, &closed) {
+			if closed.Code != 4413 {
+				t.Errorf("close: got %d, want 4413", closed.Code)
+			}
+			t.Log("the slow reader found the close frame")
+			return
+		}
+		if err != nil {
+			t.Logf("the slow reader found a dead socket: %v", err)
+			if !gone(err) {
+				t.Errorf("got %v, want the end", err)
+			}
+			return
+		}
+	}
+}

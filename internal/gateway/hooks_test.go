@@ -1,0 +1,260 @@
+package gateway_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"orgcast/internal/consumer"
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/testkit"
+)
+
+// syncBuffer is a log that a test may read while it is written.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// TestPanicEndsOneConnection: a hook that panics ends its own connection with 1011, Disconnect
+// runs all the same, the panic is counted and logged with its stack, and others do not notice.
+func TestPanicEndsOneConnection(t *testing.T) {
+	type behaviour struct {
+		hooks  hooks
+		handle func(context.Context, consumer.Conn, *event.Event) bool
+	}
+	boom := func() { panic("boom") }
+	tests := map[string]behaviour{
+		"Receive": {hooks: hooks{receive: func(context.Context, consumer.Conn, event.Frame) error { boom(); return nil }}},
+		"Go": {hooks: hooks{receive: func(_ context.Context, c consumer.Conn, _ event.Frame) error {
+			c.Go(func(context.Context) error { boom(); return nil })
+			return nil
+		}}},
+		"nil pointer": {hooks: hooks{receive: func(context.Context, consumer.Conn, event.Frame) error {
+			var f *event.Event
+			_ = f.Type()
+			return nil
+		}}},
+		"HandleEvent": {handle: func(context.Context, consumer.Conn, *event.Event) bool { boom(); return true }},
+		"Receive and Disconnect": {hooks: hooks{
+			receive:    func(context.Context, consumer.Conn, event.Frame) error { boom(); return nil },
+			disconnect: func(context.Context, consumer.Conn, error) { boom() },
+		}},
+		"error of Receive": {hooks: hooks{receive: func(context.Context, consumer.Conn, event.Frame) error { return errDown }}},
+		"error of Go": {hooks: hooks{receive: func(_ context.Context, c consumer.Conn, _ event.Frame) error {
+			c.Go(func(context.Context) error { return errDown })
+			return nil
+		}}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			var seen calls
+			log := new(syncBuffer)
+			h := &test.hooks
+			h.calls, h.connect = &seen, joining("all")
+			route := h.route("/ws/bad")
+			if test.handle != nil {
+				route.New = func() consumer.OrganizationAwareConsumer { return handling{h, test.handle} }
+			}
+			n := startNode(t, setup{routes: []consumer.Route{route}, log: logTo(log)})
+			other := n.subscribe("alan", "acme", "all")
+			c := n.connect("/ws/bad", "ada", "acme")
+			var want string
+			if test.handle == nil {
+				_ = c.SendText("x")
+			} else {
+				want = n.publish("acme", "all", "poison")
+				other.Expect(t, want)
+			}
+			if frames, reason := c.ExpectClose(t, 1011); len(frames) > 0 || reason != "internal error" {
+				t.Errorf("got frames %q and the reason %q", frames, reason)
+			}
+			testkit.Eventually(t, "Disconnect", func() bool { return strings.HasSuffix(seen.all(), "disconnect") })
+			n.expectConnections(1)
+			other.Expect(t, n.publish("acme", "all", "still here"))
+			if !strings.HasPrefix(name, "error") {
+				if got := n.metric("orgcast_hook_panics_total"); got < 1 {
+					t.Errorf("orgcast_hook_panics_total: got %v, want 1 or more", got)
+				}
+				if got := log.String(); !strings.Contains(got, "hooks_test.go") {
+					t.Errorf("the stack is not in the log: %s", got)
+				}
+			}
+			if got := strings.Count(seen.all(), "disconnect"); got != 1 {
+				t.Errorf("hooks: got %s, want one disconnect", seen.all())
+			}
+		})
+	}
+}
+
+// TestHookOrder: Connect first, Disconnect last and once; contexts carry the organisation; Connect
+// and Receive see the end of the connection, Disconnect a deadline of its own.
+func TestHookOrder(t *testing.T) {
+	var seen calls
+	type ending struct {
+		cause error
+		alive bool
+	}
+	endings := make(chan ending, 1)
+	check := func(ctx context.Context, c consumer.Conn) {
+		if id, ok := orgctx.From(ctx); !ok || id != c.Identity().Organization || id.String() != "acme" {
+			t.Errorf("organization of the context: got %v, want acme", id)
+		}
+	}
+	ended := make(chan struct{})
+	h := &hooks{
+		calls: &seen,
+		connect: func(ctx context.Context, c consumer.Conn) error {
+			check(ctx, c)
+			return joining("all")(ctx, c)
+		},
+		receive: func(ctx context.Context, c consumer.Conn, f event.Frame) error {
+			check(ctx, c)
+			if string(f.Data) == "wait" {
+				<-ctx.Done()
+				close(ended)
+			}
+			return nil
+		},
+		disconnect: func(ctx context.Context, c consumer.Conn, cause error) {
+			check(ctx, c)
+			if err := c.Join(ctx, "late"); err == nil {
+				t.Error("Join in Disconnect: got nil, want an error")
+			}
+			_, deadline := ctx.Deadline()
+			endings <- ending{cause, ctx.Err() == nil && deadline}
+		},
+	}
+	n := startNode(t, setup{routes: []consumer.Route{h.route("/ws/h")}})
+	c := n.connect("/ws/h", "ada", "acme")
+	_ = c.SendText("a")
+	_ = c.SendText("wait")
+	testkit.Eventually(t, "both frames", func() bool { return seen.all() == "connect receive receive" })
+	_ = c.Send(testkit.CloseFrame(1001, ""))
+	<-ended
+	got := <-endings
+	if !got.alive || got.cause == nil {
+		t.Errorf("Disconnect: got %+v, want a cause and a context that lives and has a deadline", got)
+	}
+	n.expectConnections(0)
+	if got := seen.all(); got != "connect receive receive disconnect" {
+		t.Errorf("hooks: got %s", got)
+	}
+}
+
+// TestEventHandler: a consumer may withhold an event or answer with something of its own, which
+// stands where the event would have stood.
+func TestEventHandler(t *testing.T) {
+	h := &hooks{connect: joining("all")}
+	route := h.route("/ws/h")
+	route.New = func() consumer.OrganizationAwareConsumer {
+		return handling{h, func(_ context.Context, c consumer.Conn, e *event.Event) bool {
+			switch {
+			case bytes.Contains(e.Payload(), []byte("withhold")):
+				return false
+			case bytes.Contains(e.Payload(), []byte("change")):
+				_ = c.Send(map[string]string{"type": "changed"})
+				return false
+			}
+			return true
+		}}
+	}
+	n := startNode(t, setup{routes: []consumer.Route{route}})
+	c := n.connect("/ws/h", "ada", "acme")
+	n.publish("acme", "all", "withhold")
+	n.publish("acme", "all", "change")
+	c.Expect(t, `{"type":"changed"}`)
+	c.Expect(t, n.publish("acme", "all", "forward"))
+}
+
+// TestEndFromAnywhere: causes become close codes, and the texts of errors stay here.
+func TestEndFromAnywhere(t *testing.T) {
+	tests := map[string]struct {
+		cause error
+		code  int
+	}{
+		"done":       {consumer.ErrDone, 1000},
+		"forbidden":  {consumer.ErrForbidden, 4403},
+		"not found":  {errors.Join(consumer.ErrNotFound, errDown), 4404},
+		"text":       {consumer.ErrTextRequired, 1003},
+		"unknown":    {errDown, 1011},
+		"out of org": {orgctx.ErrNoOrganization, 4403},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			h := &hooks{receive: func(_ context.Context, c consumer.Conn, _ event.Frame) error {
+				c.End(test.cause)
+				c.End(consumer.ErrDone) // the first counts
+				return nil
+			}}
+			n := startNode(t, setup{routes: []consumer.Route{h.route("/ws/h")}})
+			c := n.connect("/ws/h", "ada", "acme")
+			_ = c.SendText("x")
+			_, reason := c.ExpectClose(t, test.code)
+			for _, bad := range goText {
+				if strings.Contains(reason, bad) {
+					t.Errorf("the reason %q tells of %q", reason, bad)
+				}
+			}
+		})
+	}
+}
+
+// TestSnapshotBeforeLive: what Connect sends comes before every event, even one that was published
+// while Connect ran.
+func TestSnapshotBeforeLive(t *testing.T) {
+	var n *node
+	var during string
+	h := &hooks{connect: func(ctx context.Context, c consumer.Conn) error {
+		if err := c.Send(map[string]string{"type": "snapshot"}); err != nil {
+			return err
+		}
+		if err := c.Join(ctx, "all"); err != nil {
+			return err
+		}
+		during = n.publish("acme", "all", "during connect")
+		return nil
+	}}
+	n = startNode(t, setup{routes: []consumer.Route{h.route("/ws/h")}})
+	c := n.connect("/ws/h", "ada", "acme")
+	c.Expect(t, `{"type":"snapshot"}`)
+	c.Expect(t, during)
+	c.Expect(t, n.publish("acme", "all", "after"))
+}
+
+// TestWelcome: the subprotocol begins with a welcome frame; without it pages see what they always saw.
+func TestWelcome(t *testing.T) {
+	n := startNode(t, setup{})
+	h := n.handshake("/ws/connection_test/", "ada", "acme", nil)
+	h.Header["Sec-Websocket-Protocol"] = []string{"other, " + consumer.ProtocolV1}
+	c, answer := testkit.Try(t, n.dial, h)
+	if c == nil || answer.Header.Get("Sec-Websocket-Protocol") != consumer.ProtocolV1 {
+		t.Fatalf("got %+v, want the subprotocol", answer)
+	}
+	welcome, err := c.Next()
+	if err != nil || !strings.HasPrefix(welcome, `{"type":"welcome","organization_id":"acme","user_id":"ada","connection_id":"`) {
+		t.Errorf("got %s, %v, want welcome", welcome, err)
+	}
+	c.Expect(t, `{"type":"greeting","message":"connected"}`)
+	_ = c.SendText(`{"type":"message","message":"hello <b>"}`)
+	c.Expect(t, `{"type":"echo","message":"hello <b>"}`)
+
+	plain := n.connect("/ws/connection_test/", "ada", "acme")
+	plain.Expect(t, `{"type":"greeting","message":"connected"}`)
+}
