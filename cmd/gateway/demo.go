@@ -54,7 +54,7 @@ func demoCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	log, err := newLogger(s)
+	log, err := newLogger(s, p.stderr)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}

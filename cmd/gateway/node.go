@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -139,6 +139,7 @@ func (n *node) start(ctx context.Context) {
 	ctx, n.stopBus = context.WithCancel(context.WithoutCancel(ctx))
 	n.running = new(errgroup.Group)
 	n.running.Go(func() error { return n.bus.Run(ctx, n.hub) })
+	n.running.Go(func() error { trimMemory(ctx); return nil })
 }
 
 // admin returns the handler of the private listener.
@@ -194,8 +195,8 @@ func (b busPublisher) Publish(ctx context.Context, groups []event.Group, payload
 	return b.bus.PublishAll(ctx, out)
 }
 
-// newLogger writes to standard error.
-func newLogger(s *settings) (*zap.Logger, error) {
+// newLogger writes to w, one line at a time.
+func newLogger(s *settings, w io.Writer) (*zap.Logger, error) {
 	level, err := zapcore.ParseLevel(s.logLevel)
 	if err != nil {
 		return nil, fmt.Errorf("log level: %w", err)
@@ -207,7 +208,7 @@ func newLogger(s *settings) (*zap.Logger, error) {
 	if s.logFormat == "console" {
 		encoder = zapcore.NewConsoleEncoder(encoding)
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), level)), nil
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)), nil
 }
 
 // listen binds an address, so that a port of 0 is known before anything serves.

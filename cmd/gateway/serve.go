@@ -32,12 +32,13 @@ func serve(ctx context.Context, p *process, args []string) error {
 	if rest, err := p.parse(set, args, s.checkServe); err != nil || len(rest) > 0 {
 		return p.surplus(rest, err)
 	}
-	log, err := newLogger(s)
+	log, err := newLogger(s, p.stderr)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = log.Sync() }() // standard error needs none
 
+	tuneRuntime(p.getenv)
 	// Bind first: a port in use is found out before anything has begun.
 	public, err := listen(ctx, s.listen)
 	if err != nil {

@@ -76,6 +76,9 @@ func (c *Comparison) summarize() {
 		for i := range l {
 			ratios = append(ratios, l[i].value/r[i].value)
 		}
+		if slices.Min(ratios) <= 0 {
+			continue // memory that shrank meanwhile has no ratio
+		}
 		left, right := medianFigure(l), medianFigure(r)
 		ratio.Left, ratio.leftText = left.value, left.text
 		ratio.Right, ratio.rightText = right.value, right.text

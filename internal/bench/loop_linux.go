@@ -309,7 +309,7 @@ func (l *loop) deliver(c *client, d delivery, now int64) {
 	if a != (arrival{}) {
 		l.irregular(c, m, d, a)
 	}
-	if l.run.measured(d.at) {
+	if !c.stalled && l.run.measured(d.at) {
 		if c.org.noisy {
 			l.noisy.record(time.Duration(now - d.at))
 		} else {

@@ -71,11 +71,16 @@ func (o *observer) collect(ctx context.Context) error {
 	if o.admin == "" {
 		return nil
 	}
-	body, err := o.get(ctx, "/debug/pprof/heap?gc=1")
-	if err != nil {
-		return fmt.Errorf("admin: %w", err)
+	for range 2 { // what a sync.Pool holds outlives the first time
+		body, err := o.get(ctx, "/debug/pprof/heap?gc=1")
+		if err != nil {
+			return fmt.Errorf("admin: %w", err)
+		}
+		if err := body.Close(); err != nil {
+			return fmt.Errorf("admin: %w", err)
+		}
 	}
-	return body.Close()
+	return nil
 }
 
 func (o *observer) get(ctx context.Context, path string) (io.ReadCloser, error) {

@@ -124,7 +124,7 @@ func (s *Set) URL(p *string, name, fallback, help string, check func(string) err
 // withoutPassword returns a URL as it may be printed.
 func withoutPassword(text string) string {
 	u, err := url.Parse(text)
-	if err != nil {
+	if err != nil || u.Scheme == "" || u.Opaque != "" { // where its password stands nobody knows
 		return "(not a URL)"
 	}
 	return u.Redacted()

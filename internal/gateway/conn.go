@@ -25,7 +25,8 @@ import (
 
 // conn is one connection and the root of its goroutine tree:
 //
-//   - run, for the whole life: reads frames, and in the end tears down;
+//   - one that reads, for the whole life, and in the end tears down: await and readReady in turn,
+//     or readLoop;
 //   - writeLoop, while the socket has no room for what is queued;
 //   - receiveLoop, while frames wait for the consumer;
 //   - what the consumer started with Go.
@@ -45,17 +46,18 @@ type conn struct {
 	ctx      context.Context       //nolint:containedctx // the root of the tree, for goroutines that start later
 	cancel   context.CancelCauseFunc
 	started  time.Time
+	proceed  func() // readReady, bound once so that await allocates nothing
 
 	// Set by attach, before the connection is served.
 	ws *websocket.Conn
 
-	// Owned by run.
+	// Owned by the goroutine that reads.
 	frameRate *rate.Limiter
 
 	// Owned by the wheel.
 	pinged time.Time // when the ping left that nothing has answered yet
 
-	tree sync.WaitGroup // everything started below run
+	tree sync.WaitGroup // everything beside the one that reads
 
 	mu        sync.Mutex
 	wire      *wire // nil until the upgrade
@@ -194,7 +196,7 @@ func (c *conn) Go(fn func(ctx context.Context) error) {
 
 // End implements consumer.Conn. The first cause counts. It drops what is queued or lets it leave,
 // as the cause wants, queues the close frame behind it, and gives the rest of the connection's
-// life a deadline; run sees the peer's close frame, or that deadline, and tears down.
+// life a deadline; the reader sees the peer's close frame, or that deadline, and tears down.
 func (c *conn) End(cause error) {
 	c.mu.Lock()
 	if c.ended {
@@ -249,9 +251,72 @@ func (c *conn) attach(ws *websocket.Conn, w *wire) {
 	c.Flush()
 }
 
-// run reads until the connection ends, and tears it down: nothing of it is left when it returns.
-func (c *conn) run() {
-	readErr := c.readLoop()
+// serve reads until the connection ends, and tears it down. It returns at once; the goroutine that
+// reads hands over to the next one until the last calls the server's gone.
+func (c *conn) serve() {
+	if c.wire.in.raw == nil {
+		go c.readLoop()
+		return
+	}
+	c.proceed = c.readReady
+	go c.proceed()
+}
+
+// await waits for the browser on a stack that stays small, then lets another goroutine proceed.
+func (c *conn) await() {
+	c.wire.await()
+	go c.proceed()
+}
+
+// readReady reads what is there, then waits for more.
+func (c *conn) readReady() {
+	err := c.wire.take()
+	for err == nil {
+		var idle bool
+		if idle, err = c.readMessage(); idle {
+			go c.await()
+			return
+		}
+	}
+	c.tearDown(causeOfRead(err))
+}
+
+// readLoop reads messages and waits in the connection itself, where there is no other way.
+func (c *conn) readLoop() {
+	for {
+		if _, err := c.readMessage(); err != nil {
+			c.tearDown(causeOfRead(err))
+			return
+		}
+	}
+}
+
+// readMessage reads one message and hands it to receiveLoop. idle says that none is there. Messages
+// are read after End was called, too, because only so is the peer's close frame seen.
+func (c *conn) readMessage() (idle bool, err error) {
+	// Without a Done channel the context costs nothing; deadlines on the wire end the read.
+	kind, r, err := c.ws.Reader(context.Background())
+	if errors.Is(err, errIdle) {
+		return true, nil
+	}
+	var data []byte
+	if err == nil {
+		data, err = io.ReadAll(r)
+	}
+	if err != nil {
+		return false, err
+	}
+	c.server.metrics.frames.Inc()
+	if kind == websocket.MessageText && !utf8.Valid(data) {
+		c.End(ErrNotUTF8)
+	} else if !c.frameRate.Allow() || !c.receive(event.Frame{Binary: kind == websocket.MessageBinary, Data: data}) {
+		c.End(ErrRateLimit)
+	}
+	return false, nil
+}
+
+// tearDown ends the connection for good: nothing of it is left when it returns.
+func (c *conn) tearDown(readErr error) {
 	c.End(readErr)
 	cause := context.Cause(c.ctx)
 	// Leave first: nobody offers events to a connection that waits for a slow hook.
@@ -259,7 +324,7 @@ func (c *conn) run() {
 	if !errors.Is(readErr, ErrPeerClosed) && !errors.Is(readErr, ErrPeerGone) {
 		// What the peer goes on sending is read away, until it has seen our close frame: a socket
 		// closed over unread bytes is reset, and the frame lost with it.
-		_, _ = io.Copy(io.Discard, c.wire) // ends with the peer or at the deadline that End set
+		_, _ = io.Copy(io.Discard, c.wire.Conn) // ends with the peer or at the deadline that End set
 	}
 	_ = c.ws.CloseNow() // the close frames are through, or their deadline is
 	c.mu.Lock()
@@ -274,6 +339,10 @@ func (c *conn) run() {
 	c.server.log.Info("connection ended",
 		zap.String("connection", c.id), zap.Stringer("organization", c.identity.Organization), zap.String("user", c.identity.UserID),
 		zap.String("route", c.route.Pattern), zap.Int("code", int(end.code)), zap.NamedError("cause", cause), zap.Duration("lasted", time.Since(c.started)))
+	c.server.forget(c)
+	c.mu.Lock()
+	c.wire, c.ws = nil, nil // the wheel keeps the rest of us for up to a minute
+	c.mu.Unlock()
 }
 
 // leaveAll ends all memberships.
@@ -295,30 +364,6 @@ func (c *conn) disconnect(cause error) {
 		c.consumer.Disconnect(ctx, c, cause)
 		return nil
 	})
-}
-
-// readLoop reads frames and hands them to receiveLoop. It returns the cause of the end. It keeps on
-// reading after End was called, because only so is the peer's close frame seen.
-func (c *conn) readLoop() error {
-	for {
-		// Without a Done channel the context costs nothing; deadlines on the wire end the read.
-		kind, r, err := c.ws.Reader(context.Background())
-		if err != nil {
-			return causeOfRead(err)
-		}
-		data, err := io.ReadAll(r)
-		if err != nil {
-			return causeOfRead(err)
-		}
-		c.server.metrics.frames.Inc()
-		if kind == websocket.MessageText && !utf8.Valid(data) {
-			c.End(ErrNotUTF8)
-			continue
-		}
-		if !c.frameRate.Allow() || !c.receive(event.Frame{Binary: kind == websocket.MessageBinary, Data: data}) {
-			c.End(ErrRateLimit)
-		}
-	}
 }
 
 // receive queues a frame for the consumer and starts receiveLoop if it is not at work. A consumer
@@ -378,7 +423,7 @@ func (c *conn) tick(now time.Time) time.Duration {
 		return 0
 	}
 	heard := time.Unix(0, w.heard.Load())
-	if !c.pinged.IsZero() && heard.After(c.pinged) {
+	if !c.pinged.IsZero() && !heard.Before(c.pinged) {
 		c.pinged = time.Time{}
 	}
 	idle := now.Sub(heard)

@@ -6,21 +6,21 @@ import (
 	"unsafe"
 )
 
-// descriptor returns the descriptor of a plain TCP socket for [sendNow], or -1.
-func descriptor(c net.Conn) int {
+// descriptor returns a plain TCP socket for [sendNow] and [receiveNow], or nil.
+func descriptor(c net.Conn) (syscall.RawConn, int) {
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {
-		return -1
+		return nil, -1
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
-		return -1
+		return nil, -1
 	}
 	fd := -1
 	if err := raw.Control(func(s uintptr) { fd = int(s) }); err != nil {
-		return -1
+		return nil, -1
 	}
-	return fd
+	return raw, fd
 }
 
 // sendNow sends what the socket takes at once, which may be nothing. The socket never blocks, so
@@ -40,4 +40,26 @@ func sendNow(fd int, b []byte) (int, error) {
 	default:
 		return 0, errno
 	}
+}
+
+// receiveNow reads what the socket has. again says that it has nothing yet.
+func receiveNow(fd int, b []byte) (n int, again bool, err error) {
+	got, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), //nolint:gosec // the bytes outlive the call
+		syscall.MSG_DONTWAIT, 0, 0)
+	switch errno {
+	case 0:
+		return int(got), false, nil
+	case syscall.EAGAIN, syscall.EINTR:
+		return 0, true, nil
+	default:
+		return 0, false, &net.OpError{Op: "read", Net: "tcp", Err: errno}
+	}
+}
+
+// readable reports whether a read of the socket would not wait, because there are bytes or the end
+// or an error. The stack of whoever waits must not grow for it, so it does nothing else.
+func readable(fd uintptr) bool {
+	var b byte
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), 1, syscall.MSG_DONTWAIT|syscall.MSG_PEEK, 0, 0) //nolint:gosec // the byte outlives the call
+	return errno != syscall.EAGAIN && errno != syscall.EINTR
 }

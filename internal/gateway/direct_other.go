@@ -2,10 +2,19 @@
 
 package gateway
 
-import "net"
+import (
+	"net"
+	"syscall"
+)
 
-// descriptor returns -1: on this system every write may wait, so a goroutine does it.
-func descriptor(net.Conn) int { return -1 }
+// descriptor returns nil: on this system every read and write may wait, each in its goroutine.
+func descriptor(net.Conn) (syscall.RawConn, int) { return nil, -1 }
 
 // sendNow sends nothing.
 func sendNow(int, []byte) (int, error) { return 0, nil }
+
+// receiveNow receives nothing.
+func receiveNow(int, []byte) (n int, again bool, err error) { return 0, true, nil }
+
+// readable is never asked.
+func readable(uintptr) bool { return true }

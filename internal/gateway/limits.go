@@ -49,8 +49,12 @@ func (l *limits) take(who owner) error {
 		return ErrTooMany
 	}
 	l.total++
-	l.organizations[who.org]++
-	l.users[who]++
+	if l.perOrganization > 0 {
+		l.organizations[who.org]++
+	}
+	if l.perUser > 0 {
+		l.users[who]++
+	}
 	return nil
 }
 
@@ -59,10 +63,10 @@ func (l *limits) give(who owner) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total--
-	if l.organizations[who.org]--; l.organizations[who.org] == 0 {
+	if l.organizations[who.org]--; l.organizations[who.org] <= 0 {
 		delete(l.organizations, who.org)
 	}
-	if l.users[who]--; l.users[who] == 0 {
+	if l.users[who]--; l.users[who] <= 0 {
 		delete(l.users, who)
 	}
 }

@@ -39,9 +39,10 @@ type Server struct {
 
 	base     context.Context //nolint:containedctx // the root of every connection's tree
 	draining atomic.Bool
-	serving  sync.WaitGroup // connections, and the wheel
+	serving  sync.WaitGroup // connections, requests that may become one, and the wheel
 
 	mu      sync.Mutex
+	over    bool // ctx has ended
 	conns   map[*conn]struct{}
 	onEmpty []chan struct{} // closed when conns becomes empty
 }
@@ -60,6 +61,9 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	s.metrics = newMetrics(o.Registry, s.queuedBytes)
 	s.serving.Go(func() {
 		s.wheel.run(ctx)
+		s.mu.Lock()
+		s.over = true // whoever is not counted in serving by now is refused
+		s.mu.Unlock()
 		s.endAll(func(*conn) error { return context.Cause(ctx) })
 	})
 	return s, nil
@@ -68,10 +72,11 @@ func New(ctx context.Context, o Options) (*Server, error) {
 // ServeHTTP admits or refuses a request. The steps stand in the order in which they cost more and
 // reveal more.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if s.draining.Load() {
+	if s.draining.Load() || !s.enter() {
 		s.refuse(w, r, "draining", DrainError{RetryAfter: retryDelay})
 		return
 	}
+	defer s.serving.Done()
 	if s.limits.full() {
 		s.refuse(w, r, "overloaded", ErrOverloaded)
 		return
@@ -127,10 +132,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.wheel.schedule(c, min(time.Duration(mathrand.Int64N(int64(s.options.PingInterval))), time.Until(identity.Expires))) //nolint:gosec // jitter is no secret
 	// A goroutine of its own lets net/http's, with its deep stack and its buffers, go.
-	s.serving.Go(func() {
-		c.run()
-		s.forget(c)
-	})
+	s.serving.Add(1) // until forget
+	c.serve()
+}
+
+// enter counts a request among what Wait waits for, unless the server's context has ended.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return false
+	}
+	s.serving.Add(1)
+	return true
 }
 
 // identify finds out who asks and whether the directory lets that user act for that organisation.
@@ -163,7 +177,7 @@ func (s *Server) identify(ctx context.Context, r *http.Request, route *consumer.
 // newConn makes the connection of an admitted request. Its context descends from the server's, not
 // from the request's, which ends when the handler returns.
 func (s *Server) newConn(r *http.Request, route *consumer.Route, params consumer.Params, identity session.Identity) *conn {
-	ctx := s.base
+	ctx := context.WithoutCancel(s.base) // whose end reaches connections through endAll, not one by one
 	if !identity.Organization.IsZero() {
 		ctx = orgctx.With(ctx, identity.Organization)
 	}
@@ -200,10 +214,11 @@ func (s *Server) connect(request context.Context, c *conn) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, s.options.HookTimeout)
-	defer cancel()
-	defer context.AfterFunc(request, cancel)()
-	if err := s.guard(c, "connect", func() error { return c.consumer.Connect(ctx, c) }); err != nil {
+	// Both end the connection's own context: a context derived for this would be remembered by it.
+	deadline := time.AfterFunc(s.options.HookTimeout, func() { c.End(context.DeadlineExceeded) })
+	defer deadline.Stop()
+	defer context.AfterFunc(request, func() { c.End(ErrPeerGone) })()
+	if err := s.guard(c, "connect", func() error { return c.consumer.Connect(c.ctx, c) }); err != nil {
 		return err
 	}
 	return context.Cause(c.ctx) // the hook may have called End
@@ -239,6 +254,7 @@ func (s *Server) forget(c *conn) {
 	s.mu.Unlock()
 	s.limits.give(owner{c.identity.Organization, c.identity.UserID})
 	s.metrics.connections.Dec()
+	s.serving.Done()
 }
 
 // endAll ends every connection, each with the cause that the function gives it.

@@ -16,7 +16,9 @@ import (
 
 const (
 	// readBufferSize holds a typical client frame whole; larger ones are read in pieces.
-	readBufferSize = 512
+	// Where the wire has read already, coder/websocket needs room for a header only.
+	readBufferSize   = 512
+	headerBufferSize = 16
 	// controlBufferSize holds any control frame whole (RFC 6455, section 5.5: 125 bytes and a
 	// header of 2), so that each leaves coder/websocket in a single Write.
 	controlBufferSize = 128
@@ -43,6 +45,7 @@ type wire struct {
 	timeout time.Duration
 	fd      int          // of a plain TCP socket, for writes that do not wait; else -1
 	heard   atomic.Int64 // Unix nanoseconds of the last byte that came
+	in      inbound      // owned by whoever reads
 
 	mu       sync.Mutex // held while bytes leave
 	rest     []byte     // what tryWrite could not send of a frame; nothing else may leave before
@@ -50,15 +53,6 @@ type wire struct {
 	deadline time.Time  // when the write deadline was last set
 
 	final atomic.Bool // the deadline is the connection's last and must not be moved
-}
-
-// Read notes that the peer is alive.
-func (w *wire) Read(p []byte) (int, error) {
-	n, err := w.Conn.Read(p)
-	if n > 0 {
-		w.heard.Store(time.Now().UnixNano())
-	}
-	return n, err
 }
 
 // Write sends a control frame of coder/websocket, which hands over each in one call. The reason in
@@ -256,7 +250,12 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		_ = conn.Close() // the error is what counts
 		return nil, nil, errors.Join(err, writeErr)
 	}
-	u.wire = &wire{Conn: conn, timeout: u.timeout, fd: descriptor(conn)}
+	u.wire = &wire{Conn: conn, timeout: u.timeout, fd: -1}
 	u.wire.heard.Store(time.Now().UnixNano())
-	return u.wire, bufio.NewReadWriter(bufio.NewReaderSize(u.wire, readBufferSize), bufio.NewWriterSize(u.wire, controlBufferSize)), nil
+	size := readBufferSize
+	if raw, fd := descriptor(conn); raw != nil {
+		u.wire.fd, u.wire.in.raw = fd, raw
+		size = headerBufferSize
+	}
+	return u.wire, bufio.NewReadWriter(bufio.NewReaderSize(u.wire, size), bufio.NewWriterSize(u.wire, controlBufferSize)), nil
 }

@@ -44,7 +44,10 @@ func (id *identifier) UnmarshalJSON(b []byte) error {
 	if len(b) > 0 && b[0] == '"' {
 		return json.Unmarshal(b, (*string)(id))
 	}
-	*id = identifier(b) // ParseID judges it
+	*id = "" // true, null, 1.0 and the like name nothing, and must not become names
+	if digits := bytes.TrimPrefix(b, []byte("-")); len(digits) > 0 && len(bytes.Trim(digits, "0123456789")) == 0 {
+		*id = identifier(b)
+	}
 	return nil
 }
 

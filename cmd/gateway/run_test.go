@@ -1,0 +1,392 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"orgcast/internal/testkit"
+	"orgcast/internal/testkit/redistest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	testOrigin     = "https://app.example.com"
+	testKey        = "0123456789abcdef0123456789abcdef"
+	testPublishKey = "publish-key-of-thirty-two-bytes!"
+)
+
+// syncBuffer is an output that a test reads while it is written.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// environment is what getenv of a test answers.
+type environment map[string]string
+
+func (e environment) get(name string) string { return e[name] }
+
+// execute runs a subcommand to its end.
+func execute(tb testing.TB, env environment, stdin string, args ...string) (stdout, stderr string, err error) {
+	tb.Helper()
+	var out, errOut syncBuffer
+	err = run(tb.Context(), args, env.get, strings.NewReader(stdin), &out, &errOut)
+	return out.String(), errOut.String(), err
+}
+
+// serving is a gateway in this process, its ports chosen by the kernel.
+type serving struct {
+	tb              testing.TB
+	env             environment
+	public, private string // addresses
+	log             *syncBuffer
+	cancel          context.CancelFunc // as a signal would
+	done            chan error
+}
+
+func startServe(tb testing.TB, redisAddr string, more environment) *serving {
+	tb.Helper()
+	s := &serving{tb: tb, log: new(syncBuffer), done: make(chan error, 1), env: environment{
+		"ORGCAST_LISTEN": "127.0.0.1:0", "ORGCAST_ADMIN_LISTEN": "127.0.0.1:0", "ORGCAST_REDIS": "redis://" + redisAddr + "/0",
+		"ORGCAST_SESSION_KEYS": testKey, "ORGCAST_ORIGINS": testOrigin, "ORGCAST_DIRECTORY": "session",
+		"ORGCAST_PUBLISH_KEY": testPublishKey, "ORGCAST_DRAIN_WAIT": "0s", "ORGCAST_DRAIN": "0s",
+	}}
+	for name, value := range more {
+		s.env[name] = value
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	go func() { s.done <- run(ctx, nil, s.env.get, strings.NewReader(""), io.Discard, s.log) }()
+	tb.Cleanup(func() {
+		cancel()
+		s.wait()
+	})
+	testkit.Eventually(tb, "serving", func() bool {
+		for line := range strings.Lines(s.log.String()) {
+			var entry struct{ Msg, Public, Private string }
+			if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "serving" {
+				s.public, s.private = entry.Public, entry.Private
+			}
+		}
+		return s.public != ""
+	})
+	return s
+}
+
+// wait returns when the gateway has ended; again and again if need be.
+func (s *serving) wait() error {
+	s.tb.Helper()
+	select {
+	case err := <-s.done:
+		s.done <- err
+		return err
+	case <-time.After(testkit.Patience):
+		s.tb.Error("serve did not end")
+		return nil
+	}
+}
+
+// ask sends a request to the private listener.
+func (s *serving) ask(method, path, body string) (int, string) {
+	s.tb.Helper()
+	request, err := http.NewRequestWithContext(s.tb.Context(), method, "http://"+s.private+path, strings.NewReader(body))
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+testPublishKey)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testkit.Patience}
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer response.Body.Close()
+	text, _ := io.ReadAll(response.Body)
+	return response.StatusCode, string(text)
+}
+
+func (s *serving) expectReady() {
+	s.tb.Helper()
+	testkit.Eventually(s.tb, "ready", func() bool { status, _ := s.ask("GET", "/readyz", ""); return status == 200 })
+}
+
+// mint logs a user in with `gateway session mint` and returns a handshake.
+func (s *serving) mint(user, org string) testkit.Handshake {
+	s.tb.Helper()
+	out, errOut, err := execute(s.tb, s.env, "", "session", "mint", user, org)
+	if err != nil {
+		s.tb.Fatalf("session mint: %v\n%s", err, errOut)
+	}
+	return testkit.Handshake{Path: "/ws/events", Header: http.Header{"Origin": {testOrigin}, "Cookie": {strings.TrimSpace(out)}}}
+}
+
+func (s *serving) subscribe(dial testkit.DialFunc, user, org string) *testkit.Client {
+	s.tb.Helper()
+	c := testkit.Connect(s.tb, dial, s.mint(user, org))
+	if err := c.SendText(`{"type":"subscribe","group":"all"}`); err != nil {
+		s.tb.Fatal(err)
+	}
+	c.Expect(s.tb, `{"type":"subscribed","group":"all"}`)
+	return c
+}
+
+// TestMainJob is the whole way: log in, subscribe, and get what a back end publishes in each of
+// the ways there are, and nothing of another organisation; then the goodbye.
+func TestMainJob(t *testing.T) {
+	addr := redistest.Start(t)
+	for name, more := range map[string]environment{
+		"sessions in cookies": nil,
+		"sessions in Redis":   {"ORGCAST_SESSION_STORE": "redis"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startServe(t, addr, more)
+			s.expectReady()
+			dial := testkit.DialTCP(s.public)
+			acme, globex := s.subscribe(dial, "ada", "acme"), s.subscribe(dial, "ada", "globex")
+
+			publish := func(args ...string) {
+				t.Helper()
+				if _, errOut, err := execute(t, s.env, "", append([]string{"publish"}, args...)...); err != nil {
+					t.Fatalf("publish: %v\n%s", err, errOut)
+				}
+			}
+			publish("acme", "all", `{"type":"note","way":"command"}`)
+			acme.Expect(t, `{"organization_id":"acme","type":"note","way":"command"}`)
+			if _, errOut, err := execute(t, s.env, "{\"type\":\"note\",\"n\":1}\n{\"type\":\"note\",\"n\":2}\n", "publish", "acme", "all", "-"); err != nil {
+				t.Fatalf("publish lines: %v\n%s", err, errOut)
+			}
+			acme.Expect(t, `{"organization_id":"acme","type":"note","n":1}`)
+			acme.Expect(t, `{"organization_id":"acme","type":"note","n":2}`)
+			if status, body := s.ask("POST", "/v1/publish", `{"organization_id":"acme","group":"all","event":{"type":"note","way":"HTTP"}}`); status != 200 {
+				t.Fatalf("POST /v1/publish: got %d %s", status, body)
+			}
+			acme.Expect(t, `{"organization_id":"acme","type":"note","way":"HTTP"}`)
+			client := redis.NewClient(&redis.Options{Addr: addr})
+			defer client.Close()
+			raw := `{"type":"note","organization_id":"acme","way":"redis-cli"}`
+			for _, payload := range []string{`{"type":"note"}`, `{"type":"note","organization_id":"globex"}`, raw} {
+				if err := client.Publish(t.Context(), "orgcast:{acme}:group:all", payload).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			acme.Expect(t, raw)
+			publish("globex", "all", `{"type":"note","last":true}`)
+			globex.Expect(t, `{"organization_id":"globex","type":"note","last":true}`) // and nothing before it
+
+			if _, body := s.ask("GET", "/metrics", ""); !strings.Contains(body, "orgcast_isolation_violations_total 0") || !strings.Contains(body, "orgcast_connections 2") {
+				t.Errorf("metrics: got %s", body)
+			}
+			if out, errOut, err := execute(t, environment{"ORGCAST_ADMIN_LISTEN": s.private}, "", "healthcheck"); err != nil || !strings.Contains(out, "ready") {
+				t.Errorf("healthcheck: got %s %s %v", out, errOut, err)
+			}
+			s.cancel()
+			if _, reason := acme.ExpectClose(t, 1012); !strings.HasPrefix(reason, `{"retry_after_ms":`) {
+				t.Errorf("reason: got %q", reason)
+			}
+			globex.ExpectClose(t, 1012)
+			if err := s.wait(); err != nil {
+				t.Errorf("serve: got %v, want nil", err)
+			}
+			if log := s.log.String(); strings.Contains(log, "redis-cli") || strings.Contains(log, testKey) || strings.Contains(log, testPublishKey) {
+				t.Errorf("the log shows content or keys: %s", log)
+			}
+			if _, _, err := execute(t, environment{"ORGCAST_ADMIN_LISTEN": s.private}, "", "healthcheck"); err == nil {
+				t.Error("healthcheck of a gateway that is gone: got nil, want an error")
+			}
+		})
+	}
+}
+
+// TestRedisAwayAtStart: the gateway starts, says that it is not ready, refuses nobody for good, and
+// becomes ready by itself.
+func TestRedisAwayAtStart(t *testing.T) {
+	server := redistest.StartServer(t)
+	server.Stop()
+	s := startServe(t, server.Addr, nil)
+	if status, body := s.ask("GET", "/readyz", ""); status != 503 || !strings.Contains(body, "events") {
+		t.Errorf("without Redis: got %d %s, want 503", status, body)
+	}
+	if status, _ := s.ask("GET", "/healthz", ""); status != 200 {
+		t.Errorf("healthz without Redis: got %d, want 200", status)
+	}
+	if _, _, err := execute(t, environment{"ORGCAST_ADMIN_LISTEN": s.private}, "", "healthcheck"); err == nil {
+		t.Error("healthcheck: got nil, want an error")
+	}
+	server.Restart()
+	s.expectReady()
+	c := s.subscribe(testkit.DialTCP(s.public), "ada", "acme")
+	if _, errOut, err := execute(t, s.env, "", "publish", "acme", "all", `{"type":"note"}`); err != nil {
+		t.Fatalf("publish: %v\n%s", err, errOut)
+	}
+	c.Expect(t, `{"organization_id":"acme","type":"note"}`)
+	server.Stop()
+	testkit.Eventually(t, "not ready", func() bool { status, _ := s.ask("GET", "/readyz", ""); return status == 503 })
+	_ = c.SendText(`{"type":"ping"}`) // whoever is connected stays so
+	c.Expect(t, `{"type":"pong"}`)
+}
+
+// TestTLS serves with a certificate of its own making.
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "gateway.test"}, DNSNames: []string{"gateway.test"}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	err = errors.Join(
+		os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
+		os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := startServe(t, redistest.Start(t), environment{"ORGCAST_TLS_CERT": certFile, "ORGCAST_TLS_KEY": keyFile})
+	s.expectReady()
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	dial := func(ctx context.Context) (net.Conn, error) {
+		// A browser offers HTTP/2 too; WebSockets need 1.1.
+		d := tls.Dialer{Config: &tls.Config{RootCAs: pool, ServerName: "gateway.test", NextProtos: []string{"http/1.1"}}}
+		return d.DialContext(ctx, "tcp", s.public)
+	}
+	c := s.subscribe(dial, "ada", "acme")
+	if _, errOut, err := execute(t, s.env, "", "publish", "acme", "all", `{"type":"note"}`); err != nil {
+		t.Fatalf("publish: %v\n%s", err, errOut)
+	}
+	c.Expect(t, `{"organization_id":"acme","type":"note"}`)
+	s.cancel()
+	c.ExpectClose(t, 1012)
+}
+
+func TestCommands(t *testing.T) {
+	good := environment{"ORGCAST_ORIGINS": testOrigin, "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_REDIS": "redis://user:hush@127.0.0.1:6379/0"}
+	minted, _, err := execute(t, good, "", "session", "mint", "ada", "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, value, _ := strings.Cut(strings.TrimSpace(minted), "=")
+	tests := map[string]struct {
+		args   []string
+		env    environment
+		err    error // exit code, nil for 0
+		failed bool  // any other error
+		stdout []string
+		stderr []string
+	}{
+		"help":                   {args: []string{"--help"}, stdout: []string{"demo", "serve", "publish", "healthcheck"}},
+		"help as a word":         {args: []string{"help"}, stdout: []string{"gateway demo"}},
+		"version":                {args: []string{"version"}, stdout: []string{"dev"}},
+		"unknown subcommand":     {args: []string{"srve"}, err: exitUsage, stderr: []string{`"srve"`}},
+		"help of serve":          {args: []string{"serve", "--help"}, stdout: []string{"--origins", "ORGCAST_ORIGINS", "--session-keys-file"}},
+		"serve with nothing":     {args: []string{"serve"}, err: exitUsage, stderr: []string{"--origins", "--session-keys"}},
+		"serve without origins":  {env: environment{"ORGCAST_SESSION_KEYS": testKey}, err: exitUsage, stderr: []string{"--origins"}},
+		"origin list of none":    {env: environment{"ORGCAST_SESSION_KEYS": testKey, "ORGCAST_ORIGINS": "none"}, err: exitUsage, stderr: []string{"--origins"}},
+		"surplus":                {args: []string{"serve", "now"}, env: good, err: exitUsage, stderr: []string{`"now"`}},
+		"check":                  {args: []string{"check"}, env: good, stdout: []string{"No mistakes", testOrigin, "(set, not shown)", "user:xxxxx@"}},
+		"check finds everything": {args: []string{"check", "--listen", "here", "--max-frame=1", "--tls-cert=x", "--colour"}, err: exitUsage, stderr: []string{"--listen", "--max-frame", "--tls-cert", "colour", "--origins", "--session-keys"}},
+		"check --markdown":       {args: []string{"check", "--markdown"}, stdout: []string{"| `--listen` | `ORGCAST_LISTEN` | `:8080` |"}},
+		"help of check":          {args: []string{"check", "--help"}, stdout: []string{"Exit code 2"}},
+		"short keys":             {args: []string{"check"}, env: environment{"ORGCAST_SESSION_KEYS": "hush"}, err: exitUsage, stderr: []string{"key 1"}},
+		"origin with a path":     {args: []string{"check", "--origins", "https://a.example/b"}, env: good, err: exitUsage, stderr: []string{"--origins"}},
+		"origin of everything":   {args: []string{"check", "--origins", "*"}, env: good, err: exitUsage, stderr: []string{"--origins"}},
+		"Redis URL":              {args: []string{"check", "--redis", "http://user:hush@x"}, env: good, err: exitUsage, stderr: []string{"is no Redis URL"}},
+		"publish nothing":        {args: []string{"publish"}, err: exitUsage, stderr: []string{"ORGANIZATION GROUP JSON"}},
+		"publish foreign":        {args: []string{"publish", "acme", "all", `{"type":"x","organization_id":"globex"}`}, failed: true},
+		"publish no JSON":        {args: []string{"publish", "acme", "all", "hello"}, failed: true},
+		"publish to no group":    {args: []string{"publish", "acme", "ü", `{"type":"x"}`}, failed: true},
+		"publish for nobody":     {args: []string{"publish", "a:b", "all", `{"type":"x"}`}, failed: true},
+		"session without verb":   {args: []string{"session"}, env: good, err: exitUsage, stderr: []string{"session mint"}},
+		"session without keys":   {args: []string{"session", "mint", "ada"}, err: exitUsage, stderr: []string{"--session-keys"}},
+		"session for nobody":     {args: []string{"session", "mint", "a b"}, env: good, failed: true},
+		"session read":           {args: []string{"session", "read", value}, env: good, stdout: []string{"ada", "acme"}},
+		"session read, wrong":    {args: []string{"session", "read", value + "x"}, env: good, failed: true},
+		"healthcheck, nobody":    {args: []string{"healthcheck", "--admin-listen", "127.0.0.1:1"}, failed: true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			stdout, stderr, err := execute(t, test.env, "", test.args...)
+			if test.failed {
+				if errors.As(err, new(exitCode)) || err == nil {
+					t.Errorf("got %v, want an error for main to print", err)
+				}
+			} else if !errors.Is(err, test.err) {
+				t.Errorf("got %v, want %v", err, test.err)
+			}
+			for _, want := range test.stdout {
+				if !strings.Contains(stdout, want) {
+					t.Errorf("stdout does not tell of %q:\n%s", want, stdout)
+				}
+			}
+			for _, want := range test.stderr {
+				if !strings.Contains(stderr, want) {
+					t.Errorf("stderr does not tell of %q:\n%s", want, stderr)
+				}
+			}
+			if all := stdout + stderr + errorText(err); strings.Contains(all, "hush") || strings.Contains(all, testKey) {
+				t.Errorf("a secret is shown:\n%s", all)
+			}
+		})
+	}
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// TestPortInUse: a port that is taken is found out before anything has begun.
+func TestPortInUse(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, _, err = execute(t, environment{"ORGCAST_ORIGINS": testOrigin, "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_LISTEN": "127.0.0.1:0", "ORGCAST_ADMIN_LISTEN": l.Addr().String()}, "", "serve")
+	if err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("got %v, want that the address is in use", err)
+	}
+}

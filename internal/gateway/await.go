@@ -1,0 +1,137 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// errIdle is what coder/websocket reads where a message ends and no other has begun. It passes the
+// error on and can be asked again, and so lets go of a goroutine that it would else hold deep in
+// its stack.
+var errIdle = errors.New("gateway: no message under way")
+
+// readChunkSize is what is read from a socket at once.
+const readChunkSize = 4 << 10
+
+type readChunk [readChunkSize]byte
+
+var readChunks = sync.Pool{New: func() any { return new(readChunk) }} //nolint:gochecknoglobals // a pool is shared by nature
+
+// inbound is the reading half of a wire. If raw is set, the wire never waits between messages, and
+// an idle connection costs neither a read buffer nor a grown stack: its one goroutine waits in
+// await, in a few small frames, and begins another for what has come.
+type inbound struct {
+	raw   syscall.RawConn
+	chunk *readChunk // holds what was read and not yet asked for; nil if there is none
+	ready []byte     // of chunk
+	frame framing
+}
+
+// await waits until something can be read, or reading would fail. It keeps its stack small.
+func (w *wire) await() {
+	_ = w.in.raw.Read(readable) // take meets the same error
+}
+
+// take reads what the socket has. What it read, or nothing, Read hands out.
+func (w *wire) take() error {
+	chunk, _ := readChunks.Get().(*readChunk)
+	n, again, err := receiveNow(w.fd, chunk[:])
+	switch {
+	case again:
+		readChunks.Put(chunk)
+		// Either it was a false alarm or the deadline: that, only the connection itself tells.
+		return w.in.raw.Read(func(uintptr) bool { return true })
+	case err == nil && n == 0:
+		err = io.EOF
+		fallthrough
+	case err != nil:
+		readChunks.Put(chunk)
+		return err
+	}
+	w.in.chunk, w.in.ready = chunk, chunk[:n]
+	w.heard.Store(time.Now().UnixNano())
+	return nil
+}
+
+// Read hands out what take has read. Between messages it does not wait: see [errIdle].
+func (w *wire) Read(p []byte) (int, error) {
+	in := &w.in
+	switch {
+	case len(in.ready) > 0:
+		n := copy(p, in.ready)
+		in.frame.pass(p[:n])
+		if in.ready = in.ready[n:]; len(in.ready) == 0 {
+			readChunks.Put(in.chunk)
+			in.chunk, in.ready = nil, nil
+		}
+		return n, nil
+	case in.raw != nil && in.frame.between():
+		return 0, errIdle
+	}
+	n, err := w.Conn.Read(p)
+	if n > 0 {
+		w.heard.Store(time.Now().UnixNano())
+		in.frame.pass(p[:n])
+	}
+	return n, err
+}
+
+// framing follows the bytes of a client's frames (RFC 6455, section 5.2) just far enough to tell
+// where a message ends. It does not judge them.
+type framing struct {
+	head       [14]byte
+	got        uint8  // bytes of head that have come
+	left       uint64 // bytes of the payload that are still to come
+	fragmented bool   // a message has begun and its last frame has not
+}
+
+// between reports whether no message is under way.
+func (f *framing) between() bool { return f.got == 0 && f.left == 0 && !f.fragmented }
+
+// pass takes note of bytes.
+func (f *framing) pass(p []byte) {
+	for len(p) > 0 {
+		if f.left > 0 {
+			n := min(f.left, uint64(len(p)))
+			f.left -= n
+			p = p[n:]
+			continue
+		}
+		f.head[f.got] = p[0]
+		f.got++
+		p = p[1:]
+		if f.got < 2 {
+			continue
+		}
+		need, length := uint8(2), uint64(f.head[1]&0x7f)
+		switch length {
+		case 126:
+			need += 2
+		case 127:
+			need += 8
+		}
+		if f.head[1]&0x80 != 0 {
+			need += 4 // the mask
+		}
+		if f.got < need {
+			continue
+		}
+		if length >= 126 {
+			size := 2
+			if length == 127 {
+				size = 8
+			}
+			length = 0
+			for _, b := range f.head[2 : 2+size] {
+				length = length<<8 | uint64(b)
+			}
+		}
+		f.left, f.got = length, 0
+		if f.head[0]&opMask < opClose { // a data frame
+			f.fragmented = f.head[0]&0x80 == 0
+		}
+	}
+}

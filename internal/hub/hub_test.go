@@ -1,0 +1,386 @@
+package hub_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"orgcast/internal/event"
+	"orgcast/internal/hub"
+	"orgcast/internal/orgctx"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// failer is a test or a rapid case.
+type failer interface {
+	Helper()
+	Fatal(args ...any)
+}
+
+func mustGroup(t failer, org, name string) event.Group {
+	t.Helper()
+	id, err := orgctx.ParseID(org)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := event.NewGroup(id, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// decode makes an event as a bus would; it returns nil for a payload that is none.
+func decode(g event.Group, payload string) *event.Event {
+	e, err := event.Decode(g, payload, event.DefaultMaxSize, time.Now())
+	if err != nil {
+		return nil
+	}
+	return e
+}
+
+func numbered(g event.Group, n int) *event.Event {
+	return decode(g, fmt.Sprintf(`{"type":"note","organization_id":"%s","n":%d}`, g.Organization(), n))
+}
+
+// fakeBus counts what is wanted.
+type fakeBus struct {
+	mu     sync.Mutex
+	counts map[event.Group]int
+	err    error
+}
+
+func newBus() *fakeBus { return &fakeBus{counts: make(map[event.Group]int)} }
+
+func (b *fakeBus) Subscribe(_ context.Context, g event.Group) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return b.err
+	}
+	b.counts[g]++
+	return nil
+}
+
+func (b *fakeBus) Unsubscribe(g event.Group) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.counts[g]--; b.counts[g] == 0 {
+		delete(b.counts, g)
+	}
+}
+
+// wanted returns how many groups are subscribed.
+func (b *fakeBus) wanted() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.counts)
+}
+
+// member notes what it is offered. Like a connection it belongs to one organisation.
+type member struct {
+	org orgctx.ID
+
+	mu      sync.Mutex
+	got     map[event.Group][]string
+	foreign int
+	waiting bool
+}
+
+func newMember(org orgctx.ID) *member {
+	return &member{org: org, got: make(map[event.Group][]string)}
+}
+
+func (m *member) Offer(b *event.Burst) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range b.Events() {
+		if e.Organization() != m.org || e.Group() != b.Group() {
+			m.foreign++
+		}
+		m.got[b.Group()] = append(m.got[b.Group()], string(e.Payload()))
+	}
+	m.waiting = true
+	return true
+}
+
+func (m *member) Flush() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.waiting = false
+}
+
+func (m *member) OfferGap(g event.Group) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.got[g] = append(m.got[g], "gap")
+}
+
+// check compares with what the member should have got.
+func (m *member) check(t failer, want map[event.Group][]string) {
+	t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.foreign > 0 {
+		t.Fatal("foreign events: ", m.foreign)
+	}
+	if m.waiting {
+		t.Fatal("offered, and never flushed")
+	}
+	for g, list := range want {
+		if diff := cmp.Diff(list, m.got[g]); diff != "" {
+			t.Fatal(g, ": want (-), got (+):\n", diff)
+		}
+	}
+	for g := range m.got {
+		if want[g] == nil {
+			t.Fatal("got events of ", g, ", which was never joined")
+		}
+	}
+}
+
+// TestPropertyIsolation: organisations with equal group names, members that join and leave, events
+// that are right and payloads that are not. Every member gets its own exactly once and in order.
+func TestPropertyIsolation(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		bus := newBus()
+		h := hub.New(bus, hub.Options{})
+		var groups []event.Group
+		for _, org := range []string{"a", "a-1", "A", "1"} {
+			for _, name := range []string{"all", "a", "1"} {
+				groups = append(groups, mustGroup(t, org, name))
+			}
+		}
+		type joined struct {
+			*member
+			in   map[event.Group]bool
+			want map[event.Group][]string
+		}
+		var members []*joined
+		// Groups of many members are served by workers, those of few on the spot.
+		crowd := rapid.SampledFrom([]int{0, 0, 40}).Draw(t, "crowd")
+		for range crowd {
+			m := &joined{newMember(groups[0].Organization()), map[event.Group]bool{groups[0]: true}, map[event.Group][]string{}}
+			members = append(members, m)
+			if err := h.Join(context.Background(), groups[0], m.member); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for n := range rapid.IntRange(1, 120).Draw(t, "steps") {
+			g := rapid.SampledFrom(groups).Draw(t, "group")
+			switch rapid.SampledFrom([]string{"new", "join", "leave", "deliver", "deliver", "deliver", "wrong", "gap"}).Draw(t, "step") {
+			case "new":
+				members = append(members, &joined{newMember(g.Organization()), map[event.Group]bool{}, map[event.Group][]string{}})
+			case "join":
+				if len(members) == 0 {
+					continue
+				}
+				m := rapid.SampledFrom(members).Draw(t, "member")
+				if m.org != g.Organization() || m.in[g] {
+					continue
+				}
+				h.Wait() // what came before does not concern it
+				if err := h.Join(context.Background(), g, m.member); err != nil {
+					t.Fatal(err)
+				}
+				m.in[g] = true
+			case "leave":
+				if len(members) == 0 {
+					continue
+				}
+				m := rapid.SampledFrom(members).Draw(t, "member")
+				h.Wait()
+				h.Leave(g, m.member) // also where it is no member
+				delete(m.in, g)
+			case "deliver":
+				e := numbered(g, n)
+				h.Deliver(e)
+				for _, m := range members {
+					if m.in[g] {
+						m.want[g] = append(m.want[g], string(e.Payload()))
+					}
+				}
+			case "wrong":
+				other := rapid.SampledFrom(groups).Draw(t, "other").Organization()
+				payload := rapid.SampledFrom([]string{
+					`{"type":"note"}`, `{"type":"note","organization_id":null}`,
+					`{"type":"note","organization_id":"` + other.String() + `","organization_id":"` + g.Organization().String() + `"}`,
+					`{"type":"note","organization_id":"` + other.String() + `x"}`,
+				}).Draw(t, "payload")
+				if e := decode(g, payload); e != nil {
+					t.Fatal("decoded ", payload)
+				}
+				if e := decode(g, `{"type":"note","organization_id":"`+other.String()+`"}`); e != nil && other != g.Organization() {
+					t.Fatal("decoded an event of ", other, " for ", g)
+				}
+			case "gap":
+				h.Gap(g)
+				for _, m := range members {
+					if m.in[g] {
+						m.want[g] = append(m.want[g], "gap")
+					}
+				}
+			}
+		}
+		h.Wait()
+		for _, m := range members {
+			m.check(t, m.want)
+			for g := range m.in {
+				h.Leave(g, m.member)
+				h.Leave(g, m.member) // twice is no error
+			}
+		}
+		if h.Groups() != 0 || bus.wanted() != 0 {
+			t.Fatal("left over: groups ", h.Groups(), ", subscriptions ", bus.wanted())
+		}
+	})
+}
+
+// TestConcurrentMembership: members come and go while events are delivered. What each got of a
+// group is a run without holes, doubles or disorder, and nothing of another organisation.
+func TestConcurrentMembership(t *testing.T) {
+	bus := newBus()
+	h := hub.New(bus, hub.Options{IntakeBytes: 1 << 30})
+	groups := []event.Group{mustGroup(t, "acme", "all"), mustGroup(t, "globex", "all"), mustGroup(t, "acme", "room.1")}
+	const events, members, rounds = 2000, 50, 20
+	stay := newMember(groups[0].Organization())
+	if err := h.Join(t.Context(), groups[0], stay); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { // one goroutine delivers, as the bus does
+		for n := range events {
+			for _, g := range groups {
+				h.Deliver(numbered(g, n))
+			}
+		}
+	})
+	for i := range members {
+		wg.Go(func() {
+			g := groups[i%len(groups)]
+			for range rounds {
+				m := newMember(g.Organization())
+				if err := h.Join(t.Context(), g, m); err != nil {
+					t.Error(err)
+					return
+				}
+				h.Leave(g, m)
+				m.mu.Lock()
+				checkRun(t, g, m.got[g])
+				if m.foreign > 0 || len(m.got) > 1 {
+					t.Errorf("foreign events: %d, groups: %d", m.foreign, len(m.got))
+				}
+				m.mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	h.Wait()
+	if got := len(stay.got[groups[0]]); got != events {
+		t.Errorf("a member that stayed: got %d events, want %d", got, events)
+	}
+	checkRun(t, groups[0], stay.got[groups[0]])
+	h.Leave(groups[0], stay)
+	if h.Groups() != 0 || bus.wanted() != 0 {
+		t.Errorf("left over: %d groups, %d subscriptions", h.Groups(), bus.wanted())
+	}
+}
+
+// checkRun sees that payloads are numbered without a hole.
+func checkRun(tb testing.TB, g event.Group, payloads []string) {
+	tb.Helper()
+	first := -1
+	for i, p := range payloads {
+		var n int
+		if _, err := fmt.Sscanf(p, `{"type":"note","organization_id":"`+g.Organization().String()+`","n":%d}`, &n); err != nil {
+			tb.Errorf("payload %s: %v", p, err)
+			return
+		}
+		if first < 0 {
+			first = n
+		}
+		if n != first+i {
+			tb.Errorf("event %d of a run from %d: got number %d", i, first, n)
+			return
+		}
+	}
+}
+
+// TestJoinRefused: where the bus refuses, nobody became a member.
+func TestJoinRefused(t *testing.T) {
+	bus := newBus()
+	bus.err = errors.New("no")
+	h := hub.New(bus, hub.Options{})
+	g := mustGroup(t, "acme", "all")
+	m := newMember(g.Organization())
+	if err := h.Join(t.Context(), g, m); !errors.Is(err, bus.err) {
+		t.Errorf("Join: got %v, want the error of the bus", err)
+	}
+	h.Deliver(numbered(g, 1))
+	h.Leave(g, m)
+	h.Wait()
+	m.check(t, nil)
+	if h.Groups() != 0 || bus.wanted() != 0 {
+		t.Errorf("left over: %d groups, %d subscriptions", h.Groups(), bus.wanted())
+	}
+}
+
+// blocking is a member whose Offer waits, as no member's should: it stands for an organisation whose
+// work takes long.
+type blocking struct {
+	*member
+
+	release chan struct{}
+}
+
+func (b blocking) Offer(burst *event.Burst) bool {
+	<-b.release
+	return b.member.Offer(burst)
+}
+
+// TestOverload: an organisation that brings more than its members take loses events and is told of
+// it, in the right place of the order, while another goes on untouched.
+func TestOverload(t *testing.T) {
+	h := hub.New(newBus(), hub.Options{IntakeBytes: 4 << 10})
+	noisy, quiet := mustGroup(t, "acme", "all"), mustGroup(t, "globex", "all")
+	slow := blocking{newMember(noisy.Organization()), make(chan struct{})}
+	other := newMember(quiet.Organization())
+	if err := errors.Join(h.Join(t.Context(), noisy, slow), h.Join(t.Context(), quiet, other)); err != nil {
+		t.Fatal(err)
+	}
+	for range 40 { // a crowd, so that the receiver itself does not serve it
+		if err := h.Join(t.Context(), noisy, newMember(noisy.Organization())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const events = 1000
+	for n := range events {
+		h.Deliver(numbered(noisy, n)) // returns although slow takes nothing
+	}
+	h.Deliver(numbered(quiet, 1))
+	if got := len(other.got[quiet]); got != 1 {
+		t.Errorf("the quiet organization: got %d events, want 1", got)
+	}
+	close(slow.release)
+	h.Wait()
+	got := slow.got[noisy]
+	gap := slices.Index(got, "gap")
+	if gap < 0 || len(got) >= events {
+		t.Fatalf("got %d events and the gap at %d; want fewer than all and a gap", len(got), gap)
+	}
+	checkRun(t, noisy, got[:gap])
+	h.Deliver(numbered(noisy, events))
+	h.Wait()
+	if last := slow.got[noisy][len(slow.got[noisy])-1]; last != string(numbered(noisy, events).Payload()) {
+		t.Errorf("after the overload: got %s, want the latest event", last)
+	}
+}

@@ -1,0 +1,128 @@
+package publish_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"orgcast/internal/event"
+	"orgcast/internal/publish"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const key = "0123456789abcdef0123456789abcdef"
+
+// recorder is a Publisher that checks as the bus does and keeps what it was given.
+type recorder struct {
+	sent []string
+	fail error
+}
+
+func (r *recorder) Publish(_ context.Context, groups []event.Group, payloads [][]byte) []error {
+	errs := make([]error, len(groups))
+	for i, g := range groups {
+		switch err := event.Check(g, payloads[i], 1000); {
+		case err != nil:
+			errs[i] = err
+		case r.fail != nil:
+			errs[i] = r.fail
+		default:
+			r.sent = append(r.sent, g.String()+" "+string(payloads[i]))
+		}
+	}
+	return errs
+}
+
+func TestPublish(t *testing.T) {
+	one := func(org, group, event string) string {
+		return `{"organization_id":` + org + `,"group":"` + group + `","event":` + event + `}`
+	}
+	good := one(`"acme"`, "all", `{"type":"note"}`)
+	down := errors.New("dial tcp 10.1.2.3:6379: connection refused")
+	tests := map[string]struct {
+		auth   string // default the right key; - for none
+		body   string
+		fail   error
+		status int
+		want   string // results
+		sent   []string
+	}{
+		"one":                     {body: good, status: 200, want: `[{"status":"published"}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`}},
+		"names it itself":         {body: one(`"acme"`, "all", `{"type":"note","organization_id":"acme"}`), status: 200, want: `[{"status":"published"}]`, sent: []string{`acme/all {"type":"note","organization_id":"acme"}`}},
+		"number":                  {body: one(`42`, "all", `{"type":"note","organization_id":42}`), status: 200, want: `[{"status":"published"}]`, sent: []string{`42/all {"type":"note","organization_id":42}`}},
+		"batch, in order":         {body: "[" + good + "," + one(`"globex"`, "b", `{"type":"x"}`) + "]", status: 200, want: `[{"status":"published"},{"status":"published"}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`, `globex/b {"organization_id":"globex","type":"x"}`}},
+		"one of a batch is wrong": {body: "[" + one(`"acme"`, "ü", `{"type":"x"}`) + "," + good + "]", status: 422, want: `[{"status":"refused","code":"invalid_group"},{"status":"published"}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`}},
+		"empty batch":             {body: "[]", status: 200, want: `[]`},
+		"foreign":                 {body: one(`"acme"`, "all", `{"type":"note","organization_id":"globex"}`), status: 422, want: `[{"status":"refused","code":"foreign_organization"}]`},
+		"no organization":         {body: `{"group":"all","event":{"type":"note"}}`, status: 422, want: `[{"status":"refused","code":"no_organization"}]`},
+		"null organization":       {body: one(`null`, "all", `{"type":"note"}`), status: 422, want: `[{"status":"refused","code":"no_organization"}]`},
+		"true as organization":    {body: one(`true`, "all", `{"type":"note"}`), status: 422, want: `[{"status":"refused","code":"no_organization"}]`},
+		"fraction":                {body: one(`1.0`, "all", `{"type":"note"}`), status: 422, want: `[{"status":"refused","code":"no_organization"}]`},
+		"bad organization":        {body: one(`"a}:group:b"`, "all", `{"type":"note"}`), status: 422, want: `[{"status":"refused","code":"no_organization"}]`},
+		"no group":                {body: `{"organization_id":"acme","event":{"type":"note"}}`, status: 422, want: `[{"status":"refused","code":"invalid_group"}]`},
+		"no event":                {body: `{"organization_id":"acme","group":"all"}`, status: 422, want: `[{"status":"refused","code":"not_an_object"}]`},
+		"event is text":           {body: one(`"acme"`, "all", `"x"`), status: 422, want: `[{"status":"refused","code":"not_an_object"}]`},
+		"no type":                 {body: one(`"acme"`, "all", `{}`), status: 422, want: `[{"status":"refused","code":"invalid_type"}]`},
+		"organization twice":      {body: one(`"acme"`, "all", `{"type":"x","organization_id":"acme","organization_id":"globex"}`), status: 422, want: `[{"status":"refused","code":"duplicate_field"}]`},
+		"too large event":         {body: one(`"acme"`, "all", `{"type":"x","text":"`+strings.Repeat("x", 1000)+`"}`), status: 422, want: `[{"status":"refused","code":"too_large"}]`},
+		"Redis away":              {body: "[" + one(`"acme"`, "all", `{}`) + "," + good + "]", fail: down, status: 503, want: `[{"status":"refused","code":"invalid_type"},{"status":"failed","code":"unavailable"}]`},
+		"no key":                  {auth: "-", body: good, status: 401, want: `[{"status":"refused","code":"unauthenticated"}]`},
+		"wrong key":               {auth: "Bearer " + key + "x", body: good, status: 401, want: `[{"status":"refused","code":"unauthenticated"}]`},
+		"beginning of the key":    {auth: "Bearer " + key[:31], body: good, status: 401, want: `[{"status":"refused","code":"unauthenticated"}]`},
+		"empty key":               {auth: "Bearer ", body: good, status: 401, want: `[{"status":"refused","code":"unauthenticated"}]`},
+		"other scheme":            {auth: "Basic " + key, body: good, status: 401, want: `[{"status":"refused","code":"unauthenticated"}]`},
+		"no JSON":                 {body: "hello", status: 400, want: `[{"status":"refused","code":"bad_request"}]`},
+		"nothing":                 {body: "", status: 400, want: `[{"status":"refused","code":"bad_request"}]`},
+		"two values":              {body: good + good, status: 400, want: `[{"status":"refused","code":"bad_request"}]`},
+		"wrong kind":              {body: `{"group":7}`, status: 400, want: `[{"status":"refused","code":"bad_request"}]`},
+		"too large":               {body: `{"group":"` + strings.Repeat("x", publish.MaxBody) + `"}`, status: 413, want: `[{"status":"refused","code":"too_large"}]`},
+		"too many":                {body: "[" + strings.Repeat("{},", publish.MaxBatch) + "{}]", status: 413, want: `[{"status":"refused","code":"too_large"}]`},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := &recorder{fail: test.fail}
+			request := httptest.NewRequest(http.MethodPost, "/v1/publish", strings.NewReader(test.body))
+			switch test.auth {
+			case "":
+				request.Header.Set("Authorization", "Bearer "+key)
+			case "-":
+			default:
+				request.Header.Set("Authorization", test.auth)
+			}
+			w := httptest.NewRecorder()
+			publish.NewHandler(r, key).ServeHTTP(w, request)
+			if got, want := w.Body.String(), `{"results":`+test.want+"}\n"; w.Code != test.status || got != want {
+				t.Errorf("got %d %s, want %d %s", w.Code, got, test.status, want)
+			}
+			if diff := cmp.Diff(test.sent, r.sent); diff != "" {
+				t.Errorf("sent: want (-), got (+):\n%s", diff)
+			}
+			if got, want := w.Header().Get("WWW-Authenticate") != "", test.status == 401; got != want {
+				t.Errorf("has WWW-Authenticate: got %t, want %t", got, want)
+			}
+		})
+	}
+}
+
+func FuzzPublish(f *testing.F) {
+	for _, seed := range []string{`{}`, `[]`, `[{}]`, `null`, `{"organization_id":1,"group":"all","event":{"type":"x"}}`, `{"organization_id":"a","group":"all","event":null}`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		r := new(recorder)
+		request := httptest.NewRequest(http.MethodPost, "/v1/publish", strings.NewReader(body))
+		request.Header.Set("Authorization", "Bearer "+key)
+		w := httptest.NewRecorder()
+		publish.NewHandler(r, key).ServeHTTP(w, request)
+		if w.Code == http.StatusInternalServerError {
+			t.Errorf("got %d", w.Code)
+		}
+	})
+}
