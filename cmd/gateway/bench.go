@@ -38,7 +38,7 @@ func benchCommand(ctx context.Context, p *process, args []string) error {
 		}
 	}
 	if code := bench.Main(ctx, args, options, p.stdout, p.stderr); code != 0 {
-		return exitCode(code)
+		return exitError(code)
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // version is set by the linker.
-var version = "dev" //nolint:gochecknoglobals // the linker can set nothing else
+var version = "dev"
 
 func main() {
 	// After the first signal the process says goodbye in order; stop gives the second its usual
@@ -21,7 +21,7 @@ func main() {
 	context.AfterFunc(ctx, stop)
 
 	err := run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr)
-	var code exitCode
+	var code exitError
 	switch {
 	case err == nil:
 	case errors.As(err, &code):

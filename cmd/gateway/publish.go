@@ -40,7 +40,7 @@ func publishCommand(ctx context.Context, p *process, args []string) error {
 	}
 	if len(rest) != 3 {
 		set.Help(p.stderr)
-		return exitUsage
+		return errUsage
 	}
 	org, err := parseOrganization(rest[0])
 	if err != nil {

@@ -24,13 +24,13 @@ type process struct {
 	stdout, stderr io.Writer
 }
 
-// exitCode is an error that has been reported already.
-type exitCode int
+// exitError is an error that has been reported already.
+type exitError int
 
-func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+func (c exitError) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-// exitUsage tells a mistake in arguments or settings from a failure at work.
-const exitUsage exitCode = 2
+// errUsage tells a mistake in arguments or settings from a failure at work.
+const errUsage exitError = 2
 
 func commands() []command {
 	return []command{
@@ -65,7 +65,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	}
 	_, _ = fmt.Fprintf(stderr, "gateway: no subcommand %q\n\n", name) // stderr may be closed
 	p.help()
-	return exitUsage
+	return errUsage
 }
 
 func (p *process) help() {
@@ -84,14 +84,14 @@ func (p *process) parse(set *config.Set, args []string, checks ...func() error) 
 	switch {
 	case errors.Is(err, config.ErrHelp):
 		set.Help(p.stdout)
-		return nil, exitCode(0)
+		return nil, exitError(0)
 	case err != nil:
 		_, _ = fmt.Fprintf(p.stderr, "gateway: these settings are wrong:\n") // stderr may be closed
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			_, _ = fmt.Fprintf(p.stderr, "  - %s\n", line)
 		}
 		_, _ = fmt.Fprintf(p.stderr, "See `gateway %s --help`.\n", set.Name())
-		return nil, exitUsage
+		return nil, errUsage
 	}
 	return rest, nil
 }

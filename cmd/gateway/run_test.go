@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -86,9 +87,7 @@ func startServe(tb testing.TB, redisAddr string, more environment) *serving {
 		"ORGCAST_SESSION_KEYS": testKey, "ORGCAST_ORIGINS": testOrigin, "ORGCAST_DIRECTORY": "session",
 		"ORGCAST_PUBLISH_KEY": testPublishKey, "ORGCAST_DRAIN_WAIT": "0s", "ORGCAST_DRAIN": "0s",
 	}}
-	for name, value := range more {
-		s.env[name] = value
-	}
+	maps.Copy(s.env, more)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	go func() { s.done <- run(ctx, nil, s.env.get, strings.NewReader(""), io.Discard, s.log) }()
@@ -318,27 +317,27 @@ func TestCommands(t *testing.T) {
 		"help":                   {args: []string{"--help"}, stdout: []string{"demo", "serve", "publish", "healthcheck"}},
 		"help as a word":         {args: []string{"help"}, stdout: []string{"gateway demo"}},
 		"version":                {args: []string{"version"}, stdout: []string{"dev"}},
-		"unknown subcommand":     {args: []string{"srve"}, err: exitUsage, stderr: []string{`"srve"`}},
+		"unknown subcommand":     {args: []string{"srve"}, err: errUsage, stderr: []string{`"srve"`}},
 		"help of serve":          {args: []string{"serve", "--help"}, stdout: []string{"--origins", "ORGCAST_ORIGINS", "--session-keys-file"}},
-		"serve with nothing":     {args: []string{"serve"}, err: exitUsage, stderr: []string{"--origins", "--session-keys"}},
-		"serve without origins":  {env: environment{"ORGCAST_SESSION_KEYS": testKey}, err: exitUsage, stderr: []string{"--origins"}},
-		"origin list of none":    {env: environment{"ORGCAST_SESSION_KEYS": testKey, "ORGCAST_ORIGINS": "none"}, err: exitUsage, stderr: []string{"--origins"}},
-		"surplus":                {args: []string{"serve", "now"}, env: good, err: exitUsage, stderr: []string{`"now"`}},
+		"serve with nothing":     {args: []string{"serve"}, err: errUsage, stderr: []string{"--origins", "--session-keys"}},
+		"serve without origins":  {env: environment{"ORGCAST_SESSION_KEYS": testKey}, err: errUsage, stderr: []string{"--origins"}},
+		"origin list of none":    {env: environment{"ORGCAST_SESSION_KEYS": testKey, "ORGCAST_ORIGINS": "none"}, err: errUsage, stderr: []string{"--origins"}},
+		"surplus":                {args: []string{"serve", "now"}, env: good, err: errUsage, stderr: []string{`"now"`}},
 		"check":                  {args: []string{"check"}, env: good, stdout: []string{"No mistakes", testOrigin, "(set, not shown)", "user:xxxxx@"}},
-		"check finds everything": {args: []string{"check", "--listen", "here", "--max-frame=1", "--tls-cert=x", "--colour"}, err: exitUsage, stderr: []string{"--listen", "--max-frame", "--tls-cert", "colour", "--origins", "--session-keys"}},
+		"check finds everything": {args: []string{"check", "--listen", "here", "--max-frame=1", "--tls-cert=x", "--colour"}, err: errUsage, stderr: []string{"--listen", "--max-frame", "--tls-cert", "colour", "--origins", "--session-keys"}},
 		"check --markdown":       {args: []string{"check", "--markdown"}, stdout: []string{"| `--listen` | `ORGCAST_LISTEN` | `:8080` |"}},
 		"help of check":          {args: []string{"check", "--help"}, stdout: []string{"Exit code 2"}},
-		"short keys":             {args: []string{"check"}, env: environment{"ORGCAST_SESSION_KEYS": "hush"}, err: exitUsage, stderr: []string{"key 1"}},
-		"origin with a path":     {args: []string{"check", "--origins", "https://a.example/b"}, env: good, err: exitUsage, stderr: []string{"--origins"}},
-		"origin of everything":   {args: []string{"check", "--origins", "*"}, env: good, err: exitUsage, stderr: []string{"--origins"}},
-		"Redis URL":              {args: []string{"check", "--redis", "http://user:hush@x"}, env: good, err: exitUsage, stderr: []string{"is no Redis URL"}},
-		"publish nothing":        {args: []string{"publish"}, err: exitUsage, stderr: []string{"ORGANIZATION GROUP JSON"}},
+		"short keys":             {args: []string{"check"}, env: environment{"ORGCAST_SESSION_KEYS": "hush"}, err: errUsage, stderr: []string{"key 1"}},
+		"origin with a path":     {args: []string{"check", "--origins", "https://a.example/b"}, env: good, err: errUsage, stderr: []string{"--origins"}},
+		"origin of everything":   {args: []string{"check", "--origins", "*"}, env: good, err: errUsage, stderr: []string{"--origins"}},
+		"Redis URL":              {args: []string{"check", "--redis", "http://user:hush@x"}, env: good, err: errUsage, stderr: []string{"is no Redis URL"}},
+		"publish nothing":        {args: []string{"publish"}, err: errUsage, stderr: []string{"ORGANIZATION GROUP JSON"}},
 		"publish foreign":        {args: []string{"publish", "acme", "all", `{"type":"x","organization_id":"globex"}`}, failed: true},
 		"publish no JSON":        {args: []string{"publish", "acme", "all", "hello"}, failed: true},
 		"publish to no group":    {args: []string{"publish", "acme", "ü", `{"type":"x"}`}, failed: true},
 		"publish for nobody":     {args: []string{"publish", "a:b", "all", `{"type":"x"}`}, failed: true},
-		"session without verb":   {args: []string{"session"}, env: good, err: exitUsage, stderr: []string{"session mint"}},
-		"session without keys":   {args: []string{"session", "mint", "ada"}, err: exitUsage, stderr: []string{"--session-keys"}},
+		"session without verb":   {args: []string{"session"}, env: good, err: errUsage, stderr: []string{"session mint"}},
+		"session without keys":   {args: []string{"session", "mint", "ada"}, err: errUsage, stderr: []string{"--session-keys"}},
 		"session for nobody":     {args: []string{"session", "mint", "a b"}, env: good, failed: true},
 		"session read":           {args: []string{"session", "read", value}, env: good, stdout: []string{"ada", "acme"}},
 		"session read, wrong":    {args: []string{"session", "read", value + "x"}, env: good, failed: true},
@@ -348,7 +347,7 @@ func TestCommands(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			stdout, stderr, err := execute(t, test.env, "", test.args...)
 			if test.failed {
-				if errors.As(err, new(exitCode)) || err == nil {
+				if errors.As(err, new(exitError)) || err == nil {
 					t.Errorf("got %v, want an error for main to print", err)
 				}
 			} else if !errors.Is(err, test.err) {

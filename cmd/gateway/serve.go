@@ -83,13 +83,13 @@ func served(err error) error {
 // surplus reports arguments that nobody reads.
 func (p *process) surplus(rest []string, err error) error {
 	if err != nil {
-		if errors.Is(err, exitCode(0)) {
+		if errors.Is(err, exitError(0)) {
 			return nil
 		}
 		return err
 	}
 	_, _ = fmt.Fprintf(p.stderr, "gateway: arguments that are not understood: %q\n", rest) // stderr may be closed
-	return exitUsage
+	return errUsage
 }
 
 const checkUsage = `
@@ -109,7 +109,7 @@ func checkCommand(_ context.Context, p *process, args []string) error {
 	}
 	rest, err := p.parse(set, args, s.checkServe)
 	if err != nil || len(rest) > 0 {
-		if errors.Is(err, exitUsage) {
+		if errors.Is(err, errUsage) {
 			set.Effective(p.stdout)
 		}
 		return p.surplus(rest, err)

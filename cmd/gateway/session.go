@@ -64,7 +64,7 @@ func sessionCommand(ctx context.Context, p *process, args []string) error {
 		return p.read(ctx, store, s.sessionCookie, rest[0])
 	default:
 		set.Help(p.stderr)
-		return exitUsage
+		return errUsage
 	}
 }
 

@@ -47,7 +47,7 @@ func TestReadiness(t *testing.T) {
 
 func TestPaths(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "orgcast_test"}))
+	registry.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "orgcast_test", Help: "A test."}))
 	without := admin.New(admin.Options{Metrics: registry})
 	with := admin.New(admin.Options{Metrics: registry, Publish: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })})
 	if status, body := ask(without, "GET", "/metrics"); status != 200 || !strings.Contains(body, "orgcast_test 0") {

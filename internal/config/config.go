@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -149,10 +150,8 @@ func (s *Set) List(p *[]string, name, fallback, help string, check func([]string
 // Choice declares one of a few words.
 func (s *Set) Choice(p *string, name, fallback string, choices []string, help string) {
 	s.String(p, name, fallback, help+" ("+strings.Join(choices, ", ")+")", func(text string) error {
-		for _, c := range choices {
-			if text == c {
-				return nil
-			}
+		if slices.Contains(choices, text) {
+			return nil
 		}
 		return fmt.Errorf("is none of %s", strings.Join(choices, ", "))
 	})

@@ -49,7 +49,8 @@ type Conn interface {
 	// Protocol returns the subprotocol that was agreed: "" or [ProtocolV1].
 	Protocol() string
 	// Join makes the connection a member of the group called name in its own organisation. It
-	// returns when the group's events reach this connection. Joining twice is no error. Errors
+	// returns when the group's events reach this connection, or soon with an error if the bus does
+	// not answer. Joining twice is no error. Errors
 	// are [event.ErrInvalidGroup], orgctx.ErrNoOrganization, [ErrTooManyGroups], those of ctx,
 	// and those of the bus.
 	Join(ctx context.Context, name string) error

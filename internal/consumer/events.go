@@ -21,9 +21,6 @@ type groupFrame struct {
 	Group string `json:"group"`
 }
 
-// joinTimeout bounds the wait for Redis to confirm; after it the page is told to try again.
-const joinTimeout = 5 * time.Second
-
 // ReceiveMessage handles subscribe and unsubscribe.
 func (e Events) ReceiveMessage(ctx context.Context, c Conn, m event.Message) error {
 	var in struct {
@@ -50,9 +47,7 @@ func (e Events) ReceiveMessage(ctx context.Context, c Conn, m event.Message) err
 	if !e.Policy.Allows(c.Identity(), g, in.Token, time.Now()) {
 		return SendError(c, CodeUnknownGroup, in.Group)
 	}
-	joinCtx, cancel := context.WithTimeout(ctx, joinTimeout)
-	defer cancel()
-	switch err := c.Join(joinCtx, in.Group); {
+	switch err := c.Join(ctx, in.Group); {
 	case err == nil:
 		return c.Send(groupFrame{Type: "subscribed", Group: in.Group})
 	case errors.Is(err, ErrTooManyGroups):

@@ -47,7 +47,7 @@ func ParsePolicy(text string, signingKey []byte) (*Policy, error) {
 			return nil, fmt.Errorf("%w: %q is not PATTERN=WHO", errBadPolicy, part)
 		}
 		prefix, open := strings.CutSuffix(pattern, "*")
-		if !(prefix == "" && open) && !event.ValidGroupName(prefix) {
+		if (prefix != "" || !open) && !event.ValidGroupName(prefix) {
 			return nil, fmt.Errorf("%w: %q is no group name", errBadPolicy, pattern)
 		}
 		r := rule{prefix: prefix, exact: !open}

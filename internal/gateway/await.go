@@ -51,9 +51,21 @@ func (w *wire) take() error {
 		readChunks.Put(chunk)
 		return err
 	}
-	w.in.chunk, w.in.ready = chunk, chunk[:n]
 	w.heard.Store(time.Now().UnixNano())
+	if isPong(chunk[:n]) && w.in.frame.between() {
+		readChunks.Put(chunk)
+		return nil
+	}
+	w.in.chunk, w.in.ready = chunk, chunk[:n]
 	return nil
+}
+
+// isPong reports whether b is one whole pong of a client (RFC 6455, section 5.5.3). All that it
+// says is that the client is alive; that is what most of a quiet client's frames say, and going
+// through coder/websocket each would leave a kilobyte of garbage.
+func isPong(b []byte) bool {
+	const maskBit, header = 0x80, 6
+	return len(b) >= header && b[0] == pongHeader && b[1]&maskBit != 0 && b[1]&^maskBit <= 125 && len(b) == header+int(b[1]&^maskBit)
 }
 
 // Read hands out what take has read. Between messages it does not wait: see [errIdle].

@@ -39,7 +39,7 @@ type conn struct {
 	identity session.Identity
 	route    *consumer.Route
 	params   consumer.Params
-	query    url.Values
+	query    string // not yet parsed: few consumers ask
 	protocol string
 	consumer consumer.OrganizationAwareConsumer
 	handler  consumer.EventHandler // nil if the consumer is none
@@ -82,7 +82,10 @@ func (c *conn) Identity() session.Identity { return c.identity }
 func (c *conn) Param(name string) string { return c.params.Get(name) }
 
 // Query implements consumer.Conn.
-func (c *conn) Query() url.Values { return c.query }
+func (c *conn) Query() url.Values {
+	values, _ := url.ParseQuery(c.query) // what is well formed of it, as net/http does
+	return values
+}
 
 // Protocol implements consumer.Conn.
 func (c *conn) Protocol() string { return c.protocol }

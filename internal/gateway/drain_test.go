@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -164,7 +165,7 @@ func TestSlowReader(t *testing.T) {
 	}
 	for {
 		_, err := slow.Next()
-		if closed := new(testkit.Closed); errors.As(err, &closed) {
+		if closed := new(testkit.ClosedError); errors.As(err, &closed) {
 			if closed.Code != 4413 {
 				t.Errorf("close: got %d, want 4413", closed.Code)
 			}
@@ -177,6 +178,31 @@ func TestSlowReader(t *testing.T) {
 				t.Errorf("got %v, want the end", err)
 			}
 			return
+		}
+	}
+}
+
+// TestSlowReaderReadsAgain: one that was given up for its slowness and reads again before
+// CloseTimeout is over finds whole frames in order and then the close frame 4413.
+func TestSlowReaderReadsAgain(t *testing.T) {
+	n := startNode(t, setup{options: gateway.Options{QueueBytes: 64 << 10, CloseTimeout: testkit.Patience, WriteTimeout: testkit.Patience}})
+	slow := n.subscribe("alan", "acme", "all")
+	padding := strings.Repeat("0123456789abcdef", 2<<10)
+	var sent []string
+	testkit.Eventually(t, "the queue is full", func() bool {
+		sent = append(sent, n.publish("acme", "all", fmt.Sprint(len(sent), " ", padding)))
+		return n.metric("orgcast_deliveries_dropped_total", "reason=too_slow") > 0
+	})
+	frames, reason := slow.ExpectClose(t, 4413)
+	if reason != "too slow" {
+		t.Errorf("reason: got %q", reason)
+	}
+	if len(frames) == 0 || len(frames) >= len(sent) {
+		t.Errorf("got %d of %d events, want some and not all", len(frames), len(sent))
+	}
+	for i, f := range frames {
+		if f != sent[i] {
+			t.Fatalf("event %d: got %.60s, want %.60s", i, f, sent[i])
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -253,9 +254,7 @@ func mint(tb testing.TB, store minter, user, org string, life time.Duration) str
 func (n *node) handshake(path, user, org string, header http.Header) testkit.Handshake {
 	n.tb.Helper()
 	all := http.Header{"Origin": {origin}, "Cookie": {n.cookie(user, org)}}
-	for name, values := range header {
-		all[name] = values
-	}
+	maps.Copy(all, header)
 	return testkit.Handshake{Path: path, Header: all}
 }
 

@@ -56,7 +56,7 @@ func newMetrics(r prometheus.Registerer, queued func() float64) *metrics {
 // wrote counts events that were written to one connection together.
 func (m *metrics) wrote(events int, oldest time.Time) {
 	if events > 0 {
-		m.deliveries.Add(uint64(events)) //nolint:gosec // not negative
+		m.deliveries.Add(uint64(events))
 		m.latency.observe(time.Since(oldest))
 	}
 }
@@ -74,7 +74,7 @@ const (
 
 func (l *latency) observe(d time.Duration) {
 	d = max(d, 0)
-	i := bits.Len64(uint64(d) >> latencyShift) //nolint:gosec // not negative
+	i := bits.Len64(uint64(d) >> latencyShift)
 	l.counts[min(i, latencyBuckets)].Add(1)
 	l.sum.Add(int64(d))
 }

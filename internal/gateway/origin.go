@@ -20,8 +20,8 @@ type Origins struct {
 
 type origin struct{ scheme, dotHost string }
 
-// OriginMissing, in a list of origins, admits requests without an Origin header: programs, not
-// browsers, which always send one.
+// OriginMissing is the word in a list of origins that admits requests without an Origin header:
+// programs, not browsers, which always send one.
 const OriginMissing = "none"
 
 var errBadOrigin = errors.New("gateway: origin is not of the form https://HOST, https://HOST:PORT, https://*.HOST or none")

@@ -183,7 +183,7 @@ func (s *Server) newConn(r *http.Request, route *consumer.Route, params consumer
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	c := &conn{
-		server: s, id: rand.Text(), identity: identity, route: route, params: params, query: r.URL.Query(),
+		server: s, id: rand.Text(), identity: identity, route: route, params: params, query: r.URL.RawQuery,
 		protocol: offeredProtocol(r), consumer: route.New(), ctx: ctx, cancel: cancel, started: time.Now(),
 		frameRate: rate.NewLimiter(rate.Limit(s.options.FramesPerSecond), s.options.FrameBurst),
 	}
@@ -243,6 +243,8 @@ func (s *Server) discard(c *conn, cause error) {
 
 // forget takes an ended connection off the books.
 func (s *Server) forget(c *conn) {
+	s.limits.give(owner{c.identity.Organization, c.identity.UserID})
+	s.metrics.connections.Dec()
 	s.mu.Lock()
 	delete(s.conns, c)
 	if len(s.conns) == 0 {
@@ -252,8 +254,6 @@ func (s *Server) forget(c *conn) {
 		s.onEmpty = nil
 	}
 	s.mu.Unlock()
-	s.limits.give(owner{c.identity.Organization, c.identity.UserID})
-	s.metrics.connections.Dec()
 	s.serving.Done()
 }
 
@@ -301,7 +301,7 @@ func (s *Server) StopAdmission() { s.draining.Store(true) }
 func (s *Server) Drain(ctx context.Context, window time.Duration) error {
 	s.StopAdmission()
 	conns := s.snapshot()
-	mathrand.Shuffle(len(conns), func(i, j int) { conns[i], conns[j] = conns[j], conns[i] })
+	mathrand.Shuffle(len(conns), func(i, j int) { conns[i], conns[j] = conns[j], conns[i] }) //nolint:gosec // no secret
 	start := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()

@@ -57,17 +57,17 @@ func follow(c *testkit.Client, alive bool) *peer {
 }
 
 // inBubble runs a test of a whole node with a fake clock and a network in memory.
-func inBubble(t *testing.T, o gateway.Options, test func(t *testing.T, n *node)) {
+func inBubble(t *testing.T, o gateway.Options, test func(n *node)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n := startNode(t, setup{options: o, pipe: testkit.Listen(), now: time.Now})
-		test(t, n)
+		test(n)
 		n.stop()
 		synctest.Wait()
 	})
 }
 
-func expectBetween(t *testing.T, what string, got, low, high time.Duration) {
+func expectBetween(t testing.TB, what string, got, low, high time.Duration) {
 	t.Helper()
 	if got < low || got > high {
 		t.Errorf("%s: got %v, want between %v and %v", what, got, low, high)
@@ -78,7 +78,8 @@ func expectBetween(t *testing.T, what string, got, low, high time.Duration) {
 func TestExpiryToTheSecond(t *testing.T) {
 	for name, life := range map[string]time.Duration{"soon": 7 * time.Second, "between two pings": 90 * time.Second, "in hours": 5 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, gateway.Options{}, func(t *testing.T, n *node) {
+			inBubble(t, gateway.Options{}, func(n *node) {
+				t := n.tb
 				h := n.handshake("/ws/events", "ada", "acme", nil)
 				h.Header["Cookie"] = []string{mint(t, n.sessions, "ada", "acme", life)}
 				p := follow(testkit.Connect(t, n.dial, h), true)
@@ -96,7 +97,8 @@ func TestExpiryToTheSecond(t *testing.T) {
 func TestPing(t *testing.T) {
 	o := gateway.Options{PingInterval: 20 * time.Second, PongTimeout: 5 * time.Second}
 	t.Run("answered", func(t *testing.T) {
-		inBubble(t, o, func(t *testing.T, n *node) {
+		inBubble(t, o, func(n *node) {
+			t := n.tb
 			h := n.handshake("/ws/events", "ada", "acme", nil)
 			h.Header["Cookie"] = []string{mint(t, n.sessions, "ada", "acme", 10*time.Minute)}
 			p := follow(testkit.Connect(t, n.dial, h), true)
@@ -110,7 +112,8 @@ func TestPing(t *testing.T) {
 		})
 	})
 	t.Run("not answered", func(t *testing.T) {
-		inBubble(t, o, func(t *testing.T, n *node) {
+		inBubble(t, o, func(n *node) {
+			t := n.tb
 			p := follow(n.connect("/ws/events", "ada", "acme"), false)
 			<-p.stopped
 			if p.code != 4408 || len(p.pings) != 1 {
@@ -122,7 +125,8 @@ func TestPing(t *testing.T) {
 		})
 	})
 	t.Run("frames count as life", func(t *testing.T) {
-		inBubble(t, o, func(t *testing.T, n *node) {
+		inBubble(t, o, func(n *node) {
+			t := n.tb
 			p := follow(n.connect("/ws/events", "ada", "acme"), true)
 			for range 60 {
 				time.Sleep(10 * time.Second)
@@ -140,7 +144,8 @@ func TestPing(t *testing.T) {
 }
 
 func TestIdleTimeout(t *testing.T) {
-	inBubble(t, gateway.Options{IdleTimeout: time.Minute}, func(t *testing.T, n *node) {
+	inBubble(t, gateway.Options{IdleTimeout: time.Minute}, func(n *node) {
+		t := n.tb
 		start := time.Now()
 		p := follow(n.connect("/ws/events", "ada", "acme"), true)
 		for range 5 {
@@ -164,7 +169,8 @@ func TestIdleTimeout(t *testing.T) {
 // TestSilentPeerIsDropped: a peer that never reads at all is gone after the write and close time-outs,
 // though nothing ever tells that it is there.
 func TestSilentPeerIsDropped(t *testing.T) {
-	inBubble(t, gateway.Options{WriteTimeout: 3 * time.Second, CloseTimeout: 2 * time.Second}, func(t *testing.T, n *node) {
+	inBubble(t, gateway.Options{WriteTimeout: 3 * time.Second, CloseTimeout: 2 * time.Second}, func(n *node) {
+		t := n.tb
 		c := n.subscribe("ada", "acme", "all")
 		n.publish("acme", "all", "into the void")
 		time.Sleep(20 * time.Second)

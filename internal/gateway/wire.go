@@ -29,6 +29,7 @@ const (
 	opMask      = 0x0f
 	opClose     = 0x08
 	pingHeader  = 0x89 // FIN, opcode 9
+	pongHeader  = 0x8a // FIN, opcode 10
 	closeHeader = 0x88 // FIN, opcode 8
 )
 
@@ -170,8 +171,8 @@ func (w *wire) writeClose(code websocket.StatusCode, reason string) error {
 	w.closed = true
 	frame := make([]byte, 4, 4+len(reason))
 	frame[0] = closeHeader
-	frame[1] = byte(2 + len(reason))
-	binary.BigEndian.PutUint16(frame[2:], uint16(code))
+	frame[1] = byte(2 + len(reason))                    //nolint:gosec // our reasons are short
+	binary.BigEndian.PutUint16(frame[2:], uint16(code)) //nolint:gosec // close codes have four digits
 	return w.send(append(frame, reason...))
 }
 

@@ -50,6 +50,11 @@ func (m *Memory) Subscribe(ctx context.Context, g event.Group) error {
 	running := m.running
 	m.mu.Unlock()
 	select {
+	case <-running: // the usual case, in which the context need not be touched
+		return nil
+	default:
+	}
+	select {
 	case <-running:
 		return nil
 	case <-ctx.Done():

@@ -21,11 +21,12 @@ import (
 
 // Defaults of [Options].
 const (
-	defaultCanaryInterval = time.Second
-	defaultLinkTimeout    = 2500 * time.Millisecond // two canaries and a half
-	defaultPublishTimeout = 2 * time.Second
-	defaultMinBackoff     = 50 * time.Millisecond
-	defaultMaxBackoff     = 2 * time.Second
+	defaultCanaryInterval   = time.Second
+	defaultLinkTimeout      = 2500 * time.Millisecond // two canaries and a half
+	defaultSubscribeTimeout = 5 * time.Second
+	defaultPublishTimeout   = 2 * time.Second
+	defaultMinBackoff       = 50 * time.Millisecond
+	defaultMaxBackoff       = 2 * time.Second
 )
 
 // calmPeriod is how long a link must have lasted for the next loss to start with the shortest
@@ -58,6 +59,8 @@ type Options struct {
 	// and each write to it may take before the link is given up. Default: 2.5 s. A short one makes
 	// gaps where there was only a delay.
 	LinkTimeout time.Duration
+	// SubscribeTimeout bounds Subscribe, beside its context. Default: 5 s.
+	SubscribeTimeout time.Duration
 	// PublishTimeout bounds Publish and PublishAll, beside their context. Default: 2 s.
 	PublishTimeout time.Duration
 	// MinBackoff and MaxBackoff bound the pause before a lost link is opened again; it doubles
@@ -77,11 +80,12 @@ func (o Options) withDefaults() Options {
 		o.MaxEventSize = event.DefaultMaxSize
 	}
 	for value, fallback := range map[*time.Duration]time.Duration{
-		&o.CanaryInterval: defaultCanaryInterval,
-		&o.LinkTimeout:    defaultLinkTimeout,
-		&o.PublishTimeout: defaultPublishTimeout,
-		&o.MinBackoff:     defaultMinBackoff,
-		&o.MaxBackoff:     defaultMaxBackoff,
+		&o.CanaryInterval:   defaultCanaryInterval,
+		&o.LinkTimeout:      defaultLinkTimeout,
+		&o.SubscribeTimeout: defaultSubscribeTimeout,
+		&o.PublishTimeout:   defaultPublishTimeout,
+		&o.MinBackoff:       defaultMinBackoff,
+		&o.MaxBackoff:       defaultMaxBackoff,
 	} {
 		if *value == 0 {
 			*value = fallback
@@ -155,6 +159,13 @@ func (r *Redis) Subscribe(ctx context.Context, g event.Group) error {
 	confirmed := s.confirmed
 	r.mu.Unlock()
 
+	select {
+	case <-confirmed: // the usual case, in which the context need not be touched
+		return nil
+	default:
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, r.opt.SubscribeTimeout, ErrUnconfirmed)
+	defer cancel()
 	select {
 	case <-confirmed:
 		return nil

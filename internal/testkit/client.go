@@ -184,7 +184,7 @@ func (c *Client) ReadFrame() (Frame, error) {
 }
 
 // Next returns the text of the next data frame; it answers pings. A close frame is an error that
-// is a [*Closed].
+// is a [*ClosedError].
 func (c *Client) Next() (string, error) {
 	for {
 		f, err := c.ReadFrame()
@@ -204,21 +204,21 @@ func (c *Client) Next() (string, error) {
 		case OpPong:
 		case OpClose:
 			code, reason := f.Close()
-			return "", &Closed{Code: code, Reason: reason}
+			return "", &ClosedError{Code: code, Reason: reason}
 		default:
 			return "", fmt.Errorf("unexpected frame: %v", f)
 		}
 	}
 }
 
-// Closed is the error of reading a close frame.
-type Closed struct {
+// ClosedError is the error of reading a close frame.
+type ClosedError struct {
 	Code   int
 	Reason string
 }
 
 // Error implements error.
-func (c *Closed) Error() string { return fmt.Sprintf("closed: %d %s", c.Code, c.Reason) }
+func (c *ClosedError) Error() string { return fmt.Sprintf("closed: %d %s", c.Code, c.Reason) }
 
 // Expect reads one data frame and compares it with want as JSON.
 func (c *Client) Expect(tb testing.TB, want string) {
@@ -260,7 +260,7 @@ func (c *Client) ExpectClose(tb testing.TB, code int) (frames []string, reason s
 			frames = append(frames, text)
 			continue
 		}
-		var closed *Closed
+		var closed *ClosedError
 		if !errors.As(err, &closed) {
 			tb.Fatalf("read: got %v, want close frame %d", err, code)
 		}

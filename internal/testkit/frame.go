@@ -66,7 +66,7 @@ func (f Frame) Bytes() []byte {
 
 // CloseFrame returns the frame that closes with a code and a reason.
 func CloseFrame(code int, reason string) Frame {
-	return Frame{Opcode: OpClose, Payload: append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...)}
+	return Frame{Opcode: OpClose, Payload: append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...)} //nolint:gosec // codes have 16 bits
 }
 
 // Close returns the code and reason of a close frame; a code of 1005 stands for none.
