@@ -121,10 +121,11 @@ func newRoutes(s *settings) (*consumer.Registry, error) {
 		return nil, err
 	}
 	events := consumer.JSON(consumer.Events{Policy: policy})
+	whenFull, _ := consumer.ParseWhenFull(s.whenFull) // a Choice
 	connectionTest := consumer.JSON(consumer.ConnectionTest{})
 	routes := new(consumer.Registry)
 	for _, route := range []consumer.Route{
-		{Pattern: "/ws/events", New: func() consumer.OrganizationAwareConsumer { return events }},
+		{Pattern: "/ws/events", New: func() consumer.OrganizationAwareConsumer { return events }, WhenFull: whenFull},
 		{Pattern: "/ws/connection_test/", New: func() consumer.OrganizationAwareConsumer { return connectionTest }, WithoutOrganization: true},
 	} {
 		if err := routes.Add(route); err != nil {

@@ -40,6 +40,9 @@ type settings struct {
 	framesPerSecond                                float64
 	frameBurst, groups                             int
 	maxConnections, maxPerOrganization, maxPerUser int
+	queueBytesPerOrganization, compressThreshold   int
+	compress                                       bool
+	whenFull                                       string
 	pingInterval, pongTimeout, idleTimeout         time.Duration
 	writeTimeout, closeTimeout, hookTimeout        time.Duration
 	drainWait, drain                               time.Duration
@@ -142,6 +145,10 @@ func (s *settings) declareLimits(set *config.Set) {
 	set.Int(&s.maxFrame, "max-frame", 64<<10, 128, "largest frame of a browser, in bytes")
 	set.Int(&s.maxEvent, "max-event", event.DefaultMaxSize, 128, "largest event, in bytes")
 	set.Int(&s.queueBytes, "queue-bytes", 1<<20, 1024, "what may wait for one browser, in bytes; one that is slower ends with 4413")
+	set.Int(&s.queueBytesPerOrganization, "queue-bytes-per-organization", 64<<20, 1024, "what may wait for all slow browsers of one organisation, in bytes")
+	set.Choice(&s.whenFull, "events-when-full", consumer.WhenFullNames()[0], consumer.WhenFullNames(), "what gives way at /ws/events when a browser is too slow: the connection, the oldest events (with a gap frame), or all but the latest of a group and type")
+	set.Bool(&s.compress, "compress", false, "agree on permessage-deflate with browsers that offer it")
+	set.Int(&s.compressThreshold, "compress-threshold", 512, 1, "least size of an event that is compressed, in bytes")
 	set.Float(&s.framesPerSecond, "frames-per-second", 20, "frames that a browser may send in the long run")
 	set.Int(&s.frameBurst, "frame-burst", 100, 1, "frames that it may send at once")
 	set.Int(&s.groups, "groups-per-connection", 100, 1, "groups that a connection may join")
@@ -194,7 +201,8 @@ func (s *settings) redisOptions() (*redis.Options, error) {
 func (s *settings) gatewayOptions() gateway.Options {
 	return gateway.Options{
 		MaxFrame: int64(s.maxFrame), FramesPerSecond: s.framesPerSecond, FrameBurst: s.frameBurst,
-		QueueBytes: s.queueBytes, GroupsPerConnection: s.groups,
+		QueueBytes: s.queueBytes, QueueBytesPerOrganization: s.queueBytesPerOrganization,
+		Compress: s.compress, CompressThreshold: s.compressThreshold, GroupsPerConnection: s.groups,
 		MaxConnections: s.maxConnections, MaxPerOrganization: s.maxPerOrganization, MaxPerUser: s.maxPerUser,
 		PingInterval: s.pingInterval, PongTimeout: s.pongTimeout, IdleTimeout: s.idleTimeout,
 		WriteTimeout: s.writeTimeout, CloseTimeout: s.closeTimeout, HookTimeout: s.hookTimeout,

@@ -3,6 +3,7 @@ package consumer
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,7 +24,32 @@ type Route struct {
 	// Explain upgrades refused connections only to close them with the code that tells a browser
 	// why. Without it a browser sees 1006 whatever the reason.
 	Explain bool
+	// WhenFull says what gives way when a browser reads more slowly than its events come. The
+	// zero value ends the connection.
+	WhenFull WhenFull
 }
+
+// WhenFull is what happens to events for which a connection's queue has no room.
+type WhenFull int
+
+const (
+	// Disconnect ends the connection with 4413: the browser comes back and finds a fresh state.
+	Disconnect WhenFull = iota
+	// DropOldest lets the oldest events go and puts a gap frame in their place.
+	DropOldest
+	// Latest keeps, of the events of one group and type, only the newest, and ends the connection
+	// if even those find no room. It is for states that replace each other, such as progress.
+	Latest
+)
+
+// ParseWhenFull reads disconnect, drop_oldest or latest.
+func ParseWhenFull(text string) (WhenFull, bool) {
+	i := slices.Index(WhenFullNames(), text)
+	return WhenFull(max(i, 0)), i >= 0
+}
+
+// WhenFullNames lists the names of the policies in their order.
+func WhenFullNames() []string { return []string{"disconnect", "drop_oldest", "latest"} }
 
 // Registry finds the route of a path. It is filled before serving and read-only from then on.
 type Registry struct {

@@ -1,6 +1,10 @@
 package event
 
-import "orgcast/internal/orgctx"
+import (
+	"sync"
+
+	"orgcast/internal/orgctx"
+)
 
 // Burst is a run of events of one group, in order, whose frames lie in a row so that one write
 // carries them all. It is immutable and shared by all receivers.
@@ -9,6 +13,9 @@ type Burst struct {
 	org    orgctx.ID // that every payload names
 	events []*Event
 	frames []byte
+
+	deflate  sync.Once
+	deflated []byte // made by deflate
 }
 
 // NewBurst joins events from the front of the list: as many as have the group and the organisation

@@ -85,7 +85,7 @@ func Decode(g Group, payload string, limit int, received time.Time) (*Event, err
 	}
 	e := &Event{group: g, org: org, typ: fields.typ, frame: frame, header: header, received: received}
 	e.self[0] = e
-	e.alone = Burst{group: g, org: org, events: e.self[:], frames: frame}
+	e.alone.group, e.alone.org, e.alone.events, e.alone.frames = g, org, e.self[:], frame
 	return e, nil
 }
 

@@ -5,58 +5,54 @@ import (
 	"encoding/json"
 )
 
+// maxDepth is how deep arrays and objects may be nested, the same as in encoding/json.
+const maxDepth = 10000
+
 // envelope is what the gateway itself reads of a JSON object; everything else passes through as
 // it is.
 type envelope struct {
 	typ             string // empty if missing or not text
 	organization    string // digits or text of organization_id, empty if missing or of another kind
+	hasType         bool   // whether there is a type, of whatever kind
 	hasOrganization bool   // whether there is an organization_id, of whatever kind
+	duplicate       bool   // whether either is there twice
 }
 
-// scanObject checks that b is one JSON object and reads its envelope in one walk over the top
-// level. encoding/json cannot serve here: it matches names regardless of case, silently takes the
-// last of two equal ones and, into an interface, turns large integers into floats.
+// scanObject checks that b is one JSON object and reads its envelope, in one walk: every event
+// received pays for it. encoding/json cannot serve here: it matches names regardless of case,
+// silently takes the last of two equal ones and, into an interface, turns large integers into
+// floats. Like encoding/json it leaves it to the caller to check that b is UTF-8.
 func scanObject(b []byte) (envelope, error) {
 	var env envelope
-	if !json.Valid(b) {
-		return env, ErrNotObject
-	}
 	i := skipSpace(b, 0)
-	if b[i] != '{' {
-		return env, ErrNotObject
+	if at(b, i) != '{' {
+		return envelope{}, ErrNotObject
 	}
-	var seenType bool
-	i = skipSpace(b, i+1)
-	for b[i] != '}' {
-		end := skipString(b, i)
-		name := b[i:end]
-		i = skipSpace(b, end) // at ':'
-		i = skipSpace(b, i+1) // at the value
-		end = skipValue(b, i) // after it
-		value := b[i:end]
-		i = skipSpace(b, end)
-		if b[i] == ',' {
-			i = skipSpace(b, i+1)
-		}
-		switch {
-		case nameIs(name, "type"):
-			if seenType {
-				return env, ErrDuplicateField
-			}
-			seenType = true
-			env.typ = textOf(value)
-		case nameIs(name, "organization_id"):
-			if env.hasOrganization {
-				return env, ErrDuplicateField
-			}
-			env.hasOrganization = true
-			env.organization = textOf(value)
-			if env.organization == "" && isInteger(value) {
-				env.organization = string(value)
-			}
-		}
+	i = skipNested(b, i, 1, &env)
+	if i < 0 || skipSpace(b, i) != len(b) {
+		return envelope{}, ErrNotObject
+	}
+	if env.duplicate {
+		return envelope{}, ErrDuplicateField
 	}
 	return env, nil
+}
+
+// note takes a field over if it belongs to the envelope. Both are valid JSON.
+func (e *envelope) note(name, value []byte) {
+	switch {
+	case nameIs(name, "type"):
+		e.duplicate = e.duplicate || e.hasType
+		e.hasType = true
+		e.typ = textOf(value)
+	case nameIs(name, "organization_id"):
+		e.duplicate = e.duplicate || e.hasOrganization
+		e.hasOrganization = true
+		e.organization = textOf(value)
+		if e.organization == "" && isInteger(value) {
+			e.organization = string(value)
+		}
+	}
 }
 
 // nameIs compares a quoted name of valid JSON with want, undoing escapes where there are any.
@@ -87,16 +83,143 @@ func isInteger(value []byte) bool {
 	if len(value) > 0 && value[0] == '-' {
 		value = value[1:]
 	}
-	for _, c := range value {
-		if c < '0' || c > '9' {
-			return false
-		}
-	}
-	return len(value) > 0
+	return len(value) > 0 && skipDigits(value, 0) == len(value)
 }
 
-// The skip functions walk JSON that json.Valid has accepted; they rely on it for their bounds.
+// The skip functions check what they walk over. Each takes the position at which something starts
+// and returns the position after it, or -1 if it is not there in the form that RFC 8259 gives it.
 
+// skipValue takes depth as the number of arrays and objects that enclose the value.
+func skipValue(b []byte, i, depth int) int {
+	switch at(b, i) {
+	case '"':
+		return skipString(b, i)
+	case '{', '[':
+		return skipNested(b, i, depth+1, nil)
+	case 't':
+		return skipWord(b, i, "true")
+	case 'f':
+		return skipWord(b, i, "false")
+	case 'n':
+		return skipWord(b, i, "null")
+	default:
+		return skipNumber(b, i)
+	}
+}
+
+// skipNested skips the array or object that starts at b[i] and is nested to depth, itself counted.
+// Of an object it shows each field to env unless that is nil.
+func skipNested(b []byte, i, depth int, env *envelope) int {
+	if depth > maxDepth {
+		return -1
+	}
+	isObject, end := b[i] == '{', b[i]+2 // in ASCII ] is [ + 2 and } is { + 2
+	i = skipSpace(b, i+1)
+	if at(b, i) == end {
+		return i + 1
+	}
+	for {
+		name, nameEnd := i, i
+		if isObject {
+			if nameEnd = skipString(b, name); nameEnd < 0 {
+				return -1
+			}
+			if i = skipSpace(b, nameEnd); at(b, i) != ':' {
+				return -1
+			}
+			i = skipSpace(b, i+1)
+		}
+		value := i
+		if i = skipValue(b, value, depth); i < 0 {
+			return -1
+		}
+		if env != nil {
+			env.note(b[name:nameEnd], b[value:i])
+		}
+		i = skipSpace(b, i)
+		switch at(b, i) {
+		case ',':
+			i = skipSpace(b, i+1)
+		case end:
+			return i + 1
+		default:
+			return -1
+		}
+	}
+}
+
+func skipString(b []byte, i int) int {
+	if at(b, i) != '"' {
+		return -1
+	}
+	for i++; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '"':
+			return i + 1
+		case c < ' ':
+			return -1
+		case c == '\\':
+			i++
+			switch at(b, i) {
+			case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+			case 'u':
+				for range 4 {
+					if i++; !isHex(at(b, i)) {
+						return -1
+					}
+				}
+			default:
+				return -1
+			}
+		}
+	}
+	return -1
+}
+
+func skipNumber(b []byte, i int) int {
+	if at(b, i) == '-' {
+		i++
+	}
+	if at(b, i) == '0' {
+		i++
+	} else if i = skipDigits(b, i); i < 0 {
+		return -1
+	}
+	if at(b, i) == '.' {
+		if i = skipDigits(b, i+1); i < 0 {
+			return -1
+		}
+	}
+	if c := at(b, i); c == 'e' || c == 'E' {
+		i++
+		if c := at(b, i); c == '+' || c == '-' {
+			i++
+		}
+		return skipDigits(b, i)
+	}
+	return i
+}
+
+// skipDigits wants one digit at least.
+func skipDigits(b []byte, i int) int {
+	start := i
+	for i < len(b) && '0' <= b[i] && b[i] <= '9' {
+		i++
+	}
+	if i == start {
+		return -1
+	}
+	return i
+}
+
+func skipWord(b []byte, i int, word string) int {
+	if !bytes.HasPrefix(b[i:], []byte(word)) {
+		return -1
+	}
+	return i + len(word)
+}
+
+// skipSpace never fails: there need not be any.
 func skipSpace(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\n' || b[i] == '\r') {
 		i++
@@ -104,42 +227,14 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
-// skipString returns the position after the string that starts at i.
-func skipString(b []byte, i int) int {
-	for i++; b[i] != '"'; i++ {
-		if b[i] == '\\' {
-			i++
-		}
+// at returns the byte at i, and after the end a zero, which nothing in JSON may start with.
+func at(b []byte, i int) byte {
+	if i < len(b) {
+		return b[i]
 	}
-	return i + 1
+	return 0
 }
 
-// skipValue returns the position after the value that starts at i.
-func skipValue(b []byte, i int) int {
-	switch b[i] {
-	case '"':
-		return skipString(b, i)
-	case '{', '[':
-		depth := 0
-		for {
-			switch b[i] {
-			case '"':
-				i = skipString(b, i)
-				continue
-			case '{', '[':
-				depth++
-			case '}', ']':
-				depth--
-				if depth == 0 {
-					return i + 1
-				}
-			}
-			i++
-		}
-	default: // number, true, false, null
-		for i < len(b) && b[i] != ',' && b[i] != '}' && b[i] != ']' && b[i] != ' ' && b[i] != '\t' && b[i] != '\n' && b[i] != '\r' {
-			i++
-		}
-		return i
-	}
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }

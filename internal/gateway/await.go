@@ -5,7 +5,6 @@ import (
 	"io"
 	"sync"
 	"syscall"
-	"time"
 )
 
 // errIdle is what coder/websocket reads where a message ends and no other has begun. It passes the
@@ -51,7 +50,7 @@ func (w *wire) take() error {
 		readChunks.Put(chunk)
 		return err
 	}
-	w.heard.Store(time.Now().UnixNano())
+	w.hear()
 	if isPong(chunk[:n]) && w.in.frame.between() {
 		readChunks.Put(chunk)
 		return nil
@@ -85,7 +84,7 @@ func (w *wire) Read(p []byte) (int, error) {
 	}
 	n, err := w.Conn.Read(p)
 	if n > 0 {
-		w.heard.Store(time.Now().UnixNano())
+		w.hear()
 		in.frame.pass(p[:n])
 	}
 	return n, err

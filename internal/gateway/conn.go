@@ -41,6 +41,8 @@ type conn struct {
 	params   consumer.Params
 	query    string // not yet parsed: few consumers ask
 	protocol string
+	deflate  bool    // permessage-deflate was agreed; set before attach
+	budget   *budget // of the organisation
 	consumer consumer.OrganizationAwareConsumer
 	handler  consumer.EventHandler // nil if the consumer is none
 	ctx      context.Context       //nolint:containedctx // the root of the tree, for goroutines that start later
@@ -177,12 +179,6 @@ func (c *conn) send(frame []byte) {
 	}
 }
 
-// gapFrame says that events of a group may have been lost.
-type gapFrame struct {
-	Type  string `json:"type"` // "gap"
-	Group string `json:"group"`
-}
-
 // Go implements consumer.Conn.
 func (c *conn) Go(fn func(ctx context.Context) error) {
 	c.mu.Lock()
@@ -222,7 +218,7 @@ func (c *conn) sayGoodbye(cause error) {
 		c.dropQueueLocked()
 	}
 	c.wire.expire(c.server.options.CloseTimeout)
-	c.push(item{close: &end}, 0)
+	c.push(item{frame: closeFrame(end.code, end.reason), last: true})
 }
 
 // dropQueue forgets what is queued.
@@ -236,8 +232,7 @@ func (c *conn) dropQueueLocked() {
 	if c.queue == nil {
 		return
 	}
-	c.queued -= c.queue.bytes
-	c.queue.release()
+	c.settle(c.queue)
 	c.queue = nil
 }
 
@@ -327,6 +322,7 @@ func (c *conn) tearDown(readErr error) {
 	if !errors.Is(readErr, ErrPeerClosed) && !errors.Is(readErr, ErrPeerGone) {
 		// What the peer goes on sending is read away, until it has seen our close frame: a socket
 		// closed over unread bytes is reset, and the frame lost with it.
+		c.wire.halfClose()
 		_, _ = io.Copy(io.Discard, c.wire.Conn) // ends with the peer or at the deadline that End set
 	}
 	_ = c.ws.CloseNow() // the close frames are through, or their deadline is
@@ -425,7 +421,7 @@ func (c *conn) tick(now time.Time) time.Duration {
 		c.End(ErrSessionEnded)
 		return 0
 	}
-	heard := time.Unix(0, w.heard.Load())
+	heard := w.lastHeard()
 	if !c.pinged.IsZero() && !heard.Before(c.pinged) {
 		c.pinged = time.Time{}
 	}

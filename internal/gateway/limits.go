@@ -15,6 +15,7 @@ type limits struct {
 	total         int
 	organizations map[orgctx.ID]int
 	users         map[owner]int
+	budgets       map[orgctx.ID]*budget
 }
 
 // owner is a user inside an organisation; equal user ids in two organisations are two owners.
@@ -27,6 +28,7 @@ func newLimits(o *Options) *limits {
 	return &limits{
 		perNode: o.MaxConnections, perOrganization: o.MaxPerOrganization, perUser: o.MaxPerUser,
 		organizations: make(map[orgctx.ID]int), users: make(map[owner]int),
+		budgets: make(map[orgctx.ID]*budget),
 	}
 }
 
@@ -37,16 +39,17 @@ func (l *limits) full() bool {
 	return l.perNode > 0 && l.total >= l.perNode
 }
 
-// take counts a connection, or says which limit it would exceed.
-func (l *limits) take(who owner) error {
+// take counts a connection, or says which limit it would exceed. The budget is that of its
+// organisation.
+func (l *limits) take(who owner) (*budget, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.perNode > 0 && l.total >= l.perNode:
-		return ErrOverloaded
+		return nil, ErrOverloaded
 	case l.perOrganization > 0 && !who.org.IsZero() && l.organizations[who.org] >= l.perOrganization,
 		l.perUser > 0 && l.users[who] >= l.perUser:
-		return ErrTooMany
+		return nil, ErrTooMany
 	}
 	l.total++
 	if l.perOrganization > 0 {
@@ -55,7 +58,13 @@ func (l *limits) take(who owner) error {
 	if l.perUser > 0 {
 		l.users[who]++
 	}
-	return nil
+	b := l.budgets[who.org]
+	if b == nil {
+		b = new(budget)
+		l.budgets[who.org] = b
+	}
+	b.members++
+	return b, nil
 }
 
 // give takes back what take counted.
@@ -63,6 +72,11 @@ func (l *limits) give(who owner) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total--
+	if b := l.budgets[who.org]; b != nil {
+		if b.members--; b.members == 0 {
+			delete(l.budgets, who.org)
+		}
+	}
 	if l.organizations[who.org]--; l.organizations[who.org] <= 0 {
 		delete(l.organizations, who.org)
 	}

@@ -21,9 +21,13 @@ type metrics struct {
 	panics      prometheus.Counter
 
 	deliveries atomic.Uint64
-	tooSlow    atomic.Uint64
 	violations atomic.Uint64
 	latency    latency
+
+	// Events that did not reach a connection, by what happened instead.
+	tooSlow       atomic.Uint64
+	droppedOldest atomic.Uint64
+	superseded    atomic.Uint64
 }
 
 func newMetrics(r prometheus.Registerer, queued func() float64) *metrics {
@@ -43,7 +47,11 @@ func newMetrics(r prometheus.Registerer, queued func() float64) *metrics {
 		f.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 { return float64(n.Load()) })
 	}
 	counter("orgcast_deliveries_total", "Events written to connections.", nil, &m.deliveries)
-	counter("orgcast_deliveries_dropped_total", "Events not written to a connection that had joined their group, by reason.", prometheus.Labels{"reason": "too_slow"}, &m.tooSlow)
+	for reason, n := range map[string]*atomic.Uint64{"too_slow": &m.tooSlow, "drop_oldest": &m.droppedOldest, "latest": &m.superseded} {
+		counter("orgcast_deliveries_dropped_total",
+			"Events not written to a connection that had joined their group, by the policy that applied; too_slow counts the connections ended.",
+			prometheus.Labels{"reason": reason}, n)
+	}
 	counter("orgcast_isolation_violations_total",
 		"Events of another organization stopped by the last comparison before writing. Anything but 0 is a fault of the gateway.", nil, &m.violations)
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "orgcast_queue_bytes", Help: "Bytes queued for connections."}, queued)

@@ -43,6 +43,14 @@ type Options struct {
 	FrameBurst      int
 	// QueueBytes bounds what waits for one browser. Default 1 MiB.
 	QueueBytes int
+	// QueueBytesPerOrganization bounds what waits for all browsers of one organisation that are
+	// behind. Default 64 MiB.
+	QueueBytesPerOrganization int
+	// Compress agrees on permessage-deflate, without context takeover, with browsers that offer it.
+	// Events of CompressThreshold bytes or more are then compressed, once for all receivers.
+	// Default of the threshold: 512.
+	Compress          bool
+	CompressThreshold int
 	// GroupsPerConnection bounds memberships. Default 100.
 	GroupsPerConnection int
 	// MaxConnections, MaxPerOrganization and MaxPerUser bound the connections of this node.
@@ -72,6 +80,8 @@ func (o *Options) setDefaults() {
 	setDefault(&o.FramesPerSecond, 20)
 	setDefault(&o.FrameBurst, 100)
 	setDefault(&o.QueueBytes, 1<<20)
+	setDefault(&o.QueueBytesPerOrganization, 64<<20)
+	setDefault(&o.CompressThreshold, 512)
 	setDefault(&o.GroupsPerConnection, 100)
 	setDefault(&o.PingInterval, 25*time.Second)
 	setDefault(&o.PongTimeout, 10*time.Second)

@@ -18,31 +18,47 @@ const (
 	pooledBytes = 16 << 10
 )
 
-// item is one thing to write: events, or a frame of the server's own, or the close frame.
+// item is one thing to write: events, or a frame of the server's own.
 type item struct {
 	burst *event.Burst
 	frame []byte
-	close *ending
+	gap   event.Group // that frame tells of, if any
+	last  bool        // frame is the close frame
 }
 
-func (it *item) bytes() []byte {
+// size is what an item counts for: its bytes before compression.
+func (it *item) size() int {
 	if it.burst != nil {
-		return it.burst.Frames()
+		return len(it.burst.Frames())
 	}
-	return it.frame
+	return len(it.frame)
 }
 
 // batch is a queue of items. Idle connections hold none; they come from a pool.
 type batch struct {
-	items  []item
-	bytes  int
-	events int
-	oldest time.Time // when the first event reached this node
-	last   bool      // the close frame is the last item
-	handed bool      // all bytes are with the wire, which may have to finish them
+	items   []item
+	bytes   int
+	charged int // of bytes, what the organisation's budget counts
+	events  int
+	oldest  time.Time // when the first event reached this node
+	last    bool      // the close frame is the last item
+	handed  bool      // all bytes are with the wire, which may have to finish them
 }
 
 var batches = sync.Pool{New: func() any { return new(batch) }} //nolint:gochecknoglobals // a pool is shared by nature
+
+// add appends an item.
+func (b *batch) add(it item) {
+	b.items = append(b.items, it)
+	b.bytes += it.size()
+	b.last = b.last || it.last
+	if it.burst != nil {
+		if b.events == 0 {
+			b.oldest = it.burst.Events()[0].Received()
+		}
+		b.events += len(it.burst.Events())
+	}
+}
 
 func (b *batch) release() {
 	if cap(b.items) > pooledItems {
@@ -71,52 +87,77 @@ func (c *conn) Offer(b *event.Burst) (flush bool) { return c.enqueue(item{burst:
 
 // OfferGap implements hub.Member.
 func (c *conn) OfferGap(g event.Group) {
-	if c.protocol == consumer.ProtocolV1 {
-		_ = c.Send(gapFrame{Type: "gap", Group: g.Name()}) // this frame always encodes
+	if it, ok := c.gap(g); ok && c.enqueue(it) {
+		c.Flush()
 	}
 }
 
-// enqueue puts an item last in the queue and reports whether it waits for a flush. A queue without
-// room ends the connection: its browser reads too slowly, and may come back.
+// gap makes the frame that tells of a gap, for clients that know it.
+func (c *conn) gap(g event.Group) (it item, ok bool) {
+	if c.protocol != consumer.ProtocolV1 {
+		return item{}, false
+	}
+	frame, err := event.Encode(gapFrame{Type: "gap", Group: g.Name()})
+	return item{frame: frame, gap: g}, err == nil
+}
+
+// gapFrame says that events of a group may have been lost.
+type gapFrame struct {
+	Type  string `json:"type"` // "gap"
+	Group string `json:"group"`
+}
+
+// enqueue puts an item last in the queue and reports whether it waits for a flush. Where there is
+// no room, the route says what gives way; if nothing can, the connection ends: its browser reads
+// too slowly, and may come back.
 func (c *conn) enqueue(it item) (flush bool) {
-	size := len(it.bytes())
 	c.mu.Lock()
 	if c.ended {
 		c.mu.Unlock()
 		return false
 	}
-	if c.queued+size > c.server.options.QueueBytes {
+	if c.full(it.size()) && !c.makeRoom(&it) {
 		c.mu.Unlock()
 		c.server.metrics.tooSlow.Add(1)
 		c.End(ErrTooSlow)
 		return false
 	}
-	c.push(it, size)
-	flush = !c.writing
+	if it.burst != nil || it.frame != nil { // else it gave way itself
+		c.push(it)
+	}
+	flush = c.queue != nil && !c.writing
 	c.mu.Unlock()
 	return flush
 }
 
 // push appends to the queue. Its caller holds mu.
-func (c *conn) push(it item, size int) {
+func (c *conn) push(it item) {
 	if c.queue == nil {
 		c.queue, _ = batches.Get().(*batch)
 	}
-	b := c.queue
-	b.items = append(b.items, it)
-	b.bytes += size
-	b.last = b.last || it.close != nil
-	if it.burst != nil {
-		if b.events == 0 {
-			b.oldest = it.burst.Events()[0].Received()
-		}
-		b.events += len(it.burst.Events())
+	before := c.queue.bytes
+	c.queue.add(it)
+	c.queued += c.queue.bytes - before
+	if c.writing { // the socket is behind, so this will wait
+		c.charge(c.queue)
 	}
-	c.queued += size
+}
+
+// charge counts a batch that waits in the budget of the organisation. Its caller holds mu.
+func (c *conn) charge(b *batch) {
+	c.budget.used.Add(int64(b.bytes - b.charged))
+	b.charged = b.bytes
+}
+
+// settle takes a batch off the books and back into the pool. Its caller holds mu.
+func (c *conn) settle(b *batch) {
+	c.queued -= b.bytes
+	c.budget.used.Add(-int64(b.charged))
+	b.release()
 }
 
 // claim takes the queue to write it, if there is one and nobody is writing. Its caller holds mu
-// and, if it gets a batch, is the writer until it has set writing to false.
+// and, if it gets a batch, is the writer until it has called endWriting.
 func (c *conn) claim() *batch {
 	if c.writing || c.queue == nil || c.wire == nil || c.gone {
 		return nil
@@ -126,6 +167,16 @@ func (c *conn) claim() *batch {
 	c.writing = true
 	c.tree.Add(1) // until endWriting: teardown waits for whoever writes
 	return b
+}
+
+// endWriting takes back what claim gave and reports whether more waits.
+func (c *conn) endWriting(b *batch) (more bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settle(b)
+	c.writing = false
+	c.tree.Done()
+	return c.queue != nil
 }
 
 // Flush sends what is queued as far as the socket takes it at once, and leaves the rest to a
@@ -138,14 +189,14 @@ func (c *conn) Flush() {
 	if b == nil {
 		return
 	}
-	if c.handler != nil || b.last || b.bytes > joinLimit || !c.wire.direct() {
-		go c.writeLoop(b)
+	if c.handler != nil || b.bytes > joinLimit || !c.wire.direct() {
+		c.startWriter(b)
 		return
 	}
 	frames, buffer, err := c.assemble(b)
 	sent := sentNone
 	if err == nil {
-		sent, err = c.wire.tryWrite(frames, buffer != nil)
+		sent, err = c.wire.tryWrite(frames, buffer != nil, b.last)
 	}
 	if buffer != nil {
 		buffer.release()
@@ -156,7 +207,7 @@ func (c *conn) Flush() {
 		c.End(causeOfWrite(err))
 	case sent != sentAll:
 		b.handed = sent == sentPart
-		go c.writeLoop(b)
+		c.startWriter(b)
 	default:
 		c.server.metrics.wrote(b.events, b.oldest)
 		if c.endWriting(b) {
@@ -165,16 +216,24 @@ func (c *conn) Flush() {
 	}
 }
 
-// endWriting takes back what claim gave and reports whether more waits.
-func (c *conn) endWriting(b *batch) (more bool) {
+// startWriter lets a goroutine write a claimed batch, and what comes after it.
+func (c *conn) startWriter(b *batch) {
 	c.mu.Lock()
-	c.queued -= b.bytes
-	c.writing = false
-	more = c.queue != nil
-	c.tree.Done()
+	c.charge(b)
 	c.mu.Unlock()
-	b.release()
-	return more
+	go c.writeLoop(b)
+}
+
+// bytes returns what goes over the wire for an item.
+func (c *conn) bytes(it *item) []byte {
+	switch {
+	case it.burst == nil:
+		return it.frame
+	case c.deflate:
+		return it.burst.Deflated(c.server.options.CompressThreshold)
+	default:
+		return it.burst.Frames()
+	}
 }
 
 // assemble makes one run of bytes of a batch, without copying if it holds one item only; else the
@@ -188,12 +247,12 @@ func (c *conn) assemble(b *batch) (frames []byte, buffer *joined, err error) {
 			}
 		}
 		if len(b.items) == 1 {
-			return it.bytes(), nil, nil
+			return c.bytes(it), nil, nil
 		}
 		if buffer == nil {
 			buffer, _ = joinBuffers.Get().(*joined)
 		}
-		buffer.bytes = append(buffer.bytes, it.bytes()...)
+		buffer.bytes = append(buffer.bytes, c.bytes(it)...)
 	}
 	return buffer.bytes, buffer, nil
 }
@@ -240,10 +299,10 @@ func (c *conn) writeBatch(b *batch) error {
 		it := &b.items[i]
 		var err error
 		switch {
-		case it.close != nil:
-			err = c.wire.writeClose(it.close.code, it.close.reason)
+		case it.last:
+			err = c.wire.writeClose(it.frame)
 		case it.burst != nil:
-			err = c.writeBurst(it.burst)
+			err = c.writeBurst(it)
 		default:
 			err = c.wire.writeFrames(it.frame)
 		}
@@ -255,13 +314,13 @@ func (c *conn) writeBatch(b *batch) error {
 }
 
 // writeBurst writes events, after the consumer has had its look at each if it wants one.
-func (c *conn) writeBurst(b *event.Burst) error {
-	if err := c.admit(b); err != nil {
+func (c *conn) writeBurst(it *item) error {
+	if err := c.admit(it.burst); err != nil {
 		return err
 	}
-	events := b.Events()
+	events := it.burst.Events()
 	if c.handler == nil {
-		if err := c.wire.writeFrames(b.Frames()); err != nil {
+		if err := c.wire.writeFrames(c.bytes(it)); err != nil {
 			return err
 		}
 		c.server.metrics.wrote(len(events), events[0].Received())
@@ -271,7 +330,7 @@ func (c *conn) writeBurst(b *event.Burst) error {
 		if !c.handler.HandleEvent(c.ctx, c, e) {
 			continue
 		}
-		if err := c.wire.writeFrames(e.Frame()); err != nil {
+		if err := c.wire.writeFrames(c.bytes(&item{burst: e.Alone()})); err != nil {
 			return err
 		}
 		c.server.metrics.wrote(1, e.Received())

@@ -67,7 +67,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, route *consumer
 	}
 	end := endingOf(cause)
 	u.wire.expire(s.options.CloseTimeout)
-	if u.wire.writeClose(end.code, end.reason) == nil {
+	if u.wire.writeClose(closeFrame(end.code, end.reason)) == nil {
 		_, _, _ = ws.Reader(r.Context()) // until the peer's close frame, which comes as an error, or the deadline
 	}
 	_ = ws.CloseNow()

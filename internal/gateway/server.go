@@ -102,11 +102,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	who := owner{identity.Organization, identity.UserID}
-	if err := s.limits.take(who); err != nil {
+	budget, err := s.limits.take(who)
+	if err != nil {
 		s.refuse(w, r, reasonOf(err), err)
 		return
 	}
 	c := s.newConn(r, route, params, identity)
+	c.budget = budget
 	if err := s.connect(r.Context(), c); err != nil {
 		s.discard(c, err)
 		s.explain(w, r, route, reasonOf(err), err)
@@ -122,6 +124,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ws.SetReadLimit(s.options.MaxFrame)
+	c.deflate = u.Header().Get("Sec-Websocket-Extensions") != ""
 	s.metrics.connections.Inc()
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
@@ -226,10 +229,11 @@ func (s *Server) connect(request context.Context, c *conn) error {
 
 // accept upgrades. coder/websocket compares the origin a second time.
 func (s *Server) accept(u *upgrader, r *http.Request) (*websocket.Conn, error) {
-	return websocket.Accept(u, r, &websocket.AcceptOptions{
-		Subprotocols:   []string{consumer.ProtocolV1},
-		OriginPatterns: s.options.Origins.patterns,
-	})
+	o := websocket.AcceptOptions{Subprotocols: []string{consumer.ProtocolV1}, OriginPatterns: s.options.Origins.patterns}
+	if s.options.Compress {
+		o.CompressionMode = websocket.CompressionNoContextTakeover
+	}
+	return websocket.Accept(u, r, &o)
 }
 
 // discard ends a connection that was never served.

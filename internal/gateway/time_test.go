@@ -67,10 +67,10 @@ func inBubble(t *testing.T, o gateway.Options, test func(n *node)) {
 	})
 }
 
-func expectBetween(t testing.TB, what string, got, low, high time.Duration) {
-	t.Helper()
+func expectBetween(tb testing.TB, what string, got, low, high time.Duration) {
+	tb.Helper()
 	if got < low || got > high {
-		t.Errorf("%s: got %v, want between %v and %v", what, got, low, high)
+		tb.Errorf("%s: got %v, want between %v and %v", what, got, low, high)
 	}
 }
 

@@ -44,13 +44,15 @@ type wire struct {
 	net.Conn
 
 	timeout time.Duration
-	fd      int          // of a plain TCP socket, for writes that do not wait; else -1
-	heard   atomic.Int64 // Unix nanoseconds of the last byte that came
+	fd      int // of a plain TCP socket, for writes that do not wait; else -1
+	opened  time.Time
+	heard   atomic.Int64 // when the last byte came, in nanoseconds since opened
 	in      inbound      // owned by whoever reads
 
 	mu       sync.Mutex // held while bytes leave
 	rest     []byte     // what tryWrite could not send of a frame; nothing else may leave before
-	closed   bool       // a close frame left, or a frame was cut short
+	restLast bool       // rest ends with the close frame
+	closed   bool       // the close frame left, or a frame was cut short
 	deadline time.Time  // when the write deadline was last set
 
 	final atomic.Bool // the deadline is the connection's last and must not be moved
@@ -65,16 +67,15 @@ func (w *wire) Write(p []byte) (int, error) {
 		return len(p), nil // our close frame was first; the answer to the peer's is due no more
 	}
 	frame := p
-	if len(p) > 0 && p[0]&opMask == opClose {
-		w.closed = true
-		if len(p) > 4 {
-			frame = []byte{p[0], 2, p[2], p[3]}
-		}
+	last := len(p) > 0 && p[0]&opMask == opClose
+	if last && len(p) > 4 {
+		frame = []byte{p[0], 2, p[2], p[3]}
 	}
 	w.renewDeadline()
 	if err := w.send(frame); err != nil {
 		return 0, err
 	}
+	w.closed = last
 	return len(p), nil
 }
 
@@ -103,8 +104,8 @@ const (
 
 // tryWrite sends whole frames as far as the socket takes them at once; it never waits. What is
 // left of frames that it began, the wire keeps, and [wire.finish] sends it. reused says that the
-// caller will reuse the bytes.
-func (w *wire) tryWrite(frames []byte, reused bool) (outcome, error) {
+// caller will reuse the bytes, last that they end with the close frame.
+func (w *wire) tryWrite(frames []byte, reused, last bool) (outcome, error) {
 	if !w.mu.TryLock() {
 		return sentNone, nil // coder/websocket is sending a control frame
 	}
@@ -120,9 +121,10 @@ func (w *wire) tryWrite(frames []byte, reused bool) (outcome, error) {
 	case n == 0:
 		return sentNone, nil
 	case n == len(frames):
+		w.closed = last
 		return sentAll, nil
 	}
-	w.rest = frames[n:]
+	w.rest, w.restLast = frames[n:], last
 	if reused {
 		w.rest = bytes.Clone(w.rest)
 	}
@@ -145,10 +147,20 @@ func (w *wire) sendRest() error {
 	rest := w.rest
 	w.rest = nil
 	_, err := w.Conn.Write(rest)
-	if err != nil {
+	if err != nil || w.restLast {
 		w.closed = true
 	}
 	return err
+}
+
+// halfClose tells the peer that nothing follows the close frame, if that has left. A peer that
+// waits for the end of the connection need not wait for ours.
+func (w *wire) halfClose() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if half, ok := w.Conn.(interface{ CloseWrite() error }); ok && w.closed && len(w.rest) == 0 {
+		_ = half.CloseWrite() // a dead socket shows at the next read
+	}
 }
 
 // Close closes the connection. It waits for a write in progress to fail, so that no tryWrite can
@@ -162,18 +174,24 @@ func (w *wire) Close() error {
 }
 
 // writeClose sends the close frame unless one was sent.
-func (w *wire) writeClose(code websocket.StatusCode, reason string) error {
+func (w *wire) writeClose(frame []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
 		return nil
 	}
+	err := w.send(frame)
 	w.closed = true
+	return err
+}
+
+// closeFrame makes a close frame (RFC 6455, section 5.5.1). The reason is one of ours, and short.
+func closeFrame(code websocket.StatusCode, reason string) []byte {
 	frame := make([]byte, 4, 4+len(reason))
 	frame[0] = closeHeader
-	frame[1] = byte(2 + len(reason))                    //nolint:gosec // our reasons are short
+	frame[1] = byte(2 + len(reason))                    //nolint:gosec // short
 	binary.BigEndian.PutUint16(frame[2:], uint16(code)) //nolint:gosec // close codes have four digits
-	return w.send(append(frame, reason...))
+	return append(frame, reason...)
 }
 
 // send writes b. After an error nothing may follow, since a frame may have been cut short. Its
@@ -182,12 +200,21 @@ func (w *wire) send(b []byte) error {
 	if err := w.sendRest(); err != nil {
 		return err
 	}
+	if w.closed {
+		return errClosing
+	}
 	_, err := w.Conn.Write(b)
 	if err != nil {
 		w.closed = true
 	}
 	return err
 }
+
+// hear notes that the peer is alive.
+func (w *wire) hear() { w.heard.Store(int64(time.Since(w.opened))) }
+
+// lastHeard returns when the peer last sent anything.
+func (w *wire) lastHeard() time.Time { return w.opened.Add(time.Duration(w.heard.Load())) }
 
 // renewDeadline bounds the next write. Its caller holds mu.
 func (w *wire) renewDeadline() {
@@ -251,8 +278,7 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		_ = conn.Close() // the error is what counts
 		return nil, nil, errors.Join(err, writeErr)
 	}
-	u.wire = &wire{Conn: conn, timeout: u.timeout, fd: -1}
-	u.wire.heard.Store(time.Now().UnixNano())
+	u.wire = &wire{Conn: conn, timeout: u.timeout, fd: -1, opened: time.Now()}
 	size := readBufferSize
 	if raw, fd := descriptor(conn); raw != nil {
 		u.wire.fd, u.wire.in.raw = fd, raw

@@ -122,7 +122,7 @@ func (h *Hub) take(l *lane, a arrival) {
 		h.done(l)
 		return
 	}
-	if l.bytes+size > h.intake {
+	if l.bytes > 0 && l.bytes+size > h.intake {
 		if l.lost == nil {
 			l.lost = make(map[event.Group]struct{})
 		}

@@ -48,16 +48,24 @@ const (
 type subscription struct {
 	group   event.Group
 	channel string
+	meter   *meter // of its organisation
 
 	count     int           // Subscribe calls less Unsubscribe calls: it is wanted if positive
 	state     state         // on the present link; off while there is none
 	queued    time.Time     // when it went into the link's queue, zero while it is not there
-	missed    bool          // was on when a link broke: its Sink is owed a gap
-	confirmed chan struct{} // closed exactly while the state is on
+	missed    bool          // was on when a link broke or it was paused: its Sink is owed a gap
+	confirmed chan struct{} // closed exactly while the state is on or it is paused
+
+	paused   bool          // its organisation exceeds its budget; only while there is a link
+	pause    time.Duration // without jitter, known when the state is off, as is resumeAt
+	resumeAt time.Time     // at the earliest
 }
 
+// wanted reports whether it is to be on.
+func (s *subscription) wanted() bool { return s.count > 0 && !s.paused }
+
 // settled reports whether the state is what is wanted.
-func (s *subscription) settled() bool { return (s.count > 0) == (s.state == stateOn) }
+func (s *subscription) settled() bool { return s.wanted() == (s.state == stateOn) }
 
 // command is one name of a command that Redis has not confirmed yet.
 type command struct {
@@ -81,6 +89,7 @@ type link struct {
 	// Guarded by Redis.mu.
 	queue        fifo[*subscription] // to be brought in line, oldest first
 	sent         fifo[command]       // to be confirmed, in the order of their sending
+	paused       []*subscription     // in the order of their pausing
 	lastReceived time.Time           // of anything at all
 	lastCanary   time.Time           // arrival
 	pinged       time.Time           // when the PING under way was sent, zero without one
@@ -163,7 +172,10 @@ func (r *Redis) detach() {
 	defer r.mu.Unlock()
 	r.link = nil
 	for _, s := range r.subs {
-		if s.state == stateOn {
+		switch {
+		case s.paused: // the new link begins without pauses, but not with a new budget
+			r.unpause(s)
+		case s.state == stateOn:
 			s.missed = s.count > 0
 			s.confirmed = make(chan struct{})
 		}
@@ -180,8 +192,8 @@ func (r *Redis) settle(s *subscription) {
 		return // looked at again when its turn or its confirmation comes
 	}
 	if s.settled() {
-		if s.count == 0 {
-			delete(r.subs, s.channel)
+		if s.count == 0 && !s.paused { // leaving and coming back does not end a pause
+			r.forget(s)
 		}
 		return
 	}
@@ -208,15 +220,22 @@ func (l *link) hasRoom() bool { return l.sent.len() <= maxUnconfirmed-maxBatch }
 // reconcile sends the commands that bring the link in line with what is wanted, until ctx ends or
 // a write fails.
 func (r *Redis) reconcile(ctx context.Context, l *link) error {
+	ticker := time.NewTicker(resumeInterval)
+	defer ticker.Stop()
 	for {
+		var tick <-chan time.Time
+		if r.resume(l, time.Now()) {
+			tick = ticker.C
+		}
 		on, off := r.nextBatch(l)
 		if len(on)+len(off) == 0 {
 			select {
 			case <-l.wake:
-				continue
+			case <-tick:
 			case <-ctx.Done():
 				return nil
 			}
+			continue
 		}
 		// In the order in which nextBatch expects the confirmations.
 		if err := l.send(ctx, kindSubscribe, r.opt.LinkTimeout, on); err != nil {
@@ -248,13 +267,15 @@ func (r *Redis) nextBatch(l *link) (on, off []string) {
 		switch {
 		case s.settled():
 			r.settle(s) // it was changed back meanwhile
-		case s.count > 0:
+		case s.wanted():
 			s.state = stateSent
 			on = append(on, s.channel)
 			l.sent.push(command{kind: kindSubscribe, sub: s, at: now})
 		default:
 			s.state = stateUnset
-			s.confirmed = make(chan struct{})
+			if !s.paused {
+				s.confirmed = make(chan struct{})
+			}
 			off = append(off, s.channel)
 			offSubs = append(offSubs, s)
 		}
@@ -286,25 +307,15 @@ func (r *Redis) confirm(l *link, m *redis.Subscription, now time.Time) (gap even
 		}
 	} else {
 		s.state = stateOff
+		if s.paused {
+			s.schedule(now, now.Sub(c.at))
+		}
 	}
 	r.settle(s)
 	if l.queue.len() > 0 && l.hasRoom() {
 		l.rouse() // reconcile may have waited for room
 	}
 	return gap, nil
-}
-
-// wanted returns the group of a channel from which a message came. ok is false unless the group is
-// wanted and confirmed.
-func (r *Redis) wanted(l *link, channel string, now time.Time) (g event.Group, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	l.lastReceived = now
-	s := r.subs[channel]
-	if s == nil || s.count == 0 || s.state != stateOn {
-		return event.Group{}, false
-	}
-	return s.group, true
 }
 
 // sendCanaries publishes a numbered message to this node's canary channel through the ordinary

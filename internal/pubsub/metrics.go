@@ -9,13 +9,18 @@ import (
 const (
 	reasonUnwanted = "unwanted" // of a group that nobody here wants any more
 	reasonPanic    = "panic"    // decoding panicked
+	// reasonRate: the organisation publishes more than this node takes of one.
+	reasonRate = "organization_rate"
 )
 
 type metrics struct {
 	received   prometheus.Counter
 	published  prometheus.Counter
 	dropped    *prometheus.CounterVec
+	unwanted   prometheus.Counter // of dropped, as is shed: these two can be many
+	shed       prometheus.Counter
 	reconnects prometheus.Counter
+	paused     prometheus.Gauge
 	groups     prometheus.Gauge
 	canary     prometheus.Gauge
 }
@@ -23,7 +28,7 @@ type metrics struct {
 // newMetrics makes the metrics and registers them with reg unless that is nil.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
-	return &metrics{
+	m := &metrics{
 		received: f.NewCounter(prometheus.CounterOpts{
 			Name: "orgcast_events_received_total",
 			Help: "Events received from the bus and handed to the hub.",
@@ -44,9 +49,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "orgcast_bus_groups",
 			Help: "Groups that this node wants to be subscribed to.",
 		}),
+		paused: f.NewGauge(prometheus.GaugeOpts{
+			Name: "orgcast_bus_paused_groups",
+			Help: "Groups that are not subscribed for a while because their organization publishes too much.",
+		}),
 		canary: f.NewGauge(prometheus.GaugeOpts{
 			Name: "orgcast_bus_canary_seconds",
 			Help: "Last round trip of a message from this node through the bus to itself.",
 		}),
 	}
+	m.unwanted = m.dropped.WithLabelValues(reasonUnwanted)
+	m.shed = m.dropped.WithLabelValues(reasonRate)
+	return m
 }

@@ -13,6 +13,7 @@ import (
 
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -27,6 +28,11 @@ const (
 	defaultPublishTimeout   = 2 * time.Second
 	defaultMinBackoff       = 50 * time.Millisecond
 	defaultMaxBackoff       = 2 * time.Second
+
+	// DefaultEventsPerSecond and DefaultBytesPerSecond are far above what people cause and far
+	// below what a node can receive.
+	DefaultEventsPerSecond = 20000
+	DefaultBytesPerSecond  = 64 << 20
 )
 
 // calmPeriod is how long a link must have lasted for the next loss to start with the shortest
@@ -66,7 +72,14 @@ type Options struct {
 	// MinBackoff and MaxBackoff bound the pause before a lost link is opened again; it doubles
 	// from one to the other and is jittered. Default: 50 ms and 2 s.
 	MinBackoff, MaxBackoff time.Duration
-	// Logger takes losses of the link and dropped payloads, never their content. Default: none.
+	// EventsPerSecond and BytesPerSecond are what this node takes of one organisation in the long
+	// run; a second's worth of it may come at once. Groups of an organisation that exceeds either
+	// are paused, see the package comment. Default: [DefaultEventsPerSecond] and
+	// [DefaultBytesPerSecond]; negative: no limit.
+	EventsPerSecond float64
+	BytesPerSecond  int64
+	// Logger takes losses of the link, paused groups and dropped payloads, never their content.
+	// Default: none.
 	Logger *zap.Logger
 	// Registerer takes the metrics. Default: none.
 	Registerer prometheus.Registerer
@@ -91,6 +104,12 @@ func (o Options) withDefaults() Options {
 			*value = fallback
 		}
 	}
+	if o.EventsPerSecond == 0 {
+		o.EventsPerSecond = DefaultEventsPerSecond
+	}
+	if o.BytesPerSecond == 0 {
+		o.BytesPerSecond = DefaultBytesPerSecond
+	}
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()
 	}
@@ -110,12 +129,14 @@ type Redis struct {
 	log     *zap.Logger
 	metrics *metrics
 	canary  string // the channel of this node's canaries
+	tariff  tariff
 
 	running atomic.Bool
 
-	mu   sync.Mutex // never held during I/O or calls of the Sink
-	subs map[string]*subscription
-	link *link // nil while there is none
+	mu     sync.Mutex // never held during I/O or calls of the Sink
+	subs   map[string]*subscription
+	meters map[orgctx.ID]*meter // of the organisations that have subscriptions
+	link   *link                // nil while there is none
 }
 
 // NewRedis returns a bus that does nothing yet: events flow while [Redis.Run] runs. The client
@@ -132,13 +153,16 @@ func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, opt Options)
 		log:     opt.Logger.Named("pubsub"),
 		metrics: newMetrics(opt.Registerer),
 		canary:  keys.Canary(opt.NodeID),
+		tariff:  newTariff(opt.EventsPerSecond, opt.BytesPerSecond),
 		subs:    make(map[string]*subscription),
+		meters:  make(map[orgctx.ID]*meter),
 	}
 }
 
 // Subscribe asks for the group's events and returns when Redis has confirmed that they will
 // arrive, however many links that takes, or with ctx's error when ctx ends first; it then counts
-// for nothing. Calls are counted: see [Redis.Unsubscribe].
+// for nothing. Calls are counted: see [Redis.Unsubscribe]. A group that is paused counts as
+// confirmed: a gap follows before its next event.
 func (r *Redis) Subscribe(ctx context.Context, g event.Group) error {
 	if g.IsZero() {
 		return event.ErrInvalidGroup
@@ -148,7 +172,7 @@ func (r *Redis) Subscribe(ctx context.Context, g event.Group) error {
 	r.mu.Lock()
 	s := r.subs[channel]
 	if s == nil {
-		s = &subscription{group: g, channel: channel, confirmed: make(chan struct{})}
+		s = &subscription{group: g, channel: channel, meter: r.meterOf(g), confirmed: make(chan struct{})}
 		r.subs[channel] = s
 	}
 	s.count++
@@ -188,7 +212,7 @@ func (r *Redis) Unsubscribe(g event.Group) {
 	s.count--
 	if s.count == 0 {
 		r.metrics.groups.Dec()
-		s.missed = false // whoever subscribes next had nothing to miss
+		s.missed = s.paused // whoever subscribes next had nothing else to miss
 	}
 	r.settle(s)
 }
@@ -280,7 +304,7 @@ func (r *Redis) serve(ctx context.Context, sink Sink, first bool) error {
 // socket.
 func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 	ended := endedContext(ctx)
-	bad := logLimiter{interval: logInterval}
+	bad, pauses := logLimiter{interval: logInterval}, logLimiter{interval: logInterval}
 	for {
 		received, err := l.pubsub.Receive(ended)
 		if err != nil {
@@ -293,9 +317,17 @@ func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 				r.canaryReturned(l, m.Payload, now)
 				continue
 			}
-			g, ok := r.wanted(l, m.Channel, now)
-			if !ok {
-				r.metrics.dropped.WithLabelValues(reasonUnwanted).Inc()
+			g, verdict := r.admit(l, m.Channel, len(m.Payload), now)
+			switch verdict {
+			case verdictTake:
+			case verdictUnwanted:
+				r.metrics.unwanted.Inc()
+				continue
+			case verdictPause:
+				r.logPause(&pauses, g, now)
+				fallthrough
+			case verdictShed:
+				r.metrics.shed.Inc()
 				continue
 			}
 			e, err := r.decode(g, m.Payload, now)

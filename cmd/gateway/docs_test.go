@@ -1,0 +1,202 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/google/go-cmp/cmp"
+
+	"orgcast/internal/consumer"
+	"orgcast/internal/event"
+)
+
+// repository is the root of the tree, seen from this package.
+const repository = "../.."
+
+// readDoc returns a file of the repository.
+func readDoc(tb testing.TB, path string) string {
+	tb.Helper()
+	b, err := os.ReadFile(filepath.Join(repository, path))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return string(b)
+}
+
+// sources returns the paths, from the root, of all files with the suffix that are ours.
+func sources(tb testing.TB, suffix string) []string {
+	tb.Helper()
+	var found []string
+	err := filepath.WalkDir(repository, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == ".git" || d.Name() == "bin" || d.Name() == "coverage"):
+			return filepath.SkipDir
+		case !d.IsDir() && strings.HasSuffix(path, suffix):
+			rel, err := filepath.Rel(repository, path)
+			found = append(found, rel)
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if len(found) == 0 {
+		tb.Fatalf("no file ends with %s", suffix)
+	}
+	return found
+}
+
+// TestSettingsTable: the table in docs/configuration.md is what `gateway check --markdown` prints.
+func TestSettingsTable(t *testing.T) {
+	const begin, end = "<!-- begin: gateway check --markdown -->\n", "<!-- end -->"
+	_, rest, ok := strings.Cut(readDoc(t, "docs/configuration.md"), begin)
+	got, _, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		t.Fatalf("docs/configuration.md has no table between %q and %q", begin, end)
+	}
+	want, _, err := execute(t, nil, "", "check", "--markdown")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(strings.TrimSpace(want), strings.TrimSpace(got)); diff != "" {
+		t.Errorf("docs/configuration.md is out of date: put in what `go run ./cmd/gateway check --markdown` prints. Want (-), got (+):\n%s", diff)
+	}
+}
+
+var (
+	codeBlock = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
+	codeSpan  = regexp.MustCompile("`[^`\n]*`")
+	link      = regexp.MustCompile(`\]\(([^()\s]+)\)`)
+	heading   = regexp.MustCompile(`(?m)^#+ +(.+)$`)
+)
+
+// anchors returns what headings of a page can be linked to, as GitHub makes it.
+func anchors(markdown string) map[string]bool {
+	found := make(map[string]bool)
+	for _, m := range heading.FindAllStringSubmatch(codeBlock.ReplaceAllString(markdown, ""), -1) {
+		var b strings.Builder
+		for _, c := range strings.ToLower(m[1]) {
+			switch {
+			case unicode.IsLetter(c), unicode.IsDigit(c), c == '-', c == '_':
+				b.WriteRune(c)
+			case c == ' ':
+				b.WriteByte('-')
+			}
+		}
+		found[b.String()] = true
+	}
+	return found
+}
+
+// TestLinks: what our pages link to inside the repository exists, headings included.
+func TestLinks(t *testing.T) {
+	for _, page := range sources(t, ".md") {
+		text := readDoc(t, page)
+		text = codeSpan.ReplaceAllString(codeBlock.ReplaceAllString(text, ""), "")
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
+			u, err := url.Parse(m[1])
+			if err != nil {
+				t.Errorf("%s: link %q: %v", page, m[1], err)
+				continue
+			}
+			if u.IsAbs() {
+				continue
+			}
+			target := page
+			if u.Path != "" {
+				target = filepath.Join(filepath.Dir(page), u.Path)
+			}
+			if _, err := os.Stat(filepath.Join(repository, target)); err != nil {
+				t.Errorf("%s: link to %s, which does not exist", page, m[1])
+				continue
+			}
+			if u.Fragment != "" && strings.HasSuffix(target, ".md") && !anchors(readDoc(t, target))[u.Fragment] {
+				t.Errorf("%s: link to %s, which has no such heading", page, m[1])
+			}
+		}
+	}
+}
+
+// TestMetricsReference: docs/operations.md names every metric of ours and no other.
+func TestMetricsReference(t *testing.T) {
+	inCode := make(map[string]bool)
+	quoted := regexp.MustCompile(`"(orgcast_[a-z_]+)"`)
+	for _, path := range sources(t, "metrics.go") {
+		for _, m := range quoted.FindAllStringSubmatch(readDoc(t, path), -1) {
+			inCode[m[1]] = true
+		}
+	}
+	inDoc := make(map[string]bool)
+	row := regexp.MustCompile("(?m)^\\| `(orgcast_[a-z_]+)`")
+	for _, m := range row.FindAllStringSubmatch(readDoc(t, "docs/operations.md"), -1) {
+		inDoc[m[1]] = true
+	}
+	want, got := slices.Sorted(maps.Keys(inCode)), slices.Sorted(maps.Keys(inDoc))
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("metrics in metrics.go (-), in the tables of docs/operations.md (+):\n%s", diff)
+	}
+}
+
+// TestNamedTestsExist: the tests that docs/security.md calls as witnesses are there.
+func TestNamedTestsExist(t *testing.T) {
+	tests := make(map[string]bool) // package and name
+	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Example)\w*)\(`)
+	for _, path := range sources(t, "_test.go") {
+		for _, m := range function.FindAllStringSubmatch(readDoc(t, path), -1) {
+			tests[filepath.Base(filepath.Dir(path))+"."+m[1]] = true
+		}
+	}
+	named := regexp.MustCompile("`([a-z]+\\.(?:Test|Fuzz|Example)\\w*)`").FindAllStringSubmatch(readDoc(t, "docs/security.md"), -1)
+	if len(named) == 0 {
+		t.Fatal("docs/security.md names no test")
+	}
+	for _, m := range named {
+		if !tests[m[1]] {
+			t.Errorf("docs/security.md names %s, which does not exist", m[1])
+		}
+	}
+}
+
+// TestConsumerExample: the Go code of docs/consumers.md is part of a test, so it compiles and runs.
+func TestConsumerExample(t *testing.T) {
+	code := readDoc(t, "internal/consumer/example_test.go")
+	blocks := regexp.MustCompile("(?ms)^```go\n(.*?)^```$").FindAllStringSubmatch(readDoc(t, "docs/consumers.md"), -1)
+	if len(blocks) == 0 {
+		t.Fatal("docs/consumers.md has no Go code")
+	}
+	for _, m := range blocks {
+		if !strings.Contains(code, m[1]) {
+			t.Errorf("not in internal/consumer/example_test.go:\n%s", m[1])
+		}
+	}
+}
+
+// TestTokenInProtocol: the signed token that docs/protocol.md shows for its snippets to be held
+// against is the one that the gateway takes.
+func TestTokenInProtocol(t *testing.T) {
+	const key, organization, name, expires = "0123456789abcdef0123456789abcdef", "acme", "invoice_7", 1_800_000_000
+	org, err := parseOrganization(organization)
+	group, groupErr := event.NewGroup(org, name)
+	if err := errors.Join(err, groupErr); err != nil {
+		t.Fatal(err)
+	}
+	page, want := readDoc(t, "docs/protocol.md"), consumer.SignGroup([]byte(key), group, time.Unix(expires, 0))
+	for _, part := range []string{key, organization, name, "1800000000", want} {
+		if !strings.Contains(page, part) {
+			t.Errorf("docs/protocol.md does not show %s", part)
+		}
+	}
+}

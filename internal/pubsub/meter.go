@@ -1,0 +1,182 @@
+package pubsub
+
+import (
+	mathrand "math/rand/v2"
+	"time"
+
+	"orgcast/internal/event"
+
+	"go.uber.org/zap"
+)
+
+const (
+	// meterBurst is how much an organisation may save up, in time of its budget.
+	meterBurst = time.Second
+	// resumeRoom is how much it must have saved before a group of it is taken up again.
+	resumeRoom = meterBurst / 2
+	// A pause is pauseFactor times as long as the others' events had to wait when it began, so
+	// that less than one in a hundred of them has to, however long the flood lasts.
+	pauseFactor = 200
+	minPause    = 200 * time.Millisecond
+	maxPause    = 10 * time.Second // half as much again with its jitter
+	// resumeInterval is how often paused groups are looked at.
+	resumeInterval = 50 * time.Millisecond
+)
+
+// meter is what one organisation has used of its budget. Its subscriptions share it, and
+// Redis.mu guards it. It counts in time: an event costs as long as the budget takes to earn it.
+type meter struct {
+	subs int // that share it
+	// paid is the moment until which the budget is spent: full before now, empty meterBurst later.
+	paid time.Time
+}
+
+// spend takes the cost of one event from the budget and reports whether there was anything left.
+func (m *meter) spend(now time.Time, cost time.Duration) bool {
+	switch used := m.paid.Sub(now); {
+	case used >= meterBurst:
+		return false
+	case used < 0:
+		m.paid = now.Add(cost)
+	default:
+		m.paid = m.paid.Add(cost)
+	}
+	return true
+}
+
+// hasRoom reports whether a group of the organisation may come back.
+func (m *meter) hasRoom(now time.Time) bool { return m.paid.Sub(now) <= meterBurst-resumeRoom }
+
+// limit takes away what exceeds room.
+func (m *meter) limit(now time.Time, room time.Duration) {
+	if most := now.Add(meterBurst - room); m.paid.Before(most) {
+		m.paid = most
+	}
+}
+
+// tariff says what an event costs. A negative rate costs nothing.
+type tariff struct {
+	event       time.Duration // the least, for a small one
+	bytesPerSec int64
+}
+
+func newTariff(eventsPerSecond float64, bytesPerSecond int64) tariff {
+	t := tariff{bytesPerSec: bytesPerSecond}
+	if eventsPerSecond > 0 {
+		t.event = time.Duration(float64(time.Second) / eventsPerSecond)
+	}
+	return t
+}
+
+func (t tariff) cost(size int) time.Duration {
+	if t.bytesPerSec <= 0 {
+		return t.event
+	}
+	return max(t.event, time.Duration(int64(size)*int64(time.Second)/t.bytesPerSec))
+}
+
+// verdict is what becomes of a message.
+type verdict int
+
+const (
+	verdictTake     verdict = iota
+	verdictUnwanted         // nobody here wants its group
+	verdictShed             // its organisation is over its budget
+	verdictPause            // the same, and the first that its group loses
+)
+
+// admit judges a message before anything is spent on decoding it. g is zero if its group is
+// unknown.
+func (r *Redis) admit(l *link, channel string, size int, now time.Time) (g event.Group, v verdict) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l.lastReceived = now
+	s := r.subs[channel]
+	switch {
+	case s == nil:
+		return event.Group{}, verdictUnwanted
+	case s.count == 0:
+		return s.group, verdictUnwanted
+	case s.paused:
+		return s.group, verdictShed // what was on its way when the group was paused
+	case s.state != stateOn:
+		return s.group, verdictUnwanted
+	case s.meter.spend(now, r.tariff.cost(size)):
+		return s.group, verdictTake
+	}
+	r.pause(l, s)
+	return s.group, verdictPause
+}
+
+// pause ends a subscription for a while, because its organisation is over its budget and it was
+// its event that found nothing left: most likely a group that has a large part in it. Shedding in
+// this process alone would leave the flood on the link that all organisations share. r.mu is held.
+func (r *Redis) pause(l *link, s *subscription) {
+	s.paused = true
+	s.missed = true
+	l.paused = append(l.paused, s)
+	r.metrics.paused.Inc()
+	r.settle(s)
+}
+
+// schedule decides how long the pause lasts. wait is how long the confirmation of UNSUBSCRIBE took
+// to come: everybody's events stood in the same line. r.mu is held.
+func (s *subscription) schedule(now time.Time, wait time.Duration) {
+	s.pause = min(max(pauseFactor*wait, minPause), maxPause)
+	s.resumeAt = now.Add(s.pause + mathrand.N(s.pause/2)) //nolint:gosec // jitter is no secret
+}
+
+// resume takes up the paused groups whose time has come, and reports whether any is still paused.
+// A group stays paused until its UNSUBSCRIBE is confirmed: only a new SUBSCRIBE brings the gap.
+func (r *Redis) resume(l *link, now time.Time) (waiting bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	kept := l.paused[:0]
+	for _, s := range l.paused {
+		if s.state != stateOff || now.Before(s.resumeAt) || !s.meter.hasRoom(now) {
+			kept = append(kept, s)
+			continue
+		}
+		// The more it delayed others the less it may send at once before it is paused again.
+		s.meter.limit(now, meterBurst*minPause/s.pause)
+		r.unpause(s)
+		r.settle(s)
+	}
+	clear(l.paused[len(kept):])
+	l.paused = kept
+	return len(kept) > 0
+}
+
+// unpause makes those who join the group from now on wait for its confirmation. r.mu is held.
+func (r *Redis) unpause(s *subscription) {
+	s.paused = false
+	s.confirmed = make(chan struct{})
+	r.metrics.paused.Dec()
+}
+
+// meterOf returns the meter of the group's organisation for one more subscription. r.mu is held.
+func (r *Redis) meterOf(g event.Group) *meter {
+	m := r.meters[g.Organization()]
+	if m == nil {
+		m = new(meter)
+		r.meters[g.Organization()] = m
+	}
+	m.subs++
+	return m
+}
+
+// forget drops a subscription that is over, and with an organisation's last one its meter. r.mu is
+// held.
+func (r *Redis) forget(s *subscription) {
+	delete(r.subs, s.channel)
+	if s.meter.subs--; s.meter.subs == 0 {
+		delete(r.meters, s.group.Organization())
+	}
+}
+
+// logPause logs that a group was paused; rarely, since many groups of many organisations may be.
+func (r *Redis) logPause(limiter *logLimiter, g event.Group, now time.Time) {
+	if suppressed, ok := limiter.allow(now); ok {
+		r.log.Warn("organization over its event rate, group paused", zap.Stringer("group", g), zap.Int("suppressed", suppressed))
+	}
+}
