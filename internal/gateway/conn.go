@@ -57,6 +57,7 @@ type conn struct {
 	frameRate *rate.Limiter
 
 	// Owned by the wheel.
+	place  wheelPlace
 	pinged time.Time // when the ping left that nothing has answered yet
 
 	tree sync.WaitGroup // everything beside the one that reads
@@ -339,9 +340,6 @@ func (c *conn) tearDown(readErr error) {
 		zap.String("connection", c.id), zap.Stringer("organization", c.identity.Organization), zap.String("user", c.identity.UserID),
 		zap.String("route", c.route.Pattern), zap.Int("code", int(end.code)), zap.NamedError("cause", cause), zap.Duration("lasted", time.Since(c.started)))
 	c.server.forget(c)
-	c.mu.Lock()
-	c.wire, c.ws = nil, nil // the wheel keeps the rest of us for up to a minute
-	c.mu.Unlock()
 }
 
 // leaveAll ends all memberships.

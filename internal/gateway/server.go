@@ -247,6 +247,7 @@ func (s *Server) discard(c *conn, cause error) {
 
 // forget takes an ended connection off the books.
 func (s *Server) forget(c *conn) {
+	s.wheel.remove(c)
 	s.limits.give(owner{c.identity.Organization, c.identity.UserID})
 	s.metrics.connections.Dec()
 	s.mu.Lock()

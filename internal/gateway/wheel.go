@@ -22,6 +22,13 @@ type wheel struct {
 	slots [wheelSlots][]*conn
 }
 
+// wheelPlace is where a connection stands. The wheel's mu guards it.
+type wheelPlace struct {
+	slot, index int
+	standing    bool
+	gone        bool // it must not stand anywhere again
+}
+
 // schedule lets the connection be looked at after this long, and a little later, so that
 // connections that began together are not pinged together.
 func (w *wheel) schedule(c *conn, after time.Duration) {
@@ -31,31 +38,57 @@ func (w *wheel) schedule(c *conn, after time.Duration) {
 	}
 	ticks = min(max(ticks, 1), wheelSlots-1)
 	w.mu.Lock()
-	slot := &w.slots[(w.now+ticks-1)%wheelSlots]
-	*slot = append(*slot, c)
-	w.mu.Unlock()
+	defer w.mu.Unlock()
+	if c.place.gone {
+		return
+	}
+	slot := (w.now + ticks - 1) % wheelSlots
+	c.place = wheelPlace{slot: slot, index: len(w.slots[slot]), standing: true}
+	w.slots[slot] = append(w.slots[slot], c)
+}
+
+// remove takes a connection off for good, so that the wheel does not keep its memory.
+func (w *wheel) remove(c *conn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if c.place.standing {
+		slot := w.slots[c.place.slot]
+		last := len(slot) - 1
+		slot[c.place.index] = slot[last]
+		slot[c.place.index].place.index = c.place.index
+		slot[last] = nil
+		w.slots[c.place.slot] = slot[:last]
+	}
+	c.place = wheelPlace{gone: true}
 }
 
 // run turns the wheel until ctx ends.
 func (w *wheel) run(ctx context.Context) {
 	ticker := time.NewTicker(wheelTick)
 	defer ticker.Stop()
-	var due []*conn
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			w.mu.Lock()
-			due, w.slots[w.now] = w.slots[w.now], due[:0]
-			w.now = (w.now + 1) % wheelSlots
-			w.mu.Unlock()
-			for i, c := range due {
-				due[i] = nil
+			for _, c := range w.turn() {
 				if next := c.tick(now); next > 0 {
 					w.schedule(c, next)
 				}
 			}
 		}
 	}
+}
+
+// turn takes the connections of the slot whose turn it is.
+func (w *wheel) turn() []*conn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	due := w.slots[w.now]
+	w.slots[w.now] = nil
+	w.now = (w.now + 1) % wheelSlots
+	for _, c := range due {
+		c.place.standing = false
+	}
+	return due
 }

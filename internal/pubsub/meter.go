@@ -138,7 +138,7 @@ func (r *Redis) resume(l *link, now time.Time) (waiting bool) {
 			continue
 		}
 		// The more it delayed others the less it may send at once before it is paused again.
-		s.meter.limit(now, meterBurst*minPause/s.pause)
+		s.meter.limit(now, time.Duration(float64(meterBurst)*minPause.Seconds()/s.pause.Seconds()))
 		r.unpause(s)
 		r.settle(s)
 	}
