@@ -28,6 +28,7 @@ func TestRedisUsers(t *testing.T) {
 		"health may ping":                                 {"health", []any{"ping"}, ""},
 		"health reads nothing":                            {"health", []any{"exists", "orgcast:session:k"}, refused},
 		"gateway reads sessions":                          {"gateway", []any{"exists", "orgcast:session:k"}, ""},
+		"gateway reads sessions up to a size":             {"gateway", []any{"getrange", "orgcast:session:k", 0, 65536}, ""},
 		"gateway reads organisations":                     {"gateway", []any{"hgetall", "orgcast:{1}:org"}, ""},
 		"gateway reads members":                           {"gateway", []any{"hgetall", "orgcast:{1}:member:7"}, ""},
 		"gateway writes no sessions":                      {"gateway", []any{"set", "orgcast:session:k", "x"}, refused},

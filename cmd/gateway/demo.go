@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -35,6 +36,10 @@ func demoCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	hosts := []string{net.JoinHostPort(host, port), net.JoinHostPort("localhost", port)}
 	if redisURL == "" {
 		embedded, err := demo.StartRedis()
 		if err != nil {
@@ -48,7 +53,7 @@ func demoCommand(ctx context.Context, p *process, args []string) error {
 	s.declareServe(full)
 	_, err = full.Parse([]string{
 		"--listen", s.listen, "--redis", redisURL, "--session-store", "redis", "--session-insecure", "--directory", "redis",
-		"--origins", fmt.Sprintf("http://%s,http://localhost:%s,none", net.JoinHostPort(host, port), port),
+		"--origins", fmt.Sprintf("http://%s,http://%s,none", hosts[0], hosts[1]),
 		"--log-level", "warn", "--log-format", "console", "--drain-wait", "0s", "--drain", "0s",
 	}, func(string) string { return "" }, s.checkServe)
 	if err != nil {
@@ -62,18 +67,20 @@ func demoCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	return p.runDemo(ctx, n, listener, "http://"+net.JoinHostPort(host, port)+"/")
+	return p.runDemo(ctx, n, listener, hosts)
 }
 
-func (p *process) runDemo(ctx context.Context, n *node, listener net.Listener, url string) error {
+// runDemo serves the demo under the hosts given until ctx ends.
+func (p *process) runDemo(ctx context.Context, n *node, listener net.Listener, hosts []string) error {
 	n.start(ctx)
 	handler, err := n.demoHandler(ctx)
 	if err != nil {
 		return errors.Join(err, listener.Close(), n.close())
 	}
-	server := newHTTPServer(handler, n.log)
+	server := newHTTPServer(onlyHosts(handler, hosts), n.log)
 	servers, ctx := errgroup.WithContext(ctx)
 	servers.Go(func() error { return served(server.Serve(listener)) })
+	url := "http://" + hosts[0] + "/"
 	_, _ = fmt.Fprintf(p.stdout, `
   Orgcast demo: two organisations in one window
 
@@ -85,6 +92,18 @@ func (p *process) runDemo(ctx context.Context, n *node, listener net.Listener, u
 	<-ctx.Done()
 	err = n.stop(server.Shutdown)
 	return errors.Join(err, servers.Wait())
+}
+
+// onlyHosts refuses requests for any other host. Signing in asks for no password, so a page whose
+// name was made to lead here (DNS rebinding) must not be taken for the demo's own.
+func onlyHosts(next http.Handler, hosts []string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !slices.Contains(hosts, r.Host) {
+			http.Error(w, "the demo is at http://"+hosts[0]+"/", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // demoHandler fills Redis with the demo's people and returns its pages around the gateway.

@@ -76,6 +76,31 @@ func TestSettingsTable(t *testing.T) {
 	}
 }
 
+// TestSettingsNamed: every flag that our pages name exists, in serve or in another subcommand.
+func TestSettingsNamed(t *testing.T) {
+	var help strings.Builder
+	for _, c := range commands() {
+		if c.name == "version" {
+			continue // has no help
+		}
+		stdout, stderr, err := execute(t, nil, "", c.name, "--help")
+		if err != nil {
+			t.Fatalf("%s --help: %v", c.name, err)
+		}
+		help.WriteString(stdout + stderr)
+	}
+	// Package flag shows -name, ours --name.
+	known := regexp.MustCompile(`-([a-z][a-z-]*)`).FindAllString(help.String(), -1)
+	named := regexp.MustCompile("`(--[a-z-]+)")
+	for _, page := range sources(t, ".md") {
+		for _, m := range named.FindAllStringSubmatch(readDoc(t, page), -1) {
+			if !slices.Contains(known, m[1][1:]) {
+				t.Errorf("%s: there is no flag %s", page, m[1])
+			}
+		}
+	}
+}
+
 var (
 	codeBlock = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
 	codeSpan  = regexp.MustCompile("`[^`\n]*`")

@@ -81,7 +81,9 @@ func newNode(ctx context.Context, s *settings, log *zap.Logger) (*node, error) {
 			return nil, errors.Join(err, n.redis.Close())
 		}
 	}
-	n.bus = pubsub.NewRedis(n.redis, keys, pubsub.Options{MaxEventSize: s.maxEvent, Logger: log, Registerer: n.metrics})
+	busOptions := s.busOptions()
+	busOptions.Logger, busOptions.Registerer = log, n.metrics
+	n.bus = pubsub.NewRedis(n.redis, keys, busOptions)
 	n.hub = hub.New(n.bus, hub.Options{Registry: n.metrics})
 	routes, err := newRoutes(s)
 	if err != nil {

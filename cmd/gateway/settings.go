@@ -16,6 +16,7 @@ import (
 	"orgcast/internal/gateway"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/pubsub"
 	"orgcast/internal/session"
 )
 
@@ -37,6 +38,7 @@ type settings struct {
 	policy, signingKey, publishKey string
 
 	maxFrame, maxEvent, queueBytes                 int
+	eventsPerSecond, eventBytesPerSecond           int
 	framesPerSecond                                float64
 	frameBurst, groups                             int
 	maxConnections, maxPerOrganization, maxPerUser int
@@ -144,6 +146,9 @@ func (s *settings) declareServe(set *config.Set) {
 func (s *settings) declareLimits(set *config.Set) {
 	set.Int(&s.maxFrame, "max-frame", 64<<10, 128, "largest frame of a browser, in bytes")
 	set.Int(&s.maxEvent, "max-event", event.DefaultMaxSize, 128, "largest event, in bytes")
+	set.Int(&s.eventsPerSecond, "events-per-second", pubsub.DefaultEventsPerSecond, 0,
+		"events of one organisation that this node takes in the long run; groups that exceed it are paused, with a gap; 0 is no limit")
+	set.Int(&s.eventBytesPerSecond, "event-bytes-per-second", pubsub.DefaultBytesPerSecond, 0, "the same in bytes")
 	set.Int(&s.queueBytes, "queue-bytes", 1<<20, 1024, "what may wait for one browser, in bytes; one that is slower ends with 4413")
 	set.Int(&s.queueBytesPerOrganization, "queue-bytes-per-organization", 64<<20, 1024, "what may wait for all slow browsers of one organisation, in bytes")
 	set.Choice(&s.whenFull, "events-when-full", consumer.WhenFullNames()[0], consumer.WhenFullNames(), "what gives way at /ws/events when a browser is too slow: the connection, the oldest events (with a gap frame), or all but the latest of a group and type")
@@ -195,6 +200,19 @@ func (s *settings) redisOptions() (*redis.Options, error) {
 	o.MaxRetries = -1              // a publication that is tried twice may arrive twice
 	o.ClientName = "orgcast"
 	return o, nil
+}
+
+// busOptions takes the limits over.
+func (s *settings) busOptions() pubsub.Options {
+	o := pubsub.Options{MaxEventSize: s.maxEvent, EventsPerSecond: float64(s.eventsPerSecond), BytesPerSecond: int64(s.eventBytesPerSecond)}
+	// There zero is the default.
+	if s.eventsPerSecond == 0 {
+		o.EventsPerSecond = -1
+	}
+	if s.eventBytesPerSecond == 0 {
+		o.BytesPerSecond = -1
+	}
+	return o
 }
 
 // gatewayOptions takes the limits over.

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/coder/websocket"
 	"go.uber.org/zap"
@@ -250,70 +249,6 @@ func (c *conn) attach(ws *websocket.Conn, w *wire) {
 	c.Flush()
 }
 
-// serve reads until the connection ends, and tears it down. It returns at once; the goroutine that
-// reads hands over to the next one until the last calls the server's gone.
-func (c *conn) serve() {
-	if c.wire.in.raw == nil {
-		go c.readLoop()
-		return
-	}
-	c.proceed = c.readReady
-	go c.proceed()
-}
-
-// await waits for the browser on a stack that stays small, then lets another goroutine proceed.
-func (c *conn) await() {
-	c.wire.await()
-	go c.proceed()
-}
-
-// readReady reads what is there, then waits for more.
-func (c *conn) readReady() {
-	err := c.wire.take()
-	for err == nil {
-		var idle bool
-		if idle, err = c.readMessage(); idle {
-			go c.await()
-			return
-		}
-	}
-	c.tearDown(causeOfRead(err))
-}
-
-// readLoop reads messages and waits in the connection itself, where there is no other way.
-func (c *conn) readLoop() {
-	for {
-		if _, err := c.readMessage(); err != nil {
-			c.tearDown(causeOfRead(err))
-			return
-		}
-	}
-}
-
-// readMessage reads one message and hands it to receiveLoop. idle says that none is there. Messages
-// are read after End was called, too, because only so is the peer's close frame seen.
-func (c *conn) readMessage() (idle bool, err error) {
-	// Without a Done channel the context costs nothing; deadlines on the wire end the read.
-	kind, r, err := c.ws.Reader(context.Background())
-	if errors.Is(err, errIdle) {
-		return true, nil
-	}
-	var data []byte
-	if err == nil {
-		data, err = io.ReadAll(r)
-	}
-	if err != nil {
-		return false, err
-	}
-	c.server.metrics.frames.Inc()
-	if kind == websocket.MessageText && !utf8.Valid(data) {
-		c.End(ErrNotUTF8)
-	} else if !c.frameRate.Allow() || !c.receive(event.Frame{Binary: kind == websocket.MessageBinary, Data: data}) {
-		c.End(ErrRateLimit)
-	}
-	return false, nil
-}
-
 // tearDown ends the connection for good: nothing of it is left when it returns.
 func (c *conn) tearDown(readErr error) {
 	c.End(readErr)
@@ -363,47 +298,6 @@ func (c *conn) disconnect(cause error) {
 	})
 }
 
-// receive queues a frame for the consumer and starts receiveLoop if it is not at work. A consumer
-// that falls behind by the whole inbox is not waited for, since pongs and the peer's close frame
-// would wait too: receive returns false, and the browser is told that it sends too fast.
-func (c *conn) receive(f event.Frame) (ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ended {
-		return true
-	}
-	if len(c.inbox) >= c.server.options.FrameBurst {
-		return false
-	}
-	c.talked = time.Now()
-	c.inbox = append(c.inbox, f)
-	if !c.receiving {
-		c.receiving = true
-		c.tree.Go(c.receiveLoop)
-	}
-	return true
-}
-
-// receiveLoop hands frames to the consumer one by one, and returns when none is left.
-func (c *conn) receiveLoop() {
-	for {
-		c.mu.Lock()
-		if c.ended || len(c.inbox) == 0 {
-			c.receiving = false
-			c.inbox = nil
-			c.mu.Unlock()
-			return
-		}
-		f := c.inbox[0]
-		c.inbox[0] = event.Frame{}
-		c.inbox = c.inbox[1:]
-		c.mu.Unlock()
-		if err := c.server.guard(c, "receive", func() error { return c.consumer.Receive(c.ctx, c, f) }); err != nil {
-			c.End(err)
-		}
-	}
-}
-
 // tick is called by the wheel: it ends the connection if its session is over or its peer silent,
 // pings it if it is time, and returns when to look again. It never blocks.
 func (c *conn) tick(now time.Time) time.Duration {
@@ -445,20 +339,6 @@ func (c *conn) tick(now time.Time) time.Duration {
 
 // pingFrame is a ping without content.
 var pingFrame = [...]byte{pingHeader, 0} //nolint:gochecknoglobals // constant bytes
-
-// causeOfRead tells why reading ended.
-func causeOfRead(err error) error {
-	if closeErr, ok := errors.AsType[websocket.CloseError](err); ok {
-		return fmt.Errorf("%w: code %d", ErrPeerClosed, closeErr.Code)
-	}
-	if errors.Is(err, websocket.ErrMessageTooBig) {
-		return ErrFrameTooBig
-	}
-	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
-		return ErrPeerGone
-	}
-	return fmt.Errorf("%w: %w", ErrProtocol, err)
-}
 
 // causeOfWrite tells why writing ended.
 func causeOfWrite(err error) error {

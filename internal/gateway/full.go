@@ -33,8 +33,7 @@ func (c *conn) full(size int) bool {
 func (c *conn) makeRoom(it *item) bool {
 	switch c.route.WhenFull {
 	case consumer.DropOldest:
-		c.dropOldest(it)
-		return true
+		return c.dropOldest(it)
 	case consumer.Latest:
 		return c.keepLatest(it)
 	default:
@@ -42,57 +41,89 @@ func (c *conn) makeRoom(it *item) bool {
 	}
 }
 
-// dropOldest takes events from the front of the queue until the item has room, and puts the news of
-// the gap in their place. If there is nothing to take, the item itself goes.
-func (c *conn) dropOldest(it *item) {
-	var lost []event.Group
-	dropped := 0
-	lose := func(b *event.Burst) {
-		dropped += len(b.Events())
-		if !slices.Contains(lost, b.Group()) {
-			lost = append(lost, b.Group())
-		}
+// room is how many bytes may wait in the queue: what one connection may have and, if it is behind,
+// what the others have left of the organisation's budget. They change that meanwhile, so it is looked
+// at once for each decision. Its caller holds mu and has taken the queue off the books.
+func (c *conn) room() int {
+	o := &c.server.options
+	if !c.writing {
+		return o.QueueBytes
 	}
-	var kept []item
+	return min(o.QueueBytes, o.QueueBytesPerOrganization-int(c.budget.used.Load()))
+}
+
+// dropOldest takes events from the front of the queue until the item has room, and puts the news of
+// the gap in their place. If nothing is left to take, the item itself goes, unless it is a frame of
+// the server's own: then, with a queue full of such frames, dropOldest returns false.
+func (c *conn) dropOldest(it *item) bool {
+	var kept, news []item
 	if c.queue != nil {
 		kept = slices.Clone(c.queue.items)
 		c.dropQueueLocked()
 	}
-	waiting := 0
+	room := c.room()
+	waiting := it.size()
 	for i := range kept {
 		waiting += kept[i].size()
 	}
-	fits := func() bool { return waiting+it.size() <= c.server.options.QueueBytes }
+	dropped := 0
+	var lost []event.Group
+	lose := func(old item) {
+		waiting -= old.size()
+		g := old.gap // older news of a gap merges with ours
+		if old.burst != nil {
+			g = old.burst.Group()
+			dropped += len(old.burst.Events())
+		}
+		if slices.Contains(lost, g) {
+			return
+		}
+		lost = append(lost, g)
+		if tells, ok := c.gap(g); ok {
+			waiting += tells.size()
+			news = append(news, tells)
+		}
+	}
 	kept = slices.DeleteFunc(kept, func(old item) bool {
-		if fits() || old.burst == nil {
+		if waiting <= room || old.burst == nil && old.gap.IsZero() {
 			return false
 		}
-		waiting -= old.size()
-		lose(old.burst)
+		lose(old)
 		return true
 	})
-	if it.burst != nil && (!fits() || c.overBudget(waiting+it.size())) {
-		lose(it.burst)
+	switch {
+	case waiting > room && it.burst != nil: // only frames of our own are left before it
+		lose(*it)
 		*it = item{}
+	case waiting > c.server.options.QueueBytes:
+		return false
 	}
-	for _, g := range lost {
-		next := slices.IndexFunc(kept, func(old item) bool { return old.gap == g || old.burst != nil && old.burst.Group() == g })
-		if next >= 0 && kept[next].gap == g {
-			continue // it has been told already
-		}
-		if news, ok := c.gap(g); ok {
-			c.push(news)
+	for _, tells := range news {
+		next := slices.IndexFunc(kept, func(old item) bool {
+			return old.gap == tells.gap || old.burst != nil && old.burst.Group() == tells.gap
+		})
+		if next < 0 || kept[next].gap != tells.gap { // else it has been told already
+			c.push(tells)
 		}
 	}
 	for _, old := range kept {
 		c.push(old)
 	}
 	c.server.metrics.droppedOldest.Add(uint64(dropped)) //nolint:gosec // not negative
+	return true
 }
 
-// overBudget reports whether the organisation has no room for that much.
-func (c *conn) overBudget(size int) bool {
-	return c.budget.used.Load()+int64(size) > int64(c.server.options.QueueBytesPerOrganization)
+// told reports whether the last thing that waits for a group is the news of a gap. Its caller holds mu.
+func (c *conn) told(g event.Group) bool {
+	if c.queue == nil {
+		return false
+	}
+	for _, it := range slices.Backward(c.queue.items) {
+		if it.gap == g || it.burst != nil && it.burst.Group() == g {
+			return it.gap == g
+		}
+	}
+	return false
 }
 
 // keepLatest leaves, of the events of one group and type, only the newest in the queue. It returns
@@ -130,7 +161,7 @@ func (c *conn) keepLatest(it *item) bool {
 	for i := range kept {
 		size += kept[i].size()
 	}
-	if size > c.server.options.QueueBytes || c.overBudget(size) {
+	if size > c.room() {
 		return false
 	}
 	for _, old := range slices.Backward(kept) {

@@ -112,7 +112,7 @@ type gapFrame struct {
 // too slowly, and may come back.
 func (c *conn) enqueue(it item) (flush bool) {
 	c.mu.Lock()
-	if c.ended {
+	if c.ended || !it.gap.IsZero() && c.told(it.gap) {
 		c.mu.Unlock()
 		return false
 	}

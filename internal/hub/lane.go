@@ -3,6 +3,7 @@ package hub
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"orgcast/internal/event"
 )
@@ -11,6 +12,11 @@ const (
 	// inlineMembers is up to how many members a group is served by the receiver itself, at once:
 	// waking a worker would cost as much as writing to a few.
 	inlineMembers = 32
+	// inlineEvents is how many events of a lane the receiver serves itself within inlinePeriod. What
+	// is beyond is better joined by a worker: writes of one organisation are no more than that many
+	// of the things that everybody else waits for.
+	inlineEvents = 16
+	inlinePeriod = time.Millisecond
 	// turnWork is how much work one turn of a lane may be, in members to write to, while others
 	// wait; loneWork is the same while none does.
 	turnWork = 2048
@@ -30,6 +36,9 @@ type lane struct {
 	// busy says that the lane is in the scheduler's ring or being served: only one goroutine at a
 	// time serves a lane, which is what keeps the order.
 	busy bool
+	// inlined is how many events were served at once since the moment given.
+	inlined      int
+	inlinedSince time.Time
 }
 
 // arrival is what came from the bus: an event, or a gap in the group if event is nil.
@@ -113,7 +122,7 @@ func (h *Hub) take(l *lane, a arrival) {
 		l.mu.Unlock()
 		return
 	}
-	if !l.busy && len(ms.list) <= inlineMembers && a.event != nil {
+	if !l.busy && len(ms.list) <= inlineMembers && a.event != nil && l.mayInline(a.event.Received()) {
 		l.busy = true
 		ms.lent = true
 		list := ms.list
@@ -145,6 +154,15 @@ func (h *Hub) take(l *lane, a arrival) {
 	if start {
 		h.sched.push(l)
 	}
+}
+
+// mayInline reports whether the receiver may serve one event more by itself. l.mu is held.
+func (l *lane) mayInline(now time.Time) bool {
+	if now.Sub(l.inlinedSince) > inlinePeriod {
+		l.inlined, l.inlinedSince = 0, now
+	}
+	l.inlined++
+	return l.inlined <= inlineEvents
 }
 
 // deliverInline is deliver for one burst and few members, without a list of its own.

@@ -1,8 +1,44 @@
 package pubsub
 
+import (
+	"time"
+
+	"orgcast/internal/event"
+)
+
 // WantedGroups returns how many subscriptions the bus remembers, wanted or under way.
 func (r *Redis) WantedGroups() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.subs)
+}
+
+// Meters returns for how many organisations the bus keeps a budget.
+func (r *Redis) Meters() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.meters)
+}
+
+// Pause pauses a group that is subscribed, as if its organisation were over its budget.
+func (r *Redis) Pause(g event.Group) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.subs[r.keys.GroupChannel(g)]; s != nil && s.wanted() && s.state == stateOn {
+		r.pause(r.link, s)
+	}
+}
+
+// EndPauses lets the pauses end whose UNSUBSCRIBE is confirmed, and returns how many there are.
+func (r *Redis) EndPauses() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.link == nil {
+		return 0
+	}
+	for _, s := range r.link.paused {
+		s.resumeAt = time.Time{}
+	}
+	r.link.rouse()
+	return len(r.link.paused)
 }

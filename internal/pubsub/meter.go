@@ -10,8 +10,10 @@ import (
 )
 
 const (
-	// meterBurst is how much an organisation may save up, in time of its budget.
-	meterBurst = time.Second
+	// meterBurst is how much an organisation may save up, in time of its budget. A flood comes at
+	// once until that is used up, and meanwhile fills what Redis keeps for this subscriber: with the
+	// default budget a second's worth was seen to reach the 32 MB at which Redis ends it.
+	meterBurst = 250 * time.Millisecond
 	// resumeRoom is how much it must have saved before a group of it is taken up again.
 	resumeRoom = meterBurst / 2
 	// A pause is pauseFactor times as long as the others' events had to wait when it began, so

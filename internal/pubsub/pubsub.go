@@ -27,7 +27,7 @@
 // All organisations share one connection: behind the events of one wait those of the others. So
 // each organisation has a budget of events and bytes per second. A group whose event finds it spent
 // is paused: this event and those on their way are dropped, the group is unsubscribed, and when the
-// organisation has saved up half a second's budget, subscribed again. The Sink is told of the gap as
+// organisation has saved up some of its budget, subscribed again. The Sink is told of the gap as
 // after a lost connection. The longer others had to wait the longer is the pause, up to 15 s.
 package pubsub
 

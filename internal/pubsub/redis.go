@@ -73,7 +73,7 @@ type Options struct {
 	// from one to the other and is jittered. Default: 50 ms and 2 s.
 	MinBackoff, MaxBackoff time.Duration
 	// EventsPerSecond and BytesPerSecond are what this node takes of one organisation in the long
-	// run; a second's worth of it may come at once. Groups of an organisation that exceeds either
+	// run; a quarter of it may come at once. Groups of an organisation that exceeds either
 	// are paused, see the package comment. Default: [DefaultEventsPerSecond] and
 	// [DefaultBytesPerSecond]; negative: no limit.
 	EventsPerSecond float64

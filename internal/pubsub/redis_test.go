@@ -132,7 +132,7 @@ func TestDroppedPayloadsAreCountedAndLoggedWithoutContent(t *testing.T) {
 }
 
 // TestSubscriptionsConverge runs random orders of Subscribe, Unsubscribe, contexts that end while
-// waiting, and lost links, against a real server and a model that only counts.
+// waiting, pauses and lost links, against a real server and a model that only counts.
 func TestSubscriptionsConverge(t *testing.T) {
 	client := newClient(t, redistest.Start(t))
 	var groups []event.Group
@@ -210,6 +210,12 @@ func TestSubscriptionsConverge(t *testing.T) {
 					}
 				}
 			},
+			"pause": func(rt *rapid.T) {
+				bus.Pause(anyGroup.Draw(rt, "group"))
+			},
+			"end pauses": func(*rapid.T) {
+				bus.EndPauses()
+			},
 			"lose the link": func(*rapid.T) {
 				_ = client.ClientKillByFilter(ctx, "TYPE", "pubsub").Err()
 			},
@@ -224,6 +230,7 @@ func TestSubscriptionsConverge(t *testing.T) {
 				model[w.g]++
 			}
 		}
+		pubsubtest.Eventually(t, "no pauses", func() bool { return bus.EndPauses() == 0 })
 		// Commands are sent and confirmed in order. The first of these is confirmed on a link that
 		// lives on; the second stands behind all that link had to settle; the third stands behind
 		// what the confirmations of those brought up.
@@ -267,7 +274,7 @@ func TestSubscriptionsConverge(t *testing.T) {
 		for i := range 3 {
 			bus.Unsubscribe(pubsubtest.Group(t, "barrier", strconv.Itoa(i)))
 		}
-		pubsubtest.Eventually(t, "nothing is remembered", func() bool { return bus.WantedGroups() == 0 })
+		pubsubtest.Eventually(t, "nothing is remembered", func() bool { return bus.WantedGroups()+bus.Meters() == 0 })
 	})
 }
 

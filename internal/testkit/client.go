@@ -92,7 +92,9 @@ type Client struct {
 
 	// Timeout bounds each read; 0 is none, for tests with a fake clock.
 	Timeout time.Duration
-	br      *bufio.Reader
+	// RSV holds the reserved bits that the server may set, because an extension was agreed on.
+	RSV byte
+	br  *bufio.Reader
 }
 
 // Try sends a handshake and returns the answer, and the client if it was an upgrade; else the
@@ -180,7 +182,7 @@ func (c *Client) SendText(text string) error {
 // ReadFrame returns the next frame.
 func (c *Client) ReadFrame() (Frame, error) {
 	c.extend()
-	return readFrame(c.br)
+	return readFrame(c.br, c.RSV)
 }
 
 // Next returns the text of the next data frame; it answers pings. A close frame is an error that

@@ -86,8 +86,9 @@ func (f Frame) String() string {
 	return fmt.Sprintf("opcode %#x, more %t: %.200q", f.Opcode, f.More, f.Payload)
 }
 
-// readFrame reads a frame of a server and refuses what no server may send.
-func readFrame(r *bufio.Reader) (Frame, error) {
+// readFrame reads a frame of a server and refuses what no server may send. Of the reserved bits the
+// server may set those in rsv.
+func readFrame(r *bufio.Reader, rsv byte) (Frame, error) {
 	var head [2]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return Frame{}, err
@@ -97,7 +98,7 @@ func readFrame(r *bufio.Reader) (Frame, error) {
 	switch {
 	case head[1]&maskBit != 0:
 		return Frame{}, fmt.Errorf("server sent a masked frame: % x", head)
-	case f.RSV != 0:
+	case f.RSV&^rsv != 0:
 		return Frame{}, fmt.Errorf("server sent reserved bits: % x", head)
 	case f.Opcode >= OpClose && (f.More || size > 125):
 		return Frame{}, fmt.Errorf("server sent a fragmented or long control frame: % x", head)

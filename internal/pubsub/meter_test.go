@@ -1,0 +1,223 @@
+package pubsub_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"orgcast/internal/event"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit/redistest"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+// text returns what pubsubtest.Payload put in.
+func text(t *testing.T, i pubsubtest.Item) string {
+	t.Helper()
+	var fields struct{ Text string }
+	if err := json.Unmarshal([]byte(i.Payload), &fields); err != nil {
+		t.Fatal(err)
+	}
+	return fields.Text
+}
+
+// TestFloodHarmsNobodyElse has one organisation publish as fast as Redis takes it, far beyond its
+// budget, while another publishes one event at a time.
+func TestFloodHarmsNobodyElse(t *testing.T) {
+	const rate, batch, least = 1000, 100, 20000 // events/s of the budget; events per round trip; at least so many in all
+	client := newClient(t, redistest.Start(t))
+	keys, reg := newKeyspace(t), prometheus.NewRegistry()
+	core, logs := observer.New(zap.WarnLevel)
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{LinkTimeout: calm, EventsPerSecond: rate, Registerer: reg, Logger: zap.New(core)})
+	var sink pubsubtest.Recorder
+	pubsubtest.Start(t, bus, &sink)
+	noisy, quiet := pubsubtest.Group(t, "noisy", "room"), pubsubtest.Group(t, "quiet", "room")
+	start := time.Now()
+	pubsubtest.Subscribe(t, bus, noisy, quiet)
+
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var flood sync.WaitGroup
+	defer flood.Wait()
+	published := 0
+	enough := make(chan struct{}) // closed by the flood
+	flood.Go(func() {
+		for ctx.Err() == nil {
+			pipe := client.Pipeline()
+			for range batch {
+				pipe.Publish(t.Context(), keys.GroupChannel(noisy), pubsubtest.Payload(noisy, strconv.Itoa(published)))
+				published++
+			}
+			if _, err := pipe.Exec(t.Context()); err != nil {
+				t.Errorf("flood: %v", err)
+				return
+			}
+			if published == least {
+				close(enough)
+			}
+		}
+	})
+	var want []pubsubtest.Item
+	for i, done := 0, false; i < 100 || !done; i++ {
+		pubsubtest.Publish(t, bus, quiet, strconv.Itoa(i))
+		want = append(want, pubsubtest.Message(quiet, strconv.Itoa(i)))
+		sink.WaitFor(t, want[i])
+		select {
+		case <-enough:
+			done = true
+		case <-time.After(pubsubtest.Patience):
+			t.Fatal("the flood does not get on")
+		default:
+		}
+	}
+	stop()
+	flood.Wait()
+	if diff := cmp.Diff(want, sink.Of(quiet), equalGroups); diff != "" {
+		t.Errorf("items of the quiet organization differ (-want +got):\n%s", diff)
+	}
+
+	// The pause ends, and the group works as before.
+	pubsubtest.Eventually(t, "no pause", func() bool { return counter(t, reg, "orgcast_bus_paused_groups") == 0 })
+	pubsubtest.Subscribe(t, bus, noisy) // as it returns the group is subscribed again
+	pubsubtest.Publish(t, bus, noisy, "last")
+	sink.WaitFor(t, pubsubtest.Message(noisy, "last"))
+
+	got := sink.Of(noisy)
+	if most := rate*time.Since(start).Seconds() + rate + 2; float64(len(got)) > 2*most {
+		t.Errorf("items of the flood: got %d of %d, want twice the budget of %.0f at most", len(got), published, most)
+	}
+	next, told := 0, false // the number that should follow, and whether a gap was reported since the last
+	for i, item := range got[:len(got)-1] {
+		if item == pubsubtest.Gap(noisy) {
+			told = true
+			continue
+		}
+		n, err := strconv.Atoi(text(t, item))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n < next || n > next && !told {
+			t.Errorf("item %d of the flood: got event %d after %d, gap told: %t", i, n, next-1, told)
+		}
+		next, told = n+1, false
+	}
+	if !told && next != published {
+		t.Errorf("events after %d were lost and no gap was told", next-1)
+	}
+	if next == published {
+		t.Error("the whole flood was taken")
+	}
+	if got := counter(t, reg, "orgcast_events_dropped_total"); got == 0 {
+		t.Error("dropped: got 0, want some")
+	}
+	lines := logs.FilterMessageSnippet("group paused").All()
+	if most := 1 + int(time.Since(start)/time.Second); len(lines) == 0 || len(lines) > most {
+		t.Errorf("log lines: got %d, want 1 to %d", len(lines), most)
+	}
+}
+
+// TestPausedGroup has a budget that the first event overdraws for longer than the test lasts.
+func TestPausedGroup(t *testing.T) {
+	for name, opt := range map[string]pubsub.Options{
+		"events": {EventsPerSecond: 0.001, BytesPerSecond: -1},
+		"bytes":  {EventsPerSecond: -1, BytesPerSecond: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := newClient(t, redistest.Start(t))
+			keys, reg := newKeyspace(t), prometheus.NewRegistry()
+			opt.LinkTimeout, opt.Registerer = calm, reg
+			bus := pubsub.NewRedis(client, keys, opt)
+			var sink pubsubtest.Recorder
+			pubsubtest.Start(t, bus, &sink)
+			paused, left := pubsubtest.Group(t, "acme", "paused"), pubsubtest.Group(t, "acme", "left")
+			calmGroup, other := pubsubtest.Group(t, "acme", "calm"), pubsubtest.Group(t, "rival", "room")
+			pubsubtest.Subscribe(t, bus, paused, left, calmGroup, other)
+			long := strings.Repeat("x", 1000)
+			pubsubtest.Publish(t, bus, paused, long, "1", "2")
+			pubsubtest.Publish(t, bus, left, "3")
+			pubsubtest.Publish(t, bus, other, "here")
+			sink.WaitFor(t, pubsubtest.Message(other, "here"))
+
+			channels := []string{keys.GroupChannel(paused), keys.GroupChannel(left), keys.GroupChannel(calmGroup)}
+			unsubscribed := func() bool {
+				n, err := client.PubSubNumSub(t.Context(), channels...).Result()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return n[channels[0]] == 0 && n[channels[1]] == 0 && n[channels[2]] == 1
+			}
+			pubsubtest.Eventually(t, "unsubscribed", unsubscribed)
+			if got := counter(t, reg, "orgcast_bus_paused_groups"); got != 2 {
+				t.Errorf("paused groups: got %v, want 2", got)
+			}
+			if got := counter(t, reg, "orgcast_events_dropped_total"); got != 3 {
+				t.Errorf("dropped: got %v, want 3", got)
+			}
+			pubsubtest.Eventually(t, "healthy", func() bool { return bus.Healthy() == nil })
+
+			// Joining does not wait, and leaving and coming back does not end the pause.
+			pubsubtest.Subscribe(t, bus, paused)
+			bus.Unsubscribe(paused)
+			bus.Unsubscribe(paused)
+			pubsubtest.Subscribe(t, bus, paused)
+			bus.Unsubscribe(left)
+			pubsubtest.Subscribe(t, bus, pubsubtest.Group(t, "rival", "barrier"))
+			if !unsubscribed() {
+				t.Error("a group came back although its organization has no budget left")
+			}
+
+			// A new link begins without pauses, and tells of the gap.
+			if err := client.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err(); err != nil {
+				t.Fatal(err)
+			}
+			sink.WaitFor(t, pubsubtest.Gap(paused))
+			if got := counter(t, reg, "orgcast_bus_paused_groups"); got != 0 {
+				t.Errorf("paused groups on a new link: got %v, want 0", got)
+			}
+			want := []pubsubtest.Item{pubsubtest.Message(paused, long), pubsubtest.Gap(paused)}
+			if diff := cmp.Diff(want, sink.Of(paused), equalGroups); diff != "" {
+				t.Errorf("items differ (-want +got):\n%s", diff)
+			}
+			if got := sink.Of(left); len(got) != 0 {
+				t.Errorf("items of a group that was left: got %v, want none", got)
+			}
+			for _, g := range []event.Group{paused, calmGroup, other, pubsubtest.Group(t, "rival", "barrier")} {
+				bus.Unsubscribe(g)
+			}
+			pubsubtest.Eventually(t, "nothing is remembered", func() bool { return bus.WantedGroups()+bus.Meters() == 0 })
+		})
+	}
+}
+
+// TestNoBudget takes events without a limit.
+func TestNoBudget(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{LinkTimeout: calm, EventsPerSecond: -1, BytesPerSecond: -1})
+	var sink pubsubtest.Recorder
+	pubsubtest.Start(t, bus, &sink)
+	g := pubsubtest.Group(t, "acme", "room")
+	pubsubtest.Subscribe(t, bus, g)
+	out := make([]pubsub.Outgoing, 2*pubsub.DefaultEventsPerSecond)
+	for i := range out {
+		out[i] = pubsub.Outgoing{Group: g, Payload: []byte(pubsubtest.Payload(g, fmt.Sprint(i)))}
+	}
+	for i, err := range bus.PublishAll(t.Context(), out) {
+		if err != nil {
+			t.Fatalf("PublishAll: event %d: %v", i, err)
+		}
+	}
+	sink.WaitFor(t, pubsubtest.Message(g, fmt.Sprint(len(out)-1)))
+	if got := len(sink.Of(g)); got != len(out) {
+		t.Errorf("items: got %d, want %d", got, len(out))
+	}
+}
