@@ -47,7 +47,8 @@ type conn struct {
 	ctx      context.Context       //nolint:containedctx // the root of the tree, for goroutines that start later
 	cancel   context.CancelCauseFunc
 	started  time.Time
-	proceed  func() // readReady, bound once so that await allocates nothing
+	pingAt   time.Duration // the silence after which it is pinged: jittered, so that not all are at once
+	proceed  func()        // readReady, bound once so that await allocates nothing
 
 	// Set by attach, before the connection is served.
 	ws *websocket.Conn
@@ -323,14 +324,14 @@ func (c *conn) tick(now time.Time) time.Duration {
 		o.IdleTimeout > 0 && now.Sub(talked) >= o.IdleTimeout:
 		c.End(ErrSilent)
 		return 0
-	case c.pinged.IsZero() && idle >= o.PingInterval:
+	case c.pinged.IsZero() && idle >= c.pingAt:
 		c.pinged = now
 		c.send(pingFrame[:])
 		return min(o.PongTimeout, expires)
 	case !c.pinged.IsZero():
 		return min(o.PongTimeout-now.Sub(c.pinged), expires)
 	}
-	next := min(o.PingInterval-idle, expires)
+	next := min(c.pingAt-idle, expires)
 	if o.IdleTimeout > 0 {
 		next = min(next, o.IdleTimeout-now.Sub(talked))
 	}

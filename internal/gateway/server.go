@@ -133,7 +133,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.draining.Load() || s.base.Err() != nil { // Drain may have looked before we were entered
 		c.End(DrainError{RetryAfter: retryDelay})
 	}
-	s.wheel.schedule(c, min(time.Duration(mathrand.Int64N(int64(s.options.PingInterval))), time.Until(identity.Expires))) //nolint:gosec // jitter is no secret
+	s.wheel.schedule(c, min(c.pingAt, time.Until(identity.Expires)))
 	// A goroutine of its own lets net/http's, with its deep stack and its buffers, go.
 	s.serving.Add(1) // until forget
 	c.serve()
@@ -188,6 +188,7 @@ func (s *Server) newConn(r *http.Request, route *consumer.Route, params consumer
 	c := &conn{
 		server: s, id: rand.Text(), identity: identity, route: route, params: params, query: r.URL.RawQuery,
 		protocol: offeredProtocol(r), consumer: route.New(), ctx: ctx, cancel: cancel, started: time.Now(),
+		pingAt:    s.options.PingInterval - time.Duration(mathrand.Int64N(int64(s.options.PingInterval)/8)), //nolint:gosec // jitter is no secret
 		frameRate: rate.NewLimiter(rate.Limit(s.options.FramesPerSecond), s.options.FrameBurst),
 	}
 	c.handler, _ = c.consumer.(consumer.EventHandler)

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -29,13 +28,10 @@ type wheelPlace struct {
 	gone        bool // it must not stand anywhere again
 }
 
-// schedule lets the connection be looked at after this long, and a little later, so that
-// connections that began together are not pinged together.
+// schedule lets the connection be looked at after this long, to the next tick, or earlier if it is
+// further away than the wheel reaches.
 func (w *wheel) schedule(c *conn, after time.Duration) {
 	ticks := int((after + wheelTick - 1) / wheelTick)
-	if after > 10*wheelTick {
-		ticks += rand.IntN(ticks/8 + 1) //nolint:gosec // jitter is no secret
-	}
 	ticks = min(max(ticks, 1), wheelSlots-1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
