@@ -119,7 +119,7 @@ func TestPing(t *testing.T) {
 			if p.code != 4408 || len(p.pings) != 1 {
 				t.Fatalf("got %d pings and close %d, want 1 and 4408", len(p.pings), p.code)
 			}
-			expectBetween(t, "ping", p.pings[0], 19*time.Second, 45*time.Second)
+			expectBetween(t, "ping", p.pings[0], 17*time.Second, 22*time.Second)
 			expectBetween(t, "pong timeout", p.closed-p.pings[0], 4*time.Second, 7*time.Second)
 			expectBetween(t, "end after the close frame", p.ended-p.closed, 0, 6*time.Second)
 		})
