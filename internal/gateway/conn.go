@@ -113,7 +113,7 @@ func (c *conn) Join(ctx context.Context, name string) error {
 		c.mu.Lock()
 		c.forget(g)
 		c.mu.Unlock()
-		return fmt.Errorf("join group: %w", err)
+		return fmt.Errorf("join group: %w: %w", ErrOverloaded, err) // the browser may try again
 	}
 	c.mu.Lock()
 	kept := slices.Contains(c.groups, g)

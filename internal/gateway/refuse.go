@@ -39,6 +39,9 @@ func reasonOf(err error) string {
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, reason string, cause error) {
 	s.metrics.refused.WithLabelValues(reason).Inc()
 	end := endingOf(cause)
+	if end.status == 0 { // a cause that belongs to open connections; the browser is gone, or a hook at fault
+		end.status = http.StatusInternalServerError
+	}
 	level := zap.DebugLevel
 	if end.status >= http.StatusInternalServerError {
 		level = zap.WarnLevel

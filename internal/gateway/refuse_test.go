@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"orgcast/internal/directory"
 	"orgcast/internal/event"
 	"orgcast/internal/gateway"
+	"orgcast/internal/pubsub"
 	"orgcast/internal/session"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
@@ -491,4 +493,39 @@ func TestRealStores(t *testing.T) {
 	n.expectRefused(t, good, 503, "overloaded", true)
 	_ = c.SendText(`{"type":"ping"}`) // who is connected stays so
 	c.Expect(t, `{"type":"pong"}`)
+}
+
+// mute is a bus that confirms no subscription.
+type mute struct{ bus }
+
+func (mute) Subscribe(context.Context, event.Group) error { return pubsub.ErrUnconfirmed }
+
+// TestRefusedByHook: whatever error Connect returns becomes an answer before the upgrade.
+func TestRefusedByHook(t *testing.T) {
+	join := func(ctx context.Context, c consumer.Conn) error { return c.Join(ctx, "all") }
+	give := func(err error) func(context.Context, consumer.Conn) error {
+		return func(context.Context, consumer.Conn) error { return err }
+	}
+	for name, test := range map[string]struct {
+		connect func(context.Context, consumer.Conn) error
+		status  int
+		code    string
+		retry   bool
+	}{
+		"not allowed":              {connect: give(consumer.ErrForbidden), status: 403, code: "forbidden"},
+		"not found":                {connect: give(consumer.ErrNotFound), status: 404, code: "not_found"},
+		"subscription unconfirmed": {connect: join, status: 503, code: "overloaded", retry: true},
+		"cause of a connection":    {connect: give(consumer.ErrTextRequired), status: 500, code: "internal"},
+		"our fault":                {connect: give(errors.New("secret")), status: 500, code: "internal"},
+		"ended by itself": {connect: func(_ context.Context, c consumer.Conn) error {
+			c.End(gateway.ErrTooSlow)
+			return nil
+		}, status: 500, code: "internal"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &hooks{connect: test.connect}
+			n := startNode(t, setup{routes: []consumer.Route{h.route("/ws/x")}, bus: mute{pubsub.NewMemory()}})
+			n.expectRefused(t, n.handshake("/ws/x", "ada", "acme", nil), test.status, test.code, test.retry)
+		})
+	}
 }

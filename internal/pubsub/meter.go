@@ -14,11 +14,11 @@ const (
 	// once until that is used up, and meanwhile fills what Redis keeps for this subscriber: with the
 	// default budget a second's worth was seen to reach the 32 MB at which Redis ends it.
 	meterBurst = 250 * time.Millisecond
-	// resumeRoom is how much it must have saved before a group of it is taken up again.
+	// resumeRoom is how much of that it must have saved before a group of it is taken up again.
 	resumeRoom = meterBurst / 2
-	// A pause is pauseFactor times as long as the others' events had to wait when it began, so
-	// that less than one in a hundred of them has to, however long the flood lasts.
-	pauseFactor = 200
+	// A pause is pauseFactor times as long as the others' events had to wait when it began: however
+	// long the flood lasts, well under one in a hundred of them has to, so their p99 stays.
+	pauseFactor = 400
 	minPause    = 200 * time.Millisecond
 	maxPause    = 10 * time.Second // half as much again with its jitter
 	// resumeInterval is how often paused groups are looked at.
@@ -82,9 +82,9 @@ type verdict int
 
 const (
 	verdictTake     verdict = iota
-	verdictUnwanted         // nobody here wants its group
-	verdictShed             // its organisation is over its budget
-	verdictPause            // the same, and the first that its group loses
+	verdictUnwanted         // dropped: nobody here wants its group
+	verdictShed             // dropped: its organisation is over its budget
+	verdictPause            // dropped for the same reason, as the first of its group
 )
 
 // admit judges a message before anything is spent on decoding it. g is zero if its group is
@@ -139,8 +139,8 @@ func (r *Redis) resume(l *link, now time.Time) (waiting bool) {
 			kept = append(kept, s)
 			continue
 		}
-		// The more it delayed others the less it may send at once before it is paused again.
-		s.meter.limit(now, time.Duration(float64(meterBurst)*minPause.Seconds()/s.pause.Seconds()))
+		// The more it delayed others the less it may send before it is paused again.
+		s.meter.limit(now, time.Duration(float64(meterBurst)*float64(minPause)/float64(s.pause)))
 		r.unpause(s)
 		r.settle(s)
 	}

@@ -1,0 +1,12 @@
+package gateway
+
+// Books returns how many entries the server keeps of connections, users and organisations, and how
+// many bytes of budgets are in use.
+func (s *Server) Books() (entries int, used int64) {
+	s.limits.mu.Lock()
+	defer s.limits.mu.Unlock()
+	for _, b := range s.limits.budgets {
+		used += b.used.Load()
+	}
+	return s.limits.total + len(s.limits.organizations) + len(s.limits.users) + len(s.limits.budgets), used
+}
