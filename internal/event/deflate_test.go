@@ -33,7 +33,7 @@ func frames(tb testing.TB, b []byte) (payloads []string, compressed int) {
 		case 126:
 			header, size = 4, int(binary.BigEndian.Uint16(b[2:]))
 		case 127:
-			header, size = 10, int(binary.BigEndian.Uint64(b[2:])) //nolint:gosec // checked against what is there
+			header, size = 10, int(binary.BigEndian.Uint64(b[2:]))
 		}
 		if size < 0 || header+size > len(b) {
 			tb.Fatalf("a frame of %d bytes in the last %d", header+size, len(b))
@@ -84,7 +84,7 @@ func checkDeflated(tb testing.TB, b *event.Burst, threshold int) (compressed int
 
 // noise is text that does not become smaller.
 func noise(size int) string {
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same each time
+	r := rand.New(rand.NewPCG(1, 2))
 	b := make([]rune, size)
 	for i := range b {
 		b[i] = rune(0x4e00 + r.IntN(0x5000)) // three bytes each, of some 15 bits

@@ -109,7 +109,7 @@ func (c *conn) dropOldest(it *item) bool {
 	for _, old := range kept {
 		c.push(old)
 	}
-	c.server.metrics.droppedOldest.Add(uint64(dropped)) //nolint:gosec // not negative
+	c.server.metrics.droppedOldest.Add(uint64(dropped))
 	return true
 }
 
@@ -168,6 +168,6 @@ func (c *conn) keepLatest(it *item) bool {
 		c.push(old)
 	}
 	*it = item{}
-	c.server.metrics.superseded.Add(uint64(dropped)) //nolint:gosec // not negative
+	c.server.metrics.superseded.Add(uint64(dropped))
 	return true
 }

@@ -31,7 +31,7 @@ func narrow(addr string) testkit.DialFunc {
 	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
 		var err error
 		if controlErr := raw.Control(func(fd uintptr) {
-			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, smallWindow) //nolint:gosec // descriptors are small
+			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, smallWindow)
 		}); controlErr != nil {
 			return controlErr
 		}
@@ -49,7 +49,10 @@ type numbers struct {
 	next map[event.Group]int
 }
 
-func newNumbers(tb testing.TB) *numbers { return &numbers{tb: tb, next: make(map[event.Group]int)} }
+func newNumbers(tb testing.TB) *numbers {
+	tb.Helper()
+	return &numbers{tb: tb, next: make(map[event.Group]int)}
+}
 
 // event makes the group's next event.
 func (n *numbers) event(g event.Group, typ string, size int) *event.Event {
@@ -332,7 +335,7 @@ func TestTooSlow(t *testing.T) {
 // TestBudget: many slow browsers of one organisation share what waits for it. Beyond that those
 // that are behind give way; a quick one of the same organisation and other organisations do not.
 func TestBudget(t *testing.T) {
-	const slowOnes, size, limit = 12, 4000, 100 << 10
+	const slowOnes, size, limit = 8, 16000, 400 << 10
 	for policy, reason := range map[string]string{"disconnect": "too_slow", "drop_oldest": "drop_oldest", "latest": "latest"} {
 		t.Run(policy, func(t *testing.T) {
 			n := slowNode(t, gateway.Options{QueueBytes: 1 << 20, QueueBytesPerOrganization: limit})

@@ -1,12 +1,9 @@
 package pubsub_test
 
 import (
-	"context"
 	"encoding/json"
-	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -34,7 +31,10 @@ func text(t *testing.T, i pubsubtest.Item) string {
 // TestFloodHarmsNobodyElse has one organisation publish as fast as Redis takes it, far beyond its
 // budget, while another publishes one event at a time.
 func TestFloodHarmsNobodyElse(t *testing.T) {
-	const rate, batch, least = 1000, 100, 20000 // events/s of the budget; events per round trip; at least so many in all
+	// Events per second of the budget, per round trip, and in all: little enough for Redis to hold
+	// back even if this process does not get to run for a while. The quiet organisation publishes
+	// one for each batch, which a budget's burst covers.
+	const rate, batch, published = 1000, 250, 50000
 	client := newClient(t, redistest.Start(t))
 	keys, reg := newKeyspace(t), prometheus.NewRegistry()
 	core, logs := observer.New(zap.WarnLevel)
@@ -45,49 +45,37 @@ func TestFloodHarmsNobodyElse(t *testing.T) {
 	start := time.Now()
 	pubsubtest.Subscribe(t, bus, noisy, quiet)
 
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var flood sync.WaitGroup
-	defer flood.Wait()
-	published := 0
-	enough := make(chan struct{}) // closed by the flood
-	flood.Go(func() {
-		for ctx.Err() == nil {
+	batches := make(chan error, published/batch) // a result for each; closed by the flood
+	go func() {
+		defer close(batches)
+		for first := 0; first < published; first += batch {
 			pipe := client.Pipeline()
-			for range batch {
-				pipe.Publish(t.Context(), keys.GroupChannel(noisy), pubsubtest.Payload(noisy, strconv.Itoa(published)))
-				published++
+			for i := range batch {
+				pipe.Publish(t.Context(), keys.GroupChannel(noisy), pubsubtest.Payload(noisy, strconv.Itoa(first+i)))
 			}
-			if _, err := pipe.Exec(t.Context()); err != nil {
-				t.Errorf("flood: %v", err)
-				return
-			}
-			if published == least {
-				close(enough)
-			}
+			_, err := pipe.Exec(t.Context())
+			batches <- err
 		}
-	})
+	}()
 	var want []pubsubtest.Item
-	for i, done := 0, false; i < 100 || !done; i++ {
-		pubsubtest.Publish(t, bus, quiet, strconv.Itoa(i))
-		want = append(want, pubsubtest.Message(quiet, strconv.Itoa(i)))
-		sink.WaitFor(t, want[i])
-		select {
-		case <-enough:
-			done = true
-		case <-time.After(pubsubtest.Patience):
-			t.Fatal("the flood does not get on")
-		default:
+	for err := range batches {
+		if err != nil {
+			t.Fatalf("flood: %v", err)
 		}
+		one := strconv.Itoa(len(want))
+		pubsubtest.Publish(t, bus, quiet, one)
+		want = append(want, pubsubtest.Message(quiet, one))
+		sink.WaitFor(t, want[len(want)-1])
 	}
-	stop()
-	flood.Wait()
 	if diff := cmp.Diff(want, sink.Of(quiet), equalGroups); diff != "" {
 		t.Errorf("items of the quiet organization differ (-want +got):\n%s", diff)
 	}
 
 	// The pause ends, and the group works as before.
-	pubsubtest.Eventually(t, "no pause", func() bool { return counter(t, reg, "orgcast_bus_paused_groups") == 0 })
+	pubsubtest.Eventually(t, "no pause", func() bool { return bus.EndPauses() == 0 }) // as soon as there is budget
+	if got := counter(t, reg, "orgcast_bus_paused_groups"); got != 0 {
+		t.Errorf("paused groups: got %v, want 0", got)
+	}
 	pubsubtest.Subscribe(t, bus, noisy) // as it returns the group is subscribed again
 	pubsubtest.Publish(t, bus, noisy, "last")
 	sink.WaitFor(t, pubsubtest.Message(noisy, "last"))
@@ -160,8 +148,9 @@ func TestPausedGroup(t *testing.T) {
 			if got := counter(t, reg, "orgcast_bus_paused_groups"); got != 2 {
 				t.Errorf("paused groups: got %v, want 2", got)
 			}
-			if got := counter(t, reg, "orgcast_events_dropped_total"); got != 3 {
-				t.Errorf("dropped: got %v, want 3", got)
+			// The second of the same group may find it unsubscribed already.
+			if got := counter(t, reg, "orgcast_events_dropped_total"); got != 2 && got != 3 {
+				t.Errorf("dropped: got %v, want 2 or 3", got)
 			}
 			pubsubtest.Eventually(t, "healthy", func() bool { return bus.Healthy() == nil })
 
@@ -199,25 +188,28 @@ func TestPausedGroup(t *testing.T) {
 	}
 }
 
-// TestNoBudget takes events without a limit.
+// TestNoBudget takes at once what would be twice the default budget's burst.
 func TestNoBudget(t *testing.T) {
 	client := newClient(t, redistest.Start(t))
-	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{LinkTimeout: calm, EventsPerSecond: -1, BytesPerSecond: -1})
-	var sink pubsubtest.Recorder
-	pubsubtest.Start(t, bus, &sink)
+	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{
+		LinkTimeout: calm, PublishTimeout: calm, EventsPerSecond: -1, BytesPerSecond: -1,
+	})
+	out := make([]pubsub.Outgoing, pubsub.DefaultEventsPerSecond/2)
+	sink := &batchSink{size: len(out), complete: make(chan struct{}, 1)}
+	pubsubtest.Start(t, bus, sink)
 	g := pubsubtest.Group(t, "acme", "room")
 	pubsubtest.Subscribe(t, bus, g)
-	out := make([]pubsub.Outgoing, 2*pubsub.DefaultEventsPerSecond)
 	for i := range out {
-		out[i] = pubsub.Outgoing{Group: g, Payload: []byte(pubsubtest.Payload(g, fmt.Sprint(i)))}
+		out[i] = pubsub.Outgoing{Group: g, Payload: []byte(pubsubtest.Payload(g, strconv.Itoa(i)))}
 	}
 	for i, err := range bus.PublishAll(t.Context(), out) {
 		if err != nil {
 			t.Fatalf("PublishAll: event %d: %v", i, err)
 		}
 	}
-	sink.WaitFor(t, pubsubtest.Message(g, fmt.Sprint(len(out)-1)))
-	if got := len(sink.Of(g)); got != len(out) {
-		t.Errorf("items: got %d, want %d", got, len(out))
+	select {
+	case <-sink.complete:
+	case <-time.After(pubsubtest.Patience):
+		t.Error("not every event came")
 	}
 }

@@ -1,0 +1,59 @@
+package hub_test
+
+import (
+	"fmt"
+	"testing"
+
+	"orgcast/internal/event"
+	"orgcast/internal/hub"
+)
+
+// idle is a member that takes everything and does nothing.
+type idle struct{ _ int } // not empty: members are compared
+
+func (*idle) Offer(*event.Burst) bool { return true }
+func (*idle) Flush()                  {}
+func (*idle) OfferGap(event.Group)    {}
+
+// BenchmarkDeliver is the hub's own part of a delivery: finding the members, in turn with other
+// organisations, and offering to each.
+func BenchmarkDeliver(b *testing.B) {
+	for _, members := range []int{1, 30, 1000} {
+		b.Run(fmt.Sprint(members, "members"), func(b *testing.B) {
+			h := hub.New(newBus(), hub.Options{})
+			g := mustGroup(b, "acme", "all")
+			for range members {
+				if err := h.Join(b.Context(), g, new(idle)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			e := numbered(g, 1)
+			b.ReportAllocs()
+			for b.Loop() {
+				h.Deliver(e)
+				h.Wait()
+			}
+		})
+	}
+}
+
+// BenchmarkDeliverBurst is a thousand events of one moment to a large group.
+func BenchmarkDeliverBurst(b *testing.B) {
+	const members, events = 1000, 1000
+	h := hub.New(newBus(), hub.Options{})
+	g := mustGroup(b, "acme", "all")
+	for range members {
+		if err := h.Join(b.Context(), g, new(idle)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	e := numbered(g, 1)
+	b.ReportAllocs()
+	for b.Loop() {
+		for range events {
+			h.Deliver(e)
+		}
+		h.Wait()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*events), "ns/event")
+}
