@@ -14,7 +14,6 @@ import (
 
 	"github.com/coder/websocket"
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/event"
@@ -54,11 +53,11 @@ type conn struct {
 	ws *websocket.Conn
 
 	// Owned by the goroutine that reads.
-	frameRate *rate.Limiter
+	frames allowance
 
 	// Owned by the wheel.
 	place  wheelPlace
-	pinged time.Time // when the ping left that nothing has answered yet
+	pinged time.Duration // the age at which the ping left that nothing has answered yet; 0 for none
 
 	tree sync.WaitGroup // everything beside the one that reads
 
@@ -72,7 +71,7 @@ type conn struct {
 	groups    []event.Group
 	inbox     []event.Frame
 	receiving bool
-	talked    time.Time // when the last frame of the browser came
+	talked    time.Duration // the age at which the last frame of the browser came
 }
 
 // ID implements consumer.Conn.
@@ -242,7 +241,6 @@ func (c *conn) attach(ws *websocket.Conn, w *wire) {
 	c.ws = ws
 	c.mu.Lock()
 	c.wire = w
-	c.talked = c.started
 	if c.ended { // while the upgrade ran
 		c.sayGoodbye(context.Cause(c.ctx))
 	}
@@ -314,26 +312,27 @@ func (c *conn) tick(now time.Time) time.Duration {
 		c.End(ErrSessionEnded)
 		return 0
 	}
-	heard := w.lastHeard()
-	if !c.pinged.IsZero() && !heard.Before(c.pinged) {
-		c.pinged = time.Time{}
+	age := now.Sub(c.started)
+	heard := w.lastHeard().Sub(c.started)
+	if c.pinged > 0 && heard >= c.pinged {
+		c.pinged = 0
 	}
-	idle := now.Sub(heard)
+	idle := age - heard
 	switch {
-	case !c.pinged.IsZero() && now.Sub(c.pinged) >= o.PongTimeout,
-		o.IdleTimeout > 0 && now.Sub(talked) >= o.IdleTimeout:
+	case c.pinged > 0 && age-c.pinged >= o.PongTimeout,
+		o.IdleTimeout > 0 && age-talked >= o.IdleTimeout:
 		c.End(ErrSilent)
 		return 0
-	case c.pinged.IsZero() && idle >= c.pingAt:
-		c.pinged = now
+	case c.pinged == 0 && idle >= c.pingAt:
+		c.pinged = age
 		c.send(pingFrame[:])
 		return min(o.PongTimeout, expires)
-	case !c.pinged.IsZero():
-		return min(o.PongTimeout-now.Sub(c.pinged), expires)
+	case c.pinged > 0:
+		return min(o.PongTimeout-(age-c.pinged), expires)
 	}
 	next := min(c.pingAt-idle, expires)
 	if o.IdleTimeout > 0 {
-		next = min(next, o.IdleTimeout-now.Sub(talked))
+		next = min(next, o.IdleTimeout-(age-talked))
 	}
 	return next
 }

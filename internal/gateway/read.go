@@ -72,7 +72,7 @@ func (c *conn) readMessage() (idle bool, err error) {
 	c.server.metrics.frames.Inc()
 	if kind == websocket.MessageText && !utf8.Valid(data) {
 		c.End(ErrNotUTF8)
-	} else if !c.frameRate.Allow() || !c.receive(event.Frame{Binary: kind == websocket.MessageBinary, Data: data}) {
+	} else if !c.frames.take(time.Since(c.started), c.server.options.FramesPerSecond, c.server.options.FrameBurst) || !c.receive(event.Frame{Binary: kind == websocket.MessageBinary, Data: data}) {
 		c.End(ErrRateLimit)
 	}
 	return false, nil
@@ -90,7 +90,7 @@ func (c *conn) receive(f event.Frame) (ok bool) {
 	if len(c.inbox) >= c.server.options.FrameBurst {
 		return false
 	}
-	c.talked = time.Now()
+	c.talked = time.Since(c.started)
 	c.inbox = append(c.inbox, f)
 	if !c.receiving {
 		c.receiving = true

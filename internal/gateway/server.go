@@ -18,7 +18,6 @@ import (
 
 	"github.com/coder/websocket"
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/directory"
@@ -188,8 +187,8 @@ func (s *Server) newConn(r *http.Request, route *consumer.Route, params consumer
 	c := &conn{
 		server: s, id: rand.Text(), identity: identity, route: route, params: params, query: r.URL.RawQuery,
 		protocol: offeredProtocol(r), consumer: route.New(), ctx: ctx, cancel: cancel, started: time.Now(),
-		pingAt:    s.options.PingInterval - time.Duration(mathrand.Int64N(int64(s.options.PingInterval)/8)), //nolint:gosec // jitter is no secret
-		frameRate: rate.NewLimiter(rate.Limit(s.options.FramesPerSecond), s.options.FrameBurst),
+		pingAt: s.options.PingInterval - time.Duration(mathrand.Int64N(int64(s.options.PingInterval)/8)), //nolint:gosec // jitter is no secret
+		frames: newAllowance(s.options.FrameBurst),
 	}
 	c.handler, _ = c.consumer.(consumer.EventHandler)
 	return c

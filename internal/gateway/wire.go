@@ -49,11 +49,11 @@ type wire struct {
 	heard   atomic.Int64 // when the last byte came, in nanoseconds since opened
 	in      inbound      // owned by whoever reads
 
-	mu       sync.Mutex // held while bytes leave
-	rest     []byte     // what tryWrite could not send of a frame; nothing else may leave before
-	restLast bool       // rest ends with the close frame
-	closed   bool       // the close frame left, or a frame was cut short
-	deadline time.Time  // when the write deadline was last set
+	mu       sync.Mutex    // held while bytes leave
+	rest     []byte        // what tryWrite could not send of a frame; nothing else may leave before
+	restLast bool          // rest ends with the close frame
+	closed   bool          // the close frame left, or a frame was cut short
+	deadline time.Duration // when the write deadline was last set, since opened; 0 for never
 
 	final atomic.Bool // the deadline is the connection's last and must not be moved
 }
@@ -219,10 +219,11 @@ func (w *wire) lastHeard() time.Time { return w.opened.Add(time.Duration(w.heard
 // renewDeadline bounds the next write. Its caller holds mu.
 func (w *wire) renewDeadline() {
 	now := time.Now()
-	if w.final.Load() || now.Sub(w.deadline) < deadlineSlack {
+	age := now.Sub(w.opened)
+	if w.final.Load() || w.deadline > 0 && age-w.deadline < deadlineSlack {
 		return
 	}
-	w.deadline = now
+	w.deadline = max(age, 1)
 	_ = w.SetWriteDeadline(now.Add(w.timeout + deadlineSlack)) // a dead socket shows at the write
 	if w.final.Load() {
 		w.setFinal(w.timeout) // expire came in between
