@@ -90,7 +90,7 @@ func (p *process) runDemo(ctx context.Context, n *node, listener net.Listener, h
 
 `, url, url) // stdout may be closed
 	<-ctx.Done()
-	err = n.stop(server.Shutdown)
+	err = n.stop(server)
 	return errors.Join(err, servers.Wait())
 }
 

@@ -163,15 +163,26 @@ func (n *node) admin() http.Handler {
 }
 
 // stop says goodbye: not ready, then a pause for the balancer, then the farewells, then the bus.
-// Each step is bounded in time. handlers ends the public listener, which accepts until then.
-func (n *node) stop(handlers func(context.Context) error) error {
+// Each step is bounded in time. public accepts until the farewells are said.
+func (n *node) stop(public *http.Server) error {
 	n.stopping.Store(true)
 	n.log.Info("going away", zap.Int("connections", n.gateway.Connections()), zap.Duration("wait", n.settings.drainWait), zap.Duration("drain", n.settings.drain))
 	time.Sleep(n.settings.drainWait)
 	ctx, cancel := context.WithTimeout(context.Background(), n.settings.drain+n.settings.closeTimeout+time.Second)
 	defer cancel()
 	err := n.gateway.Drain(ctx, n.settings.drain)
-	return errors.Join(err, handlers(ctx), n.close())
+	return errors.Join(err, shutdown(ctx, public), n.close())
+}
+
+// shutdown ends a server in order, and cuts off requests that do not end with it: a stranger who
+// dawdles over one is no failure of ours.
+func shutdown(ctx context.Context, s *http.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if s.Shutdown(ctx) == nil {
+		return nil
+	}
+	return s.Close()
 }
 
 // close ends what is left, at once.
@@ -224,8 +235,9 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 }
 
 const (
-	// headerTimeout ends clients that dawdle over their request; handlers have their own deadlines.
-	headerTimeout = 10 * time.Second
+	// readTimeout ends clients that dawdle over their request or announce a body that never comes,
+	// which net/http waits for before it sends a refusal. It ends with the upgrade.
+	readTimeout = 10 * time.Second
 	// idleTimeout ends kept-alive connections between plain HTTP requests.
 	idleTimeout = 60 * time.Second
 	// maxHeader is far above what a cookie and a handshake take.
@@ -233,8 +245,12 @@ const (
 )
 
 func newHTTPServer(h http.Handler, log *zap.Logger) *http.Server {
+	errorLog, err := zap.NewStdLogAt(log.Named("http"), zap.WarnLevel)
+	if err != nil {
+		errorLog = zap.NewStdLog(log) // the level is valid, so this does not happen
+	}
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: zap.NewStdLog(log.Named("http").WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
+		Handler: h, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: errorLog,
 	}
 }

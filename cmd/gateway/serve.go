@@ -66,7 +66,7 @@ func serve(ctx context.Context, p *process, args []string) error {
 	log.Info("serving", zap.String("version", version), zap.Stringer("public", public.Addr()), zap.Stringer("private", private.Addr()), zap.Bool("tls", s.tlsCert != ""))
 
 	<-ctx.Done()
-	err = n.stop(publicServer.Shutdown)
+	err = n.stop(publicServer)
 	err = errors.Join(err, privateServer.Close(), servers.Wait())
 	log.Info("gone")
 	return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -157,9 +158,9 @@ func (s *settings) declareLimits(set *config.Set) {
 	set.Float(&s.framesPerSecond, "frames-per-second", 20, "frames that a browser may send in the long run")
 	set.Int(&s.frameBurst, "frame-burst", 100, 1, "frames that it may send at once")
 	set.Int(&s.groups, "groups-per-connection", 100, 1, "groups that a connection may join")
-	set.Int(&s.maxConnections, "max-connections", 0, 0, "connections of this node; 0 is no limit")
+	set.Int(&s.maxConnections, "max-connections", 0, 0, "connections of this node; 0 is as many as it may open files, less 256 for everything else")
 	set.Int(&s.maxPerOrganization, "max-per-organization", 0, 0, "connections of one organisation on this node; 0 is no limit")
-	set.Int(&s.maxPerUser, "max-per-user", 0, 0, "connections of one user on this node; 0 is no limit")
+	set.Int(&s.maxPerUser, "max-per-user", 100, 0, "connections of one user on this node; 0 is no limit")
 	set.Duration(&s.pingInterval, "ping-interval", 25*time.Second, time.Second, "silence after which a browser is pinged")
 	set.Duration(&s.pongTimeout, "pong-timeout", 10*time.Second, time.Second, "time it has to answer")
 	set.Duration(&s.idleTimeout, "idle-timeout", 0, 0, "end a connection whose browser says nothing for so long; 0 is never")
@@ -215,13 +216,17 @@ func (s *settings) busOptions() pubsub.Options {
 	return o
 }
 
+// reservedFiles are for Redis, the private listener, and handshakes under way: health must be told
+// when the public side is full.
+const reservedFiles = 256
+
 // gatewayOptions takes the limits over.
 func (s *settings) gatewayOptions() gateway.Options {
 	return gateway.Options{
 		MaxFrame: int64(s.maxFrame), FramesPerSecond: s.framesPerSecond, FrameBurst: s.frameBurst,
 		QueueBytes: s.queueBytes, QueueBytesPerOrganization: s.queueBytesPerOrganization,
 		Compress: s.compress, CompressThreshold: s.compressThreshold, GroupsPerConnection: s.groups,
-		MaxConnections: s.maxConnections, MaxPerOrganization: s.maxPerOrganization, MaxPerUser: s.maxPerUser,
+		MaxConnections: cmp.Or(s.maxConnections, max(openFiles()-reservedFiles, 0)), MaxPerOrganization: s.maxPerOrganization, MaxPerUser: s.maxPerUser,
 		PingInterval: s.pingInterval, PongTimeout: s.pongTimeout, IdleTimeout: s.idleTimeout,
 		WriteTimeout: s.writeTimeout, CloseTimeout: s.closeTimeout, HookTimeout: s.hookTimeout,
 	}

@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // errIdle is what coder/websocket reads where a message ends and no other has begun. It passes the
@@ -27,6 +29,22 @@ type inbound struct {
 	chunk *readChunk // holds what was read and not yet asked for; nil if there is none
 	ready []byte     // of chunk
 	frame framing
+	// allowed bounds frames of every kind: control frames and fragments cost as much as messages.
+	allowed allowance
+}
+
+// errTooManyFrames is what reading ends with when a browser sends faster than it may.
+var errTooManyFrames = errors.New("gateway: too many frames")
+
+// count notes the frames that have come and says whether they are allowed.
+func (w *wire) count() error {
+	age := time.Since(w.opened)
+	for ; w.in.frame.begun > 0; w.in.frame.begun-- {
+		if !w.in.allowed.take(age, w.options.FramesPerSecond, w.options.FrameBurst) {
+			return errTooManyFrames
+		}
+	}
+	return nil
 }
 
 // await waits until something can be read, or reading would fail. It keeps its stack small.
@@ -53,7 +71,8 @@ func (w *wire) take() error {
 	w.hear()
 	if isPong(chunk[:n]) && w.in.frame.between() {
 		readChunks.Put(chunk)
-		return nil
+		w.in.frame.begun++
+		return w.count()
 	}
 	w.in.chunk, w.in.ready = chunk, chunk[:n]
 	return nil
@@ -78,7 +97,7 @@ func (w *wire) Read(p []byte) (int, error) {
 			readChunks.Put(in.chunk)
 			in.chunk, in.ready = nil, nil
 		}
-		return n, nil
+		return n, w.count()
 	case in.raw != nil && in.frame.between():
 		return 0, errIdle
 	}
@@ -86,6 +105,7 @@ func (w *wire) Read(p []byte) (int, error) {
 	if n > 0 {
 		w.hear()
 		in.frame.pass(p[:n])
+		err = cmp.Or(w.count(), err)
 	}
 	return n, err
 }
@@ -97,6 +117,7 @@ type framing struct {
 	got        uint8  // bytes of head that have come
 	left       uint64 // bytes of the payload that are still to come
 	fragmented bool   // a message has begun and its last frame has not
+	begun      int    // frames whose header has come and which nobody has counted
 }
 
 // between reports whether no message is under way.
@@ -141,6 +162,7 @@ func (f *framing) pass(p []byte) {
 			}
 		}
 		f.left, f.got = length, 0
+		f.begun++
 		if f.head[0]&opMask < opClose { // a data frame
 			f.fragmented = f.head[0]&0x80 == 0
 		}

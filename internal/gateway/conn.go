@@ -52,9 +52,6 @@ type conn struct {
 	// Set by attach, before the connection is served.
 	ws *websocket.Conn
 
-	// Owned by the goroutine that reads.
-	frames allowance
-
 	// Owned by the wheel.
 	place  wheelPlace
 	pinged time.Duration // the age at which the ping left that nothing has answered yet; 0 for none
@@ -70,6 +67,7 @@ type conn struct {
 	gone      bool // no more is written
 	groups    []event.Group
 	inbox     []event.Frame
+	unheard   int // bytes in inbox
 	receiving bool
 	talked    time.Duration // the age at which the last frame of the browser came
 }

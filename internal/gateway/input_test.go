@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -324,4 +325,44 @@ func TestReceiveOneByOne(t *testing.T) {
 	if got, want := got.all(), strings.Join(want, " "); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
+}
+
+// TestControlFramesAndFragmentsAreLimited: they cost as much as messages, so the same limit holds.
+func TestControlFramesAndFragmentsAreLimited(t *testing.T) {
+	for name, test := range map[string]struct{ first, each []byte }{
+		"pings":           {nil, []byte{0x89, 0x80, 0, 0, 0, 0}},
+		"pongs":           {nil, []byte{0x8a, 0x80, 0, 0, 0, 0}},
+		"empty fragments": {[]byte{0x01, 0x80, 0, 0, 0, 0}, []byte{0x00, 0x80, 0, 0, 0, 0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startNode(t, setup{}).connect("/ws/events", "ada", "acme")
+			sent := make(chan struct{})
+			go func() {
+				defer close(sent)
+				_, _ = c.Write(append(test.first, bytes.Repeat(test.each, 5000)...)) // it may be cut off
+			}()
+			c.ExpectClose(t, 4429)
+			<-sent
+		})
+	}
+}
+
+// TestInboxIsBoundedInBytes: frames that wait for a slow consumer take no more room than events
+// that wait for a slow browser.
+func TestInboxIsBoundedInBytes(t *testing.T) {
+	release := make(chan struct{})
+	h := &hooks{receive: func(ctx context.Context, _ consumer.Conn, _ event.Frame) error {
+		select {
+		case <-release:
+		case <-ctx.Done():
+		}
+		return nil
+	}}
+	n := startNode(t, setup{routes: []consumer.Route{h.route("/ws/x")}, options: gateway.Options{QueueBytes: 64 << 10, MaxFrame: 16 << 10}})
+	defer close(release)
+	c := n.connect("/ws/x", "ada", "acme")
+	for range 8 {
+		_ = c.SendText(strings.Repeat("x", 15<<10)) // the last ones may meet the end
+	}
+	c.ExpectClose(t, 4429)
 }

@@ -75,7 +75,7 @@ func (o Origins) Allows(r *http.Request) bool {
 		return true
 	}
 	scheme, host, ok := strings.Cut(text, "://")
-	if !ok {
+	if !ok || strings.ContainsFunc(host, func(r rune) bool { return !isHostRune(r) }) {
 		return false
 	}
 	for _, s := range o.suffixes {
@@ -84,4 +84,9 @@ func (o Origins) Allows(r *http.Request) bool {
 		}
 	}
 	return false
+}
+
+// isHostRune reports whether a name with a port may hold the character.
+func isHostRune(r rune) bool {
+	return 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-' || r == '.' || r == '_' || r == ':'
 }

@@ -72,7 +72,7 @@ func (c *conn) readMessage() (idle bool, err error) {
 	c.server.metrics.frames.Inc()
 	if kind == websocket.MessageText && !utf8.Valid(data) {
 		c.End(ErrNotUTF8)
-	} else if !c.frames.take(time.Since(c.started), c.server.options.FramesPerSecond, c.server.options.FrameBurst) || !c.receive(event.Frame{Binary: kind == websocket.MessageBinary, Data: data}) {
+	} else if !c.receive(event.Frame{Binary: kind == websocket.MessageBinary, Data: data}) {
 		c.End(ErrRateLimit)
 	}
 	return false, nil
@@ -87,9 +87,11 @@ func (c *conn) receive(f event.Frame) (ok bool) {
 	if c.ended {
 		return true
 	}
-	if len(c.inbox) >= c.server.options.FrameBurst {
+	o := &c.server.options
+	if len(c.inbox) >= o.FrameBurst || c.unheard+len(f.Data) > max(o.QueueBytes, int(o.MaxFrame)) {
 		return false
 	}
+	c.unheard += len(f.Data)
 	c.talked = time.Since(c.started)
 	c.inbox = append(c.inbox, f)
 	if !c.receiving {
@@ -105,13 +107,14 @@ func (c *conn) receiveLoop() {
 		c.mu.Lock()
 		if c.ended || len(c.inbox) == 0 {
 			c.receiving = false
-			c.inbox = nil
+			c.inbox, c.unheard = nil, 0
 			c.mu.Unlock()
 			return
 		}
 		f := c.inbox[0]
 		c.inbox[0] = event.Frame{}
 		c.inbox = c.inbox[1:]
+		c.unheard -= len(f.Data)
 		c.mu.Unlock()
 		if err := c.server.guard(c, "receive", func() error { return c.consumer.Receive(c.ctx, c, f) }); err != nil {
 			c.End(err)
@@ -126,6 +129,9 @@ func causeOfRead(err error) error {
 	}
 	if errors.Is(err, websocket.ErrMessageTooBig) {
 		return ErrFrameTooBig
+	}
+	if errors.Is(err, errTooManyFrames) {
+		return ErrRateLimit
 	}
 	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
 		return ErrPeerGone

@@ -63,7 +63,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, route *consumer
 		return
 	}
 	s.metrics.refused.WithLabelValues(reason).Inc()
-	u := &upgrader{ResponseWriter: w, timeout: s.options.WriteTimeout}
+	u := &upgrader{ResponseWriter: w, options: &s.options}
 	ws, err := s.accept(u, r)
 	if err != nil {
 		return // accept has answered
@@ -89,7 +89,7 @@ func writeProblem(w http.ResponseWriter, status int, code string) {
 // isHandshake reports whether the request is a WebSocket handshake (RFC 6455, section 4.2.1), so
 // that no consumer is asked about one that cannot succeed.
 func isHandshake(r *http.Request) bool {
-	if r.Method != http.MethodGet || !r.ProtoAtLeast(1, 1) || !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket") {
+	if r.ContentLength != 0 || r.Method != http.MethodGet || !r.ProtoAtLeast(1, 1) || !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket") {
 		return false
 	}
 	if r.Header.Get("Sec-Websocket-Version") != "13" || len(r.Header.Values("Sec-Websocket-Key")) != 1 {

@@ -243,7 +243,7 @@ func TestAdmitted(t *testing.T) {
 			}
 		})
 	}
-	for _, evil := range []string{"https://example.org", "https://.example.org", "https://evilexample.org", "http://a.example.org", "https://a.example.org:8443", "https://a.example.org.evil.test", "null", "none"} {
+	for _, evil := range []string{"https://example.org", "https://.example.org", "https://evilexample.org", "http://a.example.org", "https://a.example.org:8443", "https://a.example.org.evil.test", "https://evil.test/.example.org", "https://evil.test?.example.org", "https://evil.test:1.example.org/", "null", "none"} {
 		if c, answer := testkit.Try(t, n.dial, testkit.Handshake{Path: "/ws/events", Header: http.Header{"Origin": {evil}, "Cookie": {cookie}}}); c != nil || answer.Status != http.StatusForbidden {
 			t.Errorf("origin %s: got %d, want 403", evil, answer.Status)
 		}

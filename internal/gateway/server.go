@@ -114,7 +114,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// From here on Disconnect is due.
-	u := &upgrader{ResponseWriter: w, timeout: s.options.WriteTimeout}
+	u := &upgrader{ResponseWriter: w, options: &s.options}
 	ws, err := s.accept(u, r)
 	if err != nil {
 		s.metrics.refused.WithLabelValues("handshake").Inc()
@@ -188,7 +188,6 @@ func (s *Server) newConn(r *http.Request, route *consumer.Route, params consumer
 		server: s, id: rand.Text(), identity: identity, route: route, params: params, query: r.URL.RawQuery,
 		protocol: offeredProtocol(r), consumer: route.New(), ctx: ctx, cancel: cancel, started: time.Now(),
 		pingAt: s.options.PingInterval - time.Duration(mathrand.Int64N(int64(s.options.PingInterval)/8)), //nolint:gosec // jitter is no secret
-		frames: newAllowance(s.options.FrameBurst),
 	}
 	c.handler, _ = c.consumer.(consumer.EventHandler)
 	return c

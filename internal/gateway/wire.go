@@ -43,7 +43,7 @@ var errClosing = errors.New("gateway: close frame sent")
 type wire struct {
 	net.Conn
 
-	timeout time.Duration
+	options *Options
 	fd      int // of a plain TCP socket, for writes that do not wait; else -1
 	opened  time.Time
 	heard   atomic.Int64 // when the last byte came, in nanoseconds since opened
@@ -224,9 +224,9 @@ func (w *wire) renewDeadline() {
 		return
 	}
 	w.deadline = max(age, 1)
-	_ = w.SetWriteDeadline(now.Add(w.timeout + deadlineSlack)) // a dead socket shows at the write
+	_ = w.SetWriteDeadline(now.Add(w.options.WriteTimeout + deadlineSlack)) // a dead socket shows at the write
 	if w.final.Load() {
-		w.setFinal(w.timeout) // expire came in between
+		w.setFinal(w.options.WriteTimeout) // expire came in between
 	}
 }
 
@@ -246,7 +246,7 @@ func (w *wire) setFinal(after time.Duration) {
 type upgrader struct {
 	http.ResponseWriter
 
-	timeout time.Duration
+	options *Options
 	wire    *wire
 }
 
@@ -256,6 +256,14 @@ func (u *upgrader) WriteHeader(status int) {
 	if status != http.StatusSwitchingProtocols {
 		u.ResponseWriter.WriteHeader(status)
 	}
+}
+
+// Write answers in place of coder/websocket, whose text is that of a Go error.
+func (u *upgrader) Write(p []byte) (int, error) {
+	if _, err := u.ResponseWriter.Write([]byte(`{"code":"handshake"}` + "\n")); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // Hijack implements http.Hijacker. It sends the answer 101.
@@ -274,12 +282,13 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		_ = u.Header().Write(&answer) // a buffer takes everything
 		answer.WriteString("\r\n")
 	}
-	_ = conn.SetWriteDeadline(time.Now().Add(u.timeout)) // a dead socket shows at the write
+	_ = conn.SetWriteDeadline(time.Now().Add(u.options.WriteTimeout)) // a dead socket shows at the write
 	if _, writeErr := conn.Write(answer.Bytes()); writeErr != nil || err != nil {
 		_ = conn.Close() // the error is what counts
 		return nil, nil, errors.Join(err, writeErr)
 	}
-	u.wire = &wire{Conn: conn, timeout: u.timeout, fd: -1, opened: time.Now()}
+	u.wire = &wire{Conn: conn, options: u.options, fd: -1, opened: time.Now()}
+	u.wire.in.allowed = newAllowance(u.options.FrameBurst)
 	size := readBufferSize
 	if raw, fd := descriptor(conn); raw != nil {
 		u.wire.fd, u.wire.in.raw = fd, raw

@@ -85,17 +85,21 @@ func (h *Hub) Join(ctx context.Context, g event.Group, m Member) error {
 // delivery that starts later reaches m; one that runs at this moment still may.
 func (h *Hub) Leave(g event.Group, m Member) {
 	s := h.shardOf(g.Organization())
-	s.mu.Lock()
-	l := s.lanes[g.Organization()]
+	l := h.lane(g.Organization())
 	if l == nil {
-		s.mu.Unlock()
 		return
 	}
+	// Finding one among many members takes its time, so the shard is not kept from others.
 	left, last, empty := l.leave(g, m)
 	if empty {
-		delete(s.lanes, g.Organization())
+		s.mu.Lock()
+		l.mu.Lock()
+		if len(l.groups) == 0 && s.lanes[g.Organization()] == l {
+			delete(s.lanes, g.Organization())
+		}
+		l.mu.Unlock()
+		s.mu.Unlock()
 	}
-	s.mu.Unlock()
 	if last {
 		h.metrics.groups.Add(-1)
 	}

@@ -36,6 +36,36 @@ type publication struct {
 	Event          json.RawMessage `json:"event"`
 }
 
+var errBadField = errors.New("publish: unknown or repeated field")
+
+// UnmarshalJSON implements json.Unmarshaler. Each name may occur once and in this spelling only:
+// encoding/json would take Organization_ID for organization_id and believe the last of two, where
+// whoever authorised the request may have believed the first.
+func (p *publication) UnmarshalJSON(b []byte) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	if start, err := d.Token(); err != nil || start != json.Delim('{') {
+		return errBadField
+	}
+	fields := map[string]any{"organization_id": &p.OrganizationID, "group": &p.Group, "event": &p.Event}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return err
+		}
+		text, _ := name.(string) // names are text
+		field, known := fields[text]
+		if !known {
+			return errBadField
+		}
+		delete(fields, text)
+		if err := d.Decode(field); err != nil {
+			return err
+		}
+	}
+	_, err := d.Token()
+	return err
+}
+
 // identifier is text or a whole number, as organization_id may be in events.
 type identifier string
 

@@ -126,3 +126,19 @@ func FuzzPublish(f *testing.F) {
 		}
 	})
 }
+
+// TestOneNameOneMeaning: a request cannot say one organisation to whoever authorises it and another
+// to us.
+func TestOneNameOneMeaning(t *testing.T) {
+	for _, second := range []string{"organization_id", "Organization_ID"} {
+		var p recorder
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/publish", strings.NewReader(
+			`{"organization_id":"acme","`+second+`":"globex","group":"all","event":{"type":"a"}}`))
+		r.Header.Set("Authorization", "Bearer "+key)
+		w := httptest.NewRecorder()
+		publish.NewHandler(&p, key).ServeHTTP(w, r)
+		if w.Code != http.StatusBadRequest || len(p.sent) != 0 {
+			t.Errorf("%s: got %d and %d publications, want 400 and none", second, w.Code, len(p.sent))
+		}
+	}
+}
