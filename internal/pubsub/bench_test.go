@@ -31,7 +31,7 @@ func BenchmarkReceive(b *testing.B) {
 	const batch, others = 1000, 1000
 	client := newClient(b, redistest.Start(b))
 	for name, bus := range map[string]pubsubtest.Bus{
-		"redis":  pubsub.NewRedis(client, newKeyspace(b), pubsub.Options{LinkTimeout: calm, EventsPerSecond: -1}),
+		"redis":  pubsub.NewRedis(client, newKeyspace(b), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, EventsPerSecond: -1}),
 		"memory": pubsub.NewMemory(),
 	} {
 		b.Run(name, func(b *testing.B) {

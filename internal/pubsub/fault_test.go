@@ -78,7 +78,7 @@ func (n *node) mustRecover(t *testing.T) {
 
 func TestServerRestarts(t *testing.T) {
 	server := redistest.StartServer(t)
-	n := startNode(t, newClient(t, server.Addr), pubsub.Options{LinkTimeout: calm})
+	n := startNode(t, newClient(t, server.Addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
 	server.Stop()
 	pubsubtest.Eventually(t, "unhealthy without a server", func() bool { return !n.isHealthy() })
 	n.Unsubscribe(n.abandons)
@@ -99,7 +99,7 @@ func TestServerRestarts(t *testing.T) {
 
 func TestServerKillsSubscribers(t *testing.T) {
 	client := newClient(t, redistest.Start(t))
-	n := startNode(t, client, pubsub.Options{LinkTimeout: calm})
+	n := startNode(t, client, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
 	if err := client.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestServerKillsSubscribers(t *testing.T) {
 
 func TestServerHangs(t *testing.T) {
 	server := redistest.StartServer(t)
-	n := startNode(t, newClient(t, server.Addr), pubsub.Options{LinkTimeout: time.Second, CanaryInterval: 50 * time.Millisecond})
+	n := startNode(t, newClient(t, server.Addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: time.Second, CanaryInterval: 50 * time.Millisecond})
 	server.Pause()
 	pubsubtest.Eventually(t, "no link to a server that hangs", func() bool { return n.Healthy() == pubsub.ErrNoLink }) //nolint:errorlint // it is returned as it is
 	server.Resume()
@@ -124,7 +124,7 @@ func TestServerHangs(t *testing.T) {
 func TestServerAwayAtStart(t *testing.T) {
 	server := redistest.StartServer(t)
 	server.Stop()
-	bus := pubsub.NewRedis(newClient(t, server.Addr), newKeyspace(t), pubsub.Options{LinkTimeout: calm, MaxBackoff: 100 * time.Millisecond})
+	bus := pubsub.NewRedis(newClient(t, server.Addr), newKeyspace(t), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, MaxBackoff: 100 * time.Millisecond})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
 	g := pubsubtest.Group(t, "acme", "room")
@@ -147,7 +147,7 @@ func TestServerAwayAtStart(t *testing.T) {
 
 func TestRunEndsWhileServerHangs(t *testing.T) {
 	server := redistest.StartServer(t)
-	bus := pubsub.NewRedis(newClient(t, server.Addr), newKeyspace(t), pubsub.Options{LinkTimeout: calm})
+	bus := pubsub.NewRedis(newClient(t, server.Addr), newKeyspace(t), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
 	var sink pubsubtest.Recorder
 	stop := pubsubtest.Start(t, bus, &sink)
 	pubsubtest.Subscribe(t, bus, pubsubtest.Group(t, "acme", "room"))
@@ -164,7 +164,7 @@ func TestPasswordRefused(t *testing.T) {
 	if err := conn.ConfigSet(t.Context(), "requirepass", "secret").Err(); err != nil {
 		t.Fatal(err)
 	}
-	bus := pubsub.NewRedis(newClient(t, addr), newKeyspace(t), pubsub.Options{LinkTimeout: calm, MaxBackoff: 100 * time.Millisecond})
+	bus := pubsub.NewRedis(newClient(t, addr), newKeyspace(t), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, MaxBackoff: 100 * time.Millisecond})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
 	g := pubsubtest.Group(t, "acme", "room")
@@ -194,7 +194,7 @@ func TestChannelsRefused(t *testing.T) {
 		}
 	}
 	setRights("resetchannels", "&"+keys.Canary("*"))
-	bus := pubsub.NewRedis(client, keys, pubsub.Options{LinkTimeout: 200 * time.Millisecond, MaxBackoff: 100 * time.Millisecond})
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: 200 * time.Millisecond, MaxBackoff: 100 * time.Millisecond})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
 	pubsubtest.Eventually(t, "healthy while no group is wanted", func() bool { return bus.Healthy() == nil })
@@ -230,7 +230,7 @@ func TestLinkStaysWithDeposedMaster(t *testing.T) {
 		UniversalClient: newClient(t, redistest.Start(t)),
 		other:           newClient(t, redistest.Start(t)),
 	}
-	n := startNode(t, client, pubsub.Options{LinkTimeout: time.Second, CanaryInterval: 50 * time.Millisecond})
+	n := startNode(t, client, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: time.Second, CanaryInterval: 50 * time.Millisecond})
 	client.diverted.Store(true)
 	n.sink.WaitFor(t, pubsubtest.Gap(n.kept)) // the link was given up though its server answers
 	client.diverted.Store(false)
@@ -253,7 +253,7 @@ func TestBurstIsNotDeafness(t *testing.T) {
 	client := newClient(t, redistest.Start(t))
 	reg := prometheus.NewRegistry()
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{
-		LinkTimeout: 500 * time.Millisecond, CanaryInterval: 20 * time.Millisecond, Registerer: reg,
+		SubscribeTimeout: pubsubtest.Patience, LinkTimeout: 500 * time.Millisecond, CanaryInterval: 20 * time.Millisecond, Registerer: reg,
 	})
 	var sink slowSink
 	pubsubtest.Start(t, bus, &sink)
@@ -282,7 +282,7 @@ func TestBurstIsNotDeafness(t *testing.T) {
 // slot moves.
 func TestServerSpeaksUnasked(t *testing.T) {
 	proxy := startProxy(t, redistest.Start(t))
-	n := startNode(t, newClient(t, proxy.addr), pubsub.Options{LinkTimeout: calm})
+	n := startNode(t, newClient(t, proxy.addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
 	channel := n.keys.GroupChannel(n.kept)
 	proxy.inject(t, ">3\r\n$11\r\nunsubscribe\r\n$"+strconv.Itoa(len(channel))+"\r\n"+channel+"\r\n:1\r\n")
 	n.mustRecover(t)

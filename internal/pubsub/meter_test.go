@@ -38,7 +38,7 @@ func TestFloodHarmsNobodyElse(t *testing.T) {
 	client := newClient(t, redistest.Start(t))
 	keys, reg := newKeyspace(t), prometheus.NewRegistry()
 	core, logs := observer.New(zap.WarnLevel)
-	bus := pubsub.NewRedis(client, keys, pubsub.Options{LinkTimeout: calm, EventsPerSecond: rate, Registerer: reg, Logger: zap.New(core)})
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, EventsPerSecond: rate, Registerer: reg, Logger: zap.New(core)})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
 	noisy, quiet := pubsubtest.Group(t, "noisy", "room"), pubsubtest.Group(t, "quiet", "room")

@@ -63,7 +63,7 @@ func TestContractRedis(t *testing.T) {
 		t.Helper()
 		keys := newKeyspace(t)
 		return pubsubtest.Fixture{
-			Bus: pubsub.NewRedis(client, keys, pubsub.Options{LinkTimeout: calm}),
+			Bus: pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm}),
 			Inject: func(ctx context.Context, g event.Group, payload string) error {
 				return client.Publish(ctx, keys.GroupChannel(g), payload).Err()
 			},
@@ -81,7 +81,7 @@ func TestDroppedPayloadsAreCountedAndLoggedWithoutContent(t *testing.T) {
 	client := newClient(t, redistest.Start(t))
 	keys, reg := newKeyspace(t), prometheus.NewRegistry()
 	core, logs := observer.New(zap.DebugLevel)
-	bus := pubsub.NewRedis(client, keys, pubsub.Options{LinkTimeout: calm, Registerer: reg, Logger: zap.New(core)})
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, Registerer: reg, Logger: zap.New(core)})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
 	g := pubsubtest.Group(t, "acme", "room")
@@ -151,7 +151,7 @@ func TestSubscriptionsConverge(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		bus := pubsub.NewRedis(client, keys, pubsub.Options{LinkTimeout: calm, MinBackoff: time.Millisecond})
+		bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, MinBackoff: time.Millisecond})
 		var sink pubsubtest.Recorder
 		ctx, cancel := context.WithTimeout(t.Context(), pubsubtest.Patience)
 		defer cancel()
@@ -282,7 +282,7 @@ func TestSubscriptionsConverge(t *testing.T) {
 // be unconfirmed at a time.
 func TestMassJoin(t *testing.T) {
 	client := newClient(t, redistest.Start(t))
-	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{LinkTimeout: calm})
+	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
 	ctx, cancel := context.WithTimeout(t.Context(), pubsubtest.Patience)
 	defer cancel()
 	const many = 10000
@@ -322,5 +322,16 @@ func TestPublishFailsWithoutServer(t *testing.T) {
 	errs := bus.PublishAll(t.Context(), []pubsub.Outgoing{{Group: g, Payload: payload}, {Group: g, Payload: []byte("no")}})
 	if errs[0] == nil || !errors.Is(errs[1], event.ErrNotObject) {
 		t.Errorf("PublishAll to a server that hangs: got %v, want an error and %v", errs, event.ErrNotObject)
+	}
+}
+
+// TestSubscribeTimeout: who joins learns within a bounded time that nobody confirms.
+func TestSubscribeTimeout(t *testing.T) {
+	bus := pubsub.NewRedis(newClient(t, redistest.Start(t)), newKeyspace(t), pubsub.Options{SubscribeTimeout: 10 * time.Millisecond})
+	if err := bus.Subscribe(t.Context(), pubsubtest.Group(t, "acme", "room")); !errors.Is(err, pubsub.ErrUnconfirmed) {
+		t.Errorf("got %v, want %v", err, pubsub.ErrUnconfirmed)
+	}
+	if got := bus.WantedGroups(); got != 0 {
+		t.Errorf("wanted groups: got %d, want 0", got)
 	}
 }
