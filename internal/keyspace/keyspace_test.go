@@ -57,6 +57,12 @@ func TestNames(t *testing.T) {
 		k.Session("KEY"):                       "orgcast:session:KEY",
 		k.Canary("node"):                       "orgcast:canary:node",
 		k.GroupChannel(group(t, org, "group")): "orgcast:{7}:group:group",
+		k.Tasks("crew"):                        "orgcast:tasks:crew",
+		k.DeadTasks("crew"):                    "orgcast:tasks:crew:dead",
+		k.TaskOnce(org, "crew", "c-1"):         "orgcast:once:{orgcast:tasks:crew}:7:c-1",
+		k.TaskEnd(org, "crew", "t-1"):          "orgcast:{7}:task:crew:t-1",
+		k.Ask(org, "e-1", 3):                   "orgcast:{7}:ask:e-1:3",
+		k.Stored(org, "notes.x"):               "orgcast:{7}:store:notes.x",
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)
