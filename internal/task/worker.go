@@ -157,7 +157,9 @@ func (q *queue) serve(ctx, working context.Context) {
 			broken = 0
 		}
 		if !q.begin(e.id) {
-			<-q.slots // ours already: this process was silent for too long, and lives
+			// Ours already: this process was silent for too long, and lives. That is no delivery.
+			q.release(working, q.log, e, &again{delay: q.opt.Takeover, deliveries: e.deliveries - 1})
+			<-q.slots
 			continue
 		}
 		wg.Go(func() {
