@@ -358,7 +358,9 @@ func TestWorkerInheritsNoOrganization(t *testing.T) {
 
 type directoryFunc func(context.Context, orgctx.ID) error
 
-func (d directoryFunc) OrganizationActive(ctx context.Context, org orgctx.ID) error { return d(ctx, org) }
+func (d directoryFunc) OrganizationActive(ctx context.Context, org orgctx.ID) error {
+	return d(ctx, org)
+}
 
 // A directory that does not answer costs a task no attempt.
 func TestDirectoryAway(t *testing.T) {
