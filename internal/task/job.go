@@ -42,17 +42,17 @@ type Kind struct {
 	Failed func(job *Job, code string) any
 }
 
-// Failure is an error that another attempt would not mend.
-type Failure struct {
+// FailError is an error that another attempt would not mend.
+type FailError struct {
 	Code string // stable, for clients
 }
 
 // Error implements error.
-func (f *Failure) Error() string { return "task: gave up: " + f.Code }
+func (f *FailError) Error() string { return "task: gave up: " + f.Code }
 
 // Fail returns the error by which a handler gives its task up at once. The code is stable text for
 // clients, and tells nothing that they may not know.
-func Fail(code string) error { return &Failure{Code: code} }
+func Fail(code string) error { return &FailError{Code: code} }
 
 // Job is a task as its handler sees it.
 type Job struct {

@@ -143,8 +143,7 @@ func (q *queue) attempt(ctx context.Context, log *zap.Logger, job *Job) (termina
 	if r.err != nil && !errors.Is(r.err, errIgnored) && ctx.Err() != nil {
 		r.err = errors.Join(context.Cause(ctx), r.err) // why it gave up counts more than what it says
 	}
-	var p *panicError
-	if errors.As(r.err, &p) {
+	if p, ok := errors.AsType[*panicError](r.err); ok {
 		log.Error("handler panicked", zap.String("panic", p.what), zap.ByteString("stack", p.stack))
 	}
 	return r.terminal, ended, r.err
@@ -154,7 +153,7 @@ func (q *queue) attempt(ctx context.Context, log *zap.Logger, job *Job) (termina
 func (q *queue) settle(ctx context.Context, log *zap.Logger, e *entry, job *Job, o outcome) *again {
 	count := func(result string) { q.metrics.attempts.WithLabelValues(q.name, result).Inc() }
 	var before *endedError
-	var failure *Failure
+	var failure *FailError
 	switch cause := context.Cause(ctx); {
 	case o.err == nil: // even if the claim is lost: the work is done, and ends once
 		event, err := job.complete(o.terminal)

@@ -290,7 +290,7 @@ func TestPreviousTaskLeavesNothingBehind(t *testing.T) {
 	var mu sync.Mutex
 	var order []string
 	var kept *task.Job
-	var keptCtx context.Context //nolint:containedctx // what is tested
+	var keptCtx context.Context
 	f.work(t, only(func(ctx context.Context, job *task.Job) (any, error) {
 		mu.Lock()
 		defer mu.Unlock()
