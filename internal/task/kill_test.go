@@ -182,6 +182,11 @@ func TestWorkersKilledInTheMiddle(t *testing.T) {
 	if len(ends) != each*len(orgs) {
 		t.Errorf("got the ends of %d jobs, want %d", len(ends), each*len(orgs))
 	}
+	runs := 0
+	for _, n := range starts {
+		runs += n
+	}
+	t.Logf("%d jobs ended after %d runs", len(ends), runs)
 	if got, want := len(f.dead(t)), len(orgs)*4; got < want || got > want+8 { // 0, 11, 22, 33; buried twice at worst if killed then
 		t.Errorf("dead letters: got %d, want %d", got, want)
 	}
