@@ -33,7 +33,7 @@ func exampleRedis() (client *redis.Client, keys keyspace.Keyspace, end func()) {
 func ExampleTools_RunTool() {
 	client, keys, end := exampleRedis()
 	defer end()
-	count := func(ctx context.Context, store *task.Store, input json.RawMessage) (json.RawMessage, error) {
+	count := func(ctx context.Context, store *task.Store, _ json.RawMessage) (json.RawMessage, error) {
 		seen, err := store.Get(ctx, "seen")
 		if err != nil && !errors.Is(err, task.ErrNotStored) {
 			return nil, err
