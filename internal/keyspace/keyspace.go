@@ -6,6 +6,7 @@ package keyspace
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 
 	"orgcast/internal/event"
@@ -70,3 +71,35 @@ func (k Keyspace) Session(key string) string { return k.prefix + "session:" + ke
 
 // Canary returns the channel on which a node sends messages to itself to see that they arrive.
 func (k Keyspace) Canary(node string) string { return k.prefix + "canary:" + node }
+
+// Tasks returns the stream of the tasks of a kind. kind must satisfy [orgctx.ValidID]. Entries of
+// all organisations share it, so an entry says whose it is.
+func (k Keyspace) Tasks(kind string) string { return k.prefix + "tasks:" + kind }
+
+// DeadTasks returns the stream of those tasks of a kind that nobody will try again.
+func (k Keyspace) DeadTasks(kind string) string { return k.Tasks(kind) + ":dead" }
+
+// TaskOnce returns the key that remembers that an organisation dispatched a task under an
+// idempotency key, which must satisfy [event.ValidGroupName]. The stream's name stands in braces:
+// Redis Cluster keeps both in one slot.
+func (k Keyspace) TaskOnce(org orgctx.ID, kind, idempotency string) string {
+	return k.prefix + "once:{" + k.Tasks(kind) + "}:" + org.String() + ":" + idempotency
+}
+
+// TaskEnd returns the key that remembers how a task ended. kind and id must satisfy
+// [orgctx.ValidID].
+func (k Keyspace) TaskEnd(org orgctx.ID, kind, id string) string {
+	return k.prefix + "{" + org.String() + "}:task:" + kind + ":" + id
+}
+
+// Ask returns the hash of one request for a person's input. execution must satisfy
+// [orgctx.ValidID].
+func (k Keyspace) Ask(org orgctx.ID, execution string, taskIndex int) string {
+	return k.prefix + "{" + org.String() + "}:ask:" + execution + ":" + strconv.Itoa(taskIndex)
+}
+
+// Stored returns the key of a value that a task or tool keeps. name must satisfy
+// [event.ValidGroupName].
+func (k Keyspace) Stored(org orgctx.ID, name string) string {
+	return k.prefix + "{" + org.String() + "}:store:" + name
+}

@@ -57,6 +57,12 @@ func TestNames(t *testing.T) {
 		k.Session("KEY"):                       "orgcast:session:KEY",
 		k.Canary("node"):                       "orgcast:canary:node",
 		k.GroupChannel(group(t, org, "group")): "orgcast:{7}:group:group",
+		k.Tasks("crew"):                        "orgcast:tasks:crew",
+		k.DeadTasks("crew"):                    "orgcast:tasks:crew:dead",
+		k.TaskOnce(org, "crew", "c-1"):         "orgcast:once:{orgcast:tasks:crew}:7:c-1",
+		k.TaskEnd(org, "crew", "t-1"):          "orgcast:{7}:task:crew:t-1",
+		k.Ask(org, "e-1", 3):                   "orgcast:{7}:ask:e-1:3",
+		k.Stored(org, "notes.x"):               "orgcast:{7}:store:notes.x",
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -141,7 +147,7 @@ func TestGroupChannelRoundTrip(t *testing.T) {
 // Whatever two things names are made for, they are equal only if the things are.
 func TestNamesNeverCollide(t *testing.T) {
 	// Few and short values, so that a collision would come up.
-	short := rapid.StringMatching(`[a_-]{1,3}|org|member|group|session|canary`)
+	short := rapid.StringMatching(`[a_-]{1,3}|org|member|group|session|canary|tasks|dead|once|task|ask|store`)
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(label string) (name, thing string) {
 			prefix := short.Draw(t, label+" prefix")
@@ -155,7 +161,8 @@ func TestNamesNeverCollide(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			switch kind := rapid.IntRange(0, 4).Draw(t, label+" kind"); kind {
+			more := short.Draw(t, label+" more")
+			switch kind := rapid.IntRange(0, 10).Draw(t, label+" kind"); kind {
 			case 0:
 				g, err := event.NewGroup(org, rest)
 				if err != nil {
@@ -168,6 +175,18 @@ func TestNamesNeverCollide(t *testing.T) {
 				return k.Member(org, rest), fmt.Sprint("member ", prefix, " ", orgText, " ", rest)
 			case 3:
 				return k.Session(rest), fmt.Sprint("session ", prefix, " ", rest)
+			case 4:
+				return k.Tasks(rest), fmt.Sprint("tasks ", prefix, " ", rest)
+			case 5:
+				return k.DeadTasks(rest), fmt.Sprint("dead ", prefix, " ", rest)
+			case 6:
+				return k.TaskOnce(org, rest, more), fmt.Sprint("once ", prefix, " ", orgText, " ", rest, " ", more)
+			case 7:
+				return k.TaskEnd(org, rest, more), fmt.Sprint("end ", prefix, " ", orgText, " ", rest, " ", more)
+			case 8:
+				return k.Ask(org, rest, len(more)), fmt.Sprint("ask ", prefix, " ", orgText, " ", rest, " ", len(more))
+			case 9:
+				return k.Stored(org, rest), fmt.Sprint("store ", prefix, " ", orgText, " ", rest)
 			default:
 				return k.Canary(rest), fmt.Sprint("canary ", prefix, " ", rest)
 			}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"orgcast/internal/admin"
+	"orgcast/internal/config"
+	"orgcast/internal/directory"
+	"orgcast/internal/event"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/task"
+)
+
+const workerUsage = `
+Run tasks from Redis, each under its own organisation. Any number of workers share the work; one
+that dies is replaced by the others. docs/tasks.md has the form of a task, for workers and
+dispatchers in other languages.
+
+Built in is the kind "echo", which gives back what it was given, for trying the way there and back:
+
+  gateway worker --directory session
+  redis-cli XADD orgcast:tasks:echo '*' organization_id acme kind echo id t1 group all payload '{"text":"hello"}'
+
+Connections of acme that listen to the group all get {"type":"echo_progress",…} and then
+{"type":"task_complete","task_id":"t1","result":{"text":"hello"},…}.
+
+SIGINT or SIGTERM: running tasks may finish within --worker-drain, the rest go to other workers at
+once. A second one ends the process, and its tasks are taken over after --worker-takeover.
+`
+
+// workerSettings are those of the worker alone.
+type workerSettings struct {
+	concurrency, attempts              int
+	timeout, backoff, takeover, drains time.Duration
+}
+
+func (w *workerSettings) declare(set *config.Set) {
+	set.Int(&w.concurrency, "worker-concurrency", 8, 1, "tasks of each kind that run at a time")
+	set.Int(&w.attempts, "worker-attempts", 5, 1, "times that a task is tried before it is given up")
+	set.Duration(&w.timeout, "worker-timeout", 5*time.Minute, time.Second, "longest single run of a task")
+	set.Duration(&w.backoff, "worker-backoff", time.Second, time.Millisecond, "pause after a task's first failure; it doubles with each, up to --worker-takeover")
+	set.Duration(&w.takeover, "worker-takeover", 30*time.Second, time.Second, "silence after which a worker counts as dead; a live one speaks three times as often")
+	set.Duration(&w.drains, "worker-drain", 10*time.Second, 0, "after a signal: time that running tasks may take to finish")
+}
+
+// options takes the settings over.
+func (w *workerSettings) options() task.Options {
+	o := task.Options{
+		Concurrency: w.concurrency, Attempts: w.attempts, Timeout: w.timeout,
+		Backoff: w.backoff, Takeover: w.takeover, Drain: w.drains,
+	}
+	if o.Drain == 0 {
+		o.Drain = time.Nanosecond // there zero is the default
+	}
+	return o
+}
+
+// workerKinds says which kinds of task `gateway worker` runs. A new kind is a line here.
+func workerKinds() map[string]task.Kind {
+	return map[string]task.Kind{
+		"echo": {Run: echo},
+	}
+}
+
+// echo gives the payload back.
+func echo(ctx context.Context, job *task.Job) (any, error) {
+	err := job.Progress(ctx, map[string]any{"type": "echo_progress", "task_id": job.ID, "attempt": job.Attempt})
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Type   string          `json:"type"`
+		TaskID string          `json:"task_id"`
+		Result json.RawMessage `json:"result"`
+	}{"task_complete", job.ID, job.Payload}, nil
+}
+
+func workerCommand(ctx context.Context, p *process, args []string) error {
+	s, own := new(settings), new(workerSettings)
+	set := config.New("worker", workerUsage)
+	s.declareLogging(set)
+	s.declareRedis(set)
+	set.Choice(&s.directory, "directory", "redis", []string{"redis", "session"},
+		"who says that an organisation is active: hashes in Redis, or nobody, so that all are")
+	set.String(&s.adminListen, "admin-listen", "127.0.0.1:9091", "address of the private listener: health, metrics, profiles", checkAddress)
+	set.Int(&s.maxEvent, "max-event", event.DefaultMaxSize, 128, "largest event, in bytes")
+	own.declare(set)
+	if rest, err := p.parse(set, args); err != nil || len(rest) > 0 {
+		return p.surplus(rest, err)
+	}
+	log, err := newLogger(s, p.stderr)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Sync() }() // standard error needs none
+	keys, err := keyspace.New(s.prefix)
+	if err != nil {
+		return err
+	}
+	options, err := s.redisOptions()
+	if err != nil {
+		return err
+	}
+	// A connection for each kind waits for entries, and each task may need one of its own.
+	kinds := workerKinds()
+	options.PoolSize = max(options.PoolSize, len(kinds)*(own.concurrency+2))
+	client := redis.NewClient(options)
+	defer func() { _ = client.Close() }() // all is said by then
+	var dir directory.Directory = directory.TrustSession{}
+	if s.directory == "redis" {
+		if dir, err = directory.NewRedis(client, keys); err != nil {
+			return err
+		}
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	o := own.options()
+	o.MaxEvent, o.Log, o.Registerer = s.maxEvent, log, registry
+	w, err := task.NewWorker(client, keys, dir, kinds, o)
+	if err != nil {
+		return err
+	}
+	private, err := listen(ctx, s.adminListen)
+	if err != nil {
+		return err
+	}
+	server := newHTTPServer(admin.New(admin.Options{Metrics: registry, Ready: map[string]admin.Check{
+		"redis": func(ctx context.Context) error { return client.Ping(ctx).Err() },
+	}}), log)
+	running, ctx := errgroup.WithContext(ctx)
+	running.Go(func() error { return served(server.Serve(private)) })
+	running.Go(func() error {
+		err := w.Run(ctx)
+		return errors.Join(err, server.Close())
+	})
+	log.Info("working", zap.String("version", version), zap.Stringer("private", private.Addr()), zap.String("directory", s.directory))
+	err = running.Wait()
+	log.Info("gone")
+	return err
+}

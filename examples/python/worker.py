@@ -1,0 +1,266 @@
+#!/usr/bin/python3
+"""A worker for Orgcast's tasks, in Python. docs/tasks.md says why it does what it does.
+
+    apt-get install python3-redis
+    examples/python/worker.py --kind words
+
+The kind is only a name here: put a handler of your own in HANDLERS. It serves one task at a time;
+start as many processes as you have work for.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+import redis
+
+GROUP = "workers"
+IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+GROUP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+MAX_PAYLOAD = 256 * 1024
+MAX_EVENT = 256 * 1024
+DAY = 24 * 3600
+SCRIPTS = Path(__file__).resolve().parents[2] / "internal" / "task" / "lua"
+
+
+class Refused(Exception):
+    """The entry must not run. Its text is the stable reason."""
+
+
+class GiveUp(Exception):
+    """The task cannot be done, however often it is tried. Its text is a stable code for clients."""
+
+
+class Lost(Exception):
+    """The task has ended, or another worker has it."""
+
+
+class Job:
+    """One task, bound to its organisation. There is no current organisation elsewhere."""
+
+    def __init__(self, worker, fields):
+        self.organization = fields.get("organization_id", "")
+        if not IDENTIFIER.fullmatch(self.organization):
+            raise Refused("no_organization")
+        self.id, self.group = fields.get("id", ""), fields.get("group", "")
+        self.user, payload = fields.get("user_id", ""), fields.get("payload") or "null"
+        key = fields.get("idempotency_key") or self.id
+        if (
+            fields.get("kind") != worker.kind
+            or not IDENTIFIER.fullmatch(self.id)
+            or not GROUP_NAME.fullmatch(self.group)
+            or not GROUP_NAME.fullmatch(key)
+            or (self.user and not IDENTIFIER.fullmatch(self.user))
+            or len(payload.encode("utf-8", "surrogateescape")) > MAX_PAYLOAD
+        ):
+            raise Refused("malformed")
+        try:
+            payload.encode()  # surrogates stand for bytes that were no UTF-8
+            self.payload = json.loads(payload, parse_constant=self._no_constant)
+        except (ValueError, RecursionError):
+            raise Refused("malformed") from None
+        self.worker, self.lost = worker, threading.Event()
+        space = f"{worker.prefix}:{{{self.organization}}}"
+        self.keys = [f"{space}:task:{worker.kind}:{self.id}", f"{space}:group:{self.group}"]
+
+    @staticmethod
+    def _no_constant(name):
+        raise ValueError(name)  # NaN and the like are no JSON
+
+    def event(self, fields):
+        """The payload of an event. Nobody publishes for another organisation."""
+        if fields.get("organization_id", self.organization) != self.organization:
+            raise ValueError("event of another organization")
+        if not isinstance(fields.get("type"), str) or not fields["type"]:
+            raise ValueError("event without a type")
+        text = json.dumps({**fields, "organization_id": self.organization}, allow_nan=False)
+        if len(text) > MAX_EVENT:
+            raise ValueError("event is too large")
+        return text
+
+    def progress(self, fields):
+        """Publishes an event to the task's group. Raises Lost if there is no point in going on."""
+        if self.lost.is_set() or not self.worker.scripts["progress"](keys=self.keys, args=[self.event(fields)]):
+            raise Lost()
+
+
+class Worker:
+    def __init__(self, options, handler):
+        self.kind, self.prefix, self.handler = options.kind, options.prefix, handler
+        self.attempts, self.takeover, self.poll = options.attempts, int(options.takeover * 1000), int(options.poll * 1000)
+        self.backoff, self.trusting = options.backoff * 1000, options.directory == "session"
+        self.stream = f"{self.prefix}:tasks:{self.kind}"
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{random.randrange(1 << 32):x}"
+        self.redis = redis.Redis.from_url(
+            options.redis, decode_responses=True, encoding_errors="surrogateescape", socket_timeout=options.poll + 5
+        )
+        self.scripts = {
+            name: self.redis.register_script((options.lua / f"{name}.lua").read_text(encoding="utf-8"))
+            for name in ("take", "hold", "finish", "progress")
+        }
+        self.stopping = False
+
+    def run(self):
+        """Works until it is told to stop; the task in hand is finished first."""
+        while not self.stopping:
+            try:
+                entry = self.next()
+                if entry:
+                    self.process(*entry)
+            except redis.exceptions.ResponseError as error:
+                if "NOGROUP" not in str(error):
+                    raise
+                self.create_group()
+            except redis.exceptions.ConnectionError as error:
+                print(f"no tasks from Redis: {error}", file=sys.stderr)
+                time.sleep(random.uniform(0.5, 1))
+
+    def create_group(self):
+        try:
+            self.redis.xgroup_create(self.stream, GROUP, id="0", mkstream=True)
+        except redis.exceptions.ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    def next(self):
+        """An entry: its id, how often it was delivered, its fields. Abandoned ones come first."""
+        taken = self.scripts["take"](keys=[self.stream], args=[GROUP, self.name, self.takeover])
+        if taken:
+            flat = taken[2]
+            return taken[0], taken[1], dict(zip(flat[::2], flat[1::2]))
+        read = self.redis.xreadgroup(GROUP, self.name, {self.stream: ">"}, count=1, block=self.poll)
+        if not read:
+            return None
+        identifier, fields = read[0][1][0]
+        return identifier, 1, fields
+
+    def hold(self, entry, idle, deliveries):
+        """Keeps or gives back an entry. False if it is not ours any more."""
+        return bool(self.scripts["hold"](keys=[self.stream], args=[GROUP, self.name, entry, int(idle), deliveries]))
+
+    def check_organization(self, organization):
+        """Raises Refused unless the organisation is known and active."""
+        if self.trusting:
+            return
+        status = self.redis.hget(f"{self.prefix}:{{{organization}}}:org", "status")
+        if status is None:
+            raise Refused("organization_unknown")
+        if status != "active":
+            raise Refused("organization_suspended")
+
+    def process(self, entry, deliveries, fields):
+        """Brings an entry to its end, or to its next attempt."""
+        if not fields:
+            return self.acknowledge(entry)  # somebody deleted it
+        try:
+            job = Job(self, fields)
+            self.check_organization(job.organization)
+        except Refused as reason:
+            print(f"entry {entry} refused: {reason}", file=sys.stderr)
+            self.bury(entry, deliveries, fields, str(reason))
+            return self.acknowledge(entry)
+        ended = self.redis.get(job.keys[0])
+        if ended:  # a worker died between the terminal event and the acknowledgement
+            if ended == "failed":
+                self.bury(entry, deliveries, fields, "failed")
+            return self.acknowledge(entry)
+
+        done = threading.Event()
+        renewing = threading.Thread(target=self.renew, args=(job, entry, deliveries, done))
+        renewing.start()
+        how, code, terminal = "failed", "crashed", None
+        try:
+            if deliveries <= self.attempts:
+                terminal = job.event(self.handler(job) or {"type": "task_complete", "task_id": job.id})
+                how = "complete"
+        except Lost:
+            return None
+        except GiveUp as failure:
+            code = str(failure)
+        except Exception:
+            code = "failed"
+            traceback.print_exc()
+            if deliveries < self.attempts:
+                delay = min(self.backoff * 2 ** (deliveries - 1), self.takeover) * random.uniform(0.5, 1)
+                done.set()
+                renewing.join()
+                self.hold(entry, self.takeover - delay, deliveries)
+                return None
+        finally:
+            done.set()
+            renewing.join()
+        if how == "failed":
+            terminal = job.event({"type": "task_failed", "task_id": job.id, "code": code})
+        # Publishes the terminal event and remembers that, or learns that it was published before.
+        if self.scripts["finish"](keys=job.keys, args=[how, terminal, 7 * DAY * 1000]) == "failed":
+            self.bury(entry, deliveries, fields, code)
+        return self.acknowledge(entry)
+
+    def renew(self, job, entry, deliveries, done):
+        """Shows that this worker lives, for as long as the handler runs."""
+        while not done.wait(self.takeover / 3000):
+            try:
+                if not self.hold(entry, 0, deliveries):
+                    job.lost.set()
+                    return
+            except redis.exceptions.RedisError as error:
+                print(f"claim not renewed: {error}", file=sys.stderr)
+
+    def bury(self, entry, deliveries, fields, reason):
+        dead = {**fields, "dead_reason": reason, "dead_entry": entry, "dead_deliveries": deliveries}
+        dead = {k: v.encode("utf-8", "surrogateescape") if isinstance(v, str) else v for k, v in dead.items()}
+        self.redis.xadd(f"{self.stream}:dead", dead, maxlen=10_000, approximate=True)
+
+    def acknowledge(self, entry):
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.xack(self.stream, GROUP, entry).xdel(self.stream, entry).execute()
+
+
+def count_words(job):
+    """Counts the words of {"text": ...}, sentence by sentence."""
+    if not isinstance(job.payload, dict) or not isinstance(job.payload.get("text"), str):
+        raise GiveUp("no_text")
+    words = 0
+    sentences = [s for s in re.split(r"[.!?]", job.payload["text"]) if s.strip()]
+    for number, sentence in enumerate(sentences, 1):
+        words += len(sentence.split())
+        job.progress({"type": "words_progress", "task_id": job.id, "done": number, "of": len(sentences)})
+    return {"type": "task_complete", "task_id": job.id, "words": words}
+
+
+HANDLERS = {"words": count_words}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--redis", default="redis://127.0.0.1:6379/0")
+    parser.add_argument("--prefix", default="orgcast")
+    parser.add_argument("--kind", choices=sorted(HANDLERS), default="words")
+    parser.add_argument("--directory", choices=["redis", "session"], default="redis")
+    parser.add_argument("--attempts", type=int, default=5)
+    parser.add_argument("--backoff", type=float, default=1, help="seconds")
+    parser.add_argument("--takeover", type=float, default=30, help="seconds")
+    parser.add_argument("--poll", type=float, default=1, help="seconds")
+    parser.add_argument("--lua", type=Path, default=SCRIPTS, help="directory of the scripts")
+    options = parser.parse_args()
+    worker = Worker(options, HANDLERS[options.kind])
+
+    def stop(_signal, _frame):
+        worker.stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    worker.run()
+
+
+if __name__ == "__main__":
+    main()

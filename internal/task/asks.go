@@ -1,0 +1,174 @@
+package task
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+	"unicode/utf8"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+)
+
+const (
+	// MaxInput is the longest answer of a person, in bytes.
+	MaxInput = 64 << 10
+	// DefaultAskLife is how long a question waits for its answer, and the answer for its reader.
+	DefaultAskLife = 24 * time.Hour
+	// Wait looks for an answer at first often, then every second: a person is slower.
+	firstLook, lastLook = 50 * time.Millisecond, time.Second
+)
+
+// The errors that clients learn of, as stable codes.
+var (
+	// ErrAskNotFound is returned for a question that was never asked, is over, or belongs to
+	// another organisation: they look alike.
+	ErrAskNotFound = errors.New("task: no such request for input")
+	// ErrAskAnswered is returned to members of the question's own organisation who come second.
+	ErrAskAnswered = errors.New("task: request for input has been answered")
+	// ErrAskInput is returned for input that is not UTF-8 or longer than [MaxInput].
+	ErrAskInput = errors.New("task: input is not UTF-8 or too long")
+)
+
+// Asks are questions to people: a task opens one and waits, somebody of the same organisation
+// answers it, once. A question belongs to the organisation of the context, an execution and the
+// index of a step in it; no client names a key. Methods refuse a context without organisation with
+// [orgctx.ErrNoOrganization] and are safe for concurrent use.
+type Asks struct {
+	client       redis.UniversalClient
+	keys         keyspace.Keyspace
+	open, answer *redis.Script
+}
+
+// NewAsks returns the questions. The client must have ContextTimeoutEnabled; the caller closes it.
+func NewAsks(client redis.UniversalClient, keys keyspace.Keyspace) (*Asks, error) {
+	if err := keepsDeadlines(client); err != nil {
+		return nil, err
+	}
+	return &Asks{client: client, keys: keys, open: script("ask"), answer: script("answer")}, nil
+}
+
+// key makes the key of a question.
+func (a *Asks) key(ctx context.Context, execution string, taskIndex int) (string, error) {
+	org, ok := orgctx.From(ctx)
+	if !ok {
+		return "", orgctx.ErrNoOrganization
+	}
+	if !orgctx.ValidID(execution) || taskIndex < 0 || taskIndex > math.MaxInt32 {
+		return "", ErrAskNotFound
+	}
+	return a.keys.Ask(org, execution, taskIndex), nil
+}
+
+// Open asks. prompt is any JSON that the page is shown; life of 0 is [DefaultAskLife]. If the
+// question has been asked before, answered or not, it stays as it is: a task that is tried again
+// opens it again and finds the answer that was given meanwhile. opened is false then.
+func (a *Asks) Open(ctx context.Context, execution string, taskIndex int, prompt json.RawMessage, life time.Duration) (opened bool, err error) {
+	key, err := a.key(ctx, execution, taskIndex)
+	if errors.Is(err, ErrAskNotFound) {
+		return false, fmt.Errorf("%w: execution or task index", ErrMalformed)
+	}
+	if err != nil {
+		return false, err
+	}
+	if len(prompt) > MaxPayload || !utf8.Valid(prompt) || !json.Valid(prompt) {
+		return false, fmt.Errorf("%w: prompt", ErrMalformed)
+	}
+	setDefault(&life, DefaultAskLife)
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	done, err := a.open.Run(ctx, a.client, []string{key}, string(prompt), max(life.Milliseconds(), 1)).Int()
+	if err != nil {
+		return false, fmt.Errorf("open request for input: %w", err)
+	}
+	return done == 1, nil
+}
+
+// Prompt returns the prompt of a question that is open, for the first state of a page;
+// [ErrAskAnswered] or [ErrAskNotFound] if it is not.
+func (a *Asks) Prompt(ctx context.Context, execution string, taskIndex int) (json.RawMessage, error) {
+	prompt, _, answered, err := a.read(ctx, execution, taskIndex)
+	if err == nil && answered {
+		err = ErrAskAnswered
+	}
+	return prompt, err
+}
+
+// Answer gives the input that an open question waits for. Of many answers one is taken.
+func (a *Asks) Answer(ctx context.Context, execution string, taskIndex int, input string) error {
+	key, err := a.key(ctx, execution, taskIndex)
+	if err != nil {
+		return err
+	}
+	if len(input) > MaxInput || !utf8.ValidString(input) {
+		return ErrAskInput
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	taken, err := a.answer.Run(ctx, a.client, []string{key}, input).Int()
+	switch {
+	case err != nil:
+		return fmt.Errorf("answer request for input: %w", err)
+	case taken < 0:
+		return ErrAskNotFound
+	case taken == 0:
+		return ErrAskAnswered
+	}
+	return nil
+}
+
+// Wait returns the answer as soon as there is one, [ErrAskNotFound] when the question's life is
+// over or it was closed, or the cause of ctx's end. It leaves the answer where it is, for a task
+// that is tried again.
+func (a *Asks) Wait(ctx context.Context, execution string, taskIndex int) (input string, err error) {
+	for pause := firstLook; ; pause = min(2*pause, lastLook) {
+		_, input, answered, err := a.read(ctx, execution, taskIndex)
+		if err != nil || answered {
+			return input, err
+		}
+		select {
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// Close ends a question, answered or not. Closing one that is not there is no error.
+func (a *Asks) Close(ctx context.Context, execution string, taskIndex int) error {
+	key, err := a.key(ctx, execution, taskIndex)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	if err := a.client.Del(ctx, key).Err(); err != nil {
+		return fmt.Errorf("close request for input: %w", err)
+	}
+	return nil
+}
+
+// read returns what is known of a question.
+func (a *Asks) read(ctx context.Context, execution string, taskIndex int) (prompt json.RawMessage, input string, answered bool, err error) {
+	key, err := a.key(ctx, execution, taskIndex)
+	if err != nil {
+		return nil, "", false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	values, err := a.client.HMGet(ctx, key, "prompt", "input").Result()
+	if err != nil {
+		return nil, "", false, fmt.Errorf("read request for input: %w", err)
+	}
+	text, ok := values[0].(string)
+	if !ok {
+		return nil, "", false, ErrAskNotFound
+	}
+	input, answered = values[1].(string)
+	return json.RawMessage(text), input, answered, nil
+}

@@ -1,0 +1,191 @@
+package task_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"orgcast/internal/orgctx"
+	"orgcast/internal/task"
+	"orgcast/internal/testkit"
+)
+
+func newAsks(t *testing.T) (*fixture, *task.Asks) {
+	t.Helper()
+	f := newFixture(t)
+	asks, err := task.NewAsks(f.client, f.keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f, asks
+}
+
+func mustOpen(t *testing.T, asks *task.Asks, org, execution string, index int, life time.Duration) {
+	t.Helper()
+	if opened, err := asks.Open(as(t, org), execution, index, json.RawMessage(`{"prompt":"ok?"}`), life); err != nil || !opened {
+		t.Fatalf("Open: got %v, %v, want a new one", opened, err)
+	}
+}
+
+func TestAnswer(t *testing.T) {
+	_, asks := newAsks(t)
+	mustOpen(t, asks, "acme", "e1", 0, 0)
+	mustOpen(t, asks, "acme", "e1", 1, 0)
+	if err := asks.Answer(as(t, "acme"), "e1", 1, "yes"); err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		org, execution string
+		index          int
+		input          string
+		want           error
+	}{
+		// All of these look alike.
+		"unknown execution":    {"acme", "e2", 0, "x", task.ErrAskNotFound},
+		"unknown index":        {"acme", "e1", 2, "x", task.ErrAskNotFound},
+		"negative index":       {"acme", "e1", -1, "x", task.ErrAskNotFound},
+		"foreign":              {"globex", "e1", 0, "x", task.ErrAskNotFound},
+		"foreign and answered": {"globex", "e1", 1, "x", task.ErrAskNotFound},
+		"key in execution":     {"acme", "e1:0", 0, "x", task.ErrAskNotFound},
+		"another's key":        {"acme", "{globex}", 0, "x", task.ErrAskNotFound},
+
+		"answered":  {"acme", "e1", 1, "x", task.ErrAskAnswered},
+		"not UTF-8": {"acme", "e1", 0, "\xff", task.ErrAskInput},
+		"too long":  {"acme", "e1", 0, strings.Repeat("a", task.MaxInput+1), task.ErrAskInput},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			if err := asks.Answer(as(t, test.org), test.execution, test.index, test.input); !errors.Is(err, test.want) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+		})
+	}
+	if err := asks.Answer(t.Context(), "e1", 0, "x"); !errors.Is(err, orgctx.ErrNoOrganization) {
+		t.Errorf("without organisation: got %v, want ErrNoOrganization", err)
+	}
+	if prompt, err := asks.Prompt(as(t, "acme"), "e1", 0); err != nil || string(prompt) != `{"prompt":"ok?"}` {
+		t.Errorf("Prompt: got %s, %v", prompt, err)
+	}
+	if _, err := asks.Prompt(as(t, "acme"), "e1", 1); !errors.Is(err, task.ErrAskAnswered) {
+		t.Errorf("Prompt of an answered one: got %v, want ErrAskAnswered", err)
+	}
+	if _, err := asks.Prompt(as(t, "globex"), "e1", 0); !errors.Is(err, task.ErrAskNotFound) {
+		t.Errorf("foreign Prompt: got %v, want ErrAskNotFound", err)
+	}
+}
+
+// Human input into another tenant's execution: two organisations with the same execution id.
+func TestAnswersStayInTheirOrganization(t *testing.T) {
+	_, asks := newAsks(t)
+	for _, org := range []string{"acme", "globex"} {
+		mustOpen(t, asks, org, "42", 0, 0)
+	}
+	if err := asks.Answer(as(t, "globex"), "42", 0, "globex says"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := asks.Wait(as(t, "globex"), "42", 0); err != nil || got != "globex says" {
+		t.Errorf("globex: got %q, %v", got, err)
+	}
+	ctx, cancel := context.WithTimeout(as(t, "acme"), 10*time.Millisecond)
+	defer cancel()
+	if got, err := asks.Wait(ctx, "42", 0); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("acme: got %q, %v, want no answer", got, err)
+	}
+	if err := asks.Answer(as(t, "acme"), "42", 0, "acme says"); err != nil {
+		t.Errorf("acme's own answer: %v", err)
+	}
+}
+
+func TestOneAnswerWins(t *testing.T) {
+	_, asks := newAsks(t)
+	mustOpen(t, asks, "acme", "e1", 0, 0)
+	ctx, foreign := as(t, "acme"), as(t, "globex")
+	answer := make(chan string, 1)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		got, err := asks.Wait(ctx, "e1", 0)
+		if err != nil {
+			t.Errorf("Wait: %v", err)
+		}
+		answer <- got
+	})
+	var won atomic.Int32
+	var winner atomic.Value
+	for i := range 100 {
+		wg.Go(func() {
+			input := fmt.Sprint("answer ", i)
+			switch err := asks.Answer(ctx, "e1", 0, input); {
+			case err == nil:
+				won.Add(1)
+				winner.Store(input)
+			case !errors.Is(err, task.ErrAskAnswered):
+				t.Errorf("got %v, want ErrAskAnswered", err)
+			}
+			if err := asks.Answer(foreign, "e1", 0, input); !errors.Is(err, task.ErrAskNotFound) {
+				t.Errorf("foreign: got %v, want ErrAskNotFound", err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := <-answer; won.Load() != 1 || got != winner.Load() {
+		t.Errorf("%d answers won, the task got %q, want one and %q", won.Load(), got, winner.Load())
+	}
+}
+
+func TestLateAnswer(t *testing.T) {
+	f, asks := newAsks(t)
+	mustOpen(t, asks, "acme", "short", 0, time.Millisecond)
+	testkit.Eventually(t, "question is over", func() bool {
+		return f.client.Exists(t.Context(), f.keys.Ask(mustID(t, "acme"), "short", 0)).Val() == 0
+	})
+	if err := asks.Answer(as(t, "acme"), "short", 0, "x"); !errors.Is(err, task.ErrAskNotFound) {
+		t.Errorf("Answer: got %v, want ErrAskNotFound", err)
+	}
+	if _, err := asks.Wait(as(t, "acme"), "short", 0); !errors.Is(err, task.ErrAskNotFound) {
+		t.Errorf("Wait: got %v, want ErrAskNotFound", err)
+	}
+	if f.client.Exists(t.Context(), f.keys.Ask(mustID(t, "acme"), "short", 0)).Val() != 0 {
+		t.Error("a late answer left a key behind")
+	}
+}
+
+func TestAskIsFoundAgain(t *testing.T) {
+	_, asks := newAsks(t)
+	ctx := as(t, "acme")
+	mustOpen(t, asks, "acme", "e1", 0, 0)
+	if err := asks.Answer(ctx, "e1", 0, "yes"); err != nil {
+		t.Fatal(err)
+	}
+	if opened, err := asks.Open(ctx, "e1", 0, json.RawMessage(`"again"`), 0); err != nil || opened {
+		t.Errorf("second Open: got %v, %v, want the first one", opened, err)
+	}
+	if got, err := asks.Wait(ctx, "e1", 0); err != nil || got != "yes" {
+		t.Errorf("Wait: got %q, %v", got, err)
+	}
+	if err := asks.Close(as(t, "globex"), "e1", 0); err != nil {
+		t.Errorf("foreign Close: %v", err)
+	}
+	if got, err := asks.Wait(ctx, "e1", 0); err != nil || got != "yes" {
+		t.Errorf("Wait after a foreign Close: got %q, %v", got, err)
+	}
+	if err := asks.Close(ctx, "e1", 0); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	if err := asks.Answer(ctx, "e1", 0, "no"); !errors.Is(err, task.ErrAskNotFound) {
+		t.Errorf("Answer after Close: got %v, want ErrAskNotFound", err)
+	}
+	for _, prompt := range []string{"", "{", "\"\xff\""} {
+		if _, err := asks.Open(ctx, "e1", 0, json.RawMessage(prompt), 0); !errors.Is(err, task.ErrMalformed) {
+			t.Errorf("Open with %q: got %v, want ErrMalformed", prompt, err)
+		}
+	}
+	if _, err := asks.Open(t.Context(), "e1", 0, json.RawMessage(`1`), 0); !errors.Is(err, orgctx.ErrNoOrganization) {
+		t.Errorf("Open without organisation: got %v, want ErrNoOrganization", err)
+	}
+}

@@ -1,0 +1,85 @@
+package task
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+)
+
+// DefaultMemory is how long it is remembered that a task was dispatched, or how it ended. It has to
+// exceed the time that an entry can wait in its stream.
+const DefaultMemory = 7 * 24 * time.Hour
+
+// DefaultBacklog is how many tasks of a kind may wait or run.
+const DefaultBacklog = 100_000
+
+// Dispatcher puts tasks where workers find them. It is safe for concurrent use.
+type Dispatcher struct {
+	client  redis.UniversalClient
+	keys    keyspace.Keyspace
+	opt     DispatcherOptions
+	script  *redis.Script
+	metrics *dispatchMetrics
+}
+
+// NewDispatcher returns a Dispatcher. The client must have ContextTimeoutEnabled; the caller
+// closes it.
+func NewDispatcher(client redis.UniversalClient, keys keyspace.Keyspace, o DispatcherOptions) (*Dispatcher, error) {
+	if err := keepsDeadlines(client); err != nil {
+		return nil, err
+	}
+	o.complete()
+	return &Dispatcher{client: client, keys: keys, opt: o, script: script("dispatch"), metrics: newDispatchMetrics(o.Registerer)}, nil
+}
+
+// Dispatch hands the task over and returns its ID: a new one if t.ID is empty, that of the earlier
+// task if one was dispatched under the same idempotency key of the same organisation and kind. The
+// organisation is the context's; without one, nothing happens and the error is
+// [orgctx.ErrNoOrganization]. Other errors are [ErrForeign], [ErrMalformed], [ErrBacklog], or that
+// of Redis: the task may then have been dispatched or not, and a second try under the same ID or
+// idempotency key is safe.
+func (d *Dispatcher) Dispatch(ctx context.Context, t Task) (id string, err error) {
+	org, ok := orgctx.From(ctx)
+	if !ok {
+		return "", orgctx.ErrNoOrganization
+	}
+	if t.Group.IsZero() {
+		return "", fmt.Errorf("%w: group", ErrMalformed)
+	}
+	if t.Organization() != org {
+		return "", ErrForeign
+	}
+	if t.ID == "" {
+		t.ID = rand.Text()
+	}
+	t.complete()
+	if err := t.check(); err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	keys := []string{d.keys.Tasks(t.Kind), d.keys.TaskOnce(org, t.Kind, t.Idempotency)}
+	args := append([]any{t.ID, d.opt.Memory.Milliseconds(), d.opt.Backlog}, t.fields()...)
+	answer, err := d.script.Run(ctx, d.client, keys, args...).Slice()
+	if err != nil || len(answer) != 2 {
+		d.metrics.dispatched.WithLabelValues("failed").Inc()
+		return "", fmt.Errorf("dispatch %s: %w", t.Kind, err)
+	}
+	id, _ = answer[0].(string)
+	switch {
+	case id == "":
+		d.metrics.dispatched.WithLabelValues("backlog").Inc()
+		return "", ErrBacklog
+	case answer[1] != int64(1):
+		d.metrics.dispatched.WithLabelValues("repeated").Inc()
+	default:
+		d.metrics.dispatched.WithLabelValues("accepted").Inc()
+	}
+	return id, nil
+}

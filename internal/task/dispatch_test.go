@@ -1,0 +1,220 @@
+package task_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/orgctx"
+	"orgcast/internal/task"
+)
+
+func TestDispatchWritesTheDocumentedEntry(t *testing.T) {
+	f := newFixture(t)
+	id, err := f.dispatcher.Dispatch(as(t, "acme"), task.Task{
+		Kind: "job", ID: "t-1", Idempotency: "click.9", Group: mustGroup(t, "acme", "chat_1"), UserID: "7", Payload: json.RawMessage(`{"text":"é"}`),
+	})
+	if err != nil || id != "t-1" {
+		t.Fatalf("Dispatch: got %q, %v", id, err)
+	}
+	entries, err := f.client.XRange(t.Context(), "orgcast:tasks:job", "-", "+").Result()
+	if err != nil || len(entries) != 1 {
+		t.Fatalf("stream: got %v, %v, want one entry", entries, err)
+	}
+	want := map[string]any{
+		"organization_id": "acme", "user_id": "7", "kind": "job", "id": "t-1", "idempotency_key": "click.9",
+		"group": "chat_1", "payload": `{"text":"é"}`,
+	}
+	if diff := cmp.Diff(want, entries[0].Values); diff != "" {
+		t.Errorf("entry: want (-), got (+):\n%s", diff)
+	}
+}
+
+func TestDispatchRefuses(t *testing.T) {
+	f := newFixture(t)
+	good := task.Task{Kind: "job", ID: "1", Group: mustGroup(t, "acme", "jobs"), UserID: "7", Payload: json.RawMessage(`{}`)}
+	with := func(change func(*task.Task)) task.Task {
+		changed := good
+		change(&changed)
+		return changed
+	}
+	tests := map[string]struct {
+		task task.Task
+		want error
+	}{
+		"group of another organisation": {with(func(t2 *task.Task) { t2.Group = mustGroup(t, "globex", "jobs") }), task.ErrForeign},
+		"no group":                      {task.Task{Kind: "job", ID: "1"}, task.ErrMalformed},
+		"no kind":                       {with(func(t *task.Task) { t.Kind = "" }), task.ErrMalformed},
+		"kind that is another key":      {with(func(t *task.Task) { t.Kind = "job:dead" }), task.ErrMalformed},
+		"id with a colon":               {with(func(t *task.Task) { t.ID = "1:2" }), task.ErrMalformed},
+		"key with a colon":              {with(func(t *task.Task) { t.Idempotency = "1:2" }), task.ErrMalformed},
+		"user with a space":             {with(func(t *task.Task) { t.UserID = "7 " }), task.ErrMalformed},
+		"payload no JSON":               {with(func(t *task.Task) { t.Payload = json.RawMessage(`{`) }), task.ErrMalformed},
+		"payload no UTF-8":              {with(func(t *task.Task) { t.Payload = json.RawMessage("\"\xff\"") }), task.ErrMalformed},
+		"payload too large": {with(func(t *task.Task) {
+			t.Payload = json.RawMessage(`"` + strings.Repeat("a", task.MaxPayload) + `"`)
+		}), task.ErrMalformed},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			if id, err := f.dispatcher.Dispatch(as(t, "acme"), test.task); !errors.Is(err, test.want) || id != "" {
+				t.Errorf("got %q, %v, want %v", id, err, test.want)
+			}
+		})
+	}
+	if _, err := f.dispatcher.Dispatch(t.Context(), good); !errors.Is(err, orgctx.ErrNoOrganization) {
+		t.Errorf("without organisation: got %v, want ErrNoOrganization", err)
+	}
+	if n := f.client.Exists(t.Context(), f.keys.Tasks("job")).Val(); n != 0 {
+		t.Error("a refused task reached the stream")
+	}
+}
+
+func TestDispatchOnce(t *testing.T) {
+	f := newFixture(t)
+	// A hundred clicks in two organisations, all with the same key.
+	var wg sync.WaitGroup
+	ids := make([]string, 100)
+	for i := range ids {
+		org := []string{"acme", "globex"}[i%2]
+		ctx, group := as(t, org), mustGroup(t, org, "jobs")
+		wg.Go(func() {
+			var err error
+			ids[i], err = f.dispatcher.Dispatch(ctx, task.Task{Kind: "job", ID: fmt.Sprintf("t-%d", i), Idempotency: "click", Group: group})
+			if err != nil {
+				t.Errorf("Dispatch: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	for i := range ids {
+		if ids[i] != ids[i%2] {
+			t.Errorf("click %d: got task %s, want %s", i, ids[i], ids[i%2])
+		}
+	}
+	if n := f.client.XLen(t.Context(), f.keys.Tasks("job")).Val(); n != 2 || ids[0] == ids[1] {
+		t.Errorf("got %d entries, tasks %s and %s, want one for each organisation", n, ids[0], ids[1])
+	}
+	if got := f.counter(t, "orgcast_tasks_dispatched_total", "repeated"); got != 98 {
+		t.Errorf("repeated: got %v, want 98", got)
+	}
+	// Without ids and keys each is a task of its own.
+	one, err1 := f.dispatcher.Dispatch(as(t, "acme"), task.Task{Kind: "job", Group: mustGroup(t, "acme", "jobs")})
+	two, err2 := f.dispatcher.Dispatch(as(t, "acme"), task.Task{Kind: "job", Group: mustGroup(t, "acme", "jobs")})
+	if err := errors.Join(err1, err2); err != nil || one == two || one == "" {
+		t.Errorf("got %q and %q, %v, want two new ids", one, two, err)
+	}
+}
+
+func TestDispatchBacklog(t *testing.T) {
+	f := newFixture(t)
+	d, err := task.NewDispatcher(f.client, f.keys, task.DispatcherOptions{Backlog: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		_, err := d.Dispatch(as(t, "acme"), task.Task{Kind: "job", ID: fmt.Sprint(i), Group: mustGroup(t, "acme", "jobs")})
+		if want := i == 2; errors.Is(err, task.ErrBacklog) != want {
+			t.Errorf("task %d: got %v", i, err)
+		}
+	}
+	// What was refused is not remembered.
+	if err := f.client.Del(t.Context(), f.keys.Tasks("job")).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := d.Dispatch(as(t, "acme"), task.Task{Kind: "job", ID: "2", Group: mustGroup(t, "acme", "jobs")}); err != nil || id != "2" {
+		t.Errorf("second try: got %q, %v", id, err)
+	}
+}
+
+func TestClientMustKeepDeadlines(t *testing.T) {
+	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+	defer client.Close()
+	f := newFixture(t)
+	if _, err := task.NewDispatcher(client, f.keys, task.DispatcherOptions{}); err == nil {
+		t.Error("NewDispatcher: got no error, want one")
+	}
+	if _, err := task.NewWorker(client, f.keys, f.directory, only(nil), task.Options{}); err == nil {
+		t.Error("NewWorker: got no error, want one")
+	}
+	if _, err := task.NewAsks(client, f.keys); err == nil {
+		t.Error("NewAsks: got no error, want one")
+	}
+}
+
+func TestDecode(t *testing.T) {
+	good := func() map[string]string {
+		return map[string]string{"organization_id": "acme", "user_id": "7", "kind": "job", "id": "1", "idempotency_key": "k", "group": "jobs", "payload": "{}"}
+	}
+	tests := map[string]struct {
+		field, value string
+		want         error
+	}{
+		"whole":                 {"user_id", "7", nil},
+		"no user":               {"user_id", "", nil},
+		"no key":                {"idempotency_key", "", nil},
+		"no payload":            {"payload", "", nil},
+		"unknown field":         {"more", "x", nil},
+		"no organisation":       {"organization_id", "", task.ErrNoOrganization},
+		"organisation with }":   {"organization_id", "a}:group:b", task.ErrNoOrganization},
+		"organisation with end": {"organization_id", "acme\n", task.ErrNoOrganization},
+		"no id":                 {"id", "", task.ErrMalformed},
+		"no group":              {"group", "", task.ErrMalformed},
+		"group with a colon":    {"group", "a:b", task.ErrMalformed},
+		"another kind":          {"kind", "other", task.ErrMalformed},
+		"no kind":               {"kind", "", task.ErrMalformed},
+		"payload of two values": {"payload", "{}{}", task.ErrMalformed},
+		"hostile key":           {"idempotency_key", "a:b", task.ErrMalformed},
+		"hostile user":          {"user_id", "*", task.ErrMalformed},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			fields := good()
+			fields[test.field] = test.value
+			if _, err := task.Decode("job", fields); !errors.Is(err, test.want) || (err == nil) != (test.want == nil) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+		})
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add("acme", "7", "job", "1", "k", "jobs", `{"a":1}`)
+	f.Add("", "", "", "", "", "", "")
+	f.Add("a}:x", "*", "job", "1:2", "\x00", "a/b", `{`)
+	f.Add("acme", "", "job", "1", "", "jobs", "")
+	f.Add("acme", "7", "other", "1", "k", "jobs", "\xff")
+	f.Fuzz(func(t *testing.T, org, user, kind, id, key, group, payload string) {
+		got, err := task.Decode("job", map[string]string{
+			"organization_id": org, "user_id": user, "kind": kind, "id": id, "idempotency_key": key, "group": group, "payload": payload,
+		})
+		if err != nil {
+			if !errors.Is(err, task.ErrMalformed) && !errors.Is(err, task.ErrNoOrganization) {
+				t.Errorf("got %v, want one of the two errors", err)
+			}
+			return
+		}
+		if got.Organization().String() != org || got.Group.Name() != group || got.Kind != "job" || got.ID != id {
+			t.Fatalf("got %+v of %q %q %q", got, org, group, id)
+		}
+		// What is written again reads the same.
+		flat := got.Fields()
+		fields := make(map[string]string)
+		for i := 0; i < len(flat); i += 2 {
+			fields[flat[i].(string)] = flat[i+1].(string)
+		}
+		again, err := task.Decode("job", fields)
+		if err != nil {
+			t.Fatalf("second time: %v", err)
+		}
+		if diff := cmp.Diff(got, again, cmp.Comparer(func(a, b task.Task) bool { return fmt.Sprint(a.Fields()...) == fmt.Sprint(b.Fields()...) })); diff != "" {
+			t.Errorf("second time differs:\n%s", diff)
+		}
+	})
+}

@@ -1,0 +1,287 @@
+package task_test
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"orgcast/internal/directory"
+	"orgcast/internal/event"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/task"
+	"orgcast/internal/testkit"
+	"orgcast/internal/testkit/redistest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func mustID(tb testing.TB, text string) orgctx.ID {
+	tb.Helper()
+	id, err := orgctx.ParseID(text)
+	if err != nil {
+		tb.Fatalf("ParseID(%q): %v", text, err)
+	}
+	return id
+}
+
+func mustGroup(tb testing.TB, org, name string) event.Group {
+	tb.Helper()
+	g, err := event.NewGroup(mustID(tb, org), name)
+	if err != nil {
+		tb.Fatalf("NewGroup(%q, %q): %v", org, name, err)
+	}
+	return g
+}
+
+// as returns a context of the organisation.
+func as(tb testing.TB, org string) context.Context {
+	tb.Helper()
+	return orgctx.With(tb.Context(), mustID(tb, org))
+}
+
+// syncBuffer is a log that a test reads while it is written.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// fixture is a real redis-server with a directory: acme and globex are active, closed is suspended.
+type fixture struct {
+	server     *redistest.Server
+	client     *redis.Client
+	keys       keyspace.Keyspace
+	directory  *directory.Redis
+	dispatcher *task.Dispatcher
+	registry   *prometheus.Registry
+	log        *syncBuffer
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	f := &fixture{server: redistest.StartServer(t), registry: prometheus.NewRegistry(), log: new(syncBuffer)}
+	f.client = newClient(f.server.Addr)
+	t.Cleanup(func() { _ = f.client.Close() })
+	var err error
+	if f.keys, err = keyspace.New(keyspace.DefaultPrefix); err != nil {
+		t.Fatal(err)
+	}
+	if f.directory, err = directory.NewRedis(f.client, f.keys); err != nil {
+		t.Fatal(err)
+	}
+	if f.dispatcher, err = task.NewDispatcher(f.client, f.keys, task.DispatcherOptions{Registerer: f.registry}); err != nil {
+		t.Fatal(err)
+	}
+	f.fill(t)
+	return f
+}
+
+func newClient(addr string) *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Addr: addr, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, PoolSize: 50,
+	})
+}
+
+// fill writes the directory.
+func (f *fixture) fill(t *testing.T) {
+	t.Helper()
+	for org, status := range map[string]directory.Status{
+		"acme": directory.Active, "globex": directory.Active, "closed": directory.Suspended,
+	} {
+		if err := f.directory.PutOrganization(t.Context(), mustID(t, org), status); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// options are quick ones.
+func (f *fixture) options() task.Options {
+	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(f.log), zap.DebugLevel)
+	return task.Options{
+		Concurrency: 4, Timeout: testkit.Patience, Attempts: 3, Backoff: 10 * time.Millisecond,
+		Takeover: 600 * time.Millisecond, Poll: 20 * time.Millisecond, Drain: testkit.Patience, Grace: testkit.Patience,
+		Log: zap.New(core), Registerer: f.registry,
+	}
+}
+
+// work runs a worker until the test ends, or until stop is called.
+func (f *fixture) work(t *testing.T, kinds map[string]task.Kind, o task.Options) (stop func() error) {
+	t.Helper()
+	w, err := task.NewWorker(f.client, f.keys, f.directory, kinds, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	stop = sync.OnceValue(func() error {
+		cancel()
+		return <-done
+	})
+	t.Cleanup(func() { _ = stop() })
+	return stop
+}
+
+// only is a worker's kinds with one handler.
+func only(run task.Handler) map[string]task.Kind { return map[string]task.Kind{"job": {Run: run}} }
+
+func (f *fixture) dispatch(t *testing.T, org, id, payload string) {
+	t.Helper()
+	got, err := f.dispatcher.Dispatch(as(t, org), task.Task{
+		Kind: "job", ID: id, Group: mustGroup(t, org, "jobs"), UserID: "7", Payload: json.RawMessage(payload),
+	})
+	if err != nil || got != id {
+		t.Fatalf("Dispatch of %s: got %q, %v", id, got, err)
+	}
+}
+
+// add writes an entry as another program might.
+func (f *fixture) add(t *testing.T, fields ...any) {
+	t.Helper()
+	if err := f.client.XAdd(t.Context(), &redis.XAddArgs{Stream: f.keys.Tasks("job"), Values: fields}).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// expectDone waits until no entry is open.
+func (f *fixture) expectDone(t *testing.T) {
+	t.Helper()
+	testkit.Eventually(t, "no task is open", func() bool {
+		return f.client.XLen(t.Context(), f.keys.Tasks("job")).Val() == 0
+	})
+	pending, err := f.client.XPending(t.Context(), f.keys.Tasks("job"), "workers").Result()
+	if err != nil || pending.Count != 0 {
+		t.Errorf("pending entries: got %v, %v, want none", pending, err)
+	}
+}
+
+// dead returns the dead letters.
+func (f *fixture) dead(t *testing.T) []map[string]any {
+	t.Helper()
+	messages, err := f.client.XRange(t.Context(), f.keys.DeadTasks("job"), "-", "+").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []map[string]any
+	for _, m := range messages {
+		all = append(all, m.Values)
+	}
+	return all
+}
+
+// said is one event as a subscriber got it.
+type said struct {
+	channel string
+	fields  map[string]any
+}
+
+// heard is what was published in all groups of all organisations.
+type heard struct {
+	mu  sync.Mutex
+	all []said
+}
+
+// listen records what is published until the test ends.
+func (f *fixture) listen(t *testing.T) *heard {
+	t.Helper()
+	sub := f.client.PSubscribe(t.Context(), "orgcast:*")
+	if _, err := sub.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h := new(heard)
+	done := make(chan struct{})
+	messages := sub.Channel(redis.WithChannelSize(10_000))
+	go func() {
+		defer close(done)
+		for m := range messages {
+			var fields map[string]any
+			if err := json.Unmarshal([]byte(m.Payload), &fields); err != nil {
+				t.Errorf("published on %s: %v", m.Channel, err)
+			}
+			h.mu.Lock()
+			h.all = append(h.all, said{channel: m.Channel, fields: fields})
+			h.mu.Unlock()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = sub.Close()
+		<-done
+	})
+	return h
+}
+
+func (h *heard) events() []said {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.all)
+}
+
+// types returns the types of what was published on the group of an organisation, in order.
+func (h *heard) types(org string) []string {
+	var types []string
+	for _, s := range h.events() {
+		if s.channel == "orgcast:{"+org+"}:group:jobs" {
+			text, _ := s.fields["type"].(string)
+			types = append(types, text)
+		}
+	}
+	return types
+}
+
+// expect waits until that many events were published in all.
+func (h *heard) expect(t *testing.T, count int) []said {
+	t.Helper()
+	testkit.Eventually(t, "events published", func() bool { return len(h.events()) >= count })
+	if got := h.events(); len(got) != count {
+		t.Fatalf("got %d events, want %d: %v", len(got), count, got)
+	}
+	return h.events()
+}
+
+// counter returns a metric with all of the given label values.
+func (f *fixture) counter(tb testing.TB, name string, labels ...string) (sum float64) {
+	tb.Helper()
+	families, err := f.registry.Gather()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			matches := 0
+			for _, l := range m.GetLabel() {
+				if slices.Contains(labels, l.GetValue()) {
+					matches++
+				}
+			}
+			if matches == len(labels) {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
+}

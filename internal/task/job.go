@@ -1,0 +1,157 @@
+package task
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+)
+
+// Codes of terminal events of tasks that failed, beside those that handlers choose.
+const (
+	CodeFailed    = "failed"     // the handler returned an error, each time
+	CodePanic     = "panic"      // the handler panicked, each time
+	CodeTimeout   = "timeout"    // the handler took too long
+	CodeCrashed   = "crashed"    // the worker's process died of it, or beside it, each time
+	CodeBadResult = "bad_result" // what the handler returned makes no event
+)
+
+// ErrPanic is wrapped by the error that a panic becomes.
+var ErrPanic = errors.New("task: panic")
+
+// Handler does the work of one kind of task. Its context carries the task's organisation, a
+// deadline and the worker's tools, and ends early if the worker stops or has lost the task to
+// another. It may be called again for the same task, also at the same time in another process if
+// this one was silent for too long, so what it does outside has to bear repetition.
+//
+// The value that it returns is the terminal event: anything that marshals to a JSON object with a
+// type, or nil for {"type":"task_complete","task_id":ID}. An error means another attempt, unless it
+// is one that [Fail] made; no client sees its text.
+type Handler func(ctx context.Context, job *Job) (terminal any, err error)
+
+// Kind says how tasks of one kind are done.
+type Kind struct {
+	Run Handler
+	// Failed returns the terminal event of a task that is given up, with a stable code that the
+	// client may see. nil makes {"type":"task_failed","task_id":ID,"code":CODE}.
+	Failed func(job *Job, code string) any
+}
+
+// FailError is an error that another attempt would not mend.
+type FailError struct {
+	Code string // stable, for clients
+}
+
+// Error implements error.
+func (f *FailError) Error() string { return "task: gave up: " + f.Code }
+
+// Fail returns the error by which a handler gives its task up at once. The code is stable text for
+// clients, and tells nothing that they may not know.
+func Fail(code string) error { return &FailError{Code: code} }
+
+// Job is a task as its handler sees it.
+type Job struct {
+	Task
+	// Attempt counts the deliveries of the task from 1.
+	Attempt int
+	// Store keeps values of the task's organisation.
+	Store *Store
+
+	worker *Worker
+}
+
+// Progress publishes an event to the task's own group: anything that marshals to a JSON object with
+// a type. The organisation is added, and an event that names another one is refused. The error is
+// one of package event, [ErrForeign] if ctx is not of the task's organisation, [ErrEnded] once the
+// terminal event has been published, or that of Redis.
+func (j *Job) Progress(ctx context.Context, v any) error {
+	switch org, ok := orgctx.From(ctx); {
+	case !ok:
+		return orgctx.ErrNoOrganization
+	case org != j.Organization():
+		return ErrForeign
+	}
+	payload, err := j.encode(v)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	w := j.worker
+	sent, err := w.progress.Run(ctx, w.client, w.endKeys(&j.Task), payload).Int()
+	switch {
+	case err != nil:
+		return fmt.Errorf("publish progress: %w", err)
+	case sent == 0:
+		return ErrEnded
+	}
+	return nil
+}
+
+// encode makes an event for the task's group.
+func (j *Job) encode(v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode event: %w", err)
+	}
+	payload, err := event.WithOrganization(j.Organization(), b)
+	if err != nil {
+		return nil, err
+	}
+	return payload, event.Check(j.Group, payload, j.worker.opt.MaxEvent)
+}
+
+// complete makes the terminal event of a task that succeeded.
+func (j *Job) complete(terminal any) ([]byte, error) {
+	if terminal == nil {
+		terminal = map[string]string{"type": "task_complete", "task_id": j.ID}
+	}
+	return j.encode(terminal)
+}
+
+// failed makes the terminal event of a task that failed. Whatever Failed does, there is one.
+func (j *Job) failed(kind Kind, code string) []byte {
+	var payload []byte
+	err := errors.New("none given")
+	if kind.Failed != nil {
+		err = guard(func() (err error) {
+			payload, err = j.encode(kind.Failed(j, code))
+			return err
+		})
+	}
+	if err != nil {
+		// Neither an ID nor a code that does not come from us holds what JSON cannot.
+		payload, _ = j.encode(map[string]string{"type": "task_failed", "task_id": j.ID, "code": code})
+	}
+	return payload
+}
+
+// panicError is what a panic becomes.
+type panicError struct {
+	what  string // without what the handler may have put in
+	stack []byte
+}
+
+func (*panicError) Error() string { return ErrPanic.Error() }
+
+func (*panicError) Unwrap() error { return ErrPanic }
+
+// guard runs fn and makes an error of a panic.
+func guard(fn func() error) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			p := &panicError{what: fmt.Sprintf("%T", value), stack: debug.Stack()}
+			// The runtime's own words show no payload; a handler's might.
+			if known, ok := value.(runtime.Error); ok {
+				p.what = known.Error()
+			}
+			err = p
+		}
+	}()
+	return fn()
+}

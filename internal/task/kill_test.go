@@ -1,0 +1,193 @@
+package task_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/directory"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/task"
+	"orgcast/internal/testkit"
+)
+
+// workerProcess makes this test binary a worker that serves until it is killed.
+var workerProcess = flag.String("task.worker", "", "run as a worker on the Redis at this address, under the name in the argument")
+
+// TestWorkerProcess is no test but what [startWorkerProcess] runs.
+func TestWorkerProcess(t *testing.T) {
+	if *workerProcess == "" {
+		return
+	}
+	client := newClient(*workerProcess)
+	keys, err := keyspace.New(keyspace.DefaultPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := directory.NewRedis(client, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := task.NewWorker(client, keys, dir, only(slowJob), task.Options{
+		Name: flag.Arg(0), Concurrency: 4, Attempts: 10, Backoff: 10 * time.Millisecond,
+		Takeover: 500 * time.Millisecond, Poll: 20 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Run(context.Background())
+}
+
+// slowJob says under which organisation it runs, at its start, middle and end. Every seventh fails
+// at first, every eleventh always.
+func slowJob(ctx context.Context, job *task.Job) (any, error) {
+	var number int
+	_, _ = fmt.Sscanf(job.ID, "job-%d", &number)
+	org, _ := orgctx.From(ctx)
+	if err := job.Progress(ctx, object{"type": "step", "task_id": job.ID, "says": org}); err != nil {
+		return nil, err
+	}
+	select {
+	case <-time.After(time.Duration(10+number%20) * time.Millisecond):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	switch {
+	case number%11 == 0:
+		return nil, task.Fail("eleventh")
+	case number%7 == 0 && job.Attempt == 1:
+		panic("seventh")
+	}
+	return object{"type": "task_complete", "task_id": job.ID, "says": org}, nil
+}
+
+// startWorkerProcess starts a process that is killed when the test ends, if not before.
+func startWorkerProcess(t *testing.T, addr, name string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "-test.run=^TestWorkerProcess$", "-test.timeout=60s", "-task.worker="+addr, name)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return cmd
+}
+
+// killInTheMiddle stops the process at a moment when it is at work, then kills it.
+func (f *fixture) killInTheMiddle(t *testing.T, cmd *exec.Cmd, name string) {
+	t.Helper()
+	signal := func(s syscall.Signal) {
+		if err := cmd.Process.Signal(s); err != nil {
+			t.Fatalf("signal to worker: %v", err)
+		}
+	}
+	testkit.Eventually(t, "worker is in the middle of a task", func() bool {
+		signal(syscall.SIGSTOP)
+		held, err := f.client.XPendingExt(t.Context(), &redis.XPendingExtArgs{
+			Stream: f.keys.Tasks("job"), Group: "workers", Consumer: name, Start: "-", End: "+", Count: 10,
+		}).Result()
+		if err == nil && len(held) > 0 {
+			signal(syscall.SIGKILL)
+			return true
+		}
+		signal(syscall.SIGCONT)
+		return false
+	})
+	_ = cmd.Wait()
+}
+
+func TestWorkersKilledInTheMiddle(t *testing.T) {
+	f := newFixture(t)
+	h := f.listen(t)
+	orgs := []string{"acme", "globex", "initech", "umbrella", "hooli"}
+	for _, org := range orgs {
+		if err := f.directory.PutOrganization(t.Context(), mustID(t, org), directory.Active); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const each = 40
+	for i := range each {
+		for _, org := range orgs { // which share all ids
+			f.dispatch(t, org, fmt.Sprintf("job-%d", i), `null`)
+		}
+	}
+	terminals := func() int {
+		n := 0
+		for _, s := range h.events() {
+			if s.fields["type"] != "step" {
+				n++
+			}
+		}
+		return n
+	}
+	first, second := startWorkerProcess(t, f.server.Addr, "first"), startWorkerProcess(t, f.server.Addr, "second")
+	testkit.Eventually(t, "a quarter of the jobs", func() bool { return terminals() >= each*len(orgs)/4 })
+	f.killInTheMiddle(t, first, "first")
+	startWorkerProcess(t, f.server.Addr, "third")
+	testkit.Eventually(t, "half of the jobs", func() bool { return terminals() >= each*len(orgs)/2 })
+	f.killInTheMiddle(t, second, "second")
+	startWorkerProcess(t, f.server.Addr, "fourth")
+	f.expectDone(t)
+	testkit.Eventually(t, "the last events", func() bool { return terminals() >= each*len(orgs) })
+
+	type job struct{ org, id string }
+	ends, starts := make(map[job]int), make(map[job]int)
+	for _, s := range h.events() {
+		org, _ := s.fields["organization_id"].(string)
+		id, _ := s.fields["task_id"].(string)
+		if want := "orgcast:{" + org + "}:group:jobs"; s.channel != want {
+			t.Errorf("event of %s on channel %s", org, s.channel)
+		}
+		if says, ok := s.fields["says"]; ok && says != org {
+			t.Errorf("handler ran as %v, its event went to %s", says, org)
+		}
+		if s.fields["type"] == "step" {
+			starts[job{org, id}]++
+			continue
+		}
+		ends[job{org, id}]++
+		var number int
+		_, _ = fmt.Sscanf(id, "job-%d", &number)
+		want := "task_complete"
+		if number%11 == 0 {
+			want = "task_failed"
+		}
+		if s.fields["type"] != want {
+			t.Errorf("%s of %s: got %v, want %s", id, org, s.fields, want)
+		}
+	}
+	for i := range each {
+		for _, org := range orgs {
+			j := job{org, fmt.Sprintf("job-%d", i)}
+			if ends[j] != 1 || starts[j] == 0 {
+				t.Errorf("%s of %s: got %d terminal events and %d runs, want one and some", j.id, j.org, ends[j], starts[j])
+			}
+		}
+	}
+	if len(ends) != each*len(orgs) {
+		t.Errorf("got the ends of %d jobs, want %d", len(ends), each*len(orgs))
+	}
+	runs := 0
+	for _, n := range starts {
+		runs += n
+	}
+	t.Logf("%d jobs ended after %d runs", len(ends), runs)
+	if got, want := len(f.dead(t)), len(orgs)*4; got < want || got > want+8 { // 0, 11, 22, 33; buried twice at worst if killed then
+		t.Errorf("dead letters: got %d, want %d", got, want)
+	}
+}

@@ -1,0 +1,370 @@
+package task
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"orgcast/internal/directory"
+	"orgcast/internal/orgctx"
+)
+
+// Causes of the end of a handler's context.
+var (
+	errTimeout   = errors.New("task: took too long")
+	errClaimLost = errors.New("task: another worker has taken over")
+	errStopping  = errors.New("task: worker stops")
+	// errIgnored is no cause, but what becomes of a handler that does not heed one.
+	errIgnored = errors.New("task: handler ignores the end of its context")
+)
+
+// How tasks end, as lua/finish.lua remembers it.
+const (
+	endComplete = "complete"
+	endFailed   = "failed"
+)
+
+// deadMost is about how many dead letters of a kind are kept.
+const deadMost = 10_000
+
+// again says when and with which count an entry is to be delivered again.
+type again struct {
+	delay      time.Duration
+	deliveries int // so far
+}
+
+// process brings an entry as far as it gets: to its end, or to its next attempt, which is not nil
+// then. If Redis fails meanwhile the entry stays with us until it counts as abandoned, and somebody
+// goes on from there.
+func (q *queue) process(ctx context.Context, log *zap.Logger, e *entry) *again {
+	if len(e.fields) == 0 {
+		q.acknowledge(ctx, log, e) // deleted from the stream by somebody
+		return nil
+	}
+	t, err := decode(q.name, e.fields)
+	if err != nil {
+		q.refuse(ctx, log, e, err)
+		return nil
+	}
+	log = log.With(zap.Stringer("organization_id", t.Organization()), zap.String("task", t.ID))
+	job := &Job{
+		Task: *t, Attempt: e.deliveries, worker: q.Worker,
+		Store: &Store{client: q.client, keys: q.keys, org: t.Organization()},
+	}
+
+	ctx, lose := context.WithCancelCause(ctx)
+	defer lose(nil)
+	stop, renewed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(renewed)
+		q.renew(ctx, log, e, stop, lose)
+	}()
+
+	ended := make(chan struct{}) // when the handler has returned
+	close(ended)
+	var terminal any
+	ran := false
+	err = orgctx.Do(ctx, q.dir, t.Organization(), func(ctx context.Context) error {
+		if how, err := q.howEnded(ctx, t); err != nil || how != "" {
+			return cmp.Or[error](err, &endedError{how: how})
+		}
+		if e.deliveries > q.opt.Attempts {
+			return Fail(CodeCrashed)
+		}
+		ran = true
+		var err error
+		terminal, ended, err = q.attempt(ctx, log, job)
+		return err
+	})
+	next := q.settle(ctx, log, e, job, outcome{terminal: terminal, err: err, ran: ran})
+
+	close(stop)
+	<-renewed
+	select {
+	case <-ended:
+	default:
+		log.Error("handler ignores the end of its context; it keeps its slot")
+		<-ended
+	}
+	return next
+}
+
+// endedError says that the terminal event was published by an earlier attempt.
+type endedError struct{ how string }
+
+func (*endedError) Error() string { return ErrEnded.Error() }
+
+// outcome is what came of an attempt.
+type outcome struct {
+	terminal any
+	err      error
+	ran      bool // else the handler has not been called
+}
+
+// attempt runs the handler once. ended is closed when it has returned, which it may not have yet:
+// the error is errIgnored then.
+func (q *queue) attempt(ctx context.Context, log *zap.Logger, job *Job) (terminal any, ended chan struct{}, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, q.opt.Timeout, errTimeout)
+	defer cancel()
+	type result struct {
+		terminal any
+		err      error
+	}
+	results := make(chan result, 1)
+	ended = make(chan struct{})
+	running := q.metrics.running.WithLabelValues(q.name)
+	begun := time.Now()
+	go func() { // process waits for its end
+		defer close(ended)
+		running.Inc()
+		defer running.Dec()
+		var r result
+		r.err = guard(func() (err error) {
+			r.terminal, err = q.kind.Run(ctx, job)
+			return err
+		})
+		results <- r
+	}()
+	var r result
+	select {
+	case r = <-results:
+	case <-ctx.Done():
+		select {
+		case r = <-results:
+		case <-time.After(q.opt.Grace):
+			r.err = errIgnored
+		}
+	}
+	q.metrics.seconds.WithLabelValues(q.name).Observe(time.Since(begun).Seconds())
+	if r.err != nil && !errors.Is(r.err, errIgnored) && ctx.Err() != nil {
+		r.err = errors.Join(context.Cause(ctx), r.err) // why it gave up counts more than what it says
+	}
+	if p, ok := errors.AsType[*panicError](r.err); ok {
+		log.Error("handler panicked", zap.String("panic", p.what), zap.ByteString("stack", p.stack))
+	}
+	return r.terminal, ended, r.err
+}
+
+// settle does what follows from how an attempt ended.
+func (q *queue) settle(ctx context.Context, log *zap.Logger, e *entry, job *Job, o outcome) *again {
+	count := func(result string) { q.metrics.attempts.WithLabelValues(q.name, result).Inc() }
+	var before *endedError
+	var failure *FailError
+	switch cause := context.Cause(ctx); {
+	case o.err == nil: // even if the claim is lost: the work is done, and ends once
+		event, err := job.complete(o.terminal)
+		if err != nil {
+			log.Error("handler returned no event", zap.Error(err))
+			count(CodeBadResult)
+			q.giveUp(ctx, log, e, job, CodeBadResult)
+			return nil
+		}
+		count(endComplete)
+		q.conclude(ctx, log, e, job, endComplete, event, "")
+	case !o.ran && errors.Is(o.err, directory.ErrUnknown):
+		q.refuse(ctx, log, e, o.err)
+	case errors.As(o.err, &before):
+		if before.how != endFailed || q.bury(ctx, log, e, endFailed) {
+			q.acknowledge(ctx, log, e)
+		}
+	case errors.Is(cause, errClaimLost):
+		count("lost")
+		log.Warn("task lost to another worker")
+	case errors.Is(cause, errStopping):
+		count("stopped")
+		return &again{deliveries: e.deliveries - 1}
+	case errors.As(o.err, &failure):
+		count("given_up")
+		q.giveUp(ctx, log, e, job, failure.Code)
+	case !o.ran: // directory or Redis do not answer, which is not the task's fault
+		log.Warn("task has to wait", zap.Error(o.err))
+		return &again{delay: q.backoff(1), deliveries: e.deliveries - 1}
+	default:
+		code := codeOf(o.err)
+		count(code)
+		// A second attempt beside one that is still running would do harm.
+		if e.deliveries >= q.opt.Attempts || errors.Is(o.err, errIgnored) {
+			log.Warn("task failed for good", zap.String("code", code), zap.Error(o.err))
+			q.giveUp(ctx, log, e, job, code)
+			return nil
+		}
+		delay := q.backoff(e.deliveries)
+		log.Info("task failed, another attempt follows", zap.String("code", code), zap.Duration("after", delay), zap.Error(o.err))
+		return &again{delay: delay, deliveries: e.deliveries}
+	}
+	return nil
+}
+
+// codeOf returns the stable name of a handler's error.
+func codeOf(err error) string {
+	switch {
+	case errors.Is(err, ErrPanic):
+		return CodePanic
+	case errors.Is(err, errTimeout), errors.Is(err, errIgnored):
+		return CodeTimeout
+	default:
+		return CodeFailed
+	}
+}
+
+// backoff returns the pause after the n-th failure.
+func (q *queue) backoff(n int) time.Duration {
+	d := q.opt.Backoff
+	for range n - 1 {
+		if d *= 2; d >= q.opt.Takeover {
+			break
+		}
+	}
+	return jitter(min(d, q.opt.Takeover))
+}
+
+// endKeys are the keys of the scripts that publish for a task.
+func (w *Worker) endKeys(t *Task) []string {
+	return []string{w.keys.TaskEnd(t.Organization(), t.Kind, t.ID), w.keys.GroupChannel(t.Group)}
+}
+
+// howEnded returns how the task ended, or "" while it has not.
+func (q *queue) howEnded(ctx context.Context, t *Task) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	how, err := q.client.Get(ctx, q.keys.TaskEnd(t.Organization(), t.Kind, t.ID)).Result()
+	if errors.Is(err, redis.Nil) {
+		return "", nil
+	}
+	return how, err
+}
+
+// giveUp ends a task as failed.
+func (q *queue) giveUp(ctx context.Context, log *zap.Logger, e *entry, job *Job, code string) {
+	q.conclude(ctx, log, e, job, endFailed, job.failed(q.kind, code), code)
+}
+
+// conclude publishes the terminal event, then buries what failed, then acknowledges. A worker that
+// takes over in between goes on from where it finds things.
+func (q *queue) conclude(ctx context.Context, log *zap.Logger, e *entry, job *Job, how string, event []byte, code string) {
+	var ended string
+	err := q.persist(ctx, func(ctx context.Context) (err error) {
+		ended, err = q.finish.Run(ctx, q.client, q.endKeys(&job.Task), how, event, q.opt.Memory.Milliseconds()).Text()
+		return err
+	})
+	if err != nil {
+		log.Error("terminal event not published; whoever takes over tries again", zap.Error(err))
+		return
+	}
+	if ended == how {
+		q.metrics.ended.WithLabelValues(q.name, how).Inc()
+		log.Info("task ended", zap.String("outcome", how), zap.String("code", code))
+	}
+	if ended == endFailed && !q.bury(ctx, log, e, cmp.Or(code, endFailed)) {
+		return
+	}
+	q.acknowledge(ctx, log, e)
+}
+
+// refuse buries an entry that must not run. Nothing is published: nobody may be told of a task
+// whose organisation is not known or not active.
+func (q *queue) refuse(ctx context.Context, log *zap.Logger, e *entry, err error) {
+	reason := "malformed"
+	switch {
+	case errors.Is(err, ErrNoOrganization):
+		reason = "no_organization"
+	case errors.Is(err, directory.ErrOrganizationSuspended):
+		reason = "organization_suspended"
+	case errors.Is(err, directory.ErrUnknown):
+		reason = "organization_unknown"
+	}
+	if !q.bury(ctx, log, e, reason) {
+		return
+	}
+	q.metrics.refused.WithLabelValues(q.name, reason).Inc()
+	log.Warn("task refused", zap.String("reason", reason), zap.Error(err))
+	q.acknowledge(ctx, log, e)
+}
+
+// bury copies an entry to the dead letters. A worker that dies before it acknowledges leaves the
+// entry to be buried once more, since the two streams may be in two places.
+func (q *queue) bury(ctx context.Context, log *zap.Logger, e *entry, reason string) bool {
+	values := make([]any, 0, 2*len(e.fields)+6)
+	for name, value := range e.fields {
+		values = append(values, name, value)
+	}
+	values = append(values, "dead_reason", reason, "dead_entry", e.id, "dead_deliveries", e.deliveries)
+	err := q.persist(ctx, func(ctx context.Context) error {
+		return q.client.XAdd(ctx, &redis.XAddArgs{Stream: q.keys.DeadTasks(q.name), MaxLen: deadMost, Approx: true, Values: values}).Err()
+	})
+	if err != nil {
+		log.Error("task not dead-lettered; whoever takes over tries again", zap.Error(err))
+	}
+	return err == nil
+}
+
+// acknowledge removes an entry that is done with, so that the stream holds open work alone.
+func (q *queue) acknowledge(ctx context.Context, log *zap.Logger, e *entry) {
+	err := q.persist(ctx, func(ctx context.Context) error {
+		_, err := q.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			p.XAck(ctx, q.stream, consumerGroup, e.id)
+			p.XDel(ctx, q.stream, e.id)
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		log.Error("task not acknowledged; whoever takes over tries again", zap.Error(err))
+	}
+}
+
+// release gives an entry back, to be taken by anyone after the delay, which is at most Takeover.
+func (q *queue) release(ctx context.Context, log *zap.Logger, e *entry, next *again) {
+	idle := max(q.opt.Takeover-next.delay, 0)
+	err := q.persist(ctx, func(ctx context.Context) error {
+		return q.hold.Run(ctx, q.client, []string{q.stream}, consumerGroup, q.opt.Name, e.id, idle.Milliseconds(), max(next.deliveries, 0)).Err()
+	})
+	if err != nil {
+		log.Warn("task not released; it is taken over later", zap.Error(err))
+	}
+}
+
+// renew keeps the entry ours until stop is closed, and ends the work if it is ours no longer.
+func (q *queue) renew(ctx context.Context, log *zap.Logger, e *entry, stop <-chan struct{}, lose context.CancelCauseFunc) {
+	ticker := time.NewTicker(q.opt.Takeover / 3)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-ticker.C:
+		}
+		asking, cancel := bounded(ctx)
+		ours, err := q.hold.Run(asking, q.client, []string{q.stream}, consumerGroup, q.opt.Name, e.id, 0, e.deliveries).Int()
+		cancel()
+		switch {
+		case err != nil:
+			log.Warn("claim not renewed", zap.Error(err))
+		case ours == 0:
+			lose(errClaimLost)
+			return
+		}
+	}
+}
+
+// persist tries a step that bears repetition a few times.
+func (q *queue) persist(ctx context.Context, step func(context.Context) error) error {
+	const tries = 4
+	var err error
+	for n := range tries {
+		if n > 0 {
+			pause(context.WithoutCancel(ctx), jitter(q.opt.Backoff))
+		}
+		asking, cancel := bounded(ctx)
+		err = step(asking)
+		cancel()
+		if err == nil {
+			return nil
+		}
+	}
+	return err
+}

@@ -1,0 +1,171 @@
+package task_test
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/task"
+	"orgcast/internal/testkit"
+)
+
+const (
+	python       = "/usr/bin/python3" // Debian's, which python3-redis is for
+	pythonWorker = "../../examples/python/worker.py"
+)
+
+// startPython starts the worker of examples/python. It is killed when the test ends, if not before.
+func (f *fixture) startPython(t *testing.T) *exec.Cmd {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), python, "-c", "import redis").CombinedOutput(); err != nil {
+		t.Fatalf("python3-redis is needed: apt-get install python3-redis: %v\n%s", err, out)
+	}
+	cmd := exec.Command(python, "-B", pythonWorker, "--redis", "redis://"+f.server.Addr+"/0", "--attempts", "2",
+		"--backoff", "0.01", "--takeover", "0.6", "--poll", "0.05")
+	cmd.Stdout, cmd.Stderr = f.log, f.log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return cmd
+}
+
+func (f *fixture) dispatchWords(t *testing.T, org, id, payload string) {
+	t.Helper()
+	_, err := f.dispatcher.Dispatch(as(t, org), task.Task{Kind: "words", ID: id, Group: mustGroup(t, org, "jobs"), Payload: json.RawMessage(payload)})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A worker in another language keeps to the same format and the same promises.
+func TestPythonWorker(t *testing.T) {
+	f := newFixture(t)
+	h := f.listen(t)
+	stream := f.keys.Tasks("words")
+	// One of a worker that died in the middle.
+	f.dispatchWords(t, "acme", "1", `{"text":"Of a worker. That died."}`)
+	if err := f.client.XGroupCreate(t.Context(), stream, "workers", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	err := f.client.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "workers", Consumer: "dead", Streams: []string{stream, ">"}, Count: 1, Block: -1}).Err()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.dispatchWords(t, "globex", "1", `{"text":"Grüße aus Köln."}`)
+	f.dispatchWords(t, "globex", "2", `{"no":"text"}`)
+	f.dispatchWords(t, "closed", "1", `{"text":"a"}`)
+	f.dispatchWords(t, "nowhere", "1", `{"text":"a"}`)
+	for _, fields := range [][]any{
+		{"kind", "words", "id", "1", "group", "jobs", "payload", `{"text":"a"}`},
+		{"organization_id", "a}:b", "kind", "words", "id", "1", "group", "jobs"},
+		{"organization_id", "acme", "kind", "words", "id", "9", "group", "jobs", "payload", "{"},
+		{"organization_id", "acme", "kind", "words", "id", "9", "group", "jobs", "payload", "NaN"},
+		{"organization_id", "acme", "kind", "words", "id", "9", "group", "jobs", "payload", "\"\xff\""},
+		{"organization_id", "acme", "kind", "words", "id", "9\n", "group", "jobs"},
+		{"organization_id", "acme", "kind", "echo", "id", "9", "group", "jobs"},
+	} {
+		if err := f.client.XAdd(t.Context(), &redis.XAddArgs{Stream: stream, Values: fields}).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := f.startPython(t)
+	testkit.Eventually(t, "no task is open", func() bool { return f.client.XLen(t.Context(), stream).Val() == 0 })
+	want := map[string][]object{
+		"acme": {
+			{"type": "words_progress", "organization_id": "acme", "task_id": "1", "done": 1.0, "of": 2.0},
+			{"type": "words_progress", "organization_id": "acme", "task_id": "1", "done": 2.0, "of": 2.0},
+			{"type": "task_complete", "organization_id": "acme", "task_id": "1", "words": 5.0},
+		},
+		"globex": {
+			{"type": "words_progress", "organization_id": "globex", "task_id": "1", "done": 1.0, "of": 1.0},
+			{"type": "task_complete", "organization_id": "globex", "task_id": "1", "words": 3.0},
+			{"type": "task_failed", "organization_id": "globex", "task_id": "2", "code": "no_text"},
+		},
+	}
+	got := make(map[string][]object)
+	for _, s := range h.expect(t, 6) {
+		org, _, _ := strings.Cut(strings.TrimPrefix(s.channel, "orgcast:{"), "}")
+		got[org] = append(got[org], s.fields)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("events: want (-), got (+):\n%s\n%s", diff, f.log)
+	}
+	var reasons []string
+	for _, m := range f.client.XRange(t.Context(), stream+":dead", "-", "+").Val() {
+		reasons = append(reasons, m.Values["dead_reason"].(string))
+	}
+	slices.Sort(reasons)
+	wantReasons := []string{
+		"malformed", "malformed", "malformed", "malformed", "malformed", "no_organization", "no_organization",
+		"no_text", "organization_suspended", "organization_unknown",
+	}
+	if diff := cmp.Diff(wantReasons, reasons); diff != "" {
+		t.Errorf("dead letters: want (-), got (+):\n%s\n%s", diff, f.log)
+	}
+	// Told to stop, it stops in order.
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("end: %v\n%s", err, f.log)
+	}
+}
+
+// Many of them, one of which is killed: each job still ends once, under its own organisation.
+func TestPythonWorkersShareAndDie(t *testing.T) {
+	f := newFixture(t)
+	h := f.listen(t)
+	const each = 20
+	long := `{"text":"` + strings.Repeat("One two. ", 50) + `"}`
+	for i := range each {
+		for _, org := range []string{"acme", "globex"} {
+			f.dispatchWords(t, org, string(rune('a'+i)), long)
+		}
+	}
+	var once sync.Once
+	first := f.startPython(t)
+	f.startPython(t)
+	ends := func() map[string]int {
+		ends := make(map[string]int)
+		for _, s := range h.events() {
+			if s.fields["type"] == "task_complete" {
+				ends[s.channel+" "+s.fields["task_id"].(string)]++
+			}
+		}
+		return ends
+	}
+	testkit.Eventually(t, "all jobs have ended", func() bool {
+		got := len(ends())
+		if got >= 5 {
+			once.Do(func() {
+				if err := first.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+					t.Error(err)
+				}
+			})
+		}
+		return got == 2*each && f.client.XLen(t.Context(), f.keys.Tasks("words")).Val() == 0
+	})
+	for job, n := range ends() {
+		if n != 1 {
+			t.Errorf("%s: got %d terminal events, want one\n%s", job, n, f.log)
+		}
+	}
+	for _, s := range h.events() {
+		if want := "orgcast:{" + s.fields["organization_id"].(string) + "}:group:jobs"; s.channel != want {
+			t.Errorf("event for %s on %s", want, s.channel)
+		}
+	}
+}

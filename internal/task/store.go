@@ -1,0 +1,107 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/event"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+)
+
+// MaxStored is the largest value in a [Store], in bytes.
+const MaxStored = 1 << 20
+
+var (
+	// ErrInvalidName is returned for a name that does not satisfy [event.ValidGroupName].
+	ErrInvalidName = errors.New("task: name is not 1 to 100 characters of A-Z a-z 0-9 _ . -")
+	// ErrNotStored is returned for a name under which there is nothing.
+	ErrNotStored = errors.New("task: nothing is stored under this name")
+	// ErrTooLarge is returned for values beyond a limit.
+	ErrTooLarge = errors.New("task: value is larger than the limit")
+)
+
+// Store keeps values of one organisation under short names. There is no name that reaches another
+// organisation: package keyspace makes the key of the organisation and the name. A Store that
+// outlives its task and is used in another organisation's refuses with [ErrForeign]. It is safe for
+// concurrent use.
+type Store struct {
+	client redis.UniversalClient
+	keys   keyspace.Keyspace
+	org    orgctx.ID
+}
+
+// NewStore returns the Store of the context's organisation, or [orgctx.ErrNoOrganization].
+func NewStore(ctx context.Context, client redis.UniversalClient, keys keyspace.Keyspace) (*Store, error) {
+	org, ok := orgctx.From(ctx)
+	if !ok {
+		return nil, orgctx.ErrNoOrganization
+	}
+	return &Store{client: client, keys: keys, org: org}, nil
+}
+
+// key makes the key of a name.
+func (s *Store) key(ctx context.Context, name string) (string, error) {
+	switch org, ok := orgctx.From(ctx); {
+	case !ok:
+		return "", orgctx.ErrNoOrganization
+	case org != s.org:
+		return "", ErrForeign
+	case !event.ValidGroupName(name):
+		return "", ErrInvalidName
+	}
+	return s.keys.Stored(s.org, name), nil
+}
+
+// Get returns what is stored under the name, or [ErrNotStored].
+func (s *Store) Get(ctx context.Context, name string) ([]byte, error) {
+	key, err := s.key(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	value, err := s.client.Get(ctx, key).Bytes()
+	if errors.Is(err, redis.Nil) {
+		return nil, ErrNotStored
+	}
+	if err != nil {
+		return nil, fmt.Errorf("get from store: %w", err)
+	}
+	return value, nil
+}
+
+// Set stores a value for a time; 0 is for ever.
+func (s *Store) Set(ctx context.Context, name string, value []byte, life time.Duration) error {
+	key, err := s.key(ctx, name)
+	if err != nil {
+		return err
+	}
+	if len(value) > MaxStored {
+		return ErrTooLarge
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	if err := s.client.Set(ctx, key, value, max(life, 0)).Err(); err != nil {
+		return fmt.Errorf("set in store: %w", err)
+	}
+	return nil
+}
+
+// Delete removes what is stored under the name, if anything is.
+func (s *Store) Delete(ctx context.Context, name string) error {
+	key, err := s.key(ctx, name)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	if err := s.client.Del(ctx, key).Err(); err != nil {
+		return fmt.Errorf("delete from store: %w", err)
+	}
+	return nil
+}

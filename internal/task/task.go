@@ -1,0 +1,159 @@
+// Package task is work that leaves the socket. A [Dispatcher] puts a [Task] into a Redis stream, a
+// [Worker] anywhere takes it out and runs a [Handler] for it under the task's organisation, and in
+// the end exactly one terminal event reaches the task's group. Handlers and consumers use [Tools],
+// whose values are kept in a [Store] that reaches one organisation's keys only, and [Asks], the
+// questions that wait for a person.
+//
+// A handler may run more than once for a task, when it fails or when its process is killed; the
+// terminal event is still published once, because one script publishes it and remembers that.
+//
+// docs/tasks.md has the form of the entries, for workers in other languages.
+package task
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+)
+
+const (
+	// MaxPayload is the largest payload of a task, in bytes.
+	MaxPayload = 256 << 10
+	// consumerGroup is the group of every worker, in every stream.
+	consumerGroup = "workers"
+	// redisTimeout bounds each conversation with Redis, which takes a millisecond when all is well.
+	redisTimeout = 5 * time.Second
+)
+
+var (
+	// ErrMalformed is returned for a task whose fields have no valid form.
+	ErrMalformed = errors.New("task: malformed")
+	// ErrForeign is returned for a group, or a store, of another organisation than the context's.
+	ErrForeign = errors.New("task: belongs to another organization")
+	// ErrNoOrganization is returned where an entry names no organisation.
+	ErrNoOrganization = errors.New("task: entry names no organization")
+	// ErrBacklog is returned if too many tasks of the kind wait already.
+	ErrBacklog = errors.New("task: too many tasks are waiting")
+	// ErrEnded is returned for an event of a task whose terminal event has been published.
+	ErrEnded = errors.New("task: has ended")
+)
+
+// Task is one piece of work. Its organisation is that of Group.
+type Task struct {
+	// Kind says which handler runs it. It satisfies [orgctx.ValidID].
+	Kind string
+	// ID names the task inside its organisation and kind. It satisfies [orgctx.ValidID].
+	ID string
+	// Idempotency is the key under which a repeated dispatch is the same task. It satisfies
+	// [event.ValidGroupName]. Empty is the ID.
+	Idempotency string
+	// Group is where progress and the terminal event go.
+	Group event.Group
+	// UserID is who asked for the task, or empty. It satisfies [orgctx.ValidID].
+	UserID string
+	// Payload is any JSON of up to [MaxPayload] bytes; nil is null.
+	Payload json.RawMessage
+}
+
+// Organization returns the organisation that the task belongs to.
+func (t *Task) Organization() orgctx.ID { return t.Group.Organization() }
+
+// check returns what is wrong with a task, wrapped in [ErrMalformed].
+func (t *Task) check() error {
+	wrong := func(field string) error { return fmt.Errorf("%w: %s", ErrMalformed, field) }
+	switch {
+	case !orgctx.ValidID(t.Kind):
+		return wrong("kind")
+	case !orgctx.ValidID(t.ID):
+		return wrong("id")
+	case !event.ValidGroupName(t.Idempotency):
+		return wrong("idempotency_key")
+	case t.Group.IsZero():
+		return wrong("group")
+	case t.UserID != "" && !orgctx.ValidID(t.UserID):
+		return wrong("user_id")
+	case len(t.Payload) > MaxPayload || !utf8.Valid(t.Payload) || !json.Valid(t.Payload):
+		return wrong("payload")
+	}
+	return nil
+}
+
+// Names of an entry's fields.
+const (
+	fieldOrganization = "organization_id"
+	fieldUser         = "user_id"
+	fieldKind         = "kind"
+	fieldID           = "id"
+	fieldIdempotency  = "idempotency_key"
+	fieldGroup        = "group"
+	fieldPayload      = "payload"
+)
+
+// fields is the entry of a task, as names and values in turn.
+func (t *Task) fields() []any {
+	return []any{
+		fieldOrganization, t.Organization().String(), fieldUser, t.UserID, fieldKind, t.Kind, fieldID, t.ID,
+		fieldIdempotency, t.Idempotency, fieldGroup, t.Group.Name(), fieldPayload, string(t.Payload),
+	}
+}
+
+// decode reads an entry of the stream of a kind. Its error is or wraps [ErrNoOrganization] or
+// [ErrMalformed], and shows nothing of the entry's content.
+func decode(kind string, fields map[string]string) (*Task, error) {
+	org, err := orgctx.ParseID(fields[fieldOrganization])
+	if err != nil {
+		return nil, ErrNoOrganization
+	}
+	group, err := event.NewGroup(org, fields[fieldGroup])
+	if err != nil {
+		return nil, fmt.Errorf("%w: group", ErrMalformed)
+	}
+	t := &Task{
+		Kind: fields[fieldKind], ID: fields[fieldID], Idempotency: fields[fieldIdempotency], Group: group,
+		UserID: fields[fieldUser], Payload: json.RawMessage(fields[fieldPayload]),
+	}
+	t.complete()
+	if t.Kind != kind {
+		return nil, fmt.Errorf("%w: kind is not the stream's", ErrMalformed)
+	}
+	return t, t.check()
+}
+
+// complete fills in what may be left out.
+func (t *Task) complete() {
+	if t.Idempotency == "" {
+		t.Idempotency = t.ID
+	}
+	if len(t.Payload) == 0 {
+		t.Payload = json.RawMessage("null")
+	}
+}
+
+// bounded returns a context for one conversation with Redis. It does not end early when ctx does:
+// what has begun is brought to its end, so that its outcome is known.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
+}
+
+// keepsDeadlines refuses a client that would wait for a hung Redis however short the deadline.
+func keepsDeadlines(client redis.UniversalClient) error {
+	kept := true // somebody's own client is their own care
+	switch c := client.(type) {
+	case *redis.Client:
+		kept = c.Options().ContextTimeoutEnabled
+	case *redis.ClusterClient:
+		kept = c.Options().ContextTimeoutEnabled
+	}
+	if !kept {
+		return errors.New("task: the Redis client lacks ContextTimeoutEnabled")
+	}
+	return nil
+}

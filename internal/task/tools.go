@@ -1,0 +1,83 @@
+package task
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+)
+
+var (
+	// ErrUnknownTool is returned for a name under which no tool is registered.
+	ErrUnknownTool = errors.New("task: no such tool")
+	// ErrNotJSON is returned if the input or output of a tool is not JSON.
+	ErrNotJSON = errors.New("task: not JSON")
+)
+
+// Tool is something that handlers and agents call by name. Its context carries the organisation,
+// and the store reaches that organisation's keys only.
+type Tool func(ctx context.Context, store *Store, input json.RawMessage) (json.RawMessage, error)
+
+// Tools are the tools of a process by name. It is safe for concurrent use.
+type Tools struct {
+	client redis.UniversalClient
+	keys   keyspace.Keyspace
+	byName map[string]Tool
+}
+
+// NewTools returns the tools of the map, which must not change any more.
+func NewTools(client redis.UniversalClient, keys keyspace.Keyspace, byName map[string]Tool) *Tools {
+	return &Tools{client: client, keys: keys, byName: byName}
+}
+
+// RunTool runs a tool for the context's organisation. Without one it does not run, and the error
+// is [orgctx.ErrNoOrganization]. An error of the tool comes back unchanged; a panic comes back as
+// an error that wraps [ErrPanic].
+func (t *Tools) RunTool(ctx context.Context, name string, input json.RawMessage) (output json.RawMessage, err error) {
+	store, err := NewStore(ctx, t.client, t.keys)
+	if err != nil {
+		return nil, err
+	}
+	tool, ok := t.byName[name]
+	if !ok {
+		return nil, ErrUnknownTool
+	}
+	if !json.Valid(input) {
+		return nil, fmt.Errorf("input of tool %s: %w", name, ErrNotJSON)
+	}
+	err = guard(func() error {
+		output, err = tool(ctx, store, input)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !json.Valid(output) {
+		return nil, fmt.Errorf("output of tool %s: %w", name, ErrNotJSON)
+	}
+	return output, nil
+}
+
+type toolsKey struct{}
+
+// WithTools returns a context in which [RunTool] finds the tools.
+func WithTools(ctx context.Context, t *Tools) context.Context {
+	return context.WithValue(ctx, toolsKey{}, t)
+}
+
+// RunTool is [Tools.RunTool] of the tools that the context carries. A [Worker] puts its own there.
+func RunTool(ctx context.Context, name string, input json.RawMessage) (json.RawMessage, error) {
+	if _, ok := orgctx.From(ctx); !ok {
+		return nil, orgctx.ErrNoOrganization
+	}
+	t, _ := ctx.Value(toolsKey{}).(*Tools)
+	if t == nil {
+		return nil, ErrUnknownTool
+	}
+	return t.RunTool(ctx, name, input)
+}
