@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -80,7 +81,7 @@ func (p *process) runDemo(ctx context.Context, n *node, listener net.Listener, h
 	server := newHTTPServer(onlyHosts(handler, hosts), n.log)
 	servers, ctx := errgroup.WithContext(ctx)
 	servers.Go(func() error { return served(server.Serve(listener)) })
-	url := "http://" + hosts[0] + "/"
+	page := "http://" + hosts[0] + "/"
 	_, _ = fmt.Fprintf(p.stdout, `
   Orgcast demo: two organisations in one window
 
@@ -88,7 +89,7 @@ func (p *process) runDemo(ctx context.Context, n *node, listener net.Listener, h
     sign in   curl -c jar -d user=ada %sdemo/sign-in
     stop      Ctrl-C
 
-`, url, url) // stdout may be closed
+`, page, page) // stdout may be closed
 	<-ctx.Done()
 	err = n.stop(server)
 	return errors.Join(err, servers.Wait())
@@ -98,7 +99,8 @@ func (p *process) runDemo(ctx context.Context, n *node, listener net.Listener, h
 // name was made to lead here (DNS rebinding) must not be taken for the demo's own.
 func onlyHosts(next http.Handler, hosts []string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !slices.Contains(hosts, r.Host) {
+		name := (&url.URL{Host: r.Host}).Hostname() // whatever the port: it may have been forwarded
+		if !slices.ContainsFunc(hosts, func(h string) bool { return (&url.URL{Host: h}).Hostname() == name }) {
 			http.Error(w, "the demo is at http://"+hosts[0]+"/", http.StatusMisdirectedRequest)
 			return
 		}
