@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"sync"
 
 	"orgcast/internal/orgctx"
@@ -13,9 +14,18 @@ type Burst struct {
 	org    orgctx.ID // that every payload names
 	events []*Event
 	frames []byte
+	shows  bool // frames show positions
+
+	positioned *positioned // the other shape, nil if it would be the same
 
 	deflate  sync.Once
 	deflated []byte // made by deflate
+}
+
+// positioned is the shape of a burst that shows positions, for receivers that know them.
+type positioned struct {
+	once  sync.Once
+	burst Burst // made by once
 }
 
 // NewBurst joins events from the front of the list: as many as have the group and the organisation
@@ -34,8 +44,49 @@ func NewBurst(list []*Event, limit int) (b *Burst, rest []*Event) {
 	b = &Burst{group: first.group, org: first.org, events: list[:n:n], frames: make([]byte, 0, size)}
 	for _, e := range b.events {
 		b.frames = append(b.frames, e.frame...)
+		if e.alone.positioned != nil && b.positioned == nil {
+			b.positioned = new(positioned)
+		}
 	}
 	return b, list[n:]
+}
+
+// Positioned returns the burst with frames in which each recorded event has two more fields, the
+// last ones: "group", and "id" with its position. It is made once, at the first call, and shared
+// like the burst, which without recorded events is returned itself.
+func (b *Burst) Positioned() *Burst {
+	p := b.positioned
+	if p == nil {
+		return b
+	}
+	p.once.Do(func() {
+		p.burst.group, p.burst.org, p.burst.events, p.burst.shows = b.group, b.org, b.events, true
+		if len(b.events) == 1 {
+			p.burst.frames = b.events[0].positionedFrame()
+			return
+		}
+		for _, e := range b.events {
+			p.burst.frames = append(p.burst.frames, e.Alone().Positioned().frames...)
+		}
+	})
+	return &p.burst
+}
+
+// positionedFrame returns the frame of a recorded event with its group and position. Neither holds
+// a character that JSON escapes, and the object is not empty: it has a type.
+func (e *Event) positionedFrame() []byte {
+	const group, id, end = `,"group":"`, `","id":"`, `"}`
+	payload := e.Payload()
+	fields := payload[:bytes.LastIndexByte(payload, '}')]
+	name := e.group.Name()
+	position := e.position.AppendTo(make([]byte, 0, maxPositionLength))
+	frame, header := newTextFrame(len(fields) + len(group) + len(name) + len(id) + len(position) + len(end))
+	b := append(frame[:header], fields...)
+	b = append(b, group...)
+	b = append(b, name...)
+	b = append(b, id...)
+	b = append(b, position...)
+	return append(b, end...)
 }
 
 // Alone returns the burst that holds just this event.

@@ -31,21 +31,25 @@ var deflaters = sync.Pool{New: func() any { //nolint:gochecknoglobals // a pool 
 func (b *Burst) Deflated(threshold int) []byte {
 	b.deflate.Do(func() {
 		if len(b.events) == 1 {
-			b.deflated = b.events[0].deflate(threshold)
+			b.deflated = deflate(b.frames, threshold)
 			return
 		}
 		for _, e := range b.events {
-			b.deflated = append(b.deflated, e.Alone().Deflated(threshold)...)
+			alone := e.Alone()
+			if b.shows {
+				alone = alone.Positioned()
+			}
+			b.deflated = append(b.deflated, alone.Deflated(threshold)...)
 		}
 	})
 	return b.deflated
 }
 
-// deflate returns the event's frame, compressed if that is worth it.
-func (e *Event) deflate(threshold int) []byte {
-	payload := e.Payload()
+// deflate returns one text frame, compressed if that is worth it.
+func deflate(whole []byte, threshold int) []byte {
+	payload := whole[headerLength(whole):]
 	if len(payload) < threshold {
-		return e.frame
+		return whole
 	}
 	d, _ := deflaters.Get().(*deflater)
 	defer deflaters.Put(d)
@@ -55,7 +59,7 @@ func (e *Event) deflate(threshold int) []byte {
 	_ = d.w.Flush()
 	packed := d.out.Bytes()[:d.out.Len()-flateTail]
 	if len(packed) >= len(payload) {
-		return e.frame
+		return whole
 	}
 	frame, header := newTextFrame(len(packed))
 	frame[0] |= rsv1

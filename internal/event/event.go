@@ -49,6 +49,8 @@ func Reason(err error) string {
 		return "foreign_organization"
 	case errors.Is(err, ErrDuplicateField):
 		return "duplicate_field"
+	case errors.Is(err, ErrInvalidIdempotencyKey):
+		return "invalid_idempotency_key"
 	default:
 		return "invalid"
 	}
@@ -61,6 +63,7 @@ type Event struct {
 	typ      string
 	frame    []byte // a whole WebSocket text frame; the payload is its tail
 	header   int    // length of the frame's header
+	position Position
 	received time.Time
 	alone    Burst     // this event and no other
 	self     [1]*Event // what alone lists
@@ -70,22 +73,32 @@ type Event struct {
 // one JSON object in UTF-8 of at most limit bytes, with a "type" and an "organization_id" that
 // names the group's own organisation, as text or as an integer; the comparison is of the exact
 // digits and never goes through a floating point number. The two names may occur once each,
-// because programs differ in which of two equal names they believe. received is the moment of
-// arrival, from which latency is measured.
+// because programs differ in which of two equal names they believe. Before the object of a recorded
+// event stand its [Position] and a space. received is the moment of arrival, from which latency is
+// measured.
 func Decode(g Group, payload string, limit int, received time.Time) (*Event, error) {
-	if len(payload) > limit {
+	position, object := cutPosition(payload)
+	return DecodeRecorded(g, position, object, limit, received)
+}
+
+// DecodeRecorded is [Decode] for an event whose position is known: what a history holds.
+func DecodeRecorded(g Group, position Position, object string, limit int, received time.Time) (*Event, error) {
+	if len(object) > limit {
 		return nil, ErrTooLarge
 	}
-	frame, header := newTextFrame(len(payload))
-	copy(frame[header:], payload)
+	frame, header := newTextFrame(len(object))
+	copy(frame[header:], object)
 
 	fields, org, err := check(g, frame[header:])
 	if err != nil {
 		return nil, err
 	}
-	e := &Event{group: g, org: org, typ: fields.typ, frame: frame, header: header, received: received}
+	e := &Event{group: g, org: org, typ: fields.typ, frame: frame, header: header, position: position, received: received}
 	e.self[0] = e
 	e.alone.group, e.alone.org, e.alone.events, e.alone.frames = g, org, e.self[:], frame
+	if !position.IsZero() {
+		e.alone.positioned = new(positioned)
+	}
 	return e, nil
 }
 
@@ -138,11 +151,14 @@ func (e *Event) Organization() orgctx.ID { return e.org }
 // Type returns the event's type.
 func (e *Event) Type() string { return e.typ }
 
+// Position returns the event's place in the history of its group, zero if it is transient.
+func (e *Event) Position() Position { return e.position }
+
 // Payload returns the JSON object. The caller must not change it.
 func (e *Event) Payload() []byte { return e.frame[e.header:] }
 
-// Frame returns the WebSocket text frame, header included, that carries the payload. It is shared:
-// the caller must not change it.
+// Frame returns the WebSocket text frame, header included, that carries the payload and nothing of
+// the position. It is shared: the caller must not change it.
 func (e *Event) Frame() []byte { return e.frame }
 
 // Received returns the moment at which this node received the event.

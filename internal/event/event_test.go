@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -212,7 +213,7 @@ func TestReason(t *testing.T) {
 	seen := make(map[string]error)
 	for _, err := range []error{
 		event.ErrTooLarge, event.ErrNotUTF8, event.ErrNotObject, event.ErrInvalidType,
-		event.ErrNoOrganization, event.ErrForeign, event.ErrDuplicateField, io.EOF,
+		event.ErrNoOrganization, event.ErrForeign, event.ErrDuplicateField, event.ErrInvalidIdempotencyKey, io.EOF,
 	} {
 		reason := event.Reason(fmt.Errorf("wrapped: %w", err))
 		if other, ok := seen[reason]; ok || reason == "" {
@@ -240,6 +241,9 @@ func TestDecodeAllocations(t *testing.T) {
 	}
 }
 
+// positionFirst tells a payload that may be a recorded one.
+var positionFirst = regexp.MustCompile(`^[0-9]+-[0-9]+ `)
+
 // FuzzDecode holds Decode against encoding/json: what one takes as an object, the other does, and
 // they read the same envelope where no name occurs twice.
 func FuzzDecode(f *testing.F) {
@@ -255,6 +259,9 @@ func FuzzDecode(f *testing.F) {
 		g, err := event.NewGroup(id, "room")
 		if err != nil {
 			t.Fatal(err)
+		}
+		if positionFirst.MatchString(payload) {
+			return // FuzzDecodeRecorded has those
 		}
 		e, err := event.Decode(g, payload, testLimit, time.Time{})
 		if got := event.Check(g, []byte(payload), testLimit); !errors.Is(got, err) {

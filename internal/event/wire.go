@@ -34,3 +34,15 @@ func newTextFrame(size int) (frame []byte, header int) {
 	frame[0] = textFrame
 	return frame, header
 }
+
+// headerLength returns the length of the header of a frame that newTextFrame made.
+func headerLength(frame []byte) int {
+	switch frame[1] {
+	case lengthIs16Bit:
+		return 4
+	case lengthIs64Bit:
+		return 10
+	default:
+		return 2
+	}
+}

@@ -57,6 +57,18 @@ func (k Keyspace) ParseGroupChannel(channel string) (g event.Group, ok bool) {
 	return g, err == nil
 }
 
+// History returns the stream of a group's recorded events: prefix:{ORG}:history:NAME.
+func (k Keyspace) History(g event.Group) string {
+	return k.prefix + "{" + g.Organization().String() + "}:history:" + g.Name()
+}
+
+// Once returns the key that remembers the event recorded for the group under an idempotency key:
+// prefix:{ORG}:once:NAME:KEY. key must satisfy [event.ValidIdempotencyKey]; a group name has no
+// colon, so no two groups share a name here.
+func (k Keyspace) Once(g event.Group, key string) string {
+	return k.prefix + "{" + g.Organization().String() + "}:once:" + g.Name() + ":" + key
+}
+
 // Organization returns the hash that says whether an organisation is active.
 func (k Keyspace) Organization(org orgctx.ID) string { return k.prefix + "{" + org.String() + "}:org" }
 

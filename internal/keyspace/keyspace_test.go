@@ -52,6 +52,8 @@ func TestNames(t *testing.T) {
 	}
 	for got, want := range map[string]string{
 		k.GroupChannel(g):                      "orgcast:{7}:group:chat.x_1-2",
+		k.History(g):                           "orgcast:{7}:history:chat.x_1-2",
+		k.Once(g, "order:1}"):                  "orgcast:{7}:once:chat.x_1-2:order:1}",
 		k.Organization(org):                    "orgcast:{7}:org",
 		k.Member(org, "u-1"):                   "orgcast:{7}:member:u-1",
 		k.Session("KEY"):                       "orgcast:session:KEY",
@@ -147,7 +149,7 @@ func TestGroupChannelRoundTrip(t *testing.T) {
 // Whatever two things names are made for, they are equal only if the things are.
 func TestNamesNeverCollide(t *testing.T) {
 	// Few and short values, so that a collision would come up.
-	short := rapid.StringMatching(`[a_-]{1,3}|org|member|group|session|canary|tasks|dead|once|task|ask|store`)
+	short := rapid.StringMatching(`[a_-]{1,3}|org|member|group|session|canary|tasks|dead|once|task|ask|store|history`)
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(label string) (name, thing string) {
 			prefix := short.Draw(t, label+" prefix")
@@ -162,7 +164,7 @@ func TestNamesNeverCollide(t *testing.T) {
 				t.Fatal(err)
 			}
 			more := short.Draw(t, label+" more")
-			switch kind := rapid.IntRange(0, 10).Draw(t, label+" kind"); kind {
+			switch kind := rapid.IntRange(0, 12).Draw(t, label+" kind"); kind {
 			case 0:
 				g, err := event.NewGroup(org, rest)
 				if err != nil {
@@ -187,6 +189,16 @@ func TestNamesNeverCollide(t *testing.T) {
 				return k.Ask(org, rest, len(more)), fmt.Sprint("ask ", prefix, " ", orgText, " ", rest, " ", len(more))
 			case 9:
 				return k.Stored(org, rest), fmt.Sprint("store ", prefix, " ", orgText, " ", rest)
+			case 10, 11:
+				g, err := event.NewGroup(org, rest)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if kind == 10 {
+					return k.History(g), fmt.Sprint("history ", prefix, " ", orgText, " ", rest)
+				}
+				key := rapid.StringMatching(`[a:}-]{1,3}`).Draw(t, label+" key")
+				return k.Once(g, key), fmt.Sprint("recorded once ", prefix, " ", orgText, " ", rest, " ", key)
 			default:
 				return k.Canary(rest), fmt.Sprint("canary ", prefix, " ", rest)
 			}

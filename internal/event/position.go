@@ -1,0 +1,108 @@
+package event
+
+import (
+	"cmp"
+	"errors"
+	"strconv"
+	"strings"
+)
+
+// ErrInvalidPosition is returned for text that is no position.
+var ErrInvalidPosition = errors.New("event: position is not of the form MILLISECONDS-SEQUENCE")
+
+// Position is the place of a recorded event in the history of its group: the id of its entry in a
+// Redis stream. Positions of one history grow, and compare with ==. The zero Position stands for
+// the beginning of every history, before its first event.
+type Position struct {
+	ms, seq uint64
+}
+
+// ParsePosition reads the text that [Position.String] makes, in no other spelling, so that equal
+// positions are equal texts.
+func ParsePosition(text string) (Position, error) {
+	first, second, ok := strings.Cut(text, "-")
+	ms, msOK := parseNumber(first)
+	seq, seqOK := parseNumber(second)
+	if !ok || !msOK || !seqOK {
+		return Position{}, ErrInvalidPosition
+	}
+	return Position{ms: ms, seq: seq}, nil
+}
+
+// parseNumber takes digits without leading zeros.
+func parseNumber(digits string) (n uint64, ok bool) {
+	if digits == "" || len(digits) > 1 && digits[0] == '0' || strings.Trim(digits, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(digits, 10, 64)
+	return n, err == nil
+}
+
+// NewPosition returns the position of the event number seq of a millisecond since 1970.
+func NewPosition(ms, seq uint64) Position { return Position{ms: ms, seq: seq} }
+
+// Milliseconds returns when the event was recorded by the clock of Redis, in milliseconds since
+// 1970.
+func (p Position) Milliseconds() uint64 { return p.ms }
+
+// Sequence tells apart the events of one millisecond.
+func (p Position) Sequence() uint64 { return p.seq }
+
+// IsZero reports whether p is the place of no event.
+func (p Position) IsZero() bool { return p == Position{} }
+
+// Compare returns -1 if p lies before q, 1 if it lies after q, 0 if they are equal.
+func (p Position) Compare(q Position) int {
+	return cmp.Or(cmp.Compare(p.ms, q.ms), cmp.Compare(p.seq, q.seq))
+}
+
+// String returns the position as Redis writes it.
+func (p Position) String() string { return string(p.AppendTo(nil)) }
+
+// AppendTo appends the text of the position to b.
+func (p Position) AppendTo(b []byte) []byte {
+	b = strconv.AppendUint(b, p.ms, 10)
+	b = append(b, '-')
+	return strconv.AppendUint(b, p.seq, 10)
+}
+
+// maxPositionLength is the length of the longest position, two numbers of 64 bits.
+const maxPositionLength = 20 + 1 + 20
+
+// cutPosition takes the position and the space after it from the front of a recorded payload. Any
+// other payload, among them a transient one, it returns whole: there an object has to follow at
+// once, which never begins like a position.
+func cutPosition(payload string) (p Position, rest string) {
+	if payload == "" || payload[0] < '0' || payload[0] > '9' {
+		return Position{}, payload
+	}
+	space := strings.IndexByte(payload[:min(len(payload), maxPositionLength+1)], ' ')
+	if space < 0 {
+		return Position{}, payload
+	}
+	p, err := ParsePosition(payload[:space])
+	if err != nil || p.IsZero() {
+		return Position{}, payload
+	}
+	return p, payload[space+1:]
+}
+
+// MaxIdempotencyKeyLength is the longest idempotency key, in bytes.
+const MaxIdempotencyKeyLength = 128
+
+// ErrInvalidIdempotencyKey is returned for a key of another form than [ValidIdempotencyKey] wants.
+var ErrInvalidIdempotencyKey = errors.New("event: idempotency key is not 1 to 128 visible ASCII characters")
+
+// ValidIdempotencyKey reports whether key may name one publication of a group: 1 to
+// [MaxIdempotencyKeyLength] visible ASCII characters.
+func ValidIdempotencyKey(key string) bool {
+	if key == "" || len(key) > MaxIdempotencyKeyLength {
+		return false
+	}
+	for i := range len(key) {
+		if key[i] <= ' ' || key[i] > '~' {
+			return false
+		}
+	}
+	return true
+}

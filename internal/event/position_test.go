@@ -1,0 +1,323 @@
+package event_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"orgcast/internal/event"
+)
+
+func mustPosition(tb testing.TB, text string) event.Position {
+	tb.Helper()
+	p, err := event.ParsePosition(text)
+	if err != nil {
+		tb.Fatalf("ParsePosition(%q): %v", text, err)
+	}
+	return p
+}
+
+func TestParsePosition(t *testing.T) {
+	for text, good := range map[string]bool{
+		"0-0": true, "0-1": true, "1-0": true, "1732358911000-0": true, "1732358911000-17": true,
+		"18446744073709551615-18446744073709551615": true,
+		"": false, "-": false, "1": false, "1-": false, "-1": false, "1-1-1": false, "01-1": false, "1-01": false,
+		"00-0": false, "1 -1": false, "1- 1": false, "1-1 ": false, "+1-1": false, "1--1": false, "1.0-1": false,
+		"1e3-1": false, "0x1-1": false, "1_0-1": false, "１-1": false, "*": false, "$": false, "+": false,
+		"(1-1": false, "18446744073709551616-0": false, "0-18446744073709551616": false, "1-*": false,
+	} {
+		p, err := event.ParsePosition(text)
+		switch {
+		case good && err != nil:
+			t.Errorf("ParsePosition(%q): %v", text, err)
+		case good && p.String() != text:
+			t.Errorf("ParsePosition(%q): got %q", text, p)
+		case !good && (!errors.Is(err, event.ErrInvalidPosition) || !p.IsZero()):
+			t.Errorf("ParsePosition(%q): got %v, %v, want %v", text, p, err, event.ErrInvalidPosition)
+		}
+	}
+	if zero := (event.Position{}); !zero.IsZero() || zero.String() != "0-0" || mustPosition(t, "0-1").IsZero() {
+		t.Errorf("zero: got %v", zero)
+	}
+}
+
+// TestPositionOrder: positions are in order as the numbers are, not as their texts.
+func TestPositionOrder(t *testing.T) {
+	numbers := rapid.OneOf(rapid.Uint64(), rapid.Uint64Range(0, 12), rapid.Just(uint64(math.MaxUint64)))
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := [2]uint64{numbers.Draw(t, "ms"), numbers.Draw(t, "seq")}, [2]uint64{numbers.Draw(t, "ms"), numbers.Draw(t, "seq")}
+		p, q := event.NewPosition(a[0], a[1]), event.NewPosition(b[0], b[1])
+		if got, want := p.Compare(q), slices.Compare(a[:], b[:]); got != want || got != -q.Compare(p) {
+			t.Fatalf("%v to %v: got %d, want %d", p, q, got, want)
+		}
+		if p.Milliseconds() != a[0] || p.Sequence() != a[1] || (p == q) != (a == b) {
+			t.Fatalf("%v: got %d, %d", a, p.Milliseconds(), p.Sequence())
+		}
+		if back, err := event.ParsePosition(p.String()); err != nil || back != p {
+			t.Fatalf("%v: came back as %v, %v", p, back, err)
+		}
+	})
+}
+
+func FuzzParsePosition(f *testing.F) {
+	f.Add("1732358911000-0")
+	f.Add("0-0")
+	f.Add("00-1")
+	f.Add("18446744073709551616-0")
+	form := regexp.MustCompile(`\A(0|[1-9][0-9]*)-(0|[1-9][0-9]*)\z`)
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := event.ParsePosition(text)
+		want := form.MatchString(text)
+		for number := range strings.SplitSeq(text, "-") {
+			n, ok := new(big.Int).SetString(number, 10)
+			want = want && ok && n.IsUint64()
+		}
+		if (err == nil) != want {
+			t.Fatalf("%q: got %v, want a position: %t", text, err, want)
+		}
+		if want && p.String() != text {
+			t.Fatalf("%q: got %q", text, p)
+		}
+	})
+}
+
+func TestValidIdempotencyKey(t *testing.T) {
+	for key, want := range map[string]bool{
+		"a": true, "order:17/paid": true, "~!{}": true, strings.Repeat("k", event.MaxIdempotencyKeyLength): true,
+		"": false, "a b": false, "a\n": false, "\x00": false, "é": false, "\x7f": false, strings.Repeat("k", event.MaxIdempotencyKeyLength+1): false,
+	} {
+		if got := event.ValidIdempotencyKey(key); got != want {
+			t.Errorf("%q: got %t, want %t", key, got, want)
+		}
+	}
+}
+
+func TestDecodeRecorded(t *testing.T) {
+	g := mustGroup(t, "7", "room")
+	const object = `{"type":"t","organization_id":7}`
+	for name, test := range map[string]struct {
+		payload string
+		want    string // the position
+		err     error
+	}{
+		"recorded":                    {"1732358911000-5 " + object, "1732358911000-5", nil},
+		"longest position":            {"18446744073709551615-18446744073709551615 " + object, "18446744073709551615-18446744073709551615", nil},
+		"space around the object":     {"1-1  " + object + "\n", "1-1", nil},
+		"object of exactly the limit": {"1-1 " + sized(testLimit), "1-1", nil},
+		"transient":                   {object, "0-0", nil},
+		"over the limit":              {"1-1 " + sized(testLimit+1), "", event.ErrTooLarge},
+		"the zero position":           {"0-0 " + object, "", event.ErrNotObject},
+		"position alone":              {"1-1", "", event.ErrNotObject},
+		"position and space":          {"1-1 ", "", event.ErrNotObject},
+		"no space":                    {"1-1" + object, "", event.ErrNotObject},
+		"tab":                         {"1-1\t" + object, "", event.ErrNotObject},
+		"two positions":               {"1-1 2-2 " + object, "", event.ErrNotObject},
+		"space before":                {" 1-1 " + object, "", event.ErrNotObject},
+		"leading zero":                {"01-1 " + object, "", event.ErrNotObject},
+		"number":                      {"1 " + object, "", event.ErrNotObject},
+		"65 bits":                     {"18446744073709551616-0 " + object, "", event.ErrNotObject},
+		"foreign":                     {`1-1 {"type":"t","organization_id":8}`, "", event.ErrForeign},
+		"no type":                     {`1-1 {"organization_id":7}`, "", event.ErrInvalidType},
+		"not UTF-8":                   {"1-1 {\"type\":\"t\",\"organization_id\":7,\"x\":\"\xff\"}", "", event.ErrNotUTF8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, err := event.Decode(g, test.payload, testLimit, time.Time{})
+			if !errors.Is(err, test.err) {
+				t.Fatalf("got %v, want %v", err, test.err)
+			}
+			// A publisher has no position to give.
+			if check := event.Check(g, []byte(test.payload), testLimit+1); check == nil && name != "transient" {
+				t.Error("Check: got nil, want an error")
+			}
+			if err != nil {
+				return
+			}
+			if got := e.Position().String(); got != test.want {
+				t.Errorf("position: got %s, want %s", got, test.want)
+			}
+			_, want, ok := strings.Cut(test.payload, " ")
+			if !ok {
+				want = test.payload
+			}
+			if got := string(e.Payload()); got != want {
+				t.Errorf("payload: got %q, want %q", got, want)
+			}
+			mustFrame(t, e.Frame(), want)
+		})
+	}
+}
+
+// recorded makes an event with a text and a position.
+func recorded(tb testing.TB, g event.Group, position, text string) *event.Event {
+	tb.Helper()
+	e, err := event.DecodeRecorded(g, mustPosition(tb, position), string(decoded(tb, g, text).Payload()), event.DefaultMaxSize, time.Unix(1, 0))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return e
+}
+
+// checkPositioned sees that each recorded event has its group and position as its last fields, and
+// everything else, transient events above all, is as it was.
+func checkPositioned(tb testing.TB, b *event.Burst, threshold int) {
+	tb.Helper()
+	p := b.Positioned()
+	if p.Group() != b.Group() || p.Organization() != b.Organization() || len(p.Events()) != len(b.Events()) {
+		tb.Fatalf("got %d events of %s for %s, want %d", len(p.Events()), p.Group(), p.Organization(), len(b.Events()))
+	}
+	checkDeflated(tb, p, threshold)
+	got, _ := frames(tb, p.Frames())
+	if len(got) != len(b.Events()) {
+		tb.Fatalf("got %d messages, want %d", len(got), len(b.Events()))
+	}
+	recorded := 0
+	for i, e := range b.Events() {
+		want := string(e.Payload())
+		if !e.Position().IsZero() {
+			recorded++
+			want = strings.TrimRight(want, " \t\r\n")
+			want = fmt.Sprintf(`%s,"group":%q,"id":%q}`, want[:len(want)-1], e.Group().Name(), e.Position())
+		}
+		if got[i] != want {
+			tb.Fatalf("message %d: got %.200q, want %.200q", i, got[i], want)
+		}
+		if !json.Valid([]byte(got[i])) {
+			tb.Fatalf("message %d is no JSON: %.200q", i, got[i])
+		}
+	}
+	if recorded == 0 && p != b {
+		tb.Fatal("a burst without recorded events has a second shape")
+	}
+	if p.Positioned() != p || b.Positioned() != p {
+		tb.Fatal("the second shape was made twice")
+	}
+}
+
+func TestPositioned(t *testing.T) {
+	g := mustGroup(t, "7", "room")
+	tests := map[string][]*event.Event{
+		"transient":                    {decoded(t, g, "x")},
+		"recorded":                     {recorded(t, g, "1732358911000-5", "x")},
+		"header of 2 bytes becomes 4":  {recorded(t, g, "1732358911000-5", strings.Repeat("x", 40))},
+		"header of 4 bytes becomes 10": {recorded(t, g, "1732358911000-5", strings.Repeat("x", 65480))},
+		"braces in text":               {recorded(t, g, "1-1", "}}{{}")},
+		"several":                      {recorded(t, g, "1-1", "a"), recorded(t, g, "1-2", strings.Repeat("b", 1000))},
+		"both kinds":                   {decoded(t, g, "a"), recorded(t, g, "1-2", "b"), decoded(t, g, strings.Repeat("c", 1000))},
+	}
+	for name, list := range tests {
+		t.Run(name, func(t *testing.T) {
+			b, rest := event.NewBurst(slices.Clone(list), 1<<20)
+			if len(rest) > 0 {
+				t.Fatalf("%d events left over", len(rest))
+			}
+			checkPositioned(t, b, 512)
+			checkDeflated(t, b, 512)
+		})
+	}
+}
+
+// TestPositionedOnce: each of the four forms of an event is made once, whoever asks.
+func TestPositionedOnce(t *testing.T) {
+	g := mustGroup(t, "7", "all")
+	e := recorded(t, g, "1-1", strings.Repeat("x", 10000))
+	const receivers = 8
+	var plain, packed [receivers][]byte
+	var wg sync.WaitGroup
+	for i := range receivers {
+		wg.Go(func() {
+			plain[i] = e.Alone().Positioned().Frames()
+			packed[i] = e.Alone().Positioned().Deflated(512)
+		})
+	}
+	wg.Wait()
+	for i := range receivers {
+		if &plain[i][0] != &plain[0][0] || &packed[i][0] != &packed[0][0] {
+			t.Fatalf("receiver %d got a copy of its own", i)
+		}
+	}
+	b, _ := event.NewBurst([]*event.Event{e, recorded(t, g, "1-2", "y")}, 1<<20)
+	ask := func() {
+		for _, b := range []*event.Burst{e.Alone(), b} {
+			b.Positioned().Frames()
+			b.Positioned().Deflated(512)
+		}
+	}
+	ask()
+	if allocs := testing.AllocsPerRun(100, ask); allocs != 0 {
+		t.Errorf("allocations of further calls: got %v, want 0", allocs)
+	}
+}
+
+// TestPropertyPositioned: bursts of any events have the two shapes.
+func TestPropertyPositioned(t *testing.T) {
+	g := mustGroup(t, "7", "all")
+	rapid.Check(t, func(rt *rapid.T) {
+		var list []*event.Event
+		for range rapid.IntRange(1, 6).Draw(rt, "events") {
+			text := strings.Repeat("x", rapid.IntRange(0, 300).Draw(rt, "size"))
+			e := decoded(t, g, text)
+			if rapid.Bool().Draw(rt, "recorded") {
+				e = recorded(t, g, fmt.Sprintf("%d-%d", rapid.Uint64Min(1).Draw(rt, "ms"), rapid.Uint64().Draw(rt, "seq")), text)
+			}
+			list = append(list, e)
+		}
+		for _, b := range join(list, rapid.SampledFrom([]int{0, 500, 1 << 20}).Draw(rt, "limit")) {
+			checkPositioned(t, b, rapid.SampledFrom([]int{0, 200, 100000}).Draw(rt, "threshold"))
+		}
+	})
+}
+
+// FuzzDecodeRecorded: a position before a payload changes nothing but the position, and the object
+// stays one when the position is put into it.
+func FuzzDecodeRecorded(f *testing.F) {
+	for _, seed := range payloads {
+		f.Add(uint64(1732358911000), uint64(3), seed.payload)
+	}
+	f.Add(uint64(0), uint64(0), `{"type":"t","organization_id":7}`)
+	f.Add(uint64(1), uint64(1), `{"type":"t","organization_id":7,"id":1,"group":"}"} `)
+	g := mustGroup(f, "7", "room")
+	f.Fuzz(func(t *testing.T, ms, seq uint64, object string) {
+		want := event.Check(g, []byte(object), testLimit)
+		p := event.NewPosition(ms, seq)
+		e, err := event.Decode(g, p.String()+" "+object, testLimit, time.Time{})
+		switch {
+		case p.IsZero():
+			if err == nil {
+				t.Fatal("the zero position was taken")
+			}
+			return
+		case !errors.Is(err, want):
+			t.Fatalf("got %v, want %v as without a position", err, want)
+		case err != nil:
+			return
+		}
+		if e.Position() != p || string(e.Payload()) != object {
+			t.Fatalf("got %v and %q, want %v and %q", e.Position(), e.Payload(), p, object)
+		}
+		checkPositioned(t, e.Alone(), 1)
+	})
+}
+
+func BenchmarkPositioned(b *testing.B) {
+	g := mustGroup(b, "7", "all")
+	payload := string(decoded(b, g, strings.Repeat("x", 300)).Payload())
+	p := event.NewPosition(1732358911000, 7)
+	b.ReportAllocs()
+	for b.Loop() {
+		e, err := event.DecodeRecorded(g, p, payload, event.DefaultMaxSize, time.Unix(1, 0))
+		if err != nil {
+			b.Fatal(err)
+		}
+		e.Alone().Positioned()
+	}
+}
