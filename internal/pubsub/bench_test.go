@@ -47,9 +47,9 @@ func BenchmarkReceive(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				for _, err := range bus.PublishAll(b.Context(), out) {
-					if err != nil {
-						b.Fatal(err)
+				for _, r := range bus.PublishAll(b.Context(), out) {
+					if r.Err != nil {
+						b.Fatal(r.Err)
 					}
 				}
 				<-sink.complete

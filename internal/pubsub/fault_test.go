@@ -17,12 +17,13 @@ import (
 	"orgcast/internal/testkit/redistest"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 )
 
-// equalGroups lets go-cmp compare groups, whose fields are closed.
-var equalGroups = cmp.Comparer(func(a, b event.Group) bool { return a == b })
+// equalItems lets go-cmp compare groups, whose fields are closed.
+var equalItems = cmpopts.EquateComparable(event.Group{}, event.Position{})
 
 // node is a bus that runs, with two groups subscribed and one event delivered.
 type node struct {
@@ -68,7 +69,7 @@ func (n *node) mustRecover(t *testing.T) {
 		pubsubtest.Gap(n.kept),
 		pubsubtest.Message(n.kept, "after"),
 	}
-	if diff := cmp.Diff(want, n.sink.Of(n.kept), equalGroups); diff != "" {
+	if diff := cmp.Diff(want, n.sink.Of(n.kept), equalItems); diff != "" {
 		t.Fatalf("items differ (-want +got):\n%s", diff)
 	}
 	if got := counter(t, n.reg, "orgcast_bus_reconnects_total"); got < 1 {
@@ -264,9 +265,9 @@ func TestBurstIsNotDeafness(t *testing.T) {
 	for i := range out {
 		out[i] = pubsub.Outgoing{Group: g, Payload: []byte(pubsubtest.Payload(g, strconv.Itoa(i)))}
 	}
-	for i, err := range bus.PublishAll(t.Context(), out) {
-		if err != nil {
-			t.Fatalf("PublishAll: event %d: %v", i, err)
+	for i, r := range bus.PublishAll(t.Context(), out) {
+		if r.Err != nil {
+			t.Fatalf("PublishAll: event %d: %v", i, r.Err)
 		}
 	}
 	sink.WaitFor(t, pubsubtest.Message(g, strconv.Itoa(events-1)))

@@ -26,6 +26,8 @@ type Memory struct {
 	missed  map[event.Group]bool // wanted when Run ended: a gap is owed
 	running chan struct{}        // closed while Run runs
 	stopped chan struct{}        // closed while it does not
+
+	histories histories
 }
 
 // NewMemory returns a bus that does nothing yet: events flow while [Memory.Run] runs.
@@ -37,6 +39,8 @@ func NewMemory() *Memory {
 		missed:  make(map[event.Group]bool),
 		running: make(chan struct{}),
 		stopped: stopped,
+
+		histories: histories{groups: make(map[event.Group]*history), once: make(map[onceKey]onceValue)},
 	}
 }
 
@@ -81,8 +85,16 @@ func (m *Memory) Publish(ctx context.Context, g event.Group, payload []byte) err
 	if err != nil {
 		return err
 	}
+	if !e.Position().IsZero() {
+		return event.ErrNotObject // positions come from recording
+	}
+	return m.send(ctx, e)
+}
+
+// send queues an event for Run if its group is wanted.
+func (m *Memory) send(ctx context.Context, e *event.Event) error {
 	m.mu.Lock()
-	wanted, queue, stopped := m.counts[g] > 0, m.queue, m.stopped
+	wanted, queue, stopped := m.counts[e.Group()] > 0, m.queue, m.stopped
 	m.mu.Unlock()
 	if !wanted {
 		return nil
@@ -93,17 +105,21 @@ func (m *Memory) Publish(ctx context.Context, g event.Group, payload []byte) err
 	case <-stopped:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("publish to %s: %w", g, context.Cause(ctx))
+		return fmt.Errorf("publish to %s: %w", e.Group(), context.Cause(ctx))
 	}
 }
 
 // PublishAll is as [Redis.PublishAll].
-func (m *Memory) PublishAll(ctx context.Context, out []Outgoing) []error {
-	errs := make([]error, len(out))
+func (m *Memory) PublishAll(ctx context.Context, out []Outgoing) []Result {
+	results := make([]Result, len(out))
 	for i, o := range out {
-		errs[i] = m.Publish(ctx, o.Group, o.Payload)
+		if o.Record == nil {
+			results[i].Err = m.Publish(ctx, o.Group, o.Payload)
+			continue
+		}
+		results[i].Position, results[i].Err = m.Record(ctx, o.Group, o.Payload, *o.Record)
 	}
-	return errs
+	return results
 }
 
 // Healthy returns nil while Run runs.

@@ -67,7 +67,7 @@ func TestFloodHarmsNobodyElse(t *testing.T) {
 		want = append(want, pubsubtest.Message(quiet, one))
 		sink.WaitFor(t, want[len(want)-1])
 	}
-	if diff := cmp.Diff(want, sink.Of(quiet), equalGroups); diff != "" {
+	if diff := cmp.Diff(want, sink.Of(quiet), equalItems); diff != "" {
 		t.Errorf("items of the quiet organization differ (-want +got):\n%s", diff)
 	}
 
@@ -174,7 +174,7 @@ func TestPausedGroup(t *testing.T) {
 				t.Errorf("paused groups on a new link: got %v, want 0", got)
 			}
 			want := []pubsubtest.Item{pubsubtest.Message(paused, long), pubsubtest.Gap(paused)}
-			if diff := cmp.Diff(want, sink.Of(paused), equalGroups); diff != "" {
+			if diff := cmp.Diff(want, sink.Of(paused), equalItems); diff != "" {
 				t.Errorf("items differ (-want +got):\n%s", diff)
 			}
 			if got := sink.Of(left); len(got) != 0 {
@@ -202,9 +202,9 @@ func TestNoBudget(t *testing.T) {
 	for i := range out {
 		out[i] = pubsub.Outgoing{Group: g, Payload: []byte(pubsubtest.Payload(g, strconv.Itoa(i)))}
 	}
-	for i, err := range bus.PublishAll(t.Context(), out) {
-		if err != nil {
-			t.Fatalf("PublishAll: event %d: %v", i, err)
+	for i, r := range bus.PublishAll(t.Context(), out) {
+		if r.Err != nil {
+			t.Fatalf("PublishAll: event %d: %v", i, r.Err)
 		}
 	}
 	select {

@@ -25,29 +25,45 @@ func (r *Redis) Publish(ctx context.Context, g event.Group, payload []byte) erro
 	return nil
 }
 
-// PublishAll sends payloads in their order in one round trip. The errors are those of
-// [Redis.Publish], one for each payload and nil for each that was published; a payload that is
-// refused does not keep back the others.
-func (r *Redis) PublishAll(ctx context.Context, out []Outgoing) []error {
-	errs := make([]error, len(out))
-	sent := make([]*redis.IntCmd, len(out))
+// PublishAll sends and records payloads in their order in one round trip. Each has a result, with
+// the error that [Redis.Publish] or [Redis.Record] would return; a payload that is refused does
+// not keep back the others.
+func (r *Redis) PublishAll(ctx context.Context, out []Outgoing) []Result {
+	results := make([]Result, len(out))
+	sent := make([]redis.Cmder, len(out))
 	pipe := r.client.Pipeline()
+	known := false // the script, to Redis
 	for i, o := range out {
-		if errs[i] = event.Check(o.Group, o.Payload, r.opt.MaxEventSize); errs[i] == nil {
+		options, err := o.check(r.opt.MaxEventSize)
+		switch {
+		case err != nil:
+			results[i].Err = err
+		case o.Record == nil:
 			sent[i] = pipe.Publish(ctx, r.keys.GroupChannel(o.Group), o.Payload)
+		default:
+			sent[i] = r.record(ctx, pipe, o, options, !known)
+			known = true
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.opt.PublishTimeout)
 	defer cancel()
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	for i, cmd := range sent {
-		switch {
-		case cmd == nil:
-		case cmd.Err() != nil:
-			errs[i] = fmt.Errorf("publish to %s: %w", out[i].Group, cmd.Err())
-		default:
-			r.metrics.published.Inc()
+		if cmd == nil {
+			continue
 		}
+		err := cmd.Err()
+		if script, ok := cmd.(*redis.Cmd); ok && err == nil {
+			var text string
+			if text, err = script.Text(); err == nil {
+				results[i].Position, err = event.ParsePosition(text)
+			}
+		}
+		if err != nil {
+			results[i].Err = fmt.Errorf("publish to %s: %w", out[i].Group, err)
+			continue
+		}
+		r.metrics.published.Inc()
 	}
-	return errs
+	return results
 }

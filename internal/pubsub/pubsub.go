@@ -14,9 +14,15 @@
 // A payload that [event.Decode] refuses, above all one that names another organisation than its
 // channel does, reaches nobody. The Sink is called by one goroutine, that of Run.
 //
+// # Histories
+//
+// An event may be recorded: beside being published it is kept in its group's history, for a time and
+// up to a number, and has a [event.Position] there. The order of the history is that of the channel.
+// Recording is one script, record.lua, so that no event is in one of the two and not in the other.
+//
 // # Gaps
 //
-// Redis keeps nothing for a subscriber that is away. When the connection is lost, or silently
+// Redis keeps nothing on a channel for a subscriber that is away. When the connection is lost, or silently
 // stops carrying events, events published until the group is subscribed again are gone from the
 // channel. After that renewed subscription, and before any later event of the group, the Sink's
 // Gap is called once for each group that had been subscribed. Who needs the lost events reads them
@@ -53,4 +59,21 @@ type Sink interface {
 type Outgoing struct {
 	Group   event.Group
 	Payload []byte
+	// Record keeps the event in the group's history too. Nil: it is transient.
+	Record *RecordOptions
+}
+
+// check returns how the payload is to be recorded, if it is, or why it must not leave.
+func (o Outgoing) check(maxSize int) (RecordOptions, error) {
+	if err := event.Check(o.Group, o.Payload, maxSize); err != nil || o.Record == nil {
+		return RecordOptions{}, err
+	}
+	return o.Record.complete()
+}
+
+// Result says what became of an Outgoing.
+type Result struct {
+	// Position is the event's place in the history if it is recorded.
+	Position event.Position
+	Err      error
 }

@@ -26,6 +26,7 @@ const (
 	defaultLinkTimeout      = 2500 * time.Millisecond // two canaries and a half
 	defaultSubscribeTimeout = 5 * time.Second
 	defaultPublishTimeout   = 2 * time.Second
+	defaultHistoryTimeout   = 2 * time.Second
 	defaultMinBackoff       = 50 * time.Millisecond
 	defaultMaxBackoff       = 2 * time.Second
 
@@ -67,8 +68,10 @@ type Options struct {
 	LinkTimeout time.Duration
 	// SubscribeTimeout bounds Subscribe, beside its context. Default: 5 s.
 	SubscribeTimeout time.Duration
-	// PublishTimeout bounds Publish and PublishAll, beside their context. Default: 2 s.
+	// PublishTimeout bounds Publish, Record and PublishAll, beside their context. Default: 2 s.
 	PublishTimeout time.Duration
+	// HistoryTimeout bounds History and Since, beside their context. Default: 2 s.
+	HistoryTimeout time.Duration
 	// MinBackoff and MaxBackoff bound the pause before a lost link is opened again; it doubles
 	// from one to the other and is jittered. Default: 50 ms and 2 s.
 	MinBackoff, MaxBackoff time.Duration
@@ -97,6 +100,7 @@ func (o Options) withDefaults() Options {
 		&o.LinkTimeout:      defaultLinkTimeout,
 		&o.SubscribeTimeout: defaultSubscribeTimeout,
 		&o.PublishTimeout:   defaultPublishTimeout,
+		&o.HistoryTimeout:   defaultHistoryTimeout,
 		&o.MinBackoff:       defaultMinBackoff,
 		&o.MaxBackoff:       defaultMaxBackoff,
 	} {

@@ -18,6 +18,7 @@ import (
 	"orgcast/internal/pubsub/pubsubtest"
 	"orgcast/internal/testkit/redistest"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
@@ -67,6 +68,24 @@ func TestContractRedis(t *testing.T) {
 			Inject: func(ctx context.Context, g event.Group, payload string) error {
 				return client.Publish(ctx, keys.GroupChannel(g), payload).Err()
 			},
+		}
+	})
+}
+
+// TestContractMiniredis: what the demo carries within it is Redis enough, Lua and streams included.
+func TestContractMiniredis(t *testing.T) {
+	server := miniredis.NewMiniRedis()
+	if err := server.StartAddr("127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	client := newClient(t, server.Addr())
+	pubsubtest.Run(t, func(t *testing.T) pubsubtest.Fixture {
+		t.Helper()
+		return pubsubtest.Fixture{
+			Bus:       pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{LinkTimeout: calm}),
+			Pass:      server.FastForward,
+			Uncounted: true,
 		}
 	})
 }
@@ -319,9 +338,11 @@ func TestPublishFailsWithoutServer(t *testing.T) {
 	if err := bus.Publish(t.Context(), g, payload); err == nil {
 		t.Error("Publish to a server that hangs: got nil, want an error")
 	}
-	errs := bus.PublishAll(t.Context(), []pubsub.Outgoing{{Group: g, Payload: payload}, {Group: g, Payload: []byte("no")}})
-	if errs[0] == nil || !errors.Is(errs[1], event.ErrNotObject) {
-		t.Errorf("PublishAll to a server that hangs: got %v, want an error and %v", errs, event.ErrNotObject)
+	results := bus.PublishAll(t.Context(), []pubsub.Outgoing{
+		{Group: g, Payload: payload}, {Group: g, Payload: []byte("no")}, {Group: g, Payload: payload, Record: new(pubsub.RecordOptions)},
+	})
+	if results[0].Err == nil || !errors.Is(results[1].Err, event.ErrNotObject) || results[2].Err == nil {
+		t.Errorf("PublishAll to a server that hangs: got %v, want an error, %v, an error", results, event.ErrNotObject)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"orgcast/internal/pubsub"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.uber.org/goleak"
 )
 
@@ -22,7 +23,10 @@ type Bus interface {
 	Subscribe(ctx context.Context, g event.Group) error
 	Unsubscribe(g event.Group)
 	Publish(ctx context.Context, g event.Group, payload []byte) error
-	PublishAll(ctx context.Context, out []pubsub.Outgoing) []error
+	PublishAll(ctx context.Context, out []pubsub.Outgoing) []pubsub.Result
+	Record(ctx context.Context, g event.Group, payload []byte, o pubsub.RecordOptions) (event.Position, error)
+	History(ctx context.Context, g event.Group, n int) ([]*event.Event, error)
+	Since(ctx context.Context, g event.Group, after event.Position, limit int) (events []*event.Event, complete bool, err error)
 	Healthy() error
 	Run(ctx context.Context, sink pubsub.Sink) error
 }
@@ -33,6 +37,11 @@ type Fixture struct {
 	// Inject publishes without the checks of Publish, as a back end in another language can. Nil
 	// if there is no such way.
 	Inject func(ctx context.Context, g event.Group, payload string) error
+	// Pass lets time pass for what is recorded. Nil if it passes by itself.
+	Pass func(d time.Duration)
+	// Uncounted says that the server does not count what it dropped of a history, so that nothing
+	// can be said to be complete from the beginning.
+	Uncounted bool
 }
 
 // Group makes a group, or fails the test.
@@ -125,6 +134,16 @@ func Run(t *testing.T, newFixture func(t *testing.T) Fixture) {
 		"a second Run reports gaps":              runsAgain,
 		"the zero group":                         zeroGroup,
 		"Unsubscribe without Subscribe":          unsubscribeAlone,
+		"recorded events arrive and stay":        recorded,
+		"recorded and transient in one batch":    recordedBatch,
+		"an idempotency key counts once":         idempotent,
+		"refused payloads are not recorded":      notRecorded,
+		"histories have a length":                boundedLength,
+		"histories have an age":                  boundedAge,
+		"what was missed":                        since,
+		"what was missed of nothing":             sinceNothing,
+		"histories of two organizations":         twoHistories,
+		"order of channel and history":           sameOrder,
 	} {
 		t.Run(name, func(t *testing.T) { part(trial{T: t, Fixture: newFixture(t)}) })
 	}
@@ -141,7 +160,7 @@ func inOrder(t trial) {
 		want = append(want, Message(g, fmt.Sprint(i)))
 	}
 	sink.WaitFor(t, want[len(want)-1])
-	if diff := cmp.Diff(want, sink.Items(), equalGroups); diff != "" {
+	if diff := cmp.Diff(want, sink.Items(), equalItems); diff != "" {
 		t.Fatalf("items differ (-want +got):\n%s", diff)
 	}
 }
@@ -151,21 +170,21 @@ func inOrderAll(t trial) {
 	Start(t, t.Bus, &sink)
 	g := Group(t, "acme", "room")
 	Subscribe(t, t.Bus, g)
-	errs := t.Bus.PublishAll(t.Context(), []pubsub.Outgoing{
+	results := t.Bus.PublishAll(t.Context(), []pubsub.Outgoing{
 		{Group: g, Payload: []byte(Payload(g, "1"))},
 		{Group: g, Payload: []byte(`{"type":"t","organization_id":"rival"}`)},
 		{Group: g, Payload: []byte(Payload(g, "2"))},
 	})
-	if len(errs) != 3 || errs[0] != nil || !errors.Is(errs[1], event.ErrForeign) || errs[2] != nil {
-		t.Fatalf("PublishAll: got %v, want the second alone to be foreign", errs)
+	if len(results) != 3 || results[0].Err != nil || !errors.Is(results[1].Err, event.ErrForeign) || results[2].Err != nil {
+		t.Fatalf("PublishAll: got %v, want the second alone to be foreign", results)
 	}
 	sink.WaitFor(t, Message(g, "2"))
 	want := []Item{Message(g, "1"), Message(g, "2")}
-	if diff := cmp.Diff(want, sink.Items(), equalGroups); diff != "" {
+	if diff := cmp.Diff(want, sink.Items(), equalItems); diff != "" {
 		t.Fatalf("items differ (-want +got):\n%s", diff)
 	}
-	if errs := t.Bus.PublishAll(t.Context(), nil); len(errs) != 0 {
-		t.Fatalf("PublishAll of nothing: got %v, want nothing", errs)
+	if results := t.Bus.PublishAll(t.Context(), nil); len(results) != 0 {
+		t.Fatalf("PublishAll of nothing: got %v, want nothing", results)
 	}
 }
 
@@ -186,7 +205,7 @@ func counted(t trial) {
 	Publish(t, t.Bus, g, "again")
 	sink.WaitFor(t, Message(g, "again"))
 	want := []Item{Message(g, "kept by the second"), Message(other, "last"), Message(g, "again")}
-	if diff := cmp.Diff(want, sink.Items(), equalGroups); diff != "" {
+	if diff := cmp.Diff(want, sink.Items(), equalItems); diff != "" {
 		t.Fatalf("items differ (-want +got):\n%s", diff)
 	}
 }
@@ -199,7 +218,7 @@ func twoOrganizations(t trial) {
 	Publish(t, t.Bus, theirs, "secret")
 	Publish(t, t.Bus, ours, "ours")
 	sink.WaitFor(t, Message(ours, "ours"))
-	if diff := cmp.Diff([]Item{Message(ours, "ours")}, sink.Items(), equalGroups); diff != "" {
+	if diff := cmp.Diff([]Item{Message(ours, "ours")}, sink.Items(), equalItems); diff != "" {
 		t.Fatalf("items differ (-want +got):\n%s", diff)
 	}
 	// With both wanted, each event still goes to its own.
@@ -285,7 +304,7 @@ func malformed(t trial) {
 	}
 	Publish(t, t.Bus, g, "good")
 	sink.WaitFor(t, Message(g, "good"))
-	if diff := cmp.Diff([]Item{Message(g, "good")}, sink.Items(), equalGroups); diff != "" {
+	if diff := cmp.Diff([]Item{Message(g, "good")}, sink.Items(), equalItems); diff != "" {
 		t.Fatalf("items differ (-want +got):\n%s", diff)
 	}
 }
@@ -354,7 +373,7 @@ func runsAgain(t trial) {
 	Publish(t, t.Bus, left, "last")
 	sink.WaitFor(t, Message(left, "last"))
 	want := []Item{Gap(kept), Message(kept, "after"), Message(left, "last")}
-	if diff := cmp.Diff(want, sink.Items(), equalGroups); diff != "" {
+	if diff := cmp.Diff(want, sink.Items(), equalItems); diff != "" {
 		t.Fatalf("items differ (-want +got):\n%s", diff)
 	}
 }
@@ -396,5 +415,5 @@ func Eventually(tb testing.TB, what string, condition func() bool) {
 	}
 }
 
-// equalGroups lets go-cmp compare groups, whose fields are closed.
-var equalGroups = cmp.Comparer(func(a, b event.Group) bool { return a == b }) //nolint:gochecknoglobals // immutable
+// equalItems lets go-cmp compare Items, which have closed fields in them.
+var equalItems = cmpopts.EquateComparable(event.Group{}, event.Position{}) //nolint:gochecknoglobals // immutable

@@ -18,6 +18,8 @@ const Patience = 60 * time.Second
 type Item struct {
 	Group   event.Group
 	Payload string // empty for a gap
+	// Position is zero for a transient event.
+	Position event.Position
 }
 
 // Gap is the Item of a gap of the group.
@@ -32,7 +34,11 @@ type Recorder struct {
 
 // Deliver implements the Sink.
 func (r *Recorder) Deliver(e *event.Event) {
-	r.add(Item{Group: e.Group(), Payload: string(e.Payload())})
+	r.add(itemOf(e))
+}
+
+func itemOf(e *event.Event) Item {
+	return Item{Group: e.Group(), Payload: string(e.Payload()), Position: e.Position()}
 }
 
 // Gap implements the Sink.

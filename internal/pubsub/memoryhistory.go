@@ -1,0 +1,128 @@
+package pubsub
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"orgcast/internal/event"
+)
+
+// histories are what a [Memory] has recorded.
+type histories struct {
+	mu     sync.Mutex // held while an event is sent, so that both orders are the same
+	groups map[event.Group]*history
+	once   map[onceKey]onceValue
+	sweep  int // size at which to look for what has expired
+}
+
+// history is that of one group.
+type history struct {
+	events  []*event.Event
+	last    event.Position
+	dropped bool // events were, for their age or number
+	expires time.Time
+}
+
+// onceKey is an idempotency key in use.
+type onceKey struct {
+	group event.Group
+	key   string
+}
+
+// onceValue is what was recorded under it.
+type onceValue struct {
+	position event.Position
+	expires  time.Time
+}
+
+// Record is as [Redis.Record]. If it fails nothing was recorded.
+func (m *Memory) Record(ctx context.Context, g event.Group, payload []byte, o RecordOptions) (event.Position, error) {
+	o, err := Outgoing{Group: g, Payload: payload, Record: &o}.check(event.DefaultMaxSize)
+	if err != nil {
+		return event.Position{}, err
+	}
+	m.histories.mu.Lock()
+	defer m.histories.mu.Unlock()
+	now := time.Now()
+	m.histories.forget(now)
+	key := onceKey{g, o.IdempotencyKey}
+	if first, ok := m.histories.once[key]; ok && now.Before(first.expires) {
+		return first.position, nil
+	}
+	h := m.histories.of(g, now)
+	if h == nil {
+		h = new(history)
+	}
+	position := event.NewPosition(uint64(now.UnixMilli()), 0) //nolint:gosec // after 1970
+	if position.Compare(h.last) <= 0 {
+		position = event.NewPosition(h.last.Milliseconds(), h.last.Sequence()+1)
+	}
+	e, err := event.Decode(g, position.String()+" "+string(payload), event.DefaultMaxSize, now)
+	if err != nil {
+		return event.Position{}, err
+	}
+	if err := m.send(ctx, e); err != nil {
+		return event.Position{}, err
+	}
+	oldest := position.Milliseconds() - min(position.Milliseconds(), uint64(o.MaxAge.Milliseconds())) //nolint:gosec // positive
+	before := len(h.events)
+	h.events = slices.DeleteFunc(h.events, func(e *event.Event) bool { return e.Position().Milliseconds() < oldest })
+	h.events = append(h.events, e)
+	h.events = h.events[max(0, len(h.events)-o.MaxLength):]
+	h.dropped = h.dropped || len(h.events) <= before
+	h.last, h.expires = position, now.Add(o.MaxAge)
+	m.histories.groups[g] = h
+	if o.IdempotencyKey != "" {
+		m.histories.once[key] = onceValue{position: position, expires: h.expires}
+	}
+	return position, nil
+}
+
+// of returns the history of a group, nil if there is none or it has expired. mu is held.
+func (h *histories) of(g event.Group, now time.Time) *history {
+	if found := h.groups[g]; found != nil && now.Before(found.expires) {
+		return found
+	}
+	return nil
+}
+
+// forget drops what has expired, whenever twice as much is kept as after the last time. mu is held.
+func (h *histories) forget(now time.Time) {
+	if len(h.groups)+len(h.once) < h.sweep {
+		return
+	}
+	maps.DeleteFunc(h.groups, func(_ event.Group, h *history) bool { return !now.Before(h.expires) })
+	maps.DeleteFunc(h.once, func(_ onceKey, v onceValue) bool { return !now.Before(v.expires) })
+	h.sweep = max(1024, 2*(len(h.groups)+len(h.once)))
+}
+
+// History is as [Redis.History].
+func (m *Memory) History(_ context.Context, g event.Group, n int) ([]*event.Event, error) {
+	m.histories.mu.Lock()
+	defer m.histories.mu.Unlock()
+	h := m.histories.of(g, time.Now())
+	if h == nil || n <= 0 {
+		return nil, nil
+	}
+	return slices.Clone(h.events[max(0, len(h.events)-n):]), nil
+}
+
+// Since is as [Redis.Since].
+func (m *Memory) Since(_ context.Context, g event.Group, after event.Position, limit int) (events []*event.Event, complete bool, err error) {
+	m.histories.mu.Lock()
+	defer m.histories.mu.Unlock()
+	h := m.histories.of(g, time.Now())
+	if h == nil || limit <= 0 {
+		return nil, after.IsZero() && limit > 0, nil
+	}
+	i, found := slices.BinarySearchFunc(h.events, after, func(e *event.Event, p event.Position) int { return e.Position().Compare(p) })
+	if found {
+		i++
+	}
+	events = h.events[i:]
+	complete = len(events) <= limit && (found || after.IsZero() && !h.dropped)
+	return slices.Clone(events[max(0, len(events)-limit):]), complete, nil
+}

@@ -1,0 +1,75 @@
+package pubsub
+
+import (
+	"context"
+	_ "embed"
+	"time"
+
+	"orgcast/internal/event"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Defaults of [RecordOptions].
+const (
+	DefaultMaxLength = 1000
+	DefaultMaxAge    = 24 * time.Hour
+)
+
+// RecordOptions say how an event is recorded. The zero RecordOptions work.
+type RecordOptions struct {
+	// MaxLength is how many events the history keeps. Redis drops them in blocks, and keeps up to a
+	// hundred more. Default: [DefaultMaxLength].
+	MaxLength int
+	// MaxAge is how long the history keeps events, and for how long an idempotency key counts. Older
+	// ones go with the next recording, or all together when there was none for so long.
+	// Default: [DefaultMaxAge].
+	MaxAge time.Duration
+	// IdempotencyKey names this publication within its group, in the form of
+	// [event.ValidIdempotencyKey]: of several with the same key, one is recorded. Empty: none.
+	IdempotencyKey string
+}
+
+// complete returns the options with their defaults.
+func (o RecordOptions) complete() (RecordOptions, error) {
+	if o.MaxLength <= 0 {
+		o.MaxLength = DefaultMaxLength
+	}
+	if o.MaxAge < time.Millisecond {
+		o.MaxAge = DefaultMaxAge
+	}
+	if o.IdempotencyKey != "" && !event.ValidIdempotencyKey(o.IdempotencyKey) {
+		return RecordOptions{}, event.ErrInvalidIdempotencyKey
+	}
+	return o, nil
+}
+
+// recordLua records and publishes in one step, so that the order of a history is the order of its
+// channel. Programs in other languages load the same file.
+//
+//go:embed record.lua
+var recordLua string
+
+// recordScript holds the script with its hash.
+var recordScript = redis.NewScript(recordLua) //nolint:gochecknoglobals // constant
+
+// Record publishes a payload that is also kept in the group's history, and returns its position
+// there. Errors are those of [Redis.Publish], and [event.ErrInvalidIdempotencyKey]. With an
+// idempotency key a failed Record can be repeated without harm.
+func (r *Redis) Record(ctx context.Context, g event.Group, payload []byte, o RecordOptions) (event.Position, error) {
+	result := r.PublishAll(ctx, []Outgoing{{Group: g, Payload: payload, Record: &o}})[0]
+	return result.Position, result.Err
+}
+
+// record queues the script in a pipeline. whole sends its text, which Redis then knows by its hash.
+func (r *Redis) record(ctx context.Context, pipe redis.Pipeliner, out Outgoing, o RecordOptions, whole bool) *redis.Cmd {
+	keys := []string{r.keys.History(out.Group)}
+	if o.IdempotencyKey != "" {
+		keys = append(keys, r.keys.Once(out.Group, o.IdempotencyKey))
+	}
+	args := []any{r.keys.GroupChannel(out.Group), out.Payload, o.MaxLength, o.MaxAge.Milliseconds()}
+	if whole {
+		return recordScript.Eval(ctx, pipe, keys, args...)
+	}
+	return recordScript.EvalSha(ctx, pipe, keys, args...)
+}

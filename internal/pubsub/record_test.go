@@ -1,0 +1,170 @@
+package pubsub_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"orgcast/internal/event"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit/redistest"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+)
+
+// TestHistoryDropsForeignEntries: what somebody put into a history past the checks reaches nobody.
+func TestHistoryDropsForeignEntries(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	keys, reg := newKeyspace(t), prometheus.NewRegistry()
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{Registerer: reg})
+	g := pubsubtest.Group(t, "acme", "room")
+	first := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "first")
+	for _, values := range [][]string{
+		{"event", `{"type":"t","organization_id":"rival"}`},
+		{"event", `{"type":"t"}`},
+		{"event", `no JSON`},
+		{"event", `1-1 {"type":"t","organization_id":"acme"}`},
+		{"other", `{"type":"t","organization_id":"acme"}`},
+	} {
+		if err := client.XAdd(t.Context(), &redis.XAddArgs{Stream: keys.History(g), Values: values}).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "last")
+	want := append(first, last...)
+	if diff := cmp.Diff(want, pubsubtest.History(t, bus, g, 100), equalItems); diff != "" {
+		t.Errorf("history (-want +got):\n%s", diff)
+	}
+	if got := counter(t, reg, "orgcast_events_dropped_total"); got != 5 {
+		t.Errorf("dropped: got %v, want 5", got)
+	}
+	events, complete, err := bus.Since(t.Context(), g, first[0].Position, 100)
+	if err != nil || len(events) != 1 || events[0].Position() != last[0].Position || !complete {
+		t.Errorf("Since: got %v, %t, %v, want the last event and complete", events, complete, err)
+	}
+}
+
+// TestSinceSeesDeletedEntries: an entry that somebody deleted by hand is missing, and not silently.
+func TestSinceSeesDeletedEntries(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	keys := newKeyspace(t)
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{})
+	g := pubsubtest.Group(t, "acme", "room")
+	items := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "0", "1", "2", "3")
+	if err := client.XDel(t.Context(), keys.History(g), items[2].Position.String()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{false, false, false, true} { // the third is not there to go on from
+		if _, complete, err := bus.Since(t.Context(), g, items[i].Position, 100); err != nil || complete != want {
+			t.Errorf("after %d: got complete %t, %v, want %t", i, complete, err, want)
+		}
+	}
+	if _, complete, err := bus.Since(t.Context(), g, event.Position{}, 100); err != nil || complete {
+		t.Errorf("after nothing: got complete %t, %v, want false", complete, err)
+	}
+}
+
+// TestRecordOutlivesScriptFlush: Redis may forget the script at any time.
+func TestRecordOutlivesScriptFlush(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{})
+	g := pubsubtest.Group(t, "acme", "room")
+	for range 3 {
+		pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "x")
+		if err := client.ScriptFlush(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := len(pubsubtest.History(t, bus, g, 10)); got != 3 {
+		t.Errorf("history: got %d, want 3", got)
+	}
+}
+
+// TestRecordExpires: a group that nobody writes to leaves nothing in Redis, keys included.
+func TestRecordExpires(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	keys := newKeyspace(t)
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{})
+	g := pubsubtest.Group(t, "acme", "room")
+	pubsubtest.Record(t, bus, g, pubsub.RecordOptions{IdempotencyKey: "k"}, "x")
+	for _, key := range []string{keys.History(g), keys.Once(g, "k")} {
+		ttl, err := client.PTTL(t.Context(), key).Result()
+		if err != nil || ttl <= pubsub.DefaultMaxAge-time.Minute || ttl > pubsub.DefaultMaxAge {
+			t.Errorf("%s expires in %v (%v), want about %v", key, ttl, err, pubsub.DefaultMaxAge)
+		}
+	}
+	pubsubtest.Record(t, bus, g, pubsub.RecordOptions{IdempotencyKey: "l", MaxAge: time.Millisecond}, "x")
+	pubsubtest.Record(t, bus, g, pubsub.RecordOptions{MaxAge: time.Millisecond}, "x")
+	pubsubtest.Eventually(t, "only the key with the long age is left", func() bool {
+		names, err := client.Keys(t.Context(), "*").Result()
+		return err == nil && len(names) == 1 && names[0] == keys.Once(g, "k")
+	})
+}
+
+// TestRecordFailsWithoutHarm: what stands where a history should makes an error, and nothing goes out.
+func TestRecordFailsWithoutHarm(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	keys := newKeyspace(t)
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{LinkTimeout: calm})
+	var sink pubsubtest.Recorder
+	pubsubtest.Start(t, bus, &sink)
+	g, other := pubsubtest.Group(t, "acme", "room"), pubsubtest.Group(t, "acme", "other")
+	pubsubtest.Subscribe(t, bus, g, other)
+	if err := client.Set(t.Context(), keys.History(g), "no stream", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bus.Record(t.Context(), g, []byte(pubsubtest.Payload(g, "x")), pubsub.RecordOptions{}); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
+		t.Errorf("Record: got %v, want WRONGTYPE", err)
+	}
+	if _, err := bus.History(t.Context(), g, 1); err == nil {
+		t.Error("History: got nil, want an error")
+	}
+	if _, _, err := bus.Since(t.Context(), g, event.Position{}, 1); err == nil {
+		t.Error("Since: got nil, want an error")
+	}
+	last := pubsubtest.Record(t, bus, other, pubsub.RecordOptions{}, "last")
+	sink.WaitFor(t, last[0])
+	if got := len(sink.Items()); got != 1 {
+		t.Errorf("items: got %v, want the last alone", sink.Items())
+	}
+}
+
+func BenchmarkRecord(b *testing.B) {
+	client := newClient(b, redistest.Start(b))
+	bus := pubsub.NewRedis(client, newKeyspace(b), pubsub.Options{PublishTimeout: time.Minute})
+	g := pubsubtest.Group(b, "acme", "room")
+	payload := []byte(pubsubtest.Payload(g, strings.Repeat("x", 200)))
+	b.Run("publish", func(b *testing.B) {
+		for b.Loop() {
+			if err := bus.Publish(b.Context(), g, payload); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("record", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := bus.Record(b.Context(), g, payload, pubsub.RecordOptions{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	for name, record := range map[string]*pubsub.RecordOptions{"publish": nil, "record": {}} {
+		b.Run(name+" 500", func(b *testing.B) {
+			out := make([]pubsub.Outgoing, 500)
+			for i := range out {
+				out[i] = pubsub.Outgoing{Group: g, Payload: payload, Record: record}
+			}
+			for b.Loop() {
+				for _, r := range bus.PublishAll(b.Context(), out) {
+					if r.Err != nil {
+						b.Fatal(r.Err)
+					}
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(out)), "ns/event")
+		})
+	}
+}
