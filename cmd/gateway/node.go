@@ -20,7 +20,6 @@ import (
 	"orgcast/internal/admin"
 	"orgcast/internal/consumer"
 	"orgcast/internal/directory"
-	"orgcast/internal/event"
 	"orgcast/internal/gateway"
 	"orgcast/internal/hub"
 	"orgcast/internal/keyspace"
@@ -201,12 +200,19 @@ func (n *node) close() error {
 // busPublisher lets package publish use the bus.
 type busPublisher struct{ bus *pubsub.Redis }
 
-func (b busPublisher) Publish(ctx context.Context, groups []event.Group, payloads [][]byte) []error {
-	out := make([]pubsub.Outgoing, len(groups))
-	for i, g := range groups {
-		out[i] = pubsub.Outgoing{Group: g, Payload: payloads[i]}
+func (b busPublisher) Publish(ctx context.Context, list []publish.Message) []publish.Outcome {
+	out := make([]pubsub.Outgoing, len(list))
+	for i, m := range list {
+		out[i] = pubsub.Outgoing{Group: m.Group, Payload: m.Payload}
+		if m.Record {
+			out[i].Record = &pubsub.RecordOptions{IdempotencyKey: m.IdempotencyKey}
+		}
 	}
-	return b.bus.PublishAll(ctx, out)
+	outcomes := make([]publish.Outcome, len(list))
+	for i, r := range b.bus.PublishAll(ctx, out) {
+		outcomes[i] = publish.Outcome(r)
+	}
+	return outcomes
 }
 
 // newLogger writes to w, one line at a time.

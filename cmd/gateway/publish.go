@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,6 +25,10 @@ names another organisation. With - in place of JSON, one event is read from each
 input. Example:
 
   gateway publish acme room.1 '{"type":"note","text":"hello"}'
+
+With --record the event is also kept in the history of the group, and its position there is
+printed, one line for each event. Of several with the same --idempotency-key one is recorded, and
+all print its position.
 `
 
 // publishBatch is how many lines of standard input go in one round trip.
@@ -34,6 +39,10 @@ func publishCommand(ctx context.Context, p *process, args []string) error {
 	set := config.New("publish", publishUsage)
 	s.declareRedis(set)
 	set.Int(&s.maxEvent, "max-event", event.DefaultMaxSize, 128, "largest event, in bytes")
+	var record bool
+	var key string
+	set.Bool(&record, "record", false, "keep the event in the history of the group")
+	set.String(&key, "idempotency-key", "", "record only one of the events with this key; needs --record", checkIdempotencyKey)
 	rest, err := p.parse(set, args)
 	if err != nil {
 		return p.surplus(nil, err)
@@ -41,6 +50,9 @@ func publishCommand(ctx context.Context, p *process, args []string) error {
 	if len(rest) != 3 {
 		set.Help(p.stderr)
 		return errUsage
+	}
+	if key != "" && (!record || rest[2] == "-") {
+		return errors.New("--idempotency-key names one event, and needs --record")
 	}
 	org, err := parseOrganization(rest[0])
 	if err != nil {
@@ -62,26 +74,46 @@ func publishCommand(ctx context.Context, p *process, args []string) error {
 	defer func() { _ = client.Close() }() // all is published by then
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{MaxEventSize: s.maxEvent, PublishTimeout: 10 * time.Second})
 
+	out := pubsub.Outgoing{Group: group}
+	if record {
+		out.Record = &pubsub.RecordOptions{IdempotencyKey: key}
+	}
 	if rest[2] != "-" {
-		payload, err := event.WithOrganization(org, []byte(rest[2]))
-		if err != nil {
+		if out.Payload, err = event.WithOrganization(org, []byte(rest[2])); err != nil {
 			return err
 		}
-		return bus.Publish(ctx, group, payload)
+		return p.published(bus.PublishAll(ctx, []pubsub.Outgoing{out})[0])
 	}
-	return p.publishLines(ctx, bus, group)
+	return p.publishLines(ctx, bus, out)
 }
 
-// publishLines publishes what stands in the lines of standard input, in batches. It stops at the
-// first line that is refused and names it.
-func (p *process) publishLines(ctx context.Context, bus *pubsub.Redis, group event.Group) error {
+// checkIdempotencyKey lets a setting be a key, or nothing.
+func checkIdempotencyKey(key string) error {
+	if key != "" && !event.ValidIdempotencyKey(key) {
+		return event.ErrInvalidIdempotencyKey
+	}
+	return nil
+}
+
+// published prints the position of an event that was recorded.
+func (p *process) published(r pubsub.Result) error {
+	if r.Err != nil || r.Position.IsZero() {
+		return r.Err
+	}
+	_, err := fmt.Fprintln(p.stdout, r.Position)
+	return err
+}
+
+// publishLines publishes what stands in the lines of standard input, in batches, each line the way
+// that out has. It stops at the first line that is refused and names it.
+func (p *process) publishLines(ctx context.Context, bus *pubsub.Redis, out pubsub.Outgoing) error {
 	lines := bufio.NewScanner(p.stdin)
 	lines.Buffer(nil, 16<<20)
 	var batch []pubsub.Outgoing
 	sent := 0
 	flush := func() error {
-		for i, err := range bus.PublishAll(ctx, batch) {
-			if err != nil {
+		for i, result := range bus.PublishAll(ctx, batch) {
+			if err := p.published(result); err != nil {
 				return fmt.Errorf("line %d: %w", sent+i+1, err)
 			}
 		}
@@ -90,14 +122,15 @@ func (p *process) publishLines(ctx context.Context, bus *pubsub.Redis, group eve
 		return nil
 	}
 	for lines.Scan() {
-		payload, err := event.WithOrganization(group.Organization(), append([]byte(nil), lines.Bytes()...))
+		var err error
+		out.Payload, err = event.WithOrganization(out.Group.Organization(), append([]byte(nil), lines.Bytes()...))
 		if err != nil {
 			if flushErr := flush(); flushErr != nil {
 				return flushErr
 			}
 			return fmt.Errorf("line %d: %w", sent+1, err)
 		}
-		if batch = append(batch, pubsub.Outgoing{Group: group, Payload: payload}); len(batch) == publishBatch {
+		if batch = append(batch, out); len(batch) == publishBatch {
 			if err := flush(); err != nil {
 				return err
 			}

@@ -78,11 +78,6 @@ type Event struct {
 // measured.
 func Decode(g Group, payload string, limit int, received time.Time) (*Event, error) {
 	position, object := cutPosition(payload)
-	return DecodeRecorded(g, position, object, limit, received)
-}
-
-// DecodeRecorded is [Decode] for an event whose position is known: what a history holds.
-func DecodeRecorded(g Group, position Position, object string, limit int, received time.Time) (*Event, error) {
 	if len(object) > limit {
 		return nil, ErrTooLarge
 	}

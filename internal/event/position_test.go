@@ -160,7 +160,7 @@ func TestDecodeRecorded(t *testing.T) {
 // recorded makes an event with a text and a position.
 func recorded(tb testing.TB, g event.Group, position, text string) *event.Event {
 	tb.Helper()
-	e, err := event.DecodeRecorded(g, mustPosition(tb, position), string(decoded(tb, g, text).Payload()), event.DefaultMaxSize, time.Unix(1, 0))
+	e, err := event.Decode(g, position+" "+string(decoded(tb, g, text).Payload()), event.DefaultMaxSize, time.Unix(1, 0))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -310,11 +310,10 @@ func FuzzDecodeRecorded(f *testing.F) {
 
 func BenchmarkPositioned(b *testing.B) {
 	g := mustGroup(b, "7", "all")
-	payload := string(decoded(b, g, strings.Repeat("x", 300)).Payload())
-	p := event.NewPosition(1732358911000, 7)
+	payload := "1732358911000-7 " + string(decoded(b, g, strings.Repeat("x", 300)).Payload())
 	b.ReportAllocs()
 	for b.Loop() {
-		e, err := event.DecodeRecorded(g, p, payload, event.DefaultMaxSize, time.Unix(1, 0))
+		e, err := event.Decode(g, payload, event.DefaultMaxSize, time.Unix(1, 0))
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -23,17 +23,35 @@ const (
 	MaxBatch = 1000
 )
 
-// Publisher sends payloads to groups, in order, and returns an error for each that was not sent.
+// Publisher sends messages, in order, and returns an outcome for each.
 type Publisher interface {
-	Publish(ctx context.Context, groups []event.Group, payloads [][]byte) []error
+	Publish(ctx context.Context, list []Message) []Outcome
 }
 
-// publication is one event on its way. The organisation may also stand in the event itself; where
-// it stands in both places it must be the same.
+// Message is an event on its way to a group.
+type Message struct {
+	Group   event.Group
+	Payload []byte
+	// Record keeps the event in the group's history. Of several with the same IdempotencyKey, unless
+	// it is empty, one is recorded.
+	Record         bool
+	IdempotencyKey string
+}
+
+// Outcome is what became of a Message: its place in the history if it is recorded, or an error.
+type Outcome struct {
+	Position event.Position
+	Err      error
+}
+
+// publication is one event as the request has it. The organisation may also stand in the event
+// itself; where it stands in both places it must be the same.
 type publication struct {
 	OrganizationID identifier      `json:"organization_id"`
 	Group          string          `json:"group"`
 	Event          json.RawMessage `json:"event"`
+	Record         bool            `json:"record"`
+	IdempotencyKey *string         `json:"idempotency_key"`
 }
 
 var errBadField = errors.New("publish: unknown or repeated field")
@@ -84,6 +102,8 @@ func (id *identifier) UnmarshalJSON(b []byte) error {
 // result says what became of one publication.
 type result struct {
 	Status string `json:"status"` // "published", "refused", "failed"
+	// ID is the position of an event that is recorded.
+	ID string `json:"id,omitempty"`
 	// Code is the stable name of the reason if it was refused.
 	Code string `json:"code,omitempty"`
 }
@@ -95,8 +115,8 @@ type handler struct {
 }
 
 // NewHandler returns the handler of POST /v1/publish. Callers show the key as a bearer token. The
-// body is one publication, {"organization_id":…,"group":…,"event":{…}}, or a list of up to
-// [MaxBatch]; the answer is {"results":[…]} in the same order. The status is 200 if all were
+// body is one publication, {"organization_id":…,"group":…,"event":{…}} with "record" and
+// "idempotency_key" if it is to be recorded, or a list of up to [MaxBatch]; the answer is {"results":[…]} in the same order. The status is 200 if all were
 // published, 422 if some were refused, 503 if Redis did not take some.
 func NewHandler(p Publisher, key string) http.Handler {
 	return &handler{publisher: p, key: sha256.Sum256([]byte(key))}
@@ -151,20 +171,22 @@ func read(body io.Reader) ([]publication, error) {
 func (h *handler) publish(ctx context.Context, list []publication) (status int, results []result) {
 	status = http.StatusOK
 	results = make([]result, len(list))
-	var groups []event.Group
-	var payloads [][]byte
+	var messages []Message
 	var places []int // in results
 	for i, p := range list {
-		g, payload, code := p.check()
+		m, code := p.check()
 		if code != "" {
 			results[i] = result{Status: "refused", Code: code}
 			status = http.StatusUnprocessableEntity
 			continue
 		}
-		groups, payloads, places = append(groups, g), append(payloads, payload), append(places, i)
+		messages, places = append(messages, m), append(places, i)
 	}
-	for i, err := range h.publisher.Publish(ctx, groups, payloads) {
+	for i, outcome := range h.publisher.Publish(ctx, messages) {
+		err := outcome.Err
 		switch {
+		case err == nil && messages[i].Record:
+			results[places[i]] = result{Status: "published", ID: outcome.Position.String()}
 		case err == nil:
 			results[places[i]] = result{Status: "published"}
 		case event.Reason(err) != "invalid":
@@ -178,21 +200,26 @@ func (h *handler) publish(ctx context.Context, list []publication) (status int, 
 	return status, results
 }
 
-// check makes a group and a payload of the publication, or a code that says why not.
-func (p publication) check() (event.Group, []byte, string) {
+// check makes a message of the publication, or a code that says why not.
+func (p publication) check() (m Message, code string) {
 	org, err := orgctx.ParseID(string(p.OrganizationID))
 	if err != nil {
-		return event.Group{}, nil, event.Reason(event.ErrNoOrganization)
+		return Message{}, event.Reason(event.ErrNoOrganization)
 	}
-	g, err := event.NewGroup(org, p.Group)
-	if err != nil {
-		return event.Group{}, nil, "invalid_group"
+	if m.Group, err = event.NewGroup(org, p.Group); err != nil {
+		return Message{}, "invalid_group"
 	}
-	payload, err := event.WithOrganization(org, p.Event)
-	if err != nil {
-		return event.Group{}, nil, event.Reason(err)
+	if m.Payload, err = event.WithOrganization(org, p.Event); err != nil {
+		return Message{}, event.Reason(err)
 	}
-	return g, payload, ""
+	m.Record = p.Record
+	if p.IdempotencyKey != nil {
+		// A key that nobody would heed is a mistake too.
+		if m.IdempotencyKey = *p.IdempotencyKey; !p.Record || !event.ValidIdempotencyKey(m.IdempotencyKey) {
+			return Message{}, event.Reason(event.ErrInvalidIdempotencyKey)
+		}
+	}
+	return m, ""
 }
 
 func answer(w http.ResponseWriter, status int, results ...result) {

@@ -25,19 +25,22 @@ type recorder struct {
 	fail error
 }
 
-func (r *recorder) Publish(_ context.Context, groups []event.Group, payloads [][]byte) []error {
-	errs := make([]error, len(groups))
-	for i, g := range groups {
-		switch err := event.Check(g, payloads[i], 1000); {
+func (r *recorder) Publish(_ context.Context, list []publish.Message) []publish.Outcome {
+	outcomes := make([]publish.Outcome, len(list))
+	for i, m := range list {
+		switch err := event.Check(m.Group, m.Payload, 1000); {
 		case err != nil:
-			errs[i] = err
+			outcomes[i].Err = err
 		case r.fail != nil:
-			errs[i] = r.fail
+			outcomes[i].Err = r.fail
+		case m.Record:
+			outcomes[i].Position = event.NewPosition(1732358911000, uint64(len(r.sent)))
+			r.sent = append(r.sent, strings.TrimSpace("recorded "+m.IdempotencyKey)+" "+m.Group.String()+" "+string(m.Payload))
 		default:
-			r.sent = append(r.sent, g.String()+" "+string(payloads[i]))
+			r.sent = append(r.sent, m.Group.String()+" "+string(m.Payload))
 		}
 	}
-	return errs
+	return outcomes
 }
 
 func TestPublish(t *testing.T) {
@@ -45,6 +48,7 @@ func TestPublish(t *testing.T) {
 		return `{"organization_id":` + org + `,"group":"` + group + `","event":` + event + `}`
 	}
 	good := one(`"acme"`, "all", `{"type":"note"}`)
+	with := func(publication, fields string) string { return strings.TrimSuffix(publication, "}") + "," + fields + "}" }
 	down := errors.New("dial tcp 10.1.2.3:6379: connection refused")
 	tests := map[string]struct {
 		auth   string // default the right key; - for none
@@ -59,6 +63,15 @@ func TestPublish(t *testing.T) {
 		"number":                  {body: one(`42`, "all", `{"type":"note","organization_id":42}`), status: 200, want: `[{"status":"published"}]`, sent: []string{`42/all {"type":"note","organization_id":42}`}},
 		"batch, in order":         {body: "[" + good + "," + one(`"globex"`, "b", `{"type":"x"}`) + "]", status: 200, want: `[{"status":"published"},{"status":"published"}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`, `globex/b {"organization_id":"globex","type":"x"}`}},
 		"one of a batch is wrong": {body: "[" + one(`"acme"`, "ü", `{"type":"x"}`) + "," + good + "]", status: 422, want: `[{"status":"refused","code":"invalid_group"},{"status":"published"}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`}},
+		"recorded":                {body: with(good, `"record":true`), status: 200, want: `[{"status":"published","id":"1732358911000-0"}]`, sent: []string{`recorded acme/all {"organization_id":"acme","type":"note"}`}},
+		"recorded once":           {body: with(good, `"record":true,"idempotency_key":"order:17"`), status: 200, want: `[{"status":"published","id":"1732358911000-0"}]`, sent: []string{`recorded order:17 acme/all {"organization_id":"acme","type":"note"}`}},
+		"not recorded":            {body: with(good, `"record":false`), status: 200, want: `[{"status":"published"}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`}},
+		"both in a batch":         {body: "[" + good + "," + with(good, `"record":true`) + "]", status: 200, want: `[{"status":"published"},{"status":"published","id":"1732358911000-1"}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`, `recorded acme/all {"organization_id":"acme","type":"note"}`}},
+		"key without record":      {body: with(good, `"idempotency_key":"order:17"`), status: 422, want: `[{"status":"refused","code":"invalid_idempotency_key"}]`},
+		"empty idempotency key":   {body: with(good, `"record":true,"idempotency_key":""`), status: 422, want: `[{"status":"refused","code":"invalid_idempotency_key"}]`},
+		"bad idempotency key":     {body: with(good, `"record":true,"idempotency_key":"a b"`), status: 422, want: `[{"status":"refused","code":"invalid_idempotency_key"}]`},
+		"record is text":          {body: with(good, `"record":"1-1"`), status: 400, want: `[{"status":"refused","code":"bad_request"}]`},
+		"recorded, Redis away":    {body: with(good, `"record":true`), fail: down, status: 503, want: `[{"status":"failed","code":"unavailable"}]`},
 		"empty batch":             {body: "[]", status: 200, want: `[]`},
 		"foreign":                 {body: one(`"acme"`, "all", `{"type":"note","organization_id":"globex"}`), status: 422, want: `[{"status":"refused","code":"foreign_organization"}]`},
 		"no organization":         {body: `{"group":"all","event":{"type":"note"}}`, status: 422, want: `[{"status":"refused","code":"no_organization"}]`},
@@ -112,7 +125,7 @@ func TestPublish(t *testing.T) {
 }
 
 func FuzzPublish(f *testing.F) {
-	for _, seed := range []string{`{}`, `[]`, `[{}]`, `null`, `{"organization_id":1,"group":"all","event":{"type":"x"}}`, `{"organization_id":"a","group":"all","event":null}`} {
+	for _, seed := range []string{`{}`, `[]`, `[{}]`, `null`, `{"organization_id":1,"group":"all","event":{"type":"x"}}`, `{"organization_id":"a","group":"all","event":null}`, `{"organization_id":"a","group":"all","event":{"type":"x"},"record":true,"idempotency_key":"k"}`} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, body string) {
