@@ -91,6 +91,7 @@ func newNode(ctx context.Context, s *settings, log *zap.Logger) (*node, error) {
 	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	n.cancel = cancel
 	o := s.gatewayOptions()
+	o.History = n.bus
 	o.Routes, o.Hub, o.Sessions, o.Membership, o.Log, o.Registry = routes, n.hub, n.sessions, n.directory, log, n.metrics
 	if o.Origins, err = gateway.ParseOrigins(s.origins); err == nil {
 		n.gateway, err = gateway.New(base, o)

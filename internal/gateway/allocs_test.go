@@ -3,7 +3,7 @@
 package gateway_test
 
 import (
-	"fmt"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,14 +17,25 @@ import (
 // allocates nothing per connection. (With the race detector pools forget on purpose, so that
 // the count says nothing.)
 func TestNoAllocationPerDelivery(t *testing.T) {
-	for _, members := range []int{20, 200} {
-		t.Run(fmt.Sprint(members, " members"), func(t *testing.T) {
+	tests := map[string]struct {
+		members  int
+		position string
+	}{
+		"20 members":            {20, ""},
+		"200 members":           {200, ""},
+		"20 members, recorded":  {20, "1732358911000-0 "},
+		"200 members, recorded": {200, "1732358911000-0 "},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			members := test.members
 			n := startNode(t, setup{options: gateway.Options{CloseTimeout: 100 * time.Millisecond}})
 			var read, due atomic.Int64
 			arrived := make(chan struct{}, 1) // one is enough: only the test waits
 			var readers sync.WaitGroup
-			for range members {
-				c := n.subscribe("ada", "acme", "all")
+			for i := range members {
+				// Every other one gets the positions.
+				c := n.subscribeAs([]http.Header{nil, v1()}[i%2], "ada", "acme", "all")
 				_ = c.SetReadDeadline(time.Time{})
 				buf := make([]byte, 4096)
 				readers.Go(func() {
@@ -42,12 +53,12 @@ func TestNoAllocationPerDelivery(t *testing.T) {
 			t.Cleanup(readers.Wait)
 			t.Cleanup(n.stop)
 			g := mustGroup(t, "acme", "all")
-			e, err := event.Decode(g, `{"type":"note","organization_id":"acme","text":"hello"}`, 1000, time.Now())
+			e, err := event.Decode(g, test.position+`{"type":"note","organization_id":"acme","text":"hello"}`, 1000, time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
 			deliver := func() {
-				due.Add(int64(members * len(e.Frame())))
+				due.Add(int64(members / 2 * (len(e.Frame()) + len(e.Alone().Positioned().Frames()))))
 				n.hub.Deliver(e)
 				<-arrived
 			}

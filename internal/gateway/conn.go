@@ -66,6 +66,7 @@ type conn struct {
 	ended     bool // no more is queued, but for the close frame
 	gone      bool // no more is written
 	groups    []event.Group
+	starts    []*start // of groups whose history was asked for
 	inbox     []event.Frame
 	unheard   int // bytes in inbox
 	receiving bool
@@ -154,6 +155,7 @@ func (c *conn) Leave(name string) {
 	}
 	c.mu.Lock()
 	had := c.forget(g)
+	c.endStart(g)
 	c.mu.Unlock()
 	if had {
 		c.server.hub.Leave(g, c)
@@ -279,6 +281,9 @@ func (c *conn) leaveAll() {
 	c.mu.Lock()
 	groups := c.groups
 	c.groups = nil
+	for len(c.starts) > 0 {
+		c.endStart(c.starts[0].group)
+	}
 	c.mu.Unlock()
 	for _, g := range groups {
 		c.server.hub.Leave(g, c)

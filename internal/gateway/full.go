@@ -154,7 +154,7 @@ func (c *conn) keepLatest(it *item) bool {
 				continue
 			}
 			seen[k] = true
-			kept = append(kept, item{burst: e.Alone()})
+			kept = append(kept, item{burst: c.shape(e.Alone())})
 		}
 	}
 	size := 0

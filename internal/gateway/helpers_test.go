@@ -266,7 +266,18 @@ func (n *node) connect(path, user, org string) *testkit.Client {
 // subscribe connects to /ws/events and joins groups.
 func (n *node) subscribe(user, org string, groups ...string) *testkit.Client {
 	n.tb.Helper()
-	c := n.connect("/ws/events", user, org)
+	return n.subscribeAs(nil, user, org, groups...)
+}
+
+// subscribeAs is subscribe with other header lines in the handshake.
+func (n *node) subscribeAs(header http.Header, user, org string, groups ...string) *testkit.Client {
+	n.tb.Helper()
+	c := testkit.Connect(n.tb, n.dial, n.handshake("/ws/events", user, org, header))
+	if header != nil { // of the subprotocol, which begins with a welcome
+		if _, err := c.Next(); err != nil {
+			n.tb.Fatal(err)
+		}
+	}
 	for _, g := range groups {
 		if err := c.SendText(`{"type":"subscribe","group":"` + g + `"}`); err != nil {
 			n.tb.Fatal(err)

@@ -30,6 +30,8 @@ type Options struct {
 	Hub        *hub.Hub
 	Sessions   session.Resolver
 	Membership Membership
+	// History gives consumers the recorded events of their groups. Nil: all histories are empty.
+	History History
 	// Origins are the pages that may connect.
 	Origins Origins
 	// Log and Registry may be nil.

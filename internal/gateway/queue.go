@@ -83,7 +83,15 @@ func (j *joined) release() {
 }
 
 // Offer queues events. It implements hub.Member.
-func (c *conn) Offer(b *event.Burst) (flush bool) { return c.enqueue(item{burst: b}) }
+func (c *conn) Offer(b *event.Burst) (flush bool) { return c.enqueue(item{burst: c.shape(b)}) }
+
+// shape returns the burst as this client gets it: with positions if it knows them.
+func (c *conn) shape(b *event.Burst) *event.Burst {
+	if c.protocol == consumer.ProtocolV1 {
+		return b.Positioned()
+	}
+	return b
+}
 
 // OfferGap implements hub.Member.
 func (c *conn) OfferGap(g event.Group) {
@@ -116,18 +124,37 @@ func (c *conn) enqueue(it item) (flush bool) {
 		c.mu.Unlock()
 		return false
 	}
+	ok := true
+	if len(c.starts) > 0 {
+		it, ok = c.begin(it)
+	}
+	if ok && it.size() > 0 {
+		ok = c.add(it)
+	}
+	flush = ok && c.queue != nil && !c.writing
+	c.mu.Unlock()
+	if !ok {
+		c.tooSlow()
+	}
+	return flush
+}
+
+// add puts an item last in the queue, and returns false if there is no room and can be none. Its
+// caller holds mu.
+func (c *conn) add(it item) bool {
 	if c.full(it.size()) && !c.makeRoom(&it) {
-		c.mu.Unlock()
-		c.server.metrics.tooSlow.Add(1)
-		c.End(ErrTooSlow)
 		return false
 	}
 	if it.burst != nil || it.frame != nil { // else it gave way itself
 		c.push(it)
 	}
-	flush = c.queue != nil && !c.writing
-	c.mu.Unlock()
-	return flush
+	return true
+}
+
+// tooSlow ends a connection that has no room for what is due.
+func (c *conn) tooSlow() {
+	c.server.metrics.tooSlow.Add(1)
+	c.End(ErrTooSlow)
 }
 
 // push appends to the queue. Its caller holds mu.
@@ -330,7 +357,7 @@ func (c *conn) writeBurst(it *item) error {
 		if !c.handler.HandleEvent(c.ctx, c, e) {
 			continue
 		}
-		if err := c.wire.writeFrames(c.bytes(&item{burst: e.Alone()})); err != nil {
+		if err := c.wire.writeFrames(c.bytes(&item{burst: c.shape(e.Alone())})); err != nil {
 			return err
 		}
 		c.server.metrics.wrote(1, e.Received())

@@ -48,7 +48,9 @@ func TestPublish(t *testing.T) {
 		return `{"organization_id":` + org + `,"group":"` + group + `","event":` + event + `}`
 	}
 	good := one(`"acme"`, "all", `{"type":"note"}`)
-	with := func(publication, fields string) string { return strings.TrimSuffix(publication, "}") + "," + fields + "}" }
+	with := func(publication, fields string) string {
+		return strings.TrimSuffix(publication, "}") + "," + fields + "}"
+	}
 	down := errors.New("dial tcp 10.1.2.3:6379: connection refused")
 	tests := map[string]struct {
 		auth   string // default the right key; - for none
