@@ -53,10 +53,16 @@ func (c *conn) room() int {
 }
 
 // dropOldest takes events from the front of the queue until the item has room, and puts the news of
-// the gap in their place. If nothing is left to take, the item itself goes, unless it is a frame of
+// the gap in the place of the last: a state that was sent before that stays before the news. If nothing is left to take, the item itself goes, unless it is a frame of
 // the server's own: then, with a queue full of such frames, dropOldest returns false.
 func (c *conn) dropOldest(it *item) bool {
-	var kept, news []item
+	type newsItem struct {
+		item
+
+		place int // in kept
+	}
+	var kept []item
+	var news []newsItem // in order
 	if c.queue != nil {
 		kept = slices.Clone(c.queue.items)
 		c.dropQueueLocked()
@@ -66,8 +72,7 @@ func (c *conn) dropOldest(it *item) bool {
 	for i := range kept {
 		waiting += kept[i].size()
 	}
-	dropped := 0
-	var lost []event.Group
+	dropped, passed := 0, 0
 	lose := func(old item) {
 		waiting -= old.size()
 		g := old.gap // older news of a gap merges with ours
@@ -75,17 +80,19 @@ func (c *conn) dropOldest(it *item) bool {
 			g = old.burst.Group()
 			dropped += len(old.burst.Events())
 		}
-		if slices.Contains(lost, g) {
+		if i := slices.IndexFunc(news, func(n newsItem) bool { return n.gap == g }); i >= 0 {
+			again := news[i].item
+			news = append(slices.Delete(news, i, i+1), newsItem{again, passed})
 			return
 		}
-		lost = append(lost, g)
 		if tells, ok := c.gap(g); ok {
 			waiting += tells.size()
-			news = append(news, tells)
+			news = append(news, newsItem{tells, passed})
 		}
 	}
 	kept = slices.DeleteFunc(kept, func(old item) bool {
 		if waiting <= room || old.burst == nil && old.gap.IsZero() {
+			passed++
 			return false
 		}
 		lose(old)
@@ -98,16 +105,19 @@ func (c *conn) dropOldest(it *item) bool {
 	case waiting > c.server.options.QueueBytes:
 		return false
 	}
-	for _, tells := range news {
-		next := slices.IndexFunc(kept, func(old item) bool {
-			return old.gap == tells.gap || old.burst != nil && old.burst.Group() == tells.gap
-		})
-		if next < 0 || kept[next].gap != tells.gap { // else it has been told already
-			c.push(tells)
+	for i := range len(kept) + 1 {
+		for ; len(news) > 0 && news[0].place == i; news = news[1:] {
+			tells := news[0].item
+			next := slices.IndexFunc(kept[i:], func(old item) bool {
+				return old.gap == tells.gap || old.burst != nil && old.burst.Group() == tells.gap
+			})
+			if next < 0 || kept[i+next].gap != tells.gap { // else it has been told already
+				c.push(tells)
+			}
 		}
-	}
-	for _, old := range kept {
-		c.push(old)
+		if i < len(kept) {
+			c.push(kept[i])
+		}
 	}
 	c.server.metrics.droppedOldest.Add(uint64(dropped))
 	return true
