@@ -19,6 +19,15 @@ func TestRedisUsers(t *testing.T) {
 	dial := startRedis(t)
 
 	const refused = "NOPERM"
+	const refusedInside = "ERR The user executing the script can't run this command"
+	script, err := os.ReadFile("../internal/pubsub/record.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := func(history, channel string, once ...any) []any {
+		command := append([]any{"eval", string(script), 1 + len(once), history}, once...)
+		return append(command, channel, `{"type":"note","organization_id":1}`, 1000, 86400000)
+	}
 	tests := map[string]struct {
 		user    string
 		command []any
@@ -36,6 +45,10 @@ func TestRedisUsers(t *testing.T) {
 		"gateway reads nothing else":                      {"gateway", []any{"get", "app:secret"}, refused},
 		"gateway sees no list of names":                   {"gateway", []any{"keys", "*"}, refused},
 		"gateway runs no scripts":                         {"gateway", []any{"eval", "return 1", "0"}, refused},
+		"gateway reads histories":                         {"gateway", []any{"xrevrange", "orgcast:{1}:history:g", "+", "-", "count", 10}, ""},
+		"gateway asks for the state of histories":         {"gateway", []any{"xinfo", "stream", "orgcast:{1}:history:none"}, "ERR no such key"},
+		"gateway writes no histories":                     {"gateway", []any{"xadd", "orgcast:{1}:history:g", "*", "event", "x"}, refused},
+		"gateway records no events":                       {"gateway", record("orgcast:{1}:history:g", "orgcast:{1}:group:g"), refused},
 		"gateway subscribes to groups":                    {"gateway", []any{"subscribe", "orgcast:{1}:group:g"}, ""},
 		"gateway subscribes to groups, sharded":           {"gateway", []any{"ssubscribe", "orgcast:{1}:group:g"}, ""},
 		"gateway subscribes to control":                   {"gateway", []any{"subscribe", "orgcast:control"}, ""},
@@ -49,6 +62,12 @@ func TestRedisUsers(t *testing.T) {
 		"back end publishes events":                       {"backend", []any{"publish", "orgcast:{1}:group:g", "x"}, ""},
 		"back end publishes events, sharded":              {"backend", []any{"spublish", "orgcast:{1}:group:g", "x"}, ""},
 		"back end publishes control messages":             {"backend", []any{"publish", "orgcast:control", "x"}, ""},
+		"back end records events":                         {"backend", record("orgcast:{1}:history:g", "orgcast:{1}:group:g"), ""},
+		"back end records events once":                    {"backend", record("orgcast:{1}:history:g", "orgcast:{1}:group:g", "orgcast:{1}:once:g:k"), ""},
+		"back end reads no histories":                     {"backend", []any{"xrange", "orgcast:{1}:history:g", "-", "+"}, refused},
+		"back end records nowhere else":                   {"backend", record("orgcast:session:k", "orgcast:{1}:group:g"), refused},
+		"back end overwrites no histories":                {"backend", []any{"set", "orgcast:{1}:history:g", "x"}, refused},
+		"back end reads nothing by script":                {"backend", []any{"eval", "return redis.call('xrange', KEYS[1], '-', '+')", 1, "orgcast:{1}:history:g"}, refusedInside},
 		"back end hears nothing":                          {"backend", []any{"subscribe", "orgcast:{1}:group:g"}, refused},
 		"back end reads no sessions":                      {"backend", []any{"get", "orgcast:session:k"}, refused},
 		"web application writes sessions":                 {"webapp", []any{"set", "orgcast:session:k", "x", "ex", "60"}, ""},
