@@ -19,11 +19,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
@@ -161,6 +163,87 @@ func (s *serving) subscribe(dial testkit.DialFunc, user, org string) *testkit.Cl
 	}
 	c.Expect(s.tb, `{"type":"subscribed","group":"all"}`)
 	return c
+}
+
+// TestRecorded: each way to record ends in the same history, answers with the position, and reaches
+// browsers, which see it if they speak the subprotocol. An idempotency key counts once for all ways.
+func TestRecorded(t *testing.T) {
+	addr := redistest.Start(t)
+	s := startServe(t, addr, nil)
+	s.expectReady()
+	dial := testkit.DialTCP(s.public)
+	plain := s.subscribe(dial, "ada", "acme")
+	handshake := s.mint("ada", "acme")
+	handshake.Header.Set("Sec-WebSocket-Protocol", "orgcast.v1")
+	known := testkit.Connect(t, dial, handshake)
+	if _, err := known.Next(); err != nil { // the welcome
+		t.Fatal(err)
+	}
+	if err := known.SendText(`{"type":"subscribe","group":"all"}`); err != nil {
+		t.Fatal(err)
+	}
+	known.Expect(t, `{"type":"subscribed","group":"all"}`)
+	client := redis.NewClient(&redis.Options{Addr: addr})
+	defer client.Close()
+	script := readDoc(t, "internal/pubsub/record.lua") // as other languages load it
+
+	record := map[string]func(key, event string) (id string){
+		"command": func(key, event string) string {
+			out, errOut, err := execute(t, s.env, "", "publish", "--record", "--idempotency-key", key, "acme", "all", event)
+			if err != nil {
+				t.Fatalf("publish: %v\n%s", err, errOut)
+			}
+			return strings.TrimSpace(out)
+		},
+		"HTTP": func(key, event string) string {
+			status, body := s.ask("POST", "/v1/publish", `{"organization_id":"acme","group":"all","record":true,"idempotency_key":"`+key+`","event":`+event+`}`)
+			var answer struct{ Results []struct{ ID string } }
+			if err := json.Unmarshal([]byte(body), &answer); status != 200 || err != nil || len(answer.Results) != 1 {
+				t.Fatalf("POST /v1/publish: got %d %s", status, body)
+			}
+			return answer.Results[0].ID
+		},
+		"script": func(key, event string) string {
+			keys := []string{"orgcast:{acme}:history:all", "orgcast:{acme}:once:all:" + key}
+			id, err := client.Eval(t.Context(), script, keys, "orgcast:{acme}:group:all", event, 1000, 86400000).Text()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return id
+		},
+	}
+	var ids []string
+	for way, fn := range record {
+		event := `{"organization_id":"acme","type":"note","way":"` + way + `"}`
+		id := fn(way, event)
+		ids = append(ids, id)
+		plain.Expect(t, event)
+		known.Expect(t, strings.TrimSuffix(event, "}")+`,"group":"all","id":"`+id+`"}`)
+	}
+	for _, way := range slices.Sorted(maps.Keys(record)) {
+		for _, fn := range record {
+			if id := fn(way, `{"organization_id":"acme","type":"note","way":"again"}`); !slices.Contains(ids, id) {
+				t.Errorf("key %s again: got the id %s, want one of %v", way, id, ids)
+			}
+		}
+	}
+	entries, err := client.XRange(t.Context(), "orgcast:{acme}:history:all", "-", "+").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept []string
+	for _, entry := range entries {
+		kept = append(kept, entry.ID)
+	}
+	if diff := cmp.Diff(ids, kept); diff != "" {
+		t.Errorf("history: answers (-), stream (+):\n%s", diff)
+	}
+	out, errOut, err := execute(t, s.env, "{\"type\":\"note\",\"n\":1}\n{\"type\":\"note\",\"n\":2}\n", "publish", "--record", "acme", "all", "-")
+	if lines := strings.Fields(out); err != nil || len(lines) != 2 || lines[0] == lines[1] {
+		t.Errorf("lines: got %q %s %v, want two positions", out, errOut, err)
+	}
+	plain.Expect(t, `{"organization_id":"acme","type":"note","n":1}`) // and nothing again before it
+	plain.Expect(t, `{"organization_id":"acme","type":"note","n":2}`)
 }
 
 // TestMainJob is the whole way: log in, subscribe, and get what a back end publishes in each of
@@ -332,6 +415,9 @@ func TestCommands(t *testing.T) {
 		"origin of everything":   {args: []string{"check", "--origins", "*"}, env: good, err: errUsage, stderr: []string{"--origins"}},
 		"Redis URL":              {args: []string{"check", "--redis", "http://user:hush@x"}, env: good, err: errUsage, stderr: []string{"is no Redis URL"}},
 		"publish nothing":        {args: []string{"publish"}, err: errUsage, stderr: []string{"ORGANIZATION GROUP JSON"}},
+		"publish a bad key":      {args: []string{"publish", "--record", "--idempotency-key", "a b", "acme", "all", `{"type":"x"}`}, err: errUsage, stderr: []string{"idempotency key"}},
+		"publish a lone key":     {args: []string{"publish", "--idempotency-key", "k", "acme", "all", `{"type":"x"}`}, failed: true},
+		"publish lines, one key": {args: []string{"publish", "--record", "--idempotency-key", "k", "acme", "all", "-"}, failed: true},
 		"publish foreign":        {args: []string{"publish", "acme", "all", `{"type":"x","organization_id":"globex"}`}, failed: true},
 		"publish no JSON":        {args: []string{"publish", "acme", "all", "hello"}, failed: true},
 		"publish to no group":    {args: []string{"publish", "acme", "ü", `{"type":"x"}`}, failed: true},

@@ -224,6 +224,7 @@ func (c *conn) fits(s *start) bool {
 		if c.overfull() {
 			c.keepLatestHeld(s)
 		}
+	case consumer.Disconnect:
 	}
 	return !c.overfull()
 }

@@ -48,7 +48,8 @@ func (r *Redis) PublishAll(ctx context.Context, out []Outgoing) []Result {
 	ctx, cancel := context.WithTimeout(ctx, r.opt.PublishTimeout)
 	defer cancel()
 	_, _ = pipe.Exec(ctx) // each command has its own error
-	for i, cmd := range sent {
+	for i, o := range out {
+		cmd := sent[i]
 		if cmd == nil {
 			continue
 		}
@@ -60,7 +61,7 @@ func (r *Redis) PublishAll(ctx context.Context, out []Outgoing) []Result {
 			}
 		}
 		if err != nil {
-			results[i].Err = fmt.Errorf("publish to %s: %w", out[i].Group, err)
+			results[i].Err = fmt.Errorf("publish to %s: %w", o.Group, err)
 			continue
 		}
 		r.metrics.published.Inc()

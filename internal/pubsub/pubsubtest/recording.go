@@ -70,7 +70,7 @@ func expectSince(t trial, g event.Group, after event.Position, limit int, want [
 	}
 }
 
-// numbers returns the texts 0, 1, …
+// numbers returns n texts, counting from 0.
 func numbers(n int) []string {
 	texts := make([]string, n)
 	for i := range texts {
