@@ -105,7 +105,7 @@ func endingOf(cause error) ending {
 	case errors.Is(cause, ErrTooMany):
 		return ending{code: closeRateLimit, reason: "too many connections", status: http.StatusTooManyRequests, retry: retryDelay}
 	case errors.Is(cause, ErrTooSlow):
-		return ending{code: closeTooSlow, reason: "too slow", status: http.StatusServiceUnavailable, retry: retryDelay, urgent: true}
+		return ending{code: closeTooSlow, reason: "too slow", urgent: true}
 	case errors.Is(cause, ErrSilent):
 		return ending{code: closeSilent, reason: "silent", urgent: true}
 	case errors.Is(cause, ErrSessionEnded):

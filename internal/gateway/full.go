@@ -53,8 +53,9 @@ func (c *conn) room() int {
 }
 
 // dropOldest takes events from the front of the queue until the item has room, and puts the news of
-// the gap in the place of the last: a state that was sent before that stays before the news. If nothing is left to take, the item itself goes, unless it is a frame of
-// the server's own: then, with a queue full of such frames, dropOldest returns false.
+// the gap in the place of the last: a state that was sent before that stays before the news. If
+// nothing is left to take, the item itself goes, unless it is a frame of the server's own: then,
+// with a queue full of such frames, dropOldest returns false.
 func (c *conn) dropOldest(it *item) bool {
 	type newsItem struct {
 		item

@@ -51,7 +51,7 @@ type publication struct {
 	Group          string          `json:"group"`
 	Event          json.RawMessage `json:"event"`
 	Record         bool            `json:"record"`
-	IdempotencyKey *string         `json:"idempotency_key"`
+	IdempotencyKey *string         `json:"idempotency_key"` // nil if there is none
 }
 
 var errBadField = errors.New("publish: unknown or repeated field")
@@ -64,7 +64,7 @@ func (p *publication) UnmarshalJSON(b []byte) error {
 	if start, err := d.Token(); err != nil || start != json.Delim('{') {
 		return errBadField
 	}
-	fields := map[string]any{"organization_id": &p.OrganizationID, "group": &p.Group, "event": &p.Event}
+	fields := map[string]any{"organization_id": &p.OrganizationID, "group": &p.Group, "event": &p.Event, "record": &p.Record, "idempotency_key": &p.IdempotencyKey}
 	for d.More() {
 		name, err := d.Token()
 		if err != nil {
@@ -116,8 +116,8 @@ type handler struct {
 
 // NewHandler returns the handler of POST /v1/publish. Callers show the key as a bearer token. The
 // body is one publication, {"organization_id":…,"group":…,"event":{…}} with "record" and
-// "idempotency_key" if it is to be recorded, or a list of up to [MaxBatch]; the answer is {"results":[…]} in the same order. The status is 200 if all were
-// published, 422 if some were refused, 503 if Redis did not take some.
+// "idempotency_key" if it is to be recorded, or a list of up to [MaxBatch]; the answer is
+// {"results":[…]} in the same order. The status is 200 if all were published, 422 if some were refused, 503 if Redis did not take some.
 func NewHandler(p Publisher, key string) http.Handler {
 	return &handler{publisher: p, key: sha256.Sum256([]byte(key))}
 }
