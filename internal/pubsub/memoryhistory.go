@@ -56,7 +56,7 @@ func (m *Memory) Record(ctx context.Context, g event.Group, payload []byte, o Re
 	if h == nil {
 		h = new(history)
 	}
-	position := event.NewPosition(uint64(now.UnixMilli()), 0) //nolint:gosec // after 1970
+	position := event.NewPosition(uint64(now.UnixMilli()), 0)
 	if position.Compare(h.last) <= 0 {
 		position = event.NewPosition(h.last.Milliseconds(), h.last.Sequence()+1)
 	}
