@@ -56,6 +56,9 @@ func TestPaths(t *testing.T) {
 	if status, _ := ask(without, "GET", "/debug/pprof/goroutine?debug=1"); status != 200 {
 		t.Errorf("pprof: got %d", status)
 	}
+	if status, _ := ask(without, "GET", "/debug/pprof/cmdline"); status != http.StatusNotFound { // flags may hold secrets
+		t.Errorf("command line: got %d, want 404", status)
+	}
 	for _, path := range []string{"/", "/ws/events", "/v1/publish"} {
 		if status, _ := ask(without, "POST", path); status == 200 || status == http.StatusTeapot {
 			t.Errorf("POST %s: got %d", path, status)
