@@ -29,6 +29,7 @@ GROUP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 MAX_PAYLOAD = 256 * 1024
 MAX_EVENT = 256 * 1024
 DAY = 24 * 3600
+HISTORY = [1000, DAY * 1000]  # how many events a group's history keeps, and how long, in ms
 SCRIPTS = Path(__file__).resolve().parents[2] / "internal" / "task" / "lua"
 
 
@@ -69,8 +70,8 @@ class Job:
         except (ValueError, RecursionError):
             raise Refused("malformed") from None
         self.worker, self.lost = worker, threading.Event()
-        space = f"{worker.prefix}:{{{self.organization}}}"
-        self.keys = [f"{space}:task:{worker.kind}:{self.id}", f"{space}:group:{self.group}"]
+        self.space = f"{worker.prefix}:{{{self.organization}}}"
+        self.end = f"{self.space}:task:{worker.kind}:{self.id}"
 
     @staticmethod
     def _no_constant(name):
@@ -88,9 +89,23 @@ class Job:
         return text
 
     def progress(self, fields):
-        """Publishes an event to the task's group. Raises Lost if there is no point in going on."""
-        if self.lost.is_set() or not self.worker.scripts["progress"](keys=self.keys, args=[self.event(fields)]):
+        """Records and publishes an event in the task's group. Raises Lost if there is no point in going on."""
+        self.publish(self.group, fields)
+
+    def publish(self, group, fields):
+        """The same in another group of the organisation."""
+        if not GROUP_NAME.fullmatch(group):
+            raise ValueError("not the name of a group")
+        if self.lost.is_set() or not self.record("progress", group, self.event(fields)):
             raise Lost()
+
+    def finish(self, how, terminal):
+        """Ends the task, or learns that it has ended. Returns how."""
+        return self.record("finish", self.group, terminal, how, 7 * DAY * 1000)
+
+    def record(self, script, group, event, *rest):
+        keys = [self.end, f"{self.space}:history:{group}"]
+        return self.worker.scripts[script](keys=keys, args=[f"{self.space}:group:{group}", event, *HISTORY, *rest])
 
 
 class Worker:
@@ -168,7 +183,7 @@ class Worker:
             print(f"entry {entry} refused: {reason}", file=sys.stderr)
             self.bury(entry, deliveries, fields, str(reason))
             return self.acknowledge(entry)
-        ended = self.redis.get(job.keys[0])
+        ended = self.redis.get(job.end)
         if ended:  # a worker died between the terminal event and the acknowledgement
             if ended == "failed":
                 self.bury(entry, deliveries, fields, "failed")
@@ -201,7 +216,7 @@ class Worker:
         if how == "failed":
             terminal = job.event({"type": "task_failed", "task_id": job.id, "code": code})
         # Publishes the terminal event and remembers that, or learns that it was published before.
-        if self.scripts["finish"](keys=job.keys, args=[how, terminal, 7 * DAY * 1000]) == "failed":
+        if job.finish(how, terminal) == "failed":
             self.bury(entry, deliveries, fields, code)
         return self.acknowledge(entry)
 

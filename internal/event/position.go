@@ -5,10 +5,17 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ErrInvalidPosition is returned for text that is no position.
 var ErrInvalidPosition = errors.New("event: position is not of the form MILLISECONDS-SEQUENCE")
+
+// How much a group's history keeps unless somebody is told otherwise.
+const (
+	DefaultHistoryLength = 1000
+	DefaultHistoryAge    = 24 * time.Hour
+)
 
 // Position is the place of a recorded event in the history of its group: the id of its entry in a
 // Redis stream. Positions of one history grow, and compare with ==. The zero Position stands for

@@ -12,8 +12,8 @@ import (
 
 // Defaults of [RecordOptions].
 const (
-	DefaultMaxLength = 1000
-	DefaultMaxAge    = 24 * time.Hour
+	DefaultMaxLength = event.DefaultHistoryLength
+	DefaultMaxAge    = event.DefaultHistoryAge
 )
 
 // RecordOptions say how an event is recorded. The zero RecordOptions work.

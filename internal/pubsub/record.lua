@@ -11,7 +11,16 @@
 -- and nothing is recorded or published. All names are in one slot of a Redis Cluster.
 
 local history, once = KEYS[1], KEYS[2]
-local channel, event, length, age = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local channel, event, length, age = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+
+-- Adds the event to the history. The scripts of package task say it in the same words.
+local function append()
+  local position = redis.call('XADD', history, 'MAXLEN', '~', length, '*', 'event', event)
+  local now = tonumber(string.match(position, '^%d+')) -- positions go by the clock of Redis
+  redis.call('XTRIM', history, 'MINID', string.format('%.0f', math.max(now - tonumber(age), 0)))
+  redis.call('PEXPIRE', history, age)
+  return position
+end
 
 if once then
   local first = redis.call('GET', once)
@@ -19,12 +28,9 @@ if once then
     return first
   end
 end
-local position = redis.call('XADD', history, 'MAXLEN', '~', length, '*', 'event', event)
-local now = tonumber(string.match(position, '^%d+')) -- positions go by the clock of Redis
-redis.call('XTRIM', history, 'MINID', string.format('%.0f', math.max(now - age, 0)))
-redis.call('PEXPIRE', history, ARGV[4])
+local position = append()
 if once then
-  redis.call('SET', once, position, 'PX', ARGV[4])
+  redis.call('SET', once, position, 'PX', age)
 end
 redis.call('PUBLISH', channel, position .. ' ' .. event)
 return position

@@ -193,8 +193,41 @@ func (f *fixture) dead(t *testing.T) []map[string]any {
 
 // said is one event as a subscriber got it.
 type said struct {
-	channel string
-	fields  map[string]any
+	channel  string
+	position event.Position
+	fields   map[string]any
+}
+
+// decode reads what was published as a gateway does, which refuses what is another organisation's.
+func (f *fixture) decode(t *testing.T, channel, payload string) said {
+	t.Helper()
+	s := said{channel: channel}
+	group, ok := f.keys.ParseGroupChannel(channel)
+	e, err := event.Decode(group, payload, event.DefaultMaxSize, time.Now())
+	if !ok || err != nil {
+		t.Errorf("published on %s: %v", channel, err)
+		return s
+	}
+	if err := json.Unmarshal(e.Payload(), &s.fields); err != nil {
+		t.Errorf("published on %s: %v", channel, err)
+	}
+	s.position = e.Position()
+	return s
+}
+
+// history returns what is recorded in a group.
+func (f *fixture) history(t *testing.T, g event.Group) []said {
+	t.Helper()
+	entries, err := f.client.XRange(t.Context(), f.keys.History(g), "-", "+").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []said
+	for _, entry := range entries {
+		payload, _ := entry.Values["event"].(string)
+		all = append(all, f.decode(t, f.keys.GroupChannel(g), entry.ID+" "+payload))
+	}
+	return all
 }
 
 // heard is what was published in all groups of all organisations.
@@ -216,12 +249,9 @@ func (f *fixture) listen(t *testing.T) *heard {
 	go func() {
 		defer close(done)
 		for m := range messages {
-			var fields map[string]any
-			if err := json.Unmarshal([]byte(m.Payload), &fields); err != nil {
-				t.Errorf("published on %s: %v", m.Channel, err)
-			}
+			s := f.decode(t, m.Channel, m.Payload)
 			h.mu.Lock()
-			h.all = append(h.all, said{channel: m.Channel, fields: fields})
+			h.all = append(h.all, s)
 			h.mu.Unlock()
 		}
 	}()

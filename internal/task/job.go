@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"github.com/redis/go-redis/v9"
+
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
 )
@@ -65,36 +67,50 @@ type Job struct {
 	worker *Worker
 }
 
-// Progress publishes an event to the task's own group: anything that marshals to a JSON object with
-// a type. The organisation is added, and an event that names another one is refused. The error is
-// one of package event, [ErrForeign] if ctx is not of the task's organisation, [ErrEnded] once the
-// terminal event has been published, or that of Redis.
-func (j *Job) Progress(ctx context.Context, v any) error {
+// Progress records and publishes an event in the task's own group: anything that marshals to a JSON
+// object with a type. The organisation is added, and an event that names another one is refused.
+// The error is one of package event, [ErrForeign] if ctx is not of the task's organisation,
+// [ErrEnded] once the terminal event has been published, or that of Redis.
+func (j *Job) Progress(ctx context.Context, v any) error { return j.tell(ctx, j.Group, v) }
+
+// Publish records and publishes an event in the group called name of the task's organisation, as
+// [Job.Progress] does in the task's own. A task that is tried again publishes again, and its
+// terminal event goes to its own group alone.
+func (j *Job) Publish(ctx context.Context, name string, v any) error {
+	group, err := event.NewGroup(j.Organization(), name)
+	if err != nil {
+		return err
+	}
+	return j.tell(ctx, group, v)
+}
+
+// tell records and publishes an event that does not end the task.
+func (j *Job) tell(ctx context.Context, group event.Group, v any) error {
 	switch org, ok := orgctx.From(ctx); {
 	case !ok:
 		return orgctx.ErrNoOrganization
 	case org != j.Organization():
 		return ErrForeign
 	}
-	payload, err := j.encode(v)
+	payload, err := j.encode(group, v)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	w := j.worker
-	sent, err := w.progress.Run(ctx, w.client, w.endKeys(&j.Task), payload).Int()
+	err = w.progress.Run(ctx, w.client, w.recordKeys(&j.Task, group), w.recordArgs(group, payload)...).Err()
 	switch {
-	case err != nil:
-		return fmt.Errorf("publish progress: %w", err)
-	case sent == 0:
+	case errors.Is(err, redis.Nil):
 		return ErrEnded
+	case err != nil:
+		return fmt.Errorf("publish to %s: %w", group, err)
 	}
 	return nil
 }
 
-// encode makes an event for the task's group.
-func (j *Job) encode(v any) ([]byte, error) {
+// encode makes an event for a group of the task's organisation.
+func (j *Job) encode(group event.Group, v any) ([]byte, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("encode event: %w", err)
@@ -103,7 +119,7 @@ func (j *Job) encode(v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return payload, event.Check(j.Group, payload, j.worker.opt.MaxEvent)
+	return payload, event.Check(group, payload, j.worker.opt.MaxEvent)
 }
 
 // complete makes the terminal event of a task that succeeded.
@@ -111,7 +127,7 @@ func (j *Job) complete(terminal any) ([]byte, error) {
 	if terminal == nil {
 		terminal = map[string]string{"type": "task_complete", "task_id": j.ID}
 	}
-	return j.encode(terminal)
+	return j.encode(j.Group, terminal)
 }
 
 // failed makes the terminal event of a task that failed. Whatever Failed does, there is one.
@@ -120,13 +136,13 @@ func (j *Job) failed(kind Kind, code string) []byte {
 	err := errors.New("none given")
 	if kind.Failed != nil {
 		err = guard(func() (err error) {
-			payload, err = j.encode(kind.Failed(j, code))
+			payload, err = j.encode(j.Group, kind.Failed(j, code))
 			return err
 		})
 	}
 	if err != nil {
 		// Neither an ID nor a code that does not come from us holds what JSON cannot.
-		payload, _ = j.encode(map[string]string{"type": "task_failed", "task_id": j.ID, "code": code})
+		payload, _ = j.encode(j.Group, map[string]string{"type": "task_failed", "task_id": j.ID, "code": code})
 	}
 	return payload
 }

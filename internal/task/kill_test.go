@@ -179,6 +179,27 @@ func TestWorkersKilledInTheMiddle(t *testing.T) {
 			}
 		}
 	}
+	// The histories say the same as the channels did, and nothing of another organisation.
+	for _, org := range orgs {
+		recorded := make(map[string]int)
+		for _, s := range f.history(t, mustGroup(t, org, "jobs")) {
+			if says, ok := s.fields["says"]; ok && says != org {
+				t.Errorf("history of %s: got %v", org, s.fields)
+			}
+			if s.fields["type"] != "step" {
+				id, _ := s.fields["task_id"].(string)
+				recorded[id]++
+			}
+		}
+		for i := range each {
+			if id := fmt.Sprintf("job-%d", i); recorded[id] != 1 {
+				t.Errorf("history of %s: got %d terminal events of %s, want one", org, recorded[id], id)
+			}
+		}
+		if len(recorded) != each {
+			t.Errorf("history of %s: got the ends of %d jobs, want %d", org, len(recorded), each)
+		}
+	}
 	if len(ends) != each*len(orgs) {
 		t.Errorf("got the ends of %d jobs, want %d", len(ends), each*len(orgs))
 	}

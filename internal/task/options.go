@@ -48,6 +48,11 @@ type Options struct {
 	Memory time.Duration
 	// MaxEvent is the largest event, in bytes; default [event.DefaultMaxSize].
 	MaxEvent int
+	// HistoryLength is about how many events the history of a group keeps; default
+	// [event.DefaultHistoryLength].
+	HistoryLength int
+	// HistoryAge is how long it keeps them; default [event.DefaultHistoryAge].
+	HistoryAge time.Duration
 	// Tools are what handlers reach with [RunTool]; may be nil.
 	Tools *Tools
 	// Name is this worker's in the consumer group; default made from the host's, the process id
@@ -69,6 +74,8 @@ func (o *Options) complete() {
 	setDefault(&o.Grace, 5*time.Second)
 	setDefault(&o.Memory, DefaultMemory)
 	setDefault(&o.MaxEvent, event.DefaultMaxSize)
+	setDefault(&o.HistoryLength, event.DefaultHistoryLength)
+	setDefault(&o.HistoryAge, event.DefaultHistoryAge)
 	if o.Name == "" {
 		host, _ := os.Hostname() // chance alone is enough
 		o.Name = host + "-" + strconv.Itoa(os.Getpid()) + "-" + rand.Text()[:8]

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"orgcast/internal/directory"
+	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
 )
 
@@ -156,7 +157,7 @@ func (q *queue) settle(ctx context.Context, log *zap.Logger, e *entry, job *Job,
 	var failure *FailError
 	switch cause := context.Cause(ctx); {
 	case o.err == nil: // even if the claim is lost: the work is done, and ends once
-		event, err := job.complete(o.terminal)
+		terminal, err := job.complete(o.terminal)
 		if err != nil {
 			log.Error("handler returned no event", zap.Error(err))
 			count(CodeBadResult)
@@ -164,7 +165,7 @@ func (q *queue) settle(ctx context.Context, log *zap.Logger, e *entry, job *Job,
 			return nil
 		}
 		count(endComplete)
-		q.conclude(ctx, log, e, job, endComplete, event, "")
+		q.conclude(ctx, log, e, job, endComplete, terminal, "")
 	case !o.ran && errors.Is(o.err, directory.ErrUnknown):
 		q.refuse(ctx, log, e, o.err)
 	case errors.As(o.err, &before):
@@ -222,9 +223,14 @@ func (q *queue) backoff(n int) time.Duration {
 	return jitter(min(d, q.opt.Takeover))
 }
 
-// endKeys are the keys of the scripts that publish for a task.
-func (w *Worker) endKeys(t *Task) []string {
-	return []string{w.keys.TaskEnd(t.Organization(), t.Kind, t.ID), w.keys.GroupChannel(t.Group)}
+// recordKeys are the keys of the scripts that record an event of a task in a group.
+func (w *Worker) recordKeys(t *Task, group event.Group) []string {
+	return []string{w.keys.TaskEnd(t.Organization(), t.Kind, t.ID), w.keys.History(group)}
+}
+
+// recordArgs are the first arguments of these scripts.
+func (w *Worker) recordArgs(group event.Group, payload []byte) []any {
+	return []any{w.keys.GroupChannel(group), payload, w.opt.HistoryLength, w.opt.HistoryAge.Milliseconds()}
 }
 
 // howEnded returns how the task ended, or "" while it has not.
@@ -245,10 +251,11 @@ func (q *queue) giveUp(ctx context.Context, log *zap.Logger, e *entry, job *Job,
 
 // conclude publishes the terminal event, then buries what failed, then acknowledges. A worker that
 // takes over in between goes on from where it finds things.
-func (q *queue) conclude(ctx context.Context, log *zap.Logger, e *entry, job *Job, how string, event []byte, code string) {
+func (q *queue) conclude(ctx context.Context, log *zap.Logger, e *entry, job *Job, how string, terminal []byte, code string) {
 	var ended string
 	err := q.persist(ctx, func(ctx context.Context) (err error) {
-		ended, err = q.finish.Run(ctx, q.client, q.endKeys(&job.Task), how, event, q.opt.Memory.Milliseconds()).Text()
+		args := append(q.recordArgs(job.Group, terminal), how, q.opt.Memory.Milliseconds())
+		ended, err = q.finish.Run(ctx, q.client, q.recordKeys(&job.Task, job.Group), args...).Text()
 		return err
 	})
 	if err != nil {

@@ -103,6 +103,15 @@ func TestPythonWorker(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("events: want (-), got (+):\n%s\n%s", diff, f.log)
 	}
+	for org, events := range want {
+		var recorded []object
+		for _, s := range f.history(t, mustGroup(t, org, "jobs")) {
+			recorded = append(recorded, s.fields)
+		}
+		if diff := cmp.Diff(events, recorded); diff != "" {
+			t.Errorf("history of %s: want (-), got (+):\n%s", org, diff)
+		}
+	}
 	var reasons []string
 	for _, m := range f.client.XRange(t.Context(), stream+":dead", "-", "+").Val() {
 		reasons = append(reasons, m.Values["dead_reason"].(string))

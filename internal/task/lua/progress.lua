@@ -1,5 +1,30 @@
--- Publishes an event of a task unless its terminal event has been published.
--- KEYS: the task's end, the group's channel. ARGV: the event. Returns 1 if it was published.
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('PUBLISH', KEYS[2], ARGV[1])
-return 1
+-- Records an event of a task, and publishes it with its position, unless the task's terminal event
+-- has been published.
+--
+-- KEYS[1]  the task's end:               PREFIX:{ORG}:task:KIND:ID
+-- KEYS[2]  history of the event's group: PREFIX:{ORG}:history:NAME
+-- ARGV[1]  channel of the group:         PREFIX:{ORG}:group:NAME
+-- ARGV[2]  the event, one JSON object
+-- ARGV[3]  how many events the history keeps, about
+-- ARGV[4]  how long it keeps them, in milliseconds
+--
+-- Returns the event's position, or nothing if the task has ended.
+
+local ended, history = KEYS[1], KEYS[2]
+local channel, event, length, age = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+
+-- Adds the event to the history, in the words of internal/pubsub/record.lua.
+local function append()
+  local position = redis.call('XADD', history, 'MAXLEN', '~', length, '*', 'event', event)
+  local now = tonumber(string.match(position, '^%d+')) -- positions go by the clock of Redis
+  redis.call('XTRIM', history, 'MINID', string.format('%.0f', math.max(now - tonumber(age), 0)))
+  redis.call('PEXPIRE', history, age)
+  return position
+end
+
+if redis.call('EXISTS', ended) == 1 then
+  return false
+end
+local position = append()
+redis.call('PUBLISH', channel, position .. ' ' .. event)
+return position

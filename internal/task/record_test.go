@@ -1,0 +1,188 @@
+package task_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/task"
+	"orgcast/internal/testkit"
+)
+
+// What a task says in its own group and in another one is in the histories as it was published,
+// and in no other organisation's.
+func TestEventsAreRecorded(t *testing.T) {
+	f := newFixture(t)
+	h := f.listen(t)
+	f.work(t, only(func(ctx context.Context, job *task.Job) (any, error) {
+		org, _ := orgctx.From(ctx)
+		for n := range 2 {
+			if err := job.Progress(ctx, object{"type": "step", "n": n, "says": org}); err != nil {
+				return nil, err
+			}
+		}
+		return object{"type": "done", "says": org}, job.Publish(ctx, "board.1", object{"type": "moved", "says": org})
+	}), f.options())
+	orgs := []string{"acme", "globex"}
+	for _, org := range orgs {
+		f.dispatch(t, org, "1", `null`)
+	}
+	f.expectDone(t)
+	all := h.expect(t, 8)
+	for _, org := range orgs {
+		for name, types := range map[string][]string{"jobs": {"step", "step", "done"}, "board.1": {"moved"}} {
+			group := mustGroup(t, org, name)
+			published := slices.DeleteFunc(slices.Clone(all), func(s said) bool { return s.channel != f.keys.GroupChannel(group) })
+			recorded := f.history(t, group)
+			if diff := cmp.Diff(published, recorded, cmp.AllowUnexported(said{}, event.Position{})); diff != "" {
+				t.Errorf("%s: published (-), recorded (+):\n%s", group, diff)
+			}
+			var got []string
+			for _, s := range recorded {
+				got = append(got, s.fields["type"].(string))
+				if s.position.IsZero() || s.fields["says"] != org {
+					t.Errorf("%s: got %v at %v, want a position and what %s said", group, s.fields, s.position, org)
+				}
+			}
+			if diff := cmp.Diff(types, got); diff != "" {
+				t.Errorf("%s: types: want (-), got (+):\n%s", group, diff)
+			}
+			if ttl := f.client.PTTL(t.Context(), f.keys.History(group)).Val(); ttl <= 23*time.Hour || ttl > event.DefaultHistoryAge {
+				t.Errorf("%s: its history expires in %v, want about %v", group, ttl, event.DefaultHistoryAge)
+			}
+		}
+	}
+}
+
+// An endless job fills no memory.
+func TestHistoryIsBounded(t *testing.T) {
+	f := newFixture(t)
+	o := f.options()
+	o.HistoryLength, o.HistoryAge = 10, 300*time.Millisecond
+	group := mustGroup(t, "acme", "jobs")
+	many, proceed := make(chan struct{}), make(chan struct{})
+	f.work(t, only(func(ctx context.Context, job *task.Job) (any, error) {
+		for range 500 {
+			if err := job.Progress(ctx, object{"type": "step"}); err != nil {
+				return nil, err
+			}
+		}
+		close(many)
+		<-proceed
+		return object{"type": "done"}, nil
+	}), o)
+	f.dispatch(t, "acme", "1", `null`)
+	<-many
+	if got := f.client.XLen(t.Context(), f.keys.History(group)).Val(); got > 110 { // Redis drops blocks of 100
+		t.Errorf("history: got %d events, want about 10", got)
+	}
+	testkit.Eventually(t, "the history expires", func() bool {
+		return f.client.Exists(t.Context(), f.keys.History(group)).Val() == 0
+	})
+	close(proceed)
+	f.expectDone(t)
+}
+
+func TestPublishRefuses(t *testing.T) {
+	f := newFixture(t)
+	h := f.listen(t)
+	kept := make(chan *task.Job, 1)
+	f.work(t, only(func(ctx context.Context, job *task.Job) (any, error) {
+		same := func(ctx context.Context) context.Context { return ctx }
+		inGlobex := func(context.Context) context.Context { return as(t, "globex") }
+		tests := map[string]struct {
+			as    func(context.Context) context.Context
+			group string
+			event any
+			want  error
+		}{
+			"no organisation":      {orgctx.Without, "g", object{"type": "x"}, orgctx.ErrNoOrganization},
+			"another organisation": {inGlobex, "g", object{"type": "x"}, task.ErrForeign},
+			"foreign event":        {same, "g", object{"type": "x", "organization_id": "globex"}, event.ErrForeign},
+			"a foreign channel":    {same, "orgcast:{globex}:group:g", object{"type": "x"}, event.ErrInvalidGroup},
+			"no group":             {same, "", object{"type": "x"}, event.ErrInvalidGroup},
+			"no type":              {same, "g", object{}, event.ErrInvalidType},
+			"no object":            {same, "g", "x", event.ErrNotObject},
+			"too large":            {same, "g", object{"type": "x", "text": strings.Repeat("x", event.DefaultMaxSize)}, event.ErrTooLarge},
+		}
+		for name, test := range tests {
+			if err := job.Publish(test.as(ctx), test.group, test.event); !errors.Is(err, test.want) {
+				t.Errorf("%s: got %v, want %v", name, err, test.want)
+			}
+		}
+		kept <- job
+		return nil, nil
+	}), f.options())
+	f.dispatch(t, "acme", "1", `null`)
+	f.expectDone(t)
+	h.expect(t, 1)
+	// A job that is kept beyond its end is of no use any more.
+	job := <-kept
+	for name, err := range map[string]error{
+		"Progress": job.Progress(as(t, "acme"), object{"type": "late"}),
+		"Publish":  job.Publish(as(t, "acme"), "g", object{"type": "late"}),
+	} {
+		if !errors.Is(err, task.ErrEnded) {
+			t.Errorf("%s after the end: got %v, want ErrEnded", name, err)
+		}
+	}
+	h.expect(t, 1)
+	if got := f.client.Keys(t.Context(), "orgcast:*:history:*").Val(); len(got) != 1 {
+		t.Errorf("histories: got %v, want that of the group alone", got)
+	}
+}
+
+// A terminal event that cannot be published is not recorded either, and the task has not ended.
+func TestEndIsAllOrNothing(t *testing.T) {
+	f := newFixture(t)
+	group := mustGroup(t, "acme", "jobs")
+	mayPublish := func(rule string) {
+		if err := f.client.Do(t.Context(), "ACL", "SETUSER", "default", "resetchannels", rule).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mayPublish("&nothing")
+	f.work(t, only(func(context.Context, *task.Job) (any, error) { return object{"type": "done"}, nil }), f.options())
+	f.dispatch(t, "acme", "1", `null`)
+	testkit.Eventually(t, "the end fails", func() bool { return strings.Contains(f.log.String(), "terminal event not published") })
+	if recorded := f.history(t, group); len(recorded) != 0 {
+		t.Errorf("recorded: got %v, want nothing", recorded)
+	}
+	if n := f.client.Exists(t.Context(), f.keys.TaskEnd(mustID(t, "acme"), "job", "1")).Val(); n != 0 {
+		t.Error("the task has ended, though nobody learned of it")
+	}
+	mayPublish("allchannels")
+	f.expectDone(t)
+	if recorded := f.history(t, group); len(recorded) != 1 || recorded[0].fields["type"] != "done" {
+		t.Errorf("recorded: got %v, want the end, once", recorded)
+	}
+}
+
+// The rule of recording stands in three scripts, each of which has to work alone. It is one rule.
+func TestScriptsRecordInTheSameWords(t *testing.T) {
+	text, err := os.ReadFile("../pubsub/record.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule := regexp.MustCompile(`(?s)local function append\(\)\n.*?\nend\n`).FindString(string(text))
+	if !strings.Contains(rule, "XADD") || !strings.Contains(rule, "XTRIM") || !strings.Contains(rule, "PEXPIRE") {
+		t.Fatalf("record.lua: got %q, want the rule", rule)
+	}
+	publish := regexp.MustCompile(`redis\.call\('PUBLISH', .*\)\n`).FindString(string(text))
+	for _, name := range []string{"progress", "finish"} {
+		script := task.ScriptText(name)
+		if !strings.Contains(script, rule) || publish == "" || !strings.Contains(script, publish) {
+			t.Errorf("%s.lua does not say what record.lua says:\n%s", name, fmt.Sprint(rule, publish))
+		}
+	}
+}
