@@ -1,5 +1,5 @@
-// Package directory says which organisations exist and are active, and who is an active member of
-// one and in which role. It never guesses: what it cannot read, or does not understand, is no.
+// Package directory says which organisations exist and are active, who is an active member of one
+// and in which role, and which [Objects] belong to an organisation and to whom in it. It never guesses: what it cannot read, or does not understand, is no.
 package directory
 
 import (

@@ -47,6 +47,14 @@ var (
 // NewRedis returns a directory. The client must have ContextTimeoutEnabled: without it go-redis
 // waits for a hung server however short the deadline. The caller closes the client.
 func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace) (*Redis, error) {
+	if err := keepsDeadlines(client); err != nil {
+		return nil, err
+	}
+	return &Redis{client: client, keys: keys}, nil
+}
+
+// keepsDeadlines refuses a client that would wait for a hung Redis however short the deadline.
+func keepsDeadlines(client redis.UniversalClient) error {
 	kept := true // somebody's own client is their own care
 	switch c := client.(type) {
 	case *redis.Client:
@@ -55,9 +63,9 @@ func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace) (*Redis, err
 		kept = c.Options().ContextTimeoutEnabled
 	}
 	if !kept {
-		return nil, errors.New("directory: the Redis client lacks ContextTimeoutEnabled")
+		return errors.New("directory: the Redis client lacks ContextTimeoutEnabled")
 	}
-	return &Redis{client: client, keys: keys}, nil
+	return nil
 }
 
 // OrganizationActive implements [Directory].

@@ -78,6 +78,12 @@ func (k Keyspace) Member(org orgctx.ID, user string) string {
 	return k.prefix + "{" + org.String() + "}:member:" + user
 }
 
+// Object returns the key of a thing that belongs to an organisation. kind and id must satisfy
+// [orgctx.ValidID].
+func (k Keyspace) Object(org orgctx.ID, kind, id string) string {
+	return k.prefix + "{" + org.String() + "}:object:" + kind + ":" + id
+}
+
 // Session returns the key of a server-side session.
 func (k Keyspace) Session(key string) string { return k.prefix + "session:" + key }
 

@@ -56,6 +56,7 @@ func TestNames(t *testing.T) {
 		k.Once(g, "order:1}"):                  "orgcast:{7}:once:chat.x_1-2:order:1}",
 		k.Organization(org):                    "orgcast:{7}:org",
 		k.Member(org, "u-1"):                   "orgcast:{7}:member:u-1",
+		k.Object(org, "chat", "c-1"):           "orgcast:{7}:object:chat:c-1",
 		k.Session("KEY"):                       "orgcast:session:KEY",
 		k.Canary("node"):                       "orgcast:canary:node",
 		k.GroupChannel(group(t, org, "group")): "orgcast:{7}:group:group",
@@ -164,7 +165,7 @@ func TestNamesNeverCollide(t *testing.T) {
 				t.Fatal(err)
 			}
 			more := short.Draw(t, label+" more")
-			switch kind := rapid.IntRange(0, 12).Draw(t, label+" kind"); kind {
+			switch kind := rapid.IntRange(0, 13).Draw(t, label+" kind"); kind {
 			case 0:
 				g, err := event.NewGroup(org, rest)
 				if err != nil {
@@ -199,6 +200,8 @@ func TestNamesNeverCollide(t *testing.T) {
 				}
 				key := rapid.StringMatching(`[a:}-]{1,3}`).Draw(t, label+" key")
 				return k.Once(g, key), fmt.Sprint("recorded once ", prefix, " ", orgText, " ", rest, " ", key)
+			case 12:
+				return k.Object(org, rest, more), fmt.Sprint("object ", prefix, " ", orgText, " ", rest, " ", more)
 			default:
 				return k.Canary(rest), fmt.Sprint("canary ", prefix, " ", rest)
 			}

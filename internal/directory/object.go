@@ -1,0 +1,246 @@
+package directory
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+)
+
+const (
+	// MaxObject is the largest object that is written or read, in bytes.
+	MaxObject = 64 << 10
+	// ClaimLife is how long a claim counts after its owner last made it. It has to exceed the age
+	// up to which histories are kept, or somebody else could claim what still has one.
+	ClaimLife = 30 * 24 * time.Hour
+)
+
+var (
+	// ErrNoObject is returned for an object that is not there, or belongs to another organisation:
+	// they look alike.
+	ErrNoObject = errors.New("directory: no such object")
+	// ErrObjectMalformed is returned, and wraps [ErrNoObject], for what is stored under the name of
+	// an object and is none.
+	ErrObjectMalformed = fmt.Errorf("%w: it is not understood", ErrNoObject)
+	// ErrObjectTooLarge is returned for an object beyond [MaxObject].
+	ErrObjectTooLarge = errors.New("directory: object is too large")
+)
+
+// Object is a thing of an organisation, such as a conversation or an audit, in as far as the gateway
+// has to know of it.
+type Object[T any] struct {
+	// Owner is the user to whom it belongs, or empty if it is the whole organisation's.
+	Owner string
+	// Value is what else is known.
+	Value T
+}
+
+// Objects are the things that belong to organisations: in Redis, one JSON object each,
+// {"owner":USER,"value":…}, which back ends may write too. Whose they are is said by the context.
+// It is safe for concurrent use.
+type Objects struct {
+	client redis.UniversalClient
+	keys   keyspace.Keyspace
+	log    *zap.Logger
+}
+
+// NewObjects returns the objects. The client must have ContextTimeoutEnabled, as for [NewRedis]; the
+// caller closes it. log may be nil.
+func NewObjects(client redis.UniversalClient, keys keyspace.Keyspace, log *zap.Logger) (*Objects, error) {
+	if err := keepsDeadlines(client); err != nil {
+		return nil, err
+	}
+	if log == nil {
+		log = zap.NewNop()
+	}
+	return &Objects{client: client, keys: keys, log: log.Named("directory")}, nil
+}
+
+// Claim makes the user the owner of an object that nobody in the context's organisation has used
+// yet, and reports whether the object is the user's. Of many who claim at once one becomes the
+// owner. A name of bad form, and what is there but not understood, is nobody's. The error is
+// [orgctx.ErrNoOrganization] or [ErrUnavailable].
+func (o *Objects) Claim(ctx context.Context, kind, id, user string) (owner bool, err error) {
+	org, ok := orgctx.From(ctx)
+	switch {
+	case !ok:
+		return false, orgctx.ErrNoOrganization
+	case !orgctx.ValidID(kind) || !orgctx.ValidID(id) || !orgctx.ValidID(user):
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	key := o.keys.Object(org, kind, id)
+	claim, err := encodeObject(user, nil)
+	if err != nil {
+		return false, err
+	}
+	for { // again only if the claim of another expires just now
+		first, err := o.client.SetNX(ctx, key, claim, ClaimLife).Result()
+		if first || err != nil {
+			return first, orUnavailable(err)
+		}
+		claimed, _, err := o.read(ctx, key)
+		switch {
+		case errors.Is(err, ErrObjectMalformed):
+			o.log.Warn("object is not understood", zap.String("key", key))
+			return false, nil
+		case errors.Is(err, ErrNoObject):
+			continue
+		case err != nil || claimed != user:
+			return false, err
+		}
+		// An object that lives for ever goes on to do so.
+		err = o.client.ExpireGT(ctx, key, ClaimLife).Err()
+		return err == nil, orUnavailable(err)
+	}
+}
+
+// Get returns an object of the context's organisation. The error is [orgctx.ErrNoOrganization],
+// [ErrNoObject] if this organisation has none of that name, whoever else has, or [ErrUnavailable].
+func Get[T any](ctx context.Context, o *Objects, kind, id string) (Object[T], error) {
+	org, ok := orgctx.From(ctx)
+	if !ok {
+		return Object[T]{}, orgctx.ErrNoOrganization
+	}
+	return get[T](ctx, o, org, kind, id)
+}
+
+// UnscopedGet returns an object of an organisation that is not the context's, for tools of operators.
+// Nothing that serves a browser may call it. Each call is logged with the place that it came from.
+func UnscopedGet[T any](ctx context.Context, o *Objects, org orgctx.ID, kind, id string) (Object[T], error) {
+	caller := "unknown"
+	if _, file, line, ok := runtime.Caller(1); ok {
+		caller = fmt.Sprintf("%s:%d", file, line)
+	}
+	o.log.Warn("unscoped access to an object", zap.String("caller", caller), zap.Stringer("organization_id", org), zap.String("kind", kind))
+	if org.IsZero() {
+		return Object[T]{}, orgctx.ErrNoOrganization
+	}
+	return get[T](ctx, o, org, kind, id)
+}
+
+// get returns an object of an organisation.
+func get[T any](ctx context.Context, o *Objects, org orgctx.ID, kind, id string) (Object[T], error) {
+	if !orgctx.ValidID(kind) || !orgctx.ValidID(id) {
+		return Object[T]{}, ErrNoObject
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	owner, value, err := o.read(ctx, o.keys.Object(org, kind, id))
+	if err != nil {
+		return Object[T]{}, err
+	}
+	object := Object[T]{Owner: owner}
+	if err := json.Unmarshal(value, &object.Value); err != nil {
+		return Object[T]{}, ErrObjectMalformed // without the text, which would show what is stored
+	}
+	return object, nil
+}
+
+// Put writes an object of the context's organisation, in place of the one that there was. It lives
+// for the time given; 0 is for ever. The error is [orgctx.ErrNoOrganization], [orgctx.ErrInvalidID],
+// [ErrObjectTooLarge], [ErrUnavailable], or that of encoding the value.
+func Put[T any](ctx context.Context, o *Objects, kind, id string, object Object[T], life time.Duration) error {
+	org, ok := orgctx.From(ctx)
+	switch {
+	case !ok:
+		return orgctx.ErrNoOrganization
+	case !orgctx.ValidID(kind) || !orgctx.ValidID(id) || object.Owner != "" && !orgctx.ValidID(object.Owner):
+		return fmt.Errorf("put object: %w", orgctx.ErrInvalidID)
+	}
+	text, err := encodeObject(object.Owner, object.Value)
+	if err != nil {
+		return err
+	}
+	if len(text) > MaxObject {
+		return ErrObjectTooLarge
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return orUnavailable(o.client.Set(ctx, o.keys.Object(org, kind, id), text, max(life, 0)).Err())
+}
+
+// read returns what is stored under a key.
+func (o *Objects) read(ctx context.Context, key string) (owner string, value json.RawMessage, err error) {
+	text, err := o.client.GetRange(ctx, key, 0, MaxObject).Result() // one byte more than may be
+	switch {
+	case err != nil:
+		return "", nil, unavailable(err)
+	case text == "":
+		return "", nil, ErrNoObject
+	}
+	return decodeObject([]byte(text))
+}
+
+// Names of an object's fields.
+const (
+	fieldOwner = "owner"
+	fieldValue = "value"
+)
+
+// encodeObject makes the text of an object.
+func encodeObject(owner string, value any) ([]byte, error) {
+	text, err := json.Marshal(map[string]any{fieldOwner: owner, fieldValue: value})
+	if err != nil {
+		return nil, fmt.Errorf("encode object: %w", err)
+	}
+	return text, nil
+}
+
+// decodeObject reads the text of an object: exactly these names, each at most once, since programs
+// differ in which of two equal or similar names they believe. Other names are left alone. A missing
+// value is null; the owner has to be there. Its error is [ErrObjectMalformed].
+func decodeObject(text []byte) (owner string, value json.RawMessage, err error) {
+	if len(text) > MaxObject || !json.Valid(text) || bytes.TrimLeft(text, " \t\r\n")[0] != '{' {
+		return "", nil, ErrObjectMalformed
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	_, _ = dec.Token() // the brace
+	value = json.RawMessage("null")
+	var hasOwner, hasValue bool
+	for dec.More() {
+		name, err := dec.Token()
+		if err != nil {
+			return "", nil, ErrObjectMalformed
+		}
+		var field json.RawMessage
+		if err := dec.Decode(&field); err != nil {
+			return "", nil, ErrObjectMalformed
+		}
+		switch name {
+		case fieldOwner:
+			var text any
+			if err := json.Unmarshal(field, &text); err != nil || hasOwner {
+				return "", nil, ErrObjectMalformed
+			}
+			owner, hasOwner = text.(string)
+		case fieldValue:
+			if hasValue {
+				return "", nil, ErrObjectMalformed
+			}
+			value, hasValue = field, true
+		}
+	}
+	if !hasOwner || owner != "" && !orgctx.ValidID(owner) {
+		return "", nil, ErrObjectMalformed
+	}
+	return owner, value, nil
+}
+
+// orUnavailable wraps an error of Redis, if there is one.
+func orUnavailable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return unavailable(err)
+}
