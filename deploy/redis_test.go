@@ -41,6 +41,8 @@ func TestRedisUsers(t *testing.T) {
 		"gateway reads organisations":                     {"gateway", []any{"hgetall", "orgcast:{1}:org"}, ""},
 		"gateway reads members":                           {"gateway", []any{"hgetall", "orgcast:{1}:member:7"}, ""},
 		"gateway writes no sessions":                      {"gateway", []any{"set", "orgcast:session:k", "x"}, refused},
+		"gateway counts connections":                      {"gateway", []any{"hset", "orgcast:{1}:connections", "n1", "5 0"}, ""},
+		"gateway changes no organisations":                {"gateway", []any{"hset", "orgcast:{1}:org", "max_connections", "0"}, refused},
 		"gateway writes no members":                       {"gateway", []any{"hset", "orgcast:{1}:member:7", "role", "owner"}, refused},
 		"gateway reads nothing else":                      {"gateway", []any{"get", "app:secret"}, refused},
 		"gateway sees no list of names":                   {"gateway", []any{"keys", "*"}, refused},

@@ -25,6 +25,7 @@ import (
 	"orgcast/internal/keyspace"
 	"orgcast/internal/publish"
 	"orgcast/internal/pubsub"
+	"orgcast/internal/quota"
 	"orgcast/internal/session"
 )
 
@@ -37,8 +38,8 @@ type sessionStore interface {
 // node is one gateway process, its parts put together but not yet at work:
 //
 //	browser ─ public ─ gateway ─ hub ─ bus ─ Redis
-//	                      │               │
-//	              session, directory ─────┘
+//	                      │                   │
+//	           session, directory, quota ─────┘
 //	ops ─ private ─ admin ─ publish ─ bus
 type node struct {
 	settings  *settings
@@ -50,6 +51,7 @@ type node struct {
 	directory directory.Directory
 	bus       *pubsub.Redis
 	hub       *hub.Hub
+	quota     *quota.Redis
 	gateway   *gateway.Server
 
 	stopping atomic.Bool
@@ -84,6 +86,7 @@ func newNode(ctx context.Context, s *settings, log *zap.Logger) (*node, error) {
 	busOptions.Logger, busOptions.Registerer = log, n.metrics
 	n.bus = pubsub.NewRedis(n.redis, keys, busOptions)
 	n.hub = hub.New(n.bus, hub.Options{Registry: n.metrics})
+	n.quota = quota.NewRedis(n.redis, keys, quota.Options{Limit: s.maxPerOrganization, Log: log})
 	routes, err := newRoutes(s)
 	if err != nil {
 		return nil, errors.Join(err, n.redis.Close())
@@ -91,7 +94,7 @@ func newNode(ctx context.Context, s *settings, log *zap.Logger) (*node, error) {
 	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	n.cancel = cancel
 	o := s.gatewayOptions()
-	o.History = n.bus
+	o.History, o.Quota = n.bus, n.quota
 	o.Routes, o.Hub, o.Sessions, o.Membership, o.Log, o.Registry = routes, n.hub, n.sessions, n.directory, log, n.metrics
 	if o.Origins, err = gateway.ParseOrigins(s.origins); err == nil {
 		n.gateway, err = gateway.New(base, o)
@@ -142,6 +145,7 @@ func (n *node) start(ctx context.Context) {
 	ctx, n.stopBus = context.WithCancel(context.WithoutCancel(ctx))
 	n.running = new(errgroup.Group)
 	n.running.Go(func() error { return n.bus.Run(ctx, n.hub) })
+	n.running.Go(func() error { return n.quota.Run(ctx) })
 	n.running.Go(func() error { trimMemory(ctx); return nil })
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"strings"
 	"time"
 
@@ -43,6 +44,7 @@ type settings struct {
 	framesPerSecond                                float64
 	frameBurst, groups                             int
 	maxConnections, maxPerOrganization, maxPerUser int
+	handshakesPerSecond                            int
 	queueBytesPerOrganization, compressThreshold   int
 	compress                                       bool
 	whenFull                                       string
@@ -159,8 +161,9 @@ func (s *settings) declareLimits(set *config.Set) {
 	set.Int(&s.frameBurst, "frame-burst", 100, 1, "frames that it may send at once")
 	set.Int(&s.groups, "groups-per-connection", 100, 1, "groups that a connection may join")
 	set.Int(&s.maxConnections, "max-connections", 0, 0, "connections of this node; 0 is as many as it may open files, less 256 for everything else")
-	set.Int(&s.maxPerOrganization, "max-per-organization", 0, 0, "connections of one organisation on this node; 0 is no limit")
+	set.Int(&s.maxPerOrganization, "max-per-organization", 10000, 0, "connections of one organisation on all nodes together, unless the field max_connections of its hash in Redis is a number; 0 is no limit")
 	set.Int(&s.maxPerUser, "max-per-user", 100, 0, "connections of one user on this node; 0 is no limit")
+	set.Int(&s.handshakesPerSecond, "handshakes-per-second", 0, 0, "connections that this node admits per second, a tenth of them at once; the others are told when to come back; 0 is 1000 for each processor that it may use")
 	set.Duration(&s.pingInterval, "ping-interval", 25*time.Second, time.Second, "silence after which a browser is pinged")
 	set.Duration(&s.pongTimeout, "pong-timeout", 10*time.Second, time.Second, "time it has to answer")
 	set.Duration(&s.idleTimeout, "idle-timeout", 0, 0, "end a connection whose browser says nothing for so long; 0 is never")
@@ -220,14 +223,18 @@ func (s *settings) busOptions() pubsub.Options {
 // when the public side is full.
 const reservedFiles = 256
 
+// handshakesPerProcessor is less than what one can do, so that open connections are served meanwhile.
+const handshakesPerProcessor = 1000
+
 // gatewayOptions takes the limits over.
 func (s *settings) gatewayOptions() gateway.Options {
 	return gateway.Options{
 		MaxFrame: int64(s.maxFrame), FramesPerSecond: s.framesPerSecond, FrameBurst: s.frameBurst,
 		QueueBytes: s.queueBytes, QueueBytesPerOrganization: s.queueBytesPerOrganization,
 		Compress: s.compress, CompressThreshold: s.compressThreshold, GroupsPerConnection: s.groups,
-		MaxConnections: cmp.Or(s.maxConnections, max(openFiles()-reservedFiles, 0)), MaxPerOrganization: s.maxPerOrganization, MaxPerUser: s.maxPerUser,
-		PingInterval: s.pingInterval, PongTimeout: s.pongTimeout, IdleTimeout: s.idleTimeout,
+		MaxConnections: cmp.Or(s.maxConnections, max(openFiles()-reservedFiles, 0)), MaxPerUser: s.maxPerUser,
+		HandshakesPerSecond: float64(cmp.Or(s.handshakesPerSecond, handshakesPerProcessor*runtime.GOMAXPROCS(0))),
+		PingInterval:        s.pingInterval, PongTimeout: s.pongTimeout, IdleTimeout: s.idleTimeout,
 		WriteTimeout: s.writeTimeout, CloseTimeout: s.closeTimeout, HookTimeout: s.hookTimeout,
 	}
 }

@@ -57,6 +57,14 @@ type DrainError struct {
 // Error implements error.
 func (DrainError) Error() string { return "gateway: draining" }
 
+// PaceError refuses a handshake because they come faster than they may.
+type PaceError struct {
+	RetryAfter time.Duration
+}
+
+// Error implements error.
+func (PaceError) Error() string { return "gateway: too many handshakes" }
+
 // The close codes of our own (RFC 6455, section 7.4.2, leaves 4000 to 4999 to applications).
 const (
 	closeUnauthenticated websocket.StatusCode = 4401
@@ -84,6 +92,9 @@ const retryDelay = 5 * time.Second
 func endingOf(cause error) ending {
 	if drain, ok := errors.AsType[DrainError](cause); ok {
 		return ending{code: websocket.StatusServiceRestart, reason: retryReason(drain.RetryAfter), status: http.StatusServiceUnavailable, retry: drain.RetryAfter}
+	}
+	if pace, ok := errors.AsType[PaceError](cause); ok {
+		return ending{code: websocket.StatusTryAgainLater, reason: retryReason(pace.RetryAfter), status: http.StatusServiceUnavailable, retry: pace.RetryAfter}
 	}
 	switch {
 	case errors.Is(cause, consumer.ErrDone):

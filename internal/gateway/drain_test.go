@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -54,6 +55,74 @@ func TestDrain(t *testing.T) {
 	n.expectMetric(count, "orgcast_connections_closed_total", "code=1012")
 	if err := n.gateway.Drain(t.Context(), window); err != nil {
 		t.Errorf("second Drain: got %v, want nil", err)
+	}
+}
+
+// TestDrainGivesSlots: every client is told a moment of its own, these lie evenly over the time there
+// is, and those of one organisation lie far apart, so that nobody's users are all away at once.
+func TestDrainGivesSlots(t *testing.T) {
+	n := startNode(t, setup{})
+	clients := make(map[string][]*testkit.Client)
+	for i := range 40 {
+		org := "globex"
+		if i%10 == 0 {
+			org = "acme" // a small one
+		}
+		clients[org] = append(clients[org], n.subscribe("ada", org, "all"))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // all at once, so that the slots alone are seen
+	const window = 400 * time.Second
+	if err := n.gateway.Drain(ctx, window); !errors.Is(err, context.Canceled) {
+		t.Fatalf("Drain: got %v, want that there was no time", err)
+	}
+	var all []time.Duration
+	for org, members := range clients {
+		var own []time.Duration
+		for _, c := range members {
+			_, reason := c.ExpectClose(t, 1012)
+			var told struct {
+				RetryAfterMS int64 `json:"retry_after_ms"`
+			}
+			if err := json.Unmarshal([]byte(reason), &told); err != nil {
+				t.Fatal(err)
+			}
+			own = append(own, time.Duration(told.RetryAfterMS)*time.Millisecond)
+		}
+		slices.Sort(own)
+		for i := 1; i < len(own); i++ {
+			if apart, even := own[i]-own[i-1], window/time.Duration(len(own)); apart < even/2 {
+				t.Errorf("%s: two come back %v apart, evenly strewn it were %v", org, apart, even)
+			}
+		}
+		all = append(all, own...)
+	}
+	slices.Sort(all)
+	for i, at := range all {
+		// What passed between the first farewell and the last makes a slot come sooner after it.
+		if even := time.Second + window*time.Duration(i)/time.Duration(len(all)); at > even || at < even-testkit.Patience {
+			t.Errorf("client %d comes back after %v, want %v", i, at, even)
+		}
+	}
+}
+
+func TestReturnWindow(t *testing.T) {
+	for name, test := range map[string]struct {
+		conns     int
+		window    time.Duration
+		perSecond float64
+		want      time.Duration
+	}{
+		"no rate":          {5000, 10 * time.Second, 0, 10 * time.Second},
+		"rate leaves room": {5000, 10 * time.Second, 2000, 10 * time.Second},
+		"rate is short":    {5000, 10 * time.Second, 100, 100 * time.Second},
+		"nobody":           {0, 10 * time.Second, 100, 10 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := gateway.ReturnWindow(test.conns, test.window, test.perSecond); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
 	}
 }
 

@@ -1,5 +1,7 @@
 package gateway
 
+import "time"
+
 // Books returns how many entries the server keeps of connections, users and organisations, and how
 // many bytes of budgets are in use.
 func (s *Server) Books() (entries int, used int64) {
@@ -8,5 +10,11 @@ func (s *Server) Books() (entries int, used int64) {
 	for _, b := range s.limits.budgets {
 		used += b.used.Load()
 	}
-	return s.limits.total + len(s.limits.organizations) + len(s.limits.users) + len(s.limits.budgets), used
+	return s.limits.total + len(s.limits.users) + len(s.limits.budgets), used
+}
+
+// ReturnWindow is the time over which so many clients are told to come back, at a rate.
+func ReturnWindow(conns int, window time.Duration, perSecond float64) time.Duration {
+	s := &Server{options: Options{HandshakesPerSecond: perSecond}}
+	return s.returnWindow(conns, window)
 }

@@ -1,21 +1,29 @@
 package gateway
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
 	"sync"
+	"time"
 
 	"orgcast/internal/orgctx"
+	"orgcast/internal/quota"
 )
 
-// limits counts the connections of this node by user and organisation. A count of 0 as a limit
-// means no limit.
+// limits counts the connections of this node, and by user, and asks the quota of their organisation.
+// A count of 0 as a limit means no limit.
 type limits struct {
-	perNode, perOrganization, perUser int
+	perNode, perUser int
+	quota            Quota // may be nil
 
-	mu            sync.Mutex
-	total         int
-	organizations map[orgctx.ID]int
-	users         map[owner]int
-	budgets       map[orgctx.ID]*budget
+	mu      sync.Mutex
+	total   int
+	users   map[owner]int
+	budgets map[orgctx.ID]*budget
+
+	pace pace
 }
 
 // owner is a user inside an organisation; equal user ids in two organisations are two owners.
@@ -26,9 +34,9 @@ type owner struct {
 
 func newLimits(o *Options) *limits {
 	return &limits{
-		perNode: o.MaxConnections, perOrganization: o.MaxPerOrganization, perUser: o.MaxPerUser,
-		organizations: make(map[orgctx.ID]int), users: make(map[owner]int),
-		budgets: make(map[orgctx.ID]*budget),
+		perNode: o.MaxConnections, perUser: o.MaxPerUser, quota: o.Quota,
+		users: make(map[owner]int), budgets: make(map[orgctx.ID]*budget),
+		pace: newPace(o.HandshakesPerSecond),
 	}
 }
 
@@ -41,20 +49,40 @@ func (l *limits) full() bool {
 
 // take counts a connection, or says which limit it would exceed. The budget is that of its
 // organisation.
-func (l *limits) take(who owner) (*budget, error) {
+func (l *limits) take(ctx context.Context, who owner) (*budget, error) {
+	b, err := l.takeLocal(who)
+	if err != nil || l.quota == nil || who.org.IsZero() {
+		return b, err
+	}
+	err = l.quota.Take(ctx, who.org)
+	if err == nil {
+		return b, nil
+	}
+	l.giveLocal(who)
+	if errors.Is(err, quota.ErrFull) {
+		return nil, fmt.Errorf("%w: %w", ErrTooMany, err)
+	}
+	return nil, fmt.Errorf("%w: %w", ErrOverloaded, err)
+}
+
+// give takes back what take counted.
+func (l *limits) give(who owner) {
+	l.giveLocal(who)
+	if l.quota != nil && !who.org.IsZero() {
+		l.quota.Give(who.org)
+	}
+}
+
+func (l *limits) takeLocal(who owner) (*budget, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.perNode > 0 && l.total >= l.perNode:
 		return nil, ErrOverloaded
-	case l.perOrganization > 0 && !who.org.IsZero() && l.organizations[who.org] >= l.perOrganization,
-		l.perUser > 0 && l.users[who] >= l.perUser:
+	case l.perUser > 0 && l.users[who] >= l.perUser:
 		return nil, ErrTooMany
 	}
 	l.total++
-	if l.perOrganization > 0 {
-		l.organizations[who.org]++
-	}
 	if l.perUser > 0 {
 		l.users[who]++
 	}
@@ -67,8 +95,7 @@ func (l *limits) take(who owner) (*budget, error) {
 	return b, nil
 }
 
-// give takes back what take counted.
-func (l *limits) give(who owner) {
+func (l *limits) giveLocal(who owner) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total--
@@ -77,10 +104,48 @@ func (l *limits) give(who owner) {
 			delete(l.budgets, who.org)
 		}
 	}
-	if l.organizations[who.org]--; l.organizations[who.org] <= 0 {
-		delete(l.organizations, who.org)
-	}
 	if l.users[who]--; l.users[who] <= 0 {
 		delete(l.users, who)
 	}
+}
+
+// pace bounds handshakes per second. Those that come too early are told, each, a later moment of
+// its own, so that they do not come back together. It is safe for concurrent use.
+type pace struct {
+	perSecond float64 // not above 0: no limit
+
+	mu        sync.Mutex
+	started   time.Time
+	allowance allowance
+	// promised is the last moment, since started, that somebody was told to come back at.
+	promised time.Duration
+}
+
+// maxPromise is the longest time that a client is sent away for.
+const maxPromise = time.Minute
+
+func newPace(perSecond float64) pace {
+	return pace{perSecond: perSecond, started: time.Now(), allowance: newAllowance(burstOf(perSecond))}
+}
+
+// burstOf is how many handshakes may come at once: a tenth of a second's.
+func burstOf(perSecond float64) int { return int(math.Ceil(perSecond / 10)) }
+
+// take reports whether a handshake may go on at this moment, or after which time it may try again.
+func (p *pace) take() (retry time.Duration, ok bool) {
+	if p.perSecond <= 0 {
+		return 0, true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Since(p.started)
+	if p.allowance.take(now, p.perSecond, burstOf(p.perSecond)) {
+		return 0, true
+	}
+	slot := time.Duration(float64(time.Second) / p.perSecond)
+	p.promised = max(p.promised, now+minReturn) + slot
+	if p.promised > now+maxPromise {
+		p.promised = now + minReturn
+	}
+	return p.promised - now, false
 }

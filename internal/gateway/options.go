@@ -23,6 +23,14 @@ type Membership interface {
 	Admit(ctx context.Context, org orgctx.ID, user string) (directory.Member, error)
 }
 
+// Quota bounds the connections of an organisation over all nodes. Package quota implements it.
+type Quota interface {
+	// Take counts one connection, or returns [quota.ErrFull] or why nobody could say.
+	Take(ctx context.Context, org orgctx.ID) error
+	// Give takes one back. It does not block.
+	Give(org orgctx.ID)
+}
+
 // Options configure a Server. Zero values take the defaults that are named.
 type Options struct {
 	// Routes, Hub, Sessions and Membership must be given.
@@ -55,11 +63,14 @@ type Options struct {
 	CompressThreshold int
 	// GroupsPerConnection bounds memberships. Default 100.
 	GroupsPerConnection int
-	// MaxConnections, MaxPerOrganization and MaxPerUser bound the connections of this node.
+	// MaxConnections and MaxPerUser bound the connections of this node. Default 0, no limit.
+	MaxConnections int
+	MaxPerUser     int
+	// Quota bounds those of an organisation. Nil: no limit.
+	Quota Quota
+	// HandshakesPerSecond bounds how fast connections are admitted; a tenth of it may come at once.
 	// Default 0, no limit.
-	MaxConnections     int
-	MaxPerOrganization int
-	MaxPerUser         int
+	HandshakesPerSecond float64
 
 	// PingInterval is the silence after which a browser is pinged, PongTimeout the time it has to
 	// answer. Default 25 s and 10 s.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,7 +17,9 @@ import (
 	"orgcast/internal/directory"
 	"orgcast/internal/event"
 	"orgcast/internal/gateway"
+	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub"
+	"orgcast/internal/quota"
 	"orgcast/internal/session"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
@@ -294,13 +297,27 @@ func TestRefusedByState(t *testing.T) {
 		n.connectSoon("ada", "acme")
 	})
 	t.Run("organization has too many", func(t *testing.T) {
-		n := startNode(t, setup{options: gateway.Options{MaxPerOrganization: 2}})
+		n := startNode(t, setup{options: gateway.Options{Quota: &capped{limit: 2}}})
 		n.connect("/ws/events", "ada", "acme")
 		c := n.connect("/ws/events", "alan", "acme")
 		n.expectRefused(t, n.handshake("/ws/events", "ada", "acme", nil), 429, "too_many_connections", true)
 		n.connect("/ws/events", "grace", "globex")
 		n.leave(c, 2)
 		n.connectSoon("ada", "acme")
+	})
+	t.Run("quota cannot be asked", func(t *testing.T) {
+		places := &capped{limit: 1, err: quota.ErrUnavailable}
+		n := startNode(t, setup{options: gateway.Options{Quota: places, MaxPerUser: 1}})
+		n.expectRefused(t, n.handshake("/ws/events", "ada", "acme", nil), 503, "overloaded", true)
+		places.err = nil
+		n.connect("/ws/events", "ada", "acme") // the first one does not count
+	})
+	t.Run("handshakes come too fast", func(t *testing.T) {
+		n := startNode(t, setup{options: gateway.Options{HandshakesPerSecond: 0.001}})
+		n.connect("/ws/events", "ada", "acme")
+		n.expectRefused(t, n.handshake("/ws/nothing", "ada", "acme", nil), 404, "unknown_path", false)
+		n.expectRefused(t, n.handshake("/ws/events", "ada", "acme", nil), 503, "handshake_rate", true)
+		n.expectRefused(t, n.handshake("/ws/events", "grace", "globex", nil), 503, "handshake_rate", true)
 	})
 	t.Run("refused ones do not count", func(t *testing.T) {
 		h := &hooks{connect: func(context.Context, consumer.Conn) error { return consumer.ErrForbidden }}
@@ -315,6 +332,48 @@ func TestRefusedByState(t *testing.T) {
 		n := startNode(t, setup{options: gateway.Options{Sessions: unavailable{}}})
 		n.expectRefused(t, n.handshake("/ws/events", "ada", "acme", nil), 503, "overloaded", true)
 	})
+}
+
+// capped is a quota with a limit for every organisation, on this node alone.
+type capped struct {
+	limit int
+	err   error
+
+	mu    sync.Mutex
+	taken map[orgctx.ID]int
+}
+
+func (c *capped) Take(_ context.Context, org orgctx.ID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return c.err
+	}
+	if c.taken[org] >= c.limit {
+		return quota.ErrFull
+	}
+	if c.taken == nil {
+		c.taken = make(map[orgctx.ID]int)
+	}
+	c.taken[org]++
+	return nil
+}
+
+func (c *capped) Give(org orgctx.ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.taken[org]--; c.taken[org] == 0 {
+		delete(c.taken, org)
+	}
+}
+
+func (c *capped) total() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, one := range c.taken {
+		n += one
+	}
+	return n
 }
 
 // leave closes a connection and waits until the node has noticed, so that so many are left.

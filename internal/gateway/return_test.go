@@ -24,8 +24,9 @@ func TestEverythingReturns(t *testing.T) {
 		route.WhenFull = consumer.WhenFull(i)
 		routes = append(routes, route)
 	}
+	places := &capped{limit: 1000}
 	n := startNode(t, setup{routes: routes, options: gateway.Options{
-		Membership: everybody{}, Compress: true, MaxPerOrganization: 1000, MaxPerUser: 1000,
+		Membership: everybody{}, Compress: true, Quota: places, MaxPerUser: 1000,
 		QueueBytes: 64 << 10, QueueBytesPerOrganization: 4 << 20, CloseTimeout: 200 * time.Millisecond,
 	}})
 	small := httptest.NewUnstartedServer(nil) // for its listener alone
@@ -72,6 +73,9 @@ func TestEverythingReturns(t *testing.T) {
 			_ = c.Close()
 		}
 		n.expectConnections(0)
+		if n := places.total(); n != 0 {
+			t.Errorf("places taken: %d", n)
+		}
 		if entries, used := n.gateway.Books(); entries != 0 || used != 0 {
 			t.Fatalf("left on the books: %d entries, %d bytes", entries, used)
 		}

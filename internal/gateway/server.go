@@ -95,13 +95,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, "origin", ErrOrigin)
 		return
 	}
+	// What follows costs something.
+	if retry, ok := s.limits.pace.take(); !ok {
+		s.refuse(w, r, "handshake_rate", PaceError{RetryAfter: retry})
+		return
+	}
 	identity, err := s.identify(r.Context(), r, route)
 	if err != nil {
 		s.explain(w, r, route, reasonOf(err), err)
 		return
 	}
 	who := owner{identity.Organization, identity.UserID}
-	budget, err := s.limits.take(who)
+	budget, err := s.limits.take(r.Context(), who)
 	if err != nil {
 		s.refuse(w, r, reasonOf(err), err)
 		return
@@ -294,60 +299,6 @@ func (s *Server) queuedBytes() float64 {
 		c.mu.Unlock()
 	}
 	return float64(total)
-}
-
-// StopAdmission refuses all further upgrades with 503, for good.
-func (s *Server) StopAdmission() { s.draining.Store(true) }
-
-// Drain refuses further upgrades and ends all connections, spread evenly over the window, each
-// told to come back at a moment of its own within as long again. If ctx ends first, the rest ends at
-// once. It returns nil when all are gone, and the error of ctx if some were not.
-func (s *Server) Drain(ctx context.Context, window time.Duration) error {
-	s.StopAdmission()
-	conns := s.snapshot()
-	mathrand.Shuffle(len(conns), func(i, j int) { conns[i], conns[j] = conns[j], conns[i] }) //nolint:gosec // no secret
-	start := time.Now()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for i, c := range conns {
-		due := start.Add(window * time.Duration(i) / time.Duration(len(conns)))
-		if wait := time.Until(due); wait > 0 {
-			timer.Reset(wait)
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-			}
-		}
-		c.End(s.drainCause(window))
-	}
-	s.endAll(func(*conn) error { return s.drainCause(window) }) // those that slipped in
-	select {
-	case <-s.gone():
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// gone returns a channel that is closed as soon as no connection is left.
-func (s *Server) gone() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	done := make(chan struct{})
-	if len(s.conns) == 0 {
-		close(done)
-	} else {
-		s.onEmpty = append(s.onEmpty, done)
-	}
-	return done
-}
-
-// minReturn is the least time a client is told to stay away, so that it does not come back to a
-// node that still answers.
-const minReturn = time.Second
-
-func (s *Server) drainCause(window time.Duration) error {
-	return DrainError{RetryAfter: minReturn + time.Duration(mathrand.Int64N(int64(window)+1))} //nolint:gosec // jitter is no secret
 }
 
 // Wait returns when the server's context has ended and every goroutine of it and its connections.

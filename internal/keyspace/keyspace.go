@@ -72,6 +72,11 @@ func (k Keyspace) Once(g event.Group, key string) string {
 // Organization returns the hash that says whether an organisation is active.
 func (k Keyspace) Organization(org orgctx.ID) string { return k.prefix + "{" + org.String() + "}:org" }
 
+// Connections returns the hash that says how many connections of the organisation each node has.
+func (k Keyspace) Connections(org orgctx.ID) string {
+	return k.prefix + "{" + org.String() + "}:connections"
+}
+
 // Member returns the hash of one user's membership of an organisation. user must satisfy
 // [orgctx.ValidID].
 func (k Keyspace) Member(org orgctx.ID, user string) string {

@@ -55,6 +55,7 @@ func TestNames(t *testing.T) {
 		k.History(g):                           "orgcast:{7}:history:chat.x_1-2",
 		k.Once(g, "order:1}"):                  "orgcast:{7}:once:chat.x_1-2:order:1}",
 		k.Organization(org):                    "orgcast:{7}:org",
+		k.Connections(org):                     "orgcast:{7}:connections",
 		k.Member(org, "u-1"):                   "orgcast:{7}:member:u-1",
 		k.Object(org, "chat", "c-1"):           "orgcast:{7}:object:chat:c-1",
 		k.Session("KEY"):                       "orgcast:session:KEY",

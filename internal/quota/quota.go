@@ -1,0 +1,278 @@
+// Package quota bounds the connections that an organisation has on all nodes together. Each node
+// reserves in Redis what it needs, some at a time, so that most connections cost no round trip. A
+// reservation is a lease: a node that dies gives its share back by silence.
+//
+// The limit of one organisation is the field max_connections of its hash in Redis, read with each
+// reservation, so it can be changed at run time; without the field it is that of [Options]. Lowering
+// it ends no connection.
+package quota
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+)
+
+const (
+	// DefaultLease is how long a dead node's share stays taken.
+	DefaultLease = 15 * time.Second
+	// ahead is how many connections are reserved at once where there is plenty.
+	ahead = 64
+	// timeout bounds each conversation with Redis, which takes a millisecond when all is well.
+	timeout = 2 * time.Second
+)
+
+var (
+	// ErrFull is returned by Take if the organisation has as many connections as it may.
+	ErrFull = errors.New("quota: the organization has as many connections as it may")
+	// ErrUnavailable is returned by Take if Redis does not answer, and it had to be asked.
+	ErrUnavailable = errors.New("quota: cannot be asked")
+)
+
+//go:embed reserve.lua
+var reserveScript string
+
+// Options of [NewRedis]. The zero Options work.
+type Options struct {
+	// Limit is that of organisations without one of their own. 0 is none.
+	Limit int
+	// Lease is how long a reservation holds; it is renewed three times as often. Default
+	// [DefaultLease].
+	Lease time.Duration
+	// Node names this node. Two nodes of one name would take each other's shares. Default: random.
+	Node string
+	// Log tells of renewals that failed. Default: none.
+	Log *zap.Logger
+}
+
+// Redis keeps the count in Redis. It is safe for concurrent use.
+type Redis struct {
+	client redis.UniversalClient
+	keys   keyspace.Keyspace
+	opt    Options
+	log    *zap.Logger
+	script *redis.Script
+
+	mu     sync.Mutex // never held during I/O
+	shares map[orgctx.ID]*share
+}
+
+// share is what this node has of one organisation.
+type share struct {
+	used    int // connections, at most granted
+	granted int // by the last reservation
+	// asking is the reservation under way, else nil: there is one at a time, so that what Redis
+	// was told last is what this node believes.
+	asking *question
+}
+
+// question is one reservation. full and err are read after done is closed.
+type question struct {
+	used int  // connections when it was asked; fewer, if any, when it is answered
+	more bool // or just as many
+	done chan struct{}
+	full bool // no more are to be had
+	err  error
+}
+
+// NewRedis returns a quota. Reservations are renewed while [Redis.Run] runs. The client stays the
+// caller's and needs ContextTimeoutEnabled.
+func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, o Options) *Redis {
+	if o.Lease <= 0 {
+		o.Lease = DefaultLease
+	}
+	if o.Node == "" {
+		o.Node = rand.Text()
+	}
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	return &Redis{
+		client: client, keys: keys, opt: o, log: o.Log.Named("quota"), script: redis.NewScript(reserveScript),
+		shares: make(map[orgctx.ID]*share),
+	}
+}
+
+// Take counts one more connection of the organisation. The error is [ErrFull], [ErrUnavailable], or
+// that of ctx. Each Take that returned nil is to be followed by one Give.
+func (q *Redis) Take(ctx context.Context, org orgctx.ID) error {
+	for {
+		q.mu.Lock()
+		s := q.shares[org]
+		if s == nil {
+			s = new(share)
+			q.shares[org] = s
+		}
+		ask := s.asking
+		switch {
+		case ask != nil: // what it is answered decides
+			q.mu.Unlock()
+		case s.used < s.granted:
+			s.used++
+			q.mu.Unlock()
+			return nil
+		default:
+			ask = s.ask(true)
+			q.mu.Unlock()
+			_ = q.reserve(context.WithoutCancel(ctx), []orgctx.ID{org}, []*question{ask}) // ask has the error
+		}
+		select {
+		case <-ask.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		switch {
+		case ask.err != nil:
+			return ask.err
+		case ask.full:
+			return ErrFull
+		}
+	}
+}
+
+// Give takes one Take back. Redis learns of it with the next renewal.
+func (q *Redis) Give(org orgctx.ID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if s := q.shares[org]; s != nil && s.used > 0 {
+		s.used--
+	}
+}
+
+// Run renews the reservations until ctx ends, and then gives them all back.
+func (q *Redis) Run(ctx context.Context) error {
+	ticker := time.NewTicker(q.opt.Lease / 3)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			q.renew(ctx)
+		case <-ctx.Done():
+			q.leave(context.WithoutCancel(ctx))
+			return nil
+		}
+	}
+}
+
+// ask begins a reservation. The caller holds the lock.
+func (s *share) ask(more bool) *question {
+	s.asking = &question{used: s.used, more: more, done: make(chan struct{})}
+	return s.asking
+}
+
+// renew tells Redis what this node has of each organisation, no more.
+func (q *Redis) renew(ctx context.Context) {
+	var orgs []orgctx.ID
+	var asks []*question
+	q.mu.Lock()
+	for org, s := range q.shares {
+		if s.asking == nil { // else it is being renewed at this moment
+			orgs, asks = append(orgs, org), append(asks, s.ask(false))
+		}
+	}
+	q.mu.Unlock()
+	if err := q.reserve(ctx, orgs, asks); err != nil {
+		q.log.Warn("cannot renew what organizations have of their connections", zap.Int("organizations", len(orgs)), zap.Error(err))
+	}
+}
+
+// batch bounds how many reservations travel together.
+const batch = 500
+
+// reserve asks Redis what the organisations' questions ask, and answers them. It returns the last
+// error.
+func (q *Redis) reserve(ctx context.Context, orgs []orgctx.ID, asks []*question) error {
+	var last error
+	for len(orgs) > 0 {
+		n := min(len(orgs), batch)
+		granted, err := q.run(ctx, orgs[:n], asks[:n])
+		if err != nil {
+			last = err
+		}
+		q.mu.Lock()
+		for i, ask := range asks[:n] {
+			s := q.shares[orgs[i]]
+			s.asking = nil
+			if ask.err = err; err == nil {
+				s.granted = granted[i]
+				ask.full = ask.more && granted[i] <= ask.used
+			}
+			close(ask.done)
+			if s.used == 0 && s.granted == 0 {
+				delete(q.shares, orgs[i])
+			}
+		}
+		q.mu.Unlock()
+		orgs, asks = orgs[n:], asks[n:]
+	}
+	return last
+}
+
+// run asks for organisations in one round trip, or in two after Redis has lost its scripts.
+func (q *Redis) run(ctx context.Context, orgs []orgctx.ID, asks []*question) ([]int, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	answers, err := q.evaluate(ctx, orgs, asks)
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		if err = q.script.Load(ctx, q.client).Err(); err == nil {
+			answers, err = q.evaluate(ctx, orgs, asks)
+		}
+	}
+	granted := make([]int, len(answers))
+	for i, a := range answers {
+		if err == nil {
+			granted[i], err = a.Int()
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return granted, nil
+}
+
+func (q *Redis) evaluate(ctx context.Context, orgs []orgctx.ID, asks []*question) ([]*redis.Cmd, error) {
+	answers := make([]*redis.Cmd, len(orgs))
+	_, err := q.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, org := range orgs {
+			more := 0
+			if asks[i].more {
+				more = 1
+			}
+			answers[i] = q.script.EvalSha(ctx, p, []string{q.keys.Organization(org), q.keys.Connections(org)},
+				q.opt.Node, asks[i].used, more, q.opt.Limit, q.opt.Lease.Milliseconds(), ahead)
+		}
+		return nil
+	})
+	return answers, err
+}
+
+// leave gives back what this node has, so that nobody waits for the lease. If it fails they do.
+func (q *Redis) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	q.mu.Lock()
+	orgs := make([]orgctx.ID, 0, len(q.shares))
+	for org := range q.shares {
+		orgs = append(orgs, org)
+	}
+	q.mu.Unlock()
+	_, err := q.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, org := range orgs {
+			p.HDel(ctx, q.keys.Connections(org), q.opt.Node)
+		}
+		return nil
+	})
+	if err != nil {
+		q.log.Warn("cannot give back what organizations had of their connections; they get it when the lease is over", zap.Error(err))
+	}
+}
