@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"orgcast/internal/admin"
-	"orgcast/internal/consumer"
 	"orgcast/internal/directory"
 	"orgcast/internal/gateway"
 	"orgcast/internal/hub"
@@ -87,7 +86,7 @@ func newNode(ctx context.Context, s *settings, log *zap.Logger) (*node, error) {
 	n.bus = pubsub.NewRedis(n.redis, keys, busOptions)
 	n.hub = hub.New(n.bus, hub.Options{Registry: n.metrics})
 	n.quota = quota.NewRedis(n.redis, keys, quota.Options{Limit: s.maxPerOrganization, Log: log})
-	routes, err := newRoutes(s)
+	routes, err := newRoutes(n)
 	if err != nil {
 		return nil, errors.Join(err, n.redis.Close())
 	}
@@ -117,27 +116,6 @@ func newSessionStore(s *settings, client redis.UniversalClient, keys keyspace.Ke
 		return nil, err
 	}
 	return session.NewCookieStore(pairs, o)
-}
-
-// newRoutes says which consumer serves which path. A new consumer is a line here.
-func newRoutes(s *settings) (*consumer.Registry, error) {
-	policy, err := consumer.ParsePolicy(s.policy, []byte(s.signingKey))
-	if err != nil {
-		return nil, err
-	}
-	events := consumer.JSON(consumer.Events{Policy: policy})
-	whenFull, _ := consumer.ParseWhenFull(s.whenFull) // a Choice
-	connectionTest := consumer.JSON(consumer.ConnectionTest{})
-	routes := new(consumer.Registry)
-	for _, route := range []consumer.Route{
-		{Pattern: "/ws/events", New: func() consumer.OrganizationAwareConsumer { return events }, WhenFull: whenFull},
-		{Pattern: "/ws/connection_test/", New: func() consumer.OrganizationAwareConsumer { return connectionTest }, WithoutOrganization: true},
-	} {
-		if err := routes.Add(route); err != nil {
-			return nil, err
-		}
-	}
-	return routes, nil
 }
 
 // start lets events flow.

@@ -37,6 +37,7 @@ type settings struct {
 	directory                   string
 	origins                     []string
 
+	consumers                      []string
 	policy, signingKey, publishKey string
 
 	maxFrame, maxEvent, queueBytes                 int
@@ -134,6 +135,7 @@ func (s *settings) declareServe(set *config.Set) {
 			_, err := gateway.ParseOrigins(list)
 			return err
 		})
+	set.List(&s.consumers, "consumers", everyConsumer, "which paths there are: names of consumers parted by commas, or all (docs/consumers.md)", checkConsumers)
 	set.String(&s.policy, "events-policy", consumer.DefaultPolicy,
 		"who may subscribe to which group at /ws/events: rules PATTERN=WHO parted by commas, the first that fits decides; WHO is member, self, role:NAME or signed", func(text string) error {
 			_, err := consumer.ParsePolicy(text, nil)

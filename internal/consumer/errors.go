@@ -34,6 +34,9 @@ const (
 	CodeUnknownGroup  = "unknown_group"
 	CodeTooManyGroups = "too_many_groups"
 	CodeUnavailable   = "unavailable"
+	CodeTooManyTasks  = "too_many_tasks"
+	CodeInputClosed   = "input_closed"
+	CodeInputTaken    = "input_taken"
 )
 
 // errorText says to people what the code says to programs. The text of an error value never
@@ -48,6 +51,12 @@ func errorText(code string) string {
 		return "There is no such group, or you may not join it."
 	case CodeTooManyGroups:
 		return "This connection has joined as many groups as it may."
+	case CodeTooManyTasks:
+		return "Too much work is waiting already. Try again later."
+	case CodeInputClosed:
+		return "Nothing waits for this input, or not any more."
+	case CodeInputTaken:
+		return "Somebody else has answered already."
 	case CodeUnavailable:
 		return "This cannot be done at the moment. Try again later."
 	default:
@@ -62,6 +71,8 @@ type ErrorFrame struct {
 	Message string `json:"message"`
 	// Group is the group that the error is about, if any.
 	Group string `json:"group,omitempty"`
+	// ClientID is the id that the browser gave the message, if any.
+	ClientID string `json:"client_id,omitempty"`
 }
 
 // SendError sends the error frame of a code. group may be empty.

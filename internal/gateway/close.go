@@ -129,7 +129,7 @@ func endingOf(cause error) ending {
 		return ending{code: closeNotFound, reason: "not found", status: http.StatusNotFound, urgent: true}
 	case errors.Is(cause, context.Canceled): // the process ends without a drain
 		return ending{code: websocket.StatusGoingAway, status: http.StatusServiceUnavailable, retry: retryDelay}
-	case errors.Is(cause, ErrOverloaded), errors.Is(cause, context.DeadlineExceeded):
+	case errors.Is(cause, ErrOverloaded), errors.Is(cause, consumer.ErrUnavailable), errors.Is(cause, context.DeadlineExceeded):
 		return ending{code: websocket.StatusTryAgainLater, reason: retryReason(retryDelay), status: http.StatusServiceUnavailable, retry: retryDelay}
 	default:
 		return ending{code: websocket.StatusInternalError, reason: "internal error", status: http.StatusInternalServerError, urgent: true}

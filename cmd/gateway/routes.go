@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"orgcast/internal/consumer"
+	"orgcast/internal/directory"
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/task"
+)
+
+// namedRoute is a route with its name in --consumers.
+type namedRoute struct {
+	name string
+	consumer.Route
+}
+
+// allRoutes says which consumer serves which path. A new consumer is a line here.
+func allRoutes(s *settings, parts *services) ([]namedRoute, error) {
+	policy, err := consumer.ParsePolicy(s.policy, []byte(s.signingKey))
+	if err != nil {
+		return nil, err
+	}
+	whenFull, _ := consumer.ParseWhenFull(s.whenFull) // a Choice
+	return []namedRoute{
+		{"events", consumer.Route{Pattern: "/ws/events", New: same(consumer.Events{Policy: policy}), WhenFull: whenFull}},
+		{"connection_test", consumer.Route{Pattern: "/ws/connection_test/", New: same(consumer.ConnectionTest{}), WithoutOrganization: true}},
+		{"chat", job("/ws/chat/", same(consumer.Chat{Dispatcher: parts, Recorder: parts, Inputs: parts, Owners: parts}))},
+		{"research", job("/ws/research/{id:int}/", same(consumer.Research{Dispatcher: parts}))},
+		{"meta_tags", job("/ws/meta-tags/task/{id:id}/", same(consumer.MetaTagsTask{}))},
+		{"crew_execution", job("/ws/crew_execution/{id:id}/", same(consumer.CrewExecution{Inputs: parts}))},
+		{"seo_audit", job("/ws/seo_audit/{id:int}/", same(consumer.SEOAudit{}))},
+		{"crew_kanban", job("/ws/crew/{id:id}/kanban/", same(consumer.CrewKanban{Inputs: parts}))},
+		{"optimization", job("/ws/image-optimizer/{id:int}/", func() consumer.OrganizationAwareConsumer { return consumer.JSON(new(consumer.Optimization)) })},
+		{"crawl", job("/ws/crawl/{id:id}/", same(consumer.Crawl{}))},
+	}, nil
+}
+
+// same serves all connections with one consumer, which keeps no state.
+func same(h consumer.MessageHandler) func() consumer.OrganizationAwareConsumer {
+	c := consumer.JSON(h)
+	return func() consumer.OrganizationAwareConsumer { return c }
+}
+
+// job is the route of a consumer that pages watch for long: they have to know whether to come back.
+func job(pattern string, fn func() consumer.OrganizationAwareConsumer) consumer.Route {
+	return consumer.Route{Pattern: pattern, New: fn, Explain: true}
+}
+
+// everyConsumer stands in --consumers for all of them.
+const everyConsumer = "all"
+
+// checkConsumers lets --consumers be "all" or a list of names.
+func checkConsumers(list []string) error {
+	routes, err := allRoutes(&settings{policy: consumer.DefaultPolicy}, nil)
+	if err != nil {
+		return err
+	}
+	known := []string{everyConsumer}
+	for _, r := range routes {
+		known = append(known, r.name)
+	}
+	for _, name := range list {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("%q is none of %s", name, strings.Join(known, ", "))
+		}
+	}
+	if len(list) == 0 {
+		return errors.New("names no consumer")
+	}
+	return nil
+}
+
+// newRoutes returns the routes that the settings ask for.
+func newRoutes(n *node) (*consumer.Registry, error) {
+	s := n.settings
+	parts, err := newServices(n)
+	if err != nil {
+		return nil, err
+	}
+	all, err := allRoutes(s, parts)
+	if err != nil {
+		return nil, err
+	}
+	routes := new(consumer.Registry)
+	for _, r := range all {
+		if !slices.Contains(s.consumers, everyConsumer) && !slices.Contains(s.consumers, r.name) {
+			continue
+		}
+		if err := routes.Add(r.Route); err != nil {
+			return nil, err
+		}
+	}
+	return routes, nil
+}
+
+// services is what consumers need of tasks, bus and directory. It translates errors, and logs those
+// that consumers only know as "not at the moment".
+type services struct {
+	dispatcher *task.Dispatcher
+	asks       *task.Asks
+	bus        *pubsub.Redis
+	objects    *directory.Objects
+	log        *zap.Logger
+}
+
+var (
+	_ consumer.Dispatcher = (*services)(nil)
+	_ consumer.Recorder   = (*services)(nil)
+	_ consumer.Inputs     = (*services)(nil)
+	_ consumer.Owners     = (*services)(nil)
+)
+
+func newServices(n *node) (*services, error) {
+	dispatcher, err1 := task.NewDispatcher(n.redis, n.keys, task.DispatcherOptions{Registerer: n.metrics})
+	asks, err2 := task.NewAsks(n.redis, n.keys)
+	objects, err3 := directory.NewObjects(n.redis, n.keys, n.log)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, err
+	}
+	return &services{dispatcher: dispatcher, asks: asks, bus: n.bus, objects: objects, log: n.log.Named("consumer")}, nil
+}
+
+// Dispatch implements [consumer.Dispatcher].
+func (s *services) Dispatch(ctx context.Context, w consumer.Work) (string, error) {
+	group, err := groupOf(ctx, w.Group)
+	if err != nil {
+		return "", err
+	}
+	payload, err := json.Marshal(w.Payload)
+	if err != nil {
+		return "", fmt.Errorf("dispatch %s: %w", w.Kind, err)
+	}
+	id, err := s.dispatcher.Dispatch(ctx, task.Task{
+		Kind: w.Kind, ID: w.ID, Idempotency: w.Idempotency, Group: group, UserID: w.User, Payload: payload,
+	})
+	if errors.Is(err, task.ErrBacklog) {
+		return "", consumer.ErrTooManyTasks
+	}
+	return id, s.unavailable(err)
+}
+
+// Record implements [consumer.Recorder].
+func (s *services) Record(ctx context.Context, name, key string, v any) error {
+	group, err := groupOf(ctx, name)
+	if err != nil {
+		return err
+	}
+	object, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("record: %w", err)
+	}
+	payload, err := event.WithOrganization(group.Organization(), object)
+	if err != nil {
+		return err
+	}
+	_, err = s.bus.Record(ctx, group, payload, pubsub.RecordOptions{IdempotencyKey: key})
+	return s.unavailable(err)
+}
+
+// Answer implements [consumer.Inputs].
+func (s *services) Answer(ctx context.Context, execution string, taskIndex int, input string) error {
+	switch err := s.asks.Answer(ctx, execution, taskIndex, input); {
+	case errors.Is(err, task.ErrAskNotFound):
+		return consumer.ErrInputClosed
+	case errors.Is(err, task.ErrAskAnswered):
+		return consumer.ErrInputTaken
+	default:
+		return s.unavailable(err)
+	}
+}
+
+// Claim implements [consumer.Owners].
+func (s *services) Claim(ctx context.Context, kind, id, user string) (owner bool, err error) {
+	owner, err = s.objects.Claim(ctx, kind, id, user)
+	return owner, s.unavailable(err)
+}
+
+// unavailable notes an error that is no answer.
+func (s *services) unavailable(err error) error {
+	if err == nil {
+		return nil
+	}
+	s.log.Warn("unavailable", zap.Error(err))
+	return errors.Join(consumer.ErrUnavailable, err)
+}
+
+// groupOf returns the group called name of the context's organisation.
+func groupOf(ctx context.Context, name string) (event.Group, error) {
+	org, ok := orgctx.From(ctx)
+	if !ok {
+		return event.Group{}, orgctx.ErrNoOrganization
+	}
+	return event.NewGroup(org, name)
+}

@@ -1,0 +1,57 @@
+package consumer
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"orgcast/internal/orgctx"
+)
+
+// maxText is the longest text that a person may send, in bytes.
+const maxText = 64 << 10
+
+// validText reports whether a person's text can be passed on: some, and not too much.
+func validText(s string) bool { return strings.TrimSpace(s) != "" && len(s) <= maxText }
+
+var errBadIdent = errors.New("consumer: neither an identifier nor an integer")
+
+// ident is an id in a message. Pages send the keys of their database, so an integer will do as well
+// as a string. Either satisfies [orgctx.ValidID]; a missing one, null or "" is empty.
+type ident string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (id *ident) UnmarshalJSON(b []byte) error {
+	text := string(b)
+	switch {
+	case text == "null":
+		return nil
+	case text[0] == '"':
+		if err := json.Unmarshal(b, &text); err != nil {
+			return err
+		}
+	case strings.Trim(text, "-0123456789") != "":
+		return errBadIdent
+	}
+	if text != "" && !orgctx.ValidID(text) {
+		return errBadIdent
+	}
+	*id = ident(text)
+	return nil
+}
+
+// uuid returns a UUID in its one spelling, which is the lower-case one.
+func uuid(text string) (canonical string, ok bool) {
+	const form = "00000000-0000-0000-0000-000000000000"
+	if len(text) != len(form) {
+		return "", false
+	}
+	text = strings.ToLower(text)
+	for i := range len(text) {
+		dash := text[i] == '-'
+		if dash != (form[i] == '-') || !dash && !strings.Contains("0123456789abcdef", text[i:i+1]) {
+			return "", false
+		}
+	}
+	return text, true
+}

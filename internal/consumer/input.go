@@ -1,0 +1,102 @@
+package consumer
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+)
+
+// InputKey is what a worker hands out, as input_key, with a request for input: the execution and the
+// index of the step in it. It is parsed when it comes back and names nothing by itself, so a browser
+// that makes one up reaches no other questions than those of its own organisation.
+func InputKey(execution string, taskIndex int) string {
+	return execution + ":" + strconv.Itoa(taskIndex)
+}
+
+// ParseInputKey reads what [InputKey] made, in that one spelling.
+func ParseInputKey(key string) (execution string, taskIndex int, ok bool) {
+	execution, digits, _ := strings.Cut(key, ":")
+	taskIndex, err := strconv.Atoi(digits)
+	ok = err == nil && taskIndex >= 0 && orgctx.ValidID(execution) && InputKey(execution, taskIndex) == key
+	if !ok {
+		return "", 0, false
+	}
+	return execution, taskIndex, true
+}
+
+// question names what a message answers: an input_key that the server handed out, or the execution
+// and the index of the step.
+type question struct {
+	InputKey    string `json:"input_key"`
+	ExecutionID ident  `json:"execution_id"`
+	TaskIndex   *int   `json:"task_index"`
+}
+
+// names returns the execution and the index. An input_key of any other form is as one of a question
+// that was never asked.
+func (q question) names() (execution string, taskIndex int, err error) {
+	if q.InputKey != "" {
+		execution, taskIndex, ok := ParseInputKey(q.InputKey)
+		if !ok {
+			return "", 0, ErrInputClosed
+		}
+		return execution, taskIndex, nil
+	}
+	if q.ExecutionID == "" || q.TaskIndex == nil {
+		return "", 0, event.ErrBadFields
+	}
+	return string(q.ExecutionID), *q.TaskIndex, nil
+}
+
+// acceptedFrame confirms an answer to who gave it.
+type acceptedFrame struct {
+	Type        string `json:"type"` // "human_input_accepted"
+	ExecutionID string `json:"execution_id"`
+	TaskIndex   int    `json:"task_index"`
+	ClientID    ident  `json:"client_id,omitempty"`
+}
+
+// humanInput handles the message human_input. If only is not empty, it answers questions of that
+// execution and no others.
+func humanInput(ctx context.Context, c Conn, m event.Message, inputs Inputs, only string) error {
+	var in struct {
+		question
+
+		Input    string `json:"input"`
+		ClientID ident  `json:"client_id"`
+	}
+	if err := m.Decode(&in); err != nil {
+		return err
+	}
+	if in.ExecutionID == "" {
+		in.ExecutionID = ident(only)
+	}
+	accepted, err := in.answer(ctx, inputs, only, in.Input)
+	if err != nil {
+		return refused(c, err, in.ClientID)
+	}
+	accepted.ClientID = in.ClientID
+	return c.Send(accepted)
+}
+
+// answer gives the answer to the question.
+func (q question) answer(ctx context.Context, inputs Inputs, only, text string) (acceptedFrame, error) {
+	execution, taskIndex, err := q.names()
+	switch {
+	case err != nil:
+		return acceptedFrame{}, err
+	case !validText(text):
+		return acceptedFrame{}, event.ErrBadFields
+	case only != "" && execution != only:
+		return acceptedFrame{}, ErrInputClosed
+	}
+	ctx, cancel := promptly(ctx)
+	defer cancel()
+	if err := inputs.Answer(ctx, execution, taskIndex, text); err != nil {
+		return acceptedFrame{}, err
+	}
+	return acceptedFrame{Type: "human_input_accepted", ExecutionID: execution, TaskIndex: taskIndex}, nil
+}
