@@ -114,7 +114,7 @@ func (n *node) demoHandler(ctx context.Context) (http.Handler, error) {
 		return nil, err
 	}
 	return demo.Handler(demo.Options{
-		Gateway: n.gateway, CookieName: n.settings.sessionCookie, Sessions: n.sessions, Membership: n.directory, Publisher: n.bus, Logger: n.log,
+		Gateway: n.gateway, CookieName: n.settings.sessionCookie, Sessions: n.resolver(), Membership: n.directory, Publisher: n.bus, Logger: n.log,
 		Minter: n.sessions,
 		Status: func() demo.Status {
 			return demo.Status{Violations: n.gateway.Violations(), Connections: n.gateway.Connections()}

@@ -22,6 +22,7 @@ import (
 	"orgcast/internal/gateway"
 	"orgcast/internal/hub"
 	"orgcast/internal/keyspace"
+	"orgcast/internal/lease"
 	"orgcast/internal/publish"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/quota"
@@ -30,7 +31,7 @@ import (
 
 // sessionStore is what both kinds of session store can do.
 type sessionStore interface {
-	session.Resolver
+	session.Store
 	Mint(ctx context.Context, g session.Grant) (*http.Cookie, error)
 }
 
@@ -38,8 +39,10 @@ type sessionStore interface {
 //
 //	browser ─ public ─ gateway ─ hub ─ bus ─ Redis
 //	                      │                   │
-//	           session, directory, quota ─────┘
+//	           session, directory, quota ─────┤
+//	                      lease ──────────────┘
 //	ops ─ private ─ admin ─ publish ─ bus
+//	                      └ revoke
 type node struct {
 	settings  *settings
 	log       *zap.Logger
@@ -48,6 +51,9 @@ type node struct {
 	keys      keyspace.Keyspace
 	sessions  sessionStore
 	directory directory.Directory
+	leases    *lease.Keeper
+	control   *lease.Control
+	revoker   *lease.Revoker
 	bus       *pubsub.Redis
 	hub       *hub.Hub
 	quota     *quota.Redis
@@ -81,6 +87,9 @@ func newNode(ctx context.Context, s *settings, log *zap.Logger) (*node, error) {
 			return nil, errors.Join(err, n.redis.Close())
 		}
 	}
+	if err := n.newLeases(); err != nil {
+		return nil, errors.Join(err, n.redis.Close())
+	}
 	busOptions := s.busOptions()
 	busOptions.Logger, busOptions.Registerer = log, n.metrics
 	n.bus = pubsub.NewRedis(n.redis, keys, busOptions)
@@ -93,8 +102,8 @@ func newNode(ctx context.Context, s *settings, log *zap.Logger) (*node, error) {
 	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	n.cancel = cancel
 	o := s.gatewayOptions()
-	o.History, o.Quota = n.bus, n.quota
-	o.Routes, o.Hub, o.Sessions, o.Membership, o.Log, o.Registry = routes, n.hub, n.sessions, n.directory, log, n.metrics
+	o.History, o.Quota, o.Leases = n.bus, n.quota, n.leases
+	o.Routes, o.Hub, o.Sessions, o.Membership, o.Log, o.Registry = routes, n.hub, n.resolver(), n.directory, log, n.metrics
 	if o.Origins, err = gateway.ParseOrigins(s.origins); err == nil {
 		n.gateway, err = gateway.New(base, o)
 	}
@@ -103,6 +112,43 @@ func newNode(ctx context.Context, s *settings, log *zap.Logger) (*node, error) {
 		return nil, errors.Join(err, n.redis.Close())
 	}
 	return n, nil
+}
+
+// newLeases makes what watches over open connections, and what revokes.
+func (n *node) newLeases() error {
+	var err error
+	if n.revoker, err = newRevoker(n.settings, n.redis, n.keys); err != nil {
+		return err
+	}
+	n.leases, err = lease.NewKeeper(lease.Options{
+		Sessions: n.resolver(), Directory: n.directory, Period: n.settings.leasePeriod, Deadline: n.settings.leaseDeadline,
+		Log: n.log, Registerer: n.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	n.control = lease.NewControl(n.redis, n.keys, n.leases, lease.ControlOptions{})
+	return nil
+}
+
+// resolver returns the sessions without those that were revoked.
+func (n *node) resolver() session.Store {
+	return session.Revocable{Store: n.sessions, Revocations: n.revoker.Revocations}
+}
+
+// newRevoker makes what changes records and announces it.
+func newRevoker(s *settings, client redis.UniversalClient, keys keyspace.Keyspace) (*lease.Revoker, error) {
+	revocations, err := session.NewRevocations(client, keys)
+	if err != nil {
+		return nil, err
+	}
+	r := &lease.Revoker{Announcer: lease.NewAnnouncer(client, keys), Revocations: revocations, SessionLife: s.sessionMaxAge}
+	if s.directory == "redis" {
+		if r.Members, err = directory.NewRedis(client, keys); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
 }
 
 // newSessionStore makes the store that the settings name.
@@ -124,6 +170,8 @@ func (n *node) start(ctx context.Context) {
 	n.running = new(errgroup.Group)
 	n.running.Go(func() error { return n.bus.Run(ctx, n.hub) })
 	n.running.Go(func() error { return n.quota.Run(ctx) })
+	n.running.Go(func() error { return n.leases.Run(ctx) })
+	n.running.Go(func() error { return n.control.Run(ctx) })
 	n.running.Go(func() error { trimMemory(ctx); return nil })
 }
 
@@ -140,6 +188,7 @@ func (n *node) admin() http.Handler {
 	}}
 	if n.settings.publishKey != "" {
 		o.Publish = publish.NewHandler(busPublisher{n.bus}, n.settings.publishKey)
+		o.Revoke = publish.Bearer(n.settings.publishKey, n.revoker)
 	}
 	return admin.New(o)
 }

@@ -37,6 +37,7 @@ func commands() []command {
 		{"serve", "run the gateway (what happens without a subcommand)", serve},
 		{"demo", "try it: two organisations in one browser window, nothing to install", demoCommand},
 		{"publish", "publish an event to a group of an organisation", publishCommand},
+		{"revoke", "end a session, a user, a membership or an organisation, on every node at once", revokeCommand},
 		{"worker", "run tasks from Redis, each under its organisation", workerCommand},
 		{"session", "mint or read a session cookie, for tests and debugging", sessionCommand},
 		{"bench", "load a gateway and check every delivery", benchCommand},

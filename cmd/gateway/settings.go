@@ -17,6 +17,7 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/gateway"
 	"orgcast/internal/keyspace"
+	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/session"
@@ -51,6 +52,7 @@ type settings struct {
 	whenFull                                       string
 	pingInterval, pongTimeout, idleTimeout         time.Duration
 	writeTimeout, closeTimeout, hookTimeout        time.Duration
+	leasePeriod, leaseDeadline                     time.Duration
 	drainWait, drain                               time.Duration
 }
 
@@ -89,8 +91,12 @@ func (s *settings) declareSession(set *config.Set) {
 	set.Secret(&s.sessionKeys, "session-keys",
 		"keys of signed cookies, parted by commas; the first signs, the others are older ones; each is HASHKEY or HASHKEY:BLOCKKEY, a hash key having 32 characters or more and a block key 16, 24 or 32; hex-… stands for bytes",
 		func(text string) error { _, err := parseKeys(text); return err })
-	set.Duration(&s.sessionMaxAge, "session-max-age", session.DefaultMaxAge, time.Second, "longest life of a session")
+	s.declareSessionLife(set)
 	set.Bool(&s.sessionInsecure, "session-insecure", false, "mint cookies without the Secure attribute, for plain HTTP in development")
+}
+
+func (s *settings) declareSessionLife(set *config.Set) {
+	set.Duration(&s.sessionMaxAge, "session-max-age", session.DefaultMaxAge, time.Second, "longest life of a session, and how long the end of one is remembered")
 }
 
 // parseKeys reads the key pairs of signed cookies.
@@ -120,6 +126,11 @@ func keyBytes(text string) ([]byte, error) {
 	return []byte(text), nil
 }
 
+func (s *settings) declareDirectory(set *config.Set) {
+	set.Choice(&s.directory, "directory", "redis", []string{"redis", "session"},
+		"who says that an organisation is active and a user a member: hashes in Redis, or the session alone")
+}
+
 func (s *settings) declareServe(set *config.Set) {
 	set.String(&s.listen, "listen", ":8080", "address of the public listener", checkAddress)
 	set.String(&s.adminListen, "admin-listen", "127.0.0.1:9090", "address of the private listener: health, metrics, profiles, publishing", checkAddress)
@@ -128,8 +139,7 @@ func (s *settings) declareServe(set *config.Set) {
 	s.declareLogging(set)
 	s.declareRedis(set)
 	s.declareSession(set)
-	set.Choice(&s.directory, "directory", "redis", []string{"redis", "session"},
-		"who says that an organisation is active and a user a member: hashes in Redis, or the session alone")
+	s.declareDirectory(set)
 	set.List(&s.origins, "origins", "",
 		"pages that may connect, parted by commas: https://app.example.com, https://*.example.com; none admits programs that send no Origin", func(list []string) error {
 			_, err := gateway.ParseOrigins(list)
@@ -142,8 +152,10 @@ func (s *settings) declareServe(set *config.Set) {
 			return err
 		})
 	set.Secret(&s.signingKey, "signing-key", "key of the tokens for groups with the policy signed; without it no token is good", checkSecret)
-	set.Secret(&s.publishKey, "publish-key", "bearer key of POST /v1/publish on the private listener; without it the path does not exist", checkSecret)
+	set.Secret(&s.publishKey, "publish-key", "bearer key of POST /v1/publish and POST /v1/revoke on the private listener; without it the paths do not exist", checkSecret)
 	s.declareLimits(set)
+	set.Duration(&s.leasePeriod, "lease-period", lease.DefaultPeriod, 100*time.Millisecond, "time in which session and membership of every open connection are asked about again")
+	set.Duration(&s.leaseDeadline, "lease-deadline", lease.DefaultDeadline, time.Second, "how long a connection stays if nobody can say whether it may")
 	set.Duration(&s.drainWait, "drain-wait", 2*time.Second, 0, "after a signal: time not ready, still serving, so that the balancer looks away")
 	set.Duration(&s.drain, "drain", 10*time.Second, 0, "after that: time over which the goodbyes are spread")
 }
@@ -182,6 +194,9 @@ func (s *settings) checkServe() error {
 	}
 	if s.sessionStore == "cookie" && s.sessionKeys == "" {
 		errs = append(errs, errors.New("--session-keys: --session-store=cookie needs the keys of the web application"))
+	}
+	if s.leaseDeadline <= s.leasePeriod {
+		errs = append(errs, errors.New("--lease-deadline: is not longer than --lease-period"))
 	}
 	if (s.tlsCert == "") != (s.tlsKey == "") {
 		errs = append(errs, errors.New("--tls-cert and --tls-key: one is of no use without the other"))

@@ -25,6 +25,8 @@ type Options struct {
 	Metrics prometheus.Gatherer
 	// Publish handles POST /v1/publish; nil leaves the path out.
 	Publish http.Handler
+	// Revoke handles POST /v1/revoke; nil leaves the path out.
+	Revoke http.Handler
 }
 
 // checkTimeout bounds readiness: a check that takes longer has failed.
@@ -58,6 +60,9 @@ func New(o Options) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	if o.Publish != nil {
 		mux.Handle("POST /v1/publish", o.Publish)
+	}
+	if o.Revoke != nil {
+		mux.Handle("POST /v1/revoke", o.Revoke)
 	}
 	return mux
 }

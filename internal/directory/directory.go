@@ -43,6 +43,20 @@ type Directory interface {
 	Member(ctx context.Context, org orgctx.ID, userID string) (Member, error)
 	// Admit asks both at once.
 	Admit(ctx context.Context, org orgctx.ID, userID string) (Member, error)
+	// AdmitAll is Admit for many, answered in order.
+	AdmitAll(ctx context.Context, list []Membership) []Admission
+}
+
+// Membership names a user inside an organisation.
+type Membership struct {
+	Organization orgctx.ID
+	UserID       string
+}
+
+// Admission is what Admit returned.
+type Admission struct {
+	Member Member
+	Err    error
 }
 
 // TrustSession is the directory of a gateway whose web application checks membership whenever it
@@ -70,6 +84,15 @@ func (TrustSession) Member(_ context.Context, org orgctx.ID, userID string) (Mem
 // Admit implements [Directory].
 func (TrustSession) Admit(_ context.Context, org orgctx.ID, userID string) (Member, error) {
 	return Member{}, checkNames(org, userID)
+}
+
+// AdmitAll implements [Directory].
+func (TrustSession) AdmitAll(_ context.Context, list []Membership) []Admission {
+	out := make([]Admission, len(list))
+	for i, m := range list {
+		out[i].Err = checkNames(m.Organization, m.UserID)
+	}
+	return out
 }
 
 // checkNames refuses what cannot name an organisation or a user, before it becomes part of a key.

@@ -118,6 +118,50 @@ func (d *Redis) Admit(ctx context.Context, org orgctx.ID, userID string) (Member
 	return member(memberFields.Val())
 }
 
+// AdmitAll implements [Directory], in one round trip. Each organisation and each membership is
+// asked for once.
+func (d *Redis) AdmitAll(ctx context.Context, list []Membership) []Admission {
+	out := make([]Admission, len(list))
+	orgs := make(map[orgctx.ID]*redis.SliceCmd)
+	members := make(map[Membership]*redis.SliceCmd, len(list))
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	_, _ = d.client.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
+		for i, m := range list {
+			if out[i].Err = checkNames(m.Organization, m.UserID); out[i].Err != nil {
+				continue
+			}
+			if orgs[m.Organization] == nil {
+				orgs[m.Organization] = p.HMGet(ctx, d.keys.Organization(m.Organization), fieldStatus)
+			}
+			if members[m] == nil {
+				members[m] = p.HMGet(ctx, d.keys.Member(m.Organization, m.UserID), fieldStatus, fieldRole)
+			}
+		}
+		return nil
+	})
+	for i, m := range list {
+		if out[i].Err == nil {
+			out[i] = admission(orgs[m.Organization], members[m])
+		}
+	}
+	return out
+}
+
+// admission judges what Redis said. A no counts even if the other question was not answered.
+func admission(org, user *redis.SliceCmd) (a Admission) {
+	if org.Err() == nil {
+		a.Err = organizationActive(org.Val())
+	}
+	if a.Err == nil && user.Err() == nil {
+		a.Member, a.Err = member(user.Val())
+	}
+	if err := errors.Join(org.Err(), user.Err()); a.Err == nil && err != nil {
+		return Admission{Err: unavailable(err)}
+	}
+	return a
+}
+
 // PutOrganization writes an organisation.
 func (d *Redis) PutOrganization(ctx context.Context, org orgctx.ID, status Status) error {
 	if org.IsZero() {

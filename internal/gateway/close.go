@@ -11,6 +11,7 @@ import (
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/event"
+	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 )
 
@@ -32,7 +33,8 @@ var (
 	ErrTooSlow = errors.New("gateway: too slow")
 	// ErrSilent ends a connection that answers no ping or stays idle for too long.
 	ErrSilent = errors.New("gateway: silent")
-	// ErrSessionEnded ends a connection whose session expired or was ended.
+	// ErrSessionEnded ends a connection whose session expired. Package lease has more causes of
+	// this kind.
 	ErrSessionEnded = errors.New("gateway: session ended")
 	// ErrPanic ends a connection whose hook panicked.
 	ErrPanic = errors.New("gateway: panic in hook")
@@ -71,6 +73,7 @@ const (
 	closeForbidden       websocket.StatusCode = 4403
 	closeNotFound        websocket.StatusCode = 4404
 	closeSilent          websocket.StatusCode = 4408
+	closeSwitched        websocket.StatusCode = 4409
 	closeTooSlow         websocket.StatusCode = 4413
 	closeRateLimit       websocket.StatusCode = 4429
 )
@@ -83,7 +86,13 @@ type ending struct {
 	retry  time.Duration
 	// urgent drops what is queued; the other causes first send it.
 	urgent bool
+	// mute lets no event leave any more, not even one that is being written: at most the piece of
+	// it that the socket was given already.
+	mute bool
 }
+
+// switchedRetry is what clients are told to wait that were refused for what they may do having just changed.
+const switchedRetry = time.Second
 
 // retryDelay is what clients are told to wait when a node is overloaded.
 const retryDelay = 5 * time.Second
@@ -96,7 +105,16 @@ func endingOf(cause error) ending {
 	if pace, ok := errors.AsType[PaceError](cause); ok {
 		return ending{code: websocket.StatusTryAgainLater, reason: retryReason(pace.RetryAfter), status: http.StatusServiceUnavailable, retry: pace.RetryAfter}
 	}
+	if late, ok := errors.AsType[lease.UnconfirmedError](cause); ok {
+		return ending{code: websocket.StatusTryAgainLater, reason: retryReason(late.RetryAfter), status: http.StatusServiceUnavailable, retry: late.RetryAfter, urgent: true, mute: true}
+	}
 	switch {
+	case errors.Is(cause, lease.ErrSwitched):
+		return ending{code: closeSwitched, reason: "organization switched", status: http.StatusServiceUnavailable, retry: switchedRetry, urgent: true, mute: true}
+	case errors.Is(cause, lease.ErrRoleChanged):
+		return ending{code: closeSwitched, reason: "role changed", status: http.StatusServiceUnavailable, retry: switchedRetry, urgent: true, mute: true}
+	case errors.Is(cause, lease.ErrNotAllowed):
+		return ending{code: closeForbidden, reason: "not allowed", status: http.StatusForbidden, urgent: true, mute: true}
 	case errors.Is(cause, consumer.ErrDone):
 		return ending{code: websocket.StatusNormalClosure, status: http.StatusForbidden}
 	case errors.Is(cause, ErrPeerClosed):
@@ -119,8 +137,8 @@ func endingOf(cause error) ending {
 		return ending{code: closeTooSlow, reason: "too slow", urgent: true}
 	case errors.Is(cause, ErrSilent):
 		return ending{code: closeSilent, reason: "silent", urgent: true}
-	case errors.Is(cause, ErrSessionEnded):
-		return ending{code: closeUnauthenticated, reason: "session ended", status: http.StatusUnauthorized, urgent: true}
+	case errors.Is(cause, ErrSessionEnded), errors.Is(cause, lease.ErrSessionEnded):
+		return ending{code: closeUnauthenticated, reason: "session ended", status: http.StatusUnauthorized, urgent: true, mute: true}
 	case errors.Is(cause, ErrUnauthenticated):
 		return ending{code: closeUnauthenticated, reason: "not logged in", status: http.StatusUnauthorized, urgent: true}
 	case errors.Is(cause, ErrOrigin), errors.Is(cause, consumer.ErrForbidden), errors.Is(cause, orgctx.ErrNoOrganization):

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -17,6 +18,7 @@ import (
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/event"
+	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
 )
@@ -49,6 +51,9 @@ type conn struct {
 	pingAt   time.Duration // the silence after which it is pinged: jittered, so that not all are at once
 	proceed  func()        // readReady, bound once so that await allocates nothing
 
+	lease   lease.Lease  // owned by the server's Leases
+	renewed atomic.Int64 // the end of the session in Unix milliseconds if it was moved, else 0
+
 	// Set by attach, before the connection is served.
 	ws *websocket.Conn
 
@@ -76,8 +81,18 @@ type conn struct {
 // ID implements consumer.Conn.
 func (c *conn) ID() string { return c.id }
 
-// Identity implements consumer.Conn.
-func (c *conn) Identity() session.Identity { return c.identity }
+// Identity implements consumer.Conn and lease.Holder.
+func (c *conn) Identity() session.Identity {
+	id := c.identity
+	if renewed := c.renewed.Load(); renewed != 0 {
+		id.Expires = time.UnixMilli(renewed)
+	}
+	return id
+}
+
+// Renew implements lease.Holder. The wheel looks again when the session would have ended before;
+// an earlier end than before lease finds out.
+func (c *conn) Renew(expires time.Time) { c.renewed.Store(expires.UnixMilli()) }
 
 // Param implements consumer.Conn.
 func (c *conn) Param(name string) string { return c.params.Get(name) }
@@ -196,13 +211,22 @@ func (c *conn) Go(fn func(ctx context.Context) error) {
 // End implements consumer.Conn. The first cause counts. It drops what is queued or lets it leave,
 // as the cause wants, queues the close frame behind it, and gives the rest of the connection's
 // life a deadline; the reader sees the peer's close frame, or that deadline, and tears down.
+//
+// A cause that mutes also stops a goodbye under way, whose events it has become wrong to send.
 func (c *conn) End(cause error) {
 	c.mu.Lock()
+	mute := endingOf(cause).mute
 	if c.ended {
+		if mute && c.wire != nil {
+			c.wire.muted.Store(true)
+		}
 		c.mu.Unlock()
 		return
 	}
 	c.ended = true
+	if mute && c.wire != nil { // before the upgrade nothing was written, and nothing will be
+		c.wire.muted.Store(true)
+	}
 	c.cancel(cause)
 	if c.wire != nil { // else still before the upgrade: it is refused
 		c.sayGoodbye(cause)
@@ -242,7 +266,9 @@ func (c *conn) attach(ws *websocket.Conn, w *wire) {
 	c.mu.Lock()
 	c.wire = w
 	if c.ended { // while the upgrade ran
-		c.sayGoodbye(context.Cause(c.ctx))
+		cause := context.Cause(c.ctx)
+		w.muted.Store(endingOf(cause).mute)
+		c.sayGoodbye(cause)
 	}
 	c.mu.Unlock()
 	c.Flush()
@@ -310,7 +336,7 @@ func (c *conn) tick(now time.Time) time.Duration {
 	if ended || w == nil {
 		return 0
 	}
-	expires := c.identity.Expires.Sub(now)
+	expires := c.Identity().Expires.Sub(now)
 	if expires <= 0 {
 		c.End(ErrSessionEnded)
 		return 0

@@ -11,6 +11,7 @@ import (
 	"orgcast/internal/consumer"
 	"orgcast/internal/directory"
 	"orgcast/internal/hub"
+	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
 )
@@ -38,6 +39,9 @@ type Options struct {
 	Hub        *hub.Hub
 	Sessions   session.Resolver
 	Membership Membership
+	// Leases keeps asking whether open connections may stay. Nil: they stay until their session
+	// expires.
+	Leases *lease.Keeper
 	// History gives consumers the recorded events of their groups. Nil: all histories are empty.
 	History History
 	// Origins are the pages that may connect.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -316,7 +317,10 @@ func (c *conn) writeLoop(b *batch) {
 // writeBatch writes the items in order.
 func (c *conn) writeBatch(b *batch) error {
 	if b.handed {
-		if err := c.wire.finish(); err != nil {
+		switch err := c.wire.finish(); {
+		case errors.Is(err, errMuted):
+			return nil
+		case err != nil:
 			return err
 		}
 		c.server.metrics.wrote(b.events, b.oldest)
@@ -333,7 +337,7 @@ func (c *conn) writeBatch(b *batch) error {
 		default:
 			err = c.wire.writeFrames(it.frame)
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, errMuted) { // else the close frame may still be due
 			return err
 		}
 	}
@@ -354,6 +358,9 @@ func (c *conn) writeBurst(it *item) error {
 		return nil
 	}
 	for _, e := range events {
+		if c.wire.muted.Load() {
+			return errMuted
+		}
 		if !c.handler.HandleEvent(c.ctx, c, e) {
 			continue
 		}

@@ -13,6 +13,7 @@ import (
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/event"
+	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 )
 
@@ -20,9 +21,9 @@ import (
 // suspended ones and those of others share one name, since the client sees it.
 func reasonOf(err error) string {
 	switch {
-	case errors.Is(err, ErrUnauthenticated):
+	case errors.Is(err, ErrUnauthenticated), errors.Is(err, lease.ErrSessionEnded):
 		return "unauthenticated"
-	case errors.Is(err, orgctx.ErrNoOrganization), errors.Is(err, consumer.ErrForbidden):
+	case errors.Is(err, orgctx.ErrNoOrganization), errors.Is(err, consumer.ErrForbidden), errors.Is(err, lease.ErrNotAllowed):
 		return "forbidden"
 	case errors.Is(err, consumer.ErrNotFound), errors.Is(err, event.ErrInvalidGroup):
 		return "not_found"

@@ -22,6 +22,7 @@ import (
 	"orgcast/internal/consumer"
 	"orgcast/internal/directory"
 	"orgcast/internal/hub"
+	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
 )
@@ -100,6 +101,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, "handshake_rate", PaceError{RetryAfter: retry})
 		return
 	}
+	mark, asked := s.mark()
 	identity, err := s.identify(r.Context(), r, route)
 	if err != nil {
 		s.explain(w, r, route, reasonOf(err), err)
@@ -113,7 +115,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c := s.newConn(r, route, params, identity)
 	c.budget = budget
-	if err := s.connect(r.Context(), c); err != nil {
+	err = s.hold(r, c, mark, asked)
+	if err == nil {
+		err = s.connect(r.Context(), c)
+	}
+	if err != nil {
 		s.discard(c, err)
 		s.explain(w, r, route, reasonOf(err), err)
 		return
@@ -160,6 +166,8 @@ func (s *Server) identify(ctx context.Context, r *http.Request, route *consumer.
 	switch {
 	case errors.Is(err, session.ErrUnavailable):
 		return session.Identity{}, fmt.Errorf("%w: %w", ErrOverloaded, err)
+	case errors.Is(err, session.ErrDisabled):
+		return session.Identity{}, fmt.Errorf("%w: %w", consumer.ErrForbidden, err)
 	case err != nil:
 		return session.Identity{}, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
 	case !time.Now().Before(identity.Expires):
@@ -179,6 +187,30 @@ func (s *Server) identify(ctx context.Context, r *http.Request, route *consumer.
 	}
 	identity.Role = member.Role
 	return identity, nil
+}
+
+// mark notes the moment from which on announcements count for a connection.
+func (s *Server) mark() (mark lease.Mark, asked time.Time) {
+	if s.options.Leases == nil {
+		return 0, time.Time{}
+	}
+	return s.options.Leases.Mark()
+}
+
+// hold has a connection watched over. It returns why the connection may not be, after all, if what
+// identify learned since the mark was revoked in between.
+func (s *Server) hold(r *http.Request, c *conn, mark lease.Mark, asked time.Time) error {
+	if s.options.Leases == nil {
+		return nil
+	}
+	return s.options.Leases.Hold(&c.lease, c, s.options.Leases.Ticket(r), mark, asked)
+}
+
+// release ends what hold began.
+func (s *Server) release(c *conn) {
+	if s.options.Leases != nil {
+		s.options.Leases.Release(&c.lease)
+	}
 }
 
 // newConn makes the connection of an admitted request. Its context descends from the server's, not
@@ -243,6 +275,7 @@ func (s *Server) accept(u *upgrader, r *http.Request) (*websocket.Conn, error) {
 // discard ends a connection that was never served.
 func (s *Server) discard(c *conn, cause error) {
 	c.End(cause)
+	s.release(c)
 	c.leaveAll()
 	c.tree.Wait()
 	c.dropQueue()
@@ -252,6 +285,7 @@ func (s *Server) discard(c *conn, cause error) {
 // forget takes an ended connection off the books.
 func (s *Server) forget(c *conn) {
 	s.wheel.remove(c)
+	s.release(c)
 	s.limits.give(owner{c.identity.Organization, c.identity.UserID})
 	s.metrics.connections.Dec()
 	s.mu.Lock()

@@ -51,12 +51,22 @@ type wire struct {
 
 	mu       sync.Mutex    // held while bytes leave
 	rest     []byte        // what tryWrite could not send of a frame; nothing else may leave before
+	begun    int           // bytes of rest that belong to a frame of which a part has left
 	restLast bool          // rest ends with the close frame
 	closed   bool          // the close frame left, or a frame was cut short
 	deadline time.Duration // when the write deadline was last set, since opened; 0 for never
 
 	final atomic.Bool // the deadline is the connection's last and must not be moved
+	muted atomic.Bool // no data frame may be begun any more
 }
+
+// errMuted is returned where data frames were left out because the connection may not have them any
+// more. The close frame can still be sent.
+var errMuted = errors.New("gateway: muted")
+
+// pieceSize is how much is given to the socket at once where that may wait: between two pieces
+// it is seen whether the connection may still have the next one.
+const pieceSize = 16 << 10
 
 // Write sends a control frame of coder/websocket, which hands over each in one call. The reason in
 // a close frame is cut off: it would be the text of a Go error.
@@ -87,7 +97,10 @@ func (w *wire) writeFrames(frames []byte) error {
 		return errClosing
 	}
 	w.renewDeadline()
-	return w.send(frames)
+	if err := w.sendRest(); err != nil {
+		return err
+	}
+	return w.sendPieces(frames, 0, false)
 }
 
 // direct reports whether tryWrite can send at all.
@@ -113,6 +126,9 @@ func (w *wire) tryWrite(frames []byte, reused, last bool) (outcome, error) {
 	if w.closed {
 		return sentNone, errClosing
 	}
+	if w.muted.Load() && frames[0]&opMask != opClose {
+		return sentNone, nil // writeBatch finds what may leave
+	}
 	n, err := sendNow(w.fd, frames)
 	switch {
 	case err != nil:
@@ -125,6 +141,7 @@ func (w *wire) tryWrite(frames []byte, reused, last bool) (outcome, error) {
 		return sentAll, nil
 	}
 	w.rest, w.restLast = frames[n:], last
+	w.begun = frameEnd(frames, n) - n
 	if reused {
 		w.rest = bytes.Clone(w.rest)
 	}
@@ -139,18 +156,71 @@ func (w *wire) finish() error {
 	return w.sendRest()
 }
 
-// sendRest ends the frame that was begun. Its caller holds mu.
+// sendRest ends what tryWrite began. Its caller holds mu.
 func (w *wire) sendRest() error {
 	if len(w.rest) == 0 {
 		return nil
 	}
 	rest := w.rest
 	w.rest = nil
-	_, err := w.Conn.Write(rest)
-	if err != nil || w.restLast {
-		w.closed = true
+	return w.sendPieces(rest, w.begun, w.restLast)
+}
+
+// sendPieces writes frames of which the first begun bytes end a frame that must be ended whatever
+// happens. If the wire is muted meanwhile, only the close frame, if they end with it, follows.
+// After any error but errMuted nothing may follow, since a frame may have been cut short. Its
+// caller holds mu.
+func (w *wire) sendPieces(frames []byte, begun int, last bool) error {
+	muted := false
+	for sent := 0; sent < len(frames); {
+		end := sent + begun
+		begun = 0
+		if muted = muted || w.muted.Load(); muted && end == sent {
+			if !last {
+				return errMuted
+			}
+			sent, end = lastFrame(frames, sent), len(frames)
+		}
+		for !muted && end < len(frames) && end-sent < pieceSize {
+			end += frameEnd(frames[end:], 1)
+		}
+		if _, err := w.Conn.Write(frames[sent:end]); err != nil {
+			w.closed = true
+			return err
+		}
+		sent = end
 	}
-	return err
+	w.closed = w.closed || last
+	return nil
+}
+
+// frameEnd returns where the frame ends that the byte before n belongs to, in a run of whole frames
+// as a server sends them (RFC 6455, section 5.2, without masks).
+func frameEnd(frames []byte, n int) int {
+	end := 0
+	for end < n {
+		head := frames[end:]
+		switch length := int(head[1]); length {
+		case 126:
+			end += 4 + int(binary.BigEndian.Uint16(head[2:]))
+		case 127:
+			end += 10 + int(binary.BigEndian.Uint64(head[2:])) //nolint:gosec // our own, and in memory
+		default:
+			end += 2 + length
+		}
+	}
+	return end
+}
+
+// lastFrame returns where the last of the whole frames begins that stand behind from.
+func lastFrame(frames []byte, from int) int {
+	for {
+		next := from + frameEnd(frames[from:], 1)
+		if next == len(frames) {
+			return from
+		}
+		from = next
+	}
 }
 
 // halfClose tells the peer that nothing follows the close frame, if that has left. A peer that
@@ -197,7 +267,7 @@ func closeFrame(code websocket.StatusCode, reason string) []byte {
 // send writes b. After an error nothing may follow, since a frame may have been cut short. Its
 // caller holds mu.
 func (w *wire) send(b []byte) error {
-	if err := w.sendRest(); err != nil {
+	if err := w.sendRest(); err != nil && !errors.Is(err, errMuted) {
 		return err
 	}
 	if w.closed {

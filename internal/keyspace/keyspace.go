@@ -92,6 +92,17 @@ func (k Keyspace) Object(org orgctx.ID, kind, id string) string {
 // Session returns the key of a server-side session.
 func (k Keyspace) Session(key string) string { return k.prefix + "session:" + key }
 
+// SessionEnded returns the key that says that the session with this ID was ended. id must satisfy
+// [orgctx.ValidID]. Unlike the key of a session it is no secret.
+func (k Keyspace) SessionEnded(id string) string { return k.prefix + "session-ended:" + id }
+
+// UserDisabled returns the key that says that a user may connect nowhere. user must satisfy
+// [orgctx.ValidID].
+func (k Keyspace) UserDisabled(user string) string { return k.prefix + "user-disabled:" + user }
+
+// Control returns the channel on which nodes hear whose right to be connected has ended.
+func (k Keyspace) Control() string { return k.prefix + "control" }
+
 // Canary returns the channel on which a node sends messages to itself to see that they arrive.
 func (k Keyspace) Canary(node string) string { return k.prefix + "canary:" + node }
 

@@ -151,7 +151,7 @@ func TestGroupChannelRoundTrip(t *testing.T) {
 // Whatever two things names are made for, they are equal only if the things are.
 func TestNamesNeverCollide(t *testing.T) {
 	// Few and short values, so that a collision would come up.
-	short := rapid.StringMatching(`[a_-]{1,3}|org|member|group|session|canary|tasks|dead|once|task|ask|store|history`)
+	short := rapid.StringMatching(`[a_-]{1,3}|org|member|group|session|session-ended|user-disabled|control|canary|tasks|dead|once|task|ask|store|history`)
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(label string) (name, thing string) {
 			prefix := short.Draw(t, label+" prefix")
@@ -166,7 +166,7 @@ func TestNamesNeverCollide(t *testing.T) {
 				t.Fatal(err)
 			}
 			more := short.Draw(t, label+" more")
-			switch kind := rapid.IntRange(0, 13).Draw(t, label+" kind"); kind {
+			switch kind := rapid.IntRange(0, 16).Draw(t, label+" kind"); kind {
 			case 0:
 				g, err := event.NewGroup(org, rest)
 				if err != nil {
@@ -179,6 +179,12 @@ func TestNamesNeverCollide(t *testing.T) {
 				return k.Member(org, rest), fmt.Sprint("member ", prefix, " ", orgText, " ", rest)
 			case 3:
 				return k.Session(rest), fmt.Sprint("session ", prefix, " ", rest)
+			case 16:
+				return k.SessionEnded(rest), fmt.Sprint("session ended ", prefix, " ", rest)
+			case 14:
+				return k.UserDisabled(rest), fmt.Sprint("user disabled ", prefix, " ", rest)
+			case 15:
+				return k.Control(), fmt.Sprint("control ", prefix)
 			case 4:
 				return k.Tasks(rest), fmt.Sprint("tasks ", prefix, " ", rest)
 			case 5:

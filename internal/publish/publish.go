@@ -109,27 +109,30 @@ type result struct {
 }
 
 // handler answers POST /v1/publish.
-type handler struct {
-	publisher Publisher
-	key       [sha256.Size]byte
-}
+type handler struct{ publisher Publisher }
 
 // NewHandler returns the handler of POST /v1/publish. Callers show the key as a bearer token. The
 // body is one publication, {"organization_id":…,"group":…,"event":{…}} with "record" and
 // "idempotency_key" if it is to be recorded, or a list of up to [MaxBatch]; the answer is
 // {"results":[…]} in the same order. The status is 200 if all were published, 422 if some were refused, 503 if Redis did not take some.
-func NewHandler(p Publisher, key string) http.Handler {
-	return &handler{publisher: p, key: sha256.Sum256([]byte(key))}
+func NewHandler(p Publisher, key string) http.Handler { return Bearer(key, &handler{publisher: p}) }
+
+// Bearer lets only those reach next who show the key as a bearer token.
+func Bearer(key string, next http.Handler) http.Handler {
+	want := sha256.Sum256([]byte(key))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		got := sha256.Sum256([]byte(token))
+		if !ok || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			answer(w, http.StatusUnauthorized, result{Status: "refused", Code: "unauthenticated"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	sum := sha256.Sum256([]byte(token))
-	if !ok || subtle.ConstantTimeCompare(sum[:], h.key[:]) != 1 {
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		answer(w, http.StatusUnauthorized, result{Status: "refused", Code: "unauthenticated"})
-		return
-	}
 	publications, err := read(http.MaxBytesReader(w, r.Body, MaxBody))
 	switch {
 	case errors.Is(err, errTooMany):

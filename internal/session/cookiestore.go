@@ -33,13 +33,13 @@ type KeyPair struct {
 // optional) and session_id (text, optional).
 //
 // Nothing is kept on the server, so a session cannot be ended before it expires, save by a
-// revocation of its SessionID. Who needs a real logout uses [RedisStore].
+// revocation of its SessionID ([Revocations]).
 type CookieStore struct {
 	store *sessions.CookieStore
 	opts  Options
 }
 
-var _ Resolver = (*CookieStore)(nil)
+var _ Store = (*CookieStore)(nil)
 
 // NewCookieStore returns a store with the key pairs, at least one. The first pair signs new
 // cookies; the others are older ones whose cookies are still good.
@@ -123,6 +123,22 @@ func (s *CookieStore) Resolve(_ context.Context, r *http.Request) (Identity, err
 		id.SessionID = text
 	}
 	return id, nil
+}
+
+// Ticket implements [Store]. The cookie has said everything.
+func (*CookieStore) Ticket(*http.Request) string { return "" }
+
+// Recheck implements [Store]. A cookie never changes its mind: only its time runs out.
+func (s *CookieStore) Recheck(_ context.Context, held []Held) []Standing {
+	now := s.opts.Now()
+	out := make([]Standing, len(held))
+	for i, h := range held {
+		out[i].Expires = h.Identity.Expires
+		if now.After(h.Identity.Expires) {
+			out[i] = Standing{Err: ErrExpired}
+		}
+	}
+	return out
 }
 
 // open has gorilla verify and decode a cookie. gorilla takes the first cookie of a name, so it is

@@ -43,7 +43,7 @@ type RedisStore struct {
 }
 
 var (
-	_ Resolver       = (*RedisStore)(nil)
+	_ Store          = (*RedisStore)(nil)
 	_ sessions.Store = (*RedisStore)(nil)
 )
 
@@ -119,6 +119,41 @@ func (s *RedisStore) Resolve(ctx context.Context, r *http.Request) (Identity, er
 	}
 	id.SessionID = DeriveID(key)
 	return id, nil
+}
+
+// Ticket implements [Store]: it is the key.
+func (s *RedisStore) Ticket(r *http.Request) string {
+	key, _ := requestKey(r, s.opts.Name) // without one Recheck finds none
+	return strings.Clone(key)            // not the whole header with it
+}
+
+// Recheck implements [Store], in one round trip.
+func (s *RedisStore) Recheck(ctx context.Context, held []Held) []Standing {
+	out := make([]Standing, len(held))
+	texts := make(map[string]*redis.StringCmd, len(held)) // several connections may share a session
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	_, _ = s.client.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
+		for _, h := range held {
+			if texts[h.Ticket] == nil && validKey(h.Ticket) {
+				texts[h.Ticket] = p.GetRange(ctx, s.keys.Session(h.Ticket), 0, maxSessionSize)
+			}
+		}
+		return nil
+	})
+	now := s.opts.Now()
+	for i, h := range held {
+		out[i] = Standing{Err: ErrNone}
+		if cmd := texts[h.Ticket]; cmd != nil {
+			d, err := read(cmd)
+			var id Identity
+			if err == nil {
+				id, err = d.identity(now)
+			}
+			out[i] = h.judge(id, err)
+		}
+	}
+	return out
 }
 
 // Mint stores a new session and returns its cookie.
@@ -376,7 +411,12 @@ func (s *RedisStore) change(ctx context.Context, key string, fn func(document, r
 // load returns the session under the key, or [ErrNone], [ErrInvalid] or [ErrUnavailable].
 func (s *RedisStore) load(ctx context.Context, c redis.Cmdable, key string) (document, error) {
 	// GETRANGE, so that an absurdly large value does not come over the wire.
-	text, err := c.GetRange(ctx, s.keys.Session(key), 0, maxSessionSize).Result()
+	return read(c.GetRange(ctx, s.keys.Session(key), 0, maxSessionSize))
+}
+
+// read returns the session that a command brought.
+func read(cmd *redis.StringCmd) (document, error) {
+	text, err := cmd.Result()
 	if err != nil {
 		return nil, unavailable(err)
 	}

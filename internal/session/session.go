@@ -12,8 +12,9 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// Why a request has no identity. All mean "not logged in" to the client; they are told apart for
-// logs and metrics only.
+// Why a request has no identity, or an open connection's session no longer stands. Unless the
+// comment says otherwise they mean "not logged in" to the client, and are told apart for logs and
+// metrics only.
 var (
 	// ErrNone is returned if the request bears no session cookie, one that names no session, or
 	// one of a session that nobody is logged in to.
@@ -22,6 +23,12 @@ var (
 	ErrInvalid = errors.New("session: invalid")
 	// ErrExpired is returned for a session past its expiry.
 	ErrExpired = errors.New("session: expired")
+	// ErrEnded is returned for a session that was revoked although what the browser holds is good.
+	ErrEnded = errors.New("session: ended")
+	// ErrDisabled is returned for a user who was shut out. Unlike the others it means "not allowed".
+	ErrDisabled = errors.New("session: user is disabled")
+	// ErrSwitched is returned by Recheck for a session whose active organisation is another now.
+	ErrSwitched = errors.New("session: another organization is active")
 	// ErrUnavailable is returned, wrapped, if the store did not answer.
 	ErrUnavailable = errors.New("session: store unavailable")
 )
@@ -45,4 +52,42 @@ type Identity struct {
 // values of this package, wrapped or not.
 type Resolver interface {
 	Resolve(ctx context.Context, r *http.Request) (Identity, error)
+}
+
+// Store is a Resolver that can be asked again about the sessions of open connections.
+type Store interface {
+	Resolver
+	// Ticket returns what Recheck finds the request's session by, for a request that Resolve has
+	// accepted. It may open the session, so it is kept as a secret.
+	Ticket(r *http.Request) string
+	// Recheck says of each session, in order, whether it still stands. Where nobody can say, the
+	// error is [ErrUnavailable], wrapped.
+	Recheck(ctx context.Context, held []Held) []Standing
+}
+
+// Held is the session of an open connection.
+type Held struct {
+	Identity Identity
+	Ticket   string
+}
+
+// Standing is what a store says of a session that it was asked about again.
+type Standing struct {
+	// Expires is the end of the session as it is now, if Err is nil: the application may have
+	// renewed it.
+	Expires time.Time
+	Err     error
+}
+
+// judge holds what the store has now, or why it has nothing, against what the connection was admitted with.
+func (h Held) judge(now Identity, err error) Standing {
+	switch {
+	case err != nil:
+		return Standing{Err: err}
+	case now.UserID != h.Identity.UserID: // somebody else logged in
+		return Standing{Err: ErrEnded}
+	case now.Organization != h.Identity.Organization:
+		return Standing{Err: ErrSwitched}
+	}
+	return Standing{Expires: now.Expires}
 }

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/config"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/lease"
+	"orgcast/internal/orgctx"
+)
+
+const revokeUsage = `
+End the right to be connected, on every node within a second:
+
+  gateway revoke session ID                  one session; the user's other devices stay
+  gateway revoke user USER                   all sessions of a user, in every organisation
+  gateway revoke member ORGANIZATION USER    a membership
+  gateway revoke organization ORGANIZATION   all connections of an organisation
+
+The record in Redis is changed first, so that nobody comes back. ID is what "gateway session read"
+and the log call session; it opens nothing. To undo it: delete the key orgcast:session-ended:ID or
+orgcast:user-disabled:USER, or set the status in the directory to active again. With
+--directory=session the sessions are the record of memberships and organisations; what this
+command ends then, the web application must keep from coming back.
+`
+
+func revokeCommand(ctx context.Context, p *process, args []string) error {
+	s := new(settings)
+	set := config.New("revoke", revokeUsage)
+	s.declareRedis(set)
+	s.declareDirectory(set)
+	s.declareSessionLife(set)
+	kind := ""
+	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
+		kind, args = args[0], args[1:]
+	}
+	rest, err := p.parse(set, args)
+	if err != nil {
+		return p.surplus(nil, err)
+	}
+	m, err := revocation(kind, rest)
+	if errors.Is(err, errUsage) {
+		set.Help(p.stderr)
+	}
+	if err != nil {
+		return err
+	}
+	options, err := s.redisOptions()
+	if err != nil {
+		return err
+	}
+	keys, err := keyspace.New(s.prefix)
+	if err != nil {
+		return err
+	}
+	client := redis.NewClient(options)
+	defer func() { _ = client.Close() }() // all is written by then
+	revoker, err := newRevoker(s, client, keys)
+	if err != nil {
+		return err
+	}
+	recorded, err := revoker.Revoke(ctx, m)
+	if err != nil {
+		return err
+	}
+	result := "revoked and announced"
+	if !recorded {
+		result = "announced only: with --directory=session the record is the web application's"
+	}
+	_, err = fmt.Fprintln(p.stdout, result)
+	return err
+}
+
+// revocation reads what is to be revoked from arguments.
+func revocation(kind string, args []string) (m lease.Message, err error) {
+	user, organization := "", ""
+	switch {
+	case kind == "session" && len(args) == 1:
+		m.Type, m.SessionID = lease.SessionEnded, args[0]
+		if !orgctx.ValidID(m.SessionID) {
+			return m, fmt.Errorf("session %q: %w", m.SessionID, orgctx.ErrInvalidID)
+		}
+		return m, nil
+	case kind == "user" && len(args) == 1:
+		m.Type, user = lease.UserDisabled, args[0]
+	case kind == "member" && len(args) == 2:
+		m.Type, organization, user = lease.MemberRemoved, args[0], args[1]
+	case kind == "organization" && len(args) == 1:
+		m.Type, organization = lease.OrganizationSuspended, args[0]
+	default:
+		return m, errUsage
+	}
+	if organization != "" || m.Type != lease.UserDisabled {
+		if m.Organization, err = parseOrganization(organization); err != nil {
+			return m, err
+		}
+	}
+	if m.UserID = user; m.Type != lease.OrganizationSuspended && !orgctx.ValidID(user) {
+		return m, fmt.Errorf("user %q: %w", user, orgctx.ErrInvalidID)
+	}
+	return m, nil
+}

@@ -1,0 +1,199 @@
+package lease
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"orgcast/internal/keyspace"
+)
+
+// Defaults of [ControlOptions], and how long is waited after a loss.
+const (
+	defaultInterval = time.Second
+	defaultTimeout  = 2500 * time.Millisecond // two canaries and a half
+	minBackoff      = 50 * time.Millisecond
+	maxBackoff      = 2 * time.Second
+)
+
+// Why a connection to the control channel was given up.
+var (
+	errNoCanary   = errors.New("lease: no canary arrived in time")
+	errUnexpected = errors.New("lease: the server changed a subscription unasked")
+)
+
+// ControlOptions configure a [Control]. The zero value works.
+type ControlOptions struct {
+	// Interval is the mean pause between two canaries. Default 1 s.
+	Interval time.Duration
+	// Timeout is how long the connection may be deaf. Default 2.5 s.
+	Timeout time.Duration
+}
+
+// Control listens to the control channel. It has a connection of its own, so that no announcement
+// waits behind a burst of events, and sends itself a canary through Redis to see that it hears. Each
+// time that it could have missed something, everybody is asked about at once.
+type Control struct {
+	client  redis.UniversalClient
+	channel string
+	canary  string
+	opt     ControlOptions
+	keeper  *Keeper
+	log     *zap.Logger
+}
+
+// NewControl returns a Control that lets a Keeper know what it hears. The client is that of one
+// server, Sentinel or Cluster, with ContextTimeoutEnabled; the caller closes it.
+func NewControl(client redis.UniversalClient, keys keyspace.Keyspace, k *Keeper, o ControlOptions) *Control {
+	if o.Interval == 0 {
+		o.Interval = defaultInterval
+	}
+	if o.Timeout == 0 {
+		o.Timeout = defaultTimeout
+	}
+	return &Control{client: client, channel: keys.Control(), canary: keys.Canary("control-" + rand.Text()), opt: o, keeper: k, log: k.log.Named("control")}
+}
+
+// Run listens until ctx ends; then it returns nil. It survives every failure of Redis.
+func (c *Control) Run(ctx context.Context) error {
+	backoff := minBackoff
+	var lastLog time.Time
+	for first := true; ctx.Err() == nil; first = false {
+		heard, err := c.listen(ctx, first)
+		if heard {
+			backoff = minBackoff
+		}
+		if ctx.Err() == nil && time.Since(lastLog) >= logInterval {
+			lastLog = time.Now()
+			c.log.Warn("control connection lost", zap.Error(err))
+		}
+		// A jittered pause keeps nodes from coming back all at once.
+		select {
+		case <-time.After(backoff/2 + mathrand.N(backoff/2+1)): //nolint:gosec // jitter is no secret
+		case <-ctx.Done():
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+	return nil
+}
+
+// listen opens a connection and hands on what it brings until it is lost or ctx ends. heard says
+// whether it ever worked.
+func (c *Control) listen(ctx context.Context, first bool) (heard bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	pubsub := c.client.Subscribe(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	// PubSub ignores the end of a context while it reads: only closing it ends that.
+	wg.Go(func() {
+		<-ctx.Done()
+		_ = pubsub.Close() // an error says that it was closed before
+	})
+	if err := c.open(ctx, pubsub); err != nil {
+		return false, err
+	}
+	if !first {
+		c.keeper.metrics.reconnects.Inc()
+	}
+	nonce := rand.Text()
+	wg.Go(func() { c.sing(ctx, nonce) })
+	// What was announced before this point may be lost. What is announced from now on is heard.
+	c.keeper.Missed()
+	c.keeper.metrics.up.Set(1)
+	defer c.keeper.metrics.up.Set(0)
+
+	// With a context that lives, go-redis would answer a loss by opening another connection behind
+	// our back, and nobody would ask about what was missed.
+	ended, end := context.WithCancel(ctx)
+	end()
+	last := time.Now() // canary
+	for {
+		received, err := pubsub.ReceiveTimeout(ended, c.opt.Timeout-time.Since(last))
+		if err == nil && time.Since(last) > c.opt.Timeout {
+			err = errNoCanary
+		}
+		if err != nil {
+			return heard, fmt.Errorf("receive: %w", err)
+		}
+		switch m := received.(type) {
+		case *redis.Message:
+			if m.Channel == c.channel {
+				c.hear(m.Payload)
+			} else if m.Payload == nonce {
+				last, heard = time.Now(), true
+			}
+		case *redis.Subscription:
+			return heard, fmt.Errorf("%w: %s", errUnexpected, m.Kind)
+		}
+	}
+}
+
+// open subscribes, and returns when Redis has confirmed it.
+func (c *Control) open(ctx context.Context, pubsub *redis.PubSub) error {
+	dialling, cancel := context.WithTimeout(ctx, c.opt.Timeout)
+	defer cancel()
+	if err := pubsub.Subscribe(dialling, c.channel, c.canary); err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	ended, end := context.WithCancel(ctx)
+	end()
+	for _, channel := range []string{c.channel, c.canary} {
+		received, err := pubsub.ReceiveTimeout(ended, c.opt.Timeout)
+		if err != nil {
+			return fmt.Errorf("open: %w", err)
+		}
+		if m, ok := received.(*redis.Subscription); !ok || m.Kind != "subscribe" || m.Channel != channel {
+			return fmt.Errorf("open: %w", errUnexpected)
+		}
+	}
+	return nil
+}
+
+// sing publishes canaries until ctx ends. One that does not leave shows at the other end.
+func (c *Control) sing(ctx context.Context, nonce string) {
+	for {
+		deadline, cancel := context.WithTimeout(ctx, c.opt.Timeout)
+		_ = c.client.Publish(deadline, c.canary, nonce).Err()
+		cancel()
+		pause := c.opt.Interval*4/5 + mathrand.N(c.opt.Interval*2/5+1) //nolint:gosec // jitter is no secret
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// hear takes a message that came over the control channel.
+func (c *Control) hear(payload string) {
+	m, err := Decode([]byte(payload))
+	switch {
+	case errors.Is(err, ErrUnknownType): // of a newer version
+		c.keeper.metrics.messages.WithLabelValues(labelUnknown).Inc()
+	case err != nil:
+		c.keeper.metrics.messages.WithLabelValues(labelMalformed).Inc()
+		c.log.Warn("control message ignored", zap.Error(err))
+	default:
+		n := c.keeper.Apply(m)
+		c.log.Info("control message", zap.String("type", string(m.Type)), zap.Int("connections", n),
+			zap.String("user", m.UserID), zap.Stringer("organization", m.Organization), zap.String("session", m.SessionID))
+	}
+}
+
+// String helps in tests.
+func (m Message) String() string {
+	b, err := m.MarshalJSON()
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(b))
+}

@@ -1,0 +1,357 @@
+// Package lease keeps asking whether open connections may stay. A connection was let in because of
+// a session, a membership and an active organisation; each of them can end while it is open, and
+// then it has to end too:
+//
+//   - within a moment of an announcement on the control channel ([Control]);
+//   - within one period without one, because [Keeper] asks session store and directory again;
+//   - at a deadline, if nobody can say. What cannot be confirmed is not allowed.
+//
+// [Revoker] is the other side: it changes the record and announces it.
+package lease
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"orgcast/internal/directory"
+	"orgcast/internal/session"
+)
+
+// Causes with which a Keeper ends connections, beside [UnconfirmedError].
+var (
+	// ErrSessionEnded ends the connections of a session that was ended or has expired.
+	ErrSessionEnded = errors.New("lease: session ended")
+	// ErrSwitched ends the connections of a session whose active organisation is another now.
+	ErrSwitched = errors.New("lease: another organization became active")
+	// ErrNotAllowed ends connections whose user, membership or organisation is no longer active.
+	ErrNotAllowed = errors.New("lease: user, membership or organization is not active any more")
+	// ErrRoleChanged ends connections whose user has another role now, so that they come back with it.
+	ErrRoleChanged = errors.New("lease: role changed")
+)
+
+// UnconfirmedError ends connections whose right to be there nobody could confirm in time.
+type UnconfirmedError struct {
+	// RetryAfter is when the client may come back; it differs, so that not all do so at once.
+	RetryAfter time.Duration
+}
+
+// Error implements error.
+func (UnconfirmedError) Error() string { return "lease: not confirmed in time" }
+
+// Holder is an open connection. Its methods do not block, may be called by several goroutines at
+// once, and after its end, too.
+type Holder interface {
+	// Identity is what the connection was admitted with.
+	Identity() session.Identity
+	// Renew says that the session ends at another time than before.
+	Renew(expires time.Time)
+	// End ends the connection, unless it has ended.
+	End(cause error)
+}
+
+// Lease is what a Keeper knows of a connection. The connection holds it by value: the zero Lease
+// is ready for [Keeper.Hold]. The Keeper's mu guards it.
+type Lease struct {
+	holder    Holder // nil unless it is held
+	ticket    string
+	confirmed time.Time // when what was confirmed last was asked
+	ended     bool      // End was called
+	slot      int32
+	index     int32 // in the slot
+	links     [indexes]link
+}
+
+// link places a lease in the list of those with the same session, user or organisation.
+type link struct{ previous, next *Lease }
+
+// Indexes of a Keeper.
+const (
+	bySession = iota
+	byUser
+	byOrganization
+	indexes
+)
+
+// Directory says whether users may act for organisations. Package directory implements it.
+type Directory interface {
+	AdmitAll(ctx context.Context, list []directory.Membership) []directory.Admission
+}
+
+// Defaults of [Options].
+const (
+	DefaultPeriod   = 5 * time.Second
+	DefaultDeadline = 30 * time.Second
+)
+
+// Options of [NewKeeper].
+type Options struct {
+	// Sessions and Directory must be given.
+	Sessions  session.Store
+	Directory Directory
+	// Period is the time in which every connection is asked about once. Default [DefaultPeriod].
+	Period time.Duration
+	// Deadline is how long a connection may stay without being confirmed. Default
+	// [DefaultDeadline]. It must be longer than Period.
+	Deadline time.Duration
+	// Log and Registerer may be nil.
+	Log        *zap.Logger
+	Registerer prometheus.Registerer
+}
+
+// slotCount is into how many parts a period is cut, so that the questions are spread over it.
+const slotCount = 20
+
+// recentLimit is how many messages are remembered for handshakes under way.
+const recentLimit = 1024
+
+// Keeper holds the leases of a node's connections. Its methods are safe for concurrent use.
+type Keeper struct {
+	// Fixed after construction.
+	opt     Options
+	log     *zap.Logger
+	metrics *metrics
+	seed    maphash.Seed
+	wake    chan struct{} // for check; capacity 1: one wake-up covers all that came before it
+
+	mu    sync.Mutex
+	index [indexes]map[string]*Lease // the first of each list
+	slots [slotCount]slot
+	turn  int // the slot that is due next
+	// What was announced lately, for connections that were admitted before and entered after it.
+	recent []Message
+	heard  Mark // the number of the last of recent
+}
+
+// slot is the connections that are asked about at the same time.
+type slot struct {
+	leases []*Lease
+	due    bool
+	oldest time.Time // no lease of the slot was confirmed before; stale, but never too late
+}
+
+// Mark is a moment in the sequence of announcements.
+type Mark uint64
+
+// NewKeeper returns a Keeper; [Keeper.Run] lets it work.
+func NewKeeper(o Options) (*Keeper, error) {
+	if o.Period == 0 {
+		o.Period = DefaultPeriod
+	}
+	if o.Deadline == 0 {
+		o.Deadline = DefaultDeadline
+	}
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	switch {
+	case o.Sessions == nil || o.Directory == nil:
+		return nil, errors.New("lease: Sessions and Directory must be given")
+	case o.Period < 0 || o.Deadline <= o.Period:
+		return nil, errors.New("lease: the deadline is not longer than the period")
+	}
+	k := &Keeper{opt: o, log: o.Log.Named("lease"), metrics: newMetrics(o.Registerer), seed: maphash.MakeSeed(), wake: make(chan struct{}, 1)}
+	for i := range k.index {
+		k.index[i] = make(map[string]*Lease)
+	}
+	return k, nil
+}
+
+// Mark returns the present moment. It is taken before a connection's identity is found out, and
+// given to [Keeper.Hold].
+func (k *Keeper) Mark() (Mark, time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.heard, time.Now()
+}
+
+// Ticket returns what [Keeper.Hold] needs of the handshake.
+func (k *Keeper) Ticket(r *http.Request) string { return k.opt.Sessions.Ticket(r) }
+
+// Hold enters a connection that was admitted by what was found out since the mark. It returns the
+// cause if that has been revoked in between; the connection is then not held.
+func (k *Keeper) Hold(l *Lease, h Holder, ticket string, since Mark, at time.Time) error {
+	id := h.Identity()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	again := since+Mark(len(k.recent)) < k.heard // more was announced than is remembered
+	for i, m := range k.recent {
+		if k.heard-Mark(len(k.recent))+Mark(i) < since {
+			continue
+		}
+		again = again || m.Type == typeMissed
+		if cause := m.cause(id); cause != nil {
+			k.metrics.ended(cause, byAnnouncement)
+			return cause
+		}
+	}
+	*l = Lease{holder: h, ticket: ticket, confirmed: at, slot: k.slotOf(id)}
+	for i := range k.index {
+		k.enter(i, keyOf(i, id), l)
+	}
+	s := &k.slots[l.slot]
+	if len(s.leases) == 0 || at.Before(s.oldest) {
+		s.oldest = at
+	}
+	l.index = int32(len(s.leases)) //nolint:gosec // there are fewer connections
+	s.leases = append(s.leases, l)
+	if again {
+		s.due = true
+		k.rouse()
+	}
+	return nil
+}
+
+// slotOf gives all connections of a user the same slot, so that they are asked about together.
+func (k *Keeper) slotOf(id session.Identity) int32 {
+	return int32(maphash.String(k.seed, id.UserID) % slotCount)
+}
+
+// Release takes a connection off the books, if it is held.
+func (k *Keeper) Release(l *Lease) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if l.holder == nil {
+		return
+	}
+	id := l.holder.Identity()
+	for i := range k.index {
+		k.remove(i, keyOf(i, id), l)
+	}
+	s := &k.slots[l.slot]
+	last := len(s.leases) - 1
+	s.leases[l.index] = s.leases[last]
+	s.leases[l.index].index = l.index
+	s.leases[last] = nil
+	s.leases = s.leases[:last]
+	*l = Lease{}
+}
+
+// keyOf returns what an index knows an identity by.
+func keyOf(index int, id session.Identity) string {
+	switch index {
+	case bySession:
+		return id.SessionID
+	case byUser:
+		return id.UserID
+	default:
+		return id.Organization.String() // of none, too: it can be switched
+	}
+}
+
+// enter puts a lease first in its list. Its caller holds mu.
+func (k *Keeper) enter(i int, key string, l *Lease) {
+	first := k.index[i][key]
+	l.links[i].next = first
+	if first != nil {
+		first.links[i].previous = l
+	}
+	k.index[i][key] = l
+}
+
+// remove takes a lease from its list. Its caller holds mu.
+func (k *Keeper) remove(i int, key string, l *Lease) {
+	at := &l.links[i]
+	if at.next != nil {
+		at.next.links[i].previous = at.previous
+	}
+	switch {
+	case at.previous != nil:
+		at.previous.links[i].next = at.next
+	case at.next != nil:
+		k.index[i][key] = at.next
+	default:
+		delete(k.index[i], key)
+	}
+}
+
+// Held returns how many connections are held.
+func (k *Keeper) Held() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	n := 0
+	for i := range k.slots {
+		n += len(k.slots[i].leases)
+	}
+	return n
+}
+
+// Apply ends the connections that an announcement is about. It returns how many.
+func (k *Keeper) Apply(m Message) int {
+	k.metrics.messages.WithLabelValues(string(m.Type)).Inc()
+	var list []ending
+	index, key := m.place()
+	k.mu.Lock()
+	k.remember(m)
+	for l := k.index[index][key]; l != nil; l = l.links[index].next {
+		if cause := m.cause(l.holder.Identity()); cause != nil {
+			list = append(list, ending{l, cause})
+		}
+	}
+	k.mu.Unlock()
+	return k.end(list, byAnnouncement)
+}
+
+// ending is a lease to be ended.
+type ending struct {
+	lease *Lease
+	cause error
+}
+
+// end ends connections, unless they have ended, and returns how many that were.
+func (k *Keeper) end(list []ending, by string) int {
+	if len(list) == 0 {
+		return 0
+	}
+	holders := make([]Holder, len(list)) // nil for those that have ended
+	k.mu.Lock()
+	for i, e := range list {
+		if !e.lease.ended {
+			holders[i], e.lease.ended = e.lease.holder, true
+		}
+	}
+	k.mu.Unlock()
+	n := 0
+	for i, h := range holders {
+		if h != nil {
+			k.metrics.ended(list[i].cause, by)
+			h.End(list[i].cause)
+			n++
+		}
+	}
+	return n
+}
+
+// Missed says that announcements may have been lost: everybody is asked about at once.
+func (k *Keeper) Missed() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.remember(Message{Type: typeMissed})
+	for i := range k.slots {
+		k.slots[i].due = true
+	}
+	k.rouse()
+}
+
+// remember keeps a message for handshakes under way. Its caller holds mu.
+func (k *Keeper) remember(m Message) {
+	if len(k.recent) == recentLimit {
+		k.recent = append(k.recent[:0], k.recent[recentLimit/2:]...)
+	}
+	k.recent = append(k.recent, m)
+	k.heard++
+}
+
+// rouse lets check look for slots that are due.
+func (k *Keeper) rouse() {
+	select {
+	case k.wake <- struct{}{}:
+	default: // a wake-up is pending already
+	}
+}

@@ -1,0 +1,233 @@
+package lease
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"orgcast/internal/orgctx"
+	"orgcast/internal/session"
+)
+
+// Type says what was announced.
+type Type string
+
+// The types of messages on the control channel.
+const (
+	SessionEnded          Type = "session.ended"
+	UserDisabled          Type = "user.disabled"
+	MemberRemoved         Type = "member.removed"
+	MemberRole            Type = "member.role"
+	OrganizationSuspended Type = "organization.suspended"
+	OrganizationSwitched  Type = "organization.switched"
+
+	// typeMissed stands among remembered messages where some may be missing.
+	typeMissed Type = "missed"
+)
+
+var (
+	// ErrUnknownType is returned for a message of a type that this version does not know.
+	ErrUnknownType = errors.New("lease: unknown type of control message")
+	// ErrMalformed is returned for anything that is no message.
+	ErrMalformed = errors.New("lease: malformed control message")
+)
+
+// maxMessage is the longest message, in bytes. The longest that means something is half as long.
+const maxMessage = 1 << 10
+
+// Message is an announcement.
+type Message struct {
+	Type Type
+	// Which of these a message has, its type says.
+	SessionID    string
+	UserID       string
+	Organization orgctx.ID // of OrganizationSwitched: zero if none is active
+	Role         string    // may be empty
+}
+
+// Names of the fields of a message.
+const (
+	fieldType         = "type"
+	fieldSession      = "session_id"
+	fieldUser         = "user_id"
+	fieldOrganization = "organization_id"
+	fieldRole         = "role"
+)
+
+// fieldsOf returns the fields that a message of a type has beside the type, all and no others.
+func fieldsOf(t Type) (names []string, ok bool) {
+	switch t {
+	case SessionEnded:
+		return []string{fieldSession}, true
+	case UserDisabled:
+		return []string{fieldUser}, true
+	case MemberRemoved:
+		return []string{fieldOrganization, fieldUser}, true
+	case MemberRole:
+		return []string{fieldOrganization, fieldUser, fieldRole}, true
+	case OrganizationSuspended:
+		return []string{fieldOrganization}, true
+	case OrganizationSwitched:
+		return []string{fieldSession, fieldOrganization}, true
+	default:
+		return nil, false
+	}
+}
+
+// Decode reads a message. It takes no field twice, none in another spelling, and none that the type
+// does not have: whoever wrote it meant something else. Identifiers are text or integers; a role
+// and the organisation that a session switched to may also be null or empty.
+func Decode(payload []byte) (Message, error) {
+	if len(payload) > maxMessage || !utf8.Valid(payload) {
+		return Message{}, ErrMalformed
+	}
+	fields, err := readFields(payload)
+	if err != nil {
+		return Message{}, ErrMalformed // without the cause, which may quote the content
+	}
+	var text string
+	if json.Unmarshal(fields[fieldType], &text) != nil || text == "" {
+		return Message{}, ErrMalformed
+	}
+	m := Message{Type: Type(text)}
+	names, ok := fieldsOf(m.Type)
+	if !ok {
+		return Message{}, ErrUnknownType
+	}
+	if len(fields) != len(names)+1 {
+		return Message{}, ErrMalformed
+	}
+	for _, name := range names {
+		raw, ok := fields[name]
+		if !ok {
+			return Message{}, fmt.Errorf("%w: no %s", ErrMalformed, name)
+		}
+		value, ok := identifier(raw)
+		mayBeEmpty := name == fieldRole || name == fieldOrganization && m.Type == OrganizationSwitched
+		if !ok || value == "" && !mayBeEmpty || value != "" && !orgctx.ValidID(value) {
+			return Message{}, fmt.Errorf("%w: %s", ErrMalformed, name)
+		}
+		m = m.with(name, value)
+	}
+	return m, nil
+}
+
+// with returns the message with another field.
+func (m Message) with(name, value string) Message {
+	switch name {
+	case fieldSession:
+		m.SessionID = value
+	case fieldUser:
+		m.UserID = value
+	case fieldRole:
+		m.Role = value
+	case fieldOrganization:
+		m.Organization, _ = orgctx.ParseID(value) // valid, or empty for none
+	}
+	return m
+}
+
+// get returns a field.
+func (m Message) get(name string) string {
+	switch name {
+	case fieldSession:
+		return m.SessionID
+	case fieldUser:
+		return m.UserID
+	case fieldRole:
+		return m.Role
+	default:
+		return m.Organization.String()
+	}
+}
+
+// MarshalJSON implements json.Marshaler: it makes what Decode reads.
+func (m Message) MarshalJSON() ([]byte, error) {
+	names, ok := fieldsOf(m.Type)
+	if !ok {
+		return nil, ErrUnknownType
+	}
+	fields := map[string]string{fieldType: string(m.Type)}
+	for _, name := range names {
+		fields[name] = m.get(name)
+	}
+	return json.Marshal(fields)
+}
+
+// readFields returns the fields of one JSON object, each name of which must occur once.
+func readFields(b []byte) (map[string]json.RawMessage, error) {
+	d := json.NewDecoder(bytes.NewReader(b))
+	if start, err := d.Token(); err != nil || start != json.Delim('{') {
+		return nil, ErrMalformed
+	}
+	fields := make(map[string]json.RawMessage)
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		name, _ := token.(string) // names are text
+		if _, twice := fields[name]; twice {
+			return nil, ErrMalformed
+		}
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			return nil, err
+		}
+		fields[name] = raw
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, err
+	}
+	if d.More() {
+		return nil, ErrMalformed
+	}
+	return fields, nil
+}
+
+// identifier returns the text of an identifier that is text or an integer, and "" of null.
+func identifier(raw json.RawMessage) (text string, ok bool) {
+	switch {
+	case string(raw) == "null":
+		return "", true
+	case len(raw) > 0 && raw[0] == '"':
+		return text, json.Unmarshal(raw, &text) == nil
+	default:
+		return string(raw), len(bytes.Trim(bytes.TrimPrefix(raw, []byte("-")), "0123456789")) == 0
+	}
+}
+
+// place returns the index in which the connections stand that the message may be about, and the
+// key there.
+func (m Message) place() (index int, key string) {
+	switch m.Type {
+	case SessionEnded, OrganizationSwitched:
+		return bySession, m.SessionID
+	case OrganizationSuspended:
+		return byOrganization, m.Organization.String()
+	default:
+		return byUser, m.UserID
+	}
+}
+
+// cause returns why the message ends a connection with that identity, nil if it does not.
+func (m Message) cause(id session.Identity) error {
+	session := m.SessionID == id.SessionID
+	user := m.UserID == id.UserID
+	organization := m.Organization == id.Organization
+	switch {
+	case m.Type == SessionEnded && session:
+		return ErrSessionEnded
+	case m.Type == OrganizationSwitched && session && !organization:
+		return ErrSwitched
+	case m.Type == UserDisabled && user,
+		m.Type == MemberRemoved && user && organization,
+		m.Type == OrganizationSuspended && organization:
+		return ErrNotAllowed
+	case m.Type == MemberRole && user && organization && m.Role != id.Role:
+		return ErrRoleChanged
+	}
+	return nil
+}

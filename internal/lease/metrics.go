@@ -1,0 +1,79 @@
+package lease
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// How the end of a connection was found out: label by of orgcast_leases_ended_total.
+const (
+	byAnnouncement = "announcement"
+	byCheck        = "check"
+	byDeadline     = "deadline"
+)
+
+// Labels of orgcast_control_messages_total for what is no message.
+const (
+	labelUnknown   = "unknown"
+	labelMalformed = "malformed"
+)
+
+type metrics struct {
+	endings     *prometheus.CounterVec
+	confirmed   prometheus.Counter
+	unavailable prometheus.Counter
+	seconds     prometheus.Gauge
+	messages    *prometheus.CounterVec
+	up          prometheus.Gauge
+	reconnects  prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	checks := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "orgcast_lease_checks_total",
+		Help: "Open connections that session store and directory were asked about again, by result.",
+	}, []string{"result"})
+	return &metrics{
+		endings: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "orgcast_leases_ended_total",
+			Help: "Connections ended because they may not stay, by reason and by how that was found out.",
+		}, []string{"reason", "by"}),
+		confirmed:   checks.WithLabelValues("confirmed"),
+		unavailable: checks.WithLabelValues("unavailable"),
+		seconds: f.NewGauge(prometheus.GaugeOpts{
+			Name: "orgcast_lease_check_seconds",
+			Help: "Time that the last batch of such questions took.",
+		}),
+		messages: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "orgcast_control_messages_total",
+			Help: "Messages received on the control channel, by type.",
+		}, []string{"type"}),
+		up: f.NewGauge(prometheus.GaugeOpts{
+			Name: "orgcast_control_up",
+			Help: "1 while announcements on the control channel reach this node.",
+		}),
+		reconnects: f.NewCounter(prometheus.CounterOpts{
+			Name: "orgcast_control_reconnects_total",
+			Help: "Times the connection to the control channel was opened again after a loss.",
+		}),
+	}
+}
+
+// ended counts a connection that is being ended.
+func (m *metrics) ended(cause error, by string) {
+	reason := "unconfirmed"
+	switch {
+	case errors.Is(cause, ErrSessionEnded):
+		reason = "session_ended"
+	case errors.Is(cause, ErrSwitched):
+		reason = "switched"
+	case errors.Is(cause, ErrNotAllowed):
+		reason = "not_allowed"
+	case errors.Is(cause, ErrRoleChanged):
+		reason = "role_changed"
+	}
+	m.endings.WithLabelValues(reason, by).Inc()
+}

@@ -1,0 +1,140 @@
+package lease
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/directory"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/session"
+)
+
+// ErrNotRevocable is returned for messages that announce what somebody else has to record first.
+var ErrNotRevocable = errors.New("lease: only the application can do that; announce it after the record was changed")
+
+// ErrNotAnnounced is returned, wrapped, where the record was changed and the announcement failed:
+// nodes find out by themselves, within a period.
+var ErrNotAnnounced = errors.New("lease: recorded, but not announced")
+
+// announceTimeout bounds an announcement.
+const announceTimeout = 2 * time.Second
+
+// Announcer tells all nodes.
+type Announcer struct {
+	client  redis.UniversalClient
+	channel string
+}
+
+// NewAnnouncer returns an Announcer. The client must have ContextTimeoutEnabled; the caller closes
+// it.
+func NewAnnouncer(client redis.UniversalClient, keys keyspace.Keyspace) *Announcer {
+	return &Announcer{client: client, channel: keys.Control()}
+}
+
+// Announce publishes a message on the control channel. Change the record first: a client that
+// comes back at once must meet the new one.
+func (a *Announcer) Announce(ctx context.Context, m Message) error {
+	payload, err := m.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
+	defer cancel()
+	if err := a.client.Publish(ctx, a.channel, payload).Err(); err != nil {
+		return fmt.Errorf("announce: %w", err)
+	}
+	return nil
+}
+
+// Members is where memberships and organisations are recorded. Package directory implements it.
+type Members interface {
+	PutOrganization(ctx context.Context, org orgctx.ID, status directory.Status) error
+	RemoveMember(ctx context.Context, org orgctx.ID, userID string) error
+}
+
+// Revoker ends the right to be connected: it changes the record, so that nobody comes back, and
+// announces it, so that nobody stays.
+type Revoker struct {
+	// Announcer and Revocations must be given.
+	Announcer   *Announcer
+	Revocations *session.Revocations
+	// Members is nil if the sessions are the record of memberships and organisations: those of the
+	// application, which has to change them.
+	Members Members
+	// SessionLife is the longest life of a session.
+	SessionLife time.Duration
+}
+
+// Revoke ends a session, a user, a membership or an organisation. recorded is false where the record
+// is not ours to change.
+func (r *Revoker) Revoke(ctx context.Context, m Message) (recorded bool, err error) {
+	recorded = true
+	switch m.Type {
+	case SessionEnded:
+		err = r.Revocations.EndSession(ctx, m.SessionID, r.SessionLife)
+	case UserDisabled:
+		err = r.Revocations.DisableUser(ctx, m.UserID)
+	case MemberRemoved, OrganizationSuspended:
+		switch {
+		case r.Members == nil:
+			recorded = false
+		case m.Type == MemberRemoved:
+			err = r.Members.RemoveMember(ctx, m.Organization, m.UserID)
+		default:
+			err = r.Members.PutOrganization(ctx, m.Organization, directory.Suspended)
+		}
+	default:
+		return false, ErrNotRevocable
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := r.Announcer.Announce(ctx, m); err != nil {
+		return recorded, fmt.Errorf("%w: %w", ErrNotAnnounced, err)
+	}
+	return recorded, nil
+}
+
+// ServeHTTP answers POST /v1/revoke: the body is a message, the answer {"status":…,"code":…}. Who
+// may ask is for the caller to have checked.
+func (r *Revoker) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, request.Body, maxMessage))
+	var m Message
+	if err == nil {
+		m, err = Decode(body)
+	}
+	if err != nil {
+		respond(w, http.StatusBadRequest, "refused", "bad_request")
+		return
+	}
+	recorded, err := r.Revoke(request.Context(), m)
+	switch {
+	case errors.Is(err, ErrNotRevocable):
+		respond(w, http.StatusUnprocessableEntity, "refused", "not_revocable")
+	case errors.Is(err, ErrNotAnnounced):
+		respond(w, http.StatusServiceUnavailable, "failed", "not_announced")
+	case err != nil:
+		respond(w, http.StatusServiceUnavailable, "failed", "unavailable")
+	case !recorded:
+		respond(w, http.StatusOK, "announced", "")
+	default:
+		respond(w, http.StatusOK, "revoked", "")
+	}
+}
+
+func respond(w http.ResponseWriter, status int, result, code string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(struct { // the client may be gone
+		Status string `json:"status"`
+		Code   string `json:"code,omitempty"`
+	}{result, code})
+}

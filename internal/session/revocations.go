@@ -1,0 +1,144 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+)
+
+// Revocations is the list of those who are shut out although what their browsers hold is good:
+// sessions that were ended, and users who were disabled. For sessions in signed cookies it is the
+// only record on the server. Each entry is a key in Redis that counts while it exists, whatever its
+// value. Methods wait for Redis, for at most [DefaultTimeout], and are safe for concurrent use.
+type Revocations struct {
+	client redis.UniversalClient
+	keys   keyspace.Keyspace
+}
+
+// NewRevocations returns the list. The client must have ContextTimeoutEnabled, as in [NewRedisStore].
+func NewRevocations(client redis.UniversalClient, keys keyspace.Keyspace) (*Revocations, error) {
+	if !keepsDeadlines(client) {
+		return nil, errors.New("session: the Redis client lacks ContextTimeoutEnabled")
+	}
+	return &Revocations{client: client, keys: keys}, nil
+}
+
+// EndSession shuts out the session with the ID for so long, which must be at least as long as the
+// session could still last.
+func (v *Revocations) EndSession(ctx context.Context, id string, life time.Duration) error {
+	if !orgctx.ValidID(id) {
+		return fmt.Errorf("session: %w", orgctx.ErrInvalidID)
+	}
+	return v.put(ctx, v.keys.SessionEnded(id), life)
+}
+
+// DisableUser shuts out all sessions of a user, in every organisation, until somebody deletes the key.
+func (v *Revocations) DisableUser(ctx context.Context, user string) error {
+	if !orgctx.ValidID(user) {
+		return fmt.Errorf("user: %w", orgctx.ErrInvalidID)
+	}
+	return v.put(ctx, v.keys.UserDisabled(user), 0)
+}
+
+func (v *Revocations) put(ctx context.Context, key string, life time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, DefaultTimeout)
+	defer cancel()
+	if err := v.client.Set(ctx, key, "1", life).Err(); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// Check says of each identity whether it is shut out: nil, [ErrEnded], [ErrDisabled] or
+// [ErrUnavailable]. It takes one round trip as long as nobody is.
+func (v *Revocations) Check(ctx context.Context, ids []Identity) []error {
+	errs := make([]error, len(ids))
+	if len(ids) == 0 {
+		return errs
+	}
+	ctx, cancel := context.WithTimeout(ctx, DefaultTimeout)
+	defer cancel()
+	names := make([]string, 0, 2*len(ids))
+	for _, id := range ids {
+		names = append(names, v.keys.SessionEnded(id.SessionID), v.keys.UserDisabled(id.UserID))
+	}
+	// One command for all is by far the cheapest, where all names are on one server.
+	if _, single := v.client.(*redis.Client); single {
+		if n, err := v.client.Exists(ctx, names...).Result(); n == 0 || err != nil {
+			for i := range errs {
+				errs[i] = wrapUnavailable(err)
+			}
+			return errs
+		}
+	}
+	found := make([]*redis.IntCmd, len(names))
+	_, _ = v.client.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
+		for i, name := range names {
+			found[i] = p.Exists(ctx, name)
+		}
+		return nil
+	})
+	for i := range errs {
+		ended, disabled := found[2*i], found[2*i+1]
+		switch {
+		case ended.Val() > 0:
+			errs[i] = ErrEnded
+		case disabled.Val() > 0:
+			errs[i] = ErrDisabled
+		default:
+			errs[i] = wrapUnavailable(errors.Join(ended.Err(), disabled.Err()))
+		}
+	}
+	return errs
+}
+
+func wrapUnavailable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return unavailable(err)
+}
+
+// Revocable is a Store that also asks Revocations.
+type Revocable struct {
+	Store
+
+	Revocations *Revocations
+}
+
+var _ Store = Revocable{}
+
+// Resolve implements [Resolver].
+func (s Revocable) Resolve(ctx context.Context, r *http.Request) (Identity, error) {
+	id, err := s.Store.Resolve(ctx, r)
+	if err == nil {
+		err = s.Revocations.Check(ctx, []Identity{id})[0]
+	}
+	if err != nil {
+		return Identity{}, err
+	}
+	return id, nil
+}
+
+// Recheck implements [Store].
+func (s Revocable) Recheck(ctx context.Context, held []Held) []Standing {
+	out := s.Store.Recheck(ctx, held)
+	ids := make([]Identity, len(held))
+	for i, h := range held {
+		ids[i] = h.Identity
+	}
+	for i, err := range s.Revocations.Check(ctx, ids) {
+		// What is known for certain wins over what nobody could say.
+		if err != nil && (out[i].Err == nil || errors.Is(out[i].Err, ErrUnavailable)) {
+			out[i] = Standing{Err: err}
+		}
+	}
+	return out
+}
