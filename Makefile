@@ -41,6 +41,11 @@ run: ## A development gateway with a Redis of its own, on 127.0.0.1:8080
 build: ## The static binary, bin/gateway
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/gateway ./cmd/gateway
 
+.PHONY: client
+client: web/node_modules/.package-lock.json ## Build the browser client: web/client/dist, and the file of the demo's pages
+	node web/client/build.js
+	node web/client/build.js --page
+
 .PHONY: fmt
 fmt: ## Format all Go code
 	$(GOLANGCI_LINT) fmt
@@ -48,7 +53,7 @@ fmt: ## Format all Go code
 ##@ Tests
 
 .PHONY: test
-test: deps vet unit e2e ## Every test there is: vet, formatting, Go with the race detector, browser
+test: deps vet unit client-test e2e ## Every test there is: vet, formatting, Go with the race detector, browser
 	@echo "test: all passed"
 
 .PHONY: deps
@@ -65,6 +70,10 @@ vet:
 unit: ## Go tests only, with the race detector, in random order
 	go test -race -shuffle=on -timeout=8m ./...
 	go test -run=^TestNoAllocation ./internal/gateway # what the race detector would distort
+
+.PHONY: client-test
+client-test: web/node_modules/.package-lock.json ## Tests of the browser client only, with fake time: vitest
+	web/node_modules/.bin/vitest run --root web/client
 
 .PHONY: e2e
 e2e: web/node_modules/.package-lock.json ## Browser tests only: Chromium against a gateway that they start
@@ -109,8 +118,10 @@ soak: ## Connections, publishers and a Redis for SOAKTIME (10m); fails if anythi
 ##@ Before a merge
 
 .PHONY: lint
-lint: ## Go, shell, YAML, spelling
+lint: ## Go, types of the browser client, shell, YAML, spelling
 	@scripts/deps lint
+	@$(MAKE) --no-print-directory web/node_modules/.package-lock.json
+	web/node_modules/.bin/tsc -p web/client/tsconfig.test.json
 	$(GOLANGCI_LINT) fmt --diff
 	$(GOLANGCI_LINT) run
 	shellcheck $(SCRIPTS)

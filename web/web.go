@@ -1,5 +1,6 @@
 // Package web holds the pages that the binary serves. They are plain files without a build step:
-// what stands in the tree is what the browser gets.
+// what stands in the tree is what the browser gets. That holds for orgcast.js too, which is built
+// from client/ and kept in the tree, so that the Go build needs no Node.js; a test keeps it current.
 package web
 
 import (

@@ -37,16 +37,22 @@ export class Workshop {
 
   /** Runs a process until the workshop closes; resolves when it printed what ready finds. */
   async run(command, args, ready) {
+    return (await this.start(command, args, ready)).found;
+  }
+
+  /** The same for a process that may be stopped before: resolves to what was found and a function that stops it. */
+  async start(command, args, ready) {
     const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: this.dir });
     const gone = new Promise((resolve) => child.once('exit', resolve));
-    this.onClose(async () => {
+    const stop = async () => {
       child.kill('SIGTERM');
       const hard = setTimeout(() => child.kill('SIGKILL'), 15_000);
       await gone;
       clearTimeout(hard);
-    });
+    };
+    this.onClose(stop);
     let output = '';
-    return new Promise((resolve, reject) => {
+    const found = await new Promise((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error(`${command} is not ready:\n${output}`)), START_MS);
       const look = (chunk) => {
         output += chunk;
@@ -60,6 +66,7 @@ export class Workshop {
       child.once('error', reject);
       child.once('exit', (code) => reject(new Error(`${command} ended with ${code}:\n${output}`)));
     });
+    return { found, stop };
   }
 
   /** Starts the demo and returns its address, without a slash at the end. */
@@ -144,7 +151,7 @@ function launch() {
   };
 }
 
-async function freePort() {
+export async function freePort() {
   const server = createServer();
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address();

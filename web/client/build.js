@@ -1,0 +1,42 @@
+// Builds the package into dist/; with --page, the file that the demo's pages load; with --check, only
+// says whether that file is what the sources make.
+
+import { execFileSync } from 'node:child_process';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const here = dirname(fileURLToPath(import.meta.url));
+const page = join(here, '..', 'demo', 'orgcast.js');
+
+/** Returns the client as one module. */
+export async function bundle({ minify = false } = {}) {
+  const { outputFiles } = await build({
+    entryPoints: [join(here, 'src', 'index.ts')],
+    bundle: true, format: 'esm', target: 'es2022', charset: 'utf8', minify, write: false,
+    absWorkingDir: here, banner: minify ? {} : { js: '// Built from web/client by `make client`; change it there.' },
+  });
+  return outputFiles[0].text;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const readable = await bundle();
+  switch (process.argv[2]) {
+    case '--page':
+      writeFileSync(page, readable);
+      break;
+    case '--check':
+      if (readFileSync(page, 'utf8') !== readable) throw new Error('web/demo/orgcast.js is not what web/client makes: run make client');
+      break;
+    default: {
+      const dist = join(here, 'dist');
+      rmSync(dist, { recursive: true, force: true });
+      const typescript = dirname(createRequire(import.meta.url).resolve('typescript/package.json'));
+      execFileSync(process.execPath, [join(typescript, 'bin', 'tsc'), '-p', here], { stdio: ['ignore', 2, 2] });
+      writeFileSync(join(dist, 'index.js'), readable);
+      writeFileSync(join(dist, 'orgcast.min.js'), await bundle({ minify: true }));
+    }
+  }
+}

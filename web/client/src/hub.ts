@@ -1,0 +1,182 @@
+import type { Link } from './link.js';
+import { after, positionOf } from './position.js';
+import type { Frame, Status, Welcome } from './types.js';
+
+/** Names a tab among those that share a socket. */
+export type Tab = string;
+
+/** What a tab knows of a group that it wants. */
+export interface Wanted {
+  token?: string | undefined;
+  /** The position of the newest event that it saw. */
+  last?: string | undefined;
+  /** Whether it was subscribed before, so that what came meanwhile is missing. */
+  again?: boolean | undefined;
+}
+
+/** What a tab asks of the hub. */
+export type Request =
+  | ({ want: string } & Wanted)
+  | { drop: string }
+  | { send: object };
+
+/** What the hub tells tabs. */
+export type News = { status: Status } | { frame: Frame };
+
+interface Group extends Wanted {
+  /** Whether the server has confirmed the subscription on this connection. */
+  live: boolean;
+  readonly tabs: Set<Tab>;
+}
+
+interface Question {
+  readonly name: string;
+  readonly group: Group;
+  readonly tabs: Iterable<Tab>;
+  readonly token: string | undefined;
+}
+
+/** A question that the server has not answered yet. */
+interface Asked {
+  /** Who waits for the answer. */
+  readonly tabs: Tab[];
+  /** Whether the server is to send what was missed. */
+  readonly resume: boolean;
+}
+
+const ANSWERS = ['subscribed', 'unsubscribed', 'error'];
+
+/** When to ask again after the server said `unavailable`, in milliseconds. */
+const AGAIN_MS = 5_000;
+
+/** The groups of one or more tabs on one connection. */
+export class Hub {
+  readonly #groups = new Map<string, Group>();
+  readonly #asked = new Map<string, Asked[]>(); // by group, the oldest first
+  welcome: Welcome | undefined; // of this connection
+
+  constructor(readonly link: Link, readonly tell: (news: News, to?: Iterable<Tab>) => void) {}
+
+  /** A connection is open, and nothing has been asked on it yet. */
+  attach(welcome: Welcome): void {
+    this.welcome = welcome;
+    for (const group of this.#groups.values()) group.live = false;
+    this.#ask([...this.#groups].map(([name, group]) => ({ name, group, tabs: group.tabs, token: group.token })));
+    this.tell({ frame: welcome as unknown as Frame });
+    this.tell({ status: { state: 'open' } });
+  }
+
+  /** Positions mean nothing any more: they are of another organisation's histories. */
+  forget(): void {
+    for (const group of this.#groups.values()) group.last = undefined;
+  }
+
+  /** The connection is gone; tabs keep what they want. */
+  detach(): void {
+    this.welcome = undefined;
+    for (const group of this.#groups.values()) group.again ||= group.live;
+    for (const [name, questions] of this.#asked) {
+      if (!this.#groups.has(name)) this.#unsubscribed(name, questions.flatMap(({ tabs }) => tabs));
+    }
+    this.#asked.clear();
+  }
+
+  /** A tab asks for something. */
+  request(tab: Tab, request: Request): boolean {
+    if ('send' in request) return this.link.send(request.send);
+    if ('want' in request) this.#want(tab, request.want, request);
+    else this.#drop(tab, request.drop);
+    return true;
+  }
+
+  /** A tab is gone. */
+  leave(tab: Tab): void {
+    for (const name of this.#groups.keys()) this.#drop(tab, name);
+  }
+
+  /** The server said something other than welcome. */
+  frame(frame: Frame): void {
+    const name = frame.group as string;
+    const group = this.#groups.get(name);
+    if (ANSWERS.includes(frame.type) && this.#asked.has(name)) {
+      this.#answered(frame, name, group);
+      return;
+    }
+    const position = positionOf(frame);
+    if (group && position && after(position.id, group.last)) group.last = position.id;
+    this.tell({ frame });
+  }
+
+  #want(tab: Tab, name: string, { token, last, again }: Wanted): void {
+    const group = this.#groups.get(name) ?? { live: false, tabs: new Set<Tab>() };
+    this.#groups.set(name, group);
+    group.tabs.add(tab);
+    group.token = token ?? group.token;
+    if (!group.live) {
+      // The oldest position of all: each tab passes over what it has seen.
+      if (last && (!group.last || after(group.last, last))) group.last = last;
+      group.again ||= again;
+    } else if (again && (!last || last !== group.last)) {
+      this.tell({ frame: { type: 'gap', group: name, after: last, before: group.last } }, [tab]);
+    }
+    if (this.welcome) this.#ask([{ name, group, tabs: [tab], token }]);
+  }
+
+  #drop(tab: Tab, name: string): void {
+    const group = this.#groups.get(name);
+    if (!group?.tabs.delete(tab)) return;
+    if (!group.tabs.size) {
+      this.#groups.delete(name);
+      if ((group.live || this.#asked.has(name)) && this.link.send({ type: 'unsubscribe', group: name })) {
+        this.#await(name, [tab], false);
+        return;
+      }
+    }
+    this.#unsubscribed(name, [tab]);
+  }
+
+  #unsubscribed(group: string, tabs: Tab[]): void {
+    this.tell({ frame: { type: 'unsubscribed', group } }, tabs);
+  }
+
+  /** Subscribes, or asks for what was missed if the server has it. */
+  #ask(questions: Question[]): void {
+    const groups: Record<string, string> = {};
+    const tokens: Record<string, string> = {};
+    for (const { name, group, tabs, token } of questions) {
+      const resume = Boolean(this.welcome!.resume && group.again && group.last);
+      if (resume) {
+        groups[name] = group.last!;
+        if (token) tokens[name] = token;
+      } else {
+        this.link.send({ type: 'subscribe', group: name, token });
+      }
+      this.#await(name, tabs, resume);
+    }
+    if (Object.keys(groups).length) this.link.send({ type: 'resume', groups, tokens });
+  }
+
+  #await(name: string, tabs: Iterable<Tab>, resume: boolean): void {
+    this.#asked.set(name, [...(this.#asked.get(name) ?? []), { tabs: [...tabs], resume }]);
+  }
+
+  /** The answer to the oldest question about a group goes to those who asked it. */
+  #answered(frame: Frame, name: string, group: Group | undefined): void {
+    const questions = this.#asked.get(name)!;
+    const { tabs, resume } = questions.shift()!;
+    if (!questions.length) this.#asked.delete(name);
+    this.tell({ frame }, tabs);
+    if (frame.code === 'unavailable') setTimeout(() => this.#retry(name, tabs), AGAIN_MS * (1 + Math.random()));
+    if (frame.type !== 'subscribed' || !group) return;
+    // After a resume it is the server that tells of gaps.
+    if (group.again && !resume) this.tell({ frame: { type: 'gap', group: name, after: group.last } });
+    group.again = false;
+    group.live = true;
+  }
+
+  #retry(name: string, asked: Tab[]): void {
+    const group = this.#groups.get(name);
+    const tabs = asked.filter((tab) => group?.tabs.has(tab));
+    if (group && tabs.length && this.welcome) this.#ask([{ name, group, tabs, token: group.token }]);
+  }
+}

@@ -1,0 +1,272 @@
+import { Hub, type News, type Request, type Tab, type Wanted } from './hub.js';
+import { Link } from './link.js';
+import { Pulse } from './pulse.js';
+import type { Frame, Options, Status, Welcome } from './types.js';
+
+/** How long the tab that has the socket may take to answer a new one, in milliseconds. */
+const HELLO_MS = 1_000;
+
+/** Signs of life of the tab that has the socket, which a browser may have frozen. Milliseconds. */
+const QUIET_MS = 25_000;
+const PATIENCE_MS = 5_000;
+
+type Wants = [name: string, wanted: Wanted][];
+
+/** From a tab to the one that has the socket. */
+type ToHub = { tab: Tab; hello: Wants } | { tab: Tab; request: Request } | { tab: Tab; probe: true };
+
+/** From the tab that has the socket: to some tabs, or to all. */
+type FromHub = { hub: Tab; to?: Tab[] | undefined } & (
+  | { news: News }
+  | { says: 'new' }
+  | { says: 'alive' }
+  | { says: 'hello'; welcome: Welcome | undefined; status: Status }
+  | { says: 'end'; status: Status });
+
+/** What a Share needs of its tab. */
+export interface ShareOwner {
+  news(news: News): void;
+  wants(): Wants;
+  /** This is another organisation or user than before: positions mean nothing any more. */
+  forget(): void;
+}
+
+/**
+ * Decides over which tab's socket this tab's frames go. Each tab first connects by itself, so that
+ * the server says who it is: only tabs with equal URL, organisation and user meet. One of them holds
+ * a lock and has the socket; the others follow it, and wait for the lock, which the browser releases
+ * when its tab dies.
+ */
+export class Share {
+  readonly #id: Tab = Math.random().toString(36).slice(2);
+  #sharing: boolean;
+  #link!: Link;
+  #hub!: Hub;
+  #status: Status = { state: 'connecting' };
+  #identity = ''; // the key of the last welcome
+  #key = ''; // of the lock and the channel
+  #role: 'alone' | 'leader' | 'follower' = 'alone';
+  #term = new AbortController(); // ends this tab's part under #key
+  #channel: BroadcastChannel | undefined;
+  #following: Tab | undefined;
+  #pulse: Pulse | undefined;
+  #lastWord: Status | undefined; // what ended the socket of others, until ours opens
+
+  constructor(readonly url: string, readonly options: Options, readonly owner: ShareOwner) {
+    this.#sharing = Boolean(options.share && globalThis.navigator?.locks && globalThis.BroadcastChannel);
+  }
+
+  /** Whether other tabs may be using the same socket. */
+  get shared(): boolean {
+    return this.#role !== 'alone';
+  }
+
+  start(): void {
+    this.stop();
+    this.#connect();
+  }
+
+  /** Lets go of everything; whoever follows takes over. */
+  stop(): void {
+    this.#lastWord = undefined;
+    this.#leave();
+    this.#link?.stop();
+  }
+
+  request(request: Request): boolean {
+    if (this.#role !== 'follower') return this.#hub.request(this.#id, request);
+    this.#post({ tab: this.#id, request });
+    return this.#status.state === 'open';
+  }
+
+  nudge(online: boolean): void {
+    if (this.#role === 'follower') this.#pulse?.probe();
+    else this.#link.nudge(online);
+  }
+
+  // From the link.
+
+  status(status: Status): void {
+    this.#hub.detach();
+    if (this.#lastWord && status.state === 'waiting') {
+      this.#link.stop();
+      status = this.#lastWord;
+    }
+    // Under another organisation, or none, tabs no longer belong together: each asks for itself.
+    const end = status.state === 'closed' || status.state === 'waiting' && status.code === 4409;
+    if (end) this.#post({ hub: this.#id, says: 'end', status });
+    if (end || this.#role === 'alone') this.#leave();
+    this.#tell({ status });
+  }
+
+  welcome(welcome: Welcome): void {
+    this.#lastWord = undefined;
+    const key = JSON.stringify(['orgcast', this.url, this.options.share, welcome.organization_id, welcome.user_id]);
+    if (key !== this.#identity) {
+      this.#identity = key;
+      this.owner.forget();
+      this.#hub.forget();
+    }
+    if (!this.#sharing || this.#role === 'leader' && key === this.#key) {
+      this.#hub.attach(welcome);
+      return;
+    }
+    this.#post({ hub: this.#id, says: 'end', status: this.#status }); // if we led others under another name
+    this.#leave();
+    this.#key = key;
+    const term = this.#term.signal;
+    void navigator.locks.request(key, { ifAvailable: true }, (lock) => {
+      if (term.aborted) return undefined;
+      return lock ? this.#lead(welcome) : void this.#follow(welcome);
+    }).catch((error) => this.#lost(term, error));
+  }
+
+  frame(frame: Frame): void {
+    this.#hub.frame(frame);
+  }
+
+  // Alone.
+
+  #connect(): void {
+    this.#link = new Link(this.url, this.options, this);
+    this.#hub = new Hub(this.#link, (news, to) => this.#tell(news, to && [...to]));
+    for (const [want, wanted] of this.owner.wants()) this.#hub.request(this.#id, { want, ...wanted });
+    this.#link.start();
+  }
+
+  #tell(news: News, to?: Tab[]): void {
+    if ('status' in news) this.#status = news.status;
+    if (this.#role === 'leader') this.#post({ hub: this.#id, to, news });
+    if (!to || to.includes(this.#id)) this.owner.news(news);
+  }
+
+  #post(message: ToHub | FromHub): void {
+    this.#channel?.postMessage(message);
+  }
+
+  #leave(): void {
+    this.#role = 'alone';
+    this.#term.abort();
+    this.#term = new AbortController();
+    this.#pulse?.stop();
+    this.#channel?.close();
+    this.#channel = this.#following = undefined;
+  }
+
+  /** Another tab took the lock because this one was frozen; or there are no locks here after all. */
+  #lost(term: AbortSignal, error: Error): void {
+    if (term.aborted) return;
+    this.#sharing = error.name === 'AbortError';
+    this.start();
+  }
+
+  // With the socket, for all.
+
+  /** Returns a promise that lasts as long as this tab leads, for the lock. */
+  #lead(welcome?: Welcome): Promise<void> {
+    const term = this.#term.signal;
+    const known = new Set<Tab>();
+    this.#role = 'leader';
+    this.#listen(({ data }: MessageEvent<ToHub>) => {
+      const { tab } = data;
+      if (!tab) return;
+      if ('request' in data) this.#hub.request(tab, data.request);
+      if ('probe' in data) this.#post({ hub: this.#id, says: 'alive' });
+      if (!('hello' in data)) return;
+      this.#link.nudge(true); // it had a connection just now
+      this.#post({ hub: this.#id, to: [tab], says: 'hello', welcome: this.#hub.welcome, status: this.#status });
+      for (const [want, wanted] of data.hello) this.#hub.request(tab, { want, ...wanted });
+      if (known.has(tab)) return;
+      known.add(tab);
+      // Granted when the tab is gone.
+      void navigator.locks.request(`${this.#key} ${tab}`, { signal: term }, () => this.#hub.leave(tab)).catch(() => {});
+    });
+    this.#post({ hub: this.#id, says: 'new' });
+    if (welcome) this.#hub.attach(welcome);
+    return lasting(term);
+  }
+
+  // Over the socket of another tab.
+
+  /** Keeps its own connection, on which nothing was asked yet, until the leader answers. */
+  async #follow(welcome: Welcome): Promise<void> {
+    const term = this.#term.signal;
+    // Held while this tab lives, so that the leader learns when it does not.
+    await new Promise<void>((held) => {
+      void navigator.locks.request(`${this.#key} ${this.#id}`, () => {
+        held();
+        return lasting(term);
+      });
+    });
+    if (term.aborted) return;
+    const alone = setTimeout(() => {
+      if (term.aborted || this.#following) return;
+      this.#leave();
+      this.#hub.attach(welcome);
+    }, HELLO_MS);
+    const hello = () => this.#post({ tab: this.#id, hello: this.owner.wants() });
+    this.#listen(({ data }: MessageEvent<FromHub>) => {
+      if (!data.hub || data.to && !data.to.includes(this.#id)) return;
+      if ('news' in data) {
+        if (data.hub !== this.#following) return;
+        this.#pulse!.heard();
+        if ('status' in data.news) this.#status = data.news.status;
+        this.owner.news(data.news);
+      } else if (data.says === 'new') {
+        hello();
+      } else if (data.says === 'hello') {
+        clearTimeout(alone);
+        this.#join(data);
+      } else if (data.hub === this.#following) {
+        if (data.says === 'alive') this.#pulse!.heard();
+        else this.#dismissed(data.status);
+      }
+    });
+    hello();
+  }
+
+  #join({ hub, welcome, status }: { hub: Tab; welcome: Welcome | undefined; status: Status }): void {
+    if (!this.#following) {
+      this.#role = 'follower';
+      this.#link.stop();
+      const term = this.#term.signal;
+      const succeed = () => term.aborted || this.#role === 'leader' ? undefined : this.#succeed();
+      const lock = (options: LockOptions) => void navigator.locks.request(this.#key, options, succeed).catch((error) => this.#lost(term, error));
+      this.#pulse = new Pulse(QUIET_MS, PATIENCE_MS, () => this.#post({ tab: this.#id, probe: true }), () => lock({ steal: true }));
+      lock({ signal: term });
+    }
+    this.#following = hub;
+    this.#pulse!.heard();
+    if (welcome) this.owner.news({ frame: welcome as unknown as Frame });
+    this.#status = status;
+    this.owner.news({ status });
+  }
+
+  /** The leader is gone, and this tab is next. */
+  #succeed(): Promise<void> {
+    this.#pulse?.stop();
+    this.#channel?.close();
+    const led = this.#lead();
+    this.#connect();
+    return led;
+  }
+
+  /** The leader's connection ended for a reason that may be ours too, or not. */
+  #dismissed(status: Status): void {
+    this.start();
+    if (status.state === 'closed') this.#lastWord = status;
+  }
+
+  #listen(onmessage: (event: MessageEvent) => void): void {
+    this.#channel = new BroadcastChannel(this.#key);
+    this.#channel.onmessage = onmessage;
+  }
+}
+
+/** A promise that lasts until the signal. */
+function lasting(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener('abort', () => resolve());
+  });
+}

@@ -1,0 +1,95 @@
+/** A frame as the server sends it: a flat object with a `type`. */
+export interface Frame {
+  readonly type: string;
+  readonly [field: string]: unknown;
+}
+
+/** The first frame of a connection: who the server takes this browser for. */
+export interface Welcome {
+  readonly type: 'welcome';
+  readonly organization_id: string;
+  readonly user_id: string;
+  readonly connection_id: string;
+  readonly ping_ms: number;
+  /** Whether the server can send what was missed. */
+  readonly resume: boolean;
+}
+
+/** Events of a group may be missing here: fetch the state anew. */
+export interface Gap {
+  readonly type: 'gap';
+  readonly group: string;
+  /** The last position known, if there is one. */
+  readonly after?: string;
+  /** The position from which on everything is there again, if it is known. */
+  readonly before?: string;
+}
+
+/** The answer to a subscription or to its end. */
+export interface Answer {
+  readonly type: 'subscribed' | 'unsubscribed';
+  readonly group: string;
+}
+
+/** The server could not do what a frame asked for. `code` is stable, `message` is not. */
+export interface Refusal {
+  readonly type: 'error';
+  readonly code: string;
+  readonly message: string;
+  /** Set if the frame was about a group. */
+  readonly group?: string;
+}
+
+/** The frames that the gateway itself says. Every other frame is an event. */
+export interface ControlFrames {
+  welcome: Welcome;
+  gap: Gap;
+  subscribed: Answer;
+  unsubscribed: Answer;
+  error: Refusal;
+}
+
+/** What every event has beside its own fields. */
+export interface Envelope {
+  readonly organization_id: string | number;
+  /** Recorded events only: the group. */
+  readonly group?: string;
+  /** Recorded events only: the position in the history of the group. */
+  readonly id?: string;
+}
+
+/** What a listener for the type gets, given the page's map from event types to their fields. */
+export type FrameOf<Events, Type extends string> =
+  Type extends keyof ControlFrames ? ControlFrames[Type]
+  : Type extends keyof Events ? Events[Type] & Envelope & { readonly type: Type }
+  : Frame;
+
+/** Where the connection stands. Times are milliseconds since 1970. */
+export type Status =
+  | { readonly state: 'connecting' }
+  | { readonly state: 'open' }
+  /** Tries again at `retryAt`, or as soon as the network is back. */
+  | { readonly state: 'waiting'; readonly retryAt: number; readonly code: number; readonly reason: string }
+  /** Will not try again by itself. */
+  | { readonly state: 'closed'; readonly code: number; readonly reason: string };
+
+/** Settings of a client; all may be left out. Times are milliseconds. */
+export interface Options {
+  /**
+   * Use one socket for all tabs of the same origin, URL, organisation and user. Tabs that share a
+   * socket share its groups: a transient event does not tell its group, so it reaches all of them.
+   * Text instead of `true` divides further: tabs share only if their texts are equal. Default: `false`.
+   */
+  share?: boolean | string;
+  /**
+   * Asked after an attempt that never opened, because a browser does not tell a refused login from
+   * a lost network: `false` stops trying. A rejection counts as "don't know".
+   */
+  check?: () => boolean | Promise<boolean>;
+  /** Ask for a sign of life after so long without any frame. Default: what the server proposes, 25 s. */
+  pingAfter?: number;
+  /** Take the server for gone if it gives none for so long. Default: 10 s. */
+  answerWithin?: number;
+  /** The longest wait between two attempts, unless the server asks for more. Default: 30 s. */
+  maxWait?: number;
+}

@@ -1,0 +1,28 @@
+// Holds if `tsc` accepts it: what listeners get, by type.
+
+import { expectTypeOf, test } from 'vitest';
+import type { Client, Frame, Gap, Refusal } from '../src/index.js';
+
+interface Events {
+  note: { text: string };
+  progress: { percent: number };
+}
+
+test('listeners get what the map says', () => {
+  const check = (client: Client<Events>, plain: Client) => {
+    client.on('note', (event) => {
+      expectTypeOf(event.text).toEqualTypeOf<string>();
+      expectTypeOf(event.type).toEqualTypeOf<'note'>();
+      expectTypeOf(event.group).toEqualTypeOf<string | undefined>();
+    });
+    client.on('progress', ({ percent }) => expectTypeOf(percent).toEqualTypeOf<number>());
+    client.on('gap', (gap) => expectTypeOf(gap).toEqualTypeOf<Gap>());
+    client.on('error', (error) => expectTypeOf(error).toEqualTypeOf<Refusal>());
+    client.on('unlisted', (frame) => expectTypeOf(frame).toEqualTypeOf<Frame>());
+    client.on('*', (frame) => expectTypeOf(frame).toEqualTypeOf<Frame>());
+    // @ts-expect-error no such field
+    client.on('note', ({ txt }) => txt);
+    plain.on('note', (frame) => expectTypeOf(frame).toEqualTypeOf<Frame>());
+  };
+  expectTypeOf(check).toBeFunction();
+});

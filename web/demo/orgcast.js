@@ -1,0 +1,688 @@
+// Built from web/client by `make client`; change it there.
+
+// src/position.ts
+var POSITION = /^\d{1,20}-\d{1,20}$/;
+function positionOf(frame) {
+  const { group, id } = frame;
+  return typeof group === "string" && typeof id === "string" && POSITION.test(id) ? { group, id } : void 0;
+}
+function after(a, b) {
+  return b === void 0 || sortable(a) > sortable(b);
+}
+function sortable(position) {
+  return position.split("-").map((number) => number.padStart(20, "0")).join();
+}
+
+// src/hub.ts
+var ANSWERS = ["subscribed", "unsubscribed", "error"];
+var AGAIN_MS = 5e3;
+var Hub = class {
+  // of this connection
+  constructor(link, tell) {
+    this.link = link;
+    this.tell = tell;
+  }
+  link;
+  tell;
+  #groups = /* @__PURE__ */ new Map();
+  #asked = /* @__PURE__ */ new Map();
+  // by group, the oldest first
+  welcome;
+  /** A connection is open, and nothing has been asked on it yet. */
+  attach(welcome) {
+    this.welcome = welcome;
+    for (const group of this.#groups.values()) group.live = false;
+    this.#ask([...this.#groups].map(([name, group]) => ({ name, group, tabs: group.tabs, token: group.token })));
+    this.tell({ frame: welcome });
+    this.tell({ status: { state: "open" } });
+  }
+  /** Positions mean nothing any more: they are of another organisation's histories. */
+  forget() {
+    for (const group of this.#groups.values()) group.last = void 0;
+  }
+  /** The connection is gone; tabs keep what they want. */
+  detach() {
+    this.welcome = void 0;
+    for (const group of this.#groups.values()) group.again ||= group.live;
+    for (const [name, questions] of this.#asked) {
+      if (!this.#groups.has(name)) this.#unsubscribed(name, questions.flatMap(({ tabs }) => tabs));
+    }
+    this.#asked.clear();
+  }
+  /** A tab asks for something. */
+  request(tab, request) {
+    if ("send" in request) return this.link.send(request.send);
+    if ("want" in request) this.#want(tab, request.want, request);
+    else this.#drop(tab, request.drop);
+    return true;
+  }
+  /** A tab is gone. */
+  leave(tab) {
+    for (const name of this.#groups.keys()) this.#drop(tab, name);
+  }
+  /** The server said something other than welcome. */
+  frame(frame) {
+    const name = frame.group;
+    const group = this.#groups.get(name);
+    if (ANSWERS.includes(frame.type) && this.#asked.has(name)) {
+      this.#answered(frame, name, group);
+      return;
+    }
+    const position = positionOf(frame);
+    if (group && position && after(position.id, group.last)) group.last = position.id;
+    this.tell({ frame });
+  }
+  #want(tab, name, { token, last, again }) {
+    const group = this.#groups.get(name) ?? { live: false, tabs: /* @__PURE__ */ new Set() };
+    this.#groups.set(name, group);
+    group.tabs.add(tab);
+    group.token = token ?? group.token;
+    if (!group.live) {
+      if (last && (!group.last || after(group.last, last))) group.last = last;
+      group.again ||= again;
+    } else if (again && (!last || last !== group.last)) {
+      this.tell({ frame: { type: "gap", group: name, after: last, before: group.last } }, [tab]);
+    }
+    if (this.welcome) this.#ask([{ name, group, tabs: [tab], token }]);
+  }
+  #drop(tab, name) {
+    const group = this.#groups.get(name);
+    if (!group?.tabs.delete(tab)) return;
+    if (!group.tabs.size) {
+      this.#groups.delete(name);
+      if ((group.live || this.#asked.has(name)) && this.link.send({ type: "unsubscribe", group: name })) {
+        this.#await(name, [tab], false);
+        return;
+      }
+    }
+    this.#unsubscribed(name, [tab]);
+  }
+  #unsubscribed(group, tabs) {
+    this.tell({ frame: { type: "unsubscribed", group } }, tabs);
+  }
+  /** Subscribes, or asks for what was missed if the server has it. */
+  #ask(questions) {
+    const groups = {};
+    const tokens = {};
+    for (const { name, group, tabs, token } of questions) {
+      const resume = Boolean(this.welcome.resume && group.again && group.last);
+      if (resume) {
+        groups[name] = group.last;
+        if (token) tokens[name] = token;
+      } else {
+        this.link.send({ type: "subscribe", group: name, token });
+      }
+      this.#await(name, tabs, resume);
+    }
+    if (Object.keys(groups).length) this.link.send({ type: "resume", groups, tokens });
+  }
+  #await(name, tabs, resume) {
+    this.#asked.set(name, [...this.#asked.get(name) ?? [], { tabs: [...tabs], resume }]);
+  }
+  /** The answer to the oldest question about a group goes to those who asked it. */
+  #answered(frame, name, group) {
+    const questions = this.#asked.get(name);
+    const { tabs, resume } = questions.shift();
+    if (!questions.length) this.#asked.delete(name);
+    this.tell({ frame }, tabs);
+    if (frame.code === "unavailable") setTimeout(() => this.#retry(name, tabs), AGAIN_MS * (1 + Math.random()));
+    if (frame.type !== "subscribed" || !group) return;
+    if (group.again && !resume) this.tell({ frame: { type: "gap", group: name, after: group.last } });
+    group.again = false;
+    group.live = true;
+  }
+  #retry(name, asked) {
+    const group = this.#groups.get(name);
+    const tabs = asked.filter((tab) => group?.tabs.has(tab));
+    if (group && tabs.length && this.welcome) this.#ask([{ name, group, tabs, token: group.token }]);
+  }
+};
+
+// src/pulse.ts
+var Pulse = class {
+  constructor(quiet, patience, ask, silent) {
+    this.quiet = quiet;
+    this.patience = patience;
+    this.ask = ask;
+    this.silent = silent;
+  }
+  quiet;
+  patience;
+  ask;
+  silent;
+  #timer;
+  /** Something came from the other side. */
+  heard() {
+    this.stop();
+    this.#timer = setTimeout(() => this.probe(), this.quiet);
+  }
+  /** Asks for a sign of life now. */
+  probe() {
+    this.stop();
+    this.#timer = setTimeout(this.silent, this.patience);
+    this.ask();
+  }
+  stop() {
+    clearTimeout(this.#timer);
+  }
+};
+
+// src/retry.ts
+var FIRST_MS = 500;
+var LONGEST_MS = 36e5;
+var RETRY = [1001, 1006, 1011, 1012, 1013, 4408, 4409, 4413, 4429];
+function retryable(code) {
+  return RETRY.includes(code);
+}
+function delay(failures, reason, maxWait) {
+  const jitter = Math.random() * Math.min(maxWait, FIRST_MS * 2 ** failures);
+  return Math.min(LONGEST_MS, retryAfter(reason) + jitter);
+}
+function retryAfter(reason) {
+  try {
+    const ms = JSON.parse(reason).retry_after_ms;
+    return ms > 0 ? Number(ms) : 0;
+  } catch {
+    return 0;
+  }
+}
+
+// src/link.ts
+var PROTOCOL = "orgcast.v1";
+var HANDSHAKE_MS = 15e3;
+var STEADY_MS = 1e4;
+var Link = class {
+  // grows when the owner starts or stops, so that late answers to check are ignored
+  constructor(url, options, owner) {
+    this.url = url;
+    this.options = options;
+    this.owner = owner;
+  }
+  url;
+  options;
+  owner;
+  #socket;
+  #timer;
+  // ends the handshake or the wait
+  #pulse;
+  // from the welcome to the end of a connection
+  #openedAt = 0;
+  #failures = 0;
+  #life = 0;
+  /** Connects now, whatever went before. */
+  start() {
+    this.#life++;
+    this.#failures = 0;
+    this.#open();
+  }
+  /** Closes without a word to the owner. */
+  stop() {
+    this.#life++;
+    this.#drop();
+  }
+  /** Sends the frame, and reports whether there was a connection to send it on. */
+  send(frame) {
+    if (!this.#pulse) return false;
+    this.#socket.send(JSON.stringify(frame));
+    return true;
+  }
+  /** The network may have changed: trusts nothing, and waits no longer. */
+  nudge(online) {
+    if (this.#pulse) this.#pulse.probe();
+    else if (online && this.#timer && !this.#socket) this.#open();
+  }
+  #open() {
+    this.#drop();
+    const socket = new WebSocket(this.url, PROTOCOL);
+    this.#socket = socket;
+    this.#timer = setTimeout(() => this.#end(1006, ""), HANDSHAKE_MS);
+    socket.onmessage = ({ data }) => {
+      if (socket === this.#socket) this.#receive(data);
+    };
+    socket.onclose = ({ code, reason }) => {
+      if (socket === this.#socket) this.#end(code, reason);
+    };
+    this.owner.status({ state: "connecting" });
+  }
+  #receive(data) {
+    let frame;
+    try {
+      frame = JSON.parse(String(data));
+    } catch {
+      return;
+    }
+    if (typeof frame?.type !== "string") return;
+    if (frame.type === "welcome") {
+      const welcome = frame;
+      const { pingAfter = welcome.ping_ms || 25e3, answerWithin = 1e4 } = this.options;
+      clearTimeout(this.#timer);
+      this.#openedAt = Date.now();
+      this.#pulse = new Pulse(pingAfter, answerWithin, () => this.send({ type: "ping" }), () => this.#end(4408, "silent"));
+      this.#pulse.heard();
+      this.owner.welcome(welcome);
+      return;
+    }
+    this.#pulse?.heard();
+    if (frame.type !== "pong") this.owner.frame(frame);
+  }
+  #end(code, reason) {
+    const opened = this.#openedAt;
+    if (opened && Date.now() - opened >= STEADY_MS) this.#failures = 0;
+    this.#drop();
+    if (!retryable(code)) {
+      this.owner.status({ state: "closed", code, reason });
+      return;
+    }
+    const wait = delay(this.#failures++, reason, this.options.maxWait ?? 3e4);
+    this.#timer = setTimeout(() => this.#open(), wait);
+    this.owner.status({ state: "waiting", retryAt: Date.now() + wait, code, reason });
+    if (!opened) void this.#check(code, reason);
+  }
+  async #check(code, reason) {
+    const life = this.#life;
+    const go = await Promise.resolve().then(this.options.check).catch(() => true);
+    if (go !== false || life !== this.#life || this.#openedAt) return;
+    this.stop();
+    this.owner.status({ state: "closed", code, reason });
+  }
+  #drop() {
+    const socket = this.#socket;
+    this.#socket = void 0;
+    clearTimeout(this.#timer);
+    this.#timer = void 0;
+    this.#pulse?.stop();
+    this.#pulse = void 0;
+    this.#openedAt = 0;
+    socket?.close(1e3);
+  }
+};
+
+// src/share.ts
+var HELLO_MS = 1e3;
+var QUIET_MS = 25e3;
+var PATIENCE_MS = 5e3;
+var Share = class {
+  // what ended the socket of others, until ours opens
+  constructor(url, options, owner) {
+    this.url = url;
+    this.options = options;
+    this.owner = owner;
+    this.#sharing = Boolean(options.share && globalThis.navigator?.locks && globalThis.BroadcastChannel);
+  }
+  url;
+  options;
+  owner;
+  #id = Math.random().toString(36).slice(2);
+  #sharing;
+  #link;
+  #hub;
+  #status = { state: "connecting" };
+  #identity = "";
+  // the key of the last welcome
+  #key = "";
+  // of the lock and the channel
+  #role = "alone";
+  #term = new AbortController();
+  // ends this tab's part under #key
+  #channel;
+  #following;
+  #pulse;
+  #lastWord;
+  /** Whether other tabs may be using the same socket. */
+  get shared() {
+    return this.#role !== "alone";
+  }
+  start() {
+    this.stop();
+    this.#connect();
+  }
+  /** Lets go of everything; whoever follows takes over. */
+  stop() {
+    this.#lastWord = void 0;
+    this.#leave();
+    this.#link?.stop();
+  }
+  request(request) {
+    if (this.#role !== "follower") return this.#hub.request(this.#id, request);
+    this.#post({ tab: this.#id, request });
+    return this.#status.state === "open";
+  }
+  nudge(online) {
+    if (this.#role === "follower") this.#pulse?.probe();
+    else this.#link.nudge(online);
+  }
+  // From the link.
+  status(status) {
+    this.#hub.detach();
+    if (this.#lastWord && status.state === "waiting") {
+      this.#link.stop();
+      status = this.#lastWord;
+    }
+    const end = status.state === "closed" || status.state === "waiting" && status.code === 4409;
+    if (end) this.#post({ hub: this.#id, says: "end", status });
+    if (end || this.#role === "alone") this.#leave();
+    this.#tell({ status });
+  }
+  welcome(welcome) {
+    this.#lastWord = void 0;
+    const key = JSON.stringify(["orgcast", this.url, this.options.share, welcome.organization_id, welcome.user_id]);
+    if (key !== this.#identity) {
+      this.#identity = key;
+      this.owner.forget();
+      this.#hub.forget();
+    }
+    if (!this.#sharing || this.#role === "leader" && key === this.#key) {
+      this.#hub.attach(welcome);
+      return;
+    }
+    this.#post({ hub: this.#id, says: "end", status: this.#status });
+    this.#leave();
+    this.#key = key;
+    const term = this.#term.signal;
+    void navigator.locks.request(key, { ifAvailable: true }, (lock) => {
+      if (term.aborted) return void 0;
+      return lock ? this.#lead(welcome) : void this.#follow(welcome);
+    }).catch((error) => this.#lost(term, error));
+  }
+  frame(frame) {
+    this.#hub.frame(frame);
+  }
+  // Alone.
+  #connect() {
+    this.#link = new Link(this.url, this.options, this);
+    this.#hub = new Hub(this.#link, (news, to) => this.#tell(news, to && [...to]));
+    for (const [want, wanted] of this.owner.wants()) this.#hub.request(this.#id, { want, ...wanted });
+    this.#link.start();
+  }
+  #tell(news, to) {
+    if ("status" in news) this.#status = news.status;
+    if (this.#role === "leader") this.#post({ hub: this.#id, to, news });
+    if (!to || to.includes(this.#id)) this.owner.news(news);
+  }
+  #post(message) {
+    this.#channel?.postMessage(message);
+  }
+  #leave() {
+    this.#role = "alone";
+    this.#term.abort();
+    this.#term = new AbortController();
+    this.#pulse?.stop();
+    this.#channel?.close();
+    this.#channel = this.#following = void 0;
+  }
+  /** Another tab took the lock because this one was frozen; or there are no locks here after all. */
+  #lost(term, error) {
+    if (term.aborted) return;
+    this.#sharing = error.name === "AbortError";
+    this.start();
+  }
+  // With the socket, for all.
+  /** Returns a promise that lasts as long as this tab leads, for the lock. */
+  #lead(welcome) {
+    const term = this.#term.signal;
+    const known = /* @__PURE__ */ new Set();
+    this.#role = "leader";
+    this.#listen(({ data }) => {
+      const { tab } = data;
+      if (!tab) return;
+      if ("request" in data) this.#hub.request(tab, data.request);
+      if ("probe" in data) this.#post({ hub: this.#id, says: "alive" });
+      if (!("hello" in data)) return;
+      this.#link.nudge(true);
+      this.#post({ hub: this.#id, to: [tab], says: "hello", welcome: this.#hub.welcome, status: this.#status });
+      for (const [want, wanted] of data.hello) this.#hub.request(tab, { want, ...wanted });
+      if (known.has(tab)) return;
+      known.add(tab);
+      void navigator.locks.request(`${this.#key} ${tab}`, { signal: term }, () => this.#hub.leave(tab)).catch(() => {
+      });
+    });
+    this.#post({ hub: this.#id, says: "new" });
+    if (welcome) this.#hub.attach(welcome);
+    return lasting(term);
+  }
+  // Over the socket of another tab.
+  /** Keeps its own connection, on which nothing was asked yet, until the leader answers. */
+  async #follow(welcome) {
+    const term = this.#term.signal;
+    await new Promise((held) => {
+      void navigator.locks.request(`${this.#key} ${this.#id}`, () => {
+        held();
+        return lasting(term);
+      });
+    });
+    if (term.aborted) return;
+    const alone = setTimeout(() => {
+      if (term.aborted || this.#following) return;
+      this.#leave();
+      this.#hub.attach(welcome);
+    }, HELLO_MS);
+    const hello = () => this.#post({ tab: this.#id, hello: this.owner.wants() });
+    this.#listen(({ data }) => {
+      if (!data.hub || data.to && !data.to.includes(this.#id)) return;
+      if ("news" in data) {
+        if (data.hub !== this.#following) return;
+        this.#pulse.heard();
+        if ("status" in data.news) this.#status = data.news.status;
+        this.owner.news(data.news);
+      } else if (data.says === "new") {
+        hello();
+      } else if (data.says === "hello") {
+        clearTimeout(alone);
+        this.#join(data);
+      } else if (data.hub === this.#following) {
+        if (data.says === "alive") this.#pulse.heard();
+        else this.#dismissed(data.status);
+      }
+    });
+    hello();
+  }
+  #join({ hub, welcome, status }) {
+    if (!this.#following) {
+      this.#role = "follower";
+      this.#link.stop();
+      const term = this.#term.signal;
+      const succeed = () => term.aborted || this.#role === "leader" ? void 0 : this.#succeed();
+      const lock = (options) => void navigator.locks.request(this.#key, options, succeed).catch((error) => this.#lost(term, error));
+      this.#pulse = new Pulse(QUIET_MS, PATIENCE_MS, () => this.#post({ tab: this.#id, probe: true }), () => lock({ steal: true }));
+      lock({ signal: term });
+    }
+    this.#following = hub;
+    this.#pulse.heard();
+    if (welcome) this.owner.news({ frame: welcome });
+    this.#status = status;
+    this.owner.news({ status });
+  }
+  /** The leader is gone, and this tab is next. */
+  #succeed() {
+    this.#pulse?.stop();
+    this.#channel?.close();
+    const led = this.#lead();
+    this.#connect();
+    return led;
+  }
+  /** The leader's connection ended for a reason that may be ours too, or not. */
+  #dismissed(status) {
+    this.start();
+    if (status.state === "closed") this.#lastWord = status;
+  }
+  #listen(onmessage) {
+    this.#channel = new BroadcastChannel(this.#key);
+    this.#channel.onmessage = onmessage;
+  }
+};
+function lasting(signal) {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", () => resolve());
+  });
+}
+
+// src/client.ts
+var GROUP = /^[\w.-]{1,100}$/;
+var Client = class {
+  #listeners = /* @__PURE__ */ new Map();
+  #groups = /* @__PURE__ */ new Map();
+  #share;
+  #page;
+  // ends what #watchPage began
+  #status = { state: "connecting" };
+  #welcome;
+  /** Use `connect`. */
+  constructor(url, options) {
+    const absolute = new URL(url, globalThis.location?.href);
+    absolute.protocol = absolute.protocol.replace("http", "ws");
+    this.#share = new Share(absolute.href, options, {
+      news: (news) => this.#news(news),
+      wants: () => [...this.#groups].map(([name, { token, last, live, again }]) => [name, { token, last, again: live || again }]),
+      forget: () => {
+        for (const mine of this.#groups.values()) mine.last = void 0;
+      }
+    });
+    this.#watchPage();
+    this.#share.start();
+  }
+  /** Where the connection stands. */
+  get status() {
+    return this.#status;
+  }
+  /** Who the server takes this browser for; undefined until it has said so. */
+  get welcome() {
+    return this.#welcome;
+  }
+  /**
+   * Calls the listener with each frame of the type. `'*'` stands for every event, that is every frame
+   * which the gateway does not say itself. Returns a function that ends it.
+   */
+  on(type, listener) {
+    return this.#listen(type, listener);
+  }
+  /** Calls the listener with each change of the status. Returns a function that ends it. */
+  onStatus(listener) {
+    return this.#listen("", listener);
+  }
+  /**
+   * Subscribes to a group, now and after every reconnect, until `unsubscribe` or a refusal. Answered by
+   * `subscribed` or `error`. The token is for groups that need one; call again with a newer one.
+   * Throws a TypeError for what cannot be the name of a group.
+   */
+  subscribe(group, token) {
+    if (!GROUP.test(group)) throw new TypeError(`not a group: ${group}`);
+    const mine = this.#groups.get(group) ?? { live: false };
+    mine.token = token ?? mine.token;
+    this.#groups.set(group, mine);
+    this.#share.request({ want: group, token: mine.token });
+  }
+  /** Ends a subscription. Answered by `unsubscribed`. */
+  unsubscribe(group) {
+    if (this.#groups.delete(group)) this.#share.request({ drop: group });
+  }
+  /** Sends a frame, and reports whether there was a connection to send it on: nothing is kept for later. */
+  send(frame) {
+    return this.#share.request({ send: frame });
+  }
+  /** Tries again now, also after the connection was closed for good: say, when somebody has signed in. */
+  retry() {
+    this.#watchPage();
+    this.#share.start();
+  }
+  /** Closes the connection. Listeners and subscriptions stay, in case of `retry`. */
+  close() {
+    this.#page?.abort();
+    this.#share.stop();
+    this.#news({ status: { state: "closed", code: 1e3, reason: "" } });
+  }
+  #listen(type, listener) {
+    const listeners = this.#listeners.get(type) ?? /* @__PURE__ */ new Set();
+    this.#listeners.set(type, listeners.add(listener));
+    return () => listeners.delete(listener);
+  }
+  #emit(type, value) {
+    for (const listener of this.#listeners.get(type) ?? []) {
+      try {
+        listener(value);
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+  }
+  #news(news) {
+    if ("frame" in news) {
+      this.#frame(news.frame);
+      return;
+    }
+    this.#status = news.status;
+    this.#emit("", news.status);
+  }
+  #frame(frame) {
+    const name = frame.group;
+    const mine = this.#groups.get(name);
+    let control = true;
+    switch (frame.type) {
+      case "welcome":
+        this.#welcomed(frame);
+        break;
+      case "subscribed":
+        if (mine) mine.live = true;
+        break;
+      case "gap":
+        if (!mine && this.#share.shared) return;
+        break;
+      case "unsubscribed":
+        break;
+      case "error":
+        this.#emit("error", frame);
+        if (mine && !mine.live && frame.code !== "unavailable") this.unsubscribe(name);
+        return;
+      default:
+        control = false;
+        if (!this.#fresh(frame)) return;
+    }
+    this.#emit(frame.type, frame);
+    if (!control) this.#emit("*", frame);
+  }
+  /** Reports whether the event is for this tab, and was not seen before. */
+  #fresh(frame) {
+    const position = positionOf(frame);
+    if (!position) return true;
+    const mine = this.#groups.get(position.group);
+    if (!mine) return !this.#share.shared;
+    if (!after(position.id, mine.last)) return false;
+    mine.last = position.id;
+    return true;
+  }
+  #welcomed(welcome) {
+    this.#welcome = welcome;
+    for (const mine of this.#groups.values()) {
+      mine.again ||= mine.live;
+      mine.live = false;
+    }
+  }
+  /** Follows what happens to the page and its network. */
+  #watchPage() {
+    this.#page?.abort();
+    this.#page = new AbortController();
+    const { signal } = this.#page;
+    const actions = {
+      online: () => this.#share.nudge(true),
+      offline: () => this.#share.nudge(false),
+      visibilitychange: () => this.#share.nudge(false),
+      // A page that may be kept for the back button lets go of its socket, and takes it up again.
+      pagehide: () => this.#share.stop(),
+      pageshow: ({ persisted }) => {
+        if (persisted && this.#status.state !== "closed") this.#share.start();
+      }
+    };
+    for (const type in actions) globalThis.addEventListener?.(type, actions[type], { signal });
+  }
+};
+
+// src/index.ts
+function connect(url, options = {}) {
+  return new Client(url, options);
+}
+export {
+  Client,
+  connect
+};

@@ -1,0 +1,293 @@
+// The browser client in real browsers against the real binary: what a fake socket or a fake lock
+// could hide.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { connect as dial, createServer } from 'node:net';
+import { after, before, test } from 'node:test';
+import { freePort, Workshop } from './gateway.js';
+
+const workshop = new Workshop();
+const PATIENCE_MS = 15_000;
+let browser;
+let redis; // its address
+let port; // of the gateway, also when it comes back
+let url;
+let stop;
+
+before(async () => {
+  redis = `redis://127.0.0.1:${await workshop.redis()}/0`;
+  port = await freePort();
+  url = `http://127.0.0.1:${port}`;
+  [browser] = await Promise.all([workshop.browser(), up()]);
+});
+after(() => workshop.close());
+
+async function up() {
+  ({ stop } = await workshop.start(workshop.binary, ['demo', '--listen', `127.0.0.1:${port}`, '--redis', redis],
+    (output) => output.match(/http:\/\/127\.0\.0\.1:\d+\//)));
+}
+
+const redisCLI = (...args) => execFileSync('redis-cli', ['-u', redis, ...args], { encoding: 'utf8' }).trim();
+
+/** Records an event, so that it has a position. */
+function record(group, text, org = 'acme') {
+  execFileSync(workshop.binary, ['publish', '--redis', redis, '--record', org, group, JSON.stringify({ type: 'note', text })]);
+}
+
+/** A browser with the session of a person. */
+async function person(t, user) {
+  const context = await browser.newContext({ bypassCSP: true }); // the wire tap is another port
+  t.after(() => context.close());
+  if (user) await signIn(context, user);
+  return context;
+}
+
+async function signIn(context, user) {
+  const answer = await context.request.post(`${url}/demo/sign-in`, { data: { user, seat: '' }, headers: { Origin: url } });
+  assert.equal(answer.status(), 200, await answer.text());
+}
+
+/** A page of the gateway's origin with the client as `client`, which notes what it hears. */
+async function page(context, options = {}, { target = '/ws/events' } = {}) {
+  const opened = await context.newPage();
+  await opened.goto(`${url}/demo/people`); // any document without scripts of its own
+  await opened.evaluate(async ([at, given]) => {
+    const { connect } = await import('/orgcast.js');
+    window.heard = [];
+    window.statuses = [];
+    if ('check' in given) given.check = async () => (await fetch('/demo/who')).status !== 401;
+    window.client = connect(at, given);
+    client.onStatus((status) => statuses.push(status));
+    for (const type of ['*', 'gap', 'subscribed', 'error']) client.on(type, (frame) => heard.push(frame));
+  }, [target, options]);
+  return opened;
+}
+
+/** Waits until the client is in the state, and returns its status. */
+async function reaches(opened, state) {
+  await opened.waitForFunction((want) => client.status.state === want, state, { timeout: PATIENCE_MS });
+  return opened.evaluate(() => client.status);
+}
+
+/** Waits until the client has heard a frame with these fields. */
+function hears(opened, fields) {
+  return opened.waitForFunction((want) => heard.some((frame) => Object.entries(want).every(([k, v]) => frame[k] === v)), fields, { timeout: PATIENCE_MS });
+}
+
+const texts = (opened) => opened.evaluate(() => heard.filter(({ type }) => type === 'note').map(({ text }) => text));
+const connections = async () => (await (await fetch(`${url}/demo/status`)).json()).connections;
+
+async function subscribe(opened, group) {
+  await opened.evaluate((name) => client.subscribe(name), group);
+  await hears(opened, { type: 'subscribed', group });
+}
+
+/** Waits until the gateway has so many connections. */
+async function settles(want) {
+  const deadline = Date.now() + PATIENCE_MS;
+  let have;
+  do have = await connections(); while (have !== want && Date.now() < deadline);
+  assert.equal(have, want, 'open sockets');
+}
+
+test('a gateway that goes away and comes back costs no recorded event, or the page is told', async (t) => {
+  const tab = await page(await person(t, 'ada'));
+  await subscribe(tab, 'room.1');
+  record('room.1', 'before');
+  await hears(tab, { text: 'before' });
+  await stop();
+  const waiting = await reaches(tab, 'waiting');
+  assert.ok([1001, 1006, 1012].includes(waiting.code), `code ${waiting.code}`);
+  record('room.1', 'meanwhile');
+  await tab.evaluate(() => { heard = []; });
+  await up();
+  await reaches(tab, 'open');
+  await hears(tab, { type: 'subscribed', group: 'room.1' });
+  record('room.1', 'after');
+  await hears(tab, { text: 'after' });
+  const { resume } = await tab.evaluate(() => client.welcome);
+  const gaps = await tab.evaluate(() => heard.filter(({ type }) => type === 'gap').length);
+  if (resume) assert.deepEqual([await texts(tab), gaps], [['meanwhile', 'after'], 0]);
+  else assert.deepEqual([await texts(tab), gaps], [['after'], 1]);
+});
+
+test('an ended session is not tried again', async (t) => {
+  const context = await person(t, 'ada');
+  const tab = await page(context);
+  await reaches(tab, 'open');
+  await tab.evaluate(() => client.close());
+  const { value } = (await context.cookies()).find(({ name }) => name === 'orgcast_session');
+  const key = `orgcast:session:${value}`;
+  redisCLI('set', key, JSON.stringify({ ...JSON.parse(redisCLI('get', key)), expires_at: Math.floor(Date.now() / 1000) + 3 }), 'keepttl');
+  await tab.evaluate(() => {
+    statuses = [];
+    client.retry();
+  });
+  assert.equal((await reaches(tab, 'closed')).code, 4401);
+  assert.deepEqual(await tab.evaluate(() => statuses.map(({ state }) => state)), ['connecting', 'open', 'closed']);
+  // The control: with a session it opens again.
+  await signIn(context, 'ada');
+  await tab.evaluate(() => client.retry());
+  await reaches(tab, 'open');
+});
+
+test('a refused login is told from a lost network by the page\'s own check', async (t) => {
+  const tab = await page(await person(t), { check: true });
+  assert.equal((await reaches(tab, 'closed')).code, 1006);
+  const unchecked = await page(await person(t));
+  assert.equal((await reaches(unchecked, 'waiting')).code, 1006);
+});
+
+test('offline and online', async (t) => {
+  const context = await person(t, 'ada');
+  const tap = await tapped();
+  const tab = await page(context, { maxWait: 600_000 }, { target: `ws://127.0.0.1:${tap.port}/ws/events` });
+  await reaches(tab, 'open');
+  await context.setOffline(true);
+  tap.cut();
+  await reaches(tab, 'waiting');
+  await tab.waitForFunction(() => statuses.filter(({ state }) => state === 'connecting').length > 1, null, { timeout: PATIENCE_MS });
+  await context.setOffline(false);
+  await reaches(tab, 'open');
+});
+
+test('a server that says nothing any more is left', async (t) => {
+  const tap = await tapped();
+  const tab = await page(await person(t, 'ada'), { pingAfter: 200, answerWithin: 1_500 }, { target: `ws://127.0.0.1:${tap.port}/ws/events` });
+  await reaches(tab, 'open');
+  tap.freeze();
+  assert.equal((await reaches(tab, 'waiting')).code, 4408);
+  await reaches(tab, 'open');
+});
+
+test('tabs of one person share a socket, hand it over, and never share it with others', async (t) => {
+  const before_ = await connections();
+  const ada = await person(t, 'ada');
+  const first = await page(ada, { share: true });
+  await reaches(first, 'open');
+  await subscribe(first, 'room.1');
+  const second = await page(ada, { share: true });
+  const third = await page(ada, { share: true });
+  for (const tab of [second, third]) {
+    await reaches(tab, 'open');
+    await subscribe(tab, 'room.1');
+  }
+  await subscribe(third, 'room.2');
+  await settles(before_ + 1);
+
+  record('room.1', 'to all');
+  record('room.2', 'to the third');
+  record('room.1', 'last');
+  for (const tab of [first, second, third]) await hears(tab, { text: 'last' });
+  for (const tab of [first, second]) assert.deepEqual(await texts(tab), ['to all', 'last']);
+  assert.deepEqual(await texts(third), ['to all', 'to the third', 'last']);
+
+  // A tab that may not join a group is refused, and takes nothing from the others.
+  await second.evaluate(() => client.subscribe('secret'));
+  await hears(second, { type: 'error', group: 'secret' });
+  assert.equal(await first.evaluate(() => heard.some(({ type }) => type === 'error')), false);
+
+  // The same person under another session cookie of another organisation: a socket of its own.
+  await signIn(ada, 'grace');
+  const foreign = await page(ada, { share: true });
+  await reaches(foreign, 'open');
+  await subscribe(foreign, 'room.1');
+  await settles(before_ + 2);
+  record('room.1', 'for Globex', 'globex');
+  await hears(foreign, { text: 'for Globex' });
+
+  // The tab with the socket dies; the next one takes over with its own session, still Ada's.
+  await signIn(ada, 'ada');
+  await first.close();
+  await Promise.all([second, third].map((tab) => tab.waitForFunction(() => statuses.filter(({ state }) => state === 'open').length > 1
+    && heard.filter(({ type, group }) => type === 'subscribed' && group === 'room.1').length > 1, null, { timeout: PATIENCE_MS })));
+  await settles(before_ + 2);
+  record('room.1', 'handed over');
+  for (const tab of [second, third]) {
+    await hears(tab, { text: 'handed over' });
+    assert.equal((await texts(tab)).filter((text) => text === 'handed over').length, 1);
+    assert.equal((await texts(tab)).includes('for Globex'), false);
+  }
+  assert.deepEqual(await texts(foreign), ['for Globex']);
+});
+
+test('a shared socket that finds itself in another organisation is shared no more', async (t) => {
+  const before_ = await connections();
+  const context = await person(t, 'ada');
+  const tap = await tapped();
+  const target = `ws://127.0.0.1:${tap.port}/ws/events`;
+  const tabs = [await page(context, { share: true }, { target }), await page(context, { share: true }, { target })];
+  for (const tab of tabs) {
+    await reaches(tab, 'open');
+    await subscribe(tab, 'room.1');
+  }
+  await settles(before_ + 1);
+  await signIn(context, 'grace');
+  tap.cut();
+  for (const tab of tabs) {
+    await tab.waitForFunction(() => client.welcome.organization_id === 'globex' && client.status.state === 'open', null, { timeout: PATIENCE_MS });
+    await hears(tab, { type: 'gap', group: 'room.1' });
+  }
+  await settles(before_ + 1);
+  record('room.1', 'not theirs any more');
+  record('room.1', 'theirs now', 'globex');
+  for (const tab of tabs) {
+    await hears(tab, { text: 'theirs now' });
+    assert.deepEqual(await texts(tab), ['theirs now']);
+  }
+});
+
+test('a tab whose leader is frozen takes the socket from it', async (t) => {
+  const ada = await person(t, 'ada');
+  const first = await page(ada, { share: true });
+  await reaches(first, 'open');
+  const second = await page(ada, { share: true });
+  await reaches(second, 'open');
+  await subscribe(second, 'room.1');
+  const frozen = await ada.newCDPSession(first);
+  await frozen.send('Debugger.enable');
+  await frozen.send('Debugger.pause');
+  void first.evaluate(() => 0).catch(() => {}); // reaches the pause
+  await second.evaluate(() => dispatchEvent(new Event('visibilitychange'))); // makes sure now rather than after 25 s
+  await second.waitForFunction(() => statuses.filter(({ state }) => state === 'open').length > 1, null, { timeout: PATIENCE_MS });
+  record('room.1', 'after the thaw');
+  await hears(second, { text: 'after the thaw' });
+  await frozen.send('Debugger.disable');
+  await reaches(first, 'open');
+  await subscribe(first, 'room.1');
+  record('room.1', 'to both');
+  for (const tab of [first, second]) {
+    await hears(tab, { text: 'to both' });
+    assert.equal((await texts(tab)).filter((text) => text === 'to both').length, 1);
+  }
+});
+
+test('a page that comes back by the back button connects again', async (t) => {
+  const tab = await page(await person(t, 'ada'), { share: true });
+  await reaches(tab, 'open');
+  await tab.evaluate(() => {
+    statuses = [];
+    dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }));
+    dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }));
+  });
+  await tab.waitForFunction(() => statuses.at(-1)?.state === 'open', null, { timeout: PATIENCE_MS });
+});
+
+/** A way to the gateway that can be cut, or go silent for the connections that are open. */
+async function tapped() {
+  const open = new Set();
+  const tapPort = await workshop.listen(createServer((client) => {
+    const upstream = dial(port, '127.0.0.1');
+    const pair = [client, upstream];
+    open.add(pair);
+    for (const socket of pair) {
+      socket.on('error', () => {});
+      socket.on('close', () => { for (const end of pair) end.destroy(); open.delete(pair); });
+    }
+    client.pipe(upstream).pipe(client);
+  }));
+  const cut = () => { for (const pair of open) for (const socket of pair) socket.destroy(); };
+  workshop.onClose(cut);
+  return { port: tapPort, cut, freeze: () => { for (const [client, upstream] of open) upstream.unpipe(client); } };
+}
