@@ -70,6 +70,7 @@ func NewCookieStore(keys []KeyPair, o Options) (*CookieStore, error) {
 	for _, c := range store.Codecs {
 		if codec, ok := c.(*securecookie.SecureCookie); ok {
 			codec.MaxAge(0) // it has a clock of its own; Resolve checks the age by ours
+			codec.SetSerializer(gobValues{})
 		}
 	}
 	return &CookieStore{store: store, opts: o}, nil

@@ -13,3 +13,6 @@ func DecodeJSON(text string, now time.Time) (Identity, error) {
 
 // ValidKey is the check that a key passes before it is looked up.
 func ValidKey(text string) bool { return validKey(text) }
+
+// ReadGob is what [CookieStore] reads of a session's values without package gob.
+func ReadGob(src []byte) (values map[any]any, ok bool) { return readGob(src) }
