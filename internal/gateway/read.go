@@ -22,7 +22,7 @@ func (c *conn) serve() {
 		return
 	}
 	c.proceed = c.readReady
-	go c.proceed()
+	go c.await() // a browser that has only just had its answer has hardly sent anything
 }
 
 // await waits for the browser on a stack that stays small, then lets another goroutine proceed.
