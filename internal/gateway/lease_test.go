@@ -1,0 +1,463 @@
+package gateway_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"pgregory.net/rapid"
+
+	"orgcast/internal/directory"
+	"orgcast/internal/gateway"
+	"orgcast/internal/lease"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/session"
+	"orgcast/internal/testkit"
+	"orgcast/internal/testkit/redistest"
+)
+
+// leasing is a node with sessions and memberships in a real Redis, whose Keeper works.
+type leasing struct {
+	*node
+
+	server      *redistest.Server
+	client      *redis.Client
+	store       *session.RedisStore
+	revocations *session.Revocations
+	members     *directory.Redis
+	announcer   *lease.Announcer
+	keeper      *lease.Keeper
+}
+
+// never is a period in which nothing is asked again, so that only announcements are at work.
+const never = 24 * time.Hour
+
+func leaseNode(tb testing.TB, period, deadline time.Duration, s setup) *leasing {
+	tb.Helper()
+	l := &leasing{server: redistest.StartServer(tb)}
+	l.client = redis.NewClient(&redis.Options{Addr: l.server.Addr, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1})
+	keys := mustKeyspace(tb)
+	var err error
+	if l.store, err = session.NewRedisStore(l.client, keys, session.Options{Timeout: 500 * time.Millisecond}); err != nil {
+		tb.Fatal(err)
+	}
+	if l.revocations, err = session.NewRevocations(l.client, keys); err != nil {
+		tb.Fatal(err)
+	}
+	if l.members, err = directory.NewRedis(l.client, keys); err != nil {
+		tb.Fatal(err)
+	}
+	l.announcer = lease.NewAnnouncer(l.client, keys)
+	l.seed()
+	sessions := session.Revocable{Store: l.store, Revocations: l.revocations}
+	l.keeper, err = lease.NewKeeper(lease.Options{Sessions: sessions, Directory: l.members, Period: period, Deadline: deadline})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	control := lease.NewControl(l.client, keys, l.keeper, lease.ControlOptions{})
+	s.options.Sessions, s.options.Membership, s.options.Leases = sessions, l.members, l.keeper
+	s.bus = pubsub.NewRedis(l.client, keys, pubsub.Options{})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = l.keeper.Run(ctx) })
+	running.Go(func() { _ = control.Run(ctx) })
+	tb.Cleanup(func() { // after that of the node
+		cancel()
+		running.Wait()
+		_ = l.client.Close()
+		if got := l.keeper.Held(); got != 0 {
+			tb.Errorf("leases left: %d", got)
+		}
+	})
+	l.node = startNode(tb, s)
+	testkit.Eventually(tb, "control channel heard", func() bool {
+		return l.client.PubSubNumSub(context.Background(), keys.Control()).Val()[keys.Control()] == 1
+	})
+	return l
+}
+
+// seed makes ada a member of acme and globex, alan of acme, grace of globex.
+func (l *leasing) seed() {
+	ctx := context.Background()
+	for _, m := range [][2]string{{"acme", "ada"}, {"globex", "ada"}, {"acme", "alan"}, {"globex", "grace"}} {
+		org := orgOf(m[0])
+		if err := errors.Join(l.members.PutOrganization(ctx, org, directory.Active), l.members.PutMember(ctx, org, m[1], directory.Active, directory.Member{Role: "editor"})); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// seat is an open connection with its session.
+type seat struct {
+	*testkit.Client
+
+	cookie string // NAME=KEY
+}
+
+func (s seat) key() string { return s.cookie[strings.Index(s.cookie, "=")+1:] }
+
+func (s seat) id() string { return session.DeriveID(s.key()) }
+
+func (s seat) request() *http.Request {
+	return &http.Request{Header: http.Header{"Cookie": {s.cookie}}}
+}
+
+// log in with a new session, connect and join "all".
+func (l *leasing) sit(user, org string) seat {
+	l.tb.Helper()
+	return l.sitWith(mint(l.tb, l.store, user, org, time.Hour))
+}
+
+func (l *leasing) sitWith(cookie string) seat {
+	l.tb.Helper()
+	c := testkit.Connect(l.tb, l.dial, testkit.Handshake{Path: "/ws/events", Header: http.Header{"Origin": {origin}, "Cookie": {cookie}}})
+	if err := c.SendText(`{"type":"subscribe","group":"all"}`); err != nil {
+		l.tb.Fatal(err)
+	}
+	c.Expect(l.tb, `{"type":"subscribed","group":"all"}`)
+	return seat{c, cookie}
+}
+
+// expectOpen sees that a connection still gets the events of its organisation.
+func (l *leasing) expectOpen(org string, seats ...seat) {
+	l.tb.Helper()
+	payload := l.publish(org, "all", "still there")
+	for _, s := range seats {
+		s.Expect(l.tb, payload)
+	}
+}
+
+// TestMembershipIsCheckedAgain is the fault "no membership check, none after switch, logout,
+// suspension" of gateways that look once: each change reaches the open connection, announced or
+// not, and nobody else's.
+func TestMembershipIsCheckedAgain(t *testing.T) {
+	acme, globex := mustOrg(t, "acme"), mustOrg(t, "globex")
+	tests := map[string]struct {
+		// change changes the record and returns what is to be announced of it.
+		change func(ctx context.Context, l *leasing, laptop seat) (lease.Message, error)
+		code   int
+		reason string
+		others bool // ada's other device and alan end too
+		phone  bool // ada's other device ends too
+		again  int  // status of the next handshake with the same session
+	}{
+		"logout": {change: func(ctx context.Context, l *leasing, laptop seat) (lease.Message, error) {
+			_, err := l.store.SignOut(ctx, laptop.request())
+			return lease.Message{Type: lease.SessionEnded, SessionID: laptop.id()}, err
+		}, code: 4401, reason: "session ended", again: 401},
+		"session revoked": {change: func(ctx context.Context, l *leasing, laptop seat) (lease.Message, error) {
+			return lease.Message{Type: lease.SessionEnded, SessionID: laptop.id()}, l.revocations.EndSession(ctx, laptop.id(), time.Hour)
+		}, code: 4401, reason: "session ended", again: 401},
+		"expiry moved to now": {change: func(ctx context.Context, l *leasing, laptop seat) (lease.Message, error) {
+			text := fmt.Sprintf(`{"user_id":"ada","active_organization_id":"acme","expires_at":%d}`, time.Now().Unix())
+			return lease.Message{Type: lease.SessionEnded, SessionID: laptop.id()}, l.client.Set(ctx, mustKeyspace(l.tb).Session(laptop.key()), text, time.Hour).Err()
+		}, code: 4401, reason: "session ended", again: 401},
+		"switch": {change: func(ctx context.Context, l *leasing, laptop seat) (lease.Message, error) {
+			return lease.Message{Type: lease.OrganizationSwitched, SessionID: laptop.id(), Organization: globex}, l.store.SetOrganization(ctx, laptop.request(), globex)
+		}, code: 4409, reason: "organization switched", again: 101},
+		"removal": {change: func(ctx context.Context, l *leasing, _ seat) (lease.Message, error) {
+			return lease.Message{Type: lease.MemberRemoved, Organization: acme, UserID: "ada"}, l.members.RemoveMember(ctx, acme, "ada")
+		}, code: 4403, reason: "not allowed", phone: true, again: 403},
+		"role change": {change: func(ctx context.Context, l *leasing, _ seat) (lease.Message, error) {
+			return lease.Message{Type: lease.MemberRole, Organization: acme, UserID: "ada", Role: "admin"}, l.members.PutMember(ctx, acme, "ada", directory.Active, directory.Member{Role: "admin"})
+		}, code: 4409, reason: "role changed", phone: true, again: 101},
+		"user disabled": {change: func(ctx context.Context, l *leasing, _ seat) (lease.Message, error) {
+			return lease.Message{Type: lease.UserDisabled, UserID: "ada"}, l.revocations.DisableUser(ctx, "ada")
+		}, code: 4403, reason: "not allowed", phone: true, again: 403},
+		"suspension": {change: func(ctx context.Context, l *leasing, _ seat) (lease.Message, error) {
+			return lease.Message{Type: lease.OrganizationSuspended, Organization: acme}, l.members.PutOrganization(ctx, acme, directory.Suspended)
+		}, code: 4403, reason: "not allowed", phone: true, others: true, again: 403},
+	}
+	for name, test := range tests {
+		for _, announced := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/announced=%v", name, announced), func(t *testing.T) {
+				period := 100 * time.Millisecond
+				if announced {
+					period = never
+				}
+				l := leaseNode(t, period, 2*never, setup{})
+				ctx := t.Context()
+				laptop, phone, alan, grace := l.sit("ada", "acme"), l.sit("ada", "acme"), l.sit("alan", "acme"), l.sit("grace", "globex")
+				message, err := test.change(ctx, l, laptop)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if announced {
+					if err := l.announcer.Announce(ctx, message); err != nil {
+						t.Fatal(err)
+					}
+				}
+				expectEnd := func(s seat) {
+					t.Helper()
+					if frames, reason := s.ExpectClose(t, test.code); len(frames) > 0 || reason != test.reason {
+						t.Errorf("got frames %v, reason %q, want none, %q", frames, reason, test.reason)
+					}
+				}
+				expectEnd(laptop)
+				switch {
+				case test.others:
+					expectEnd(phone)
+					expectEnd(alan)
+				case test.phone:
+					expectEnd(phone)
+					l.expectOpen("acme", alan)
+				default: // one device's logout leaves the user's other devices alone
+					l.expectOpen("acme", phone, alan)
+				}
+				l.expectOpen("globex", grace)
+				again := testkit.Handshake{Path: "/ws/events", Header: http.Header{"Origin": {origin}, "Cookie": {laptop.cookie}}}
+				if _, answer := testkit.Try(t, l.dial, again); answer.Status != test.again {
+					t.Errorf("next handshake: got %d %s, want %d", answer.Status, answer.Body, test.again)
+				}
+			})
+		}
+	}
+}
+
+// TestRenewedSessionStays: the application moved the end of the session, so the connection stays
+// beyond the end that it was admitted with.
+func TestRenewedSessionStays(t *testing.T) {
+	l := leaseNode(t, 100*time.Millisecond, 2*never, setup{})
+	s := l.sitWith(mint(t, l.store, "ada", "acme", 2*time.Second))
+	text := fmt.Sprintf(`{"user_id":"ada","active_organization_id":"acme","expires_at":%d}`, time.Now().Add(time.Hour).Unix())
+	if err := l.client.Set(t.Context(), mustKeyspace(t).Session(s.key()), text, time.Hour).Err(); err != nil {
+		t.Fatal(err)
+	}
+	other := l.sitWith(mint(t, l.store, "ada", "acme", 2*time.Second))
+	other.ExpectClose(t, 4401) // now the first one's old end has passed too
+	l.expectOpen("acme", s)
+}
+
+// TestRedisAwayEndsLeases: while Redis hangs or is gone nobody can say who may stay, so all end by
+// the deadline, and come back without a restart.
+func TestRedisAwayEndsLeases(t *testing.T) {
+	for name, outage := range map[string]struct{ begin, end func(s *redistest.Server) }{
+		"hung":    {(*redistest.Server).Pause, (*redistest.Server).Resume},
+		"crashed": {(*redistest.Server).Stop, (*redistest.Server).Restart},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := leaseNode(t, 200*time.Millisecond, 2*time.Second, setup{})
+			var seats []seat
+			for range 50 {
+				seats = append(seats, l.sit("ada", "acme"))
+			}
+			outage.begin(l.server)
+			for _, s := range seats {
+				if _, reason := s.ExpectClose(t, 1013); !strings.Contains(reason, "retry_after_ms") {
+					t.Errorf("reason: got %q, want retry_after_ms", reason)
+				}
+			}
+			outage.end(l.server)
+			// Redis lost the sessions if it crashed: everybody signs in again.
+			testkit.Eventually(t, "Redis answers", func() bool { return l.client.Ping(context.Background()).Err() == nil })
+			l.seed()
+			testkit.Eventually(t, "handshakes succeed", func() bool {
+				c, _, err := testkit.Open(t.Context(), l.dial, testkit.Handshake{Path: "/ws/connection_test/", Header: http.Header{"Origin": {origin}, "Cookie": {mint(t, l.store, "ada", "acme", time.Hour)}}})
+				if err != nil || c == nil {
+					return false
+				}
+				return c.Close() == nil
+			})
+			back := l.sit("ada", "acme")
+			l.expectOpen("acme", back)
+		})
+	}
+}
+
+// TestControlChannelLost: what was announced while the node could not hear is made up for as soon
+// as it hears again, long before the period is over.
+func TestControlChannelLost(t *testing.T) {
+	l := leaseNode(t, never, 2*never, setup{})
+	laptop, alan := l.sit("ada", "acme"), l.sit("alan", "acme")
+	keys := mustKeyspace(t)
+	// Redis ends all subscribers; nobody announces the logout.
+	if _, err := l.store.SignOut(t.Context(), laptop.request()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.client.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err(); err != nil {
+		t.Fatal(err)
+	}
+	laptop.ExpectClose(t, 4401)
+	testkit.Eventually(t, "groups subscribed again", func() bool {
+		channel := keys.GroupChannel(mustGroup(t, "acme", "all"))
+		return l.client.PubSubNumSub(context.Background(), channel).Val()[channel] == 1
+	})
+	l.expectOpen("acme", alan)
+}
+
+// TestNothingAfterSwitchToSlowBrowser: the browser does not read; events wait in the queue, in the
+// writer's hand and in the socket when its organisation is switched. Then it reads: whole frames,
+// none of an event published after the switch, most of the queued ones dropped, and the close frame.
+func TestNothingAfterSwitchToSlowBrowser(t *testing.T) {
+	l := leaseNode(t, never, 2*never, setup{options: gateway.Options{QueueBytes: 64 << 20, CloseTimeout: 30 * time.Second}})
+	for round := range 5 {
+		slow, quick := l.sit("ada", "acme"), l.sit("alan", "acme")
+		const before = 3000
+		large := strings.Repeat("x", 4<<10)
+		var reading sync.WaitGroup
+		reading.Go(func() {
+			for range before + 1 {
+				if _, err := quick.Next(); err != nil {
+					t.Errorf("quick: %v", err)
+					return
+				}
+			}
+		})
+		for range before {
+			l.publish("acme", "all", large)
+		}
+		if round%2 == 0 {
+			reading.Add(1)
+			go func() { // while events arrive
+				defer reading.Done()
+				l.keeper.Apply(lease.Message{Type: lease.OrganizationSwitched, SessionID: slow.id(), Organization: mustOrg(t, "globex")})
+				l.publish("acme", "all", "after")
+			}()
+		} else {
+			l.keeper.Apply(lease.Message{Type: lease.OrganizationSwitched, SessionID: slow.id(), Organization: mustOrg(t, "globex")})
+			l.publish("acme", "all", "after")
+		}
+		reading.Wait() // the other one has got everything
+		frames, reason := slow.ExpectClose(t, 4409)
+		if reason != "organization switched" {
+			t.Errorf("reason: got %q", reason)
+		}
+		for _, f := range frames {
+			if strings.Contains(f, "after") {
+				t.Fatalf("an event that was published after the switch: %.80s", f)
+			}
+		}
+		if len(frames) == before {
+			t.Errorf("all %d events arrived: nothing was queued, so nothing is shown", before)
+		}
+	}
+}
+
+// TestPropertyNothingAfterRevocation: random people of random organisations join, events are
+// published, and sessions are ended, switched, removed and suspended. From the moment that the
+// node knows, the connection gets no event any more; everybody else gets theirs; no
+// isolation violation is prevented, because none was tried.
+func TestPropertyNothingAfterRevocation(t *testing.T) {
+	l := leaseNode(t, never, 2*never, setup{})
+	ctx := context.Background()
+	var rounds, events atomic.Int64
+	rapid.Check(t, func(t *rapid.T) {
+		round := "r" + strconv.FormatInt(rounds.Add(1), 10)
+		orgs := []string{round + "a", round + "b"}
+		users := []string{round + "u", round + "v"}
+		for _, o := range orgs {
+			_ = l.members.PutOrganization(ctx, orgOf(o), directory.Active)
+			for _, u := range users {
+				_ = l.members.PutMember(ctx, orgOf(o), u, directory.Active, directory.Member{})
+			}
+		}
+		type person struct {
+			listener
+			seat
+			user  string
+			ended bool
+		}
+		var people []*person
+		var readers sync.WaitGroup
+		defer func() {
+			for _, p := range people {
+				_ = p.seat.Close()
+			}
+			readers.Wait()
+		}()
+		publish := func(org string) {
+			payload := fmt.Sprintf(`{"type":"note","n":%d,"organization_id":"%s"}`, events.Add(1), org)
+			for _, p := range people {
+				if p.org == org && !p.ended {
+					p.want = append(p.want, payload)
+				}
+			}
+			if err := l.client.Publish(ctx, mustKeyspace(l.tb).GroupChannel(mustGroup(l.tb, org, "all")), payload).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		revoke := func(m lease.Message, is func(p *person) bool) {
+			// What is under way to those who end may arrive or not; to know what must, wait for it.
+			for _, p := range people {
+				if !p.ended && !is(p) {
+					continue
+				}
+				testkit.Eventually(l.tb, "events arrive", func() bool { return len(p.frames()) >= len(p.want) })
+			}
+			l.keeper.Apply(m)
+			for _, p := range people {
+				p.ended = p.ended || is(p)
+			}
+		}
+		for range rapid.IntRange(10, 40).Draw(t, "steps") {
+			org, user := rapid.SampledFrom(orgs).Draw(t, "org"), rapid.SampledFrom(users).Draw(t, "user")
+			switch rapid.IntRange(0, 9).Draw(t, "action") {
+			case 0, 1, 2:
+				p := &person{seat: l.sit(user, org), user: user}
+				p.listener.Client, p.listener.org = p.seat.Client, org
+				people = append(people, p)
+				readers.Go(p.read)
+			case 3, 4, 5, 6:
+				publish(org)
+			case 7:
+				if len(people) == 0 {
+					continue
+				}
+				chosen := rapid.SampledFrom(people).Draw(t, "whose session")
+				other := orgs[0]
+				if chosen.org == other {
+					other = orgs[1]
+				}
+				m := lease.Message{Type: lease.SessionEnded, SessionID: chosen.id()}
+				if rapid.Bool().Draw(t, "switch") {
+					m = lease.Message{Type: lease.OrganizationSwitched, SessionID: chosen.id(), Organization: orgOf(other)}
+				}
+				revoke(m, func(p *person) bool { return p == chosen })
+			case 8:
+				revoke(lease.Message{Type: lease.MemberRemoved, Organization: orgOf(org), UserID: user}, func(p *person) bool { return p.org == org && p.user == user })
+			case 9:
+				revoke(lease.Message{Type: lease.OrganizationSuspended, Organization: orgOf(org)}, func(p *person) bool { return p.org == org })
+			}
+		}
+		for _, o := range orgs {
+			publish(o)
+		}
+		for _, p := range people {
+			testkit.Eventually(l.tb, "events arrive", func() bool { return len(p.frames()) >= len(p.want) })
+			if p.ended {
+				testkit.Eventually(l.tb, "the end arrives", func() bool {
+					p.mu.Lock()
+					defer p.mu.Unlock()
+					return p.err != nil
+				})
+				if _, ok := errors.AsType[*testkit.ClosedError](p.err); !ok {
+					t.Fatalf("end: got %v, want a close frame", p.err)
+				}
+			}
+			if got := p.frames(); strings.Join(got, "\n") != strings.Join(p.want, "\n") {
+				t.Fatalf("%s of %s, ended %v: got\n%s\nwant\n%s", p.user, p.org, p.ended, strings.Join(got, "\n"), strings.Join(p.want, "\n"))
+			}
+		}
+		if got := l.gateway.Violations(); got != 0 {
+			t.Fatalf("violations: got %d, want 0", got)
+		}
+	})
+}
+
+// orgOf is mustOrg for names that are known to be right.
+func orgOf(text string) orgctx.ID {
+	id, err := orgctx.ParseID(text)
+	if err != nil {
+		panic(err)
+	}
+	return id
+}
