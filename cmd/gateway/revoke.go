@@ -42,6 +42,9 @@ func revokeCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return p.surplus(nil, err)
 	}
+	if kind == "" && len(rest) > 0 { // settings may stand before it
+		kind, rest = rest[0], rest[1:]
+	}
 	m, err := revocation(kind, rest)
 	if errors.Is(err, errUsage) {
 		set.Help(p.stderr)
