@@ -21,10 +21,13 @@ func (ConnectionTest) Connect(_ context.Context, c Conn) error {
 	return c.Send(messageFrame{Type: "greeting", Message: "connected"})
 }
 
-// ReceiveMessage echoes the message.
+// ReceiveMessage echoes the message. Pages of the original send it without a type.
 func (ConnectionTest) ReceiveMessage(_ context.Context, c Conn, m event.Message) error {
 	var in struct {
 		Message *string `json:"message"`
+	}
+	if m.Type != "" && m.Type != "message" {
+		return ErrUnknownType
 	}
 	if err := m.Decode(&in); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 
@@ -52,7 +53,7 @@ func foldCrewExecution(history []*event.Event) any {
 				continue
 			}
 			// A request is open until the run says something else.
-			state.Status, state.HumanInputRequest = u.Status, u.HumanInputRequest
+			state.Status, state.HumanInputRequest = cmp.Or(u.Status, state.Status), u.HumanInputRequest
 			for _, message := range u.Messages {
 				var m struct{ ID ident }
 				_ = json.Unmarshal(message, &m) // one without an id stands for itself

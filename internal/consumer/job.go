@@ -19,9 +19,10 @@ const (
 
 // Words for how a job is doing, where no event has said it. Crews write theirs in capitals.
 const (
-	statusPending = "pending"
-	statusRunning = "running"
-	statusFailed  = "failed"
+	statusPending   = "pending"
+	statusRunning   = "running"
+	statusCompleted = "completed"
+	statusFailed    = "failed"
 
 	crewPending   = "PENDING"
 	crewRunning   = "RUNNING"

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 
@@ -51,7 +52,7 @@ func foldMetaTags(history []*event.Event) any {
 				Status, Message string
 				Result          json.RawMessage
 			}](e); ok {
-				state.Status, state.Message, state.Result = u.Status, u.Message, u.Result
+				state.Status, state.Message, state.Result = cmp.Or(u.Status, state.Status), u.Message, u.Result
 			}
 		case typeTaskFailed:
 			state.Status, state.Message = statusFailed, failureOf(e)

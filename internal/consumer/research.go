@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"strconv"
@@ -112,7 +113,7 @@ type researchStatus struct {
 }
 
 func (r *researchSummary) take(u researchStatus) {
-	r.Status, r.Message, r.Error = u.Status, u.Message, nil
+	r.Status, r.Message, r.Error = cmp.Or(u.Status, r.Status), u.Message, nil
 	keep(&r.Progress, u.Progress)
 	if u.Query != nil {
 		r.Query = u.Query

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 
@@ -61,7 +62,7 @@ func foldAudit(history []*event.Event) any {
 					RecentIssues    json.RawMessage `json:"recent_issues"`
 				}
 			}](e); ok {
-				data.Status, data.Error, data.RecentIssues = u.Data.Status, nil, u.Data.RecentIssues
+				data.Status, data.Error, data.RecentIssues = cmp.Or(u.Data.Status, statusRunning), nil, u.Data.RecentIssues
 				keep(&data.Progress, u.Data.PercentComplete)
 				keep(&data.PagesAnalyzed, u.Data.PagesAnalyzed)
 				keep(&data.IssuesFound, u.Data.IssuesFound)
@@ -73,7 +74,7 @@ func foldAudit(history []*event.Event) any {
 					Results json.RawMessage
 				}
 			}](e); ok {
-				data.Status, data.Results, data.Progress, data.Error = u.Data.Status, u.Data.Results, 100, nil
+				data.Status, data.Results, data.Progress, data.Error = cmp.Or(u.Data.Status, statusCompleted), u.Data.Results, 100, nil
 			}
 		case "audit.error":
 			if u, ok := said[struct{ Message string }](e); ok {
