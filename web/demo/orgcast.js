@@ -502,6 +502,7 @@ var Share = class {
   }
   /** The leader's connection ended for a reason that may be ours too, or not. */
   #dismissed(status) {
+    if (status.state === "waiting") this.owner.news({ status });
     this.start();
     if (status.state === "closed") this.#lastWord = status;
   }

@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { connect as dial, createServer } from 'node:net';
 import { after, before, test } from 'node:test';
 import { freePort, Workshop } from './gateway.js';
@@ -48,6 +49,16 @@ async function signIn(context, user) {
   assert.equal(answer.status(), 200, await answer.text());
 }
 
+/** The name in Redis of the context's session. */
+async function sessionKey(context) {
+  return `orgcast:session:${(await context.cookies()).find(({ name }) => name === 'orgcast_session').value}`;
+}
+
+/** What announcements call the session. */
+const sessionID = (key) => createHash('sha256').update(`orgcast-session-id:${key.replace('orgcast:session:', '')}`).digest('base64url');
+
+const announce = (message) => redisCLI('publish', 'orgcast:control', JSON.stringify(message));
+
 /** A page of the gateway's origin with the client as `client`, which notes what it hears. */
 async function page(context, options = {}, { target = '/ws/events' } = {}) {
   const opened = await context.newPage();
@@ -66,8 +77,8 @@ async function page(context, options = {}, { target = '/ws/events' } = {}) {
 
 /** Waits until the client is in the state, and returns its status. */
 async function reaches(opened, state) {
-  await opened.waitForFunction((want) => client.status.state === want, state, { timeout: PATIENCE_MS });
-  return opened.evaluate(() => client.status);
+  const status = await opened.waitForFunction((want) => client.status.state === want && client.status, state, { timeout: PATIENCE_MS });
+  return status.jsonValue();
 }
 
 /** Waits until the client has heard a frame with these fields. */
@@ -117,8 +128,7 @@ test('an ended session is not tried again', async (t) => {
   const tab = await page(context);
   await reaches(tab, 'open');
   await tab.evaluate(() => client.close());
-  const { value } = (await context.cookies()).find(({ name }) => name === 'orgcast_session');
-  const key = `orgcast:session:${value}`;
+  const key = await sessionKey(context);
   redisCLI('set', key, JSON.stringify({ ...JSON.parse(redisCLI('get', key)), expires_at: Math.floor(Date.now() / 1000) + 3 }), 'keepttl');
   await tab.evaluate(() => {
     statuses = [];
@@ -162,7 +172,7 @@ test('a server that says nothing any more is left', async (t) => {
 });
 
 test('tabs of one person share a socket, hand it over, and never share it with others', async (t) => {
-  const before_ = await connections();
+  await settles(0); // tabs of earlier tests are gone
   const ada = await person(t, 'ada');
   const first = await page(ada, { share: true });
   await reaches(first, 'open');
@@ -174,7 +184,7 @@ test('tabs of one person share a socket, hand it over, and never share it with o
     await subscribe(tab, 'room.1');
   }
   await subscribe(third, 'room.2');
-  await settles(before_ + 1);
+  await settles(1);
 
   record('room.1', 'to all');
   record('room.2', 'to the third');
@@ -193,7 +203,7 @@ test('tabs of one person share a socket, hand it over, and never share it with o
   const foreign = await page(ada, { share: true });
   await reaches(foreign, 'open');
   await subscribe(foreign, 'room.1');
-  await settles(before_ + 2);
+  await settles(2);
   record('room.1', 'for Globex', 'globex');
   await hears(foreign, { text: 'for Globex' });
 
@@ -202,7 +212,7 @@ test('tabs of one person share a socket, hand it over, and never share it with o
   await first.close();
   await Promise.all([second, third].map((tab) => tab.waitForFunction(() => statuses.filter(({ state }) => state === 'open').length > 1
     && heard.filter(({ type, group }) => type === 'subscribed' && group === 'room.1').length > 1, null, { timeout: PATIENCE_MS })));
-  await settles(before_ + 2);
+  await settles(2);
   record('room.1', 'handed over');
   for (const tab of [second, third]) {
     await hears(tab, { text: 'handed over' });
@@ -213,7 +223,7 @@ test('tabs of one person share a socket, hand it over, and never share it with o
 });
 
 test('a shared socket that finds itself in another organisation is shared no more', async (t) => {
-  const before_ = await connections();
+  await settles(0); // tabs of earlier tests are gone
   const context = await person(t, 'ada');
   const tap = await tapped();
   const target = `ws://127.0.0.1:${tap.port}/ws/events`;
@@ -222,20 +232,64 @@ test('a shared socket that finds itself in another organisation is shared no mor
     await reaches(tab, 'open');
     await subscribe(tab, 'room.1');
   }
-  await settles(before_ + 1);
+  await settles(1);
   await signIn(context, 'grace');
   tap.cut();
   for (const tab of tabs) {
     await tab.waitForFunction(() => client.welcome.organization_id === 'globex' && client.status.state === 'open', null, { timeout: PATIENCE_MS });
     await hears(tab, { type: 'gap', group: 'room.1' });
   }
-  await settles(before_ + 1);
+  await settles(1);
   record('room.1', 'not theirs any more');
   record('room.1', 'theirs now', 'globex');
   for (const tab of tabs) {
     await hears(tab, { text: 'theirs now' });
     assert.deepEqual(await texts(tab), ['theirs now']);
   }
+});
+
+test('a switch of the organisation, or the end of the session, holds for all tabs that share', async (t) => {
+  await settles(0); // tabs of earlier tests are gone
+  const context = await person(t, 'ada');
+  const key = await sessionKey(context);
+  const session = JSON.parse(redisCLI('get', key));
+  const tabs = [await page(context, { share: true }), await page(context, { share: true })];
+  for (const tab of tabs) {
+    await reaches(tab, 'open');
+    await subscribe(tab, 'room.1');
+  }
+  await settles(1);
+  redisCLI('hset', 'orgcast:{globex}:member:ada', 'status', 'active');
+  t.after(() => redisCLI('del', 'orgcast:{globex}:member:ada'));
+  redisCLI('set', key, JSON.stringify({ ...session, active_organization_id: 'globex' }), 'keepttl');
+  announce({ type: 'organization.switched', session_id: sessionID(key), organization_id: 'globex' });
+  for (const tab of tabs) {
+    await tab.waitForFunction(() => statuses.some(({ code }) => code === 4409), null, { timeout: PATIENCE_MS });
+    await tab.waitForFunction(() => client.welcome.organization_id === 'globex' && client.status.state === 'open', null, { timeout: PATIENCE_MS });
+  }
+  await settles(1);
+
+  redisCLI('del', key);
+  announce({ type: 'session.ended', session_id: sessionID(key) });
+  for (const tab of tabs) assert.equal((await reaches(tab, 'closed')).code, 4401);
+  await settles(0);
+});
+
+test('the end of one session does not end another of the same person', async (t) => {
+  const context = await person(t, 'ada');
+  const key = await sessionKey(context);
+  const first = await page(context, { share: true });
+  await reaches(first, 'open');
+  await signIn(context, 'ada'); // anew, while the first tab is open
+  const second = await page(context, { share: true });
+  await reaches(second, 'open');
+  await subscribe(second, 'room.1');
+  redisCLI('del', key);
+  announce({ type: 'session.ended', session_id: sessionID(key) });
+  assert.equal((await reaches(first, 'closed')).code, 4401);
+  await second.waitForFunction(() => statuses.filter(({ state }) => state === 'open').length > 1, null, { timeout: PATIENCE_MS });
+  record('room.1', 'still there');
+  await hears(second, { text: 'still there' });
 });
 
 test('a tab whose leader is frozen takes the socket from it', async (t) => {

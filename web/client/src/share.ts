@@ -253,6 +253,7 @@ export class Share {
 
   /** The leader's connection ended for a reason that may be ours too, or not. */
   #dismissed(status: Status): void {
+    if (status.state === 'waiting') this.owner.news({ status });
     this.start();
     if (status.state === 'closed') this.#lastWord = status;
   }
