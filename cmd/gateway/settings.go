@@ -220,8 +220,15 @@ func (s *settings) redisOptions() (*redis.Options, error) {
 	o.ContextTimeoutEnabled = true // else a hung Redis holds a caller however short its deadline
 	o.MaxRetries = -1              // a publication that is tried twice may arrive twice
 	o.ClientName = "orgcast"
+	o.ReadBufferSize, o.WriteBufferSize = redisBuffer, redisBuffer
+	o.PipelineReadBufferSize, o.PipelineWriteBufferSize = redisBuffer, redisBuffer
 	return o, nil
 }
+
+// redisBuffer is for commands and events of ordinary size; larger ones pass it by. The client's
+// default, 32 KiB and 128 KiB for pipelines, twice for each connection to Redis, would be
+// megabytes after a rush of handshakes: half a kilobyte for each of 10,000 browsers.
+const redisBuffer = 8 << 10
 
 // busOptions takes the limits over.
 func (s *settings) busOptions() pubsub.Options {
