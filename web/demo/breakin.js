@@ -3,8 +3,9 @@
 // proves an absence by order: after Ada's event comes one of Greta's own on the same path, so if hers
 // arrives alone, Ada's was never on its way.
 
+import { ask } from './ask.js';
+import { PROTOCOL, socketURL } from './seat.js';
 import { announce, el, milliseconds } from './dom.js';
-import { ask, PROTOCOL, socketURL } from './seat.js';
 
 const ANSWER_MS = 3_000;
 

@@ -1,12 +1,13 @@
 // A panel shows one seat and lets its person act.
 
 import { el, milliseconds } from './dom.js';
-import { Seat } from './seat.js';
+import { Listener } from './listener.js';
+import { rememberPerson, SeatFrame } from './seats.js';
 
 const MAX_EVENTS = 30;
 
 export class Panel {
-  #template = document.getElementById('seat-template').content.firstElementChild;
+  #template = document.getElementById('seat-template').content;
   #messages = 0;
 
   /**
@@ -17,23 +18,14 @@ export class Panel {
     this.town = town;
     this.tracker = tracker;
     this.connected = connected;
-    this.root = this.#template.cloneNode(true);
-    this.root.dataset.seat = name;
-    this.root.setAttribute('aria-label', title);
-    this.seat = new Seat(name, {
+    this.frame = new SeatFrame(name, title, town, { sit: (user) => this.sit(user), connect: () => this.seat.connect() });
+    this.root = this.frame.root;
+    this.root.append(this.#template.cloneNode(true));
+    this.seat = new Listener(name, {
       change: () => this.#show(),
       event: (event, at) => this.#arrived(event, at),
       problem: (text) => this.#problem(text),
     });
-
-    const select = this.#part('.person');
-    for (const person of town.people) {
-      const option = el('option', `${person.name} (${person.hint})`);
-      option.value = person.user;
-      select.append(option);
-    }
-    select.addEventListener('change', () => this.sit(select.value));
-    this.#part('.reconnect').addEventListener('click', () => this.seat.connect());
     this.#part('.composer').addEventListener('submit', (submit) => {
       submit.preventDefault();
       this.#publish();
@@ -50,9 +42,8 @@ export class Panel {
   }
 
   sit(user) {
-    const person = this.town.people.find((p) => p.user === user) ?? this.town.people[0];
-    sessionStorage.setItem(`seat.${this.seat.name}`, person.user);
-    this.#part('.person').value = person.user;
+    const person = this.frame.choose(user);
+    rememberPerson(this.seat.name, person.user);
     this.#part('.events').replaceChildren();
     this.#count(0);
     this.#problem('');
@@ -86,16 +77,7 @@ export class Panel {
 
   #show() {
     const { seat } = this;
-    const organization = this.town.organizations.find((o) => o.id === (seat.org || seat.person?.organization_id));
-    this.root.dataset.org = organization?.id ?? '';
-    this.#part('.org').textContent = organization?.name ?? 'no organisation';
-    this.#part('.avatar').textContent = seat.person?.name[0] ?? '';
-    const state = this.#part('.state');
-    const before = state.dataset.state;
-    state.dataset.state = seat.state;
-    if (before !== seat.state && (before === 'live' || seat.live)) this.connected();
-    this.#part('.state-text').textContent = seat.text;
-    this.#part('.reconnect').hidden = seat.state === 'live' || seat.state === 'connecting';
+    if (this.frame.show(seat)) this.connected();
     for (const chip of this.root.querySelectorAll('.chip')) {
       chip.setAttribute('aria-pressed', String(seat.groups.has(chip.dataset.group)));
       chip.disabled = !seat.live;

@@ -1,6 +1,7 @@
 // A seat is one person at this window: a session cookie of its own and one connection to the gateway.
 // It knows nothing of the page; it tells what happens through its callbacks.
 
+import { ask } from './ask.js';
 import { connect } from './orgcast.js';
 
 export const PROTOCOL = 'orgcast.v1';
@@ -24,57 +25,30 @@ const CLOSE_CODES = {
 
 const MAX_WAIT_MS = 10_000;
 
-/** A refusal by one of the demo's own endpoints. */
-export class Refusal extends Error {
-  constructor(status, code, message) {
-    super(message);
-    this.status = status;
-    this.code = code;
-  }
-}
+/** Frames of the gateway itself; the client hands out all others under '*'. */
+const CONTROL = ['welcome', 'subscribed', 'unsubscribed', 'error', 'gap'];
 
-/** Asks an endpoint of the demo; throws a Refusal if it refuses. */
-export async function ask(path, body) {
-  let response;
-  try {
-    response = await fetch(path, body === undefined ? {} : {
-      method: 'POST',
-      headers: { 'Content-Type': 'application/json' },
-      body: JSON.stringify(body),
-    });
-  } catch {
-    throw new Refusal(0, 'unreachable', 'the gateway does not answer');
-  }
-  const text = await response.text();
-  let json;
-  try {
-    json = text === '' ? {} : JSON.parse(text);
-  } catch {
-    json = {};
-  }
-  if (!response.ok) {
-    throw new Refusal(response.status, json.error?.code ?? 'refused', json.error?.message ?? `status ${response.status}`);
-  }
-  return json;
-}
-
-export function socketURL(seat) {
+/** The address of a path of the gateway, for the person at a seat. */
+export function socketURL(seat, path = '/ws/events') {
   const scheme = location.protocol === 'https:' ? 'wss:' : 'ws:';
-  return `${scheme}//${location.host}/seat/${seat}/ws/events`;
+  return `${scheme}//${location.host}/seat/${seat}${path}`;
 }
 
 export class Seat {
-  #client = null;
+  client = null; // of this person and path, once they have signed in
+  #signedIn = false;
   #refusal = null; // why nobody may connect here, once the demo has said so
   #turn = 0; // grows with each change of person, so that late answers for the previous one are ignored
 
-  constructor(name, callbacks) {
+  /** change: something to show changed. frame(frame, at): a frame came, those of the gateway itself included. */
+  constructor(name, { change, frame }) {
     this.name = name;
-    this.callbacks = callbacks;
+    this.callbacks = { change, frame };
+    this.path = '/ws/events';
     this.person = null;
     this.org = ''; // as the gateway's welcome says
     this.state = 'connecting'; // connecting, live, refused, closed
-    this.groups = new Set(); // joined, as the gateway confirmed
+    this.text = '';
   }
 
   get live() {
@@ -84,10 +58,9 @@ export class Seat {
   /** Signs the person in at this seat and connects. */
   async sit(person) {
     const turn = ++this.#turn;
-    const before = this.#client;
-    this.#client = null;
-    before?.close();
+    this.#leave();
     this.person = person;
+    this.#signedIn = false;
     this.#become('connecting', 'signing in…');
     try {
       await ask('/demo/sign-in', { user: person.user, seat: this.name });
@@ -95,38 +68,51 @@ export class Seat {
       if (turn === this.#turn) this.#become('refused', `sign-in refused: ${refusal.message} (${refusal.code})`);
       return;
     }
-    if (turn === this.#turn) this.#connect();
+    if (turn !== this.#turn) return;
+    this.#signedIn = true;
+    this.#connect();
+  }
+
+  /** Goes on to another path, as the same person. */
+  visit(path) {
+    this.path = path;
+    if (this.#signedIn) this.#connect();
   }
 
   /** Tries again now. */
   connect() {
-    if (this.#client) this.#client.retry();
+    if (this.client) this.client.retry();
     else this.sit(this.person);
   }
 
-  listen(group, on) {
-    if (on) this.#client?.subscribe(group);
-    else this.#client?.unsubscribe(group);
+  send(frame) {
+    return this.client?.send(frame) ?? false;
   }
 
-  publish(group, text) {
-    return ask('/demo/publish', { seat: this.name, group, text });
+  #leave() {
+    const before = this.client;
+    this.client = null;
+    before?.close();
   }
 
   #connect() {
-    const client = connect(socketURL(this.name), { maxWait: MAX_WAIT_MS, check: () => this.#admitted() });
-    this.#client = client;
+    this.#leave();
+    const client = connect(socketURL(this.name, this.path), { maxWait: MAX_WAIT_MS, check: () => this.#admitted() });
+    this.client = client;
     client.onStatus((status) => {
-      if (client === this.#client) this.#show(status);
+      if (client === this.client) this.#show(status);
     });
-    client.on('*', (event) => this.callbacks.event(event, performance.now()));
-    client.on('subscribed', ({ group }) => this.#joined(group, true));
-    client.on('unsubscribed', ({ group }) => this.#joined(group, false));
-    client.on('error', ({ message, code }) => this.callbacks.problem(`${message} (${code})`));
-    client.on('gap', () => this.callbacks.problem('some events may be missing here (gap)'));
-    for (const group of ['all', 'room.1', `user.${this.person.user}`]) client.subscribe(group);
+    for (const type of [...CONTROL, '*']) {
+      client.on(type, (frame) => {
+        if (client === this.client) this.callbacks.frame(frame, performance.now());
+      });
+    }
+    this.connected();
     this.#show(client.status);
   }
+
+  /** For those who want more of a new client. */
+  connected() {}
 
   // A browser hides why a handshake failed (it says 1006 for everything), so the demo is asked who
   // sits here: it answers by the rules by which the gateway admits.
@@ -140,12 +126,6 @@ export class Seat {
     return this.#refusal === null;
   }
 
-  #joined(group, yes) {
-    if (yes) this.groups.add(group);
-    else this.groups.delete(group);
-    this.callbacks.change();
-  }
-
   #show({ state, code, retryAt }) {
     const why = `closed with ${code}: ${CLOSE_CODES[code] ?? 'unknown code'}`;
     switch (state) {
@@ -153,8 +133,8 @@ export class Seat {
         this.#become('connecting', 'connecting…');
         break;
       case 'open': {
-        const { user_id: user, organization_id: org } = this.#client.welcome;
-        this.#become('live', `live as ${user} of ${org}`, org);
+        const { user_id: user, organization_id: org } = this.client.welcome;
+        this.#become('live', `live as ${user} of ${org || 'no organisation'}`, org);
         break;
       }
       case 'waiting':
@@ -170,7 +150,6 @@ export class Seat {
     this.state = state;
     this.text = text;
     this.org = org;
-    this.groups.clear();
     this.callbacks.change();
   }
 }

@@ -7,8 +7,8 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import axe from 'axe-core';
 import { root, Workshop } from './gateway.js';
+import { accessible, seat, visit as open } from './page.js';
 
 const workshop = new Workshop();
 let browser;
@@ -16,24 +16,11 @@ let browser;
 before(async () => { browser = await workshop.browser(); });
 after(() => workshop.close());
 
-/** Opens the demo in a browser context of its own: own cookies, own sockets. */
-async function visit(t, url, { left, right, ...options }) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
-  t.after(() => context.close());
-  const page = await context.newPage();
-  const faults = [];
-  page.on('pageerror', (error) => faults.push(String(error)));
-  page.on('console', (message) => {
-    // A refused handshake is reported by the browser itself; everything else is a fault of the page.
-    const expected = message.text().includes('WebSocket') || message.text().includes('the server responded with a status of');
-    if (message.type() === 'error' && !expected) faults.push(message.text());
-  });
-  t.after(() => assert.deepEqual(faults, [], 'errors on the page'));
-  await page.goto(`${url}/?left=${left}&right=${right}`);
-  return page;
+/** Opens the demo with two people. */
+function visit(t, url, { left, right, ...options }) {
+  return open(t, browser, `${url}/?left=${left}&right=${right}`, options);
 }
 
-const seat = (page, name) => page.locator(`.seat[data-seat="${name}"]`);
 const events = (page, name) => seat(page, name).locator('.events li .text');
 
 /** Waits until the person at the seat is live and listens to the group. */
@@ -186,11 +173,7 @@ for (const colorScheme of ['light', 'dark']) {
     await publish(page, 'right', 'room.1', 'hello');
     await page.getByRole('button', { name: 'Try to break in' }).click();
     await page.locator('#verdict[data-kind="held"]').waitFor();
-    await page.evaluate(axe.source);
-    const { violations: found, passes } = await page.evaluate(() => globalThis.axe.run(
-      { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
-    assert.deepEqual(found.map(({ id, nodes }) => [id, ...nodes.map(({ target, failureSummary }) => `${target}: ${failureSummary}`)]), []);
-    assert.ok(passes.some(({ id }) => id === 'color-contrast'), 'contrast was really measured');
+    await accessible(page);
   });
 }
 
