@@ -1,0 +1,95 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+
+	"orgcast/internal/orgctx"
+	"orgcast/internal/task"
+)
+
+// scripted begins whatever a script says, so that nobody takes it for a mind.
+const scripted = "(scripted) "
+
+// turn is what somebody said in a conversation.
+type turn struct {
+	SessionID string `json:"session_id"`
+	Message   string `json:"message"`
+	AgentID   string `json:"agent_id"`
+	Model     string `json:"model"`
+	ClientID  string `json:"client_id"`
+	MessageID string `json:"message_id"` // of an edit
+}
+
+// chat plays the agent's part of one turn: it looks the message up in the documents, with a tool
+// that really runs, and reads the best passage out.
+func (j *jobs) chat(ctx context.Context, job *task.Job) (any, error) {
+	p, err := payload[turn](job)
+	if err != nil {
+		return nil, err
+	}
+	say := func(kind string, more frame) error {
+		if err := j.pause(ctx); err != nil {
+			return err
+		}
+		f := frame{"type": kind, "agent_id": p.AgentID, "client_id": p.ClientID}
+		maps.Copy(f, more)
+		return job.Progress(ctx, f)
+	}
+	if err := say("agent_message", frame{"message": scripted + "I will look that up in the documents."}); err != nil {
+		return nil, err
+	}
+	input, err := json.Marshal(map[string]string{"query": clip(p.Message, maxQuery)})
+	if err != nil {
+		return nil, err
+	}
+	if err := say("tool_start", frame{"content": frame{"tool": toolSearch, "input": json.RawMessage(input)}}); err != nil {
+		return nil, err
+	}
+	hits, err := lookUp(ctx, input)
+	if err != nil {
+		return nil, err
+	}
+	if err := say("tool_result", frame{"content": frame{"tool": toolSearch, "result": hits}}); err != nil {
+		return nil, err
+	}
+	answer := scripted + "The documents say nothing of that."
+	if len(hits) > 0 {
+		answer = fmt.Sprintf("%sFrom %s, “%s”: %s", scripted, hits[0].Document, hits[0].Section, hits[0].Excerpt)
+	}
+	return frame{
+		"type": "agent_finish", "message": answer, "agent_id": p.AgentID, "model": "script", "client_id": p.ClientID,
+	}, j.pause(ctx)
+}
+
+// lookUp calls the tool as any agent would: for the organisation of ctx.
+func lookUp(ctx context.Context, input json.RawMessage) ([]hit, error) {
+	output, err := task.RunTool(ctx, toolSearch, input)
+	if err != nil {
+		return nil, err
+	}
+	hits := []hit{}
+	return hits, json.Unmarshal(output, &hits)
+}
+
+// chatEdit takes notice of an edited message. The script has no second answer to it.
+func (j *jobs) chatEdit(ctx context.Context, job *task.Job) (any, error) {
+	p, err := payload[turn](job)
+	if err != nil {
+		return nil, err
+	}
+	if !orgctx.ValidID(p.MessageID) {
+		return nil, task.Fail(codeBadPayload)
+	}
+	return frame{
+		"type": "agent_finish", "message_id": p.MessageID, "model": "script",
+		"message": scripted + "An agent would answer anew from the message that was edited.",
+	}, j.pause(ctx)
+}
+
+func chatFailed(job *task.Job, code string) any {
+	p, _ := payload[turn](job) // what cannot be read is empty
+	return frame{"type": "error", "code": code, "message": explain(code), "client_id": p.ClientID}
+}

@@ -1,0 +1,69 @@
+package jobs
+
+import (
+	"context"
+	"maps"
+	"net/url"
+
+	"orgcast/internal/task"
+)
+
+// crawl follows the links of the demo's own pages.
+func (j *jobs) crawl(ctx context.Context, job *task.Job) (any, error) {
+	p, err := payload[struct {
+		CrawlID string `json:"crawl_id"`
+		URL     string `json:"url"`
+		Pages   int    `json:"max_pages"`
+	}](job)
+	if err != nil {
+		return nil, err
+	}
+	first, err := resolve(j.Site, p.URL)
+	if err != nil {
+		return nil, task.Fail(codeForeignURL)
+	}
+	if err := job.Progress(ctx, frame{"type": "event", "event_name": "crawl_started"}); err != nil {
+		return nil, err
+	}
+	pages, broken, size := 0, 0, 0
+	update := func(kind string, more frame) frame {
+		data := frame{
+			"update_type": kind, "crawl_id": p.CrawlID, "start_url": first.String(),
+			"pages_crawled": pages, "broken": broken, "bytes": size,
+		}
+		maps.Copy(data, more)
+		return frame{"type": "crawl_update", "data": data}
+	}
+	err = newSite(j.Site).walk(ctx, first, p.Pages, func(u *url.URL, f *fetched, err error, known int) error {
+		pages++
+		found := frame{"url": u.String(), "pages_found": known, "progress": percent(pages, known)}
+		if err != nil {
+			broken++
+			found["status_code"], found["title"] = 0, ""
+		} else {
+			size += f.bytes
+			found["status_code"], found["title"], found["page_bytes"], found["links"] = f.status, "", f.bytes, 0
+			if f.status >= 400 {
+				broken++
+			}
+			if f.page != nil {
+				found["title"], found["links"] = f.page.title, len(f.page.links)
+			}
+		}
+		if err := j.pause(ctx); err != nil {
+			return err
+		}
+		return job.Progress(ctx, update("page", found))
+	})
+	if err != nil {
+		return nil, walked(err)
+	}
+	if err := job.Progress(ctx, frame{"type": "event", "event_name": "crawl_finished"}); err != nil {
+		return nil, err
+	}
+	return update("complete", frame{"progress": 100}), nil
+}
+
+func crawlFailed(_ *task.Job, code string) any {
+	return frame{"type": "crawl_update", "data": frame{"update_type": "error", "code": code, "message": explain(code)}}
+}

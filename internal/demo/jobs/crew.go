@@ -1,0 +1,248 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"time"
+
+	"orgcast/internal/task"
+)
+
+// Statuses of a crew, in the words of the original.
+const (
+	crewRunning   = "RUNNING"
+	crewWaiting   = "WAITING_FOR_HUMAN_INPUT"
+	crewCompleted = "COMPLETED"
+	crewFailure   = "FAILED"
+)
+
+// askLife is how long a crew waits for a person. It is less than a task may take.
+const askLife = 10 * time.Minute
+
+// execution is one run of a crew.
+type execution struct {
+	CrewID      string `json:"crew_id"`
+	ExecutionID string `json:"execution_id"`
+	SessionID   string `json:"session_id"`
+	ClientID    string `json:"client_id"`
+}
+
+// groups returns where the board and, if there is one, the chat of an execution listen.
+func (e *execution) board() string { return "crew_" + e.CrewID + "_kanban" }
+func (e *execution) chat() string  { return "chat_" + e.SessionID }
+
+// play is an execution on stage.
+type play struct {
+	execution
+
+	jobs     *jobs
+	job      *task.Job
+	messages int // so far, which numbers them
+}
+
+// crew plays a script of three agents: one looks something up, one asks a person what it shall be
+// about, one writes it down.
+func (j *jobs) crew(ctx context.Context, job *task.Job) (any, error) {
+	e, err := payload[execution](job)
+	if err != nil {
+		return nil, err
+	}
+	if err := identifiers(e.CrewID, e.ExecutionID); err != nil {
+		return nil, err
+	}
+	if e.SessionID != "" {
+		if err := identifiers(e.SessionID); err != nil {
+			return nil, err
+		}
+	}
+	p := &play{jobs: j, execution: e, job: job}
+	results, err := p.run(ctx)
+	var failure *task.FailError
+	switch {
+	case errors.As(err, &failure):
+		// The board and the chat learn of it here; the group of the execution by what the task ends with.
+		if err := p.tellOthers(ctx, crewFailure, len(script())-1, nil, explain(failure.Code)); err != nil {
+			return nil, err
+		}
+		return nil, failure
+	case err != nil:
+		return nil, err
+	}
+	message := scripted + "The crew has finished."
+	err = job.Publish(ctx, e.board(), frame{
+		"type": "task_complete", "execution_id": e.ExecutionID, "crew_id": e.CrewID, "message": message, "results": results,
+	})
+	if err == nil && e.SessionID != "" {
+		err = job.Publish(ctx, e.chat(), frame{
+			"type": "crew_message", "execution_id": e.ExecutionID, "agent": "Crew", "client_id": e.ClientID,
+			"message": results[len(results)-1]["output"],
+		})
+		if err == nil {
+			err = job.Publish(ctx, e.chat(), p.update(crewCompleted, len(script())-1, nil, message))
+		}
+	}
+	return p.told(crewCompleted, len(script())-1, nil, "Crew", message), err
+}
+
+// part is what one agent of the script does.
+type part struct{ agent, title string }
+
+// script is the parts in their order.
+func script() []part {
+	return []part{
+		{"Researcher", "Look up what the documents promise"},
+		{"Editor", "Ask a person what to write about"},
+		{"Writer", "Write it down"},
+	}
+}
+
+// run plays the parts and returns what came of each.
+func (p *play) run(ctx context.Context) (results []frame, err error) {
+	subject := ""
+	for index, part := range script() {
+		if err := p.tell(ctx, crewRunning, index, nil, part.agent, scripted+"Begins: "+part.title+"."); err != nil {
+			return nil, err
+		}
+		if err := p.jobs.pause(ctx); err != nil {
+			return nil, err
+		}
+		var output string
+		switch index {
+		case 0:
+			hits, err := lookUp(ctx, json.RawMessage(`{"query":"promises organisation isolation"}`))
+			if err != nil {
+				return nil, err
+			}
+			output = fmt.Sprintf("Found %d passages.", len(hits))
+		case 1:
+			if subject, err = p.ask(ctx, index); err != nil {
+				return nil, err
+			}
+			output = "Somebody answered: " + clip(subject, 200)
+		default:
+			hits, err := lookUp(ctx, mustJSON(map[string]string{"query": clip(subject, maxQuery)}))
+			if err != nil {
+				return nil, err
+			}
+			output = "The documents say nothing of “" + clip(subject, 100) + "”."
+			if len(hits) > 0 {
+				output = fmt.Sprintf("On “%s”, %s says: %s", clip(subject, 100), hits[0].Document, hits[0].Excerpt)
+			}
+		}
+		err := p.job.Publish(ctx, p.board(), frame{
+			"type": "agent_step", "execution_id": p.ExecutionID, "crew_id": p.CrewID, "task_index": index,
+			"agent": part.agent, "content": scripted + output,
+		})
+		if err != nil {
+			return nil, err
+		}
+		if err := p.tell(ctx, crewRunning, index, nil, part.agent, scripted+output); err != nil {
+			return nil, err
+		}
+		if err := p.jobs.pause(ctx); err != nil {
+			return nil, err
+		}
+		results = append(results, frame{"task_index": index, "agent": part.agent, "title": part.title, "output": scripted + output})
+	}
+	return results, nil
+}
+
+// ask asks a person of the organisation, and waits.
+func (p *play) ask(ctx context.Context, index int) (string, error) {
+	request := frame{
+		"execution_id": p.ExecutionID, "task_index": index, "input_key": p.ExecutionID + ":" + strconv.Itoa(index),
+		"prompt": "What shall the crew write about?", "context": scripted + "The answer is looked up in the documents, for example: sessions.",
+	}
+	if _, err := p.jobs.Asks.Open(ctx, p.ExecutionID, index, mustJSON(request), askLife); err != nil {
+		return "", err
+	}
+	question := frame{"type": "human_input_request", "crew_id": p.CrewID}
+	maps.Copy(question, request)
+	if err := p.job.Publish(ctx, p.board(), question); err != nil {
+		return "", err
+	}
+	if err := p.tell(ctx, crewWaiting, index, request, script()[index].agent, scripted+"What shall we write about?"); err != nil {
+		return "", err
+	}
+	answer, err := p.jobs.Asks.Wait(ctx, p.ExecutionID, index)
+	if errors.Is(err, task.ErrAskNotFound) {
+		return "", task.Fail(codeNoInput)
+	}
+	return answer, err
+}
+
+// tell says the same in all groups that follow the execution.
+func (p *play) tell(ctx context.Context, status string, index int, request frame, agent, message string) error {
+	if err := p.job.Progress(ctx, p.told(status, index, request, agent, message)); err != nil {
+		return err
+	}
+	if err := p.tellOthers(ctx, status, index, request, message); err != nil || p.SessionID == "" {
+		return err
+	}
+	said := frame{"type": "crew_message", "execution_id": p.ExecutionID, "task_index": index, "agent": agent, "message": message}
+	if request != nil {
+		said["context"] = frame{
+			"is_human_input": true, "execution_id": p.ExecutionID, "task_index": index,
+			"input_key": request["input_key"], "prompt": request["prompt"],
+		}
+	}
+	return p.job.Publish(ctx, p.chat(), said)
+}
+
+// tellOthers tells the board and the chat how the execution goes.
+func (p *play) tellOthers(ctx context.Context, status string, index int, request frame, message string) error {
+	update := p.update(status, index, request, message)
+	if err := p.job.Publish(ctx, p.board(), update); err != nil || p.SessionID == "" {
+		return err
+	}
+	return p.job.Publish(ctx, p.chat(), update)
+}
+
+// told is what the page of the execution gets. Its messages are those that are new.
+func (p *play) told(status string, index int, request frame, agent, message string) frame {
+	p.messages++
+	return frame{
+		"type": "crew_execution_update", "execution_id": p.ExecutionID, "crew_id": p.CrewID, "status": status, "task_index": index,
+		"human_input_request": orNull(request), "client_id": p.ClientID,
+		"messages": []frame{{"id": p.ExecutionID + "-" + strconv.Itoa(p.messages), "agent": agent, "content": message, "task_index": index}},
+	}
+}
+
+// update is what a board or a chat gets.
+func (p *play) update(status string, index int, request frame, message string) frame {
+	part := script()[index]
+	return frame{
+		"type": "execution_update", "execution_id": p.ExecutionID, "crew_id": p.CrewID, "status": status, "task_index": index,
+		"stage":   frame{"id": index, "title": part.title, "agent": part.agent, "status": status, "content": message, "of": len(script())},
+		"message": message, "human_input_request": orNull(request), "client_id": p.ClientID,
+	}
+}
+
+// orNull makes the null of JSON of a frame that is none.
+func orNull(f frame) any {
+	if f == nil {
+		return nil
+	}
+	return f
+}
+
+// mustJSON encodes what always can be.
+func mustJSON(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("jobs: " + err.Error()) // text and numbers only
+	}
+	return b
+}
+
+func crewFailed(job *task.Job, code string) any {
+	e, _ := payload[execution](job) // what cannot be read is empty
+	return frame{
+		"type": "crew_execution_update", "execution_id": e.ExecutionID, "crew_id": e.CrewID, "status": crewFailure, "code": code,
+		"messages": []frame{{"id": e.ExecutionID + "-end", "agent": "Crew", "content": explain(code)}}, "human_input_request": nil, "client_id": e.ClientID,
+	}
+}

@@ -1,0 +1,172 @@
+// Package jobs does the work behind the demo's pages: audits and crawls of the demo's own pages,
+// optimisation of pictures, research in the project's documents, and a crew and a chat that play a
+// script and say so. Each is a [task.Kind]; what it publishes are the frames that browsers see.
+//
+// Nothing here reaches beyond the demo: pages are fetched from its own origin alone, and all else is
+// in the binary or in the organisation's store.
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/url"
+	"strings"
+	"time"
+
+	"orgcast/internal/orgctx"
+	"orgcast/internal/task"
+)
+
+// The kinds of work.
+const (
+	KindAudit          = "seo_audit"
+	KindMetaTags       = "metatags"
+	KindCrawl          = "crawl"
+	KindOptimization   = "optimization"
+	KindResearch       = "research"
+	KindCancelResearch = "cancel_research"
+	KindCrew           = "crew"
+	KindChat           = "chat"
+	KindChatEdit       = "chat_edit"
+)
+
+// Codes of failures, which clients see. They are stable.
+const (
+	codeBadPayload  = "bad_payload"
+	codeForeignURL  = "foreign_url"
+	codeUnreachable = "unreachable"
+	codeNoPicture   = "no_picture"
+	codeNoInput     = "no_input"
+)
+
+// statuses of work, as frames have them.
+const (
+	statusRunning   = "running"
+	statusCompleted = "completed"
+	statusFailed    = "failed"
+	statusCancelled = "cancelled"
+)
+
+// ErrOptions is returned by [Kinds] if a part is missing.
+var ErrOptions = errors.New("jobs: an option is missing")
+
+// Options are what the work needs.
+type Options struct {
+	// Site is the origin of the demo, such as http://127.0.0.1:8080. It alone is crawled. Required.
+	Site *url.URL
+	// Asks are the questions to people. Required.
+	Asks *task.Asks
+	// Pace is the pause between two steps, so that a person can follow. 0 is none.
+	Pace time.Duration
+}
+
+// Kinds returns how each kind of work is done. The worker has to be given [Tools].
+func Kinds(o Options) (map[string]task.Kind, error) {
+	if o.Site == nil || o.Site.Host == "" || o.Asks == nil {
+		return nil, ErrOptions
+	}
+	j := &jobs{Options: o, docs: newLibrary()}
+	return map[string]task.Kind{
+		KindAudit:          {Run: j.audit, Failed: auditFailed},
+		KindMetaTags:       {Run: j.metaTags, Failed: metaTagsFailed},
+		KindCrawl:          {Run: j.crawl, Failed: crawlFailed},
+		KindOptimization:   {Run: j.optimize, Failed: optimizationFailed},
+		KindResearch:       {Run: j.research, Failed: researchFailed},
+		KindCancelResearch: {Run: j.cancelResearch, Failed: cancelFailed},
+		KindCrew:           {Run: j.crew, Failed: crewFailed},
+		KindChat:           {Run: j.chat, Failed: chatFailed},
+		KindChatEdit:       {Run: j.chatEdit, Failed: chatFailed},
+	}, nil
+}
+
+// Tools are what the scripted agents call.
+func Tools() map[string]task.Tool {
+	docs := newLibrary()
+	return map[string]task.Tool{toolSearch: docs.search}
+}
+
+// jobs is what the handlers share. It is not changed while they run.
+type jobs struct {
+	Options
+
+	docs *library
+}
+
+// frame is an event on its way to browsers.
+type frame = map[string]any
+
+// pause lets people watch. It returns early, with the cause, if the work has to stop.
+func (j *jobs) pause(ctx context.Context) error {
+	if j.Pace <= 0 {
+		return context.Cause(ctx)
+	}
+	timer := time.NewTimer(j.Pace)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
+
+// payload reads what the job was given. Anything else than the expected fields fails it for good.
+func payload[T any](job *task.Job) (p T, err error) {
+	if json.Unmarshal(job.Payload, &p) != nil {
+		return p, task.Fail(codeBadPayload)
+	}
+	return p, nil
+}
+
+// identifiers fails the job unless all of these have the form of one, so that they can be part of
+// the name of a group or a stored value.
+func identifiers(ids ...string) error {
+	for _, id := range ids {
+		if !orgctx.ValidID(id) {
+			return task.Fail(codeBadPayload)
+		}
+	}
+	return nil
+}
+
+// percent is how much of a whole is done, from 0 to 100.
+func percent(done, of int) int {
+	if of <= 0 {
+		return 100
+	}
+	return min(100*done/of, 100)
+}
+
+// clip shortens text to about limit bytes, between words where it can.
+func clip(text string, limit int) string {
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) <= limit {
+		return text
+	}
+	cut := strings.LastIndexByte(text[:limit+1], ' ')
+	if cut < limit/2 {
+		cut = limit
+	}
+	return strings.ToValidUTF8(text[:cut], "") + "…"
+}
+
+// explain says to people what a code says to programs.
+func explain(code string) string {
+	switch code {
+	case codeBadPayload:
+		return "The request is not of the expected form."
+	case codeForeignURL:
+		return "The demo fetches its own pages only."
+	case codeUnreachable:
+		return "The first page could not be fetched."
+	case codeNoPicture:
+		return "There is no such picture, or it cannot be read."
+	case codeNoInput:
+		return "Nobody answered in time."
+	case task.CodeTimeout:
+		return "This took too long."
+	default:
+		return "This did not work."
+	}
+}

@@ -1,0 +1,280 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/jpeg"
+	"image/png"
+	"maps"
+
+	"orgcast/internal/orgctx"
+	"orgcast/internal/task"
+)
+
+const (
+	// MaxPictures is how many pictures one piece of work takes.
+	MaxPictures = 4
+	// MaxPicture is the largest picture, in bytes.
+	MaxPicture = 256 << 10
+	// maxPixels bounds what a small file can blow up to.
+	maxPixels = 4 << 20
+	// aimQuality is the worst quality that is chosen by itself; lesser ones are only shown.
+	aimQuality = 75
+)
+
+// qualities are those that pictures are tried with.
+func qualities() []int { return []int{90, aimQuality, 50} }
+
+// variant is one way to write a picture.
+type variant struct {
+	Format  string `json:"format"` // jpeg, png
+	Quality int    `json:"quality,omitempty"`
+	Width   int    `json:"width"`
+	Height  int    `json:"height"`
+	Bytes   int    `json:"bytes"`
+}
+
+// optimized is what came of a picture.
+type optimized struct {
+	Image    string    `json:"image"`
+	Width    int       `json:"width"`
+	Height   int       `json:"height"`
+	Before   int       `json:"bytes_before"`
+	After    int       `json:"bytes_after"`
+	Saved    int       `json:"bytes_saved"`
+	Best     variant   `json:"best"`
+	Variants []variant `json:"variants"`
+	Original bool      `json:"kept_original"` // nothing was smaller
+}
+
+// optimize writes pictures anew in several qualities and sizes, and chooses the smallest that looks
+// the same.
+func (j *jobs) optimize(ctx context.Context, job *task.Job) (any, error) {
+	p, err := payload[struct {
+		OptimizationID string   `json:"optimization_id"`
+		JobID          string   `json:"job_id"`
+		Images         []string `json:"images"`
+	}](job)
+	if err != nil {
+		return nil, err
+	}
+	if err := identifiers(p.OptimizationID, p.JobID); err != nil {
+		return nil, err
+	}
+	if len(p.Images) == 0 {
+		p.Images = builtIn()
+	}
+	if len(p.Images) > MaxPictures {
+		return nil, task.Fail(codeBadPayload)
+	}
+	results := []optimized{}
+	before, after := 0, 0
+	tell := func(status string, more frame) error {
+		err := job.Publish(ctx, "optimization_job_"+p.JobID, frame{
+			"type": "job_update", "status": status, "job_id": p.JobID, "optimization_id": p.OptimizationID,
+			"processed_files": len(results), "completed_count": len(results), "total_files": len(p.Images),
+			"progress_percentage": percent(len(results), len(p.Images)),
+		})
+		if err != nil || status != statusRunning {
+			return err
+		}
+		update := frame{
+			"type": "optimization_update", "status": status, "optimization_id": p.OptimizationID, "job_id": p.JobID,
+			"processed_files": len(results), "total_files": len(p.Images), "progress_percentage": percent(len(results), len(p.Images)),
+			"bytes_before": before, "bytes_after": after, "bytes_saved": before - after,
+		}
+		maps.Copy(update, more)
+		return job.Progress(ctx, update)
+	}
+	if err := tell(statusRunning, nil); err != nil {
+		return nil, err
+	}
+	for _, name := range p.Images {
+		data, err := picture(ctx, job.Store, name)
+		if err != nil {
+			return nil, err
+		}
+		result, err := j.reencode(ctx, name, data, func(v variant) error { return tell(statusRunning, frame{"image": name, "variant": v}) })
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, result)
+		before, after = before+result.Before, after+result.After
+		if err := tell(statusRunning, frame{"image": name, "result": result}); err != nil {
+			return nil, err
+		}
+	}
+	if err := tell(statusCompleted, nil); err != nil {
+		return nil, err
+	}
+	return frame{
+		"type": "optimization_update", "status": statusCompleted, "optimization_id": p.OptimizationID, "job_id": p.JobID,
+		"processed_files": len(results), "total_files": len(p.Images), "progress_percentage": 100, "results": results,
+		"bytes_before": before, "bytes_after": after, "bytes_saved": before - after,
+	}, nil
+}
+
+// picture returns a picture: a built-in one, or one that was uploaded to the organisation's store.
+func picture(ctx context.Context, store *task.Store, name string) ([]byte, error) {
+	if data := drawn(name); data != nil {
+		return data, nil
+	}
+	if !orgctx.ValidID(name) {
+		return nil, task.Fail(codeNoPicture)
+	}
+	data, err := store.Get(ctx, StoredPicture(name))
+	switch {
+	case errors.Is(err, task.ErrNotStored):
+		return nil, task.Fail(codeNoPicture)
+	case err != nil:
+		return nil, err
+	case len(data) > MaxPicture:
+		return nil, task.Fail(codeNoPicture)
+	}
+	return data, nil
+}
+
+// StoredPicture returns where in the organisation's store the uploaded picture called name is.
+func StoredPicture(name string) string { return "picture." + name }
+
+// CheckPicture reports whether data looks like a picture that can be optimised: it reads the head of
+// the file alone, so that nothing is unpacked for it.
+func CheckPicture(data []byte) bool {
+	config, format, err := image.DecodeConfig(bytes.NewReader(data))
+	return err == nil && len(data) <= MaxPicture && (format == "jpeg" || format == "png") &&
+		config.Width > 0 && config.Height > 0 && config.Width <= maxPixels/config.Height
+}
+
+// reencode tries the ways to write a picture, one after the other.
+func (j *jobs) reencode(ctx context.Context, name string, data []byte, tell func(variant) error) (optimized, error) {
+	if !CheckPicture(data) {
+		return optimized{}, task.Fail(codeNoPicture)
+	}
+	source, format, err := image.Decode(bytes.NewReader(data))
+	if err != nil {
+		return optimized{}, fmt.Errorf("%w: %w", task.Fail(codeNoPicture), err)
+	}
+	size := source.Bounds().Size()
+	result := optimized{Image: name, Width: size.X, Height: size.Y, Before: len(data), After: len(data), Original: true}
+	result.Best = variant{Format: format, Width: size.X, Height: size.Y, Bytes: len(data)}
+	try := func(picture image.Image, format string, quality int) error {
+		var b bytes.Buffer
+		var err error
+		if format == "png" {
+			err = (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&b, picture)
+		} else {
+			err = jpeg.Encode(&b, picture, &jpeg.Options{Quality: quality})
+		}
+		if err != nil {
+			return fmt.Errorf("encode picture: %w", err)
+		}
+		v := variant{Format: format, Quality: quality, Width: picture.Bounds().Dx(), Height: picture.Bounds().Dy(), Bytes: b.Len()}
+		result.Variants = append(result.Variants, v)
+		same := picture == source && (format == "png" || quality >= aimQuality)
+		if same && v.Bytes < result.After {
+			result.Best, result.After, result.Original = v, v.Bytes, false
+		}
+		if err := j.pause(ctx); err != nil {
+			return err
+		}
+		return tell(v)
+	}
+	if format == "png" {
+		if err := try(source, "png", 0); err != nil {
+			return optimized{}, err
+		}
+	}
+	small := halve(source)
+	for _, picture := range []image.Image{source, small} {
+		if !opaque(picture) {
+			continue // a JPEG has no transparency
+		}
+		for _, quality := range qualities() {
+			if err := try(picture, "jpeg", quality); err != nil {
+				return optimized{}, err
+			}
+		}
+	}
+	result.Saved = result.Before - result.After
+	return result, nil
+}
+
+// opaque reports whether nothing of the picture is transparent.
+func opaque(picture image.Image) bool {
+	o, ok := picture.(interface{ Opaque() bool })
+	return !ok || o.Opaque()
+}
+
+// halve returns the picture in half its width and height, each pixel the mean of four.
+func halve(source image.Image) image.Image {
+	bounds := source.Bounds()
+	small := image.NewRGBA64(image.Rect(0, 0, max(bounds.Dx()/2, 1), max(bounds.Dy()/2, 1)))
+	for y := range small.Rect.Dy() {
+		for x := range small.Rect.Dx() {
+			var sum [4]uint32
+			for n := range 4 {
+				r, g, b, a := source.At(min(bounds.Min.X+2*x+n%2, bounds.Max.X-1), min(bounds.Min.Y+2*y+n/2, bounds.Max.Y-1)).RGBA()
+				for i, value := range [4]uint32{r, g, b, a} {
+					sum[i] += value
+				}
+			}
+			small.SetRGBA64(x, y, color.RGBA64{R: uint16(sum[0] / 4), G: uint16(sum[1] / 4), B: uint16(sum[2] / 4), A: uint16(sum[3] / 4)}) //nolint:gosec // a mean of 16 bits has 16 bits
+		}
+	}
+	return small
+}
+
+// builtIn returns the names of the pictures that are always there.
+func builtIn() []string { return []string{"landscape", "chart"} }
+
+// drawn draws a built-in picture, or returns nil. Both are written carelessly, as cameras and
+// screenshots are, so that there is something to save.
+func drawn(name string) []byte {
+	const width, height = 320, 240
+	picture := image.NewRGBA(image.Rect(0, 0, width, height))
+	var b bytes.Buffer
+	switch name {
+	case "landscape":
+		for y := range height {
+			for x := range width {
+				grain := uint8((x*73856093 ^ y*19349663) >> 7 & 7)
+				sky := uint8(y * 160 / height)
+				c := color.RGBA{R: 80 + sky/2 + grain, G: 120 + sky/2 + grain, B: 230 - sky/2 + grain/2, A: 255}
+				if hill := 140 + (x-160)*(x-160)/500 - x%97/12; y > hill {
+					c = color.RGBA{R: 40 + grain, G: uint8(max(150-(y-hill)/2, 40)) + grain, B: 50 + grain, A: 255} //nolint:gosec // up to 157
+				}
+				picture.SetRGBA(x, y, c)
+			}
+		}
+		_ = jpeg.Encode(&b, picture, &jpeg.Options{Quality: 98}) // a buffer takes everything
+	case "chart":
+		for y := range height {
+			for x := range width {
+				c := color.RGBA{R: 250, G: 250, B: 252, A: 255}
+				if bar := x / 60; x%60 > 12 && height-y < 40+(bar*37+bar*bar*11)%180 {
+					c = color.RGBA{R: 40, G: uint8(90 + bar*15), B: 190, A: 255}
+				}
+				picture.SetRGBA(x, y, c)
+			}
+		}
+		_ = (&png.Encoder{CompressionLevel: png.NoCompression}).Encode(&b, picture) // a buffer takes everything
+	default:
+		return nil
+	}
+	return b.Bytes()
+}
+
+func optimizationFailed(job *task.Job, code string) any {
+	p, _ := payload[struct {
+		OptimizationID string `json:"optimization_id"`
+		JobID          string `json:"job_id"`
+	}](job) // what cannot be read is empty
+	return frame{
+		"type": "optimization_update", "status": statusFailed, "optimization_id": p.OptimizationID, "job_id": p.JobID,
+		"code": code, "message": explain(code),
+	}
+}

@@ -1,0 +1,105 @@
+package jobs
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/url"
+	"strconv"
+	"unicode/utf8"
+
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/task"
+)
+
+var (
+	// ErrUnknownKind is returned for work that cannot be asked for in this way.
+	ErrUnknownKind = errors.New("jobs: no such kind of work")
+	// ErrRequest is returned, wrapped, for a request that lacks something or asks for too much. Its
+	// text may be shown.
+	ErrRequest = errors.New("jobs: bad request")
+)
+
+// Request is what somebody asks for. Which fields count depends on the kind.
+type Request struct {
+	URL       string // where to begin, on the demo's own site; empty is its first page
+	MaxPages  int    // 0 is the default
+	Query     string // of a research
+	CrewID    string // of a crew
+	SessionID string // the conversation that a crew was started from, if any
+	Pictures  []string
+}
+
+// Started is a piece of work on its way, as its pages need to know it.
+type Started struct {
+	Kind string `json:"kind"`
+	ID   string `json:"id"`
+	// Path is the WebSocket on which the work can be followed, and Group where it says how it goes.
+	Path  string `json:"path"`
+	Group string `json:"group"`
+	// JobID is the second name of an optimization.
+	JobID string `json:"job_id,omitempty"`
+}
+
+// New makes the task for a request of a user. The id is made here: nobody chooses it.
+func New(site *url.URL, kind string, org orgctx.ID, user string, r Request) (task.Task, Started, error) {
+	number, err := rand.Int(rand.Reader, big.NewInt(1_000_000_000))
+	if err != nil {
+		return task.Task{}, Started{}, err
+	}
+	started := Started{Kind: kind, ID: strconv.FormatInt(number.Int64()+1, 10)}
+	first, err := resolve(site, r.URL)
+	if err != nil {
+		return task.Task{}, Started{}, fmt.Errorf("%w: url is not a page of the demo", ErrRequest)
+	}
+	if r.MaxPages < 0 || r.MaxPages > maxPages {
+		return task.Task{}, Started{}, fmt.Errorf("%w: max_pages is 0 to %d", ErrRequest, maxPages)
+	}
+	var content map[string]any
+	switch kind {
+	case KindAudit:
+		started.Group, started.Path = "audit_"+started.ID, "/ws/seo_audit/"+started.ID+"/"
+		content = map[string]any{"audit_id": started.ID, "url": first.String(), "max_pages": r.MaxPages}
+	case KindCrawl:
+		started.Group, started.Path = "crawl_"+started.ID, "/ws/crawl/"+started.ID+"/"
+		content = map[string]any{"crawl_id": started.ID, "url": first.String(), "max_pages": r.MaxPages}
+	case KindMetaTags:
+		started.ID = rand.Text()
+		started.Group, started.Path = "metatags_task_"+started.ID, "/ws/meta-tags/task/"+started.ID+"/"
+		content = map[string]any{"task_id": started.ID, "url": first.String()}
+	case KindOptimization:
+		if len(r.Pictures) > MaxPictures {
+			return task.Task{}, Started{}, fmt.Errorf("%w: at most %d pictures", ErrRequest, MaxPictures)
+		}
+		started.JobID = rand.Text()
+		started.Group, started.Path = "optimization_"+started.ID, "/ws/image-optimizer/"+started.ID+"/"
+		content = map[string]any{"optimization_id": started.ID, "job_id": started.JobID, "images": append([]string{}, r.Pictures...)}
+	case KindResearch:
+		if r.Query == "" || len(r.Query) > maxQuery || !utf8.ValidString(r.Query) {
+			return task.Task{}, Started{}, fmt.Errorf("%w: query is 1 to %d bytes of text", ErrRequest, maxQuery)
+		}
+		started.Group, started.Path = "research_"+started.ID, "/ws/research/"+started.ID+"/"
+		content = map[string]any{"research_id": started.ID, "query": r.Query}
+	case KindCrew:
+		if !orgctx.ValidID(r.CrewID) || r.SessionID != "" && !orgctx.ValidID(r.SessionID) {
+			return task.Task{}, Started{}, fmt.Errorf("%w: crew_id and session_id are 1 to 64 characters of A-Z a-z 0-9 _ -", ErrRequest)
+		}
+		started.ID = rand.Text()
+		started.Group, started.Path = "crew_execution_"+started.ID, "/ws/crew_execution/"+started.ID+"/"
+		content = map[string]any{"crew_id": r.CrewID, "execution_id": started.ID, "session_id": r.SessionID}
+	default: // chats and cancellations begin on a socket, where it is known whose they are
+		return task.Task{}, Started{}, ErrUnknownKind
+	}
+	group, err := event.NewGroup(org, started.Group)
+	if err != nil {
+		return task.Task{}, Started{}, err
+	}
+	payload, err := json.Marshal(content)
+	if err != nil {
+		return task.Task{}, Started{}, err
+	}
+	return task.Task{Kind: kind, ID: started.ID, Group: group, UserID: user, Payload: payload}, started, nil
+}
