@@ -8,11 +8,15 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"time"
 
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
 	"orgcast/internal/config"
 	"orgcast/internal/demo"
+	"orgcast/internal/demo/jobs"
+	"orgcast/internal/task"
 )
 
 const demoUsage = `
@@ -24,8 +28,10 @@ the real gateway between them. Signing in asks for no password, so never let oth
 func demoCommand(ctx context.Context, p *process, args []string) error {
 	s, set := new(settings), config.New("demo", demoUsage)
 	var redisURL string
+	var pace time.Duration
 	set.String(&s.listen, "listen", "127.0.0.1:8080", "address of the page", checkAddress)
 	set.URL(&redisURL, "redis", "", "a real Redis in place of the embedded one", func(string) error { return nil })
+	set.Duration(&pace, "pace", 700*time.Millisecond, 0, "pause between the steps of a job, so that people can follow")
 	if rest, err := p.parse(set, args); err != nil || len(rest) > 0 {
 		return p.surplus(rest, err)
 	}
@@ -68,19 +74,27 @@ func demoCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	return p.runDemo(ctx, n, listener, hosts)
+	return p.runDemo(ctx, n, listener, hosts, pace)
 }
 
 // runDemo serves the demo under the hosts given until ctx ends.
-func (p *process) runDemo(ctx context.Context, n *node, listener net.Listener, hosts []string) error {
+func (p *process) runDemo(ctx context.Context, n *node, listener net.Listener, hosts []string, pace time.Duration) error {
 	n.start(ctx)
-	handler, err := n.demoHandler(ctx)
+	site := &url.URL{Scheme: "http", Host: hosts[0]}
+	handler, err := n.demoHandler(ctx, site)
+	if err != nil {
+		return errors.Join(err, listener.Close(), n.close())
+	}
+	worker, err := n.demoWorker(site, pace)
 	if err != nil {
 		return errors.Join(err, listener.Close(), n.close())
 	}
 	server := newHTTPServer(onlyHosts(handler, hosts), n.log)
 	servers, ctx := errgroup.WithContext(ctx)
 	servers.Go(func() error { return served(server.Serve(listener)) })
+	// The worker needs Redis to the end, so its own goes on until it has stopped.
+	var work errgroup.Group
+	work.Go(func() error { return worker.Run(ctx) })
 	page := "http://" + hosts[0] + "/"
 	_, _ = fmt.Fprintf(p.stdout, `
   Orgcast demo: two organisations in one window
@@ -91,8 +105,8 @@ func (p *process) runDemo(ctx context.Context, n *node, listener net.Listener, h
 
 `, page, page) // stdout may be closed
 	<-ctx.Done()
-	err = n.stop(server)
-	return errors.Join(err, servers.Wait())
+	err = work.Wait()
+	return errors.Join(err, n.stop(server), servers.Wait())
 }
 
 // onlyHosts refuses requests for any other host. Signing in asks for no password, so a page whose
@@ -109,15 +123,81 @@ func onlyHosts(next http.Handler, hosts []string) http.Handler {
 }
 
 // demoHandler fills Redis with the demo's people and returns its pages around the gateway.
-func (n *node) demoHandler(ctx context.Context) (http.Handler, error) {
+func (n *node) demoHandler(ctx context.Context, site *url.URL) (http.Handler, error) {
 	if err := demo.Seed(ctx, n.redis, n.keys); err != nil {
+		return nil, err
+	}
+	dispatcher, err := task.NewDispatcher(n.redis, n.keys, task.DispatcherOptions{Backlog: demoBacklog})
+	if err != nil {
 		return nil, err
 	}
 	return demo.Handler(demo.Options{
 		Gateway: n.gateway, CookieName: n.settings.sessionCookie, Sessions: n.resolver(), Membership: n.directory, Publisher: n.bus, Logger: n.log,
-		Minter: n.sessions,
+		Minter: n.sessions, Dispatcher: dispatcher, Pictures: pictures{n}, Site: site,
 		Status: func() demo.Status {
 			return demo.Status{Violations: n.gateway.Violations(), Connections: n.gateway.Connections()}
 		},
 	})
+}
+
+const (
+	// demoBacklog is how many jobs of a kind may wait or run: more than people start, less than
+	// would fill the memory of an embedded Redis.
+	demoBacklog = 1000
+	// demoConcurrency is how many jobs of a kind run at a time; most of theirs is spent on pauses.
+	demoConcurrency = 16
+	// demoTimeout is longer than a crew waits for a person.
+	demoTimeout = 15 * time.Minute
+	// pictureLife is how long an uploaded picture is kept.
+	pictureLife = time.Hour
+)
+
+// demoWorker returns the worker that does the demo's jobs in this process. Its client is one of its
+// own: a worker waits on its connections.
+func (n *node) demoWorker(site *url.URL, pace time.Duration) (*demoWork, error) {
+	options, err := n.settings.redisOptions()
+	if err != nil {
+		return nil, err
+	}
+	asks, err := task.NewAsks(n.redis, n.keys)
+	if err != nil {
+		return nil, err
+	}
+	kinds, err := jobs.Kinds(jobs.Options{Site: site, Asks: asks, Pace: pace})
+	if err != nil {
+		return nil, err
+	}
+	options.PoolSize = max(options.PoolSize, len(kinds)*(demoConcurrency+2))
+	client := redis.NewClient(options)
+	w, err := task.NewWorker(client, n.keys, n.directory, kinds, task.Options{
+		Concurrency: demoConcurrency, Timeout: demoTimeout, Drain: time.Nanosecond, MaxEvent: n.settings.maxEvent,
+		Tools: task.NewTools(client, n.keys, jobs.Tools()), Log: n.log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	return &demoWork{worker: w, client: client}, nil
+}
+
+// demoWork is a worker with the client that it alone uses.
+type demoWork struct {
+	worker *task.Worker
+	client *redis.Client
+}
+
+// Run works until ctx ends.
+func (w *demoWork) Run(ctx context.Context) error {
+	return errors.Join(w.worker.Run(ctx), w.client.Close())
+}
+
+// pictures keeps what people upload in their organisation's store.
+type pictures struct{ *node }
+
+// KeepPicture implements [demo.Pictures].
+func (p pictures) KeepPicture(ctx context.Context, name string, data []byte) error {
+	store, err := task.NewStore(ctx, p.redis, p.keys)
+	if err != nil {
+		return err
+	}
+	return store.Set(ctx, jobs.StoredPicture(name), data, pictureLife)
 }

@@ -11,14 +11,17 @@ import (
 	"errors"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"time"
 
 	"go.uber.org/zap"
 
+	"orgcast/internal/demo/jobs"
 	"orgcast/internal/directory"
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
+	"orgcast/internal/task"
 	"orgcast/web"
 )
 
@@ -56,6 +59,18 @@ type Status struct {
 	Connections int `json:"connections"`
 }
 
+// Dispatcher hands work to the demo's workers; *task.Dispatcher is one.
+type Dispatcher interface {
+	// Dispatch returns the id of the task. [task.ErrBacklog] means that too much waits already.
+	Dispatch(ctx context.Context, t task.Task) (id string, err error)
+}
+
+// Pictures keeps what people upload, each organisation's apart.
+type Pictures interface {
+	// KeepPicture stores a picture under a name, for the organisation of ctx and a while.
+	KeepPicture(ctx context.Context, name string, data []byte) error
+}
+
 // Options are the parts that [Handler] joins. All are required unless the comment says otherwise.
 type Options struct {
 	// Gateway serves the WebSocket routes below /ws/.
@@ -70,6 +85,12 @@ type Options struct {
 	Membership Membership
 	// Publisher carries events to the gateway, through Redis.
 	Publisher Publisher
+	// Dispatcher starts the jobs that people ask for.
+	Dispatcher Dispatcher
+	// Pictures keeps the pictures that jobs work on.
+	Pictures Pictures
+	// Site is the origin at which the demo is found; jobs fetch its pages.
+	Site *url.URL
 	// Status is asked whenever the page wants to know.
 	Status func() Status
 	// Pages are the files of the page. Optional: without them it is the embedded page.
@@ -88,7 +109,8 @@ const answerTimeout = 3 * time.Second
 // and, for several people in one browser, the gateway once more below /seat/SEAT/ws/.
 func Handler(o Options) (http.Handler, error) {
 	if o.Gateway == nil || o.CookieName == "" || o.Minter == nil || o.Sessions == nil ||
-		o.Membership == nil || o.Publisher == nil || o.Status == nil {
+		o.Membership == nil || o.Publisher == nil || o.Status == nil ||
+		o.Dispatcher == nil || o.Pictures == nil || o.Site == nil {
 		return nil, ErrOptions
 	}
 	if o.Pages == nil {
@@ -103,6 +125,8 @@ func Handler(o Options) (http.Handler, error) {
 	mux.Handle("/ws/", o.Gateway)
 	mux.HandleFunc("/seat/{seat}/ws/", d.serveSeat)
 	mux.Handle("POST /demo/sign-in", d.guard(d.signIn))
+	mux.Handle("POST /demo/jobs/{kind}", d.guard(d.startJob))
+	mux.Handle("POST /demo/jobs/"+jobs.KindOptimization, d.guardUpTo(maxUpload, d.startOptimization))
 	mux.Handle("POST /demo/publish", d.guard(d.publish))
 	mux.Handle("GET /demo/who", d.guard(d.who))
 	mux.Handle("GET /demo/people", d.guard(d.people))

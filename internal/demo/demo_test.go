@@ -111,6 +111,7 @@ func newTown() *town { return &town{sessions: make(map[string]session.Identity)}
 func (t *town) options() demo.Options {
 	return demo.Options{
 		Gateway: t, CookieName: cookieName, Minter: t, Sessions: t, Membership: t, Publisher: t,
+		Dispatcher: new(work), Pictures: new(work), Site: mustURL("http://127.0.0.1:8080"),
 		Status: func() demo.Status { return demo.Status{Violations: 0, Connections: 2} },
 	}
 }
@@ -192,6 +193,9 @@ func TestHandlerNeedsAllParts(t *testing.T) {
 		"sessions":   func(o *demo.Options) { o.Sessions = nil },
 		"membership": func(o *demo.Options) { o.Membership = nil },
 		"publisher":  func(o *demo.Options) { o.Publisher = nil },
+		"dispatcher": func(o *demo.Options) { o.Dispatcher = nil },
+		"pictures":   func(o *demo.Options) { o.Pictures = nil },
+		"site":       func(o *demo.Options) { o.Site = nil },
 		"status":     func(o *demo.Options) { o.Status = nil },
 	}
 	for name, drop := range remove {

@@ -55,7 +55,10 @@ type server struct {
 // guard puts the origin check and the common headers around an endpoint. Signing in and publishing
 // change something on the strength of a cookie, so a page of another origin must not be able to
 // ask for it; SameSite alone does not stop a neighbour on another port.
-func (*server) guard(h http.HandlerFunc) http.Handler {
+func (d *server) guard(h http.HandlerFunc) http.Handler { return d.guardUpTo(maxBody, h) }
+
+// guardUpTo is guard for an endpoint that takes larger requests, up to limit bytes.
+func (*server) guardUpTo(limit int64, h http.HandlerFunc) http.Handler {
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, http.StatusForbidden, codeForeignOrigin, "this page may not act for the signed-in person")
@@ -63,7 +66,7 @@ func (*server) guard(h http.HandlerFunc) http.Handler {
 	return protection.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		h(w, r)
 	}))
 }
@@ -337,7 +340,7 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 // refuseBody answers a body that could not be read.
 func refuseBody(w http.ResponseWriter, err error) {
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		refuse(w, http.StatusRequestEntityTooLarge, codeTooLarge, "the request is larger than 8 KiB")
+		refuse(w, http.StatusRequestEntityTooLarge, codeTooLarge, "the request is too large")
 		return
 	}
 	message := "the request is not of the expected form"

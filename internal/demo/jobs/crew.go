@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"orgcast/internal/consumer"
 	"orgcast/internal/task"
 )
 
@@ -154,7 +155,7 @@ func (p *play) run(ctx context.Context) (results []frame, err error) {
 // ask asks a person of the organisation, and waits.
 func (p *play) ask(ctx context.Context, index int) (string, error) {
 	request := frame{
-		"execution_id": p.ExecutionID, "task_index": index, "input_key": p.ExecutionID + ":" + strconv.Itoa(index),
+		"execution_id": p.ExecutionID, "task_index": index, "input_key": consumer.InputKey(p.ExecutionID, index),
 		"prompt": "What shall the crew write about?", "context": scripted + "The answer is looked up in the documents, for example: sessions.",
 	}
 	if _, err := p.jobs.Asks.Open(ctx, p.ExecutionID, index, mustJSON(request), askLife); err != nil {

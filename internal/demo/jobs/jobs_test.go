@@ -428,8 +428,9 @@ func TestCancelResearch(t *testing.T) {
 func TestCrew(t *testing.T) {
 	f := newFixture(t, 0)
 	const session = "0b0e3a52-9d0e-4a0e-8f5e-1f2d3c4b5a69"
-	started := f.start(t, "acme", jobs.KindCrew, jobs.Request{CrewID: "5", SessionID: session})
+	started := jobs.Started{ID: "e-1"}
 	group := "crew_execution_" + started.ID
+	f.dispatch(t, "acme", jobs.KindCrew, group, object{"crew_id": "5", "execution_id": started.ID, "session_id": session}) // as the chat does
 	f.await(t, "acme", group, "crew_execution_update", object{"status": "WAITING_FOR_HUMAN_INPUT"})
 	request := newest(t, f.history(t, "acme", "crew_5_kanban"), "human_input_request")
 	if request["execution_id"] != started.ID || request["task_index"] != 1.0 || request["input_key"] != started.ID+":1" {
@@ -550,7 +551,7 @@ func TestNewRefuses(t *testing.T) {
 		"no query":        {jobs.KindResearch, jobs.Request{}},
 		"long query":      {jobs.KindResearch, jobs.Request{Query: strings.Repeat("x", 501)}},
 		"no crew":         {jobs.KindCrew, jobs.Request{}},
-		"bad chat":        {jobs.KindCrew, jobs.Request{CrewID: "1", SessionID: "a:b"}},
+		"bad crew":        {jobs.KindCrew, jobs.Request{CrewID: "a:b"}},
 		"many pictures":   {jobs.KindOptimization, jobs.Request{Pictures: make([]string, 5)}},
 		"an endpoint":     {jobs.KindAudit, jobs.Request{URL: "/ws/events"}},
 		"other port":      {jobs.KindAudit, jobs.Request{URL: "http://127.0.0.1:8081/"}},

@@ -25,12 +25,11 @@ var (
 
 // Request is what somebody asks for. Which fields count depends on the kind.
 type Request struct {
-	URL       string // where to begin, on the demo's own site; empty is its first page
-	MaxPages  int    // 0 is the default
-	Query     string // of a research
-	CrewID    string // of a crew
-	SessionID string // the conversation that a crew was started from, if any
-	Pictures  []string
+	URL      string // where to begin, on the demo's own site; empty is its first page
+	MaxPages int    // 0 is the default
+	Query    string // of a research
+	CrewID   string // of a crew
+	Pictures []string
 }
 
 // Started is a piece of work on its way, as its pages need to know it.
@@ -84,12 +83,12 @@ func New(site *url.URL, kind string, org orgctx.ID, user string, r Request) (tas
 		started.Group, started.Path = "research_"+started.ID, "/ws/research/"+started.ID+"/"
 		content = map[string]any{"research_id": started.ID, "query": r.Query}
 	case KindCrew:
-		if !orgctx.ValidID(r.CrewID) || r.SessionID != "" && !orgctx.ValidID(r.SessionID) {
-			return task.Task{}, Started{}, fmt.Errorf("%w: crew_id and session_id are 1 to 64 characters of A-Z a-z 0-9 _ -", ErrRequest)
+		if !orgctx.ValidID(r.CrewID) {
+			return task.Task{}, Started{}, fmt.Errorf("%w: crew_id is 1 to 64 characters of A-Z a-z 0-9 _ -", ErrRequest)
 		}
 		started.ID = rand.Text()
 		started.Group, started.Path = "crew_execution_"+started.ID, "/ws/crew_execution/"+started.ID+"/"
-		content = map[string]any{"crew_id": r.CrewID, "execution_id": started.ID, "session_id": r.SessionID}
+		content = map[string]any{"crew_id": r.CrewID, "execution_id": started.ID}
 	default: // chats and cancellations begin on a socket, where it is known whose they are
 		return task.Task{}, Started{}, ErrUnknownKind
 	}

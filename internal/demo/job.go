@@ -1,0 +1,130 @@
+package demo
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/http"
+
+	"orgcast/internal/demo/jobs"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/session"
+	"orgcast/internal/task"
+)
+
+const (
+	codeUnknownKind  = "unknown_kind"
+	codeTooManyTasks = "too_many_tasks"
+	codeBadPicture   = "bad_picture"
+)
+
+// maxUpload bounds a request that brings pictures, whose bytes become a third more in base64.
+const maxUpload = jobs.MaxPictures*(jobs.MaxPicture+jobs.MaxPicture/3) + maxBody
+
+// jobRequest asks for a job. Which fields count depends on its kind. It has no field for an
+// organisation, a user or an id: the first two are the session's, the last is made here.
+type jobRequest struct {
+	Seat     string `json:"seat"`
+	URL      string `json:"url"`
+	MaxPages int    `json:"max_pages"`
+	Query    string `json:"query"`
+	CrewID   string `json:"crew_id"`
+}
+
+// startJob starts a job of the kind in the path.
+func (d *server) startJob(w http.ResponseWriter, r *http.Request) {
+	var req jobRequest
+	id, ok := d.readJob(w, r, &req, func() string { return req.Seat })
+	if !ok {
+		return
+	}
+	d.dispatch(w, r, id, r.PathValue("kind"), jobs.Request{
+		URL: req.URL, MaxPages: req.MaxPages, Query: req.Query, CrewID: req.CrewID,
+	})
+}
+
+// optimizationRequest asks for pictures to be optimised: those that it brings, or else built-in ones.
+type optimizationRequest struct {
+	Seat     string   `json:"seat"`
+	Pictures [][]byte `json:"pictures"` // base64
+}
+
+// startOptimization keeps the pictures and starts the job.
+func (d *server) startOptimization(w http.ResponseWriter, r *http.Request) {
+	var req optimizationRequest
+	id, ok := d.readJob(w, r, &req, func() string { return req.Seat })
+	if !ok {
+		return
+	}
+	if len(req.Pictures) > jobs.MaxPictures {
+		refuse(w, http.StatusBadRequest, codeBadRequest, "at most four pictures")
+		return
+	}
+	for _, data := range req.Pictures { // all before the first is kept
+		if !jobs.CheckPicture(data) {
+			refuse(w, http.StatusBadRequest, codeBadPicture, "a picture is a JPEG or PNG of up to 256 KiB and 4 million pixels")
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(orgctx.With(r.Context(), id.Organization), answerTimeout)
+	defer cancel()
+	names := make([]string, len(req.Pictures))
+	for i, data := range req.Pictures {
+		names[i] = rand.Text()
+		if err := d.Pictures.KeepPicture(ctx, names[i], data); err != nil {
+			d.unavailable(w, "keep a picture", err)
+			return
+		}
+	}
+	d.dispatch(w, r, id, jobs.KindOptimization, jobs.Request{Pictures: names})
+}
+
+// readJob reads a request for a job and says who asks. Where it may not be, it has answered and ok
+// is false.
+func (d *server) readJob(w http.ResponseWriter, r *http.Request, req any, seat func() string) (id session.Identity, ok bool) {
+	// A form is refused: browsers send forms across origins without asking first.
+	if !isJSON(r) {
+		refuse(w, http.StatusUnsupportedMediaType, codeBadRequest, "send a JSON object as application/json")
+		return session.Identity{}, false
+	}
+	if err := readJSON(r, req); err != nil {
+		refuseBody(w, err)
+		return session.Identity{}, false
+	}
+	if seat() != "" && !validSeat(seat()) {
+		refuse(w, http.StatusBadRequest, codeBadRequest, badSeat)
+		return session.Identity{}, false
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
+	defer cancel()
+	return d.identify(ctx, w, d.atSeat(r, seat()))
+}
+
+// dispatch starts a job for somebody, in the organisation of the session, and answers where it can
+// be followed.
+func (d *server) dispatch(w http.ResponseWriter, r *http.Request, id session.Identity, kind string, req jobs.Request) {
+	job, started, err := jobs.New(d.Site, kind, id.Organization, id.UserID, req)
+	switch {
+	case errors.Is(err, jobs.ErrUnknownKind):
+		refuse(w, http.StatusNotFound, codeUnknownKind, "there is no such job to start here")
+		return
+	case errors.Is(err, jobs.ErrRequest):
+		refuse(w, http.StatusBadRequest, codeBadRequest, err.Error())
+		return
+	case err != nil:
+		d.fail(w, "make a job", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(orgctx.With(r.Context(), id.Organization), answerTimeout)
+	defer cancel()
+	switch _, err := d.Dispatcher.Dispatch(ctx, job); {
+	case errors.Is(err, task.ErrBacklog):
+		w.Header().Set("Retry-After", "5")
+		refuse(w, http.StatusServiceUnavailable, codeTooManyTasks, "too many jobs are waiting; try again in a moment")
+		return
+	case err != nil:
+		d.unavailable(w, "dispatch a job", err)
+		return
+	}
+	answer(w, http.StatusOK, started)
+}
