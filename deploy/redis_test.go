@@ -20,6 +20,7 @@ func TestRedisUsers(t *testing.T) {
 
 	const refused = "NOPERM"
 	const refusedInside = "ERR The user executing the script can't run this command"
+	const refusedKey = "ERR The user executing the script can't access"
 	script, err := os.ReadFile("../internal/pubsub/record.lua")
 	if err != nil {
 		t.Fatal(err)
@@ -27,6 +28,13 @@ func TestRedisUsers(t *testing.T) {
 	record := func(history, channel string, once ...any) []any {
 		command := append([]any{"eval", string(script), 1 + len(once), history}, once...)
 		return append(command, channel, `{"type":"note","organization_id":1}`, 1000, 86400000)
+	}
+	lua := func(file string, args ...any) []any {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append([]any{"eval", string(text)}, args...)
 	}
 	tests := map[string]struct {
 		user    string
@@ -48,7 +56,9 @@ func TestRedisUsers(t *testing.T) {
 		"gateway writes no members":                       {"gateway", []any{"hset", "orgcast:{1}:member:7", "role", "owner"}, refused},
 		"gateway reads nothing else":                      {"gateway", []any{"get", "app:secret"}, refused},
 		"gateway sees no list of names":                   {"gateway", []any{"keys", "*"}, refused},
-		"gateway runs no scripts":                         {"gateway", []any{"eval", "return 1", "0"}, refused},
+		"gateway runs no scripts on other keys":           {"gateway", []any{"eval", "return redis.call('set', KEYS[1], 'x')", 1, "orgcast:session:k"}, refused},
+		"gateway does nothing else by script":             {"gateway", []any{"eval", "return redis.call('set', 'orgcast:session:k', 'x')", 0}, refusedKey},
+		"gateway does nothing at all by script":           {"gateway", []any{"eval", "return redis.call('flushall')", 0}, refusedInside},
 		"gateway reads histories":                         {"gateway", []any{"xrevrange", "orgcast:{1}:history:g", "+", "-", "count", 10}, ""},
 		"gateway asks for the state of histories":         {"gateway", []any{"xinfo", "stream", "orgcast:{1}:history:none"}, "ERR no such key"},
 		"gateway writes no histories":                     {"gateway", []any{"xadd", "orgcast:{1}:history:g", "*", "event", "x"}, refused},
@@ -82,6 +92,29 @@ func TestRedisUsers(t *testing.T) {
 		"web application publishes control messages":      {"webapp", []any{"publish", "orgcast:control", "x"}, ""},
 		"web application publishes no events":             {"webapp", []any{"publish", "orgcast:{1}:group:g", "x"}, refused},
 		"web application leaves other programs' keys be":  {"webapp", []any{"del", "app:secret"}, refused},
+		"gateway adds tasks":                              {"gateway", lua("../internal/task/lua/dispatch.lua", 2, "orgcast:tasks:chat", "orgcast:once:{orgcast:tasks:chat}:1:k", "t1", 1000, 10, "id", "t1"), ""},
+		"gateway takes no tasks":                          {"gateway", []any{"xreadgroup", "group", "workers", "me", "streams", "orgcast:tasks:chat", ">"}, refused},
+		"gateway reads no tasks":                          {"gateway", []any{"xrange", "orgcast:tasks:chat", "-", "+"}, refused},
+		"gateway removes no tasks":                        {"gateway", []any{"xdel", "orgcast:tasks:chat", "1-1"}, refused},
+		"gateway answers questions":                       {"gateway", lua("../internal/task/lua/answer.lua", 1, "orgcast:{1}:ask:e:0", "yes"), ""},
+		"gateway asks no questions":                       {"gateway", []any{"hset", "orgcast:{1}:ask:e:0", "prompt", "x"}, refused},
+		"gateway claims objects":                          {"gateway", []any{"set", "orgcast:{1}:object:chat:c", "{}", "px", 1000, "nx"}, ""},
+		"gateway removes no objects":                      {"gateway", []any{"del", "orgcast:{1}:object:chat:c"}, refused},
+		"gateway records what people say in chats":        {"gateway", record("orgcast:{1}:history:chat_c", "orgcast:{1}:group:chat_c", "orgcast:{1}:once:chat_c:k"), ""},
+		"gateway records in chats of a name alone":        {"gateway", record("orgcast:{1}:history:research_7", "orgcast:{1}:group:chat_c"), refused},
+		"gateway ends no tasks":                           {"gateway", []any{"set", "orgcast:{1}:task:chat:t1", "complete"}, refused},
+		"gateway keeps no values":                         {"gateway", []any{"set", "orgcast:{1}:store:x", "y"}, refused},
+		"worker adds no tasks":                            {"worker", []any{"xadd", "orgcast:tasks:chat", "*", "id", "t1"}, refused},
+		"worker buries tasks":                             {"worker", []any{"xadd", "orgcast:tasks:chat:dead", "*", "id", "t1"}, ""},
+		"worker reads no histories":                       {"worker", []any{"xrevrange", "orgcast:{1}:history:g", "+", "-"}, refused},
+		"worker reads no sessions":                        {"worker", []any{"get", "orgcast:session:k"}, refused},
+		"worker reads no members":                         {"worker", []any{"hgetall", "orgcast:{1}:member:7"}, refused},
+		"worker changes no organisations":                 {"worker", []any{"hset", "orgcast:{1}:org", "status", "active"}, refused},
+		"worker claims nothing":                           {"worker", []any{"set", "orgcast:{1}:object:chat:c", "{}"}, refused},
+		"worker ends no sessions":                         {"worker", []any{"publish", "orgcast:control", "x"}, refused},
+		"worker hears nothing":                            {"worker", []any{"subscribe", "orgcast:{1}:group:g"}, refused},
+		"worker keeps values in the store alone":          {"worker", []any{"set", "app:secret", "x"}, refused},
+		"worker removes nothing but what it may":          {"worker", []any{"flushall"}, refused},
 		"web application cannot be used to empty a Redis": {"webapp", []any{"flushall"}, refused},
 	}
 	for name, tt := range tests {
@@ -101,6 +134,18 @@ func TestRedisUsers(t *testing.T) {
 // "" being nobody.
 func startRedis(t *testing.T) (dial func(t *testing.T, user string) *redis.Conn) {
 	t.Helper()
+	connect := startRedisFor(t)
+	return func(t *testing.T, user string) *redis.Conn {
+		t.Helper()
+		conn := connect(t, user).Conn()
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+}
+
+// startRedisFor is the same with clients in place of connections.
+func startRedisFor(t *testing.T) (connect func(t *testing.T, user string) *redis.Client) {
+	t.Helper()
 
 	dir, err := os.MkdirTemp("", "acl") //nolint:usetesting // t.TempDir is too long a path for a socket
 	if err != nil {
@@ -116,7 +161,7 @@ func startRedis(t *testing.T) (dial func(t *testing.T, user string) *redis.Conn)
 	var output strings.Builder
 	cmd := exec.Command("redis/start.sh", "--port", "0", "--unixsocket", socket, "--dir", dir, "--appendonly", "no")
 	cmd.Env = append(os.Environ(), "ORGCAST_ACL_FILE="+filepath.Join(dir, "users.acl"),
-		"ORGCAST_GATEWAY_PASSWORD=gateway's", "ORGCAST_BACKEND_PASSWORD=backend's", "ORGCAST_WEBAPP_PASSWORD=webapp's")
+		"ORGCAST_GATEWAY_PASSWORD=gateway's", "ORGCAST_BACKEND_PASSWORD=backend's", "ORGCAST_WEBAPP_PASSWORD=webapp's", "ORGCAST_WORKER_PASSWORD=worker's")
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start Redis (is redis-server installed?): %v", err)
@@ -128,17 +173,15 @@ func startRedis(t *testing.T) (dial func(t *testing.T, user string) *redis.Conn)
 		<-exited
 	})
 
-	dial = func(t *testing.T, user string) *redis.Conn {
+	connect = func(t *testing.T, user string) *redis.Client {
 		t.Helper()
-		options := &redis.Options{Network: "unix", Addr: socket, Username: user, MaxRetries: -1}
+		options := &redis.Options{Network: "unix", Addr: socket, Username: user, MaxRetries: -1, ContextTimeoutEnabled: true}
 		if user != "" {
 			options.Password = user + "'s"
 		}
 		client := redis.NewClient(options)
 		t.Cleanup(func() { client.Close() })
-		conn := client.Conn()
-		t.Cleanup(func() { conn.Close() })
-		return conn
+		return client
 	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -146,9 +189,9 @@ func startRedis(t *testing.T) (dial func(t *testing.T, user string) *redis.Conn)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		err := dial(t, "health").Ping(ctx).Err()
+		err := connect(t, "health").Ping(ctx).Err()
 		if err == nil {
-			return dial
+			return connect
 		}
 		select {
 		case <-tick.C:
