@@ -1,0 +1,102 @@
+package consumer_test
+
+import (
+	"encoding/json"
+	"errors"
+	"net/url"
+	"strconv"
+	"strings"
+	"testing"
+
+	"orgcast/internal/consumer"
+	"orgcast/internal/consumer/consumertest"
+	"orgcast/internal/event"
+)
+
+// TestFirstStateIsBounded: however much a job has said, its first state fits into the queue of a
+// connection, and shows the newest.
+func TestFirstStateIsBounded(t *testing.T) {
+	const events, size, limit = 400, 4000, 300 << 10
+	fields := func(i int) string {
+		text := strings.Repeat("x", size) + "-" + strconv.Itoa(i)
+		return `{"type":"TYPE","step":"` + text + `","messages":["` + text + `"],"execution_id":"e` + strconv.Itoa(i) + `","stage":"` + text + `"}`
+	}
+	tests := map[string]struct{ group, typ string }{
+		"chat":           {"chat_" + conversationQuery, "agent_message"},
+		"research":       {"research_7", "step_update"},
+		"crew_execution": {"crew_execution_7", "crew_execution_update"},
+		"crew_kanban":    {"crew_7_kanban", "execution_update"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := consumertest.New(t, "acme", "ada")
+			c.Params, c.Request = map[string]string{"id": "7"}, url.Values{"session": {conversationQuery}}
+			for i := range events {
+				c.History[test.group] = append(c.History[test.group], c.Event(t, test.group, strings.Replace(fields(i), "TYPE", test.typ, 1), uint64(i+1)))
+			}
+			if err := jobConsumers(new(consumertest.Services))[name]().Connect(c.Context(t.Context()), c); err != nil {
+				t.Fatal(err)
+			}
+			all := strings.Join(c.Sent(), "")
+			if len(all) > limit || !strings.Contains(all, "x-"+strconv.Itoa(events-1)+`"`) || strings.Contains(all, `x-0"`) {
+				t.Errorf("got %d bytes, want at most %d, with the newest and without the oldest", len(all), limit)
+			}
+		})
+	}
+}
+
+// TestConversationHasOneOwner: a conversation is its first user's, in each organisation anew.
+func TestConversationHasOneOwner(t *testing.T) {
+	services := new(consumertest.Services)
+	chat := jobConsumers(services)["chat"]()
+	open := func(org, user string) error {
+		c := consumertest.New(t, org, user)
+		c.Request = url.Values{"session": {conversationQuery}}
+		return chat.Connect(c.Context(t.Context()), c)
+	}
+	for _, who := range []struct {
+		org, user string
+		want      error
+	}{{"acme", "ada", nil}, {"acme", "alan", consumer.ErrNotFound}, {"globex", "alan", nil}, {"acme", "ada", nil}, {"globex", "ada", consumer.ErrNotFound}} {
+		if err := open(who.org, who.user); !errors.Is(err, who.want) {
+			t.Errorf("%s of %s: got %v, want %v", who.user, who.org, err, who.want)
+		}
+	}
+	services.Err = consumer.ErrUnavailable
+	if err := open("acme", "ada"); !errors.Is(err, consumer.ErrUnavailable) {
+		t.Errorf("without a directory: got %v, want %v", err, consumer.ErrUnavailable)
+	}
+}
+
+// TestSentAgain: a message under the same client_id is the same work, and never another
+// conversation's.
+func TestSentAgain(t *testing.T) {
+	services := new(consumertest.Services)
+	chat := jobConsumers(services)["chat"]()
+	start := func(session string) string {
+		c := consumertest.New(t, "acme", "ada")
+		c.Request = url.Values{"session": {session}}
+		ctx := c.Context(t.Context())
+		if err := chat.Connect(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+		c.Sent()
+		if err := chat.Receive(ctx, c, event.Frame{Data: []byte(`{"type":"start_crew","crew_id":"writers","client_id":"c1"}`)}); err != nil {
+			t.Fatal(err)
+		}
+		var started struct {
+			ExecutionID string `json:"execution_id"`
+		}
+		if sent := c.Sent(); len(sent) != 1 || json.Unmarshal([]byte(sent[0]), &started) != nil || started.ExecutionID == "" {
+			t.Fatalf("got %q, want crew_started", sent)
+		}
+		return started.ExecutionID
+	}
+	first := start(conversationQuery)
+	if again := start(conversationQuery); again != first {
+		t.Errorf("again: got the execution %s, want %s", again, first)
+	}
+	if other := start(strings.Replace(conversationQuery, "0", "1", 1)); other == first {
+		t.Error("another conversation: got the same execution, want one of its own")
+	}
+}
