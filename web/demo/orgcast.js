@@ -298,7 +298,7 @@ var Link = class {
 };
 
 // src/share.ts
-var HELLO_MS = 1e3;
+var HELLO_MS = 3e3;
 var QUIET_MS = 25e3;
 var PATIENCE_MS = 5e3;
 var Share = class {

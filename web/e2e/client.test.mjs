@@ -9,7 +9,7 @@ import { after, before, test } from 'node:test';
 import { freePort, Workshop } from './gateway.js';
 
 const workshop = new Workshop();
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 30_000;
 let browser;
 let redis; // its address
 let port; // of the gateway, also when it comes back
@@ -20,7 +20,8 @@ before(async () => {
   redis = `redis://127.0.0.1:${await workshop.redis()}/0`;
   port = await freePort();
   url = `http://127.0.0.1:${port}`;
-  [browser] = await Promise.all([workshop.browser(), up()]);
+  const options = { ignoreDefaultArgs: ['--disable-back-forward-cache'] }; // as people have it
+  [browser] = await Promise.all([workshop.browser(options), up()]);
 });
 after(() => workshop.close());
 
@@ -60,9 +61,9 @@ const sessionID = (key) => createHash('sha256').update(`orgcast-session-id:${key
 const announce = (message) => redisCLI('publish', 'orgcast:control', JSON.stringify(message));
 
 /** A page of the gateway's origin with the client as `client`, which notes what it hears. */
-async function page(context, options = {}, { target = '/ws/events' } = {}) {
+async function page(context, options = {}, { target = '/ws/events', document = '/demo/people' } = {}) {
   const opened = await context.newPage();
-  await opened.goto(`${url}/demo/people`); // any document without scripts of its own
+  await opened.goto(`${url}${document}`); // any without scripts of its own
   await opened.evaluate(async ([at, given]) => {
     const { connect } = await import('/orgcast.js');
     window.heard = [];
@@ -318,14 +319,19 @@ test('a tab whose leader is frozen takes the socket from it', async (t) => {
 });
 
 test('a page that comes back by the back button connects again', async (t) => {
-  const tab = await page(await person(t, 'ada'), { share: true });
+  const tab = await page(await person(t, 'ada'), { share: true }, { document: '/favicon.svg' }); // one that may be kept
   await reaches(tab, 'open');
+  await subscribe(tab, 'room.1');
   await tab.evaluate(() => {
     statuses = [];
-    dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }));
-    dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }));
+    addEventListener('pageshow', ({ persisted }) => { window.kept = persisted; });
   });
-  await tab.waitForFunction(() => statuses.at(-1)?.state === 'open', null, { timeout: PATIENCE_MS });
+  await tab.goto(`${url}/demo/people`);
+  await settles(0);
+  record('room.1', 'while away');
+  await tab.goBack({ waitUntil: 'commit' });
+  await tab.waitForFunction(() => window.kept && statuses.at(-1)?.state === 'open', null, { timeout: PATIENCE_MS });
+  await tab.waitForFunction(() => heard.some(({ type, text }) => type === 'gap' || text === 'while away'), null, { timeout: PATIENCE_MS });
 });
 
 /** A way to the gateway that can be cut, or go silent for the connections that are open. */

@@ -95,8 +95,8 @@ export class Workshop {
     return context;
   }
 
-  async browser() {
-    const browser = await chromium.launch(launch());
+  async browser(options) {
+    const browser = await chromium.launch({ ...launch(), ...options });
     this.onClose(() => browser.close());
     return browser;
   }

@@ -4,7 +4,7 @@ import { Pulse } from './pulse.js';
 import type { Frame, Options, Status, Welcome } from './types.js';
 
 /** How long the tab that has the socket may take to answer a new one, in milliseconds. */
-const HELLO_MS = 1_000;
+const HELLO_MS = 3_000;
 
 /** Signs of life of the tab that has the socket, which a browser may have frozen. Milliseconds. */
 const QUIET_MS = 25_000;
