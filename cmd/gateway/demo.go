@@ -16,6 +16,9 @@ import (
 	"orgcast/internal/config"
 	"orgcast/internal/demo"
 	"orgcast/internal/demo/jobs"
+	"orgcast/internal/directory"
+	"orgcast/internal/lease"
+	"orgcast/internal/session"
 	"orgcast/internal/task"
 )
 
@@ -131,8 +134,14 @@ func (n *node) demoHandler(ctx context.Context, site *url.URL) (http.Handler, er
 	if err != nil {
 		return nil, err
 	}
+	authority := &demo.Authority{Announcer: lease.NewAnnouncer(n.redis, n.keys)}
+	if authority.Members, err = directory.NewRedis(n.redis, n.keys); err != nil {
+		return nil, err
+	}
+	authority.Sessions, _ = n.sessions.(*session.RedisStore) // as runDemo's settings say
 	return demo.Handler(demo.Options{
-		Gateway: n.gateway, CookieName: n.settings.sessionCookie, Sessions: n.resolver(), Membership: n.directory, Publisher: n.bus, Logger: n.log,
+		Authority: authority,
+		Gateway:   n.gateway, CookieName: n.settings.sessionCookie, Sessions: n.resolver(), Membership: n.directory, Publisher: n.bus, Logger: n.log,
 		Minter: n.sessions, Dispatcher: dispatcher, Pictures: pictures{n}, Site: site,
 		Status: func() demo.Status {
 			return demo.Status{Violations: n.gateway.Violations(), Connections: n.gateway.Connections()}

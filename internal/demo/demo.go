@@ -91,6 +91,9 @@ type Options struct {
 	Pictures Pictures
 	// Site is the origin at which the demo is found; jobs fetch its pages.
 	Site *url.URL
+	// Authority lets people sign out, switch, be removed and be suspended. Optional: without it they
+	// cannot.
+	Authority *Authority
 	// Status is asked whenever the page wants to know.
 	Status func() Status
 	// Pages are the files of the page. Optional: without them it is the embedded page.
@@ -131,6 +134,12 @@ func Handler(o Options) (http.Handler, error) {
 	mux.Handle("GET /demo/who", d.guard(d.who))
 	mux.Handle("GET /demo/people", d.guard(d.people))
 	mux.Handle("GET /demo/status", d.guard(d.status))
+	if o.Authority != nil {
+		mux.Handle("POST /demo/sign-out", d.guard(d.change(d.signOut)))
+		mux.Handle("POST /demo/switch", d.guard(d.change(d.switchOrganization)))
+		mux.Handle("POST /demo/member", d.guard(d.change(d.changeMember)))
+		mux.Handle("POST /demo/organization", d.guard(d.change(d.changeOrganization)))
+	}
 	mux.Handle("/demo/", d.guard(d.notFound))
 	mux.Handle("/", d.page())
 	return mux, nil

@@ -18,6 +18,8 @@ type Person struct {
 	Name string `json:"name"`
 	// Organization is the one that the session makes active, empty for nobody's.
 	Organization string `json:"organization_id"`
+	// Also is another organisation of the person, to which the session can switch; usually none.
+	Also string `json:"also_organization_id,omitempty"`
 	// Suspended tells that the membership exists and is not active: the gateway must refuse.
 	Suspended bool `json:"suspended"`
 	// Hint says in a few words what to expect of this person.
@@ -36,6 +38,7 @@ func People() []Person {
 		{User: "alan", Name: "Alan", Organization: "acme", Hint: "member of Acme"},
 		{User: "grace", Name: "Grace", Organization: "globex", Hint: "member of Globex"},
 		{User: "greta", Name: "Greta", Organization: "globex", Hint: "member of Globex"},
+		{User: "mira", Name: "Mira", Organization: "acme", Also: "globex", Hint: "member of both"},
 		{User: "sam", Name: "Sam", Organization: "acme", Suspended: true, Hint: "suspended at Acme: must be refused"},
 		{User: "olga", Name: "Olga", Hint: "no organisation: must be refused"},
 	}

@@ -45,6 +45,16 @@ func Seed(ctx context.Context, client redis.UniversalClient, keys keyspace.Keysp
 		if err := dir.PutMember(ctx, org, p.User, status, directory.Member{Role: role}); err != nil {
 			return fmt.Errorf("seed member %s: %w", p.User, err)
 		}
+		if p.Also == "" {
+			continue
+		}
+		also, err := orgctx.ParseID(p.Also)
+		if err != nil {
+			return fmt.Errorf("organization of %s: %w", p.User, err)
+		}
+		if err := dir.PutMember(ctx, also, p.User, directory.Active, directory.Member{Role: role}); err != nil {
+			return fmt.Errorf("seed member %s: %w", p.User, err)
+		}
 	}
 	return nil
 }

@@ -26,6 +26,9 @@ export class Panel {
       event: (event, at) => this.#arrived(event, at),
       problem: (text) => this.#problem(text),
     });
+    for (const button of this.root.querySelectorAll('.rights button')) {
+      button.addEventListener('click', () => this.#act(button));
+    }
     this.#part('.composer').addEventListener('submit', (submit) => {
       submit.preventDefault();
       this.#publish();
@@ -44,12 +47,55 @@ export class Panel {
   sit(user) {
     const person = this.frame.choose(user);
     rememberPerson(this.seat.name, person.user);
+    this.acting = undefined; // the organisation that the session names, once a socket has said so
+    this.removed = false; // as far as this page knows
+    this.suspended = false;
     this.#part('.events').replaceChildren();
     this.#count(0);
     this.#problem('');
     this.#suggest(person);
     this.#groups(person);
     return this.seat.sit(person);
+  }
+
+  // What can be taken from the person, or given back; the organisation is the session's.
+  #rights() {
+    const { person } = this.seat;
+    if (this.seat.org) this.acting = this.seat.org;
+    const current = this.acting ?? person?.organization_id;
+    const name = (id) => this.town.organizations.find((o) => o.id === id)?.name ?? '';
+    const other = current === person?.also_organization_id ? person?.organization_id : person?.also_organization_id;
+    const label = {
+      'sign-out': 'Sign out',
+      switch: other ? `Switch to ${name(other)}` : '',
+      member: !current ? '' : this.removed ? `Take back into ${name(current)}` : `Remove from ${name(current)}`,
+      organization: !current ? '' : this.suspended ? `Restore ${name(current)}` : `Suspend ${name(current)}`,
+    };
+    for (const button of this.root.querySelectorAll('.rights button')) {
+      const text = label[button.dataset.act];
+      button.hidden = text === '';
+      button.textContent = text;
+    }
+    return other;
+  }
+
+  async #act(button) {
+    const what = button.dataset.act;
+    const body = what === 'switch' ? { organization_id: this.#rights() } : {};
+    if (what === 'member') body.active = this.removed;
+    if (what === 'organization') body.active = this.suspended;
+    this.#problem('');
+    try {
+      await this.seat.change(what, body);
+    } catch (refusal) {
+      this.#problem(`Not done: ${refusal.message} (${refusal.code}).`);
+      return;
+    }
+    if (what === 'switch') this.acting = body.organization_id;
+    if (what === 'member') this.removed = !this.removed;
+    if (what === 'organization') this.suspended = !this.suspended;
+    this.#rights();
+    if (body.active) this.seat.connect();
   }
 
   // A newcomer should be able to press the button without thinking of words.
@@ -78,6 +124,7 @@ export class Panel {
   #show() {
     const { seat } = this;
     if (this.frame.show(seat)) this.connected();
+    this.#rights();
     for (const chip of this.root.querySelectorAll('.chip')) {
       chip.setAttribute('aria-pressed', String(seat.groups.has(chip.dataset.group)));
       chip.disabled = !seat.live;

@@ -89,6 +89,11 @@ export class Seat {
     return this.client?.send(frame) ?? false;
   }
 
+  /** Signs out, switches, removes or suspends: the gateway ends the socket, this page does not. */
+  change(what, body) {
+    return ask(`/demo/${what}`, { seat: this.name, ...body });
+  }
+
   #leave() {
     const before = this.client;
     this.client = null;

@@ -1,0 +1,112 @@
+package demo_test
+
+import (
+	"net/http"
+	"testing"
+
+	"orgcast/internal/demo"
+	"orgcast/internal/directory"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/lease"
+	"orgcast/internal/session"
+)
+
+// TestRights: each change is in the record, and is announced unless the page asks to be quiet.
+func TestRights(t *testing.T) {
+	t.Parallel()
+	client := newRedis(t)
+	ctx := t.Context()
+	keys, err := keyspace.New(keyspace.DefaultPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := demo.Seed(ctx, client, keys); err != nil {
+		t.Fatal(err)
+	}
+	store, err := session.NewRedisStore(client, keys, session.Options{Name: cookieName, Insecure: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	members, err := directory.NewRedis(client, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := newTown().options()
+	o.Minter, o.Sessions, o.Membership = store, store, members
+	o.Authority = &demo.Authority{Sessions: store, Members: members, Announcer: lease.NewAnnouncer(client, keys)}
+	h, err := demo.Handler(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	control := client.Subscribe(ctx, keys.Control())
+	t.Cleanup(func() { _ = control.Close() })
+	if _, err := control.Receive(ctx); err != nil {
+		t.Fatal(err)
+	}
+	announced := func() lease.Message {
+		t.Helper()
+		received, err := control.ReceiveMessage(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := lease.Decode([]byte(received.Payload))
+		if err != nil {
+			t.Fatalf("announced %s: %v", received.Payload, err)
+		}
+		return m
+	}
+	mira, other := signIn(t, h, "mira", "left"), signIn(t, h, "mira", "right")
+	act := func(what, body string, status int) {
+		t.Helper()
+		if resp := do(h, postJSON("/demo/"+what, body, mira, other)); resp.StatusCode != status {
+			t.Fatalf("%s %s: got status %d, want %d", what, body, resp.StatusCode, status)
+		}
+	}
+	who := func(status int) {
+		t.Helper()
+		r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "/demo/who?seat=left", http.NoBody)
+		r.AddCookie(mira)
+		if resp := do(h, r); resp.StatusCode != status {
+			t.Errorf("who: got status %d, want %d", resp.StatusCode, status)
+		}
+	}
+	who(200)
+	act("switch", `{"seat":"left","organization_id":"nowhere"}`, 403)
+	act("switch", `{"seat":"left","organization_id":""}`, 400)
+	act("switch", `{"seat":"left","organization_id":"globex","quiet":true}`, 200)
+	act("switch", `{"seat":"left","organization_id":"acme"}`, 200) // the quiet one was not announced
+	if m := announced(); m.Type != lease.OrganizationSwitched || m.Organization.String() != "acme" || m.SessionID != session.DeriveID(mira.Value) {
+		t.Errorf("switch: announced %v", m)
+	}
+	act("member", `{"seat":"left","active":false}`, 200)
+	if m := announced(); m.Type != lease.MemberRemoved || m.Organization.String() != "acme" || m.UserID != "mira" {
+		t.Errorf("member: announced %v", m)
+	}
+	who(403)
+	act("member", `{"seat":"left","active":true}`, 200)
+	who(200)
+	act("organization", `{"seat":"left","active":false}`, 200)
+	if m := announced(); m.Type != lease.OrganizationSuspended || m.Organization.String() != "acme" {
+		t.Errorf("organization: announced %v", m)
+	}
+	who(403)
+	act("organization", `{"seat":"left","active":true}`, 200)
+	who(200)
+	act("sign-out", `{"seat":"left"}`, 200)
+	if m := announced(); m.Type != lease.SessionEnded || m.SessionID != session.DeriveID(mira.Value) {
+		t.Errorf("sign-out: announced %v", m)
+	}
+	who(401)
+	act("sign-out", `{"seat":"left"}`, 401)
+	act("member", `{"seat":"right","active":true}`, 200) // one device's logout leaves the other alone
+	act("switch", `{"seat":"left!","organization_id":"acme"}`, 400)
+	act("switch", `{"seat":"left","user":"ada"}`, 400)
+	form := postJSON("/demo/sign-out", `seat=right`, other)
+	form.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	checkRefusal(t, do(h, form), 415, "bad_request")
+	foreign := postJSON("/demo/sign-out", `{"seat":"right"}`, other)
+	foreign.Header.Set("Sec-Fetch-Site", "cross-site")
+	checkRefusal(t, do(h, foreign), 403, "foreign_origin")
+	// Without an authority there is nothing to ask.
+	checkRefusal(t, do(newHandler(t, newTown()), postJSON("/demo/sign-out", `{}`)), 404, "not_found")
+}
