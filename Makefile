@@ -115,6 +115,11 @@ soak: ## Connections, publishers and a Redis for SOAKTIME (10m); fails if anythi
 	@scripts/deps run >/dev/null || scripts/deps run
 	scripts/soak $(SOAKTIME)
 
+.PHONY: soak-lease
+soak-lease: ## How soon sockets end after a logout and the like, and 40 s without Redis (some ten minutes)
+	@scripts/deps run >/dev/null || scripts/deps run
+	scripts/soak-lease
+
 ##@ Before a merge
 
 .PHONY: lint

@@ -194,7 +194,7 @@ func (s *soak) enter(ctx context.Context, p *person) error {
 func (s *soak) connect(ctx context.Context, p *person) error {
 	dialling, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	ws, _, err := websocket.Dial(dialling, s.url, &websocket.DialOptions{HTTPHeader: http.Header{"Cookie": {p.cookie}}})
+	ws, _, err := websocket.Dial(dialling, s.url, &websocket.DialOptions{HTTPHeader: http.Header{"Cookie": {p.cookie}}}) //nolint:bodyclose // the library's own
 	if err != nil {
 		return err
 	}
@@ -202,14 +202,14 @@ func (s *soak) connect(ctx context.Context, p *person) error {
 		return err
 	}
 	p.ws, p.done = ws, make(chan struct{})
-	go s.read(p) // until the socket ends
+	go s.read(context.WithoutCancel(ctx), p) // until the socket ends
 	return nil
 }
 
-func (s *soak) read(p *person) {
+func (s *soak) read(ctx context.Context, p *person) {
 	defer close(p.done)
 	for {
-		_, _, err := p.ws.Read(context.Background())
+		_, _, err := p.ws.Read(ctx)
 		if err != nil {
 			p.ended, p.code = time.Now(), websocket.CloseStatus(err)
 			_ = p.ws.CloseNow() // it has ended

@@ -18,6 +18,9 @@ const (
 	// batchSize is how many connections are asked about in one go: enough to make the round trips few, and
 	// little enough for each answer to come well within the stores' deadlines.
 	batchSize = 256
+	// reserve is how many slots' time is kept for the answers and for a busy machine, so that
+	// everything happens within the period and by the deadline.
+	reserve = 1
 	// minReturn and returnSpread say when a client whose lease could not be confirmed may come back.
 	minReturn    = 2 * time.Second
 	returnSpread = 8 * time.Second
@@ -36,7 +39,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 
 // tick lets one slot after the other be due, and watches the deadline whatever the stores do.
 func (k *Keeper) tick(ctx context.Context) {
-	interval := k.opt.Period / slotCount
+	interval := k.opt.Period / (slotCount + reserve)
 	ticker := time.NewTicker(max(interval, time.Millisecond))
 	defer ticker.Stop()
 	for {
@@ -50,8 +53,8 @@ func (k *Keeper) tick(ctx context.Context) {
 		k.turn = (k.turn + 1) % slotCount
 		k.rouse()
 		k.mu.Unlock()
-		// Whoever would pass the deadline before the next look has reached it.
-		k.endUnconfirmed(time.Now().Add(interval - k.opt.Deadline))
+		// Whoever could pass the deadline before the next look has reached it.
+		k.endUnconfirmed(time.Now().Add((1+reserve)*interval - k.opt.Deadline))
 	}
 }
 
