@@ -73,6 +73,58 @@ func (p Position) AppendTo(b []byte) []byte {
 	return strconv.AppendUint(b, p.seq, 10)
 }
 
+// PositionOf returns the position that stands before a payload, zero if it is not a recorded one.
+func PositionOf(payload string) Position {
+	p, _ := cutPosition(payload)
+	return p
+}
+
+// ErrInvalidMark is returned for text that is no mark.
+var ErrInvalidMark = errors.New("event: mark is not a position, or of the form 0-0.EPOCH")
+
+// Mark is a place in a group's history from which to go on: behind the event at Position. If that is
+// zero the history was empty, and Epoch says in which life of its organisation's data it was: a later
+// one, after Redis lost everything, may have an empty history too. Marks compare with ==.
+type Mark struct {
+	Position Position
+	Epoch    string
+}
+
+// maxEpochLength is far above what an epoch has.
+const maxEpochLength = 64
+
+// ParseMark reads what [Mark.String] makes, or a position alone.
+func ParseMark(text string) (Mark, error) {
+	position, epoch, dotted := strings.Cut(text, ".")
+	p, err := ParsePosition(position)
+	if err != nil || dotted && (!p.IsZero() || !validEpoch(epoch)) {
+		return Mark{}, ErrInvalidMark
+	}
+	return Mark{Position: p, Epoch: epoch}, nil
+}
+
+func validEpoch(text string) bool {
+	if text == "" || len(text) > maxEpochLength {
+		return false
+	}
+	for i := range len(text) {
+		switch c := text[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// String returns the text of the position, behind which a zero one has a dot and the epoch.
+func (m Mark) String() string {
+	if m.Position.IsZero() && m.Epoch != "" {
+		return m.Position.String() + "." + m.Epoch
+	}
+	return m.Position.String()
+}
+
 // maxPositionLength is the length of the longest position, two numbers of 64 bits.
 const maxPositionLength = 20 + 1 + 20
 

@@ -62,6 +62,10 @@ func (k Keyspace) History(g event.Group) string {
 	return k.prefix + "{" + g.Organization().String() + "}:history:" + g.Name()
 }
 
+// Epoch returns the string that tells one life of an organisation's data from the next: it is gone when
+// Redis has lost them.
+func (k Keyspace) Epoch(org orgctx.ID) string { return k.prefix + "{" + org.String() + "}:epoch" }
+
 // Once returns the key that remembers the event recorded for the group under an idempotency key:
 // prefix:{ORG}:once:NAME:KEY. key must satisfy [event.ValidIdempotencyKey]; a group name has no
 // colon, so no two groups share a name here.

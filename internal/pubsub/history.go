@@ -41,37 +41,98 @@ func (r *Redis) History(ctx context.Context, g event.Group, n int) ([]*event.Eve
 //
 // What [event.Decode] refuses is left out and counted, and makes nothing incomplete.
 func (r *Redis) Since(ctx context.Context, g event.Group, after event.Position, limit int) (events []*event.Event, complete bool, err error) {
-	if limit <= 0 {
+	return r.since(ctx, sought{group: g, mark: event.Mark{Position: after}, limit: limit})
+}
+
+// Resume returns what was recorded after a mark, as [Redis.Since] does. A zero mark is complete only
+// if the organisation's data are in the same life as then.
+func (r *Redis) Resume(ctx context.Context, g event.Group, after event.Mark, limit int) (events []*event.Event, complete bool, err error) {
+	return r.since(ctx, sought{group: g, mark: after, limit: limit, epoch: true})
+}
+
+func (r *Redis) since(ctx context.Context, q sought) (events []*event.Event, complete bool, err error) {
+	if q.limit <= 0 {
 		return nil, false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.opt.HistoryTimeout)
 	defer cancel()
-	key := r.keys.History(g)
-	// The two need not be one transaction: entries go from the front, so while the one at the
-	// position is there all behind it are, and the state read later tells of deletions before it.
+	f := r.seek(ctx, []sought{q})[0]
+	return f.events, f.complete, f.err
+}
+
+// sought is a question to a history: what came after the mark, at most the newest limit events?
+// epoch has the epoch looked at if the mark is zero.
+type sought struct {
+	group event.Group
+	mark  event.Mark
+	limit int
+	epoch bool
+}
+
+// found is the answer. more says that it is incomplete because of the limit alone, as far as known.
+type found struct {
+	events         []*event.Event
+	complete, more bool
+	err            error
+}
+
+// seek asks histories in one round trip. The commands for one history need not be one transaction:
+// entries go from the front, so while the one at the position is there all behind it are, and the
+// state read later tells of deletions before it.
+func (r *Redis) seek(ctx context.Context, questions []sought) []found {
+	type commands struct {
+		newest *redis.XMessageSliceCmd
+		state  *redis.XInfoStreamCmd
+		epoch  *redis.StringCmd
+	}
 	pipe := r.client.Pipeline()
-	newest := pipe.XRevRangeN(ctx, key, "+", after.String(), int64(limit)+1)
-	state := pipe.XInfoStream(ctx, key)
+	sent := make([]commands, len(questions))
+	for i, q := range questions {
+		key := r.keys.History(q.group)
+		sent[i].newest = pipe.XRevRangeN(ctx, key, "+", q.mark.Position.String(), int64(q.limit)+1)
+		sent[i].state = pipe.XInfoStream(ctx, key)
+		if q.epoch && q.mark.Position.IsZero() {
+			sent[i].epoch = pipe.Get(ctx, r.keys.Epoch(q.group.Organization()))
+		}
+	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
-	entries, err := newest.Result()
-	if err != nil {
-		return nil, false, fmt.Errorf("history of %s: %w", g, err)
+	answers := make([]found, len(questions))
+	for i, q := range questions {
+		f := &answers[i]
+		entries, err := sent[i].newest.Result()
+		var info *redis.XInfoStream
+		if err == nil {
+			if info, err = sent[i].state.Result(); err != nil && strings.Contains(err.Error(), "no such key") {
+				info, err = nil, nil
+			}
+		}
+		if err != nil {
+			f.err = fmt.Errorf("history of %s: %w", q.group, err)
+			continue
+		}
+		entries = f.judge(q, entries, info)
+		if e := sent[i].epoch; e != nil && (q.mark.Epoch == "" || e.Val() != q.mark.Epoch) {
+			f.complete = false
+		}
+		f.events = r.decodeEntries(q.group, entries)
 	}
-	info, err := state.Result()
-	exists := err == nil
-	if err != nil && !strings.Contains(err.Error(), "no such key") {
-		return nil, false, fmt.Errorf("history of %s: %w", g, err)
-	}
+	return answers
+}
+
+// judge says what the entries of a history, newest first, are worth as an answer, and returns those
+// that belong to it. info is nil if there is no history.
+func (f *found) judge(q sought, entries []redis.XMessage, info *redis.XInfoStream) []redis.XMessage {
 	switch last := len(entries) - 1; {
-	case after.IsZero() && last < limit:
-		complete = exists && info.EntriesAdded == info.Length || !exists && len(entries) == 0
-	case last >= 0 && entries[last].ID == after.String():
+	case q.mark.Position.IsZero() && last < q.limit:
+		f.complete = info == nil && len(entries) == 0 || info != nil && info.EntriesAdded == info.Length
+	case last >= 0 && entries[last].ID == q.mark.Position.String():
 		entries = entries[:last]
-		complete = exists && !deletedAfter(info, after)
-	case last == limit:
-		entries = entries[:limit]
+		f.complete = info != nil && !deletedAfter(info, q.mark.Position)
+	case last == q.limit:
+		entries = entries[:q.limit]
+		f.more = true
 	}
-	return r.decodeEntries(g, entries), complete, nil
+	return entries
 }
 
 // deletedAfter reports whether an entry behind the position was deleted by somebody; one that was

@@ -53,12 +53,14 @@ type subscription struct {
 	count     int           // Subscribe calls less Unsubscribe calls: it is wanted if positive
 	state     state         // on the present link; off while there is none
 	queued    time.Time     // when it went into the link's queue, zero while it is not there
-	missed    bool          // was on when a link broke or it was paused: its Sink is owed a gap
+	missed    bool          // was on when a link broke or it was paused: it has to catch up
 	confirmed chan struct{} // closed exactly while the state is on or it is paused
 
 	paused   bool          // its organisation exceeds its budget; only while there is a link
 	pause    time.Duration // without jitter, known when the state is off, as is resumeAt
 	resumeAt time.Time     // at the earliest
+
+	place place // in its history
 }
 
 // wanted reports whether it is to be on.
@@ -85,11 +87,13 @@ type link struct {
 	pubsub *redis.PubSub
 	nonce  string        // marks this link's canaries
 	wake   chan struct{} // for reconcile; capacity 1: one wake-up covers all that came before it
+	fetch  chan struct{} // for catchUp; likewise
 
 	// Guarded by Redis.mu.
 	queue        fifo[*subscription] // to be brought in line, oldest first
 	sent         fifo[command]       // to be confirmed, in the order of their sending
 	paused       []*subscription     // in the order of their pausing
+	behind       fifo[lagging]       // to catch up
 	lastReceived time.Time           // of anything at all
 	lastCanary   time.Time           // arrival
 	pinged       time.Time           // when the PING under way was sent, zero without one
@@ -102,7 +106,7 @@ type link struct {
 // newLink returns a link that is not connected yet. The kind of subscription connection is chosen
 // here and in open, send and ping, and nowhere else.
 func newLink(ctx context.Context, client redis.UniversalClient) *link {
-	return &link{pubsub: client.Subscribe(ctx), nonce: rand.Text(), wake: make(chan struct{}, 1)}
+	return &link{pubsub: client.Subscribe(ctx), nonce: rand.Text(), wake: make(chan struct{}, 1), fetch: make(chan struct{}, 1)}
 }
 
 // open connects and subscribes to the canary channel. It returns when Redis has confirmed that:
@@ -181,6 +185,8 @@ func (r *Redis) detach() {
 		}
 		s.state = stateOff
 		s.queued = time.Time{}
+		s.stopCatching()
+		s.place.known = s.place.known && s.missed // where it would begin now is read again
 		r.settle(s)
 	}
 }
@@ -237,6 +243,7 @@ func (r *Redis) reconcile(ctx context.Context, l *link) error {
 			}
 			continue
 		}
+		r.locate(ctx, on)
 		// In the order in which nextBatch expects the confirmations.
 		if err := l.send(ctx, kindSubscribe, r.opt.LinkTimeout, on); err != nil {
 			return fmt.Errorf("subscribe: %w", err)
@@ -273,8 +280,10 @@ func (r *Redis) nextBatch(l *link) (on, off []string) {
 			l.sent.push(command{kind: kindSubscribe, sub: s, at: now})
 		default:
 			s.state = stateUnset
+			s.stopCatching()
 			if !s.paused {
 				s.confirmed = make(chan struct{})
+				s.place.known = false // nobody follows it any more
 			}
 			off = append(off, s.channel)
 			offSubs = append(offSubs, s)
@@ -287,7 +296,7 @@ func (r *Redis) nextBatch(l *link) (on, off []string) {
 }
 
 // confirm takes note of a confirmation. It returns the group whose Sink is to hear of a gap now,
-// or the zero Group. A confirmation of anything but the oldest command is the server's own doing,
+// or the zero Group; a group that can catch up is left to catchUp. A confirmation of anything but the oldest command is the server's own doing,
 // for example the loss of a slot: the link no longer is what we believe it to be.
 func (r *Redis) confirm(l *link, m *redis.Subscription, now time.Time) (gap event.Group, err error) {
 	r.mu.Lock()
@@ -301,10 +310,14 @@ func (r *Redis) confirm(l *link, m *redis.Subscription, now time.Time) (gap even
 	if c.kind == kindSubscribe {
 		s.state = stateOn
 		close(s.confirmed)
-		if s.missed {
+		switch {
+		case s.missed && s.place.lost:
 			s.missed = false
 			gap = s.group
+		case s.missed:
+			s.startCatching(l)
 		}
+		s.place.lost = false
 	} else {
 		s.state = stateOff
 		if s.paused {

@@ -85,11 +85,14 @@ const (
 	verdictUnwanted         // dropped: nobody here wants its group
 	verdictShed             // dropped: its organisation is over its budget
 	verdictPause            // dropped for the same reason, as the first of its group
+	verdictHeld             // kept until what its group missed has been handed over
+	verdictKnown            // dropped: it was handed over when its group caught up
 )
 
 // admit judges a message before anything is spent on decoding it. g is zero if its group is
 // unknown.
-func (r *Redis) admit(l *link, channel string, size int, now time.Time) (g event.Group, v verdict) {
+func (r *Redis) admit(l *link, channel, payload string, now time.Time) (g event.Group, v verdict) {
+	position := event.PositionOf(payload)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l.lastReceived = now
@@ -98,14 +101,19 @@ func (r *Redis) admit(l *link, channel string, size int, now time.Time) (g event
 	case s == nil:
 		return event.Group{}, verdictUnwanted
 	case s.count == 0:
+		if s.state == stateOn && !s.paused { // who comes back now has not missed it
+			s.note(position)
+		}
 		return s.group, verdictUnwanted
 	case s.paused:
+		s.place.transient = s.place.transient || position.IsZero()
 		return s.group, verdictShed // what was on its way when the group was paused
 	case s.state != stateOn:
 		return s.group, verdictUnwanted
-	case s.meter.spend(now, r.tariff.cost(size)):
-		return s.group, verdictTake
+	case s.meter.spend(now, r.tariff.cost(len(payload))):
+		return s.group, s.take(payload, position, now)
 	}
+	s.place.transient = s.place.transient || position.IsZero()
 	r.pause(l, s)
 	return s.group, verdictPause
 }
@@ -116,6 +124,7 @@ func (r *Redis) admit(l *link, channel string, size int, now time.Time) (g event
 func (r *Redis) pause(l *link, s *subscription) {
 	s.paused = true
 	s.missed = true
+	s.stopCatching()
 	l.paused = append(l.paused, s)
 	r.metrics.paused.Inc()
 	r.settle(s)

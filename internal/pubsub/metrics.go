@@ -20,6 +20,8 @@ type metrics struct {
 	unwanted   prometheus.Counter // of dropped, as is shed: these two can be many
 	shed       prometheus.Counter
 	reconnects prometheus.Counter
+	caughtUp   prometheus.Counter
+	gaps       prometheus.Counter
 	paused     prometheus.Gauge
 	groups     prometheus.Gauge
 	canary     prometheus.Gauge
@@ -44,6 +46,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		reconnects: f.NewCounter(prometheus.CounterOpts{
 			Name: "orgcast_bus_reconnects_total",
 			Help: "Times the subscription connection was opened again after a loss.",
+		}),
+		caughtUp: f.NewCounter(prometheus.CounterOpts{
+			Name: "orgcast_bus_caught_up_total",
+			Help: "Events missed on the subscription connection and read from histories instead.",
+		}),
+		gaps: f.NewCounter(prometheus.CounterOpts{
+			Name: "orgcast_bus_gaps_total",
+			Help: "Gaps that groups were told of because events may have been lost for good.",
 		}),
 		groups: f.NewGauge(prometheus.GaugeOpts{
 			Name: "orgcast_bus_groups",

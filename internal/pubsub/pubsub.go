@@ -12,7 +12,7 @@
 // Between the return of Subscribe and the call of Unsubscribe, every event published to the group
 // reaches the [Sink] once, in the order in which Redis took it, or else the Sink is told of a gap.
 // A payload that [event.Decode] refuses, above all one that names another organisation than its
-// channel does, reaches nobody. The Sink is called by one goroutine, that of Run.
+// channel does, reaches nobody. Calls of the Sink do not overlap.
 //
 // # Histories
 //
@@ -20,21 +20,27 @@
 // up to a number, and has a [event.Position] there. The order of the history is that of the channel.
 // Recording is one script, record.lua, so that no event is in one of the two and not in the other.
 //
-// # Gaps
+// # Catching up
 //
 // Redis keeps nothing on a channel for a subscriber that is away. When the connection is lost, or silently
 // stops carrying events, events published until the group is subscribed again are gone from the
-// channel. After that renewed subscription, and before any later event of the group, the Sink's
-// Gap is called once for each group that had been subscribed. Who needs the lost events reads them
-// from the group's history.
+// channel. After that renewed subscription, and before any later event of the group, the recorded
+// ones are read from the group's history and handed over, so that nobody notices.
+//
+// # Gaps
+//
+// The Sink's Gap is called first if that may not be everything: if the history has dropped what was
+// missed, or cannot be read; if transient events have been seen in the group, since of those no
+// history tells; if the group has no history at all, as one of transient events; and with
+// [Memory], always.
 //
 // # Pauses
 //
 // All organisations share one connection: behind the events of one wait those of the others. So
 // each organisation has a budget of events and bytes per second. A group whose event finds it spent
 // is paused: this event and those on their way are dropped, the group is unsubscribed, and when the
-// organisation has saved up some of its budget, subscribed again. The Sink is told of the gap as
-// after a lost connection. The longer others had to wait the longer is the pause, up to 15 s.
+// organisation has saved up some of its budget, subscribed again. It then catches up, or the Sink is told
+// of the gap, as after a lost connection. The longer others had to wait the longer is the pause, up to 15 s.
 package pubsub
 
 import (
@@ -46,8 +52,8 @@ import (
 // ErrRunning is returned by Run while another Run of the same bus goes on: there is one receiver.
 var ErrRunning = errors.New("pubsub: already running")
 
-// Sink takes what a bus received; the hub is one. Its methods are called by one goroutine, in
-// order, and must not block: every event of the node waits behind them.
+// Sink takes what a bus received; the hub is one. Calls of its methods do not overlap, are in order for
+// each group, and must not block: every event of the node waits behind them.
 type Sink interface {
 	// Deliver takes an event of a group that is subscribed.
 	Deliver(e *event.Event)

@@ -137,6 +137,8 @@ type Redis struct {
 
 	running atomic.Bool
 
+	delivery sync.Mutex // held during calls of the Sink, which must not overlap; before mu
+
 	mu     sync.Mutex // never held during I/O or calls of the Sink
 	subs   map[string]*subscription
 	meters map[orgctx.ID]*meter // of the organisations that have subscriptions
@@ -300,6 +302,7 @@ func (r *Redis) serve(ctx context.Context, sink Sink, first bool) error {
 	wg.Go(func() { cancel(r.reconcile(ctx, l)) })
 	wg.Go(func() { r.sendCanaries(ctx, l) })
 	wg.Go(func() { cancel(r.watch(ctx, l)) })
+	wg.Go(func() { r.catchUp(ctx, l, sink) })
 	cancel(r.receive(ctx, l, sink))
 	return context.Cause(ctx) // the first of them to end knows why
 }
@@ -321,9 +324,11 @@ func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 				r.canaryReturned(l, m.Payload, now)
 				continue
 			}
-			g, verdict := r.admit(l, m.Channel, len(m.Payload), now)
+			g, verdict := r.admit(l, m.Channel, m.Payload, now)
 			switch verdict {
 			case verdictTake:
+			case verdictHeld, verdictKnown:
+				continue
 			case verdictUnwanted:
 				r.metrics.unwanted.Inc()
 				continue
@@ -334,26 +339,43 @@ func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 				r.metrics.shed.Inc()
 				continue
 			}
-			e, err := r.decode(g, m.Payload, now)
-			if err == nil {
-				r.metrics.received.Inc()
-				sink.Deliver(e)
-			} else if suppressed, ok := bad.allow(now); ok {
-				// The payload is never logged: it may be another organisation's.
-				r.log.Warn("event dropped", zap.Stringer("group", g), zap.Error(err), zap.Int("suppressed", suppressed))
-			}
+			r.take(sink, g, m.Payload, now, &bad)
 		case *redis.Subscription:
 			gap, err := r.confirm(l, m, now)
 			if err != nil {
 				return err
 			}
 			if !gap.IsZero() {
-				sink.Gap(gap)
+				r.gap(sink, gap)
 			}
 		case *redis.Pong:
 			r.answered(l, now)
 		}
 	}
+}
+
+// take decodes a payload and hands it over, or logs why it is dropped.
+func (r *Redis) take(sink Sink, g event.Group, payload string, now time.Time, bad *logLimiter) {
+	e, err := r.decode(g, payload, now)
+	if err != nil {
+		if suppressed, ok := bad.allow(now); ok {
+			// The payload is never logged: it may be another organisation's.
+			r.log.Warn("event dropped", zap.Stringer("group", g), zap.Error(err), zap.Int("suppressed", suppressed))
+		}
+		return
+	}
+	r.metrics.received.Inc()
+	r.delivery.Lock()
+	defer r.delivery.Unlock()
+	sink.Deliver(e)
+}
+
+// gap tells the sink of one.
+func (r *Redis) gap(sink Sink, g event.Group) {
+	r.metrics.gaps.Inc()
+	r.delivery.Lock()
+	defer r.delivery.Unlock()
+	sink.Gap(g)
 }
 
 // decode makes an event of a payload, or counts why not. A payload comes from outside; if it ever

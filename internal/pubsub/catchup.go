@@ -1,0 +1,363 @@
+package pubsub
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+)
+
+const (
+	// catchUpBatch is how many histories are asked in one round trip, and catchUpFew for how many
+	// events each. Most have missed fewer; those that have not are asked again, one by one.
+	catchUpBatch = 128
+	catchUpFew   = 32
+	// catchUpMost is more than a history of the default length keeps.
+	catchUpMost = 2 * DefaultMaxLength
+	// catchUpAttempts is how often a history is asked before the group is told of a gap instead.
+	catchUpAttempts = 4
+	catchUpPause    = 100 * time.Millisecond
+	// maxHeld is how many bytes of a group are held while it catches up. What is beyond is read from
+	// the history, too.
+	maxHeld = 1 << 20
+)
+
+// place is where a subscription stands in the history of its group. Redis.mu guards it.
+//
+// Before each SUBSCRIBE of a group whose place is not known, its history's newest position is read;
+// from then on every recorded event that arrives moves the mark. When the group has missed events,
+// which shows at the confirmation of its next SUBSCRIBE, catchUp reads the history from the mark on.
+// What arrives meanwhile is held, and follows without what the history had.
+type place struct {
+	known bool       // mark is valid
+	mark  event.Mark // the last recorded event handed over, or the newest when it was subscribed
+	lost  bool       // what was missed cannot be known, because the mark was not
+	// transient says that an event came that was not recorded: if some were missed, no history tells.
+	transient bool
+
+	catching bool
+	round    int // counts how often it began or ceased to catch up
+	held     []holding
+	bytes    int            // of held
+	spilled  bool           // held was too much and dropped: the history has to be read again
+	passed   event.Position // the newest that was read; what comes up to it on the channel is known
+}
+
+// holding is a payload that waits.
+type holding struct {
+	payload  string
+	position event.Position
+	received time.Time
+}
+
+// lagging is a subscription that has to catch up.
+type lagging struct {
+	sub   *subscription
+	round int
+	mark  event.Mark
+}
+
+// note moves the mark to an event that is handed over, and returns false if it was before. r.mu is
+// held.
+func (s *subscription) note(position event.Position) bool {
+	p := &s.place
+	if position.IsZero() {
+		p.transient = true
+		return true
+	}
+	if !p.passed.IsZero() {
+		if position.Compare(p.passed) <= 0 {
+			return false
+		}
+		p.passed = event.Position{} // they come in order, so nothing known follows
+	}
+	p.mark = event.Mark{Position: position}
+	return true
+}
+
+// take says what becomes of a payload that is within the budget. r.mu is held.
+func (s *subscription) take(payload string, position event.Position, now time.Time) verdict {
+	p := &s.place
+	switch {
+	case !p.catching:
+		if !s.note(position) {
+			return verdictKnown
+		}
+		return verdictTake
+	case p.spilled:
+		p.transient = p.transient || position.IsZero()
+		return verdictHeld
+	}
+	p.held = append(p.held, holding{payload: payload, position: position, received: now})
+	if p.bytes += len(payload); p.bytes > maxHeld {
+		for _, h := range p.held {
+			p.transient = p.transient || h.position.IsZero()
+		}
+		p.held, p.bytes, p.spilled = nil, 0, true
+	}
+	return verdictHeld
+}
+
+// startCatching leaves the subscription to catchUp. r.mu is held.
+func (s *subscription) startCatching(l *link) {
+	p := &s.place
+	p.catching, p.spilled, p.passed = true, false, event.Position{}
+	p.round++
+	l.behind.push(lagging{sub: s, round: p.round})
+	select {
+	case l.fetch <- struct{}{}:
+	default: // a wake-up is pending already
+	}
+}
+
+// stopCatching forgets what is held: the subscription ends, or will have to catch up anew. r.mu is
+// held.
+func (s *subscription) stopCatching() {
+	p := &s.place
+	for _, h := range p.held {
+		p.transient = p.transient || h.position.IsZero()
+	}
+	p.catching, p.held, p.bytes, p.passed = false, nil, 0, event.Position{}
+	p.round++
+}
+
+// locate reads the places of those groups whose place is not known, before they are subscribed.
+// Where that fails, losses of the group will be gaps.
+func (r *Redis) locate(ctx context.Context, channels []string) {
+	var subs []*subscription
+	r.mu.Lock()
+	for _, channel := range channels {
+		if s := r.subs[channel]; s != nil && !s.place.known {
+			subs = append(subs, s)
+		}
+	}
+	r.mu.Unlock()
+	if len(subs) == 0 {
+		return
+	}
+	// Confirmations must not look overdue for it.
+	ctx, cancel := context.WithTimeout(ctx, r.opt.LinkTimeout/2)
+	defer cancel()
+	marks, known := r.marks(ctx, subs)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, s := range subs {
+		s.place.known, s.place.mark = known[i], marks[i]
+		s.place.lost = s.missed
+	}
+}
+
+// marks reads the newest position of each history, and the epoch where there is none. An organisation
+// without epoch gets one.
+func (r *Redis) marks(ctx context.Context, subs []*subscription) (marks []event.Mark, known []bool) {
+	pipe := r.client.Pipeline()
+	epochs := make(map[orgctx.ID]*redis.StringCmd)
+	newest := make([]*redis.XMessageSliceCmd, len(subs))
+	for i, s := range subs {
+		org := s.group.Organization()
+		if epochs[org] == nil { // before the histories: who loses data between the two loses both
+			epochs[org] = pipe.Get(ctx, r.keys.Epoch(org))
+		}
+		newest[i] = pipe.XRevRangeN(ctx, r.keys.History(s.group), "+", "-", 1)
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	marks, known = make([]event.Mark, len(subs)), make([]bool, len(subs))
+	created := make(map[orgctx.ID]*redis.StringCmd)
+	pipe = r.client.Pipeline()
+	for i, s := range subs {
+		entries, err := newest[i].Result()
+		if err != nil {
+			continue
+		}
+		if known[i] = true; len(entries) > 0 {
+			marks[i].Position, err = event.ParsePosition(entries[0].ID)
+			known[i] = err == nil
+			continue
+		}
+		org := s.group.Organization()
+		if marks[i].Epoch = epochs[org].Val(); marks[i].Epoch == "" && created[org] == nil {
+			pipe.SetNX(ctx, r.keys.Epoch(org), rand.Text(), 0)
+			created[org] = pipe.Get(ctx, r.keys.Epoch(org))
+		}
+	}
+	if len(created) > 0 {
+		_, _ = pipe.Exec(ctx) // without rights there is no epoch, and what begins without one ends in a gap
+	}
+	for i, s := range subs {
+		if c := created[s.group.Organization()]; c != nil && known[i] && marks[i] == (event.Mark{}) {
+			marks[i].Epoch = c.Val()
+		}
+	}
+	return marks, known
+}
+
+// Mark returns the place from which a client that has received what the Sink has can resume the
+// group. ok is false if that is not known.
+func (r *Redis) Mark(g event.Group) (m event.Mark, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.subs[r.keys.GroupChannel(g)]
+	if s == nil || !s.place.known || s.place.mark == (event.Mark{}) {
+		return event.Mark{}, false
+	}
+	return s.place.mark, true
+}
+
+// catchUp hands over what groups have missed, from their histories, until ctx ends.
+func (r *Redis) catchUp(ctx context.Context, l *link, sink Sink) {
+	bad, trouble := logLimiter{interval: logInterval}, logLimiter{interval: logInterval}
+	for ctx.Err() == nil {
+		batch := r.nextBehind(l)
+		if len(batch) == 0 {
+			select {
+			case <-l.fetch:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		for i, f := range r.missed(ctx, batch, catchUpFew) {
+			if f.err == nil && f.more {
+				f = r.missed(ctx, batch[i:i+1], catchUpMost)[0]
+			}
+			if ctx.Err() != nil {
+				return // the groups will catch up on the next link
+			}
+			if f.err != nil {
+				if suppressed, ok := trouble.allow(time.Now()); ok {
+					r.log.Warn("catch up", zap.Error(f.err), zap.Int("suppressed", suppressed))
+				}
+			}
+			r.hand(l, sink, batch[i], f, &bad)
+		}
+	}
+}
+
+// nextBehind takes groups that have to catch up.
+func (r *Redis) nextBehind(l *link) (batch []lagging) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(batch) < catchUpBatch {
+		b, ok := l.behind.pop()
+		if !ok {
+			break
+		}
+		if b.sub.place.round == b.round {
+			b.mark = b.sub.place.mark
+			batch = append(batch, b)
+		}
+	}
+	return batch
+}
+
+// missed asks histories, and those that do not answer again.
+func (r *Redis) missed(ctx context.Context, batch []lagging, limit int) []found {
+	questions := make([]sought, len(batch))
+	for i, b := range batch {
+		questions[i] = sought{group: b.sub.group, mark: b.mark, limit: limit, epoch: true}
+	}
+	answers := make([]found, len(batch))
+	open := make([]int, len(batch)) // those without an answer
+	for i := range open {
+		open[i] = i
+	}
+	for attempt := 1; ; attempt++ {
+		ask := make([]sought, len(open))
+		for i, n := range open {
+			ask[i] = questions[n]
+		}
+		deadline, cancel := context.WithTimeout(ctx, r.opt.HistoryTimeout)
+		got := r.seek(deadline, ask)
+		cancel()
+		var failed []int
+		for i, n := range open {
+			if answers[n] = got[i]; got[i].err != nil {
+				failed = append(failed, n)
+			}
+		}
+		open = failed
+		if len(open) == 0 || attempt == catchUpAttempts {
+			return answers
+		}
+		select {
+		case <-time.After(catchUpPause << attempt):
+		case <-ctx.Done():
+			return answers
+		}
+	}
+}
+
+// hand gives the Sink what a group has missed, a gap before it if that is not everything, and what was
+// held meanwhile. It ends early if the group is paused or left.
+func (r *Redis) hand(l *link, sink Sink, b lagging, f found, bad *logLimiter) {
+	s, p := b.sub, &b.sub.place
+	// current reports whether it still is this catching up that the group waits for.
+	current := func() bool { return p.round == b.round && s.count > 0 }
+
+	r.mu.Lock()
+	gap := f.err != nil || !f.complete || p.transient || b.mark.Position.IsZero() && len(f.events) == 0
+	ok := current()
+	if ok {
+		s.missed = false
+		s.meter.owe(time.Now(), r.tariff, f.events)
+	}
+	r.mu.Unlock()
+	if ok && gap {
+		r.gap(sink, s.group)
+	}
+	for _, e := range f.events {
+		r.mu.Lock()
+		if ok = current(); ok {
+			p.mark = event.Mark{Position: e.Position()}
+			p.passed = e.Position()
+		}
+		r.mu.Unlock()
+		if !ok {
+			break
+		}
+		r.metrics.caughtUp.Inc()
+		r.metrics.received.Inc()
+		r.delivery.Lock()
+		sink.Deliver(e)
+		r.delivery.Unlock()
+	}
+	for {
+		r.mu.Lock()
+		switch {
+		case p.round != b.round:
+			r.mu.Unlock()
+			return
+		case p.spilled && s.count > 0: // what was held and more is in the history
+			s.missed = true
+			s.startCatching(l)
+			r.mu.Unlock()
+			return
+		case len(p.held) == 0:
+			p.catching = false
+			r.mu.Unlock()
+			return
+		}
+		h := p.held[0]
+		p.held = p.held[1:]
+		p.bytes -= len(h.payload)
+		fresh := s.note(h.position) && s.count > 0
+		r.mu.Unlock()
+		if fresh {
+			r.take(sink, s.group, h.payload, h.received, bad)
+		}
+	}
+}
+
+// owe charges the budget for events read from a history. r.mu is held.
+func (m *meter) owe(now time.Time, t tariff, events []*event.Event) {
+	for _, e := range events {
+		if m.paid.Before(now) {
+			m.paid = now
+		}
+		m.paid = m.paid.Add(t.cost(len(e.Payload())))
+	}
+}

@@ -1,0 +1,267 @@
+package pubsub_test
+
+import (
+	"context"
+	"crypto/rand"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"orgcast/internal/event"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit/redistest"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"pgregory.net/rapid"
+)
+
+// outage is long enough to record what a test has to lose.
+const outage = 500 * time.Millisecond
+
+// follower is a bus that runs, with a group that it has subscribed.
+type follower struct {
+	*pubsub.Redis
+	client *redis.Client
+	keys   keyspace.Keyspace
+	reg    *prometheus.Registry
+	t      *testing.T
+	sink   pubsubtest.Recorder
+	group  event.Group
+}
+
+// startFollower records the texts before anybody subscribes.
+func startFollower(t *testing.T, early ...string) *follower {
+	t.Helper()
+	f := &follower{
+		client: newClient(t, redistest.Start(t)), keys: newKeyspace(t), reg: prometheus.NewRegistry(), t: t,
+		group: pubsubtest.Group(t, "acme", "room"),
+	}
+	f.Redis = pubsub.NewRedis(f.client, f.keys, pubsub.Options{
+		SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, PublishTimeout: calm, HistoryTimeout: calm, Registerer: f.reg,
+		MinBackoff: 2 * outage, MaxBackoff: 2 * outage, // at least half of it without a link
+	})
+	f.record(t, early...)
+	pubsubtest.Start(t, f, &f.sink)
+	pubsubtest.Subscribe(t, f, f.group)
+	pubsubtest.Eventually(t, "healthy at first", func() bool { return f.Healthy() == nil })
+	return f
+}
+
+func (f *follower) record(t *testing.T, texts ...string) []pubsubtest.Item {
+	t.Helper()
+	return pubsubtest.Record(t, f, f.group, pubsub.RecordOptions{}, texts...)
+}
+
+// cut ends the link, and returns when nobody listens.
+func (f *follower) cut(t *testing.T) {
+	t.Helper()
+	if err := f.client.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err(); err != nil {
+		t.Fatal(err)
+	}
+	pubsubtest.Eventually(t, "no link", func() bool { return f.Healthy() == pubsub.ErrNoLink }) //nolint:errorlint // it is returned as it is
+}
+
+// mustHave waits for the last of the items and compares all.
+func (f *follower) mustHave(t *testing.T, want []pubsubtest.Item) {
+	t.Helper()
+	f.sink.WaitFor(t, want[len(want)-1])
+	if diff := cmp.Diff(want, f.sink.Of(f.group), equalItems); diff != "" {
+		t.Fatalf("items differ (-want +got):\n%s", diff)
+	}
+}
+
+// texts returns n numbers from first on.
+func texts(first, n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = strconv.Itoa(first + i)
+	}
+	return list
+}
+
+func TestCatchUp(t *testing.T) {
+	gap := func(f *follower) []pubsubtest.Item { return []pubsubtest.Item{pubsubtest.Gap(f.group)} }
+	for name, test := range map[string]struct {
+		early []string // recorded before the group is subscribed
+		run   func(f *follower) (want []pubsubtest.Item)
+	}{
+		"what was missed follows without a gap": {[]string{"early"}, func(f *follower) []pubsubtest.Item {
+			want := f.record(f.t, texts(0, 3)...)
+			f.sink.WaitFor(f.t, want[2])
+			f.cut(f.t)
+			return append(want, f.record(f.t, texts(3, 5)...)...)
+		}},
+		"more than one question brings": {[]string{"early"}, func(f *follower) []pubsubtest.Item {
+			f.cut(f.t)
+			return f.record(f.t, texts(0, 100)...)
+		}},
+		"of a history that was empty": {nil, func(f *follower) []pubsubtest.Item {
+			f.cut(f.t)
+			return f.record(f.t, texts(0, 3)...)
+		}},
+		"nothing was missed": {[]string{"early"}, func(f *follower) []pubsubtest.Item {
+			f.cut(f.t)
+			pubsubtest.Eventually(f.t, "a link", func() bool { return f.Healthy() == nil })
+			return f.record(f.t, "late")
+		}},
+		"dropped from the history": {[]string{"early"}, func(f *follower) []pubsubtest.Item {
+			f.cut(f.t)
+			pubsubtest.Record(f.t, f, f.group, pubsub.RecordOptions{MaxLength: 10}, texts(0, 300)...)
+			kept := pubsubtest.History(f.t, f, f.group, 1000)
+			if len(kept) > 200 {
+				f.t.Fatalf("kept %d of 300", len(kept))
+			}
+			return append(gap(f), kept...)
+		}},
+		"deleted from the history": {[]string{"early"}, func(f *follower) []pubsubtest.Item {
+			f.cut(f.t)
+			items := f.record(f.t, texts(0, 3)...)
+			if err := f.client.XDel(f.t.Context(), f.keys.History(f.group), items[1].Position.String()).Err(); err != nil {
+				f.t.Fatal(err)
+			}
+			return append(gap(f), items[0], items[2])
+		}},
+		"Redis lost everything": {[]string{"early"}, func(f *follower) []pubsubtest.Item {
+			f.cut(f.t)
+			f.record(f.t, "lost")
+			if err := f.client.FlushAll(f.t.Context()).Err(); err != nil {
+				f.t.Fatal(err)
+			}
+			return append(gap(f), f.record(f.t, "new")...)
+		}},
+		"Redis lost everything of a history that was empty": {nil, func(f *follower) []pubsubtest.Item {
+			f.cut(f.t)
+			f.record(f.t, "lost")
+			if err := f.client.FlushAll(f.t.Context()).Err(); err != nil {
+				f.t.Fatal(err)
+			}
+			return append(gap(f), f.record(f.t, "new")...)
+		}},
+		"transient events are in no history": {[]string{"early"}, func(f *follower) []pubsubtest.Item {
+			pubsubtest.Publish(f.t, f, f.group, "seen")
+			f.sink.WaitFor(f.t, pubsubtest.Message(f.group, "seen"))
+			f.cut(f.t)
+			pubsubtest.Publish(f.t, f, f.group, "lost")
+			items := f.record(f.t, "kept")
+			return append([]pubsubtest.Item{pubsubtest.Message(f.group, "seen"), pubsubtest.Gap(f.group)}, items...)
+		}},
+		"the history cannot be read": {[]string{"early"}, func(f *follower) []pubsubtest.Item {
+			f.cut(f.t)
+			if err := f.client.Rename(f.t.Context(), f.keys.History(f.group), "elsewhere").Err(); err != nil {
+				f.t.Fatal(err)
+			}
+			if err := f.client.Set(f.t.Context(), f.keys.History(f.group), "no stream", 0).Err(); err != nil {
+				f.t.Fatal(err)
+			}
+			return gap(f)
+		}},
+		"a pause is like an outage": {[]string{"early"}, func(f *follower) []pubsubtest.Item {
+			want := f.record(f.t, "before")
+			f.sink.WaitFor(f.t, want[0])
+			f.Pause(f.group)
+			want = append(want, f.record(f.t, texts(0, 50)...)...)
+			pubsubtest.Eventually(f.t, "no pause", func() bool { return f.EndPauses() == 0 })
+			return append(want, f.record(f.t, "after")...)
+		}},
+		"who left misses nothing": {[]string{"early"}, func(f *follower) []pubsubtest.Item {
+			f.cut(f.t)
+			f.record(f.t, "nobody's")
+			f.Unsubscribe(f.group)
+			pubsubtest.Subscribe(f.t, f, f.group)
+			return f.record(f.t, "late")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := startFollower(t, test.early...)
+			f.mustHave(t, test.run(f))
+		})
+	}
+}
+
+// TestCatchUpWhileMuchArrives holds more than there is room for while the history is read.
+func TestCatchUpWhileMuchArrives(t *testing.T) {
+	f := startFollower(t, "early")
+	f.cut(t)
+	want := f.record(t, texts(0, 10)...)
+	large := make([]byte, 64<<10)
+	for i := range large {
+		large[i] = 'x'
+	}
+	for i := range 100 { // while the link comes back
+		want = append(want, f.record(t, strconv.Itoa(i)+string(large))...)
+		time.Sleep(10 * time.Millisecond) // the pace of a publisher
+	}
+	f.sink.WaitFor(t, want[len(want)-1])
+	if diff := cmp.Diff(want, f.sink.Of(f.group), equalItems); diff != "" {
+		t.Fatal("items differ")
+	}
+}
+
+// TestCatchUpProperty: whatever is recorded, cut and paused, in whatever order, a group of recorded
+// events gets each once, in order, without a gap; and one with transient ones gets at least the recorded
+// ones so.
+func TestCatchUpProperty(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	pure := []event.Group{pubsubtest.Group(t, "acme", "a"), pubsubtest.Group(t, "acme", "b"), pubsubtest.Group(t, "rival", "a")}
+	mixed := pubsubtest.Group(t, "acme", "mixed")
+	rapid.Check(t, func(rt *rapid.T) {
+		keys, err := keyspace.New(rand.Text())
+		if err != nil {
+			rt.Fatal(err)
+		}
+		bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, MinBackoff: time.Millisecond, MaxBackoff: 4 * time.Millisecond})
+		var sink pubsubtest.Recorder
+		ctx, stop := context.WithTimeout(t.Context(), pubsubtest.Patience)
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer stop()
+		wg.Go(func() { _ = bus.Run(ctx, &sink) })
+		all := append([]event.Group{mixed}, pure...)
+		for _, g := range pure {
+			pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "early") // so that nothing looks transient
+		}
+		pubsubtest.Subscribe(t, bus, all...)
+		want := make(map[event.Group][]pubsubtest.Item)
+		anyGroup := rapid.SampledFrom(all)
+		n := 0
+		record := func(g event.Group, count int) {
+			want[g] = append(want[g], pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, texts(n, count)...)...)
+			n += count
+		}
+		rt.Repeat(map[string]func(*rapid.T){
+			"record":       func(rt *rapid.T) { record(anyGroup.Draw(rt, "group"), rapid.IntRange(1, 40).Draw(rt, "count")) },
+			"record again": func(rt *rapid.T) { record(anyGroup.Draw(rt, "group"), 1) },
+			"transient":    func(*rapid.T) { pubsubtest.Publish(t, bus, mixed, strconv.Itoa(n)) },
+			"cut":          func(*rapid.T) { _ = client.ClientKillByFilter(ctx, "TYPE", "pubsub").Err() },
+			"pause":        func(rt *rapid.T) { bus.Pause(anyGroup.Draw(rt, "group")) },
+			"end pauses":   func(*rapid.T) { bus.EndPauses() },
+			"join again": func(rt *rapid.T) {
+				g := anyGroup.Draw(rt, "group")
+				pubsubtest.Subscribe(t, bus, g)
+				bus.Unsubscribe(g)
+			},
+		})
+		for _, g := range all {
+			record(g, 1)
+		}
+		pubsubtest.Eventually(t, "no pauses", func() bool { return bus.EndPauses() == 0 })
+		for _, g := range all {
+			last := want[g][len(want[g])-1]
+			sink.WaitFor(t, last)
+			var got []pubsubtest.Item
+			for _, item := range sink.Of(g) {
+				if g != mixed || !item.Position.IsZero() {
+					got = append(got, item)
+				}
+			}
+			if diff := cmp.Diff(want[g], got, equalItems); diff != "" {
+				rt.Fatalf("items of %v differ (-want +got):\n%s", g, diff)
+			}
+		}
+	})
+}
