@@ -3,8 +3,9 @@
 // them starts is not to be seen by the other.
 
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { Workshop } from './gateway.js';
+import { root, Workshop } from './gateway.js';
 import { accessible, seat, visit } from './page.js';
 
 const PHONE = { width: 390, height: 844 };
@@ -15,7 +16,7 @@ let url;
 
 before(async () => {
   browser = await workshop.browser();
-  url = await workshop.demo();
+  url = await workshop.demo('--pace', '40ms');
 });
 after(() => workshop.close());
 
@@ -35,10 +36,39 @@ async function fits(page) {
 
 const status = (page, side, kind) => seat(page, side).locator(`.status[data-kind="${kind}"]`);
 
-/** The frames that a side has received, oldest first. */
+/** The frames that a side has received of what it looks at, oldest first. */
 async function frames(page, side) {
   const texts = await seat(page, side).locator('.wire li code').allTextContents();
   return texts.reverse().map((text) => JSON.parse(text));
+}
+
+/** Waits until a side has received a frame of the type, counted from its last welcome. */
+const frame = (page, side, type) => seat(page, side).locator('.wire li code', { hasText: `{"type":"${type}"` }).first();
+
+/**
+ * Lets Ada start a job; Grace looks at the same id in her own organisation meanwhile. Then it goes the
+ * other way round. Nobody may see more than the first state of what the other started, whose events
+ * have all come when the job has ended.
+ */
+async function checkApart(page, name, press, first) {
+  for (const [one, other, org] of [['left', 'right', 'acme'], ['right', 'left', 'globex']]) {
+    const before = new URL(page.url()).searchParams.get('id');
+    await press(seat(page, one));
+    await page.waitForFunction((id) => new URLSearchParams(location.search).get('id') !== id, before);
+    await status(page, one, 'done').waitFor();
+    await frame(page, other, first).waitFor({ state: 'attached' });
+    const id = new URL(page.url()).searchParams.get('id');
+    for (const side of [one, other]) assert.match(await seat(page, side).locator('.place').textContent(), new RegExp(`\\b${id}\\b`));
+    const seen = await frames(page, one);
+    const events = seen.filter(({ organization_id: from, type }) => from !== undefined && type !== 'welcome');
+    assert.ok(events.length >= 2, `${name}: ${events.length} live events`);
+    for (const event of events) assert.equal(event.organization_id, org);
+    const crossed = (await frames(page, other)).filter(({ organization_id: from, type }) => from === org && type !== 'welcome');
+    assert.deepEqual(crossed, [], `${name}: events of ${org} at the other side`);
+    assert.equal(await status(page, other, 'idle').count(), 1, `${name}: the other side has nothing to show`);
+  }
+  assert.equal(await page.locator('#check').getAttribute('data-kind'), 'held');
+  assert.equal(await page.locator('#violations').textContent(), '0');
 }
 
 test('the menu leads to every page and back', async (t) => {
@@ -77,4 +107,159 @@ test('connection test: greeting, echo, error, and people without an organisation
   await seat(page, 'right').locator('.answers li', { hasText: 'echo' }).waitFor();
   await accessible(page);
   await fits(page);
+});
+
+for (const [name, { press, first, shows }] of Object.entries({
+  research: {
+    press: async (side) => {
+      await side.locator('.query').fill('isolation of organisations');
+      await side.locator('.query').press('Enter');
+    },
+    first: 'initial_state',
+    shows: { '.steps li': /Read the question/, '.report .text': /passages in \d+ documents/, '.progress .figure': /^100 %$/ },
+  },
+  'meta-tags': {
+    press: (side) => side.locator('.start button').click(),
+    first: 'status_update',
+    shows: { '.found h3': /\//, '.found .facts': /Orgcast/, '.progress .figure': /^100 %$/ },
+  },
+  'seo-audit': {
+    press: (side) => side.locator('.start button').click(),
+    first: 'audit.status',
+    shows: { '.pages': /^1[0-9]$/, '.recent li': /real one/, '.summary': /score/ },
+  },
+  crawl: {
+    press: (side) => side.locator('.start button').click(),
+    first: 'crawl_update',
+    shows: { '.pages': /^1[0-9]$/, '.visited li': /200/, '.broken': /^0$/ },
+  },
+  images: {
+    press: (side) => side.locator('.start button').click(),
+    first: 'optimization_update',
+    shows: { '.picture h3': /landscape/, '.variants .best': /kB/, '.facts': /saved/ },
+  },
+})) {
+  test(`${name}: first state, live, end, and the same id at another organisation`, async (t) => {
+    const page = await open(t, name);
+    for (const side of ['left', 'right']) await status(page, side, 'idle').waitFor();
+    await checkApart(page, name, press, first);
+    for (const [selector, text] of Object.entries(shows)) {
+      assert.match(await seat(page, 'right').locator(selector).first().textContent(), text, selector);
+    }
+    // Whoever comes later gets the same end as the first state.
+    await page.reload();
+    await status(page, 'right', 'done').waitFor();
+    await accessible(page);
+    await fits(page);
+  });
+}
+
+test('both sides start at once, and each sees its own', async (t) => {
+  const page = await open(t, 'seo-audit');
+  await page.locator('#both').click();
+  for (const side of ['left', 'right']) await status(page, side, 'done').waitFor();
+  for (const [side, org] of [['left', 'acme'], ['right', 'globex']]) {
+    for (const { type, organization_id: from } of await frames(page, side)) {
+      if (type !== 'audit.status') assert.equal(from, org);
+    }
+  }
+});
+
+test('research: cancelled on the way', async (t) => {
+  const slow = await workshop.demo('--pace', '2s');
+  const page = await visit(t, browser, `${slow}/consumers/research.html`, {});
+  await seat(page, 'left').locator('.state[data-state="live"]').waitFor();
+  await seat(page, 'left').locator('.query').press('Enter');
+  await status(page, 'left', 'running').waitFor();
+  await seat(page, 'left').getByRole('button', { name: 'Cancel' }).click();
+  await seat(page, 'left').locator('.status', { hasText: 'cancelled' }).waitFor();
+});
+
+test('a refused start says why, by code', async (t) => {
+  const page = await open(t, 'crawl');
+  await seat(page, 'left').locator('.url').fill('http://example.com/');
+  await seat(page, 'left').locator('.start button').click();
+  await seat(page, 'left').locator('.problem', { hasText: 'bad_request' }).waitFor();
+});
+
+test('crew: asks, is answered by its own organisation, and ends', async (t) => {
+  const page = await open(t, 'crew');
+  await seat(page, 'left').locator('.go').click();
+  await status(page, 'left', 'asks').waitFor();
+  assert.equal(await seat(page, 'right').locator('.question').isVisible(), false);
+  assert.match(await seat(page, 'left').locator('.messages').textContent(), /\(scripted\)/);
+  await accessible(page);
+  await fits(page);
+  await seat(page, 'left').locator('.question input').fill('sessions');
+  await seat(page, 'left').locator('.question input').press('Enter');
+  await status(page, 'left', 'done').waitFor();
+  assert.match(await seat(page, 'left').locator('.messages').textContent(), /sessions/);
+  assert.equal(await seat(page, 'left').locator('.question').isVisible(), false);
+  assert.equal(await seat(page, 'right').locator('.messages li').count(), 0);
+});
+
+test('board: one crew id, two boards; a card asks, is answered, and ends', async (t) => {
+  const page = await open(t, 'board');
+  await page.locator('#both').click();
+  const asks = (side) => seat(page, side).locator('[data-column="asking"] .run');
+  for (const side of ['left', 'right']) await asks(side).waitFor();
+  const ids = await Promise.all(['left', 'right'].map((side) => asks(side).getAttribute('data-execution')));
+  assert.notEqual(ids[0], ids[1]);
+  await accessible(page);
+  await fits(page);
+  await asks('left').locator('input').fill('sessions');
+  await asks('left').locator('button').click();
+  await seat(page, 'left').locator(`[data-column="ended"] [data-execution="${ids[0]}"][data-outcome="done"]`).waitFor();
+  // The other's card still waits, and neither board has a card of the other.
+  assert.equal(await asks('right').getAttribute('data-execution'), ids[1]);
+  for (const side of ['left', 'right']) assert.equal(await seat(page, side).locator('.run').count(), 1);
+  // The open one is there for whoever comes later.
+  await page.reload();
+  await asks('right').waitFor();
+  await asks('right').locator('input').fill('tasks');
+  await asks('right').locator('button').click();
+  await seat(page, 'right').locator('[data-column="ended"] .run').waitFor();
+});
+
+test('chat: one id, two conversations, and none for a colleague', async (t) => {
+  const page = await open(t, 'chat');
+  const talk = (side) => seat(page, side).locator('.messages');
+  await seat(page, 'left').locator('.draft').fill('What is <b>isolated</b>?');
+  await seat(page, 'left').locator('.draft').press('Enter');
+  await status(page, 'left', 'done').waitFor();
+  assert.match(await talk('left').textContent(), /ada.*What is <b>isolated<\/b>\?.*\(scripted\)/);
+  await seat(page, 'right').locator('.draft').fill('And with us?');
+  await seat(page, 'right').locator('.draft').press('Enter');
+  await status(page, 'right', 'done').waitFor();
+  assert.doesNotMatch(await talk('right').textContent(), /isolated\?|ada/);
+  assert.doesNotMatch(await talk('left').textContent(), /grace/);
+
+  await seat(page, 'left').getByRole('button', { name: 'Start a crew' }).click();
+  await seat(page, 'left').locator('.question').waitFor();
+  await accessible(page);
+  await fits(page);
+  await seat(page, 'left').locator('.question input').fill('sessions');
+  await seat(page, 'left').locator('.question input').press('Enter');
+  await status(page, 'left', 'done').waitFor();
+
+  // Alan works with Ada. To him her conversation is not there.
+  await seat(page, 'left').locator('.person').selectOption('alan');
+  await seat(page, 'left').locator('.state-text', { hasText: 'closed with 4404' }).waitFor();
+  assert.equal(await talk('left').locator('li').count(), 0);
+});
+
+// No test: it renews the picture in the README.
+if (process.env.UPDATE_SCREENSHOTS === '1') test('docs/images/board.png', async (t) => {
+  const page = await open(t, 'board', { id: 'press', colorScheme: 'light', deviceScaleFactor: 2, viewport: { width: 1280, height: 960 } });
+  const asks = (side) => seat(page, side).locator('[data-column="asking"] .run');
+  await page.locator('#both').click();
+  for (const side of ['left', 'right']) await asks(side).waitFor();
+  await asks('left').locator('input').fill('sessions');
+  await asks('left').locator('button').click();
+  await seat(page, 'left').locator('[data-column="ended"] .run').waitFor();
+  await seat(page, 'left').locator('.go').click();
+  await asks('left').waitFor();
+  await page.mouse.move(0, 0);
+  await page.evaluate(() => { document.activeElement.blur(); window.scrollTo(0, 0); });
+  await page.screenshot({ path: join(root, 'docs', 'images', 'board.png') });
 });

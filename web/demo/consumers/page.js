@@ -14,12 +14,12 @@ const MAX_FRAMES = 60;
 const CONTROL = new Set(['welcome', 'error', 'gap']);
 
 /**
- * Opens the page. subject is what both people look at: {label, id, next(), valid, hint}, or null if
- * there is no such thing. path(id) is where the consumer is, group(id) where its events come from.
- * view(panel) makes what is shown in a panel: reset() before the first state, frame(frame) for each
- * frame. run(view), if there is one, starts the same thing on one side; run.label is its name.
+ * Opens the page. subject is what both people look at: {label, id, valid, hint}, and next() if people
+ * choose the id themselves; null if there is no such thing. path(id) is where the consumer is,
+ * group(id) where its events come from. view(panel) makes what is shown in a panel: reset() before the
+ * first state, frame(frame) for each frame, and start(alone), which both is the label for, on both sides.
  */
-export async function openPage({ subject, path, group, view, run }) {
+export async function openPage({ subject, path, group, view, both }) {
   setUpMenu();
   watchStatus();
   let town;
@@ -32,23 +32,26 @@ export async function openPage({ subject, path, group, view, run }) {
     return;
   }
   const check = new Check();
-  const panels = SEATS.map((seat) => new Panel(seat, { town, path, group, view, check }));
-  check.watch(panels);
-  const given = new URLSearchParams(location.search).get('id');
-  const show = (id) => {
-    for (const panel of panels) panel.look(id);
+  const input = el('input.id');
+  /** Lets one panel look at something, or all of them. */
+  const show = (id, one) => {
+    input.value = id;
+    if (subject) history.replaceState(null, '', `?id=${encodeURIComponent(id)}`);
+    for (const panel of one ? [one] : panels) panel.look(id);
   };
-  show(subject ? (subject.valid.test(given ?? '') ? given : subject.id) : '');
-  const card = document.getElementById('subject');
-  card.append(...(subject ? [subjectForm(subject, panels, show, run)] : []), check.root);
+  const panels = SEATS.map((seat) => new Panel(seat, { town, path, group, view, check, show }));
+  check.watch(panels);
+  const people = SEATS.map(chosenPerson);
+  const given = new URLSearchParams(location.search).get('id') ?? '';
+  for (const panel of panels) panel.look(subject ? (subject.valid.test(given) ? given : subject.id) : '');
+  input.value = panels[0].id;
+  document.getElementById('subject').append(...(subject ? [subjectForm(subject, input, panels, show, both)] : []), check.root);
   document.getElementById('seats').replaceChildren(...panels.map(({ root }) => root));
-  await Promise.all(panels.map((panel, i) => panel.sit(chosenPerson(SEATS[i]))));
+  await Promise.all(panels.map((panel, i) => panel.sit(people[i])));
 }
 
 /** The form for the id that both look at, and the button that lets both start at once. */
-function subjectForm({ label, next, valid, hint, id: usual }, panels, show, run) {
-  const input = el('input.id');
-  input.value = panels[0].id || usual;
+function subjectForm({ label, next, valid, hint }, input, panels, show, both) {
   input.pattern = valid.source.replace(/^\^|\$$/g, '');
   input.required = true;
   input.autocomplete = 'off';
@@ -56,30 +59,24 @@ function subjectForm({ label, next, valid, hint, id: usual }, panels, show, run)
   input.title = hint;
   const open = el('button.quiet', 'Open');
   open.type = 'submit';
-  const another = el('button.quiet', 'Another');
-  another.type = 'button';
-  const form = el('form.subject', el('label', el('span.label', `${label}, the same on both sides`), input), open, another);
-  const go = () => {
-    history.replaceState(null, '', `?id=${encodeURIComponent(input.value)}`);
-    show(input.value);
-  };
+  const form = el('form.subject', el('label', el('span.label', `${label}, the same on both sides`), input), open);
   form.addEventListener('submit', (submit) => {
     submit.preventDefault();
-    go();
+    show(input.value);
   });
-  another.addEventListener('click', () => {
-    input.value = next(input.value);
-    go();
-  });
-  if (run) {
-    const both = el('button.primary', run.label);
-    both.type = 'button';
-    both.id = 'both';
-    both.addEventListener('click', () => {
-      for (const panel of panels) run(panel.view);
-    });
-    form.append(both);
+  if (next) {
+    const another = el('button.quiet', 'Another');
+    another.type = 'button';
+    another.addEventListener('click', () => show(next(input.value)));
+    form.append(another);
   }
+  const start = el('button.primary', both);
+  start.type = 'button';
+  start.id = 'both';
+  start.addEventListener('click', () => {
+    for (const panel of panels) panel.view.start(true);
+  });
+  form.append(start);
   return form;
 }
 
@@ -137,13 +134,15 @@ class Panel {
   #path;
   #group;
   #check;
+  #turnTo;
   #place = el('p.place');
   #problem = el('p.problem');
   #status = el('span.status');
   #frames = el('ol');
   #count = el('span.count', '0');
 
-  constructor({ name, title }, { town, path, group, view, check }) {
+  constructor({ name, title }, { town, path, group, view, check, show }) {
+    this.#turnTo = show;
     this.#path = path;
     this.#group = group;
     this.#check = check;
@@ -210,6 +209,14 @@ class Panel {
       this.problem(`Not started: ${message} (${code}).`);
       return null;
     }
+  }
+
+  /**
+   * Goes on to what was started. The other person goes along, to the same id in their own organisation,
+   * unless both have started something.
+   */
+  follow(id, alone) {
+    this.#turnTo(id, alone ? this : null);
   }
 
   problem(text) {

@@ -1,0 +1,131 @@
+// Image optimiser: what a picture weighs before and after, as /ws/image-optimizer/INT/ tells it.
+
+import { el } from '../dom.js';
+import { openPage } from './page.js';
+import { bytes, setBar, setFacts } from './show.js';
+
+class Images {
+  #cards = new Map(); // by the picture's name
+
+  constructor(panel) {
+    this.panel = panel;
+    panel.onSubmit('.start', () => this.start(false));
+  }
+
+  async start(alone) {
+    const pictures = await Promise.all([...this.panel.part('.file').files].map(base64));
+    const started = await this.panel.start('optimization', { pictures });
+    if (started) this.panel.follow(started.id, alone);
+  }
+
+  reset() {
+    this.#clear();
+    setBar(this.panel.part('progress'), 0);
+    this.panel.part('.message').textContent = '';
+    setFacts(this.panel.part('.facts'), {});
+  }
+
+  frame(frame) {
+    switch (frame.type) {
+      case 'optimization_update':
+        this.#update(frame);
+        break;
+      case 'job_update':
+        setBar(this.panel.part('progress'), frame.progress_percentage);
+        this.panel.part('.message').textContent = `${frame.processed_files} of ${frame.total_files} pictures`;
+        break;
+      case 'task_failed':
+        this.#update({ status: 'failed', message: frame.code });
+        break;
+    }
+  }
+
+  #clear() {
+    this.#cards.clear();
+    this.panel.part('.pictures').replaceChildren();
+  }
+
+  #update(frame) {
+    const { status, image, variant, result, results, message } = frame;
+    this.panel.status(status);
+    if (status === 'failed') {
+      this.panel.problem(`Not optimised: ${message} (${frame.code ?? 'failed'}).`);
+      return;
+    }
+    if (status === 'running' && frame.processed_files === 0 && image === undefined) this.#clear();
+    if (frame.progress_percentage !== undefined) setBar(this.panel.part('progress'), frame.progress_percentage);
+    if (frame.bytes_before) {
+      setFacts(this.panel.part('.facts'), {
+        before: bytes(frame.bytes_before), after: bytes(frame.bytes_after),
+        saved: `${bytes(frame.bytes_saved)} (${Math.round((100 * frame.bytes_saved) / frame.bytes_before)} %)`,
+      });
+    }
+    if (variant) this.#card(image).tried(variant);
+    if (result) this.#card(image).finished(result);
+    for (const one of results ?? []) this.#card(one.image).finished(one);
+  }
+
+  #card(name) {
+    let card = this.#cards.get(name);
+    if (!card) {
+      card = new Card(name);
+      this.#cards.set(name, card);
+      this.panel.part('.pictures').append(card.root);
+    }
+    return card;
+  }
+}
+
+/** One picture: what it weighed, and each way to write it that was tried. */
+class Card {
+  #variants = el('ul.variants');
+  #verdict = el('p.hint', 'being written anew…');
+
+  constructor(name) {
+    this.root = el('li.picture', el('h3', name), this.#verdict, this.#variants);
+  }
+
+  tried(variant) {
+    this.#variants.append(this.#row(variant, variant.bytes));
+    const most = Math.max(...[...this.#variants.querySelectorAll('progress')].map((bar) => bar.dataset.bytes));
+    for (const bar of this.#variants.querySelectorAll('progress')) bar.max = most;
+  }
+
+  finished({ bytes_before: before, bytes_after: after, best, variants, width, height, kept_original: kept }) {
+    this.#verdict.textContent = kept ? `${bytes(before)}: nothing was smaller, so it stays as it is.`
+      : `${bytes(before)} became ${bytes(after)}: ${Math.round(100 * (1 - after / before))} % less.`;
+    const original = this.#row({ format: 'before', width, height, bytes: before }, before);
+    this.#variants.replaceChildren(original, ...variants.map((variant) => {
+      const row = this.#row(variant, before);
+      if (!kept && variant.bytes === best.bytes && variant.format === best.format && variant.width === best.width) row.className = 'best';
+      return row;
+    }));
+  }
+
+  #row({ format, quality, width, height, bytes: size }, most) {
+    const bar = el('progress');
+    bar.max = Math.max(most, size);
+    bar.value = size;
+    bar.dataset.bytes = String(size);
+    const name = `${format}${quality ? ` ${quality}` : ''}, ${width} × ${height}`;
+    bar.setAttribute('aria-label', name);
+    return el('li', el('span', name), bar, el('span.figure', bytes(size)));
+  }
+}
+
+async function base64(file) {
+  const data = new Uint8Array(await file.arrayBuffer());
+  let text = '';
+  for (let i = 0; i < data.length; i += 0x8000) text += String.fromCharCode(...data.subarray(i, i + 0x8000));
+  return btoa(text);
+}
+
+openPage({
+  subject: {
+    label: 'Optimisation number', id: '7', valid: /^[1-9][0-9]{0,8}$/, hint: 'a number from 1 on',
+  },
+  path: (id) => `/ws/image-optimizer/${id}/`,
+  group: (id) => `optimization_${id}`,
+  view: (panel) => new Images(panel),
+  both: 'Optimise on both sides',
+});
