@@ -604,8 +604,8 @@ func (w *world) tabs(t *testing.T) {
 	if got := w.calls(t, "set") + w.calls(t, "hset") - sets; got != 0 {
 		t.Errorf("other writes: got %d, want 0", got)
 	}
-	if got := w.calls(t, "xrevrange") - reads; got != tabs {
-		t.Errorf("reads of the history: got %d, want %d, one for each tab", got, tabs)
+	if got := w.calls(t, "xrevrange") - reads; got != tabs+1 {
+		t.Errorf("reads of the history: got %d, want %d, one for each tab and one for the node", got, tabs+1)
 	}
 }
 
