@@ -64,7 +64,6 @@ type soak struct {
 	announcer   *lease.Announcer
 	people      []*person
 	received    atomic.Int64
-	late        atomic.Int64 // events that came after the end, which is impossible
 }
 
 // person has one socket at a time.
@@ -74,7 +73,6 @@ type person struct {
 
 	cookie string
 	ws     *websocket.Conn
-	last   atomic.Int64  // when the last frame came, in Unix nanoseconds
 	done   chan struct{} // closed when the socket has ended
 	ended  time.Time     // when, and why
 	code   websocket.StatusCode
@@ -124,10 +122,7 @@ func run(ctx context.Context) error {
 			return err
 		}
 	}
-	fmt.Printf("\nframes received: %d; after the end of a socket: %d\n", s.received.Load(), s.late.Load())
-	if s.late.Load() > 0 {
-		return errors.New("frames came after the end")
-	}
+	fmt.Printf("\nframes received meanwhile: %d\n", s.received.Load())
 	return nil
 }
 
@@ -216,7 +211,6 @@ func (s *soak) read(ctx context.Context, p *person) {
 			return
 		}
 		s.received.Add(1)
-		p.last.Store(time.Now().UnixNano())
 	}
 }
 
@@ -355,9 +349,6 @@ func (s *soak) trial(ctx context.Context, a act, announced bool, limit time.Dura
 		}
 		if p.code != a.code {
 			return 0, fmt.Errorf("%s of %s: code %d, want %d", a.name, p.user, p.code, a.code)
-		}
-		if time.Unix(0, p.last.Load()).After(p.ended) {
-			s.late.Add(1)
 		}
 		worst = max(worst, p.ended.Sub(begun))
 	}
