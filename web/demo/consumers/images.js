@@ -57,7 +57,7 @@ class Images {
     if (frame.bytes_before) {
       setFacts(this.panel.part('.facts'), {
         before: bytes(frame.bytes_before), after: bytes(frame.bytes_after),
-        saved: `${bytes(frame.bytes_saved)} (${Math.round((100 * frame.bytes_saved) / frame.bytes_before)} %)`,
+        saved: `${bytes(frame.bytes_saved)} (${Math.floor((100 * frame.bytes_saved) / frame.bytes_before)} %)`,
       });
     }
     if (variant) this.#card(image).tried(variant);
@@ -93,7 +93,7 @@ class Card {
 
   finished({ bytes_before: before, bytes_after: after, best, variants, width, height, kept_original: kept }) {
     this.#verdict.textContent = kept ? `${bytes(before)}: nothing was smaller, so it stays as it is.`
-      : `${bytes(before)} became ${bytes(after)}: ${Math.round(100 * (1 - after / before))} % less.`;
+      : `${bytes(before)} became ${bytes(after)}: ${Math.floor(100 * (1 - after / before))} % less.`;
     const original = this.#row({ format: 'before', width, height, bytes: before }, before);
     this.#variants.replaceChildren(original, ...variants.map((variant) => {
       const row = this.#row(variant, before);

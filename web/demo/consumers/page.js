@@ -59,7 +59,7 @@ function subjectForm({ label, next, valid, hint }, input, panels, show, both) {
   input.title = hint;
   const open = el('button.quiet', 'Open');
   open.type = 'submit';
-  const form = el('form.subject', el('label', el('span.label', `${label}, the same on both sides`), input), open);
+  const form = el('form.subject', el('label', el('span.label', `${label}, to open on both sides`), input), open);
   form.addEventListener('submit', (submit) => {
     submit.preventDefault();
     show(input.value);
