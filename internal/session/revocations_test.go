@@ -26,50 +26,46 @@ func newRevocations(t *testing.T, f *redisFixture) *session.Revocations {
 func TestRedisStoreRecheck(t *testing.T) {
 	f := newRedisFixture(t, session.Options{})
 	ctx, acme := t.Context(), mustID(t, "acme")
-	put := func(t *testing.T, key string, fields map[string]any) {
-		t.Helper()
+	put := func(key string, fields map[string]any) {
 		text, err := json.Marshal(fields)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := f.client.Set(ctx, f.keys.Session(key), text, 0).Err(); err != nil {
-			t.Fatal(err)
+		if err = errors.Join(err, f.client.Set(ctx, f.keys.Session(key), text, 0).Err()); err != nil {
+			t.Errorf("change the session: %v", err)
 		}
 	}
 	good := func() map[string]any {
 		return map[string]any{"user_id": "ann", "active_organization_id": "acme", "expires_at": start.Add(time.Hour).Unix(), "more": "of the application"}
 	}
 	tests := map[string]struct {
-		change  func(t *testing.T, key string)
+		change  func(key string)
 		want    error
 		expires time.Time
 	}{
-		"as it was": {func(*testing.T, string) {}, nil, start.Add(time.Hour)},
-		"renewed": {func(t *testing.T, key string) {
+		"as it was": {func(string) {}, nil, start.Add(time.Hour)},
+		"renewed": {func(key string) {
 			fields := good()
 			fields["expires_at"] = start.Add(2 * time.Hour).Unix()
-			put(t, key, fields)
+			put(key, fields)
 		}, nil, start.Add(2 * time.Hour)},
-		"deleted": {func(t *testing.T, key string) { f.client.Del(ctx, f.keys.Session(key)) }, session.ErrNone, time.Time{}},
-		"expired": {func(t *testing.T, key string) {
+		"deleted": {func(key string) { f.client.Del(ctx, f.keys.Session(key)) }, session.ErrNone, time.Time{}},
+		"expired": {func(key string) {
 			fields := good()
 			fields["expires_at"] = start.Unix()
-			put(t, key, fields)
+			put(key, fields)
 		}, session.ErrExpired, time.Time{}},
-		"switched": {func(t *testing.T, key string) {
+		"switched": {func(key string) {
 			fields := good()
 			fields["active_organization_id"] = "globex"
-			put(t, key, fields)
+			put(key, fields)
 		}, session.ErrSwitched, time.Time{}},
-		"no longer": {func(t *testing.T, key string) {
+		"no longer": {func(key string) {
 			fields := good()
 			delete(fields, "active_organization_id")
-			put(t, key, fields)
+			put(key, fields)
 		}, session.ErrSwitched, time.Time{}},
-		"logged out": {func(t *testing.T, key string) { fields := good(); delete(fields, "user_id"); put(t, key, fields) }, session.ErrNone, time.Time{}},
-		"other user": {func(t *testing.T, key string) { fields := good(); fields["user_id"] = "bob"; put(t, key, fields) }, session.ErrEnded, time.Time{}},
-		"garbled":    {func(t *testing.T, key string) { f.client.Set(ctx, f.keys.Session(key), "{", 0) }, session.ErrInvalid, time.Time{}},
-		"wrong kind": {func(t *testing.T, key string) {
+		"logged out": {func(key string) { fields := good(); delete(fields, "user_id"); put(key, fields) }, session.ErrNone, time.Time{}},
+		"other user": {func(key string) { fields := good(); fields["user_id"] = "bob"; put(key, fields) }, session.ErrEnded, time.Time{}},
+		"garbled":    {func(key string) { f.client.Set(ctx, f.keys.Session(key), "{", 0) }, session.ErrInvalid, time.Time{}},
+		"wrong kind": {func(key string) {
 			f.client.Del(ctx, f.keys.Session(key))
 			f.client.HSet(ctx, f.keys.Session(key), "a", "b")
 		}, session.ErrUnavailable, time.Time{}},
@@ -78,7 +74,7 @@ func TestRedisStoreRecheck(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r, c := f.mint(t, session.Grant{UserID: "ann", Organization: acme, Lifetime: time.Hour})
 			other, _ := f.mint(t, session.Grant{UserID: "ann", Organization: acme, Lifetime: time.Hour})
-			put(t, c.Value, good())
+			put(c.Value, good())
 			id, err := f.store.Resolve(ctx, r)
 			if err != nil {
 				t.Fatal(err)
@@ -87,7 +83,7 @@ func TestRedisStoreRecheck(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			test.change(t, c.Value)
+			test.change(c.Value)
 			held := session.Held{Identity: id, Ticket: f.store.Ticket(r)}
 			got := f.store.Recheck(ctx, []session.Held{held, {Identity: otherID, Ticket: f.store.Ticket(other)}, held, {Identity: id, Ticket: "planted"}, {Identity: id}})
 			for _, i := range []int{0, 2} { // two connections of one session
