@@ -379,7 +379,23 @@ func (s *soak) cost(ctx context.Context, d time.Duration, gatewayPID, redisPID i
 	redisAfter, err4 := cpu(redisPID)
 	fmt.Printf("CPU of one core over %v: gateway %.2f %%, Redis %.2f %%\n", d,
 		100*(gatewayAfter-gatewayBefore).Seconds()/d.Seconds(), 100*(redisAfter-redisBefore).Seconds()/d.Seconds())
-	return errors.Join(err1, err2, err3, err4)
+	memory, err5 := resident(gatewayPID)
+	fmt.Printf("memory of the gateway: %d KiB, %.1f KiB for each socket\n", memory, float64(memory)/float64(len(s.people)))
+	return errors.Join(err1, err2, err3, err4, err5)
+}
+
+// resident returns the memory that a process has, in KiB (proc(5): VmRSS in status).
+func resident(pid int) (int, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(text), "VmRSS:")
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		return 0, errors.New("no VmRSS")
+	}
+	return strconv.Atoi(fields[0])
 }
 
 // cpu returns the CPU time that a process has used (proc(5): fields 14 and 15 of stat, in 1/100 s).
