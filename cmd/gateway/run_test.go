@@ -18,6 +18,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -224,7 +225,9 @@ func TestRecorded(t *testing.T) {
 	if err := known.SendText(`{"type":"subscribe","group":"all"}`); err != nil {
 		t.Fatal(err)
 	}
-	known.Expect(t, `{"type":"subscribed","group":"all"}`)
+	if got, err := known.Next(); err != nil || !strings.HasPrefix(got, `{"type":"subscribed","group":"all","id":"0-0.`) {
+		t.Fatalf("got %s, %v, want the confirmation with the place of an empty history", got, err)
+	}
 	client := redis.NewClient(&redis.Options{Addr: addr})
 	defer client.Close()
 	script := readDoc(t, "internal/pubsub/record.lua") // as other languages load it
@@ -253,6 +256,18 @@ func TestRecorded(t *testing.T) {
 			}
 			return id
 		},
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record["redis-cli"] = func(key, event string) string {
+		out, err := exec.Command("redis-cli", "-p", port, "--eval", "../../internal/pubsub/record.lua",
+			"orgcast:{acme}:history:all", "orgcast:{acme}:once:all:"+key, ",", "orgcast:{acme}:group:all", event, "1000", "86400000").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(out))
 	}
 	var ids []string
 	for way, fn := range record {

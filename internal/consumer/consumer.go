@@ -72,6 +72,18 @@ type Conn interface {
 	End(cause error)
 }
 
+// Resumer is an extra ability of a [Conn]: to go on where an earlier connection ended.
+type Resumer interface {
+	// JoinAfter joins as Join does, and begins with the recorded events behind the mark, in order. Where
+	// some of them are not there any more, a gap frame comes first. Then it calls done with the place
+	// that is reached, the zero Mark if it is unknown, and after what done has sent come live events. Errors are
+	// those of [Conn.JoinWithHistory], and [ErrUnknownType] where nothing can be resumed.
+	JoinAfter(ctx context.Context, name string, after event.Mark, done func(at event.Mark) error) error
+	// Mark returns a place of a group that was joined, behind which every recorded event has come or
+	// comes. ok is false if it is not known.
+	Mark(name string) (m event.Mark, ok bool)
+}
+
 // ProtocolV1 is the subprotocol with which a client also gets welcome, positions, gap and error
 // frames.
 const ProtocolV1 = "orgcast.v1"

@@ -114,6 +114,9 @@ func (c *conn) gap(g event.Group) (it item, ok bool) {
 type gapFrame struct {
 	Type  string `json:"type"` // "gap"
 	Group string `json:"group"`
+	// After and Before are the positions between which they are, as far as they are known.
+	After  string `json:"after,omitempty"`
+	Before string `json:"before,omitempty"`
 }
 
 // enqueue puts an item last in the queue and reports whether it waits for a flush. Where there is

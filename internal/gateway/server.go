@@ -248,6 +248,7 @@ func (s *Server) connect(request context.Context, c *conn) error {
 		err := c.Send(welcomeFrame{
 			Type: "welcome", OrganizationID: c.identity.Organization, UserID: c.identity.UserID,
 			ConnectionID: c.id, PingMS: s.options.PingInterval.Milliseconds(),
+			Resume: s.resumer() != nil,
 		})
 		if err != nil {
 			return err

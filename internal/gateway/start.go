@@ -38,6 +38,30 @@ type start struct {
 
 // JoinWithHistory implements consumer.Conn.
 func (c *conn) JoinWithHistory(ctx context.Context, name string, n int, first func(history []*event.Event) error) error {
+	return c.joinFrom(ctx, name, func(g event.Group) (newest event.Position, err error) {
+		var history []*event.Event
+		if source := c.server.options.History; source != nil {
+			if history, err = source.History(ctx, g, n); err != nil {
+				return event.Position{}, fmt.Errorf("%w: join group: %w", ErrOverloaded, err)
+			}
+		}
+		return newestOf(history), first(history)
+	})
+}
+
+// newestOf returns the newest position of events that are in order, zero if there is none.
+func newestOf(events []*event.Event) event.Position {
+	for _, e := range slices.Backward(events) {
+		if !e.Position().IsZero() {
+			return e.Position()
+		}
+	}
+	return event.Position{}
+}
+
+// joinFrom joins a group and calls begin, which sends what was recorded and returns the position up to
+// which it did. Live events follow, without what begin has sent.
+func (c *conn) joinFrom(ctx context.Context, name string, begin func(g event.Group) (newest event.Position, err error)) error {
 	if c.identity.Organization.IsZero() {
 		return orgctx.ErrNoOrganization
 	}
@@ -57,17 +81,12 @@ func (c *conn) JoinWithHistory(ctx context.Context, name string, n int, first fu
 	if err := c.Join(ctx, name); err != nil {
 		return err
 	}
-	var history []*event.Event
-	if source := c.server.options.History; source != nil {
-		if history, err = source.History(ctx, g, n); err != nil {
-			return fmt.Errorf("%w: join group: %w", ErrOverloaded, err)
-		}
-	}
-	if err := first(history); err != nil {
+	newest, err := begin(g)
+	if err != nil {
 		return err
 	}
 	joined = true
-	return c.release(g, history)
+	return c.release(g, newest)
 }
 
 // hold begins to hold the events of a group.
@@ -117,17 +136,15 @@ func (c *conn) count(s *start, bytes int) {
 }
 
 // release lets what is held follow what the consumer has sent.
-func (c *conn) release(g event.Group, history []*event.Event) error {
+func (c *conn) release(g event.Group, newest event.Position) error {
 	c.mu.Lock()
 	s := c.startOf(g)
 	if s == nil || !s.holding || c.ended { // left, or ended
 		c.mu.Unlock()
 		return context.Cause(c.ctx)
 	}
-	for _, e := range slices.Backward(history) {
-		if e.Position().Compare(s.after) > 0 {
-			s.after = e.Position()
-		}
+	if newest.Compare(s.after) > 0 {
+		s.after = newest
 	}
 	held := s.held
 	s.held, s.holding = nil, false

@@ -2,6 +2,7 @@ package pubsub
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
@@ -28,6 +29,7 @@ type Memory struct {
 	stopped chan struct{}        // closed while it does not
 
 	histories histories
+	epoch     string
 }
 
 // NewMemory returns a bus that does nothing yet: events flow while [Memory.Run] runs.
@@ -39,6 +41,7 @@ func NewMemory() *Memory {
 		missed:  make(map[event.Group]bool),
 		running: make(chan struct{}),
 		stopped: stopped,
+		epoch:   rand.Text(),
 
 		histories: histories{groups: make(map[event.Group]*history), once: make(map[onceKey]onceValue)},
 	}

@@ -110,6 +110,22 @@ func (m *Memory) History(_ context.Context, g event.Group, n int) ([]*event.Even
 	return slices.Clone(h.events[max(0, len(h.events)-n):]), nil
 }
 
+// Resume is as [Redis.Resume].
+func (m *Memory) Resume(ctx context.Context, g event.Group, after event.Mark, limit int) (events []*event.Event, complete bool, err error) {
+	events, complete, err = m.Since(ctx, g, after.Position, limit)
+	return events, complete && (!after.Position.IsZero() || after.Epoch == m.epoch), err
+}
+
+// Mark is as [Redis.Mark].
+func (m *Memory) Mark(g event.Group) (mark event.Mark, ok bool) {
+	m.histories.mu.Lock()
+	defer m.histories.mu.Unlock()
+	if h := m.histories.of(g, time.Now()); h != nil {
+		return event.Mark{Position: h.last}, true
+	}
+	return event.Mark{Epoch: m.epoch}, true
+}
+
 // Since is as [Redis.Since].
 func (m *Memory) Since(_ context.Context, g event.Group, after event.Position, limit int) (events []*event.Event, complete bool, err error) {
 	m.histories.mu.Lock()

@@ -1,0 +1,220 @@
+package gateway_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+	"pgregory.net/rapid"
+
+	"orgcast/internal/consumer"
+	"orgcast/internal/event"
+	"orgcast/internal/gateway"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/testkit"
+	"orgcast/internal/testkit/redistest"
+)
+
+// recorder is what these tests need of a bus.
+type recorder interface {
+	bus
+	gateway.History
+	Record(ctx context.Context, g event.Group, payload []byte, o pubsub.RecordOptions) (event.Position, error)
+}
+
+// recordNotes records texts for a group and returns their ids.
+func recordNotes(tb testing.TB, r recorder, org, group string, texts ...string) (ids []string) {
+	tb.Helper()
+	g := mustGroup(tb, org, group)
+	for _, text := range texts {
+		p, err := r.Record(context.Background(), g, fmt.Appendf(nil, `{"type":"note","organization_id":%q,"text":%q}`, org, text), pubsub.RecordOptions{})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		ids = append(ids, p.String())
+	}
+	return ids
+}
+
+// resumeText is the message of a page.
+func resumeText(groups, tokens map[string]string) string {
+	text, _ := json.Marshal(map[string]any{"type": "resume", "groups": groups, "tokens": tokens})
+	return string(text)
+}
+
+// frames reads n frames: of an event its text, of others type, code, group and positions.
+func frames(tb testing.TB, c *testkit.Client, n int) (list []string) {
+	tb.Helper()
+	for range n {
+		text, err := c.Next()
+		if err != nil {
+			tb.Fatalf("after %q: %v", list, err)
+		}
+		var f struct{ Type, Text, Group, Code, ID, After, Before string }
+		if err := json.Unmarshal([]byte(text), &f); err != nil {
+			tb.Fatal(err)
+		}
+		if f.Type == "note" {
+			list = append(list, f.Text)
+			continue
+		}
+		list = append(list, strings.TrimRight(strings.Join([]string{f.Type, f.Code, f.Group, f.ID, f.After, f.Before}, " "), " "))
+	}
+	return list
+}
+
+// resumed connects with the subprotocol and sends a message.
+func (n *node) resumed(message string) *testkit.Client {
+	n.tb.Helper()
+	c := n.subscribeAs(v1(), "ada", "acme")
+	if err := c.SendText(message); err != nil {
+		n.tb.Fatal(err)
+	}
+	return c
+}
+
+func TestResume(t *testing.T) {
+	memory := pubsub.NewMemory()
+	n := startNode(t, setup{options: gateway.Options{History: memory, QueueBytes: 64 << 10}, bus: memory})
+	first := n.resumed(`{"type":"subscribe","group":"all"}`)
+	beginning, ok := strings.CutPrefix(frames(t, first, 1)[0], "subscribed  all ")
+	if !ok || !strings.HasPrefix(beginning, "0-0.") {
+		t.Fatalf("the place of an empty history: got %q", beginning)
+	}
+	ids := recordNotes(t, memory, "acme", "all", "0", "1", "2", "3")
+	foreign := recordNotes(t, memory, "globex", "all", "secret")
+	token := consumer.SignGroup([]byte(signingKey), mustGroup(t, "acme", "invoice_7"), time.Now().Add(time.Hour))
+	invoice := recordNotes(t, memory, "acme", "invoice_7", "due", "paid")
+	large := strings.Repeat("x", 20<<10)
+	bulk := recordNotes(t, memory, "acme", "room.bulk", "a", large, large, "b")
+	last := ids[3]
+	for name, test := range map[string]struct {
+		groups, tokens map[string]string
+		want           []string
+	}{
+		"what was missed":         {map[string]string{"all": ids[1]}, nil, []string{"2", "3", "subscribed  all " + last}},
+		"nothing":                 {map[string]string{"all": last}, nil, []string{"subscribed  all " + last}},
+		"from the beginning":      {map[string]string{"all": beginning}, nil, []string{"0", "1", "2", "3", "subscribed  all " + last}},
+		"of another life":         {map[string]string{"all": "0-0.OTHER"}, nil, []string{"gap  all  0-0.OTHER " + ids[0], "0", "1", "2", "3", "subscribed  all " + last}},
+		"of no history":           {map[string]string{"all": "5-5"}, nil, []string{"gap  all  5-5 " + ids[0], "0", "1", "2", "3", "subscribed  all " + last}},
+		"of the future":           {map[string]string{"all": "9999999999999-0"}, nil, []string{"gap  all  9999999999999-0", "subscribed  all"}},
+		"two groups":              {map[string]string{"room.1": "5-5", "all": ids[2]}, nil, []string{"3", "subscribed  all " + last, "gap  room.1  5-5", "subscribed  room.1"}},
+		"signed":                  {map[string]string{"invoice_7": invoice[0]}, map[string]string{"invoice_7": token}, []string{"paid", "subscribed  invoice_7 " + invoice[1]}},
+		"not signed":              {map[string]string{"invoice_7": invoice[0]}, nil, []string{"error unknown_group invoice_7"}},
+		"signed for another":      {map[string]string{"user.bob": ids[0]}, map[string]string{"user.bob": token}, []string{"error unknown_group user.bob"}},
+		"no name":                 {map[string]string{"ä": ids[0]}, nil, []string{"error unknown_group"}},
+		"no place":                {map[string]string{"all": "now"}, nil, []string{"error bad_message all"}},
+		"more than there is room": {map[string]string{"room.bulk": bulk[0]}, nil, []string{"gap  room.bulk  " + bulk[0] + " " + bulk[2], large, "b", "subscribed  room.bulk " + bulk[3]}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := n.resumed(resumeText(test.groups, test.tokens))
+			if diff := cmp.Diff(test.want, frames(t, c, len(test.want))); diff != "" {
+				t.Errorf("frames (-want +got):\n%s", diff)
+			}
+		})
+	}
+	// A position of another organisation opens nothing of it.
+	c := n.resumed(resumeText(map[string]string{"all": foreign[0]}, nil))
+	for _, frame := range frames(t, c, 1) {
+		if strings.Contains(frame, "secret") {
+			t.Errorf("got %q of another organisation", frame)
+		}
+	}
+	// Live events follow.
+	c = n.resumed(resumeText(map[string]string{"all": ids[2]}, nil))
+	frames(t, c, 2)
+	recordNotes(t, memory, "acme", "all", "live")
+	if got := frames(t, c, 1); got[0] != "live" {
+		t.Errorf("got %q, want the live event", got)
+	}
+}
+
+// TestResumeNeedsTheProtocol: pages without it see what they always saw.
+func TestResumeNeedsTheProtocol(t *testing.T) {
+	memory := pubsub.NewMemory()
+	n := startNode(t, setup{options: gateway.Options{History: memory}, bus: memory})
+	plain := n.subscribe("ada", "acme", "all")
+	without := startNode(t, setup{}).resumed(resumeText(map[string]string{"all": "5-5"}, nil)) // and without histories
+	if err := plain.SendText(resumeText(map[string]string{"all": "5-5"}, nil)); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]*testkit.Client{"plain": plain, "without histories": without} {
+		if got := frames(t, c, 1); got[0] != "error unknown_type" {
+			t.Errorf("%s: got %q, want unknown_type", name, got)
+		}
+	}
+}
+
+// TestPropertyResume: a page that loses its connection again and again, while events are recorded and
+// the node loses Redis, sees each event once and in order.
+func TestPropertyResume(t *testing.T) {
+	client := redis.NewClient(&redis.Options{Addr: redistest.Start(t), ContextTimeoutEnabled: true, MaxRetries: -1})
+	t.Cleanup(func() { _ = client.Close() })
+	bus := pubsub.NewRedis(client, mustKeyspace(t), pubsub.Options{
+		LinkTimeout: time.Minute, SubscribeTimeout: time.Minute, MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond,
+	})
+	n := startNode(t, setup{options: gateway.Options{Membership: everybody{}, History: bus}, bus: bus})
+	rounds := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		rounds++
+		group := "room." + strconv.Itoa(rounds)
+		if rapid.Bool().Draw(rt, "begun") {
+			recordNotes(t, bus, "acme", group, "early")
+		}
+		lives := rapid.SliceOfN(rapid.IntRange(0, 15), 1, 6).Draw(rt, "lives") // frames read in each
+		cuts := rapid.Bool().Draw(rt, "cuts")
+		count := rapid.IntRange(1, 60).Draw(rt, "count")
+		c := n.resumed(`{"type":"subscribe","group":"` + group + `"}`)
+		place := strings.TrimPrefix(frames(t, c, 1)[0], "subscribed  "+group+" ")
+		var want []string
+		for i := range count {
+			want = append(want, strconv.Itoa(i))
+		}
+		var publishing sync.WaitGroup
+		publishing.Go(func() { recordNotes(t, bus, "acme", group, want...) })
+		defer publishing.Wait()
+		var got []string
+		read := func(enough func() bool) {
+			for !enough() {
+				text, err := c.Next()
+				if err != nil {
+					rt.Fatal(err)
+				}
+				var f struct{ Type, Text, ID string }
+				if err := json.Unmarshal([]byte(text), &f); err != nil {
+					rt.Fatal(err)
+				}
+				switch f.Type {
+				case "note":
+					got = append(got, f.Text)
+					place = f.ID
+				case "subscribed":
+					place = f.ID
+				default:
+					rt.Fatalf("after %q: got %s", got, text)
+				}
+			}
+		}
+		for _, frames := range lives {
+			before := len(got)
+			read(func() bool { return len(got) >= before+frames || len(got) == count })
+			_ = c.Close()
+			if cuts {
+				_ = client.ClientKillByFilter(context.Background(), "TYPE", "pubsub").Err()
+			}
+			c = n.resumed(resumeText(map[string]string{group: place}, nil))
+		}
+		read(func() bool { return len(got) == count })
+		_ = c.Close()
+		if diff := cmp.Diff(want, got); diff != "" {
+			rt.Fatalf("events (-want +got):\n%s", diff)
+		}
+	})
+}
