@@ -98,7 +98,7 @@ func (j *jobs) optimize(ctx context.Context, job *task.Job) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		result, err := j.reencode(ctx, name, data, func(v variant) error { return tell(statusRunning, frame{"image": name, "variant": v}) })
+		result, err := j.recode(ctx, name, data, func(v variant) error { return tell(statusRunning, frame{"image": name, "variant": v}) })
 		if err != nil {
 			return nil, err
 		}
@@ -149,8 +149,8 @@ func CheckPicture(data []byte) bool {
 		config.Width > 0 && config.Height > 0 && config.Width <= maxPixels/config.Height
 }
 
-// reencode tries the ways to write a picture, one after the other.
-func (j *jobs) reencode(ctx context.Context, name string, data []byte, tell func(variant) error) (optimized, error) {
+// recode tries the ways to write a picture, one after the other.
+func (j *jobs) recode(ctx context.Context, name string, data []byte, tell func(variant) error) (optimized, error) {
 	if !CheckPicture(data) {
 		return optimized{}, task.Fail(codeNoPicture)
 	}
