@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 
-	"github.com/redis/go-redis/v9"
-
 	"orgcast/internal/bench"
 	"orgcast/internal/config"
 	"orgcast/internal/keyspace"
@@ -31,7 +29,7 @@ func benchCommand(ctx context.Context, p *process, args []string) error {
 		if err != nil {
 			return err
 		}
-		client := redis.NewClient(redisOptions)
+		client := s.newRedis(redisOptions)
 		defer func() { _ = client.Close() }() // sessions are minted by then
 		if options.Sessions, err = newSessionStore(s, client, keys); err != nil {
 			return err

@@ -177,7 +177,7 @@ func (n *node) demoWorker(site *url.URL, pace time.Duration) (*demoWork, error) 
 		return nil, err
 	}
 	options.PoolSize = max(options.PoolSize, len(kinds)*(demoConcurrency+2))
-	client := redis.NewClient(options)
+	client := n.settings.newRedis(options)
 	w, err := task.NewWorker(client, n.keys, n.directory, kinds, task.Options{
 		Concurrency: demoConcurrency, Timeout: demoTimeout, Drain: time.Nanosecond, MaxEvent: n.settings.maxEvent,
 		Tools: task.NewTools(client, n.keys, jobs.Tools()), Log: n.log,

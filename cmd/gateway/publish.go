@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"orgcast/internal/config"
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
@@ -70,7 +68,7 @@ func publishCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
-	client := redis.NewClient(options)
+	client := s.newRedis(options)
 	defer func() { _ = client.Close() }() // all is published by then
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{MaxEventSize: s.maxEvent, PublishTimeout: 10 * time.Second})
 

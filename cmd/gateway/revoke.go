@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/redis/go-redis/v9"
-
 	"orgcast/internal/config"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/lease"
@@ -60,7 +58,7 @@ func revokeCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
-	client := redis.NewClient(options)
+	client := s.newRedis(options)
 	defer func() { _ = client.Close() }() // all is written by then
 	revoker, err := newRevoker(s, client, keys)
 	if err != nil {

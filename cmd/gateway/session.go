@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"orgcast/internal/config"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
@@ -51,7 +49,7 @@ func sessionCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
-	client := redis.NewClient(options)
+	client := s.newRedis(options)
 	defer func() { _ = client.Close() }() // all is written by then
 	store, err := newSessionStore(s, client, keys)
 	if err != nil {

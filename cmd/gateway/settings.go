@@ -30,6 +30,8 @@ type settings struct {
 	logLevel, logFormat string
 
 	redisURL, prefix string
+	sentinelMaster   string
+	sentinels        []string
 
 	sessionStore, sessionCookie string
 	sessionKeys                 string
@@ -75,6 +77,15 @@ func (s *settings) declareRedis(set *config.Set) {
 	set.URL(&s.redisURL, "redis", "redis://127.0.0.1:6379/0", "Redis, as redis://USER:PASSWORD@HOST:PORT/DATABASE; rediss:// for TLS", func(text string) error {
 		if _, err := redis.ParseURL(text); err != nil {
 			return errors.New("is no Redis URL") // the text may hold a password
+		}
+		return nil
+	})
+	set.String(&s.sentinelMaster, "redis-sentinel-master", "", "name of the master that Sentinels watch; its address then comes from them, and everything else from --redis", nil)
+	set.List(&s.sentinels, "redis-sentinels", "", "addresses of the Sentinels, HOST:PORT, parted by commas", func(list []string) error {
+		for _, address := range list {
+			if err := checkAddress(address); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -198,6 +209,9 @@ func (s *settings) checkServe() error {
 	if s.leaseDeadline <= s.leasePeriod {
 		errs = append(errs, errors.New("--lease-deadline: is not longer than --lease-period"))
 	}
+	if (s.sentinelMaster == "") != (len(s.sentinels) == 0) {
+		errs = append(errs, errors.New("--redis-sentinel-master and --redis-sentinels: one is of no use without the other"))
+	}
 	if (s.tlsCert == "") != (s.tlsKey == "") {
 		errs = append(errs, errors.New("--tls-cert and --tls-key: one is of no use without the other"))
 	}
@@ -223,6 +237,21 @@ func (s *settings) redisOptions() (*redis.Options, error) {
 	o.ReadBufferSize, o.WriteBufferSize = redisBuffer, redisBuffer
 	o.PipelineReadBufferSize, o.PipelineWriteBufferSize = redisBuffer, redisBuffer
 	return o, nil
+}
+
+// newRedis returns a client with the options, which follows the master if the settings name one.
+func (s *settings) newRedis(o *redis.Options) *redis.Client {
+	if s.sentinelMaster == "" {
+		return redis.NewClient(o)
+	}
+	return redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName: s.sentinelMaster, SentinelAddrs: s.sentinels,
+		Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLSConfig,
+		ContextTimeoutEnabled: o.ContextTimeoutEnabled, MaxRetries: o.MaxRetries, ClientName: o.ClientName,
+		DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout, PoolSize: o.PoolSize,
+		ReadBufferSize: o.ReadBufferSize, WriteBufferSize: o.WriteBufferSize,
+		PipelineReadBufferSize: o.PipelineReadBufferSize, PipelineWriteBufferSize: o.PipelineWriteBufferSize,
+	})
 }
 
 // redisBuffer is for commands and events of ordinary size; larger ones pass it by. The client's

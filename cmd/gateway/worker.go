@@ -8,7 +8,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
@@ -113,7 +112,7 @@ func workerCommand(ctx context.Context, p *process, args []string) error {
 	// A connection for each kind waits for entries, and each task may need one of its own.
 	kinds := workerKinds()
 	options.PoolSize = max(options.PoolSize, len(kinds)*(own.concurrency+2))
-	client := redis.NewClient(options)
+	client := s.newRedis(options)
 	defer func() { _ = client.Close() }() // all is said by then
 	var dir directory.Directory = directory.TrustSession{}
 	if s.directory == "redis" {

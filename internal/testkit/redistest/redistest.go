@@ -42,6 +42,8 @@ type Server struct {
 	dir  string
 	port int
 	args []string
+	// sentinel is what a Sentinel's configuration says beside its port; empty for a server.
+	sentinel string
 
 	mu   sync.Mutex
 	proc *process // nil while stopped
@@ -63,11 +65,17 @@ func Start(tb testing.TB) (addr string) {
 // "--appendonly", "yes" for data that outlives Restart.
 func StartServer(tb testing.TB, args ...string) *Server {
 	tb.Helper()
+	return startAnywhere(tb, &Server{args: args})
+}
+
+// startAnywhere finds a port and starts what s says.
+func startAnywhere(tb testing.TB, s *Server) *Server {
+	tb.Helper()
 	bin, err := exec.LookPath("redis-server")
 	if err != nil {
 		tb.Fatal("redis-server is needed: apt-get install redis-server")
 	}
-	s := &Server{tb: tb, bin: bin, dir: tb.TempDir(), args: args}
+	s.tb, s.bin, s.dir = tb, bin, tb.TempDir()
 	tb.Cleanup(s.Stop)
 	for range startAttempts {
 		s.port = firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // a port is no secret
@@ -141,6 +149,14 @@ func (s *Server) start() error {
 		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
 		"--save", "", "--appendonly", "no", "--daemonize", "no",
 	}, s.args...)
+	if s.sentinel != "" {
+		file := filepath.Join(s.dir, "sentinel.conf") // Sentinel keeps its state there
+		text := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\n%s", s.port, s.dir, s.sentinel)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			return err
+		}
+		args = []string{file, "--sentinel"}
+	}
 	cmd := exec.Command(s.bin, args...) //nolint:gosec,noctx // found in PATH; ended by Stop
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.SysProcAttr = processAttributes()
@@ -216,6 +232,8 @@ func answers(addr string, pid int) bool {
 			ours = true
 		case strings.HasPrefix(line, "loading:"):
 			return ours && line == "loading:0"
+		case strings.HasPrefix(line, "sentinel_masters:"):
+			return ours
 		case strings.HasPrefix(line, "-"):
 			return false
 		}
