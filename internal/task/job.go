@@ -32,17 +32,35 @@ var ErrPanic = errors.New("task: panic")
 // this one was silent for too long, so what it does outside has to bear repetition.
 //
 // The value that it returns is the terminal event: anything that marshals to a JSON object with a
-// type, or nil for {"type":"task_complete","task_id":ID}. An error means another attempt, unless it
-// is one that [Fail] made; no client sees its text.
+// type, or nil for {"type":"task_complete","task_id":ID}, or an [End] with one. An error means
+// another attempt, unless it is one that [Fail] made; no client sees its text.
 type Handler func(ctx context.Context, job *Job) (terminal any, err error)
 
 // Kind says how tasks of one kind are done.
 type Kind struct {
 	Run Handler
 	// Failed returns the terminal event of a task that is given up, with a stable code that the
-	// client may see. nil makes {"type":"task_failed","task_id":ID,"code":CODE}.
+	// client may see, or an [End] with one. nil makes {"type":"task_failed","task_id":ID,"code":CODE}.
 	Failed func(job *Job, code string) any
 }
+
+// End is a terminal event that others have to hear of, too, such as the board that lists the task.
+// All is recorded and published together with the terminal event: at once, and exactly once.
+type End struct {
+	// Event is the terminal event, in the task's own group; nil makes the one of tasks that say nothing.
+	Event any
+	// Also are events for further groups of the task's organisation, up to [MaxNotices].
+	Also []Notice
+}
+
+// Notice is an event for the group called Group.
+type Notice struct {
+	Group string
+	Event any
+}
+
+// MaxNotices is how many notices an [End] may have: Redis does nothing else while it takes them.
+const MaxNotices = 16
 
 // FailError is an error that another attempt would not mend.
 type FailError struct {
@@ -74,8 +92,8 @@ type Job struct {
 func (j *Job) Progress(ctx context.Context, v any) error { return j.tell(ctx, j.Group, v) }
 
 // Publish records and publishes an event in the group called name of the task's organisation, as
-// [Job.Progress] does in the task's own. A task that is tried again publishes again, and its
-// terminal event goes to its own group alone.
+// [Job.Progress] does in the task's own. A task that is tried again publishes again; what has to be
+// said once, when it ends, belongs into its [End].
 func (j *Job) Publish(ctx context.Context, name string, v any) error {
 	group, err := event.NewGroup(j.Organization(), name)
 	if err != nil {
@@ -122,29 +140,62 @@ func (j *Job) encode(group event.Group, v any) ([]byte, error) {
 	return payload, event.Check(group, payload, j.worker.opt.MaxEvent)
 }
 
-// complete makes the terminal event of a task that succeeded.
-func (j *Job) complete(terminal any) ([]byte, error) {
-	if terminal == nil {
-		terminal = map[string]string{"type": "task_complete", "task_id": j.ID}
-	}
-	return j.encode(j.Group, terminal)
+// addressed is an encoded event and where it goes.
+type addressed struct {
+	group   event.Group
+	payload []byte
 }
 
-// failed makes the terminal event of a task that failed. Whatever Failed does, there is one.
-func (j *Job) failed(kind Kind, code string) []byte {
-	var payload []byte
-	err := errors.New("none given")
+// end encodes a terminal event, which comes first, and what goes along with it.
+func (j *Job) end(terminal any, standard map[string]string) ([]addressed, error) {
+	end, ok := terminal.(End)
+	if !ok {
+		end.Event = terminal
+	}
+	if end.Event == nil {
+		end.Event = standard
+	}
+	if len(end.Also) > MaxNotices {
+		return nil, fmt.Errorf("%w: %d notices", ErrTooLarge, len(end.Also))
+	}
+	payload, err := j.encode(j.Group, end.Event)
+	if err != nil {
+		return nil, err
+	}
+	all := []addressed{{group: j.Group, payload: payload}}
+	for _, n := range end.Also {
+		group, err := event.NewGroup(j.Organization(), n.Group)
+		if err != nil {
+			return nil, err
+		}
+		if payload, err = j.encode(group, n.Event); err != nil {
+			return nil, err
+		}
+		all = append(all, addressed{group: group, payload: payload})
+	}
+	return all, nil
+}
+
+// complete makes what a task that succeeded ends with.
+func (j *Job) complete(terminal any) ([]addressed, error) {
+	return j.end(terminal, map[string]string{"type": "task_complete", "task_id": j.ID})
+}
+
+// failed makes what a task that failed ends with. Whatever Failed does, there is a terminal event.
+func (j *Job) failed(kind Kind, code string) (all []addressed, err error) {
+	standard := map[string]string{"type": "task_failed", "task_id": j.ID, "code": code}
 	if kind.Failed != nil {
 		err = guard(func() (err error) {
-			payload, err = j.encode(j.Group, kind.Failed(j, code))
+			all, err = j.end(kind.Failed(j, code), standard)
 			return err
 		})
+		if err == nil {
+			return all, nil
+		}
 	}
-	if err != nil {
-		// Neither an ID nor a code that does not come from us holds what JSON cannot.
-		payload, _ = j.encode(j.Group, map[string]string{"type": "task_failed", "task_id": j.ID, "code": code})
-	}
-	return payload
+	// Neither an ID nor a code that does not come from us holds what JSON cannot.
+	payload, _ := j.encode(j.Group, standard)
+	return []addressed{{group: j.Group, payload: payload}}, err
 }
 
 // panicError is what a panic becomes.

@@ -36,7 +36,10 @@ func TestWorkerProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := task.NewWorker(client, keys, dir, only(slowJob), task.Options{
+	kinds := map[string]task.Kind{"job": {Run: slowJob, Failed: func(job *task.Job, code string) any {
+		return over(job, object{"type": "task_failed", "task_id": job.ID, "code": code})
+	}}}
+	w, err := task.NewWorker(client, keys, dir, kinds, task.Options{
 		Name: flag.Arg(0), Concurrency: 4, Attempts: 10, Backoff: 10 * time.Millisecond,
 		Takeover: 500 * time.Millisecond, Poll: 20 * time.Millisecond,
 	})
@@ -66,7 +69,12 @@ func slowJob(ctx context.Context, job *task.Job) (any, error) {
 	case number%7 == 0 && job.Attempt == 1:
 		panic("seventh")
 	}
-	return object{"type": "task_complete", "task_id": job.ID, "says": org}, nil
+	return over(job, object{"type": "task_complete", "task_id": job.ID, "says": org}), nil
+}
+
+// over is an end of which the board hears, too.
+func over(job *task.Job, terminal object) task.End {
+	return task.End{Event: terminal, Also: []task.Notice{{Group: "board", Event: object{"type": "moved", "task_id": job.ID, "says": job.Organization()}}}}
 }
 
 // startWorkerProcess starts a process that is killed when the test ends, if not before.
@@ -129,7 +137,7 @@ func TestWorkersKilledInTheMiddle(t *testing.T) {
 	terminals := func() int {
 		n := 0
 		for _, s := range h.events() {
-			if s.fields["type"] != "step" {
+			if s.fields["type"] != "step" && s.fields["type"] != "moved" {
 				n++
 			}
 		}
@@ -143,27 +151,43 @@ func TestWorkersKilledInTheMiddle(t *testing.T) {
 	f.killInTheMiddle(t, second, "second")
 	startWorkerProcess(t, f.server.Addr, "fourth")
 	f.expectDone(t)
-	testkit.Eventually(t, "the last events", func() bool { return terminals() >= each*len(orgs) })
+	testkit.Eventually(t, "the last events", func() bool {
+		moved := 0
+		for _, s := range h.events() {
+			if s.fields["type"] == "moved" {
+				moved++
+			}
+		}
+		return terminals() >= each*len(orgs) && moved >= each*len(orgs)
+	})
 
 	type job struct{ org, id string }
-	ends, starts := make(map[job]int), make(map[job]int)
+	ends, starts, moves := make(map[job]int), make(map[job]int), make(map[job]int)
 	for _, s := range h.events() {
 		org, _ := s.fields["organization_id"].(string)
 		id, _ := s.fields["task_id"].(string)
-		if want := "orgcast:{" + org + "}:group:jobs"; s.channel != want {
+		want := "orgcast:{" + org + "}:group:jobs"
+		if s.fields["type"] == "moved" {
+			want = "orgcast:{" + org + "}:group:board"
+		}
+		if s.channel != want {
 			t.Errorf("event of %s on channel %s", org, s.channel)
 		}
 		if says, ok := s.fields["says"]; ok && says != org {
 			t.Errorf("handler ran as %v, its event went to %s", says, org)
 		}
-		if s.fields["type"] == "step" {
+		switch s.fields["type"] {
+		case "step":
 			starts[job{org, id}]++
+			continue
+		case "moved":
+			moves[job{org, id}]++
 			continue
 		}
 		ends[job{org, id}]++
 		var number int
 		_, _ = fmt.Sscanf(id, "job-%d", &number)
-		want := "task_complete"
+		want = "task_complete"
 		if number%11 == 0 {
 			want = "task_failed"
 		}
@@ -174,13 +198,16 @@ func TestWorkersKilledInTheMiddle(t *testing.T) {
 	for i := range each {
 		for _, org := range orgs {
 			j := job{org, fmt.Sprintf("job-%d", i)}
-			if ends[j] != 1 || starts[j] == 0 {
-				t.Errorf("%s of %s: got %d terminal events and %d runs, want one and some", j.id, j.org, ends[j], starts[j])
+			if ends[j] != 1 || moves[j] != 1 || starts[j] == 0 {
+				t.Errorf("%s of %s: got %d terminal events, %d on the board and %d runs, want one, one and some", j.id, j.org, ends[j], moves[j], starts[j])
 			}
 		}
 	}
 	// The histories say the same as the channels did, and nothing of another organisation.
 	for _, org := range orgs {
+		if got := len(f.history(t, mustGroup(t, org, "board"))); got != each {
+			t.Errorf("history of the board of %s: got %d events, want %d", org, got, each)
+		}
 		recorded := make(map[string]int)
 		for _, s := range f.history(t, mustGroup(t, org, "jobs")) {
 			if says, ok := s.fields["says"]; ok && says != org {

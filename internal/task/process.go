@@ -246,16 +246,26 @@ func (q *queue) howEnded(ctx context.Context, t *Task) (string, error) {
 
 // giveUp ends a task as failed.
 func (q *queue) giveUp(ctx context.Context, log *zap.Logger, e *entry, job *Job, code string) {
-	q.conclude(ctx, log, e, job, endFailed, job.failed(q.kind, code), code)
+	events, err := job.failed(q.kind, code)
+	if err != nil {
+		log.Error("failed task's own words are no event", zap.Error(err))
+	}
+	q.conclude(ctx, log, e, job, endFailed, events, code)
 }
 
-// conclude publishes the terminal event, then buries what failed, then acknowledges. A worker that
-// takes over in between goes on from where it finds things.
-func (q *queue) conclude(ctx context.Context, log *zap.Logger, e *entry, job *Job, how string, terminal []byte, code string) {
+// conclude publishes the terminal event, which is the first of events, and what goes along with it,
+// then buries what failed, then acknowledges. A worker that takes over in between goes on from where
+// it finds things.
+func (q *queue) conclude(ctx context.Context, log *zap.Logger, e *entry, job *Job, how string, events []addressed, code string) {
+	keys := q.recordKeys(&job.Task, events[0].group)
+	args := append(q.recordArgs(events[0].group, events[0].payload), how, q.opt.Memory.Milliseconds())
+	for _, also := range events[1:] {
+		keys = append(keys, q.keys.History(also.group))
+		args = append(args, q.keys.GroupChannel(also.group), also.payload)
+	}
 	var ended string
 	err := q.persist(ctx, func(ctx context.Context) (err error) {
-		args := append(q.recordArgs(job.Group, terminal), how, q.opt.Memory.Milliseconds())
-		ended, err = q.finish.Run(ctx, q.client, q.recordKeys(&job.Task, job.Group), args...).Text()
+		ended, err = q.finish.Run(ctx, q.client, keys, args...).Text()
 		return err
 	})
 	if err != nil {

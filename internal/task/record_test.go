@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
@@ -145,18 +146,22 @@ func TestPublishRefuses(t *testing.T) {
 // A terminal event that cannot be published is not recorded either, and the task has not ended.
 func TestEndIsAllOrNothing(t *testing.T) {
 	f := newFixture(t)
-	group := mustGroup(t, "acme", "jobs")
+	group, board := mustGroup(t, "acme", "jobs"), mustGroup(t, "acme", "board.1")
 	mayPublish := func(rule string) {
 		if err := f.client.Do(t.Context(), "ACL", "SETUSER", "default", "resetchannels", rule).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	mayPublish("&nothing")
-	f.work(t, only(func(context.Context, *task.Job) (any, error) { return object{"type": "done"}, nil }), f.options())
+	f.work(t, only(func(context.Context, *task.Job) (any, error) {
+		return task.End{Event: object{"type": "done"}, Also: []task.Notice{{Group: "board.1", Event: object{"type": "moved"}}}}, nil
+	}), f.options())
 	f.dispatch(t, "acme", "1", `null`)
 	testkit.Eventually(t, "the end fails", func() bool { return strings.Contains(f.log.String(), "terminal event not published") })
-	if recorded := f.history(t, group); len(recorded) != 0 {
-		t.Errorf("recorded: got %v, want nothing", recorded)
+	for _, g := range []event.Group{group, board} {
+		if recorded := f.history(t, g); len(recorded) != 0 {
+			t.Errorf("%s: recorded: got %v, want nothing", g, recorded)
+		}
 	}
 	if n := f.client.Exists(t.Context(), f.keys.TaskEnd(mustID(t, "acme"), "job", "1")).Val(); n != 0 {
 		t.Error("the task has ended, though nobody learned of it")
@@ -165,6 +170,102 @@ func TestEndIsAllOrNothing(t *testing.T) {
 	f.expectDone(t)
 	if recorded := f.history(t, group); len(recorded) != 1 || recorded[0].fields["type"] != "done" {
 		t.Errorf("recorded: got %v, want the end, once", recorded)
+	}
+	if recorded := f.history(t, board); len(recorded) != 1 || recorded[0].fields["type"] != "moved" {
+		t.Errorf("recorded for the board: got %v, want its event, once", recorded)
+	}
+}
+
+// Whatever a task ends of, the board that lists it hears of that exactly once, together with the
+// task's own group, and nobody of another organisation does.
+func TestOthersHearOfTheEnd(t *testing.T) {
+	also := func(status string) []task.Notice {
+		return []task.Notice{
+			{Group: "board.1", Event: object{"type": "moved", "status": status}},
+			{Group: "chat", Event: object{"type": "said", "status": status}},
+			{Group: "chat", Event: object{"type": "said", "status": "twice"}},
+		}
+	}
+	failed := func(_ *task.Job, code string) any { return task.End{Event: object{"type": "over"}, Also: also(code)} }
+	tests := map[string]struct {
+		kind   task.Kind
+		status string
+	}{
+		"complete": {task.Kind{Run: func(context.Context, *task.Job) (any, error) {
+			return task.End{Event: object{"type": "over"}, Also: also("done")}, nil
+		}}, "done"},
+		"given up": {task.Kind{Run: func(context.Context, *task.Job) (any, error) { return nil, task.Fail("no_luck") }, Failed: failed}, "no_luck"},
+		"error":    {task.Kind{Run: func(context.Context, *task.Job) (any, error) { return nil, errors.New("no") }, Failed: failed}, "failed"},
+		"panic":    {task.Kind{Run: func(context.Context, *task.Job) (any, error) { panic("always") }, Failed: failed}, "panic"},
+		"no event": {task.Kind{Run: func(context.Context, *task.Job) (any, error) { return task.End{Event: 1}, nil }, Failed: failed}, "bad_result"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			h := f.listen(t)
+			f.dispatch(t, "acme", "1", `null`)
+			entry := f.client.XRange(t.Context(), f.keys.Tasks("job"), "-", "+").Val()[0]
+			f.work(t, map[string]task.Kind{"job": test.kind}, f.options())
+			f.expectDone(t)
+			h.expect(t, 4)
+			// As if the worker had died before it could acknowledge.
+			if err := f.client.XAdd(t.Context(), &redis.XAddArgs{Stream: f.keys.Tasks("job"), Values: entry.Values}).Err(); err != nil {
+				t.Fatal(err)
+			}
+			f.expectDone(t)
+			all := h.expect(t, 4)
+			for group, want := range map[string][]any{"jobs": {nil}, "board.1": {test.status}, "chat": {test.status, "twice"}} {
+				g := mustGroup(t, "acme", group)
+				published := slices.DeleteFunc(slices.Clone(all), func(s said) bool { return s.channel != f.keys.GroupChannel(g) })
+				recorded := f.history(t, g)
+				if diff := cmp.Diff(published, recorded, cmp.AllowUnexported(said{}, event.Position{})); diff != "" {
+					t.Errorf("%s: published (-), recorded (+):\n%s", group, diff)
+				}
+				var got []any
+				for _, s := range recorded {
+					got = append(got, s.fields["status"])
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("%s: want (-), got (+):\n%s", group, diff)
+				}
+			}
+		})
+	}
+}
+
+// Notices reach no further than what a task publishes while it runs; one that may not go out takes
+// the others along, and the task ends all the same.
+func TestNoticesThatMayNotGoOut(t *testing.T) {
+	fine := task.Notice{Group: "board.1", Event: object{"type": "moved"}}
+	many := make([]task.Notice, task.MaxNotices+1)
+	for i := range many {
+		many[i] = fine
+	}
+	for name, notices := range map[string][]task.Notice{
+		"foreign event":     {fine, {Group: "board.1", Event: object{"type": "x", "organization_id": "globex"}}},
+		"a foreign channel": {fine, {Group: "orgcast:{globex}:group:g", Event: object{"type": "x"}}},
+		"no group":          {fine, {Event: object{"type": "x"}}},
+		"no event":          {fine, {Group: "board.1"}},
+		"too large":         {fine, {Group: "board.1", Event: object{"type": "x", "text": strings.Repeat("x", event.DefaultMaxSize)}}},
+		"too many":          many,
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			h := f.listen(t)
+			end := task.End{Event: object{"type": "over"}, Also: notices}
+			f.work(t, map[string]task.Kind{"job": {
+				Run:    func(context.Context, *task.Job) (any, error) { return end, nil },
+				Failed: func(*task.Job, string) any { return end },
+			}}, f.options())
+			f.dispatch(t, "acme", "1", `null`)
+			f.expectDone(t)
+			if got := h.expect(t, 1)[0]; got.fields["type"] != "task_failed" || got.fields["code"] != "bad_result" {
+				t.Errorf("got %v, want task_failed with bad_result", got)
+			}
+			if got := f.client.Keys(t.Context(), "orgcast:*:history:*").Val(); len(got) != 1 {
+				t.Errorf("histories: got %v, want that of the group alone", got)
+			}
+		})
 	}
 }
 

@@ -36,6 +36,14 @@ type execution struct {
 func (e *execution) board() string { return "crew_" + e.CrewID + "_kanban" }
 func (e *execution) chat() string  { return "chat_" + e.SessionID }
 
+// check fails the job unless the groups are ones.
+func (e *execution) check() error {
+	if e.SessionID == "" {
+		return identifiers(e.CrewID, e.ExecutionID)
+	}
+	return identifiers(e.CrewID, e.ExecutionID, e.SessionID)
+}
+
 // play is an execution on stage.
 type play struct {
 	execution
@@ -52,41 +60,25 @@ func (j *jobs) crew(ctx context.Context, job *task.Job) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := identifiers(e.CrewID, e.ExecutionID); err != nil {
+	if err := e.check(); err != nil {
 		return nil, err
-	}
-	if e.SessionID != "" {
-		if err := identifiers(e.SessionID); err != nil {
-			return nil, err
-		}
 	}
 	p := &play{jobs: j, execution: e, job: job}
 	results, err := p.run(ctx)
-	var failure *task.FailError
-	switch {
-	case errors.As(err, &failure):
-		// The board and the chat learn of it here; the group of the execution by what the task ends with.
-		if err := p.tellOthers(ctx, crewFailure, len(script())-1, nil, explain(failure.Code)); err != nil {
-			return nil, err
-		}
-		return nil, failure
-	case err != nil:
+	if err != nil {
 		return nil, err
 	}
-	message := scripted + "The crew has finished."
-	err = job.Publish(ctx, e.board(), frame{
+	last, message := len(script())-1, scripted+"The crew has finished."
+	end := task.End{Event: p.told(crewCompleted, last, nil, "Crew", message)}
+	end.Also = append(end.Also, task.Notice{Group: e.board(), Event: frame{
 		"type": "task_complete", "execution_id": e.ExecutionID, "crew_id": e.CrewID, "message": message, "results": results,
-	})
-	if err == nil && e.SessionID != "" {
-		err = job.Publish(ctx, e.chat(), frame{
-			"type": "crew_message", "execution_id": e.ExecutionID, "agent": "Crew", "client_id": e.ClientID,
-			"message": results[len(results)-1]["output"],
-		})
-		if err == nil {
-			err = job.Publish(ctx, e.chat(), p.update(crewCompleted, len(script())-1, nil, message))
-		}
+	}})
+	if e.SessionID != "" {
+		end.Also = append(end.Also, task.Notice{Group: e.chat(), Event: frame{
+			"type": "crew_message", "execution_id": e.ExecutionID, "agent": "Crew", "client_id": e.ClientID, "message": results[last]["output"],
+		}}, task.Notice{Group: e.chat(), Event: e.update(crewCompleted, last, nil, message)})
 	}
-	return p.told(crewCompleted, len(script())-1, nil, "Crew", message), err
+	return end, nil
 }
 
 // part is what one agent of the script does.
@@ -214,12 +206,12 @@ func (p *play) told(status string, index int, request frame, agent, message stri
 }
 
 // update is what a board or a chat gets.
-func (p *play) update(status string, index int, request frame, message string) frame {
+func (e *execution) update(status string, index int, request frame, message string) frame {
 	part := script()[index]
 	return frame{
-		"type": "execution_update", "execution_id": p.ExecutionID, "crew_id": p.CrewID, "status": status, "task_index": index,
+		"type": "execution_update", "execution_id": e.ExecutionID, "crew_id": e.CrewID, "status": status, "task_index": index,
 		"stage":   frame{"id": index, "title": part.title, "agent": part.agent, "status": status, "content": message, "of": len(script())},
-		"message": message, "human_input_request": orNull(request), "client_id": p.ClientID,
+		"message": message, "human_input_request": orNull(request), "client_id": e.ClientID,
 	}
 }
 
@@ -240,10 +232,21 @@ func mustJSON(v any) json.RawMessage {
 	return b
 }
 
+// crewFailed tells the execution's own page, and the board and the chat, on which it would else stay
+// open: whatever a worker died of, they learn of it with the end.
 func crewFailed(job *task.Job, code string) any {
 	e, _ := payload[execution](job) // what cannot be read is empty
-	return frame{
+	end := task.End{Event: frame{
 		"type": "crew_execution_update", "execution_id": e.ExecutionID, "crew_id": e.CrewID, "status": crewFailure, "code": code,
 		"messages": []frame{{"id": e.ExecutionID + "-end", "agent": "Crew", "content": explain(code)}}, "human_input_request": nil, "client_id": e.ClientID,
+	}}
+	if e.check() != nil {
+		return end // nobody else has heard of it
 	}
+	update := e.update(crewFailure, len(script())-1, nil, explain(code))
+	end.Also = append(end.Also, task.Notice{Group: e.board(), Event: update})
+	if e.SessionID != "" {
+		end.Also = append(end.Also, task.Notice{Group: e.chat(), Event: update})
+	}
+	return end
 }

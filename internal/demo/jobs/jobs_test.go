@@ -35,17 +35,27 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type object = map[string]any
 
-// fixture is a worker with the demo's kinds, a small site for it to crawl, and a real Redis.
+// fixture is the demo's kinds, a small site for them to crawl, and a real Redis.
 type fixture struct {
 	client     *redis.Client
 	keys       keyspace.Keyspace
 	dispatcher *task.Dispatcher
 	asks       *task.Asks
 	site       *url.URL
+	kinds      map[string]task.Kind
 	foreign    atomic.Int32 // requests that another origin saw
 }
 
+// newFixture returns a fixture with a worker that tries once.
 func newFixture(t *testing.T, pace time.Duration) *fixture {
+	t.Helper()
+	f := newIdleFixture(t, pace)
+	f.work(t, task.Options{Attempts: 1})
+	return f
+}
+
+// newIdleFixture returns a fixture without a worker.
+func newIdleFixture(t *testing.T, pace time.Duration) *fixture {
 	t.Helper()
 	f := new(fixture)
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { f.foreign.Add(1) }))
@@ -69,13 +79,17 @@ func newFixture(t *testing.T, pace time.Duration) *fixture {
 	if f.asks, err = task.NewAsks(f.client, f.keys); err != nil {
 		t.Fatal(err)
 	}
-	kinds, err := jobs.Kinds(jobs.Options{Site: f.site, Asks: f.asks, Pace: pace})
-	if err != nil {
+	if f.kinds, err = jobs.Kinds(jobs.Options{Site: f.site, Asks: f.asks, Pace: pace}); err != nil {
 		t.Fatal(err)
 	}
-	w, err := task.NewWorker(f.client, f.keys, directory.TrustSession{}, kinds, task.Options{
-		Concurrency: 4, Attempts: 1, Poll: 50 * time.Millisecond, Tools: task.NewTools(f.client, f.keys, jobs.Tools()),
-	})
+	return f
+}
+
+// work runs a worker until the test ends.
+func (f *fixture) work(t *testing.T, o task.Options) {
+	t.Helper()
+	o.Concurrency, o.Poll, o.Tools = 4, 50*time.Millisecond, task.NewTools(f.client, f.keys, jobs.Tools())
+	w, err := task.NewWorker(f.client, f.keys, directory.TrustSession{}, f.kinds, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +102,6 @@ func newFixture(t *testing.T, pace time.Duration) *fixture {
 			t.Errorf("worker: %v", err)
 		}
 	})
-	return f
 }
 
 // pages is a small site with faults of each sort, and with ways out of it.
@@ -474,6 +487,64 @@ func TestCrew(t *testing.T) {
 	}
 	if got := f.client.Keys(t.Context(), "orgcast:{globex}:*").Val(); len(got) != 0 {
 		t.Errorf("globex has %v, want nothing", got)
+	}
+}
+
+// A crew whose worker gives up, whatever of, ends on its board and in its chat, once.
+func TestCrewThatFailsLeavesItsBoard(t *testing.T) {
+	const session = "0b0e3a52-9d0e-4a0e-8f5e-1f2d3c4b5a69"
+	play := func(f *fixture) task.Handler { return f.kinds[jobs.KindCrew].Run }
+	tests := map[string]struct {
+		run     func(f *fixture) task.Handler
+		options task.Options
+		killed  bool // a first worker, each time
+		code    string
+	}{
+		"panic":   {run: func(*fixture) task.Handler { return func(context.Context, *task.Job) (any, error) { panic("always") } }, code: "panic"},
+		"timeout": {run: play, options: task.Options{Timeout: 300 * time.Millisecond}, code: "timeout"}, // nobody answers it
+		"killed":  {run: play, options: task.Options{Takeover: 300 * time.Millisecond}, killed: true, code: "crashed"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			f := newIdleFixture(t, 0)
+			f.kinds[jobs.KindCrew] = task.Kind{Run: test.run(f), Failed: f.kinds[jobs.KindCrew].Failed}
+			test.options.Attempts, test.options.Backoff = 2, 10*time.Millisecond
+			f.dispatch(t, "acme", jobs.KindCrew, "crew_execution_e-1", object{"crew_id": "5", "execution_id": "e-1", "session_id": session})
+			if test.killed {
+				f.holdAndDie(t, jobs.KindCrew, test.options.Attempts)
+			}
+			f.work(t, test.options)
+			f.await(t, "acme", "crew_execution_e-1", "crew_execution_update", object{"status": "FAILED", "code": test.code})
+			for _, group := range []string{"crew_5_kanban", "chat_" + session} {
+				ended := 0
+				events := f.history(t, "acme", group)
+				for _, e := range events {
+					if e["type"] == "execution_update" && e["status"] == "FAILED" {
+						ended++
+					}
+				}
+				if last := events[len(events)-1]; ended != 1 || last["status"] != "FAILED" || last["execution_id"] != "e-1" {
+					t.Errorf("%s: got %d ends, the last event being %v, want one, last", group, ended, last)
+				}
+			}
+		})
+	}
+}
+
+// holdAndDie takes the one task of a kind as workers that die of it would, so many times.
+func (f *fixture) holdAndDie(t *testing.T, kind string, times int) {
+	t.Helper()
+	stream := f.keys.Tasks(kind)
+	if err := f.client.XGroupCreateMkStream(t.Context(), stream, "workers", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	read, err := f.client.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "workers", Consumer: "dead", Streams: []string{stream, ">"}, Count: 1, Block: -1}).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = f.client.Do(t.Context(), "XCLAIM", stream, "workers", "dead", 0, read[0].Messages[0].ID, "RETRYCOUNT", times, "IDLE", 3_600_000, "JUSTID").Err()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

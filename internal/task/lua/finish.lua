@@ -1,19 +1,21 @@
 -- Records a task's terminal event, publishes it with its position and remembers that, unless that has
--- been done: all or nothing, once.
+-- been done: all or nothing, once. Events for further groups of the organisation go along with it.
 --
 -- KEYS[1]  the task's end:              PREFIX:{ORG}:task:KIND:ID
 -- KEYS[2]  history of the task's group: PREFIX:{ORG}:history:NAME
+-- KEYS[3]… histories of further groups, if any
 -- ARGV[1]  channel of the group:        PREFIX:{ORG}:group:NAME
 -- ARGV[2]  the event, one JSON object
 -- ARGV[3]  how many events the history keeps, about
 -- ARGV[4]  how long it keeps them, in milliseconds
 -- ARGV[5]  "complete" or "failed"
 -- ARGV[6]  how long the end is remembered, in milliseconds
+-- ARGV[7]… channel and event for each further group, in the order of the keys
 --
 -- Returns how the task ended, which may not be what was asked for.
 
-local ended, history = KEYS[1], KEYS[2]
-local channel, event, length, age, how, memory = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local ended, length, age, how, memory = KEYS[1], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local history, channel, event -- of the group in hand
 
 -- Adds the event to the history, in the words of internal/pubsub/record.lua.
 local function append()
@@ -24,21 +26,38 @@ local function append()
   return position
 end
 
+-- Takes the n-th group in hand. The first is the task's own.
+local function take(n)
+  local at = n == 1 and 1 or 2 * n + 3
+  history, channel, event = KEYS[n + 1], ARGV[at], ARGV[at + 1]
+end
+
 local before = redis.call('GET', ended)
 if before then
   return before
 end
 redis.call('SET', ended, how, 'PX', memory)
-local position
+local positions = {}
 local done, failure = pcall(function()
-  position = append()
+  for n = 1, #KEYS - 1 do
+    take(n)
+    positions[n] = append()
+  end
+  take(1)
+  local position = positions[1]
   redis.call('PUBLISH', channel, position .. ' ' .. event)
 end)
 if not done then -- as when this user may not publish: nothing has happened then
   redis.call('DEL', ended)
-  if position then
+  for n, position in ipairs(positions) do
+    take(n)
     redis.call('XDEL', history, position)
   end
   return type(failure) == 'table' and failure or redis.error_reply(tostring(failure))
+end
+-- The end is out and cannot be taken back. What may not be published any more is in its history.
+for n = 2, #positions do
+  take(n)
+  redis.pcall('PUBLISH', channel, positions[n] .. ' ' .. event)
 end
 return how
