@@ -18,3 +18,12 @@ func ReturnWindow(conns int, window time.Duration, perSecond float64) time.Durat
 	s := &Server{options: Options{HandshakesPerSecond: perSecond}}
 	return s.returnWindow(conns, window)
 }
+
+// Pace bounds handshakes.
+type Pace struct{ pace pace }
+
+// NewPace returns the pace of so many handshakes per second.
+func NewPace(perSecond float64) *Pace { return &Pace{newPace(perSecond)} }
+
+// Take asks for one handshake.
+func (p *Pace) Take() (retry time.Duration, ok bool) { return p.pace.take() }
