@@ -2,10 +2,11 @@ package faults_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"net/http"
 	"slices"
 	"sync"
@@ -51,10 +52,10 @@ type group struct {
 
 // viewer is a browser with one group, which comes back and resumes as the browser client does.
 type viewer struct {
-	audience *audience
-	group    *group
-	dial     testkit.DialFunc
-	cookie   string
+	audience  *audience
+	group     *group
+	dial      testkit.DialFunc
+	handshake testkit.Handshake
 
 	mu       sync.Mutex
 	position string
@@ -87,10 +88,6 @@ func open(tb testing.TB, addr string, bus *pubsub.Redis, s size) *audience {
 		a.stop()
 		a.running.Wait()
 	})
-	store, err := session.NewCookieStore([]session.KeyPair{{Hash: []byte(sessionKey)}}, session.Options{})
-	if err != nil {
-		tb.Fatal(err)
-	}
 	for o := range s.organizations {
 		org, err := orgctx.ParseID(fmt.Sprint("org", o))
 		if err != nil {
@@ -103,14 +100,10 @@ func open(tb testing.TB, addr string, bus *pubsub.Redis, s size) *audience {
 			}
 			one := &group{group: name}
 			a.groups = append(a.groups, one)
-			for v := range s.viewersEach {
-				cookie, err := store.Mint(ctx, session.Grant{UserID: fmt.Sprint("u", g, "-", v), Organization: org})
-				if err != nil {
-					tb.Fatal(err)
-				}
-				a.viewers = append(a.viewers, &viewer{
-					audience: a, group: one, dial: testkit.DialTCP(addr), cookie: cookie.Name + "=" + cookie.Value, ready: make(chan struct{}),
-				})
+			for range s.viewersEach {
+				shake := handshake(tb, org.String())
+				shake.Header.Set("Sec-Websocket-Protocol", "orgcast.v1")
+				a.viewers = append(a.viewers, &viewer{audience: a, group: one, dial: testkit.DialTCP(addr), handshake: shake, ready: make(chan struct{})})
 			}
 		}
 	}
@@ -131,6 +124,24 @@ func open(tb testing.TB, addr string, bus *pubsub.Redis, s size) *audience {
 		v.begin()
 	}
 	return a
+}
+
+// handshake is that of a user of an organisation, with a session of its own.
+func handshake(tb testing.TB, organization string) testkit.Handshake {
+	tb.Helper()
+	store, err := session.NewCookieStore([]session.KeyPair{{Hash: []byte(sessionKey)}}, session.Options{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	org, err := orgctx.ParseID(organization)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cookie, err := store.Mint(tb.Context(), session.Grant{UserID: rand.Text(), Organization: org})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return testkit.Handshake{Path: "/ws/events", Header: http.Header{"Origin": {origin}, "Cookie": {cookie.Name + "=" + cookie.Value}}}
 }
 
 // publish records one event after the other. One whose outcome is unknown is tried again under the
@@ -229,7 +240,7 @@ func (v *viewer) begin() {
 func (v *viewer) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		wait := v.visit(ctx)
-		wait += time.Duration(rand.Int64N(int64(200 * time.Millisecond)))
+		wait += time.Duration(mathrand.Int64N(int64(200 * time.Millisecond)))
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -243,9 +254,7 @@ func (v *viewer) watch(ctx context.Context) {
 
 // visit is one connection. It returns how long the gateway asked to stay away.
 func (v *viewer) visit(ctx context.Context) (wait time.Duration) {
-	c, _, err := testkit.Open(ctx, v.dial, testkit.Handshake{Path: "/ws/events", Header: http.Header{
-		"Origin": {origin}, "Cookie": {v.cookie}, "Sec-Websocket-Protocol": {"orgcast.v1"},
-	}})
+	c, _, err := testkit.Open(ctx, v.dial, v.handshake)
 	if c == nil || err != nil {
 		v.mu.Lock()
 		v.result.Refused++
