@@ -115,6 +115,11 @@ soak: ## Connections, publishers and a Redis for SOAKTIME (10m); fails if anythi
 	@scripts/deps run >/dev/null || scripts/deps run
 	scripts/soak $(SOAKTIME)
 
+.PHONY: soak-faults
+soak-faults: ## 1,000 connections while Redis, gateways and the network fail in turn, and 5,000 through a deploy (some five minutes)
+	@scripts/deps run >/dev/null || scripts/deps run
+	go test -count=1 -timeout=20m -v ./internal/faults -args -full
+
 .PHONY: soak-lease
 soak-lease: ## How soon sockets end after a logout and the like, and 40 s without Redis (some ten minutes)
 	@scripts/deps run >/dev/null || scripts/deps run

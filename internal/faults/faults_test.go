@@ -4,9 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,21 +20,7 @@ import (
 // full is the size at which the figures of docs/reliability.md were made.
 var full = flag.Bool("full", false, "1,000 connections and long faults, instead of what takes seconds")
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	code := m.Run()
-	if binary, err := buildGateway(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(binary))
-	}
-	http.DefaultTransport.(*http.Transport).CloseIdleConnections() //nolint:errcheck,forcetypeassert // it is one
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fault is one way in which things break.
 type fault struct {
@@ -51,6 +34,7 @@ type fault struct {
 // scene is everything that a fault may break.
 type scene struct {
 	tb       testing.TB
+	binary   string
 	redis    *redistest.Server
 	client   *redis.Client
 	nodes    []*process
@@ -71,6 +55,7 @@ func scale[T any](short, long T) T {
 // TestFaults: whatever breaks, everybody gets every event that Redis kept, once, in order, and
 // nobody one of another organisation; and a gateway through which no events flow says so.
 func TestFaults(t *testing.T) {
+	binary := buildGateway(t)
 	for name, f := range map[string]fault{
 		"redis crashes and comes back with its append-only file": {strike: (*scene).crashRedis, stops: true},
 		"redis hangs":                       {strike: (*scene).hangRedis, stops: true},
@@ -81,12 +66,12 @@ func TestFaults(t *testing.T) {
 		"network is lost for two seconds":   {strike: (*scene).loseNetwork},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &scene{tb: t, redis: redistest.StartServer(t, "--appendonly", "yes")}
+			s := &scene{tb: t, binary: binary, redis: redistest.StartServer(t, "--appendonly", "yes")}
 			var bus *pubsub.Redis
 			bus, s.client = newBus(t, s.redis.Addr)
 			s.env = []string{"ORGCAST_REDIS=redis://" + s.redis.Addr + "/0"}
 			for range max(f.nodes, 1) {
-				s.nodes = append(s.nodes, startGateway(t, s.env...))
+				s.nodes = append(s.nodes, startGateway(t, binary, s.env...))
 			}
 			for _, node := range s.nodes {
 				testkit.Eventually(t, "ready", func() bool { return node.ready(t.Context()) })
@@ -185,7 +170,7 @@ func (s *scene) subscriptions() int {
 func (s *scene) crashGateway() {
 	s.balancer.use(s.nodes[1])
 	s.nodes[0].kill()
-	s.nodes[0] = startGateway(s.tb, s.env...)
+	s.nodes[0] = startGateway(s.tb, s.binary, s.env...)
 	s.balancer.use(s.nodes...)
 	time.Sleep(scale(500*time.Millisecond, 5*time.Second))
 }
@@ -193,7 +178,7 @@ func (s *scene) crashGateway() {
 func (s *scene) replaceGateways() {
 	for i := range s.nodes {
 		old := s.nodes[i]
-		fresh := startGateway(s.tb, s.env...)
+		fresh := startGateway(s.tb, s.binary, s.env...)
 		testkit.Eventually(s.tb, "ready", func() bool { return fresh.ready(s.tb.Context()) })
 		s.nodes[i] = fresh
 		s.balancer.use(s.nodes...)
@@ -218,14 +203,14 @@ func (s *scene) loseNetwork() {
 // TestDeploy: the clients of a gateway that is replaced come back when they were told to, all of them, no
 // faster than the others admit, and miss nothing.
 func TestDeploy(t *testing.T) {
-	server := redistest.StartServer(t, "--appendonly", "yes")
+	binary, server := buildGateway(t), redistest.StartServer(t, "--appendonly", "yes")
 	bus, _ := newBus(t, server.Addr)
 	rate := scale(100, 400)
 	env := []string{
 		"ORGCAST_REDIS=redis://" + server.Addr + "/0", fmt.Sprint("ORGCAST_HANDSHAKES_PER_SECOND=", rate),
 		"ORGCAST_MAX_PER_USER=0", "ORGCAST_DRAIN=" + scale("1s", "10s"),
 	}
-	nodes := []*process{startGateway(t, env...), startGateway(t, env...)}
+	nodes := []*process{startGateway(t, binary, env...), startGateway(t, binary, env...)}
 	for _, node := range nodes {
 		testkit.Eventually(t, "ready", func() bool { return node.ready(t.Context()) })
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -23,23 +22,15 @@ const (
 	sessionKey = "0123456789abcdef0123456789abcdef"
 )
 
-// buildGateway compiles the real binary once for all tests.
-var buildGateway = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "faults")
-	if err != nil {
-		return "", err
+// buildGateway compiles the real binary.
+func buildGateway(tb testing.TB) (binary string) {
+	tb.Helper()
+	binary = filepath.Join(tb.TempDir(), "gateway")
+	if out, err := exec.CommandContext(tb.Context(), "go", "build", "-o", binary, "orgcast/cmd/gateway").CombinedOutput(); err != nil {
+		tb.Fatalf("go build: %v\n%s", err, out)
 	}
-	binary := filepath.Join(dir, "gateway")
-	out, err := exec.Command("go", "build", "-o", binary, "orgcast/cmd/gateway").CombinedOutput()
-	if err != nil {
-		return "", &buildError{string(out)}
-	}
-	return binary, nil
-})
-
-type buildError struct{ output string }
-
-func (b *buildError) Error() string { return "go build: " + b.output }
+	return binary
+}
 
 // process is a gateway that runs by itself.
 type process struct {
@@ -53,17 +44,13 @@ type process struct {
 }
 
 // startGateway runs a gateway until the test ends at the latest.
-func startGateway(tb testing.TB, env ...string) *process {
+func startGateway(tb testing.TB, binary string, env ...string) *process {
 	tb.Helper()
-	binary, err := buildGateway()
-	if err != nil {
-		tb.Fatal(err)
-	}
 	p := &process{tb: tb, cmd: exec.Command(binary, "serve"), done: make(chan struct{})}
 	p.cmd.Env = append([]string{
 		"ORGCAST_LISTEN=127.0.0.1:0", "ORGCAST_ADMIN_LISTEN=127.0.0.1:0", "ORGCAST_ORIGINS=" + origin,
 		"ORGCAST_SESSION_KEYS=" + sessionKey, "ORGCAST_DIRECTORY=session", "ORGCAST_EVENTS_POLICY=*=member", "ORGCAST_DRAIN_WAIT=200ms", "ORGCAST_DRAIN=2s",
-		"ORGCAST_LOG_LEVEL=info", "PATH=" + os.Getenv("PATH"), //nolint:forbidigo // of the process under test
+		"ORGCAST_LOG_LEVEL=info",
 	}, env...)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
