@@ -109,7 +109,7 @@ test('connection test: greeting, echo, error, and people without an organisation
   await fits(page);
 });
 
-for (const [name, { press, first, shows }] of Object.entries({
+for (const [name, { press, first, shows, late }] of Object.entries({
   research: {
     press: async (side) => {
       await side.locator('.query').fill('isolation of organisations');
@@ -131,7 +131,8 @@ for (const [name, { press, first, shows }] of Object.entries({
   crawl: {
     press: (side) => side.locator('.start button').click(),
     first: 'crawl_update',
-    shows: { '.pages': /^1[0-9]$/, '.visited li': /200/, '.broken': /^0$/ },
+    shows: { '.pages': /^1[0-9]$/, '.visited li': /200/, '.broken': /^0$/, '.beats': /^1[0-9]$/ },
+    late: { '.visited li': /200/, '.beats': /^1[0-9]$/ },
   },
   images: {
     press: (side) => side.locator('.start button').click(),
@@ -149,6 +150,9 @@ for (const [name, { press, first, shows }] of Object.entries({
     // Whoever comes later gets the same end as the first state.
     await page.reload();
     await status(page, 'right', 'done').waitFor();
+    for (const [selector, text] of Object.entries(late ?? {})) {
+      assert.match(await seat(page, 'right').locator(selector).first().textContent(), text, `late: ${selector}`);
+    }
     await accessible(page);
     await fits(page);
   });

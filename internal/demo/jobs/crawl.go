@@ -8,7 +8,11 @@ import (
 	"orgcast/internal/task"
 )
 
-// crawl follows the links of the demo's own pages.
+// listedTitle bounds a title in the list of pages, in bytes, so that a full list is no too large event.
+const listedTitle = 200
+
+// crawl follows the links of the demo's own pages. Its heart beats once for each page. Every update
+// lists all pages so far: whoever comes later is shown the last update alone.
 func (j *jobs) crawl(ctx context.Context, job *task.Job) (any, error) {
 	p, err := payload[struct {
 		CrawlID string `json:"crawl_id"`
@@ -26,10 +30,11 @@ func (j *jobs) crawl(ctx context.Context, job *task.Job) (any, error) {
 		return nil, err
 	}
 	pages, broken, size := 0, 0, 0
+	visited := []frame{}
 	update := func(kind string, more frame) frame {
 		data := frame{
 			"update_type": kind, "crawl_id": p.CrawlID, "start_url": first.String(),
-			"pages_crawled": pages, "broken": broken, "bytes": size,
+			"pages_crawled": pages, "broken": broken, "bytes": size, "heartbeats": pages, "visited": visited,
 		}
 		maps.Copy(data, more)
 		return frame{"type": "crawl_update", "data": data}
@@ -49,6 +54,13 @@ func (j *jobs) crawl(ctx context.Context, job *task.Job) (any, error) {
 			if f.page != nil {
 				found["title"], found["links"] = f.page.title, len(f.page.links)
 			}
+		}
+		title, _ := found["title"].(string)
+		visited = append(visited, frame{
+			"url": found["url"], "status_code": found["status_code"], "title": clip(title, listedTitle), "links": found["links"],
+		})
+		if err := job.Progress(ctx, frame{"type": "heartbeat", "count": pages}); err != nil {
+			return err
 		}
 		if err := j.pause(ctx); err != nil {
 			return err

@@ -278,7 +278,13 @@ func TestCrawl(t *testing.T) {
 		return newest(t, events, "crawl_update")["data"].(object)["update_type"] == "complete"
 	})
 	var pages []string
+	beats := 0.0
 	for _, e := range events {
+		if e["type"] == "heartbeat" {
+			if beats++; e["count"] != beats {
+				t.Errorf("heartbeat: got %v, want the count %v", e, beats)
+			}
+		}
 		if data, ok := e["data"].(object); ok && data["update_type"] == "page" {
 			pages = append(pages, strings.TrimPrefix(data["url"].(string), f.site.String()))
 		}
@@ -286,12 +292,29 @@ func TestCrawl(t *testing.T) {
 	if diff := cmp.Diff([]string{"/", "/bare", "/gone"}, pages); diff != "" {
 		t.Errorf("pages: want (-), got (+):\n%s", diff)
 	}
+	if beats != 3 {
+		t.Errorf("got %v heartbeats, want one for each page", beats)
+	}
 	if events[0]["event_name"] != "crawl_started" {
 		t.Errorf("begins with %v", events[0])
 	}
 	end := newest(t, events, "crawl_update")["data"].(object)
 	if end["pages_crawled"] != 3.0 || end["broken"] != 1.0 || end["bytes"].(float64) < 500 {
 		t.Errorf("end: got %v, want 3 pages, one broken, and their bytes", end)
+	}
+	// The last update alone tells a late viewer all.
+	if end["heartbeats"] != 3.0 {
+		t.Errorf("end: got %v heartbeats, want 3", end["heartbeats"])
+	}
+	var listed []string
+	for _, p := range end["visited"].([]any) {
+		listed = append(listed, strings.TrimPrefix(p.(object)["url"].(string), f.site.String()))
+	}
+	if diff := cmp.Diff(pages, listed); diff != "" {
+		t.Errorf("list at the end: want (-), got (+):\n%s", diff)
+	}
+	if first := end["visited"].([]any)[0].(object); first["title"] != "The first page" || first["status_code"] != 200.0 {
+		t.Errorf("first of the list: got %v, want its title and status", first)
 	}
 }
 

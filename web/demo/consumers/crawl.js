@@ -59,7 +59,9 @@ class Crawl {
       this.panel.part('.broken').textContent = data.broken;
       this.panel.part('.size').textContent = bytes(data.bytes);
     }
-    if (data.update_type === 'page') this.#page(data);
+    if (data.heartbeats !== undefined) this.panel.part('.beats').textContent = data.heartbeats;
+    // Each update lists all pages so far; those that are shown stay where they are.
+    for (const page of (data.visited ?? []).slice(this.panel.part('.visited').children.length)) this.#page(page);
   }
 
   #page({ url, status_code: status, title, links }) {
