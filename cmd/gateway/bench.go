@@ -15,21 +15,20 @@ func benchCommand(ctx context.Context, p *process, args []string) error {
 	set := config.New("bench", "")
 	s.declareRedis(set)
 	s.declareSession(set)
-	if _, err := p.parse(set, nil); err != nil {
+	if _, err := p.parse(set, nil, s.checkRedis); err != nil {
 		return err
 	}
 	options := bench.DefaultOptions()
 	options.Redis, options.Prefix = s.redisURL, s.prefix
 	if s.sessionStore == "redis" || s.sessionKeys != "" {
-		redisOptions, err := s.redisOptions()
-		if err != nil {
-			return err
-		}
 		keys, err := keyspace.New(s.prefix)
 		if err != nil {
 			return err
 		}
-		client := s.newRedis(redisOptions)
+		client, err := s.newRedis(0)
+		if err != nil {
+			return err
+		}
 		defer func() { _ = client.Close() }() // sessions are minted by then
 		if options.Sessions, err = newSessionStore(s, client, keys); err != nil {
 			return err

@@ -164,10 +164,6 @@ const (
 // demoWorker returns the worker that does the demo's jobs in this process. Its client is one of its
 // own: a worker waits on its connections.
 func (n *node) demoWorker(site *url.URL, pace time.Duration) (*demoWork, error) {
-	options, err := n.settings.redisOptions()
-	if err != nil {
-		return nil, err
-	}
 	asks, err := task.NewAsks(n.redis, n.keys)
 	if err != nil {
 		return nil, err
@@ -176,8 +172,10 @@ func (n *node) demoWorker(site *url.URL, pace time.Duration) (*demoWork, error) 
 	if err != nil {
 		return nil, err
 	}
-	options.PoolSize = max(options.PoolSize, len(kinds)*(demoConcurrency+2))
-	client := n.settings.newRedis(options)
+	client, err := n.settings.newRedis(len(kinds) * (demoConcurrency + 2))
+	if err != nil {
+		return nil, err
+	}
 	w, err := task.NewWorker(client, n.keys, n.directory, kinds, task.Options{
 		Concurrency: demoConcurrency, Timeout: demoTimeout, Drain: time.Nanosecond, MaxEvent: n.settings.maxEvent,
 		Tools: task.NewTools(client, n.keys, jobs.Tools()), Log: n.log,

@@ -72,11 +72,11 @@ func newNode(ctx context.Context, s *settings, log *zap.Logger) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	options, err := s.redisOptions()
+	client, err := s.newRedis(0)
 	if err != nil {
 		return nil, err
 	}
-	n := &node{settings: s, log: log, metrics: prometheus.NewRegistry(), redis: s.newRedis(options), keys: keys}
+	n := &node{settings: s, log: log, metrics: prometheus.NewRegistry(), redis: client, keys: keys}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if n.sessions, err = newSessionStore(s, n.redis, keys); err != nil {
 		return nil, errors.Join(err, n.redis.Close())

@@ -41,7 +41,7 @@ func publishCommand(ctx context.Context, p *process, args []string) error {
 	var key string
 	set.Bool(&record, "record", false, "keep the event in the history of the group")
 	set.String(&key, "idempotency-key", "", "record only one of the events with this key; needs --record", checkIdempotencyKey)
-	rest, err := p.parse(set, args)
+	rest, err := p.parse(set, args, s.checkRedis)
 	if err != nil {
 		return p.surplus(nil, err)
 	}
@@ -60,15 +60,14 @@ func publishCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
-	options, err := s.redisOptions()
-	if err != nil {
-		return err
-	}
 	keys, err := keyspace.New(s.prefix)
 	if err != nil {
 		return err
 	}
-	client := s.newRedis(options)
+	client, err := s.newRedis(0)
+	if err != nil {
+		return err
+	}
 	defer func() { _ = client.Close() }() // all is published by then
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{MaxEventSize: s.maxEvent, PublishTimeout: 10 * time.Second})
 

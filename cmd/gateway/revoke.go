@@ -36,7 +36,7 @@ func revokeCommand(ctx context.Context, p *process, args []string) error {
 	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
 		kind, args = args[0], args[1:]
 	}
-	rest, err := p.parse(set, args)
+	rest, err := p.parse(set, args, s.checkRedis)
 	if err != nil {
 		return p.surplus(nil, err)
 	}
@@ -50,15 +50,14 @@ func revokeCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
-	options, err := s.redisOptions()
-	if err != nil {
-		return err
-	}
 	keys, err := keyspace.New(s.prefix)
 	if err != nil {
 		return err
 	}
-	client := s.newRedis(options)
+	client, err := s.newRedis(0)
+	if err != nil {
+		return err
+	}
 	defer func() { _ = client.Close() }() // all is written by then
 	revoker, err := newRevoker(s, client, keys)
 	if err != nil {

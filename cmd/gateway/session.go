@@ -32,7 +32,7 @@ func sessionCommand(ctx context.Context, p *process, args []string) error {
 	if len(args) > 0 && (args[0] == "mint" || args[0] == "read") {
 		verb, args = args[0], args[1:]
 	}
-	rest, err := p.parse(set, args, func() error {
+	rest, err := p.parse(set, args, s.checkRedis, func() error {
 		if s.sessionStore == "cookie" && s.sessionKeys == "" {
 			return fmt.Errorf("--session-keys: --session-store=cookie needs the keys of the web application")
 		}
@@ -41,15 +41,14 @@ func sessionCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return p.surplus(nil, err)
 	}
-	options, err := s.redisOptions()
-	if err != nil {
-		return err
-	}
 	keys, err := keyspace.New(s.prefix)
 	if err != nil {
 		return err
 	}
-	client := s.newRedis(options)
+	client, err := s.newRedis(0)
+	if err != nil {
+		return err
+	}
 	defer func() { _ = client.Close() }() // all is written by then
 	store, err := newSessionStore(s, client, keys)
 	if err != nil {

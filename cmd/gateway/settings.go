@@ -10,13 +10,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"orgcast/internal/config"
 	"orgcast/internal/consumer"
 	"orgcast/internal/event"
 	"orgcast/internal/gateway"
-	"orgcast/internal/keyspace"
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub"
@@ -29,9 +26,9 @@ type settings struct {
 	tlsCert, tlsKey     string
 	logLevel, logFormat string
 
-	redisURL, prefix string
-	sentinelMaster   string
-	sentinels        []string
+	redisURL, prefix                 string
+	sentinels                        []string
+	sentinelMaster, sentinelPassword string
 
 	sessionStore, sessionCookie string
 	sessionKeys                 string
@@ -71,28 +68,6 @@ func checkSecret(text string) error {
 func (s *settings) declareLogging(set *config.Set) {
 	set.Choice(&s.logLevel, "log-level", "info", []string{"debug", "info", "warn", "error"}, "least level that is logged")
 	set.Choice(&s.logFormat, "log-format", "json", []string{"json", "console"}, "form of the log")
-}
-
-func (s *settings) declareRedis(set *config.Set) {
-	set.URL(&s.redisURL, "redis", "redis://127.0.0.1:6379/0", "Redis, as redis://USER:PASSWORD@HOST:PORT/DATABASE; rediss:// for TLS", func(text string) error {
-		if _, err := redis.ParseURL(text); err != nil {
-			return errors.New("is no Redis URL") // the text may hold a password
-		}
-		return nil
-	})
-	set.String(&s.sentinelMaster, "redis-sentinel-master", "", "name of the master that Sentinels watch; its address then comes from them, and everything else from --redis", nil)
-	set.List(&s.sentinels, "redis-sentinels", "", "addresses of the Sentinels, HOST:PORT, parted by commas", func(list []string) error {
-		for _, address := range list {
-			if err := checkAddress(address); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	set.String(&s.prefix, "prefix", keyspace.DefaultPrefix, "first part of every name in Redis", func(text string) error {
-		_, err := keyspace.New(text)
-		return err
-	})
 }
 
 func (s *settings) declareSession(set *config.Set) {
@@ -199,7 +174,7 @@ func (s *settings) declareLimits(set *config.Set) {
 
 // checkServe holds the settings against each other.
 func (s *settings) checkServe() error {
-	var errs []error
+	errs := []error{s.checkRedis()}
 	if origins, err := gateway.ParseOrigins(s.origins); err == nil && origins.Empty() {
 		errs = append(errs, errors.New("--origins: cookie sessions need the list of pages that may connect, or any page could use its visitors' sessions"))
 	}
@@ -208,9 +183,6 @@ func (s *settings) checkServe() error {
 	}
 	if s.leaseDeadline <= s.leasePeriod {
 		errs = append(errs, errors.New("--lease-deadline: is not longer than --lease-period"))
-	}
-	if (s.sentinelMaster == "") != (len(s.sentinels) == 0) {
-		errs = append(errs, errors.New("--redis-sentinel-master and --redis-sentinels: one is of no use without the other"))
 	}
 	if (s.tlsCert == "") != (s.tlsKey == "") {
 		errs = append(errs, errors.New("--tls-cert and --tls-key: one is of no use without the other"))
@@ -224,40 +196,6 @@ func checkAddress(text string) error {
 	}
 	return nil
 }
-
-// redisOptions are those of every client. The URL has been checked.
-func (s *settings) redisOptions() (*redis.Options, error) {
-	o, err := redis.ParseURL(s.redisURL)
-	if err != nil {
-		return nil, errors.New("--redis is no Redis URL") // the text may hold a password
-	}
-	o.ContextTimeoutEnabled = true // else a hung Redis holds a caller however short its deadline
-	o.MaxRetries = -1              // a publication that is tried twice may arrive twice
-	o.ClientName = "orgcast"
-	o.ReadBufferSize, o.WriteBufferSize = redisBuffer, redisBuffer
-	o.PipelineReadBufferSize, o.PipelineWriteBufferSize = redisBuffer, redisBuffer
-	return o, nil
-}
-
-// newRedis returns a client with the options, which follows the master if the settings name one.
-func (s *settings) newRedis(o *redis.Options) *redis.Client {
-	if s.sentinelMaster == "" {
-		return redis.NewClient(o)
-	}
-	return redis.NewFailoverClient(&redis.FailoverOptions{
-		MasterName: s.sentinelMaster, SentinelAddrs: s.sentinels,
-		Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLSConfig,
-		ContextTimeoutEnabled: o.ContextTimeoutEnabled, MaxRetries: o.MaxRetries, ClientName: o.ClientName,
-		DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout, PoolSize: o.PoolSize,
-		ReadBufferSize: o.ReadBufferSize, WriteBufferSize: o.WriteBufferSize,
-		PipelineReadBufferSize: o.PipelineReadBufferSize, PipelineWriteBufferSize: o.PipelineWriteBufferSize,
-	})
-}
-
-// redisBuffer is for commands and events of ordinary size; larger ones pass it by. The client's
-// default, 32 KiB and 128 KiB for pipelines, twice for each connection to Redis, would be
-// megabytes after a rush of handshakes: half a kilobyte for each of 10,000 browsers.
-const redisBuffer = 8 << 10
 
 // busOptions takes the limits over.
 func (s *settings) busOptions() pubsub.Options {

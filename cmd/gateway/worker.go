@@ -93,7 +93,7 @@ func workerCommand(ctx context.Context, p *process, args []string) error {
 	set.String(&s.adminListen, "admin-listen", "127.0.0.1:9091", "address of the private listener: health, metrics, profiles", checkAddress)
 	set.Int(&s.maxEvent, "max-event", event.DefaultMaxSize, 128, "largest event, in bytes")
 	own.declare(set)
-	if rest, err := p.parse(set, args); err != nil || len(rest) > 0 {
+	if rest, err := p.parse(set, args, s.checkRedis); err != nil || len(rest) > 0 {
 		return p.surplus(rest, err)
 	}
 	log, err := newLogger(s, p.stderr)
@@ -105,14 +105,12 @@ func workerCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
-	options, err := s.redisOptions()
+	// A connection for each kind waits for entries, and each task may need one of its own.
+	kinds := workerKinds()
+	client, err := s.newRedis(len(kinds) * (own.concurrency + 2))
 	if err != nil {
 		return err
 	}
-	// A connection for each kind waits for entries, and each task may need one of its own.
-	kinds := workerKinds()
-	options.PoolSize = max(options.PoolSize, len(kinds)*(own.concurrency+2))
-	client := s.newRedis(options)
 	defer func() { _ = client.Close() }() // all is said by then
 	var dir directory.Directory = directory.TrustSession{}
 	if s.directory == "redis" {

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/config"
+	"orgcast/internal/keyspace"
+)
+
+func (s *settings) declareRedis(set *config.Set) {
+	set.URL(&s.redisURL, "redis", "redis://127.0.0.1:6379/0", "Redis, as redis://USER:PASSWORD@HOST:PORT/DATABASE; rediss:// for TLS", func(text string) error {
+		if _, err := redis.ParseURL(text); err != nil {
+			return errors.New("is no Redis URL") // the text may hold a password
+		}
+		return nil
+	})
+	set.String(&s.sentinelMaster, "redis-sentinel-master", "", "name of the master that Sentinels watch; its address then comes from them, and everything else from --redis", nil)
+	set.List(&s.sentinels, "redis-sentinels", "", "addresses of the Sentinels, HOST:PORT, parted by commas", checkSentinels)
+	set.Secret(&s.sentinelPassword, "redis-sentinel-password", "password of the Sentinels themselves, if they ask for one; they are not told that of Redis", nil)
+	set.String(&s.prefix, "prefix", keyspace.DefaultPrefix, "first part of every name in Redis", func(text string) error {
+		_, err := keyspace.New(text)
+		return err
+	})
+}
+
+func checkSentinels(list []string) error {
+	for _, address := range list {
+		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
+			return fmt.Errorf("%q is not HOST:PORT", address)
+		}
+	}
+	return nil
+}
+
+// checkRedis holds the settings of Redis against each other.
+func (s *settings) checkRedis() error {
+	switch {
+	case (len(s.sentinels) == 0) != (s.sentinelMaster == ""):
+		return errors.New("--redis-sentinel-master and --redis-sentinels: one is of no use without the other")
+	case len(s.sentinels) == 0 && s.sentinelPassword != "":
+		return errors.New("--redis-sentinel-password: is of no use without --redis-sentinels")
+	default:
+		return nil
+	}
+}
+
+// redisBuffer is for commands and events of ordinary size; larger ones pass it by. The client's
+// default, 32 KiB and 128 KiB for pipelines, twice for each connection to Redis, would be
+// megabytes after a rush of handshakes: half a kilobyte for each of 10,000 browsers.
+const redisBuffer = 8 << 10
+
+// newRedis makes every client of the process. One with Sentinels asks them for the master whenever
+// it dials, and drops its connections to another one when they tell of a failover; the
+// subscription connection, which it does not manage, is given up by the bus. connections is the
+// least size of its pool; 0 is the client's own choice. The settings have been checked.
+func (s *settings) newRedis(connections int) (*redis.Client, error) {
+	o, err := redis.ParseURL(s.redisURL)
+	if err != nil {
+		return nil, errors.New("--redis is no Redis URL") // the text may hold a password
+	}
+	o.ContextTimeoutEnabled = true // else a hung Redis holds a caller however short its deadline
+	o.MaxRetries = -1              // a publication that is tried twice may arrive twice
+	o.ClientName = "orgcast"
+	o.ReadBufferSize, o.WriteBufferSize = redisBuffer, redisBuffer
+	o.PipelineReadBufferSize, o.PipelineWriteBufferSize = redisBuffer, redisBuffer
+	o.PoolSize = max(o.PoolSize, connections)
+	if len(s.sentinels) == 0 {
+		return redis.NewClient(o), nil
+	}
+	// Everything that a URL can set, but for the address.
+	return redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName: s.sentinelMaster, SentinelAddrs: s.sentinels, SentinelPassword: s.sentinelPassword,
+		Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLSConfig, Protocol: o.Protocol, ClientName: o.ClientName,
+		ContextTimeoutEnabled: o.ContextTimeoutEnabled,
+		MaxRetries:            o.MaxRetries, MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff,
+		DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,
+		ReadBufferSize: o.ReadBufferSize, WriteBufferSize: o.WriteBufferSize,
+		PipelineReadBufferSize: o.PipelineReadBufferSize, PipelineWriteBufferSize: o.PipelineWriteBufferSize,
+		PoolFIFO: o.PoolFIFO, PoolSize: o.PoolSize, PoolTimeout: o.PoolTimeout,
+		MinIdleConns: o.MinIdleConns, MaxIdleConns: o.MaxIdleConns, MaxActiveConns: o.MaxActiveConns,
+		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime,
+	}), nil
+}
