@@ -157,8 +157,6 @@ const (
 	demoConcurrency = 16
 	// demoTimeout is longer than a crew waits for a person.
 	demoTimeout = 15 * time.Minute
-	// pictureLife is how long an uploaded picture is kept.
-	pictureLife = time.Hour
 )
 
 // demoWorker returns the worker that does the demo's jobs in this process. Its client is one of its
@@ -206,5 +204,14 @@ func (p pictures) KeepPicture(ctx context.Context, name string, data []byte) err
 	if err != nil {
 		return err
 	}
-	return store.Set(ctx, jobs.StoredPicture(name), data, pictureLife)
+	return store.Set(ctx, jobs.StoredPicture(name), data, jobs.PictureLife)
+}
+
+// Picture implements [demo.Pictures].
+func (p pictures) Picture(ctx context.Context, name string) ([]byte, error) {
+	store, err := task.NewStore(ctx, p.redis, p.keys)
+	if err != nil {
+		return nil, err
+	}
+	return jobs.Picture(ctx, store, name)
 }

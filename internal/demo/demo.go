@@ -69,6 +69,8 @@ type Dispatcher interface {
 type Pictures interface {
 	// KeepPicture stores a picture under a name, for the organisation of ctx and a while.
 	KeepPicture(ctx context.Context, name string, data []byte) error
+	// Picture returns what is kept under a name for the organisation of ctx, as [jobs.Picture] does.
+	Picture(ctx context.Context, name string) ([]byte, error)
 }
 
 // Options are the parts that [Handler] joins. All are required unless the comment says otherwise.
@@ -132,6 +134,7 @@ func Handler(o Options) (http.Handler, error) {
 	mux.Handle("POST /demo/jobs/"+jobs.KindOptimization, d.guardUpTo(maxUpload, d.startOptimization))
 	mux.Handle("POST /demo/publish", d.guard(d.publish))
 	mux.Handle("GET /demo/who", d.guard(d.who))
+	mux.Handle("GET /demo/pictures/{name}", d.guard(d.picture))
 	mux.Handle("GET /demo/people", d.guard(d.people))
 	mux.Handle("GET /demo/status", d.guard(d.status))
 	if o.Authority != nil {

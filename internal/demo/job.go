@@ -61,7 +61,7 @@ func (d *server) startOptimization(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	for _, data := range req.Pictures { // all before the first is kept
-		if !jobs.CheckPicture(data) {
+		if _, ok := jobs.CheckPicture(data); !ok {
 			refuse(w, http.StatusBadRequest, codeBadPicture, "a picture is a JPEG or PNG of up to 256 KiB and 4 million pixels")
 			return
 		}
@@ -77,6 +77,37 @@ func (d *server) startOptimization(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	d.dispatch(w, r, id, jobs.KindOptimization, jobs.Request{Pictures: names})
+}
+
+// picture serves a picture of the organisation in which somebody sits at a seat. One that is another
+// organisation's looks like one that is not there.
+func (d *server) picture(w http.ResponseWriter, r *http.Request) {
+	seat := r.URL.Query().Get("seat")
+	if seat != "" && !validSeat(seat) {
+		refuse(w, http.StatusBadRequest, codeBadRequest, badSeat)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
+	defer cancel()
+	id, ok := d.identify(ctx, w, d.atSeat(r, seat))
+	if !ok {
+		return
+	}
+	data, err := d.Pictures.Picture(orgctx.With(ctx, id.Organization), r.PathValue("name"))
+	if err != nil && !errors.Is(err, jobs.ErrNoPicture) {
+		d.unavailable(w, "get a picture", err)
+		return
+	}
+	mediaType, ok := jobs.CheckPicture(data)
+	if !ok {
+		refuse(w, http.StatusNotFound, codeNotFound, "there is no such picture")
+		return
+	}
+	// Somebody brought it: it is shown as nothing but a picture, and to this origin's pages alone.
+	w.Header().Set("Content-Type", mediaType)
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
+	_, _ = w.Write(data) // if the client is gone now, nobody is left to tell
 }
 
 // readJob reads a request for a job and says who asks. Where it may not be, it has answered and ok

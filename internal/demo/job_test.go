@@ -2,12 +2,14 @@ package demo_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"image"
 	"image/png"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -25,6 +27,7 @@ import (
 type work struct {
 	tasks    []task.Task
 	pictures []string // ORG/NAME
+	kept     map[string][]byte
 	err      error
 }
 
@@ -36,13 +39,29 @@ func (w *work) Dispatch(ctx context.Context, t task.Task) (string, error) {
 	return t.ID, w.err
 }
 
-func (w *work) KeepPicture(ctx context.Context, name string, _ []byte) error {
+func (w *work) KeepPicture(ctx context.Context, name string, data []byte) error {
 	org, ok := orgctx.From(ctx)
 	if !ok {
 		return orgctx.ErrNoOrganization
 	}
+	if w.kept == nil {
+		w.kept = make(map[string][]byte)
+	}
+	w.kept[org.String()+"/"+name] = data
 	w.pictures = append(w.pictures, org.String()+"/"+name)
 	return w.err
+}
+
+func (w *work) Picture(ctx context.Context, name string) ([]byte, error) {
+	org, ok := orgctx.From(ctx)
+	if !ok {
+		return nil, orgctx.ErrNoOrganization
+	}
+	data, ok := w.kept[org.String()+"/"+name]
+	if !ok {
+		return nil, cmp.Or(w.err, jobs.ErrNoPicture)
+	}
+	return data, w.err
 }
 
 func mustURL(text string) *url.URL {
@@ -134,6 +153,54 @@ func TestStartJobWithPictures(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A picture is shown to its own organisation, and to nobody as anything but a picture.
+func TestPicture(t *testing.T) {
+	h, w, ada, grace, _ := newWorkshop(t)
+	sam := signIn(t, h, "sam", "sam")
+	var b bytes.Buffer
+	if err := png.Encode(&b, image.NewGray(image.Rect(0, 0, 9, 9))); err != nil {
+		t.Fatal(err)
+	}
+	w.kept = map[string][]byte{"acme/mine": b.Bytes(), "acme/page": []byte("<script>alert(1)</script>")}
+	get := func(path string, cookies ...*http.Cookie) *http.Request {
+		r := httptest.NewRequest(http.MethodGet, path, nil)
+		for _, c := range cookies {
+			r.AddCookie(c)
+		}
+		return r
+	}
+	resp := do(h, get("/demo/pictures/mine?seat=left", ada, grace))
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK || !bytes.Equal(body, b.Bytes()) {
+		t.Errorf("got status %d, %d bytes, %v, want the picture", resp.StatusCode, len(body), err)
+	}
+	for name, want := range map[string]string{
+		"Content-Type": "image/png", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store",
+		"Content-Security-Policy": "default-src 'none'; sandbox", "Cross-Origin-Resource-Policy": "same-origin",
+	} {
+		if got := resp.Header.Get(name); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	for name, test := range map[string]struct {
+		request *http.Request
+		status  int
+		code    string
+	}{
+		"another organisation's": {get("/demo/pictures/mine?seat=right", ada, grace), http.StatusNotFound, "not_found"},
+		"unknown":                {get("/demo/pictures/none?seat=left", ada), http.StatusNotFound, "not_found"},
+		"no picture":             {get("/demo/pictures/page?seat=left", ada), http.StatusNotFound, "not_found"},
+		"nobody":                 {get("/demo/pictures/mine"), http.StatusUnauthorized, "not_signed_in"},
+		"another seat":           {get("/demo/pictures/mine?seat=left", grace), http.StatusUnauthorized, "not_signed_in"},
+		"suspended":              {get("/demo/pictures/mine?seat=sam", sam), http.StatusForbidden, "forbidden"},
+		"bad seat":               {get("/demo/pictures/mine?seat=LEFT", ada), http.StatusBadRequest, "bad_request"},
+	} {
+		t.Run(name, func(t *testing.T) { checkRefusal(t, do(h, test.request), test.status, test.code) })
+	}
+	w.err = errors.New("secret reason")
+	checkRefusal(t, do(h, get("/demo/pictures/mine?seat=left", ada)), http.StatusServiceUnavailable, "unavailable")
 }
 
 func TestStartJobRefuses(t *testing.T) {

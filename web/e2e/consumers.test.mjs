@@ -158,6 +158,20 @@ for (const [name, { press, first, shows, late }] of Object.entries({
   });
 }
 
+test('images: both versions are shown, to their own organisation alone', async (t) => {
+  const page = await open(t, 'images');
+  await seat(page, 'left').locator('.start button').click();
+  await status(page, 'left', 'done').waitFor();
+  await page.waitForFunction(() => {
+    const pictures = [...document.querySelectorAll('.looks img')];
+    return pictures.length === 4 && pictures.every((picture) => picture.complete && picture.naturalWidth === 320);
+  });
+  const address = await seat(page, 'left').locator('.looks img').nth(1).getAttribute('src');
+  const get = async (path) => (await page.request.get(new URL(path, page.url()).href)).status();
+  assert.equal(await get(address), 200);
+  assert.equal(await get(address.replace('seat=left', 'seat=right')), 404);
+});
+
 test('both sides start at once, and each sees its own', async (t) => {
   const page = await open(t, 'seo-audit');
   await page.locator('#both').click();

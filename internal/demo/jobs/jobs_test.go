@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"image"
 	"image/color"
 	"image/png"
@@ -354,6 +355,25 @@ func TestOptimization(t *testing.T) {
 		if result["bytes_saved"].(float64) <= 0 || result["bytes_after"] != result["best"].(object)["bytes"] || len(result["variants"].([]any)) < 6 {
 			t.Errorf("got %v, want something saved and all variants", result)
 		}
+		// Both are there to look at, here and in no other organisation.
+		for when, size := range map[string]any{"picture_before": result["bytes_before"], "picture_after": result["bytes_after"]} {
+			name := result[when].(string)
+			data, err := jobs.Picture(as(t, "acme"), store, name)
+			config, _, broken := image.DecodeConfig(bytes.NewReader(data))
+			if err != nil || broken != nil || float64(len(data)) != size || float64(config.Width) != result["width"] {
+				t.Errorf("%s %s: got %d bytes, %v, %v, want a picture of %v", when, name, len(data), err, broken, size)
+			}
+			if name == result["image"] && name != "mine" {
+				continue // built in: everybody has it
+			}
+			foreign, err := task.NewStore(as(t, "globex"), f.client, f.keys)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := jobs.Picture(as(t, "globex"), foreign, name); !errors.Is(err, jobs.ErrNoPicture) {
+				t.Errorf("%s at globex: got %v, want ErrNoPicture", name, err)
+			}
+		}
 		before += result["bytes_before"].(float64)
 		after += result["bytes_after"].(float64)
 	}
@@ -399,8 +419,8 @@ func TestCheckPicture(t *testing.T) {
 		"png": {good, true}, "nothing": {nil, false}, "text": {[]byte("hello"), false}, "bomb": {bomb, false},
 		"too large": {append(slices.Clone(good), make([]byte, jobs.MaxPicture)...), false},
 	} {
-		if got := jobs.CheckPicture(test.data); got != test.want {
-			t.Errorf("%s: got %v, want %v", name, got, test.want)
+		if mediaType, got := jobs.CheckPicture(test.data); got != test.want || got != (mediaType == "image/png") {
+			t.Errorf("%s: got %q, %v, want %v", name, mediaType, got, test.want)
 		}
 	}
 }

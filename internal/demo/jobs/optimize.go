@@ -10,8 +10,8 @@ import (
 	"image/jpeg"
 	"image/png"
 	"maps"
+	"time"
 
-	"orgcast/internal/orgctx"
 	"orgcast/internal/task"
 )
 
@@ -22,12 +22,17 @@ const (
 	MaxPicture = 256 << 10
 	// maxPixels bounds what a small file can blow up to.
 	maxPixels = 4 << 20
+	// PictureLife is how long a picture is kept, be it uploaded or what came of one.
+	PictureLife = time.Hour
 	// aimQuality is the worst quality that is chosen by itself; lesser ones are only shown.
 	aimQuality = 75
 )
 
 // qualities are those that pictures are tried with.
 func qualities() []int { return []int{90, aimQuality, 50} }
+
+// ErrNoPicture is returned for a name under which the organisation has no picture.
+var ErrNoPicture = errors.New("jobs: no such picture")
 
 // variant is one way to write a picture.
 type variant struct {
@@ -49,6 +54,11 @@ type optimized struct {
 	Best     variant   `json:"best"`
 	Variants []variant `json:"variants"`
 	Original bool      `json:"kept_original"` // nothing was smaller
+	// Picture and Written are the names under which [Picture] finds it before and after, for a while.
+	Picture string `json:"picture_before"`
+	Written string `json:"picture_after"`
+
+	best []byte // nil if nothing was smaller
 }
 
 // optimize writes pictures anew in several qualities and sizes, and chooses the smallest that looks
@@ -94,13 +104,23 @@ func (j *jobs) optimize(ctx context.Context, job *task.Job) (any, error) {
 		return nil, err
 	}
 	for _, name := range p.Images {
-		data, err := picture(ctx, job.Store, name)
+		data, err := Picture(ctx, job.Store, name)
+		if errors.Is(err, ErrNoPicture) {
+			return nil, task.Fail(codeNoPicture)
+		}
 		if err != nil {
 			return nil, err
 		}
 		result, err := j.recode(ctx, name, data, func(v variant) error { return tell(statusRunning, frame{"image": name, "variant": v}) })
 		if err != nil {
 			return nil, err
+		}
+		result.Picture, result.Written = name, name
+		if result.best != nil { // less than the one before, which was bounded; another attempt writes it anew
+			result.Written = fmt.Sprintf("result-%s-%d", p.OptimizationID, len(results))
+			if err := job.Store.Set(ctx, StoredPicture(result.Written), result.best, PictureLife); err != nil {
+				return nil, err
+			}
 		}
 		results = append(results, result)
 		before, after = before+result.Before, after+result.After
@@ -118,40 +138,42 @@ func (j *jobs) optimize(ctx context.Context, job *task.Job) (any, error) {
 	}, nil
 }
 
-// picture returns a picture: a built-in one, or one that was uploaded to the organisation's store.
-func picture(ctx context.Context, store *task.Store, name string) ([]byte, error) {
+// Picture returns a picture: a built-in one, or one in the organisation's store, be it uploaded or
+// what came of one. Without one of that name the error is [ErrNoPicture].
+func Picture(ctx context.Context, store *task.Store, name string) ([]byte, error) {
 	if data := drawn(name); data != nil {
 		return data, nil
 	}
-	if !orgctx.ValidID(name) {
-		return nil, task.Fail(codeNoPicture)
-	}
 	data, err := store.Get(ctx, StoredPicture(name))
 	switch {
-	case errors.Is(err, task.ErrNotStored):
-		return nil, task.Fail(codeNoPicture)
+	case errors.Is(err, task.ErrNotStored), errors.Is(err, task.ErrInvalidName):
+		return nil, ErrNoPicture
 	case err != nil:
 		return nil, err
 	case len(data) > MaxPicture:
-		return nil, task.Fail(codeNoPicture)
+		return nil, ErrNoPicture
 	}
 	return data, nil
 }
 
-// StoredPicture returns where in the organisation's store the uploaded picture called name is.
+// StoredPicture returns where in the organisation's store the picture called name is.
 func StoredPicture(name string) string { return "picture." + name }
 
-// CheckPicture reports whether data looks like a picture that can be optimised: it reads the head of
-// the file alone, so that nothing is unpacked for it.
-func CheckPicture(data []byte) bool {
+// CheckPicture returns the media type of a picture that can be optimised, and whether data looks like
+// one: it reads the head of the file alone, so that nothing is unpacked for it.
+func CheckPicture(data []byte) (mediaType string, ok bool) {
 	config, format, err := image.DecodeConfig(bytes.NewReader(data))
-	return err == nil && len(data) <= MaxPicture && (format == "jpeg" || format == "png") &&
+	ok = err == nil && len(data) <= MaxPicture && (format == "jpeg" || format == "png") &&
 		config.Width > 0 && config.Height > 0 && config.Width <= maxPixels/config.Height
+	if !ok {
+		return "", false
+	}
+	return "image/" + format, true
 }
 
 // recode tries the ways to write a picture, one after the other.
 func (j *jobs) recode(ctx context.Context, name string, data []byte, tell func(variant) error) (optimized, error) {
-	if !CheckPicture(data) {
+	if _, ok := CheckPicture(data); !ok {
 		return optimized{}, task.Fail(codeNoPicture)
 	}
 	source, format, err := image.Decode(bytes.NewReader(data))
@@ -176,7 +198,7 @@ func (j *jobs) recode(ctx context.Context, name string, data []byte, tell func(v
 		result.Variants = append(result.Variants, v)
 		same := picture == source && (format == "png" || quality >= aimQuality)
 		if same && v.Bytes < result.After {
-			result.Best, result.After, result.Original = v, v.Bytes, false
+			result.Best, result.After, result.Original, result.best = v, v.Bytes, false, b.Bytes()
 		}
 		if err := j.pause(ctx); err != nil {
 			return err

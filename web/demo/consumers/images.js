@@ -68,7 +68,7 @@ class Images {
   #card(name) {
     let card = this.#cards.get(name);
     if (!card) {
-      card = new Card(name);
+      card = new Card(name, this.panel.seat.name);
       this.#cards.set(name, card);
       this.panel.part('.pictures').append(card.root);
     }
@@ -76,13 +76,16 @@ class Images {
   }
 }
 
-/** One picture: what it weighed, and each way to write it that was tried. */
+/** One picture: what it weighed, each way to write it that was tried, and how it looks before and after. */
 class Card {
+  #seat;
+  #looks = el('div.looks');
   #variants = el('ul.variants');
   #verdict = el('p.hint', 'being written anew…');
 
-  constructor(name) {
-    this.root = el('li.picture', el('h3', name), this.#verdict, this.#variants);
+  constructor(name, seat) {
+    this.#seat = seat;
+    this.root = el('li.picture', el('h3', name), this.#verdict, this.#looks, this.#variants);
   }
 
   tried(variant) {
@@ -91,15 +94,37 @@ class Card {
     for (const bar of this.#variants.querySelectorAll('progress')) bar.max = most;
   }
 
-  finished({ bytes_before: before, bytes_after: after, best, variants, width, height, kept_original: kept }) {
+  finished({
+    bytes_before: before, bytes_after: after, best, variants, width, height, kept_original: kept,
+    image, picture_before: original, picture_after: written,
+  }) {
+    if (this.#looks.childElementCount === 0 && original) {
+      this.#looks.append(this.#look(original, kept ? 'As it is' : 'Before', before, image, width, height),
+        ...(kept ? [] : [this.#look(written, 'After', after, image, width, height)]));
+    }
     this.#verdict.textContent = kept ? `${bytes(before)}: nothing was smaller, so it stays as it is.`
       : `${bytes(before)} became ${bytes(after)}: ${Math.floor(100 * (1 - after / before))} % less.`;
-    const original = this.#row({ format: 'before', width, height, bytes: before }, before);
-    this.#variants.replaceChildren(original, ...variants.map((variant) => {
+    const unchanged = this.#row({ format: 'before', width, height, bytes: before }, before);
+    this.#variants.replaceChildren(unchanged, ...variants.map((variant) => {
       const row = this.#row(variant, before);
       if (!kept && variant.bytes === best.bytes && variant.format === best.format && variant.width === best.width) row.className = 'best';
       return row;
     }));
+  }
+
+  /** A picture of the organisation of whoever sits here: nobody else gets it under that name. */
+  #look(name, when, size, image, width, height) {
+    const picture = el('img');
+    const caption = el('figcaption', `${when}, ${bytes(size)}`);
+    picture.alt = `${image}, ${when.toLowerCase()}`;
+    picture.width = width;
+    picture.height = height;
+    picture.addEventListener('error', () => {
+      picture.remove();
+      caption.append(': not kept any more');
+    });
+    picture.src = `/demo/pictures/${encodeURIComponent(name)}?seat=${this.#seat}`;
+    return el('figure', picture, caption);
   }
 
   #row({ format, quality, width, height, bytes: size }, most) {
