@@ -22,6 +22,13 @@ var full = flag.Bool("full", false, "1,000 connections and long faults, instead 
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// durable makes Redis keep what it has acknowledged, also when it is killed: with its default it may
+// put off writing for a second, and what was lost so is not the gateway's to bring back.
+func durable(tb testing.TB) *redistest.Server {
+	tb.Helper()
+	return redistest.StartServer(tb, "--appendonly", "yes", "--appendfsync", "always")
+}
+
 // fault is one way in which things break.
 type fault struct {
 	nodes int
@@ -66,7 +73,7 @@ func TestFaults(t *testing.T) {
 		"network is lost for two seconds":   {strike: (*scene).loseNetwork},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &scene{tb: t, binary: binary, redis: redistest.StartServer(t, "--appendonly", "yes")}
+			s := &scene{tb: t, binary: binary, redis: durable(t)}
 			var bus *pubsub.Redis
 			bus, s.client = newBus(t, s.redis.Addr)
 			s.env = []string{"ORGCAST_REDIS=redis://" + s.redis.Addr + "/0"}
@@ -203,7 +210,7 @@ func (s *scene) loseNetwork() {
 // TestDeploy: the clients of a gateway that is replaced come back when they were told to, all of them, no
 // faster than the others admit, and miss nothing.
 func TestDeploy(t *testing.T) {
-	binary, server := buildGateway(t), redistest.StartServer(t, "--appendonly", "yes")
+	binary, server := buildGateway(t), durable(t)
 	bus, _ := newBus(t, server.Addr)
 	rate := scale(100, 400)
 	env := []string{
