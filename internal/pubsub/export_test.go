@@ -1,6 +1,7 @@
 package pubsub
 
 import (
+	"net"
 	"time"
 
 	"orgcast/internal/event"
@@ -42,3 +43,18 @@ func (r *Redis) EndPauses() int {
 	r.link.rouse()
 	return len(r.link.paused)
 }
+
+// NewSocket makes the connection that of a link, on systems that have one.
+func NewSocket(c net.Conn) (net.Conn, error) { return newSocket(c) }
+
+// Pace tells a busy link from others.
+type Pace struct{ pace }
+
+// Read takes note of a read and reports whether the link is busy.
+func (p *Pace) Read(now time.Time) bool {
+	p.read(now)
+	return p.busy
+}
+
+// BusyReads is how many reads in a row make a link busy.
+const BusyReads = busyReads

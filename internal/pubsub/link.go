@@ -112,7 +112,7 @@ func newLink(ctx context.Context, client redis.UniversalClient) *link {
 // open connects and subscribes to the canary channel. It returns when Redis has confirmed that:
 // a server that refuses password or rights is found out here.
 func (l *link) open(ctx context.Context, channel string, timeout time.Duration) error {
-	dialling, cancel := context.WithTimeout(ctx, timeout)
+	dialling, cancel := context.WithTimeout(context.WithValue(ctx, linkKey{}, l), timeout)
 	defer cancel()
 	if err := l.pubsub.Subscribe(dialling, channel); err != nil {
 		return fmt.Errorf("open: %w", err)

@@ -149,9 +149,10 @@ type Redis struct {
 // stays the caller's; it must be a single node's or Sentinel's. It needs ContextTimeoutEnabled:
 // without that go-redis heeds its own timeouts only, and a server that hangs holds Publish, and the
 // end of Run, for as long as those. A client that retries (MaxRetries) may publish an event twice
-// when the answer of Redis got lost.
+// when the answer of Redis got lost. It gets a hook, which touches nothing but the link's connection.
 func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, opt Options) *Redis {
 	opt = opt.withDefaults()
+	client.AddHook(linkDialler{})
 	return &Redis{
 		client:  client,
 		keys:    keys,

@@ -1,0 +1,70 @@
+package pubsub
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// busyGap is the most that lies between reads of a busy link, and busyReads how many of them in
+	// a row make it one.
+	busyGap   = 2 * time.Millisecond
+	busyReads = 16
+	// quietGap ends that. It is below the 10 ms after which the Go runtime takes its share of the
+	// processor away from a system call, and looks after system calls every 20 µs for a while.
+	quietGap = 8 * time.Millisecond
+	// yieldInterval is how often whoever reads a busy link lets other goroutines go first: they
+	// might wait behind it. It, too, is below those 10 ms.
+	yieldInterval = 4 * time.Millisecond
+)
+
+// pace tells a busy link from others, by the moments at which reads returned something.
+type pace struct {
+	last  time.Time
+	close int // reads in a row, each soon after the one before
+	busy  bool
+}
+
+// read takes note of a read.
+func (p *pace) read(now time.Time) {
+	gap := now.Sub(p.last)
+	p.last = now
+	switch {
+	case gap > quietGap:
+		p.close, p.busy = 0, false
+	case gap > busyGap:
+		p.close = 0
+	default:
+		p.close++
+		p.busy = p.busy || p.close >= busyReads
+	}
+}
+
+// linkKey marks the context in which a link dials.
+type linkKey struct{}
+
+// linkDialler makes the socket of a link one of our own. All other connections of the client, and
+// all its commands, it leaves as they are.
+type linkDialler struct{}
+
+// DialHook implements [redis.Hook].
+func (linkDialler) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := next(ctx, network, address)
+		if err != nil || ctx.Value(linkKey{}) == nil {
+			return c, err
+		}
+		return newSocket(c)
+	}
+}
+
+// ProcessHook implements [redis.Hook].
+func (linkDialler) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+// ProcessPipelineHook implements [redis.Hook].
+func (linkDialler) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}

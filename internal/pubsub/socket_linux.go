@@ -1,0 +1,258 @@
+package pubsub
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// socket is the TCP connection of a link. A quiet one waits as every connection of a Go program
+// does, in the runtime's poller. A busy one waits in the read itself. That wakes one thread for what
+// has come, where the poller's way takes two reads, a wait and a second thread that is woken to find
+// nothing to do: for an event that goes to a few browsers, as much as the rest of its way (see
+// docs/decisions/0014-busy-link.md).
+//
+// Read is for one goroutine at a time, as is Write.
+type socket struct {
+	local, remote net.Addr
+	file          *os.File // blocking, so the runtime's poller does not know it
+	raw           syscall.RawConn
+	closing       sync.Once
+	bounded       atomic.Bool  // a read deadline is set
+	writeBy       atomic.Int64 // write deadline in Unix nanoseconds, 0 for none
+
+	// The runtime's poller waits for gate, an epoll of its own that watches the socket while open.
+	// So the socket of a busy link wakes nobody but its reader.
+	gate    *os.File
+	gateRaw syscall.RawConn
+
+	// Owned by Read.
+	pace    pace
+	open    bool
+	yielded time.Time
+	// Of poll; the functions are bound once, so that it allocates nothing.
+	tryReceive func(uintptr) bool
+	receive    func(uintptr)
+	buffer     []byte
+	received   int
+	receiveErr error
+}
+
+// newSocket takes over the socket of a plain TCP connection, which is of no use any more then.
+// Others, such as TLS, it returns as they are.
+func newSocket(c net.Conn) (net.Conn, error) {
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return c, nil
+	}
+	s := &socket{local: tcp.LocalAddr(), remote: tcp.RemoteAddr()}
+	s.tryReceive, s.receive = s.receiveOnce, s.receiveNow
+	err := s.takeOver(tcp)
+	if err = errors.Join(err, tcp.Close()); err != nil {
+		return nil, errors.Join(fmt.Errorf("socket: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+func (s *socket) takeOver(tcp *net.TCPConn) error {
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var dupErr error
+	err = raw.Control(func(fd uintptr) {
+		var own int
+		if own, dupErr = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); dupErr != nil {
+			return
+		}
+		dupErr = unix.SetNonblock(own, false)
+		s.file = os.NewFile(uintptr(own), "link")
+	})
+	if err := errors.Join(err, dupErr); err != nil {
+		return err
+	}
+	if s.raw, err = s.file.SyscallConn(); err != nil {
+		return err
+	}
+	gate, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	err = unix.SetNonblock(gate, true) // or the poller would not take it
+	s.gate = os.NewFile(uintptr(gate), "link gate")
+	if err != nil {
+		return err
+	}
+	if s.gateRaw, err = s.gate.SyscallConn(); err != nil {
+		return err
+	}
+	return s.setGate(true)
+}
+
+// setGate has the poller see the socket, or not.
+func (s *socket) setGate(open bool) error {
+	if open == s.open {
+		return nil
+	}
+	s.open = open
+	operation, interest := unix.EPOLL_CTL_DEL, (*unix.EpollEvent)(nil)
+	if open { // what has come already counts
+		operation, interest = unix.EPOLL_CTL_ADD, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP}
+	}
+	var controlErr error
+	err := s.gateRaw.Control(func(gate uintptr) {
+		err := s.raw.Control(func(fd uintptr) { controlErr = unix.EpollCtl(int(gate), operation, int(fd), interest) })
+		controlErr = errors.Join(err, controlErr)
+	})
+	if err := errors.Join(err, controlErr); err != nil {
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return nil
+}
+
+// Read implements net.Conn. A deadline that is set while a busy link waits has no effect on that
+// Read; Close ends it.
+func (s *socket) Read(b []byte) (n int, err error) {
+	busy := s.pace.busy && !s.bounded.Load()
+	if err := s.setGate(!busy); err != nil {
+		return 0, err
+	}
+	if busy {
+		if now := time.Now(); now.Sub(s.yielded) > yieldInterval {
+			s.yielded = now
+			runtime.Gosched()
+		}
+		n, err = s.file.Read(b)
+	} else {
+		n, err = s.poll(b)
+	}
+	if err == nil {
+		s.pace.read(time.Now())
+	}
+	return n, err
+}
+
+// poll reads as soon as there is something, which it leaves to the runtime's poller to find out.
+func (s *socket) poll(b []byte) (int, error) {
+	s.buffer = b
+	err := s.gateRaw.Read(s.tryReceive)
+	s.buffer = nil
+	switch {
+	case err != nil:
+		return 0, err
+	case s.receiveErr != nil:
+		return 0, os.NewSyscallError("recvfrom", s.receiveErr)
+	case s.received == 0 && len(b) > 0:
+		return 0, io.EOF
+	}
+	return s.received, nil
+}
+
+// receiveOnce takes what there is and reports whether poll is done.
+func (s *socket) receiveOnce(uintptr) (done bool) {
+	if err := s.raw.Control(s.receive); err != nil {
+		s.receiveErr = err // closed
+	}
+	return !errors.Is(s.receiveErr, unix.EAGAIN)
+}
+
+func (s *socket) receiveNow(fd uintptr) {
+	for {
+		s.received, _, s.receiveErr = unix.Recvfrom(int(fd), s.buffer, unix.MSG_DONTWAIT)
+		if !errors.Is(s.receiveErr, unix.EINTR) {
+			return
+		}
+	}
+}
+
+// Write implements net.Conn. It waits for room in a thread of its own: a link sends little, and
+// Redis takes it at once.
+func (s *socket) Write(b []byte) (written int, err error) {
+	for written < len(b) {
+		var n int
+		var sendErr error
+		err := s.raw.Control(func(fd uintptr) { n, sendErr = s.send(int(fd), b[written:]) })
+		if err := errors.Join(err, sendErr); err != nil {
+			return written, err
+		}
+		written += n
+	}
+	return written, nil
+}
+
+// send writes what finds room, and waits for room if there is none, up to the deadline.
+func (s *socket) send(fd int, b []byte) (int, error) {
+	for {
+		wait := -1 // for ever
+		if by := s.writeBy.Load(); by != 0 {
+			left := time.Until(time.Unix(0, by))
+			if left <= 0 {
+				return 0, os.ErrDeadlineExceeded
+			}
+			wait = int(left/time.Millisecond) + 1
+		}
+		n, err := unix.SendmsgN(fd, b, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		if err == nil {
+			return n, nil
+		}
+		if errors.Is(err, unix.EAGAIN) {
+			_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, wait) //nolint:gosec // descriptors are small
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return 0, os.NewSyscallError("send", err)
+		}
+	}
+}
+
+// Close implements net.Conn. It ends a Read and a Write that wait.
+func (s *socket) Close() (err error) {
+	s.closing.Do(func() {
+		if s.raw != nil {
+			_ = s.raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) }) // the peer may have ended it
+		}
+		for _, f := range []*os.File{s.gate, s.file} {
+			if f != nil {
+				err = errors.Join(err, f.Close())
+			}
+		}
+	})
+	return err
+}
+
+// LocalAddr implements net.Conn.
+func (s *socket) LocalAddr() net.Addr { return s.local }
+
+// RemoteAddr implements net.Conn.
+func (s *socket) RemoteAddr() net.Addr { return s.remote }
+
+// SetDeadline implements net.Conn.
+func (s *socket) SetDeadline(t time.Time) error {
+	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
+}
+
+// SetReadDeadline implements net.Conn, save for what [socket.Read] says.
+func (s *socket) SetReadDeadline(t time.Time) error {
+	if bounded := !t.IsZero(); s.bounded.Swap(bounded) || bounded {
+		return s.gate.SetReadDeadline(t)
+	}
+	return nil // there was none: go-redis sets none before each message
+}
+
+// SetWriteDeadline implements net.Conn. It holds for a Write that waits when the next one begins.
+func (s *socket) SetWriteDeadline(t time.Time) error {
+	by := int64(0)
+	if !t.IsZero() {
+		by = t.UnixNano()
+	}
+	s.writeBy.Store(by)
+	return nil
+}
