@@ -19,7 +19,7 @@ import (
 // does, in the runtime's poller. A busy one waits in the read itself. That wakes one thread for what
 // has come, where the poller's way takes two reads, a wait and a second thread that is woken to find
 // nothing to do: for an event that goes to a few browsers, as much as the rest of its way (see
-// docs/decisions/0014-busy-link.md).
+// docs/decisions/0015-busy-link.md).
 //
 // Read is for one goroutine at a time, as is Write.
 type socket struct {
