@@ -295,6 +295,48 @@ func TestConcurrentMembership(t *testing.T) {
 	}
 }
 
+// gate is a member whose first delivery waits until the gate opens.
+type gate struct {
+	*member
+	reached, open chan struct{}
+}
+
+func (g gate) Offer(b *event.Burst) bool {
+	close(g.reached)
+	<-g.open
+	return g.member.Offer(b)
+}
+
+// TestNothingFromBeforeTheGroup: what waits for members who have all left is not for one who joins
+// then, who would get it with a hole behind it.
+func TestNothingFromBeforeTheGroup(t *testing.T) {
+	h := hub.New(newBus(), hub.Options{})
+	g, other := mustGroup(t, "acme", "all"), mustGroup(t, "acme", "room.1")
+	slow := gate{newMember(g.Organization()), make(chan struct{}), make(chan struct{})}
+	leaver, late := newMember(g.Organization()), newMember(g.Organization())
+	join := func(g event.Group, m hub.Member) {
+		t.Helper()
+		if err := h.Join(t.Context(), g, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	join(other, slow)
+	for range 50 { // too many for the receiver to serve by itself
+		join(other, newMember(g.Organization()))
+	}
+	join(g, leaver)
+	h.Deliver(numbered(other, 0))
+	<-slow.reached            // and holds the lane
+	h.Deliver(numbered(g, 1)) // waits behind it
+	h.Leave(g, leaver)
+	h.Deliver(numbered(g, 2)) // for nobody
+	join(g, late)
+	h.Deliver(numbered(g, 3))
+	close(slow.open)
+	h.Wait()
+	late.check(t, map[event.Group][]string{g: {string(numbered(g, 3).Payload())}})
+}
+
 // checkRun sees that payloads are numbered without a hole.
 func checkRun(tb testing.TB, g event.Group, payloads []string) {
 	tb.Helper()

@@ -32,7 +32,7 @@ type lane struct {
 	waiting []arrival
 	bytes   int // of the events in waiting
 	// lost holds groups of which arrivals had to be dropped and whose members have not been told.
-	lost map[event.Group]struct{}
+	lost map[event.Group]*members
 	// busy says that the lane is in the scheduler's ring or being served: only one goroutine at a
 	// time serves a lane, which is what keeps the order.
 	busy bool
@@ -45,6 +45,9 @@ type lane struct {
 type arrival struct {
 	event *event.Event
 	group event.Group
+	// members are those whom it came for. If all of them leave before its turn, who joined since then
+	// must not get it: what came in between was for nobody.
+	members *members
 }
 
 // members of one group.
@@ -97,16 +100,15 @@ func (l *lane) leave(g event.Group, m Member) (left, last, empty bool) {
 	return true, end == 0, len(l.groups) == 0
 }
 
-// membersOf returns the members at this moment, to be read without the lock.
-func (l *lane) membersOf(g event.Group) []Member {
+// membersFor returns those whom an arrival is for at this moment, to be read without the lock.
+func (l *lane) membersFor(a arrival) []Member {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ms := l.groups[g]
-	if ms == nil {
+	if l.groups[a.group] != a.members {
 		return nil
 	}
-	ms.lent = true
-	return ms.list
+	a.members.lent = true
+	return a.members.list
 }
 
 // take accepts an arrival. A small group of an idle lane is served on the spot; anything else
@@ -133,19 +135,20 @@ func (h *Hub) take(l *lane, a arrival) {
 	}
 	if l.bytes > 0 && l.bytes+size > h.intake {
 		if l.lost == nil {
-			l.lost = make(map[event.Group]struct{})
+			l.lost = make(map[event.Group]*members)
 		}
-		l.lost[a.group] = struct{}{}
+		l.lost[a.group] = ms
 		l.mu.Unlock()
 		h.metrics.dropped.Inc()
 		return
 	}
 	if len(l.lost) > 0 { // room again: the gap comes before what follows it
-		if _, ok := l.lost[a.group]; ok {
+		if of, ok := l.lost[a.group]; ok {
 			delete(l.lost, a.group)
-			l.waiting = append(l.waiting, arrival{group: a.group})
+			l.waiting = append(l.waiting, arrival{group: a.group, members: of})
 		}
 	}
+	a.members = ms
 	l.waiting = append(l.waiting, a)
 	l.bytes += size
 	start := !l.busy
@@ -197,24 +200,22 @@ func (h *Hub) serve(w *worker, l *lane, alone bool) {
 	batch := l.turn(w.batch[:0], work)
 	for i := 0; i < len(batch); {
 		if batch[i].event == nil {
-			g := batch[i].group
-			for _, m := range l.membersOf(g) {
-				m.OfferGap(g)
+			for _, m := range l.membersFor(batch[i]) {
+				m.OfferGap(batch[i].group)
 			}
 			i++
 			continue
 		}
 		// A run of events of one group is offered as one.
-		g := batch[i].group
-		end := i
-		for end < len(batch) && batch[end].event != nil && batch[end].group == g {
+		first, end := batch[i], i
+		for end < len(batch) && batch[end].event != nil && batch[end].members == first.members {
 			end++
 		}
 		rest := make([]*event.Event, 0, end-i) // bursts keep it
 		for ; i < end; i++ {
 			rest = append(rest, batch[i].event)
 		}
-		list := l.membersOf(g)
+		list := l.membersFor(first)
 		for len(rest) > 0 && len(list) > 0 {
 			var b *event.Burst
 			b, rest = event.NewBurst(rest, burstBytes)
@@ -251,8 +252,8 @@ func (l *lane) turn(batch []arrival, work int) []arrival {
 	l.waiting = l.waiting[n:]
 	if len(l.waiting) == 0 {
 		l.waiting = nil
-		for g := range l.lost { // nothing follows that could bring the news
-			batch = append(batch, arrival{group: g})
+		for g, of := range l.lost { // nothing follows that could bring the news
+			batch = append(batch, arrival{group: g, members: of})
 		}
 		l.lost = nil
 	}
