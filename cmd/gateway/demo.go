@@ -73,6 +73,7 @@ func demoCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	logRedis(log)
 	n, err := newNode(ctx, s, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"orgcast/internal/config"
 	"orgcast/internal/keyspace"
@@ -84,4 +88,21 @@ func (s *settings) newRedis(connections int) (*redis.Client, error) {
 		MinIdleConns: o.MinIdleConns, MaxIdleConns: o.MaxIdleConns, MaxActiveConns: o.MaxActiveConns,
 		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime,
 	}), nil
+}
+
+// redisLog takes what the client library says of its own accord, for the whole process.
+type redisLog struct{ log *zap.Logger }
+
+// logRedis puts it into the log, in the log's form. While Redis is away the library says the same again
+// and again, with each dial, so each line passes once in a second.
+func logRedis(log *zap.Logger) {
+	once := zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(core, time.Second, 1, 0)
+	})
+	redis.SetLogger(redisLog{log.Named("redis").WithOptions(once)})
+}
+
+// Printf implements the library's interface.
+func (l redisLog) Printf(_ context.Context, format string, args ...any) {
+	l.log.Info(fmt.Sprintf(format, args...))
 }

@@ -36,6 +36,7 @@ func serve(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
+	logRedis(log)
 	defer func() { _ = log.Sync() }() // standard error needs none
 
 	tuneRuntime(p.getenv)

@@ -100,6 +100,7 @@ func workerCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
+	logRedis(log)
 	defer func() { _ = log.Sync() }() // standard error needs none
 	keys, err := keyspace.New(s.prefix)
 	if err != nil {

@@ -10,14 +10,10 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"orgcast/internal/event"
-	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/session"
@@ -28,7 +24,7 @@ import (
 // The groups of all organisations have the same names.
 type audience struct {
 	tb      testing.TB
-	size    size
+	redis   *deployment
 	groups  []*group
 	viewers []*viewer
 	stop    context.CancelFunc
@@ -36,6 +32,10 @@ type audience struct {
 
 	publishing context.CancelFunc
 	publishers sync.WaitGroup
+
+	mu      sync.Mutex
+	last    time.Time // that anybody had an event
+	silence silence   // the longest of all together, since begin
 }
 
 // size of a test.
@@ -44,44 +44,61 @@ type size struct {
 	interval                               time.Duration // between two events of a group
 }
 
+// silence is a time without events.
+type silence struct{ from, to time.Time }
+
+func (s silence) length() time.Duration { return s.to.Sub(s.from) }
+
 // group is what is published to one group.
 type group struct {
-	group     event.Group
-	published atomic.Int64 // that Redis acknowledged
+	group event.Group
+
+	mu           sync.Mutex
+	acknowledged []string // positions
 }
 
 // viewer is a browser with one group, which comes back and resumes as the browser client does.
 type viewer struct {
-	audience  *audience
-	group     *group
-	dial      testkit.DialFunc
-	handshake testkit.Handshake
+	audience *audience
+	group    *group
+	dial     testkit.DialFunc
+	shake    testkit.Handshake
 
-	mu       sync.Mutex
-	position string
-	next     int64 // number of the event that is due
-	last     time.Time
-	result   tally
-	away     time.Time     // when a gateway sent it away
-	told     time.Duration // for how long
-	late     time.Duration // how much later it was back; 0: it was not sent away, or is not back
-	ready    chan struct{} // closed at the first event
+	mu      sync.Mutex
+	seen    []string // positions, as they came
+	last    time.Time
+	away    time.Time     // when a gateway sent it away
+	told    time.Duration // for how long; 0: it was not sent away, or is back
+	returns []comeback
+	entries []entry
+	result  tally
+	ready   chan struct{} // closed at the first event
 }
 
-// tally is what went wrong, and how often a viewer had to come back.
+// comeback is how a viewer followed what a gateway told it.
+type comeback struct{ told, late time.Duration }
+
+// entry is a handshake that a gateway admitted at some time between two moments.
+type entry struct{ from, to time.Time }
+
+// tally is what went wrong, and how often viewers had to come back.
 type tally struct {
-	Lost, Duplicated, Foreign, Gaps, Errors int64
-	Refused, Returns                        int64
-	Longest                                 time.Duration // between two events
+	Lost, Duplicated, Reordered, Foreign, Errors int
+	Gaps                                         int // told
+	Vanished                                     int // had, but Redis has not kept it
+	Untold                                       int // viewers who had what vanished and were told of no gap
+	Needless                                     int // viewers who were told of a gap and had nothing that vanished
+	Refused, Returns                             int
+	Longest                                      time.Duration // between two events
 }
 
 // open puts an audience on the gateways behind an address, and returns when every viewer has had an
 // event.
-func open(tb testing.TB, addr string, bus *pubsub.Redis, s size) *audience {
+func open(tb testing.TB, addr string, d *deployment, s size) *audience {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	publishing, stopPublishing := context.WithCancel(context.Background())
-	a := &audience{tb: tb, size: s, stop: cancel, publishing: stopPublishing}
+	a := &audience{tb: tb, redis: d, stop: cancel, publishing: stopPublishing}
 	tb.Cleanup(func() {
 		a.publishing()
 		a.publishers.Wait()
@@ -103,7 +120,7 @@ func open(tb testing.TB, addr string, bus *pubsub.Redis, s size) *audience {
 			for range s.viewersEach {
 				shake := handshake(tb, org.String())
 				shake.Header.Set("Sec-Websocket-Protocol", "orgcast.v1")
-				a.viewers = append(a.viewers, &viewer{audience: a, group: one, dial: testkit.DialTCP(addr), handshake: shake, ready: make(chan struct{})})
+				a.viewers = append(a.viewers, &viewer{audience: a, group: one, dial: testkit.DialTCP(addr), shake: shake, ready: make(chan struct{})})
 			}
 		}
 	}
@@ -111,7 +128,7 @@ func open(tb testing.TB, addr string, bus *pubsub.Redis, s size) *audience {
 		a.running.Go(func() { v.watch(ctx) })
 	}
 	for _, g := range a.groups {
-		a.publishers.Go(func() { g.publish(publishing, bus, s.interval) })
+		a.publishers.Go(func() { g.publish(publishing, d.bus, s.interval) })
 	}
 	for i, v := range a.viewers {
 		select {
@@ -120,10 +137,20 @@ func open(tb testing.TB, addr string, bus *pubsub.Redis, s size) *audience {
 			tb.Fatalf("viewer %d has had no event", i)
 		}
 	}
-	for _, v := range a.viewers {
-		v.begin()
-	}
+	a.begin()
 	return a
+}
+
+// begin forgets what happened before the audience was complete.
+func (a *audience) begin() {
+	for _, v := range a.viewers {
+		v.mu.Lock()
+		v.result, v.entries, v.returns = tally{}, nil, nil
+		v.mu.Unlock()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.silence = silence{}
 }
 
 // handshake is that of a user of an organisation, with a session of its own.
@@ -145,15 +172,18 @@ func handshake(tb testing.TB, organization string) testkit.Handshake {
 }
 
 // publish records one event after the other. One whose outcome is unknown is tried again under the
-// same idempotency key, so that it is in the stream once.
+// same idempotency key, so that it is in the history once.
 func (g *group) publish(ctx context.Context, bus *pubsub.Redis, interval time.Duration) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	for n := int64(0); ctx.Err() == nil; n++ {
+	for n := 0; ctx.Err() == nil; n++ {
 		payload := fmt.Sprintf(`{"type":"tick","organization_id":"%s","n":%d}`, g.group.Organization(), n)
 		for {
-			_, err := bus.Record(context.WithoutCancel(ctx), g.group, []byte(payload), pubsub.RecordOptions{IdempotencyKey: fmt.Sprint("n", n)})
+			position, err := bus.Record(context.WithoutCancel(ctx), g.group, []byte(payload), pubsub.RecordOptions{IdempotencyKey: fmt.Sprint("n", n)})
 			if err == nil {
+				g.mu.Lock()
+				g.acknowledged = append(g.acknowledged, position.String())
+				g.mu.Unlock()
 				break
 			}
 			if ctx.Err() != nil {
@@ -161,7 +191,6 @@ func (g *group) publish(ctx context.Context, bus *pubsub.Redis, interval time.Du
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
-		g.published.Store(n + 1)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -169,71 +198,172 @@ func (g *group) publish(ctx context.Context, bus *pubsub.Redis, interval time.Du
 	}
 }
 
-// finish ends the publishing, waits until everybody has everything or patience ends, and returns what
-// went wrong, added up.
-func (a *audience) finish(patience time.Duration) (total tally, events int64) {
+// more waits until one more event of each group has been acknowledged.
+func (a *audience) more() {
+	a.tb.Helper()
+	for _, g := range a.groups {
+		before := g.count()
+		testkit.Eventually(a.tb, "one more event", func() bool { return g.count() > before })
+	}
+}
+
+func (g *group) count() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.acknowledged)
+}
+
+// verdict is what became of all that was published.
+type verdict struct {
+	tally
+
+	acknowledged int // events
+	forgotten    int // of them that Redis has not kept
+}
+
+// finish ends the publishing, waits until everybody has the last event that Redis has kept or patience
+// ends, and judges by what Redis has kept.
+func (a *audience) finish(patience time.Duration) (v verdict) {
 	a.tb.Helper()
 	a.publishing()
 	a.publishers.Wait()
+	kept := make(map[*group][]string)
+	for _, g := range a.groups {
+		kept[g] = a.redis.kept(g.group)
+		v.acknowledged += len(g.acknowledged)
+		for _, position := range g.acknowledged {
+			if !slices.Contains(kept[g], position) {
+				v.forgotten++
+			}
+		}
+	}
 	deadline := time.Now().Add(patience)
-	for _, v := range a.viewers {
-		for v.due() < v.group.published.Load() && time.Now().Before(deadline) {
+	for _, one := range a.viewers {
+		for one.newest() != kept[one.group][len(kept[one.group])-1] && time.Now().Before(deadline) {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
-	for _, v := range a.viewers {
-		v.mu.Lock()
-		missing := v.group.published.Load() - v.next
-		total.Lost += v.result.Lost + max(missing, 0)
-		total.Duplicated += v.result.Duplicated
-		total.Foreign += v.result.Foreign
-		total.Gaps += v.result.Gaps
-		total.Errors += v.result.Errors
-		total.Returns += v.result.Returns
-		total.Refused += v.result.Refused
-		total.Longest = max(total.Longest, v.result.Longest)
-		v.mu.Unlock()
+	for _, one := range a.viewers {
+		one.judge(kept[one.group], &v.tally)
 	}
-	for _, g := range a.groups {
-		events += g.published.Load()
-	}
-	return total, events
+	return v
 }
 
-// lateness returns how much later than told those came back who were sent away, in order.
-func (a *audience) lateness() (all []time.Duration) {
+// newest returns the position of the last event.
+func (v *viewer) newest() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.seen) == 0 {
+		return ""
+	}
+	return v.seen[len(v.seen)-1]
+}
+
+// judge adds up what went wrong. What counts as kept begins with the first event that the viewer had.
+func (v *viewer) judge(kept []string, total *tally) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	place := make(map[string]int, len(kept))
+	for i, position := range kept {
+		place[position] = i
+	}
+	first, highest := -1, -1
+	had := make(map[int]bool)
+	vanished := 0
+	for _, position := range v.seen {
+		i, ok := place[position]
+		switch {
+		case !ok:
+			vanished++
+			continue
+		case had[i]:
+			total.Duplicated++
+			continue
+		case i < highest:
+			total.Reordered++
+		}
+		if first < 0 {
+			first = i
+		}
+		had[i] = true
+		highest = max(highest, i)
+	}
+	for i := max(first, 0); i < len(kept); i++ {
+		if !had[i] {
+			total.Lost++
+		}
+	}
+	if vanished > 0 && v.result.Gaps == 0 {
+		total.Untold++
+	}
+	if vanished == 0 && v.result.Gaps > 0 {
+		total.Needless++
+	}
+	total.Vanished += vanished
+	total.Gaps += v.result.Gaps
+	total.Foreign += v.result.Foreign
+	total.Errors += v.result.Errors
+	total.Refused += v.result.Refused
+	total.Returns += v.result.Returns
+	total.Longest = max(total.Longest, v.result.Longest)
+}
+
+// expectWhole fails the test unless everybody had everything that Redis has kept, once, in order, and
+// nothing else, and was told of a gap exactly if something vanished that they had.
+func (v verdict) expectWhole(tb testing.TB, d *deployment) {
+	tb.Helper()
+	if !d.forgets && (v.forgotten > 0 || v.Vanished > 0) {
+		tb.Errorf("Redis forgot %d events that it had acknowledged, and viewers had %d that it has not kept, want none", v.forgotten, v.Vanished)
+	}
+	wrong := v.tally
+	wrong.Gaps, wrong.Vanished, wrong.Refused, wrong.Returns, wrong.Longest = 0, 0, 0, 0, 0
+	if wrong != (tally{}) {
+		tb.Errorf("got %+v, want none", wrong)
+	}
+}
+
+// String is what the log of a test says.
+func (v verdict) String() string {
+	return fmt.Sprintf("%d events acknowledged, %d of them not kept by Redis; lost %d, twice %d, out of order %d, foreign %d; gaps told %d, for %d deliveries of what Redis has not kept; returns %d",
+		v.acknowledged, v.forgotten, v.Lost, v.Duplicated, v.Reordered, v.Foreign, v.Gaps, v.Vanished, v.Returns)
+}
+
+// quiet returns the longest time in which nobody had an event.
+func (a *audience) quiet() silence {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.silence
+}
+
+// heard takes note that somebody had an event.
+func (a *audience) heard(now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if s := (silence{a.last, now}); !a.last.IsZero() && s.length() > a.silence.length() {
+		a.silence = s
+	}
+	a.last = now
+}
+
+// comebacks returns how those came back who were sent away, the least late first.
+func (a *audience) comebacks() (all []comeback) {
 	for _, v := range a.viewers {
 		v.mu.Lock()
-		if v.late > 0 {
-			all = append(all, v.late)
-		}
+		all = append(all, v.returns...)
 		v.mu.Unlock()
 	}
-	slices.Sort(all)
+	slices.SortFunc(all, func(a, b comeback) int { return int(a.late - b.late) })
 	return all
 }
 
-// told returns the longest time that anybody was told to stay away for.
-func (a *audience) told() (longest time.Duration) {
+// admitted returns the handshakes that gateways admitted.
+func (a *audience) admitted() (all []entry) {
 	for _, v := range a.viewers {
 		v.mu.Lock()
-		longest = max(longest, v.told)
+		all = append(all, v.entries...)
 		v.mu.Unlock()
 	}
-	return longest
-}
-
-func (v *viewer) due() int64 {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.next
-}
-
-// begin forgets what happened before the audience was complete.
-func (v *viewer) begin() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.result = tally{}
+	return all
 }
 
 // watch comes back whenever the connection ends.
@@ -254,7 +384,8 @@ func (v *viewer) watch(ctx context.Context) {
 
 // visit is one connection. It returns how long the gateway asked to stay away.
 func (v *viewer) visit(ctx context.Context) (wait time.Duration) {
-	c, _, err := testkit.Open(ctx, v.dial, v.handshake)
+	asked := time.Now()
+	c, _, err := testkit.Open(ctx, v.dial, v.shake)
 	if c == nil || err != nil {
 		v.mu.Lock()
 		v.result.Refused++
@@ -264,28 +395,20 @@ func (v *viewer) visit(ctx context.Context) (wait time.Duration) {
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 	c.Timeout = 40 * time.Second // more than the gateway's pings are apart
-	v.mu.Lock()
-	if v.told > 0 && v.late == 0 {
-		v.late = max(time.Since(v.away)-v.told, 1)
-	}
-	hello := fmt.Sprintf(`{"type":"subscribe","group":%q}`, v.group.group.Name())
-	if v.position != "" {
-		hello = fmt.Sprintf(`{"type":"resume","groups":{%q:%q}}`, v.group.group.Name(), v.position)
-	}
-	v.mu.Unlock()
+	hello := v.enter(asked, time.Now())
 	if c.SendText(hello) != nil {
 		return 0
 	}
 	for {
 		text, err := c.Next()
-		if closed := new(testkit.ClosedError); errors.As(err, &closed) {
+		if closed, ok := errors.AsType[*testkit.ClosedError](err); ok {
 			var reason struct {
 				RetryAfterMS int64 `json:"retry_after_ms"`
 			}
 			_ = json.Unmarshal([]byte(closed.Reason), &reason) // other codes have other reasons
 			wait = time.Duration(reason.RetryAfterMS) * time.Millisecond
 			v.mu.Lock()
-			v.away, v.told, v.late = time.Now(), wait, 0
+			v.away, v.told = time.Now(), wait
 			v.mu.Unlock()
 			return wait
 		}
@@ -296,6 +419,21 @@ func (v *viewer) visit(ctx context.Context) (wait time.Duration) {
 	}
 }
 
+// enter takes note of a connection, and returns what to ask on it.
+func (v *viewer) enter(asked, now time.Time) (hello string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.entries = append(v.entries, entry{asked, now})
+	if v.told > 0 {
+		v.returns = append(v.returns, comeback{v.told, now.Sub(v.away) - v.told})
+		v.told = 0
+	}
+	if len(v.seen) == 0 {
+		return fmt.Sprintf(`{"type":"subscribe","group":%q}`, v.group.group.Name())
+	}
+	return fmt.Sprintf(`{"type":"resume","groups":{%q:%q}}`, v.group.group.Name(), v.seen[len(v.seen)-1])
+}
+
 // take counts a frame.
 func (v *viewer) take(text string) {
 	var frame struct {
@@ -303,7 +441,6 @@ func (v *viewer) take(text string) {
 		OrganizationID string `json:"organization_id"`
 		Group          string `json:"group"`
 		ID             string `json:"id"`
-		N              int64  `json:"n"`
 	}
 	if err := json.Unmarshal([]byte(text), &frame); err != nil {
 		v.audience.tb.Errorf("no JSON: %.80s", text)
@@ -322,31 +459,13 @@ func (v *viewer) take(text string) {
 			v.result.Foreign++
 			return
 		}
-		first := v.position == ""
-		v.position = frame.ID
 		now := time.Now()
-		switch {
-		case first:
+		if len(v.seen) == 0 {
 			close(v.ready)
-		case frame.N < v.next:
-			v.result.Duplicated++
-			return
-		default:
-			v.result.Lost += frame.N - v.next
+		} else {
 			v.result.Longest = max(v.result.Longest, now.Sub(v.last))
 		}
-		v.next, v.last = frame.N+1, now
+		v.seen, v.last = append(v.seen, frame.ID), now
+		v.audience.heard(now)
 	}
-}
-
-// newBus returns what publishers publish through.
-func newBus(tb testing.TB, addr string) (*pubsub.Redis, *redis.Client) {
-	tb.Helper()
-	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, MaxRetries: -1})
-	tb.Cleanup(func() { _ = client.Close() })
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return pubsub.NewRedis(client, keys, pubsub.Options{}), client
 }

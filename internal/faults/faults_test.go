@@ -1,54 +1,54 @@
 package faults_test
 
 import (
-	"context"
 	"flag"
-	"fmt"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"go.uber.org/goleak"
 
 	"orgcast/internal/pubsub"
 	"orgcast/internal/testkit"
-	"orgcast/internal/testkit/redistest"
 )
 
 // full is the size at which the figures of docs/reliability.md were made.
 var full = flag.Bool("full", false, "1,000 connections and long faults, instead of what takes seconds")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// durable makes Redis keep what it has acknowledged, also when it is killed: with its default it may
-// put off writing for a second, and what was lost so is not the gateway's to bring back.
-func durable(tb testing.TB) *redistest.Server {
-	tb.Helper()
-	return redistest.StartServer(tb, "--appendonly", "yes", "--appendfsync", "always")
+func TestMain(m *testing.M) {
+	logging.Disable() // the publishers' client tells of each dial that fails
+	goleak.VerifyTestMain(m)
 }
+
+// promptness is within what time readiness is to follow what happens to events. The small tests, which run
+// beside others, only see that it does.
+const promptness = 3 * time.Second
 
 // fault is one way in which things break.
 type fault struct {
-	nodes int
+	on    func(testing.TB) *deployment // default: single
+	nodes int                          // default: 1
+	// distant puts a network between Redis and the gateways.
+	distant bool
 	// strike breaks something and mends it, and returns when it is mended.
 	strike func(*scene)
-	// events cannot flow meanwhile, so that the gateway must say that it is not ready
+	// stops says that no events flow meanwhile, for longer than readiness may take to notice.
 	stops bool
+	// says is what the gateway's log has to say.
+	says string
 }
 
 // scene is everything that a fault may break.
 type scene struct {
 	tb       testing.TB
 	binary   string
-	redis    *redistest.Server
-	client   *redis.Client
+	redis    *deployment
+	network  *network // to Redis, of a distant one
 	nodes    []*process
-	balancer *balancer
 	env      []string
-	struck   time.Time // when events stopped flowing
-	mended   time.Time
+	balancer *balancer
 }
 
 // scale takes the long time at full size, else the short one.
@@ -59,82 +59,122 @@ func scale[T any](short, long T) T {
 	return short
 }
 
+// small lets a test run beside others, unless figures are wanted.
+func small(t *testing.T) {
+	t.Helper()
+	if !*full {
+		t.Parallel()
+	}
+}
+
 // TestFaults: whatever breaks, everybody gets every event that Redis kept, once, in order, and
 // nobody one of another organisation; and a gateway through which no events flow says so.
 func TestFaults(t *testing.T) {
+	small(t)
 	binary := buildGateway(t)
 	for name, f := range map[string]fault{
 		"redis crashes and comes back with its append-only file": {strike: (*scene).crashRedis, stops: true},
 		"redis hangs":                       {strike: (*scene).hangRedis, stops: true},
+		"sentinels depose the master":       {on: watched, strike: (*scene).deposeMaster, stops: true, says: pubsub.ErrNoCanary.Error()},
+		"master under sentinels crashes":    {on: watched, strike: (*scene).crashMaster, stops: true},
 		"subscription connection is killed": {strike: (*scene).killSubscription},
 		"subscriber is too slow for redis":  {strike: (*scene).overflowSubscription},
 		"gateway crashes":                   {strike: (*scene).crashGateway, nodes: 2},
 		"gateways are replaced in turn":     {strike: (*scene).replaceGateways, nodes: 2},
-		"network is lost for two seconds":   {strike: (*scene).loseNetwork},
+		"network to browsers is lost":       {strike: func(s *scene) { s.disturb(s.balancer.lose) }},
+		"network to browsers stands still":  {strike: func(s *scene) { s.disturb(s.balancer.stall) }},
+		"network to redis is lost":          {strike: func(s *scene) { s.disturb(s.network.lose) }, distant: true},
+		"network to redis stands still":     {strike: func(s *scene) { s.disturb(s.network.stall) }, distant: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &scene{tb: t, binary: binary, redis: durable(t)}
-			var bus *pubsub.Redis
-			bus, s.client = newBus(t, s.redis.Addr)
-			s.env = []string{"ORGCAST_REDIS=redis://" + s.redis.Addr + "/0"}
-			for range max(f.nodes, 1) {
-				s.nodes = append(s.nodes, startGateway(t, binary, s.env...))
-			}
-			for _, node := range s.nodes {
-				testkit.Eventually(t, "ready", func() bool { return node.ready(t.Context()) })
-			}
-			s.balancer = startBalancer(t, s.nodes...)
-			a := open(t, s.balancer.addr(), bus, scale(size{5, 2, 5, 20 * time.Millisecond}, size{5, 20, 10, 100 * time.Millisecond}))
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			ready := watch(ctx, s.nodes[0])
-			time.Sleep(scale(300*time.Millisecond, 3*time.Second))
-			s.struck = time.Now()
-			f.strike(s)
-			s.mended = time.Now()
-			time.Sleep(scale(500*time.Millisecond, 3*time.Second))
-			if f.stops {
-				testkit.Eventually(t, "ready again", func() bool { return s.nodes[0].ready(t.Context()) })
-			}
-			total, events := a.finish(scale(testkit.Patience, time.Minute))
-			down, wentDown := ready.first(s.struck, false)
-			up, cameUp := ready.first(s.mended, true)
-			t.Logf("%d connections, %d events: lost %d, twice %d, foreign %d, gaps told %d, returns %d; longest silence %v; not ready after %v (%v), ready %v after the mending (%v)",
-				len(a.viewers), events, total.Lost, total.Duplicated, total.Foreign, total.Gaps, total.Returns, total.Longest.Round(time.Millisecond),
-				down.Round(time.Millisecond), wentDown, up.Round(time.Millisecond), cameUp)
-			total.Refused, total.Returns, total.Longest = 0, 0, 0
-			if total != (tally{}) {
-				t.Errorf("got %+v, want none", total)
-			}
-			if f.stops && !wentDown {
-				t.Error("the gateway said that it was ready although no events flowed")
-			}
-			if t.Failed() {
-				for _, node := range s.nodes {
-					for _, line := range node.lines() {
-						t.Log(line)
-					}
-				}
-			}
+			small(t)
+			f.test(t, binary)
 		})
 	}
 }
 
+func (f fault) test(t *testing.T, binary string) {
+	t.Helper()
+	if f.on == nil {
+		f.on = single
+	}
+	s := &scene{tb: t, binary: binary, redis: f.on(t)}
+	s.env = s.redis.env
+	if f.distant {
+		s.network = startNetwork(t, to(s.redis.server.Addr))
+		s.env = []string{"ORGCAST_REDIS=redis://" + s.network.addr() + "/0"}
+	}
+	for range max(f.nodes, 1) {
+		s.nodes = append(s.nodes, startGateway(t, binary, s.env...))
+	}
+	for _, node := range s.nodes {
+		testkit.Eventually(t, "ready", func() bool { return node.ready(t.Context()) })
+	}
+	s.balancer = startBalancer(t, s.nodes...)
+	a := open(t, s.balancer.addr(), s.redis, scale(size{5, 2, 5, 20 * time.Millisecond}, size{5, 20, 10, 100 * time.Millisecond}))
+	readiness := watch(t, s.nodes[0])
+	time.Sleep(scale(300*time.Millisecond, 3*time.Second))
+	struck := time.Now()
+	f.strike(s)
+	time.Sleep(scale(500*time.Millisecond, 3*time.Second))
+	if f.stops {
+		testkit.Eventually(t, "not ready, and ready again", func() bool {
+			down, wentDown := readiness.first(struck, false)
+			_, cameUp := readiness.first(down, true)
+			return wentDown && cameUp
+		})
+	}
+	a.more() // publishers, too, have got over it
+	v := a.finish(scale(testkit.Patience, time.Minute))
+	t.Logf("%d connections, longest silence of one %v; %s", len(a.viewers), v.Longest.Round(time.Millisecond), v)
+	v.expectWhole(t, s.redis)
+
+	down, wentDown := readiness.first(struck, false)
+	up, _ := readiness.first(down, true)
+	if quiet := a.quiet(); f.stops {
+		t.Logf("nobody had an event for %v; not ready %v after the last, ready %v after the next",
+			quiet.length().Round(time.Millisecond), down.Sub(quiet.from).Round(time.Millisecond), up.Sub(quiet.to).Round(time.Millisecond))
+		if *full && (down.Sub(quiet.from) > promptness || up.Sub(quiet.to) > promptness) {
+			t.Errorf("readiness did not follow within %v", promptness)
+		}
+	} else if wentDown {
+		t.Logf("not ready after %v", down.Sub(struck).Round(time.Millisecond))
+	}
+	log := strings.Join(s.nodes[0].lines(), "\n")
+	if !strings.Contains(log, f.says) {
+		t.Errorf("the log does not say %q", f.says)
+	}
+	if t.Failed() {
+		t.Log(log)
+	}
+}
+
 func (s *scene) crashRedis() {
-	s.redis.Stop()
+	s.redis.server.Stop()
 	time.Sleep(scale(4*time.Second, 5*time.Second))
-	s.redis.Restart()
+	s.redis.server.Restart()
 }
 
 func (s *scene) hangRedis() {
-	s.redis.Pause()
+	s.redis.server.Pause()
 	time.Sleep(scale(4*time.Second, 20*time.Second))
-	s.redis.Resume()
+	s.redis.server.Resume()
+}
+
+// deposeMaster is a failover in order. The old master answers, and keeps its subscribers for some ten
+// seconds: only the canary shows that nothing comes from it any more.
+func (s *scene) deposeMaster() { s.redis.sentinels.Failover() }
+
+func (s *scene) crashMaster() {
+	sentinels := s.redis.sentinels
+	before := sentinels.Master()
+	sentinels.Servers[0].Stop()
+	sentinels.AwaitMasterOtherThan(before)
 }
 
 func (s *scene) killSubscription() {
 	for range 3 {
-		if n, err := s.client.ClientKillByFilter(s.tb.Context(), "TYPE", "pubsub").Result(); n == 0 || err != nil {
+		if n, err := s.redis.client.ClientKillByFilter(s.tb.Context(), "TYPE", "pubsub").Result(); n == 0 || err != nil {
 			s.tb.Errorf("CLIENT KILL: %d, %v", n, err)
 		}
 		time.Sleep(scale(500*time.Millisecond, 2*time.Second))
@@ -144,7 +184,7 @@ func (s *scene) killSubscription() {
 // overflowSubscription makes a gateway too slow to take what is published, so that Redis gives its
 // subscription up.
 func (s *scene) overflowSubscription() {
-	if err := s.client.ConfigSet(s.tb.Context(), "client-output-buffer-limit", "pubsub 1048576 0 0").Err(); err != nil {
+	if err := s.redis.client.ConfigSet(s.tb.Context(), "client-output-buffer-limit", "pubsub 1048576 0 0").Err(); err != nil {
 		s.tb.Error(err)
 	}
 	listener := testkit.Connect(s.tb, testkit.DialTCP(s.nodes[0].public), handshake(s.tb, "noisy"))
@@ -156,7 +196,7 @@ func (s *scene) overflowSubscription() {
 	s.nodes[0].signal(syscall.SIGSTOP)
 	noise := `{"type":"noise","organization_id":"noisy","text":"` + strings.Repeat("x", 32<<10) + `"}`
 	for range 600 { // more than the sockets between Redis and the gateway hold
-		if err := s.client.Publish(s.tb.Context(), "orgcast:{noisy}:group:noise", noise).Err(); err != nil {
+		if err := s.redis.client.Publish(s.tb.Context(), "orgcast:{noisy}:group:noise", noise).Err(); err != nil {
 			s.tb.Error(err)
 		}
 	}
@@ -167,7 +207,7 @@ func (s *scene) overflowSubscription() {
 
 // subscriptions returns how many connections of the gateway are subscribed to something.
 func (s *scene) subscriptions() int {
-	list, err := s.client.Do(s.tb.Context(), "CLIENT", "LIST", "TYPE", "pubsub").Text()
+	list, err := s.redis.client.Do(s.tb.Context(), "CLIENT", "LIST", "TYPE", "pubsub").Text()
 	if err != nil {
 		s.tb.Error(err)
 	}
@@ -198,52 +238,10 @@ func (s *scene) replaceGateways() {
 	time.Sleep(scale(time.Second, 5*time.Second))
 }
 
-func (s *scene) loseNetwork() {
+// disturb does something to a network for two seconds, again and again.
+func (s *scene) disturb(network func(time.Duration)) {
 	for range scale(1, 3) {
-		s.balancer.setCut(true)
-		time.Sleep(2 * time.Second)
-		s.balancer.setCut(false)
+		network(2 * time.Second)
 		time.Sleep(scale(500*time.Millisecond, 3*time.Second))
-	}
-}
-
-// TestDeploy: the clients of a gateway that is replaced come back when they were told to, all of them, no
-// faster than the others admit, and miss nothing.
-func TestDeploy(t *testing.T) {
-	binary, server := buildGateway(t), durable(t)
-	bus, _ := newBus(t, server.Addr)
-	rate := scale(100, 400)
-	env := []string{
-		"ORGCAST_REDIS=redis://" + server.Addr + "/0", fmt.Sprint("ORGCAST_HANDSHAKES_PER_SECOND=", rate),
-		"ORGCAST_MAX_PER_USER=0", "ORGCAST_DRAIN=" + scale("1s", "10s"),
-	}
-	nodes := []*process{startGateway(t, binary, env...), startGateway(t, binary, env...)}
-	for _, node := range nodes {
-		testkit.Eventually(t, "ready", func() bool { return node.ready(t.Context()) })
-	}
-	b := startBalancer(t, nodes...)
-	a := open(t, b.addr(), bus, scale(size{5, 2, 20, 100 * time.Millisecond}, size{5, 20, 50, time.Second}))
-	b.use(nodes[1])
-	start := time.Now()
-	nodes[0].stop()
-	testkit.Eventually(t, "all of them were sent away", func() bool {
-		select {
-		case <-nodes[0].done:
-			return true
-		default:
-			return false
-		}
-	})
-	total, events := a.finish(scale(testkit.Patience, 2*time.Minute))
-	late := a.lateness()
-	if len(late) == 0 {
-		t.Fatal("nobody was sent away")
-	}
-	t.Logf("%d of %d connections sent away, told to come back within %v; back %v after that at the median, %v at the latest; %d refused meanwhile; %d events, lost %d, twice %d, foreign %d, gaps %d; longest silence %v; %v altogether",
-		len(late), len(a.viewers), a.told().Round(time.Millisecond), late[len(late)/2].Round(time.Millisecond), late[len(late)-1].Round(time.Millisecond), total.Refused,
-		events, total.Lost, total.Duplicated, total.Foreign, total.Gaps, total.Longest.Round(time.Millisecond), time.Since(start).Round(time.Millisecond))
-	total.Refused, total.Returns, total.Longest = 0, 0, 0
-	if total != (tally{}) {
-		t.Errorf("got %+v, want none", total)
 	}
 }

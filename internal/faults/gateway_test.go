@@ -76,7 +76,9 @@ func startGateway(tb testing.TB, binary string, env ...string) *process {
 func (p *process) follow(lines *bufio.Scanner, serving chan struct{}) {
 	for lines.Scan() {
 		var entry struct{ Level, Msg, Public, Private string }
-		if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Msg == "serving" {
+		if err := json.Unmarshal(lines.Bytes(), &entry); err != nil {
+			p.tb.Errorf("a line of the log is no JSON: %s", lines.Text())
+		} else if entry.Msg == "serving" {
 			p.public, p.private = entry.Public, entry.Private
 			close(serving)
 		}
@@ -141,10 +143,17 @@ type change struct {
 	ready bool
 }
 
-// watch looks every 50 ms until ctx ends.
-func watch(ctx context.Context, p *process) *readiness {
+// watch looks every 50 ms until the test ends.
+func watch(tb testing.TB, p *process) *readiness {
+	tb.Helper()
 	r := new(readiness)
-	go func() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
+	tb.Cleanup(func() {
+		cancel()
+		watching.Wait()
+	})
+	watching.Go(func() {
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		for ctx.Err() == nil {
@@ -159,60 +168,38 @@ func watch(ctx context.Context, p *process) *readiness {
 			case <-ctx.Done():
 			}
 		}
-	}()
+	})
 	return r
 }
 
-// first returns how long after since readiness first became what is asked for.
-func (r *readiness) first(since time.Time, ready bool) (time.Duration, bool) {
+// first returns when readiness first became what is asked for, after a moment.
+func (r *readiness) first(after time.Time, ready bool) (at time.Time, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range r.changes {
-		if c.at.After(since) && c.ready == ready {
-			return c.at.Sub(since), true
+		if c.at.After(after) && c.ready == ready {
+			return c.at, true
 		}
 	}
-	return 0, false
+	return time.Time{}, false
 }
 
-// balancer is a TCP proxy in front of gateways, as a load balancer is: it gives each new connection
-// to one that is ready. It can also lose the network.
+// balancer is in front of gateways, as a load balancer is: it gives each new connection to the next
+// one that answers.
 type balancer struct {
-	listener net.Listener
-	serving  sync.WaitGroup
+	*network
 
 	mu    sync.Mutex
 	nodes []*process
 	next  int
-	cut   bool
-	pairs map[net.Conn]struct{}
 }
 
 func startBalancer(tb testing.TB, nodes ...*process) *balancer {
 	tb.Helper()
-	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	b := &balancer{listener: l, nodes: nodes, pairs: make(map[net.Conn]struct{})}
-	b.serving.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			b.serving.Go(func() { b.serve(c) })
-		}
-	})
-	tb.Cleanup(func() {
-		_ = l.Close()
-		b.dropAll()
-		b.serving.Wait()
-	})
+	b := &balancer{nodes: nodes}
+	b.network = startNetwork(tb, b.choose)
 	return b
 }
-
-func (b *balancer) addr() string { return b.listener.Addr().String() }
 
 // use replaces the gateways, for new connections.
 func (b *balancer) use(nodes ...*process) {
@@ -221,70 +208,16 @@ func (b *balancer) use(nodes ...*process) {
 	b.nodes = nodes
 }
 
-// setCut loses the network, or finds it again.
-func (b *balancer) setCut(cut bool) {
+// choose connects to a gateway.
+func (b *balancer) choose() (c net.Conn, err error) {
 	b.mu.Lock()
-	b.cut = cut
-	b.mu.Unlock()
-	if cut {
-		b.dropAll()
-	}
-}
-
-func (b *balancer) dropAll() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for c := range b.pairs {
-		_ = c.Close()
-	}
-}
-
-func (b *balancer) serve(browser net.Conn) {
-	defer browser.Close()
-	b.mu.Lock()
-	nodes, first, cut := slices.Clone(b.nodes), b.next, b.cut
+	nodes, first := slices.Clone(b.nodes), b.next
 	b.next++
 	b.mu.Unlock()
-	if cut {
-		return
-	}
 	for i := range nodes {
-		node, err := net.DialTimeout("tcp", nodes[(first+i)%len(nodes)].public, time.Second)
-		if err != nil {
-			continue
+		if c, err = net.DialTimeout("tcp", nodes[(first+i)%len(nodes)].public, time.Second); err == nil {
+			return c, nil
 		}
-		b.join(browser, node)
-		return
 	}
-}
-
-// join copies both ways until either end closes.
-func (b *balancer) join(browser, node net.Conn) {
-	b.mu.Lock()
-	b.pairs[browser], b.pairs[node] = struct{}{}, struct{}{}
-	b.mu.Unlock()
-	var copying sync.WaitGroup
-	for _, way := range [][2]net.Conn{{browser, node}, {node, browser}} {
-		copying.Go(func() {
-			buffer := make([]byte, 4<<10)
-			for {
-				n, err := way[0].Read(buffer)
-				if n > 0 {
-					if _, err := way[1].Write(buffer[:n]); err != nil {
-						break
-					}
-				}
-				if err != nil {
-					break
-				}
-			}
-			_ = way[0].Close()
-			_ = way[1].Close()
-		})
-	}
-	copying.Wait()
-	b.mu.Lock()
-	delete(b.pairs, browser)
-	delete(b.pairs, node)
-	b.mu.Unlock()
+	return nil, err
 }

@@ -1,0 +1,93 @@
+package faults_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/event"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/testkit/redistest"
+)
+
+// deployment is Redis as gateways and publishers see it: one server, or several that act as one.
+type deployment struct {
+	tb testing.TB
+	// env tells a gateway of it.
+	env []string
+	// client is a publisher's, and follows what happens.
+	client redis.UniversalClient
+	bus    *pubsub.Redis
+	keys   keyspace.Keyspace
+	// forgets says that it may lose what it acknowledged when another server takes over, because
+	// replication is asynchronous.
+	forgets bool
+
+	// What there is of these can be broken.
+	server    *redistest.Server
+	sentinels *redistest.Sentinels
+}
+
+// publishThrough completes a deployment.
+func (d *deployment) publishThrough(client redis.UniversalClient) *deployment {
+	d.tb.Helper()
+	d.tb.Cleanup(func() { _ = client.Close() })
+	keys, err := keyspace.New(keyspace.DefaultPrefix)
+	if err != nil {
+		d.tb.Fatal(err)
+	}
+	d.client, d.keys, d.bus = client, keys, pubsub.NewRedis(client, keys, pubsub.Options{})
+	return d
+}
+
+// single is one server that keeps what it has acknowledged, also when it is killed: with its default it
+// may put off writing for a second, and what was lost so is not the gateway's to bring back.
+func single(tb testing.TB) *deployment {
+	tb.Helper()
+	server := redistest.StartServer(tb, "--appendonly", "yes", "--appendfsync", "always")
+	d := &deployment{tb: tb, server: server, env: []string{"ORGCAST_REDIS=redis://" + server.Addr + "/0"}}
+	return d.publishThrough(redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1}))
+}
+
+// watched is a master with a replica that Sentinels watch. User, password and database are in the URL,
+// whose address does not count.
+func watched(tb testing.TB) *deployment {
+	tb.Helper()
+	const user, password, database = "gateway", "hush", 3
+	s := redistest.StartSentinels(tb)
+	for _, server := range s.Servers {
+		admin := redis.NewClient(&redis.Options{Addr: server.Addr})
+		if err := admin.Do(tb.Context(), "ACL", "SETUSER", user, "on", ">"+password, "~*", "&*", "+@all").Err(); err != nil {
+			tb.Fatal(err)
+		}
+		_ = admin.Close()
+	}
+	d := &deployment{tb: tb, sentinels: s, forgets: true, env: []string{
+		fmt.Sprintf("ORGCAST_REDIS=redis://%s:%s@127.0.0.1:1/%d", user, password, database),
+		"ORGCAST_REDIS_SENTINEL_MASTER=" + redistest.SentinelMaster, "ORGCAST_REDIS_SENTINELS=" + strings.Join(s.Addrs, ","),
+	}}
+	return d.publishThrough(redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName: redistest.SentinelMaster, SentinelAddrs: s.Addrs, Username: user, Password: password, DB: database,
+		ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1,
+	}))
+}
+
+// kept returns the positions of what is in the history of a group, oldest first.
+func (d *deployment) kept(g event.Group) (positions []string) {
+	d.tb.Helper()
+	entries, err := d.client.XRange(d.tb.Context(), d.keys.History(g), "-", "+").Result()
+	if err != nil {
+		d.tb.Fatal(err)
+	}
+	for _, entry := range entries {
+		positions = append(positions, entry.ID)
+	}
+	// Nobody can tell what was lost from what was dropped for the number of events.
+	if len(positions) > event.DefaultHistoryLength {
+		d.tb.Fatalf("%v: %d events are more than the history keeps", g, len(positions))
+	}
+	return positions
+}
