@@ -44,6 +44,8 @@ type Server struct {
 	args []string
 	// sentinel is what a Sentinel's configuration says beside its port; empty for a server.
 	sentinel string
+	// bus is the port on which members of a Cluster talk to each other; 0 for a server on its own.
+	bus int
 
 	mu   sync.Mutex
 	proc *process // nil while stopped
@@ -77,10 +79,14 @@ func startAnywhere(tb testing.TB, s *Server) *Server {
 	}
 	s.tb, s.bin, s.dir = tb, bin, tb.TempDir()
 	tb.Cleanup(s.Stop)
+	cluster := s.bus != 0
 	for range startAttempts {
 		s.port = firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // a port is no secret
-		s.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
-		if !portFree(s.Addr) {
+		s.Addr = loopback(s.port)
+		if cluster {
+			s.bus = firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // likewise
+		}
+		if !portFree(s.Addr) || s.bus != 0 && (s.bus == s.port || !portFree(loopback(s.bus))) {
 			continue
 		}
 		if err = s.start(); err == nil {
@@ -149,6 +155,9 @@ func (s *Server) start() error {
 		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
 		"--save", "", "--appendonly", "no", "--daemonize", "no",
 	}, s.args...)
+	if s.bus != 0 {
+		args = append(args, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(s.bus))
+	}
 	if s.sentinel != "" {
 		file := filepath.Join(s.dir, "sentinel.conf") // Sentinel keeps its state there
 		text := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\n%s", s.port, s.dir, s.sentinel)
@@ -201,6 +210,8 @@ func (s *Server) log() string {
 	}
 	return string(text)
 }
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 // portFree reports whether nobody listens at addr right now.
 func portFree(addr string) bool {

@@ -80,10 +80,16 @@ func (s *Sentinels) AwaitMasterOtherThan(addr string) {
 
 func (s *Sentinels) eventually(what string, condition func() bool) {
 	s.tb.Helper()
+	eventually(s.tb, what, condition)
+}
+
+// eventually waits for what other processes do in their own time.
+func eventually(tb testing.TB, what string, condition func() bool) {
+	tb.Helper()
 	const patience = 60 * time.Second
 	for deadline := time.Now().Add(patience); !condition(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			s.tb.Fatalf("not within %v: %s", patience, what)
+			tb.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }
@@ -98,9 +104,8 @@ func ask(addr string, command ...any) string {
 	if list, err := answer.StringSlice(); err == nil {
 		return strings.Join(list, "\n")
 	}
-	text, err := answer.Text()
-	if err != nil {
+	if answer.Err() != nil {
 		return ""
 	}
-	return text
+	return fmt.Sprint(answer.Val())
 }
