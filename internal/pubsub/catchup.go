@@ -165,7 +165,7 @@ func (r *Redis) marks(ctx context.Context, subs []*subscription) (marks []event.
 		}
 		newest[i] = pipe.XRevRangeN(ctx, r.keys.History(s.group), "+", "-", 1)
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
+	execute(ctx, pipe)
 	marks, known = make([]event.Mark, len(subs)), make([]bool, len(subs))
 	created := make(map[orgctx.ID]*redis.StringCmd)
 	pipe = r.client.Pipeline()
@@ -186,7 +186,7 @@ func (r *Redis) marks(ctx context.Context, subs []*subscription) (marks []event.
 		}
 	}
 	if len(created) > 0 {
-		_, _ = pipe.Exec(ctx) // without rights there is no epoch, and what begins without one ends in a gap
+		execute(ctx, pipe) // without rights there is no epoch, and what begins without one ends in a gap
 	}
 	for i, s := range subs {
 		if c := created[s.group.Organization()]; c != nil && known[i] && marks[i] == (event.Mark{}) {

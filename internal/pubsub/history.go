@@ -95,7 +95,7 @@ func (r *Redis) seek(ctx context.Context, questions []sought) []found {
 			sent[i].epoch = pipe.Get(ctx, r.keys.Epoch(q.group.Organization()))
 		}
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
+	execute(ctx, pipe)
 	answers := make([]found, len(questions))
 	for i, q := range questions {
 		f := &answers[i]

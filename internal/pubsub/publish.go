@@ -47,7 +47,7 @@ func (r *Redis) PublishAll(ctx context.Context, out []Outgoing) []Result {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.opt.PublishTimeout)
 	defer cancel()
-	_, _ = pipe.Exec(ctx) // each command has its own error
+	execute(ctx, pipe)
 	for i, o := range out {
 		cmd := sent[i]
 		if cmd == nil {
