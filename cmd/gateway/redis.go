@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -25,6 +28,9 @@ func (s *settings) declareRedis(set *config.Set) {
 	set.String(&s.sentinelMaster, "redis-sentinel-master", "", "name of the master that Sentinels watch; its address then comes from them, and everything else from --redis", nil)
 	set.List(&s.sentinels, "redis-sentinels", "", "addresses of the Sentinels, HOST:PORT, parted by commas", checkSentinels)
 	set.Secret(&s.sentinelPassword, "redis-sentinel-password", "password of the Sentinels themselves, if they ask for one; they are not told that of Redis", nil)
+	set.String(&s.redisCA, "redis-tls-ca", "", "file with the certificates of whoever signed that of Redis; without it those of the system count", nil)
+	set.String(&s.redisCert, "redis-tls-cert", "", "certificate file to show to a Redis that asks for one", nil)
+	set.String(&s.redisKey, "redis-tls-key", "", "key file of that certificate", nil)
 	set.String(&s.prefix, "prefix", keyspace.DefaultPrefix, "first part of every name in Redis", func(text string) error {
 		_, err := keyspace.New(text)
 		return err
@@ -42,13 +48,19 @@ func checkSentinels(list []string) error {
 
 // checkRedis holds the settings of Redis against each other.
 func (s *settings) checkRedis() error {
+	o, err := redis.ParseURL(s.redisURL)
+	plain := err == nil && o.TLSConfig == nil // a wrong URL is told by its own setting
 	switch {
+	case plain && s.redisCA+s.redisCert+s.redisKey != "":
+		return errors.New("--redis-tls-ca, --redis-tls-cert and --redis-tls-key: are of no use unless --redis begins with rediss://")
+	case (s.redisCert == "") != (s.redisKey == ""):
+		return errors.New("--redis-tls-cert and --redis-tls-key: one is of no use without the other")
 	case (len(s.sentinels) == 0) != (s.sentinelMaster == ""):
 		return errors.New("--redis-sentinel-master and --redis-sentinels: one is of no use without the other")
 	case len(s.sentinels) == 0 && s.sentinelPassword != "":
 		return errors.New("--redis-sentinel-password: is of no use without --redis-sentinels")
 	default:
-		return nil
+		return s.readRedisTLS(new(tls.Config))
 	}
 }
 
@@ -66,8 +78,12 @@ func (s *settings) newRedis(connections int) (*redis.Client, error) {
 	if err != nil {
 		return nil, errors.New("--redis is no Redis URL") // the text may hold a password
 	}
+	if err := s.readRedisTLS(o.TLSConfig); err != nil {
+		return nil, err
+	}
 	o.ContextTimeoutEnabled = true // else a hung Redis holds a caller however short its deadline
 	o.MaxRetries = -1              // a publication that is tried twice may arrive twice
+	o.DialerRetries = 1            // who waits has a deadline, or tries again by itself
 	o.ClientName = "orgcast"
 	o.ReadBufferSize, o.WriteBufferSize = redisBuffer, redisBuffer
 	o.PipelineReadBufferSize, o.PipelineWriteBufferSize = redisBuffer, redisBuffer
@@ -79,8 +95,8 @@ func (s *settings) newRedis(connections int) (*redis.Client, error) {
 	return redis.NewFailoverClient(&redis.FailoverOptions{
 		MasterName: s.sentinelMaster, SentinelAddrs: s.sentinels, SentinelPassword: s.sentinelPassword,
 		Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLSConfig, Protocol: o.Protocol, ClientName: o.ClientName,
-		ContextTimeoutEnabled: o.ContextTimeoutEnabled,
-		MaxRetries:            o.MaxRetries, MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff,
+		ContextTimeoutEnabled: o.ContextTimeoutEnabled, DialerRetries: o.DialerRetries,
+		MaxRetries: o.MaxRetries, MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff,
 		DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,
 		ReadBufferSize: o.ReadBufferSize, WriteBufferSize: o.WriteBufferSize,
 		PipelineReadBufferSize: o.PipelineReadBufferSize, PipelineWriteBufferSize: o.PipelineWriteBufferSize,
@@ -88,6 +104,28 @@ func (s *settings) newRedis(connections int) (*redis.Client, error) {
 		MinIdleConns: o.MinIdleConns, MaxIdleConns: o.MaxIdleConns, MaxActiveConns: o.MaxActiveConns,
 		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime,
 	}), nil
+}
+
+// readRedisTLS reads the files of certificates into the configuration, nil without TLS.
+func (s *settings) readRedisTLS(c *tls.Config) error {
+	if s.redisCA != "" {
+		text, err := os.ReadFile(s.redisCA)
+		if err != nil {
+			return fmt.Errorf("--redis-tls-ca: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(text) {
+			return errors.New("--redis-tls-ca: holds no certificate in PEM form")
+		}
+	}
+	if s.redisCert != "" {
+		own, err := tls.LoadX509KeyPair(s.redisCert, s.redisKey)
+		if err != nil {
+			return fmt.Errorf("--redis-tls-cert: %w", err)
+		}
+		c.Certificates = []tls.Certificate{own}
+	}
+	return nil
 }
 
 // redisLog takes what the client library says of its own accord, for the whole process.

@@ -166,48 +166,6 @@ func (s *serving) subscribe(dial testkit.DialFunc, user, org string) *testkit.Cl
 	return c
 }
 
-// TestOrganizationLimitOverNodes: two nodes together admit as many connections of an organisation as it may
-// have, the limit follows what the organisation's hash says, and a node that leaves makes room.
-func TestOrganizationLimitOverNodes(t *testing.T) {
-	addr := redistest.Start(t)
-	client := redis.NewClient(&redis.Options{Addr: addr})
-	t.Cleanup(func() { _ = client.Close() })
-	more := environment{"ORGCAST_MAX_PER_ORGANIZATION": "3"}
-	nodes := []*serving{startServe(t, addr, more), startServe(t, addr, more)}
-	open := func(i int, org string) int {
-		t.Helper()
-		_, answer := testkit.Try(t, testkit.DialTCP(nodes[i].public), nodes[i].mint("ada", org))
-		return answer.Status
-	}
-	for _, n := range nodes {
-		n.expectReady()
-	}
-	for i, want := range []int{101, 101, 101, 429, 429} {
-		if got := open(i%2, "acme"); got != want {
-			t.Errorf("connection %d: got %d, want %d", i, got, want)
-		}
-	}
-	if got := open(0, "globex"); got != 101 {
-		t.Errorf("another organisation: got %d, want 101", got)
-	}
-	if err := client.HSet(t.Context(), "orgcast:{acme}:org", "max_connections", "4").Err(); err != nil {
-		t.Fatal(err)
-	}
-	if got := open(1, "acme"); got != 101 {
-		t.Errorf("after the limit was raised: got %d, want 101", got)
-	}
-	if got := open(1, "acme"); got != 429 {
-		t.Errorf("at the raised limit: got %d, want 429", got)
-	}
-	nodes[0].cancel()
-	nodes[0].wait()
-	for i, want := range []int{101, 101, 429} {
-		if got := open(1, "acme"); got != want {
-			t.Errorf("connection %d after a node left: got %d, want %d", i, got, want)
-		}
-	}
-}
-
 // TestRecorded: each way to record ends in the same history, answers with the position, and reaches
 // browsers, which see it if they speak the subprotocol. An idempotency key counts once for all ways.
 func TestRecorded(t *testing.T) {
@@ -475,6 +433,10 @@ func TestCommands(t *testing.T) {
 		"Sentinels, no master":   {args: []string{"check", "--redis-sentinels", "a:1"}, env: good, err: errUsage, stderr: []string{"--redis-sentinel-master and"}},
 		"the same to publish":    {args: []string{"publish", "--redis-sentinels", "a:1", "acme", "all", `{"type":"x"}`}, err: errUsage, stderr: []string{"--redis-sentinel-master and"}},
 		"lone password":          {args: []string{"check"}, env: environment{"ORGCAST_REDIS_SENTINEL_PASSWORD": "hush"}, err: errUsage, stderr: []string{"--redis-sentinel-password"}},
+		"certificates, no TLS":   {args: []string{"check", "--redis-tls-ca", "ca.pem"}, env: good, err: errUsage, stderr: []string{"rediss://"}},
+		"certificate, no key":    {args: []string{"check", "--redis", "rediss://a:1", "--redis-tls-cert", "c.pem"}, env: good, err: errUsage, stderr: []string{"--redis-tls-key: one is"}},
+		"no certificate":         {args: []string{"check", "--redis", "rediss://a:1", "--redis-tls-ca", "run_test.go"}, env: good, err: errUsage, stderr: []string{"--redis-tls-ca: holds no"}},
+		"no file":                {args: []string{"publish", "--redis", "rediss://a:1", "--redis-tls-ca", "/nowhere", "acme", "all", `{"type":"x"}`}, err: errUsage, stderr: []string{"--redis-tls-ca: open /nowhere"}},
 		"Sentinels, no host":     {args: []string{"check", "--redis-sentinels", "a:1,:2", "--redis-sentinel-master", "m"}, env: good, err: errUsage, stderr: []string{`":2" is not HOST:PORT`}},
 		"publish nothing":        {args: []string{"publish"}, err: errUsage, stderr: []string{"ORGANIZATION GROUP JSON"}},
 		"publish a bad key":      {args: []string{"publish", "--record", "--idempotency-key", "a b", "acme", "all", `{"type":"x"}`}, err: errUsage, stderr: []string{"idempotency key"}},

@@ -29,6 +29,7 @@ type settings struct {
 	redisURL, prefix                 string
 	sentinels                        []string
 	sentinelMaster, sentinelPassword string
+	redisCA, redisCert, redisKey     string
 
 	sessionStore, sessionCookie string
 	sessionKeys                 string
