@@ -29,9 +29,10 @@ type OrganizationAwareConsumer interface {
 }
 
 // EventHandler is an extra ability of a consumer: it sees each event before the browser does.
-// HandleEvent runs in the connection's own writer, so its time delays nobody else. It returns
-// false to withhold the event; to answer with something else it calls [Conn.Send] and returns
-// false.
+// HandleEvent runs in the connection's own writer: its time delays nobody else, and nothing that the
+// browser sends, but what is to be sent waits behind it, the gateway's own pings too. What may take
+// longer belongs into [Conn.Go]. It returns false to withhold the event; to answer with something
+// else it calls [Conn.Send] and returns false.
 type EventHandler interface {
 	HandleEvent(ctx context.Context, c Conn, e *event.Event) (forward bool)
 }

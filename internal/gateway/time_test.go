@@ -2,11 +2,14 @@ package gateway_test
 
 import (
 	"context"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"orgcast/internal/consumer"
+	"orgcast/internal/event"
 	"orgcast/internal/gateway"
 	"orgcast/internal/testkit"
 )
@@ -208,4 +211,98 @@ func TestConnectTimeout(t *testing.T) {
 		}
 		n.stop()
 	})
+}
+
+// TestHookOfTenSeconds: however long a hook takes, events, pings of both sides and the end of its
+// connection do not wait for it, and nothing of another organisation does. Only what has to be in
+// order does: Disconnect behind all, and what is to be sent behind HandleEvent.
+func TestHookOfTenSeconds(t *testing.T) {
+	const slow, ping = 10 * time.Second, 2 * time.Second
+	for name, endsBy := range map[string]string{
+		"Receive, the browser goes": "browser", "Receive, the session ends": "session", "HandleEvent, the browser goes": "browser",
+	} {
+		inWriter := strings.HasPrefix(name, "HandleEvent")
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var order calls
+				began, over := time.Now(), new(atomic.Int64) // when the hook returned
+				sleep := func() {
+					time.Sleep(slow) // and does not heed its context
+					over.Store(int64(time.Since(began)))
+				}
+				h := &hooks{calls: &order, connect: joining("all"), receive: func(context.Context, consumer.Conn, event.Frame) error {
+					sleep()
+					return nil
+				}}
+				route := h.route("/ws/slow")
+				if inWriter {
+					route.New = func() consumer.OrganizationAwareConsumer {
+						return handling{h, func(_ context.Context, _ consumer.Conn, e *event.Event) bool {
+							if e.Group().Organization().String() == "acme" {
+								sleep()
+							}
+							return true
+						}}
+					}
+				}
+				n := startNode(t, setup{
+					options: gateway.Options{PingInterval: ping, PongTimeout: time.Minute}, routes: []consumer.Route{route},
+					pipe: testkit.Listen(), now: time.Now,
+				})
+				session := n.handshake("/ws/slow", "ada", "acme", nil)
+				session.Header["Cookie"] = []string{mint(t, n.sessions, "ada", "acme", 8*time.Second)}
+				c, other := testkit.Connect(t, n.dial, session), n.connect("/ws/slow", "ada", "globex")
+				at := func(what string, most time.Duration) {
+					t.Helper()
+					if got := time.Since(began); got > most {
+						t.Errorf("%s: got it after %v, want %v at most", what, got, most)
+					}
+				}
+				if inWriter {
+					n.publish("acme", "all", "slow")
+				} else {
+					_ = c.SendText("slow")
+				}
+				synctest.Wait() // the hook is at it
+				other.Expect(t, n.publish("globex", "all", "elsewhere"))
+				if !inWriter {
+					c.Expect(t, n.publish("acme", "all", "meanwhile"))
+				}
+				_ = c.Send(frame(testkit.OpPing, "p"))
+				if f, err := c.ReadFrame(); err != nil || describe(f) != "pong p" {
+					t.Fatalf("got %v, %v, want pong p", f, err)
+				}
+				at("event and pong", 0)
+				if !inWriter {
+					if f, err := c.ReadFrame(); err != nil || f.Opcode != testkit.OpPing {
+						t.Fatalf("got %v, %v, want the server's ping", f, err)
+					}
+					at("the server's ping", ping+2*time.Second) // it looks once a second
+				}
+				want := 1000
+				if endsBy == "browser" {
+					_ = c.Send(testkit.CloseFrame(want, ""))
+				} else {
+					want = 4401
+				}
+				c.ExpectClose(t, want)
+				at("the end", 9*time.Second)
+				_ = c.Close()
+				synctest.Wait()
+				if over.Load() != 0 || strings.Contains(order.all(), "disconnect") {
+					t.Errorf("hooks: got %q, want the slow one still at it", order.all())
+				}
+				_ = other.Close()
+				time.Sleep(slow)
+				synctest.Wait()
+				if got := time.Duration(over.Load()); got != slow {
+					t.Errorf("the hook took %v, want %v", got, slow)
+				}
+				if got := strings.Count(order.all(), "disconnect"); got != 2 || !strings.HasSuffix(order.all(), "disconnect") {
+					t.Errorf("hooks: got %q, want Disconnect of both, behind all", order.all())
+				}
+				n.stop()
+			})
+		})
+	}
 }
