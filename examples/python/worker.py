@@ -125,19 +125,22 @@ class Worker:
         self.stopping = False
 
     def run(self):
-        """Works until it is told to stop; the task in hand is finished first."""
+        """Works until it is told to stop; the task in hand is finished first. Redis may come and go."""
+        groupless = False
         while not self.stopping:
             try:
+                if groupless:
+                    self.create_group()
                 entry = self.next()
                 if entry:
                     self.process(*entry)
-            except redis.exceptions.ResponseError as error:
-                if "NOGROUP" not in str(error):
-                    raise
-                self.create_group()
-            except redis.exceptions.ConnectionError as error:
-                print(f"no tasks from Redis: {error}", file=sys.stderr)
-                time.sleep(random.uniform(0.5, 1))
+                groupless = False
+            except redis.exceptions.RedisError as error:
+                # What was in hand is taken over, by whoever is first, once it counts as abandoned.
+                groupless = "NOGROUP" in str(error)
+                if not groupless:
+                    print(f"Redis does not do as it should: {error}", file=sys.stderr)
+                    time.sleep(random.uniform(0.5, 1))
 
     def create_group(self):
         try:

@@ -79,9 +79,9 @@ type fixture struct {
 	log        *syncBuffer
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t *testing.T, serverArgs ...string) *fixture {
 	t.Helper()
-	f := &fixture{server: redistest.StartServer(t), registry: prometheus.NewRegistry(), log: new(syncBuffer)}
+	f := &fixture{server: redistest.StartServer(t, serverArgs...), registry: prometheus.NewRegistry(), log: new(syncBuffer)}
 	f.client = newClient(f.server.Addr)
 	t.Cleanup(func() { _ = f.client.Close() })
 	var err error

@@ -178,3 +178,39 @@ func TestPythonWorkersShareAndDie(t *testing.T) {
 		}
 	}
 }
+
+// No error of Redis ends a Python worker, and after a crash of Redis it goes on.
+func TestPythonWorkerOutlivesRedis(t *testing.T) {
+	f := newFixture(t, "--appendonly", "yes", "--appendfsync", "always")
+	stream := f.keys.Tasks("words")
+	open := func() bool {
+		n, err := f.client.XLen(t.Context(), stream).Result()
+		return err != nil || n > 0
+	}
+	done := func() { testkit.Eventually(t, "no task is open", func() bool { return !open() }) }
+	if err := f.client.Set(t.Context(), stream, "no stream", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	cmd := f.startPython(t)
+	testkit.Eventually(t, "it complains", func() bool { return strings.Contains(f.log.String(), "WRONGTYPE") })
+	f.client.Del(t.Context(), stream)
+	f.dispatchWords(t, "acme", "1", `{"text":"One."}`)
+	done()
+	f.server.Restart()
+	testkit.Eventually(t, "Redis answers", func() bool { return f.client.Ping(t.Context()).Err() == nil })
+	for _, org := range []string{"acme", "globex"} {
+		f.dispatchWords(t, org, "2", `{"text":"One. Two."}`)
+	}
+	done()
+	for org, want := range map[string]int{"acme": 5, "globex": 3} { // a step for each sentence, and an end
+		if got := len(f.history(t, mustGroup(t, org, "jobs"))); got != want {
+			t.Errorf("history of %s: got %d events, want %d\n%s", org, got, want, f.log)
+		}
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("end: %v\n%s", err, f.log)
+	}
+}

@@ -583,6 +583,58 @@ func TestRedisComesBackEmpty(t *testing.T) {
 	h.expect(t, 1)
 }
 
+// TestRedisCrashesMeanwhile: a Redis that keeps what it has acknowledged is killed twice while workers are
+// at it. Every job of each organisation ends all the same, and its history has one terminal event.
+func TestRedisCrashesMeanwhile(t *testing.T) {
+	f := newFixture(t, "--appendonly", "yes", "--appendfsync", "always")
+	orgs := []string{"acme", "globex"} // which share all ids
+	const each = 60
+	for i := range each {
+		for _, org := range orgs {
+			f.dispatch(t, org, fmt.Sprintf("job-%d", i), `null`)
+		}
+	}
+	o := f.options()
+	o.Attempts = 100 // an attempt that Redis spoils counts
+	f.work(t, map[string]task.Kind{"job": {Run: slowJob}}, o)
+	o.Registerer = nil
+	f.work(t, map[string]task.Kind{"job": {Run: slowJob}}, o)
+	open := func() int64 {
+		n, err := f.client.XLen(t.Context(), f.keys.Tasks("job")).Result()
+		if err != nil {
+			return each * int64(len(orgs))
+		}
+		return n
+	}
+	for _, left := range []int64{80, 40} {
+		testkit.Eventually(t, fmt.Sprintf("%d jobs are left", left), func() bool { return open() <= left })
+		f.server.Restart()
+		if left > 40 && open() == 0 {
+			t.Fatal("nothing is left to do for the second crash")
+		}
+	}
+	testkit.Eventually(t, "no task is open", func() bool { return open() == 0 })
+	for _, org := range orgs {
+		ends := make(map[string]int)
+		for _, s := range f.history(t, mustGroup(t, org, "jobs")) {
+			if s.fields["organization_id"] != org || s.fields["says"] != nil && s.fields["says"] != org {
+				t.Errorf("history of %s: got %v", org, s.fields)
+			}
+			if s.fields["type"] != "step" {
+				ends[s.fields["task_id"].(string)]++
+			}
+		}
+		for i := range each {
+			if id := fmt.Sprintf("job-%d", i); ends[id] != 1 {
+				t.Errorf("%s of %s: got %d terminal events, want one", id, org, ends[id])
+			}
+		}
+		if got := len(f.history(t, mustGroup(t, org, "board"))); got != each-each/11-1 { // those that fail tell no board
+			t.Errorf("board of %s: got %d events", org, got)
+		}
+	}
+}
+
 // A question outlives the attempt that asked it.
 func TestTaskAsksAPerson(t *testing.T) {
 	f := newFixture(t)
