@@ -80,14 +80,24 @@ func SendError(c Conn, code, group string) error {
 	return c.Send(ErrorFrame{Type: "error", Code: code, Message: errorText(code), Group: group})
 }
 
-// answer turns the errors that a browser may be told into error frames. Others it returns.
-func answer(c Conn, err error) error {
+// answer turns the errors that a browser may be told into error frames, and returns others. The id that
+// the browser gave its message comes back, if that is one, whatever is wrong with the rest.
+func answer(c Conn, m event.Message, err error) error {
+	code := CodeBadMessage
 	switch {
 	case errors.Is(err, ErrUnknownType):
-		return SendError(c, CodeUnknownType, "")
-	case errors.Is(err, event.ErrBadFields):
-		return SendError(c, CodeBadMessage, "")
-	default:
+		code = CodeUnknownType
+	case !errors.Is(err, event.ErrBadFields):
 		return err
 	}
+	var in struct {
+		ClientID ident `json:"client_id"`
+	}
+	_ = m.Decode(&in) // what is no id stays empty
+	return sendError(c, code, in.ClientID)
+}
+
+// sendError sends the error frame of a code. client is the id that the browser gave its message, if any.
+func sendError(c Conn, code string, client ident) error {
+	return c.Send(ErrorFrame{Type: "error", Code: code, Message: errorText(code), ClientID: string(client)})
 }

@@ -2,12 +2,14 @@ package consumer_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,6 +60,9 @@ type exchange struct {
 	To     []json.RawMessage `json:"to,omitempty"`
 	Asked  []json.RawMessage `json:"asked,omitempty"`  // of the services
 	Joined []string          `json:"joined,omitempty"` // if it changes
+	Binary bool              `json:"binary,omitempty"` // the frame of the browser
+	Ends   string            `json:"ends,omitempty"`   // the error that ends the connection, if any
+	Except []string          `json:"except,omitempty"` // in shared.json: consumers that answer otherwise, as their tables say
 }
 
 // chance is what crypto/rand.Text makes, which tables show as CHANCE.
@@ -93,30 +98,60 @@ func compare[T, U ~string | ~[]byte](tb testing.TB, what string, want []T, got [
 func failures() map[string]error {
 	return map[string]error{
 		"too_many_tasks": consumer.ErrTooManyTasks, "input_closed": consumer.ErrInputClosed, "input_taken": consumer.ErrInputTaken,
-		"other": errors.New("dial tcp 10.1.2.3:6379: connection refused"), "not_found": consumer.ErrNotFound,
+		"other": errors.New("dial tcp 10.1.2.3:6379: connection refused"), "not_found": consumer.ErrNotFound, "text_required": consumer.ErrTextRequired,
 	}
+}
+
+// readTable reads a file of testdata.
+func readTable[T any](tb testing.TB, name string) []T {
+	tb.Helper()
+	path := filepath.Join("testdata", name+".json")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	var table []T
+	if err := d.Decode(&table); err != nil {
+		tb.Fatalf("%s: %v", path, err)
+	}
+	return table
 }
 
 // TestConversations: each consumer says what its table in testdata says.
 func TestConversations(t *testing.T) {
 	for name := range jobConsumers(nil) {
-		path := filepath.Join("testdata", name+".json")
-		b, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d := json.NewDecoder(bytes.NewReader(b))
-		d.DisallowUnknownFields()
-		var table []conversation
-		if err := d.Decode(&table); err != nil {
-			t.Fatalf("%s: %v", path, err)
-		}
-		for _, test := range table {
+		for _, test := range readTable[conversation](t, name) {
 			t.Run(name+"/"+test.Name, func(t *testing.T) {
 				services := new(consumertest.Services)
 				test.run(t, services, jobConsumers(services)[name]())
 			})
 		}
+	}
+}
+
+// TestWhatAllShare: pings, and what is wrong everywhere, get the same answer from every consumer, as
+// shared.json says.
+func TestWhatAllShare(t *testing.T) {
+	shared := readTable[exchange](t, "shared")
+	for name := range jobConsumers(nil) {
+		t.Run(name, func(t *testing.T) {
+			services := new(consumertest.Services)
+			cons := jobConsumers(services)[name]()
+			c := consumertest.New(t, "acme", "ada")
+			c.Params, c.Request = map[string]string{"id": "7"}, url.Values{"session": {conversationQuery}}
+			ctx := c.Context(t.Context())
+			if err := cons.Connect(ctx, c); err != nil {
+				t.Fatal(err)
+			}
+			c.Sent() // is the subject of its table
+			for _, x := range shared {
+				if !slices.Contains(x.Except, name) {
+					x.run(ctx, t, c, services, cons)
+				}
+			}
+		})
 	}
 }
 
@@ -140,31 +175,36 @@ func (test *conversation) run(t *testing.T, services *consumertest.Services, con
 		t.Errorf("joined: want (-), got (+):\n%s", diff)
 	}
 	for _, x := range test.Then {
-		services.Err = failures()[x.Fails]
-		what := string(x.From)
-		if x.Event != nil {
-			what = string(x.Event)
-			c.Deliver(ctx, cons, c.Event(t, x.Group, what, 1000))
-		} else {
-			frame := event.Frame{Data: x.From}
-			var text string
-			if json.Unmarshal(x.From, &text) == nil {
-				frame.Data = []byte(text)
-			}
-			if err := cons.Receive(ctx, c, frame); err != nil {
-				t.Errorf("%s: got %v, want nil", what, err)
-			}
-		}
-		compare(t, "answer to "+what, x.To, c.Sent())
-		compare(t, "asked by "+what, x.Asked, services.Calls())
-		if x.Joined != nil {
-			if diff := cmp.Diff(x.Joined, c.Joined()); diff != "" {
-				t.Errorf("joined by %s: want (-), got (+):\n%s", what, diff)
-			}
-		}
+		x.run(ctx, t, c, services, cons)
 	}
 	if err := c.Ended(); err != nil {
 		t.Errorf("the consumer ended the connection: %v", err)
 	}
 	cons.Disconnect(ctx, c, nil)
+}
+
+func (x *exchange) run(ctx context.Context, t *testing.T, c *consumertest.Conn, services *consumertest.Services, cons consumer.OrganizationAwareConsumer) {
+	t.Helper()
+	services.Err = failures()[x.Fails]
+	what := string(x.From)
+	if x.Event != nil {
+		what = string(x.Event)
+		c.Deliver(ctx, cons, c.Event(t, x.Group, what, 1000))
+	} else {
+		frame := event.Frame{Binary: x.Binary, Data: x.From}
+		var text string
+		if json.Unmarshal(x.From, &text) == nil {
+			frame.Data = []byte(text)
+		}
+		if err := cons.Receive(ctx, c, frame); !errors.Is(err, failures()[x.Ends]) {
+			t.Errorf("%s: got %v, want %v", what, err, failures()[x.Ends])
+		}
+	}
+	compare(t, "answer to "+what, x.To, c.Sent())
+	compare(t, "asked by "+what, x.Asked, services.Calls())
+	if x.Joined != nil {
+		if diff := cmp.Diff(x.Joined, c.Joined()); diff != "" {
+			t.Errorf("joined by %s: want (-), got (+):\n%s", what, diff)
+		}
+	}
 }

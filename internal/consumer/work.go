@@ -84,5 +84,5 @@ func refused(c Conn, err error, client ident) error {
 	case errors.Is(err, ErrInputTaken):
 		code = CodeInputTaken
 	}
-	return c.Send(ErrorFrame{Type: "error", Code: code, Message: errorText(code), ClientID: string(client)})
+	return sendError(c, code, client)
 }
