@@ -34,7 +34,10 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// net/http gives a client that was refused half a second to read why, and no shutdown waits for that.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+}
 
 const (
 	testOrigin     = "https://app.example.com"
@@ -73,7 +76,7 @@ func execute(tb testing.TB, env environment, stdin string, args ...string) (stdo
 	return out.String(), errOut.String(), err
 }
 
-// serving is a gateway in this process, its ports chosen by the kernel.
+// serving is a gateway, in this process as a rule, its ports chosen by the kernel.
 type serving struct {
 	tb              testing.TB
 	env             environment
@@ -85,12 +88,7 @@ type serving struct {
 
 func startServe(tb testing.TB, redisAddr string, more environment) *serving {
 	tb.Helper()
-	s := &serving{tb: tb, log: new(syncBuffer), done: make(chan error, 1), env: environment{
-		"ORGCAST_LISTEN": "127.0.0.1:0", "ORGCAST_ADMIN_LISTEN": "127.0.0.1:0", "ORGCAST_REDIS": "redis://" + redisAddr + "/0",
-		"ORGCAST_SESSION_KEYS": testKey, "ORGCAST_ORIGINS": testOrigin, "ORGCAST_DIRECTORY": "session",
-		"ORGCAST_PUBLISH_KEY": testPublishKey, "ORGCAST_DRAIN_WAIT": "0s", "ORGCAST_DRAIN": "0s",
-	}}
-	maps.Copy(s.env, more)
+	s := newServing(tb, redisAddr, more)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	go func() { s.done <- run(ctx, nil, s.env.get, strings.NewReader(""), io.Discard, s.log) }()
@@ -98,7 +96,26 @@ func startServe(tb testing.TB, redisAddr string, more environment) *serving {
 		cancel()
 		s.wait()
 	})
-	testkit.Eventually(tb, "serving", func() bool {
+	s.findAddresses()
+	return s
+}
+
+// newServing returns a gateway that has its settings and is not started.
+func newServing(tb testing.TB, redisAddr string, more environment) *serving {
+	tb.Helper()
+	s := &serving{tb: tb, log: new(syncBuffer), done: make(chan error, 1), env: environment{
+		"ORGCAST_LISTEN": "127.0.0.1:0", "ORGCAST_ADMIN_LISTEN": "127.0.0.1:0", "ORGCAST_REDIS": "redis://" + redisAddr + "/0",
+		"ORGCAST_SESSION_KEYS": testKey, "ORGCAST_ORIGINS": testOrigin, "ORGCAST_DIRECTORY": "session",
+		"ORGCAST_PUBLISH_KEY": testPublishKey, "ORGCAST_DRAIN_WAIT": "0s", "ORGCAST_DRAIN": "0s",
+	}}
+	maps.Copy(s.env, more)
+	return s
+}
+
+// findAddresses waits until the log says where the gateway serves.
+func (s *serving) findAddresses() {
+	s.tb.Helper()
+	testkit.Eventually(s.tb, "serving", func() bool {
 		for line := range strings.Lines(s.log.String()) {
 			var entry struct{ Msg, Public, Private string }
 			if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "serving" {
@@ -107,7 +124,6 @@ func startServe(tb testing.TB, redisAddr string, more environment) *serving {
 		}
 		return s.public != ""
 	})
-	return s
 }
 
 // wait returns when the gateway has ended; again and again if need be.
@@ -154,6 +170,23 @@ func (s *serving) mint(user, org string) testkit.Handshake {
 		s.tb.Fatalf("session mint: %v\n%s", err, errOut)
 	}
 	return testkit.Handshake{Path: "/ws/events", Header: http.Header{"Origin": {testOrigin}, "Cookie": {strings.TrimSpace(out)}}}
+}
+
+// sessionID returns the id of a session, as an operator finds it out.
+func (s *serving) sessionID(h testkit.Handshake) string {
+	s.tb.Helper()
+	_, value, _ := strings.Cut(h.Header.Get("Cookie"), "=")
+	out, errOut, err := execute(s.tb, s.env, "", "session", "read", value)
+	if err != nil {
+		s.tb.Fatalf("session read: %v\n%s", err, errOut)
+	}
+	for line := range strings.Lines(out) {
+		if fields := strings.Fields(line); len(fields) == 2 && fields[0] == "session" {
+			return fields[1]
+		}
+	}
+	s.tb.Fatalf("no session in %s", out)
+	return ""
 }
 
 func (s *serving) subscribe(dial testkit.DialFunc, user, org string) *testkit.Client {
