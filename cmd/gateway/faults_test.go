@@ -1,238 +1,27 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"orgcast/internal/consumer"
-	"orgcast/internal/directory"
-	"orgcast/internal/event"
-	"orgcast/internal/keyspace"
-	"orgcast/internal/orgctx"
-	"orgcast/internal/pubsub"
-	"orgcast/internal/task"
 	"orgcast/internal/testkit"
-	"orgcast/internal/testkit/redistest"
 )
 
-// world is a gateway with a real Redis, a worker, and two organisations that use the same ids for
-// everything: ada and alan of acme, grace and ada of globex. initech is suspended.
-type world struct {
-	*serving
-
-	redis *redis.Client
-	bus   *pubsub.Redis
-	dial  testkit.DialFunc
-}
-
-const conversationID = "0b5cd2c5-3f0e-4a7e-9d53-8f1f6a3b1f00"
-
-func newWorld(t *testing.T) *world {
-	t.Helper()
-	addr := redistest.Start(t)
-	w := &world{redis: redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})}
-	t.Cleanup(func() { _ = w.redis.Close() })
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for key, status := range map[string]string{
-		"{acme}:org": "active", "{acme}:member:ada": "active", "{acme}:member:alan": "active", "{acme}:member:eve": "removed",
-		"{globex}:org": "active", "{globex}:member:ada": "active", "{globex}:member:grace": "active",
-		"{initech}:org": "suspended", "{initech}:member:ian": "active",
-	} {
-		if err := w.redis.HSet(t.Context(), "orgcast:"+key, "status", status).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.bus = pubsub.NewRedis(w.redis, keys, pubsub.Options{})
-	w.serving = startServe(t, addr, environment{"ORGCAST_DIRECTORY": "redis", "ORGCAST_MAX_FRAME": "4096"})
-	w.expectReady()
-	w.dial = testkit.DialTCP(w.public)
-	w.work(t, keys)
-	return w
-}
-
-// work runs a worker. Its chat answers with the organisation of its context, its crew asks a person,
-// and its research panics.
-func (w *world) work(t *testing.T, keys keyspace.Keyspace) {
-	t.Helper()
-	dir, err := directory.NewRedis(w.redis, keys)
-	if err != nil {
-		t.Fatal(err)
-	}
-	asks, err := task.NewAsks(w.redis, keys)
-	if err != nil {
-		t.Fatal(err)
-	}
-	worker, err := task.NewWorker(w.redis, keys, dir, map[string]task.Kind{
-		"chat": {Run: func(ctx context.Context, job *task.Job) (any, error) {
-			org, _ := orgctx.From(ctx)
-			var turn struct{ Message string }
-			err := json.Unmarshal(job.Payload, &turn)
-			return map[string]string{"type": "agent_message", "message": turn.Message + " from " + org.String()}, err
-		}},
-		"crew": {Run: func(ctx context.Context, job *task.Job) (any, error) {
-			if _, err := asks.Open(ctx, job.ID, 0, json.RawMessage(`"Go on?"`), 0); err != nil {
-				return nil, err
-			}
-			request := map[string]any{"type": "human_input_request", "execution_id": job.ID, "prompt": "Go on?", "task_index": 0, "input_key": consumer.InputKey(job.ID, 0)}
-			if err := job.Publish(ctx, "crew_writers_kanban", request); err != nil {
-				return nil, err
-			}
-			answer, err := asks.Wait(ctx, job.ID, 0)
-			return map[string]any{"type": "crew_execution_update", "status": "COMPLETED", "messages": []string{answer}}, err
-		}},
-		"research": {Run: func(context.Context, *task.Job) (any, error) { panic("secret of the worker") }},
-	}, task.Options{Attempts: 1, Poll: 10 * time.Millisecond, Drain: time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- worker.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("worker: %v", err)
-		}
-	})
-}
-
-// open connects, and returns the first frame, too.
-func (w *world) open(t *testing.T, user, org, path string) (c *testkit.Client, first string) {
-	t.Helper()
-	h := w.mint(user, org)
-	h.Path = path
-	c = testkit.Connect(t, w.dial, h)
-	return c, next(t, c)
-}
-
-func next(t *testing.T, c *testkit.Client) string {
-	t.Helper()
-	text, err := c.Next()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
-
-// say sends a frame and returns the answer.
-func say(t *testing.T, c *testkit.Client, frame string) string {
-	t.Helper()
-	if err := c.SendText(frame); err != nil {
-		t.Fatal(err)
-	}
-	return next(t, c)
-}
-
-// expectPong sees that the connection is alive, by the WebSocket's own ping.
-func expectPong(t *testing.T, c *testkit.Client) {
-	t.Helper()
-	_ = c.Send(testkit.Frame{Opcode: testkit.OpPing, Payload: []byte("p")})
-	if f, err := c.ReadFrame(); err != nil || f.Opcode != testkit.OpPong {
-		t.Fatalf("got %v, %v, want a pong", f, err)
-	}
-}
-
-// code returns the code of an error frame.
-func code(frame string) string {
-	var e struct{ Type, Code string }
-	if json.Unmarshal([]byte(frame), &e) != nil || e.Type != "error" {
-		return frame
-	}
-	return e.Code
-}
-
-// record records an event and returns it as browsers see it.
-func (w *world) record(t *testing.T, org, group, fields string) string {
-	t.Helper()
-	id, err := parseOrganization(org)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := event.NewGroup(id, group)
-	if err != nil {
-		t.Fatal(err)
-	}
-	payload, err := event.WithOrganization(id, []byte(fields))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.bus.Record(t.Context(), g, payload, pubsub.RecordOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	return string(payload)
-}
-
-// raw publishes whatever there is in a channel.
-func (w *world) raw(t *testing.T, channel, payload string) {
-	t.Helper()
-	if err := w.redis.Publish(t.Context(), channel, payload).Err(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// calls returns how often Redis has run a command.
-func (w *world) calls(t *testing.T, command string) int {
-	t.Helper()
-	info, err := w.redis.Info(t.Context(), "commandstats").Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := regexp.MustCompile(`cmdstat_` + command + `:calls=(\d+)`).FindStringSubmatch(info)
-	if m == nil {
-		return 0
-	}
-	n, _ := strconv.Atoi(m[1])
-	return n
-}
-
-// view is a consumer of a job, whose id both organisations use.
-type view struct{ path, group, event string }
-
-func views() map[string]view {
-	return map[string]view{
-		"research":       {"/ws/research/7/", "research_7", `{"type":"status_update","status":"running","message":"MARK"}`},
-		"meta tags":      {"/ws/meta-tags/task/t7/", "metatags_task_t7", `{"type":"status_update","status":"running","message":"MARK"}`},
-		"crew execution": {"/ws/crew_execution/e7/", "crew_execution_e7", `{"type":"crew_execution_update","status":"RUNNING","messages":["MARK"]}`},
-		"audit":          {"/ws/seo_audit/7/", "audit_7", `{"type":"audit.update","data":{"status":"MARK"}}`},
-		"board":          {"/ws/crew/c7/kanban/", "crew_c7_kanban", `{"type":"execution_update","execution_id":"e7","status":"MARK"}`},
-		"optimization":   {"/ws/image-optimizer/7/", "optimization_7", `{"type":"optimization_update","status":"MARK"}`},
-		"crawl":          {"/ws/crawl/c7/", "crawl_c7", `{"type":"crawl_update","data":{"update_type":"MARK"}}`},
-	}
-}
-
-// expectApart sees that a viewer of each organisation gets its own state and events, and nothing else.
-func (w *world) expectApart(t *testing.T, v view) {
-	t.Helper()
-	marked := func(mark string) string { return strings.ReplaceAll(v.event, "MARK", mark) }
-	w.record(t, "acme", v.group, marked("secret of acme"))
-	grace, first := w.open(t, "grace", "globex", v.path)
-	if strings.Contains(first, "acme") {
-		t.Errorf("%s: a stranger sees %s", v.path, first)
-	}
-	ada, first := w.open(t, "ada", "acme", v.path)
-	if !strings.Contains(first, "secret of acme") {
-		t.Errorf("%s: got %s, want the recorded state", v.path, first)
-	}
-	ada.Expect(t, w.record(t, "acme", v.group, marked("live of acme")))
-	grace.Expect(t, w.record(t, "globex", v.group, marked("live of globex"))) // and nothing before it
-	ada.Expect(t, w.record(t, "acme", v.group, marked("last of acme")))
-}
-
-// TestFaults shows of each fault of the application before this one that it cannot happen here.
+// TestFaults shows of each fault of the application before this one, in the words of its list, that it
+// cannot happen here: with two organisations that use the same ids, and people, for everything.
 func TestFaults(t *testing.T) {
 	w := newWorld(t)
 	t.Run("boards shared by tenants through a bare crew id", func(t *testing.T) { w.expectApart(t, views()["board"]) })
@@ -241,32 +30,32 @@ func TestFaults(t *testing.T) {
 			w.expectApart(t, views()[name])
 		}
 	})
+	t.Run("unscoped fallback reads", w.unscopedReads)
+	t.Run("human input into another tenant's execution, or into a storage key the client chose", w.foreignInput)
+	t.Run("context left behind by a previous task or connection", w.contextLeftBehind)
+	t.Run("no membership check, none after switch, logout, suspension", w.membership)
+	t.Run("work running although the organisation is unknown", w.unknownOrganization)
+	t.Run("events without organization_id", w.withoutOrganization)
+	t.Run("a conversation opened under another organisation or by another user", w.foreignConversation)
 	t.Run("task ids as bearer secrets", func(t *testing.T) {
 		for _, name := range []string{"meta tags", "crew execution", "crawl"} {
 			w.expectApart(t, views()[name])
 		}
 	})
-	t.Run("unscoped fallback reads", w.unscopedReads)
-	t.Run("human input into another tenant's execution or a key of the client's choice", w.foreignInput)
-	t.Run("context left behind by a previous task or connection", w.contextLeftBehind)
-	t.Run("no membership check", w.membership)
-	t.Run("no membership check after switch, logout, suspension", w.membershipLater)
-	t.Run("work running although the organisation is unknown", w.unknownOrganization)
-	t.Run("events without organization_id", w.withoutOrganization)
-	t.Run("a conversation opened under another organisation or by another user", w.foreignConversation)
-	t.Run("browsers forging events", w.forgedEvents)
+	t.Run("browsers forging execution_update, agent_step, human_input_request, task_complete", w.forgedEvents)
 	t.Run("one bad event closing every viewer", w.badEvent)
 	t.Run("no origin check", w.origin)
 	t.Run("no limits", w.limits)
 	t.Run("exception text to clients", w.exceptionText)
 	t.Run("HTML in frames", w.html)
-	t.Run("subscription dying", w.subscriptionDies)
-	t.Run("every open tab writing to the store, and polling loops that never end", w.tabs)
+	t.Run("subscription dying after 35 s", w.subscriptionDies)
+	t.Run("every open tab writing to the store", w.tabs)
+	t.Run("polling loops that never end", w.pollingLoops)
 	t.Run("missed first state", w.firstState)
 	t.Run("jobs without a terminal event", w.terminalEvent)
 	t.Run("different keepalives", w.keepalives)
 	t.Run("reconnect for ever or never", w.closeCodes)
-	t.Run("a slow handler blocking the disconnect", w.slowHandler)
+	t.Run("a slow handler blocking events and disconnect", w.slowHandler)
 	t.Run("hooks not run after an exception", w.hooksAfterException)
 	t.Run("binary, non-object or non-ASCII input dropping the connection", w.oddInput)
 }
@@ -385,16 +174,62 @@ func (w *world) membership(t *testing.T) {
 			}
 		}
 	}
-}
-
-func (w *world) membershipLater(t *testing.T) {
-	c, _ := w.open(t, "alan", "acme", "/ws/research/71/")
-	if _, errOut, err := execute(t, w.env, "", "revoke", "member", "acme", "alan"); err != nil {
-		t.Fatalf("revoke: %v\n%s", err, errOut)
+	v := views()["research"].at("71")
+	member := func(t *testing.T, org, status string) {
+		t.Helper()
+		for _, key := range []string{"orgcast:{" + org + "}:org", "orgcast:{" + org + "}:member:ada"} {
+			if err := w.redis.HSet(t.Context(), key, "status", status).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	c.ExpectClose(t, 4403)
-	if got := w.refusedWith(t, w.mint("alan", "acme"), "/ws/research/71/"); got != 4403 {
-		t.Errorf("afterwards: got %d, want 4403", got)
+	revoke := func(what ...string) func(t *testing.T, session testkit.Handshake) {
+		return func(t *testing.T, session testkit.Handshake) {
+			t.Helper()
+			args := []string{"revoke"}
+			for _, word := range what {
+				if word == "SESSION" {
+					word = w.sessionID(session)
+				}
+				args = append(args, word)
+			}
+			if _, errOut, err := execute(t, w.env, "", args...); err != nil {
+				t.Fatalf("%v: %v\n%s", args, err, errOut)
+			}
+		}
+	}
+	for what, test := range map[string]struct {
+		happens func(t *testing.T, session testkit.Handshake)
+		code    int
+		back    int // what who comes back with the same session gets; 0 is the door open
+	}{
+		"logout":     {revoke("session", "SESSION"), 4401, 4401},
+		"removal":    {revoke("member", "hooli", "ada"), 4403, 4403},
+		"suspension": {revoke("organization", "hooli"), 4403, 4403},
+		"unannounced suspension": {func(t *testing.T, _ testkit.Handshake) {
+			t.Helper()
+			member(t, "hooli", "suspended")
+		}, 4403, 4403},
+		// The web application gives the browser another session with it.
+		"switch": {func(t *testing.T, session testkit.Handshake) {
+			t.Helper()
+			w.raw(t, "orgcast:control", `{"type":"organization.switched","session_id":"`+w.sessionID(session)+`","organization_id":"globex"}`)
+		}, 4409, 0},
+	} {
+		t.Run(what, func(t *testing.T) {
+			member(t, "hooli", "active")
+			undisturbed := w.neighbour(t, v)
+			session := w.mint("ada", "hooli")
+			c, _ := w.enter(t, session, v.path)
+			test.happens(t, session)
+			c.ExpectClose(t, test.code)
+			if test.back != 0 {
+				if got := w.refusedWith(t, session, v.path); got != test.back {
+					t.Errorf("afterwards: got %d, want %d", got, test.back)
+				}
+			}
+			undisturbed()
+		})
 	}
 }
 
@@ -420,12 +255,14 @@ func (w *world) unknownOrganization(t *testing.T) {
 
 func (w *world) withoutOrganization(t *testing.T) {
 	for _, v := range views() {
+		undisturbed := w.neighbour(t, v)
 		c, _ := w.open(t, "ada", "acme", v.path)
 		channel := "orgcast:{acme}:group:" + v.group
 		w.raw(t, channel, v.event)
 		w.raw(t, channel, strings.Replace(v.event, "{", `{"organization_id":null,`, 1))
 		w.raw(t, channel, strings.Replace(v.event, "{", `{"organization_id":"globex",`, 1))
 		c.Expect(t, w.record(t, "acme", v.group, v.event)) // and nothing before it
+		undisturbed()
 	}
 }
 
@@ -453,12 +290,9 @@ func (w *world) foreignConversation(t *testing.T) {
 }
 
 func (w *world) forgedEvents(t *testing.T) {
-	paths := []string{"/ws/chat/?session=aaaaaaaa-0000-4000-8000-000000000003", "/ws/connection_test/"}
-	for _, v := range views() {
-		paths = append(paths, v.path)
-	}
-	board, _ := w.open(t, "ada", "acme", "/ws/crew/c7/kanban/")
-	for _, path := range paths {
+	undisturbed := w.neighbour(t, views()["board"])
+	board, _ := w.open(t, "ada", "acme", views()["board"].path)
+	for _, path := range everywhere("aaaaaaaa-0000-4000-8000-000000000003") {
 		c, _ := w.open(t, "ada", "acme", path)
 		for _, typ := range []string{"execution_update", "agent_step", "human_input_request", "task_complete", "crew_execution_update", "status_update", "agent_message"} {
 			if got := code(say(t, c, `{"type":"`+typ+`","execution_id":"e7","status":"COMPLETED","message":"x","group":"crew_c7_kanban"}`)); got != "unknown_type" {
@@ -467,10 +301,12 @@ func (w *world) forgedEvents(t *testing.T) {
 		}
 	}
 	board.Expect(t, w.record(t, "acme", "crew_c7_kanban", views()["board"].event)) // and nothing before it
+	undisturbed()
 }
 
 func (w *world) badEvent(t *testing.T) {
 	for _, v := range views() {
+		undisturbed := w.neighbour(t, v)
 		one, _ := w.open(t, "ada", "acme", v.path)
 		two, _ := w.open(t, "ada", "acme", v.path)
 		for _, payload := range []string{"", "no json", "[]", `{"type":7,"organization_id":"acme"}`, "\xff", `{"type":"x","organization_id":"acme"`, strings.Repeat("[", 20000)} {
@@ -489,6 +325,7 @@ func (w *world) badEvent(t *testing.T) {
 		for _, c := range []*testkit.Client{one, two, three} {
 			c.Expect(t, want)
 		}
+		undisturbed()
 	}
 }
 
@@ -514,16 +351,19 @@ func (w *world) origin(t *testing.T) {
 }
 
 func (w *world) limits(t *testing.T) {
-	big, _ := w.open(t, "ada", "acme", "/ws/research/72/")
+	v := views()["research"].at("72")
+	undisturbed := w.neighbour(t, v)
+	big, _ := w.open(t, "ada", "acme", v.path)
 	_ = big.SendText(`{"type":"` + strings.Repeat("x", 5000) + `"}`)
 	big.ExpectClose(t, 1009)
-	fast, _ := w.open(t, "ada", "acme", "/ws/research/72/")
+	fast, _ := w.open(t, "ada", "acme", v.path)
 	flood := make([]testkit.Frame, 200)
 	for i := range flood {
 		flood[i] = testkit.Frame{Opcode: testkit.OpText, Payload: []byte(`{"type":"get_state"}`)}
 	}
 	_ = fast.Send(flood...)
 	fast.ExpectClose(t, 4429)
+	undisturbed()
 }
 
 func (w *world) exceptionText(t *testing.T) {
@@ -532,17 +372,21 @@ func (w *world) exceptionText(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.redis.Del(context.Background(), stream)
-	c, _ := w.open(t, "ada", "acme", "/ws/research/73/")
-	got := say(t, c, `{"type":"cancel_research"}`)
-	if code(got) != "unavailable" || regexp.MustCompile(`(?i)wrongtype|redis|dispatch|err `).MatchString(got) {
-		t.Errorf("got %s, want unavailable and nothing else", got)
+	for _, org := range []string{"acme", "globex"} {
+		c, _ := w.open(t, "ada", org, "/ws/research/73/")
+		if err := c.SendText(`{"type":"cancel_research"}`); err != nil {
+			t.Fatal(err)
+		}
+		c.Expect(t, `{"type":"error","code":"unavailable","message":"This cannot be done at the moment. Try again later."}`)
+		expectPong(t, c)
 	}
-	expectPong(t, c)
 }
 
 func (w *world) html(t *testing.T) {
-	c, _ := w.open(t, "ada", "acme", "/ws/chat/?session=aaaaaaaa-0000-4000-8000-000000000004")
 	const text = `<img src=x onerror=alert(1)>`
+	v := chat("aaaaaaaa-0000-4000-8000-000000000004")
+	undisturbed := w.neighbour(t, v)
+	c, _ := w.open(t, "ada", "acme", v.path)
 	for _, got := range []string{say(t, c, `{"type":"user_message","message":"`+text+`","html":"<b>","message_html":"<b>"}`), next(t, c)} {
 		var m map[string]any
 		if err := json.Unmarshal([]byte(got), &m); err != nil {
@@ -552,10 +396,13 @@ func (w *world) html(t *testing.T) {
 			t.Errorf("got %s, want the text as it was typed, and no markup", got)
 		}
 	}
+	undisturbed()
 }
 
 func (w *world) subscriptionDies(t *testing.T) {
-	c, _ := w.open(t, "ada", "acme", "/ws/crawl/s7/")
+	v := view{"/ws/crawl/s7/", "crawl_s7", `{"type":"heartbeat","count":7}`}
+	undisturbed := w.neighbour(t, v)
+	c, _ := w.open(t, "ada", "acme", v.path)
 	if err := w.redis.Do(t.Context(), "client", "kill", "type", "pubsub").Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -581,19 +428,22 @@ func (w *world) subscriptionDies(t *testing.T) {
 		t.Errorf("got %q, want the heartbeat", got)
 	}
 	w.expectReady()
+	undisturbed()
 }
 
 func (w *world) tabs(t *testing.T) {
 	const tabs, events = 5, 10
+	v := views()["research"].at("74")
+	undisturbed := w.neighbour(t, v)
 	reads, writes := w.calls(t, "xrevrange"), w.calls(t, "xadd")
 	sets := w.calls(t, "set") + w.calls(t, "hset")
 	var open []*testkit.Client
 	for range tabs {
-		c, _ := w.open(t, "ada", "acme", "/ws/research/74/")
+		c, _ := w.open(t, "ada", "acme", v.path)
 		open = append(open, c)
 	}
 	for i := range events {
-		want := w.record(t, "acme", "research_74", `{"type":"step_update","step":"x","step_number":`+strconv.Itoa(i)+`}`)
+		want := w.record(t, "acme", v.group, `{"type":"step_update","step":"x","step_number":`+strconv.Itoa(i)+`}`)
 		for _, c := range open {
 			c.Expect(t, want)
 		}
@@ -607,6 +457,29 @@ func (w *world) tabs(t *testing.T) {
 	if got := w.calls(t, "xrevrange") - reads; got != tabs+1 {
 		t.Errorf("reads of the history: got %d, want %d, one for each tab and one for the node", got, tabs+1)
 	}
+	undisturbed()
+}
+
+// pollingLoops sees that no consumer does anything while nothing happens: no goroutine is inside one,
+// neither while pages are open nor when they have gone.
+func (w *world) pollingLoops(t *testing.T) {
+	idle := func() bool {
+		stacks := make([]byte, 16<<20)
+		return !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("orgcast/internal/consumer."))
+	}
+	var open []*testkit.Client
+	for _, org := range []string{"acme", "globex"} {
+		for _, path := range everywhere("aaaaaaaa-0000-4000-8000-000000000007") {
+			c, _ := w.open(t, "ada", org, path)
+			open = append(open, c)
+		}
+	}
+	testkit.Eventually(t, "consumers rest while pages are open", idle)
+	for _, c := range open {
+		expectPong(t, c)
+		_ = c.Close()
+	}
+	testkit.Eventually(t, "consumers rest when pages are gone", idle)
 }
 
 func (w *world) firstState(t *testing.T) {
@@ -614,6 +487,7 @@ func (w *world) firstState(t *testing.T) {
 	var recording sync.WaitGroup
 	recording.Go(func() {
 		for i := range last {
+			w.record(t, "globex", "research_75", `{"type":"step_update","step":"of globex","step_number":`+strconv.Itoa(last+i)+`}`)
 			w.record(t, "acme", "research_75", `{"type":"step_update","step":"x","step_number":`+strconv.Itoa(i)+`}`)
 		}
 	})
@@ -642,77 +516,136 @@ func (w *world) firstState(t *testing.T) {
 }
 
 func (w *world) terminalEvent(t *testing.T) {
-	c, _ := w.open(t, "ada", "acme", "/ws/research/76/")
-	err := w.redis.XAdd(t.Context(), &redis.XAddArgs{Stream: "orgcast:tasks:research", Values: []any{
-		"organization_id", "acme", "kind", "research", "id", "76", "group", "research_76", "payload", `{}`,
-	}}).Err()
-	if err != nil {
-		t.Fatal(err)
+	clients := make(map[string]*testkit.Client)
+	for _, org := range []string{"acme", "globex"} {
+		clients[org], _ = w.open(t, "ada", org, "/ws/research/76/")
 	}
-	c.Expect(t, `{"organization_id":"acme","type":"task_failed","task_id":"76","code":"panic"}`)
-	if _, first := w.open(t, "ada", "acme", "/ws/research/76/"); !strings.Contains(first, `"status":"failed"`) {
-		t.Errorf("later: got %s, want failed", first)
+	for org, c := range clients {
+		err := w.redis.XAdd(t.Context(), &redis.XAddArgs{Stream: "orgcast:tasks:research", Values: []any{
+			"organization_id", org, "kind", "research", "id", "76", "group", "research_76", "payload", `{}`,
+		}}).Err()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Expect(t, `{"organization_id":"`+org+`","type":"task_failed","task_id":"76","code":"panic"}`)
+		if _, first := w.open(t, "ada", org, "/ws/research/76/"); !strings.Contains(first, `"status":"failed"`) {
+			t.Errorf("later: got %s, want failed", first)
+		}
+	}
+	for org, c := range clients { // and once
+		c.Expect(t, w.record(t, org, "research_76", views()["research"].event))
 	}
 }
 
 func (w *world) keepalives(t *testing.T) {
-	paths := []string{"/ws/chat/?session=aaaaaaaa-0000-4000-8000-000000000005", "/ws/connection_test/"}
-	for _, v := range views() {
-		paths = append(paths, v.path)
-	}
-	for _, path := range paths {
-		c, _ := w.open(t, "ada", "acme", path)
-		for _, typ := range []string{"ping", "keep_alive"} {
-			_ = c.SendText(`{"type":"` + typ + `"}`)
-			c.Expect(t, `{"type":"pong"}`)
+	for _, org := range []string{"acme", "globex"} {
+		for _, path := range everywhere("aaaaaaaa-0000-4000-8000-000000000005") {
+			c, _ := w.open(t, "ada", org, path)
+			for _, typ := range []string{"ping", "keep_alive"} {
+				_ = c.SendText(`{"type":"` + typ + `"}`)
+				c.Expect(t, `{"type":"pong"}`)
+			}
+			expectPong(t, c)
 		}
-		expectPong(t, c)
 	}
 }
 
+// closeCodes sees that each end says whether to come back. What browsers make of the codes is the
+// subject of the client's own tests.
 func (w *world) closeCodes(t *testing.T) {
-	for _, v := range views() {
+	for _, path := range everywhere(conversationID)[2:] {
 		nobody := testkit.Handshake{Header: http.Header{"Origin": {testOrigin}}}
-		if got := w.refusedWith(t, nobody, v.path); got != 4401 {
-			t.Errorf("%s without a session: got %d, want 4401: sign in", v.path, got)
+		if got := w.refusedWith(t, nobody, path); got != 4401 {
+			t.Errorf("%s without a session: got %d, want 4401: sign in", path, got)
 		}
 	}
-	if got := w.refusedWith(t, w.mint("ada", "acme"), "/ws/chat/"); got != 4404 {
-		t.Errorf("no conversation: got %d, want 4404: stop", got)
+	for what, path := range map[string]string{"no conversation": "/ws/chat/", "no job": "/ws/image-optimizer/7/?job=a/b"} {
+		if got := w.refusedWith(t, w.mint("ada", "acme"), path); got != 4404 {
+			t.Errorf("%s: got %d, want 4404: stop", what, got)
+		}
 	}
-	if got := w.refusedWith(t, w.mint("ada", "acme"), "/ws/image-optimizer/7/?job=a/b"); got != 4404 {
-		t.Errorf("no job: got %d, want 4404: stop", got)
+	other := startServe(t, w.relay.addr, environment{"ORGCAST_DIRECTORY": "redis"})
+	other.expectReady()
+	clients := make(map[string]*testkit.Client)
+	for _, org := range []string{"acme", "globex"} {
+		h := other.mint("ada", org)
+		h.Path = "/ws/research/7/"
+		clients[org] = testkit.Connect(t, testkit.DialTCP(other.public), h)
+	}
+	other.cancel()
+	for org, c := range clients {
+		if _, reason := c.ExpectClose(t, 1012); !regexp.MustCompile(`^\{"retry_after_ms":\d+\}$`).MatchString(reason) {
+			t.Errorf("%s: got the reason %q, want when to come back", org, reason)
+		}
 	}
 }
 
-// Events of a connection whose handler is slow are the subject of gateway.TestSlowReceiveDelaysNothing.
+// slowHandler lets Redis take no commands, so that the consumer waits for it. A hook of any kind that
+// waits is the subject of gateway.TestHookOfTenSeconds.
 func (w *world) slowHandler(t *testing.T) {
-	c, _ := w.open(t, "ada", "acme", "/ws/chat/?session=aaaaaaaa-0000-4000-8000-000000000006")
-	if err := w.redis.Do(t.Context(), "client", "pause", "30000", "write").Err(); err != nil {
-		t.Fatal(err)
-	}
-	defer w.redis.Do(context.Background(), "client", "unpause")
-	_ = c.SendText(`{"type":"user_message","message":"hello"}`) // which Redis does not take
+	v := chat("aaaaaaaa-0000-4000-8000-000000000006")
+	c, _ := w.open(t, "ada", "acme", v.path)
+	undisturbed := w.neighbour(t, v)
+	open := w.relay.close()
+	defer open()
+	_ = c.SendText(`{"type":"user_message","message":"that gets stuck"}`)
+	testkit.Eventually(t, "the handler waits", func() bool { return w.relay.holds("that gets stuck") })
+	c.Expect(t, w.record(t, "acme", v.group, v.event))
 	expectPong(t, c)
+	undisturbed()
 	_ = c.Send(testkit.CloseFrame(1000, ""))
 	c.ExpectClose(t, 1000)
 }
 
+// hooksAfterException lets a consumer meet an error that it does not expect: a history that cannot be
+// read. That Disconnect runs, also after a panic, is the subject of gateway.TestPanicEndsOneConnection.
 func (w *world) hooksAfterException(t *testing.T) {
-	for _, v := range views() {
-		path, group := strings.Replace(v.path, "7", "77", 1), strings.Replace(v.group, "7", "77", 1)
-		c, _ := w.open(t, "ada", "acme", path)
-		channel := "orgcast:{acme}:group:" + group
+	spoil := func(t *testing.T, group string) (repair func()) {
+		t.Helper()
+		history := "orgcast:{acme}:history:" + group
+		if err := w.redis.Set(t.Context(), history, "no stream", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		return func() { w.redis.Del(context.Background(), history) }
+	}
+	asks := func(typ string) func(*testing.T, *testkit.Client, view) {
+		return func(t *testing.T, c *testkit.Client, v view) {
+			t.Helper()
+			defer spoil(t, v.group)()
+			_ = c.SendText(`{"type":"` + typ + `"}`)
+			c.ExpectClose(t, 1013) // come back: what it knew may be wrong by now
+		}
+	}
+	for name, meets := range map[string]func(t *testing.T, c *testkit.Client, v view){
+		"research": asks("get_state"), "meta tags": asks("check_status"), "audit": asks("get_status"),
+		"optimization": func(t *testing.T, c *testkit.Client, v view) { // in a goroutine of its own
+			t.Helper()
+			defer spoil(t, "optimization_job_j77")()
+			w.record(t, "acme", v.group, `{"type":"optimization_update","status":"running","job_id":"j77"}`)
+			c.ExpectClose(t, 1013)
+			w.redis.Del(t.Context(), "orgcast:{acme}:history:"+v.group)
+		},
+	} {
+		v := views()[name].at("77")
+		undisturbed := w.neighbour(t, v)
+		c, _ := w.open(t, "ada", "acme", v.path)
+		channel := "orgcast:{acme}:group:" + v.group
 		listening := func() bool { return len(w.redis.PubSubChannels(t.Context(), channel).Val()) > 0 }
 		testkit.Eventually(t, "listening to "+channel, listening)
-		_ = c.Send(testkit.Frame{Opcode: testkit.OpBinary, Payload: []byte("x")})
-		c.ExpectClose(t, 1003)
+		meets(t, c, v)
 		testkit.Eventually(t, "left "+channel, func() bool { return !listening() })
+		undisturbed()
+		back, first := w.open(t, "ada", "acme", v.path)
+		if !strings.Contains(first, "pending") {
+			t.Errorf("back at %s: got %s, want the first state", v.path, first)
+		}
+		back.Expect(t, w.record(t, "acme", v.group, v.event))
 	}
 }
 
 func (w *world) oddInput(t *testing.T) {
 	for _, v := range views() {
+		undisturbed := w.neighbour(t, v)
 		c, _ := w.open(t, "ada", "acme", v.path)
 		for _, text := range []string{"", "no json", "[]", "7", "null", `"ping"`, `{"type":["ping"]}`, `{}`, `{"type":"größe"}`, `{"type":"human_input","input_key":"é:1","input":"ü"}`, `{"type":"ping"`} {
 			if got := code(say(t, c, text)); got != "bad_message" && got != "unknown_type" && got != "input_closed" {
@@ -720,8 +653,79 @@ func (w *world) oddInput(t *testing.T) {
 			}
 		}
 		expectPong(t, c)
+		for _, id := range []string{"%C3%A9", "%D9%A7", strings.Repeat("7", 65), "7%00", "7%2F", "%2E%2E", "%20"} {
+			if got := w.refusedWith(t, w.mint("ada", "acme"), v.at(id).path); got != http.StatusNotFound {
+				t.Errorf("the id %s at %s: got %d, want 404", id, v.path, got)
+			}
+		}
 		// Binary is the one thing that ends a connection, with a code that says so.
 		_ = c.Send(testkit.Frame{Opcode: testkit.OpBinary, Payload: []byte(`{"type":"ping"}`)})
 		c.ExpectClose(t, 1003)
+		undisturbed()
+	}
+}
+
+// TestHumanInput: a question can be answered from a conversation, a run and a board alike: once, while
+// it is open, from its own organisation. Whoever comes second, late, or from elsewhere gets the same
+// code at each.
+func TestHumanInput(t *testing.T) {
+	w := newWorld(t)
+	const session = "aaaaaaaa-0000-4000-8000-000000000008"
+	// ways gives the answer from each consumer, and returns the frame that says what became of it.
+	ways := func(t *testing.T, user, org, execution string) map[string]func(input string) (frame string) {
+		t.Helper()
+		from := func(path, fields string) func(string) string {
+			c, first := w.open(t, user, org, path)
+			until := func(frame string, types ...string) string {
+				for !slices.Contains(types, typeOf(frame)) {
+					frame = next(t, c)
+				}
+				return frame
+			}
+			until(first, "system_message", "initial_state")
+			return func(input string) string {
+				return until(say(t, c, strings.Replace(fields, "INPUT", input, 1)), "error", "human_input_accepted")
+			}
+		}
+		key := `"input_key":"` + execution + `:0"`
+		return map[string]func(string) string{
+			"chat":  from(chat(session).path, `{"type":"user_message","message":"INPUT","context":{"is_human_input":true,"execution_id":"`+execution+`","task_index":0}}`),
+			"run":   from("/ws/crew_execution/"+execution+"/", `{"type":"human_input",`+key+`,"input":"INPUT"}`),
+			"board": from("/ws/crew/writers/kanban/", `{"type":"human_input",`+key+`,"input":"INPUT"}`),
+		}
+	}
+	for _, way := range []string{"chat", "run", "board"} {
+		t.Run(way, func(t *testing.T) {
+			_, _, execution := w.startCrew(t, "ada", "acme", map[string]string{
+				"chat": "aaaaaaaa-0000-4000-8000-00000000000a", "run": "aaaaaaaa-0000-4000-8000-00000000000b", "board": "aaaaaaaa-0000-4000-8000-00000000000c",
+			}[way])
+			watch, _ := w.open(t, "ada", "acme", "/ws/crew_execution/"+execution+"/")
+			each := func(user, org, want string) {
+				t.Helper()
+				for name, answer := range ways(t, user, org, execution) {
+					if got := code(answer("mine")); got != want {
+						t.Errorf("%s of %s from the %s: got %s, want %s", user, org, name, got, want)
+					}
+				}
+			}
+			each("ada", "globex", "input_closed") // foreign
+			accepted := ways(t, "ada", "acme", execution)[way]("yes from the " + way)
+			if !strings.Contains(accepted, `"human_input_accepted"`) || !strings.Contains(accepted, execution) {
+				t.Errorf("got %s, want human_input_accepted", accepted)
+			}
+			if got := next(t, watch); !strings.Contains(got, `"messages":["yes from the `+way+`"]`) {
+				t.Errorf("the run: got %s, want the answer", got)
+			}
+			each("ada", "acme", "input_taken") // double
+			each("ada", "globex", "input_closed")
+			key := "orgcast:{acme}:ask:" + execution + ":0"
+			if n, err := w.redis.Del(t.Context(), key).Result(); n != 1 || err != nil { // as when its life is over
+				t.Fatalf("got %d keys, %v, want the question", n, err)
+			}
+			each("ada", "acme", "input_closed") // late
+			if n := w.redis.Exists(t.Context(), key).Val(); n != 0 {
+				t.Error("a late answer made the question anew")
+			}
+		})
 	}
 }

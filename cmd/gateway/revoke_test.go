@@ -28,20 +28,6 @@ func TestRevoke(t *testing.T) {
 		}
 		client.Del(tb.Context(), "orgcast:user-disabled:ada")
 	}
-	id := func(cookie string) string { // as an operator finds it out
-		_, value, _ := strings.Cut(cookie, "=")
-		out, errOut, err := execute(t, s.env, "", "session", "read", value)
-		if err != nil {
-			t.Fatalf("session read: %v\n%s", err, errOut)
-		}
-		for line := range strings.Lines(out) {
-			if fields := strings.Fields(line); len(fields) == 2 && fields[0] == "session" {
-				return fields[1]
-			}
-		}
-		t.Fatalf("no session in %s", out)
-		return ""
-	}
 	tests := map[string]struct {
 		args   []string // ID is the session's
 		body   string
@@ -60,7 +46,7 @@ func TestRevoke(t *testing.T) {
 				seed(t)
 				handshake := s.mint("ada", "acme")
 				ada, alan := testkit.Connect(t, dial, handshake), s.subscribe(dial, "alan", "acme")
-				fill := strings.NewReplacer("ID", id(handshake.Header.Get("Cookie"))).Replace
+				fill := strings.NewReplacer("ID", s.sessionID(handshake)).Replace
 				if way == "HTTP" {
 					if status, body := s.ask("POST", "/v1/revoke", fill(test.body)); status != 200 || strings.TrimSpace(body) != `{"status":"revoked"}` {
 						t.Errorf("POST /v1/revoke: got %d %s, want 200 revoked", status, body)
