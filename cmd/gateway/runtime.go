@@ -18,10 +18,10 @@ const (
 	// memoryShare of a container's limit is for the Go runtime; the rest is for the binary and
 	// what the kernel counts as ours.
 	memoryShare = 0.9
-	// trimInterval is how often freed memory is looked at, trimShare the share of the heap from
-	// which on it is given back, and trimLeast an amount that is not worth it.
+	// trimInterval is how often memory that nothing uses is looked at, trimShare the share of what is
+	// used from which on it is given back, and trimLeast an amount that is not worth it.
 	trimInterval = 15 * time.Second
-	trimShare    = 0.15
+	trimShare    = 0.1
 	trimLeast    = 4 << 20
 )
 
@@ -49,20 +49,23 @@ func containerMemory(file string) int64 {
 	return limit
 }
 
-// trimMemory gives memory back that a burst has left, such as everyone coming back after a deploy.
-// The runtime by itself keeps as much as the last collection allows it to grow to again.
+// trimMemory gives memory back that a burst has left, such as everyone coming back after a deploy, and
+// what became garbage since. The runtime by itself keeps as much as the last collection allows it to
+// grow to again, and a node whose connections are idle may wait minutes for the next one.
 func trimMemory(ctx context.Context) {
 	ticker := time.NewTicker(trimInterval)
 	defer ticker.Stop()
-	samples := []metrics.Sample{{Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}}
+	samples := []metrics.Sample{
+		{Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/live:bytes"},
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 			metrics.Read(samples)
-			free, objects := samples[0].Value.Uint64(), samples[1].Value.Uint64()
-			if free > trimLeast && float64(free) > trimShare*float64(objects) {
+			free, objects, live := samples[0].Value.Uint64(), samples[1].Value.Uint64(), samples[2].Value.Uint64()
+			if unused := float64(free+objects) - float64(live); unused > trimLeast && unused > trimShare*float64(live) {
 				debug.FreeOSMemory()
 			}
 		}

@@ -86,10 +86,15 @@ func isPong(b []byte) bool {
 	return len(b) >= header && b[0] == pongHeader && b[1]&maskBit != 0 && b[1]&^maskBit <= 125 && len(b) == header+int(b[1]&^maskBit)
 }
 
+// idle reports whether nothing is there to be read, and no message is under way.
+func (w *wire) idle() bool { return w.in.raw != nil && len(w.in.ready) == 0 && w.in.frame.between() }
+
 // Read hands out what take has read. Between messages it does not wait: see [errIdle].
 func (w *wire) Read(p []byte) (int, error) {
 	in := &w.in
 	switch {
+	case w.idle():
+		return 0, errIdle
 	case len(in.ready) > 0:
 		n := copy(p, in.ready)
 		in.frame.pass(p[:n])
@@ -98,8 +103,6 @@ func (w *wire) Read(p []byte) (int, error) {
 			in.chunk, in.ready = nil, nil
 		}
 		return n, w.count()
-	case in.raw != nil && in.frame.between():
-		return 0, errIdle
 	}
 	n, err := w.Conn.Read(p)
 	if n > 0 {

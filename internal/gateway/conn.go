@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"slices"
@@ -13,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/coder/websocket"
 	"go.uber.org/zap"
 
 	"orgcast/internal/consumer"
@@ -54,8 +52,7 @@ type conn struct {
 	lease   lease.Lease  // owned by the server's Leases
 	renewed atomic.Int64 // the end of the session in Unix milliseconds if it was moved, else 0
 
-	// Set by attach, before the connection is served.
-	ws *websocket.Conn
+	parser *parser // owned by the one that reads; nil while it awaits something to read
 
 	// Owned by the wheel.
 	place  wheelPlace
@@ -261,13 +258,13 @@ func (c *conn) dropQueueLocked() {
 }
 
 // attach hands the upgraded socket to the connection and lets the writer begin.
-func (c *conn) attach(ws *websocket.Conn, w *wire) {
-	c.ws = ws
+func (c *conn) attach(p *parser) {
+	c.parser = p
 	c.mu.Lock()
-	c.wire = w
+	c.wire = p.lent.wire
 	if c.ended { // while the upgrade ran
 		cause := context.Cause(c.ctx)
-		w.muted.Store(endingOf(cause).mute)
+		c.wire.muted.Store(endingOf(cause).mute)
 		c.sayGoodbye(cause)
 	}
 	c.mu.Unlock()
@@ -281,12 +278,13 @@ func (c *conn) tearDown(readErr error) {
 	// Leave first: nobody offers events to a connection that waits for a slow hook.
 	c.leaveAll()
 	if !errors.Is(readErr, ErrPeerClosed) && !errors.Is(readErr, ErrPeerGone) {
-		// What the peer goes on sending is read away, until it has seen our close frame: a socket
-		// closed over unread bytes is reset, and the frame lost with it.
-		c.wire.halfClose()
-		_, _ = io.Copy(io.Discard, c.wire.Conn) // ends with the peer or at the deadline that End set
+		c.wire.drain() // at most until the deadline that End set
 	}
-	_ = c.ws.CloseNow() // the close frames are through, or their deadline is
+	// The close frames are through, or their deadline is.
+	if c.parser != nil {
+		c.parser.close()
+	}
+	_ = c.wire.Close() // a dead socket shows at the close
 	c.mu.Lock()
 	c.gone = true
 	c.dropQueueLocked()

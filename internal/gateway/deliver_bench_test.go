@@ -74,3 +74,18 @@ func BenchmarkDeliver(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*members), "ns/delivery")
 }
+
+// BenchmarkMessage is one message of a browser that was idle before, and its answer.
+func BenchmarkMessage(b *testing.B) {
+	n := startNode(b, setup{options: gateway.Options{CloseTimeout: 100 * time.Millisecond, FramesPerSecond: 1e9}})
+	c := n.connect("/ws/events", "ada", "acme")
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := c.SendText(`{"type":"ping"}`); err != nil {
+			b.Fatal(err)
+		}
+		if got, err := c.Next(); err != nil || got != `{"type":"pong"}` {
+			b.Fatal("answer: ", got, err)
+		}
+	}
+}

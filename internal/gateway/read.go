@@ -22,7 +22,16 @@ func (c *conn) serve() {
 		return
 	}
 	c.proceed = c.readReady
-	go c.await() // a browser that has only just had its answer has hardly sent anything
+	c.rest() // a browser that has only just had its answer has hardly sent anything
+}
+
+// rest lets the connection wait with as little as it can.
+func (c *conn) rest() {
+	if c.parser != nil {
+		c.parser.retire()
+		c.parser = nil
+	}
+	go c.await()
 }
 
 // await waits for the browser on a stack that stays small, then lets another goroutine proceed.
@@ -37,7 +46,7 @@ func (c *conn) readReady() {
 	for err == nil {
 		var idle bool
 		if idle, err = c.readMessage(); idle {
-			go c.await()
+			c.rest()
 			return
 		}
 	}
@@ -57,8 +66,16 @@ func (c *conn) readLoop() {
 // readMessage reads one message and hands it to receiveLoop. idle says that none is there. Messages
 // are read after End was called, too, because only so is the peer's close frame seen.
 func (c *conn) readMessage() (idle bool, err error) {
+	if c.parser == nil {
+		if c.wire.idle() {
+			return true, nil
+		}
+		if c.parser, err = c.wire.newParser(c.deflate); err != nil {
+			return false, err
+		}
+	}
 	// Without a Done channel the context costs nothing; deadlines on the wire end the read.
-	kind, r, err := c.ws.Reader(context.Background())
+	kind, r, err := c.parser.ws.Reader(context.Background())
 	if errors.Is(err, errIdle) {
 		return true, nil
 	}

@@ -65,16 +65,16 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, route *consumer
 	}
 	s.metrics.refused.WithLabelValues(reason).Inc()
 	u := &upgrader{ResponseWriter: w, options: &s.options}
-	ws, err := s.accept(u, r)
+	p, err := s.accept(u, r)
 	if err != nil {
 		return // accept has answered
 	}
-	end := endingOf(cause)
-	u.wire.expire(s.options.CloseTimeout)
-	if u.wire.writeClose(closeFrame(end.code, end.reason)) == nil {
-		_, _, _ = ws.Reader(r.Context()) // until the peer's close frame, which comes as an error, or the deadline
+	defer p.close()
+	end, wire := endingOf(cause), p.lent.wire
+	wire.expire(s.options.CloseTimeout)
+	if wire.writeClose(closeFrame(end.code, end.reason)) == nil {
+		wire.drain()
 	}
-	_ = ws.CloseNow()
 }
 
 // writeProblem answers with a stable code and nothing else.

@@ -126,20 +126,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// From here on Disconnect is due.
 	u := &upgrader{ResponseWriter: w, options: &s.options}
-	ws, err := s.accept(u, r)
+	p, err := s.accept(u, r)
 	if err != nil {
 		s.metrics.refused.WithLabelValues("handshake").Inc()
 		s.discard(c, ErrPeerGone)
 		c.disconnect(ErrPeerGone)
 		return
 	}
-	ws.SetReadLimit(s.options.MaxFrame)
 	c.deflate = u.Header().Get("Sec-Websocket-Extensions") != ""
 	s.metrics.connections.Inc()
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()
-	c.attach(ws, u.wire)
+	c.attach(p)
 	if s.draining.Load() || s.base.Err() != nil { // Drain may have looked before we were entered
 		c.End(DrainError{RetryAfter: retryDelay})
 	}
@@ -265,12 +264,17 @@ func (s *Server) connect(request context.Context, c *conn) error {
 }
 
 // accept upgrades. coder/websocket compares the origin a second time.
-func (s *Server) accept(u *upgrader, r *http.Request) (*websocket.Conn, error) {
+func (s *Server) accept(u *upgrader, r *http.Request) (*parser, error) {
 	o := websocket.AcceptOptions{Subprotocols: []string{consumer.ProtocolV1}, OriginPatterns: s.options.Origins.patterns}
 	if s.options.Compress {
 		o.CompressionMode = websocket.CompressionNoContextTakeover
 	}
-	return websocket.Accept(u, r, &o)
+	ws, err := websocket.Accept(u, r, &o)
+	if err != nil {
+		return nil, err
+	}
+	ws.SetReadLimit(s.options.MaxFrame)
+	return &parser{ws: ws, lent: u.lent}, nil
 }
 
 // discard ends a connection that was never served.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -223,14 +224,17 @@ func lastFrame(frames []byte, from int) int {
 	}
 }
 
-// halfClose tells the peer that nothing follows the close frame, if that has left. A peer that
-// waits for the end of the connection need not wait for ours.
-func (w *wire) halfClose() {
+// drain reads away what the peer goes on sending until it has seen our close frame and ends the
+// connection, or until the deadline: a socket closed over unread bytes is reset, and the frame lost
+// with it. A peer that waits for the end of the connection need not wait for ours, if the frame has
+// left.
+func (w *wire) drain() {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	if half, ok := w.Conn.(interface{ CloseWrite() error }); ok && w.closed && len(w.rest) == 0 {
 		_ = half.CloseWrite() // a dead socket shows at the next read
 	}
+	w.mu.Unlock()
+	_, _ = io.Copy(io.Discard, w.Conn)
 }
 
 // Close closes the connection. It waits for a write in progress to fail, so that no tryWrite can
@@ -317,7 +321,7 @@ type upgrader struct {
 	http.ResponseWriter
 
 	options *Options
-	wire    *wire
+	lent    *lent // set by Hijack
 }
 
 // WriteHeader keeps the answer 101 back until Hijack. net/http goes on reading until then, so a
@@ -357,12 +361,11 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		_ = conn.Close() // the error is what counts
 		return nil, nil, errors.Join(err, writeErr)
 	}
-	u.wire = &wire{Conn: conn, options: u.options, fd: -1, opened: time.Now()}
-	u.wire.in.allowed = newAllowance(u.options.FrameBurst)
-	size := readBufferSize
+	w := &wire{Conn: conn, options: u.options, fd: -1, opened: time.Now()}
+	w.in.allowed = newAllowance(u.options.FrameBurst)
 	if raw, fd := descriptor(conn); raw != nil {
-		u.wire.fd, u.wire.in.raw = fd, raw
-		size = headerBufferSize
+		w.fd, w.in.raw = fd, raw
 	}
-	return u.wire, bufio.NewReadWriter(bufio.NewReaderSize(u.wire, size), bufio.NewWriterSize(u.wire, controlBufferSize)), nil
+	u.lent = &lent{wire: w}
+	return u.lent, w.buffers(), nil
 }

@@ -82,16 +82,36 @@ func (k *Keeper) endUnconfirmed(before time.Time) {
 	k.end(list, byDeadline)
 }
 
-// question is a connection that is asked about.
-type question struct {
+// questions are connections that are asked about. The lists are reused from one slot to the next: made
+// anew, they were most of what a node with idle connections leaves to the garbage collector.
+type questions struct {
+	about []subject
+	held  []session.Held // of each
+
+	// Of one batch, for ask.
+	memberships []directory.Membership
+	confirmed   []*Lease
+}
+
+// subject is a connection that is asked about.
+type subject struct {
 	lease  *Lease
 	holder Holder
-	held   session.Held
+}
+
+// forget lets go of connections that may end meanwhile, and of what their sessions are found by.
+func (q *questions) forget() {
+	clear(q.about)
+	clear(q.held)
+	q.about, q.held = q.about[:0], q.held[:0]
+	clear(q.memberships[:cap(q.memberships)])
+	clear(q.confirmed[:cap(q.confirmed)])
 }
 
 // check asks about the connections of the slots that are due.
 func (k *Keeper) check(ctx context.Context) {
 	var lastLog time.Time
+	var q questions
 	for {
 		select {
 		case <-ctx.Done():
@@ -99,34 +119,32 @@ func (k *Keeper) check(ctx context.Context) {
 		case <-k.wake:
 		}
 		for ctx.Err() == nil {
-			list := k.take()
-			if len(list) == 0 {
+			k.take(&q)
+			if len(q.about) == 0 {
 				break
 			}
-			for len(list) > 0 && ctx.Err() == nil {
-				n := min(len(list), batchSize)
-				err := k.ask(ctx, list[:n])
+			for from := 0; from < len(q.about) && ctx.Err() == nil; from += batchSize {
+				err := k.ask(ctx, &q, from, min(from+batchSize, len(q.about)))
 				if err != nil && ctx.Err() == nil && time.Since(lastLog) >= logInterval {
 					lastLog = time.Now()
 					k.log.Warn("connections could not be confirmed", zap.Error(err), zap.Duration("deadline", k.opt.Deadline))
 				}
-				list = list[n:]
 			}
+			q.forget()
 		}
 	}
 }
 
-// take returns the connections of slots that are due, of several as long as they make one batch.
-func (k *Keeper) take() []question {
+// take lists the connections of slots that are due, of several as long as they make one batch.
+func (k *Keeper) take(q *questions) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	var list []question
 	for i := range slotCount {
 		s := &k.slots[(k.turn+i)%slotCount] // the one that has waited longest first
 		if !s.due {
 			continue
 		}
-		if len(list) > 0 && len(list)+len(s.leases) > batchSize {
+		if len(q.about) > 0 && len(q.about)+len(s.leases) > batchSize {
 			break
 		}
 		s.due = false
@@ -134,15 +152,15 @@ func (k *Keeper) take() []question {
 			if l.ended {
 				continue
 			}
-			list = append(list, question{lease: l, holder: l.holder, held: session.Held{Identity: l.holder.Identity(), Ticket: l.ticket}})
+			q.about = append(q.about, subject{lease: l, holder: l.holder})
+			q.held = append(q.held, session.Held{Identity: l.holder.Identity(), Ticket: l.ticket})
 		}
 	}
-	return list
 }
 
-// ask finds out about connections, ends those that may not stay, and confirms the others. It
-// returns an error if of some nobody could say.
-func (k *Keeper) ask(ctx context.Context, list []question) (unavailable error) {
+// ask finds out about some of the connections, ends those that may not stay, and confirms the others.
+// It returns an error if of some nobody could say.
+func (k *Keeper) ask(ctx context.Context, q *questions, from, to int) (unavailable error) {
 	// What comes from the stores was written by others; it must not end the node.
 	defer func() {
 		if v := recover(); v != nil {
@@ -151,42 +169,42 @@ func (k *Keeper) ask(ctx context.Context, list []question) (unavailable error) {
 		}
 	}()
 	asked := time.Now()
-	held := make([]session.Held, len(list))
-	for i, q := range list {
-		held[i] = q.held
-	}
+	held := q.held[from:to]
 	standings := k.opt.Sessions.Recheck(ctx, held)
-	memberships := make([]directory.Membership, 0, len(list))
-	for i, q := range list {
-		if standings[i].Err == nil && !q.held.Identity.Organization.IsZero() {
-			memberships = append(memberships, directory.Membership{Organization: q.held.Identity.Organization, UserID: q.held.Identity.UserID})
+	memberships := q.memberships[:0]
+	for i := range held {
+		if id := &held[i].Identity; standings[i].Err == nil && !id.Organization.IsZero() {
+			memberships = append(memberships, directory.Membership{Organization: id.Organization, UserID: id.UserID})
 		}
 	}
+	q.memberships = memberships
 	var admissions []directory.Admission
 	if len(memberships) > 0 {
 		admissions = k.opt.Directory.AdmitAll(ctx, memberships)
 	}
-	confirmed := make([]*Lease, 0, len(list))
+	confirmed := q.confirmed[:0]
 	var endings []ending
-	for i, q := range list {
+	for i, s := range q.about[from:to] {
+		id := &held[i].Identity
 		err := causeOfSession(standings[i].Err)
-		if standings[i].Err == nil && !q.held.Identity.Organization.IsZero() {
-			err = causeOfAdmission(admissions[0], q.held.Identity.Role)
+		if standings[i].Err == nil && !id.Organization.IsZero() {
+			err = causeOfAdmission(admissions[0], id.Role)
 			admissions = admissions[1:]
 		}
 		switch {
 		case err == nil:
-			if !standings[i].Expires.Equal(q.held.Identity.Expires) {
-				q.holder.Renew(standings[i].Expires)
+			if !standings[i].Expires.Equal(id.Expires) {
+				s.holder.Renew(standings[i].Expires)
 			}
-			confirmed = append(confirmed, q.lease)
+			confirmed = append(confirmed, s.lease)
 		case errors.Is(err, errUnavailable):
 			k.metrics.unavailable.Inc()
 			unavailable = err
 		default:
-			endings = append(endings, ending{q.lease, err})
+			endings = append(endings, ending{s.lease, err})
 		}
 	}
+	q.confirmed = confirmed
 	k.end(endings, byCheck)
 	k.metrics.confirmed.Add(float64(len(confirmed)))
 	k.metrics.seconds.Set(time.Since(asked).Seconds())

@@ -56,18 +56,18 @@ func (v *Revocations) put(ctx context.Context, key string, life time.Duration) e
 	return nil
 }
 
-// Check says of each identity whether it is shut out: nil, [ErrEnded], [ErrDisabled] or
+// Check says of each session whether its holder is shut out: nil, [ErrEnded], [ErrDisabled] or
 // [ErrUnavailable]. It takes one round trip as long as nobody is.
-func (v *Revocations) Check(ctx context.Context, ids []Identity) []error {
-	errs := make([]error, len(ids))
-	if len(ids) == 0 {
+func (v *Revocations) Check(ctx context.Context, held []Held) []error {
+	errs := make([]error, len(held))
+	if len(held) == 0 {
 		return errs
 	}
 	ctx, cancel := context.WithTimeout(ctx, DefaultTimeout)
 	defer cancel()
-	names := make([]string, 0, 2*len(ids))
-	for _, id := range ids {
-		names = append(names, v.keys.SessionEnded(id.SessionID), v.keys.UserDisabled(id.UserID))
+	names := make([]string, 0, 2*len(held))
+	for i := range held {
+		names = append(names, v.keys.SessionEnded(held[i].Identity.SessionID), v.keys.UserDisabled(held[i].Identity.UserID))
 	}
 	// One command for all is by far the cheapest, where all names are on one server.
 	if _, single := v.client.(*redis.Client); single {
@@ -119,7 +119,7 @@ var _ Store = Revocable{}
 func (s Revocable) Resolve(ctx context.Context, r *http.Request) (Identity, error) {
 	id, err := s.Store.Resolve(ctx, r)
 	if err == nil {
-		err = s.Revocations.Check(ctx, []Identity{id})[0]
+		err = s.Revocations.Check(ctx, []Held{{Identity: id}})[0]
 	}
 	if err != nil {
 		return Identity{}, err
@@ -130,11 +130,7 @@ func (s Revocable) Resolve(ctx context.Context, r *http.Request) (Identity, erro
 // Recheck implements [Store].
 func (s Revocable) Recheck(ctx context.Context, held []Held) []Standing {
 	out := s.Store.Recheck(ctx, held)
-	ids := make([]Identity, len(held))
-	for i, h := range held {
-		ids[i] = h.Identity
-	}
-	for i, err := range s.Revocations.Check(ctx, ids) {
+	for i, err := range s.Revocations.Check(ctx, held) {
 		// What is known for certain wins over what nobody could say.
 		if err != nil && (out[i].Err == nil || errors.Is(out[i].Err, ErrUnavailable)) {
 			out[i] = Standing{Err: err}

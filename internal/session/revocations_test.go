@@ -196,13 +196,13 @@ func TestRevocations(t *testing.T) {
 func TestRevocationsOfMany(t *testing.T) {
 	f := newRedisFixture(t, session.Options{})
 	v := newRevocations(t, f)
-	ids := make([]session.Identity, 300)
-	for i := range ids {
-		ids[i] = session.Identity{UserID: fmt.Sprint("u", i), SessionID: fmt.Sprint("s", i)}
+	held := make([]session.Held, 300)
+	for i := range held {
+		held[i].Identity = session.Identity{UserID: fmt.Sprint("u", i), SessionID: fmt.Sprint("s", i)}
 	}
 	check := func(want map[int]error) {
 		t.Helper()
-		for i, got := range v.Check(t.Context(), ids) {
+		for i, got := range v.Check(t.Context(), held) {
 			if !errors.Is(got, want[i]) {
 				t.Errorf("%d: got %v, want %v", i, got, want[i])
 			}

@@ -1,0 +1,110 @@
+package gateway
+
+import (
+	"bufio"
+	"net"
+	"net/http"
+
+	"github.com/coder/websocket"
+)
+
+// parser is coder/websocket at work on one connection: it reads messages, answers pings and takes
+// part in the close handshake.
+//
+// It is a quarter of what an idle connection would hold, and between messages it remembers nothing:
+// each message is compressed by itself, and no byte is read ahead (see [errIdle]). So a connection
+// that waits has none, and begins another, never one that served somebody else, when bytes come.
+type parser struct {
+	ws   *websocket.Conn
+	lent *lent
+}
+
+// close ends the parser and the wire below it.
+func (p *parser) close() { _ = p.ws.CloseNow() } // a dead socket shows at the close
+
+// retire ends the parser between messages and leaves the wire as it is.
+func (p *parser) retire() {
+	p.lent.returned = true
+	p.close()
+}
+
+// lent is a wire as a parser has it.
+type lent struct {
+	*wire
+
+	returned bool // the parser has retired, and the wire outlives it
+}
+
+// Close implements net.Conn.
+func (l *lent) Close() error {
+	if l.returned {
+		return nil
+	}
+	return l.wire.Close()
+}
+
+// buffers returns what a parser of the wire reads and writes through.
+func (w *wire) buffers() *bufio.ReadWriter {
+	size := readBufferSize
+	if w.in.raw != nil {
+		size = headerBufferSize // the wire has read already
+	}
+	return bufio.NewReadWriter(bufio.NewReaderSize(w, size), bufio.NewWriterSize(w, controlBufferSize))
+}
+
+// newParser begins a parser for a connection whose handshake is long over. coder/websocket has no
+// other way in than a handshake, so it is shown one that has been agreed to.
+func (w *wire) newParser(deflate bool) (*parser, error) {
+	again, o := plainAgain, websocket.AcceptOptions{}
+	if deflate {
+		again, o.CompressionMode = deflateAgain, websocket.CompressionNoContextTakeover
+	}
+	r := &resumption{header: make(http.Header, len(again.Header)), lent: &lent{wire: w}}
+	ws, err := websocket.Accept(r, again, &o)
+	if err != nil {
+		return nil, err
+	}
+	ws.SetReadLimit(w.options.MaxFrame)
+	return &parser{ws: ws, lent: r.lent}, nil
+}
+
+// Handshakes that newParser shows. They are only read.
+//
+//nolint:gochecknoglobals // constant
+var (
+	plainAgain   = handshakeAgain("")
+	deflateAgain = handshakeAgain("permessage-deflate")
+)
+
+func handshakeAgain(extensions string) *http.Request {
+	r := &http.Request{Method: http.MethodGet, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{
+		"Connection":            {"Upgrade"},
+		"Upgrade":               {"websocket"},
+		"Sec-Websocket-Version": {"13"},
+		"Sec-Websocket-Key":     {"AAAAAAAAAAAAAAAAAAAAAA=="},
+	}}
+	if extensions != "" {
+		r.Header.Set("Sec-Websocket-Extensions", extensions)
+	}
+	return r
+}
+
+// resumption is the ResponseWriter of such a handshake. The answer goes nowhere.
+type resumption struct {
+	header http.Header
+	lent   *lent
+}
+
+// Header implements http.ResponseWriter.
+func (r *resumption) Header() http.Header { return r.header }
+
+// Write implements http.ResponseWriter.
+func (*resumption) Write(p []byte) (int, error) { return len(p), nil }
+
+// WriteHeader implements http.ResponseWriter.
+func (*resumption) WriteHeader(int) {}
+
+// Hijack implements http.Hijacker.
+func (r *resumption) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return r.lent, r.lent.buffers(), nil
+}
