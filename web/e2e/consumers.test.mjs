@@ -200,6 +200,14 @@ test('a refused start says why, by code', async (t) => {
   await seat(page, 'left').locator('.problem', { hasText: 'bad_request' }).waitFor();
 });
 
+test('narrow pages: what is said at length keeps to its own column', async (t) => {
+  const page = await open(t, 'meta-tags', { viewport: PHONE });
+  await seat(page, 'left').locator('.start button').click();
+  await status(page, 'left', 'done').waitFor();
+  const over = await page.locator('.facts dt').evaluateAll((all) => all.filter((dt) => dt.scrollWidth > dt.clientWidth).map((dt) => dt.textContent));
+  assert.deepEqual(over, []);
+});
+
 test('crew: asks, is answered by its own organisation, and ends', async (t) => {
   const page = await open(t, 'crew');
   await seat(page, 'left').locator('.go').click();
@@ -237,6 +245,38 @@ test('board: one crew id, two boards; a card asks, is answered, and ends', async
   await asks('right').locator('input').fill('tasks');
   await asks('right').locator('button').click();
   await seat(page, 'right').locator('[data-column="ended"] .run').waitFor();
+});
+
+test('board: by keyboard alone', async (t) => {
+  const page = await open(t, 'board', { id: 'keys' });
+  const asks = seat(page, 'left').locator('[data-column="asking"] .run');
+  const focused = () => page.evaluate(() => {
+    const { tagName, textContent } = document.activeElement;
+    return `${tagName} ${textContent.trim()}`;
+  });
+  /** Presses Tab until what has the focus is that, and not for ever. */
+  const tabTo = async (what) => {
+    for (let i = 0; i < 30; i++) {
+      await page.keyboard.press('Tab');
+      if (what.test(await focused())) return;
+    }
+    assert.fail(`Tab does not lead to ${what}, but to ${await focused()}`);
+  };
+  await tabTo(/^A Skip/);
+  await page.keyboard.press('Enter');
+  await tabTo(/^BUTTON Start a run$/);
+  await page.keyboard.press('Enter');
+  await asks.waitFor();
+  await page.waitForFunction(() => document.getElementById('announcer').textContent.includes('Input wanted'));
+  await tabTo(/^INPUT/);
+  await page.keyboard.type('sessions');
+  await page.keyboard.press('Enter');
+  await seat(page, 'left').locator('[data-column="ended"] .run[data-outcome="done"]').waitFor();
+  // The card has moved, and whoever answered has moved with it.
+  assert.match(await focused(), /^LI /);
+  await tabTo(/^SUMMARY Frames/);
+  await page.keyboard.press('Enter');
+  await seat(page, 'left').locator('.wire li code', { hasText: '"task_complete"' }).waitFor();
 });
 
 test('chat: one id, two conversations, and none for a colleague', async (t) => {

@@ -10,6 +10,7 @@ import (
 	"image/jpeg"
 	"image/png"
 	"maps"
+	"math"
 	"time"
 
 	"orgcast/internal/task"
@@ -266,7 +267,7 @@ func drawn(name string) []byte {
 				grain := uint8((x*73856093 ^ y*19349663) >> 7 & 7)
 				sky := uint8(y * 160 / height)
 				c := color.RGBA{R: 80 + sky/2 + grain, G: 120 + sky/2 + grain, B: 230 - sky/2 + grain/2, A: 255}
-				if hill := 140 + (x-160)*(x-160)/500 - x%97/12; y > hill {
+				if hill := 150 - int(26*math.Sin(float64(x)/50)+8*math.Sin(float64(x)/15)); y > hill {
 					c = color.RGBA{R: 40 + grain, G: uint8(max(150-(y-hill)/2, 40)) + grain, B: 50 + grain, A: 255} //nolint:gosec // up to 157
 				}
 				picture.SetRGBA(x, y, c)
@@ -277,7 +278,7 @@ func drawn(name string) []byte {
 		for y := range height {
 			for x := range width {
 				c := color.RGBA{R: 250, G: 250, B: 252, A: 255}
-				if bar := x / 60; x%60 > 12 && height-y < 40+(bar*37+bar*bar*11)%180 {
+				if bar := x / 64; x%64 > 14 && height-y < 40+(bar*37+bar*bar*11)%180 {
 					c = color.RGBA{R: 40, G: uint8(90 + bar*15), B: 190, A: 255}
 				}
 				picture.SetRGBA(x, y, c)

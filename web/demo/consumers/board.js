@@ -131,7 +131,9 @@ class Card {
   #move(column) {
     if (column === this.#column) return;
     this.#column = column;
+    const focused = this.root.contains(document.activeElement) ? document.activeElement : null; // moving takes it away
     this.panel.part(`[data-column="${column}"] ul`).prepend(this.root);
+    focused?.focus({ preventScroll: true });
     if (column !== 'ended') delete this.root.dataset.outcome;
   }
 }

@@ -61,9 +61,15 @@ export class Question {
     announce(`Input wanted: ${words(request.prompt)}`);
   }
 
+  /** Whoever has just answered by keyboard goes on from what the question was about. */
   close() {
+    const home = this.root.contains(document.activeElement) && this.root.parentElement;
     this.#key = '';
     this.request = null;
     this.root.hidden = true;
+    if (home) {
+      home.tabIndex = -1;
+      home.focus({ preventScroll: true });
+    }
   }
 }
