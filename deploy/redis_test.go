@@ -69,6 +69,7 @@ func TestRedisUsers(t *testing.T) {
 		"gateway subscribes to groups":                    {"gateway", []any{"subscribe", "orgcast:{1}:group:g"}, ""},
 		"gateway subscribes to groups, sharded":           {"gateway", []any{"ssubscribe", "orgcast:{1}:group:g"}, ""},
 		"gateway subscribes to control":                   {"gateway", []any{"subscribe", "orgcast:control"}, ""},
+		"gateway subscribes to no patterns":               {"gateway", []any{"psubscribe", "orgcast:*"}, refused},
 		"gateway subscribes to nothing else":              {"gateway", []any{"subscribe", "app:events"}, refused},
 		"gateway publishes its canary":                    {"gateway", []any{"publish", "orgcast:canary:n1", "x"}, ""},
 		"gateway publishes its canary, sharded":           {"gateway", []any{"spublish", "orgcast:canary:n1", "x"}, ""},
@@ -149,6 +150,13 @@ func startRedis(t *testing.T) (dial func(t *testing.T, user string) *redis.Conn)
 // startRedisFor is the same with clients in place of connections.
 func startRedisFor(t *testing.T) (connect func(t *testing.T, user string) *redis.Client) {
 	t.Helper()
+	_, connect = startScript(t, "redis/start.sh")
+	return connect
+}
+
+// startScript is the same with a start.sh of the caller's choice, and tells of the socket.
+func startScript(t *testing.T, script string) (socket string, connect func(t *testing.T, user string) *redis.Client) {
+	t.Helper()
 
 	dir, err := os.MkdirTemp("", "acl") //nolint:usetesting // t.TempDir is too long a path for a socket
 	if err != nil {
@@ -159,10 +167,10 @@ func startRedisFor(t *testing.T) (connect func(t *testing.T, user string) *redis
 			t.Error(err)
 		}
 	})
-	socket := filepath.Join(dir, "redis")
+	socket = filepath.Join(dir, "redis")
 
 	var output strings.Builder
-	cmd := exec.Command("redis/start.sh", "--port", "0", "--unixsocket", socket, "--dir", dir, "--appendonly", "no")
+	cmd := exec.Command(script, "--port", "0", "--unixsocket", socket, "--dir", dir, "--appendonly", "no")
 	cmd.Env = append(os.Environ(), "ORGCAST_ACL_FILE="+filepath.Join(dir, "users.acl"),
 		"ORGCAST_GATEWAY_PASSWORD=gateway's", "ORGCAST_BACKEND_PASSWORD=backend's", "ORGCAST_WEBAPP_PASSWORD=webapp's", "ORGCAST_WORKER_PASSWORD=worker's")
 	cmd.Stdout, cmd.Stderr = &output, &output
@@ -194,7 +202,7 @@ func startRedisFor(t *testing.T) (connect func(t *testing.T, user string) *redis
 	for {
 		err := connect(t, "health").Ping(ctx).Err()
 		if err == nil {
-			return connect
+			return socket, connect
 		}
 		select {
 		case <-tick.C:

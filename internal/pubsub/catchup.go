@@ -181,7 +181,7 @@ func (r *Redis) marks(ctx context.Context, subs []*subscription) (marks []event.
 		}
 		org := s.group.Organization()
 		if marks[i].Epoch = epochs[org].Val(); marks[i].Epoch == "" && created[org] == nil {
-			pipe.SetNX(ctx, r.keys.Epoch(org), rand.Text(), 0)
+			pipe.Do(ctx, "setnx", r.keys.Epoch(org), rand.Text()) // as the rights of the gateway have it: SET could also overwrite
 			created[org] = pipe.Get(ctx, r.keys.Epoch(org))
 		}
 	}

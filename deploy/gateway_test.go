@@ -1,0 +1,312 @@
+package deploy_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/directory"
+	"orgcast/internal/event"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/lease"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/session"
+	"orgcast/internal/testkit"
+)
+
+const (
+	origin     = "https://app.example.com"
+	publishKey = "0123456789abcdef0123456789abcdef"
+)
+
+// TestGatewayRightsSuffice runs a whole gateway as the user of that name, while the web application and a
+// back end are users of their own: people come in, hear events, return, chat and are shown out, and in the
+// log no right is missed.
+func TestGatewayRightsSuffice(t *testing.T) {
+	socket, connect := startScript(t, "redis/start.sh")
+	s := startSite(t, socket, connect)
+	cookie := s.signIn("ada")
+
+	c := s.enter("/ws/events", cookie)
+	next(t, c, "welcome")
+	say(t, c, `{"type":"subscribe","group":"all"}`)
+	next(t, c, "subscribed")
+	if n, err := connect(t, "gateway").Exists(t.Context(), s.keys.Epoch(s.group.Organization())).Result(); n != 1 || err != nil {
+		t.Errorf("the mark of the organisation's data: got %d, %v, want that it is there", n, err)
+	}
+	s.record("first")
+	position := next(t, c, "note").ID
+	s.record("second")
+	next(t, c, "note")
+	again := s.enter("/ws/events", cookie)
+	next(t, again, "welcome")
+	say(t, again, fmt.Sprintf(`{"type":"resume","groups":{"all":%q}}`, position))
+	if got := next(t, again, "note").Text; got != "second" {
+		t.Errorf("resume: got %q, want the second event", got)
+	}
+
+	chat := s.enter("/ws/chat/?session=0b5cd2c5-3f0e-4a7e-9d53-8f1f6a3b1f00", cookie)
+	next(t, chat, "welcome")
+	say(t, chat, `{"type":"user_message","message":"hello"}`)
+	next(t, chat, "user_message")
+
+	s.revoke(lease.Message{Type: lease.UserDisabled, UserID: "ada"})
+	c.ExpectClose(t, 4403)
+	s.expectNothingMissed()
+}
+
+// TestPublishKeyRights: with what README.md says to add to its rights, a gateway that has a publish key
+// publishes, records and revokes by itself.
+func TestPublishKeyRights(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := regexp.MustCompile(`(?m)^    (\(.*\))$`).FindAllStringSubmatch(string(readme), -1)
+	if len(more) != 2 {
+		t.Fatalf("README.md has %d lines of rights, want 2", len(more))
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"start.sh", "redis.conf", "users.acl"} {
+		text, err := os.ReadFile(filepath.Join("redis", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := regexp.MustCompile(`(?m)^user gateway .*$`).ReplaceAllString(string(text), "${0} "+more[0][1]+" "+more[1][1])
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(changed), 0o700); err != nil { // start.sh is to be run
+			t.Fatal(err)
+		}
+	}
+	socket, connect := startScript(t, filepath.Join(dir, "start.sh"))
+	s := startSite(t, socket, connect, "ORGCAST_PUBLISH_KEY="+publishKey)
+	c := s.enter("/ws/events", s.signIn("ada"))
+	next(t, c, "welcome")
+	say(t, c, `{"type":"subscribe","group":"all"}`)
+	next(t, c, "subscribed")
+	for _, body := range []string{
+		`{"organization_id":"acme","group":"all","event":{"type":"note","text":"passing"}}`,
+		`{"organization_id":"acme","group":"all","event":{"type":"note","text":"kept"},"record":true,"idempotency_key":"k"}`,
+	} {
+		if status, answer := s.ask("POST", "/v1/publish", body); status != http.StatusOK {
+			t.Errorf("publish: got %d %s, want 200", status, answer)
+		}
+		next(t, c, "note")
+	}
+	for _, body := range []string{
+		`{"type":"session.ended","session_id":"s1"}`, `{"type":"user.disabled","user_id":"alan"}`,
+		`{"type":"organization.suspended","organization_id":"globex"}`, `{"type":"member.removed","organization_id":"acme","user_id":"ada"}`,
+	} {
+		if status, answer := s.ask("POST", "/v1/revoke", body); status != http.StatusOK {
+			t.Errorf("revoke %s: got %d %s, want 200", body, status, answer)
+		}
+	}
+	c.ExpectClose(t, 4403)
+	s.expectNothingMissed()
+}
+
+// site is a gateway with its Redis, and what is around it.
+type site struct {
+	t               *testing.T
+	public, private string
+	keys            keyspace.Keyspace
+	webapp, backend *redis.Client
+	group           event.Group
+	sessions        *session.RedisStore
+
+	mu  sync.Mutex
+	log strings.Builder
+}
+
+func startSite(t *testing.T, socket string, connect func(*testing.T, string) *redis.Client, env ...string) *site {
+	t.Helper()
+	s := &site{t: t, webapp: connect(t, "webapp"), backend: connect(t, "backend")}
+	var err error
+	if s.keys, err = keyspace.New(keyspace.DefaultPrefix); err != nil {
+		t.Fatal(err)
+	}
+	org, err := orgctx.ParseID("acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.group, err = event.NewGroup(org, "all"); err != nil {
+		t.Fatal(err)
+	}
+	if s.sessions, err = session.NewRedisStore(s.webapp, s.keys, session.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	members, err := directory.NewRedis(s.webapp, s.keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := members.PutOrganization(t.Context(), org, directory.Active); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.webapp.HSet(t.Context(), s.keys.Member(org, "ada"), "status", "active").Err(); err != nil {
+		t.Fatal(err)
+	}
+	s.run(append(env,
+		"ORGCAST_REDIS=unix://gateway:gateway%27s@"+socket, "ORGCAST_SESSION_STORE=redis", "ORGCAST_DIRECTORY=redis", "ORGCAST_ORIGINS="+origin,
+		"ORGCAST_LISTEN=127.0.0.1:0", "ORGCAST_ADMIN_LISTEN=127.0.0.1:0", "ORGCAST_LOG_LEVEL=debug", "ORGCAST_DRAIN_WAIT=0s", "ORGCAST_DRAIN=0s", "ORGCAST_LEASE_PERIOD=100ms",
+	))
+	testkit.Eventually(t, "ready, and the control channel heard", func() bool {
+		status, _ := s.ask("GET", "/readyz", "")
+		_, metrics := s.ask("GET", "/metrics", "")
+		return status == http.StatusOK && strings.Contains(metrics, "orgcast_control_up 1")
+	})
+	return s
+}
+
+// run starts the gateway; it ends with the test.
+func (s *site) run(env []string) {
+	s.t.Helper()
+	binary := filepath.Join(s.t.TempDir(), "gateway")
+	if out, err := exec.CommandContext(s.t.Context(), "go", "build", "-o", binary, "orgcast/cmd/gateway").CombinedOutput(); err != nil {
+		s.t.Fatalf("go build: %v\n%s", err, out)
+	}
+	cmd := exec.Command(binary, "serve")
+	cmd.Env = env
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	serving, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for lines := bufio.NewScanner(stderr); lines.Scan(); {
+			var entry struct{ Msg, Public, Private string }
+			if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Msg == "serving" {
+				s.public, s.private = entry.Public, entry.Private
+				close(serving)
+			}
+			s.mu.Lock()
+			s.log.WriteString(lines.Text() + "\n")
+			s.mu.Unlock()
+		}
+		_ = cmd.Wait() // it is told to end
+	}()
+	s.t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		<-ended
+	})
+	select {
+	case <-serving:
+	case <-ended:
+		s.t.Fatalf("the gateway ended:\n%s", s.log.String())
+	}
+}
+
+// expectNothingMissed sees that Redis has refused the gateway nothing.
+func (s *site) expectNothingMissed() {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if log := s.log.String(); strings.Contains(log, "NOPERM") || strings.Contains(log, "can't") {
+		s.t.Errorf("the gateway misses a right:\n%s", log)
+	}
+}
+
+// ask sends a request to the private listener.
+func (s *site) ask(method, path, body string) (status int, answer string) {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.private+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+publishKey)
+	response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return response.StatusCode, string(text)
+}
+
+func (s *site) signIn(user string) *http.Cookie {
+	s.t.Helper()
+	cookie, err := s.sessions.Mint(s.t.Context(), session.Grant{UserID: user, Organization: s.group.Organization()})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return cookie
+}
+
+func (s *site) enter(path string, cookie *http.Cookie) *testkit.Client {
+	s.t.Helper()
+	return testkit.Connect(s.t, testkit.DialTCP(s.public), testkit.Handshake{Path: path, Header: http.Header{
+		"Origin": {origin}, "Cookie": {cookie.Name + "=" + cookie.Value}, "Sec-Websocket-Protocol": {"orgcast.v1"},
+	}})
+}
+
+// record is what a back end does.
+func (s *site) record(text string) {
+	s.t.Helper()
+	bus := pubsub.NewRedis(s.backend, s.keys, pubsub.Options{})
+	payload := fmt.Sprintf(`{"type":"note","organization_id":"acme","text":%q}`, text)
+	if _, err := bus.Record(s.t.Context(), s.group, []byte(payload), pubsub.RecordOptions{IdempotencyKey: text}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// revoke is what the web application does.
+func (s *site) revoke(m lease.Message) {
+	s.t.Helper()
+	revocations, err := session.NewRevocations(s.webapp, s.keys)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r := &lease.Revoker{Announcer: lease.NewAnnouncer(s.webapp, s.keys), Revocations: revocations, SessionLife: session.DefaultMaxAge}
+	if _, err := r.Revoke(context.WithoutCancel(s.t.Context()), m); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+type frame struct{ Type, ID, Text string }
+
+// next reads frames until one has the type.
+func next(t *testing.T, c *testkit.Client, kind string) (f frame) {
+	t.Helper()
+	for {
+		text, err := c.Next()
+		if err != nil {
+			t.Fatalf("waiting for %s: %v", kind, err)
+		}
+		f = frame{}
+		if err := json.Unmarshal([]byte(text), &f); err != nil {
+			t.Fatal(err)
+		}
+		switch f.Type {
+		case kind:
+			return f
+		case "error":
+			t.Fatalf("waiting for %s: got %s", kind, text)
+		}
+	}
+}
+
+func say(t *testing.T, c *testkit.Client, text string) {
+	t.Helper()
+	if err := c.SendText(text); err != nil {
+		t.Fatal(err)
+	}
+}
