@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"orgcast/internal/bench"
 	"orgcast/internal/config"
@@ -17,6 +18,9 @@ func benchCommand(ctx context.Context, p *process, args []string) error {
 	s.declareSession(set)
 	if _, err := p.parse(set, nil, s.checkRedis); err != nil {
 		return err
+	}
+	if len(s.cluster) > 0 {
+		return errors.New("bench publishes at one Redis, and not into a Cluster")
 	}
 	options := bench.DefaultOptions()
 	options.Redis, options.Prefix = s.redisURL, s.prefix

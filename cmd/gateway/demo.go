@@ -188,7 +188,7 @@ func (n *node) demoWorker(site *url.URL, pace time.Duration) (*demoWork, error) 
 // demoWork is a worker with the client that it alone uses.
 type demoWork struct {
 	worker *task.Worker
-	client *redis.Client
+	client redis.UniversalClient
 }
 
 // Run works until ctx ends.

@@ -25,8 +25,9 @@ func (s *settings) declareRedis(set *config.Set) {
 		}
 		return nil
 	})
+	set.List(&s.cluster, "redis-cluster", "", "addresses of some members of a Redis Cluster, HOST:PORT, parted by commas; the others are learned from them, and everything but the address comes from --redis", checkAddresses)
 	set.String(&s.sentinelMaster, "redis-sentinel-master", "", "name of the master that Sentinels watch; its address then comes from them, and everything else from --redis", nil)
-	set.List(&s.sentinels, "redis-sentinels", "", "addresses of the Sentinels, HOST:PORT, parted by commas", checkSentinels)
+	set.List(&s.sentinels, "redis-sentinels", "", "addresses of the Sentinels, HOST:PORT, parted by commas", checkAddresses)
 	set.Secret(&s.sentinelPassword, "redis-sentinel-password", "password of the Sentinels themselves, if they ask for one; they are not told that of Redis", nil)
 	set.String(&s.redisCA, "redis-tls-ca", "", "file with the certificates of whoever signed that of Redis; without it those of the system count", nil)
 	set.String(&s.redisCert, "redis-tls-cert", "", "certificate file to show to a Redis that asks for one", nil)
@@ -37,7 +38,7 @@ func (s *settings) declareRedis(set *config.Set) {
 	})
 }
 
-func checkSentinels(list []string) error {
+func checkAddresses(list []string) error {
 	for _, address := range list {
 		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
 			return fmt.Errorf("%q is not HOST:PORT", address)
@@ -59,6 +60,10 @@ func (s *settings) checkRedis() error {
 		return errors.New("--redis-sentinel-master and --redis-sentinels: one is of no use without the other")
 	case len(s.sentinels) == 0 && s.sentinelPassword != "":
 		return errors.New("--redis-sentinel-password: is of no use without --redis-sentinels")
+	case len(s.cluster) > 0 && len(s.sentinels) > 0:
+		return errors.New("--redis-cluster and --redis-sentinels: a Cluster has no Sentinels")
+	case len(s.cluster) > 0 && err == nil && o.DB != 0:
+		return errors.New("--redis: a Cluster has the database 0 alone")
 	default:
 		return s.readRedisTLS(new(tls.Config))
 	}
@@ -70,10 +75,11 @@ func (s *settings) checkRedis() error {
 const redisBuffer = 8 << 10
 
 // newRedis makes every client of the process. One with Sentinels asks them for the master whenever
-// it dials, and drops its connections to another one when they tell of a failover; the
-// subscription connection, which it does not manage, is given up by the bus. connections is the
-// least size of its pool; 0 is the client's own choice. The settings have been checked.
-func (s *settings) newRedis(connections int) (*redis.Client, error) {
+// it dials, and drops its connections to another one when they tell of a failover; one of a Cluster
+// learns from its members who has which slot. The subscription connections, which clients do not
+// manage, are given up by the bus. connections is the least size of its pool, of one for each member
+// in a Cluster; 0 is the client's own choice. The settings have been checked.
+func (s *settings) newRedis(connections int) (redis.UniversalClient, error) {
 	o, err := redis.ParseURL(s.redisURL)
 	if err != nil {
 		return nil, errors.New("--redis is no Redis URL") // the text may hold a password
@@ -88,7 +94,10 @@ func (s *settings) newRedis(connections int) (*redis.Client, error) {
 	o.ReadBufferSize, o.WriteBufferSize = redisBuffer, redisBuffer
 	o.PipelineReadBufferSize, o.PipelineWriteBufferSize = redisBuffer, redisBuffer
 	o.PoolSize = max(o.PoolSize, connections)
-	if len(s.sentinels) == 0 {
+	switch {
+	case len(s.cluster) > 0:
+		return newClusterClient(s.cluster, o), nil
+	case len(s.sentinels) == 0:
 		return redis.NewClient(o), nil
 	}
 	// Everything that a URL can set, but for the address.

@@ -27,7 +27,7 @@ type settings struct {
 	logLevel, logFormat string
 
 	redisURL, prefix                 string
-	sentinels                        []string
+	cluster, sentinels               []string
 	sentinelMaster, sentinelPassword string
 	redisCA, redisCert, redisKey     string
 
