@@ -24,7 +24,8 @@ const maxUpload = jobs.MaxPictures*(jobs.MaxPicture+jobs.MaxPicture/3) + maxBody
 // jobRequest asks for a job. Which fields count depends on its kind. It has no field for an
 // organisation, a user or an id: the first two are the session's, the last is made here.
 type jobRequest struct {
-	Seat     string `json:"seat"`
+	fromSeat
+
 	URL      string `json:"url"`
 	MaxPages int    `json:"max_pages"`
 	Query    string `json:"query"`
@@ -34,7 +35,7 @@ type jobRequest struct {
 // startJob starts a job of the kind in the path.
 func (d *server) startJob(w http.ResponseWriter, r *http.Request) {
 	var req jobRequest
-	id, ok := d.readJob(w, r, &req, func() string { return req.Seat })
+	id, ok := d.readJob(w, r, &req)
 	if !ok {
 		return
 	}
@@ -45,14 +46,15 @@ func (d *server) startJob(w http.ResponseWriter, r *http.Request) {
 
 // optimizationRequest asks for pictures to be optimised: those that it brings, or else built-in ones.
 type optimizationRequest struct {
-	Seat     string   `json:"seat"`
+	fromSeat
+
 	Pictures [][]byte `json:"pictures"` // base64
 }
 
 // startOptimization keeps the pictures and starts the job.
 func (d *server) startOptimization(w http.ResponseWriter, r *http.Request) {
 	var req optimizationRequest
-	id, ok := d.readJob(w, r, &req, func() string { return req.Seat })
+	id, ok := d.readJob(w, r, &req)
 	if !ok {
 		return
 	}
@@ -82,14 +84,9 @@ func (d *server) startOptimization(w http.ResponseWriter, r *http.Request) {
 // picture serves a picture of the organisation in which somebody sits at a seat. One that is another
 // organisation's looks like one that is not there.
 func (d *server) picture(w http.ResponseWriter, r *http.Request) {
-	seat := r.URL.Query().Get("seat")
-	if seat != "" && !validSeat(seat) {
-		refuse(w, http.StatusBadRequest, codeBadRequest, badSeat)
-		return
-	}
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
-	id, ok := d.identify(ctx, w, d.atSeat(r, seat))
+	id, ok := d.identifyByQuery(ctx, w, r)
 	if !ok {
 		return
 	}
@@ -112,23 +109,13 @@ func (d *server) picture(w http.ResponseWriter, r *http.Request) {
 
 // readJob reads a request for a job and says who asks. Where it may not be, it has answered and ok
 // is false.
-func (d *server) readJob(w http.ResponseWriter, r *http.Request, req any, seat func() string) (id session.Identity, ok bool) {
-	// A form is refused: browsers send forms across origins without asking first.
-	if !isJSON(r) {
-		refuse(w, http.StatusUnsupportedMediaType, codeBadRequest, "send a JSON object as application/json")
-		return session.Identity{}, false
-	}
-	if err := readJSON(r, req); err != nil {
-		refuseBody(w, err)
-		return session.Identity{}, false
-	}
-	if seat() != "" && !validSeat(seat()) {
-		refuse(w, http.StatusBadRequest, codeBadRequest, badSeat)
+func (d *server) readJob(w http.ResponseWriter, r *http.Request, req interface{ seat() string }) (id session.Identity, ok bool) {
+	if !readRequest(w, r, req) {
 		return session.Identity{}, false
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
-	return d.identify(ctx, w, d.atSeat(r, seat()))
+	return d.identify(ctx, w, d.atSeat(r, req.seat()))
 }
 
 // dispatch starts a job for somebody, in the organisation of the session, and answers where it can

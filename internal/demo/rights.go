@@ -21,7 +21,8 @@ type Authority struct {
 
 // rightsRequest asks for a change on behalf of who sits at a seat.
 type rightsRequest struct {
-	Seat string `json:"seat"`
+	fromSeat
+
 	// Organization is where a switch leads.
 	Organization string `json:"organization_id"`
 	// Active is what the membership or the organisation becomes.
@@ -38,16 +39,7 @@ const codeNoMember = "no_member"
 func (d *server) change(do func(ctx context.Context, r *http.Request, id session.Identity, req rightsRequest) (lease.Message, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var req rightsRequest
-		if !isJSON(r) {
-			refuse(w, http.StatusUnsupportedMediaType, codeBadRequest, "send a JSON object as application/json")
-			return
-		}
-		if err := readJSON(r, &req); err != nil {
-			refuseBody(w, err)
-			return
-		}
-		if req.Seat != "" && !validSeat(req.Seat) {
-			refuse(w, http.StatusBadRequest, codeBadRequest, badSeat)
+		if !readRequest(w, r, &req) {
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)

@@ -28,17 +28,9 @@ const (
 
 // audit looks through pages for what keeps people and search engines from finding their way.
 func (j *jobs) audit(ctx context.Context, job *task.Job) (any, error) {
-	p, err := payload[struct {
-		AuditID string `json:"audit_id"`
-		URL     string `json:"url"`
-		Pages   int    `json:"max_pages"`
-	}](job)
+	p, first, err := j.tour(job)
 	if err != nil {
 		return nil, err
-	}
-	first, err := resolve(j.Site, p.URL)
-	if err != nil {
-		return nil, task.Fail(codeForeignURL)
 	}
 	issues := []issue{}
 	update := func(done, known int) error {

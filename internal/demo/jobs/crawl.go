@@ -14,17 +14,9 @@ const listedTitle = 200
 // crawl follows the links of the demo's own pages. Its heart beats once for each page. Every update
 // lists all pages so far: whoever comes later is shown the last update alone.
 func (j *jobs) crawl(ctx context.Context, job *task.Job) (any, error) {
-	p, err := payload[struct {
-		CrawlID string `json:"crawl_id"`
-		URL     string `json:"url"`
-		Pages   int    `json:"max_pages"`
-	}](job)
+	p, first, err := j.tour(job)
 	if err != nil {
 		return nil, err
-	}
-	first, err := resolve(j.Site, p.URL)
-	if err != nil {
-		return nil, task.Fail(codeForeignURL)
 	}
 	if err := job.Progress(ctx, frame{"type": "event", "event_name": "crawl_started"}); err != nil {
 		return nil, err

@@ -111,12 +111,31 @@ func (j *jobs) pause(ctx context.Context) error {
 	}
 }
 
-// payload reads what the job was given. Anything else than the expected fields fails it for good.
+// payload reads what the job was given. What is no object, or has fields of other kinds than expected,
+// fails it for good.
 func payload[T any](job *task.Job) (p T, err error) {
 	if json.Unmarshal(job.Payload, &p) != nil {
 		return p, task.Fail(codeBadPayload)
 	}
 	return p, nil
+}
+
+// tour is what work that walks the site is given. Which fields count depends on its kind.
+type tour struct {
+	URL     string `json:"url"`
+	Pages   int    `json:"max_pages"`
+	CrawlID string `json:"crawl_id"`
+}
+
+// tour reads what the job was given, and where it begins.
+func (j *jobs) tour(job *task.Job) (t tour, first *url.URL, err error) {
+	if t, err = payload[tour](job); err != nil {
+		return tour{}, nil, err
+	}
+	if first, err = resolve(j.Site, t.URL); err != nil {
+		return tour{}, nil, task.Fail(codeForeignURL)
+	}
+	return t, first, nil
 }
 
 // identifiers fails the job unless all of these have the form of one, so that they can be part of

@@ -25,16 +25,9 @@ type pageTags struct {
 // metaTags reads the meta tags of a page and those that it links to, and suggests what is missing
 // from their headings and first paragraphs.
 func (j *jobs) metaTags(ctx context.Context, job *task.Job) (any, error) {
-	p, err := payload[struct {
-		TaskID string `json:"task_id"`
-		URL    string `json:"url"`
-	}](job)
+	_, first, err := j.tour(job)
 	if err != nil {
 		return nil, err
-	}
-	first, err := resolve(j.Site, p.URL)
-	if err != nil {
-		return nil, task.Fail(codeForeignURL)
 	}
 	tell := func(step, action string, done, known int) error {
 		return job.Progress(ctx, frame{"type": "progress_update", "progress": frame{

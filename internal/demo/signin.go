@@ -1,0 +1,65 @@
+package demo
+
+import (
+	"context"
+	"net/http"
+
+	"orgcast/internal/session"
+)
+
+// signInRequest asks for a session of one of the demo's people.
+type signInRequest struct {
+	User string `json:"user"`
+	// Seat is empty for the browser's one real session cookie.
+	Seat string `json:"seat"`
+}
+
+// signIn starts a session and sets its cookie. There is no password: it is a demo.
+func (d *server) signIn(w http.ResponseWriter, r *http.Request) {
+	req, err := readSignIn(r)
+	if err != nil {
+		refuseBody(w, err)
+		return
+	}
+	if !checkSeat(w, req.Seat) {
+		return
+	}
+	person, ok := findPerson(req.User)
+	if !ok {
+		refuse(w, http.StatusNotFound, codeUnknownUser, "nobody of that name lives in this demo")
+		return
+	}
+	org, err := person.organizationID()
+	if err != nil {
+		d.fail(w, "sign in", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
+	defer cancel()
+	minted, err := d.Minter.Mint(ctx, session.Grant{UserID: person.User, Organization: org})
+	if err != nil { // storing the session is all that can go wrong
+		d.unavailable(w, "sign in", err)
+		return
+	}
+	cookie := *minted //nolint:gosec // its attributes follow
+	cookie.Name = d.seatCookie(req.Seat)
+	cookie.Path = "/"
+	cookie.HttpOnly = true
+	cookie.SameSite = http.SameSiteLaxMode
+	cookie.Secure = r.TLS != nil // the demo speaks plain HTTP on loopback, where curl keeps no Secure cookie
+	http.SetCookie(w, &cookie)
+	answer(w, http.StatusOK, person)
+}
+
+// readSignIn reads a form or a JSON object.
+func readSignIn(r *http.Request) (signInRequest, error) {
+	if isJSON(r) {
+		var req signInRequest
+		err := readJSON(r, &req)
+		return req, err
+	}
+	if err := r.ParseForm(); err != nil {
+		return signInRequest{}, err
+	}
+	return signInRequest{User: r.PostForm.Get("user"), Seat: r.PostForm.Get("seat")}, nil
+}
