@@ -74,15 +74,15 @@ func (ch Chat) ReceiveMessage(ctx context.Context, c Conn, m event.Message) erro
 	turn := chatTurn{Chat: ch, session: session, user: c.Identity().UserID, in: in, to: "agent"}
 	ctx, cancel := promptly(ctx)
 	defer cancel()
-	var answer any
+	var frame any
 	var err error
 	switch {
 	case m.Type == "start_crew":
-		answer, err = turn.startCrew(ctx)
+		frame, err = turn.startCrew(ctx)
 	case m.Type == "edit":
 		err = turn.edit(ctx)
 	case in.Context != nil && in.Context.IsHumanInput:
-		answer, err = turn.reply(ctx)
+		frame, err = turn.reply(ctx)
 	default:
 		if m.Type == "crew_message" {
 			turn.to = "crew"
@@ -92,8 +92,8 @@ func (ch Chat) ReceiveMessage(ctx context.Context, c Conn, m event.Message) erro
 	switch {
 	case err != nil:
 		return refused(c, err, in.ClientID)
-	case answer != nil:
-		return c.Send(answer)
+	case frame != nil:
+		return c.Send(frame)
 	}
 	return nil
 }
@@ -171,9 +171,11 @@ func (t *chatTurn) reply(ctx context.Context) (any, error) {
 		return nil, err
 	}
 	t.to = "crew"
-	_, err = t.record(ctx)
+	// The answer counts, whether or not it can be shown: whoever was told to try again would hear
+	// that somebody else has answered.
+	_, _ = t.record(ctx)
 	accepted.ClientID = t.in.ClientID
-	return accepted, err
+	return accepted, nil
 }
 
 // record shows the message in the conversation.

@@ -1,6 +1,7 @@
 package consumer_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/url"
@@ -99,4 +100,30 @@ func TestSentAgain(t *testing.T) {
 	if other := start(strings.Replace(conversationQuery, "0", "1", 1)); other == first {
 		t.Error("another conversation: got the same execution, want one of its own")
 	}
+}
+
+// speechless is a recorder that does not answer.
+type speechless struct{}
+
+func (speechless) Record(context.Context, string, string, any) error {
+	return consumer.ErrUnavailable
+}
+
+// TestAnswerCountsThoughNotShown: an answer that was taken is confirmed, even if the conversation cannot
+// show it.
+func TestAnswerCountsThoughNotShown(t *testing.T) {
+	services := new(consumertest.Services)
+	chat := consumer.JSON(consumer.Chat{Dispatcher: services, Recorder: speechless{}, Inputs: services, Owners: services})
+	c := consumertest.New(t, "acme", "ada")
+	c.Request = url.Values{"session": {conversationQuery}}
+	ctx := c.Context(t.Context())
+	if err := chat.Connect(ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	c.Sent()
+	reply := `{"type":"user_message","message":"yes","client_id":"c1","context":{"is_human_input":true,"execution_id":"e1","task_index":0}}`
+	if err := chat.Receive(ctx, c, event.Frame{Data: []byte(reply)}); err != nil {
+		t.Fatal(err)
+	}
+	compare(t, "answer", []string{`{"type":"human_input_accepted","execution_id":"e1","task_index":0,"client_id":"c1"}`}, c.Sent())
 }
