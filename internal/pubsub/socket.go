@@ -16,9 +16,11 @@ const (
 	// quietGap ends that. It is below the 10 ms after which the Go runtime takes its share of the
 	// processor away from a system call, and looks after system calls every 20 µs for a while.
 	quietGap = 8 * time.Millisecond
-	// yieldInterval is how often whoever reads a busy link lets other goroutines go first: they
-	// might wait behind it. It, too, is below those 10 ms.
-	yieldInterval = 4 * time.Millisecond
+	// lookInterval is how often whoever reads a busy link sees whether other goroutines wait, which it
+	// then lets go first: they might wait behind it. At yieldInterval it does so in any case. That,
+	// too, with a pause before the next event, is below those 10 ms.
+	lookInterval  = 500 * time.Microsecond
+	yieldInterval = 7 * time.Millisecond
 )
 
 // pace tells a busy link from others, by the moments at which reads returned something.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	runtimemetrics "runtime/metrics"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -38,7 +39,9 @@ type socket struct {
 	// Owned by Read.
 	pace    pace
 	open    bool
+	looked  time.Time
 	yielded time.Time
+	waiting []runtimemetrics.Sample // goroutines that could run
 	// Of poll; the functions are bound once, so that it allocates nothing.
 	tryReceive func(uintptr) bool
 	receive    func(uintptr)
@@ -54,7 +57,10 @@ func newSocket(c net.Conn) (net.Conn, error) {
 	if !ok {
 		return c, nil
 	}
-	s := &socket{local: tcp.LocalAddr(), remote: tcp.RemoteAddr()}
+	s := &socket{
+		local: tcp.LocalAddr(), remote: tcp.RemoteAddr(),
+		waiting: []runtimemetrics.Sample{{Name: "/sched/goroutines/runnable:goroutines"}},
+	}
 	s.tryReceive, s.receive = s.receiveOnce, s.receiveNow
 	err := s.takeOver(tcp)
 	if err = errors.Join(err, tcp.Close()); err != nil {
@@ -127,10 +133,7 @@ func (s *socket) Read(b []byte) (n int, err error) {
 		return 0, err
 	}
 	if busy {
-		if now := time.Now(); now.Sub(s.yielded) > yieldInterval {
-			s.yielded = now
-			runtime.Gosched()
-		}
+		s.yield(time.Now())
 		n, err = s.file.Read(b)
 	} else {
 		n, err = s.poll(b)
@@ -139,6 +142,20 @@ func (s *socket) Read(b []byte) (n int, err error) {
 		s.pace.read(time.Now())
 	}
 	return n, err
+}
+
+// yield lets other goroutines go first where it is time. To do so costs some 20 µs, since the runtime
+// wakes another thread for it; to see whether anybody waits costs next to nothing.
+func (s *socket) yield(now time.Time) {
+	if now.Sub(s.looked) < lookInterval {
+		return
+	}
+	s.looked = now
+	runtimemetrics.Read(s.waiting)
+	if s.waiting[0].Value.Uint64() > 0 || now.Sub(s.yielded) >= yieldInterval {
+		s.yielded = now
+		runtime.Gosched()
+	}
 }
 
 // poll reads as soon as there is something, which it leaves to the runtime's poller to find out.
