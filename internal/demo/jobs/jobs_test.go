@@ -190,9 +190,69 @@ func (f *fixture) history(t *testing.T, org, name string) (events []object) {
 		if err := json.Unmarshal(e.Payload(), &o); err != nil {
 			t.Fatal(err)
 		}
+		expectFields(t, name, o)
 		events = append(events, o)
 	}
 	return events
+}
+
+// expectFields sees that an event has the fields that pages of the application before this one read.
+func expectFields(t *testing.T, group string, e object) {
+	t.Helper()
+	read := map[string]map[string]string{ // by the beginning of the group, then by type
+		"chat_": {
+			"user_message": "message", "agent_message": "message", "crew_message": "message", "agent_finish": "message",
+			"tool_start": "content.tool content.input", "tool_result": "content", "execution_update": "status task_index", "error": "code message",
+		},
+		"research_": {
+			"status_update": "status message progress", "step_update": "step step_number", "report_update": "report",
+			"cancel_response": "success message",
+		},
+		"metatags_task_": {
+			"progress_update": "progress.percent progress.step progress.action progress.urls_found progress.urls_processed progress.total_urls",
+			"status_update":   "status result message",
+		},
+		"crew_execution_": {"crew_execution_update": "status messages human_input_request"},
+		"audit_": {
+			"audit.update":   "data.percent_complete data.pages_analyzed data.issues_found data.status data.recent_issues",
+			"audit.complete": "data.results.issues data.results.summary data.status", "audit.error": "message",
+		},
+		"crew_5_kanban": {
+			"execution_update": "execution_id status task_index stage human_input_request", "agent_step": "execution_id",
+			"human_input_request": "execution_id prompt context task_index", "task_complete": "execution_id message results",
+		},
+		"optimization_job_": {"job_update": "status job_id"}, // and, as long as it goes well, what follows
+		"optimization_":     {"optimization_update": "status"},
+		"crawl_":            {"heartbeat": "count", "crawl_update": "data.update_type", "event": "event_name"},
+	}
+	longest := ""
+	for prefix := range read {
+		if strings.HasPrefix(group, prefix) && len(prefix) > len(longest) {
+			longest = prefix
+		}
+	}
+	if longest == "" {
+		return // a group of the test's own
+	}
+	fields, known := read[longest][e["type"].(string)]
+	if !known {
+		t.Errorf("%s: got an event of type %v, which no page knows", group, e["type"])
+	}
+	if e["type"] == "job_update" && e["status"] != "failed" {
+		fields += " processed_files total_files completed_count progress_percentage"
+	}
+	for field := range strings.FieldsSeq(fields) {
+		var value any = e
+		for name := range strings.SplitSeq(field, ".") {
+			inner, _ := value.(object)
+			next, ok := inner[name]
+			if !ok {
+				t.Errorf("%s: got %v, want the field %s", group, e, field)
+				break
+			}
+			value = next
+		}
+	}
 }
 
 // await waits for an event of the type in a group's history, with those fields, and returns all.
@@ -380,8 +440,7 @@ func TestOptimization(t *testing.T) {
 	if end["bytes_saved"] != before-after || end["bytes_before"] != before || len(end["results"].([]any)) != 3 {
 		t.Errorf("got %v saved of %v for %d pictures, want %v of %v for 3", end["bytes_saved"], end["bytes_before"], len(end["results"].([]any)), before-after, before)
 	}
-	job := newest(t, f.history(t, "acme", "optimization_job_"+started.JobID), "job_update")
-	if job["status"] != "completed" || job["completed_count"] != 3.0 || job["progress_percentage"] != 100.0 {
+	if job := f.lastOfJob(t, "acme", started.JobID); job["status"] != "completed" || job["completed_count"] != 3.0 || job["progress_percentage"] != 100.0 {
 		t.Errorf("job: got %v, want all done", job)
 	}
 	// What one organisation uploaded is not there for another, and neither is what is no picture.
@@ -391,7 +450,20 @@ func TestOptimization(t *testing.T) {
 	for name, org := range map[string]string{"mine": "globex", "text": "acme", "../x": "acme", "nowhere": "acme"} {
 		refused := f.start(t, org, jobs.KindOptimization, jobs.Request{Pictures: []string{name}})
 		f.await(t, org, "optimization_"+refused.ID, "optimization_update", object{"status": "failed", "code": "no_picture"})
+		if job := f.lastOfJob(t, org, refused.JobID); job["status"] != "failed" || job["code"] != "no_picture" {
+			t.Errorf("job of %s: got %v, want that it failed", name, job)
+		}
 	}
+}
+
+// lastOfJob returns how the job of an optimisation ended, which it does once.
+func (f *fixture) lastOfJob(t *testing.T, org, job string) object {
+	t.Helper()
+	events := f.history(t, org, "optimization_job_"+job)
+	if slices.ContainsFunc(events[:len(events)-1], func(e object) bool { return e["status"] != "running" }) {
+		t.Errorf("job of %s: got %v, want one end", org, events)
+	}
+	return newest(t, events, "job_update")
 }
 
 // plainPNG is a picture with a transparent corner that does not fit its file.

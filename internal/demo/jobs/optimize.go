@@ -62,49 +62,69 @@ type optimized struct {
 	best []byte // nil if nothing was smaller
 }
 
+// optimization is what the work is given.
+type optimization struct {
+	OptimizationID string   `json:"optimization_id"`
+	JobID          string   `json:"job_id"`
+	Images         []string `json:"images"`
+}
+
+// group returns where the job of the optimisation is followed.
+func (o *optimization) group() string { return "optimization_job_" + o.JobID }
+
+// check fails the job unless its group is one.
+func (o *optimization) check() error { return identifiers(o.OptimizationID, o.JobID) }
+
+// jobUpdate says how far the job is.
+func (o *optimization) jobUpdate(status string, done int) frame {
+	return frame{
+		"type": "job_update", "status": status, "job_id": o.JobID, "optimization_id": o.OptimizationID,
+		"processed_files": done, "completed_count": done, "total_files": len(o.Images), "progress_percentage": percent(done, len(o.Images)),
+	}
+}
+
+// update says how far the optimisation is, and what it saved.
+func (o *optimization) update(status string, results []optimized) frame {
+	before, after := 0, 0
+	for _, r := range results {
+		before, after = before+r.Before, after+r.After
+	}
+	return frame{
+		"type": "optimization_update", "status": status, "optimization_id": o.OptimizationID, "job_id": o.JobID,
+		"processed_files": len(results), "total_files": len(o.Images), "progress_percentage": percent(len(results), len(o.Images)),
+		"bytes_before": before, "bytes_after": after, "bytes_saved": before - after,
+	}
+}
+
 // optimize writes pictures anew in several qualities and sizes, and chooses the smallest that looks
 // the same.
 func (j *jobs) optimize(ctx context.Context, job *task.Job) (any, error) {
-	p, err := payload[struct {
-		OptimizationID string   `json:"optimization_id"`
-		JobID          string   `json:"job_id"`
-		Images         []string `json:"images"`
-	}](job)
+	o, err := payload[optimization](job)
 	if err != nil {
 		return nil, err
 	}
-	if err := identifiers(p.OptimizationID, p.JobID); err != nil {
+	if err := o.check(); err != nil {
 		return nil, err
 	}
-	if len(p.Images) == 0 {
-		p.Images = builtIn()
+	if len(o.Images) == 0 {
+		o.Images = builtIn()
 	}
-	if len(p.Images) > MaxPictures {
+	if len(o.Images) > MaxPictures {
 		return nil, task.Fail(codeBadPayload)
 	}
 	results := []optimized{}
-	before, after := 0, 0
-	tell := func(status string, more frame) error {
-		err := job.Publish(ctx, "optimization_job_"+p.JobID, frame{
-			"type": "job_update", "status": status, "job_id": p.JobID, "optimization_id": p.OptimizationID,
-			"processed_files": len(results), "completed_count": len(results), "total_files": len(p.Images),
-			"progress_percentage": percent(len(results), len(p.Images)),
-		})
-		if err != nil || status != statusRunning {
+	tell := func(more frame) error {
+		if err := job.Publish(ctx, o.group(), o.jobUpdate(statusRunning, len(results))); err != nil {
 			return err
 		}
-		update := frame{
-			"type": "optimization_update", "status": status, "optimization_id": p.OptimizationID, "job_id": p.JobID,
-			"processed_files": len(results), "total_files": len(p.Images), "progress_percentage": percent(len(results), len(p.Images)),
-			"bytes_before": before, "bytes_after": after, "bytes_saved": before - after,
-		}
+		update := o.update(statusRunning, results)
 		maps.Copy(update, more)
 		return job.Progress(ctx, update)
 	}
-	if err := tell(statusRunning, nil); err != nil {
+	if err := tell(nil); err != nil {
 		return nil, err
 	}
-	for _, name := range p.Images {
+	for _, name := range o.Images {
 		data, err := Picture(ctx, job.Store, name)
 		if errors.Is(err, ErrNoPicture) {
 			return nil, task.Fail(codeNoPicture)
@@ -112,31 +132,25 @@ func (j *jobs) optimize(ctx context.Context, job *task.Job) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		result, err := j.recode(ctx, name, data, func(v variant) error { return tell(statusRunning, frame{"image": name, "variant": v}) })
+		result, err := j.recode(ctx, name, data, func(v variant) error { return tell(frame{"image": name, "variant": v}) })
 		if err != nil {
 			return nil, err
 		}
 		result.Picture, result.Written = name, name
 		if result.best != nil { // less than the one before, which was bounded; another attempt writes it anew
-			result.Written = fmt.Sprintf("result-%s-%d", p.OptimizationID, len(results))
+			result.Written = fmt.Sprintf("result-%s-%d", o.OptimizationID, len(results))
 			if err := job.Store.Set(ctx, StoredPicture(result.Written), result.best, PictureLife); err != nil {
 				return nil, err
 			}
 		}
 		results = append(results, result)
-		before, after = before+result.Before, after+result.After
-		if err := tell(statusRunning, frame{"image": name, "result": result}); err != nil {
+		if err := tell(frame{"image": name, "result": result}); err != nil {
 			return nil, err
 		}
 	}
-	if err := tell(statusCompleted, nil); err != nil {
-		return nil, err
-	}
-	return frame{
-		"type": "optimization_update", "status": statusCompleted, "optimization_id": p.OptimizationID, "job_id": p.JobID,
-		"processed_files": len(results), "total_files": len(p.Images), "progress_percentage": 100, "results": results,
-		"bytes_before": before, "bytes_after": after, "bytes_saved": before - after,
-	}, nil
+	end := o.update(statusCompleted, results)
+	end["results"] = results
+	return task.End{Event: end, Also: []task.Notice{{Group: o.group(), Event: o.jobUpdate(statusCompleted, len(results))}}}, nil
 }
 
 // Picture returns a picture: a built-in one, or one in the organisation's store, be it uploaded or
@@ -291,13 +305,18 @@ func drawn(name string) []byte {
 	return b.Bytes()
 }
 
+// optimizationFailed tells those who follow the job, too. How far it was is in what they have heard.
 func optimizationFailed(job *task.Job, code string) any {
-	p, _ := payload[struct {
-		OptimizationID string `json:"optimization_id"`
-		JobID          string `json:"job_id"`
-	}](job) // what cannot be read is empty
-	return frame{
-		"type": "optimization_update", "status": statusFailed, "optimization_id": p.OptimizationID, "job_id": p.JobID,
+	o, _ := payload[optimization](job) // what cannot be read is empty
+	end := task.End{Event: frame{
+		"type": "optimization_update", "status": statusFailed, "optimization_id": o.OptimizationID, "job_id": o.JobID,
 		"code": code, "message": explain(code),
+	}}
+	if o.check() == nil {
+		end.Also = []task.Notice{{Group: o.group(), Event: frame{
+			"type": "job_update", "status": statusFailed, "optimization_id": o.OptimizationID, "job_id": o.JobID,
+			"code": code, "message": explain(code),
+		}}}
 	}
+	return end
 }

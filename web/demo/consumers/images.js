@@ -31,6 +31,7 @@ class Images {
         this.#update(frame);
         break;
       case 'job_update':
+        if (frame.status === 'failed') break; // which the optimisation says, too
         setBar(this.panel.part('progress'), frame.progress_percentage);
         this.panel.part('.message').textContent = `${frame.processed_files} of ${frame.total_files} pictures`;
         break;
