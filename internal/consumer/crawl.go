@@ -12,7 +12,7 @@ type Crawl struct{ Quiet }
 
 var _ MessageHandler = Crawl{}
 
-// crawlUpdate is the first frame of a crawl that has said nothing yet.
+// crawlUpdate is the first frame of a crawl that has said nothing yet, or that was given up.
 type crawlUpdate struct {
 	Type string    `json:"type"` // "crawl_update"
 	Data crawlData `json:"data"`
@@ -20,11 +20,15 @@ type crawlUpdate struct {
 
 type crawlData struct {
 	UpdateType string `json:"update_type"`
+	Error      string `json:"error,omitempty"`
 }
 
 // Connect joins the crawl's group and sends its last update.
 func (Crawl) Connect(ctx context.Context, c Conn) error {
 	return show(ctx, c, "crawl_"+c.Param("id"), func(history []*event.Event) any {
+		if code, ok := givenUp(history, "crawl_update"); ok {
+			return crawlUpdate{Type: "crawl_update", Data: crawlData{UpdateType: statusFailed, Error: code}}
+		}
 		if last, ok := newestOf(c, history, "crawl_update"); ok {
 			return last
 		}

@@ -41,6 +41,19 @@ func failureOf(e *event.Event) string {
 	return u.Code
 }
 
+// givenUp returns the code with which work was given up, unless an event of the type has come since.
+func givenUp(history []*event.Event, typ string) (code string, ok bool) {
+	for _, e := range slices.Backward(history) {
+		switch e.Type() {
+		case typ:
+			return "", false
+		case typeTaskFailed:
+			return failureOf(e), true
+		}
+	}
+	return "", false
+}
+
 // keep takes a value over if it was given.
 func keep[T any](into, given *T) {
 	if given != nil {

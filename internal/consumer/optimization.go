@@ -24,11 +24,21 @@ var (
 	_ EventHandler   = (*Optimization)(nil)
 )
 
-// optimizationUpdate is the first frame of an optimisation that has said nothing yet.
+// optimizationUpdate is the first frame of an optimisation that has said nothing yet, or that was
+// given up.
 type optimizationUpdate struct {
 	Type           string      `json:"type"` // "optimization_update"
 	OptimizationID json.Number `json:"optimization_id"`
 	Status         string      `json:"status"`
+	Error          string      `json:"error,omitempty"`
+}
+
+// jobUpdate is the first frame of a job that was given up.
+type jobUpdate struct {
+	Type   string `json:"type"` // "job_update"
+	JobID  string `json:"job_id"`
+	Status string `json:"status"`
+	Error  string `json:"error"`
 }
 
 // maxJobs is how many jobs a connection follows: a page shows one or two.
@@ -45,10 +55,15 @@ func (o *Optimization) Connect(ctx context.Context, c Conn) error {
 		for _, e := range slices.Backward(history) {
 			o.take(jobOf(e))
 		}
-		if last, ok := newestOf(c, history, "optimization_update"); ok {
+		state := optimizationUpdate{Type: "optimization_update", OptimizationID: json.Number(c.Param("id")), Status: statusPending}
+		if code, ok := givenUp(history, state.Type); ok {
+			state.Status, state.Error = statusFailed, code
+			return state
+		}
+		if last, ok := newestOf(c, history, state.Type); ok {
 			return last
 		}
-		return optimizationUpdate{Type: "optimization_update", OptimizationID: json.Number(c.Param("id")), Status: statusPending}
+		return state
 	})
 	if err != nil {
 		return err
@@ -87,6 +102,9 @@ func (o *Optimization) take(job string) bool {
 // followJob joins the group of a job and sends its last update, if there is one.
 func followJob(ctx context.Context, c Conn, job string) error {
 	return c.JoinWithHistory(ctx, "optimization_job_"+job, historyLength, func(history []*event.Event) error {
+		if code, ok := givenUp(history, "job_update"); ok {
+			return c.Send(jobUpdate{Type: "job_update", JobID: job, Status: statusFailed, Error: code})
+		}
 		if last, ok := newestOf(c, history, "job_update"); ok {
 			return c.Send(last)
 		}

@@ -50,7 +50,7 @@ class Images {
     const { status, image, variant, result, results, message } = frame;
     this.panel.status(status);
     if (status === 'failed') {
-      this.panel.problem(`Not optimised: ${message} (${frame.code ?? 'failed'}).`);
+      this.panel.problem(`Not optimised: ${message ?? frame.error} (${frame.code ?? 'failed'}).`);
       return;
     }
     if (status === 'running' && frame.processed_files === 0 && image === undefined) this.#clear();
