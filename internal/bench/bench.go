@@ -30,8 +30,8 @@ every delivery: nothing of another organization or group, nothing lost, twice or
 Organizations are bench-0, bench-1 …, their groups room.0, room.1 … The gateway's settings for
 session key, Redis and prefix are taken over from its environment.
 
-Exit codes: 0 all well; 1 events lost, duplicated or reordered, or connections dropped;
-2 anything foreign delivered; 3 nothing measured.
+Exit codes: 0 all well; 1 events lost, duplicated or reordered, connections dropped, or (with --admin)
+goroutines or heap of connections left behind; 2 anything foreign delivered; 3 nothing measured.
 
 Examples:
   # 1,000 connections in one group, one event in flight, CPU time of the gateway with process id 4711
@@ -42,8 +42,10 @@ Examples:
   gateway bench --conns 5000 --orgs 10 --groups-per-org 100 --rate 2000 --pid 4711
   # what does one reader cost that has stalled? The flags in --against change the right-hand side
   gateway bench compare --pid 4711 --rate 100 --stalled 1 --against "--stalled 0"
-  # one noisy organization beside 999 quiet ones, against quiet ones alone
+  # one noisy organization beside 999 quiet ones, against quiet ones alone; then against the same
+  # noise where nobody listens, which costs Redis and this load generator as much and the gateway nothing
   gateway bench compare --pid 4711 --conns 2000 --orgs 1000 --rate 1000 --noisy --against "--noisy=false"
+  gateway bench compare --pid 4711 --conns 2000 --orgs 1000 --rate 1000 --noisy --against "--noisy-unheard"
   # memory of 10,000 idle connections in two groups each, heap and stacks apart, of a gateway that
   # was just started (it keeps some memory of earlier connections)
   gateway bench --conns 10000 --groups-per-org 2 --groups-per-conn 2 --idle --pid 4711 --admin http://127.0.0.1:9090

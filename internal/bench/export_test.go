@@ -103,3 +103,11 @@ func Compare(left, right func() Report, rounds int) (Comparison, error) {
 	}
 	return compare(context.Background(), side("left", left), side("right", right), rounds, io.Discard)
 }
+
+// Left returns what a run of so many connections says was left behind, by goroutines, open files and
+// bytes of heap before and after it.
+func Left(conns int, before, after [3]float64) []string {
+	r := Report{Conns: conns}
+	r.released(usage{goroutines: before[0], files: before[1], heap: before[2]}, usage{goroutines: after[0], files: after[1], heap: after[2]})
+	return r.Left
+}

@@ -214,6 +214,7 @@ func TestExitCodes(t *testing.T) {
 		"duplicated":                   {report: bench.Report{Duplicated: 1}, want: 1},
 		"reordered":                    {report: bench.Report{Reordered: 1}, want: 1},
 		"dropped":                      {report: bench.Report{Dropped: 1}, want: 1},
+		"something left behind":        {report: bench.Report{Left: []string{"9 goroutines"}}, want: 1},
 		"foreign outranks all":         {report: bench.Report{Foreign: 1, Lost: 1}, want: 2},
 	}
 	for name, tt := range tests {
@@ -221,6 +222,31 @@ func TestExitCodes(t *testing.T) {
 			t.Parallel()
 			if got := tt.report.ExitCode(); got != tt.want {
 				t.Errorf("got %d, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestLeftBehind(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	tests := map[string]struct {
+		before, after [3]float64 // goroutines, open files, heap
+		want          int        // how many things
+	}{
+		"as before":            {[3]float64{25, 20, 2 * mib}, [3]float64{25, 20, 2 * mib}, 0},
+		"nobody told":          {},
+		"what the runtime has": {[3]float64{25, 20, 2 * mib}, [3]float64{28, 60, 4 * mib}, 0},
+		"goroutines":           {[3]float64{25, 20, 2 * mib}, [3]float64{35, 20, 2 * mib}, 1},
+		"sockets":              {[3]float64{25, 20, 2 * mib}, [3]float64{25, 520, 2 * mib}, 1},
+		"heap":                 {[3]float64{25, 20, 2 * mib}, [3]float64{25, 20, 4.5 * mib}, 1},
+		"everything":           {[3]float64{25, 20, 2 * mib}, [3]float64{1025, 1020, 9 * mib}, 3},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := bench.Left(1024, tt.before, tt.after); len(got) != tt.want {
+				t.Errorf("got %q, want %d", got, tt.want)
 			}
 		})
 	}

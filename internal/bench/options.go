@@ -58,11 +58,14 @@ type Options struct {
 
 	// Churn is how many connections per second leave and come back.
 	Churn float64
-	// Noisy has the first organisation publish NoisyRate events per second beside the others, whose
-	// figures stand apart from its own.
+	// Noisy has one of the organisations, named bench-noisy, publish NoisyRate events per second beside
+	// the others, whose figures stand apart from its own.
 	Noisy bool
 	// NoisyRate 0 means as fast as Redis takes them.
 	NoisyRate float64
+	// NoisyUnheard has it publish to a group that nobody joined. The server has nothing to do with
+	// those events, so what they still cost the others is what Redis and the load generator take.
+	NoisyUnheard bool
 	// Stalled is how many connections stop reading once they have joined.
 	Stalled int
 	// Storm closes all connections at once and opens them again, over and over, instead of
@@ -126,8 +129,9 @@ func (o *Options) flags(fs *flag.FlagSet) {
 	fs.DurationVar(&o.Duration, "duration", o.Duration, "length of the measurement")
 
 	fs.Float64Var(&o.Churn, "churn", o.Churn, "connections per second that leave and come back")
-	fs.BoolVar(&o.Noisy, "noisy", o.Noisy, "the first organization publishes at full speed beside the others")
+	fs.BoolVar(&o.Noisy, "noisy", o.Noisy, "one of the organizations publishes at full speed beside the others")
 	fs.Float64Var(&o.NoisyRate, "noisy-rate", o.NoisyRate, "events per second of the noisy organization; 0: as fast as Redis takes them")
+	fs.BoolVar(&o.NoisyUnheard, "noisy-unheard", o.NoisyUnheard, "the noisy organization publishes to a group that nobody joined")
 	fs.IntVar(&o.Stalled, "stalled", o.Stalled, "connections that stop reading")
 	fs.BoolVar(&o.Storm, "storm", o.Storm, "all connections leave and come back at once, over and over; measures handshakes")
 	fs.BoolVar(&o.Idle, "idle", o.Idle, "publish nothing; measures memory")
@@ -165,6 +169,7 @@ func (o *Options) validate(bare bool) error {
 	check(o.Warmup >= 0 && o.Duration > 0, "warmup or duration is not positive")
 	check(o.Stalled >= 0 && o.Stalled < o.Conns, "stalled is not 0 to conns-1")
 	check(!o.Noisy || o.Orgs > 1, "noisy needs two organizations at least")
+	check(o.Noisy || !o.NoisyUnheard, "noisy-unheard needs noisy")
 	check(!o.Idle || !o.Storm, "idle and storm exclude each other")
 	check(o.Threads >= 0 && o.Sources > 0 && o.Sources < 60000 && o.Parallel > 0, "threads, sources or parallel is out of range")
 	check(o.Nap >= 0 && o.Nap < time.Second, "nap is not 0 to 1s")
@@ -179,6 +184,6 @@ func (o *Options) publishes() bool {
 // bare returns the options without what the limit's server cannot do.
 func (o *Options) bare() Options {
 	bare := *o
-	bare.Noisy, bare.Stalled, bare.Compress, bare.Admin = false, 0, false, ""
+	bare.Noisy, bare.NoisyUnheard, bare.Stalled, bare.Compress, bare.Admin = false, false, 0, false, ""
 	return bare
 }

@@ -16,9 +16,9 @@ import (
 
 // usage is what a process has used, and holds now.
 type usage struct {
-	cpu                      time.Duration // user and system
-	rss                      int64         // bytes
-	heap, stacks, goroutines float64       // 0 if nobody told
+	cpu                             time.Duration // user and system
+	rss                             int64         // bytes
+	heap, stacks, goroutines, files float64       // 0 if nobody told
 }
 
 // observer reads what the server uses.
@@ -120,6 +120,8 @@ func (o *observer) metrics(ctx context.Context) (u usage, err error) {
 			u.heap = value
 		case "go_memstats_stack_inuse_bytes":
 			u.stacks = value
+		case "process_open_fds":
+			u.files = value
 		case "go_goroutines":
 			u.goroutines = value
 		}

@@ -14,13 +14,28 @@ import (
 const (
 	ExitOK = 0
 	// ExitUnfaithful means that events were lost, duplicated or reordered, or that the server
-	// ended connections which did nothing wrong.
+	// ended connections which did nothing wrong, or kept goroutines or memory of connections that
+	// had left.
 	ExitUnfaithful = 1
 	// ExitForeign means that a connection saw what belongs to another organisation, or to a group
 	// that it did not join. It outranks everything else.
 	ExitForeign = 2
 	// ExitFailed means that nothing was measured: wrong flags, no server, connections refused.
 	ExitFailed = 3
+)
+
+const (
+	// spareGoroutines may be there after a run and not before: those of the very question how many there
+	// are, and of the server's connections to others.
+	spareGoroutines = 4
+	// spareFiles are for what is no connection of the load, here and in the server: to Redis, for
+	// example, which come and go.
+	spareFiles = 64
+	// heapShare is by how much the heap may have grown when everyone has left. Beside that the Go
+	// runtime never gives back its record of a goroutine that has ended, and maps keep their size:
+	// 0.8 KiB for each connection, and 1.2 where all leave and come back at once. keptPerConn bounds it.
+	heapShare   = 0.1
+	keptPerConn = 2 << 10
 )
 
 // Report is what one run saw. Counts of faults are over the whole run, figures over its measured
@@ -77,6 +92,8 @@ type Report struct {
 	GoroutinesAfter  float64 `json:"goroutines_after,omitempty"`
 	HeapBefore       float64 `json:"heap_bytes_before,omitempty"`
 	HeapAfter        float64 `json:"heap_bytes_after,omitempty"`
+	// Left says what the server still holds of connections that have left, if it does.
+	Left []string `json:"left,omitempty"`
 
 	Foreign    int64 `json:"foreign"`
 	Lost       int64 `json:"lost"`
@@ -144,10 +161,20 @@ func (r *Report) memory(before, during usage, kernel int64) {
 	r.GoroutinesDuring = during.goroutines
 }
 
-// released fills in what the server holds when everyone has left.
+// released fills in what the server holds when everyone has left, and judges it.
 func (r *Report) released(before, after usage) {
 	r.GoroutinesBefore, r.GoroutinesAfter = before.goroutines, after.goroutines
 	r.HeapBefore, r.HeapAfter = before.heap, after.heap
+	if n := after.goroutines - before.goroutines; n > spareGoroutines {
+		r.Left = append(r.Left, fmt.Sprintf("%.0f goroutines", n))
+	}
+	if n := after.files - before.files; n > spareFiles {
+		r.Left = append(r.Left, fmt.Sprintf("%.0f open files", n))
+	}
+	most := before.heap*(1+heapShare) + keptPerConn*float64(r.Conns)
+	if after.heap > most {
+		r.Left = append(r.Left, fmt.Sprintf("%.2f MiB of heap, where %.2f would be no leak", after.heap/(1<<20), most/(1<<20)))
+	}
 }
 
 // ExitCode returns [ExitForeign] if anything foreign was delivered, else [ExitUnfaithful] if
@@ -156,7 +183,7 @@ func (r *Report) ExitCode() int {
 	switch {
 	case r.Foreign > 0:
 		return ExitForeign
-	case r.Lost > 0, r.Duplicated > 0, r.Reordered > 0, r.Dropped > 0:
+	case r.Lost > 0, r.Duplicated > 0, r.Reordered > 0, r.Dropped > 0, len(r.Left) > 0:
 		return ExitUnfaithful
 	default:
 		return ExitOK
@@ -254,6 +281,9 @@ func (r *Report) Table(w io.Writer) error {
 	}
 	if err := align(&b, rows.String()); err != nil {
 		return err
+	}
+	for _, left := range r.Left {
+		fmt.Fprintf(&b, "  ! LEFT BEHIND: %s\n", left)
 	}
 	for _, note := range r.Notes {
 		fmt.Fprintf(&b, "  ! %s\n", note)

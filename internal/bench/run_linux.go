@@ -35,8 +35,6 @@ const (
 	pollInterval = 10 * time.Millisecond
 	// maxNotes is how many irregularities a report describes; all of them are counted.
 	maxNotes = 8
-	// spareFiles are left for what is no connection of the load.
-	spareFiles = 64
 )
 
 // run is one load against one server.
@@ -47,6 +45,7 @@ type run struct {
 	target  netip.AddrPort
 	clock   clock
 	rooms   []*room
+	unheard *room // where nobody is, for noise; else nil
 	clients []*client
 	loops   []*loop
 	tokens  chan struct{} // see publisher.flowing
@@ -201,12 +200,16 @@ func (r *run) populate(ctx context.Context, opts Options, u *url.URL) error {
 	orgs := make([]*organization, min(opts.Orgs, opts.Conns))
 	rooms := make([][]*room, len(orgs))
 	for i := range orgs {
+		noisy := opts.Noisy && i == 0
 		name := "bench-" + strconv.Itoa(i)
+		if noisy { // a name of its own: the server may hold the noise against it for a while
+			name = "bench-noisy"
+		}
 		id, err := orgctx.ParseID(name)
 		if err != nil {
 			return fmt.Errorf("organization %s: %w", name, err)
 		}
-		orgs[i] = &organization{id: id, head: eventHead(name), noisy: opts.Noisy && i == 0}
+		orgs[i] = &organization{id: id, head: eventHead(name), noisy: noisy}
 		rooms[i] = make([]*room, opts.GroupsPerOrg)
 	}
 	for i := range opts.Conns {
@@ -231,7 +234,10 @@ func (r *run) populate(ctx context.Context, opts Options, u *url.URL) error {
 		c.request = upgradeRequest(u.Host, path, opts.Origin, cookie, opts.Compress)
 		r.clients = append(r.clients, c)
 	}
-	return nil
+	if opts.NoisyUnheard {
+		r.unheard, err = r.newRoom(keys, orgs[0], opts.GroupsPerOrg)
+	}
+	return err
 }
 
 // newRoom makes a group. Only groups that somebody joins exist: events go to all of them in turn.
@@ -411,7 +417,7 @@ func (r *run) load(ctx context.Context, t target, rep *Report, console *console)
 	publish := func(noisy bool, drive func(*publisher, context.Context) error) {
 		p := &publisher{sink: t.open(), clock: r.clock, size: r.opts.Payload}
 		for _, room := range r.rooms {
-			if room.org.noisy == noisy {
+			if room.org.noisy == noisy && (r.unheard == nil || noisy == (room == r.unheard)) {
 				p.rooms = append(p.rooms, room)
 			}
 		}
@@ -655,8 +661,7 @@ func (r *run) release(ctx context.Context, t target, before usage, rep *Report) 
 		if err != nil {
 			return err
 		}
-		// The listener's own goroutines for this very question come and go.
-		if u.goroutines <= before.goroutines+4 || time.Since(start) > releaseTimeout {
+		if u.goroutines <= before.goroutines+spareGoroutines || time.Since(start) > releaseTimeout {
 			break
 		}
 		<-poll.C

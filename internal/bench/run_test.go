@@ -64,6 +64,18 @@ func TestRunAgainstAFaithfulServer(t *testing.T) {
 				}
 			},
 		},
+		"with noise that nobody hears": {
+			change: func(o *bench.Options) { o.Noisy, o.NoisyRate, o.NoisyUnheard = true, 1000, true },
+			check: func(t *testing.T, rep bench.Report) {
+				t.Helper()
+				if rep.NoisyDeliveries != 0 || rep.NoisyLost != 0 {
+					t.Errorf("noisy: got %d delivered and %d lost, want none", rep.NoisyDeliveries, rep.NoisyLost)
+				}
+				if quiet := int64(rep.Seconds * 1000); rep.Published < quiet {
+					t.Errorf("published: got %d, want the noise among them", rep.Published)
+				}
+			},
+		},
 		"with a stalled connection": {change: func(o *bench.Options) { o.Stalled = 1 }},
 		"storm": {
 			change: func(o *bench.Options) { o.Rate, o.Storm = 0, true },
