@@ -109,21 +109,58 @@ func (speechless) Record(context.Context, string, string, any) error {
 	return consumer.ErrUnavailable
 }
 
-// TestAnswerCountsThoughNotShown: an answer that was taken is confirmed, even if the conversation cannot
-// show it.
-func TestAnswerCountsThoughNotShown(t *testing.T) {
+// TestNothingIsShown: if the conversation cannot show what its user says, no agent hears it either. An
+// answer that a run has taken is confirmed all the same: it cannot be given again.
+func TestNothingIsShown(t *testing.T) {
 	services := new(consumertest.Services)
 	chat := consumer.JSON(consumer.Chat{Dispatcher: services, Recorder: speechless{}, Inputs: services, Owners: services})
+	c, ctx := open(t, chat)
+	say(ctx, t, c, chat, `{"type":"user_message","message":"Hello","client_id":"c1"}`)
+	compare(t, "message", []string{`{"type":"error","code":"unavailable","message":"This cannot be done at the moment. Try again later.","client_id":"c1"}`}, c.Sent())
+	compare(t, "asked", []string{}, services.Calls())
+	say(ctx, t, c, chat, `{"type":"user_message","message":"yes","client_id":"c2","context":{"is_human_input":true,"execution_id":"e1","task_index":0}}`)
+	compare(t, "answer", []string{`{"type":"human_input_accepted","execution_id":"e1","task_index":0,"client_id":"c2"}`}, c.Sent())
+}
+
+// TestLongText: what a person says is bounded, and may be as long as that.
+func TestLongText(t *testing.T) {
+	const most = 64 << 10
+	for length, accepted := range map[int]bool{most: true, most + 1: false} {
+		text := strings.Repeat("x", length)
+		services := new(consumertest.Services)
+		for name, frame := range map[string]string{
+			"chat": `{"type":"user_message","message":"` + text + `"}`, "crew_kanban": `{"type":"human_input","input_key":"e1:0","input":"` + text + `"}`,
+		} {
+			cons := jobConsumers(services)[name]()
+			c, ctx := open(t, cons)
+			say(ctx, t, c, cons, frame)
+			if got := len(services.Calls()) > 0; got != accepted {
+				t.Errorf("%s: %d bytes: got %t, want %t", name, length, got, accepted)
+			}
+			if refused := strings.Contains(strings.Join(c.Sent(), ""), consumer.CodeBadMessage); refused == accepted {
+				t.Errorf("%s: %d bytes: refused: got %t, want %t", name, length, refused, !accepted)
+			}
+		}
+	}
+}
+
+// open connects ada of acme, and forgets the first state.
+func open(t *testing.T, cons consumer.OrganizationAwareConsumer) (*consumertest.Conn, context.Context) {
+	t.Helper()
 	c := consumertest.New(t, "acme", "ada")
-	c.Request = url.Values{"session": {conversationQuery}}
+	c.Params, c.Request = map[string]string{"id": "7"}, url.Values{"session": {conversationQuery}}
 	ctx := c.Context(t.Context())
-	if err := chat.Connect(ctx, c); err != nil {
+	if err := cons.Connect(ctx, c); err != nil {
 		t.Fatal(err)
 	}
 	c.Sent()
-	reply := `{"type":"user_message","message":"yes","client_id":"c1","context":{"is_human_input":true,"execution_id":"e1","task_index":0}}`
-	if err := chat.Receive(ctx, c, event.Frame{Data: []byte(reply)}); err != nil {
+	return c, ctx
+}
+
+// say sends a frame that does not end the connection.
+func say(ctx context.Context, t *testing.T, c *consumertest.Conn, cons consumer.OrganizationAwareConsumer, frame string) {
+	t.Helper()
+	if err := cons.Receive(ctx, c, event.Frame{Data: []byte(frame)}); err != nil {
 		t.Fatal(err)
 	}
-	compare(t, "answer", []string{`{"type":"human_input_accepted","execution_id":"e1","task_index":0,"client_id":"c1"}`}, c.Sent())
 }
