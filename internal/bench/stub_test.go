@@ -74,7 +74,7 @@ func startStub(t *testing.T, redisAddr string, change func(*stub)) *stub {
 	}
 	var delivering sync.WaitGroup
 	delivering.Go(func() {
-		for m := range events.Channel(redis.WithChannelSize(1 << 16)) {
+		for m := range events.Channel(redis.WithChannelSize(1 << 16)) { //nolint:forbidigo // Redis is well, and the channel holds all
 			s.deliver(t.Context(), m)
 		}
 	})

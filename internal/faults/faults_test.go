@@ -128,6 +128,7 @@ func (f fault) test(t *testing.T, binary string) {
 	v := a.finish(scale(testkit.Patience, time.Minute))
 	t.Logf("%d connections, longest silence of one %v; %s", len(a.viewers), v.Longest.Round(time.Millisecond), v)
 	v.expectWhole(t, s.redis)
+	s.expectControlHeard()
 
 	down, wentDown := readiness.first(struck, false)
 	up, _ := readiness.first(down, true)
@@ -146,6 +147,25 @@ func (f fault) test(t *testing.T, binary string) {
 	}
 	if t.Failed() {
 		t.Log(log)
+	}
+}
+
+// expectControlHeard sees that every gateway hears announcements again.
+func (s *scene) expectControlHeard() {
+	s.tb.Helper()
+	for _, node := range s.nodes {
+		const heard = `orgcast_control_messages_total{type="user.disabled"} `
+		testkit.Eventually(s.tb, "the control channel is heard again", func() bool {
+			metrics, err := node.ask(s.tb.Context(), "/metrics")
+			return err == nil && strings.Contains(metrics, "orgcast_control_up 1")
+		})
+		if err := s.redis.client.Publish(s.tb.Context(), "orgcast:control", `{"type":"user.disabled","user_id":"nobody"}`).Err(); err != nil {
+			s.tb.Error(err)
+		}
+		testkit.Eventually(s.tb, "an announcement is heard", func() bool {
+			metrics, err := node.ask(s.tb.Context(), "/metrics")
+			return err == nil && strings.Contains(metrics, heard) && !strings.Contains(metrics, heard+"0\n")
+		})
 	}
 }
 

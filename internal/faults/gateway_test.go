@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os/exec"
@@ -117,19 +119,29 @@ func (p *process) signal(sig syscall.Signal) {
 
 // ready asks the private listener.
 func (p *process) ready(ctx context.Context) bool {
+	_, err := p.ask(ctx, "/readyz")
+	return err == nil
+}
+
+// ask reads a page of the private listener.
+func (p *process) ask(ctx context.Context, path string) (text string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.private+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.private+path, nil)
 	if err != nil {
-		return false
+		return "", err
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	answer, err := client.Do(request)
 	if err != nil {
-		return false
+		return "", err
 	}
-	_ = answer.Body.Close()
-	return answer.StatusCode == http.StatusOK
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("%s: %s", path, answer.Status)
+	}
+	body, err := io.ReadAll(answer.Body)
+	return string(body), err
 }
 
 // readiness watches a gateway's readiness.

@@ -155,18 +155,22 @@ func (n *node) drainSoon() error {
 	return nil
 }
 
-// TestDrainSilentPeers: peers that neither read nor close are waited for no longer than CloseTimeout.
+// TestDrainSilentPeers: peers that neither read nor answer are all waited for at the same time, so a drain
+// takes its window and CloseTimeout, however many they are.
 func TestDrainSilentPeers(t *testing.T) {
-	n := startNode(t, setup{options: gateway.Options{CloseTimeout: 100 * time.Millisecond}})
-	for range 5 {
-		n.subscribe("ada", "acme", "all") // and is never read again
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
-	defer cancel()
-	if err := n.gateway.Drain(ctx, 0); err != nil {
-		t.Errorf("Drain: got %v, want nil", err)
-	}
-	n.expectEmpty()
+	const window, closeTimeout = 10 * time.Second, 5 * time.Second
+	inBubble(t, gateway.Options{CloseTimeout: closeTimeout}, func(n *node) {
+		t := n.tb
+		for range 100 {
+			n.subscribe("ada", "acme", "all") // and is never read again
+		}
+		start := time.Now()
+		if err := n.gateway.Drain(context.Background(), window); err != nil {
+			t.Errorf("Drain: got %v, want nil", err)
+		}
+		expectBetween(t, "Drain", time.Since(start), window, window+closeTimeout)
+		n.expectEmpty()
+	})
 }
 
 // TestEndOfContext: when the process ends without a drain, everything ends with it.

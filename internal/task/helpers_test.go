@@ -245,7 +245,7 @@ func (f *fixture) listen(t *testing.T) *heard {
 	}
 	h := new(heard)
 	done := make(chan struct{})
-	messages := sub.Channel(redis.WithChannelSize(10_000))
+	messages := sub.Channel(redis.WithChannelSize(10_000)) //nolint:forbidigo // Redis is well, and the channel holds all
 	go func() {
 		defer close(done)
 		for m := range messages {
