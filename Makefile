@@ -116,7 +116,7 @@ soak: ## Connections, publishers and a Redis for SOAKTIME (10m); fails if anythi
 	scripts/soak $(SOAKTIME)
 
 .PHONY: soak-faults
-soak-faults: ## 1,000 connections while Redis, gateways and the network fail in turn, and 5,000 through a deploy (some five minutes)
+soak-faults: ## 1,000 connections while Redis, Sentinel, gateways and networks fail in turn, and 5,000 through a deploy (some seven minutes)
 	@scripts/deps run >/dev/null || scripts/deps run
 	go test -count=1 -timeout=20m -v ./internal/faults -args -full
 

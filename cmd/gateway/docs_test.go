@@ -180,7 +180,7 @@ func TestMetricsReference(t *testing.T) {
 	}
 }
 
-// TestNamedTestsExist: the tests that docs/security.md calls as witnesses are there.
+// TestNamedTestsExist: the tests that our pages call as witnesses are there.
 func TestNamedTestsExist(t *testing.T) {
 	tests := make(map[string]bool) // package and name
 	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Example)\w*)\(`)
@@ -189,13 +189,15 @@ func TestNamedTestsExist(t *testing.T) {
 			tests[filepath.Base(filepath.Dir(path))+"."+m[1]] = true
 		}
 	}
-	named := regexp.MustCompile("`([a-z]+\\.(?:Test|Fuzz|Example)\\w*)`").FindAllStringSubmatch(readDoc(t, "docs/security.md"), -1)
-	if len(named) == 0 {
-		t.Fatal("docs/security.md names no test")
-	}
-	for _, m := range named {
-		if !tests[m[1]] {
-			t.Errorf("docs/security.md names %s, which does not exist", m[1])
+	for _, page := range []string{"docs/security.md", "docs/reliability.md"} {
+		named := regexp.MustCompile("`([a-z]+\\.(?:Test|Fuzz|Example)\\w*)`").FindAllStringSubmatch(readDoc(t, page), -1)
+		if len(named) == 0 {
+			t.Errorf("%s names no test", page)
+		}
+		for _, m := range named {
+			if !tests[m[1]] {
+				t.Errorf("%s names %s, which does not exist", page, m[1])
+			}
 		}
 	}
 }

@@ -53,6 +53,9 @@ func TestDeploy(t *testing.T) {
 	t.Logf("%d connections, %d times sent away, told to come back within %v; back %v after that at the median, %v at the latest; at most %d in a second of %d allowed, %d tries refused; %v altogether; longest silence %v; %s",
 		len(a.viewers), len(back), longest.Round(time.Millisecond), back[len(back)/2].late.Round(time.Millisecond), back[len(back)-1].late.Round(time.Millisecond),
 		busiest(entries), rate, v.Refused, time.Since(began).Round(time.Millisecond), v.Longest.Round(time.Millisecond), v)
+	if late := back[len(back)-1].late; *full && late > promptness {
+		t.Errorf("one came back %v later than it was told to", late)
+	}
 	expectPaced(t, entries, rate)
 	v.expectWhole(t, d)
 }

@@ -69,7 +69,11 @@ var Hub = class {
       return;
     }
     const position = positionOf(frame);
-    if (group && position && after(position.id, group.last)) group.last = position.id;
+    if (group && position && (group.gap || after(position.id, group.last))) {
+      group.gap = false;
+      group.last = position.id;
+    }
+    if (group && frame.type === "gap") group.gap = true;
     this.tell({ frame });
   }
   #want(tab, name, { token, last, again }) {
@@ -629,6 +633,7 @@ var Client = class {
         break;
       case "gap":
         if (!mine && this.#share.shared) return;
+        if (mine) mine.gap = true;
         break;
       case "unsubscribed":
         break;
@@ -649,7 +654,8 @@ var Client = class {
     if (!position) return true;
     const mine = this.#groups.get(position.group);
     if (!mine) return !this.#share.shared;
-    if (!after(position.id, mine.last)) return false;
+    if (!mine.gap && !after(position.id, mine.last)) return false;
+    mine.gap = false;
     mine.last = position.id;
     return true;
   }

@@ -8,6 +8,8 @@ const GROUP = /^[\w.-]{1,100}$/;
 interface Mine extends Wanted {
   /** Whether the subscription is confirmed. */
   live: boolean;
+  /** Whether the next event comes behind a gap: where Redis has lost something, positions may begin anew. */
+  gap?: boolean;
 }
 
 type Listener = (frame: any) => void;
@@ -138,6 +140,7 @@ export class Client<Events extends object = Record<never, never>> {
         break;
       case 'gap':
         if (!mine && this.#share.shared) return;
+        if (mine) mine.gap = true;
         break;
       case 'unsubscribed':
         break;
@@ -159,7 +162,8 @@ export class Client<Events extends object = Record<never, never>> {
     if (!position) return true;
     const mine = this.#groups.get(position.group);
     if (!mine) return !this.#share.shared;
-    if (!after(position.id, mine.last)) return false;
+    if (!mine.gap && !after(position.id, mine.last)) return false;
+    mine.gap = false;
     mine.last = position.id;
     return true;
   }

@@ -26,6 +26,8 @@ export type News = { status: Status } | { frame: Frame };
 interface Group extends Wanted {
   /** Whether the server has confirmed the subscription on this connection. */
   live: boolean;
+  /** Whether the next event comes behind a gap. */
+  gap?: boolean;
   readonly tabs: Set<Tab>;
 }
 
@@ -103,7 +105,11 @@ export class Hub {
       return;
     }
     const position = positionOf(frame);
-    if (group && position && after(position.id, group.last)) group.last = position.id;
+    if (group && position && (group.gap || after(position.id, group.last))) {
+      group.gap = false;
+      group.last = position.id;
+    }
+    if (group && frame.type === 'gap') group.gap = true;
     this.tell({ frame });
   }
 

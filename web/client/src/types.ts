@@ -66,12 +66,11 @@ export type FrameOf<Events, Type extends string> =
 
 /** Where the connection stands. Times are milliseconds since 1970. */
 export type Status =
-  | { readonly state: 'connecting' }
-  | { readonly state: 'open' }
+  | { readonly state: 'connecting' | 'open'; readonly retryAt?: undefined; readonly code?: undefined; readonly reason?: undefined }
   /** Tries again at `retryAt`, or as soon as the network is back. */
   | { readonly state: 'waiting'; readonly retryAt: number; readonly code: number; readonly reason: string }
   /** Will not try again by itself. */
-  | { readonly state: 'closed'; readonly code: number; readonly reason: string };
+  | { readonly state: 'closed'; readonly retryAt?: undefined; readonly code: number; readonly reason: string };
 
 /** Settings of a client; all may be left out. Times are milliseconds. */
 export interface Options {

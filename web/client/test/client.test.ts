@@ -309,6 +309,15 @@ describe('after a reconnect', () => {
     expect(seen).toEqual([gap, { type: 'subscribed', group: 'room.1' }]);
   });
 
+  test('behind a gap positions may begin anew: another Redis has taken over, and its clock is behind', () => {
+    lose();
+    const socket = next().welcome({ resume: true });
+    socket.says({ type: 'gap', group: 'room.1', after: '10-0' }, { type: 'subscribed', group: 'room.1' }, note('5-0'), note('5-0'), note('6-0'));
+    expect(seen.slice(2)).toEqual([note('5-0'), note('6-0')]);
+    socket.ends(1006);
+    expect(next().welcome({ resume: true }).taken()).toContainEqual({ type: 'resume', groups: { 'room.1': '6-0' }, tokens: { 'room.1': 't' } });
+  });
+
   test('with resume: an interrupted resume is asked for again, from where it got to', () => {
     lose();
     next().welcome({ resume: true }).says(note('11-0')).ends(1006);

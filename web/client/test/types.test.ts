@@ -1,7 +1,7 @@
 // Holds if `tsc` accepts it: what listeners get, by type.
 
 import { expectTypeOf, test } from 'vitest';
-import type { Client, Frame, Gap, Refusal } from '../src/index.js';
+import type { Client, Frame, Gap, Refusal, Status } from '../src/index.js';
 
 interface Events {
   note: { text: string };
@@ -23,6 +23,14 @@ test('listeners get what the map says', () => {
     // @ts-expect-error no such field
     client.on('note', ({ txt }) => txt);
     plain.on('note', (frame) => expectTypeOf(frame).toEqualTypeOf<Frame>());
+  };
+  expectTypeOf(check).toBeFunction();
+});
+
+test('a status has its fields in every state', () => {
+  const check = (status: Status) => {
+    expectTypeOf(status.code).toEqualTypeOf<number | undefined>();
+    if (status.state === 'waiting') expectTypeOf(status.retryAt).toEqualTypeOf<number>();
   };
   expectTypeOf(check).toBeFunction();
 });
