@@ -22,8 +22,8 @@ type deployment struct {
 	client redis.UniversalClient
 	bus    *pubsub.Redis
 	keys   keyspace.Keyspace
-	// forgets says that it may lose what it acknowledged when another server takes over, because
-	// replication is asynchronous.
+	// forgets says that it may lose what it acknowledged: when another server takes over, because
+	// replication is asynchronous, or because nothing is on disk.
 	forgets bool
 
 	// What there is of these can be broken.
@@ -43,12 +43,23 @@ func (d *deployment) publishThrough(client redis.UniversalClient) *deployment {
 	return d
 }
 
+// forgetful is one server that is empty when it comes back.
+func forgetful(tb testing.TB) *deployment {
+	tb.Helper()
+	return alone(tb, true)
+}
+
 // single is one server that keeps what it has acknowledged, also when it is killed: with its default it
 // may put off writing for a second, and what was lost so is not the gateway's to bring back.
 func single(tb testing.TB) *deployment {
 	tb.Helper()
-	server := redistest.StartServer(tb, "--appendonly", "yes", "--appendfsync", "always")
-	d := &deployment{tb: tb, server: server, env: []string{"ORGCAST_REDIS=redis://" + server.Addr + "/0"}}
+	return alone(tb, false, "--appendonly", "yes", "--appendfsync", "always")
+}
+
+func alone(tb testing.TB, forgets bool, args ...string) *deployment {
+	tb.Helper()
+	server := redistest.StartServer(tb, args...)
+	d := &deployment{tb: tb, server: server, forgets: forgets, env: []string{"ORGCAST_REDIS=redis://" + server.Addr + "/0"}}
 	return d.publishThrough(redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1}))
 }
 

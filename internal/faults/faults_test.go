@@ -74,17 +74,19 @@ func TestFaults(t *testing.T) {
 	binary := buildGateway(t)
 	for name, f := range map[string]fault{
 		"redis crashes and comes back with its append-only file": {strike: (*scene).crashRedis, stops: true},
-		"redis hangs":                       {strike: (*scene).hangRedis, stops: true},
-		"sentinels depose the master":       {on: watched, strike: (*scene).deposeMaster, stops: true, says: pubsub.ErrNoCanary.Error()},
-		"master under sentinels crashes":    {on: watched, strike: (*scene).crashMaster, stops: true},
-		"subscription connection is killed": {strike: (*scene).killSubscription},
-		"subscriber is too slow for redis":  {strike: (*scene).overflowSubscription},
-		"gateway crashes":                   {strike: (*scene).crashGateway, nodes: 2},
-		"gateways are replaced in turn":     {strike: (*scene).replaceGateways, nodes: 2},
-		"network to browsers is lost":       {strike: func(s *scene) { s.disturb(s.balancer.lose) }},
-		"network to browsers stands still":  {strike: func(s *scene) { s.disturb(s.balancer.stall) }},
-		"network to redis is lost":          {strike: func(s *scene) { s.disturb(s.network.lose) }, distant: true},
-		"network to redis stands still":     {strike: func(s *scene) { s.disturb(s.network.stall) }, distant: true},
+		"redis crashes and comes back empty":                     {on: forgetful, strike: (*scene).crashRedis, stops: true},
+		"redis hangs":                                            {strike: (*scene).hangRedis, stops: true},
+		"sentinels depose the master":                            {on: watched, strike: (*scene).deposeMaster, stops: true, says: pubsub.ErrNoCanary.Error()},
+		"master under sentinels crashes":                         {on: watched, strike: (*scene).crashMaster, stops: true},
+		"master under sentinels hangs":                           {on: watched, strike: (*scene).hangMaster, stops: true},
+		"subscription connection is killed":                      {strike: (*scene).killSubscription},
+		"subscriber is too slow for redis":                       {strike: (*scene).overflowSubscription},
+		"gateway crashes":                                        {strike: (*scene).crashGateway, nodes: 2},
+		"gateways are replaced in turn":                          {strike: (*scene).replaceGateways, nodes: 2},
+		"network to browsers is lost":                            {strike: func(s *scene) { s.disturb(s.balancer.lose) }},
+		"network to browsers stands still":                       {strike: func(s *scene) { s.disturb(s.balancer.stall) }},
+		"network to redis is lost":                               {strike: func(s *scene) { s.disturb(s.network.lose) }, distant: true},
+		"network to redis stands still":                          {strike: func(s *scene) { s.disturb(s.network.stall) }, distant: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			small(t)
@@ -190,6 +192,16 @@ func (s *scene) crashMaster() {
 	before := sentinels.Master()
 	sentinels.Servers[0].Stop()
 	sentinels.AwaitMasterOtherThan(before)
+}
+
+// hangMaster has the old master wake up when there is a new one: for a moment there are two.
+func (s *scene) hangMaster() {
+	sentinels := s.redis.sentinels
+	before := sentinels.Master()
+	sentinels.Servers[0].Pause()
+	sentinels.AwaitMasterOtherThan(before)
+	time.Sleep(scale(time.Second, 10*time.Second))
+	sentinels.Servers[0].Resume()
 }
 
 func (s *scene) killSubscription() {

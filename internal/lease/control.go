@@ -117,7 +117,7 @@ func (c *Control) listen(ctx context.Context, first bool) (heard bool, err error
 	end()
 	last := time.Now() // canary
 	for {
-		received, err := pubsub.ReceiveTimeout(ended, c.opt.Timeout-time.Since(last))
+		received, err := pubsub.ReceiveTimeout(ended, max(c.opt.Timeout-time.Since(last), 1)) // 0 would be for ever
 		if err == nil && time.Since(last) > c.opt.Timeout {
 			err = errNoCanary
 		}
