@@ -5,11 +5,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/testkit/redistest"
 )
 
 // TestRedisUsers starts Redis as deploy/compose.yaml does and tries what each user may and may
@@ -73,6 +76,9 @@ func TestRedisUsers(t *testing.T) {
 		"gateway subscribes to nothing else":              {"gateway", []any{"subscribe", "app:events"}, refused},
 		"gateway publishes its canary":                    {"gateway", []any{"publish", "orgcast:canary:n1", "x"}, ""},
 		"gateway publishes its canary, sharded":           {"gateway", []any{"spublish", "orgcast:canary:n1", "x"}, ""},
+		"gateway asks what kind of Redis this is":         {"gateway", []any{"info", "cluster"}, ""},
+		"gateway asks where slots are":                    {"gateway", []any{"cluster", "slots"}, "ERR This instance has cluster support disabled"},
+		"gateway moves no slots":                          {"gateway", []any{"cluster", "failover"}, refused},
 		"gateway publishes no events":                     {"gateway", []any{"publish", "orgcast:{1}:group:g", "x"}, refused},
 		"gateway publishes no events, sharded":            {"gateway", []any{"spublish", "orgcast:{1}:group:g", "x"}, refused},
 		"gateway ends no sessions":                        {"gateway", []any{"publish", "orgcast:control", "x"}, refused},
@@ -138,7 +144,7 @@ func TestRedisUsers(t *testing.T) {
 // "" being nobody.
 func startRedis(t *testing.T) (dial func(t *testing.T, user string) *redis.Conn) {
 	t.Helper()
-	connect := startRedisFor(t)
+	_, connect := startScript(t, "redis/start.sh")
 	return func(t *testing.T, user string) *redis.Conn {
 		t.Helper()
 		conn := connect(t, user).Conn()
@@ -148,10 +154,13 @@ func startRedis(t *testing.T) (dial func(t *testing.T, user string) *redis.Conn)
 }
 
 // startRedisFor is the same with clients in place of connections.
-func startRedisFor(t *testing.T) (connect func(t *testing.T, user string) *redis.Client) {
+func startRedisFor(t *testing.T) (connect func(t *testing.T, user string) redis.UniversalClient) {
 	t.Helper()
-	_, connect = startScript(t, "redis/start.sh")
-	return connect
+	_, single := startScript(t, "redis/start.sh")
+	return func(t *testing.T, user string) redis.UniversalClient {
+		t.Helper()
+		return single(t, user)
+	}
 }
 
 // startScript is the same with a start.sh of the caller's choice, and tells of the socket.
@@ -213,4 +222,46 @@ func startScript(t *testing.T, script string) (socket string, connect func(t *te
 			t.Fatalf("Redis does not answer (%v)", err)
 		}
 	}
+}
+
+// startClusterFor is the same with a Cluster, whose members all have the users.
+func startClusterFor(t *testing.T) (connect func(t *testing.T, user string) redis.UniversalClient) {
+	t.Helper()
+	cluster := redistest.StartCluster(t, redistest.ClusterOptions{})
+	rules, err := os.ReadFile("redis/users.acl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range cluster.Addrs() {
+		admin := redis.NewClient(&redis.Options{Addr: addr})
+		defer admin.Close()
+		for line := range strings.Lines(string(rules)) {
+			_, user, _ := strings.Cut(strings.TrimSpace(line), " ")
+			name, rules, _ := strings.Cut(user, " ")
+			if name == "default" {
+				continue // makes the Cluster
+			}
+			rules = strings.ReplaceAll(rules, "#@"+strings.ToUpper(name)+"_HASH@", ">"+name+"'s")
+			command := []any{"ACL", "SETUSER", name}
+			for _, rule := range splitRules(rules) {
+				command = append(command, rule)
+			}
+			if err := admin.Do(t.Context(), command...).Err(); err != nil {
+				t.Fatalf("user %s: %v", name, err)
+			}
+		}
+	}
+	return func(t *testing.T, user string) redis.UniversalClient {
+		t.Helper()
+		client := redis.NewClusterClient(&redis.ClusterOptions{
+			Addrs: cluster.Addrs(), Username: user, Password: user + "'s", ContextTimeoutEnabled: true, ClientName: "orgcast", DisableRoutingPolicies: true,
+		})
+		t.Cleanup(func() { client.Close() })
+		return client
+	}
+}
+
+// splitRules parts rules at spaces outside brackets.
+func splitRules(rules string) []string {
+	return regexp.MustCompile(`\([^)]*\)|\S+`).FindAllString(rules, -1)
 }

@@ -7,18 +7,30 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"orgcast/internal/directory"
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub"
+	"orgcast/internal/quota"
 	"orgcast/internal/task"
 )
 
 // TestRightsSuffice has the gateway's user and the worker's do all that their programs do: hand over a
 // task, take it, tell of it, ask a person, answer, keep a value, end, fail, and claim a conversation.
 func TestRightsSuffice(t *testing.T) {
-	connect := startRedisFor(t)
+	for name, start := range map[string]func(*testing.T) (connect func(*testing.T, string) redis.UniversalClient){
+		"one server": startRedisFor,
+		"Cluster":    startClusterFor,
+	} {
+		t.Run(name, func(t *testing.T) { testRightsSuffice(t, start(t)) })
+	}
+}
+
+func testRightsSuffice(t *testing.T, connect func(t *testing.T, user string) redis.UniversalClient) {
+	t.Helper()
 	gateway, worker := connect(t, "gateway"), connect(t, "worker")
 	keys, err := keyspace.New(keyspace.DefaultPrefix)
 	if err != nil {
@@ -129,5 +141,17 @@ func TestRightsSuffice(t *testing.T) {
 	_, err = bus.Record(t.Context(), chat, []byte(`{"type":"user_message","organization_id":"acme"}`), pubsub.RecordOptions{IdempotencyKey: "k"})
 	if err != nil {
 		t.Errorf("record: %v", err)
+	}
+	backend := pubsub.NewRedis(connect(t, "backend"), keys, pubsub.Options{})
+	if _, err := backend.Record(t.Context(), group, []byte(`{"type":"note","organization_id":"acme"}`), pubsub.RecordOptions{}); err != nil {
+		t.Errorf("record as a back end: %v", err)
+	}
+	// All that counts connections and looks after them.
+	connections := quota.NewRedis(gateway, keys, quota.Options{})
+	if err := connections.Take(in, org); err != nil {
+		t.Errorf("count a connection: %v", err)
+	}
+	if _, err := gateway.Exists(t.Context(), keys.UserDisabled("ada")).Result(); err != nil {
+		t.Errorf("ask whether a user is shut out: %v", err)
 	}
 }

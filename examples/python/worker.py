@@ -115,7 +115,8 @@ class Worker:
         self.backoff, self.trusting = options.backoff * 1000, options.directory == "session"
         self.stream = f"{self.prefix}:tasks:{self.kind}"
         self.name = f"{socket.gethostname()}-{os.getpid()}-{random.randrange(1 << 32):x}"
-        self.redis = redis.Redis.from_url(
+        client = redis.RedisCluster if options.cluster else redis.Redis
+        self.redis = client.from_url(
             options.redis, decode_responses=True, encoding_errors="surrogateescape", socket_timeout=options.poll + 5
         )
         self.scripts = {
@@ -239,8 +240,9 @@ class Worker:
         self.redis.xadd(f"{self.stream}:dead", dead, maxlen=10_000, approximate=True)
 
     def acknowledge(self, entry):
-        with self.redis.pipeline(transaction=True) as pipe:
-            pipe.xack(self.stream, GROUP, entry).xdel(self.stream, entry).execute()
+        # In this order: what is pending and no longer there is acknowledged by whoever takes it over.
+        self.redis.xdel(self.stream, entry)
+        self.redis.xack(self.stream, GROUP, entry)
 
 
 def count_words(job):
@@ -261,6 +263,7 @@ HANDLERS = {"words": count_words}
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--redis", default="redis://127.0.0.1:6379/0")
+    parser.add_argument("--cluster", action="store_true", help="--redis is a member of a Redis Cluster")
     parser.add_argument("--prefix", default="orgcast")
     parser.add_argument("--kind", choices=sorted(HANDLERS), default="words")
     parser.add_argument("--directory", choices=["redis", "session"], default="redis")

@@ -13,6 +13,15 @@
 local history, once = KEYS[1], KEYS[2]
 local channel, event, length, age = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
+-- In a Redis Cluster a group is heard with SSUBSCRIBE, to which only SPUBLISH speaks. Whoever may
+-- not ask gets the error before anything has happened: else events would vanish. What only looks
+-- like Redis may not know the section. The scripts of package task say it in the same words.
+local info = redis.pcall('INFO', 'cluster')
+if type(info) == 'table' and not string.find(info.err, 'not supported', 1, true) then
+  return info
+end
+local publish = type(info) == 'string' and string.find(info, 'cluster_enabled:1', 1, true) and 'SPUBLISH' or 'PUBLISH'
+
 -- Adds the event to the history. The scripts of package task say it in the same words.
 local function append()
   local position = redis.call('XADD', history, 'MAXLEN', '~', length, '*', 'event', event)
@@ -32,5 +41,5 @@ local position = append()
 if once then
   redis.call('SET', once, position, 'PX', age)
 end
-redis.call('PUBLISH', channel, position .. ' ' .. event)
+redis.call(publish, channel, position .. ' ' .. event)
 return position

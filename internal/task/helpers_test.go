@@ -68,10 +68,10 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// fixture is a real redis-server with a directory: acme and globex are active, closed is suspended.
+// fixture is a real Redis with a directory: acme and globex are active, closed is suspended.
 type fixture struct {
-	server     *redistest.Server
-	client     *redis.Client
+	server     *redistest.Server // nil in a Cluster
+	client     redis.UniversalClient
 	keys       keyspace.Keyspace
 	directory  *directory.Redis
 	dispatcher *task.Dispatcher
@@ -81,8 +81,15 @@ type fixture struct {
 
 func newFixture(t *testing.T, serverArgs ...string) *fixture {
 	t.Helper()
-	f := &fixture{server: redistest.StartServer(t, serverArgs...), registry: prometheus.NewRegistry(), log: new(syncBuffer)}
-	f.client = newClient(f.server.Addr)
+	f := &fixture{registry: prometheus.NewRegistry(), log: new(syncBuffer)}
+	if onCluster == nil {
+		f.server = redistest.StartServer(t, serverArgs...)
+		f.client = newClient(f.server.Addr)
+	} else {
+		f.client = redis.NewClusterClient(&redis.ClusterOptions{Addrs: onCluster.Addrs(), ContextTimeoutEnabled: true, DialerRetries: 1, DisableRoutingPolicies: true, PoolSize: 50})
+		f.everywhere(t, "FLUSHALL")
+		f.everywhere(t, "SCRIPT", "FLUSH")
+	}
 	t.Cleanup(func() { _ = f.client.Close() })
 	var err error
 	if f.keys, err = keyspace.New(keyspace.DefaultPrefix); err != nil {
@@ -96,6 +103,40 @@ func newFixture(t *testing.T, serverArgs ...string) *fixture {
 	}
 	f.fill(t)
 	return f
+}
+
+// everywhere sends a command to each server that has data.
+func (f *fixture) everywhere(t *testing.T, command ...any) (answers []any) {
+	t.Helper()
+	var mu sync.Mutex
+	do := func(ctx context.Context, c *redis.Client) error {
+		answer, err := c.Do(ctx, command...).Result()
+		mu.Lock()
+		defer mu.Unlock()
+		answers = append(answers, answer)
+		return err
+	}
+	var err error
+	switch c := f.client.(type) {
+	case *redis.Client:
+		err = do(t.Context(), c)
+	case *redis.ClusterClient:
+		err = c.ForEachMaster(t.Context(), do)
+	}
+	if err != nil {
+		t.Fatalf("%v: %v", command, err)
+	}
+	return answers
+}
+
+// names returns the names that match a pattern.
+func (f *fixture) names(t *testing.T, pattern string) (names []any) {
+	t.Helper()
+	for _, answer := range f.everywhere(t, "KEYS", pattern) {
+		list, _ := answer.([]any)
+		names = append(names, list...)
+	}
+	return names
 }
 
 func newClient(addr string) *redis.Client {
@@ -236,14 +277,33 @@ type heard struct {
 	all []said
 }
 
-// listen records what is published until the test ends.
+// listen records what is published until the test ends: in a Cluster by the organisations that the
+// directory knows, and in the groups that tests use.
 func (f *fixture) listen(t *testing.T) *heard {
 	t.Helper()
-	sub := f.client.PSubscribe(t.Context(), "orgcast:*")
-	if _, err := sub.Receive(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	h := new(heard)
+	if _, cluster := f.client.(*redis.ClusterClient); !cluster {
+		f.record(t, h, f.client.PSubscribe(t.Context(), "orgcast:*"), 1)
+		return h
+	}
+	for _, org := range []string{"acme", "globex", "closed"} {
+		var channels []string
+		for _, name := range []string{"jobs", "board.1", "chat", "g"} {
+			channels = append(channels, f.keys.GroupChannel(mustGroup(t, org, name)))
+		}
+		f.record(t, h, f.client.SSubscribe(t.Context(), channels...), len(channels))
+	}
+	return h
+}
+
+// record adds what a subscription brings, which has to be confirmed that often.
+func (f *fixture) record(t *testing.T, h *heard, sub *redis.PubSub, confirmations int) {
+	t.Helper()
+	for range confirmations {
+		if _, err := sub.Receive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	done := make(chan struct{})
 	messages := sub.Channel(redis.WithChannelSize(10_000)) //nolint:forbidigo // Redis is well, and the channel holds all
 	go func() {
@@ -259,7 +319,6 @@ func (f *fixture) listen(t *testing.T) *heard {
 		_ = sub.Close()
 		<-done
 	})
-	return h
 }
 
 func (h *heard) events() []said {

@@ -29,8 +29,13 @@ func (f *fixture) startPython(t *testing.T) *exec.Cmd {
 	if out, err := exec.CommandContext(t.Context(), python, "-c", "import redis").CombinedOutput(); err != nil {
 		t.Fatalf("python3-redis is needed: apt-get install python3-redis: %v\n%s", err, out)
 	}
-	cmd := exec.Command(python, "-B", pythonWorker, "--redis", "redis://"+f.server.Addr+"/0", "--attempts", "2",
-		"--backoff", "0.01", "--takeover", "0.6", "--poll", "0.05")
+	redisArgs := []string{"--redis"}
+	if f.server != nil {
+		redisArgs = append(redisArgs, "redis://"+f.server.Addr+"/0")
+	} else {
+		redisArgs = append(redisArgs, "redis://"+onCluster.Addrs()[0], "--cluster")
+	}
+	cmd := exec.Command(python, append([]string{"-B", pythonWorker, "--attempts", "2", "--backoff", "0.01", "--takeover", "0.6", "--poll", "0.05"}, redisArgs...)...)
 	cmd.Stdout, cmd.Stderr = f.log, f.log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

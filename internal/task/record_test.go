@@ -3,7 +3,6 @@ package task_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -138,7 +137,7 @@ func TestPublishRefuses(t *testing.T) {
 		}
 	}
 	h.expect(t, 1)
-	if got := f.client.Keys(t.Context(), "orgcast:*:history:*").Val(); len(got) != 1 {
+	if got := f.names(t, "orgcast:*:history:*"); len(got) != 1 {
 		t.Errorf("histories: got %v, want that of the group alone", got)
 	}
 }
@@ -147,11 +146,7 @@ func TestPublishRefuses(t *testing.T) {
 func TestEndIsAllOrNothing(t *testing.T) {
 	f := newFixture(t)
 	group, board := mustGroup(t, "acme", "jobs"), mustGroup(t, "acme", "board.1")
-	mayPublish := func(rule string) {
-		if err := f.client.Do(t.Context(), "ACL", "SETUSER", "default", "resetchannels", rule).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	mayPublish := func(rule string) { f.everywhere(t, "ACL", "SETUSER", "default", "resetchannels", rule) }
 	mayPublish("&nothing")
 	f.work(t, only(func(context.Context, *task.Job) (any, error) {
 		return task.End{Event: object{"type": "done"}, Also: []task.Notice{{Group: "board.1", Event: object{"type": "moved"}}}}, nil
@@ -262,28 +257,70 @@ func TestNoticesThatMayNotGoOut(t *testing.T) {
 			if got := h.expect(t, 1)[0]; got.fields["type"] != "task_failed" || got.fields["code"] != "bad_result" {
 				t.Errorf("got %v, want task_failed with bad_result", got)
 			}
-			if got := f.client.Keys(t.Context(), "orgcast:*:history:*").Val(); len(got) != 1 {
+			if got := f.names(t, "orgcast:*:history:*"); len(got) != 1 {
 				t.Errorf("histories: got %v, want that of the group alone", got)
 			}
 		})
 	}
 }
 
-// The rule of recording stands in three scripts, each of which has to work alone. It is one rule.
+// The rules of recording and of publishing stand in three scripts, each of which has to work alone.
 func TestScriptsRecordInTheSameWords(t *testing.T) {
 	text, err := os.ReadFile("../pubsub/record.lua")
 	if err != nil {
 		t.Fatal(err)
 	}
-	rule := regexp.MustCompile(`(?s)local function append\(\)\n.*?\nend\n`).FindString(string(text))
-	if !strings.Contains(rule, "XADD") || !strings.Contains(rule, "XTRIM") || !strings.Contains(rule, "PEXPIRE") {
-		t.Fatalf("record.lua: got %q, want the rule", rule)
+	rules := map[string]string{}
+	for name, pattern := range map[string]string{
+		"how to publish":        `(?s)local info = .*?\nlocal publish = .*?\n`,
+		"how to add to history": `(?s)local function append\(\)\n.*?\nend\n`,
+		"publishing":            `redis\.call\(publish, .*\)\n`,
+	} {
+		if rules[name] = regexp.MustCompile(pattern).FindString(string(text)); rules[name] == "" {
+			t.Fatalf("record.lua does not say %s", name)
+		}
 	}
-	publish := regexp.MustCompile(`redis\.call\('PUBLISH', .*\)\n`).FindString(string(text))
 	for _, name := range []string{"progress", "finish"} {
 		script := task.ScriptText(name)
-		if !strings.Contains(script, rule) || publish == "" || !strings.Contains(script, publish) {
-			t.Errorf("%s.lua does not say what record.lua says:\n%s", name, fmt.Sprint(rule, publish))
+		for what, rule := range rules {
+			if !strings.Contains(script, rule) {
+				t.Errorf("%s.lua does not say %s as record.lua does:\n%s", name, what, rule)
+			}
 		}
+	}
+}
+
+// A script that may not find out whether this is a Cluster fails before it has done anything: it could
+// publish where nobody listens.
+func TestScriptsHaveToKnowWhereTheyAre(t *testing.T) {
+	f := newFixture(t)
+	text, err := os.ReadFile("../pubsub/record.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.everywhere(t, "ACL", "SETUSER", "default", "-info")
+	defer f.everywhere(t, "ACL", "SETUSER", "default", "+info")
+	group := mustGroup(t, "acme", "jobs")
+	end, history, channel := f.keys.TaskEnd(mustID(t, "acme"), "job", "1"), f.keys.History(group), f.keys.GroupChannel(group)
+	const payload = `{"type":"x","organization_id":"acme"}`
+	for name, script := range map[string]struct {
+		text string
+		keys []string
+		args []any
+	}{
+		"record":   {string(text), []string{history}, nil},
+		"progress": {task.ScriptText("progress"), []string{end, history}, nil},
+		"finish":   {task.ScriptText("finish"), []string{end, history}, []any{"complete", 1000}},
+	} {
+		err := f.client.Eval(t.Context(), script.text, script.keys, append([]any{channel, payload, 10, 1000}, script.args...)...).Err()
+		if err == nil || !strings.Contains(err.Error(), "can't run this command") {
+			t.Errorf("%s: got %v, want that it may not ask", name, err)
+		}
+	}
+	if names := f.names(t, "orgcast:*:jobs"); len(names) != 0 {
+		t.Errorf("left behind: %v", names)
+	}
+	if n := f.client.Exists(t.Context(), end).Val(); n != 0 {
+		t.Error("the task has ended, though nobody learned of it")
 	}
 }

@@ -17,6 +17,15 @@
 local ended, length, age, how, memory = KEYS[1], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local history, channel, event -- of the group in hand
 
+-- In a Redis Cluster a group is heard with SSUBSCRIBE, to which only SPUBLISH speaks. Whoever may
+-- not ask gets the error before anything has happened: else events would vanish. What only looks
+-- like Redis may not know the section. In the words of internal/pubsub/record.lua.
+local info = redis.pcall('INFO', 'cluster')
+if type(info) == 'table' and not string.find(info.err, 'not supported', 1, true) then
+  return info
+end
+local publish = type(info) == 'string' and string.find(info, 'cluster_enabled:1', 1, true) and 'SPUBLISH' or 'PUBLISH'
+
 -- Adds the event to the history, in the words of internal/pubsub/record.lua.
 local function append()
   local position = redis.call('XADD', history, 'MAXLEN', '~', length, '*', 'event', event)
@@ -45,7 +54,7 @@ local done, failure = pcall(function()
   end
   take(1)
   local position = positions[1]
-  redis.call('PUBLISH', channel, position .. ' ' .. event)
+  redis.call(publish, channel, position .. ' ' .. event)
 end)
 if not done then -- as when this user may not publish: nothing has happened then
   redis.call('DEL', ended)
@@ -58,6 +67,6 @@ end
 -- The end is out and cannot be taken back. What may not be published any more is in its history.
 for n = 2, #positions do
   take(n)
-  redis.pcall('PUBLISH', channel, positions[n] .. ' ' .. event)
+  redis.pcall(publish, channel, positions[n] .. ' ' .. event)
 end
 return how

@@ -1,0 +1,43 @@
+package task_test
+
+import (
+	"testing"
+
+	"orgcast/internal/testkit/redistest"
+)
+
+// onCluster is where fixtures live while TestOnCluster runs, else nil.
+var onCluster *redistest.Cluster
+
+// TestOnCluster has the tests of what goes through Redis run on a Redis Cluster, too.
+func TestOnCluster(t *testing.T) {
+	onCluster = redistest.StartCluster(t, redistest.ClusterOptions{})
+	t.Cleanup(func() { onCluster = nil })
+	for name, test := range map[string]func(*testing.T){
+		"Answer":                        TestAnswer,
+		"AskIsFoundAgain":               TestAskIsFoundAgain,
+		"DispatchBacklog":               TestDispatchBacklog,
+		"DispatchOnce":                  TestDispatchOnce,
+		"EndIsAllOrNothing":             TestEndIsAllOrNothing,
+		"EndedTaskDoesNotRunAgain":      TestEndedTaskDoesNotRunAgain,
+		"EventsAreRecorded":             TestEventsAreRecorded,
+		"Failures":                      TestFailures,
+		"LongTaskStaysWithItsWorker":    TestLongTaskStaysWithItsWorker,
+		"NoticesThatMayNotGoOut":        TestNoticesThatMayNotGoOut,
+		"OthersHearOfTheEnd":            TestOthersHearOfTheEnd,
+		"PoisonThatKillsWorkers":        TestPoisonThatKillsWorkers,
+		"PublishRefuses":                TestPublishRefuses,
+		"PythonWorker":                  TestPythonWorker,
+		"RefusedEntries":                TestRefusedEntries,
+		"RetriesUntilItSucceeds":        TestRetriesUntilItSucceeds,
+		"RunTool":                       TestRunTool,
+		"StopGivesTasksBack":            TestStopGivesTasksBack,
+		"StoreReachesOneOrganization":   TestStoreReachesOneOrganization,
+		"TaskAsksAPerson":               TestTaskAsksAPerson,
+		"TaskFromStartToEnd":            TestTaskFromStartToEnd,
+		"TaskTakenFromSlowWorker":       TestTaskTakenFromSlowWorker,
+		"ScriptsHaveToKnowWhereTheyAre": TestScriptsHaveToKnowWhereTheyAre,
+	} {
+		t.Run(name, test)
+	}
+}
