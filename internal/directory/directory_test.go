@@ -27,11 +27,11 @@ func mustID(tb testing.TB, text string) orgctx.ID {
 	return id
 }
 
-// fixture is a directory over a real redis-server.
+// fixture is a directory over a real Redis.
 type fixture struct {
 	*directory.Redis
-	server *redistest.Server
-	client *redis.Client
+	server *redistest.Server // nil in a Cluster
+	client redis.UniversalClient
 	keys   keyspace.Keyspace
 }
 
@@ -41,17 +41,33 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{server: redistest.StartServer(t), keys: keys}
-	f.client = redis.NewClient(&redis.Options{
-		Addr: f.server.Addr, ContextTimeoutEnabled: true,
-		// After PoolSize failed dials go-redis starts a goroutine that outlives Close by a second.
-		MaxRetries: -1, DialerRetries: 1,
-	})
+	f := &fixture{keys: keys}
+	if onCluster != nil {
+		onCluster.Clear()
+		f.client = redis.NewClusterClient(&redis.ClusterOptions{Addrs: onCluster.Addrs(), ContextTimeoutEnabled: true, DialerRetries: 1, DisableRoutingPolicies: true})
+	} else {
+		f.server = redistest.StartServer(t)
+		f.client = redis.NewClient(&redis.Options{
+			Addr: f.server.Addr, ContextTimeoutEnabled: true,
+			// After PoolSize failed dials go-redis starts a goroutine that outlives Close by a second.
+			MaxRetries: -1, DialerRetries: 1,
+		})
+	}
 	t.Cleanup(func() { _ = f.client.Close() })
 	if f.Redis, err = directory.NewRedis(f.client, keys); err != nil {
 		t.Fatalf("NewRedis: %v", err)
 	}
 	return f
+}
+
+// stop ends Redis, until the test ends at least.
+func (f *fixture) stop(t *testing.T) {
+	t.Helper()
+	if f.server == nil {
+		onCluster.StopUntilEnd(t)
+		return
+	}
+	f.server.Stop()
 }
 
 func (f *fixture) putOrganization(t *testing.T, org string, status directory.Status) {
@@ -316,7 +332,7 @@ func TestAdmitAllIsAdmit(t *testing.T) {
 	if h.trips != 1 {
 		t.Errorf("got %d round trips, want 1", h.trips)
 	}
-	f.server.Stop()
+	f.stop(t)
 	for i, a := range f.AdmitAll(ctx, list[:2]) {
 		if !errors.Is(a.Err, directory.ErrUnavailable) {
 			t.Errorf("Redis away, %v: got %v, want ErrUnavailable", list[i], a.Err)

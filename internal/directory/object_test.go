@@ -251,7 +251,7 @@ func TestPutRefuses(t *testing.T) {
 func TestObjectsAway(t *testing.T) {
 	f := newFixture(t)
 	o, _ := newObjects(t, f)
-	f.server.Stop()
+	f.stop(t)
 	ctx := as(t, "acme")
 	owner, claimErr := o.Claim(ctx, "chat", "1", "ada")
 	_, getErr := directory.Get[audit](ctx, o, "chat", "1")

@@ -13,6 +13,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -189,23 +190,23 @@ func (q *Redis) renew(ctx context.Context) {
 // batch bounds how many reservations travel together.
 const batch = 500
 
-// reserve asks Redis what the organisations' questions ask, and answers them. It returns the last
-// error.
+// reserve asks Redis what the organisations' questions ask, and answers them. In a Cluster some may be
+// answered and others not. It returns the last error.
 func (q *Redis) reserve(ctx context.Context, orgs []orgctx.ID, asks []*question) error {
 	var last error
 	for len(orgs) > 0 {
 		n := min(len(orgs), batch)
-		granted, err := q.run(ctx, orgs[:n], asks[:n])
-		if err != nil {
-			last = err
-		}
+		answers := q.run(ctx, orgs[:n], asks[:n])
 		q.mu.Lock()
 		for i, ask := range asks[:n] {
 			s := q.shares[orgs[i]]
 			s.asking = nil
-			if ask.err = err; err == nil {
-				s.granted = granted[i]
-				ask.full = ask.more && granted[i] <= ask.used
+			if granted, err := answers[i].Int(); err != nil {
+				ask.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+				last = ask.err
+			} else {
+				s.granted = granted
+				ask.full = ask.more && granted <= ask.used
 			}
 			close(ask.done)
 			if s.used == 0 && s.granted == 0 {
@@ -218,32 +219,32 @@ func (q *Redis) reserve(ctx context.Context, orgs []orgctx.ID, asks []*question)
 	return last
 }
 
-// run asks for organisations in one round trip, or in two after Redis has lost its scripts.
-func (q *Redis) run(ctx context.Context, orgs []orgctx.ID, asks []*question) ([]int, error) {
+// run asks for organisations in one round trip, or in two after Redis, or one master of a Cluster, has
+// lost its scripts.
+func (q *Redis) run(ctx context.Context, orgs []orgctx.ID, asks []*question) []*redis.Cmd {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	answers, err := q.evaluate(ctx, orgs, asks)
-	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		if err = q.script.Load(ctx, q.client).Err(); err == nil {
-			answers, err = q.evaluate(ctx, orgs, asks)
-		}
+	answers := make([]*redis.Cmd, len(orgs))
+	if !q.evaluate(ctx, orgs, asks, answers) {
+		return answers
 	}
-	granted := make([]int, len(answers))
-	for i, a := range answers {
-		if err == nil {
-			granted[i], err = a.Int()
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	return granted, nil
+	// Each master of a Cluster gets the script, in a part of the time: one that is away must not keep it
+	// from the others. Who did not get it says so again.
+	loading, loaded := context.WithTimeout(ctx, timeout/4)
+	_ = q.script.Load(loading, q.client).Err()
+	loaded()
+	q.evaluate(ctx, orgs, asks, answers)
+	return answers
 }
 
-func (q *Redis) evaluate(ctx context.Context, orgs []orgctx.ID, asks []*question) ([]*redis.Cmd, error) {
-	answers := make([]*redis.Cmd, len(orgs))
-	_, err := q.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+// evaluate runs the script for the organisations that have no answer yet, or one from a Redis that does
+// not know it. It reports whether there are such then.
+func (q *Redis) evaluate(ctx context.Context, orgs []orgctx.ID, asks []*question, answers []*redis.Cmd) (unknown bool) {
+	_, _ = q.client.Pipelined(ctx, func(p redis.Pipeliner) error { // each answer has its own error
 		for i, org := range orgs {
+			if answers[i] != nil && !lacksScript(answers[i]) {
+				continue
+			}
 			more := 0
 			if asks[i].more {
 				more = 1
@@ -253,8 +254,11 @@ func (q *Redis) evaluate(ctx context.Context, orgs []orgctx.ID, asks []*question
 		}
 		return nil
 	})
-	return answers, err
+	return slices.ContainsFunc(answers, lacksScript)
 }
+
+// lacksScript reports whether an answer says that Redis does not know the script.
+func lacksScript(answer *redis.Cmd) bool { return redis.HasErrorPrefix(answer.Err(), "NOSCRIPT") }
 
 // leave gives back what this node has, so that nobody waits for the lease. If it fails they do.
 func (q *Redis) leave(ctx context.Context) {

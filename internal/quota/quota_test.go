@@ -23,13 +23,24 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fixture is a Redis for several nodes.
 type fixture struct {
-	client *redis.Client
+	client redis.UniversalClient
 	keys   keyspace.Keyspace
 }
 
-func newFixture(tb testing.TB, addr string) fixture {
+// newFixture starts a Redis, unless it is given the address of one.
+func newFixture(tb testing.TB, addr ...string) fixture {
 	tb.Helper()
-	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, MaxRetries: -1})
+	var client redis.UniversalClient
+	switch {
+	case len(addr) == 0 && onCluster != nil:
+		onCluster.Clear()
+		client = newClusterClient(onCluster)
+	case len(addr) == 0:
+		addr = []string{redistest.Start(tb)}
+		fallthrough
+	default:
+		client = redis.NewClient(&redis.Options{Addr: addr[0], ContextTimeoutEnabled: true, MaxRetries: -1})
+	}
 	tb.Cleanup(func() { _ = client.Close() })
 	keys, err := keyspace.New("quota")
 	if err != nil {
@@ -77,7 +88,7 @@ func take(tb testing.TB, q *quota.Redis, org orgctx.ID) (n int) {
 // TestLimitOverNodes: however many ask on however many nodes, exactly as many get in as may, and
 // another organisation's limit is another one.
 func TestLimitOverNodes(t *testing.T) {
-	f := newFixture(t, redistest.Start(t))
+	f := newFixture(t)
 	acme, globex := parse(t, "acme"), parse(t, "globex")
 	const limit = 500
 	var got [2]atomic.Int64
@@ -100,7 +111,7 @@ func TestLimitOverNodes(t *testing.T) {
 
 // TestGivenBack: what one node gives back another one may have after a renewal.
 func TestGivenBack(t *testing.T) {
-	f := newFixture(t, redistest.Start(t))
+	f := newFixture(t)
 	org := parse(t, "acme")
 	a, b := f.node(quota.Options{Limit: 10, Lease: 60 * time.Millisecond}), f.node(quota.Options{Limit: 10})
 	run(t, a)
@@ -122,7 +133,7 @@ func TestGivenBack(t *testing.T) {
 
 // TestChangedLimit: the organisation's own limit counts, from the next reservation on.
 func TestChangedLimit(t *testing.T) {
-	f := newFixture(t, redistest.Start(t))
+	f := newFixture(t)
 	org := parse(t, "acme")
 	q := f.node(quota.Options{Limit: 2})
 	set := func(value string) {
@@ -150,7 +161,7 @@ func TestChangedLimit(t *testing.T) {
 
 // TestDeadNode: the share of a node that says nothing any more becomes free.
 func TestDeadNode(t *testing.T) {
-	f := newFixture(t, redistest.Start(t))
+	f := newFixture(t)
 	org := parse(t, "acme")
 	dead, live := f.node(quota.Options{Limit: 3, Lease: 300 * time.Millisecond}), f.node(quota.Options{Limit: 3})
 	if n := take(t, dead, org); n != 3 {
@@ -164,7 +175,7 @@ func TestDeadNode(t *testing.T) {
 
 // TestRunGivesBack: a node that stops in order leaves nothing behind.
 func TestRunGivesBack(t *testing.T) {
-	f := newFixture(t, redistest.Start(t))
+	f := newFixture(t)
 	org := parse(t, "acme")
 	q := f.node(quota.Options{Limit: 3})
 	stop := run(t, q)
@@ -230,10 +241,12 @@ func TestTakeEndsWithItsContext(t *testing.T) {
 // TestPropertyNeverMore: over random takes, gives and renewals on three nodes no organisation ever has
 // more connections than it may, and none is refused while there is plenty.
 func TestPropertyNeverMore(t *testing.T) {
-	f := newFixture(t, redistest.Start(t))
+	f := newFixture(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		if err := f.client.FlushDB(t.Context()).Err(); err != nil {
-			rt.Fatal(err)
+		for _, org := range []string{"1", "2"} {
+			if err := f.client.Del(t.Context(), f.keys.Connections(parse(t, org))).Err(); err != nil {
+				rt.Fatal(err)
+			}
 		}
 		const limit = 12
 		orgs := []orgctx.ID{parse(t, "1"), parse(t, "2")}

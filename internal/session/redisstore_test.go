@@ -22,10 +22,10 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// redisFixture is a store over a real redis-server, with a clock that the test moves.
+// redisFixture is a store over a real Redis, with a clock that the test moves.
 type redisFixture struct {
-	server *redistest.Server
-	client *redis.Client
+	server *redistest.Server // nil in a Cluster
+	client redis.UniversalClient
 	keys   keyspace.Keyspace
 	store  *session.RedisStore
 
@@ -39,12 +39,18 @@ func newRedisFixture(t *testing.T, o session.Options) *redisFixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &redisFixture{server: redistest.StartServer(t), keys: keys, now: start}
-	f.client = redis.NewClient(&redis.Options{
-		Addr: f.server.Addr, ContextTimeoutEnabled: true,
-		// After PoolSize failed dials go-redis starts a goroutine that outlives Close by a second.
-		MaxRetries: -1, DialerRetries: 1,
-	})
+	f := &redisFixture{keys: keys, now: start}
+	if onCluster != nil {
+		onCluster.Clear()
+		f.client = redis.NewClusterClient(&redis.ClusterOptions{Addrs: onCluster.Addrs(), ContextTimeoutEnabled: true, DialerRetries: 1, DisableRoutingPolicies: true})
+	} else {
+		f.server = redistest.StartServer(t)
+		f.client = redis.NewClient(&redis.Options{
+			Addr: f.server.Addr, ContextTimeoutEnabled: true,
+			// After PoolSize failed dials go-redis starts a goroutine that outlives Close by a second.
+			MaxRetries: -1, DialerRetries: 1,
+		})
+	}
 	t.Cleanup(func() { _ = f.client.Close() })
 	o.Now = func() time.Time {
 		f.mu.Lock()
@@ -76,11 +82,36 @@ func (f *redisFixture) mint(t *testing.T, g session.Grant) (*http.Request, *http
 // sessionKeys returns the names of all sessions in Redis.
 func (f *redisFixture) sessionKeys(t *testing.T) []string {
 	t.Helper()
-	names, err := f.client.Keys(t.Context(), f.keys.Session("*")).Result()
+	var mu sync.Mutex
+	var names []string
+	list := func(ctx context.Context, c *redis.Client) error {
+		some, err := c.Keys(ctx, f.keys.Session("*")).Result()
+		mu.Lock()
+		defer mu.Unlock()
+		names = append(names, some...)
+		return err
+	}
+	var err error
+	switch c := f.client.(type) {
+	case *redis.Client:
+		err = list(t.Context(), c)
+	case *redis.ClusterClient:
+		err = c.ForEachMaster(t.Context(), list)
+	}
 	if err != nil {
 		t.Fatalf("KEYS: %v", err)
 	}
 	return names
+}
+
+// stop ends Redis, until the test ends at least.
+func (f *redisFixture) stop(t *testing.T) {
+	t.Helper()
+	if f.server == nil {
+		onCluster.StopUntilEnd(t)
+		return
+	}
+	f.server.Stop()
 }
 
 const someKey = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"

@@ -107,7 +107,7 @@ func TestRedisStoreRecheck(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.server.Stop()
+		f.stop(t)
 		if got := f.store.Recheck(ctx, []session.Held{{Identity: id, Ticket: f.store.Ticket(r)}}); !errors.Is(got[0].Err, session.ErrUnavailable) {
 			t.Errorf("got %v, want ErrUnavailable", got[0].Err)
 		}
@@ -186,7 +186,7 @@ func TestRevocations(t *testing.T) {
 		}
 	}
 	header := minted(t, cookies, "carol")
-	f.server.Stop()
+	f.stop(t)
 	if _, err := (session.Revocable{Store: cookies, Revocations: v}).Resolve(ctx, request(header)); !errors.Is(err, session.ErrUnavailable) {
 		t.Errorf("Redis away: got %v, want ErrUnavailable", err)
 	}

@@ -87,8 +87,7 @@ func newFixture(t *testing.T, serverArgs ...string) *fixture {
 		f.client = newClient(f.server.Addr)
 	} else {
 		f.client = redis.NewClusterClient(&redis.ClusterOptions{Addrs: onCluster.Addrs(), ContextTimeoutEnabled: true, DialerRetries: 1, DisableRoutingPolicies: true, PoolSize: 50})
-		f.everywhere(t, "FLUSHALL")
-		f.everywhere(t, "SCRIPT", "FLUSH")
+		onCluster.Clear()
 	}
 	t.Cleanup(func() { _ = f.client.Close() })
 	var err error

@@ -3,6 +3,7 @@ package redistest
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -88,7 +89,7 @@ func (c *Cluster) Addrs() (addrs []string) {
 }
 
 func (c *Cluster) members() []*Server {
-	return append(c.Masters[:len(c.Masters):len(c.Masters)], c.Replicas...)
+	return append(slices.Clip(c.Masters), c.Replicas...)
 }
 
 // Owner returns the member that owns the slot of a key, as the members that answer agree, or nil while they
@@ -211,6 +212,37 @@ func (c *Cluster) MoveSlot(key string) (to *Server) {
 	c.must(from, "CLUSTER", "SETSLOT", slot, "NODE", c.id(to))
 	c.AwaitOwnerOtherThan(key, from)
 	return to
+}
+
+// Clear forgets all data and scripts.
+func (c *Cluster) Clear() {
+	c.tb.Helper()
+	for _, s := range c.members() {
+		if c.isMaster(s) {
+			c.must(s, "FLUSHALL")
+			c.must(s, "SCRIPT", "FLUSH")
+		}
+	}
+}
+
+// StopUntilEnd stops some members, or all if none is named. They are back, empty, when the test given has
+// ended.
+func (c *Cluster) StopUntilEnd(tb testing.TB, some ...*Server) {
+	tb.Helper()
+	if len(some) == 0 {
+		some = c.members()
+	}
+	for _, s := range some {
+		s.Stop()
+	}
+	tb.Cleanup(func() {
+		for _, s := range some {
+			s.Restart()
+		}
+		for _, s := range c.members() {
+			c.eventually("the Cluster works again", func() bool { return strings.Contains(ask(s.Addr, "CLUSTER", "INFO"), "cluster_state:ok") })
+		}
+	})
 }
 
 func (c *Cluster) isMaster(s *Server) bool { return strings.Contains(ask(s.Addr, "ROLE"), "master") }

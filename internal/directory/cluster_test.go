@@ -1,0 +1,29 @@
+package directory_test
+
+import (
+	"testing"
+
+	"orgcast/internal/testkit/redistest"
+)
+
+// onCluster is where fixtures live while TestOnCluster runs, else nil.
+var onCluster *redistest.Cluster
+
+// TestOnCluster has the tests of what goes through Redis run on a Redis Cluster, too.
+func TestOnCluster(t *testing.T) {
+	onCluster = redistest.StartCluster(t, redistest.ClusterOptions{})
+	t.Cleanup(func() { onCluster = nil })
+	for name, test := range map[string]func(*testing.T){
+		"Admit":                  TestRedisAdmit,
+		"AdmitAllIsAdmit":        TestAdmitAllIsAdmit,
+		"ChangesCountAtOnce":     TestRedisChangesCountAtOnce,
+		"Claim":                  TestClaim,
+		"ClaimLife":              TestClaimLife,
+		"ClaimNotUnderstood":     TestClaimNotUnderstood,
+		"ObjectsAway":            TestObjectsAway,
+		"ObjectsOfOrganizations": TestObjectsOfTwoOrganizations,
+		"OneClaimWins":           TestOneClaimWins,
+	} {
+		t.Run(name, test)
+	}
+}

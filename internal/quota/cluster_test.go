@@ -1,0 +1,113 @@
+package quota_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/quota"
+	"orgcast/internal/testkit"
+	"orgcast/internal/testkit/redistest"
+)
+
+// onCluster is where fixtures live while TestOnCluster runs, else nil.
+var onCluster *redistest.Cluster
+
+func newClusterClient(c *redistest.Cluster) *redis.ClusterClient {
+	return redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs: c.Addrs(), ContextTimeoutEnabled: true, DialerRetries: 1, DisableRoutingPolicies: true, ClusterStateReloadInterval: time.Second,
+	})
+}
+
+// TestOnCluster has the tests of what goes through Redis run on a Redis Cluster, too.
+func TestOnCluster(t *testing.T) {
+	onCluster = redistest.StartCluster(t, redistest.ClusterOptions{Args: []string{"--cluster-require-full-coverage", "no"}})
+	t.Cleanup(func() { onCluster = nil })
+	for name, test := range map[string]func(*testing.T){
+		"ChangedLimit":      TestChangedLimit,
+		"DeadNode":          TestDeadNode,
+		"GivenBack":         TestGivenBack,
+		"LimitOverNodes":    TestLimitOverNodes,
+		"PropertyNeverMore": TestPropertyNeverMore,
+		"RunGivesBack":      TestRunGivesBack,
+		"ScriptsForgotten":  testScriptsForgotten,
+		"ShardAway":         testShardAway,
+	} {
+		t.Run(name, test)
+	}
+}
+
+// organizations returns one whose slot the first master has, and one of another's.
+func organizations(t *testing.T, f fixture) (here, elsewhere string) {
+	t.Helper()
+	for _, org := range []string{"acme", "globex", "initech", "hooli", "umbrella", "stark", "wayne"} {
+		switch owner := onCluster.Owner(f.keys.Connections(parse(t, org))); {
+		case owner == onCluster.Masters[0] && here == "":
+			here = org
+		case owner != onCluster.Masters[0] && owner != nil && elsewhere == "":
+			elsewhere = org
+		}
+	}
+	if here == "" || elsewhere == "" {
+		t.Fatalf("organisations: got %q and %q, want two on different masters", here, elsewhere)
+	}
+	return here, elsewhere
+}
+
+// testScriptsForgotten: one master that comes without the script gets it, in the middle of a renewal of all.
+func testScriptsForgotten(t *testing.T) {
+	t.Helper()
+	f := newFixture(t)
+	here, elsewhere := organizations(t, f)
+	q := f.node(quota.Options{Limit: 3})
+	for _, org := range []string{here, elsewhere} {
+		if err := q.Take(t.Context(), parse(t, org)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forgetful := redis.NewClient(&redis.Options{Addr: onCluster.Masters[0].Addr})
+	defer forgetful.Close()
+	if err := forgetful.ScriptFlush(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, org := range []string{here, elsewhere} {
+		if err := f.client.Del(t.Context(), f.keys.Connections(parse(t, org))).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q.Renew(t.Context())
+	for _, org := range []string{here, elsewhere} {
+		if n, err := f.client.HLen(t.Context(), f.keys.Connections(parse(t, org))).Result(); n != 1 || err != nil {
+			t.Errorf("%s: got %d reservations (%v), want 1", org, n, err)
+		}
+	}
+}
+
+// testShardAway: the organisations of a master that is away have to wait; the others do not, although all are
+// renewed together, and although their master has forgotten the script.
+func testShardAway(t *testing.T) {
+	t.Helper()
+	f := newFixture(t)
+	here, elsewhere := organizations(t, f)
+	q := f.node(quota.Options{Limit: 3})
+	for _, org := range []string{here, elsewhere} {
+		if err := q.Take(t.Context(), parse(t, org)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	onCluster.Clear()
+	onCluster.StopUntilEnd(t, onCluster.Masters[0])
+	q.Renew(t.Context())
+	if err := q.Take(t.Context(), parse(t, here)); !errors.Is(err, quota.ErrUnavailable) {
+		t.Errorf("where the master is away: got %v, want ErrUnavailable", err)
+	}
+	testkit.Eventually(t, "the other one is counted", func() bool {
+		n, err := f.client.HLen(t.Context(), f.keys.Connections(parse(t, elsewhere))).Result()
+		return n == 1 && err == nil
+	})
+	if err := q.Take(t.Context(), parse(t, elsewhere)); err != nil {
+		t.Errorf("where it is not: got %v, want nil", err)
+	}
+}
