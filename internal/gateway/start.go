@@ -13,7 +13,8 @@ import (
 
 // History reads what was recorded for a group. Package pubsub implements it.
 type History interface {
-	// History returns the newest n events of the group's history, oldest first.
+	// History returns the newest n events of the group's history, oldest first, or fewer if they are
+	// large.
 	History(ctx context.Context, g event.Group, n int) ([]*event.Event, error)
 }
 

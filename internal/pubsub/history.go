@@ -15,17 +15,40 @@ import (
 // eventField is the field of a history's entry that holds the payload; record.lua writes it.
 const eventField = "event"
 
-// History returns the newest n events of the group's history, oldest first. What [event.Decode]
-// refuses is left out and counted.
+const (
+	// HistoryBytes bounds what [Redis.History] returns, in bytes of events. Whoever may join a group may
+	// ask for its history again and again; the longest one of the largest events has 250 MiB, of
+	// which a few at a time would fill the memory of a node.
+	HistoryBytes = 2 << 20
+	// historyPage is how many entries are read at a time, so that not all of a large history is in
+	// memory before it is known to be one.
+	historyPage = 128
+)
+
+// History returns the newest n events of the group's history, oldest first, as far as they have no
+// more than [HistoryBytes]; the newest one always. What [event.Decode] refuses is left out and counted.
 func (r *Redis) History(ctx context.Context, g event.Group, n int) ([]*event.Event, error) {
-	if n <= 0 {
-		return nil, nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, r.opt.HistoryTimeout)
 	defer cancel()
-	entries, err := r.client.XRevRangeN(ctx, r.keys.History(g), "+", "-", int64(n)).Result()
-	if err != nil {
-		return nil, fmt.Errorf("history of %s: %w", g, err)
+	var entries []redis.XMessage // the newest first
+	bytes := 0
+	for before := "+"; len(entries) < n; {
+		asked := min(historyPage, n-len(entries))
+		page, err := r.client.XRevRangeN(ctx, r.keys.History(g), before, "-", int64(asked)).Result()
+		if err != nil {
+			return nil, fmt.Errorf("history of %s: %w", g, err)
+		}
+		for _, entry := range page {
+			payload, _ := entry.Values[eventField].(string)
+			if bytes += len(payload); bytes > HistoryBytes && len(entries) > 0 {
+				return r.decodeEntries(g, entries), nil
+			}
+			entries = append(entries, entry)
+		}
+		if len(page) < asked {
+			break
+		}
+		before = "(" + page[len(page)-1].ID
 	}
 	return r.decodeEntries(g, entries), nil
 }

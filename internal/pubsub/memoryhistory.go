@@ -107,7 +107,15 @@ func (m *Memory) History(_ context.Context, g event.Group, n int) ([]*event.Even
 	if h == nil || n <= 0 {
 		return nil, nil
 	}
-	return slices.Clone(h.events[max(0, len(h.events)-n):]), nil
+	events := h.events[max(0, len(h.events)-n):]
+	bytes := 0
+	for i, e := range slices.Backward(events) {
+		if bytes += len(e.Payload()); bytes > HistoryBytes && i < len(events)-1 {
+			events = events[i+1:]
+			break
+		}
+	}
+	return slices.Clone(events), nil
 }
 
 // Resume is as [Redis.Resume].

@@ -135,6 +135,8 @@ func Run(t *testing.T, newFixture func(t *testing.T) Fixture) {
 		"the zero group":                         zeroGroup,
 		"Unsubscribe without Subscribe":          unsubscribeAlone,
 		"recorded events arrive and stay":        recorded,
+		"a history of several pages":             longHistory,
+		"a large history is read in part":        largeHistory,
 		"recorded and transient in one batch":    recordedBatch,
 		"an idempotency key counts once":         idempotent,
 		"refused payloads are not recorded":      notRecorded,

@@ -100,6 +100,29 @@ func recorded(t trial) {
 	}
 }
 
+// longHistory reads one of several pages, in all lengths about their borders.
+func longHistory(t trial) {
+	g := Group(t, "acme", "room")
+	all := Record(t, t.Bus, g, pubsub.RecordOptions{}, numbers(300)...)
+	for _, n := range []int{1, 127, 128, 129, 255, 256, 257, 299, 300, 301, 1000} {
+		expect(t, fmt.Sprintf("History of %d", n), all[max(0, len(all)-n):], History(t, t.Bus, g, n))
+	}
+}
+
+// largeHistory is one of which the newest events alone are read.
+func largeHistory(t trial) {
+	g := Group(t, "acme", "room")
+	const size = 200 << 10
+	texts := numbers(40)
+	for i := range texts {
+		texts[i] += strings.Repeat("x", size)
+	}
+	all := Record(t, t.Bus, g, pubsub.RecordOptions{}, texts...)
+	fit := pubsub.HistoryBytes / len(all[0].Payload)
+	expect(t, "a large history", all[len(all)-fit:], History(t, t.Bus, g, 100))
+	expect(t, "a few of it", all[len(all)-3:], History(t, t.Bus, g, 3))
+}
+
 func recordedBatch(t trial) {
 	var sink Recorder
 	Start(t, t.Bus, &sink)
