@@ -316,6 +316,7 @@ func startRelay(t *testing.T, to string) *relay {
 func (r *relay) pass(client, server net.Conn) {
 	defer server.Close()
 	defer client.Close()
+	subscribe := regexp.MustCompile(`(?i)\*\d+\r\n\$\d+\r\n[ps]?subscribe\r\n`) // the command, not a script that has the word
 	subscribed := false
 	chunk := make([]byte, 64<<10)
 	for {
@@ -323,7 +324,7 @@ func (r *relay) pass(client, server net.Conn) {
 		if err != nil {
 			return
 		}
-		subscribed = subscribed || bytes.Contains(bytes.ToLower(chunk[:n]), []byte("subscribe"))
+		subscribed = subscribed || subscribe.Match(chunk[:n])
 		r.mu.Lock()
 		open := r.open
 		if open != nil && !subscribed {
