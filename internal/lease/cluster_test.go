@@ -1,0 +1,124 @@
+package lease_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/keyspace"
+	"orgcast/internal/lease"
+	"orgcast/internal/testkit"
+	"orgcast/internal/testkit/redistest"
+)
+
+// clustered is a node that listens to the control channel of a Redis Cluster.
+type clustered struct {
+	*redistest.Cluster
+
+	tb        testing.TB
+	world     *world
+	keeper    *lease.Keeper
+	announcer *lease.Announcer
+	channel   string
+}
+
+func startClustered(t *testing.T) *clustered {
+	t.Helper()
+	c := &clustered{Cluster: redistest.StartCluster(t, redistest.ClusterOptions{Replicas: true}), tb: t, world: newWorld()}
+	client := redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs: c.Addrs(), ContextTimeoutEnabled: true, DialerRetries: 1, DisableRoutingPolicies: true, ClusterStateReloadInterval: time.Second,
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	keys, err := keyspace.New(keyspace.DefaultPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.channel = keys.Control()
+	c.keeper = start(t, c.world, 24*time.Hour, 48*time.Hour) // nobody is asked about but for a reason
+	c.announcer = lease.NewAnnouncer(client, keys)
+	control := lease.NewControl(client, keys, c.keeper, lease.ControlOptions{})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = control.Run(ctx) }) // always nil
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+	testkit.Eventually(t, "the node listens", func() bool { return c.listensAt() != nil })
+	return c
+}
+
+// listensAt returns the member at which the node listens, nil if it does not.
+func (c *clustered) listensAt() *redistest.Server {
+	for _, s := range slices.Concat(c.Masters, c.Replicas) {
+		one := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1, DialerRetries: 1})
+		n := one.PubSubNumSub(context.Background(), c.channel).Val()[c.channel]
+		_ = one.Close()
+		if n > 0 {
+			return s
+		}
+	}
+	return nil
+}
+
+// disable announces that the holder's user is, as somebody would who tries until Redis takes it.
+func (c *clustered) disable(h *holder) {
+	testkit.Eventually(c.tb, "announced", func() bool {
+		return c.announcer.Announce(context.Background(), lease.Message{Type: lease.UserDisabled, UserID: h.id.UserID}) == nil
+	})
+}
+
+// expectEnded waits for the end of holders.
+func (c *clustered) expectEnded(holders ...*holder) {
+	c.tb.Helper()
+	for _, h := range holders {
+		testkit.Eventually(c.tb, h.id.UserID+" is ended", func() bool { return h.cause() != nil })
+		c.keeper.Release(&h.lease)
+	}
+}
+
+// TestControlDuringClusterFailover: a member that is deposed in order goes on hearing the control channel, and so
+// does the node that listens there. Not one announcement is missed.
+func TestControlDuringClusterFailover(t *testing.T) {
+	c := startClustered(t)
+	at := c.listensAt()
+	if owner := c.Owner(c.channel); at != owner {
+		t.Fatalf("the node listens at %v, want the owner of the name's slot, %v, which is deposed now", at, owner)
+	}
+	var holders []*holder
+	for i := range 30 {
+		holders = append(holders, open(t, c.keeper, fmt.Sprintf("user-%d", i), "acme", fmt.Sprintf("session-%d", i)))
+	}
+	var announcing sync.WaitGroup
+	announcing.Go(func() {
+		for _, h := range holders {
+			c.disable(h)
+			time.Sleep(10 * time.Millisecond) // so that some fall into the failover
+		}
+	})
+	c.Failover(c.channel)
+	announcing.Wait()
+	c.expectEnded(holders...)
+	if got := c.listensAt(); got != at {
+		t.Errorf("the node listens at %v, want %v as before", got, at)
+	}
+}
+
+// TestControlAfterClusterCrash: when the member at which a node listens dies, the node asks about everybody, since
+// it may have missed something, and hears again.
+func TestControlAfterClusterCrash(t *testing.T) {
+	c := startClustered(t)
+	h := open(t, c.keeper, "ada", "acme", "laptop")
+	c.listensAt().Stop()
+	testkit.Eventually(t, "everybody is asked about", func() (asked bool) {
+		c.world.change(func() { asked = c.world.asked["ticket-laptop"] > 0 })
+		return asked
+	})
+	c.disable(h)
+	c.expectEnded(h)
+}
