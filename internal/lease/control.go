@@ -43,8 +43,8 @@ type ControlOptions struct {
 // time that it could have missed something, everybody is asked about at once.
 type Control struct {
 	client  redis.UniversalClient
+	keys    keyspace.Keyspace
 	channel string
-	canary  string
 	opt     ControlOptions
 	keeper  *Keeper
 	log     *zap.Logger
@@ -59,7 +59,7 @@ func NewControl(client redis.UniversalClient, keys keyspace.Keyspace, k *Keeper,
 	if o.Timeout == 0 {
 		o.Timeout = defaultTimeout
 	}
-	return &Control{client: client, channel: keys.Control(), canary: keys.Canary("control-" + rand.Text()), opt: o, keeper: k, log: k.log.Named("control")}
+	return &Control{client: client, keys: keys, channel: keys.Control(), opt: o, keeper: k, log: k.log.Named("control")}
 }
 
 // Run listens until ctx ends; then it returns nil. It survives every failure of Redis.
@@ -89,6 +89,7 @@ func (c *Control) Run(ctx context.Context) error {
 // whether it ever worked.
 func (c *Control) listen(ctx context.Context, first bool) (heard bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
+	canary := c.keys.Canary("control-" + rand.Text())
 	pubsub := c.client.Subscribe(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -98,14 +99,13 @@ func (c *Control) listen(ctx context.Context, first bool) (heard bool, err error
 		<-ctx.Done()
 		_ = pubsub.Close() // an error says that it was closed before
 	})
-	if err := c.open(ctx, pubsub); err != nil {
+	if err := c.open(ctx, pubsub, canary); err != nil {
 		return false, err
 	}
 	if !first {
 		c.keeper.metrics.reconnects.Inc()
 	}
-	nonce := rand.Text()
-	wg.Go(func() { c.sing(ctx, nonce) })
+	wg.Go(func() { c.sing(ctx, canary) })
 	// What was announced before this point may be lost. What is announced from now on is heard.
 	c.keeper.Missed()
 	c.keeper.metrics.up.Set(1)
@@ -128,7 +128,7 @@ func (c *Control) listen(ctx context.Context, first bool) (heard bool, err error
 		case *redis.Message:
 			if m.Channel == c.channel {
 				c.hear(m.Payload)
-			} else if m.Payload == nonce {
+			} else {
 				last, heard = time.Now(), true
 			}
 		case *redis.Subscription:
@@ -137,16 +137,18 @@ func (c *Control) listen(ctx context.Context, first bool) (heard bool, err error
 	}
 }
 
-// open subscribes, and returns when Redis has confirmed it.
-func (c *Control) open(ctx context.Context, pubsub *redis.PubSub) error {
+// open subscribes, and returns when Redis has confirmed it. In a Cluster every member carries the control
+// channel, and the client goes to the master of the first name's slot. That is the canary's, another one
+// each time: so nodes spread over the masters, and do not wait for one that is away.
+func (c *Control) open(ctx context.Context, pubsub *redis.PubSub, canary string) error {
 	dialling, cancel := context.WithTimeout(ctx, c.opt.Timeout)
 	defer cancel()
-	if err := pubsub.Subscribe(dialling, c.channel, c.canary); err != nil {
+	if err := pubsub.Subscribe(dialling, canary, c.channel); err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
 	ended, end := context.WithCancel(ctx)
 	end()
-	for _, channel := range []string{c.channel, c.canary} {
+	for _, channel := range []string{canary, c.channel} {
 		received, err := pubsub.ReceiveTimeout(ended, c.opt.Timeout)
 		if err != nil {
 			return fmt.Errorf("open: %w", err)
@@ -159,10 +161,10 @@ func (c *Control) open(ctx context.Context, pubsub *redis.PubSub) error {
 }
 
 // sing publishes canaries until ctx ends. One that does not leave shows at the other end.
-func (c *Control) sing(ctx context.Context, nonce string) {
+func (c *Control) sing(ctx context.Context, canary string) {
 	for {
 		deadline, cancel := context.WithTimeout(ctx, c.opt.Timeout)
-		_ = c.client.Publish(deadline, c.canary, nonce).Err()
+		_ = c.client.Publish(deadline, canary, "1").Err()
 		cancel()
 		pause := c.opt.Interval*4/5 + mathrand.N(c.opt.Interval*2/5+1) //nolint:gosec // jitter is no secret
 		select {
