@@ -89,7 +89,7 @@ func (c *Cluster) Addrs() (addrs []string) {
 }
 
 func (c *Cluster) members() []*Server {
-	return append(slices.Clip(c.Masters), c.Replicas...)
+	return slices.Concat(c.Masters, c.Replicas)
 }
 
 // Owner returns the member that owns the slot of a key, as the members that answer agree, or nil while they
