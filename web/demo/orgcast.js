@@ -427,8 +427,8 @@ var Share = class {
     const known = /* @__PURE__ */ new Set();
     this.#role = "leader";
     this.#listen(({ data }) => {
+      if (!("tab" in data)) return this.#heardLate(data);
       const { tab } = data;
-      if (!tab) return;
       if ("request" in data) this.#hub.request(tab, data.request);
       if ("probe" in data) this.#post({ hub: this.#id, says: "alive" });
       if (!("hello" in data)) return;
@@ -499,10 +499,16 @@ var Share = class {
   /** The leader is gone, and this tab is next. */
   #succeed() {
     this.#pulse?.stop();
-    this.#channel?.close();
     const led = this.#lead();
     this.#connect();
     return led;
+  }
+  /** The lock came before the word of the leader whose it was: why its connection ended. */
+  #heardLate(data) {
+    if (data.hub !== this.#following || !("says" in data) || data.says !== "end" || this.#status.state === "open") return;
+    if (data.status.state === "closed") this.#lastWord = data.status;
+    else this.owner.news({ status: data.status });
+    this.owner.news({ status: this.#status });
   }
   /** The leader's connection ended for a reason that may be ours too, or not. */
   #dismissed(status) {
@@ -511,7 +517,7 @@ var Share = class {
     if (status.state === "closed") this.#lastWord = status;
   }
   #listen(onmessage) {
-    this.#channel = new BroadcastChannel(this.#key);
+    this.#channel ??= new BroadcastChannel(this.#key);
     this.#channel.onmessage = onmessage;
   }
 };

@@ -167,9 +167,9 @@ export class Share {
     const term = this.#term.signal;
     const known = new Set<Tab>();
     this.#role = 'leader';
-    this.#listen(({ data }: MessageEvent<ToHub>) => {
+    this.#listen(({ data }: MessageEvent<ToHub | FromHub>) => {
+      if (!('tab' in data)) return this.#heardLate(data);
       const { tab } = data;
-      if (!tab) return;
       if ('request' in data) this.#hub.request(tab, data.request);
       if ('probe' in data) this.#post({ hub: this.#id, says: 'alive' });
       if (!('hello' in data)) return;
@@ -245,10 +245,17 @@ export class Share {
   /** The leader is gone, and this tab is next. */
   #succeed(): Promise<void> {
     this.#pulse?.stop();
-    this.#channel?.close();
     const led = this.#lead();
     this.#connect();
     return led;
+  }
+
+  /** The lock came before the word of the leader whose it was: why its connection ended. */
+  #heardLate(data: FromHub): void {
+    if (data.hub !== this.#following || !('says' in data) || data.says !== 'end' || this.#status.state === 'open') return;
+    if (data.status.state === 'closed') this.#lastWord = data.status;
+    else this.owner.news({ status: data.status });
+    this.owner.news({ status: this.#status });
   }
 
   /** The leader's connection ended for a reason that may be ours too, or not. */
@@ -259,7 +266,7 @@ export class Share {
   }
 
   #listen(onmessage: (event: MessageEvent) => void): void {
-    this.#channel = new BroadcastChannel(this.#key);
+    this.#channel ??= new BroadcastChannel(this.#key);
     this.#channel.onmessage = onmessage;
   }
 }

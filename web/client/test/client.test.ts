@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { connect, type Client, type Options, type Status } from '../src/index.js';
-import { fakePage, FakeWebSocket } from './fakes.js';
+import { fakePage, fakeTabs, FakeWebSocket } from './fakes.js';
 
 let page: EventTarget;
 let client: Client;
@@ -469,5 +469,60 @@ describe('listeners', () => {
     socket.welcome().says({ type: 'note' });
     expect(heard).toHaveBeenCalledOnce();
     expect(thrown).toEqual([new Error('page')]);
+  });
+});
+
+describe('tabs that share a socket', () => {
+  /** Lets locks be granted, but nothing be said. */
+  const granted = () => vi.advanceTimersByTimeAsync(0);
+
+  /** Two tabs, the first of which has the socket. */
+  async function two() {
+    const tabs = fakeTabs();
+    let chance = 0.1;
+    vi.mocked(Math.random).mockImplementation(() => (chance += 0.01)); // names of tabs
+    const made = [0, 1].map(() => {
+      const news: Status[] = [];
+      const one = connect('/ws/events', { share: true });
+      one.onStatus((status) => news.push(status));
+      return { one, news, socket: FakeWebSocket.last };
+    });
+    for (const { socket } of made) {
+      socket.welcome();
+      for (let i = 0; i < 4; i++) { await granted(); tabs.deliver(); }
+    }
+    expect(made.map(({ socket }) => socket.closed), 'the second follows').toEqual([false, true]);
+    client = { close: () => made.forEach(({ one }) => one.close()) } as Client;
+    return { tabs, first: made[0]!, second: made[1]! };
+  }
+
+  test.each([
+    ['at once', false],
+    ['after the lock', true],
+  ])('hear %s why it ended: a switch', async (_, late) => {
+    const { tabs, first, second } = await two();
+    first.socket.ends(4409, 'organization switched');
+    if (!late) tabs.deliver();
+    await granted();
+    tabs.deliver();
+    for (const { one, news } of [first, second]) expect(news.map((status) => 'code' in status && status.code), one === first.one ? 'first' : 'second').toContain(4409);
+    const again = FakeWebSocket.last;
+    again.welcome({ organization_id: 'globex' });
+    for (let i = 0; i < 4; i++) { await granted(); tabs.deliver(); }
+    expect(second.one.status).toEqual({ state: 'open' });
+    expect(second.one.welcome).toMatchObject({ organization_id: 'globex' });
+  });
+
+  test.each([
+    ['at once', false],
+    ['after the lock', true],
+  ])('hear %s why it ended: no session any more', async (_, late) => {
+    const { tabs, first, second } = await two();
+    first.socket.ends(4401, 'session ended');
+    if (!late) tabs.deliver();
+    await granted();
+    tabs.deliver();
+    FakeWebSocket.last.ends(1006); // refused
+    expect([first, second].map(({ one }) => one.status)).toMatchObject([{ state: 'closed', code: 4401 }, { state: 'closed', code: 4401 }]);
   });
 });

@@ -58,3 +58,38 @@ export function fakePage(): { page: EventTarget } {
   vi.stubGlobal('addEventListener', page.addEventListener.bind(page));
   return { page };
 }
+
+type Held = (lock: object | null) => unknown;
+
+/** Puts fakes in place of what tabs share. Messages between them arrive when the test says so. */
+export function fakeTabs(): { deliver: () => void } {
+  const open = new Set<FakeChannel>();
+  let posted: (() => void)[] = [];
+  class FakeChannel {
+    onmessage: ((event: { data: unknown }) => void) | null = null;
+    constructor(readonly name: string) { open.add(this); }
+    postMessage(data: unknown): void {
+      for (const to of open) if (to !== this && to.name === this.name) posted.push(() => { if (open.has(to)) to.onmessage?.({ data }); });
+    }
+    close(): void { open.delete(this); }
+  }
+  const waiting = new Map<string, (() => void)[]>(); // by the name of a lock that is held
+  const request = (name: string, given: LockOptions | Held, last?: Held): Promise<void> => {
+    const [options, hold] = typeof given === 'function' ? [{}, given] : [given, last!];
+    const take = async () => {
+      if (!waiting.has(name)) waiting.set(name, []);
+      await hold({});
+      const next = waiting.get(name)!.shift();
+      if (next) next();
+      else waiting.delete(name);
+    };
+    if (!waiting.has(name)) return take();
+    if (options.ifAvailable) return Promise.resolve(hold(null)).then(() => {});
+    return new Promise((resolve) => {
+      waiting.get(name)!.push(() => { if (!options.signal?.aborted) resolve(take()); });
+    });
+  };
+  vi.stubGlobal('BroadcastChannel', FakeChannel);
+  vi.stubGlobal('navigator', { locks: { request } });
+  return { deliver() { for (let all = posted; all.length; all = posted) { posted = []; for (const one of all) one(); } } };
+}
