@@ -110,6 +110,10 @@ func (k Keyspace) Control() string { return k.prefix + "control" }
 // Canary returns the channel on which a node sends messages to itself to see that they arrive.
 func (k Keyspace) Canary(node string) string { return k.prefix + "canary:" + node }
 
+// CanaryIn returns such a channel for a node of a Redis Cluster, in the slot of a tag, which must satisfy
+// [orgctx.ValidID].
+func (k Keyspace) CanaryIn(tag, node string) string { return k.prefix + "canary:{" + tag + "}:" + node }
+
 // Tasks returns the stream of the tasks of a kind. kind must satisfy [orgctx.ValidID]. Entries of
 // all organisations share it, so an entry says whose it is.
 func (k Keyspace) Tasks(kind string) string { return k.prefix + "tasks:" + kind }
