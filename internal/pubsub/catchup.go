@@ -128,12 +128,14 @@ func (s *subscription) stopCatching() {
 
 // locate reads the places of those groups whose place is not known, before they are subscribed.
 // Where that fails, losses of the group will be gaps.
-func (r *Redis) locate(ctx context.Context, channels []string) {
+func (r *Redis) locate(ctx context.Context, batches []batch) {
 	var subs []*subscription
 	r.mu.Lock()
-	for _, channel := range channels {
-		if s := r.subs[channel]; s != nil && !s.place.known {
-			subs = append(subs, s)
+	for _, b := range batches {
+		for _, channel := range b.channels {
+			if s := r.subs[channel]; s != nil && s.state == stateSent && !s.place.known {
+				subs = append(subs, s)
+			}
 		}
 	}
 	r.mu.Unlock()
@@ -310,20 +312,9 @@ func (r *Redis) hand(l *link, sink Sink, b lagging, f found, bad *logLimiter) {
 		r.gap(sink, s.group)
 	}
 	for _, e := range f.events {
-		r.mu.Lock()
-		if ok = current(); ok {
-			p.mark = event.Mark{Position: e.Position()}
-			p.passed = e.Position()
-		}
-		r.mu.Unlock()
-		if !ok {
+		if !r.handOne(sink, b, e) {
 			break
 		}
-		r.metrics.caughtUp.Inc()
-		r.metrics.received.Inc()
-		r.delivery.Lock()
-		sink.Deliver(e)
-		r.delivery.Unlock()
 	}
 	for {
 		r.mu.Lock()
@@ -350,6 +341,27 @@ func (r *Redis) hand(l *link, sink Sink, b lagging, f found, bad *logLimiter) {
 			r.take(sink, s.group, h.payload, h.received, bad)
 		}
 	}
+}
+
+// handOne gives the Sink one event of a history, unless the group does not wait for it any more. It asks
+// in its turn to deliver: what another link brings after the group has moved there comes after this.
+func (r *Redis) handOne(sink Sink, b lagging, e *event.Event) bool {
+	s, p := b.sub, &b.sub.place
+	r.delivery.Lock()
+	defer r.delivery.Unlock()
+	r.mu.Lock()
+	ok := p.round == b.round && s.count > 0
+	if ok {
+		p.mark = event.Mark{Position: e.Position()}
+		p.passed = e.Position()
+	}
+	r.mu.Unlock()
+	if ok {
+		r.metrics.caughtUp.Inc()
+		r.metrics.received.Inc()
+		sink.Deliver(e)
+	}
+	return ok
 }
 
 // owe charges the budget for events read from a history. r.mu is held.

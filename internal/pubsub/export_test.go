@@ -26,7 +26,7 @@ func (r *Redis) Pause(g event.Group) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s := r.subs[r.keys.GroupChannel(g)]; s != nil && s.wanted() && s.state == stateOn {
-		r.pause(r.link, s)
+		r.pause(s.link, s)
 	}
 }
 
@@ -34,14 +34,25 @@ func (r *Redis) Pause(g event.Group) {
 func (r *Redis) EndPauses() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.link == nil {
-		return 0
+	paused := 0
+	for _, l := range r.links {
+		for _, s := range l.paused {
+			s.resumeAt = time.Time{}
+		}
+		l.rouse()
+		paused += len(l.paused)
 	}
-	for _, s := range r.link.paused {
-		s.resumeAt = time.Time{}
+	return paused
+}
+
+// Canaries returns the channels of the canaries of all links.
+func (r *Redis) Canaries() (channels []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, l := range r.links {
+		channels = append(channels, l.canary)
 	}
-	r.link.rouse()
-	return len(r.link.paused)
+	return channels
 }
 
 // NewSocket makes the connection that of a link, on systems that have one.

@@ -82,6 +82,7 @@ type verdict int
 
 const (
 	verdictTake     verdict = iota
+	verdictCanary           // this node's message to itself
 	verdictUnwanted         // dropped: nobody here wants its group
 	verdictShed             // dropped: its organisation is over its budget
 	verdictPause            // dropped for the same reason, as the first of its group
@@ -98,7 +99,9 @@ func (r *Redis) admit(l *link, channel, payload string, now time.Time) (g event.
 	l.lastReceived = now
 	s := r.subs[channel]
 	switch {
-	case s == nil:
+	case channel == l.canary:
+		return event.Group{}, verdictCanary
+	case s == nil || s.link != l && !s.paused:
 		return event.Group{}, verdictUnwanted
 	case s.count == 0:
 		if s.state == stateOn && !s.paused { // who comes back now has not missed it

@@ -18,11 +18,20 @@ func (r *Redis) Publish(ctx context.Context, g event.Group, payload []byte) erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.opt.PublishTimeout)
 	defer cancel()
-	if err := r.client.Publish(ctx, r.keys.GroupChannel(g), payload).Err(); err != nil {
+	if err := r.send(ctx, r.client, r.keys.GroupChannel(g), payload).Err(); err != nil {
 		return fmt.Errorf("publish to %s: %w", g, err)
 	}
 	r.metrics.published.Inc()
 	return nil
+}
+
+// send publishes, or queues that in a pipeline. In a Cluster the event goes to the members that serve the
+// channel's slot, all others being spared it.
+func (r *Redis) send(ctx context.Context, to redis.Cmdable, channel string, payload any) *redis.IntCmd {
+	if r.shards != nil {
+		return to.SPublish(ctx, channel, payload)
+	}
+	return to.Publish(ctx, channel, payload)
 }
 
 // PublishAll sends and records payloads in their order in one round trip. Each has a result, with
@@ -32,22 +41,24 @@ func (r *Redis) PublishAll(ctx context.Context, out []Outgoing) []Result {
 	results := make([]Result, len(out))
 	sent := make([]redis.Cmder, len(out))
 	pipe := r.client.Pipeline()
-	known := false // the script, to Redis
+	known := make(map[uint16]bool) // the script, to the servers of these slots
 	for i, o := range out {
 		options, err := o.check(r.opt.MaxEventSize)
 		switch {
 		case err != nil:
 			results[i].Err = err
 		case o.Record == nil:
-			sent[i] = pipe.Publish(ctx, r.keys.GroupChannel(o.Group), o.Payload)
+			sent[i] = r.send(ctx, pipe, r.keys.GroupChannel(o.Group), o.Payload)
 		default:
-			sent[i] = r.record(ctx, pipe, o, options, !known)
-			known = true
+			slot := r.slot(r.keys.GroupChannel(o.Group))
+			sent[i] = r.record(ctx, pipe, o, options, !known[slot])
+			known[slot] = true
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.opt.PublishTimeout)
 	defer cancel()
 	execute(ctx, pipe)
+	r.recordAgain(ctx, out, sent)
 	for i, o := range out {
 		cmd := sent[i]
 		if cmd == nil {
@@ -67,4 +78,21 @@ func (r *Redis) PublishAll(ctx context.Context, out []Outgoing) []Result {
 		r.metrics.published.Inc()
 	}
 	return results
+}
+
+// recordAgain repeats, in their order, what servers refused because they had not seen the script, as one does
+// that has been given a slot between two commands. Nothing has happened there.
+func (r *Redis) recordAgain(ctx context.Context, out []Outgoing, sent []redis.Cmder) {
+	pipe := r.client.Pipeline()
+	for i, cmd := range sent {
+		if cmd == nil || !redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
+			continue
+		}
+		if options, err := out[i].check(r.opt.MaxEventSize); err == nil {
+			sent[i] = r.record(ctx, pipe, out[i], options, true)
+		}
+	}
+	if pipe.Len() > 0 {
+		execute(ctx, pipe)
+	}
 }

@@ -41,6 +41,13 @@
 // is paused: this event and those on their way are dropped, the group is unsubscribed, and when the
 // organisation has saved up some of its budget, subscribed again. It then catches up, or the Sink is told
 // of the gap, as after a lost connection. The longer others had to wait the longer is the pause, up to 15 s.
+//
+// # Redis Cluster
+//
+// There events travel on sharded channels, with SPUBLISH and SSUBSCRIBE, and there is one connection to
+// each master. All names of an organisation are in one slot, so its events come on one connection, in the
+// order in which that slot's master took them. When the slot moves, or another server becomes its master, the groups
+// concerned are subscribed there and catch up; all others go on as if nothing had been.
 package pubsub
 
 import (

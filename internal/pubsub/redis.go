@@ -121,8 +121,8 @@ func (o Options) withDefaults() Options {
 }
 
 // Redis is a bus through Redis pub/sub. It keeps a list of the groups that are wanted and one
-// connection, the link, that it brings in line with the list. It never relies on go-redis to
-// reconnect: that goes unseen, and what goes unseen cannot be reported as a gap.
+// connection, the link, that it brings in line with the list; in a Redis Cluster one to each master. It never
+// relies on go-redis to reconnect: that goes unseen, and what goes unseen cannot be reported as a gap.
 //
 // Its methods are safe for concurrent use.
 type Redis struct {
@@ -132,8 +132,8 @@ type Redis struct {
 	opt     Options
 	log     *zap.Logger
 	metrics *metrics
-	canary  string // the channel of this node's canaries
 	tariff  tariff
+	shards  *shards // nil unless the server is a Cluster
 
 	running atomic.Bool
 
@@ -142,28 +142,42 @@ type Redis struct {
 	mu     sync.Mutex // never held during I/O or calls of the Sink
 	subs   map[string]*subscription
 	meters map[orgctx.ID]*meter // of the organisations that have subscriptions
-	link   *link                // nil while there is none
+	links  map[string]*link     // by the address of their server, "" if there is one; those that are open
 }
 
 // NewRedis returns a bus that does nothing yet: events flow while [Redis.Run] runs. The client
-// stays the caller's; it must be a single node's or Sentinel's. It needs ContextTimeoutEnabled:
+// stays the caller's; it is a single node's, Sentinel's, or a [redis.ClusterClient]. It needs ContextTimeoutEnabled:
 // without that go-redis heeds its own timeouts only, and a server that hangs holds Publish, and the
 // end of Run, for as long as those. A client that retries (MaxRetries) may publish an event twice
 // when the answer of Redis got lost. It gets a hook, which touches nothing but the link's connection.
 func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, opt Options) *Redis {
 	opt = opt.withDefaults()
-	client.AddHook(linkDialler{})
+	var cluster *shards
+	if c, ok := client.(*redis.ClusterClient); ok {
+		cluster = newShards(c)
+	} else {
+		client.AddHook(linkDialler{})
+	}
 	return &Redis{
 		client:  client,
 		keys:    keys,
 		opt:     opt,
 		log:     opt.Logger.Named("pubsub"),
 		metrics: newMetrics(opt.Registerer),
-		canary:  keys.Canary(opt.NodeID),
 		tariff:  newTariff(opt.EventsPerSecond, opt.BytesPerSecond),
+		shards:  cluster,
 		subs:    make(map[string]*subscription),
 		meters:  make(map[orgctx.ID]*meter),
+		links:   make(map[string]*link),
 	}
+}
+
+// slot returns that of a name in a Cluster, else 0.
+func (r *Redis) slot(name string) uint16 {
+	if r.shards == nil {
+		return 0
+	}
+	return keyspace.Slot(name)
 }
 
 // Subscribe asks for the group's events and returns when Redis has confirmed that they will
@@ -179,7 +193,7 @@ func (r *Redis) Subscribe(ctx context.Context, g event.Group) error {
 	r.mu.Lock()
 	s := r.subs[channel]
 	if s == nil {
-		s = &subscription{group: g, channel: channel, meter: r.meterOf(g), confirmed: make(chan struct{})}
+		s = &subscription{group: g, channel: channel, slot: r.slot(channel), meter: r.meterOf(g), confirmed: make(chan struct{})}
 		r.subs[channel] = s
 	}
 	s.count++
@@ -224,24 +238,23 @@ func (r *Redis) Unsubscribe(g event.Group) {
 	r.settle(s)
 }
 
-// Healthy returns nil if events really flow: a canary came through the present link within
+// Healthy returns nil if events really flow: a canary came through every link that there should be within
 // LinkTimeout, and no wanted group has waited longer than that for its confirmation.
 func (r *Redis) Healthy() error {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	l := r.link
-	switch {
-	case l == nil:
-		return ErrNoLink
-	case now.Sub(l.lastCanary) > r.opt.LinkTimeout:
-		return ErrNoCanary
+	servers := []string{""}
+	if r.shards != nil {
+		var err error
+		if servers, err = r.shards.masters(); err != nil {
+			return err
+		}
 	}
-	if s, ok := l.queue.first(); ok && now.Sub(s.queued) > r.opt.LinkTimeout {
-		return ErrUnconfirmed
-	}
-	if o, ok := l.sent.first(); ok && now.Sub(o.at) > r.opt.LinkTimeout {
-		return ErrUnconfirmed
+	for _, server := range servers {
+		if err := r.links[server].healthy(now, r.opt.LinkTimeout); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -254,37 +267,49 @@ func (r *Redis) Run(ctx context.Context, sink Sink) error {
 		return ErrRunning
 	}
 	defer r.running.Store(false)
+	if r.shards != nil {
+		r.runShards(ctx, sink)
+	} else {
+		r.keepLink(ctx, "", sink)
+	}
+	return nil
+}
 
+// keepLink opens a link to a server, and another one whenever it is lost, until ctx ends.
+func (r *Redis) keepLink(ctx context.Context, server string, sink Sink) {
 	lost := logLimiter{interval: logInterval}
 	backoff := r.opt.MinBackoff
 	for first := true; ; first = false {
 		started := time.Now()
-		err := r.serve(ctx, sink, first)
+		err := r.serve(ctx, server, sink, first)
 		if ctx.Err() != nil {
-			return nil // the end was asked for; what broke on the way is no news
+			return // the end was asked for; what broke on the way is no news
+		}
+		if r.shards != nil {
+			r.shards.look() // the server may have been replaced
 		}
 		if time.Since(started) > calmPeriod {
 			backoff = r.opt.MinBackoff
 		}
 		if suppressed, ok := lost.allow(time.Now()); ok {
-			r.log.Warn("subscription connection lost", zap.Error(err), zap.Int("suppressed", suppressed))
+			r.log.Warn("subscription connection lost", zap.String("server", server), zap.Error(err), zap.Int("suppressed", suppressed))
 		}
 		// A jittered pause keeps nodes from coming back all at once.
 		select {
 		case <-time.After(backoff/2 + mathrand.N(backoff/2+1)): //nolint:gosec // jitter is no secret
 		case <-ctx.Done():
-			return nil
+			return
 		}
 		backoff = min(2*backoff, r.opt.MaxBackoff)
 	}
 }
 
 // serve opens a link, works on it until it breaks or ctx ends, and returns why it broke.
-func (r *Redis) serve(ctx context.Context, sink Sink, first bool) error {
+func (r *Redis) serve(ctx context.Context, server string, sink Sink, first bool) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	l := newLink(ctx, r.client)
+	l := r.newLink(ctx, server)
 	var wg sync.WaitGroup
-	defer r.detach() // last: nobody may touch the subscriptions in the name of a link that is gone
+	defer r.detach(l) // last: nobody may touch the subscriptions in the name of a link that is gone
 	defer wg.Wait()
 	defer cancel(nil)
 	// PubSub ignores the end of a context while it reads: only closing it ends receive.
@@ -293,7 +318,15 @@ func (r *Redis) serve(ctx context.Context, sink Sink, first bool) error {
 		l.close()
 	})
 
-	if err := l.open(ctx, r.canary, r.opt.LinkTimeout); err != nil {
+	if r.shards != nil {
+		r.mu.Lock()
+		ok := r.shards.canary(l, r.keys, r.opt.NodeID)
+		r.mu.Unlock()
+		if !ok {
+			return errNoSlots
+		}
+	}
+	if err := l.open(ctx, r.opt.LinkTimeout); err != nil {
 		return err
 	}
 	if !first {
@@ -309,25 +342,33 @@ func (r *Redis) serve(ctx context.Context, sink Sink, first bool) error {
 }
 
 // receive hands over what the link brings until the link fails. It waits for nothing but the
-// socket.
+// socket, save for a word from a server that has just lost slots.
 func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 	ended := endedContext(ctx)
 	bad, pauses := logLimiter{interval: logInterval}, logLimiter{interval: logInterval}
 	for {
 		received, err := l.pubsub.Receive(ended)
-		if err != nil {
-			return fmt.Errorf("receive: %w", err)
-		}
 		now := time.Now()
-		switch m := received.(type) {
-		case *redis.Message:
-			if m.Channel == r.canary {
-				r.canaryReturned(l, m.Payload, now)
+		if err != nil {
+			if r.refused(l, err, now) {
 				continue
 			}
+			return fmt.Errorf("receive: %w", err)
+		}
+		if m, ok := received.(*redis.Subscription); l.suspect && (!ok || m.Kind != shardedWords.off) {
+			if err := l.mustLead(ctx, r.opt.LinkTimeout); err != nil {
+				return err
+			}
+			l.suspect = false
+		}
+		switch m := received.(type) {
+		case *redis.Message:
 			g, verdict := r.admit(l, m.Channel, m.Payload, now)
 			switch verdict {
 			case verdictTake:
+			case verdictCanary:
+				r.canaryReturned(l, m.Payload, now)
+				continue
 			case verdictHeld, verdictKnown:
 				continue
 			case verdictUnwanted:
