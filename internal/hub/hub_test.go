@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -424,5 +426,84 @@ func TestOverload(t *testing.T) {
 	h.Wait()
 	if last := slow.got[noisy][len(slow.got[noisy])-1]; last != string(numbered(noisy, events).Payload()) {
 		t.Errorf("after the overload: got %s, want the latest event", last)
+	}
+}
+
+// order notes whose events are handed over, one after the other.
+type order struct {
+	mu    sync.Mutex
+	orgs  []string
+	total int
+	done  chan struct{} // closed when there are total of them
+}
+
+// ordered is a member that notes its events in an order.
+type ordered struct{ *order }
+
+func (o ordered) Offer(b *event.Burst) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for range b.Events() {
+		o.orgs = append(o.orgs, b.Organization().String())
+	}
+	if len(o.orgs) == o.total {
+		close(o.done)
+	}
+	return false
+}
+
+func (ordered) Flush()               {}
+func (ordered) OfferGap(event.Group) {}
+
+// TestLongTurnIsMadeUpFor: an organisation whose events are each more work than a turn may be gets its
+// turn the more seldom.
+func TestLongTurnIsMadeUpFor(t *testing.T) {
+	h := hub.New(newBus(), hub.Options{IntakeBytes: 1 << 30})
+	crowd := func(g event.Group, m hub.Member, more int) {
+		t.Helper()
+		if err := h.Join(t.Context(), g, m); err != nil {
+			t.Fatal(err)
+		}
+		for range more {
+			if err := h.Join(t.Context(), g, newMember(g.Organization())); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// All workers are held; then one is let go, and serves two lanes in turn.
+	var held []gate
+	for i := range max(2, runtime.GOMAXPROCS(0)) {
+		g := mustGroup(t, fmt.Sprint("held-", i), "all")
+		m := gate{newMember(g.Organization()), make(chan struct{}), make(chan struct{})}
+		crowd(g, m, 50)
+		h.Deliver(numbered(g, 0))
+		<-m.reached
+		held = append(held, m)
+	}
+	const heavyEvents, lightEvents = 3, 400
+	seen := &order{total: heavyEvents + lightEvents, done: make(chan struct{})}
+	heavy, light := mustGroup(t, "heavy", "all"), mustGroup(t, "light", "all")
+	crowd(heavy, ordered{seen}, 99)
+	crowd(light, ordered{seen}, 49)
+	payload := `{"type":"note","organization_id":"heavy","text":"` + strings.Repeat("x", 4<<20) + `"}`
+	for range heavyEvents {
+		e, err := event.Decode(heavy, payload, 5<<20, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Deliver(e)
+	}
+	for n := range lightEvents {
+		h.Deliver(numbered(light, n))
+	}
+	close(held[0].open)
+	<-seen.done
+	for _, m := range held[1:] {
+		close(m.open)
+	}
+	h.Wait()
+	// Of the light one 40 events make a turn, of the heavy one a fraction of one event.
+	if n := slices.Index(seen.orgs[1:], "heavy"); seen.orgs[0] != "heavy" || n < 100 {
+		t.Errorf("between two heavy events: got %d light ones, want some 120", n)
 	}
 }

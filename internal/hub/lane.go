@@ -9,18 +9,20 @@ import (
 )
 
 const (
-	// inlineMembers is up to how many members a group is served by the receiver itself, at once:
-	// waking a worker would cost as much as writing to a few.
-	inlineMembers = 32
+	// inlineWork is up to how much work the receiver does itself, at once: waking a worker would cost as
+	// much as writing to a few members.
+	inlineWork = 32
 	// inlineEvents is how many events of a lane the receiver serves itself within inlinePeriod. What
 	// is beyond is better joined by a worker: writes of one organisation are no more than that many
 	// of the things that everybody else waits for.
 	inlineEvents = 16
 	inlinePeriod = time.Millisecond
-	// turnWork is how much work one turn of a lane may be, in members to write to, while others
-	// wait; loneWork is the same while none does.
+	// turnWork is how much work one turn of a lane may be while others wait; loneWork is the same while
+	// none does.
 	turnWork = 2048
 	loneWork = 1 << 16
+	// workBytes is how many bytes take about as long to write as the write itself.
+	workBytes = 64 << 10
 	// burstBytes bounds the frames that are joined for one write.
 	burstBytes = 32 << 10
 )
@@ -39,6 +41,16 @@ type lane struct {
 	// inlined is how many events were served at once since the moment given.
 	inlined      int
 	inlinedSince time.Time
+	// debt is the work by which turns were longer than they may be: one event can be more than a turn.
+	debt int
+}
+
+// workOf is what it takes to hand over an event, or a gap, in writes of a small event.
+func workOf(a arrival, members int) int {
+	if a.event == nil {
+		return members
+	}
+	return members * (1 + len(a.event.Frame())/workBytes)
 }
 
 // arrival is what came from the bus: an event, or a gap in the group if event is nil.
@@ -124,7 +136,7 @@ func (h *Hub) take(l *lane, a arrival) {
 		l.mu.Unlock()
 		return
 	}
-	if !l.busy && len(ms.list) <= inlineMembers && a.event != nil && l.mayInline(a.event.Received()) {
+	if !l.busy && a.event != nil && workOf(a, len(ms.list)) <= inlineWork && l.mayInline(a.event.Received()) {
 		l.busy = true
 		ms.lent = true
 		list := ms.list
@@ -193,11 +205,7 @@ func (h *Hub) done(l *lane) {
 
 // serve gives a lane its turn. It runs in a worker; alone says that no other lane waits.
 func (h *Hub) serve(w *worker, l *lane, alone bool) {
-	work := turnWork
-	if alone {
-		work = loneWork
-	}
-	batch := l.turn(w.batch[:0], work)
+	batch := l.turn(w.batch[:0], alone)
 	for i := 0; i < len(batch); {
 		if batch[i].event == nil {
 			for _, m := range l.membersFor(batch[i]) {
@@ -232,10 +240,15 @@ func (h *Hub) serve(w *worker, l *lane, alone bool) {
 	h.done(l)
 }
 
-// turn takes arrivals from the front, for about as much work as given and at least one.
-func (l *lane) turn(batch []arrival, work int) []arrival {
+// turn takes arrivals from the front, for about as much work as a turn may be. What an earlier turn was
+// too long for comes off, so it may take none; while nobody else waits that does not matter.
+func (l *lane) turn(batch []arrival, alone bool) []arrival {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	work := turnWork - l.debt
+	if alone {
+		work = loneWork
+	}
 	n := 0
 	for ; n < len(l.waiting) && work > 0; n++ {
 		a := l.waiting[n]
@@ -243,9 +256,12 @@ func (l *lane) turn(batch []arrival, work int) []arrival {
 			l.bytes -= len(a.event.Frame())
 		}
 		if ms := l.groups[a.group]; ms != nil {
-			work -= len(ms.list)
+			work -= workOf(a, len(ms.list))
 		}
 		work--
+	}
+	if l.debt = max(-work, 0); alone {
+		l.debt = 0
 	}
 	batch = append(batch, l.waiting[:n]...)
 	clear(l.waiting[:n])
