@@ -13,12 +13,18 @@ import (
 )
 
 const (
-	// catchUpBatch is how many histories are asked in one round trip, and catchUpFew for how many
+	// catchUpBatch is how many histories at most are asked in one round trip, and catchUpFew for how many
 	// events each. Most have missed fewer; those that have not are asked again, one by one.
 	catchUpBatch = 128
 	catchUpFew   = 32
-	// catchUpMost is more than a history of the default length keeps.
-	catchUpMost = 2 * DefaultMaxLength
+	// catchUpFirst is with how many it begins: there are twice as many the next time, and half as many if
+	// the answers had more than catchUpBytes.
+	catchUpFirst = 16
+	catchUpBytes = 8 << 20
+	// catchUpMost is more than a history of the default length keeps, and catchUpMostBytes what is read of one
+	// at most, so that a few of large events do not fill the memory of the node.
+	catchUpMost      = 2 * DefaultMaxLength
+	catchUpMostBytes = 64 << 20
 	// catchUpAttempts is how often a history is asked before the group is told of a gap instead.
 	catchUpAttempts = 4
 	catchUpPause    = 100 * time.Millisecond
@@ -213,8 +219,9 @@ func (r *Redis) Mark(g event.Group) (m event.Mark, ok bool) {
 // catchUp hands over what groups have missed, from their histories, until ctx ends.
 func (r *Redis) catchUp(ctx context.Context, l *link, sink Sink) {
 	bad, trouble := logLimiter{interval: logInterval}, logLimiter{interval: logInterval}
+	size := catchUpFirst
 	for ctx.Err() == nil {
-		batch := r.nextBehind(l)
+		batch := r.nextBehind(l, size)
 		if len(batch) == 0 {
 			select {
 			case <-l.fetch:
@@ -222,9 +229,16 @@ func (r *Redis) catchUp(ctx context.Context, l *link, sink Sink) {
 			}
 			continue
 		}
-		for i, f := range r.missed(ctx, batch, catchUpFew) {
-			if f.err == nil && f.more {
-				f = r.missed(ctx, batch[i:i+1], catchUpMost)[0]
+		answers := r.missed(ctx, batch, catchUpFew, r.seek)
+		if bytesOf(answers) > catchUpBytes {
+			size = max(size/2, 1)
+		} else {
+			size = min(2*size, catchUpBatch)
+		}
+		for i, f := range answers {
+			answers[i] = found{} // not to be kept in memory beside what comes now
+			if f.more {
+				f = r.missed(ctx, batch[i:i+1], catchUpMost, r.seekMost)[0]
 			}
 			if ctx.Err() != nil {
 				return // the groups will catch up on the next link
@@ -239,11 +253,21 @@ func (r *Redis) catchUp(ctx context.Context, l *link, sink Sink) {
 	}
 }
 
-// nextBehind takes groups that have to catch up.
-func (r *Redis) nextBehind(l *link) (batch []lagging) {
+// bytesOf returns how much was read.
+func bytesOf(answers []found) (bytes int) {
+	for _, f := range answers {
+		for _, e := range f.events {
+			bytes += len(e.Payload())
+		}
+	}
+	return bytes
+}
+
+// nextBehind takes up to so many groups that have to catch up.
+func (r *Redis) nextBehind(l *link, most int) (batch []lagging) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(batch) < catchUpBatch {
+	for len(batch) < most {
 		b, ok := l.behind.pop()
 		if !ok {
 			break
@@ -256,8 +280,13 @@ func (r *Redis) nextBehind(l *link) (batch []lagging) {
 	return batch
 }
 
+// seekMost asks one history for more than seek is fit for.
+func (r *Redis) seekMost(ctx context.Context, questions []sought) []found {
+	return []found{r.seekAll(ctx, questions[0], catchUpMostBytes)}
+}
+
 // missed asks histories, and those that do not answer again.
-func (r *Redis) missed(ctx context.Context, batch []lagging, limit int) []found {
+func (r *Redis) missed(ctx context.Context, batch []lagging, limit int, seek func(context.Context, []sought) []found) []found {
 	questions := make([]sought, len(batch))
 	for i, b := range batch {
 		questions[i] = sought{group: b.sub.group, mark: b.mark, limit: limit, epoch: true}
@@ -273,7 +302,7 @@ func (r *Redis) missed(ctx context.Context, batch []lagging, limit int) []found 
 			ask[i] = questions[n]
 		}
 		deadline, cancel := context.WithTimeout(ctx, r.opt.HistoryTimeout)
-		got := r.seek(deadline, ask)
+		got := seek(deadline, ask)
 		cancel()
 		var failed []int
 		for i, n := range open {

@@ -100,6 +100,10 @@ func TestCatchUp(t *testing.T) {
 			f.cut(f.t)
 			return f.record(f.t, texts(0, 100)...)
 		}},
+		"more than one page brings": {[]string{"early"}, func(f *follower) []pubsubtest.Item {
+			f.cut(f.t)
+			return f.record(f.t, texts(0, 700)...)
+		}},
 		"of a history that was empty": {nil, func(f *follower) []pubsubtest.Item {
 			f.cut(f.t)
 			return f.record(f.t, texts(0, 3)...)

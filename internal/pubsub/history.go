@@ -30,34 +30,42 @@ const (
 func (r *Redis) History(ctx context.Context, g event.Group, n int) ([]*event.Event, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.opt.HistoryTimeout)
 	defer cancel()
-	var entries []redis.XMessage // the newest first
-	bytes := 0
-	for before := "+"; len(entries) < n; {
-		asked := min(historyPage, n-len(entries))
-		page, err := r.client.XRevRangeN(ctx, r.keys.History(g), before, "-", int64(asked)).Result()
-		if err != nil {
-			return nil, fmt.Errorf("history of %s: %w", g, err)
-		}
-		for _, entry := range page {
-			payload, _ := entry.Values[eventField].(string)
-			if bytes += len(payload); bytes > HistoryBytes && len(entries) > 0 {
-				return r.decodeEntries(g, entries), nil
-			}
-			entries = append(entries, entry)
-		}
-		if len(page) < asked {
-			break
-		}
-		before = "(" + page[len(page)-1].ID
+	entries, _, err := r.newest(ctx, g, "-", n, HistoryBytes)
+	if err != nil {
+		return nil, err
 	}
 	return r.decodeEntries(g, entries), nil
 }
 
+// newest reads the newest n entries of a history, newest first, back to an ID, as far as they have no more than
+// so many bytes, but the newest one always. all says that there are no more of these.
+func (r *Redis) newest(ctx context.Context, g event.Group, back string, n, bytes int) (entries []redis.XMessage, all bool, err error) {
+	for before := "+"; len(entries) < n; {
+		asked := min(historyPage, n-len(entries))
+		page, err := r.client.XRevRangeN(ctx, r.keys.History(g), before, back, int64(asked)).Result()
+		if err != nil {
+			return nil, false, fmt.Errorf("history of %s: %w", g, err)
+		}
+		for _, entry := range page {
+			payload, _ := entry.Values[eventField].(string)
+			if bytes -= len(payload); bytes < 0 && len(entries) > 0 {
+				return entries, false, nil
+			}
+			entries = append(entries, entry)
+		}
+		if len(page) < asked {
+			return entries, true, nil
+		}
+		before = "(" + page[len(page)-1].ID
+	}
+	return entries, false, nil
+}
+
 // Since returns the events that were recorded after a position, oldest first. complete says that
 // these are all: the event at that position is still there, so that nothing behind it can have
-// been dropped for its age or number, none was deleted, and they are no more than limit. If it is
-// false, something may be missing between the position and the first event returned; these are
-// then the newest ones, at most limit.
+// been dropped for its age or number, none was deleted, and they are no more than limit and, if they are many,
+// [HistoryBytes]. If it is false, something may be missing between the position and the first event returned;
+// these are then the newest ones within the same bounds.
 //
 // After the zero Position, that of a history that was still empty, complete says that nothing
 // was ever dropped. A history that has expired as a whole since looks as if it had always been empty.
@@ -79,7 +87,12 @@ func (r *Redis) since(ctx context.Context, q sought) (events []*event.Event, com
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.opt.HistoryTimeout)
 	defer cancel()
-	f := r.seek(ctx, []sought{q})[0]
+	few := q
+	few.limit = min(q.limit, historyPage)
+	f := r.seek(ctx, []sought{few})[0]
+	if f.more && few.limit < q.limit {
+		f = r.seekAll(ctx, q, HistoryBytes)
+	}
 	return f.events, f.complete, f.err
 }
 
@@ -99,47 +112,76 @@ type found struct {
 	err            error
 }
 
+// seekAll asks one history page by page, and reads no more than so many bytes of it.
+func (r *Redis) seekAll(ctx context.Context, q sought, bytes int) found {
+	entries, all, err := r.newest(ctx, q.group, q.mark.Position.String(), q.limit+1, bytes)
+	if err != nil {
+		return found{err: err}
+	}
+	if !all && len(entries) <= q.limit {
+		return found{events: r.decodeEntries(q.group, entries), more: true}
+	}
+	pipe := r.client.Pipeline()
+	a := r.ask(ctx, pipe, q)
+	execute(ctx, pipe)
+	return r.answer(q, entries, a)
+}
+
 // seek asks histories in one round trip. The commands for one history need not be one transaction:
 // entries go from the front, so while the one at the position is there all behind it are, and the
 // state read later tells of deletions before it.
 func (r *Redis) seek(ctx context.Context, questions []sought) []found {
-	type commands struct {
-		newest *redis.XMessageSliceCmd
-		state  *redis.XInfoStreamCmd
-		epoch  *redis.StringCmd
-	}
 	pipe := r.client.Pipeline()
-	sent := make([]commands, len(questions))
+	newest := make([]*redis.XMessageSliceCmd, len(questions))
+	facts := make([]about, len(questions))
 	for i, q := range questions {
-		key := r.keys.History(q.group)
-		sent[i].newest = pipe.XRevRangeN(ctx, key, "+", q.mark.Position.String(), int64(q.limit)+1)
-		sent[i].state = pipe.XInfoStream(ctx, key)
-		if q.epoch && q.mark.Position.IsZero() {
-			sent[i].epoch = pipe.Get(ctx, r.keys.Epoch(q.group.Organization()))
-		}
+		newest[i] = pipe.XRevRangeN(ctx, r.keys.History(q.group), "+", q.mark.Position.String(), int64(q.limit)+1)
+		facts[i] = r.ask(ctx, pipe, q)
 	}
 	execute(ctx, pipe)
 	answers := make([]found, len(questions))
 	for i, q := range questions {
-		f := &answers[i]
-		entries, err := sent[i].newest.Result()
-		var info *redis.XInfoStream
-		if err == nil {
-			if info, err = sent[i].state.Result(); err != nil && strings.Contains(err.Error(), "no such key") {
-				info, err = nil, nil
-			}
-		}
+		entries, err := newest[i].Result()
 		if err != nil {
-			f.err = fmt.Errorf("history of %s: %w", q.group, err)
+			answers[i].err = fmt.Errorf("history of %s: %w", q.group, err)
 			continue
 		}
-		entries = f.judge(q, entries, info)
-		if e := sent[i].epoch; e != nil && (q.mark.Epoch == "" || e.Val() != q.mark.Epoch) {
-			f.complete = false
-		}
-		f.events = r.decodeEntries(q.group, entries)
+		answers[i] = r.answer(q, entries, facts[i])
 	}
 	return answers
+}
+
+// about is what has to be known of a history beside its entries. epoch is nil if it does not matter.
+type about struct {
+	state *redis.XInfoStreamCmd
+	epoch *redis.StringCmd
+}
+
+// ask queues the questions about a history.
+func (r *Redis) ask(ctx context.Context, pipe redis.Pipeliner, q sought) (a about) {
+	a.state = pipe.XInfoStream(ctx, r.keys.History(q.group))
+	if q.epoch && q.mark.Position.IsZero() {
+		a.epoch = pipe.Get(ctx, r.keys.Epoch(q.group.Organization()))
+	}
+	return a
+}
+
+// answer puts the answer to a question together. entries are the newest ones from the mark on, newest first, at
+// most one more than the limit.
+func (r *Redis) answer(q sought, entries []redis.XMessage, a about) (f found) {
+	info, err := a.state.Result()
+	if err != nil && strings.Contains(err.Error(), "no such key") {
+		info, err = nil, nil
+	}
+	if err != nil {
+		return found{err: fmt.Errorf("history of %s: %w", q.group, err)}
+	}
+	entries = f.judge(q, entries, info)
+	if a.epoch != nil && (q.mark.Epoch == "" || a.epoch.Val() != q.mark.Epoch) {
+		f.complete = false
+	}
+	f.events = r.decodeEntries(q.group, entries)
+	return f
 }
 
 // judge says what the entries of a history, newest first, are worth as an answer, and returns those

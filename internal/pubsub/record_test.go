@@ -132,6 +132,64 @@ func TestRecordFailsWithoutHarm(t *testing.T) {
 	}
 }
 
+// TestHistoryIsReadInBounds: who may join a group may ask for its history, and for what it missed of it. Either
+// answer has a bound in bytes, also where that is far less than what was asked for.
+func TestHistoryIsReadInBounds(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm, HistoryTimeout: calm})
+	g := pubsubtest.Group(t, "acme", "room")
+	first := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "first")[0].Position
+	const many = 300
+	large := strings.Repeat("x", pubsub.HistoryBytes/100)
+	var last event.Position
+	for range many {
+		last = pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, large)[0].Position
+	}
+	check := func(what string, events []*event.Event, err error) {
+		t.Helper()
+		bytes := 0
+		for _, e := range events {
+			bytes += len(e.Payload())
+		}
+		if err != nil || bytes > pubsub.HistoryBytes || bytes < pubsub.HistoryBytes*9/10 {
+			t.Fatalf("%s: got %d bytes, %v, want nearly %d", what, bytes, err, pubsub.HistoryBytes)
+		}
+		if got := events[len(events)-1].Position(); got != last {
+			t.Errorf("%s: the newest is %v, want %v", what, got, last)
+		}
+	}
+	history, err := bus.History(t.Context(), g, 1000)
+	check("History", history, err)
+	missed, complete, err := bus.Since(t.Context(), g, first, 1000)
+	check("Since", missed, err)
+	if complete {
+		t.Error("Since: complete, though most is left out")
+	}
+	near := history[len(history)-3].Position()
+	if missed, complete, err = bus.Since(t.Context(), g, near, 1000); len(missed) != 2 || !complete || err != nil {
+		t.Errorf("Since the last but two: got %d events, complete %v, %v, want 2", len(missed), complete, err)
+	}
+}
+
+// TestResumeOverPages: an answer of many small events is complete.
+func TestResumeOverPages(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm, HistoryTimeout: calm})
+	g := pubsubtest.Group(t, "acme", "room")
+	all := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, texts(0, 600)...)
+	for _, seen := range []int{0, 300, 470, 471, 472, 473, 599} {
+		missed, complete, err := bus.Since(t.Context(), g, all[seen].Position, 1000)
+		if err != nil || !complete || len(missed) != len(all)-1-seen {
+			t.Fatalf("after event %d: got %d events, complete %v, %v, want %d", seen, len(missed), complete, err, len(all)-1-seen)
+		}
+		for i, e := range missed {
+			if want := all[seen+1+i].Position; e.Position() != want {
+				t.Fatalf("after event %d: event %d is %v, want %v", seen, i, e.Position(), want)
+			}
+		}
+	}
+}
+
 func BenchmarkRecord(b *testing.B) {
 	client := newClient(b, redistest.Start(b))
 	bus := pubsub.NewRedis(client, newKeyspace(b), pubsub.Options{PublishTimeout: time.Minute})
