@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -29,6 +30,7 @@ type deployment struct {
 	// What there is of these can be broken.
 	server    *redistest.Server
 	sentinels *redistest.Sentinels
+	cluster   *redistest.Cluster
 }
 
 // publishThrough completes a deployment.
@@ -83,6 +85,29 @@ func watched(tb testing.TB) *deployment {
 	return d.publishThrough(redis.NewFailoverClient(&redis.FailoverOptions{
 		MasterName: redistest.SentinelMaster, SentinelAddrs: s.Addrs, Username: user, Password: password, DB: database,
 		ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1,
+	}))
+}
+
+// clustered is a Cluster in which each master has a replica.
+func clustered(tb testing.TB) *deployment {
+	tb.Helper()
+	return inCluster(tb, redistest.ClusterOptions{Replicas: true})
+}
+
+// unreplicated is a Cluster of masters alone, which loses nothing.
+func unreplicated(tb testing.TB) *deployment {
+	tb.Helper()
+	return inCluster(tb, redistest.ClusterOptions{})
+}
+
+func inCluster(tb testing.TB, o redistest.ClusterOptions) *deployment {
+	tb.Helper()
+	c := redistest.StartCluster(tb, o)
+	d := &deployment{tb: tb, cluster: c, forgets: o.Replicas, env: []string{
+		"ORGCAST_REDIS=redis://127.0.0.1:1/0", "ORGCAST_REDIS_CLUSTER=" + strings.Join(c.Addrs(), ","),
+	}}
+	return d.publishThrough(redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs: c.Addrs(), ContextTimeoutEnabled: true, DialerRetries: 1, ClusterStateReloadInterval: time.Second,
 	}))
 }
 

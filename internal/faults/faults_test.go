@@ -19,7 +19,8 @@ var full = flag.Bool("full", false, "1,000 connections and long faults, instead 
 
 func TestMain(m *testing.M) {
 	logging.Disable() // the publishers' client tells of each dial that fails
-	goleak.VerifyTestMain(m)
+	// A member that is gone for good is dialled until a second after its client was closed.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 
 // promptness is within what time readiness is to follow what happens to events. The small tests, which run
@@ -79,6 +80,9 @@ func TestFaults(t *testing.T) {
 		"sentinels depose the master":                            {on: watched, strike: (*scene).deposeMaster, stops: true, says: pubsub.ErrNoCanary.Error()},
 		"master under sentinels crashes":                         {on: watched, strike: (*scene).crashMaster, stops: true},
 		"master under sentinels hangs":                           {on: watched, strike: (*scene).hangMaster, stops: true},
+		"a master of a cluster is deposed":                       {on: clustered, strike: (*scene).deposeOwner},
+		"a master of a cluster crashes":                          {on: clustered, strike: (*scene).crashOwner},
+		"a slot of a cluster moves":                              {on: unreplicated, strike: (*scene).moveSlot},
 		"subscription connection is killed":                      {strike: (*scene).killSubscription},
 		"subscriber is too slow for redis":                       {strike: (*scene).overflowSubscription},
 		"gateway crashes":                                        {strike: (*scene).crashGateway, nodes: 2},
@@ -202,6 +206,31 @@ func (s *scene) hangMaster() {
 	sentinels.AwaitMasterOtherThan(before)
 	time.Sleep(scale(time.Second, 10*time.Second))
 	sentinels.Servers[0].Resume()
+}
+
+// clusterKey is of the first organisation: its master is the one that something happens to.
+const clusterKey = "orgcast:{org0}:org"
+
+// deposeOwner is a failover in order, there and back.
+func (s *scene) deposeOwner() {
+	s.redis.cluster.Failover(clusterKey)
+	time.Sleep(scale(time.Second, 5*time.Second))
+	s.redis.cluster.Failover(clusterKey)
+}
+
+func (s *scene) crashOwner() {
+	cluster := s.redis.cluster
+	before := cluster.Owner(clusterKey)
+	before.Stop()
+	cluster.AwaitOwnerOtherThan(clusterKey, before)
+}
+
+// moveSlot gives an organisation's slot, with its histories, to another master and to a third one.
+func (s *scene) moveSlot() {
+	for range scale(2, 5) {
+		s.redis.cluster.MoveSlot(clusterKey)
+		time.Sleep(scale(500*time.Millisecond, 3*time.Second))
+	}
 }
 
 func (s *scene) killSubscription() {
