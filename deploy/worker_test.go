@@ -14,8 +14,10 @@ import (
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub"
+	"orgcast/internal/pubsub/pubsubtest"
 	"orgcast/internal/quota"
 	"orgcast/internal/task"
+	"orgcast/internal/testkit"
 )
 
 // TestRightsSuffice has the gateway's user and the worker's do all that their programs do: hand over a
@@ -138,6 +140,10 @@ func testRightsSuffice(t *testing.T, connect func(t *testing.T, user string) red
 		t.Fatal(err)
 	}
 	bus := pubsub.NewRedis(gateway, keys, pubsub.Options{})
+	var heard pubsubtest.Recorder
+	pubsubtest.Start(t, bus, &heard)
+	pubsubtest.Subscribe(t, bus, chat)
+	testkit.Eventually(t, "events flow", func() bool { return bus.Healthy() == nil })
 	_, err = bus.Record(t.Context(), chat, []byte(`{"type":"user_message","organization_id":"acme"}`), pubsub.RecordOptions{IdempotencyKey: "k"})
 	if err != nil {
 		t.Errorf("record: %v", err)
