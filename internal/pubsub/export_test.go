@@ -69,3 +69,17 @@ func (p *Pace) Read(now time.Time) bool {
 
 // BusyReads is how many reads in a row make a link busy.
 const BusyReads = busyReads
+
+// RoomAfter returns how much an organisation has when it is taken up after a pause, having spent all it
+// had, in so many equal steps, over a time.
+func RoomAfter(over time.Duration, steps int, pause time.Duration) time.Duration {
+	var m meter
+	start := time.Now()
+	now := start
+	for i := 0; m.spend(now, (meterBurst+over)/time.Duration(steps)); i++ {
+		now = start.Add(over * time.Duration(i+1) / time.Duration(steps))
+	}
+	back := now.Add(pause)
+	m.takeUp(back, pause)
+	return meterBurst - m.paid.Sub(back)
+}

@@ -21,6 +21,8 @@ const (
 	pauseFactor = 400
 	minPause    = 200 * time.Millisecond
 	maxPause    = 10 * time.Second // half as much again with its jitter
+	// minRoom is the least that a group has when it comes back after the shortest pause.
+	minRoom = time.Millisecond
 	// resumeInterval is how often paused groups are looked at.
 	resumeInterval = 50 * time.Millisecond
 )
@@ -31,14 +33,19 @@ type meter struct {
 	subs int // that share it
 	// paid is the moment until which the budget is spent: full before now, empty meterBurst later.
 	paid time.Time
+	// since is when it began to spend what it had, and lasted how long that was enough for.
+	since  time.Time
+	lasted time.Duration
 }
 
 // spend takes the cost of one event from the budget and reports whether there was anything left.
 func (m *meter) spend(now time.Time, cost time.Duration) bool {
 	switch used := m.paid.Sub(now); {
 	case used >= meterBurst:
+		m.lasted = now.Sub(m.since)
 		return false
 	case used < 0:
+		m.since = now
 		m.paid = now.Add(cost)
 	default:
 		m.paid = m.paid.Add(cost)
@@ -49,8 +56,12 @@ func (m *meter) spend(now time.Time, cost time.Duration) bool {
 // hasRoom reports whether a group of the organisation may come back.
 func (m *meter) hasRoom(now time.Time) bool { return m.paid.Sub(now) <= meterBurst-resumeRoom }
 
-// limit takes away what exceeds room.
-func (m *meter) limit(now time.Time, room time.Duration) {
+// takeUp lets a group come back, after a pause that may have been longer than the shortest. The more the
+// organisation delayed others, and the faster it used up what it had, the less it may send before it is
+// paused again: who only exceeds its budget has all of it, a flood what it takes to see that it goes on.
+func (m *meter) takeUp(now time.Time, pause time.Duration) {
+	room := time.Duration(float64(min(max(m.lasted, minRoom), meterBurst)) * float64(minPause) / float64(pause))
+	m.since = now
 	if most := now.Add(meterBurst - room); m.paid.Before(most) {
 		m.paid = most
 	}
@@ -151,8 +162,7 @@ func (r *Redis) resume(l *link, now time.Time) (waiting bool) {
 			kept = append(kept, s)
 			continue
 		}
-		// The more it delayed others the less it may send before it is paused again.
-		s.meter.limit(now, time.Duration(float64(meterBurst)*float64(minPause)/float64(s.pause)))
+		s.meter.takeUp(now, s.pause)
 		r.unpause(s)
 		r.settle(s)
 	}
