@@ -38,9 +38,8 @@ var errTooManyFrames = errors.New("gateway: too many frames")
 
 // count notes the frames that have come and says whether they are allowed.
 func (w *wire) count() error {
-	age := time.Since(w.opened)
 	for ; w.in.frame.begun > 0; w.in.frame.begun-- {
-		if !w.in.allowed.take(age, w.options.FramesPerSecond, w.options.FrameBurst) {
+		if !w.in.allowed.take(time.Since(w.opened), w.options.FramesPerSecond, w.options.FrameBurst) {
 			return errTooManyFrames
 		}
 	}
@@ -89,13 +88,15 @@ func isPong(b []byte) bool {
 // idle reports whether nothing is there to be read, and no message is under way.
 func (w *wire) idle() bool { return w.in.raw != nil && len(w.in.ready) == 0 && w.in.frame.between() }
 
-// Read hands out what take has read. Between messages it does not wait: see [errIdle].
+// Read hands out what take has read, and nothing of a frame together with anything of the one
+// before: see [parser.ended]. Between messages it does not wait: see [errIdle].
 func (w *wire) Read(p []byte) (int, error) {
 	in := &w.in
-	switch {
-	case w.idle():
+	if w.idle() {
 		return 0, errIdle
-	case len(in.ready) > 0:
+	}
+	p = p[:min(uint64(len(p)), in.frame.want())]
+	if len(in.ready) > 0 {
 		n := copy(p, in.ready)
 		in.frame.pass(p[:n])
 		if in.ready = in.ready[n:]; len(in.ready) == 0 {
@@ -126,6 +127,32 @@ type framing struct {
 // between reports whether no message is under way.
 func (f *framing) between() bool { return f.got == 0 && f.left == 0 && !f.fragmented }
 
+// want returns how many bytes are sure to belong to the frame under way, or to the next if none is.
+func (f *framing) want() uint64 {
+	if f.left > 0 {
+		return f.left
+	}
+	return uint64(f.headerSize() - f.got)
+}
+
+// headerSize returns how long the header is, as far as what has come of it tells.
+func (f *framing) headerSize() uint8 {
+	size := uint8(2)
+	if f.got < size {
+		return size
+	}
+	switch f.head[1] & 0x7f {
+	case 126:
+		size += 2
+	case 127:
+		size += 8
+	}
+	if f.head[1]&0x80 != 0 {
+		size += 4 // the mask
+	}
+	return size
+}
+
 // pass takes note of bytes.
 func (f *framing) pass(p []byte) {
 	for len(p) > 0 {
@@ -138,22 +165,10 @@ func (f *framing) pass(p []byte) {
 		f.head[f.got] = p[0]
 		f.got++
 		p = p[1:]
-		if f.got < 2 {
+		if f.got < f.headerSize() {
 			continue
 		}
-		need, length := uint8(2), uint64(f.head[1]&0x7f)
-		switch length {
-		case 126:
-			need += 2
-		case 127:
-			need += 8
-		}
-		if f.head[1]&0x80 != 0 {
-			need += 4 // the mask
-		}
-		if f.got < need {
-			continue
-		}
+		length := uint64(f.head[1] & 0x7f)
 		if length >= 126 {
 			size := 2
 			if length == 127 {

@@ -264,6 +264,73 @@ func TestCompressedInput(t *testing.T) {
 	uncompressed.ExpectClose(t, 1002)
 }
 
+// TestBytesBehindCompressedMessage: a deflate stream may say that it ends before its frame does. What
+// stands behind it in the frame is no frame of its own: nobody would count it.
+func TestBytesBehindCompressedMessage(t *testing.T) {
+	ping := text(`{"type":"ping"}`).Bytes()
+	const readAhead = 4096 // what is read of a frame to be inflated at once
+	tests := map[string]struct {
+		size   int // of what is read as compressed
+		behind []byte
+		open   bool // the frame says that more would come
+		want   int  // code of the close frame, 0 for none
+	}{
+		"one byte, as RFC 7692 has it": {100, []byte{0}, false, 0},
+		"frames":                       {readAhead, bytes.Repeat(ping, 50), false, 1002},
+		"a few bytes":                  {readAhead, ping[:4], false, 1002},
+		"without end":                  {readAhead, bytes.Repeat(ping, 50), true, 1002},
+	}
+	for name, test := range tests {
+		for place, pipe := range map[string]bool{"tcp": false, "memory": true} {
+			t.Run(name+", "+place, func(t *testing.T) {
+				s := setup{options: gateway.Options{Compress: true, FramesPerSecond: 1, FrameBurst: 100}}
+				if pipe {
+					s.pipe = testkit.Listen()
+				}
+				n := startNode(t, s)
+				c := n.connectDeflate("ada", "acme")
+				packed := finished(t, `{"type":"ping"}`)
+				room := test.size + len(test.behind)
+				if test.open {
+					room += 1 << 20
+				}
+				packed.Payload = append(packed.Payload, make([]byte, room-len(packed.Payload))...)
+				whole := packed.Bytes()
+				header := len(whole) - len(packed.Payload)
+				whole = append(whole[:header+test.size], test.behind...)
+				go func() { _, _ = c.Write(whole) }() // the server may stop reading before the end
+				if test.want != 0 {
+					got, err := c.Next()
+					_ = c.Close() // nobody waits for it
+					if closed, ok := errors.AsType[*testkit.ClosedError](err); !ok || closed.Code != test.want {
+						t.Errorf("got %s, %v, want a close frame %d", got, err, test.want)
+					}
+					return
+				}
+				expectMessage(t, c, `{"type":"pong"}`, false)
+				_ = c.SendText(`{"type":"ping"}`)
+				expectMessage(t, c, `{"type":"pong"}`, false)
+			})
+		}
+	}
+}
+
+// finished makes the compressed frame of a client that ends its stream with a final block (RFC 7692,
+// section 7.2.3.4).
+func finished(tb testing.TB, text string) testkit.Frame {
+	tb.Helper()
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.BestCompression)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	_, _ = w.Write([]byte(text))
+	if err := w.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return testkit.Frame{Opcode: testkit.OpText, RSV: rsv1, Payload: b.Bytes()}
+}
+
 // split divides a message into a frame for each byte.
 func split(f testkit.Frame) []testkit.Frame {
 	var frames []testkit.Frame

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"errors"
 	"net"
 	"net/http"
 
@@ -28,11 +29,24 @@ func (p *parser) retire() {
 	p.close()
 }
 
+// errTrailing is what reading ends with when a compressed message ended before its frame did. What
+// follows in the frame coder/websocket would take for frames, which nobody has counted.
+var errTrailing = errors.New("gateway: bytes behind the end of a compressed message")
+
+// ended returns an error unless the frame of a message that was read whole is through, too.
+func (p *parser) ended() error {
+	if !p.lent.in.frame.between() || p.lent.ahead.Buffered() > 0 {
+		return errTrailing
+	}
+	return nil
+}
+
 // lent is a wire as a parser has it.
 type lent struct {
 	*wire
 
-	returned bool // the parser has retired, and the wire outlives it
+	ahead    *bufio.Reader // what the parser reads through
+	returned bool          // the parser has retired, and the wire outlives it
 }
 
 // Close implements net.Conn.
@@ -43,13 +57,14 @@ func (l *lent) Close() error {
 	return l.wire.Close()
 }
 
-// buffers returns what a parser of the wire reads and writes through.
-func (w *wire) buffers() *bufio.ReadWriter {
+// buffers returns what the parser reads and writes through.
+func (l *lent) buffers() *bufio.ReadWriter {
 	size := readBufferSize
-	if w.in.raw != nil {
+	if l.in.raw != nil {
 		size = headerBufferSize // the wire has read already
 	}
-	return bufio.NewReadWriter(bufio.NewReaderSize(w, size), bufio.NewWriterSize(w, controlBufferSize))
+	l.ahead = bufio.NewReaderSize(l.wire, size)
+	return bufio.NewReadWriter(l.ahead, bufio.NewWriterSize(l.wire, controlBufferSize))
 }
 
 // newParser begins a parser for a connection whose handshake is long over. coder/websocket has no

@@ -83,6 +83,9 @@ func (c *conn) readMessage() (idle bool, err error) {
 	if err == nil {
 		data, err = io.ReadAll(r)
 	}
+	if err == nil {
+		err = c.parser.ended()
+	}
 	if err != nil {
 		return false, err
 	}

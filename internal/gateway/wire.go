@@ -367,5 +367,5 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		w.fd, w.in.raw = fd, raw
 	}
 	u.lent = &lent{wire: w}
-	return u.lent, w.buffers(), nil
+	return u.lent, u.lent.buffers(), nil
 }
