@@ -59,8 +59,9 @@ type Conn interface {
 	// newest n events of the group's history, or fewer if they are large, oldest first, and first
 	// sends the state that they make. From the oldest of these on, every recorded event is in that
 	// history or comes after what first has sent, in order and never in both. For a group that was
-	// joined before this gives the state anew. Errors are those of Join, of reading the history, and
-	// of first; after one the connection is no member of the group.
+	// joined before this gives the state anew. Connections of an organisation take turns at this, so
+	// first must not do it for another group. Errors are those of Join, of reading the history, and of
+	// first; after one the connection is no member of the group.
 	JoinWithHistory(ctx context.Context, name string, n int, first func(history []*event.Event) error) error
 	// Leave ends the membership. Leaving a group that was not joined does nothing.
 	Leave(name string)

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"context"
+	"runtime"
 	"slices"
 	"sync/atomic"
 
@@ -8,11 +10,31 @@ import (
 	"orgcast/internal/event"
 )
 
-// budget bounds what waits for all the slow browsers of one organisation together.
+// budget bounds what waits for all the slow browsers of one organisation together, and how many of
+// its connections make something of a history at the same time.
 type budget struct {
 	used atomic.Int64 // bytes
+	// turns holds one for each connection that does: as many as half of the cores.
+	turns chan struct{}
 	// members counts the connections that share it; the owner of the map of budgets guards it.
 	members int
+}
+
+func newBudget() *budget {
+	return &budget{turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
+}
+
+// inTurn calls begin, which reads a history and sends what it makes of it, when it is the connection's
+// turn. A page may ask for that in a message of 20 bytes, and of a long history it takes tens of
+// milliseconds: a few pages that ask as fast as they may would else keep all cores from everybody.
+func (b *budget) inTurn(ctx context.Context, begin func() (event.Position, error)) (event.Position, error) {
+	select {
+	case b.turns <- struct{}{}:
+	case <-ctx.Done():
+		return event.Position{}, context.Cause(ctx)
+	}
+	defer func() { <-b.turns }()
+	return begin()
 }
 
 // full reports whether size more bytes have no room. Its caller holds mu.

@@ -88,7 +88,7 @@ func (l *limits) takeLocal(who owner) (*budget, error) {
 	}
 	b := l.budgets[who.org]
 	if b == nil {
-		b = new(budget)
+		b = newBudget()
 		l.budgets[who.org] = b
 	}
 	b.members++

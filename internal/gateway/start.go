@@ -82,7 +82,7 @@ func (c *conn) joinFrom(ctx context.Context, name string, begin func(g event.Gro
 	if err := c.Join(ctx, name); err != nil {
 		return err
 	}
-	newest, err := begin(g)
+	newest, err := c.budget.inTurn(ctx, func() (event.Position, error) { return begin(g) })
 	if err != nil {
 		return err
 	}

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -413,5 +415,63 @@ func TestPropertyFirstState(t *testing.T) {
 			}
 			_ = v.Close()
 		}
+	})
+}
+
+// TestHistoriesInTurn: however many connections of an organisation ask for histories at once, few of them
+// are served at a time, whatever becomes of those, and nobody else waits.
+func TestHistoriesInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const pages = 20
+		var mu sync.Mutex
+		within, most := 0, 0
+		release := make(chan struct{})
+		source := historyFunc(func(_ context.Context, g event.Group, _ int) ([]*event.Event, error) {
+			if g.Organization() != mustOrg(t, "acme") {
+				return nil, nil
+			}
+			mu.Lock()
+			within++
+			most = max(most, within)
+			mu.Unlock()
+			<-release
+			mu.Lock()
+			within--
+			mu.Unlock()
+			return nil, nil
+		})
+		h := &hooks{connect: func(ctx context.Context, c consumer.Conn) error {
+			return c.JoinWithHistory(ctx, "all", 10, func([]*event.Event) error {
+				if c.Identity().UserID == "alan" {
+					panic("first")
+				}
+				return nil
+			})
+		}}
+		n := startNode(t, setup{
+			options: gateway.Options{History: source}, routes: []consumer.Route{h.route("/ws/start")}, pipe: testkit.Listen(), now: time.Now,
+		})
+		var asking sync.WaitGroup
+		for i := range pages {
+			user := []string{"ada", "alan"}[i%2]
+			asking.Go(func() {
+				c, answer, err := testkit.Open(t.Context(), n.dial, n.handshake("/ws/start", user, "acme", nil))
+				if (c != nil) != (user == "ada") {
+					t.Errorf("%s: got %v, %v", user, answer, err)
+				}
+				if c != nil {
+					_ = c.Close()
+				}
+			})
+		}
+		synctest.Wait() // all that may be served are
+		n.connect("/ws/start", "grace", "globex")
+		close(release)
+		asking.Wait()
+		if limit := max(1, runtime.GOMAXPROCS(0)/2); most != limit {
+			t.Errorf("at the same time: got %d, want %d", most, limit)
+		}
+		n.stop()
+		synctest.Wait()
 	})
 }
