@@ -158,6 +158,9 @@ func (m Message) MarshalJSON() ([]byte, error) {
 
 // readFields returns the fields of one JSON object, each name of which must occur once.
 func readFields(b []byte) (map[string]json.RawMessage, error) {
+	if !json.Valid(b) { // else a Decoder would not mind a brace too many at the end
+		return nil, ErrMalformed
+	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	if start, err := d.Token(); err != nil || start != json.Delim('{') {
 		return nil, ErrMalformed
@@ -177,12 +180,6 @@ func readFields(b []byte) (map[string]json.RawMessage, error) {
 			return nil, err
 		}
 		fields[name] = raw
-	}
-	if _, err := d.Token(); err != nil {
-		return nil, err
-	}
-	if d.More() {
-		return nil, ErrMalformed
 	}
 	return fields, nil
 }

@@ -64,6 +64,8 @@ func TestDecodeRefuses(t *testing.T) {
 		"null":                      {`null`, lease.ErrMalformed},
 		"array":                     {`[{"type":"session.ended","session_id":"s1"}]`, lease.ErrMalformed},
 		"trailing text":             {`{"type":"session.ended","session_id":"s1"}{}`, lease.ErrMalformed},
+		"one brace too many":        {`{"type":"session.ended","session_id":"s1"}}`, lease.ErrMalformed},
+		"a bracket behind":          {`{"type":"session.ended","session_id":"s1"} ]`, lease.ErrMalformed},
 		"half":                      {`{"type":"session.ended"`, lease.ErrMalformed},
 		"no type":                   {`{"session_id":"s1"}`, lease.ErrMalformed},
 		"type no text":              {`{"type":7,"session_id":"s1"}`, lease.ErrMalformed},
