@@ -1,6 +1,7 @@
 package pubsub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,7 +141,7 @@ func (s *shards) read(ctx context.Context) (owners []string, err error) {
 		}
 		return owners, nil
 	}
-	return nil, fmt.Errorf("slots of the cluster: %w", errors.Join(err, ctx.Err()))
+	return nil, fmt.Errorf("slots of the cluster: %w", cmp.Or(err, errNoOwner))
 }
 
 // runShards keeps a link to every master until ctx ends.
