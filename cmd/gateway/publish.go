@@ -46,8 +46,7 @@ func publishCommand(ctx context.Context, p *process, args []string) error {
 		return p.surplus(nil, err)
 	}
 	if len(rest) != 3 {
-		set.Help(p.stderr)
-		return errUsage
+		return p.misused(set, rest)
 	}
 	if key != "" && (!record || rest[2] == "-") {
 		return errors.New("--idempotency-key names one event, and needs --record")

@@ -51,22 +51,19 @@ func checkAddresses(list []string) error {
 func (s *settings) checkRedis() error {
 	o, err := redis.ParseURL(s.redisURL)
 	plain := err == nil && o.TLSConfig == nil // a wrong URL is told by its own setting
-	switch {
-	case plain && s.redisCA+s.redisCert+s.redisKey != "":
-		return errors.New("--redis-tls-ca, --redis-tls-cert and --redis-tls-key: are of no use unless --redis begins with rediss://")
-	case (s.redisCert == "") != (s.redisKey == ""):
-		return errors.New("--redis-tls-cert and --redis-tls-key: one is of no use without the other")
-	case (len(s.sentinels) == 0) != (s.sentinelMaster == ""):
-		return errors.New("--redis-sentinel-master and --redis-sentinels: one is of no use without the other")
-	case len(s.sentinels) == 0 && s.sentinelPassword != "":
-		return errors.New("--redis-sentinel-password: is of no use without --redis-sentinels")
-	case len(s.cluster) > 0 && len(s.sentinels) > 0:
-		return errors.New("--redis-cluster and --redis-sentinels: a Cluster has no Sentinels")
-	case len(s.cluster) > 0 && err == nil && o.DB != 0:
-		return errors.New("--redis: a Cluster has the database 0 alone")
-	default:
-		return s.readRedisTLS(new(tls.Config))
+	var errs []error
+	wrong := func(is bool, text string) {
+		if is {
+			errs = append(errs, errors.New(text))
+		}
 	}
+	wrong(plain && s.redisCA+s.redisCert+s.redisKey != "", "--redis-tls-ca, --redis-tls-cert and --redis-tls-key: are of no use unless --redis begins with rediss://")
+	wrong((s.redisCert == "") != (s.redisKey == ""), "--redis-tls-cert and --redis-tls-key: one is of no use without the other")
+	wrong((len(s.sentinels) == 0) != (s.sentinelMaster == ""), "--redis-sentinel-master and --redis-sentinels: one is of no use without the other")
+	wrong(len(s.sentinels) == 0 && s.sentinelPassword != "", "--redis-sentinel-password: is of no use without --redis-sentinels")
+	wrong(len(s.cluster) > 0 && len(s.sentinels) > 0, "--redis-cluster and --redis-sentinels: a Cluster has no Sentinels")
+	wrong(len(s.cluster) > 0 && err == nil && o.DB != 0, "--redis: a Cluster has the database 0 alone")
+	return errors.Join(append(errs, s.readRedisTLS(new(tls.Config)))...)
 }
 
 // redisBuffer is for commands and events of ordinary size; larger ones pass it by. The client's
@@ -127,7 +124,7 @@ func (s *settings) readRedisTLS(c *tls.Config) error {
 			return errors.New("--redis-tls-ca: holds no certificate in PEM form")
 		}
 	}
-	if s.redisCert != "" {
+	if s.redisCert != "" && s.redisKey != "" {
 		own, err := tls.LoadX509KeyPair(s.redisCert, s.redisKey)
 		if err != nil {
 			return fmt.Errorf("--redis-tls-cert: %w", err)

@@ -20,10 +20,10 @@ End the right to be connected, on every node within a second:
   gateway revoke organization ORGANIZATION   all connections of an organisation
 
 The record in Redis is changed first, so that nobody comes back. ID is what "gateway session read"
-and the log call session; it opens nothing. To undo it: delete the key orgcast:session-ended:ID or
-orgcast:user-disabled:USER, or set the status in the directory to active again. With
---directory=session the sessions are the record of memberships and organisations; what this
-command ends then, the web application must keep from coming back.
+and the log call session; it opens nothing. One that begins with "-" goes behind "--". To undo it:
+delete the key orgcast:session-ended:ID or orgcast:user-disabled:USER, or set the status in the
+directory to active again. With --directory=session the sessions are the record of memberships and
+organisations; what this command ends then, the web application must keep from coming back.
 `
 
 func revokeCommand(ctx context.Context, p *process, args []string) error {
@@ -32,20 +32,13 @@ func revokeCommand(ctx context.Context, p *process, args []string) error {
 	s.declareRedis(set)
 	s.declareDirectory(set)
 	s.declareSessionLife(set)
-	kind := ""
-	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
-		kind, args = args[0], args[1:]
-	}
 	rest, err := p.parse(set, args, s.checkRedis)
 	if err != nil {
 		return p.surplus(nil, err)
 	}
-	if kind == "" && len(rest) > 0 { // settings may stand before it
-		kind, rest = rest[0], rest[1:]
-	}
-	m, err := revocation(kind, rest)
+	m, err := revocation(rest)
 	if errors.Is(err, errUsage) {
-		set.Help(p.stderr)
+		return p.misused(set, rest)
 	}
 	if err != nil {
 		return err
@@ -76,8 +69,11 @@ func revokeCommand(ctx context.Context, p *process, args []string) error {
 }
 
 // revocation reads what is to be revoked from arguments.
-func revocation(kind string, args []string) (m lease.Message, err error) {
-	user, organization := "", ""
+func revocation(args []string) (m lease.Message, err error) {
+	kind, user, organization := "", "", ""
+	if len(args) > 0 {
+		kind, args = args[0], args[1:]
+	}
 	switch {
 	case kind == "session" && len(args) == 1:
 		m.Type, m.SessionID = lease.SessionEnded, args[0]

@@ -98,6 +98,13 @@ func (p *process) parse(set *config.Set, args []string, checks ...func() error) 
 	return rest, nil
 }
 
+// misused reports that arguments are missing or too many. The list of settings would push that out of
+// sight.
+func (p *process) misused(set *config.Set, args []string) error {
+	_, _ = fmt.Fprintf(p.stderr, "gateway: %s cannot be called with %q\n\n%s\nSee `gateway %[1]s --help` for its settings.\n", set.Name(), args, set.Usage()) // stderr may be closed
+	return errUsage
+}
+
 func printVersion(_ context.Context, p *process, _ []string) error {
 	_, err := fmt.Fprintln(p.stdout, version)
 	return err

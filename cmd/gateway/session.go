@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -18,7 +19,8 @@ Mint or read a session, for tests and debugging:
   gateway session mint [SETTINGS] USER [ORGANIZATION]   prints NAME=VALUE for a Cookie header
   gateway session read [SETTINGS] VALUE                 prints what the cookie says
 
-It uses the same settings as serve, so that what it mints is what the gateway accepts.
+It uses the same settings as serve, so that what it mints is what the gateway accepts. A VALUE that
+begins with "-" goes behind "--".
 `
 
 func sessionCommand(ctx context.Context, p *process, args []string) error {
@@ -28,10 +30,6 @@ func sessionCommand(ctx context.Context, p *process, args []string) error {
 	s.declareRedis(set)
 	s.declareSession(set)
 	set.Duration(&lifetime, "lifetime", time.Hour, time.Second, "life of a minted session")
-	verb := ""
-	if len(args) > 0 && (args[0] == "mint" || args[0] == "read") {
-		verb, args = args[0], args[1:]
-	}
 	rest, err := p.parse(set, args, s.checkRedis, func() error {
 		if s.sessionStore == "cookie" && s.sessionKeys == "" {
 			return fmt.Errorf("--session-keys: --session-store=cookie needs the keys of the web application")
@@ -40,6 +38,13 @@ func sessionCommand(ctx context.Context, p *process, args []string) error {
 	})
 	if err != nil {
 		return p.surplus(nil, err)
+	}
+	verb := ""
+	if len(rest) > 0 {
+		verb = rest[0]
+	}
+	if (verb != "mint" || len(rest) < 2 || len(rest) > 3) && (verb != "read" || len(rest) != 2) {
+		return p.misused(set, rest)
 	}
 	keys, err := keyspace.New(s.prefix)
 	if err != nil {
@@ -54,15 +59,14 @@ func sessionCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case verb == "mint" && (len(rest) == 1 || len(rest) == 2):
-		return p.mint(ctx, store, rest, lifetime)
-	case verb == "read" && len(rest) == 1:
-		return p.read(ctx, store, s.sessionCookie, rest[0])
-	default:
-		set.Help(p.stderr)
-		return errUsage
+	if verb == "mint" {
+		return p.mint(ctx, store, rest[1:], lifetime)
 	}
+	revocations, err := session.NewRevocations(client, keys)
+	if err != nil {
+		return err
+	}
+	return p.read(ctx, store, revocations, s.sessionCookie, rest[1])
 }
 
 func (p *process) mint(ctx context.Context, store sessionStore, who []string, lifetime time.Duration) error {
@@ -85,7 +89,7 @@ func (p *process) mint(ctx context.Context, store sessionStore, who []string, li
 	return err
 }
 
-func (p *process) read(ctx context.Context, store sessionStore, name, value string) error {
+func (p *process) read(ctx context.Context, store sessionStore, revocations *session.Revocations, name, value string) error {
 	request := (&http.Request{Header: http.Header{"Cookie": {name + "=" + value}}}).WithContext(ctx)
 	identity, err := store.Resolve(ctx, request)
 	if err != nil {
@@ -95,7 +99,16 @@ func (p *process) read(ctx context.Context, store sessionStore, name, value stri
 	if organization == "" {
 		organization = "(none)"
 	}
-	_, err = fmt.Fprintf(p.stdout, "user          %s\norganization  %s\nsession       %s\nexpires       %s\n",
-		identity.UserID, organization, identity.SessionID, identity.Expires.UTC().Format(time.RFC3339))
+	revoked := "no"
+	switch err := revocations.Check(ctx, []session.Held{{Identity: identity}})[0]; {
+	case errors.Is(err, session.ErrEnded):
+		revoked = "the session"
+	case errors.Is(err, session.ErrDisabled):
+		revoked = "the user"
+	case err != nil: // what a signed cookie says can be read without Redis
+		revoked = "unknown: " + err.Error()
+	}
+	_, err = fmt.Fprintf(p.stdout, "user          %s\norganization  %s\nsession       %s\nexpires       %s\nrevoked       %s\n",
+		identity.UserID, organization, identity.SessionID, identity.Expires.UTC().Format(time.RFC3339), revoked)
 	return err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -187,6 +188,10 @@ func (s *settings) checkServe() error {
 	}
 	if (s.tlsCert == "") != (s.tlsKey == "") {
 		errs = append(errs, errors.New("--tls-cert and --tls-key: one is of no use without the other"))
+	} else if s.tlsCert != "" {
+		if _, err := tls.LoadX509KeyPair(s.tlsCert, s.tlsKey); err != nil {
+			errs = append(errs, fmt.Errorf("--tls-cert and --tls-key: %w", err))
+		}
 	}
 	return errors.Join(errs...)
 }

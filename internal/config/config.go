@@ -228,21 +228,16 @@ func (s *Set) Parse(args []string, getenv func(string) string, checks ...func() 
 			st.set(text, "environment")
 		}
 	}
-	var mistakes []error
-	for {
-		err := s.flags.Parse(args)
-		if errors.Is(err, flag.ErrHelp) {
-			return nil, ErrHelp
-		}
-		args = s.flags.Args()
-		if err == nil {
-			break
-		}
-		mistakes = append(mistakes, err) // an unknown flag; the rest is still worth a look
+	rest, mistakes := s.parseFlags(args)
+	if slices.Contains(mistakes, ErrHelp) {
+		return nil, ErrHelp
 	}
 	for _, st := range s.settings {
-		if st.err != nil {
-			mistakes = append(mistakes, fmt.Errorf("--%s (from %s): %w", st.name, st.source, st.err))
+		if st.err == nil {
+			continue
+		}
+		for line := range strings.SplitSeq(st.err.Error(), "\n") { // of a list, each part that is wrong
+			mistakes = append(mistakes, fmt.Errorf("--%s (from %s): %s", st.name, st.source, line))
 		}
 	}
 	for _, check := range checks {
@@ -250,7 +245,27 @@ func (s *Set) Parse(args []string, getenv func(string) string, checks ...func() 
 			mistakes = append(mistakes, err)
 		}
 	}
-	return args, errors.Join(mistakes...)
+	return rest, errors.Join(mistakes...)
+}
+
+// parseFlags reads the flags and returns the other arguments. Flags may stand between and behind those,
+// where package flag looks no more; behind "--" none is looked for.
+func (s *Set) parseFlags(args []string) (rest []string, mistakes []error) {
+	for {
+		if err := s.flags.Parse(args); err != nil {
+			mistakes = append(mistakes, err) // an unknown flag; the rest is still worth a look
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, mistakes
+			}
+			args = s.flags.Args()
+			continue
+		}
+		left := s.flags.Args()
+		if read := len(args) - len(left); len(left) == 0 || read > 0 && args[read-1] == "--" {
+			return append(rest, left...), mistakes
+		}
+		rest, args = append(rest, left[0]), left[1:]
+	}
 }
 
 // envName returns the variable of a setting.
@@ -279,10 +294,13 @@ func (s *Set) Effective(w io.Writer) {
 	}
 }
 
+// Usage returns the text above the list of settings.
+func (s *Set) Usage() string { return strings.TrimSpace(s.usage) + "\n" }
+
 // Help writes the usage text and the list of settings.
 func (s *Set) Help(w io.Writer) {
 	var b strings.Builder
-	b.WriteString(strings.TrimSpace(s.usage) + "\n")
+	b.WriteString(s.Usage())
 	if len(s.settings) > 0 {
 		b.WriteString("\nSettings (flag, environment variable, default):\n")
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +81,8 @@ func TestParse(t *testing.T) {
 		"a flag mends":                  {args: []string{"--count=5"}, env: []string{"ORGCAST_COUNT", "many"}, want: func(v *values) { v.Count = 5 }},
 		"last flag counts":              {args: []string{"--count=x", "--count=6"}, want: func(v *values) { v.Count = 6 }},
 		"switch without a value":        {args: []string{"--loud", "rest"}, want: func(v *values) { v.Loud = true }, rest: []string{"rest"}},
+		"between and behind arguments":  {args: []string{"one", "--count", "5", "-", "--loud"}, want: func(v *values) { v.Count, v.Loud = 5, true }, rest: []string{"one", "-"}},
+		"behind two dashes":             {args: []string{"one", "--", "--count", "-x"}, rest: []string{"one", "--count", "-x"}},
 		"list":                          {args: []string{"--list", " x, ,y ,"}, want: func(v *values) { v.List = []string{"x", "y"} }},
 		"secret":                        {env: []string{"ORGCAST_SECRET_KEY", "long enough"}, want: func(v *values) { v.Key = "long enough" }},
 		"secret from a file":            {args: []string{"--secret-key-file", secretFile}, want: func(v *values) { v.Key = "from-a-file" }},
@@ -99,7 +102,7 @@ func TestParse(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("want (-), got (+):\n%s", diff)
 			}
-			if len(rest) != len(test.rest) {
+			if !slices.Equal(rest, test.rest) {
 				t.Errorf("rest: got %q, want %q", rest, test.rest)
 			}
 		})
