@@ -95,6 +95,7 @@ func TestRedisUsers(t *testing.T) {
 		"back end hears nothing":                          {"backend", []any{"subscribe", "orgcast:{1}:group:g"}, refused},
 		"back end reads no sessions":                      {"backend", []any{"get", "orgcast:session:k"}, refused},
 		"web application writes sessions":                 {"webapp", []any{"set", "orgcast:session:k", "x", "ex", "60"}, ""},
+		"web application reads sessions":                  {"webapp", []any{"getrange", "orgcast:session:k", "0", "9"}, ""},
 		"web application ends sessions":                   {"webapp", []any{"del", "orgcast:session:k"}, ""},
 		"web application revokes sessions":                {"webapp", []any{"set", "orgcast:session-ended:s", "1", "ex", "60"}, ""},
 		"web application disables users":                  {"webapp", []any{"set", "orgcast:user-disabled:7", "1"}, ""},
