@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"go/format"
+	"io"
 	"io/fs"
 	"maps"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -177,6 +180,44 @@ func TestMetricsReference(t *testing.T) {
 	want, got := slices.Sorted(maps.Keys(inCode)), slices.Sorted(maps.Keys(inDoc))
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("metrics in metrics.go (-), in the tables of docs/operations.md (+):\n%s", diff)
+	}
+}
+
+// TestAlertsSeeTheFirst: what the alerts of docs/operations.md watch for a label is there before anything has
+// happened. A counter that appears with 1 has not risen, as Prometheus sees it.
+func TestAlertsSeeTheFirst(t *testing.T) {
+	redisAddr := redistest.Start(t)
+	s := startServe(t, redisAddr, nil)
+	_, metrics := s.ask(http.MethodGet, "/metrics", "")
+
+	w := newServing(t, redisAddr, nil) // a worker's private listener, asked in the same way
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { w.done <- run(ctx, []string{"worker"}, w.env.get, strings.NewReader(""), io.Discard, w.log) }()
+	defer w.wait()
+	defer cancel()
+	testkit.Eventually(t, "working", func() bool {
+		_, rest, ok := strings.Cut(w.log.String(), `"private":"`)
+		w.private, _, _ = strings.Cut(rest, `"`)
+		return ok
+	})
+	_, ofWorker := w.ask(http.MethodGet, "/metrics", "")
+	metrics += ofWorker
+	watched := regexp.MustCompile(`(orgcast_[a-z_]+)\{([a-z]+)=~?"([a-z_|]+)"\}`).FindAllStringSubmatch(section(t, readDoc(t, "docs/operations.md"), "Alerts"), -1)
+	if len(watched) == 0 {
+		t.Fatal("no alert watches a label")
+	}
+	for _, m := range watched {
+		for value := range strings.SplitSeq(m[3], "|") {
+			series := regexp.MustCompile(`(?m)^` + m[1] + `\{([a-z]+="[^"]*",)*` + m[2] + `="` + value + `"`)
+			if !series.MatchString(metrics) {
+				t.Errorf("a fresh gateway has no %s{%s=%q}", m[1], m[2], value)
+			}
+		}
+	}
+	for _, reason := range []string{"too_large", "not_utf8", "not_an_object", "duplicate_field", "invalid_type", "no_organization", "panic"} { // of OrgcastBadEvents
+		if want := `orgcast_events_dropped_total{reason="` + reason + `"} 0`; !strings.Contains(metrics, want) {
+			t.Errorf("a fresh gateway has no %s", want)
+		}
 	}
 }
 

@@ -43,6 +43,9 @@ func newMetrics(r prometheus.Registerer, queued func() float64) *metrics {
 		frames: f.NewCounter(prometheus.CounterOpts{Name: "orgcast_frames_received_total", Help: "Frames received from browsers."}),
 		panics: f.NewCounter(prometheus.CounterOpts{Name: "orgcast_hook_panics_total", Help: "Panics in hooks; each ended one connection."}),
 	}
+	for _, reason := range []string{"overloaded", "internal"} {
+		m.refused.WithLabelValues(reason) // there from the start, or the first one would raise no alert
+	}
 	counter := func(name, help string, labels prometheus.Labels, n *atomic.Uint64) {
 		f.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 { return float64(n.Load()) })
 	}

@@ -36,7 +36,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "orgcast_lease_checks_total",
 		Help: "Open connections that session store and directory were asked about again, by result.",
 	}, []string{"result"})
+	messages := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "orgcast_control_messages_total",
+		Help: "Messages received on the control channel, by type.",
+	}, []string{"type"})
+	messages.WithLabelValues(labelMalformed) // there from the start, or the first one would raise no alert
 	return &metrics{
+		messages: messages,
 		endings: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "orgcast_leases_ended_total",
 			Help: "Connections ended because they may not stay, by reason and by how that was found out.",
@@ -47,10 +53,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "orgcast_lease_check_seconds",
 			Help: "Time that the last batch of such questions took.",
 		}),
-		messages: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "orgcast_control_messages_total",
-			Help: "Messages received on the control channel, by type.",
-		}, []string{"type"}),
 		up: f.NewGauge(prometheus.GaugeOpts{
 			Name: "orgcast_control_up",
 			Help: "1 while announcements on the control channel reach this node.",

@@ -1,6 +1,8 @@
 package pubsub
 
 import (
+	"orgcast/internal/event"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -68,6 +70,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Last round trip of a message from this node through the bus to itself.",
 		}),
 	}
+	// A counter that begins with 1 never rises for who watches it: the first drop would raise no alert.
+	for _, err := range []error{event.ErrTooLarge, event.ErrNotUTF8, event.ErrNotObject, event.ErrDuplicateField, event.ErrInvalidType, event.ErrNoOrganization, event.ErrForeign} {
+		m.dropped.WithLabelValues(event.Reason(err))
+	}
+	m.dropped.WithLabelValues(reasonPanic)
 	m.unwanted = m.dropped.WithLabelValues(reasonUnwanted)
 	m.shed = m.dropped.WithLabelValues(reasonRate)
 	return m

@@ -28,9 +28,9 @@ type workerMetrics struct {
 }
 
 // newWorkerMetrics makes the metrics and registers them with reg unless that is nil.
-func newWorkerMetrics(reg prometheus.Registerer) *workerMetrics {
+func newWorkerMetrics(reg prometheus.Registerer, kinds map[string]Kind) *workerMetrics {
 	f := promauto.With(reg)
-	return &workerMetrics{
+	m := &workerMetrics{
 		attempts: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "orgcast_task_attempts_total",
 			Help: "Runs of handlers, by how they ended.",
@@ -57,4 +57,12 @@ func newWorkerMetrics(reg prometheus.Registerer) *workerMetrics {
 			Buckets: []float64{.01, .1, 1, 10, 60, 300, 1800},
 		}, []string{"kind"}),
 	}
+	// There from the start, or the first failure and the first refusal would raise no alert.
+	for kind := range kinds {
+		m.ended.WithLabelValues(kind, "failed")
+		for _, reason := range []string{"no_organization", "organization_unknown", "organization_suspended", "malformed"} {
+			m.refused.WithLabelValues(kind, reason)
+		}
+	}
+	return m
 }

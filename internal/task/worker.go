@@ -56,7 +56,7 @@ func NewWorker(client redis.UniversalClient, keys keyspace.Keyspace, dir orgctx.
 	}
 	o.complete()
 	return &Worker{
-		client: client, keys: keys, dir: dir, kinds: kinds, opt: o, metrics: newWorkerMetrics(o.Registerer),
+		client: client, keys: keys, dir: dir, kinds: kinds, opt: o, metrics: newWorkerMetrics(o.Registerer, kinds),
 		finish: script("finish"), progress: script("progress"), take: script("take"), hold: script("hold"), tidy: script("tidy"),
 	}, nil
 }
