@@ -10,6 +10,7 @@ start as many processes as you have work for.
 
 import argparse
 import json
+import logging
 import os
 import random
 import re
@@ -116,6 +117,8 @@ class Worker:
         self.stream = f"{self.prefix}:tasks:{self.kind}"
         self.name = f"{socket.gethostname()}-{os.getpid()}-{random.randrange(1 << 32):x}"
         client = redis.RedisCluster if options.cluster else redis.Redis
+        # There the library prints the trace of every error, also of those that are handled here.
+        logging.getLogger("redis.cluster").setLevel(logging.CRITICAL)
         self.redis = client.from_url(
             options.redis, decode_responses=True, encoding_errors="surrogateescape", socket_timeout=options.poll + 5
         )
