@@ -31,8 +31,10 @@ func allRoutes(s *settings, parts *services) ([]namedRoute, error) {
 		return nil, err
 	}
 	whenFull, _ := consumer.ParseWhenFull(s.whenFull) // a Choice
+	// Twice as many as may be joined: a page may have been denied some and remember them.
+	events := consumer.Events{Policy: policy, MostResumed: 2 * s.groups}
 	return []namedRoute{
-		{"events", consumer.Route{Pattern: "/ws/events", New: same(consumer.Events{Policy: policy}), WhenFull: whenFull}},
+		{"events", consumer.Route{Pattern: "/ws/events", New: same(events), WhenFull: whenFull}},
 		{"connection_test", consumer.Route{Pattern: "/ws/connection_test/", New: same(consumer.ConnectionTest{}), WithoutOrganization: true}},
 		{"chat", job("/ws/chat/", same(consumer.Chat{Dispatcher: parts, Recorder: parts, Inputs: parts, Owners: parts}))},
 		{"research", job("/ws/research/{id:int}/", same(consumer.Research{Dispatcher: parts}))},

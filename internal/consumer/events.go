@@ -15,6 +15,9 @@ import (
 type Events struct {
 	Quiet
 	Policy *Policy
+	// MostResumed is how many groups of one resume are looked at. A message has room for thousands of
+	// names, and each costs an answer of its own. 0 is no limit.
+	MostResumed int
 }
 
 // groupFrame confirms a subscription or its end.
@@ -80,7 +83,10 @@ func (e Events) resume(ctx context.Context, c Conn, m event.Message) error {
 	if err := m.Decode(&in); err != nil {
 		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(in.Groups)) {
+	for i, name := range slices.Sorted(maps.Keys(in.Groups)) {
+		if e.MostResumed > 0 && i == e.MostResumed {
+			return SendError(c, CodeTooManyGroups, "")
+		}
 		g, err := event.NewGroup(c.Identity().Organization, name)
 		if err != nil {
 			if err := SendError(c, CodeUnknownGroup, ""); err != nil {

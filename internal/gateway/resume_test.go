@@ -136,6 +136,27 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// TestResumeOfThousands: a message has room for thousands of names. The first are answered one by one, the
+// rest together.
+func TestResumeOfThousands(t *testing.T) {
+	memory := pubsub.NewMemory()
+	n := startNode(t, setup{options: gateway.Options{History: memory}, bus: memory})
+	groups := make(map[string]string)
+	for i := range 3000 {
+		groups[fmt.Sprintf("secret%04d", i)] = "5-5"
+	}
+	c := n.resumed(resumeText(groups, nil))
+	_ = c.SendText(`{"type":"ping"}`)
+	want := make([]string, 0, mostResumed+2)
+	for i := range mostResumed {
+		want = append(want, fmt.Sprintf("error unknown_group secret%04d", i))
+	}
+	want = append(want, "error too_many_groups", "pong")
+	if diff := cmp.Diff(want, frames(t, c, len(want))); diff != "" {
+		t.Errorf("answers (-want +got):\n%s", diff)
+	}
+}
+
 // TestResumeNeedsTheProtocol: pages without it see what they always saw.
 func TestResumeNeedsTheProtocol(t *testing.T) {
 	memory := pubsub.NewMemory()
