@@ -170,6 +170,7 @@ func TestAnnouncements(t *testing.T) {
 		"switched to none":        {lease.Message{Type: lease.OrganizationSwitched, SessionID: "phone"}, map[string]error{"phone": lease.ErrSwitched}},
 		"first organisation":      {lease.Message{Type: lease.OrganizationSwitched, SessionID: "olga", Organization: acme}, map[string]error{"olga": lease.ErrSwitched}},
 		"another role":            {lease.Message{Type: lease.MemberRole, Organization: acme, UserID: "alan", Role: "admin"}, map[string]error{"alan": lease.ErrRoleChanged}},
+		"role in one of two":      {lease.Message{Type: lease.MemberRole, Organization: globex, UserID: "ada", Role: "admin"}, map[string]error{"elsewhere": lease.ErrRoleChanged}},
 		"the same role":           {lease.Message{Type: lease.MemberRole, Organization: acme, UserID: "alan"}, nil},
 	}
 	for name, test := range tests {

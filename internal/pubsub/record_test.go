@@ -190,6 +190,25 @@ func TestResumeOverPages(t *testing.T) {
 	}
 }
 
+// TestResumeInAnotherLife: the place before the first event of a history is one in the life of its
+// organisation's data in which it was told, and in no other.
+func TestResumeInAnotherLife(t *testing.T) {
+	client, keys := newClient(t, redistest.Start(t)), newKeyspace(t)
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{HistoryTimeout: calm})
+	acme, globex := pubsubtest.Group(t, "acme", "room"), pubsubtest.Group(t, "globex", "room")
+	for g, epoch := range map[event.Group]string{acme: "NOW", globex: "THEIRS"} {
+		if err := client.Set(t.Context(), keys.Epoch(g.Organization()), epoch, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for epoch, want := range map[string]bool{"NOW": true, "BEFORE": false, "THEIRS": false, "": false} {
+		events, complete, err := bus.Resume(t.Context(), acme, event.Mark{Epoch: epoch}, 10)
+		if err != nil || complete != want || len(events) != 0 {
+			t.Errorf("epoch %q: got %d events, complete %t, %v, want none, %t", epoch, len(events), complete, err, want)
+		}
+	}
+}
+
 func BenchmarkRecord(b *testing.B) {
 	client := newClient(b, redistest.Start(b))
 	bus := pubsub.NewRedis(client, newKeyspace(b), pubsub.Options{PublishTimeout: time.Minute})
