@@ -298,7 +298,7 @@ func TestControlChannelLost(t *testing.T) {
 // writer's hand and in the socket when its organisation is switched. Then it reads: whole frames,
 // none of an event published after the switch, most of the queued ones dropped, and the close frame.
 func TestNothingAfterSwitchToSlowBrowser(t *testing.T) {
-	l := leaseNode(t, never, 2*never, setup{options: gateway.Options{QueueBytes: 64 << 20, CloseTimeout: 30 * time.Second}})
+	l := leaseNode(t, never, 2*never, setup{options: gateway.Options{QueueBytes: 64 << 20, WriteTimeout: testkit.Patience, CloseTimeout: testkit.Patience}})
 	for round := range 3 {
 		slow, quick := l.sit("ada", "acme"), l.sit("alan", "acme")
 		const before = 1500
