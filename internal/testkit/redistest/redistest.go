@@ -153,7 +153,7 @@ func (s *Server) start() error {
 
 	args := append([]string{
 		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
-		"--save", "", "--appendonly", "no", "--daemonize", "no",
+		"--save", "", "--appendonly", "no", "--daemonize", "no", "--enable-debug-command", "local",
 	}, s.args...)
 	if s.bus != 0 {
 		args = append(args, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(s.bus))

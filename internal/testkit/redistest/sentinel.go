@@ -96,9 +96,9 @@ func eventually(tb testing.TB, what string, condition func() bool) {
 
 // ask sends one command and returns its answer as text, "" if there is none. A list has a part in each line.
 func ask(addr string, command ...any) string {
-	client := redis.NewClient(&redis.Options{Addr: addr, Protocol: 2, MaxRetries: -1, DialerRetries: 1, DisableIdentity: true})
+	client := newClient(addr)
 	defer client.Close() //nolint:errcheck // nothing left to lose
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := patience()
 	defer cancel()
 	answer := client.Do(ctx, command...)
 	if list, err := answer.StringSlice(); err == nil {
@@ -108,4 +108,16 @@ func ask(addr string, command ...any) string {
 		return ""
 	}
 	return fmt.Sprint(answer.Val())
+}
+
+// newClient returns a client that tries once.
+func newClient(addr string) *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Addr: addr, Protocol: 2, MaxRetries: -1, DialerRetries: 1, DisableIdentity: true, ContextTimeoutEnabled: true,
+	})
+}
+
+// patience bounds one question.
+func patience() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), 5*time.Second)
 }
