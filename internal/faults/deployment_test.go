@@ -11,6 +11,7 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/pubsub"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
 
@@ -111,18 +112,23 @@ func inCluster(tb testing.TB, o redistest.ClusterOptions) *deployment {
 	}))
 }
 
+// historyLength is how many events of a group Redis keeps: more than a test publishes, however long it takes.
+const historyLength = 100 * event.DefaultHistoryLength
+
 // kept returns the positions of what is in the history of a group, oldest first.
 func (d *deployment) kept(g event.Group) (positions []string) {
 	d.tb.Helper()
-	entries, err := d.client.XRange(d.tb.Context(), d.keys.History(g), "-", "+").Result()
-	if err != nil {
-		d.tb.Fatal(err)
-	}
+	var entries []redis.XMessage
+	testkit.Eventually(d.tb, "the history of "+g.String(), func() (ok bool) { // the client may have to find the server first
+		var err error
+		entries, err = d.client.XRange(d.tb.Context(), d.keys.History(g), "-", "+").Result()
+		return err == nil
+	})
 	for _, entry := range entries {
 		positions = append(positions, entry.ID)
 	}
 	// Nobody can tell what was lost from what was dropped for the number of events.
-	if len(positions) > event.DefaultHistoryLength {
+	if len(positions) > historyLength {
 		d.tb.Fatalf("%v: %d events are more than the history keeps", g, len(positions))
 	}
 	return positions

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -117,6 +118,9 @@ func (p *process) signal(sig syscall.Signal) {
 	}
 }
 
+// errNotReady is the answer of a gateway that is not ready.
+var errNotReady = errors.New("not ready")
+
 // ready asks the private listener.
 func (p *process) ready(ctx context.Context) bool {
 	_, err := p.ask(ctx, "/readyz")
@@ -125,7 +129,7 @@ func (p *process) ready(ctx context.Context) bool {
 
 // ask reads a page of the private listener.
 func (p *process) ask(ctx context.Context, path string) (text string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, testkit.Patience)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.private+path, nil)
 	if err != nil {
@@ -137,6 +141,9 @@ func (p *process) ask(ctx context.Context, path string) (text string, err error)
 		return "", err
 	}
 	defer answer.Body.Close()
+	if answer.StatusCode == http.StatusServiceUnavailable {
+		return "", errNotReady
+	}
 	if answer.StatusCode != http.StatusOK {
 		return "", fmt.Errorf("%s: %s", path, answer.Status)
 	}
@@ -155,7 +162,8 @@ type change struct {
 	ready bool
 }
 
-// watch looks every 50 ms until the test ends.
+// watch looks every 50 ms until the test ends. A gateway that gives no answer, because it hangs or the machine
+// is busy, has not said that it is not ready.
 func watch(tb testing.TB, p *process) *readiness {
 	tb.Helper()
 	r := new(readiness)
@@ -169,12 +177,10 @@ func watch(tb testing.TB, p *process) *readiness {
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		for ctx.Err() == nil {
-			now := p.ready(ctx)
-			r.mu.Lock()
-			if n := len(r.changes); n == 0 || r.changes[n-1].ready != now {
-				r.changes = append(r.changes, change{time.Now(), now})
+			_, err := p.ask(ctx, "/readyz")
+			if err == nil || errors.Is(err, errNotReady) {
+				r.note(time.Now(), err == nil)
 			}
-			r.mu.Unlock()
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
@@ -182,6 +188,15 @@ func watch(tb testing.TB, p *process) *readiness {
 		}
 	})
 	return r
+}
+
+// note keeps what the gateway says if it is a change.
+func (r *readiness) note(now time.Time, ready bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := len(r.changes); n == 0 || r.changes[n-1].ready != ready {
+		r.changes = append(r.changes, change{now, ready})
+	}
 }
 
 // first returns when readiness first became what is asked for, after a moment.
@@ -208,7 +223,8 @@ type balancer struct {
 
 func startBalancer(tb testing.TB, nodes ...*process) *balancer {
 	tb.Helper()
-	b := &balancer{nodes: nodes}
+	b := new(balancer)
+	b.use(nodes...)
 	b.network = startNetwork(tb, b.choose)
 	return b
 }
@@ -217,7 +233,7 @@ func startBalancer(tb testing.TB, nodes ...*process) *balancer {
 func (b *balancer) use(nodes ...*process) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.nodes = nodes
+	b.nodes = slices.Clone(nodes) // the caller goes on changing its own
 }
 
 // choose connects to a gateway.
@@ -227,7 +243,7 @@ func (b *balancer) choose() (c net.Conn, err error) {
 	b.next++
 	b.mu.Unlock()
 	for i := range nodes {
-		if c, err = net.DialTimeout("tcp", nodes[(first+i)%len(nodes)].public, time.Second); err == nil {
+		if c, err = net.DialTimeout("tcp", nodes[(first+i)%len(nodes)].public, testkit.Patience); err == nil {
 			return c, nil
 		}
 	}

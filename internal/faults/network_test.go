@@ -5,6 +5,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"orgcast/internal/testkit"
 )
 
 // network is a TCP proxy, and so what lies between two programs. It can be lost, with all connections, or
@@ -48,7 +50,7 @@ func startNetwork(tb testing.TB, dial func() (net.Conn, error)) *network {
 
 // to returns a dial function for one address.
 func to(addr string) func() (net.Conn, error) {
-	return func() (net.Conn, error) { return net.DialTimeout("tcp", addr, time.Second) }
+	return func() (net.Conn, error) { return net.DialTimeout("tcp", addr, testkit.Patience) }
 }
 
 func (n *network) addr() string { return n.listener.Addr().String() }
