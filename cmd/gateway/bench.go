@@ -15,21 +15,22 @@ func benchCommand(ctx context.Context, p *process, args []string) error {
 	s := new(settings)
 	set := config.New("bench", "")
 	s.declareRedis(set)
+	s.declareState(set)
 	s.declareSession(set)
 	if _, err := p.parse(set, nil, s.checkRedis); err != nil {
 		return err
 	}
-	if len(s.cluster) > 0 {
+	if len(s.redis.cluster) > 0 {
 		return errors.New("bench publishes at one Redis, and not into a Cluster")
 	}
 	options := bench.DefaultOptions()
-	options.Redis, options.Prefix = s.redisURL, s.prefix
+	options.Redis, options.Prefix = s.redis.url, s.prefix
 	if s.sessionStore == "redis" || s.sessionKeys != "" {
 		keys, err := keyspace.New(s.prefix)
 		if err != nil {
 			return err
 		}
-		client, err := s.newRedis(0)
+		client, err := s.stateSettings().connect(0)
 		if err != nil {
 			return err
 		}

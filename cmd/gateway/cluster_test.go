@@ -49,7 +49,7 @@ func TestClusterClientSendsOnce(t *testing.T) {
 	} {
 		for way, do := range ways {
 			t.Run(name+", "+way, func(t *testing.T) {
-				s := &settings{redisURL: "redis://127.0.0.1:1/0", cluster: cluster.Addrs()}
+				s := &settings{redis: redisSettings{name: "redis", url: "redis://127.0.0.1:1/0", cluster: cluster.Addrs()}}
 				client := clusterClient(t, s)
 				loser := &answerLoser{word: []byte(key), failure: failure}
 				client.OnNewNode(func(member *redis.Client) { member.AddHook(loser) })
@@ -71,7 +71,7 @@ func TestClusterClientSendsOnce(t *testing.T) {
 // TestClusterClientFollows: commands get to whoever has the slot, and to a member that was not named.
 func TestClusterClientFollows(t *testing.T) {
 	cluster := redistest.StartCluster(t, redistest.ClusterOptions{})
-	client := clusterClient(t, &settings{redisURL: "redis://127.0.0.1:1/0", cluster: []string{cluster.Masters[0].Addr, "127.0.0.1:1"}})
+	client := clusterClient(t, &settings{redis: redisSettings{name: "redis", url: "redis://127.0.0.1:1/0", cluster: []string{cluster.Masters[0].Addr, "127.0.0.1:1"}}})
 	for range 3 {
 		if err := client.Incr(t.Context(), "key").Err(); err != nil {
 			t.Fatal(err)
@@ -92,7 +92,7 @@ func TestServeOnCluster(t *testing.T) {
 		"ORGCAST_REDIS": "redis://127.0.0.1:1/0", "ORGCAST_REDIS_CLUSTER": cluster.Addrs()[0] + ",127.0.0.1:1",
 		"ORGCAST_SESSION_STORE": "redis", "ORGCAST_DIRECTORY": "redis",
 	}
-	client := clusterClient(t, &settings{redisURL: env["ORGCAST_REDIS"], cluster: cluster.Addrs()})
+	client := clusterClient(t, &settings{redis: redisSettings{name: "redis", url: env["ORGCAST_REDIS"], cluster: cluster.Addrs()}})
 	keys, err := keyspace.New(keyspace.DefaultPrefix)
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +179,7 @@ func TestServeOnCluster(t *testing.T) {
 // clusterClient returns a client as the process makes it.
 func clusterClient(t *testing.T, s *settings) *redis.ClusterClient {
 	t.Helper()
-	made, err := s.newRedis(0)
+	made, err := s.redis.connect(0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,10 +30,11 @@ the real gateway between them. Signing in asks for no password, so never let oth
 // demoCommand runs the demo until ctx ends.
 func demoCommand(ctx context.Context, p *process, args []string) error {
 	s, set := new(settings), config.New("demo", demoUsage)
-	var redisURL string
+	var redisURL, stateURL string
 	var pace time.Duration
 	set.String(&s.listen, "listen", "127.0.0.1:8080", "address of the page", checkAddress)
 	set.URL(&redisURL, "redis", "", "a real Redis in place of the embedded one", func(string) error { return nil })
+	set.URL(&stateURL, "redis-state", "", "another one for sessions, revocations, directory and quotas; requires --redis", func(string) error { return nil })
 	set.Duration(&pace, "pace", 700*time.Millisecond, 0, "pause between the steps of a job, so that people can follow")
 	if rest, err := p.parse(set, args); err != nil || len(rest) > 0 {
 		return p.surplus(rest, err)
@@ -51,6 +52,9 @@ func demoCommand(ctx context.Context, p *process, args []string) error {
 	}
 	hosts := []string{net.JoinHostPort(host, port), net.JoinHostPort("localhost", port)}
 	if redisURL == "" {
+		if stateURL != "" {
+			return errors.Join(errors.New("--redis-state: requires --redis"), listener.Close())
+		}
 		embedded, err := demo.StartRedis()
 		if err != nil {
 			return errors.Join(err, listener.Close())
@@ -62,7 +66,7 @@ func demoCommand(ctx context.Context, p *process, args []string) error {
 	full := config.New("serve", serveUsage)
 	s.declareServe(full)
 	_, err = full.Parse([]string{
-		"--listen", s.listen, "--redis", redisURL, "--session-store", "redis", "--session-insecure", "--directory", "redis",
+		"--listen", s.listen, "--redis", redisURL, "--redis-state", stateURL, "--session-store", "redis", "--session-insecure", "--directory", "redis",
 		"--origins", fmt.Sprintf("http://%s,http://%s,none", hosts[0], hosts[1]),
 		"--log-level", "warn", "--log-format", "console", "--drain-wait", "0s", "--drain", "0s",
 	}, func(string) string { return "" }, s.checkServe)
@@ -128,15 +132,15 @@ func onlyHosts(next http.Handler, hosts []string) http.Handler {
 
 // demoHandler fills Redis with the demo's people and returns its pages around the gateway.
 func (n *node) demoHandler(ctx context.Context, site *url.URL) (http.Handler, error) {
-	if err := demo.Seed(ctx, n.redis, n.keys); err != nil {
+	if err := demo.Seed(ctx, n.redis.state, n.keys); err != nil {
 		return nil, err
 	}
-	dispatcher, err := task.NewDispatcher(n.redis, n.keys, task.DispatcherOptions{Backlog: demoBacklog})
+	dispatcher, err := task.NewDispatcher(n.redis.events, n.keys, task.DispatcherOptions{Backlog: demoBacklog})
 	if err != nil {
 		return nil, err
 	}
-	authority := &demo.Authority{Announcer: lease.NewAnnouncer(n.redis, n.keys)}
-	if authority.Members, err = directory.NewRedis(n.redis, n.keys); err != nil {
+	authority := &demo.Authority{Announcer: lease.NewAnnouncer(n.redis.events, n.keys)}
+	if authority.Members, err = directory.NewRedis(n.redis.state, n.keys); err != nil {
 		return nil, err
 	}
 	authority.Sessions, _ = n.sessions.(*session.RedisStore) // as runDemo's settings say
@@ -163,7 +167,7 @@ const (
 // demoWorker returns the worker that does the demo's jobs in this process. Its client is one of its
 // own: a worker waits on its connections.
 func (n *node) demoWorker(site *url.URL, pace time.Duration) (*demoWork, error) {
-	asks, err := task.NewAsks(n.redis, n.keys)
+	asks, err := task.NewAsks(n.redis.events, n.keys)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +175,7 @@ func (n *node) demoWorker(site *url.URL, pace time.Duration) (*demoWork, error) 
 	if err != nil {
 		return nil, err
 	}
-	client, err := n.settings.newRedis(len(kinds) * (demoConcurrency + 2))
+	client, err := n.settings.redis.connect(len(kinds) * (demoConcurrency + 2))
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +205,7 @@ type pictures struct{ *node }
 
 // KeepPicture implements [demo.Pictures].
 func (p pictures) KeepPicture(ctx context.Context, name string, data []byte) error {
-	store, err := task.NewStore(ctx, p.redis, p.keys)
+	store, err := task.NewStore(ctx, p.redis.events, p.keys)
 	if err != nil {
 		return err
 	}
@@ -210,7 +214,7 @@ func (p pictures) KeepPicture(ctx context.Context, name string, data []byte) err
 
 // Picture implements [demo.Pictures].
 func (p pictures) Picture(ctx context.Context, name string) ([]byte, error) {
-	store, err := task.NewStore(ctx, p.redis, p.keys)
+	store, err := task.NewStore(ctx, p.redis.events, p.keys)
 	if err != nil {
 		return nil, err
 	}

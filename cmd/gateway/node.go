@@ -47,7 +47,7 @@ type node struct {
 	settings  *settings
 	log       *zap.Logger
 	metrics   *prometheus.Registry
-	redis     redis.UniversalClient
+	redis     redisClients
 	keys      keyspace.Keyspace
 	sessions  sessionStore
 	directory directory.Directory
@@ -72,18 +72,18 @@ func newNode(ctx context.Context, s *settings, log *zap.Logger) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := s.newRedis(0)
+	clients, err := s.connect(0)
 	if err != nil {
 		return nil, err
 	}
-	n := &node{settings: s, log: log, metrics: prometheus.NewRegistry(), redis: client, keys: keys}
+	n := &node{settings: s, log: log, metrics: prometheus.NewRegistry(), redis: clients, keys: keys}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if n.sessions, err = newSessionStore(s, n.redis, keys); err != nil {
+	if n.sessions, err = newSessionStore(s, n.redis.state, keys); err != nil {
 		return nil, errors.Join(err, n.redis.Close())
 	}
 	n.directory = directory.TrustSession{}
 	if s.directory == "redis" {
-		if n.directory, err = directory.NewRedis(n.redis, keys); err != nil {
+		if n.directory, err = directory.NewRedis(n.redis.state, keys); err != nil {
 			return nil, errors.Join(err, n.redis.Close())
 		}
 	}
@@ -92,9 +92,9 @@ func newNode(ctx context.Context, s *settings, log *zap.Logger) (*node, error) {
 	}
 	busOptions := s.busOptions()
 	busOptions.Logger, busOptions.Registerer = log, n.metrics
-	n.bus = pubsub.NewRedis(n.redis, keys, busOptions)
+	n.bus = pubsub.NewRedis(n.redis.events, keys, busOptions)
 	n.hub = hub.New(n.bus, hub.Options{Registry: n.metrics})
-	n.quota = quota.NewRedis(n.redis, keys, quota.Options{Limit: s.maxPerOrganization, Log: log})
+	n.quota = quota.NewRedis(n.redis.state, keys, quota.Options{Limit: s.maxPerOrganization, Log: log})
 	routes, err := newRoutes(n)
 	if err != nil {
 		return nil, errors.Join(err, n.redis.Close())
@@ -127,7 +127,7 @@ func (n *node) newLeases() error {
 	if err != nil {
 		return err
 	}
-	n.control = lease.NewControl(n.redis, n.keys, n.leases, lease.ControlOptions{})
+	n.control = lease.NewControl(n.redis.events, n.keys, n.leases, lease.ControlOptions{})
 	return nil
 }
 
@@ -137,14 +137,14 @@ func (n *node) resolver() session.Store {
 }
 
 // newRevoker makes what changes records and announces it.
-func newRevoker(s *settings, client redis.UniversalClient, keys keyspace.Keyspace) (*lease.Revoker, error) {
-	revocations, err := session.NewRevocations(client, keys)
+func newRevoker(s *settings, clients redisClients, keys keyspace.Keyspace) (*lease.Revoker, error) {
+	revocations, err := session.NewRevocations(clients.state, keys)
 	if err != nil {
 		return nil, err
 	}
-	r := &lease.Revoker{Announcer: lease.NewAnnouncer(client, keys), Revocations: revocations, SessionLife: s.sessionMaxAge}
+	r := &lease.Revoker{Announcer: lease.NewAnnouncer(clients.events, keys), Revocations: revocations, SessionLife: s.sessionMaxAge}
 	if s.directory == "redis" {
-		if r.Members, err = directory.NewRedis(client, keys); err != nil {
+		if r.Members, err = directory.NewRedis(clients.state, keys); err != nil {
 			return nil, err
 		}
 	}

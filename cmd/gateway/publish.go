@@ -63,7 +63,7 @@ func publishCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
-	client, err := s.newRedis(0)
+	client, err := s.redis.connect(0)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,24 +19,51 @@ import (
 	"orgcast/internal/keyspace"
 )
 
+// redisSettings say how to reach one Redis: a server, the master that Sentinels watch, or a Cluster. They
+// are declared once and used for each of the two, under names that begin differently.
+type redisSettings struct {
+	name string // of the setting that holds the URL; those of the others begin with it
+
+	url                              string
+	cluster, sentinels               []string
+	sentinelMaster, sentinelPassword string
+	ca, cert, key                    string
+}
+
+// declareRedis declares how to reach Redis, and the other server that may take what lets people in.
 func (s *settings) declareRedis(set *config.Set) {
-	set.URL(&s.redisURL, "redis", "redis://127.0.0.1:6379/0", "Redis, as redis://USER:PASSWORD@HOST:PORT/DATABASE; rediss:// for TLS", func(text string) error {
-		if _, err := redis.ParseURL(text); err != nil {
-			return errors.New("is no Redis URL") // the text may hold a password
-		}
-		return nil
-	})
-	set.List(&s.cluster, "redis-cluster", "", "addresses of some members of a Redis Cluster, HOST:PORT, parted by commas; the others are learned from them, and everything but the address comes from --redis", checkAddresses)
-	set.String(&s.sentinelMaster, "redis-sentinel-master", "", "name of the master that Sentinels watch; its address then comes from them, and everything else from --redis", nil)
-	set.List(&s.sentinels, "redis-sentinels", "", "addresses of the Sentinels, HOST:PORT, parted by commas", checkAddresses)
-	set.Secret(&s.sentinelPassword, "redis-sentinel-password", "password of the Sentinels themselves, if they ask for one; they are not told that of Redis", nil)
-	set.String(&s.redisCA, "redis-tls-ca", "", "file with the certificates of whoever signed that of Redis; without it those of the system count", nil)
-	set.String(&s.redisCert, "redis-tls-cert", "", "certificate file to show to a Redis that asks for one", nil)
-	set.String(&s.redisKey, "redis-tls-key", "", "key file of that certificate", nil)
+	s.redis.declare(set, "redis", "redis://127.0.0.1:6379/0", "Redis, as redis://USER:PASSWORD@HOST:PORT/DATABASE; rediss:// for TLS")
 	set.String(&s.prefix, "prefix", keyspace.DefaultPrefix, "first part of every name in Redis", func(text string) error {
 		_, err := keyspace.New(text)
 		return err
 	})
+}
+
+// declareState declares, for subcommands that use it, where sessions, revocations, directory and
+// quotas are.
+func (s *settings) declareState(set *config.Set) {
+	s.state.declare(set, "redis-state", "", "another Redis server for sessions, revocations, directory and quotas, so that they work while events fill --redis; default: --redis")
+}
+
+// declare declares the settings of one Redis.
+func (r *redisSettings) declare(set *config.Set, name, fallback, help string) {
+	r.name = name
+	set.URL(&r.url, name, fallback, help, func(text string) error {
+		if text == "" && fallback == "" {
+			return nil
+		}
+		if _, err := redis.ParseURL(text); err != nil {
+			return errors.New("is not a valid Redis URL") // the text may hold a password
+		}
+		return nil
+	})
+	set.List(&r.cluster, name+"-cluster", "", "seed nodes of a Redis Cluster, HOST:PORT, comma-separated; the rest are discovered. Credentials and TLS come from --"+name, checkAddresses)
+	set.String(&r.sentinelMaster, name+"-sentinel-master", "", "name of the master that Sentinels watch; they give its address, everything else comes from --"+name, nil)
+	set.List(&r.sentinels, name+"-sentinels", "", "addresses of the Sentinels, HOST:PORT, comma-separated", checkAddresses)
+	set.Secret(&r.sentinelPassword, name+"-sentinel-password", "password of the Sentinels themselves, if they require one; they never receive the one of Redis", nil)
+	set.String(&r.ca, name+"-tls-ca", "", "CA certificates (PEM) used to verify Redis; default: the system pool", nil)
+	set.String(&r.cert, name+"-tls-cert", "", "certificate file to present to a Redis that requires one", nil)
+	set.String(&r.key, name+"-tls-key", "", "key file of that certificate", nil)
 }
 
 func checkAddresses(list []string) error {
@@ -47,23 +75,75 @@ func checkAddresses(list []string) error {
 	return nil
 }
 
-// checkRedis holds the settings of Redis against each other.
+// checkRedis holds the settings of each Redis against each other.
 func (s *settings) checkRedis() error {
-	o, err := redis.ParseURL(s.redisURL)
-	plain := err == nil && o.TLSConfig == nil // a wrong URL is told by its own setting
+	return errors.Join(s.redis.check(), s.state.check())
+}
+
+func (r *redisSettings) check() error {
+	if r.name == "" {
+		return nil // the subcommand does not use it
+	}
 	var errs []error
-	wrong := func(is bool, text string) {
+	wrong := func(is bool, format string) {
 		if is {
-			errs = append(errs, errors.New(text))
+			errs = append(errs, errors.New(strings.ReplaceAll(format, "--redis", "--"+r.name)))
 		}
 	}
-	wrong(plain && s.redisCA+s.redisCert+s.redisKey != "", "--redis-tls-ca, --redis-tls-cert and --redis-tls-key: are of no use unless --redis begins with rediss://")
-	wrong((s.redisCert == "") != (s.redisKey == ""), "--redis-tls-cert and --redis-tls-key: one is of no use without the other")
-	wrong((len(s.sentinels) == 0) != (s.sentinelMaster == ""), "--redis-sentinel-master and --redis-sentinels: one is of no use without the other")
-	wrong(len(s.sentinels) == 0 && s.sentinelPassword != "", "--redis-sentinel-password: is of no use without --redis-sentinels")
-	wrong(len(s.cluster) > 0 && len(s.sentinels) > 0, "--redis-cluster and --redis-sentinels: a Cluster has no Sentinels")
-	wrong(len(s.cluster) > 0 && err == nil && o.DB != 0, "--redis: a Cluster has the database 0 alone")
-	return errors.Join(append(errs, s.readRedisTLS(new(tls.Config)))...)
+	if r.url == "" {
+		wrong(r.sentinelMaster+r.sentinelPassword+r.ca+r.cert+r.key != "" || len(r.cluster)+len(r.sentinels) > 0,
+			"--redis: must be set if another setting that begins with --redis- is set")
+		return errors.Join(errs...)
+	}
+	o, err := redis.ParseURL(r.url)
+	plain := err == nil && o.TLSConfig == nil // a wrong URL is told by its own setting
+	wrong(plain && r.ca+r.cert+r.key != "", "--redis-tls-ca, --redis-tls-cert and --redis-tls-key: require a rediss:// URL in --redis")
+	wrong((r.cert == "") != (r.key == ""), "--redis-tls-cert and --redis-tls-key: must be set together")
+	wrong((len(r.sentinels) == 0) != (r.sentinelMaster == ""), "--redis-sentinel-master and --redis-sentinels: must be set together")
+	wrong(len(r.sentinels) == 0 && r.sentinelPassword != "", "--redis-sentinel-password: requires --redis-sentinels")
+	wrong(len(r.cluster) > 0 && len(r.sentinels) > 0, "--redis-cluster and --redis-sentinels: a Cluster has no Sentinels")
+	wrong(len(r.cluster) > 0 && err == nil && o.DB != 0, "--redis: a Cluster has only database 0")
+	return errors.Join(append(errs, r.readTLS(new(tls.Config)))...)
+}
+
+// stateSettings returns where sessions, revocations, directory and quotas are.
+func (s *settings) stateSettings() *redisSettings {
+	if s.state.url != "" {
+		return &s.state
+	}
+	return &s.redis
+}
+
+// redisClients are the two clients of a process: the same one twice unless --redis-state is set.
+type redisClients struct {
+	// events has everything that is not of state: events, histories, tasks, the control channel.
+	events redis.UniversalClient
+	// state has what lets people in: sessions, revocations, directory and quotas.
+	state redis.UniversalClient
+}
+
+// connect makes the clients. connections is for that of events, as for [redisSettings.connect].
+func (s *settings) connect(connections int) (redisClients, error) {
+	events, err := s.redis.connect(connections)
+	if err != nil {
+		return redisClients{}, err
+	}
+	if s.stateSettings() == &s.redis {
+		return redisClients{events: events, state: events}, nil
+	}
+	state, err := s.state.connect(0)
+	if err != nil {
+		return redisClients{}, errors.Join(err, events.Close())
+	}
+	return redisClients{events: events, state: state}, nil
+}
+
+// Close closes both.
+func (c redisClients) Close() error {
+	if c.state == c.events {
+		return c.events.Close()
+	}
+	return errors.Join(c.events.Close(), c.state.Close())
 }
 
 // redisBuffer is for commands and events of ordinary size; larger ones pass it by. The client's
@@ -71,17 +151,17 @@ func (s *settings) checkRedis() error {
 // megabytes after a rush of handshakes: half a kilobyte for each of 10,000 browsers.
 const redisBuffer = 8 << 10
 
-// newRedis makes every client of the process. One with Sentinels asks them for the master whenever
+// connect makes every client of the process. One with Sentinels asks them for the master whenever
 // it dials, and drops its connections to another one when they tell of a failover; one of a Cluster
 // learns from its members who has which slot. The subscription connections, which clients do not
 // manage, are given up by the bus. connections is the least size of its pool, of one for each member
 // in a Cluster; 0 is the client's own choice. The settings have been checked.
-func (s *settings) newRedis(connections int) (redis.UniversalClient, error) {
-	o, err := redis.ParseURL(s.redisURL)
+func (r *redisSettings) connect(connections int) (redis.UniversalClient, error) {
+	o, err := redis.ParseURL(r.url)
 	if err != nil {
-		return nil, errors.New("--redis is no Redis URL") // the text may hold a password
+		return nil, fmt.Errorf("--%s: is not a valid Redis URL", r.name) // the text may hold a password
 	}
-	if err := s.readRedisTLS(o.TLSConfig); err != nil {
+	if err := r.readTLS(o.TLSConfig); err != nil {
 		return nil, err
 	}
 	o.ContextTimeoutEnabled = true // else a hung Redis holds a caller however short its deadline
@@ -92,14 +172,14 @@ func (s *settings) newRedis(connections int) (redis.UniversalClient, error) {
 	o.PipelineReadBufferSize, o.PipelineWriteBufferSize = redisBuffer, redisBuffer
 	o.PoolSize = max(o.PoolSize, connections)
 	switch {
-	case len(s.cluster) > 0:
-		return newClusterClient(s.cluster, o), nil
-	case len(s.sentinels) == 0:
+	case len(r.cluster) > 0:
+		return newClusterClient(r.cluster, o), nil
+	case len(r.sentinels) == 0:
 		return redis.NewClient(o), nil
 	}
 	// Everything that a URL can set, but for the address.
 	return redis.NewFailoverClient(&redis.FailoverOptions{
-		MasterName: s.sentinelMaster, SentinelAddrs: s.sentinels, SentinelPassword: s.sentinelPassword,
+		MasterName: r.sentinelMaster, SentinelAddrs: r.sentinels, SentinelPassword: r.sentinelPassword,
 		Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLSConfig, Protocol: o.Protocol, ClientName: o.ClientName,
 		ContextTimeoutEnabled: o.ContextTimeoutEnabled, DialerRetries: o.DialerRetries,
 		MaxRetries: o.MaxRetries, MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff,
@@ -112,22 +192,22 @@ func (s *settings) newRedis(connections int) (redis.UniversalClient, error) {
 	}), nil
 }
 
-// readRedisTLS reads the files of certificates into the configuration, nil without TLS.
-func (s *settings) readRedisTLS(c *tls.Config) error {
-	if s.redisCA != "" {
-		text, err := os.ReadFile(s.redisCA)
+// readTLS reads the files of certificates into the configuration, nil without TLS.
+func (r *redisSettings) readTLS(c *tls.Config) error {
+	if r.ca != "" {
+		text, err := os.ReadFile(r.ca)
 		if err != nil {
-			return fmt.Errorf("--redis-tls-ca: %w", err)
+			return fmt.Errorf("--%s-tls-ca: %w", r.name, err)
 		}
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(text) {
-			return errors.New("--redis-tls-ca: holds no certificate in PEM form")
+			return fmt.Errorf("--%s-tls-ca: holds no certificate in PEM form", r.name)
 		}
 	}
-	if s.redisCert != "" && s.redisKey != "" {
-		own, err := tls.LoadX509KeyPair(s.redisCert, s.redisKey)
+	if r.cert != "" && r.key != "" {
+		own, err := tls.LoadX509KeyPair(r.cert, r.key)
 		if err != nil {
-			return fmt.Errorf("--redis-tls-cert: %w", err)
+			return fmt.Errorf("--%s-tls-cert: %w", r.name, err)
 		}
 		c.Certificates = []tls.Certificate{own}
 	}

@@ -30,6 +30,7 @@ func revokeCommand(ctx context.Context, p *process, args []string) error {
 	s := new(settings)
 	set := config.New("revoke", revokeUsage)
 	s.declareRedis(set)
+	s.declareState(set)
 	s.declareDirectory(set)
 	s.declareSessionLife(set)
 	rest, err := p.parse(set, args, s.checkRedis)
@@ -47,12 +48,12 @@ func revokeCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
-	client, err := s.newRedis(0)
+	clients, err := s.connect(0)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = client.Close() }() // all is written by then
-	revoker, err := newRevoker(s, client, keys)
+	defer func() { _ = clients.Close() }() // all is written by then
+	revoker, err := newRevoker(s, clients, keys)
 	if err != nil {
 		return err
 	}

@@ -123,9 +123,9 @@ var (
 )
 
 func newServices(n *node) (*services, error) {
-	dispatcher, err1 := task.NewDispatcher(n.redis, n.keys, task.DispatcherOptions{Registerer: n.metrics})
-	asks, err2 := task.NewAsks(n.redis, n.keys)
-	objects, err3 := directory.NewObjects(n.redis, n.keys, n.log)
+	dispatcher, err1 := task.NewDispatcher(n.redis.events, n.keys, task.DispatcherOptions{Registerer: n.metrics})
+	asks, err2 := task.NewAsks(n.redis.events, n.keys)
+	objects, err3 := directory.NewObjects(n.redis.events, n.keys, n.log)
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, err
 	}

@@ -28,6 +28,7 @@ func sessionCommand(ctx context.Context, p *process, args []string) error {
 	set := config.New("session", sessionUsage)
 	var lifetime time.Duration
 	s.declareRedis(set)
+	s.declareState(set)
 	s.declareSession(set)
 	set.Duration(&lifetime, "lifetime", time.Hour, time.Second, "life of a minted session")
 	rest, err := p.parse(set, args, s.checkRedis, func() error {
@@ -50,7 +51,7 @@ func sessionCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
-	client, err := s.newRedis(0)
+	client, err := s.stateSettings().connect(0)
 	if err != nil {
 		return err
 	}

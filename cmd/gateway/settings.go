@@ -27,10 +27,8 @@ type settings struct {
 	tlsCert, tlsKey     string
 	logLevel, logFormat string
 
-	redisURL, prefix                 string
-	cluster, sentinels               []string
-	sentinelMaster, sentinelPassword string
-	redisCA, redisCert, redisKey     string
+	redis, state redisSettings
+	prefix       string
 
 	sessionStore, sessionCookie string
 	sessionKeys                 string
@@ -126,6 +124,7 @@ func (s *settings) declareServe(set *config.Set) {
 	set.String(&s.tlsKey, "tls-key", "", "key file of the certificate", nil)
 	s.declareLogging(set)
 	s.declareRedis(set)
+	s.declareState(set)
 	s.declareSession(set)
 	s.declareDirectory(set)
 	set.List(&s.origins, "origins", "",

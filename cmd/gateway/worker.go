@@ -88,6 +88,7 @@ func workerCommand(ctx context.Context, p *process, args []string) error {
 	set := config.New("worker", workerUsage)
 	s.declareLogging(set)
 	s.declareRedis(set)
+	s.declareState(set)
 	set.Choice(&s.directory, "directory", "redis", []string{"redis", "session"},
 		"who says that an organisation is active: hashes in Redis, or nobody, so that all are")
 	set.String(&s.adminListen, "admin-listen", "127.0.0.1:9091", "address of the private listener: health, metrics, profiles", checkAddress)
@@ -108,14 +109,14 @@ func workerCommand(ctx context.Context, p *process, args []string) error {
 	}
 	// A connection for each kind waits for entries, and each task may need one of its own.
 	kinds := workerKinds()
-	client, err := s.newRedis(len(kinds) * (own.concurrency + 2))
+	clients, err := s.connect(len(kinds) * (own.concurrency + 2))
 	if err != nil {
 		return err
 	}
-	defer func() { _ = client.Close() }() // all is said by then
+	defer func() { _ = clients.Close() }() // all is said by then
 	var dir directory.Directory = directory.TrustSession{}
 	if s.directory == "redis" {
-		if dir, err = directory.NewRedis(client, keys); err != nil {
+		if dir, err = directory.NewRedis(clients.state, keys); err != nil {
 			return err
 		}
 	}
@@ -123,7 +124,7 @@ func workerCommand(ctx context.Context, p *process, args []string) error {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	o := own.options()
 	o.MaxEvent, o.Log, o.Registerer = s.maxEvent, log, registry
-	w, err := task.NewWorker(client, keys, dir, kinds, o)
+	w, err := task.NewWorker(clients.events, keys, dir, kinds, o)
 	if err != nil {
 		return err
 	}
@@ -132,7 +133,9 @@ func workerCommand(ctx context.Context, p *process, args []string) error {
 		return err
 	}
 	server := newHTTPServer(admin.New(admin.Options{Metrics: registry, Ready: map[string]admin.Check{
-		"redis": func(ctx context.Context) error { return client.Ping(ctx).Err() },
+		"redis": func(ctx context.Context) error {
+			return errors.Join(clients.events.Ping(ctx).Err(), clients.state.Ping(ctx).Err())
+		},
 	}}), log)
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return served(server.Serve(private)) })
