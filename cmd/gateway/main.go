@@ -4,8 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -23,14 +21,21 @@ func main() {
 	context.AfterFunc(ctx, stop)
 
 	logging.Disable() // what matters are errors; subcommands with a log take the rest there
-	err := run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr)
-	var code exitError
-	switch {
-	case err == nil:
-	case errors.As(err, &code):
-		os.Exit(int(code)) // whoever returned it has said why
-	default:
-		fmt.Fprintf(os.Stderr, "gateway: %v\n", err)
-		os.Exit(1)
+	p := &process{getenv: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	if c, _, _ := find(os.Args[1:]); c.stays {
+		p.hangups = outlive()
 	}
+	os.Exit(p.main(ctx, os.Args[1:]))
+}
+
+// outlive keeps the process alive when what it was started from goes away, and returns its hangups.
+func outlive() (hangups <-chan os.Signal) {
+	// A write to standard output or error that nobody can read any more ends a Go program unless
+	// it takes this signal itself; it then gets an error, as from any other file. Ignoring the signal
+	// would do, too, but child processes would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+
+	c := make(chan os.Signal, 1) // a second one while files are being read asks for one more reading
+	signal.Notify(c, syscall.SIGHUP)
+	return c
 }

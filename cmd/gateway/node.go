@@ -161,7 +161,18 @@ func newSessionStore(s *settings, client redis.UniversalClient, keys keyspace.Ke
 	if err != nil {
 		return nil, err
 	}
-	return session.NewCookieStore(pairs, o)
+	store, err := session.NewCookieStore(pairs, o)
+	if err != nil {
+		return nil, err
+	}
+	s.onReload(func(next *settings) (func(), error) {
+		pairs, err := parseKeys(next.sessionKeys)
+		if err != nil {
+			return nil, fmt.Errorf("--session-keys: %w", err)
+		}
+		return store.PrepareKeys(pairs)
+	})
+	return store, nil
 }
 
 // start lets events flow.
@@ -187,8 +198,12 @@ func (n *node) admin() http.Handler {
 		},
 	}}
 	if n.settings.publishKey != "" {
-		o.Publish = publish.NewHandler(busPublisher{n.bus}, n.settings.publishKey)
-		o.Revoke = publish.Bearer(n.settings.publishKey, n.revoker)
+		key := publish.NewKey(n.settings.publishKey)
+		n.settings.onReload(func(next *settings) (func(), error) {
+			return func() { key.Set(next.publishKey) }, nil
+		})
+		o.Publish = publish.NewHandler(busPublisher{n.bus}, key)
+		o.Revoke = publish.Bearer(key, n.revoker)
 	}
 	return admin.New(o)
 }

@@ -30,6 +30,9 @@ func allRoutes(s *settings, parts *services) ([]namedRoute, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.onReload(func(next *settings) (func(), error) {
+		return func() { policy.SetSigningKey([]byte(next.signingKey)) }, nil
+	})
 	whenFull, _ := consumer.ParseWhenFull(s.whenFull) // a Choice
 	// Twice as many as may be joined: a page may have been denied some and remember them.
 	events := consumer.Events{Policy: policy, MostResumed: 2 * s.groups}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"orgcast/internal/config"
@@ -15,6 +16,9 @@ type command struct {
 	name    string
 	summary string
 	run     func(ctx context.Context, p *process, args []string) error
+	// stays is set for those that run until they are told to end. They outlive the terminal that
+	// they were started from and the readers of what they write.
+	stays bool
 }
 
 // process is what a subcommand may use of the world.
@@ -22,6 +26,8 @@ type process struct {
 	getenv         func(string) string
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	// hangups brings each SIGHUP to a subcommand that stays; nil in others.
+	hangups <-chan os.Signal
 }
 
 // exitError is an error that has been reported already.
@@ -34,40 +40,64 @@ const errUsage exitError = 2
 
 func commands() []command {
 	return []command{
-		{"serve", "run the gateway (what happens without a subcommand)", serve},
-		{"demo", "try it: two organisations in one browser window, nothing to install", demoCommand},
-		{"publish", "publish an event to a group of an organisation", publishCommand},
-		{"revoke", "end a session, a user, a membership or an organisation, on every node at once", revokeCommand},
-		{"worker", "run tasks from Redis, each under its organisation", workerCommand},
-		{"session", "mint or read a session cookie, for tests and debugging", sessionCommand},
-		{"bench", "load a gateway and check every delivery", benchCommand},
-		{"check", "report every mistake in the settings, and the effective settings", checkCommand},
-		{"healthcheck", "ask a running gateway whether it is ready (exit code 0 or 1)", healthcheck},
-		{"version", "print the version", printVersion},
+		{name: "serve", summary: "run the gateway (what happens without a subcommand)", run: serve, stays: true},
+		{name: "demo", summary: "try it: two organisations in one browser window, nothing to install", run: demoCommand, stays: true},
+		{name: "publish", summary: "publish an event to a group of an organisation", run: publishCommand},
+		{name: "revoke", summary: "end a session, a user, a membership or an organisation, on every node at once", run: revokeCommand},
+		{name: "worker", summary: "run tasks from Redis, each under its organisation", run: workerCommand, stays: true},
+		{name: "session", summary: "mint or read a session cookie, for tests and debugging", run: sessionCommand},
+		{name: "bench", summary: "load a gateway and check every delivery", run: benchCommand, stays: true},
+		{name: "check", summary: "report every mistake in the settings, and the effective settings", run: checkCommand},
+		{name: "healthcheck", summary: "ask a running gateway whether it is ready (exit code 0 or 1)", run: healthcheck},
+		{name: "version", summary: "print the version", run: printVersion},
 	}
 }
 
-// run is the program: arguments in, error out. Only main exits.
-func run(ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) error {
-	p := &process{getenv: getenv, stdin: stdin, stdout: stdout, stderr: stderr}
-	name := "serve"
+// find returns the subcommand that the arguments name, with the rest of them. Without a name it is
+// serve.
+func find(args []string) (c command, name string, rest []string) {
+	name, rest = "serve", args
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		name, args = args[0], args[1:]
+		name, rest = args[0], args[1:]
 	} else if len(args) > 0 && (args[0] == "--help" || args[0] == "-h" || args[0] == "-help") {
 		name = "help"
 	}
-	if name == "help" {
-		p.help()
-		return nil
-	}
 	for _, c := range commands() {
 		if c.name == name {
-			return c.run(ctx, p, args)
+			return c, name, rest
 		}
 	}
-	_, _ = fmt.Fprintf(stderr, "gateway: no subcommand %q\n\n", name) // stderr may be closed
-	p.help()
-	return errUsage
+	return command{}, name, rest
+}
+
+// main runs a subcommand and returns the exit code. Only main.main exits.
+func (p *process) main(ctx context.Context, args []string) int {
+	err := p.run(ctx, args)
+	var code exitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
+		return int(code) // whoever returned it has said why
+	default:
+		_, _ = fmt.Fprintf(p.stderr, "gateway: %v\n", err) // stderr may be closed
+		return 1
+	}
+}
+
+// run is the program without its exit code: arguments in, error out.
+func (p *process) run(ctx context.Context, args []string) error {
+	c, name, rest := find(args)
+	switch {
+	case name == "help":
+		p.help()
+		return nil
+	case c.run == nil:
+		_, _ = fmt.Fprintf(p.stderr, "gateway: no subcommand %q\n\n", name) // stderr may be closed
+		p.help()
+		return errUsage
+	}
+	return c.run(ctx, p, rest)
 }
 
 func (p *process) help() {

@@ -35,6 +35,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asGateway) != "" {
+		main() // exits
+	}
 	// net/http gives a client that was refused half a second to read why, and no shutdown waits for that.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
 }
@@ -83,6 +86,7 @@ type serving struct {
 	public, private string // addresses
 	log             *syncBuffer
 	cancel          context.CancelFunc // as a signal would
+	hangups         chan os.Signal
 	done            chan error
 }
 
@@ -91,7 +95,8 @@ func startServe(tb testing.TB, redisAddr string, more environment) *serving {
 	s := newServing(tb, redisAddr, more)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
-	go func() { s.done <- run(ctx, nil, s.env.get, strings.NewReader(""), io.Discard, s.log) }()
+	p := &process{getenv: s.env.get, stdin: strings.NewReader(""), stdout: io.Discard, stderr: s.log, hangups: s.hangups}
+	go func() { s.done <- p.run(ctx, nil) }()
 	tb.Cleanup(func() {
 		cancel()
 		s.wait()
@@ -103,7 +108,7 @@ func startServe(tb testing.TB, redisAddr string, more environment) *serving {
 // newServing returns a gateway that has its settings and is not started.
 func newServing(tb testing.TB, redisAddr string, more environment) *serving {
 	tb.Helper()
-	s := &serving{tb: tb, log: new(syncBuffer), done: make(chan error, 1), env: environment{
+	s := &serving{tb: tb, log: new(syncBuffer), hangups: make(chan os.Signal, 1), done: make(chan error, 1), env: environment{
 		"ORGCAST_LISTEN": "127.0.0.1:0", "ORGCAST_ADMIN_LISTEN": "127.0.0.1:0", "ORGCAST_REDIS": "redis://" + redisAddr + "/0",
 		"ORGCAST_SESSION_KEYS": testKey, "ORGCAST_ORIGINS": testOrigin, "ORGCAST_DIRECTORY": "session",
 		"ORGCAST_PUBLISH_KEY": testPublishKey, "ORGCAST_DRAIN_WAIT": "0s", "ORGCAST_DRAIN": "0s",
@@ -389,39 +394,50 @@ func TestRedisAwayAtStart(t *testing.T) {
 	c.Expect(t, `{"type":"pong"}`)
 }
 
-// TestTLS serves with a certificate of its own making.
-func TestTLS(t *testing.T) {
-	dir := t.TempDir()
+// writeCertificate puts a certificate of gateway.test and its key into the folder and returns a pool that trusts it.
+func writeCertificate(tb testing.TB, dir string) (certFile, keyFile string, pool *x509.CertPool) {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "gateway.test"}, DNSNames: []string{"gateway.test"}, NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	err = errors.Join(
-		os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
+		os.WriteFile(certFile, certPEM, 0o600),
 		os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	s := startServe(t, redistest.Start(t), environment{"ORGCAST_TLS_CERT": certFile, "ORGCAST_TLS_KEY": keyFile})
-	s.expectReady()
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	dial := func(ctx context.Context) (net.Conn, error) {
+	pool = x509.NewCertPool()
+	pool.AppendCertsFromPEM(certPEM)
+	return certFile, keyFile, pool
+}
+
+// dialTLS connects to the public listener and trusts the pool.
+func (s *serving) dialTLS(pool *x509.CertPool) testkit.DialFunc {
+	return func(ctx context.Context) (net.Conn, error) {
 		// A browser offers HTTP/2 too; WebSockets need 1.1.
 		d := tls.Dialer{Config: &tls.Config{RootCAs: pool, ServerName: "gateway.test", NextProtos: []string{"http/1.1"}}}
 		return d.DialContext(ctx, "tcp", s.public)
 	}
-	c := s.subscribe(dial, "ada", "acme")
+}
+
+// TestTLS serves with a certificate of its own making.
+func TestTLS(t *testing.T) {
+	certFile, keyFile, pool := writeCertificate(t, t.TempDir())
+	s := startServe(t, redistest.Start(t), environment{"ORGCAST_TLS_CERT": certFile, "ORGCAST_TLS_KEY": keyFile})
+	s.expectReady()
+	c := s.subscribe(s.dialTLS(pool), "ada", "acme")
 	if _, errOut, err := execute(t, s.env, "", "publish", "acme", "all", `{"type":"note"}`); err != nil {
 		t.Fatalf("publish: %v\n%s", err, errOut)
 	}

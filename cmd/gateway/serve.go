@@ -21,7 +21,8 @@ The least that it needs, for sessions in signed cookies and membership in Redis:
   gateway serve --redis redis://127.0.0.1:6379/0 \
     --origins https://app.example.com --session-keys-file /run/secrets/session-keys
 
-SIGINT or SIGTERM begins a goodbye in order; a second one ends the process at once.
+SIGINT or SIGTERM begins a goodbye in order; a second one ends the process at once. SIGHUP reads the
+files of certificates, keys and passwords again; open connections stay.
 `
 
 // serve runs the gateway until ctx ends, then says goodbye.
@@ -53,17 +54,26 @@ func serve(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return errors.Join(err, public.Close(), private.Close())
 	}
-	n.start(ctx)
 	publicServer, privateServer := newHTTPServer(n.gateway, log), newHTTPServer(n.admin(), log)
+	if s.tlsCert != "" {
+		cert, err := newCertificate(s)
+		if err != nil {
+			return errors.Join(err, n.close(), public.Close(), private.Close())
+		}
+		publicServer.TLSConfig = cert.config()
+	}
+	reloads := p.newReloader(s, args, log, n.metrics, (*settings).declareServe, (*settings).checkServe)
+	n.start(ctx)
 	// The first listener that fails ends the process as a signal would.
 	servers, ctx := errgroup.WithContext(ctx)
 	servers.Go(func() error { return served(privateServer.Serve(private)) })
 	servers.Go(func() error {
 		if s.tlsCert != "" {
-			return served(publicServer.ServeTLS(public, s.tlsCert, s.tlsKey))
+			return served(publicServer.ServeTLS(public, "", "")) // its certificate is in TLSConfig
 		}
 		return served(publicServer.Serve(public))
 	})
+	servers.Go(func() error { reloads.run(ctx, p.hangups); return nil })
 	log.Info("serving", zap.String("version", version), zap.Stringer("public", public.Addr()), zap.Stringer("private", private.Addr()), zap.Bool("tls", s.tlsCert != ""))
 
 	<-ctx.Done()

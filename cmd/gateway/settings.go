@@ -53,6 +53,8 @@ type settings struct {
 	writeTimeout, closeTimeout, hookTimeout        time.Duration
 	leasePeriod, leaseDeadline                     time.Duration
 	drainWait, drain                               time.Duration
+
+	reloads []reloadStep // what SIGHUP puts into effect; see onReload
 }
 
 // minSecret is the shortest key: 32 bytes are the strength of SHA-256.

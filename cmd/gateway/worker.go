@@ -33,7 +33,8 @@ Connections of acme that listen to the group all get {"type":"echo_progress",…
 {"type":"task_complete","task_id":"t1","result":{"text":"hello"},…}.
 
 SIGINT or SIGTERM: running tasks may finish within --worker-drain, the rest go to other workers at
-once. A second one ends the process, and its tasks are taken over after --worker-takeover.
+once. A second one ends the process, and its tasks are taken over after --worker-takeover. SIGHUP
+reads the files of certificates and passwords again; running tasks are not disturbed.
 `
 
 // workerSettings are those of the worker alone.
@@ -83,9 +84,8 @@ func echo(ctx context.Context, job *task.Job) (any, error) {
 	}{"task_complete", job.ID, job.Payload}, nil
 }
 
-func workerCommand(ctx context.Context, p *process, args []string) error {
-	s, own := new(settings), new(workerSettings)
-	set := config.New("worker", workerUsage)
+// declareWorker declares the settings of the worker, its own ones included.
+func (s *settings) declareWorker(set *config.Set, own *workerSettings) {
 	s.declareLogging(set)
 	s.declareRedis(set)
 	s.declareState(set)
@@ -94,6 +94,12 @@ func workerCommand(ctx context.Context, p *process, args []string) error {
 	set.String(&s.adminListen, "admin-listen", "127.0.0.1:9091", "address of the private listener: health, metrics, profiles", checkAddress)
 	set.Int(&s.maxEvent, "max-event", event.DefaultMaxSize, 128, "largest event, in bytes")
 	own.declare(set)
+}
+
+func workerCommand(ctx context.Context, p *process, args []string) error {
+	s, own := new(settings), new(workerSettings)
+	set := config.New("worker", workerUsage)
+	s.declareWorker(set, own)
 	if rest, err := p.parse(set, args, s.checkRedis); err != nil || len(rest) > 0 {
 		return p.surplus(rest, err)
 	}
@@ -137,7 +143,9 @@ func workerCommand(ctx context.Context, p *process, args []string) error {
 			return errors.Join(clients.events.Ping(ctx).Err(), clients.state.Ping(ctx).Err())
 		},
 	}}), log)
+	reloads := p.newReloader(s, args, log, registry, func(s *settings, set *config.Set) { s.declareWorker(set, new(workerSettings)) }, (*settings).checkRedis)
 	running, ctx := errgroup.WithContext(ctx)
+	running.Go(func() error { reloads.run(ctx, p.hangups); return nil })
 	running.Go(func() error { return served(server.Serve(private)) })
 	running.Go(func() error {
 		err := w.Run(ctx)

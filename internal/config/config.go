@@ -61,7 +61,11 @@ func (s *Set) add(st *setting) {
 			if err != nil {
 				return errors.New("file cannot be read")
 			}
-			st.set(strings.TrimSpace(string(b)), "file "+path)
+			text := strings.TrimSpace(string(b))
+			if text == "" { // or what it protects would quietly be off, or open
+				return errors.New("file is empty")
+			}
+			st.set(text, "file "+path)
 			return nil
 		}}
 		s.settings = append(s.settings, file)

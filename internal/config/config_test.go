@@ -109,6 +109,20 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestEmptySecretFileIsAMistake: an empty file does not switch off what the secret protects, and does not take
+// the place of a secret that was given before.
+func TestEmptySecretFileIsAMistake(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, []byte(" \n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var v values
+	_, err := declare(&v).Parse([]string{"--secret-key-file", file}, env())
+	if err == nil || !strings.Contains(err.Error(), "--secret-key-file (from flag): file is empty") {
+		t.Errorf("got %v, want an error that names the file's setting", err)
+	}
+}
+
 // TestAllMistakes: a user who starts the process once sees everything that is wrong.
 func TestAllMistakes(t *testing.T) {
 	var v values

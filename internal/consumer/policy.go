@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"orgcast/internal/event"
@@ -18,10 +19,11 @@ import (
 // DefaultPolicy lets a group's first word say who may join it.
 const DefaultPolicy = "all=member, room.*=member, user.*=self, role.admin=role:admin, *=signed"
 
-// Policy says which groups of its own organisation a page may subscribe to. It is immutable.
+// Policy says which groups of its own organisation a page may subscribe to. Its rules never change.
+// It is safe for concurrent use.
 type Policy struct {
 	rules []rule
-	key   []byte
+	key   atomic.Pointer[[]byte] // of tokens; empty: no token is good
 }
 
 type rule struct {
@@ -40,7 +42,8 @@ var errBadPolicy = errors.New("consumer: bad policy")
 // signingKey is the key of those tokens; it has at least 32 bytes if a rule says "signed" and
 // tokens are to be accepted, and may be empty, in which case no token is good.
 func ParsePolicy(text string, signingKey []byte) (*Policy, error) {
-	p := &Policy{key: signingKey}
+	p := new(Policy)
+	p.SetSigningKey(signingKey)
 	for part := range strings.SplitSeq(text, ",") {
 		pattern, who, ok := strings.Cut(strings.TrimSpace(part), "=")
 		if !ok {
@@ -68,6 +71,10 @@ func ParsePolicy(text string, signingKey []byte) (*Policy, error) {
 	}
 	return p, nil
 }
+
+// SetSigningKey replaces the key of tokens. Tokens under the previous one are not good any more; groups
+// that were joined with them stay joined.
+func (p *Policy) SetSigningKey(key []byte) { p.key.Store(&key) }
 
 // Allows reports whether the identity may subscribe to the group. token is what the page sent
 // along, "" if nothing. The group must be of the identity's own organisation, whatever the rules.
@@ -100,7 +107,8 @@ func withRole(role string) func(*Policy, session.Identity, event.Group, string, 
 
 func withToken(p *Policy, _ session.Identity, g event.Group, token string, now time.Time) bool {
 	until, mac, ok := strings.Cut(token, ".")
-	if !ok || len(p.key) == 0 {
+	key := *p.key.Load()
+	if !ok || len(key) == 0 {
 		return false
 	}
 	expires, err := strconv.ParseInt(until, 10, 64)
@@ -108,7 +116,7 @@ func withToken(p *Policy, _ session.Identity, g event.Group, token string, now t
 		return false
 	}
 	got, err := hex.DecodeString(mac)
-	return err == nil && hmac.Equal(got, groupMAC(p.key, g, until))
+	return err == nil && hmac.Equal(got, groupMAC(key, g, until))
 }
 
 // SignGroup returns the token that lets a page subscribe to the group until expires: decimal Unix

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
@@ -115,14 +116,31 @@ type handler struct{ publisher Publisher }
 // body is one publication, {"organization_id":…,"group":…,"event":{…}} with "record" and
 // "idempotency_key" if it is to be recorded, or a list of up to [MaxBatch]; the answer is
 // {"results":[…]} in the same order. The status is 200 if all were published, 422 if some were refused, 503 if Redis did not take some.
-func NewHandler(p Publisher, key string) http.Handler { return Bearer(key, &handler{publisher: p}) }
+func NewHandler(p Publisher, key *Key) http.Handler { return Bearer(key, &handler{publisher: p}) }
+
+// Key is the key of bearer tokens, which may be replaced while it is in use.
+type Key struct {
+	sum atomic.Pointer[[sha256.Size]byte]
+}
+
+// NewKey returns the key with the text.
+func NewKey(text string) *Key {
+	k := new(Key)
+	k.Set(text)
+	return k
+}
+
+// Set replaces the text. The previous one is good no more.
+func (k *Key) Set(text string) {
+	sum := sha256.Sum256([]byte(text))
+	k.sum.Store(&sum)
+}
 
 // Bearer lets only those reach next who show the key as a bearer token.
-func Bearer(key string, next http.Handler) http.Handler {
-	want := sha256.Sum256([]byte(key))
+func Bearer(key *Key, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		got := sha256.Sum256([]byte(token))
+		got, want := sha256.Sum256([]byte(token)), key.sum.Load()
 		if !ok || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			answer(w, http.StatusUnauthorized, result{Status: "refused", Code: "unauthenticated"})

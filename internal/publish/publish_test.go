@@ -112,7 +112,7 @@ func TestPublish(t *testing.T) {
 				request.Header.Set("Authorization", test.auth)
 			}
 			w := httptest.NewRecorder()
-			publish.NewHandler(r, key).ServeHTTP(w, request)
+			publish.NewHandler(r, publish.NewKey(key)).ServeHTTP(w, request)
 			if got, want := w.Body.String(), `{"results":`+test.want+"}\n"; w.Code != test.status || got != want {
 				t.Errorf("got %d %s, want %d %s", w.Code, got, test.status, want)
 			}
@@ -135,7 +135,7 @@ func FuzzPublish(f *testing.F) {
 		request := httptest.NewRequest(http.MethodPost, "/v1/publish", strings.NewReader(body))
 		request.Header.Set("Authorization", "Bearer "+key)
 		w := httptest.NewRecorder()
-		publish.NewHandler(r, key).ServeHTTP(w, request)
+		publish.NewHandler(r, publish.NewKey(key)).ServeHTTP(w, request)
 		if w.Code == http.StatusInternalServerError {
 			t.Errorf("got %d", w.Code)
 		}
@@ -151,7 +151,7 @@ func TestOneNameOneMeaning(t *testing.T) {
 			`{"organization_id":"acme","`+second+`":"globex","group":"all","event":{"type":"a"}}`))
 		r.Header.Set("Authorization", "Bearer "+key)
 		w := httptest.NewRecorder()
-		publish.NewHandler(&p, key).ServeHTTP(w, r)
+		publish.NewHandler(&p, publish.NewKey(key)).ServeHTTP(w, r)
 		if w.Code != http.StatusBadRequest || len(p.sent) != 0 {
 			t.Errorf("%s: got %d and %d publications, want 400 and none", second, w.Code, len(p.sent))
 		}

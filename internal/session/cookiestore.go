@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/securecookie"
@@ -34,8 +35,10 @@ type KeyPair struct {
 //
 // Nothing is kept on the server, so a session cannot be ended before it expires, save by a
 // revocation of its SessionID ([Revocations]).
+//
+// It is safe for concurrent use.
 type CookieStore struct {
-	store *sessions.CookieStore
+	store atomic.Pointer[sessions.CookieStore] // of the keys in effect
 	opts  Options
 }
 
@@ -48,6 +51,18 @@ func NewCookieStore(keys []KeyPair, o Options) (*CookieStore, error) {
 	if err != nil {
 		return nil, err
 	}
+	s := &CookieStore{opts: o}
+	apply, err := s.PrepareKeys(keys)
+	if err != nil {
+		return nil, err
+	}
+	apply()
+	return s, nil
+}
+
+// PrepareKeys checks other key pairs for the store, as [NewCookieStore] does, and returns what puts
+// them in the place of the present ones. What was held before, as [Store.Recheck] has it, stays good.
+func (s *CookieStore) PrepareKeys(keys []KeyPair) (apply func(), err error) {
 	if len(keys) == 0 {
 		return nil, errors.New("session: no keys")
 	}
@@ -66,14 +81,14 @@ func NewCookieStore(keys []KeyPair, o Options) (*CookieStore, error) {
 		pairs = append(pairs, k.Hash, k.Block)
 	}
 	store := sessions.NewCookieStore(pairs...)
-	store.Options = o.gorilla()
+	store.Options = s.opts.gorilla()
 	for _, c := range store.Codecs {
 		if codec, ok := c.(*securecookie.SecureCookie); ok {
 			codec.MaxAge(0) // it has a clock of its own; Resolve checks the age by ours
 			codec.SetSerializer(gobValues{})
 		}
 	}
-	return &CookieStore{store: store, opts: o}, nil
+	return func() { s.store.Store(store) }, nil
 }
 
 // Resolve implements [Resolver]. It neither blocks nor looks at ctx.
@@ -153,7 +168,7 @@ func (s *CookieStore) open(value string) (map[any]any, error) {
 		}
 	}
 	r := &http.Request{Header: http.Header{"Cookie": {s.opts.Name + "=" + value}}}
-	session, err := s.store.New(r, s.opts.Name)
+	session, err := s.store.Load().New(r, s.opts.Name)
 	if err != nil || session.IsNew {
 		return nil, ErrInvalid // without the cause, which may quote the content
 	}
@@ -189,7 +204,7 @@ func (s *CookieStore) Mint(_ context.Context, g Grant) (*http.Cookie, error) {
 	if !g.Organization.IsZero() {
 		values[fieldOrganization] = g.Organization.String()
 	}
-	text, err := securecookie.EncodeMulti(s.opts.Name, values, s.store.Codecs...)
+	text, err := securecookie.EncodeMulti(s.opts.Name, values, s.store.Load().Codecs...)
 	if err != nil {
 		return nil, fmt.Errorf("sign session: %w", err)
 	}
