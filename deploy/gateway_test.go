@@ -54,7 +54,7 @@ func TestGatewayRightsSuffice(t *testing.T) {
 	next(t, c, "note")
 	again := s.enter("/ws/events", cookie)
 	next(t, again, "welcome")
-	say(t, again, fmt.Sprintf(`{"type":"resume","groups":{"all":%q}}`, position))
+	say(t, again, fmt.Sprintf(`{"type":"subscribe","groups":{"all":{"after":%q}}}`, position))
 	if got := next(t, again, "note").Text; got != "second" {
 		t.Errorf("resume: got %q, want the second event", got)
 	}

@@ -35,7 +35,7 @@ func allRoutes(s *settings, parts *services) ([]namedRoute, error) {
 	})
 	whenFull, _ := consumer.ParseWhenFull(s.whenFull) // a Choice
 	// Twice as many as may be joined: a page may have been denied some and remember them.
-	events := consumer.Events{Policy: policy, MostResumed: 2 * s.groups}
+	events := consumer.Events{Policy: policy, MaxGroups: s.groups}
 	return []namedRoute{
 		{"events", consumer.Route{Pattern: "/ws/events", New: same(events), WhenFull: whenFull}},
 		{"connection_test", consumer.Route{Pattern: "/ws/connection_test/", New: same(consumer.ConnectionTest{}), WithoutOrganization: true}},

@@ -86,6 +86,15 @@ type Resumer interface {
 	Mark(name string) (m event.Mark, ok bool)
 }
 
+// Limiter is an extra ability of a [Conn]: what one frame asks for in bulk counts against the rate
+// limit of the browser.
+type Limiter interface {
+	// Charge takes n tokens. At the start of a connection, and again after a while, there are enough for
+	// as many groups as a connection may join. An error says that there were not enough; the hook
+	// returns it, and the connection ends with 4429.
+	Charge(n int) error
+}
+
 // ProtocolV1 is the subprotocol with which a client also gets welcome, positions, gap and error
 // frames.
 const ProtocolV1 = "orgcast.v1"

@@ -71,6 +71,8 @@ type ErrorFrame struct {
 	Message string `json:"message"`
 	// Group is the group that the error is about, if any.
 	Group string `json:"group,omitempty"`
+	// Groups are the groups that the error is about, if they are refused together.
+	Groups []string `json:"groups,omitempty"`
 	// ClientID is the id that the browser gave the message, if any.
 	ClientID string `json:"client_id,omitempty"`
 }

@@ -10,14 +10,14 @@ import (
 	"orgcast/internal/event"
 )
 
-// Events is the general consumer: a page subscribes to groups of its own organisation, as far as
+// Events is the general consumer: a page subscribes to groups of its own organization, as far as
 // the policy allows, and gets their events as they were published.
 type Events struct {
 	Quiet
 	Policy *Policy
-	// MostResumed is how many groups of one resume are looked at. A message has room for thousands of
-	// names, and each costs an answer of its own. 0 is no limit.
-	MostResumed int
+	// MaxGroups is how many groups of one frame are looked at, as many as a connection may join. A
+	// frame has room for thousands of names; those beyond are refused together. 0 is no limit.
+	MaxGroups int
 }
 
 // groupFrame confirms a subscription or its end.
@@ -28,98 +28,143 @@ type groupFrame struct {
 	ID string `json:"id,omitempty"`
 }
 
-// ReceiveMessage handles subscribe, unsubscribe and resume.
+// wanted is what a page asks of one group.
+type wanted struct {
+	// After is the place behind which missed events are asked for, "" for live events alone.
+	After string `json:"after"`
+	// Token is for groups that need one.
+	Token string `json:"token"`
+}
+
+// ReceiveMessage handles subscribe and unsubscribe.
 func (e Events) ReceiveMessage(ctx context.Context, c Conn, m event.Message) error {
-	var in struct {
-		Group string `json:"group"`
-		Token string `json:"token"`
-	}
 	switch m.Type {
-	case "subscribe", "unsubscribe":
-		if err := m.Decode(&in); err != nil {
-			return err
-		}
-	case "resume":
-		return e.resume(ctx, c, m)
+	case "subscribe":
+		return e.subscribe(ctx, c, m)
+	case "unsubscribe":
+		return e.unsubscribe(c, m)
 	default:
 		return ErrUnknownType
 	}
-	// A name of no valid form, one that does not exist and one that is not yours look alike.
-	g, err := event.NewGroup(c.Identity().Organization, in.Group)
-	if err != nil {
-		return SendError(c, CodeUnknownGroup, "")
-	}
-	if m.Type == "unsubscribe" {
-		c.Leave(in.Group)
-		return c.Send(groupFrame{Type: "unsubscribed", Group: in.Group})
-	}
-	if !e.Policy.Allows(c.Identity(), g, in.Token, time.Now()) {
-		return SendError(c, CodeUnknownGroup, in.Group)
-	}
-	err = c.Join(ctx, in.Group)
-	if err != nil {
-		return refuseGroup(ctx, c, in.Group, err)
-	}
-	frame := groupFrame{Type: "subscribed", Group: in.Group}
-	if r, ok := c.(Resumer); ok && c.Protocol() == ProtocolV1 {
-		if mark, ok := r.Mark(in.Group); ok {
-			frame.ID = mark.String()
-		}
-	}
-	return c.Send(frame)
 }
 
-// resume subscribes to groups again and sends what was missed since the places given. What is no
-// place of that group's history, or not any more, is answered with a gap: whose it is does not show.
-func (e Events) resume(ctx context.Context, c Conn, m event.Message) error {
+// subscribe joins groups and answers each, in the order of their names.
+func (e Events) subscribe(ctx context.Context, c Conn, m event.Message) error {
 	var in struct {
-		Groups map[string]string `json:"groups"`
-		Tokens map[string]string `json:"tokens"`
-	}
-	r, ok := c.(Resumer)
-	if !ok || c.Protocol() != ProtocolV1 {
-		return ErrUnknownType
+		Group  *string           `json:"group"` // short for one group
+		Groups map[string]wanted `json:"groups"`
+		wanted
 	}
 	if err := m.Decode(&in); err != nil {
 		return err
 	}
-	for i, name := range slices.Sorted(maps.Keys(in.Groups)) {
-		if e.MostResumed > 0 && i == e.MostResumed {
-			return SendError(c, CodeTooManyGroups, "")
+	if in.Group != nil {
+		if in.Groups != nil {
+			return SendError(c, CodeBadMessage, "")
 		}
-		g, err := event.NewGroup(c.Identity().Organization, name)
-		if err != nil {
-			if err := SendError(c, CodeUnknownGroup, ""); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := e.resumeGroup(ctx, c, r, g, in.Groups[name], in.Tokens[name]); err != nil {
-			return err
+		return e.subscribeOne(ctx, c, *in.Group, in.wanted)
+	}
+	names, err := e.admit(c, slices.Sorted(maps.Keys(in.Groups)))
+	for _, name := range names {
+		if err == nil {
+			err = e.subscribeOne(ctx, c, name, in.Groups[name])
 		}
 	}
-	return nil
+	return err
 }
 
-func (e Events) resumeGroup(ctx context.Context, c Conn, r Resumer, g event.Group, place, token string) error {
-	if !e.Policy.Allows(c.Identity(), g, token, time.Now()) {
-		return SendError(c, CodeUnknownGroup, g.Name())
+// admit charges a frame for the names in it, refuses those beyond the limit and returns the others.
+func (e Events) admit(c Conn, names []string) ([]string, error) {
+	if len(names) == 0 {
+		return nil, SendError(c, CodeBadMessage, "")
 	}
-	after, err := event.ParseMark(place)
-	if err != nil {
-		return SendError(c, CodeBadMessage, g.Name())
+	var rest []string
+	if e.MaxGroups > 0 && len(names) > e.MaxGroups {
+		names, rest = names[:e.MaxGroups], names[e.MaxGroups:]
 	}
-	err = r.JoinAfter(ctx, g.Name(), after, func(at event.Mark) error {
-		frame := groupFrame{Type: "subscribed", Group: g.Name()}
-		if at != (event.Mark{}) {
-			frame.ID = at.String()
+	if limited, ok := c.(Limiter); ok {
+		if err := limited.Charge(len(names) - 1); err != nil { // the frame itself has paid for one
+			return nil, err
 		}
-		return c.Send(frame)
-	})
-	if err != nil {
-		return refuseGroup(ctx, c, g.Name(), err)
 	}
-	return nil
+	rest = slices.DeleteFunc(rest, func(name string) bool { return !event.ValidGroupName(name) })
+	if len(rest) == 0 {
+		return names, nil
+	}
+	return names, c.Send(ErrorFrame{Type: "error", Code: CodeTooManyGroups, Message: errorText(CodeTooManyGroups), Groups: rest})
+}
+
+// subscribeOne joins a group, with what was missed if that was asked for. A name of no valid form, one
+// that does not exist and one that is not yours look alike. What is no place of that group's history,
+// or not any more, is answered with a gap: whose it is does not show.
+func (e Events) subscribeOne(ctx context.Context, c Conn, name string, want wanted) error {
+	g, err := event.NewGroup(c.Identity().Organization, name)
+	if err != nil {
+		return SendError(c, CodeUnknownGroup, "")
+	}
+	if !e.Policy.Allows(c.Identity(), g, want.Token, time.Now()) {
+		return SendError(c, CodeUnknownGroup, name)
+	}
+	r, resumes := c.(Resumer)
+	resumes = resumes && c.Protocol() == ProtocolV1
+	if want.After != "" {
+		after, err := event.ParseMark(want.After)
+		if err != nil || !resumes {
+			return SendError(c, CodeBadMessage, name)
+		}
+		err = r.JoinAfter(ctx, name, after, func(at event.Mark) error { return c.Send(subscribed(name, at)) })
+		if err != nil {
+			return refuseGroup(ctx, c, name, err)
+		}
+		return nil
+	}
+	if err := c.Join(ctx, name); err != nil {
+		return refuseGroup(ctx, c, name, err)
+	}
+	var at event.Mark
+	if resumes {
+		at, _ = r.Mark(name)
+	}
+	return c.Send(subscribed(name, at))
+}
+
+// subscribed returns the answer for a group, with the place that was reached if it is known.
+func subscribed(name string, at event.Mark) groupFrame {
+	frame := groupFrame{Type: "subscribed", Group: name}
+	if at != (event.Mark{}) {
+		frame.ID = at.String()
+	}
+	return frame
+}
+
+// unsubscribe leaves groups and answers each.
+func (e Events) unsubscribe(c Conn, m event.Message) error {
+	var in struct {
+		Group  *string  `json:"group"` // short for one group
+		Groups []string `json:"groups"`
+	}
+	if err := m.Decode(&in); err != nil {
+		return err
+	}
+	names := in.Groups
+	if in.Group != nil {
+		if names != nil {
+			return SendError(c, CodeBadMessage, "")
+		}
+		names = []string{*in.Group}
+	}
+	names, err := e.admit(c, names)
+	for _, name := range names {
+		switch {
+		case err != nil:
+		case !event.ValidGroupName(name):
+			err = SendError(c, CodeUnknownGroup, "")
+		default:
+			c.Leave(name)
+			err = c.Send(groupFrame{Type: "unsubscribed", Group: name})
+		}
+	}
+	return err
 }
 
 // refuseGroup answers a group that could not be joined.
@@ -127,8 +172,8 @@ func refuseGroup(ctx context.Context, c Conn, group string, err error) error {
 	switch {
 	case errors.Is(err, ErrTooManyGroups):
 		return SendError(c, CodeTooManyGroups, group)
-	case errors.Is(err, ErrUnknownType):
-		return err
+	case errors.Is(err, ErrUnknownType): // nothing can be resumed here
+		return SendError(c, CodeBadMessage, group)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	default:

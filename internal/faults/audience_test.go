@@ -431,7 +431,7 @@ func (v *viewer) enter(asked, now time.Time) (hello string) {
 	if len(v.seen) == 0 {
 		return fmt.Sprintf(`{"type":"subscribe","group":%q}`, v.group.group.Name())
 	}
-	return fmt.Sprintf(`{"type":"resume","groups":{%q:%q}}`, v.group.group.Name(), v.seen[len(v.seen)-1])
+	return fmt.Sprintf(`{"type":"subscribe","groups":{%q:{"after":%q}}}`, v.group.group.Name(), v.seen[len(v.seen)-1])
 }
 
 // take counts a frame.

@@ -13,11 +13,16 @@ func newAllowance(burst int) allowance { return allowance{left: float64(burst)} 
 
 // take reports whether one more is allowed at this age, and counts it if so.
 func (a *allowance) take(age time.Duration, perSecond float64, burst int) bool {
+	return a.takeN(age, perSecond, burst, 1)
+}
+
+// takeN is take for n at a time: all of them or none.
+func (a *allowance) takeN(age time.Duration, perSecond float64, burst, n int) bool {
 	a.left = min(a.left+(age-a.at).Seconds()*perSecond, float64(burst))
 	a.at = age
-	if a.left < 1 {
+	if a.left < float64(n) {
 		return false
 	}
-	a.left--
+	a.left -= float64(n)
 	return true
 }

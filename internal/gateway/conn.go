@@ -68,12 +68,18 @@ type conn struct {
 	ended     bool // no more is queued, but for the close frame
 	gone      bool // no more is written
 	groups    []event.Group
-	starts    []*start // of groups whose history was asked for
+	named     allowance // for the groups that frames name, beyond one each
+	starts    []*start  // of groups whose history was asked for
 	inbox     []event.Frame
 	unheard   int // bytes in inbox
 	receiving bool
 	talked    time.Duration // the age at which the last frame of the browser came
 }
+
+var (
+	_ consumer.Resumer = (*conn)(nil)
+	_ consumer.Limiter = (*conn)(nil)
+)
 
 // ID implements consumer.Conn.
 func (c *conn) ID() string { return c.id }
@@ -172,6 +178,21 @@ func (c *conn) Leave(name string) {
 	if had {
 		c.server.hub.Leave(g, c)
 	}
+}
+
+// namesBurst is how many groups the browser's frames may name at once, beyond one each: as many as
+// the connection may join, since a page that has them all asks for them all when it comes back.
+func (o *Options) namesBurst() int { return o.FrameBurst + o.GroupsPerConnection }
+
+// Charge implements consumer.Limiter.
+func (c *conn) Charge(n int) error {
+	o := &c.server.options
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.named.takeN(time.Since(c.started), o.FramesPerSecond, o.namesBurst(), n) {
+		return ErrRateLimit
+	}
+	return nil
 }
 
 // Send implements consumer.Conn.

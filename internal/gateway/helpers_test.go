@@ -44,8 +44,8 @@ const (
 	origin     = "https://app.example.com"
 	sessionKey = "0123456789abcdef0123456789abcdef"
 	signingKey = "fedcba9876543210fedcba9876543210"
-	// mostResumed is that of the usual routes.
-	mostResumed = 200
+	// maxGroups is that of the usual routes.
+	maxGroups = 100
 )
 
 func mustOrg(tb testing.TB, text string) orgctx.ID {
@@ -222,7 +222,7 @@ func newRoutes(tb testing.TB, more ...consumer.Route) *consumer.Registry {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	events := consumer.JSON(consumer.Events{Policy: policy, MostResumed: mostResumed})
+	events := consumer.JSON(consumer.Events{Policy: policy, MaxGroups: maxGroups})
 	routes := new(consumer.Registry)
 	for _, route := range append([]consumer.Route{
 		{Pattern: "/ws/events", New: func() consumer.OrganizationAwareConsumer { return events }},

@@ -45,7 +45,15 @@ func recordNotes(tb testing.TB, r recorder, org, group string, texts ...string) 
 
 // resumeText is the message of a page.
 func resumeText(groups, tokens map[string]string) string {
-	text, _ := json.Marshal(map[string]any{"type": "resume", "groups": groups, "tokens": tokens})
+	type wanted struct {
+		After string `json:"after"`
+		Token string `json:"token,omitempty"`
+	}
+	all := make(map[string]wanted)
+	for name, after := range groups {
+		all[name] = wanted{after, tokens[name]}
+	}
+	text, _ := json.Marshal(map[string]any{"type": "subscribe", "groups": all})
 	return string(text)
 }
 
@@ -136,24 +144,110 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// TestResumeOfThousands: a message has room for thousands of names. The first are answered one by one, the
-// rest together.
-func TestResumeOfThousands(t *testing.T) {
+// TestSubscribeToThousands: a frame has room for thousands of names. As many as a connection may join
+// are answered one by one, the rest together, and the connection stays.
+func TestSubscribeToThousands(t *testing.T) {
 	memory := pubsub.NewMemory()
 	n := startNode(t, setup{options: gateway.Options{History: memory}, bus: memory})
 	groups := make(map[string]string)
-	for i := range 3000 {
+	for i := range 2000 {
 		groups[fmt.Sprintf("secret%04d", i)] = "5-5"
 	}
 	c := n.resumed(resumeText(groups, nil))
 	_ = c.SendText(`{"type":"ping"}`)
-	want := make([]string, 0, mostResumed+2)
-	for i := range mostResumed {
+	text, err := c.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rest struct {
+		Type, Code string
+		Groups     []string
+	}
+	if err := json.Unmarshal([]byte(text), &rest); err != nil || rest.Type != "error" || rest.Code != "too_many_groups" || len(rest.Groups) != 2000-maxGroups || rest.Groups[0] != "secret0100" {
+		t.Errorf("refused together: got %d groups in %.100s, want %d", len(rest.Groups), text, 2000-maxGroups)
+	}
+	want := make([]string, 0, maxGroups+1)
+	for i := range maxGroups {
 		want = append(want, fmt.Sprintf("error unknown_group secret%04d", i))
 	}
-	want = append(want, "error too_many_groups", "pong")
+	want = append(want, "pong")
 	if diff := cmp.Diff(want, frames(t, c, len(want))); diff != "" {
 		t.Errorf("answers (-want +got):\n%s", diff)
+	}
+}
+
+// TestSubscribeToManyAtOnce: a page that asks for one group more than it may have gets all the others.
+func TestSubscribeToManyAtOnce(t *testing.T) {
+	n := startNode(t, setup{options: gateway.Options{FrameBurst: 5, FramesPerSecond: 1e-9, GroupsPerConnection: maxGroups}})
+	c := n.subscribeAs(v1(), "ada", "acme")
+	say := func(kind string, first, count int) {
+		t.Helper()
+		groups := make(map[string]struct{})
+		names := make([]string, 0, count)
+		for i := first; i < first+count; i++ {
+			names = append(names, fmt.Sprintf("room.%03d", i))
+			groups[names[len(names)-1]] = struct{}{}
+		}
+		var text []byte
+		if kind == "subscribe" {
+			text, _ = json.Marshal(map[string]any{"type": kind, "groups": groups})
+		} else {
+			text, _ = json.Marshal(map[string]any{"type": kind, "groups": names})
+		}
+		if err := c.SendText(string(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(kind string, first, count int) {
+		t.Helper()
+		want := make([]string, 0, count)
+		for i := first; i < first+count; i++ {
+			want = append(want, fmt.Sprintf("%s  room.%03d", kind, i))
+		}
+		if diff := cmp.Diff(want, frames(t, c, count)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", kind, diff)
+		}
+	}
+	say("subscribe", 0, maxGroups+1)
+	if text, err := c.Next(); err != nil || !strings.Contains(text, `"code":"too_many_groups"`) || !strings.Contains(text, `"groups":["room.100"]`) {
+		t.Fatalf("got %s, %v, want that the last group alone is refused", text, err)
+	}
+	expect("subscribed", 0, maxGroups)
+	// The allowance is used up, but for the frames' own burst.
+	say("unsubscribe", 0, 6)
+	expect("unsubscribed", 0, 6)
+	say("unsubscribe", 6, 3)
+	c.ExpectClose(t, 4429)
+}
+
+// TestSubscribeBadInput: every form has an answer, and the connection stays.
+func TestSubscribeBadInput(t *testing.T) {
+	c := startNode(t, setup{}).subscribeAs(v1(), "ada", "acme")
+	for text, want := range map[string]string{
+		`{"type":"subscribe"}`:                                                  "error bad_message",
+		`{"type":"subscribe","groups":{}}`:                                      "error bad_message",
+		`{"type":"subscribe","groups":["room.1"]}`:                              "error bad_message",
+		`{"type":"subscribe","groups":{"room.1":7}}`:                            "error bad_message",
+		`{"type":"subscribe","groups":{"room.1":{"after":7}}}`:                  "error bad_message",
+		`{"type":"subscribe","groups":{"room.1":{"after":"now"}}}`:              "error bad_message room.1",
+		`{"type":"subscribe","group":"room.1","groups":{"room.2":{}}}`:          "error bad_message",
+		`{"type":"subscribe","groups":{"room/1":{}}}`:                           "error unknown_group",
+		`{"type":"subscribe","groups":{"invoice_7":{"token":"1.ab"}}}`:          "error unknown_group invoice_7",
+		`{"type":"subscribe","groups":{"room.1":null}}`:                         "subscribed  room.1",
+		`{"type":"unsubscribe","groups":["room.1"]}`:                            "unsubscribed  room.1",
+		`{"type":"unsubscribe","groups":[]}`:                                    "error bad_message",
+		`{"type":"unsubscribe","groups":{"room.1":{}}}`:                         "error bad_message",
+		`{"type":"unsubscribe","groups":["room/1"]}`:                            "error unknown_group",
+		`{"type":"unsubscribe","group":"room.1","groups":["room.2"]}`:           "error bad_message",
+		`{"type":"resume","groups":{"room.1":"5-5"}}`:                           "error unknown_type",
+		`{"type":"subscribe","groups":{"room.1":{"more":1}},"further":"field"}`: "subscribed  room.1",
+	} {
+		if err := c.SendText(text); err != nil {
+			t.Fatal(err)
+		}
+		if got := frames(t, c, 1); got[0] != want {
+			t.Errorf("%s: got %q, want %q", text, got[0], want)
+		}
 	}
 }
 
@@ -167,8 +261,8 @@ func TestResumeNeedsTheProtocol(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]*testkit.Client{"plain": plain, "without histories": without} {
-		if got := frames(t, c, 1); got[0] != "error unknown_type" {
-			t.Errorf("%s: got %q, want unknown_type", name, got)
+		if got := frames(t, c, 1); got[0] != "error bad_message all" {
+			t.Errorf("%s: got %q, want bad_message", name, got)
 		}
 	}
 }

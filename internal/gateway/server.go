@@ -222,7 +222,7 @@ func (s *Server) newConn(r *http.Request, route *consumer.Route, params consumer
 	ctx, cancel := context.WithCancelCause(ctx)
 	c := &conn{
 		server: s, id: rand.Text(), identity: identity, route: route, params: params, query: r.URL.RawQuery,
-		protocol: offeredProtocol(r), consumer: route.New(), ctx: ctx, cancel: cancel, started: time.Now(),
+		protocol: offeredProtocol(r), consumer: route.New(), ctx: ctx, cancel: cancel, started: time.Now(), named: newAllowance(s.options.namesBurst()),
 		pingAt: s.options.PingInterval - time.Duration(mathrand.Int64N(int64(s.options.PingInterval)/8)), //nolint:gosec // jitter is no secret
 	}
 	c.handler, _ = c.consumer.(consumer.EventHandler)
@@ -236,6 +236,8 @@ type welcomeFrame struct {
 	UserID         string    `json:"user_id"`
 	ConnectionID   string    `json:"connection_id"`
 	PingMS         int64     `json:"ping_ms"`
+	// MaxFrame is the largest frame that the browser may send, in bytes.
+	MaxFrame int64 `json:"max_frame"`
 	// Resume says whether missed events can be asked for.
 	Resume bool `json:"resume"`
 }
@@ -247,6 +249,7 @@ func (s *Server) connect(request context.Context, c *conn) error {
 		err := c.Send(welcomeFrame{
 			Type: "welcome", OrganizationID: c.identity.Organization, UserID: c.identity.UserID,
 			ConnectionID: c.id, PingMS: s.options.PingInterval.Milliseconds(),
+			MaxFrame: s.options.MaxFrame,
 			Resume: s.resumer() != nil,
 		})
 		if err != nil {

@@ -15,6 +15,7 @@ function sortable(position) {
 
 // src/hub.ts
 var ANSWERS = ["subscribed", "unsubscribed", "error"];
+var SMALL_FRAME = 4096;
 var AGAIN_MS = 5e3;
 var Hub = class {
   // of this connection
@@ -27,6 +28,10 @@ var Hub = class {
   #groups = /* @__PURE__ */ new Map();
   #asked = /* @__PURE__ */ new Map();
   // by group, the oldest first
+  #outgoing = [];
+  // leave together, at the end of the task
+  #room = 0;
+  // bytes that the last of them may still grow by
   welcome;
   /** A connection is open, and nothing has been asked on it yet. */
   attach(welcome) {
@@ -43,6 +48,7 @@ var Hub = class {
   /** The connection is gone; tabs keep what they want. */
   detach() {
     this.welcome = void 0;
+    this.#outgoing = [];
     for (const group of this.#groups.values()) group.again ||= group.live;
     for (const [name, questions] of this.#asked) {
       if (!this.#groups.has(name)) this.#unsubscribed(name, questions.flatMap(({ tabs }) => tabs));
@@ -51,7 +57,10 @@ var Hub = class {
   }
   /** A tab asks for something. */
   request(tab, request) {
-    if ("send" in request) return this.link.send(request.send);
+    if ("send" in request) {
+      this.#flush();
+      return this.link.send(request.send);
+    }
     if ("want" in request) this.#want(tab, request.want, request);
     else this.#drop(tab, request.drop);
     return true;
@@ -62,6 +71,11 @@ var Hub = class {
   }
   /** The server said something other than welcome. */
   frame(frame) {
+    if (frame.type === "error" && Array.isArray(frame.groups)) {
+      const { groups, ...rest } = frame;
+      for (const group2 of groups) this.frame({ ...rest, group: group2 });
+      return;
+    }
     const name = frame.group;
     const group = this.#groups.get(name);
     if (ANSWERS.includes(frame.type) && this.#asked.has(name)) {
@@ -94,7 +108,8 @@ var Hub = class {
     if (!group?.tabs.delete(tab)) return;
     if (!group.tabs.size) {
       this.#groups.delete(name);
-      if ((group.live || this.#asked.has(name)) && this.link.send({ type: "unsubscribe", group: name })) {
+      if (this.welcome && (group.live || this.#asked.has(name))) {
+        this.#write("unsubscribe", name, {});
         this.#await(name, [tab], false);
         return;
       }
@@ -104,21 +119,30 @@ var Hub = class {
   #unsubscribed(group, tabs) {
     this.tell({ frame: { type: "unsubscribed", group } }, tabs);
   }
-  /** Subscribes, or asks for what was missed if the server has it. */
+  /** Subscribes, and asks for what was missed if the server has it. */
   #ask(questions) {
-    const groups = {};
-    const tokens = {};
     for (const { name, group, tabs, token } of questions) {
       const resume = Boolean(this.welcome.resume && group.again && group.last);
-      if (resume) {
-        groups[name] = group.last;
-        if (token) tokens[name] = token;
-      } else {
-        this.link.send({ type: "subscribe", group: name, token });
-      }
+      this.#write("subscribe", name, { after: resume ? group.last : void 0, token });
       this.#await(name, tabs, resume);
     }
-    if (Object.keys(groups).length) this.link.send({ type: "resume", groups, tokens });
+  }
+  /** Adds the name to the last frame that is about to leave, or to a new one if it does not fit. */
+  #write(type, name, asking) {
+    if (!this.#outgoing.length) queueMicrotask(() => this.#flush());
+    const size = JSON.stringify([name, asking]).length;
+    let last = this.#outgoing.at(-1);
+    if (last?.type !== type || last.groups.has(name) || size > this.#room) {
+      this.#outgoing.push(last = { type, groups: /* @__PURE__ */ new Map() });
+      this.#room = (this.welcome.max_frame ?? SMALL_FRAME) - 64;
+    }
+    last.groups.set(name, asking);
+    this.#room -= size;
+  }
+  #flush() {
+    for (const { type, groups } of this.#outgoing.splice(0)) {
+      this.link.send({ type, groups: type === "subscribe" ? Object.fromEntries(groups) : [...groups.keys()] });
+    }
   }
   #await(name, tabs, resume) {
     this.#asked.set(name, [...this.#asked.get(name) ?? [], { tabs: [...tabs], resume }]);
@@ -173,21 +197,28 @@ var Pulse = class {
 
 // src/retry.ts
 var FIRST_MS = 500;
+var PROMPT_MS = 250;
 var LONGEST_MS = 36e5;
 var RETRY = [1001, 1006, 1011, 1012, 1013, 4408, 4409, 4413, 4429];
-function retryable(code) {
-  return RETRY.includes(code);
+function plan(code, reason, failures, maxWait) {
+  const { retry, retry_after_ms: ms } = parse(reason);
+  const once = code === 4401 && retry === "once";
+  if (!once && !RETRY.includes(code)) return void 0;
+  const slot = ms > 0 ? Math.min(LONGEST_MS, Number(ms)) : 0;
+  const prompt = once || code === 4409;
+  const most = prompt ? PROMPT_MS : Math.min(maxWait, FIRST_MS * 2 ** failures);
+  return {
+    wait: Math.min(LONGEST_MS, slot + Math.random() * most),
+    slot,
+    once,
+    failed: !prompt && !(code === 1012 && slot)
+  };
 }
-function delay(failures, reason, maxWait) {
-  const jitter = Math.random() * Math.min(maxWait, FIRST_MS * 2 ** failures);
-  return Math.min(LONGEST_MS, retryAfter(reason) + jitter);
-}
-function retryAfter(reason) {
+function parse(reason) {
   try {
-    const ms = JSON.parse(reason).retry_after_ms;
-    return ms > 0 ? Number(ms) : 0;
+    return JSON.parse(reason) ?? {};
   } catch {
-    return 0;
+    return {};
   }
 }
 
@@ -212,11 +243,16 @@ var Link = class {
   // from the welcome to the end of a connection
   #openedAt = 0;
   #failures = 0;
+  #slotAt = 0;
+  // before this time no attempt is made
+  #last;
+  // what ends the client if this attempt does not open
   #life = 0;
   /** Connects now, whatever went before. */
   start() {
     this.#life++;
     this.#failures = 0;
+    this.#last = void 0;
     this.#open();
   }
   /** Closes without a word to the owner. */
@@ -230,10 +266,13 @@ var Link = class {
     this.#socket.send(JSON.stringify(frame));
     return true;
   }
-  /** The network may have changed: trusts nothing, and waits no longer. */
-  nudge(online) {
+  /**
+   * The network may have changed, or somebody looks: trusts nothing. hopeful says that an attempt may
+   * succeed now: then it waits no longer, except for a slot that the server assigned.
+   */
+  nudge(hopeful) {
     if (this.#pulse) this.#pulse.probe();
-    else if (online && this.#timer && !this.#socket) this.#open();
+    else if (hopeful && this.#timer && !this.#socket && Date.now() >= this.#slotAt) this.#open();
   }
   #open() {
     this.#drop();
@@ -261,6 +300,7 @@ var Link = class {
       const { pingAfter = welcome.ping_ms || 25e3, answerWithin = 1e4 } = this.options;
       clearTimeout(this.#timer);
       this.#openedAt = Date.now();
+      this.#last = void 0;
       this.#pulse = new Pulse(pingAfter, answerWithin, () => this.send({ type: "ping" }), () => this.#end(4408, "silent"));
       this.#pulse.heard();
       this.owner.welcome(welcome);
@@ -271,15 +311,19 @@ var Link = class {
   }
   #end(code, reason) {
     const opened = this.#openedAt;
-    if (opened && Date.now() - opened >= STEADY_MS) this.#failures = 0;
+    if (code === 4409 || opened && Date.now() - opened >= STEADY_MS) this.#failures = 0;
     this.#drop();
-    if (!retryable(code)) {
-      this.owner.status({ state: "closed", code, reason });
+    const next = this.#last ? void 0 : plan(code, reason, this.#failures, this.options.maxWait ?? 3e4);
+    if (!next) {
+      this.owner.status({ state: "closed", ...this.#last ?? { code, reason } });
       return;
     }
-    const wait = delay(this.#failures++, reason, this.options.maxWait ?? 3e4);
-    this.#timer = setTimeout(() => this.#open(), wait);
-    this.owner.status({ state: "waiting", retryAt: Date.now() + wait, code, reason });
+    if (next.failed) this.#failures++;
+    if (next.once) this.#last = { code, reason };
+    const now = Date.now();
+    this.#slotAt = now + next.slot;
+    this.#timer = setTimeout(() => this.#open(), next.wait);
+    this.owner.status({ state: "waiting", retryAt: now + next.wait, code, reason });
     if (!opened) void this.#check(code, reason);
   }
   async #check(code, reason) {
@@ -351,9 +395,10 @@ var Share = class {
     this.#post({ tab: this.#id, request });
     return this.#status.state === "open";
   }
-  nudge(online) {
-    if (this.#role === "follower") this.#pulse?.probe();
-    else this.#link.nudge(online);
+  nudge(hopeful) {
+    if (this.#role !== "follower") return this.#link.nudge(hopeful);
+    this.#pulse?.probe();
+    if (hopeful) this.#post({ tab: this.#id, nudge: true });
   }
   // From the link.
   status(status) {
@@ -369,6 +414,11 @@ var Share = class {
   }
   welcome(welcome) {
     this.#lastWord = void 0;
+    if (!this.owner.knows(welcome)) {
+      this.#link.stop();
+      this.status({ state: "closed", code: 4401, reason: "identity" });
+      return;
+    }
     const key = JSON.stringify(["orgcast", this.url, this.options.share, welcome.organization_id, welcome.user_id]);
     if (key !== this.#identity) {
       this.#identity = key;
@@ -431,6 +481,7 @@ var Share = class {
       const { tab } = data;
       if ("request" in data) this.#hub.request(tab, data.request);
       if ("probe" in data) this.#post({ hub: this.#id, says: "alive" });
+      if ("nudge" in data) this.#link.nudge(true);
       if (!("hello" in data)) return;
       this.#link.nudge(true);
       this.#post({ hub: this.#id, to: [tab], says: "hello", welcome: this.#hub.welcome, status: this.#status });
@@ -538,6 +589,8 @@ var Client = class {
   // ends what #watchPage began
   #status = { state: "connecting" };
   #welcome;
+  #user;
+  // whom this client is for, from the first welcome on
   /** Use `connect`. */
   constructor(url, options) {
     const absolute = new URL(url, globalThis.location?.href);
@@ -547,7 +600,8 @@ var Client = class {
       wants: () => [...this.#groups].map(([name, { token, last, live, again }]) => [name, { token, last, again: live || again }]),
       forget: () => {
         for (const mine of this.#groups.values()) mine.last = void 0;
-      }
+      },
+      knows: ({ user_id }) => options.anyUser || (this.#user ??= user_id) === user_id
     });
     this.#watchPage();
     this.#share.start();
@@ -591,8 +645,12 @@ var Client = class {
   send(frame) {
     return this.#share.request({ send: frame });
   }
-  /** Tries again now, also after the connection was closed for good: say, when somebody has signed in. */
+  /**
+   * Tries again now, also after the connection was closed for good: say, when somebody has signed in,
+   * who may be another user than before.
+   */
   retry() {
+    this.#user = void 0;
     this.#watchPage();
     this.#share.start();
   }
@@ -680,7 +738,7 @@ var Client = class {
     const actions = {
       online: () => this.#share.nudge(true),
       offline: () => this.#share.nudge(false),
-      visibilitychange: () => this.#share.nudge(false),
+      visibilitychange: () => this.#share.nudge(globalThis.document?.visibilityState === "visible"),
       // A page that may be kept for the back button lets go of its socket, and takes it up again.
       pagehide: () => this.#share.stop(),
       pageshow: ({ persisted }) => {

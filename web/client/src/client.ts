@@ -25,6 +25,7 @@ export class Client<Events extends object = Record<never, never>> {
   #page: AbortController | undefined; // ends what #watchPage began
   #status: Status = { state: 'connecting' };
   #welcome: Welcome | undefined;
+  #user: string | undefined; // whom this client is for, from the first welcome on
 
   /** Use `connect`. */
   constructor(url: string | URL, options: Options) {
@@ -36,6 +37,7 @@ export class Client<Events extends object = Record<never, never>> {
       forget: () => {
         for (const mine of this.#groups.values()) mine.last = undefined;
       },
+      knows: ({ user_id }) => options.anyUser || (this.#user ??= user_id) === user_id,
     });
     this.#watchPage();
     this.#share.start();
@@ -89,8 +91,12 @@ export class Client<Events extends object = Record<never, never>> {
     return this.#share.request({ send: frame });
   }
 
-  /** Tries again now, also after the connection was closed for good: say, when somebody has signed in. */
+  /**
+   * Tries again now, also after the connection was closed for good: say, when somebody has signed in,
+   * who may be another user than before.
+   */
   retry(): void {
+    this.#user = undefined;
     this.#watchPage();
     this.#share.start();
   }
@@ -184,7 +190,7 @@ export class Client<Events extends object = Record<never, never>> {
     const actions: Record<string, (event: any) => void> = {
       online: () => this.#share.nudge(true),
       offline: () => this.#share.nudge(false),
-      visibilitychange: () => this.#share.nudge(false),
+      visibilitychange: () => this.#share.nudge(globalThis.document?.visibilityState === 'visible'),
       // A page that may be kept for the back button lets go of its socket, and takes it up again.
       pagehide: () => this.#share.stop(),
       pageshow: ({ persisted }) => {

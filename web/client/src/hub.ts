@@ -46,7 +46,22 @@ interface Asked {
   readonly resume: boolean;
 }
 
+/** What a frame asks of one group. */
+interface Asking {
+  after?: string | undefined;
+  token?: string | undefined;
+}
+
+/** A frame that is about to leave. */
+interface Outgoing {
+  readonly type: 'subscribe' | 'unsubscribe';
+  readonly groups: Map<string, Asking>;
+}
+
 const ANSWERS = ['subscribed', 'unsubscribed', 'error'];
+
+/** A frame that fits everywhere, in bytes, for servers that do not say what fits. */
+const SMALL_FRAME = 4_096;
 
 /** When to ask again after the server said `unavailable`, in milliseconds. */
 const AGAIN_MS = 5_000;
@@ -55,6 +70,8 @@ const AGAIN_MS = 5_000;
 export class Hub {
   readonly #groups = new Map<string, Group>();
   readonly #asked = new Map<string, Asked[]>(); // by group, the oldest first
+  #outgoing: Outgoing[] = []; // leave together, at the end of the task
+  #room = 0; // bytes that the last of them may still grow by
   welcome: Welcome | undefined; // of this connection
 
   constructor(readonly link: Link, readonly tell: (news: News, to?: Iterable<Tab>) => void) {}
@@ -76,6 +93,7 @@ export class Hub {
   /** The connection is gone; tabs keep what they want. */
   detach(): void {
     this.welcome = undefined;
+    this.#outgoing = [];
     for (const group of this.#groups.values()) group.again ||= group.live;
     for (const [name, questions] of this.#asked) {
       if (!this.#groups.has(name)) this.#unsubscribed(name, questions.flatMap(({ tabs }) => tabs));
@@ -85,7 +103,10 @@ export class Hub {
 
   /** A tab asks for something. */
   request(tab: Tab, request: Request): boolean {
-    if ('send' in request) return this.link.send(request.send);
+    if ('send' in request) {
+      this.#flush();
+      return this.link.send(request.send);
+    }
     if ('want' in request) this.#want(tab, request.want, request);
     else this.#drop(tab, request.drop);
     return true;
@@ -98,6 +119,11 @@ export class Hub {
 
   /** The server said something other than welcome. */
   frame(frame: Frame): void {
+    if (frame.type === 'error' && Array.isArray(frame.groups)) { // refused together
+      const { groups, ...rest } = frame;
+      for (const group of groups) this.frame({ ...rest, group });
+      return;
+    }
     const name = frame.group as string;
     const group = this.#groups.get(name);
     if (ANSWERS.includes(frame.type) && this.#asked.has(name)) {
@@ -133,7 +159,8 @@ export class Hub {
     if (!group?.tabs.delete(tab)) return;
     if (!group.tabs.size) {
       this.#groups.delete(name);
-      if ((group.live || this.#asked.has(name)) && this.link.send({ type: 'unsubscribe', group: name })) {
+      if (this.welcome && (group.live || this.#asked.has(name))) {
+        this.#write('unsubscribe', name, {});
         this.#await(name, [tab], false);
         return;
       }
@@ -145,21 +172,32 @@ export class Hub {
     this.tell({ frame: { type: 'unsubscribed', group } }, tabs);
   }
 
-  /** Subscribes, or asks for what was missed if the server has it. */
+  /** Subscribes, and asks for what was missed if the server has it. */
   #ask(questions: Question[]): void {
-    const groups: Record<string, string> = {};
-    const tokens: Record<string, string> = {};
     for (const { name, group, tabs, token } of questions) {
       const resume = Boolean(this.welcome!.resume && group.again && group.last);
-      if (resume) {
-        groups[name] = group.last!;
-        if (token) tokens[name] = token;
-      } else {
-        this.link.send({ type: 'subscribe', group: name, token });
-      }
+      this.#write('subscribe', name, { after: resume ? group.last : undefined, token });
       this.#await(name, tabs, resume);
     }
-    if (Object.keys(groups).length) this.link.send({ type: 'resume', groups, tokens });
+  }
+
+  /** Adds the name to the last frame that is about to leave, or to a new one if it does not fit. */
+  #write(type: Outgoing['type'], name: string, asking: Asking): void {
+    if (!this.#outgoing.length) queueMicrotask(() => this.#flush());
+    const size = JSON.stringify([name, asking]).length;
+    let last = this.#outgoing.at(-1);
+    if (last?.type !== type || last.groups.has(name) || size > this.#room) {
+      this.#outgoing.push(last = { type, groups: new Map() });
+      this.#room = (this.welcome!.max_frame ?? SMALL_FRAME) - 64; // for what stands around the groups
+    }
+    last.groups.set(name, asking);
+    this.#room -= size;
+  }
+
+  #flush(): void {
+    for (const { type, groups } of this.#outgoing.splice(0)) {
+      this.link.send({ type, groups: type === 'subscribe' ? Object.fromEntries(groups) : [...groups.keys()] });
+    }
   }
 
   #await(name: string, tabs: Iterable<Tab>, resume: boolean): void {

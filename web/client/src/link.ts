@@ -1,5 +1,5 @@
 import { Pulse } from './pulse.js';
-import { delay, retryable } from './retry.js';
+import { plan } from './retry.js';
 import type { Frame, Options, Status, Welcome } from './types.js';
 
 const PROTOCOL = 'orgcast.v1';
@@ -24,6 +24,8 @@ export class Link {
   #pulse: Pulse | undefined; // from the welcome to the end of a connection
   #openedAt = 0;
   #failures = 0;
+  #slotAt = 0; // before this time no attempt is made
+  #last: { code: number; reason: string } | undefined; // what ends the client if this attempt does not open
   #life = 0; // grows when the owner starts or stops, so that late answers to check are ignored
 
   constructor(readonly url: string, readonly options: Options, readonly owner: LinkOwner) {}
@@ -32,6 +34,7 @@ export class Link {
   start(): void {
     this.#life++;
     this.#failures = 0;
+    this.#last = undefined;
     this.#open();
   }
 
@@ -48,10 +51,13 @@ export class Link {
     return true;
   }
 
-  /** The network may have changed: trusts nothing, and waits no longer. */
-  nudge(online: boolean): void {
+  /**
+   * The network may have changed, or somebody looks: trusts nothing. hopeful says that an attempt may
+   * succeed now: then it waits no longer, except for a slot that the server assigned.
+   */
+  nudge(hopeful: boolean): void {
     if (this.#pulse) this.#pulse.probe();
-    else if (online && this.#timer && !this.#socket) this.#open();
+    else if (hopeful && this.#timer && !this.#socket && Date.now() >= this.#slotAt) this.#open();
   }
 
   #open(): void {
@@ -81,6 +87,7 @@ export class Link {
       const { pingAfter = welcome.ping_ms || 25_000, answerWithin = 10_000 } = this.options;
       clearTimeout(this.#timer);
       this.#openedAt = Date.now();
+      this.#last = undefined;
       this.#pulse = new Pulse(pingAfter, answerWithin, () => this.send({ type: 'ping' }), () => this.#end(4408, 'silent'));
       this.#pulse.heard();
       this.owner.welcome(welcome);
@@ -92,15 +99,19 @@ export class Link {
 
   #end(code: number, reason: string): void {
     const opened = this.#openedAt;
-    if (opened && Date.now() - opened >= STEADY_MS) this.#failures = 0;
+    if (code === 4409 || opened && Date.now() - opened >= STEADY_MS) this.#failures = 0;
     this.#drop();
-    if (!retryable(code)) {
-      this.owner.status({ state: 'closed', code, reason });
+    const next = this.#last ? undefined : plan(code, reason, this.#failures, this.options.maxWait ?? 30_000);
+    if (!next) {
+      this.owner.status({ state: 'closed', ...(this.#last ?? { code, reason }) });
       return;
     }
-    const wait = delay(this.#failures++, reason, this.options.maxWait ?? 30_000);
-    this.#timer = setTimeout(() => this.#open(), wait);
-    this.owner.status({ state: 'waiting', retryAt: Date.now() + wait, code, reason });
+    if (next.failed) this.#failures++;
+    if (next.once) this.#last = { code, reason };
+    const now = Date.now();
+    this.#slotAt = now + next.slot;
+    this.#timer = setTimeout(() => this.#open(), next.wait);
+    this.owner.status({ state: 'waiting', retryAt: now + next.wait, code, reason });
     if (!opened) void this.#check(code, reason);
   }
 

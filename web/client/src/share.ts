@@ -13,7 +13,7 @@ const PATIENCE_MS = 5_000;
 type Wants = [name: string, wanted: Wanted][];
 
 /** From a tab to the one that has the socket. */
-type ToHub = { tab: Tab; hello: Wants } | { tab: Tab; request: Request } | { tab: Tab; probe: true };
+type ToHub = { tab: Tab; hello: Wants } | { tab: Tab; request: Request } | { tab: Tab; probe: true } | { tab: Tab; nudge: true };
 
 /** From the tab that has the socket: to some tabs, or to all. */
 type FromHub = { hub: Tab; to?: Tab[] | undefined } & (
@@ -29,6 +29,8 @@ export interface ShareOwner {
   wants(): Wants;
   /** This is another organisation or user than before: positions mean nothing any more. */
   forget(): void;
+  /** Whether this is the user whom the tab is for. */
+  knows(welcome: Welcome): boolean;
 }
 
 /**
@@ -79,9 +81,10 @@ export class Share {
     return this.#status.state === 'open';
   }
 
-  nudge(online: boolean): void {
-    if (this.#role === 'follower') this.#pulse?.probe();
-    else this.#link.nudge(online);
+  nudge(hopeful: boolean): void {
+    if (this.#role !== 'follower') return this.#link.nudge(hopeful);
+    this.#pulse?.probe();
+    if (hopeful) this.#post({ tab: this.#id, nudge: true });
   }
 
   // From the link.
@@ -101,6 +104,11 @@ export class Share {
 
   welcome(welcome: Welcome): void {
     this.#lastWord = undefined;
+    if (!this.owner.knows(welcome)) { // nothing was asked on this connection, so nothing of it has come
+      this.#link.stop();
+      this.status({ state: 'closed', code: 4401, reason: 'identity' });
+      return;
+    }
     const key = JSON.stringify(['orgcast', this.url, this.options.share, welcome.organization_id, welcome.user_id]);
     if (key !== this.#identity) {
       this.#identity = key;
@@ -172,6 +180,7 @@ export class Share {
       const { tab } = data;
       if ('request' in data) this.#hub.request(tab, data.request);
       if ('probe' in data) this.#post({ hub: this.#id, says: 'alive' });
+      if ('nudge' in data) this.#link.nudge(true);
       if (!('hello' in data)) return;
       this.#link.nudge(true); // it had a connection just now
       this.#post({ hub: this.#id, to: [tab], says: 'hello', welcome: this.#hub.welcome, status: this.#status });

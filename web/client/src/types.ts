@@ -11,6 +11,8 @@ export interface Welcome {
   readonly user_id: string;
   readonly connection_id: string;
   readonly ping_ms: number;
+  /** The largest frame that the server takes, in bytes. */
+  readonly max_frame?: number;
   /** Whether the server can send what was missed. */
   readonly resume: boolean;
 }
@@ -80,6 +82,11 @@ export interface Options {
    * Text instead of `true` divides further: tabs share only if their texts are equal. Default: `false`.
    */
   share?: boolean | string;
+  /**
+   * Stay connected when the cookie has become that of another user. By default the client is then
+   * `closed` with 4401 and the reason `identity`, since what the page shows belongs to the first one.
+   */
+  anyUser?: boolean;
   /**
    * Asked after an attempt that never opened, because a browser does not tell a refused login from
    * a lost network: `false` stops trying. A rejection counts as "don't know".

@@ -66,12 +66,12 @@ describe('connecting', () => {
     expect(client.status).toMatchObject({ state: 'waiting', code: 1006 });
   });
 
-  test('a path without groups works as it is', () => {
+  test('a path without groups works as it is', async () => {
     const socket = open({}, '/ws/chat/?session=7').welcome();
     socket.says({ type: 'history', messages: [] }, { ...note('5-0', 'chat_7') }, { type: 'gap', group: 'chat_7' });
     expect(seen.map((frame) => (frame as any).type)).toEqual(['history', 'note', 'gap']);
     expect(client.send({ type: 'user_message', message: 'hi' })).toBe(true);
-    expect(socket.taken()).toEqual([{ type: 'user_message', message: 'hi' }]);
+    expect(await socket.taken()).toEqual([{ type: 'user_message', message: 'hi' }]);
     socket.ends(1006);
     expect(client.send({ type: 'user_message', message: 'lost' }), 'send without a connection').toBe(false);
     next().welcome().says(note('5-0', 'chat_7'));
@@ -89,7 +89,7 @@ describe('connecting', () => {
 describe('close codes', () => {
   test.each([1001, 1006, 1011, 1012, 1013, 4408, 4409, 4413, 4429])('%i is tried again', (code) => {
     open().welcome().ends(code, 'why');
-    expect(client.status).toEqual({ state: 'waiting', code, reason: 'why', retryAt: Date.now() + 250 });
+    expect(client.status).toEqual({ state: 'waiting', code, reason: 'why', retryAt: Date.now() + (code === 4409 ? 125 : 250) });
     next().welcome();
     expect(client.status).toEqual({ state: 'open' });
   });
@@ -124,6 +124,54 @@ describe('close codes', () => {
     vi.advanceTimersByTime(10_000);
     FakeWebSocket.last.ends(1006);
     expect((client.status as any).retryAt - Date.now(), 'after a good connection').toBe(250);
+  });
+
+  test('a wanted switch is no failure: the client is back at once, however many there are', () => {
+    vi.mocked(Math.random).mockReturnValue(0.996);
+    let socket = open();
+    for (const _ of [0, 1, 2]) { // failures before do not count either
+      socket.ends(1006);
+      socket = next();
+    }
+    for (let i = 0; i < 10; i++) {
+      socket.welcome({ organization_id: i % 2 ? 'acme' : 'globex' }).ends(4409, 'organization switched');
+      expect((client.status as any).retryAt - Date.now(), `switch ${i}`).toBeLessThanOrEqual(250);
+      socket = next();
+    }
+    socket.welcome().ends(1006);
+    expect((client.status as any).retryAt - Date.now(), 'the first failure').toBeLessThanOrEqual(500);
+  });
+
+  test('a restart with a slot is no failure', () => {
+    let socket = open();
+    for (let i = 0; i < 5; i++) {
+      socket.welcome().ends(1012, '{"retry_after_ms":1000}');
+      expect((client.status as any).retryAt - Date.now(), `restart ${i}`).toBe(1_250);
+      socket = next();
+    }
+  });
+
+  test('4401 that allows one attempt: a newer cookie opens it', () => {
+    let socket = open().welcome();
+    for (let i = 0; i < 3; i++) {
+      socket.ends(4401, '{"retry":"once"}');
+      expect(client.status, `end ${i}`).toEqual({ state: 'waiting', code: 4401, reason: '{"retry":"once"}', retryAt: Date.now() + 125 });
+      socket = next().welcome();
+      expect(client.status).toEqual({ state: 'open' });
+    }
+    socket.ends(1006);
+    expect(client.status.state, 'after an ordinary end').toBe('waiting');
+  });
+
+  test.each([[1006, ''], [1013, '{"retry_after_ms":1000}'], [4401, '{"retry":"once"}']])('4401 that allows one attempt: when that ends with %i it is over', async (code, reason) => {
+    const check = vi.fn(() => true);
+    open({ check }).welcome().ends(4401, '{"retry":"once"}');
+    next().ends(code, reason);
+    expect(client.status).toEqual({ state: 'closed', code: 4401, reason: '{"retry":"once"}' });
+    expect(check).not.toHaveBeenCalled();
+    client.retry();
+    FakeWebSocket.last.ends(1006);
+    expect(client.status, 'after retry').toMatchObject({ state: 'waiting', code: 1006 });
   });
 
   test.each([[0, 0], [0.25, 500], [0.999, 1998]])('the share %f of 2 s is a wait of %i ms', (share, want) => {
@@ -188,15 +236,15 @@ describe('check', () => {
 });
 
 describe('groups', () => {
-  test('are asked for when the connection opens, and at once when it is open', () => {
+  test('are asked for when the connection opens, and at once when it is open', async () => {
     const socket = open();
     client.subscribe('room.1');
     client.subscribe('invoice_7', '1800000000.e1');
-    expect(socket.taken()).toEqual([]);
+    expect(await socket.taken()).toEqual([]);
     socket.welcome();
-    expect(socket.taken()).toEqual([{ type: 'subscribe', group: 'room.1' }, { type: 'subscribe', group: 'invoice_7', token: '1800000000.e1' }]);
+    expect(await socket.taken()).toEqual([{ type: 'subscribe', groups: { 'room.1': {}, invoice_7: { token: '1800000000.e1' } } }]);
     client.subscribe('all');
-    expect(socket.taken()).toEqual([{ type: 'subscribe', group: 'all' }]);
+    expect(await socket.taken()).toEqual([{ type: 'subscribe', groups: { all: {} } }]);
     socket.says({ type: 'subscribed', group: 'all' });
     expect(seen).toEqual([{ type: 'subscribed', group: 'all' }]);
   });
@@ -206,18 +254,62 @@ describe('groups', () => {
     expect(() => client.subscribe(name)).toThrow(TypeError);
   });
 
-  test('one that is left is not asked for again', () => {
+  test('asked for together go out in one frame, in order with what else is sent', async () => {
+    const socket = open().welcome();
+    for (let i = 0; i < 101; i++) client.subscribe(`room.${i}`);
+    client.unsubscribe('room.0');
+    client.subscribe('__proto__');
+    client.send({ type: 'note' });
+    client.subscribe('all');
+    const names = (frame: any) => Object.keys(frame.groups ?? {}).length;
+    const sent = await socket.taken();
+    expect(sent.map((frame: any) => [frame.type, names(frame)])).toEqual([
+      ['subscribe', 101], ['unsubscribe', 1], ['subscribe', 1], ['note', 0], ['subscribe', 1],
+    ]);
+    expect(JSON.stringify(sent[2])).toBe('{"type":"subscribe","groups":{"__proto__":{}}}');
+  });
+
+  test.each([[4_096], [65_536], [undefined]])('1,000 over a reconnect stay below a frame limit of %i bytes', async (max_frame) => {
+    const socket = open().welcome({ max_frame });
+    const group = (i: number) => `room.${String(i).padStart(90, '0')}`;
+    for (let i = 0; i < 1_000; i++) {
+      client.subscribe(group(i), 'x'.repeat(80));
+      socket.says({ type: 'subscribed', group: group(i) }, note('1732358911000-0', group(i)));
+    }
+    await socket.taken();
+    socket.ends(1006);
+    const frames = await next().welcome({ max_frame, resume: true }).taken();
+    for (const frame of frames) expect(JSON.stringify(frame).length).toBeLessThanOrEqual(max_frame ?? 4_096);
+    expect(frames.length, 'no more frames than needed').toBeLessThanOrEqual(Math.ceil(240_000 / ((max_frame ?? 4_096) - 400)));
+    expect(Object.keys(Object.assign({}, ...frames.map((frame: any) => frame.groups)))).toHaveLength(1_000);
+  });
+
+  test('refused together are told one by one, and forgotten', async () => {
+    const socket = open().welcome();
+    for (const group of ['a', 'b', 'c']) client.subscribe(group);
+    await socket.taken();
+    socket.says({ type: 'error', code: 'too_many_groups', message: '', groups: ['b', 'c'] }, { type: 'subscribed', group: 'a' });
+    expect(seen).toEqual([
+      { type: 'error', code: 'too_many_groups', message: '', group: 'b' }, { type: 'unsubscribed', group: 'b' },
+      { type: 'error', code: 'too_many_groups', message: '', group: 'c' }, { type: 'unsubscribed', group: 'c' },
+      { type: 'subscribed', group: 'a' },
+    ]);
+    socket.ends(1006);
+    expect(await next().welcome().taken()).toEqual([{ type: 'subscribe', groups: { a: {} } }]);
+  });
+
+  test('one that is left is not asked for again', async () => {
     const socket = open().welcome();
     client.subscribe('room.1');
     socket.says({ type: 'subscribed', group: 'room.1' });
-    socket.taken();
+    await socket.taken();
     client.unsubscribe('room.1');
-    expect(socket.taken()).toEqual([{ type: 'unsubscribe', group: 'room.1' }]);
+    expect(await socket.taken()).toEqual([{ type: 'unsubscribe', groups: ['room.1'] }]);
     expect(seen).toHaveLength(1);
     socket.says({ type: 'unsubscribed', group: 'room.1' });
     expect(seen).toHaveLength(2);
     socket.ends(1006);
-    expect(next().welcome().taken()).toEqual([]);
+    expect(await next().welcome().taken()).toEqual([]);
   });
 
   test('an end of a subscription that was never answered is told when the connection is lost', () => {
@@ -229,13 +321,13 @@ describe('groups', () => {
     expect(seen).toEqual([{ type: 'unsubscribed', group: 'room.1' }]);
   });
 
-  test('one that is refused is not asked for again', () => {
+  test('one that is refused is not asked for again', async () => {
     const socket = open().welcome();
     client.subscribe('secret');
     socket.says({ type: 'error', code: 'unknown_group', message: '', group: 'secret' });
     expect(seen).toEqual([{ type: 'error', code: 'unknown_group', message: '', group: 'secret' }, { type: 'unsubscribed', group: 'secret' }]);
     socket.ends(1006);
-    expect(next().welcome().taken()).toEqual([]);
+    expect(await next().welcome().taken()).toEqual([]);
   });
 
   test('a refused token leaves a subscription that stands', () => {
@@ -247,20 +339,20 @@ describe('groups', () => {
     expect(seen.at(-1)).toEqual(note('1-0', 'invoice_7'));
   });
 
-  test('one that was unavailable is asked for again', () => {
+  test('one that was unavailable is asked for again', async () => {
     const socket = open().welcome();
     client.subscribe('room.1');
     socket.says({ type: 'error', code: 'unavailable', message: '', group: 'room.1' });
-    socket.taken();
+    await socket.taken();
     vi.advanceTimersByTime(7_499);
-    expect(socket.taken()).toEqual([]);
+    expect(await socket.taken()).toEqual([]);
     vi.advanceTimersByTime(1);
-    expect(socket.taken()).toEqual([{ type: 'subscribe', group: 'room.1' }]);
+    expect(await socket.taken()).toEqual([{ type: 'subscribe', groups: { 'room.1': {} } }]);
     socket.says({ type: 'error', code: 'unavailable', message: '', group: 'room.1' });
     client.unsubscribe('room.1');
-    socket.taken();
+    await socket.taken();
     vi.advanceTimersByTime(10_000);
-    expect(socket.taken()).toEqual([]);
+    expect(await socket.taken()).toEqual([]);
   });
 });
 
@@ -274,10 +366,10 @@ describe('after a reconnect', () => {
     seen = [];
   }
 
-  test('without resume: subscribes anew and tells of gaps', () => {
+  test('without resume: subscribes anew and tells of gaps', async () => {
     lose();
     const socket = next().welcome({ resume: false });
-    expect(socket.taken()).toEqual([{ type: 'subscribe', group: 'room.1', token: 't' }, { type: 'subscribe', group: 'all' }]);
+    expect(await socket.taken()).toEqual([{ type: 'subscribe', groups: { 'room.1': { token: 't' }, all: {} } }]);
     expect(seen).toEqual([]);
     socket.says({ type: 'subscribed', group: 'room.1' }, { type: 'subscribed', group: 'all' });
     expect(seen).toEqual([
@@ -291,13 +383,12 @@ describe('after a reconnect', () => {
     expect(seen, 'a gap that was not told of yet').toEqual([{ type: 'subscribed', group: 'room.1' }, { type: 'gap', group: 'room.1', after: '10-0' }]);
   });
 
-  test('with resume: asks for what it missed', () => {
+  test('with resume: asks for what it missed', async () => {
     lose();
     const socket = next().welcome({ resume: true });
-    expect(socket.taken()).toEqual([
-      { type: 'subscribe', group: 'all' }, // no position, nothing to resume from
-      { type: 'resume', groups: { 'room.1': '10-0' }, tokens: { 'room.1': 't' } },
-    ]);
+    expect(await socket.taken()).toEqual([{
+      type: 'subscribe', groups: { 'room.1': { after: '10-0', token: 't' }, all: {} }, // no position, nothing to resume from
+    }]);
     socket.says(note('10-0'), note('11-0'), { type: 'subscribed', group: 'room.1' }, note('11-0'), note('12-0'));
     expect(seen).toEqual([note('11-0'), { type: 'subscribed', group: 'room.1' }, note('12-0')]);
   });
@@ -309,28 +400,58 @@ describe('after a reconnect', () => {
     expect(seen).toEqual([gap, { type: 'subscribed', group: 'room.1' }]);
   });
 
-  test('behind a gap positions may begin anew: another Redis has taken over, and its clock is behind', () => {
+  test('behind a gap positions may begin anew: another Redis has taken over, and its clock is behind', async () => {
     lose();
     const socket = next().welcome({ resume: true });
     socket.says({ type: 'gap', group: 'room.1', after: '10-0' }, { type: 'subscribed', group: 'room.1' }, note('5-0'), note('5-0'), note('6-0'));
     expect(seen.slice(2)).toEqual([note('5-0'), note('6-0')]);
     socket.ends(1006);
-    expect(next().welcome({ resume: true }).taken()).toContainEqual({ type: 'resume', groups: { 'room.1': '6-0' }, tokens: { 'room.1': 't' } });
+    expect(await next().welcome({ resume: true }).taken()).toEqual([{ type: 'subscribe', groups: { 'room.1': { after: '6-0', token: 't' }, all: {} } }]);
   });
 
-  test('with resume: an interrupted resume is asked for again, from where it got to', () => {
+  test('with resume: an interrupted resume is asked for again, from where it got to', async () => {
     lose();
     next().welcome({ resume: true }).says(note('11-0')).ends(1006);
     const socket = next().welcome({ resume: true });
-    expect(socket.taken()).toContainEqual({ type: 'resume', groups: { 'room.1': '11-0' }, tokens: { 'room.1': 't' } });
+    expect(await socket.taken()).toEqual([{ type: 'subscribe', groups: { 'room.1': { after: '11-0', token: 't' }, all: {} } }]);
   });
 
-  test('of another organisation: positions mean nothing, so nothing is resumed or suppressed', () => {
+  test('of another organisation: positions mean nothing, so nothing is resumed or suppressed', async () => {
     lose();
     const socket = next().welcome({ resume: true, organization_id: 'globex' });
-    expect(socket.taken()).toEqual([{ type: 'subscribe', group: 'room.1', token: 't' }, { type: 'subscribe', group: 'all' }]);
+    expect(await socket.taken()).toEqual([{ type: 'subscribe', groups: { 'room.1': { token: 't' }, all: {} } }]);
     socket.says({ type: 'subscribed', group: 'room.1' }, note('3-0'));
     expect(seen).toEqual([{ type: 'subscribed', group: 'room.1' }, { type: 'gap', group: 'room.1' }, note('3-0')]);
+  });
+});
+
+describe('another user', () => {
+  test('ends the client, before anything of theirs comes', async () => {
+    open().welcome().ends(1006);
+    const socket = next().welcome({ user_id: 'bob' });
+    expect(client.status).toEqual({ state: 'closed', code: 4401, reason: 'identity' });
+    expect(socket.closed).toBe(true);
+    socket.says(note('1-0'));
+    expect([await socket.taken(), seen, client.welcome?.user_id]).toEqual([[], [], 'ada']);
+    client.retry(); // the page knows
+    FakeWebSocket.last.welcome({ user_id: 'bob' });
+    expect([client.status, client.welcome?.user_id]).toEqual([{ state: 'open' }, 'bob']);
+  });
+
+  test('is welcome where the page says so', () => {
+    open({ anyUser: true }).welcome().ends(1006);
+    next().welcome({ user_id: 'bob' });
+    expect([client.status, client.welcome?.user_id]).toEqual([{ state: 'open' }, 'bob']);
+  });
+
+  test('another organization of the same user is a gap and a changed welcome', async () => {
+    const socket = open().welcome();
+    client.subscribe('all');
+    socket.says({ type: 'subscribed', group: 'all' }).ends(4409, 'organization switched');
+    seen = [];
+    next().welcome({ organization_id: 'globex' }).says({ type: 'subscribed', group: 'all' });
+    expect(seen).toEqual([{ type: 'subscribed', group: 'all' }, { type: 'gap', group: 'all' }]);
+    expect(client.welcome?.organization_id).toBe('globex');
   });
 });
 
@@ -347,15 +468,15 @@ test.each([
 });
 
 describe('silence', () => {
-  test('is broken by a ping, and ends the connection if that has no answer', () => {
+  test('is broken by a ping, and ends the connection if that has no answer', async () => {
     const socket = open().welcome({ ping_ms: 20_000 });
     vi.advanceTimersByTime(19_999);
-    expect(socket.taken()).toEqual([]);
+    expect(await socket.taken()).toEqual([]);
     vi.advanceTimersByTime(1);
-    expect(socket.taken()).toEqual([{ type: 'ping' }]);
+    expect(await socket.taken()).toEqual([{ type: 'ping' }]);
     socket.says({ type: 'pong' });
     vi.advanceTimersByTime(20_000);
-    expect(socket.taken()).toEqual([{ type: 'ping' }]);
+    expect(await socket.taken()).toEqual([{ type: 'ping' }]);
     vi.advanceTimersByTime(10_000);
     expect(socket.closed).toBe(true);
     expect(client.status).toMatchObject({ state: 'waiting', code: 4408, reason: 'silent' });
@@ -365,19 +486,19 @@ describe('silence', () => {
     expect(client.status).toMatchObject({ code: 4408 });
   });
 
-  test('is none while events come', () => {
+  test('is none while events come', async () => {
     const socket = open({ pingAfter: 1_000 }).welcome();
     for (let i = 0; i < 10; i++) {
       vi.advanceTimersByTime(999);
       socket.says({ type: 'note', organization_id: 'acme' });
     }
-    expect(socket.taken()).toEqual([]);
+    expect(await socket.taken()).toEqual([]);
   });
 
-  test.each(['online', 'offline', 'visibilitychange'])('%s makes sure at once', (type) => {
+  test.each(['online', 'offline', 'visibilitychange'])('%s makes sure at once', async (type) => {
     const socket = open({ answerWithin: 3_000 }).welcome();
     page.dispatchEvent(new Event(type));
-    expect(socket.taken()).toEqual([{ type: 'ping' }]);
+    expect(await socket.taken()).toEqual([{ type: 'ping' }]);
     vi.advanceTimersByTime(3_000);
     expect(client.status).toMatchObject({ state: 'waiting', code: 4408 });
   });
@@ -385,7 +506,7 @@ describe('silence', () => {
 
 describe('the page', () => {
   test('online ends the wait', () => {
-    open().ends(1013, '{"retry_after_ms":60000}');
+    open().ends(1006);
     page.dispatchEvent(new Event('offline'));
     expect(FakeWebSocket.made).toHaveLength(1);
     page.dispatchEvent(new Event('online'));
@@ -394,7 +515,25 @@ describe('the page', () => {
     expect(FakeWebSocket.made, 'attempts while one is under way').toHaveLength(2);
   });
 
-  test('lets go when hidden for good, and resumes when brought back', () => {
+  test.each([['visible', 2], ['hidden', 1]])('a tab that becomes %s while waiting: %i sockets', (visibilityState, want) => {
+    vi.stubGlobal('document', { visibilityState });
+    open().ends(1006);
+    page.dispatchEvent(new Event('visibilitychange'));
+    expect(FakeWebSocket.made).toHaveLength(want);
+  });
+
+  test('nothing ends the wait for a slot that the server assigned', () => {
+    vi.stubGlobal('document', { visibilityState: 'visible' });
+    open().ends(1012, '{"retry_after_ms":60000}');
+    vi.advanceTimersByTime(59_999);
+    for (const type of ['online', 'visibilitychange']) page.dispatchEvent(new Event(type));
+    expect(FakeWebSocket.made).toHaveLength(1);
+    vi.advanceTimersByTime(1); // from here on only the client's own share is left
+    page.dispatchEvent(new Event('online'));
+    expect(FakeWebSocket.made).toHaveLength(2);
+  });
+
+  test('lets go when hidden for good, and resumes when brought back', async () => {
     const socket = open().welcome();
     client.subscribe('room.1');
     socket.says({ type: 'subscribed', group: 'room.1' }, note('1-0'));
@@ -402,7 +541,7 @@ describe('the page', () => {
     expect(socket.closed).toBe(true);
     expect(vi.getTimerCount()).toBe(0);
     page.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: true }));
-    expect(FakeWebSocket.last.welcome({ resume: true }).taken()).toEqual([{ type: 'resume', groups: { 'room.1': '1-0' }, tokens: {} }]);
+    expect(await FakeWebSocket.last.welcome({ resume: true }).taken()).toEqual([{ type: 'subscribe', groups: { 'room.1': { after: '1-0' } } }]);
   });
 
   test('the first pageshow of a page opens nothing', () => {
@@ -421,13 +560,13 @@ describe('the page', () => {
     expect(FakeWebSocket.made).toHaveLength(1);
   });
 
-  test('after retry it is watched again', () => {
+  test('after retry it is watched again', async () => {
     open().welcome();
     client.close();
     client.retry();
     FakeWebSocket.last.welcome();
     page.dispatchEvent(new Event('online'));
-    expect(FakeWebSocket.last.taken()).toEqual([{ type: 'ping' }]);
+    expect(await FakeWebSocket.last.taken()).toEqual([{ type: 'ping' }]);
   });
 });
 
@@ -483,9 +622,11 @@ describe('tabs that share a socket', () => {
     vi.mocked(Math.random).mockImplementation(() => (chance += 0.01)); // names of tabs
     const made = [0, 1].map(() => {
       const news: Status[] = [];
+      const window = new EventTarget();
+      vi.stubGlobal('addEventListener', window.addEventListener.bind(window));
       const one = connect('/ws/events', { share: true });
       one.onStatus((status) => news.push(status));
-      return { one, news, socket: FakeWebSocket.last };
+      return { one, news, window, socket: FakeWebSocket.last };
     });
     for (const { socket } of made) {
       socket.welcome();
@@ -524,5 +665,33 @@ describe('tabs that share a socket', () => {
     tabs.deliver();
     FakeWebSocket.last.ends(1006); // refused
     expect([first, second].map(({ one }) => one.status)).toMatchObject([{ state: 'closed', code: 4401 }, { state: 'closed', code: 4401 }]);
+  });
+
+  test('end in every tab when the cookie becomes that of another user', async () => {
+    const { tabs, first, second } = await two();
+    const heard: string[] = [];
+    for (const { one } of [first, second]) one.on('*', ({ type }) => heard.push(type));
+    first.socket.ends(1006);
+    const before = FakeWebSocket.made.length;
+    vi.advanceTimersByTime(1_000);
+    FakeWebSocket.made[before]!.welcome({ user_id: 'bob' }).says({ type: 'note' });
+    for (let i = 0; i < 4; i++) { await granted(); tabs.deliver(); }
+    for (const socket of FakeWebSocket.made.slice(before + 1)) socket.welcome({ user_id: 'bob' }).says({ type: 'note' });
+    for (let i = 0; i < 4; i++) { await granted(); tabs.deliver(); }
+    const want = { state: 'closed', code: 4401, reason: 'identity' };
+    expect([first, second].map(({ one }) => one.status)).toEqual([want, want]);
+    expect(heard).toEqual([]);
+  });
+
+  test('a tab that becomes visible hurries the one with the socket', async () => {
+    const { tabs, first, second } = await two();
+    vi.stubGlobal('document', { visibilityState: 'visible' });
+    first.socket.ends(1006);
+    tabs.deliver();
+    expect(second.one.status).toMatchObject({ state: 'waiting', code: 1006 });
+    const before = FakeWebSocket.made.length;
+    second.window.dispatchEvent(new Event('visibilitychange'));
+    tabs.deliver();
+    expect(FakeWebSocket.made).toHaveLength(before + 1);
   });
 });

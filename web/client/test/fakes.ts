@@ -28,7 +28,7 @@ export class FakeWebSocket {
 
   /** The server opens the connection. */
   welcome(fields: object = {}): this {
-    return this.says({ type: 'welcome', organization_id: 'acme', user_id: 'ada', connection_id: 'c1', ping_ms: 25_000, resume: false, ...fields });
+    return this.says({ type: 'welcome', organization_id: 'acme', user_id: 'ada', connection_id: 'c1', ping_ms: 25_000, max_frame: 65_536, resume: false, ...fields });
   }
 
   says(...frames: object[]): this {
@@ -41,8 +41,9 @@ export class FakeWebSocket {
     this.onclose!({ code, reason });
   }
 
-  /** What was sent since the last call. */
-  taken(): unknown[] {
+  /** What was sent since the last call, when the client has put together what it asks for. */
+  async taken(): Promise<unknown[]> {
+    await Promise.resolve();
     return this.sent.splice(0);
   }
 }
