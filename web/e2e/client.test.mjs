@@ -228,7 +228,8 @@ test('a shared socket that finds itself in another organisation is shared no mor
   const context = await person(t, 'ada');
   const tap = await tapped();
   const target = `ws://127.0.0.1:${tap.port}/ws/events`;
-  const tabs = [await page(context, { share: true }, { target }), await page(context, { share: true }, { target })];
+  const options = { share: true, anyUser: true };
+  const tabs = [await page(context, options, { target }), await page(context, options, { target })];
   for (const tab of tabs) {
     await reaches(tab, 'open');
     await subscribe(tab, 'room.1');
@@ -274,6 +275,101 @@ test('a switch of the organisation, or the end of the session, holds for all tab
   announce({ type: 'session.ended', session_id: sessionID(key) });
   for (const tab of tabs) assert.equal((await reaches(tab, 'closed')).code, 4401);
   await settles(0);
+});
+
+test('three tabs, two users in turn: no tab hears what is not its user\'s', async (t) => {
+  await settles(0); // tabs of earlier tests are gone
+  const context = await person(t, 'ada');
+  const tap = await tapped();
+  const target = `ws://127.0.0.1:${tap.port}/ws/events`;
+  const tabs = [];
+  for (const share of [true, true, false]) {
+    const tab = await page(context, { share }, { target });
+    await reaches(tab, 'open');
+    await subscribe(tab, 'room.1');
+    tabs.push(tab);
+  }
+  await settles(2);
+  for (const [user, org, foreign] of [['grace', 'globex', 'acme'], ['ada', 'acme', 'globex']]) {
+    await signIn(context, user);
+    tap.cut();
+    for (const tab of tabs) assert.equal((await reaches(tab, 'closed')).reason, 'identity');
+    await settles(0);
+    record('room.1', `in turn, ${org}`, org);
+    for (const tab of tabs) {
+      await tab.evaluate(() => { heard = []; client.retry(); });
+      await reaches(tab, 'open');
+      await hears(tab, { type: 'subscribed', group: 'room.1' });
+    }
+    record('room.1', 'theirs', foreign);
+    record('room.1', `now ${org}`, org);
+    for (const tab of tabs) {
+      await hears(tab, { text: `now ${org}` });
+      assert.deepEqual((await texts(tab)).filter((text) => text === 'theirs'), []);
+      assert.equal(await tab.evaluate(() => client.welcome.user_id), user);
+    }
+  }
+});
+
+test('ten wanted switches in a row: each time the client comes back at once', async (t) => {
+  const context = await person(t, 'ada');
+  const key = await sessionKey(context);
+  const session = JSON.parse(redisCLI('get', key));
+  redisCLI('hset', 'orgcast:{globex}:member:ada', 'status', 'active');
+  t.after(() => redisCLI('del', 'orgcast:{globex}:member:ada'));
+  const tab = await page(context);
+  await reaches(tab, 'open');
+  await subscribe(tab, 'room.1');
+  await tab.evaluate(() => {
+    window.waits = [];
+    client.onStatus(({ code, retryAt }) => { if (retryAt) waits.push([code, retryAt - Date.now() <= 250]); });
+  });
+  const started = Date.now();
+  for (let i = 0; i < 10; i++) {
+    const org = i % 2 ? 'acme' : 'globex';
+    redisCLI('set', key, JSON.stringify({ ...session, active_organization_id: org }), 'keepttl');
+    announce({ type: 'organization.switched', session_id: sessionID(key), organization_id: org });
+    await tab.waitForFunction((want) => client.welcome.organization_id === want && client.status.state === 'open', org, { timeout: PATIENCE_MS });
+  }
+  t.diagnostic(`ten switches took ${Date.now() - started} ms`);
+  assert.deepEqual(await tab.evaluate(() => waits), Array(10).fill([4409, true]));
+});
+
+test('one group more than a connection may join: the others stay, on one socket', async (t) => {
+  const tab = await page(await person(t, 'ada'));
+  await reaches(tab, 'open');
+  await tab.evaluate(() => { for (let i = 0; i < 101; i++) client.subscribe(`room.${i}`); });
+  await tab.waitForFunction(() => heard.filter(({ type }) => type === 'subscribed').length === 100, null, { timeout: PATIENCE_MS });
+  await hears(tab, { type: 'error', code: 'too_many_groups' });
+  record('room.1', 'still there');
+  await hears(tab, { text: 'still there' });
+  assert.deepEqual(await tab.evaluate(() => statuses.map(({ state }) => state)), ['open']);
+});
+
+test('1,000 groups over a reconnect: one socket, nothing missing', async (t) => {
+  const wide = await freePort();
+  const gateway = await workshop.start(workshop.binary, ['serve', '--listen', `127.0.0.1:${wide}`, '--admin-listen', '127.0.0.1:0',
+    '--redis', redis, '--session-store', 'redis', '--session-insecure', '--directory', 'redis', '--origins', url,
+    '--groups-per-connection', '1000', '--drain-wait', '0s', '--drain', '0s'], (output) => output.includes('"serving"'));
+  t.after(gateway.stop);
+  const tap = await tapped(wide);
+  const tab = await page(await person(t, 'ada'), {}, { target: `ws://127.0.0.1:${tap.port}/ws/events` });
+  await reaches(tab, 'open');
+  const name = (i) => `room.${'x'.repeat(80)}${i}`;
+  await tab.evaluate((stem) => { for (let i = 0; i < 1000; i++) client.subscribe(`${stem}${i}`); }, name(''));
+  const all = () => tab.waitForFunction(() => heard.filter(({ type }) => type === 'subscribed').length === 1000, null, { timeout: PATIENCE_MS });
+  await all();
+  for (const i of [0, 500, 999]) record(name(i), `before ${i}`);
+  for (const i of [0, 500, 999]) await hears(tab, { text: `before ${i}` });
+  await tab.evaluate(() => { heard = []; });
+  tap.cut();
+  await reaches(tab, 'waiting');
+  for (const i of [0, 500, 999]) record(name(i), `meanwhile ${i}`);
+  await reaches(tab, 'open');
+  await all();
+  assert.deepEqual((await texts(tab)).sort(), ['meanwhile 0', 'meanwhile 500', 'meanwhile 999']);
+  assert.equal(await tab.evaluate(() => heard.some(({ type }) => type === 'error')), false);
+  assert.deepEqual(await tab.evaluate(() => statuses.map(({ code }) => code).filter(Boolean)), [1006]);
 });
 
 test('the end of one session does not end another of the same person', async (t) => {
@@ -335,10 +431,10 @@ test('a page that comes back by the back button connects again', async (t) => {
 });
 
 /** A way to the gateway that can be cut, or go silent for the connections that are open. */
-async function tapped() {
+async function tapped(to = port) {
   const open = new Set();
   const tapPort = await workshop.listen(createServer((client) => {
-    const upstream = dial(port, '127.0.0.1');
+    const upstream = dial(to, '127.0.0.1');
     const pair = [client, upstream];
     open.add(pair);
     for (const socket of pair) {
