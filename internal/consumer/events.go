@@ -58,11 +58,11 @@ func (e Events) subscribe(ctx context.Context, c Conn, m event.Message) error {
 	if err := m.Decode(&in); err != nil {
 		return err
 	}
-	if in.Group != nil {
-		if in.Groups != nil {
-			return SendError(c, CodeBadMessage, "")
-		}
-		return e.subscribeOne(ctx, c, *in.Group, in.wanted)
+	switch {
+	case in.Group != nil && in.Groups != nil:
+		return SendError(c, CodeBadMessage, "")
+	case in.Groups == nil: // without either it names no group
+		return e.subscribeOne(ctx, c, nameOf(in.Group), in.wanted)
 	}
 	names, err := e.admit(c, slices.Sorted(maps.Keys(in.Groups)))
 	for _, name := range names {
@@ -147,11 +147,11 @@ func (e Events) unsubscribe(c Conn, m event.Message) error {
 		return err
 	}
 	names := in.Groups
-	if in.Group != nil {
-		if names != nil {
-			return SendError(c, CodeBadMessage, "")
-		}
-		names = []string{*in.Group}
+	switch {
+	case in.Group != nil && names != nil:
+		return SendError(c, CodeBadMessage, "")
+	case names == nil:
+		names = []string{nameOf(in.Group)}
 	}
 	names, err := e.admit(c, names)
 	for _, name := range names {
@@ -165,6 +165,14 @@ func (e Events) unsubscribe(c Conn, m event.Message) error {
 		}
 	}
 	return err
+}
+
+// nameOf returns the name that a frame gives, "" if it gives none.
+func nameOf(group *string) string {
+	if group == nil {
+		return ""
+	}
+	return *group
 }
 
 // refuseGroup answers a group that could not be joined.

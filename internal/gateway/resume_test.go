@@ -224,7 +224,8 @@ func TestSubscribeToManyAtOnce(t *testing.T) {
 func TestSubscribeBadInput(t *testing.T) {
 	c := startNode(t, setup{}).subscribeAs(v1(), "ada", "acme")
 	for text, want := range map[string]string{
-		`{"type":"subscribe"}`:                                                  "error bad_message",
+		`{"type":"subscribe"}`:                                                  "error unknown_group",
+		`{"type":"unsubscribe"}`:                                                "error unknown_group",
 		`{"type":"subscribe","groups":{}}`:                                      "error bad_message",
 		`{"type":"subscribe","groups":["room.1"]}`:                              "error bad_message",
 		`{"type":"subscribe","groups":{"room.1":7}}`:                            "error bad_message",

@@ -250,7 +250,7 @@ func (s *Server) connect(request context.Context, c *conn) error {
 			Type: "welcome", OrganizationID: c.identity.Organization, UserID: c.identity.UserID,
 			ConnectionID: c.id, PingMS: s.options.PingInterval.Milliseconds(),
 			MaxFrame: s.options.MaxFrame,
-			Resume: s.resumer() != nil,
+			Resume:   s.resumer() != nil,
 		})
 		if err != nil {
 			return err
