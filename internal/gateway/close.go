@@ -91,6 +91,9 @@ type ending struct {
 	mute bool
 }
 
+// retryOnce tells the client that the browser may hold a newer cookie, so that one attempt makes sense.
+const retryOnce = `{"retry":"once"}`
+
 // switchedRetry is what clients are told to wait that were refused for what they may do having just changed.
 const switchedRetry = time.Second
 
@@ -139,6 +142,8 @@ func endingOf(cause error) ending {
 		return ending{code: closeSilent, reason: "silent", urgent: true}
 	case errors.Is(cause, ErrSessionEnded), errors.Is(cause, lease.ErrSessionEnded):
 		return ending{code: closeUnauthenticated, reason: "session ended", status: http.StatusUnauthorized, urgent: true, mute: true}
+	case errors.Is(cause, lease.ErrSessionStale):
+		return ending{code: closeUnauthenticated, reason: retryOnce, status: http.StatusUnauthorized, urgent: true, mute: true}
 	case errors.Is(cause, ErrUnauthenticated):
 		return ending{code: closeUnauthenticated, reason: "not logged in", status: http.StatusUnauthorized, urgent: true}
 	case errors.Is(cause, ErrOrigin), errors.Is(cause, consumer.ErrForbidden), errors.Is(cause, orgctx.ErrNoOrganization):

@@ -357,8 +357,12 @@ func (c *conn) tick(now time.Time) time.Duration {
 	}
 	expires := c.Identity().Expires.Sub(now)
 	if expires <= 0 {
-		c.End(ErrSessionEnded)
-		return 0
+		if c.server.options.Leases == nil {
+			c.End(ErrSessionEnded)
+			return 0
+		}
+		c.server.options.Leases.Doubt(&c.lease) // it may have been renewed since it was last asked about
+		expires = doubtInterval
 	}
 	age := now.Sub(c.started)
 	heard := w.lastHeard().Sub(c.started)
@@ -384,6 +388,10 @@ func (c *conn) tick(now time.Time) time.Duration {
 	}
 	return next
 }
+
+// doubtInterval is how soon a connection past the end of its session is looked at again, which ends unless
+// somebody says that the session was renewed.
+const doubtInterval = time.Second
 
 // pingFrame is a ping without content.
 var pingFrame = [...]byte{pingHeader, 0} //nolint:gochecknoglobals // constant bytes

@@ -224,17 +224,65 @@ func TestMembershipIsCheckedAgain(t *testing.T) {
 }
 
 // TestRenewedSessionStays: the application moved the end of the session, so the connection stays
-// beyond the end that it was admitted with.
+// beyond the end that it was admitted with, however seldom everybody is asked about.
 func TestRenewedSessionStays(t *testing.T) {
-	l := leaseNode(t, 100*time.Millisecond, 2*never, setup{})
-	s := l.sitWith(mint(t, l.store, "ada", "acme", 2*time.Second))
-	text := fmt.Sprintf(`{"user_id":"ada","active_organization_id":"acme","expires_at":%d}`, time.Now().Add(time.Hour).Unix())
-	if err := l.client.Set(t.Context(), mustKeyspace(t).Session(s.key()), text, time.Hour).Err(); err != nil {
+	for name, period := range map[string]time.Duration{"asked about often": 100 * time.Millisecond, "asked about at its end": never} {
+		t.Run(name, func(t *testing.T) {
+			l := leaseNode(t, period, 2*never, setup{})
+			s := l.sitWith(mint(t, l.store, "ada", "acme", 3*time.Second))
+			text := fmt.Sprintf(`{"user_id":"ada","active_organization_id":"acme","expires_at":%d}`, time.Now().Add(time.Hour).Unix())
+			if err := l.client.Set(t.Context(), mustKeyspace(t).Session(s.key()), text, time.Hour).Err(); err != nil {
+				t.Fatal(err)
+			}
+			other := l.sitWith(mint(t, l.store, "ada", "acme", 3*time.Second))
+			if _, reason := other.ExpectClose(t, 4401); reason != "session ended" { // now the first one's old end has passed too
+				t.Errorf("reason: got %q, want %q", reason, "session ended")
+			}
+			l.expectOpen("acme", s)
+		})
+	}
+}
+
+// TestExpiredCopyOfSession: where the store knows no more than the cookie, the end of the cookie is not
+// that of the session. The browser is told that it may come back with a newer one; a revocation says
+// nothing of the kind.
+func TestExpiredCopyOfSession(t *testing.T) {
+	l := leaseNode(t, never, 2*never, setup{}) // for its Redis
+	cookies := cookieStore(t, nil, sessionKey)
+	sessions := session.Revocable{Store: cookies, Revocations: l.revocations}
+	keeper, err := lease.NewKeeper(lease.Options{Sessions: sessions, Directory: l.members, Period: never, Deadline: 2 * never})
+	if err != nil {
 		t.Fatal(err)
 	}
-	other := l.sitWith(mint(t, l.store, "ada", "acme", 2*time.Second))
-	other.ExpectClose(t, 4401) // now the first one's old end has passed too
-	l.expectOpen("acme", s)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = keeper.Run(ctx) })
+	n := startNode(t, setup{options: gateway.Options{Sessions: sessions, Membership: l.members, Leases: keeper}})
+	t.Cleanup(func() {
+		n.stop()
+		cancel()
+		running.Wait()
+	})
+	enter := func(life time.Duration) (c *testkit.Client, sessionID string) {
+		t.Helper()
+		header := http.Header{"Origin": {origin}, "Cookie": {mint(t, cookies, "ada", "acme", life)}}
+		id, err := cookies.Resolve(t.Context(), &http.Request{Header: header})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return testkit.Connect(t, n.dial, testkit.Handshake{Path: "/ws/events", Header: header}), id.SessionID
+	}
+	old, _ := enter(3 * time.Second)
+	if _, reason := old.ExpectClose(t, 4401); reason != `{"retry":"once"}` {
+		t.Errorf("reason at the end of the cookie: got %q, want that the browser may try once", reason)
+	}
+	renewed, id := enter(time.Hour) // as the site gave it meanwhile
+	if n := keeper.Apply(lease.Message{Type: lease.SessionEnded, SessionID: id}); n != 1 {
+		t.Fatalf("announced end: got %d connections, want 1", n)
+	}
+	if _, reason := renewed.ExpectClose(t, 4401); reason != "session ended" {
+		t.Errorf("reason of an announced end: got %q, want %q", reason, "session ended")
+	}
 }
 
 // TestRedisAwayEndsLeases: while Redis hangs or is gone nobody can say who may stay, so all end by

@@ -21,7 +21,7 @@ import (
 // suspended ones and those of others share one name, since the client sees it.
 func reasonOf(err error) string {
 	switch {
-	case errors.Is(err, ErrUnauthenticated), errors.Is(err, lease.ErrSessionEnded):
+	case errors.Is(err, ErrUnauthenticated), errors.Is(err, lease.ErrSessionEnded), errors.Is(err, lease.ErrSessionStale):
 		return "unauthenticated"
 	case errors.Is(err, orgctx.ErrNoOrganization), errors.Is(err, consumer.ErrForbidden), errors.Is(err, lease.ErrNotAllowed):
 		return "forbidden"

@@ -99,6 +99,15 @@ type subject struct {
 	holder Holder
 }
 
+// add puts a lease on the list, unless it is over. Its caller holds the Keeper's mu.
+func (q *questions) add(l *Lease) {
+	if l.holder == nil || l.ended {
+		return
+	}
+	q.about = append(q.about, subject{lease: l, holder: l.holder})
+	q.held = append(q.held, session.Held{Identity: l.holder.Identity(), Ticket: l.ticket})
+}
+
 // forget lets go of connections that may end meanwhile, and of what their sessions are found by.
 func (q *questions) forget() {
 	clear(q.about)
@@ -139,6 +148,14 @@ func (k *Keeper) check(ctx context.Context) {
 func (k *Keeper) take(q *questions) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	first := min(batchSize, len(k.doubted))
+	for i, l := range k.doubted[:first] {
+		l.doubted, k.doubted[i] = false, nil
+		q.add(l)
+	}
+	if k.doubted = k.doubted[first:]; len(k.doubted) == 0 {
+		k.doubted = nil
+	}
 	for i := range slotCount {
 		s := &k.slots[(k.turn+i)%slotCount] // the one that has waited longest first
 		if !s.due {
@@ -149,11 +166,7 @@ func (k *Keeper) take(q *questions) {
 		}
 		s.due = false
 		for _, l := range s.leases {
-			if l.ended {
-				continue
-			}
-			q.about = append(q.about, subject{lease: l, holder: l.holder})
-			q.held = append(q.held, session.Held{Identity: l.holder.Identity(), Ticket: l.ticket})
+			q.add(l)
 		}
 	}
 }
@@ -230,6 +243,8 @@ func causeOfSession(err error) error {
 		return errors.Join(errUnavailable, err)
 	case errors.Is(err, session.ErrSwitched):
 		return ErrSwitched
+	case errors.Is(err, session.ErrStale):
+		return ErrSessionStale
 	case errors.Is(err, session.ErrDisabled):
 		return ErrNotAllowed
 	default:

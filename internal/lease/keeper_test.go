@@ -278,6 +278,7 @@ func TestUnannounced(t *testing.T) {
 		"session deleted":        {func(w *world) { w.sessions["ticket-s1"] = session.Standing{Err: session.ErrNone} }, lease.ErrSessionEnded},
 		"session revoked":        {func(w *world) { w.sessions["ticket-s1"] = session.Standing{Err: session.ErrEnded} }, lease.ErrSessionEnded},
 		"session expired":        {func(w *world) { w.sessions["ticket-s1"] = session.Standing{Err: session.ErrExpired} }, lease.ErrSessionEnded},
+		"copy of it expired":     {func(w *world) { w.sessions["ticket-s1"] = session.Standing{Err: session.ErrStale} }, lease.ErrSessionStale},
 		"session garbled":        {func(w *world) { w.sessions["ticket-s1"] = session.Standing{Err: session.ErrInvalid} }, lease.ErrSessionEnded},
 		"organisation switched":  {func(w *world) { w.sessions["ticket-s1"] = session.Standing{Err: session.ErrSwitched} }, lease.ErrSwitched},
 		"user disabled":          {func(w *world) { w.sessions["ticket-s1"] = session.Standing{Err: session.ErrDisabled} }, lease.ErrNotAllowed},
@@ -323,6 +324,53 @@ func TestRenewedSession(t *testing.T) {
 		defer h.mu.Unlock()
 		if !h.expiry.Equal(later) {
 			t.Errorf("end of the session: got %v, want %v", h.expiry, later)
+		}
+	})
+}
+
+// TestDoubt: a connection whose session should be over is asked about at once. While nobody can say, it
+// stays until the deadline.
+func TestDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		const deadline = 30 * time.Second
+		k := start(t, w, 20*time.Second, deadline)
+		var all []*holder
+		for i := range 600 { // more than a batch
+			all = append(all, open(t, k, fmt.Sprintf("user%d", i), "acme", fmt.Sprintf("s%d", i)))
+		}
+		w.change(func() {
+			for i := range 300 {
+				w.sessions[fmt.Sprintf("ticket-s%d", i)] = session.Standing{Err: session.ErrExpired}
+			}
+		})
+		for _, h := range all {
+			k.Doubt(&h.lease)
+			k.Doubt(&h.lease)
+		}
+		k.Release(&all[0].lease) // on the list, and gone
+		synctest.Wait()
+		for i, h := range all {
+			if want := i > 0 && i < 300; (h.cause() != nil) != want {
+				t.Errorf("%d at once: got %v, want ended: %t", i, h.cause(), want)
+			}
+		}
+		for i := range all {
+			if i > 0 && w.asked[fmt.Sprintf("ticket-s%d", i)] != 1 {
+				t.Errorf("%d was asked about %d times, want once", i, w.asked[fmt.Sprintf("ticket-s%d", i)])
+			}
+		}
+		w.change(func() { w.away = true })
+		last, at := all[599], time.Now()
+		for last.cause() == nil {
+			k.Doubt(&last.lease)
+			time.Sleep(time.Second)
+		}
+		if _, ok := errors.AsType[lease.UnconfirmedError](last.cause()); !ok {
+			t.Errorf("while nobody can say: got %v, want UnconfirmedError", last.cause())
+		}
+		if took := last.ended.Sub(at); took > deadline {
+			t.Errorf("ended after %v, want at most %v", took, deadline)
 		}
 	})
 }

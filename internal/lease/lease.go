@@ -28,6 +28,9 @@ import (
 var (
 	// ErrSessionEnded ends the connections of a session that was ended or has expired.
 	ErrSessionEnded = errors.New("lease: session ended")
+	// ErrSessionStale ends the connections that came with a copy of a session that has expired, where the
+	// session itself may live on: the browser may come back with a newer copy.
+	ErrSessionStale = errors.New("lease: this copy of the session has expired")
 	// ErrSwitched ends the connections of a session whose active organisation is another now.
 	ErrSwitched = errors.New("lease: another organization became active")
 	// ErrNotAllowed ends connections whose user, membership or organisation is no longer active.
@@ -63,6 +66,7 @@ type Lease struct {
 	ticket    string
 	confirmed time.Time // when what was confirmed last was asked
 	ended     bool      // End was called
+	doubted   bool      // it stands in the Keeper's list of that name
 	slot      int32
 	index     int32 // in the slot
 	links     [indexes]link
@@ -124,6 +128,8 @@ type Keeper struct {
 	index [indexes]map[string]*Lease // the first of each list
 	slots [slotCount]slot
 	turn  int // the slot that is due next
+	// Leases to ask about before any slot. They may have been released since.
+	doubted []*Lease
 	// What was announced lately, for connections that were admitted before and entered after it.
 	recent []Message
 	heard  Mark // the number of the last of recent
@@ -134,6 +140,19 @@ type slot struct {
 	leases []*Lease
 	due    bool
 	oldest time.Time // no lease of the slot was confirmed before; stale, but never too late
+}
+
+// Doubt has a connection asked about at once, because what was confirmed about it is over: its session
+// may have been renewed. Until the stores say so it stays, at most until the deadline.
+func (k *Keeper) Doubt(l *Lease) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if l.holder == nil || l.ended || l.doubted {
+		return
+	}
+	l.doubted = true
+	k.doubted = append(k.doubted, l)
+	k.rouse()
 }
 
 // Mark is a moment in the sequence of announcements.

@@ -70,6 +70,8 @@ func (m *metrics) ended(cause error, by string) {
 	switch {
 	case errors.Is(cause, ErrSessionEnded):
 		reason = "session_ended"
+	case errors.Is(cause, ErrSessionStale):
+		reason = "session_stale"
 	case errors.Is(cause, ErrSwitched):
 		reason = "switched"
 	case errors.Is(cause, ErrNotAllowed):

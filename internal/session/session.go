@@ -6,6 +6,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -23,6 +24,9 @@ var (
 	ErrInvalid = errors.New("session: invalid")
 	// ErrExpired is returned for a session past its expiry.
 	ErrExpired = errors.New("session: expired")
+	// ErrStale is returned by Recheck for a session of which the store knows only the copy that the
+	// browser sent, when that is past its expiry: the browser may hold a newer one. It is an ErrExpired.
+	ErrStale = fmt.Errorf("%w: the browser may hold a newer copy", ErrExpired)
 	// ErrEnded is returned for a session that was revoked although what the browser holds is good.
 	ErrEnded = errors.New("session: ended")
 	// ErrDisabled is returned for a user who was shut out. Unlike the others it means "not allowed".
