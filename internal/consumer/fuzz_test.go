@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/consumer/consumertest"
@@ -128,6 +130,38 @@ func FuzzParseInputKey(f *testing.F) {
 		}
 		if !ok && (execution != "" || taskIndex != 0) {
 			t.Errorf("%q: got %q, %d of no key", key, execution, taskIndex)
+		}
+	})
+}
+
+// FuzzMatch: a path that is served is spelled as its route is, and a parameter is a single name.
+func FuzzMatch(f *testing.F) {
+	for _, seed := range []string{"/ws/events", "/ws%2fevents", "/ws/number/7", "/ws/id/a-b", "/ws/any/x%20y", "/ws/any/%2e%2e", "/ws/any/%C3%BC", "//ws/events", "/ws/any/%"} {
+		f.Add(seed)
+	}
+	routes := namedRoutes(f)
+	f.Fuzz(func(t *testing.T, path string) {
+		route, params, ok := routes.Match(path)
+		if !ok {
+			return
+		}
+		spelled := map[string]string{
+			"/ws/events":         "/ws/events",
+			"/ws/number/{n:int}": "/ws/number/" + params.Get("n"),
+			"/ws/id/{id:id}":     "/ws/id/" + params.Get("id"),
+		}[route.Pattern]
+		if route.Pattern != "/ws/any/{what}" {
+			if spelled != path {
+				t.Errorf("%q: got %s with %v", path, route.Pattern, params)
+			}
+			return
+		}
+		what := params.Get("what")
+		if u, err := url.PathUnescape(path); err != nil || u != "/ws/any/"+what || !utf8.ValidString(what) || what == "." || what == ".." || what == "" {
+			t.Errorf("%q: got %q", path, what)
+		}
+		if strings.Contains(what, "/") || strings.Contains(what, "\\") && !strings.Contains(path, "\\") {
+			t.Errorf("%q: got %q", path, what)
 		}
 	})
 }

@@ -234,6 +234,8 @@ func TestRegistry(t *testing.T) {
 		"/ws/any/x y":                       "/ws/any/{what}",
 		"/ws/any/first":                     "/ws/any/{what}", // the earlier route wins
 		"/ws/any/":                          "",
+		"/ws/any/.":                         "",
+		"/ws/any/..":                        "",
 		"/ws/events\x00":                    "",
 	} {
 		route, params, ok := routes.Match(path)
@@ -258,4 +260,38 @@ func TestRegistry(t *testing.T) {
 	if err := new(consumer.Registry).Add(consumer.Route{Pattern: "/a"}); err == nil {
 		t.Error("Add without New: got nil, want an error")
 	}
+}
+
+// TestEncodedPathIsAnotherPath: a proxy in front may refuse a path, or pass on only some; what it reads as
+// another path must be another one here, too, and each text of a parameter has one spelling.
+func TestEncodedPathIsAnotherPath(t *testing.T) {
+	routes := namedRoutes(t)
+	for _, path := range []string{
+		"/ws%2fevents", "/ws%2Fevents", "/ws/%65vents", "/%77s/events", "/ws/events%2f", "/ws/x%2f..%2fevents", "/ws/%2e/events", "/ws/./events",
+		"/ws//events", "/ws/events%00", "/ws/events%20", "/ws/any%2ffirst", "/ws/number/%37", "/ws/number/7%2f8", "/ws/id/%61", "/ws/any/a%2fb", "/ws/any/a%5cb",
+		"/ws/any/%2e", "/ws/any/%2e%2e", "/ws/any/.%2e", "/ws/any/%61", "/ws/any/a%00", "/ws/any/a%7f", "/ws/any/%ff", "/ws/any/%", "/ws/any/%4", "/ws/any/%zz",
+	} {
+		if route, params, ok := routes.Match(path); ok {
+			t.Errorf("Match(%q): got %s with %v, want nothing", path, route.Pattern, params)
+		}
+	}
+	for path, want := range map[string]string{
+		"/ws/any/x%20y": "x y", "/ws/any/100%25": "100%", "/ws/any/%c3%bc": "ü", "/ws/any/%C3%BC": "ü", "/ws/any/a+b": "a+b", "/ws/any/what%3F": "what?",
+	} {
+		if _, params, ok := routes.Match(path); !ok || params.Get("what") != want {
+			t.Errorf("Match(%q): got %v, %t, want %q", path, params, ok, want)
+		}
+	}
+}
+
+// namedRoutes are routes with a parameter of each form.
+func namedRoutes(tb testing.TB) *consumer.Registry {
+	tb.Helper()
+	routes := new(consumer.Registry)
+	for _, pattern := range []string{"/ws/events", "/ws/number/{n:int}", "/ws/id/{id:id}", "/ws/any/{what}"} {
+		if err := routes.Add(consumer.Route{Pattern: pattern, New: func() consumer.OrganizationAwareConsumer { return nil }}); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return routes
 }

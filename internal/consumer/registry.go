@@ -3,9 +3,11 @@ package consumer
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"orgcast/internal/orgctx"
 )
@@ -63,8 +65,8 @@ type compiledRoute struct {
 
 type segment struct {
 	literal string
-	name    string // of a parameter, else empty
-	form    func(string) bool
+	name    string                  // of a parameter, else empty
+	form    func(part *string) bool // checks a parameter, and decodes it
 }
 
 // Params are the named parts of a path.
@@ -108,7 +110,10 @@ func (r *Registry) Add(route Route) error {
 	return nil
 }
 
-// Match returns the route of a path, as it stands in the URL after decoding.
+// Match returns the route of a path as it stands in the request, not decoded: a proxy in front may
+// have rules for paths, and what it did not recognize must not become one of ours here. So literal
+// segments, numbers and identifiers have one spelling each. Segments of any text may hold percent
+// encoding where they need it, and are decoded.
 func (r *Registry) Match(path string) (*Route, Params, bool) {
 	for i := range r.routes {
 		if params, ok := r.routes[i].match(path); ok {
@@ -134,10 +139,10 @@ func (c *compiledRoute) match(path string) (Params, bool) {
 			if part != seg.literal {
 				return nil, false
 			}
-		case !seg.form(part):
+		case !seg.form(&part):
 			return nil, false
 		default:
-			params = append(params, param{seg.name, part})
+			params = append(params, param{seg.name, strings.Clone(part)}) // a connection keeps it, not the whole request
 		}
 		rest = after
 	}
@@ -145,18 +150,42 @@ func (c *compiledRoute) match(path string) (Params, bool) {
 }
 
 // segmentForm returns the check of a named segment.
-func segmentForm(form string) (func(string) bool, bool) {
+func segmentForm(form string) (func(*string) bool, bool) {
 	switch form {
 	case "":
-		return func(s string) bool { return s != "" }, true
+		return decodeSegment, true
 	case "int":
-		return isDigits, true
+		return func(part *string) bool { return isDigits(*part) }, true
 	case "id":
-		return orgctx.ValidID, true
+		return func(part *string) bool { return orgctx.ValidID(*part) }, true
 	default:
 		return nil, false
 	}
 }
+
+// decodeSegment replaces a segment by its text. It refuses what proxies and file systems take for
+// something else than a name, and escapes that the text can do without (RFC 3986, section 2.3):
+// with them, one text would have several spellings.
+func decodeSegment(part *string) bool {
+	text, err := url.PathUnescape(*part)
+	if err != nil || !utf8.ValidString(text) || text == "" || text == "." || text == ".." {
+		return false
+	}
+	for i, escape := range strings.Split(*part, "%") {
+		if i == 0 {
+			continue
+		}
+		c, err := strconv.ParseUint(escape[:2], 16, 8) // as PathUnescape has found
+		if err != nil || c < ' ' || c == 0x7f || strings.IndexByte(needless, byte(c)) >= 0 {
+			return false
+		}
+	}
+	*part = text
+	return true
+}
+
+// needless are the characters that a path never has to escape, and those that would part it.
+const needless = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/\\"
 
 // isDigits accepts what fits into a signed 64-bit integer without leading zeros, so that one
 // number has one spelling and names one group.

@@ -44,6 +44,8 @@ var (
 	ErrUnauthenticated = errors.New("gateway: not logged in")
 	// ErrOrigin refuses a request of a page that may not connect.
 	ErrOrigin = errors.New("gateway: origin not allowed")
+	// ErrQueryTooLong refuses a request whose query is longer than a connection may keep.
+	ErrQueryTooLong = errors.New("gateway: query too long")
 	// ErrTooMany refuses a connection over the limit of its user or organisation.
 	ErrTooMany = errors.New("gateway: too many connections")
 	// ErrOverloaded refuses a connection over the limit of the node, or while a part does not answer.
@@ -146,6 +148,8 @@ func endingOf(cause error) ending {
 		return ending{code: closeUnauthenticated, reason: retryOnce, status: http.StatusUnauthorized, urgent: true, mute: true}
 	case errors.Is(cause, ErrUnauthenticated):
 		return ending{code: closeUnauthenticated, reason: "not logged in", status: http.StatusUnauthorized, urgent: true}
+	case errors.Is(cause, ErrQueryTooLong): // before the upgrade only
+		return ending{code: websocket.StatusPolicyViolation, status: http.StatusBadRequest}
 	case errors.Is(cause, ErrOrigin), errors.Is(cause, consumer.ErrForbidden), errors.Is(cause, orgctx.ErrNoOrganization):
 		return ending{code: closeForbidden, reason: "not allowed", status: http.StatusForbidden, urgent: true}
 	case errors.Is(cause, consumer.ErrNotFound), errors.Is(cause, event.ErrInvalidGroup):

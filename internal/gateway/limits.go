@@ -51,7 +51,7 @@ func (l *limits) full() bool {
 // organisation.
 func (l *limits) take(ctx context.Context, who owner) (*budget, error) {
 	b, err := l.takeLocal(who)
-	if err != nil || l.quota == nil || who.org.IsZero() {
+	if err != nil || l.quota == nil {
 		return b, err
 	}
 	err = l.quota.Take(ctx, who.org)
@@ -68,7 +68,7 @@ func (l *limits) take(ctx context.Context, who owner) (*budget, error) {
 // give takes back what take counted.
 func (l *limits) give(who owner) {
 	l.giveLocal(who)
-	if l.quota != nil && !who.org.IsZero() {
+	if l.quota != nil {
 		l.quota.Give(who.org)
 	}
 }

@@ -101,20 +101,29 @@ func isHandshake(r *http.Request) bool {
 }
 
 // hasToken reports whether a header that is a list holds the token, regardless of case.
-func hasToken(h http.Header, name, token string) bool {
+func hasToken(h http.Header, name, token string) bool { return findToken(h, name, token) != "" }
+
+// findToken returns the token as it is spelled in a header that is a list, "" if it is not there.
+func findToken(h http.Header, name, token string) string {
 	for _, value := range h.Values(name) {
 		for part := range strings.SplitSeq(value, ",") {
-			if strings.EqualFold(strings.TrimSpace(part), token) {
-				return true
+			if part = strings.TrimSpace(part); strings.EqualFold(part, token) {
+				return part
 			}
 		}
 	}
-	return false
+	return ""
+}
+
+// offeredToken returns the subprotocol that the upgrade will agree on as the client spells it, since
+// the answer must be one that it offered. It pins nothing of the request.
+func offeredToken(r *http.Request) string {
+	return strings.Clone(findToken(r.Header, "Sec-Websocket-Protocol", consumer.ProtocolV1))
 }
 
 // offeredProtocol returns the subprotocol that the upgrade will agree on.
 func offeredProtocol(r *http.Request) string {
-	if hasToken(r.Header, "Sec-Websocket-Protocol", consumer.ProtocolV1) {
+	if offeredToken(r) != "" {
 		return consumer.ProtocolV1
 	}
 	return ""

@@ -93,6 +93,7 @@ func TestRefusedBeforeUpgrade(t *testing.T) {
 		"number too large":             {testkit.Handshake{Path: "/ws/watched/9223372036854775808/"}, 404, "unknown_path"},
 		"no number":                    {testkit.Handshake{Path: "/ws/watched/%EF%BC%97/"}, 404, "unknown_path"},
 		"slash in the number":          {testkit.Handshake{Path: "/ws/watched/7%2F8/"}, 404, "unknown_path"},
+		"longest query and one more":   {testkit.Handshake{Path: path + "?" + strings.Repeat("q", 2049)}, 400, "query_too_long"},
 		"HTTP/1.0":                     {testkit.Handshake{Proto: "HTTP/1.0"}, 400, "no_handshake"},
 		"POST":                         {testkit.Handshake{Method: "POST"}, 400, "no_handshake"},
 		"HEAD":                         {testkit.Handshake{Method: "HEAD"}, 400, ""},
@@ -142,6 +143,24 @@ func TestRefusedBeforeUpgrade(t *testing.T) {
 	c := n.connect(path, "ada", "acme")
 	testkit.Eventually(t, "Connect", func() bool { return connected.all() == "connect" })
 	_ = c.Close()
+}
+
+// TestEncodedPathsAreNotServed: a proxy that passes on some paths and refuses others reads them as they are
+// sent. What it does not take for a path of ours must not become one behind it.
+func TestEncodedPathsAreNotServed(t *testing.T) {
+	var connected calls
+	n := startNode(t, setup{routes: []consumer.Route{(&hooks{calls: &connected}).route("/ws/watched/{id:int}/")}})
+	for _, path := range []string{
+		"/ws%2fevents", "/ws%2Fevents", "/%77s/events", "/ws/event%73", "/ws/./events", "/ws/%2e/events", "/ws/x/%2e%2e/events", "/ws//events", "/ws/events%2f", "/ws/events/",
+		"/ws%5cevents", "/ws\\events", "/ws/events;x", "/ws/events%3fx", "/ws/events%23", "/ws/watched/%37/", "/ws/watched/7%2f", "http://gateway.test/ws%2fevents",
+	} {
+		n.expectRefused(t, n.handshake(path, "ada", "acme", nil), 404, "unknown_path", false)
+	}
+	if got := connected.all(); got != "" {
+		t.Errorf("hooks ran: %s", got)
+	}
+	n.connect("/ws/events", "ada", "acme")
+	n.connect("http://gateway.test/ws/watched/7/", "ada", "acme")
 }
 
 func headers(name string, values ...string) testkit.Handshake {
@@ -224,6 +243,7 @@ func TestAdmitted(t *testing.T) {
 		"last cookie header counts":            headers("Cookie", session.DefaultName+"=x", cookie),
 		"among other cookies":                  headers("Cookie", "a=b; "+cookie+"; c=d"),
 		"tokens in lists":                      {Header: http.Header{"Connection": {"keep-alive, Upgrade"}, "Upgrade": {"WebSocket"}}},
+		"with the longest query":               {Path: "/ws/events?" + strings.Repeat("q", 2048)},
 		"with a query":                         {Path: "/ws/events?organization_id=globex"},
 		"no organization where none is needed": {Path: "/ws/connection_test/", Header: http.Header{"Cookie": {n.cookie("ada", "")}}},
 		"member of a second organization":      headers("Cookie", n.cookie("ada", "globex")),
@@ -304,6 +324,17 @@ func TestRefusedByState(t *testing.T) {
 		n.connect("/ws/events", "grace", "globex")
 		n.leave(c, 2)
 		n.connectSoon("ada", "acme")
+	})
+	t.Run("users without an organization count as one", func(t *testing.T) {
+		places := &capped{limit: 2}
+		n := startNode(t, setup{options: gateway.Options{Quota: places}})
+		n.connect("/ws/connection_test/", "ada", "")
+		c := n.connect("/ws/connection_test/", "grace", "")
+		n.expectRefused(t, n.handshake("/ws/connection_test/", "alan", "", nil), 429, "too_many_connections", true)
+		n.connect("/ws/events", "ada", "acme")
+		n.leave(c, 2)
+		testkit.Eventually(t, "its place is free", func() bool { return places.total() == 2 })
+		n.connect("/ws/connection_test/", "alan", "")
 	})
 	t.Run("quota cannot be asked", func(t *testing.T) {
 		places := &capped{limit: 1, err: quota.ErrUnavailable}

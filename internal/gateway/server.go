@@ -12,6 +12,7 @@ import (
 	mathrand "math/rand/v2"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -81,8 +82,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, "overloaded", ErrOverloaded)
 		return
 	}
-	route, params, ok := s.options.Routes.Match(r.URL.Path)
-	if !ok {
+	path := r.URL.EscapedPath()
+	route, params, ok := s.options.Routes.Match(path)
+	if !ok || len(path) > maxPath {
 		s.refuse(w, r, "unknown_path", consumer.ErrNotFound)
 		return
 	}
@@ -90,6 +92,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.metrics.refused.WithLabelValues("no_handshake").Inc()
 		w.Header().Set("Sec-WebSocket-Version", "13")
 		writeProblem(w, http.StatusBadRequest, "no_handshake")
+		return
+	}
+	if len(r.URL.RawQuery) > maxQuery {
+		s.refuse(w, r, "query_too_long", ErrQueryTooLong)
 		return
 	}
 	if !s.options.Origins.Allows(r) {
@@ -212,8 +218,16 @@ func (s *Server) release(c *conn) {
 	}
 }
 
+// maxPath and maxQuery bound the path and the query of a request, in bytes: a connection keeps what
+// they name for its whole life, and pages name little.
+const (
+	maxPath  = 2 << 10
+	maxQuery = 2 << 10
+)
+
 // newConn makes the connection of an admitted request. Its context descends from the server's, not
-// from the request's, which ends when the handler returns.
+// from the request's, which ends when the handler returns. What the connection keeps of the request
+// is copied: a part of a header line or of the request line would pin all of it, up to 32 KiB.
 func (s *Server) newConn(r *http.Request, route *consumer.Route, params consumer.Params, identity session.Identity) *conn {
 	ctx := context.WithoutCancel(s.base) // whose end reaches connections through endAll, not one by one
 	if !identity.Organization.IsZero() {
@@ -221,7 +235,7 @@ func (s *Server) newConn(r *http.Request, route *consumer.Route, params consumer
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	c := &conn{
-		server: s, id: rand.Text(), identity: identity, route: route, params: params, query: r.URL.RawQuery,
+		server: s, id: rand.Text(), identity: identity, route: route, params: params, query: strings.Clone(r.URL.RawQuery),
 		protocol: offeredProtocol(r), consumer: route.New(), ctx: ctx, cancel: cancel, started: time.Now(), named: newAllowance(s.options.namesBurst()),
 		pingAt: s.options.PingInterval - time.Duration(mathrand.Int64N(int64(s.options.PingInterval)/8)), //nolint:gosec // jitter is no secret
 	}
@@ -271,6 +285,9 @@ func (s *Server) accept(u *upgrader, r *http.Request) (*parser, error) {
 	o := websocket.AcceptOptions{Subprotocols: []string{consumer.ProtocolV1}, OriginPatterns: s.options.Origins.patterns}
 	if s.options.Compress {
 		o.CompressionMode = websocket.CompressionNoContextTakeover
+	}
+	if protocol := offeredToken(r); protocol != "" {
+		r.Header["Sec-Websocket-Protocol"] = []string{protocol} // coder/websocket keeps what it agrees to
 	}
 	ws, err := websocket.Accept(u, r, &o)
 	if err != nil {

@@ -74,11 +74,23 @@ func (k Keyspace) Once(g event.Group, key string) string {
 }
 
 // Organization returns the hash that says whether an organisation is active.
-func (k Keyspace) Organization(org orgctx.ID) string { return k.prefix + "{" + org.String() + "}:org" }
+func (k Keyspace) Organization(org orgctx.ID) string { return k.prefix + "{" + tenant(org) + "}:org" }
 
-// Connections returns the hash that says how many connections of the organisation each node has.
+// Connections returns the hash that says how many connections of the organization each node has. The
+// zero ID stands for all users without an organization, who count as one.
 func (k Keyspace) Connections(org orgctx.ID) string {
-	return k.prefix + "{" + org.String() + "}:connections"
+	return k.prefix + "{" + tenant(org) + "}:connections"
+}
+
+// nobody stands in names where there is no organization. An ID has no dot.
+const nobody = ".none"
+
+// tenant returns what stands in braces for an organization, or for the users without one.
+func tenant(org orgctx.ID) string {
+	if org.IsZero() {
+		return nobody
+	}
+	return org.String()
 }
 
 // Member returns the hash of one user's membership of an organisation. user must satisfy

@@ -56,6 +56,8 @@ func TestNames(t *testing.T) {
 		k.Once(g, "order:1}"):                  "orgcast:{7}:once:chat.x_1-2:order:1}",
 		k.Organization(org):                    "orgcast:{7}:org",
 		k.Connections(org):                     "orgcast:{7}:connections",
+		k.Connections(orgctx.ID{}):             "orgcast:{.none}:connections",
+		k.Organization(orgctx.ID{}):            "orgcast:{.none}:org",
 		k.Member(org, "u-1"):                   "orgcast:{7}:member:u-1",
 		k.Object(org, "chat", "c-1"):           "orgcast:{7}:object:chat:c-1",
 		k.Session("KEY"):                       "orgcast:session:KEY",

@@ -5,6 +5,9 @@
 // The limit of one organisation is the field max_connections of its hash in Redis, read with each
 // reservation, so it can be changed at run time; without the field it is that of [Options]. Lowering
 // it ends no connection.
+//
+// Users without an organization, for whom the zero ID stands, count as one organization: what the
+// members of one cannot do, a user who belongs to none must not do either.
 package quota
 
 import (
