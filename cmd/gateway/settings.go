@@ -47,6 +47,7 @@ type settings struct {
 	maxConnections, maxPerOrganization, maxPerUser int
 	handshakesPerSecond                            int
 	queueBytesPerOrganization, compressThreshold   int
+	receiveBytesPerOrganization                    int
 	compress                                       bool
 	whenFull                                       string
 	pingInterval, pongTimeout, idleTimeout         time.Duration
@@ -157,6 +158,7 @@ func (s *settings) declareLimits(set *config.Set) {
 	set.Int(&s.eventBytesPerSecond, "event-bytes-per-second", pubsub.DefaultBytesPerSecond, 0, "the same in bytes")
 	set.Int(&s.queueBytes, "queue-bytes", 1<<20, 1024, "what may wait for one browser, in bytes; one that is slower ends with 4413")
 	set.Int(&s.queueBytesPerOrganization, "queue-bytes-per-organization", 64<<20, 1024, "what may wait for all slow browsers of one organisation, in bytes")
+	set.Int(&s.receiveBytesPerOrganization, "receive-bytes-per-organization", 16<<20, 128<<10, "what may be held of messages that all browsers of one organization have sent, until they are handled, in bytes; a connection that exceeds it ends with 4429")
 	set.Choice(&s.whenFull, "events-when-full", consumer.WhenFullNames()[0], consumer.WhenFullNames(), "what gives way at /ws/events when a browser is too slow: the connection, the oldest events (with a gap frame), or all but the latest of a group and type")
 	set.Bool(&s.compress, "compress", false, "agree on permessage-deflate with browsers that offer it")
 	set.Int(&s.compressThreshold, "compress-threshold", 512, 1, "least size of an event that is compressed, in bytes")
@@ -186,6 +188,9 @@ func (s *settings) checkServe() error {
 	}
 	if s.leaseDeadline <= s.leasePeriod {
 		errs = append(errs, errors.New("--lease-deadline: is not longer than --lease-period"))
+	}
+	if s.receiveBytesPerOrganization < 2*s.maxFrame {
+		errs = append(errs, errors.New("--receive-bytes-per-organization: must be at least twice --max-frame"))
 	}
 	if (s.tlsCert == "") != (s.tlsKey == "") {
 		errs = append(errs, errors.New("--tls-cert and --tls-key: one is of no use without the other"))
@@ -229,7 +234,8 @@ func (s *settings) gatewayOptions() gateway.Options {
 	return gateway.Options{
 		MaxFrame: int64(s.maxFrame), FramesPerSecond: s.framesPerSecond, FrameBurst: s.frameBurst,
 		QueueBytes: s.queueBytes, QueueBytesPerOrganization: s.queueBytesPerOrganization,
-		Compress: s.compress, CompressThreshold: s.compressThreshold, GroupsPerConnection: s.groups,
+		ReceiveBytesPerOrganization: s.receiveBytesPerOrganization,
+		Compress:                    s.compress, CompressThreshold: s.compressThreshold, GroupsPerConnection: s.groups,
 		MaxConnections: cmp.Or(s.maxConnections, max(openFiles()-reservedFiles, 0)), MaxPerUser: s.maxPerUser,
 		HandshakesPerSecond: float64(cmp.Or(s.handshakesPerSecond, handshakesPerProcessor*runtime.GOMAXPROCS(0))),
 		PingInterval:        s.pingInterval, PongTimeout: s.pongTimeout, IdleTimeout: s.idleTimeout,

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"io"
+	"math"
 	"sync"
 	"syscall"
 	"time"
@@ -36,12 +37,19 @@ type inbound struct {
 // errTooManyFrames is what reading ends with when a browser sends faster than it may.
 var errTooManyFrames = errors.New("gateway: too many frames")
 
+// errMessageTooBig is what reading ends with when a browser announces or sends more in one message
+// than it may.
+var errMessageTooBig = errors.New("gateway: message too big")
+
 // count notes the frames that have come and says whether they are allowed.
 func (w *wire) count() error {
 	for ; w.in.frame.begun > 0; w.in.frame.begun-- {
 		if !w.in.allowed.take(time.Since(w.opened), w.options.FramesPerSecond, w.options.FrameBurst) {
 			return errTooManyFrames
 		}
+	}
+	if w.in.frame.tooBig(uint64(w.options.MaxFrame)) { //nolint:gosec // a limit is not negative
+		return errMessageTooBig
 	}
 	return nil
 }
@@ -115,13 +123,40 @@ func (w *wire) Read(p []byte) (int, error) {
 }
 
 // framing follows the bytes of a client's frames (RFC 6455, section 5.2) just far enough to tell
-// where a message ends. It does not judge them.
+// where a message ends and how large it is on the wire. Otherwise it does not judge them.
 type framing struct {
 	head       [14]byte
 	got        uint8  // bytes of head that have come
 	left       uint64 // bytes of the payload that are still to come
 	fragmented bool   // a message has begun and its last frame has not
+	packed     bool   // the newest message is compressed
 	begun      int    // frames whose header has come and which nobody has counted
+	// payload is what the newest message has announced so far; wire is that together with its headers
+	// and the control frames between its fragments.
+	payload, wire uint64
+}
+
+// A message may have wireFactor times as many bytes on the wire as it may have payload, and wireSlack
+// more: a client that sends tiny fragments pays for their headers, too.
+const (
+	wireFactor = 2
+	wireSlack  = 1 << 10
+	// packedShare bounds by how much compression may make a message longer: by an eighth at most, with
+	// codes of 9 bits for bytes. Compressors that store what they cannot compress add far less.
+	packedShare = 8
+	// packedSlack is for the last, empty block of a message and for very small ones.
+	packedSlack = 64
+)
+
+// tooBig reports whether the newest message is larger than it may be, by what its headers have
+// announced. A reader that counts what comes out of a compressed message never sees its end while
+// nothing comes out: an empty stored block is 5 bytes.
+func (f *framing) tooBig(limit uint64) bool {
+	most := limit
+	if f.packed {
+		most += limit/packedShare + packedSlack
+	}
+	return f.payload > most || f.wire > wireFactor*limit+wireSlack
 }
 
 // between reports whether no message is under way.
@@ -168,6 +203,7 @@ func (f *framing) pass(p []byte) {
 		if f.got < f.headerSize() {
 			continue
 		}
+		header := uint64(f.got)
 		length := uint64(f.head[1] & 0x7f)
 		if length >= 126 {
 			size := 2
@@ -181,8 +217,22 @@ func (f *framing) pass(p []byte) {
 		}
 		f.left, f.got = length, 0
 		f.begun++
-		if f.head[0]&opMask < opClose { // a data frame
-			f.fragmented = f.head[0]&0x80 == 0
-		}
+		f.measure(header, length)
 	}
+}
+
+// measure takes note of a frame whose header has come.
+func (f *framing) measure(header, length uint64) {
+	const fin, rsv1, continuation = 0x80, 0x40, 0
+	length = min(length, math.MaxInt64) // so that sums do not wrap; longer ones are not legal
+	opcode := f.head[0] & opMask
+	data := opcode < opClose
+	if data && opcode != continuation {
+		f.payload, f.wire, f.packed = 0, 0, f.head[0]&rsv1 != 0
+	}
+	if data {
+		f.payload = min(f.payload+length, math.MaxInt64)
+		f.fragmented = f.head[0]&fin == 0
+	}
+	f.wire = min(f.wire+header+length, math.MaxInt64)
 }

@@ -8,7 +8,7 @@ func (s *Server) Books() (entries int, used int64) {
 	s.limits.mu.Lock()
 	defer s.limits.mu.Unlock()
 	for _, b := range s.limits.budgets {
-		used += b.used.Load()
+		used += b.used.Load() + b.received.Load()
 	}
 	return s.limits.total + len(s.limits.users) + len(s.limits.budgets), used
 }

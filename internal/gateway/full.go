@@ -13,7 +13,10 @@ import (
 // budget bounds what waits for all the slow browsers of one organisation together, and how many of
 // its connections make something of a history at the same time.
 type budget struct {
-	used atomic.Int64 // bytes
+	used atomic.Int64 // bytes that wait for browsers
+	// received is the bytes held of what browsers sent: messages on their way in, and those that
+	// consumers have not handled yet.
+	received atomic.Int64
 	// turns holds one for each connection that does: as many as half of the cores.
 	turns chan struct{}
 	// members counts the connections that share it; the owner of the map of budgets guards it.

@@ -23,6 +23,7 @@ type metrics struct {
 	deliveries atomic.Uint64
 	violations atomic.Uint64
 	latency    latency
+	intakeFull atomic.Uint64
 
 	// Events that did not reach a connection, by what happened instead.
 	tooSlow       atomic.Uint64
@@ -30,7 +31,7 @@ type metrics struct {
 	superseded    atomic.Uint64
 }
 
-func newMetrics(r prometheus.Registerer, queued func() float64) *metrics {
+func newMetrics(r prometheus.Registerer, queued, received func() float64) *metrics {
 	f := promauto.With(r)
 	m := &metrics{
 		connections: f.NewGauge(prometheus.GaugeOpts{Name: "orgcast_connections", Help: "Open connections."}),
@@ -58,6 +59,8 @@ func newMetrics(r prometheus.Registerer, queued func() float64) *metrics {
 	counter("orgcast_isolation_violations_total",
 		"Events of another organization stopped by the last comparison before writing. Anything but 0 is a fault of the gateway.", nil, &m.violations)
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "orgcast_queue_bytes", Help: "Bytes queued for connections."}, queued)
+	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "orgcast_receive_bytes", Help: "Bytes held of what browsers sent, until consumers have handled it."}, received)
+	counter("orgcast_receive_refused_total", "Connections ended because their organization's receive budget was used up.", nil, &m.intakeFull)
 	if r != nil {
 		r.MustRegister(&m.latency)
 	}

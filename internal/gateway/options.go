@@ -61,6 +61,10 @@ type Options struct {
 	// QueueBytesPerOrganization bounds what waits for all browsers of one organisation that are
 	// behind. Default 64 MiB.
 	QueueBytesPerOrganization int
+	// ReceiveBytesPerOrganization bounds what is held of what all browsers of one organization have
+	// sent: messages on their way in, and those that wait for their consumers or are being handled. It
+	// has to have room for two messages of MaxFrame. Default 16 MiB.
+	ReceiveBytesPerOrganization int
 	// Compress agrees on permessage-deflate, without context takeover, with browsers that offer it.
 	// Events of CompressThreshold bytes or more are then compressed, once for all receivers.
 	// Default of the threshold: 512.
@@ -99,6 +103,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.FrameBurst, 100)
 	setDefault(&o.QueueBytes, 1<<20)
 	setDefault(&o.QueueBytesPerOrganization, 64<<20)
+	setDefault(&o.ReceiveBytesPerOrganization, 16<<20)
 	setDefault(&o.CompressThreshold, 512)
 	setDefault(&o.GroupsPerConnection, 100)
 	setDefault(&o.PingInterval, 25*time.Second)

@@ -81,18 +81,21 @@ func (c *conn) readMessage() (idle bool, err error) {
 	}
 	var data []byte
 	if err == nil {
-		data, err = io.ReadAll(r)
-	}
-	if err == nil {
-		err = c.parser.ended()
+		data, err = c.readAll(r)
 	}
 	if err != nil {
 		return false, err
 	}
+	f := event.Frame{Binary: kind == websocket.MessageBinary, Data: data}
+	if err := c.parser.ended(); err != nil {
+		c.letGo(intakeOf(f))
+		return false, err
+	}
 	c.server.metrics.frames.Inc()
 	if kind == websocket.MessageText && !utf8.Valid(data) {
+		c.letGo(intakeOf(f))
 		c.End(ErrNotUTF8)
-	} else if !c.receive(event.Frame{Binary: kind == websocket.MessageBinary, Data: data}) {
+	} else if !c.receive(f) {
 		c.End(ErrRateLimit)
 	}
 	return false, nil
@@ -100,15 +103,18 @@ func (c *conn) readMessage() (idle bool, err error) {
 
 // receive queues a frame for the consumer and starts receiveLoop if it is not at work. A consumer
 // that falls behind by the whole inbox is not waited for, since pongs and the peer's close frame
-// would wait too: receive returns false, and the browser is told that it sends too fast.
+// would wait too: receive returns false, and the browser is told that it sends too fast. The budget of
+// the organization counts the frame until the consumer has handled it.
 func (c *conn) receive(f event.Frame) (ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended {
+		c.letGo(intakeOf(f))
 		return true
 	}
 	o := &c.server.options
 	if len(c.inbox) >= o.FrameBurst || c.unheard+len(f.Data) > max(o.QueueBytes, int(o.MaxFrame)) {
+		c.letGo(intakeOf(f))
 		return false
 	}
 	c.unheard += len(f.Data)
@@ -127,6 +133,9 @@ func (c *conn) receiveLoop() {
 		c.mu.Lock()
 		if c.ended || len(c.inbox) == 0 {
 			c.receiving = false
+			for _, f := range c.inbox {
+				c.letGo(intakeOf(f))
+			}
 			c.inbox, c.unheard = nil, 0
 			c.mu.Unlock()
 			return
@@ -136,7 +145,9 @@ func (c *conn) receiveLoop() {
 		c.inbox = c.inbox[1:]
 		c.unheard -= len(f.Data)
 		c.mu.Unlock()
-		if err := c.server.guard(c, "receive", func() error { return c.consumer.Receive(c.ctx, c, f) }); err != nil {
+		err := c.server.guard(c, "receive", func() error { return c.consumer.Receive(c.ctx, c, f) })
+		c.letGo(intakeOf(f))
+		if err != nil {
 			c.End(err)
 		}
 	}
@@ -147,11 +158,14 @@ func causeOfRead(err error) error {
 	if closeErr, ok := errors.AsType[websocket.CloseError](err); ok {
 		return fmt.Errorf("%w: code %d", ErrPeerClosed, closeErr.Code)
 	}
-	if errors.Is(err, websocket.ErrMessageTooBig) {
+	if errors.Is(err, websocket.ErrMessageTooBig) || errors.Is(err, errMessageTooBig) {
 		return ErrFrameTooBig
 	}
 	if errors.Is(err, errTooManyFrames) {
 		return ErrRateLimit
+	}
+	if errors.Is(err, errIntakeFull) {
+		return fmt.Errorf("%w: %w", ErrRateLimit, err)
 	}
 	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
 		return ErrPeerGone

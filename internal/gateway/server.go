@@ -59,7 +59,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		options: o, hub: o.Hub, log: o.Log.Named("gateway"), limits: newLimits(&o),
 		base: ctx, conns: make(map[*conn]struct{}),
 	}
-	s.metrics = newMetrics(o.Registry, s.queuedBytes)
+	s.metrics = newMetrics(o.Registry, s.queuedBytes, s.limits.receivedBytes)
 	s.serving.Go(func() {
 		s.wheel.run(ctx)
 		s.mu.Lock()

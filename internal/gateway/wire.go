@@ -27,6 +27,12 @@ const (
 	// some bytes, so it is renewed at most this often.
 	deadlineSlack = time.Second
 
+	// drainBytes is what is read at once of what a peer still sends when its connection ends: more than
+	// an honest one has under way. Beyond that it is drainPiece after each drainPause.
+	drainBytes = 1 << 20
+	drainPiece = 16 << 10
+	drainPause = 100 * time.Millisecond
+
 	opMask      = 0x0f
 	opClose     = 0x08
 	pingHeader  = 0x89 // FIN, opcode 9
@@ -227,14 +233,19 @@ func lastFrame(frames []byte, from int) int {
 // drain reads away what the peer goes on sending until it has seen our close frame and ends the
 // connection, or until the deadline: a socket closed over unread bytes is reset, and the frame lost
 // with it. A peer that waits for the end of the connection need not wait for ours, if the frame has
-// left.
+// left. A peer that sends on and on is read slowly after drainBytes: it must not keep a core busy with
+// what nobody wants.
 func (w *wire) drain() {
 	w.mu.Lock()
 	if half, ok := w.Conn.(interface{ CloseWrite() error }); ok && w.closed && len(w.rest) == 0 {
 		_ = half.CloseWrite() // a dead socket shows at the next read
 	}
 	w.mu.Unlock()
-	_, _ = io.Copy(io.Discard, w.Conn)
+	n, err := io.CopyN(io.Discard, w.Conn, drainBytes)
+	for err == nil && n > 0 {
+		time.Sleep(drainPause)
+		n, err = io.CopyN(io.Discard, w.Conn, drainPiece)
+	}
 }
 
 // Close closes the connection. It waits for a write in progress to fail, so that no tryWrite can
