@@ -6,7 +6,6 @@ import (
 
 	"orgcast/internal/bench"
 	"orgcast/internal/config"
-	"orgcast/internal/keyspace"
 )
 
 // benchCommand hands over to package bench. What the environment says of Redis and sessions is its
@@ -26,7 +25,7 @@ func benchCommand(ctx context.Context, p *process, args []string) error {
 	options := bench.DefaultOptions()
 	options.Redis, options.Prefix = s.redis.url, s.prefix
 	if s.sessionStore == "redis" || s.sessionKeys != "" {
-		keys, err := keyspace.New(s.prefix)
+		keys, err := s.keyspace()
 		if err != nil {
 			return err
 		}

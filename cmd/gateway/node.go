@@ -68,7 +68,7 @@ type node struct {
 // newNode makes the parts. Nothing waits for Redis: a node without it starts, and is not ready.
 // The node's own contexts do not descend from ctx's end: a signal begins a goodbye, not a cut.
 func newNode(ctx context.Context, s *settings, log *zap.Logger) (*node, error) {
-	keys, err := keyspace.New(s.prefix)
+	keys, err := s.keyspace()
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,6 @@ import (
 
 	"orgcast/internal/config"
 	"orgcast/internal/event"
-	"orgcast/internal/keyspace"
 	"orgcast/internal/pubsub"
 )
 
@@ -59,7 +58,7 @@ func publishCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
-	keys, err := keyspace.New(s.prefix)
+	keys, err := s.keyspace()
 	if err != nil {
 		return err
 	}

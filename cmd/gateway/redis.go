@@ -106,6 +106,19 @@ func (r *redisSettings) check() error {
 	return errors.Join(append(errs, r.readTLS(new(tls.Config)))...)
 }
 
+// keyspace returns the names in Redis. Channels are those of the database of --redis.
+func (s *settings) keyspace() (keyspace.Keyspace, error) {
+	keys, err := keyspace.New(s.prefix)
+	if err != nil {
+		return keyspace.Keyspace{}, err
+	}
+	o, err := s.redis.parse()
+	if err != nil {
+		return keyspace.Keyspace{}, err
+	}
+	return keys.InDatabase(o.DB), nil
+}
+
 // stateSettings returns where sessions, revocations, directory and quotas are.
 func (s *settings) stateSettings() *redisSettings {
 	if s.state.url != "" {
@@ -157,9 +170,9 @@ const redisBuffer = 8 << 10
 // manage, are given up by the bus. connections is the least size of its pool, of one for each member
 // in a Cluster; 0 is the client's own choice. The settings have been checked.
 func (r *redisSettings) connect(connections int) (redis.UniversalClient, error) {
-	o, err := redis.ParseURL(r.url)
+	o, err := r.parse()
 	if err != nil {
-		return nil, fmt.Errorf("--%s: is not a valid Redis URL", r.name) // the text may hold a password
+		return nil, err
 	}
 	if err := r.readTLS(o.TLSConfig); err != nil {
 		return nil, err
@@ -190,6 +203,15 @@ func (r *redisSettings) connect(connections int) (redis.UniversalClient, error) 
 		MinIdleConns: o.MinIdleConns, MaxIdleConns: o.MaxIdleConns, MaxActiveConns: o.MaxActiveConns,
 		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime,
 	}), nil
+}
+
+// parse returns what the URL says.
+func (r *redisSettings) parse() (*redis.Options, error) {
+	o, err := redis.ParseURL(r.url)
+	if err != nil {
+		return nil, fmt.Errorf("--%s: is not a valid Redis URL", r.name) // the text may hold a password
+	}
+	return o, nil
 }
 
 // readTLS reads the files of certificates into the configuration, nil without TLS.

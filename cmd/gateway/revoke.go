@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"orgcast/internal/config"
-	"orgcast/internal/keyspace"
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 )
@@ -44,7 +43,7 @@ func revokeCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
-	keys, err := keyspace.New(s.prefix)
+	keys, err := s.keyspace()
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"orgcast/internal/config"
-	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
 )
@@ -47,7 +46,7 @@ func sessionCommand(ctx context.Context, p *process, args []string) error {
 	if (verb != "mint" || len(rest) < 2 || len(rest) > 3) && (verb != "read" || len(rest) != 2) {
 		return p.misused(set, rest)
 	}
-	keys, err := keyspace.New(s.prefix)
+	keys, err := s.keyspace()
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,6 @@ import (
 	"orgcast/internal/config"
 	"orgcast/internal/directory"
 	"orgcast/internal/event"
-	"orgcast/internal/keyspace"
 	"orgcast/internal/task"
 )
 
@@ -109,7 +108,7 @@ func workerCommand(ctx context.Context, p *process, args []string) error {
 	}
 	logRedis(log)
 	defer func() { _ = log.Sync() }() // standard error needs none
-	keys, err := keyspace.New(s.prefix)
+	keys, err := s.keyspace()
 	if err != nil {
 		return err
 	}

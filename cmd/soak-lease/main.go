@@ -133,9 +133,11 @@ func newSoak(url, redisURL string) (*soak, error) {
 	}
 	o.ContextTimeoutEnabled = true
 	s := &soak{url: url, client: redis.NewClient(o)}
-	if s.keys, err = keyspace.New(keyspace.DefaultPrefix); err != nil {
+	keys, err := keyspace.New(keyspace.DefaultPrefix)
+	if err != nil {
 		return nil, err
 	}
+	s.keys = keys.InDatabase(o.DB)
 	var err1, err2, err3 error
 	s.store, err1 = session.NewRedisStore(s.client, s.keys, session.Options{Insecure: true})
 	s.members, err2 = directory.NewRedis(s.client, s.keys)

@@ -71,7 +71,8 @@ class Job:
         except (ValueError, RecursionError):
             raise Refused("malformed") from None
         self.worker, self.lost = worker, threading.Event()
-        self.space = f"{worker.prefix}:{{{self.organization}}}"
+        self.space = f"{worker.prefix}:{{{self.organization}}}"  # of keys
+        self.channels = f"{worker.channels}:{{{self.organization}}}"
         self.end = f"{self.space}:task:{worker.kind}:{self.id}"
 
     @staticmethod
@@ -106,7 +107,7 @@ class Job:
 
     def record(self, script, group, event, *rest):
         keys = [self.end, f"{self.space}:history:{group}"]
-        return self.worker.scripts[script](keys=keys, args=[f"{self.space}:group:{group}", event, *HISTORY, *rest])
+        return self.worker.scripts[script](keys=keys, args=[f"{self.channels}:group:{group}", event, *HISTORY, *rest])
 
 
 class Worker:
@@ -119,9 +120,13 @@ class Worker:
         client = redis.RedisCluster if options.cluster else redis.Redis
         # There the library prints the trace of every error, also of those that are handled here.
         logging.getLogger("redis.cluster").setLevel(logging.CRITICAL)
-        self.redis = client.from_url(
-            options.redis, decode_responses=True, encoding_errors="surrogateescape", socket_timeout=options.poll + 5
-        )
+        settings = {"decode_responses": True, "encoding_errors": "surrogateescape", "socket_timeout": options.poll + 5}
+        self.redis = client.from_url(options.redis, **settings)
+        # Whether an organization is active may be known to a server of its own.
+        self.state = redis.Redis.from_url(options.redis_state, **settings) if options.redis_state else self.redis
+        # Databases have keys of their own, but channels in common. A Cluster has one database.
+        database = 0 if options.cluster else self.redis.connection_pool.connection_kwargs.get("db") or 0
+        self.channels = f"{self.prefix}@{database}" if database else self.prefix
         self.scripts = {
             name: self.redis.register_script((options.lua / f"{name}.lua").read_text(encoding="utf-8"))
             for name in ("take", "hold", "finish", "progress")
@@ -173,7 +178,7 @@ class Worker:
         """Raises Refused unless the organisation is known and active."""
         if self.trusting:
             return
-        status = self.redis.hget(f"{self.prefix}:{{{organization}}}:org", "status")
+        status = self.state.hget(f"{self.prefix}:{{{organization}}}:org", "status")
         if status is None:
             raise Refused("organization_unknown")
         if status != "active":
@@ -266,6 +271,7 @@ HANDLERS = {"words": count_words}
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--redis", default="redis://127.0.0.1:6379/0")
+    parser.add_argument("--redis-state", help="another server, which has the directory; default: --redis")
     parser.add_argument("--cluster", action="store_true", help="--redis is a member of a Redis Cluster")
     parser.add_argument("--prefix", default="orgcast")
     parser.add_argument("--kind", choices=sorted(HANDLERS), default="words")

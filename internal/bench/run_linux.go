@@ -197,6 +197,9 @@ func (r *run) populate(ctx context.Context, opts Options, u *url.URL) error {
 	if err != nil {
 		return err
 	}
+	if o, err := redis.ParseURL(opts.Redis); err == nil { // the limit of the machine needs none
+		keys = keys.InDatabase(o.DB)
+	}
 	orgs := make([]*organization, min(opts.Orgs, opts.Conns))
 	rooms := make([][]*room, len(orgs))
 	for i := range orgs {

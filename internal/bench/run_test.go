@@ -24,7 +24,11 @@ func TestRunAgainstAFaithfulServer(t *testing.T) {
 		change func(*bench.Options)
 		check  func(*testing.T, bench.Report)
 	}{
-		"at a rate":             {},
+		"at a rate": {},
+		"in another database": {
+			server: func(s *stub) { s.keys = s.keys.InDatabase(3) },
+			change: func(o *bench.Options) { o.Redis = strings.TrimSuffix(o.Redis, "/0") + "/3" },
+		},
 		"one event in flight":   {change: func(o *bench.Options) { o.Rate = 0 }},
 		"many events in flight": {change: func(o *bench.Options) { o.Rate, o.InFlight = 0, 50 }},
 		"with churn": {

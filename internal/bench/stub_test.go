@@ -68,7 +68,7 @@ func startStub(t *testing.T, redisAddr string, change func(*stub)) *stub {
 		change(s)
 	}
 	client := redis.NewClient(&redis.Options{Addr: s.redis})
-	events := client.PSubscribe(t.Context(), prefix+":*")
+	events := client.PSubscribe(t.Context(), prefix+"[@:]*") // whatever the database
 	if _, err := events.Receive(t.Context()); err != nil {
 		t.Fatal(err)
 	}

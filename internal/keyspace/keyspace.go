@@ -21,7 +21,8 @@ var ErrInvalidPrefix = errors.New("keyspace: prefix is not 1 to 64 characters of
 
 // Keyspace makes names with one prefix. The zero Keyspace is not usable; call [New].
 type Keyspace struct {
-	prefix string // with the colon
+	prefix   string // of keys, with the colon
+	channels string // what channels begin with, likewise
 }
 
 // New returns the Keyspace of a prefix, which has the form of an identifier.
@@ -29,19 +30,32 @@ func New(prefix string) (Keyspace, error) {
 	if !orgctx.ValidID(prefix) {
 		return Keyspace{}, ErrInvalidPrefix
 	}
-	return Keyspace{prefix: prefix + ":"}, nil
+	return Keyspace{prefix: prefix + ":", channels: prefix + ":"}, nil
+}
+
+// InDatabase returns the Keyspace for a database of Redis. Keys of two databases are apart, but channels
+// are not: a server has each of them once. So those of database N begin with prefix@N, and those of
+// database 0 with the prefix alone.
+func (k Keyspace) InDatabase(n int) Keyspace {
+	prefix := strings.TrimSuffix(k.prefix, ":")
+	if n > 0 {
+		prefix += "@" + strconv.Itoa(n) // no prefix has this character
+	}
+	k.channels = prefix + ":"
+	return k
 }
 
 const groupInfix = "}:group:"
 
-// GroupChannel returns the pub/sub channel of a group: prefix:{ORG}:group:NAME.
+// GroupChannel returns the pub/sub channel of a group: prefix:{ORG}:group:NAME, or
+// prefix@N:{ORG}:group:NAME in database N.
 func (k Keyspace) GroupChannel(g event.Group) string {
-	return k.prefix + "{" + g.Organization().String() + groupInfix + g.Name()
+	return k.channels + "{" + g.Organization().String() + groupInfix + g.Name()
 }
 
 // ParseGroupChannel returns the group whose channel this is. ok is false for any other name.
 func (k Keyspace) ParseGroupChannel(channel string) (g event.Group, ok bool) {
-	rest, ok := strings.CutPrefix(channel, k.prefix+"{")
+	rest, ok := strings.CutPrefix(channel, k.channels+"{")
 	if !ok {
 		return event.Group{}, false
 	}
@@ -117,14 +131,16 @@ func (k Keyspace) SessionEnded(id string) string { return k.prefix + "session-en
 func (k Keyspace) UserDisabled(user string) string { return k.prefix + "user-disabled:" + user }
 
 // Control returns the channel on which nodes hear whose right to be connected has ended.
-func (k Keyspace) Control() string { return k.prefix + "control" }
+func (k Keyspace) Control() string { return k.channels + "control" }
 
 // Canary returns the channel on which a node sends messages to itself to see that they arrive.
-func (k Keyspace) Canary(node string) string { return k.prefix + "canary:" + node }
+func (k Keyspace) Canary(node string) string { return k.channels + "canary:" + node }
 
 // CanaryIn returns such a channel for a node of a Redis Cluster, in the slot of a tag, which must satisfy
 // [orgctx.ValidID].
-func (k Keyspace) CanaryIn(tag, node string) string { return k.prefix + "canary:{" + tag + "}:" + node }
+func (k Keyspace) CanaryIn(tag, node string) string {
+	return k.channels + "canary:{" + tag + "}:" + node
+}
 
 // Tasks returns the stream of the tasks of a kind. kind must satisfy [orgctx.ValidID]. Entries of
 // all organisations share it, so an entry says whose it is.

@@ -3,6 +3,9 @@ package keyspace_test
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -69,6 +72,15 @@ func TestNames(t *testing.T) {
 		k.TaskEnd(org, "crew", "t-1"):          "orgcast:{7}:task:crew:t-1",
 		k.Ask(org, "e-1", 3):                   "orgcast:{7}:ask:e-1:3",
 		k.Stored(org, "notes.x"):               "orgcast:{7}:store:notes.x",
+		// Databases have the same channels in common, and keys of their own.
+		k.InDatabase(0).GroupChannel(g):         "orgcast:{7}:group:chat.x_1-2",
+		k.InDatabase(3).GroupChannel(g):         "orgcast@3:{7}:group:chat.x_1-2",
+		k.InDatabase(12).Control():              "orgcast@12:control",
+		k.InDatabase(3).InDatabase(0).Control(): "orgcast:control",
+		k.InDatabase(3).Canary("node"):          "orgcast@3:canary:node",
+		k.InDatabase(3).CanaryIn("t", "node"):   "orgcast@3:canary:{t}:node",
+		k.InDatabase(3).History(g):              "orgcast:{7}:history:chat.x_1-2",
+		k.InDatabase(3).Session("KEY"):          "orgcast:session:KEY",
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -118,6 +130,9 @@ func TestParseGroupChannelRefusesHostileNames(t *testing.T) {
 		"orgcast:{a}:group:é",
 		"orgcast:{" + strings.Repeat("a", 65) + "}:group:y",
 		"orgcast:{a}:group:" + strings.Repeat("y", 101),
+		"orgcast@3:{a}:group:y", // of another database
+		"orgcast@0:{a}:group:y",
+		"orgcast@:{a}:group:y",
 	} {
 		if g, ok := k.ParseGroupChannel(channel); ok || !g.IsZero() {
 			t.Errorf("ParseGroupChannel(%q): got %v, %v, want nothing", channel, g, ok)
@@ -136,6 +151,9 @@ func TestGroupChannelRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		database := rapid.IntRange(0, 1<<31).Draw(t, "database")
+		other := k.InDatabase(database + rapid.IntRange(1, 100).Draw(t, "further"))
+		k = k.InDatabase(database)
 		org, err := orgctx.ParseID(ids.Draw(t, "org"))
 		if err != nil {
 			t.Fatal(err)
@@ -146,6 +164,9 @@ func TestGroupChannelRoundTrip(t *testing.T) {
 		}
 		if got, ok := k.ParseGroupChannel(k.GroupChannel(g)); !ok || got != g {
 			t.Fatalf("got %v, %v, want %v", got, ok, g)
+		}
+		if got, ok := other.ParseGroupChannel(k.GroupChannel(g)); ok {
+			t.Fatalf("another database takes %s for its own %v", k.GroupChannel(g), got)
 		}
 	})
 }
@@ -163,6 +184,8 @@ func TestNamesNeverCollide(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			database := rapid.IntRange(0, 2).Draw(t, label+" database")
+			k = k.InDatabase(database)
 			org, err := orgctx.ParseID(orgText)
 			if err != nil {
 				t.Fatal(err)
@@ -174,7 +197,7 @@ func TestNamesNeverCollide(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				return k.GroupChannel(g), fmt.Sprint("group ", prefix, " ", orgText, " ", rest)
+				return k.GroupChannel(g), fmt.Sprint("group ", prefix, " ", orgText, " ", rest, " ", database)
 			case 1:
 				return k.Organization(org), fmt.Sprint("organization ", prefix, " ", orgText)
 			case 2:
@@ -186,7 +209,7 @@ func TestNamesNeverCollide(t *testing.T) {
 			case 14:
 				return k.UserDisabled(rest), fmt.Sprint("user disabled ", prefix, " ", rest)
 			case 15:
-				return k.Control(), fmt.Sprint("control ", prefix)
+				return k.Control(), fmt.Sprint("control ", prefix, " ", database)
 			case 4:
 				return k.Tasks(rest), fmt.Sprint("tasks ", prefix, " ", rest)
 			case 5:
@@ -212,7 +235,7 @@ func TestNamesNeverCollide(t *testing.T) {
 			case 12:
 				return k.Object(org, rest, more), fmt.Sprint("object ", prefix, " ", orgText, " ", rest, " ", more)
 			default:
-				return k.Canary(rest), fmt.Sprint("canary ", prefix, " ", rest)
+				return k.Canary(rest), fmt.Sprint("canary ", prefix, " ", rest, " ", database)
 			}
 		}
 		nameA, thingA := draw("a")
@@ -223,24 +246,113 @@ func TestNamesNeverCollide(t *testing.T) {
 	})
 }
 
+// TestEveryNameParsesBackInOneWay: of the forms that names have, exactly one fits each name, and says for
+// what it was made, whatever the prefix, the database and the parts are.
+func TestEveryNameParsesBackInOneWay(t *testing.T) {
+	const id, name, prefix, channel = `([A-Za-z0-9_-]{1,64})`, `([A-Za-z0-9_.-]{1,100})`, `^([A-Za-z0-9_-]{1,64}):`, `^([A-Za-z0-9_-]{1,64})(?:@([1-9][0-9]*))?:`
+	forms := map[string]*regexp.Regexp{}
+	for kind, form := range map[string]string{
+		"group": channel + `\{` + id + `\}:group:` + name, "control": channel + `control`, "canary": channel + `canary:` + id,
+		"canary in": channel + `canary:\{` + id + `\}:` + id,
+		"history":   prefix + `\{` + id + `\}:history:` + name, "epoch": prefix + `\{` + id + `\}:epoch`,
+		"once": prefix + `\{` + id + `\}:once:` + name + `:(.+)`, "organization": prefix + `\{` + id + `\}:org`,
+		"connections": prefix + `\{` + id + `\}:connections`, "member": prefix + `\{` + id + `\}:member:` + id,
+		"object": prefix + `\{` + id + `\}:object:` + id + `:` + id, "session": prefix + `session:(.+)`,
+		"session ended": prefix + `session-ended:` + id, "user disabled": prefix + `user-disabled:` + id,
+		"tasks": prefix + `tasks:` + id, "dead tasks": prefix + `tasks:` + id + `:dead`,
+		"task once": prefix + `once:\{[A-Za-z0-9_-]{1,64}:tasks:` + id + `\}:` + id + `:` + name,
+		"task end":  prefix + `\{` + id + `\}:task:` + id + `:` + id, "ask": prefix + `\{` + id + `\}:ask:` + id + `:([0-9]+)`,
+		"stored": prefix + `\{` + id + `\}:store:` + name,
+	} {
+		forms[kind] = regexp.MustCompile(form + `$`)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		// Short values, among them all words of the forms, so that confusions would come up.
+		short := rapid.OneOf(rapid.StringMatching(`[a_-]{1,3}`), rapid.SampledFrom([]string{
+			"org", "member", "group", "session", "session-ended", "user-disabled", "control", "canary", "tasks", "dead", "once",
+			"task", "ask", "store", "history", "epoch", "connections", "object",
+		}))
+		prefix, first, second := short.Draw(t, "prefix"), short.Draw(t, "first"), short.Draw(t, "second")
+		orgText, key := short.Draw(t, "org"), rapid.StringMatching(`[a:}{@-]{1,3}`).Draw(t, "key")
+		database, index := rapid.IntRange(0, 20).Draw(t, "database"), rapid.IntRange(0, 9).Draw(t, "index")
+		k, err := keyspace.New(prefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k = k.InDatabase(database)
+		org, err := orgctx.ParseID(orgText)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := event.NewGroup(org, first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		inDatabase := ""
+		if database > 0 {
+			inDatabase = strconv.Itoa(database)
+		}
+		names := map[string]struct {
+			name  string
+			parts []string
+		}{
+			"group":     {k.GroupChannel(g), []string{prefix, inDatabase, orgText, first}},
+			"control":   {k.Control(), []string{prefix, inDatabase}},
+			"canary":    {k.Canary(first), []string{prefix, inDatabase, first}},
+			"canary in": {k.CanaryIn(first, second), []string{prefix, inDatabase, first, second}},
+			"history":   {k.History(g), []string{prefix, orgText, first}}, "epoch": {k.Epoch(org), []string{prefix, orgText}},
+			"once":         {k.Once(g, key), []string{prefix, orgText, first, key}},
+			"organization": {k.Organization(org), []string{prefix, orgText}}, "connections": {k.Connections(org), []string{prefix, orgText}},
+			"member":  {k.Member(org, first), []string{prefix, orgText, first}},
+			"object":  {k.Object(org, first, second), []string{prefix, orgText, first, second}},
+			"session": {k.Session(first), []string{prefix, first}}, "session ended": {k.SessionEnded(first), []string{prefix, first}},
+			"user disabled": {k.UserDisabled(first), []string{prefix, first}}, "tasks": {k.Tasks(first), []string{prefix, first}},
+			"dead tasks": {k.DeadTasks(first), []string{prefix, first}},
+			"task once":  {k.TaskOnce(org, first, second), []string{prefix, first, orgText, second}},
+			"task end":   {k.TaskEnd(org, first, second), []string{prefix, orgText, first, second}},
+			"ask":        {k.Ask(org, first, index), []string{prefix, orgText, first, strconv.Itoa(index)}},
+			"stored":     {k.Stored(org, first), []string{prefix, orgText, first}},
+		}
+		for kind, made := range names {
+			for form, pattern := range forms {
+				switch m := pattern.FindStringSubmatch(made.name); {
+				case form != kind && m != nil:
+					t.Fatalf("%s %q can be read as %s", kind, made.name, form)
+				case form == kind && (m == nil || !slices.Equal(m[1:], made.parts)):
+					t.Fatalf("%s %q: got %q, want %q", kind, made.name, m, made.parts)
+				}
+			}
+		}
+	})
+}
+
 func FuzzParseGroupChannel(f *testing.F) {
 	f.Add("orgcast:{a}:group:y")
 	f.Add("orgcast:{a}:group:x}:group:y")
 	f.Add("orgcast:{}:group:")
 	f.Add("orgcast:{a}:group:{b}:group:c")
 	f.Add("\xff")
-	k := mustKeyspace(f, keyspace.DefaultPrefix)
+	f.Add("orgcast@3:{a}:group:y")
+	f.Add("orgcast@03:{a}:group:y")
+	zero := mustKeyspace(f, keyspace.DefaultPrefix)
 	f.Fuzz(func(t *testing.T, channel string) {
-		g, ok := k.ParseGroupChannel(channel)
-		if !ok {
-			if !g.IsZero() {
-				t.Errorf("ParseGroupChannel(%q): got %v beside false", channel, g)
+		taken := 0
+		for _, k := range []keyspace.Keyspace{zero, zero.InDatabase(1), zero.InDatabase(3)} {
+			g, ok := k.ParseGroupChannel(channel)
+			if !ok {
+				if !g.IsZero() {
+					t.Errorf("ParseGroupChannel(%q): got %v beside false", channel, g)
+				}
+				continue
 			}
-			return
+			taken++
+			// A name that parses is the name of what it parses to, and of nothing else.
+			if got := k.GroupChannel(g); got != channel {
+				t.Errorf("ParseGroupChannel(%q) is %v, whose channel is %q", channel, g, got)
+			}
 		}
-		// A name that parses is the name of what it parses to, and of nothing else.
-		if got := k.GroupChannel(g); got != channel {
-			t.Errorf("ParseGroupChannel(%q) is %v, whose channel is %q", channel, g, got)
+		if taken > 1 {
+			t.Errorf("%q is a channel of %d databases", channel, taken)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package task_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -14,8 +15,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
+	"orgcast/internal/directory"
 	"orgcast/internal/task"
 	"orgcast/internal/testkit"
+	"orgcast/internal/testkit/redistest"
 )
 
 const (
@@ -24,7 +27,8 @@ const (
 )
 
 // startPython starts the worker of examples/python. It is killed when the test ends, if not before.
-func (f *fixture) startPython(t *testing.T) *exec.Cmd {
+// more arguments win over those of the fixture.
+func (f *fixture) startPython(t *testing.T, more ...string) *exec.Cmd {
 	t.Helper()
 	if out, err := exec.CommandContext(t.Context(), python, "-c", "import redis").CombinedOutput(); err != nil {
 		t.Fatalf("python3-redis is needed: apt-get install python3-redis: %v\n%s", err, out)
@@ -35,7 +39,7 @@ func (f *fixture) startPython(t *testing.T) *exec.Cmd {
 	} else {
 		redisArgs = append(redisArgs, "redis://"+onCluster.Addrs()[0], "--cluster")
 	}
-	cmd := exec.Command(python, append([]string{"-B", pythonWorker, "--attempts", "2", "--backoff", "0.01", "--takeover", "0.6", "--poll", "0.05"}, redisArgs...)...)
+	cmd := exec.Command(python, append([]string{"-B", pythonWorker, "--attempts", "2", "--backoff", "0.01", "--takeover", "0.6", "--poll", "0.05"}, append(redisArgs, more...)...)...)
 	cmd.Stdout, cmd.Stderr = f.log, f.log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -52,6 +56,49 @@ func (f *fixture) dispatchWords(t *testing.T, org, id, payload string) {
 	_, err := f.dispatcher.Dispatch(as(t, org), task.Task{Kind: "words", ID: id, Group: mustGroup(t, org, "jobs"), Payload: json.RawMessage(payload)})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestPythonWorkerInDatabase: in another database of Redis the worker publishes on the channels of that
+// database. What organizations there are it asks another server.
+func TestPythonWorkerInDatabase(t *testing.T) {
+	if onCluster != nil {
+		return // it has one database
+	}
+	f := newFixture(t)
+	state := redistest.StartServer(t)
+	stateClient := newClient(state.Addr)
+	defer stateClient.Close()
+	inDatabase := redis.NewClient(&redis.Options{Addr: f.server.Addr, DB: 3, ContextTimeoutEnabled: true})
+	defer inDatabase.Close()
+	members, err1 := directory.NewRedis(stateClient, f.keys)
+	dispatcher, err2 := task.NewDispatcher(inDatabase, f.keys, task.DispatcherOptions{})
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	if err := members.PutOrganization(t.Context(), mustID(t, "initech"), directory.Active); err != nil {
+		t.Fatal(err)
+	}
+	heard := inDatabase.PSubscribe(t.Context(), "*")
+	defer heard.Close()
+	if _, err := heard.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	group := mustGroup(t, "initech", "jobs")
+	if _, err := dispatcher.Dispatch(as(t, "initech"), task.Task{Kind: "words", ID: "1", Group: group, Payload: json.RawMessage(`{"text":"One."}`)}); err != nil {
+		t.Fatal(err)
+	}
+	f.startPython(t, "--redis", "redis://"+f.server.Addr+"/3", "--redis-state", "redis://"+state.Addr+"/0")
+	ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
+	defer cancel()
+	for _, kind := range []string{"words_progress", "task_complete"} {
+		m, err := heard.ReceiveMessage(ctx)
+		if err != nil {
+			t.Fatalf("waiting for %s: %v\n%s", kind, err, f.log)
+		}
+		if m.Channel != "orgcast@3:{initech}:group:jobs" || !strings.Contains(m.Payload, kind) {
+			t.Errorf("got %s on %s, want %s on the channel of database 3", m.Payload, m.Channel, kind)
+		}
 	}
 }
 
