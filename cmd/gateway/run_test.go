@@ -472,7 +472,7 @@ func TestCommands(t *testing.T) {
 		"surplus":                {args: []string{"serve", "now"}, env: good, err: errUsage, stderr: []string{`"now"`}},
 		"check":                  {args: []string{"check"}, env: good, stdout: []string{"No mistakes", testOrigin, "(set, not shown)", "user:xxxxx@"}},
 		"check finds everything": {args: []string{"check", "--listen", "here", "--max-frame=1", "--tls-cert=x", "--colour"}, err: errUsage, stderr: []string{"--listen", "--max-frame", "--tls-cert", "colour", "--origins", "--session-keys"}},
-		"every part of a list":   {args: []string{"check", "--origins", "one.example,two.example"}, env: good, err: errUsage, stderr: []string{`--origins (from flag): gateway: origin is not of the form https://HOST, https://HOST:PORT, https://*.HOST or none: "two.example"`}},
+		"every part of a list":   {args: []string{"check", "--origins", "one.example,two.example"}, env: good, err: errUsage, stderr: []string{`--origins (from flag): "one.example" must be an origin, such as https://app.example.com, https://*.example.com, http://localhost:3000 or none`, `"two.example" must be an origin`}},
 		"every mistake of Redis": {args: []string{"check", "--redis-tls-ca", "ca.pem", "--redis-sentinel-master", "m"}, env: good, err: errUsage, stderr: []string{"rediss://", "--redis-sentinels: must be set together"}},
 		"no such certificate":    {args: []string{"check", "--tls-cert", "/nowhere", "--tls-key", "/nowhere"}, env: good, err: errUsage, stderr: []string{"--tls-cert and --tls-key: open /nowhere"}},
 		"check --markdown":       {args: []string{"check", "--markdown"}, stdout: []string{"| `--listen` | `ORGCAST_LISTEN` | `:8080` |"}},

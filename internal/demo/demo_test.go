@@ -325,8 +325,8 @@ func TestSeatPresentsOnlyItsOwnSession(t *testing.T) {
 	t.Parallel()
 	all := []*http.Cookie{
 		{Name: cookieName, Value: "real"},
-		{Name: cookieName + "_left", Value: "old"},
 		{Name: cookieName + "_left", Value: "one"},
+		{Name: cookieName + "_left", Value: "other"},
 		{Name: cookieName + "_right", Value: "two"},
 		{Name: "theme", Value: "dark"},
 	}
@@ -334,7 +334,7 @@ func TestSeatPresentsOnlyItsOwnSession(t *testing.T) {
 		path string
 		want []arrival
 	}{
-		"left, last of two":  {"/seat/left/ws/events?a=b", []arrival{{"/ws/events", "a=b", cookieName + "=one"}}},
+		"left, first of two": {"/seat/left/ws/events?a=b", []arrival{{"/ws/events", "a=b", cookieName + "=one"}}},
 		"right":              {"/seat/right/ws/events", []arrival{{"/ws/events", "", cookieName + "=two"}}},
 		"nobody there":       {"/seat/middle/ws/events", []arrival{{"/ws/events", "", ""}}},
 		"other route":        {"/seat/left/ws/chat/", []arrival{{"/ws/chat/", "", cookieName + "=one"}}},
@@ -342,7 +342,7 @@ func TestSeatPresentsOnlyItsOwnSession(t *testing.T) {
 		"invalid seat":       {"/seat/LEFT/ws/events", nil},
 		"escaped seat":       {"/seat/l%2Fx/ws/events", nil},
 		"not the gateway's":  {"/seat/left/demo/status", nil},
-		"no seat, all as is": {"/ws/events", []arrival{{"/ws/events", "", "orgcast_session=real; orgcast_session_left=old; orgcast_session_left=one; orgcast_session_right=two; theme=dark"}}},
+		"no seat, all as is": {"/ws/events", []arrival{{"/ws/events", "", "orgcast_session=real; orgcast_session_left=one; orgcast_session_left=other; orgcast_session_right=two; theme=dark"}}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-
-	"orgcast/internal/session"
 )
 
 // A browser has one cookie jar, and the gateway reads one cookie, so one window could show only
@@ -41,11 +39,11 @@ func (d *server) seatCookie(seat string) string {
 // atSeat returns a copy of r that bears the seat's session and no other cookie. Without a session
 // at the seat it bears no cookie at all: never the one of somebody else in the same browser.
 func (d *server) atSeat(r *http.Request, seat string) *http.Request {
-	value, ok := session.CookieValue(r, d.seatCookie(seat))
+	cookie, err := r.Cookie(d.seatCookie(seat))
 	r = r.Clone(r.Context())
 	r.Header.Del("Cookie")
-	if ok {
-		r.AddCookie(&http.Cookie{Name: d.CookieName, Value: value}) //nolint:gosec // a request bears no attributes
+	if err == nil {
+		r.AddCookie(&http.Cookie{Name: d.CookieName, Value: cookie.Value}) //nolint:gosec // a request bears no attributes
 	}
 	return r
 }

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
+	"net/netip"
+	"regexp"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Origins is the list of pages that may open a connection (RFC 6454; RFC 6455, section 10.2). The
@@ -13,21 +16,25 @@ import (
 // page from speaking with its visitor's session. The zero Origins allows none.
 type Origins struct {
 	exact    map[string]bool // "https://app.example.com"
-	suffixes []origin        // of "https://*.example.com"
+	suffixes []origin        // of "https://*.example.com", without the star
 	missing  bool
 	patterns []string // all, in the form of coder/websocket
 }
 
-type origin struct{ scheme, dotHost string }
+// origin is a scheme and a host with its port, if that is not the scheme's own.
+type origin struct{ scheme, host string }
+
+// String spells it as browsers do.
+func (o origin) String() string { return o.scheme + "://" + o.host }
 
 // OriginMissing is the word in a list of origins that admits requests without an Origin header:
 // programs, not browsers, which always send one.
 const OriginMissing = "none"
 
-var errBadOrigin = errors.New("gateway: origin is not of the form https://HOST, https://HOST:PORT, https://*.HOST or none")
-
-// ParseOrigins reads a list of origins. Each is a scheme and a host, perhaps with a port; a host
-// may begin with "*." for all names below it; or it is [OriginMissing].
+// ParseOrigins reads a list of origins, each as browsers send it: a scheme and a host, perhaps with a
+// port; a host may begin with "*." for all names below it; or it is [OriginMissing]. Apps send schemes
+// of their own, such as capacitor://localhost. What no browser would send is an error that says so,
+// unless it can be put right: letter case, the scheme's own port, and the spelling of IP addresses.
 func ParseOrigins(list []string) (Origins, error) {
 	o := Origins{exact: make(map[string]bool)}
 	var errs []error
@@ -37,24 +44,90 @@ func ParseOrigins(list []string) (Origins, error) {
 			o.missing = true
 			continue
 		}
-		u, err := url.Parse(text)
-		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.String() != u.Scheme+"://"+u.Host {
-			errs = append(errs, fmt.Errorf("%w: %q", errBadOrigin, text))
+		page, err := parseOrigin(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%q %w", text, err))
 			continue
 		}
-		rest, wild := strings.CutPrefix(u.Host, "*")
-		if strings.ContainsAny(rest, "*?[\\") || wild && !strings.HasPrefix(rest, ".") {
-			errs = append(errs, fmt.Errorf("%w: %q", errBadOrigin, text))
-			continue
-		}
-		if wild {
-			o.suffixes = append(o.suffixes, origin{u.Scheme, rest})
+		if rest, wild := strings.CutPrefix(page.host, "*"); wild {
+			o.suffixes = append(o.suffixes, origin{page.scheme, rest})
 		} else {
-			o.exact[text] = true
+			o.exact[page.String()] = true
 		}
-		o.patterns = append(o.patterns, text)
+		// coder/websocket takes a pattern, in which brackets have a meaning.
+		o.patterns = append(o.patterns, strings.NewReplacer("[", `\[`, "]", `\]`).Replace(page.String()))
 	}
 	return o, errors.Join(errs...)
+}
+
+// defaultPorts are left out by browsers.
+var defaultPorts = map[string]string{"http": "80", "https": "443"} //nolint:gochecknoglobals // constant
+
+// schemePattern is the form of a scheme (RFC 3986, section 3.1).
+var schemePattern = regexp.MustCompile(`^[a-z][a-z0-9+.-]*$`) //nolint:gochecknoglobals // constant
+
+// parseOrigin reads one origin, in lower case. Its error says what is wrong, for a text before it.
+func parseOrigin(text string) (origin, error) {
+	scheme, host, ok := strings.Cut(text, "://")
+	switch {
+	case text == "*":
+		return origin{}, errors.New("would let any page use its visitors' sessions: list the pages")
+	case text == "null":
+		return origin{}, errors.New("stands for any page without an origin, so it is never allowed")
+	case !ok || host == "" || !schemePattern.MatchString(scheme):
+		return origin{}, errors.New("must be an origin, such as https://app.example.com, https://*.example.com, http://localhost:3000 or none")
+	case scheme == "ws" || scheme == "wss":
+		return origin{}, fmt.Errorf("must be the origin of a page: write http%s://", scheme[2:])
+	case scheme == "file" || scheme == "data" || scheme == "blob" || scheme == "about":
+		return origin{}, fmt.Errorf("is never sent: pages of %s: have the origin null", scheme)
+	case strings.ContainsAny(host, "/?#@"):
+		return origin{}, errors.New("must end after the host or port: browsers send no path and no user")
+	}
+	name, port, err := splitPort(host)
+	if err != nil {
+		return origin{}, err
+	}
+	if name, err = canonicalHost(name); err != nil {
+		return origin{}, err
+	}
+	if port != "" && port != defaultPorts[scheme] {
+		name += ":" + port
+	}
+	return origin{scheme, name}, nil
+}
+
+// splitPort parts a port, without leading zeros, from a host.
+func splitPort(host string) (name, port string, err error) {
+	i := strings.LastIndexByte(host, ':')
+	if i < 0 || strings.HasSuffix(host, "]") {
+		return host, "", nil
+	}
+	n, err := strconv.ParseUint(host[i+1:], 10, 16)
+	if err != nil || n == 0 {
+		return "", "", fmt.Errorf("has the port %q, which must be a number from 1 to 65535", host[i+1:])
+	}
+	return host[:i], strconv.FormatUint(n, 10), nil
+}
+
+// canonicalHost spells a host as browsers do.
+func canonicalHost(name string) (string, error) {
+	if inner, ok := strings.CutPrefix(name, "["); ok {
+		ip, err := netip.ParseAddr(strings.TrimSuffix(inner, "]"))
+		if err != nil || !strings.HasSuffix(inner, "]") || !ip.Is6() || ip.Zone() != "" {
+			return "", errors.New("must have an IPv6 address between the brackets")
+		}
+		return "[" + ip.String() + "]", nil
+	}
+	rest, wild := strings.CutPrefix(name, "*")
+	switch {
+	case strings.ContainsFunc(rest, func(r rune) bool { return r > unicode.MaxASCII }):
+		return "", errors.New("must be written as browsers send it: in ASCII, such as xn--bcher-kva.example")
+	case strings.Contains(rest, ":"):
+		return "", errors.New("must have its IPv6 address in brackets, such as http://[::1]:3000")
+	case rest == "" || wild && (!strings.HasPrefix(rest, ".") || rest == ".") || strings.ContainsFunc(rest, func(r rune) bool { return !isHostRune(r) }):
+		return "", errors.New("must have a host, whose first label alone may be *")
+	}
+	return name, nil
 }
 
 // Empty reports whether no page at all is allowed.
@@ -79,7 +152,7 @@ func (o Origins) Allows(r *http.Request) bool {
 		return false
 	}
 	for _, s := range o.suffixes {
-		if scheme == s.scheme && strings.HasSuffix(host, s.dotHost) && len(host) > len(s.dotHost) {
+		if scheme == s.scheme && strings.HasSuffix(host, s.host) && len(host) > len(s.host) {
 			return true
 		}
 	}

@@ -48,65 +48,65 @@ func TestRefusedBeforeUpgrade(t *testing.T) {
 		status int
 		code   string
 	}{
-		"foreign origin":               {headers("Origin", "https://evil.test"), 403, "origin"},
-		"null origin":                  {headers("Origin", "null"), 403, "origin"},
-		"missing origin":               {headers("Origin"), 403, "origin"},
-		"empty origin":                 {headers("Origin", ""), 403, "origin"},
-		"several origins":              {headers("Origin", origin, "https://evil.test"), 403, "origin"},
-		"the same origin twice":        {headers("Origin", origin, origin), 403, "origin"},
-		"list of origins":              {headers("Origin", origin+" https://evil.test"), 403, "origin"},
-		"same site, other port":        {headers("Origin", origin+":8443"), 403, "origin"},
-		"plain in place of TLS":        {headers("Origin", "http://app.example.com"), 403, "origin"},
-		"other scheme":                 {headers("Origin", "wss://app.example.com"), 403, "origin"},
-		"parent domain":                {headers("Origin", "https://example.com"), 403, "origin"},
-		"subdomain":                    {headers("Origin", "https://x.app.example.com"), 403, "origin"},
-		"our name as a prefix":         {headers("Origin", origin+".evil.test"), 403, "origin"},
-		"our name as a suffix":         {headers("Origin", "https://evilapp.example.com"), 403, "origin"},
-		"user in the origin":           {headers("Origin", "https://app.example.com@evil.test"), 403, "origin"},
-		"path in the origin":           {headers("Origin", origin+"/"), 403, "origin"},
-		"trailing dot":                 {headers("Origin", origin+"."), 403, "origin"},
-		"the gateway's own host":       {headers("Origin", "http://gateway.test"), 403, "origin"},
-		"no cookie":                    {headers("Cookie"), 401, "unauthenticated"},
-		"another cookie":               {headers("Cookie", "sessionid=abc"), 401, "unauthenticated"},
-		"empty cookie":                 {headers("Cookie", session.DefaultName+"="), 401, "unauthenticated"},
-		"tampered cookie":              {headers("Cookie", tamper(good)), 401, "unauthenticated"},
-		"cut cookie":                   {headers("Cookie", good[:len(good)-8]), 401, "unauthenticated"},
-		"expired cookie":               {headers("Cookie", mint(t, past, "ada", "acme", time.Hour)), 401, "unauthenticated"},
-		"cookie of another key":        {headers("Cookie", mint(t, foreign, "ada", "acme", time.Hour)), 401, "unauthenticated"},
-		"last of two cookies is wrong": {headers("Cookie", good+"; "+session.DefaultName+"=x"), 401, "unauthenticated"},
-		"last cookie header is wrong":  {headers("Cookie", good, session.DefaultName+"=x"), 401, "unauthenticated"},
-		"suspended member":             {headers("Cookie", n.cookie("sam", "acme")), 403, "forbidden"},
-		"suspended organization":       {headers("Cookie", n.cookie("ian", "initech")), 403, "forbidden"},
-		"unknown organization":         {headers("Cookie", n.cookie("ada", "nowhere")), 403, "forbidden"},
-		"not a member":                 {headers("Cookie", n.cookie("grace", "acme")), 403, "forbidden"},
-		"no organization":              {headers("Cookie", n.cookie("ada", "")), 403, "forbidden"},
-		"directory down":               {headers("Cookie", n.cookie("ada", "down")), 503, "overloaded"},
-		"unknown path":                 {testkit.Handshake{Path: "/ws/nothing"}, 404, "unknown_path"},
-		"root":                         {testkit.Handshake{Path: "/"}, 404, "unknown_path"},
-		"path in capitals":             {testkit.Handshake{Path: "/WS/watched/7/"}, 404, "unknown_path"},
-		"without the slash":            {testkit.Handshake{Path: "/ws/watched/7"}, 404, "unknown_path"},
-		"one slash too many":           {testkit.Handshake{Path: "/ws/watched/7//"}, 404, "unknown_path"},
-		"double slash in front":        {testkit.Handshake{Path: "//ws/watched/7/"}, 404, "unknown_path"},
-		"dots":                         {testkit.Handshake{Path: "/ws/x/../watched/7/"}, 404, "unknown_path"},
-		"number with a sign":           {testkit.Handshake{Path: "/ws/watched/+7/"}, 404, "unknown_path"},
-		"number with a zero in front":  {testkit.Handshake{Path: "/ws/watched/07/"}, 404, "unknown_path"},
-		"number too large":             {testkit.Handshake{Path: "/ws/watched/9223372036854775808/"}, 404, "unknown_path"},
-		"no number":                    {testkit.Handshake{Path: "/ws/watched/%EF%BC%97/"}, 404, "unknown_path"},
-		"slash in the number":          {testkit.Handshake{Path: "/ws/watched/7%2F8/"}, 404, "unknown_path"},
-		"longest query and one more":   {testkit.Handshake{Path: path + "?" + strings.Repeat("q", 2049)}, 400, "query_too_long"},
-		"HTTP/1.0":                     {testkit.Handshake{Proto: "HTTP/1.0"}, 400, "no_handshake"},
-		"POST":                         {testkit.Handshake{Method: "POST"}, 400, "no_handshake"},
-		"HEAD":                         {testkit.Handshake{Method: "HEAD"}, 400, ""},
-		"no Upgrade":                   {headers("Upgrade"), 400, "no_handshake"},
-		"Upgrade to something else":    {headers("Upgrade", "h2c"), 400, "no_handshake"},
-		"no Connection":                {headers("Connection"), 400, "no_handshake"},
-		"Connection: close":            {headers("Connection", "close"), 400, "no_handshake"},
-		"no key":                       {headers("Sec-Websocket-Key"), 400, "no_handshake"},
-		"short key":                    {headers("Sec-Websocket-Key", "c2hvcnQ="), 400, "no_handshake"},
-		"key that is not base64":       {headers("Sec-Websocket-Key", "!!!!!!!!!!!!!!!!!!!!!!=="), 400, "no_handshake"},
-		"two keys":                     {headers("Sec-Websocket-Key", "dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ=="), 400, "no_handshake"},
-		"no version":                   {headers("Sec-Websocket-Version"), 400, "no_handshake"},
-		"version 8":                    {headers("Sec-Websocket-Version", "8"), 400, "no_handshake"},
+		"foreign origin":                {headers("Origin", "https://evil.test"), 403, "origin"},
+		"null origin":                   {headers("Origin", "null"), 403, "origin"},
+		"missing origin":                {headers("Origin"), 403, "origin"},
+		"empty origin":                  {headers("Origin", ""), 403, "origin"},
+		"several origins":               {headers("Origin", origin, "https://evil.test"), 403, "origin"},
+		"the same origin twice":         {headers("Origin", origin, origin), 403, "origin"},
+		"list of origins":               {headers("Origin", origin+" https://evil.test"), 403, "origin"},
+		"same site, other port":         {headers("Origin", origin+":8443"), 403, "origin"},
+		"plain in place of TLS":         {headers("Origin", "http://app.example.com"), 403, "origin"},
+		"other scheme":                  {headers("Origin", "wss://app.example.com"), 403, "origin"},
+		"parent domain":                 {headers("Origin", "https://example.com"), 403, "origin"},
+		"subdomain":                     {headers("Origin", "https://x.app.example.com"), 403, "origin"},
+		"our name as a prefix":          {headers("Origin", origin+".evil.test"), 403, "origin"},
+		"our name as a suffix":          {headers("Origin", "https://evilapp.example.com"), 403, "origin"},
+		"user in the origin":            {headers("Origin", "https://app.example.com@evil.test"), 403, "origin"},
+		"path in the origin":            {headers("Origin", origin+"/"), 403, "origin"},
+		"trailing dot":                  {headers("Origin", origin+"."), 403, "origin"},
+		"the gateway's own host":        {headers("Origin", "http://gateway.test"), 403, "origin"},
+		"no cookie":                     {headers("Cookie"), 401, "unauthenticated"},
+		"another cookie":                {headers("Cookie", "sessionid=abc"), 401, "unauthenticated"},
+		"empty cookie":                  {headers("Cookie", session.DefaultName+"="), 401, "unauthenticated"},
+		"tampered cookie":               {headers("Cookie", tamper(good)), 401, "unauthenticated"},
+		"cut cookie":                    {headers("Cookie", good[:len(good)-8]), 401, "unauthenticated"},
+		"expired cookie":                {headers("Cookie", mint(t, past, "ada", "acme", time.Hour)), 401, "unauthenticated"},
+		"cookie of another key":         {headers("Cookie", mint(t, foreign, "ada", "acme", time.Hour)), 401, "unauthenticated"},
+		"first of two cookies is wrong": {headers("Cookie", session.DefaultName+"=x; "+good), 401, "unauthenticated"},
+		"first cookie header is wrong":  {headers("Cookie", session.DefaultName+"=x", good), 401, "unauthenticated"},
+		"suspended member":              {headers("Cookie", n.cookie("sam", "acme")), 403, "forbidden"},
+		"suspended organization":        {headers("Cookie", n.cookie("ian", "initech")), 403, "forbidden"},
+		"unknown organization":          {headers("Cookie", n.cookie("ada", "nowhere")), 403, "forbidden"},
+		"not a member":                  {headers("Cookie", n.cookie("grace", "acme")), 403, "forbidden"},
+		"no organization":               {headers("Cookie", n.cookie("ada", "")), 403, "forbidden"},
+		"directory down":                {headers("Cookie", n.cookie("ada", "down")), 503, "overloaded"},
+		"unknown path":                  {testkit.Handshake{Path: "/ws/nothing"}, 404, "unknown_path"},
+		"root":                          {testkit.Handshake{Path: "/"}, 404, "unknown_path"},
+		"path in capitals":              {testkit.Handshake{Path: "/WS/watched/7/"}, 404, "unknown_path"},
+		"without the slash":             {testkit.Handshake{Path: "/ws/watched/7"}, 404, "unknown_path"},
+		"one slash too many":            {testkit.Handshake{Path: "/ws/watched/7//"}, 404, "unknown_path"},
+		"double slash in front":         {testkit.Handshake{Path: "//ws/watched/7/"}, 404, "unknown_path"},
+		"dots":                          {testkit.Handshake{Path: "/ws/x/../watched/7/"}, 404, "unknown_path"},
+		"number with a sign":            {testkit.Handshake{Path: "/ws/watched/+7/"}, 404, "unknown_path"},
+		"number with a zero in front":   {testkit.Handshake{Path: "/ws/watched/07/"}, 404, "unknown_path"},
+		"number too large":              {testkit.Handshake{Path: "/ws/watched/9223372036854775808/"}, 404, "unknown_path"},
+		"no number":                     {testkit.Handshake{Path: "/ws/watched/%EF%BC%97/"}, 404, "unknown_path"},
+		"slash in the number":           {testkit.Handshake{Path: "/ws/watched/7%2F8/"}, 404, "unknown_path"},
+		"longest query and one more":    {testkit.Handshake{Path: path + "?" + strings.Repeat("q", 2049)}, 400, "query_too_long"},
+		"HTTP/1.0":                      {testkit.Handshake{Proto: "HTTP/1.0"}, 400, "no_handshake"},
+		"POST":                          {testkit.Handshake{Method: "POST"}, 400, "no_handshake"},
+		"HEAD":                          {testkit.Handshake{Method: "HEAD"}, 400, ""},
+		"no Upgrade":                    {headers("Upgrade"), 400, "no_handshake"},
+		"Upgrade to something else":     {headers("Upgrade", "h2c"), 400, "no_handshake"},
+		"no Connection":                 {headers("Connection"), 400, "no_handshake"},
+		"Connection: close":             {headers("Connection", "close"), 400, "no_handshake"},
+		"no key":                        {headers("Sec-Websocket-Key"), 400, "no_handshake"},
+		"short key":                     {headers("Sec-Websocket-Key", "c2hvcnQ="), 400, "no_handshake"},
+		"key that is not base64":        {headers("Sec-Websocket-Key", "!!!!!!!!!!!!!!!!!!!!!!=="), 400, "no_handshake"},
+		"two keys":                      {headers("Sec-Websocket-Key", "dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ=="), 400, "no_handshake"},
+		"no version":                    {headers("Sec-Websocket-Version"), 400, "no_handshake"},
+		"version 8":                     {headers("Sec-Websocket-Version", "8"), 400, "no_handshake"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -226,6 +226,76 @@ func TestForeignLooksLikeNothing(t *testing.T) {
 	}
 }
 
+// TestParseOrigins: what is accepted is matched as browsers send it, and what never could be is an error.
+func TestParseOrigins(t *testing.T) {
+	for text, sent := range map[string]string{
+		"https://app.example.com":          "https://app.example.com",
+		" HTTPS://App.Example.COM ":        "https://app.example.com",
+		"https://app.example.com:443":      "https://app.example.com",
+		"http://app.example.com:80":        "http://app.example.com",
+		"http://app.example.com:443":       "http://app.example.com:443",
+		"https://app.example.com:08443":    "https://app.example.com:8443",
+		"https://*.example.com:443":        "https://a.b.example.com",
+		"https://*.example.com:8443":       "https://a.example.com:8443",
+		"http://[::1]:3000":                "http://[::1]:3000",
+		"http://[0:0:0:0:0:0:0:1]":         "http://[::1]",
+		"https://[2001:DB8::A]:443":        "https://[2001:db8::a]",
+		"http://192.0.2.1:8080":            "http://192.0.2.1:8080",
+		"capacitor://localhost":            "capacitor://localhost",
+		"ionic://localhost":                "ionic://localhost",
+		"chrome-extension://abcdefghijklm": "chrome-extension://abcdefghijklm",
+		"http://my_host.test":              "http://my_host.test",
+	} {
+		o, err := gateway.ParseOrigins([]string{text})
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		n := startNode(t, setup{options: gateway.Options{Origins: o}})
+		c, answer := testkit.Try(t, n.dial, n.handshake("/ws/events", "ada", "acme", http.Header{"Origin": {sent}}))
+		if c == nil {
+			t.Errorf("%s: the origin %s got %d", text, sent, answer.Status)
+		}
+		if _, answer := testkit.Try(t, n.dial, n.handshake("/ws/events", "ada", "acme", http.Header{"Origin": {"https://evil.test"}})); answer.Status != http.StatusForbidden {
+			t.Errorf("%s: a foreign origin got %d", text, answer.Status)
+		}
+		n.stop()
+	}
+	for text, want := range map[string]string{
+		"*":                           "any page",
+		"null":                        "never allowed",
+		"app.example.com":             "must be an origin",
+		"https://":                    "must be an origin",
+		"://x":                        "must be an origin",
+		"1http://x":                   "must be an origin",
+		"https://app.example.com/":    "must end after the host or port",
+		"https://app.example.com?x":   "must end after the host or port",
+		"https://ada@app.example.com": "must end after the host or port",
+		"wss://app.example.com":       "write https://",
+		"ws://app.example.com":        "write http://",
+		"file://x":                    "never sent",
+		"https://app.example.com:":    "port",
+		"https://app.example.com:0":   "port",
+		"https://app.example.com:x":   "port",
+		"https://x:65536":             "port",
+		"http://::1":                  "brackets",
+		"http://[::1":                 "brackets",
+		"http://[::1%25lo]":           "IPv6",
+		"http://[127.0.0.1]":          "IPv6",
+		"http://bücher.example":       "xn--",
+		"https://*":                   "host",
+		"https://*example.com":        "host",
+		"https://a.*.example.com":     "host",
+		"https://a*.example.com":      "host",
+		"https://exa mple.com":        "host",
+		"https://%61.example.com":     "host",
+	} {
+		if _, err := gateway.ParseOrigins([]string{text}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want an error about %q", text, err, want)
+		}
+	}
+}
+
 func TestAdmitted(t *testing.T) {
 	origins, err := gateway.ParseOrigins([]string{origin, "https://*.example.org", "http://localhost:8080", gateway.OriginMissing})
 	if err != nil {
@@ -239,8 +309,8 @@ func TestAdmitted(t *testing.T) {
 		"with a port":                          headers("Origin", "http://localhost:8080"),
 		"below a wildcard":                     headers("Origin", "https://a.b.example.org"),
 		"no origin where none stands":          headers("Origin"),
-		"last of two cookies counts":           headers("Cookie", session.DefaultName+"=x; "+cookie),
-		"last cookie header counts":            headers("Cookie", session.DefaultName+"=x", cookie),
+		"first of two cookies counts":          headers("Cookie", cookie+"; "+session.DefaultName+"=x"),
+		"first cookie header counts":           headers("Cookie", cookie, session.DefaultName+"=x"),
 		"among other cookies":                  headers("Cookie", "a=b; "+cookie+"; c=d"),
 		"tokens in lists":                      {Header: http.Header{"Connection": {"keep-alive, Upgrade"}, "Upgrade": {"WebSocket"}}},
 		"with the longest query":               {Path: "/ws/events?" + strings.Repeat("q", 2048)},

@@ -5,10 +5,20 @@ import (
 	"strings"
 )
 
-// CookieValue returns the value of the request's cookie called name, which is matched exactly. Of
-// equal names the last counts and values lose quotes and backslash escapes, as in Django, so that
-// the web application and the gateway never see two different users in one request.
-// [http.Request.Cookie] takes the first. The header's bytes are taken as Latin-1, as Channels does.
+// firstCookie returns the value of the request's cookie called name. Of equal names the first counts, as
+// in [http.Request.Cookie] and so in gorilla: each store takes the cookie that its own application
+// takes, so that the application and the gateway never see two different users in one request.
+func firstCookie(r *http.Request, name string) (value string, ok bool) {
+	c, err := r.Cookie(name)
+	if err != nil {
+		return "", false
+	}
+	return c.Value, true
+}
+
+// CookieValue returns the value of the request's cookie called name, which is matched exactly, as Django
+// takes it: of equal names the last counts, and values lose quotes and backslash escapes. The header's
+// bytes are taken as Latin-1, as Channels does.
 func CookieValue(r *http.Request, name string) (value string, ok bool) {
 	for _, line := range r.Header.Values("Cookie") {
 		for piece := range strings.SplitSeq(line, ";") {

@@ -2,8 +2,11 @@ package session_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/gorilla/sessions"
 
 	"orgcast/internal/session"
 )
@@ -30,6 +33,33 @@ func TestCookieValueIsDjangos(t *testing.T) {
 				t.Errorf("CookieValue(%q): got %q, %v, want %v", c.Header, got, ok, c.DjangoValue)
 			}
 		})
+	}
+}
+
+// TestTwoCookiesOfOneName: the stores take the cookie that gorilla's session takes, so the gateway sees the
+// user whom the application sees.
+func TestTwoCookiesOfOneName(t *testing.T) {
+	cookies := newCookieStore(t, session.Options{Name: "s"}, keyB)
+	ann := signValues(t, "s", map[any]any{"user_id": "ann"})
+	bob := signValues(t, "s", map[any]any{"user_id": "bob"})
+	application := sessions.NewCookieStore(keyB.Hash)
+	for _, lines := range [][]string{{"s=" + ann + "; s=" + bob}, {"s=" + ann, "s=" + bob}, {`s="` + ann + `"; s=` + bob}, {"s=" + bob + "; s=" + ann}, {"S=" + bob + "; s=" + ann}} {
+		r := &http.Request{Header: http.Header{"Cookie": lines}}
+		theirs, err := application.Get(r, "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, err := cookies.Resolve(t.Context(), r)
+		if err != nil || ours.UserID != theirs.Values["user_id"] {
+			t.Errorf("cookies %.20q…: got %v, %v, want %v as the application", lines, ours.UserID, err, theirs.Values["user_id"])
+		}
+	}
+	f := newRedisFixture(t, session.Options{})
+	_, first := f.mint(t, session.Grant{UserID: "ann"})
+	_, second := f.mint(t, session.Grant{UserID: "bob"})
+	got, err := f.store.Resolve(t.Context(), request(first.Name+"="+first.Value+"; "+second.Name+"="+second.Value))
+	if err != nil || got.UserID != "ann" {
+		t.Errorf("in Redis: got %v, %v, want ann", got.UserID, err)
 	}
 }
 

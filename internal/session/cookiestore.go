@@ -93,7 +93,7 @@ func (s *CookieStore) PrepareKeys(keys []KeyPair) (apply func(), err error) {
 
 // Resolve implements [Resolver]. It neither blocks nor looks at ctx.
 func (s *CookieStore) Resolve(_ context.Context, r *http.Request) (Identity, error) {
-	value, ok := CookieValue(r, s.opts.Name)
+	value, ok := firstCookie(r, s.opts.Name)
 	if !ok || value == "" {
 		return Identity{}, ErrNone
 	}

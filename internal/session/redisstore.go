@@ -91,7 +91,7 @@ func validKey(text string) bool {
 
 // requestKey returns the key that the request bears, or [ErrNone] or [ErrInvalid].
 func requestKey(r *http.Request, name string) (string, error) {
-	key, ok := CookieValue(r, name)
+	key, ok := firstCookie(r, name)
 	if !ok || key == "" {
 		return "", ErrNone
 	}
