@@ -38,7 +38,7 @@ func (s *redisSink) publish(ctx context.Context, events []outgoing) error {
 	for _, e := range events {
 		pipe.Publish(ctx, e.room.channel, e.payload)
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	if _, err := pipe.Exec(ctx); err != nil { //nolint:forbidigo // one error stands for all
 		return fmt.Errorf("publish: %w", err)
 	}
 	return nil

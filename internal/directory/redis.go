@@ -10,6 +10,7 @@ import (
 
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/redisreply"
 )
 
 // timeout bounds each question. It is far above what a healthy Redis takes, and well below what a
@@ -103,13 +104,10 @@ func (d *Redis) Admit(ctx context.Context, org orgctx.ID, userID string) (Member
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	var orgFields, memberFields *redis.SliceCmd
-	_, err := d.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		orgFields = p.HMGet(ctx, d.keys.Organization(org), fieldStatus)
-		memberFields = p.HMGet(ctx, d.keys.Member(org, userID), fieldStatus, fieldRole)
-		return nil
-	})
-	if err != nil {
+	pipe := d.client.Pipeline()
+	orgFields := pipe.HMGet(ctx, d.keys.Organization(org), fieldStatus)
+	memberFields := pipe.HMGet(ctx, d.keys.Member(org, userID), fieldStatus, fieldRole)
+	if err := redisreply.Exec(ctx, pipe); err != nil {
 		return Member{}, unavailable(err)
 	}
 	if err := organizationActive(orgFields.Val()); err != nil {
@@ -126,20 +124,19 @@ func (d *Redis) AdmitAll(ctx context.Context, list []Membership) []Admission {
 	members := make(map[Membership]*redis.SliceCmd, len(list))
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	_, _ = d.client.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
-		for i, m := range list {
-			if out[i].Err = checkNames(m.Organization, m.UserID); out[i].Err != nil {
-				continue
-			}
-			if orgs[m.Organization] == nil {
-				orgs[m.Organization] = p.HMGet(ctx, d.keys.Organization(m.Organization), fieldStatus)
-			}
-			if members[m] == nil {
-				members[m] = p.HMGet(ctx, d.keys.Member(m.Organization, m.UserID), fieldStatus, fieldRole)
-			}
+	pipe := d.client.Pipeline()
+	for i, m := range list {
+		if out[i].Err = checkNames(m.Organization, m.UserID); out[i].Err != nil {
+			continue
 		}
-		return nil
-	})
+		if orgs[m.Organization] == nil {
+			orgs[m.Organization] = pipe.HMGet(ctx, d.keys.Organization(m.Organization), fieldStatus)
+		}
+		if members[m] == nil {
+			members[m] = pipe.HMGet(ctx, d.keys.Member(m.Organization, m.UserID), fieldStatus, fieldRole)
+		}
+	}
+	_ = redisreply.Exec(ctx, pipe) // each command has its own error
 	for i, m := range list {
 		if out[i].Err == nil {
 			out[i] = admission(orgs[m.Organization], members[m])
@@ -186,12 +183,10 @@ func (d *Redis) PutMember(ctx context.Context, org orgctx.ID, userID string, sta
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	key := d.keys.Member(org, userID)
-	_, err := d.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		p.Del(ctx, key)
-		p.HSet(ctx, key, fieldStatus, string(status), fieldRole, m.Role)
-		return nil
-	})
-	if err != nil {
+	pipe := d.client.TxPipeline()
+	pipe.Del(ctx, key)
+	pipe.HSet(ctx, key, fieldStatus, string(status), fieldRole, m.Role)
+	if err := redisreply.Exec(ctx, pipe); err != nil {
 		return unavailable(err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/redisreply"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
@@ -173,7 +174,7 @@ func (r *Redis) marks(ctx context.Context, subs []*subscription) (marks []event.
 		}
 		newest[i] = pipe.XRevRangeN(ctx, r.keys.History(s.group), "+", "-", 1)
 	}
-	execute(ctx, pipe)
+	_ = redisreply.Exec(ctx, pipe) // each command has its own error
 	marks, known = make([]event.Mark, len(subs)), make([]bool, len(subs))
 	created := make(map[orgctx.ID]*redis.StringCmd)
 	pipe = r.client.Pipeline()
@@ -194,7 +195,7 @@ func (r *Redis) marks(ctx context.Context, subs []*subscription) (marks []event.
 		}
 	}
 	if len(created) > 0 {
-		execute(ctx, pipe) // without rights there is no epoch, and what begins without one ends in a gap
+		_ = redisreply.Exec(ctx, pipe) // without rights there is no epoch, and what begins without one ends in a gap
 	}
 	for i, s := range subs {
 		if c := created[s.group.Organization()]; c != nil && known[i] && marks[i] == (event.Mark{}) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"orgcast/internal/event"
+	"orgcast/internal/redisreply"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -123,7 +124,7 @@ func (r *Redis) seekAll(ctx context.Context, q sought, bytes int) found {
 	}
 	pipe := r.client.Pipeline()
 	a := r.ask(ctx, pipe, q)
-	execute(ctx, pipe)
+	_ = redisreply.Exec(ctx, pipe) // each command has its own error
 	return r.answer(q, entries, a)
 }
 
@@ -138,7 +139,7 @@ func (r *Redis) seek(ctx context.Context, questions []sought) []found {
 		newest[i] = pipe.XRevRangeN(ctx, r.keys.History(q.group), "+", q.mark.Position.String(), int64(q.limit)+1)
 		facts[i] = r.ask(ctx, pipe, q)
 	}
-	execute(ctx, pipe)
+	_ = redisreply.Exec(ctx, pipe) // each command has its own error
 	answers := make([]found, len(questions))
 	for i, q := range questions {
 		entries, err := newest[i].Result()

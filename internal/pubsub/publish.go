@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"orgcast/internal/event"
+	"orgcast/internal/redisreply"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -57,7 +58,7 @@ func (r *Redis) PublishAll(ctx context.Context, out []Outgoing) []Result {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.opt.PublishTimeout)
 	defer cancel()
-	execute(ctx, pipe)
+	_ = redisreply.Exec(ctx, pipe) // each command has its own error
 	r.recordAgain(ctx, out, sent)
 	for i, o := range out {
 		cmd := sent[i]
@@ -93,6 +94,6 @@ func (r *Redis) recordAgain(ctx context.Context, out []Outgoing, sent []redis.Cm
 		}
 	}
 	if pipe.Len() > 0 {
-		execute(ctx, pipe)
+		_ = redisreply.Exec(ctx, pipe) // each command has its own error
 	}
 }

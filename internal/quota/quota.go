@@ -25,6 +25,7 @@ import (
 
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/redisreply"
 )
 
 const (
@@ -243,20 +244,19 @@ func (q *Redis) run(ctx context.Context, orgs []orgctx.ID, asks []*question) []*
 // evaluate runs the script for the organisations that have no answer yet, or one from a Redis that does
 // not know it. It reports whether there are such then.
 func (q *Redis) evaluate(ctx context.Context, orgs []orgctx.ID, asks []*question, answers []*redis.Cmd) (unknown bool) {
-	_, _ = q.client.Pipelined(ctx, func(p redis.Pipeliner) error { // each answer has its own error
-		for i, org := range orgs {
-			if answers[i] != nil && !lacksScript(answers[i]) {
-				continue
-			}
-			more := 0
-			if asks[i].more {
-				more = 1
-			}
-			answers[i] = q.script.EvalSha(ctx, p, []string{q.keys.Organization(org), q.keys.Connections(org)},
-				q.opt.Node, asks[i].used, more, q.opt.Limit, q.opt.Lease.Milliseconds(), ahead)
+	pipe := q.client.Pipeline()
+	for i, org := range orgs {
+		if answers[i] != nil && !lacksScript(answers[i]) {
+			continue
 		}
-		return nil
-	})
+		more := 0
+		if asks[i].more {
+			more = 1
+		}
+		answers[i] = q.script.EvalSha(ctx, pipe, []string{q.keys.Organization(org), q.keys.Connections(org)},
+			q.opt.Node, asks[i].used, more, q.opt.Limit, q.opt.Lease.Milliseconds(), ahead)
+	}
+	_ = redisreply.Exec(ctx, pipe) // each answer has its own error
 	return slices.ContainsFunc(answers, lacksScript)
 }
 
@@ -273,13 +273,11 @@ func (q *Redis) leave(ctx context.Context) {
 		orgs = append(orgs, org)
 	}
 	q.mu.Unlock()
-	_, err := q.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, org := range orgs {
-			p.HDel(ctx, q.keys.Connections(org), q.opt.Node)
-		}
-		return nil
-	})
-	if err != nil {
+	pipe := q.client.Pipeline()
+	for _, org := range orgs {
+		pipe.HDel(ctx, q.keys.Connections(org), q.opt.Node)
+	}
+	if err := redisreply.Exec(ctx, pipe); err != nil {
 		q.log.Warn("cannot give back what organizations had of their connections; they get it when the lease is over", zap.Error(err))
 	}
 }

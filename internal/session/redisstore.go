@@ -17,6 +17,7 @@ import (
 
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/redisreply"
 )
 
 const (
@@ -133,14 +134,13 @@ func (s *RedisStore) Recheck(ctx context.Context, held []Held) []Standing {
 	texts := make(map[string]*redis.StringCmd, len(held)) // several connections may share a session
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
-	_, _ = s.client.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
-		for _, h := range held {
-			if texts[h.Ticket] == nil && validKey(h.Ticket) {
-				texts[h.Ticket] = p.GetRange(ctx, s.keys.Session(h.Ticket), 0, maxSessionSize)
-			}
+	pipe := s.client.Pipeline()
+	for _, h := range held {
+		if texts[h.Ticket] == nil && validKey(h.Ticket) {
+			texts[h.Ticket] = pipe.GetRange(ctx, s.keys.Session(h.Ticket), 0, maxSessionSize)
 		}
-		return nil
-	})
+	}
+	_ = redisreply.Exec(ctx, pipe) // each command has its own error
 	now := s.opts.Now()
 	for i, h := range held {
 		out[i] = Standing{Err: ErrNone}
@@ -390,11 +390,11 @@ func (s *RedisStore) change(ctx context.Context, key string, fn func(document, r
 				own = err
 				return err
 			}
-			_, err = tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
-				own = fn(d, p)
+			pipe := tx.TxPipeline()
+			if own = fn(d, pipe); own != nil {
 				return own
-			})
-			return err
+			}
+			return redisreply.Exec(ctx, pipe)
 		}, name)
 		switch {
 		case own != nil:

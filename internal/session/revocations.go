@@ -11,6 +11,7 @@ import (
 
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/redisreply"
 )
 
 // Revocations is the list of those who are shut out although what their browsers hold is good:
@@ -79,12 +80,11 @@ func (v *Revocations) Check(ctx context.Context, held []Held) []error {
 		}
 	}
 	found := make([]*redis.IntCmd, len(names))
-	_, _ = v.client.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
-		for i, name := range names {
-			found[i] = p.Exists(ctx, name)
-		}
-		return nil
-	})
+	pipe := v.client.Pipeline()
+	for i, name := range names {
+		found[i] = pipe.Exists(ctx, name)
+	}
+	_ = redisreply.Exec(ctx, pipe) // each command has its own error
 	for i := range errs {
 		ended, disabled := found[2*i], found[2*i+1]
 		switch {

@@ -12,6 +12,7 @@ import (
 	"orgcast/internal/directory"
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/redisreply"
 )
 
 // Causes of the end of a handler's context.
@@ -322,12 +323,10 @@ func (q *queue) bury(ctx context.Context, log *zap.Logger, e *entry, reason stri
 // acknowledge removes an entry that is done with, so that the stream holds open work alone.
 func (q *queue) acknowledge(ctx context.Context, log *zap.Logger, e *entry) {
 	err := q.persist(ctx, func(ctx context.Context) error {
-		_, err := q.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-			p.XAck(ctx, q.stream, consumerGroup, e.id)
-			p.XDel(ctx, q.stream, e.id)
-			return nil
-		})
-		return err
+		pipe := q.client.TxPipeline()
+		pipe.XAck(ctx, q.stream, consumerGroup, e.id)
+		pipe.XDel(ctx, q.stream, e.id)
+		return redisreply.Exec(ctx, pipe)
 	})
 	if err != nil {
 		log.Error("task not acknowledged; whoever takes over tries again", zap.Error(err))
