@@ -63,7 +63,8 @@ type conn struct {
 	mu        sync.Mutex
 	wire      *wire // nil until the upgrade
 	queue     *batch
-	queued    int // bytes queued or being written
+	queued    int // bytes queued, held or being written
+	held      int // bytes held in starts
 	writing   bool
 	ended     bool // no more is queued, but for the close frame
 	gone      bool // no more is written

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -419,6 +420,7 @@ type step struct {
 	who, group int
 	count      int
 	size       int
+	typ        string // of the events; default: the case's own
 }
 
 // TestPropertyDropOldest: whatever comes, numbers of a group increase, a gap frame stands exactly
@@ -584,5 +586,117 @@ func dropOldestCase(t *testing.T, steps []step, budget int, busGaps bool) error 
 	for _, r := range readers {
 		<-r.stopped
 	}
+	return errors.Join(errs...)
+}
+
+// TestPropertyLatest: whatever comes, in bursts or alone, numbers of a group increase, all that is missing is
+// counted and was superseded, and of each group and type the newest arrives.
+func TestPropertyLatest(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		var steps []step
+		for range rapid.IntRange(1, 150).Draw(rt, "steps") {
+			steps = append(steps, step{
+				kind: rapid.SampledFrom([]string{"offer", "offer", "offer", "offer", "read"}).Draw(rt, "kind"), group: rapid.IntRange(0, 1).Draw(rt, "group"),
+				count: rapid.IntRange(1, 12).Draw(rt, "count"), size: rapid.SampledFrom([]int{0, 10, 50}).Draw(rt, "size"),
+			})
+		}
+		types := rapid.IntRange(1, 4).Draw(rt, "types")
+		// 8 of 200 bytes find room, and one burst with them.
+		limit := rapid.SampledFrom([]int{4000, 20000}).Draw(rt, "limit")
+		var err error
+		synctest.Test(t, func(t *testing.T) { err = latestCase(t, steps, types, limit) })
+		if err != nil {
+			rt.Fatal(err)
+		}
+	})
+}
+
+// TestLatestForLong: a browser that does not read for thousands of events, the first of which nothing supersedes,
+// still gets that one and the newest.
+func TestLatestForLong(t *testing.T) {
+	steps := []step{{kind: "offer", count: 1, size: 100, typ: "once"}, {kind: "offer", count: 1, size: 100, typ: "twice"}}
+	for i := range 2000 {
+		steps = append(steps, step{kind: "offer", count: 1 + i%3, size: 50})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		if err := latestCase(t, steps, 3, 30000); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestDropOldestForLong: the news of gaps does not add up, however many answers stand between the losses.
+func TestDropOldestForLong(t *testing.T) {
+	var steps []step
+	for range 60 {
+		steps = append(steps, step{kind: "answer"}, step{kind: "offer", count: 1, size: 400}, step{kind: "offer", count: 1, size: 400, group: 1})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		if err := dropOldestCase(t, steps, 1<<20, false); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func latestCase(t *testing.T, steps []step, types, limit int) error {
+	t.Helper()
+	var conn consumer.Conn
+	h := &hooks{connect: func(_ context.Context, c consumer.Conn) error { conn = c; return nil }}
+	route := h.route("/ws/slow")
+	route.WhenFull = consumer.Latest
+	n := startNode(t, setup{pipe: testkit.Listen(), now: time.Now, routes: []consumer.Route{route}, options: gateway.Options{QueueBytes: limit}})
+	groups := []event.Group{mustGroup(t, "acme", "a"), mustGroup(t, "acme", "b")}
+	c := testkit.Connect(t, n.dial, n.handshake("/ws/slow", "ada", "acme", nil))
+	c.Timeout = 0
+	_ = c.SetReadDeadline(time.Time{}) // a pipe has no trouble with it
+	r := &slowReader{
+		Client: c, conn: conn, events: newNumbers(t), reading: newReading("acme", false),
+		tokens: make(chan struct{}, 10000), stopped: make(chan struct{}),
+	}
+	r.member, _ = conn.(hub.Member)
+	go r.run()
+	newest := map[string]int{}
+	for i, s := range steps {
+		if s.kind == "read" {
+			for range s.count {
+				r.tokens <- struct{}{}
+			}
+			synctest.Wait()
+			continue
+		}
+		g := groups[s.group]
+		var list []*event.Event
+		for k := range s.count {
+			e := r.events.event(g, cmp.Or(s.typ, fmt.Sprint("t", (i+k)%types)), s.size)
+			newest[g.Name()+"/"+e.Type()] = r.events.next[g]
+			list = append(list, e)
+		}
+		r.offered += len(list)
+		for len(list) > 0 {
+			var b *event.Burst
+			if b, list = event.NewBurst(list, 1000); r.member.Offer(b) {
+				r.member.Flush()
+			}
+		}
+		synctest.Wait()
+	}
+	close(r.tokens)
+	synctest.Wait()
+	r.mu.Lock()
+	errs := []error{r.err}
+	for key, want := range newest {
+		if got := r.reading.newest[key]; got != want {
+			errs = append(errs, fmt.Errorf("newest of %s: got %d, want %d", key, got, want))
+		}
+	}
+	if got, want := n.dropped("latest"), r.offered-r.reading.count; got != want {
+		errs = append(errs, fmt.Errorf("superseded: counted %d, want %d", got, want))
+	}
+	r.mu.Unlock()
+	if _, used := n.gateway.Books(); used != 0 {
+		errs = append(errs, fmt.Errorf("budget in use: got %d bytes, want 0", used))
+	}
+	n.stop()
+	<-r.stopped
 	return errors.Join(errs...)
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,31 +20,42 @@ const (
 	pooledBytes = 16 << 10
 )
 
-// item is one thing to write: events, or a frame of the server's own.
+// item is one thing to write: events, or a frame of the server's own. The zero item is nothing.
 type item struct {
 	burst *event.Burst
 	frame []byte
 	gap   event.Group // that frame tells of, if any
 	last  bool        // frame is the close frame
+	// left holds the events of burst of which some gave way, nil in the place of each; cut is their size.
+	left []*event.Event
+	cut  int
 }
 
 // size is what an item counts for: its bytes before compression.
 func (it *item) size() int {
 	if it.burst != nil {
-		return len(it.burst.Frames())
+		return len(it.burst.Frames()) - it.cut
 	}
 	return len(it.frame)
 }
 
+// own reports whether an item is a frame of the server's own that tells of no gap.
+func (it *item) own() bool { return it.burst == nil && it.frame != nil && it.gap.IsZero() }
+
 // batch is a queue of items. Idle connections hold none; they come from a pool.
 type batch struct {
+	// front holds what stays of that which stood before items, and is sent before them; see dropOldest.
+	front   front
 	items   []item
 	bytes   int
-	charged int // of bytes, what the organisation's budget counts
+	charged int // of bytes, what the organization's budget counts
 	events  int
-	oldest  time.Time // when the first event reached this node
-	last    bool      // the close frame is the last item
-	handed  bool      // all bytes are with the wire, which may have to finish them
+	last    bool // the close frame is the last item
+	handed  bool // all bytes are with the wire, which may have to finish them
+	// gaps holds the groups of which the last item tells of a gap, nil if there is none.
+	gaps map[event.Group]struct{}
+	// latest knows what has been superseded, nil where nobody asks.
+	latest *latest
 }
 
 var batches = sync.Pool{New: func() any { return new(batch) }} //nolint:gochecknoglobals // a pool is shared by nature
@@ -54,11 +66,48 @@ func (b *batch) add(it item) {
 	b.bytes += it.size()
 	b.last = b.last || it.last
 	if it.burst != nil {
-		if b.events == 0 {
-			b.oldest = it.burst.Events()[0].Received()
-		}
 		b.events += len(it.burst.Events())
+		if len(b.gaps) > 0 {
+			delete(b.gaps, it.burst.Group())
+		}
 	}
+	if !it.gap.IsZero() {
+		if b.gaps == nil {
+			b.gaps = make(map[event.Group]struct{})
+		}
+		b.gaps[it.gap] = struct{}{}
+	}
+}
+
+// takeFirst removes the first of items.
+func (b *batch) takeFirst() item {
+	it := b.items[0]
+	b.items[0] = item{}
+	b.items = b.items[1:]
+	b.bytes -= it.size()
+	if it.burst != nil {
+		b.events -= len(it.burst.Events())
+	}
+	if l := b.latest; l != nil {
+		l.first++
+		if it.size() == 0 {
+			l.holes--
+		}
+	}
+	return it
+}
+
+// runs returns the items in order, as two lists.
+func (b *batch) runs() [2][]item { return [2][]item{b.front.items, b.items} }
+
+// oldest returns when the first event reached this node.
+func (b *batch) oldest() time.Time {
+	for i := range b.items { // front has none
+		if burst := b.items[i].burst; burst != nil {
+			return burst.Events()[0].Received()
+		}
+	}
+	return time.Time{}
 }
 
 func (b *batch) release() {
@@ -167,9 +216,28 @@ func (c *conn) push(it item) {
 		c.queue, _ = batches.Get().(*batch)
 	}
 	before := c.queue.bytes
-	c.queue.add(it)
+	c.append(c.queue, it)
+	c.recount(before)
+}
+
+// append adds an item to a batch that waits. Where only the newest events are to stay it takes note of
+// which that are, before there is so much that looking takes time. Its caller holds mu.
+func (c *conn) append(b *batch, it item) {
+	b.add(it)
+	switch {
+	case c.route.WhenFull != consumer.Latest:
+	case b.latest != nil:
+		b.note(len(b.items) - 1)
+	case len(b.items) > indexedFrom:
+		b.index()
+	}
+}
+
+// recount brings the books up to date after the queue, which had so many bytes before, has changed. Its
+// caller holds mu.
+func (c *conn) recount(before int) {
 	c.queued += c.queue.bytes - before
-	if c.writing { // the socket is behind, so this will wait
+	if c.writing || c.queue.charged > 0 { // the socket is behind, so this will wait
 		c.charge(c.queue)
 	}
 }
@@ -226,7 +294,7 @@ func (c *conn) Flush() {
 	}
 	frames, buffer, err := c.assemble(b)
 	sent := sentNone
-	if err == nil {
+	if err == nil && len(frames) > 0 {
 		sent, err = c.wire.tryWrite(frames, buffer != nil, b.last)
 	}
 	if buffer != nil {
@@ -236,11 +304,15 @@ func (c *conn) Flush() {
 	case err != nil:
 		c.endWriting(b)
 		c.End(causeOfWrite(err))
+	case len(frames) == 0: // everything gave way
+		if c.endWriting(b) {
+			c.Flush()
+		}
 	case sent != sentAll:
 		b.handed = sent == sentPart
 		c.startWriter(b)
 	default:
-		c.server.metrics.wrote(b.events, b.oldest)
+		c.server.metrics.wrote(b.events, b.oldest())
 		if c.endWriting(b) {
 			c.Flush() // something came meanwhile
 		}
@@ -270,20 +342,30 @@ func (c *conn) bytes(it *item) []byte {
 // assemble makes one run of bytes of a batch, without copying if it holds one item only; else the
 // bytes stand in a buffer.
 func (c *conn) assemble(b *batch) (frames []byte, buffer *joined, err error) {
-	for i := range b.items {
-		it := &b.items[i]
-		if it.burst != nil {
-			if err := c.admit(it.burst); err != nil {
-				return nil, buffer, err
+	single := len(b.front.items)+len(b.items) == 1
+	for _, run := range b.runs() {
+		for i := range run {
+			it := &run[i]
+			if it.size() == 0 {
+				continue
 			}
+			c.whole(it)
+			if it.burst != nil {
+				if err := c.admit(it.burst); err != nil {
+					return nil, buffer, err
+				}
+			}
+			if single {
+				return c.bytes(it), nil, nil
+			}
+			if buffer == nil {
+				buffer, _ = joinBuffers.Get().(*joined)
+			}
+			buffer.bytes = append(buffer.bytes, c.bytes(it)...)
 		}
-		if len(b.items) == 1 {
-			return c.bytes(it), nil, nil
-		}
-		if buffer == nil {
-			buffer, _ = joinBuffers.Get().(*joined)
-		}
-		buffer.bytes = append(buffer.bytes, c.bytes(it)...)
+	}
+	if buffer == nil { // everything gave way
+		return nil, nil, nil
 	}
 	return buffer.bytes, buffer, nil
 }
@@ -326,25 +408,42 @@ func (c *conn) writeBatch(b *batch) error {
 		case err != nil:
 			return err
 		}
-		c.server.metrics.wrote(b.events, b.oldest)
+		c.server.metrics.wrote(b.events, b.oldest())
 		return nil
 	}
-	for i := range b.items {
-		it := &b.items[i]
-		var err error
-		switch {
-		case it.last:
-			err = c.wire.writeClose(it.frame)
-		case it.burst != nil:
-			err = c.writeBurst(it)
-		default:
-			err = c.wire.writeFrames(it.frame)
-		}
-		if err != nil && !errors.Is(err, errMuted) { // else the close frame may still be due
-			return err
+	for _, run := range b.runs() {
+		for i := range run {
+			if err := c.writeItem(&run[i]); err != nil && !errors.Is(err, errMuted) { // else the close frame may still be due
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// writeItem writes one item.
+func (c *conn) writeItem(it *item) error {
+	switch {
+	case it.last:
+		return c.wire.writeClose(it.frame)
+	case it.size() == 0: // it gave way
+		return nil
+	case it.burst != nil:
+		c.whole(it)
+		return c.writeBurst(it)
+	default:
+		return c.wire.writeFrames(it.frame)
+	}
+}
+
+// whole makes a burst of what is left of an item's events.
+func (c *conn) whole(it *item) {
+	if it.left == nil {
+		return
+	}
+	rest := slices.DeleteFunc(it.left, func(e *event.Event) bool { return e == nil })
+	b, _ := event.NewBurst(rest, len(it.burst.Frames())) // all of them: together they are smaller
+	*it = item{burst: c.shape(b)}
 }
 
 // writeBurst writes events, after the consumer has had its look at each if it wants one.

@@ -18,6 +18,9 @@ type History interface {
 	History(ctx context.Context, g event.Group, n int) ([]*event.Event, error)
 }
 
+// releasedAtOnce is how many held items are queued before fan-out has a chance to look in.
+const releasedAtOnce = 256
+
 // errStarting is returned where one connection asks for a group's history twice at a time.
 var errStarting = errors.New("gateway: the history of this group is being read for this connection")
 
@@ -30,8 +33,7 @@ type start struct {
 	group   event.Group
 	after   event.Position // the newest of the history
 	holding bool
-	held    []item
-	bytes   int // of held, in the books of the connection and the organisation
+	held    batch // in the books of the connection and the organization
 	// What had to be dropped of held: whether there were transient events, and the newest recorded one.
 	lost      bool
 	lostAfter event.Position
@@ -124,14 +126,14 @@ func (c *conn) endStart(g event.Group) {
 		if s.group != g {
 			return false
 		}
-		c.count(s, -s.bytes)
+		c.count(-s.held.bytes)
 		return true
 	})
 }
 
 // count enters held bytes in the books. Its caller holds mu.
-func (c *conn) count(s *start, bytes int) {
-	s.bytes += bytes
+func (c *conn) count(bytes int) {
+	c.held += bytes
 	c.queued += bytes
 	c.budget.used.Add(int64(bytes))
 }
@@ -147,21 +149,35 @@ func (c *conn) release(g event.Group, newest event.Position) error {
 	if newest.Compare(s.after) > 0 {
 		s.after = newest
 	}
-	held := s.held
-	s.held, s.holding = nil, false
-	c.count(s, -s.bytes)
-	if s.lost || s.lostAfter.Compare(s.after) > 0 {
-		if tells, ok := c.gap(g); ok {
-			held = slices.Insert(held, 0, tells)
-		}
-	}
-	s.lost, s.lostAfter = false, event.Position{}
 	ok := true
-	for _, it := range held {
-		if it = c.pass(s, it); ok && it.size() > 0 {
+	for n := 1; ok; n++ {
+		if s.lost || s.lostAfter.Compare(s.after) > 0 { // also while others had their chance
+			if tells, known := c.gap(g); known {
+				ok = c.add(tells)
+			}
+		}
+		s.lost, s.lostAfter = false, event.Position{}
+		if len(s.held.items) == 0 || !ok {
+			break
+		}
+		it := s.held.takeFirst()
+		c.count(-it.size())
+		c.whole(&it)
+		if it = c.pass(s, it); it.size() > 0 {
 			ok = c.add(it)
 		}
+		if n%releasedAtOnce > 0 {
+			continue
+		}
+		c.mu.Unlock() // fan-out may be waiting for it; what it brings is held behind the rest
+		c.mu.Lock()
+		if c.ended || c.startOf(g) != s {
+			c.mu.Unlock()
+			return context.Cause(c.ctx)
+		}
 	}
+	c.count(-s.held.bytes)
+	s.held, s.holding = batch{}, false
 	if s.after.IsZero() { // nothing was recorded, so nothing can come twice
 		c.endStart(g)
 	}
@@ -201,8 +217,8 @@ func (c *conn) begin(it item) (left item, ok bool) {
 		}
 		return left, true
 	}
-	s.held = append(s.held, it)
-	c.count(s, it.size())
+	c.append(&s.held, it)
+	c.count(it.size())
 	return item{}, c.fits(s)
 }
 
@@ -230,37 +246,34 @@ func (c *conn) pass(s *start, it item) item {
 func (c *conn) fits(s *start) bool {
 	switch c.route.WhenFull {
 	case consumer.DropOldest:
-		for c.overfull() && len(s.held) > 0 {
-			if b := s.held[0].burst; b != nil {
-				c.lose(s, b.Events())
+		for c.excess() > 0 && len(s.held.items) > 0 {
+			it := s.held.takeFirst()
+			if it.burst != nil {
+				c.lose(s, it.burst.Events())
 			}
-			c.count(s, -s.held[0].size())
-			s.held = slices.Delete(s.held, 0, 1)
+			c.count(-it.size())
 		}
 		return true
 	case consumer.Latest:
-		if c.overfull() {
-			c.keepLatestHeld(s)
-		}
+		before := s.held.bytes
+		c.dropStale(&s.held, c.excess())
+		c.count(s.held.bytes - before)
 	case consumer.Disconnect:
 	}
-	return !c.overfull()
+	return c.excess() <= 0
 }
 
-// overfull reports whether what waits and is held is too much. Its caller holds mu.
-func (c *conn) overfull() bool {
+// excess returns by how much what waits and is held is too much. Its caller holds mu.
+func (c *conn) excess() int {
 	o := &c.server.options
 	waiting := c.queued
 	if c.route.WhenFull != consumer.Disconnect { // what is being written does not count, as in full
-		waiting = 0
+		waiting = c.held
 		if c.queue != nil {
-			waiting = c.queue.bytes
-		}
-		for _, s := range c.starts {
-			waiting += s.bytes
+			waiting += c.queue.bytes
 		}
 	}
-	return waiting > o.QueueBytes || c.budget.used.Load() > int64(o.QueueBytesPerOrganization)
+	return max(waiting-o.QueueBytes, int(c.budget.used.Load())-o.QueueBytesPerOrganization)
 }
 
 // lose notes events that were held and dropped. What the history has of them is not lost after all.
@@ -273,31 +286,4 @@ func (c *conn) lose(s *start, events []*event.Event) {
 			s.lostAfter = e.Position()
 		}
 	}
-}
-
-// keepLatestHeld leaves only the newest event of each type held. Its caller holds mu.
-func (c *conn) keepLatestHeld(s *start) {
-	seen := make(map[string]bool)
-	var kept []item // newest first
-	for _, it := range slices.Backward(s.held) {
-		if it.burst == nil {
-			kept = append(kept, it)
-			continue
-		}
-		for _, e := range slices.Backward(it.burst.Events()) {
-			if seen[e.Type()] {
-				c.server.metrics.superseded.Add(1)
-				continue
-			}
-			seen[e.Type()] = true
-			kept = append(kept, item{burst: c.shape(e.Alone())})
-		}
-	}
-	slices.Reverse(kept)
-	bytes := 0
-	for i := range kept {
-		bytes += kept[i].size()
-	}
-	c.count(s, bytes-s.bytes)
-	s.held = kept
 }

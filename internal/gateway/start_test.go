@@ -303,6 +303,36 @@ func TestFirstStateOverfull(t *testing.T) {
 	}
 }
 
+// TestFirstStateOfABusyGroup: a thousand events that come while the history is read follow it in order.
+func TestFirstStateOfABusyGroup(t *testing.T) {
+	const events = 1000
+	var n *node
+	source := historyFunc(func(context.Context, event.Group, int) ([]*event.Event, error) {
+		for i := range events {
+			n.hub.Deliver(recordedEvent(t, fmt.Sprintf("%d-0", i+1), strconv.Itoa(i+1)))
+			n.hub.Wait() // or they come as one burst
+		}
+		return []*event.Event{recordedEvent(t, "300-0", "300")}, nil
+	})
+	for name, policy := range consumer.WhenFullNames() {
+		t.Run(policy, func(t *testing.T) {
+			h := &hooks{connect: starting("all", 10)}
+			route := h.route("/ws/start")
+			route.WhenFull = consumer.WhenFull(name)
+			n = startNode(t, setup{options: gateway.Options{History: source}, routes: []consumer.Route{route}})
+			c := testkit.Connect(t, n.dial, n.handshake("/ws/start", "ada", "acme", nil))
+			n.hub.Deliver(recordedEvent(t, "1001-0", "end"))
+			want := []string{"state"}
+			for i := 301; i <= events; i++ {
+				want = append(want, strconv.Itoa(i))
+			}
+			if diff := cmp.Diff(append(want, "end"), receive(t, c, "end")); diff != "" {
+				t.Errorf("frames: want (-), got (+):\n%s", diff)
+			}
+		})
+	}
+}
+
 // TestPropertyFirstState: with publishers at work on a real Redis, each connection that begins with
 // a history sees every recorded event once and in order, from its first one on, and whatever was
 // recorded after it was there.
