@@ -17,6 +17,7 @@ import (
 	"orgcast/internal/demo"
 	"orgcast/internal/demo/jobs"
 	"orgcast/internal/directory"
+	"orgcast/internal/journal"
 	"orgcast/internal/lease"
 	"orgcast/internal/session"
 	"orgcast/internal/task"
@@ -73,11 +74,10 @@ func demoCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	log, err := newLogger(s, p.stderr)
+	log, err := newLogger(s, p.journal)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	logRedis(log)
 	n, err := newNode(ctx, s, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
@@ -104,14 +104,16 @@ func (p *process) runDemo(ctx context.Context, n *node, listener net.Listener, h
 	var work errgroup.Group
 	work.Go(func() error { return worker.Run(ctx) })
 	page := "http://" + hosts[0] + "/"
-	_, _ = fmt.Fprintf(p.stdout, `
+	out := journal.NewWriter(p.stdout, 0) // whoever reads it must not hold up the demo
+	defer closeJournal(out)
+	_, _ = fmt.Fprintf(out, `
   Orgcast demo: two organisations in one window
 
     open      %s
     sign in   curl -c jar -d user=ada %sdemo/sign-in
     stop      Ctrl-C
 
-`, page, page) // stdout may be closed
+`, page, page) // it never fails
 	<-ctx.Done()
 	err = work.Wait()
 	return errors.Join(err, n.stop(server), servers.Wait())

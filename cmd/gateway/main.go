@@ -25,7 +25,7 @@ func main() {
 	if c, _, _ := find(os.Args[1:]); c.stays {
 		p.hangups = outlive()
 	}
-	os.Exit(p.main(ctx, os.Args[1:]))
+	os.Exit(exitCode(p.run(ctx, os.Args[1:])))
 }
 
 // outlive keeps the process alive when what it was started from goes away, and returns its hangups.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -21,6 +20,7 @@ import (
 	"orgcast/internal/directory"
 	"orgcast/internal/gateway"
 	"orgcast/internal/hub"
+	"orgcast/internal/journal"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/lease"
 	"orgcast/internal/publish"
@@ -262,8 +262,8 @@ func (b busPublisher) Publish(ctx context.Context, list []publish.Message) []pub
 	return outcomes
 }
 
-// newLogger writes to w, one line at a time.
-func newLogger(s *settings, w io.Writer) (*zap.Logger, error) {
+// newLogger makes the log of the process. What libraries log of their own accord goes there, too.
+func newLogger(s *settings, w *journal.Writer) (*zap.Logger, error) {
 	level, err := zapcore.ParseLevel(s.logLevel)
 	if err != nil {
 		return nil, fmt.Errorf("log level: %w", err)
@@ -275,7 +275,12 @@ func newLogger(s *settings, w io.Writer) (*zap.Logger, error) {
 	if s.logFormat == "console" {
 		encoder = zapcore.NewConsoleEncoder(encoding)
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)), nil
+	log := journal.NewLogger(w, encoder, level)
+	logRedis(log, w)
+	if _, err := zap.RedirectStdLogAt(log.Named("library").WithOptions(journal.FreeText()), zapcore.WarnLevel); err != nil {
+		return nil, fmt.Errorf("log: %w", err)
+	}
+	return log, nil
 }
 
 // listen binds an address, so that a port of 0 is known before anything serves.
@@ -298,7 +303,7 @@ const (
 )
 
 func newHTTPServer(h http.Handler, log *zap.Logger) *http.Server {
-	errorLog, err := zap.NewStdLogAt(log.Named("http"), zap.WarnLevel)
+	errorLog, err := zap.NewStdLogAt(log.Named("http").WithOptions(journal.FreeText()), zap.WarnLevel)
 	if err != nil {
 		errorLog = zap.NewStdLog(log) // the level is valid, so this does not happen
 	}

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"orgcast/internal/config"
+	"orgcast/internal/journal"
 	"orgcast/internal/keyspace"
 )
 
@@ -241,11 +242,15 @@ type redisLog struct{ log *zap.Logger }
 
 // logRedis puts it into the log, in the log's form. While Redis is away the library says the same again
 // and again, with each dial, so each line passes once in a second.
-func logRedis(log *zap.Logger) {
+func logRedis(log *zap.Logger, w *journal.Writer) {
 	once := zap.WrapCore(func(core zapcore.Core) zapcore.Core {
-		return zapcore.NewSamplerWithOptions(core, time.Second, 1, 0)
+		return zapcore.NewSamplerWithOptions(core, time.Second, 1, 0, zapcore.SamplerHook(func(_ zapcore.Entry, d zapcore.SamplingDecision) {
+			if d&zapcore.LogDropped != 0 {
+				w.CountSampled()
+			}
+		}))
 	})
-	redis.SetLogger(redisLog{log.Named("redis").WithOptions(once)})
+	redis.SetLogger(redisLog{log.Named("redis").WithOptions(journal.FreeText(), once)})
 }
 
 // Printf implements the library's interface.

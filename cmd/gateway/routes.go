@@ -151,7 +151,7 @@ func (s *services) Dispatch(ctx context.Context, w consumer.Work) (string, error
 	if errors.Is(err, task.ErrBacklog) {
 		return "", consumer.ErrTooManyTasks
 	}
-	return id, s.unavailable(err)
+	return id, s.unavailable(ctx, err)
 }
 
 // Record implements [consumer.Recorder].
@@ -169,7 +169,7 @@ func (s *services) Record(ctx context.Context, name, key string, v any) error {
 		return err
 	}
 	_, err = s.bus.Record(ctx, group, payload, pubsub.RecordOptions{IdempotencyKey: key})
-	return s.unavailable(err)
+	return s.unavailable(ctx, err)
 }
 
 // Answer implements [consumer.Inputs].
@@ -180,22 +180,23 @@ func (s *services) Answer(ctx context.Context, execution string, taskIndex int, 
 	case errors.Is(err, task.ErrAskAnswered):
 		return consumer.ErrInputTaken
 	default:
-		return s.unavailable(err)
+		return s.unavailable(ctx, err)
 	}
 }
 
 // Claim implements [consumer.Owners].
 func (s *services) Claim(ctx context.Context, kind, id, user string) (owner bool, err error) {
 	owner, err = s.objects.Claim(ctx, kind, id, user)
-	return owner, s.unavailable(err)
+	return owner, s.unavailable(ctx, err)
 }
 
 // unavailable notes an error that is no answer.
-func (s *services) unavailable(err error) error {
+func (s *services) unavailable(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	s.log.Warn("unavailable", zap.Error(err))
+	org, _ := orgctx.From(ctx) // zero if there is none
+	s.log.Warn("unavailable", zap.Stringer("organization", org), zap.Error(err))
 	return errors.Join(consumer.ErrUnavailable, err)
 }
 

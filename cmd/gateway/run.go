@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"orgcast/internal/config"
+	"orgcast/internal/journal"
 )
 
 // command is one subcommand.
@@ -19,6 +21,8 @@ type command struct {
 	// stays is set for those that run until they are told to end. They outlive the terminal that
 	// they were started from and the readers of what they write.
 	stays bool
+	// logs is set for those whose standard error is a log, which nothing may wait for.
+	logs bool
 }
 
 // process is what a subcommand may use of the world.
@@ -28,7 +32,14 @@ type process struct {
 	stdout, stderr io.Writer
 	// hangups brings each SIGHUP to a subcommand that stays; nil in others.
 	hangups <-chan os.Signal
+	// journal is what stderr is in subcommands that log. It has room for journalBytes, or its
+	// default.
+	journal      *journal.Writer
+	journalBytes int
 }
+
+// flushTimeout is how long the end of a process waits for the reader of its log.
+const flushTimeout = 5 * time.Second
 
 // exitError is an error that has been reported already.
 type exitError int
@@ -40,11 +51,11 @@ const errUsage exitError = 2
 
 func commands() []command {
 	return []command{
-		{name: "serve", summary: "run the gateway (what happens without a subcommand)", run: serve, stays: true},
-		{name: "demo", summary: "try it: two organisations in one browser window, nothing to install", run: demoCommand, stays: true},
+		{name: "serve", summary: "run the gateway (what happens without a subcommand)", run: serve, stays: true, logs: true},
+		{name: "demo", summary: "try it: two organisations in one browser window, nothing to install", run: demoCommand, stays: true, logs: true},
 		{name: "publish", summary: "publish an event to a group of an organisation", run: publishCommand},
 		{name: "revoke", summary: "end a session, a user, a membership or an organisation, on every node at once", run: revokeCommand},
-		{name: "worker", summary: "run tasks from Redis, each under its organisation", run: workerCommand, stays: true},
+		{name: "worker", summary: "run tasks from Redis, each under its organisation", run: workerCommand, stays: true, logs: true},
 		{name: "session", summary: "mint or read a session cookie, for tests and debugging", run: sessionCommand},
 		{name: "bench", summary: "load a gateway and check every delivery", run: benchCommand, stays: true},
 		{name: "check", summary: "report every mistake in the settings, and the effective settings", run: checkCommand},
@@ -70,23 +81,19 @@ func find(args []string) (c command, name string, rest []string) {
 	return command{}, name, rest
 }
 
-// main runs a subcommand and returns the exit code. Only main.main exits.
-func (p *process) main(ctx context.Context, args []string) int {
-	err := p.run(ctx, args)
-	var code exitError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &code):
-		return int(code) // whoever returned it has said why
-	default:
-		_, _ = fmt.Fprintf(p.stderr, "gateway: %v\n", err) // stderr may be closed
-		return 1
+// exitCode returns what an error of run is to the shell.
+func exitCode(err error) int {
+	code := exitError(1)
+	if err == nil {
+		code = 0
+	} else {
+		_ = errors.As(err, &code) // else it is 1
 	}
+	return int(code)
 }
 
-// run is the program without its exit code: arguments in, error out.
-func (p *process) run(ctx context.Context, args []string) error {
+// run is the program: arguments in, error out, which it has told on standard error. Only main exits.
+func (p *process) run(ctx context.Context, args []string) (err error) {
 	c, name, rest := find(args)
 	switch {
 	case name == "help":
@@ -97,7 +104,33 @@ func (p *process) run(ctx context.Context, args []string) error {
 		p.help()
 		return errUsage
 	}
-	return c.run(ctx, p, rest)
+	if c.logs {
+		defer p.openJournal()()
+	}
+	err = c.run(ctx, p, rest)
+	if code := exitError(0); err != nil && !errors.As(err, &code) { // else whoever returned it has said why
+		_, _ = fmt.Fprintf(p.stderr, "gateway: %v\n", err) // stderr may be closed
+	}
+	return err
+}
+
+// openJournal makes standard error a log that nothing waits for: parts write to it while they
+// serve, the reader may be stuck, and the way out must not wait for it either. closeIt writes what
+// is queued, for a limited time.
+func (p *process) openJournal() (closeIt func()) {
+	stderr := p.stderr
+	p.journal = journal.NewWriter(stderr, p.journalBytes)
+	p.stderr = p.journal
+	return func() {
+		closeJournal(p.journal)
+		p.stderr = stderr
+	}
+}
+
+func closeJournal(w *journal.Writer) {
+	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+	defer cancel()
+	_ = w.Close(ctx) // if the reader is stuck nobody is left to tell
 }
 
 func (p *process) help() {

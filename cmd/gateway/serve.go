@@ -33,12 +33,10 @@ func serve(ctx context.Context, p *process, args []string) error {
 	if rest, err := p.parse(set, args, s.checkServe); err != nil || len(rest) > 0 {
 		return p.surplus(rest, err)
 	}
-	log, err := newLogger(s, p.stderr)
+	log, err := newLogger(s, p.journal)
 	if err != nil {
 		return err
 	}
-	logRedis(log)
-	defer func() { _ = log.Sync() }() // standard error needs none
 
 	tuneRuntime(p.getenv)
 	// Bind first: a port in use is found out before anything has begun.
@@ -62,6 +60,7 @@ func serve(ctx context.Context, p *process, args []string) error {
 		}
 		publicServer.TLSConfig = cert.config()
 	}
+	p.journal.Register(n.metrics)
 	reloads := p.newReloader(s, args, log, n.metrics, (*settings).declareServe, (*settings).checkServe)
 	n.start(ctx)
 	// The first listener that fails ends the process as a signal would.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"orgcast/internal/journal"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
@@ -34,7 +35,8 @@ func TestStrangerCannotHoldTheGoodbye(t *testing.T) {
 // TestPanicOutsideAHookIsLogged: what net/http has to say reaches the log.
 func TestPanicOutsideAHookIsLogged(t *testing.T) {
 	out := new(syncBuffer)
-	log, err := newLogger(&settings{logLevel: "info", logFormat: "json"}, out)
+	w := journal.NewWriter(out, 0)
+	log, err := newLogger(&settings{logLevel: "info", logFormat: "json"}, w)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,6 +51,7 @@ func TestPanicOutsideAHookIsLogged(t *testing.T) {
 	if response, err := server.Client().Do(request); err == nil {
 		_ = response.Body.Close()
 	}
+	closeJournal(w)
 	if !strings.Contains(out.String(), "boom") {
 		t.Errorf("log: got %q, want the panic", out.String())
 	}

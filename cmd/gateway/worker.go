@@ -102,12 +102,10 @@ func workerCommand(ctx context.Context, p *process, args []string) error {
 	if rest, err := p.parse(set, args, s.checkRedis); err != nil || len(rest) > 0 {
 		return p.surplus(rest, err)
 	}
-	log, err := newLogger(s, p.stderr)
+	log, err := newLogger(s, p.journal)
 	if err != nil {
 		return err
 	}
-	logRedis(log)
-	defer func() { _ = log.Sync() }() // standard error needs none
 	keys, err := s.keyspace()
 	if err != nil {
 		return err
@@ -127,6 +125,7 @@ func workerCommand(ctx context.Context, p *process, args []string) error {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	p.journal.Register(registry)
 	o := own.options()
 	o.MaxEvent, o.Log, o.Registerer = s.maxEvent, log, registry
 	w, err := task.NewWorker(clients.events, keys, dir, kinds, o)

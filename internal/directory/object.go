@@ -92,7 +92,7 @@ func (o *Objects) Claim(ctx context.Context, kind, id, user string) (owner bool,
 		claimed, _, err := o.read(ctx, key)
 		switch {
 		case errors.Is(err, ErrObjectMalformed):
-			o.log.Warn("object is not understood", zap.String("key", key))
+			o.log.Warn("object is not understood", zap.Stringer("organization", org), zap.String("key", key))
 			return false, nil
 		case errors.Is(err, ErrNoObject):
 			continue

@@ -370,7 +370,7 @@ func (s *Server) guard(c *conn, hook string, fn func() error) (err error) {
 		if v := recover(); v != nil {
 			s.metrics.panics.Inc()
 			s.log.Error("panic in hook", zap.String("hook", hook), zap.String("route", c.route.Pattern),
-				zap.String("connection", c.id), zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
+				zap.String("connection", c.id), zap.Stringer("organization", c.identity.Organization), zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
 			err = ErrPanic
 		}
 	}()

@@ -1,0 +1,232 @@
+package journal
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+)
+
+const (
+	// burst is how many lines one organization may cause at once for one reason. It is above the
+	// connections that most organizations have on a node, each of which logs a line when a deploy ends it.
+	burst = 500
+	// perSecond is how many it may cause in the long run: some 4 kB a second for each reason.
+	perSecond = 10
+	// maxBuckets bounds the memory for that, about 3 MB. Whoever comes when all are in use shares one.
+	maxBuckets = 16 << 10
+	// sweepPause is how often buckets that are full again are forgotten, and forgetAfter when those are whose
+	// suppressed lines were never told of.
+	sweepPause  = burst / perSecond * time.Second
+	forgetAfter = 5 * sweepPause
+)
+
+// NewLogger returns a logger that writes its entries to w. What one organization can cause is
+// sampled: of the entries with the same message, reason and organization a burst passes at once, and then so
+// many per second. The rest are counted, and the next one that passes says in "suppressed" how
+// many there were. An entry is about the organization whose [orgctx.ID] or [event.Group] is among its
+// fields, and its reason is in the fields "reason" and "code".
+func NewLogger(w *Writer, encoder zapcore.Encoder, level zapcore.Level) *zap.Logger {
+	c := &core{LevelEnabler: level, encoder: encoder, out: w, limiter: &limiter{buckets: make(map[subject]*bucket)}}
+	return zap.New(c, zap.ErrorOutput(zapcore.AddSync(w)))
+}
+
+// FreeText makes a logger for a library that puts all sorts of things into its messages, addresses of
+// strangers among them: only the first words tell what an entry is about.
+func FreeText() zap.Option {
+	return zap.WrapCore(func(inner zapcore.Core) zapcore.Core {
+		c, ok := inner.(*core)
+		if !ok {
+			return inner
+		}
+		clone := *c
+		clone.freeText = true
+		return &clone
+	})
+}
+
+// core is a [zapcore.Core] that samples.
+type core struct {
+	zapcore.LevelEnabler
+
+	encoder  zapcore.Encoder
+	out      *Writer
+	limiter  *limiter // shared by all loggers of a process
+	bound    subject  // from fields that were bound to the logger
+	freeText bool
+}
+
+var _ zapcore.Core = (*core)(nil)
+
+// With implements [zapcore.Core].
+func (c *core) With(fields []zapcore.Field) zapcore.Core {
+	clone := *c
+	clone.encoder = c.encoder.Clone()
+	for i := range fields {
+		fields[i].AddTo(clone.encoder)
+	}
+	clone.bound.look(fields)
+	return &clone
+}
+
+// Check implements [zapcore.Core].
+func (c *core) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(e.Level) {
+		return checked.AddCore(e, c)
+	}
+	return checked
+}
+
+// Write implements [zapcore.Core]. It does not block.
+func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	about := c.bound
+	about.logger, about.message = e.LoggerName, e.Message
+	if c.freeText {
+		about.message = firstWords(e.Message)
+	}
+	own := about.look(fields)
+	suppressed, ok := c.limiter.take(about, e.Time)
+	if !ok {
+		c.out.sampled.Add(1)
+		return nil
+	}
+	if suppressed > 0 && !own {
+		fields = append(fields[:len(fields):len(fields)], zap.Uint64("suppressed", suppressed))
+	}
+	line, err := c.encoder.EncodeEntry(e, fields)
+	if err != nil {
+		return fmt.Errorf("encode log entry: %w", err)
+	}
+	_, _ = c.out.Write(line.Bytes()) // it never fails
+	line.Free()
+	return nil
+}
+
+// Sync implements [zapcore.Core]. Closing the writer is what waits for lines.
+func (*core) Sync() error { return nil }
+
+// subject is what entries are counted by. Its texts are constants of ours, but for user input that
+// no field here can hold.
+type subject struct {
+	organization            orgctx.ID
+	logger, message, reason string
+	code                    int64
+}
+
+// look takes over what fields say, and reports whether they count suppressed entries themselves.
+func (s *subject) look(fields []zapcore.Field) (counted bool) {
+	for i := range fields {
+		f := &fields[i]
+		switch v := f.Interface.(type) {
+		case orgctx.ID:
+			s.organization = v
+		case event.Group:
+			s.organization = v.Organization()
+		}
+		switch {
+		case f.Key == "suppressed":
+			counted = true
+		case f.Key == "reason" && f.Type == zapcore.StringType:
+			s.reason = f.String
+		case f.Key == "code" && f.Type == zapcore.StringType:
+			s.reason = f.String
+		case f.Key == "code":
+			s.code = f.Integer
+		}
+	}
+	return counted
+}
+
+// firstWords returns what a message begins with: three words, each up to a character that begins
+// an address, a number or a quotation.
+func firstWords(message string) string {
+	const most = 3
+	rest, words := message, 0
+	for words < most {
+		end := strings.IndexByte(rest, ' ')
+		if end < 0 {
+			end = len(rest)
+		}
+		if strings.ContainsAny(rest[:end], "0123456789[\"") {
+			break
+		}
+		words++
+		if end == len(rest) {
+			return message
+		}
+		rest = rest[end+1:]
+	}
+	return strings.Clone(message[:len(message)-len(rest)])
+}
+
+// limiter says which entries pass. It is safe for concurrent use.
+type limiter struct {
+	mu      sync.Mutex
+	buckets map[subject]*bucket
+	sweep   time.Time // when to look for buckets that are of no use any more
+}
+
+// bucket is a token bucket.
+type bucket struct {
+	left       float64
+	at         time.Time
+	suppressed uint64
+}
+
+// take reports whether an entry passes, and if so how many did not since the last one that did.
+func (l *limiter) take(about subject, now time.Time) (suppressed uint64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.bucket(about, now)
+	b.refill(now)
+	if b.left < 1 {
+		b.suppressed++
+		return 0, false
+	}
+	b.left--
+	suppressed, b.suppressed = b.suppressed, 0
+	return suppressed, true
+}
+
+func (b *bucket) refill(now time.Time) {
+	if passed := now.Sub(b.at); passed > 0 { // clocks may be set back
+		b.left = min(b.left+passed.Seconds()*perSecond, burst)
+	}
+	b.at = now
+}
+
+// bucket finds the bucket of a subject. mu is held.
+func (l *limiter) bucket(about subject, now time.Time) *bucket {
+	if now.After(l.sweep) {
+		l.forget(now)
+	}
+	if b := l.buckets[about]; b != nil {
+		return b
+	}
+	if len(l.buckets) >= maxBuckets {
+		about = subject{} // shared by all that find no room
+		if b := l.buckets[about]; b != nil {
+			return b
+		}
+	}
+	b := &bucket{left: burst, at: now}
+	l.buckets[about] = b
+	return b
+}
+
+// forget drops buckets that are full again: new ones would be the same. mu is held.
+func (l *limiter) forget(now time.Time) {
+	l.sweep = now.Add(sweepPause)
+	for about, b := range l.buckets {
+		idle := now.Sub(b.at)
+		if full := b.left+idle.Seconds()*perSecond >= burst; full && b.suppressed == 0 || idle > forgetAfter {
+			delete(l.buckets, about)
+		}
+	}
+}

@@ -1,0 +1,211 @@
+// Package journal is the log of a process: a bounded queue between the parts that write lines and
+// whatever reads them, and a bound on the lines that one organization can cause.
+//
+// A reader of standard error may be slow, stuck or gone, and a disk may be full. None of that may
+// hold up a part that logs, let alone end the process, so lines are dropped and counted instead.
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	// DefaultBytes is what may wait for the reader: some 700 lines, above what a reader that is
+	// merely busy leaves unread.
+	DefaultBytes = 256 << 10
+	// chunk is the most that is written at once, so that room is made while a slow reader reads.
+	chunk = 16 << 10
+	// retryPause is how long to wait when the file is not ready: it is shared with a process that made it
+	// non-blocking.
+	retryPause = 10 * time.Millisecond
+)
+
+// ErrNotFlushed is returned by [Writer.Close] when lines were left unwritten.
+var ErrNotFlushed = errors.New("journal: the reader did not take everything in time")
+
+// Writer passes lines on to a file through a bounded queue. Write never blocks and never fails.
+// It is safe for concurrent use.
+type Writer struct {
+	out   io.Writer
+	limit int // bytes
+
+	mu      sync.Mutex
+	pending []byte // whole lines, in order
+	writing int    // bytes that run has taken and not written yet
+	closed  bool
+
+	wake    chan struct{} // capacity 1: one token says that there is something; nobody closes it
+	closing chan struct{} // closed by Close
+	abandon chan struct{} // closed by Close when its time is up
+	done    chan struct{} // closed by run
+
+	// Owned by run.
+	spare []byte // an empty buffer, for the next lines
+	torn  bool   // the file ends within a line
+
+	full, failed, sampled atomic.Uint64 // lines
+}
+
+// NewWriter returns a writer to out with room for limit bytes, or [DefaultBytes] if that is zero.
+// out may block and fail as it likes. It must not be closed, except by a reader, before the writer is.
+func NewWriter(out io.Writer, limit int) *Writer {
+	if limit == 0 {
+		limit = DefaultBytes
+	}
+	w := &Writer{
+		out: out, limit: limit,
+		wake: make(chan struct{}, 1), closing: make(chan struct{}), abandon: make(chan struct{}), done: make(chan struct{}),
+	}
+	go w.run() // Close waits for its end
+	return w
+}
+
+// Write queues lines, or drops and counts them if there is no room. What one call brings stays
+// together. The error is always nil: nobody who logs could do anything about one.
+func (w *Writer) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	fits := !w.closed && len(w.pending)+w.writing+len(p) <= w.limit
+	if fits {
+		w.pending = append(w.pending, p...)
+	}
+	w.mu.Unlock()
+	if !fits {
+		w.full.Add(lines(p))
+		return len(p), nil
+	}
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+	return len(p), nil
+}
+
+// CountSampled counts a line that a sampler elsewhere kept back.
+func (w *Writer) CountSampled() { w.sampled.Add(1) }
+
+// Close writes what is queued, until ctx ends. If the reader is stuck by then it returns
+// [ErrNotFlushed]; the goroutine that waits for the reader ends when the reader reads or goes away.
+// Lines that come later are dropped. It must be called once.
+func (w *Writer) Close(ctx context.Context) error {
+	close(w.closing)
+	select {
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+		close(w.abandon)
+		return ErrNotFlushed
+	}
+}
+
+// run writes what is queued until the writer is closed.
+func (w *Writer) run() {
+	defer close(w.done)
+	for {
+		select {
+		case <-w.wake:
+			w.drain()
+		case <-w.closing:
+			w.drain()
+			w.mu.Lock()
+			w.closed = true
+			w.mu.Unlock()
+			w.drain() // what came in between
+			return
+		}
+	}
+}
+
+// drain writes until nothing is queued.
+func (w *Writer) drain() {
+	for {
+		batch := w.take()
+		if len(batch) == 0 {
+			return
+		}
+		for rest := batch; len(rest) > 0; {
+			n := wholeLines(rest)
+			w.flush(rest[:n])
+			rest = rest[n:]
+			w.mu.Lock()
+			w.writing -= n
+			w.mu.Unlock()
+		}
+		if cap(batch) <= chunk { // else a burst would be held in memory for good
+			w.spare = batch[:0]
+		}
+	}
+}
+
+// take returns what is queued; the caller owns it.
+func (w *Writer) take() []byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	batch := w.pending
+	w.pending, w.spare = w.spare, nil
+	w.writing = len(batch)
+	return batch
+}
+
+// flush writes lines, or counts those that it could not.
+func (w *Writer) flush(p []byte) {
+	if w.torn { // the next line must not be glued to half of another
+		if n, _ := w.writeAll([]byte{'\n'}); n == 0 { // counted here
+			w.failed.Add(lines(p))
+			return
+		}
+		w.torn = false
+	}
+	n, err := w.writeAll(p)
+	if err == nil {
+		return
+	}
+	w.failed.Add(lines(p[n:]))
+	w.torn = n > 0 && p[n-1] != '\n'
+}
+
+// writeAll writes p to the file, waits while that is not ready, and returns how much was written.
+func (w *Writer) writeAll(p []byte) (written int, err error) {
+	for {
+		n, err := w.out.Write(p[written:])
+		written += n
+		if !errors.Is(err, syscall.EAGAIN) {
+			return written, err
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-w.abandon:
+			return written, err
+		}
+	}
+}
+
+// wholeLines returns how many bytes of p, at most a chunk unless its first line is longer, are whole
+// lines.
+func wholeLines(p []byte) int {
+	if len(p) <= chunk {
+		return len(p)
+	}
+	if i := bytes.LastIndexByte(p[:chunk], '\n'); i >= 0 {
+		return i + 1
+	}
+	if i := bytes.IndexByte(p, '\n'); i >= 0 {
+		return i + 1
+	}
+	return len(p)
+}
+
+// lines returns how many lines p holds, the last of which may lack its end.
+func lines(p []byte) uint64 {
+	n := bytes.Count(p, []byte{'\n'})
+	if len(p) > 0 && p[len(p)-1] != '\n' {
+		n++
+	}
+	return uint64(n) //nolint:gosec // a count
+}
