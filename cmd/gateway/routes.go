@@ -105,6 +105,11 @@ func newRoutes(n *node) (*consumer.Registry, error) {
 			return nil, err
 		}
 	}
+	for _, r := range s.moreRoutes {
+		if err := routes.Add(r.Route); err != nil {
+			return nil, err
+		}
+	}
 	return routes, nil
 }
 

@@ -32,6 +32,8 @@ type process struct {
 	stdout, stderr io.Writer
 	// hangups brings each SIGHUP to a subcommand that stays; nil in others.
 	hangups <-chan os.Signal
+	// moreRoutes are served in addition to ours; for tests.
+	moreRoutes []namedRoute
 	// journal is what stderr is in subcommands that log. It has room for journalBytes, or its
 	// default.
 	journal      *journal.Writer

@@ -88,15 +88,17 @@ type serving struct {
 	log             *syncBuffer
 	cancel          context.CancelFunc // as a signal would
 	hangups         chan os.Signal
+	moreRoutes      []namedRoute
 	done            chan error
 }
 
-func startServe(tb testing.TB, redisAddr string, more environment) *serving {
+func startServe(tb testing.TB, redisAddr string, more environment, routes ...namedRoute) *serving {
 	tb.Helper()
 	s := newServing(tb, redisAddr, more)
+	s.moreRoutes = routes
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
-	p := &process{getenv: s.env.get, stdin: strings.NewReader(""), stdout: io.Discard, stderr: s.log, hangups: s.hangups}
+	p := &process{getenv: s.env.get, stdin: strings.NewReader(""), stdout: io.Discard, stderr: s.log, hangups: s.hangups, moreRoutes: s.moreRoutes}
 	go func() { s.done <- p.run(ctx, nil) }()
 	tb.Cleanup(func() {
 		cancel()

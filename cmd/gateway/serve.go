@@ -27,7 +27,7 @@ files of certificates, keys and passwords again; open connections stay.
 
 // serve runs the gateway until ctx ends, then says goodbye.
 func serve(ctx context.Context, p *process, args []string) error {
-	s := new(settings)
+	s := &settings{moreRoutes: p.moreRoutes}
 	set := config.New("serve", serveUsage)
 	s.declareServe(set)
 	if rest, err := p.parse(set, args, s.checkServe); err != nil || len(rest) > 0 {

@@ -21,6 +21,12 @@ import (
 	"orgcast/internal/session"
 )
 
+// What --on-violation may be.
+const (
+	violationUnready = "unready"
+	violationCount   = "count"
+)
+
 // settings are those of the whole process; subcommands declare the parts that they need.
 type settings struct {
 	listen, adminListen string
@@ -56,7 +62,10 @@ type settings struct {
 	leasePeriod, leaseDeadline                     time.Duration
 	drainWait, drain                               time.Duration
 
-	reloads []reloadStep // what SIGHUP puts into effect; see onReload
+	onViolation string
+
+	moreRoutes []namedRoute // in addition to ours, whatever --consumers says: tests break the house with them
+	reloads    []reloadStep // what SIGHUP puts into effect; see onReload
 }
 
 // minSecret is the shortest key: 32 bytes are the strength of SHA-256.
@@ -146,6 +155,8 @@ func (s *settings) declareServe(set *config.Set) {
 	set.Secret(&s.signingKey, "signing-key", "key of the tokens for groups with the policy signed; without it no token is good", checkSecret)
 	set.Secret(&s.publishKey, "publish-key", "bearer key of POST /v1/publish and POST /v1/revoke on the private listener; without it the paths do not exist", checkSecret)
 	s.declareLimits(set)
+	set.Choice(&s.onViolation, "on-violation", violationUnready, []string{violationUnready, violationCount},
+		"what an isolation violation means for this node: unready until it restarts, or counted only")
 	set.Duration(&s.leasePeriod, "lease-period", lease.DefaultPeriod, 100*time.Millisecond, "time in which session and membership of every open connection are asked about again")
 	set.Duration(&s.leaseDeadline, "lease-deadline", lease.DefaultDeadline, time.Second, "how long a connection stays if nobody can say whether it may")
 	set.Duration(&s.drainWait, "drain-wait", 2*time.Second, 0, "after a signal: time not ready, still serving, so that the balancer looks away")

@@ -115,5 +115,12 @@ func (l *latency) Collect(ch chan<- prometheus.Metric) {
 // closeLabel names a close code.
 func closeLabel(code websocket.StatusCode) string { return strconv.Itoa(int(code)) }
 
+// violated counts an isolation violation. Whatever finds one must call it: readiness depends on the count.
+func (s *Server) violated() {
+	if s.metrics.violations.Add(1) == 1 && s.options.Violated != nil {
+		s.options.Violated()
+	}
+}
+
 // Violations returns how many foreign events the last comparison has stopped. It stays 0.
 func (s *Server) Violations() uint64 { return s.metrics.violations.Load() }

@@ -47,6 +47,9 @@ type Options struct {
 	History History
 	// Origins are the pages that may connect.
 	Origins Origins
+	// Violated is called once, at the first isolation violation that is counted ([Server.Violations]).
+	// It must not block. May be nil.
+	Violated func()
 	// Log and Registry may be nil.
 	Log      *zap.Logger
 	Registry prometheus.Registerer

@@ -377,10 +377,10 @@ func (c *conn) admit(b *event.Burst) error {
 	if b.Organization() == c.identity.Organization && !c.identity.Organization.IsZero() {
 		return nil
 	}
-	c.server.metrics.violations.Add(1)
 	c.server.log.Error("isolation violation prevented",
 		zap.String("connection", c.id), zap.Stringer("organization", c.identity.Organization),
 		zap.Stringer("event_organization", b.Organization()), zap.Stringer("group", b.Group()))
+	c.server.violated()
 	return ErrIsolation
 }
 
