@@ -189,7 +189,7 @@ func (n *node) start(ctx context.Context) {
 // admin returns the handler of the private listener.
 func (n *node) admin() http.Handler {
 	o := admin.Options{Metrics: n.metrics, Ready: map[string]admin.Check{
-		"events": func(context.Context) error { return n.bus.Healthy() },
+		"events":    func(context.Context) error { return n.bus.Healthy() },
 		"isolation": func(context.Context) error { return n.isolated() },
 		"drain": func(context.Context) error {
 			if n.stopping.Load() {

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -97,7 +98,7 @@ func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		return nil
 	}
 	if suppressed > 0 && !own {
-		fields = append(fields[:len(fields):len(fields)], zap.Uint64("suppressed", suppressed))
+		fields = append(slices.Clip(fields), zap.Uint64("suppressed", suppressed))
 	}
 	line, err := c.encoder.EncodeEntry(e, fields)
 	if err != nil {

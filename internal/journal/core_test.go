@@ -70,6 +70,7 @@ func count(entries []map[string]any, message string, fields ...string) (n int) {
 func TestOneOrganizationCannotFillTheLog(t *testing.T) {
 	const flood = 10 * journal.Burst
 	entries, sampled := logged(t, func(t *testing.T, log *zap.Logger) {
+		t.Helper()
 		acme, globex := organization(t, "acme"), organization(t, "globex")
 		group, err := event.NewGroup(acme, "all")
 		if err != nil {
@@ -99,8 +100,11 @@ func TestOneOrganizationCannotFillTheLog(t *testing.T) {
 		t.Errorf("counted %d lines that were not logged, want %d", sampled, want)
 	}
 	for _, passes := range [][]string{
-		{"connection ended", "organization", "globex"}, {"connection ended", "code", "4401"}, {"event dropped", "reason", "too_large"},
-		{"task refused", "code", "other"}, {"connection ended", "logger", "other"},
+		{"connection ended", "organization", "globex"},
+		{"connection ended", "code", "4401"},
+		{"event dropped", "reason", "too_large"},
+		{"task refused", "code", "other"},
+		{"connection ended", "logger", "other"},
 	} {
 		if got := count(entries, passes[0], passes[1:]...); got != 1 {
 			t.Errorf("%q: got %d lines, want 1", passes, got)
@@ -135,6 +139,7 @@ func TestSuppressedLinesAreTold(t *testing.T) {
 // while everything is as it was.
 func TestManySubjectsAreBounded(t *testing.T) {
 	entries, sampled := logged(t, func(t *testing.T, log *zap.Logger) {
+		t.Helper()
 		for i := range 2 * journal.MaxBuckets {
 			log.Info("made up", zap.Stringer("organization", organization(t, fmt.Sprintf("o%d", i))))
 		}
