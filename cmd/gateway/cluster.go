@@ -28,7 +28,7 @@ func newClusterClient(members []string, o *redis.Options) *redis.ClusterClient {
 		// Else the client asks for the list of all commands, which needs a right of its own, to part
 		// commands of many keys between members; nothing here has such.
 		DisableRoutingPolicies: true,
-		Username:               o.Username, Password: o.Password, TLSConfig: o.TLSConfig, Protocol: o.Protocol, ClientName: o.ClientName,
+		CredentialsProvider:    o.CredentialsProvider, Dialer: o.Dialer, TLSConfig: o.TLSConfig, Protocol: o.Protocol, ClientName: o.ClientName,
 		ContextTimeoutEnabled: o.ContextTimeoutEnabled, DialerRetries: o.DialerRetries,
 		MaxRetries: o.MaxRetries, MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff,
 		DialTimeout: cmp.Or(o.DialTimeout, clusterTimeout), ReadTimeout: cmp.Or(o.ReadTimeout, clusterTimeout), WriteTimeout: o.WriteTimeout,

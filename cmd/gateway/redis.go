@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -25,15 +27,18 @@ import (
 type redisSettings struct {
 	name string // of the setting that holds the URL; those of the others begin with it
 
-	url                              string
-	cluster, sentinels               []string
-	sentinelMaster, sentinelPassword string
-	ca, cert, key                    string
+	url, password                                  string
+	cluster, sentinels                             []string
+	sentinelMaster, sentinelUser, sentinelPassword string
+	ca, cert, key                                  string
+
+	access *redisAccess // of all clients, made with the first one
 }
 
 // declareRedis declares how to reach Redis, and the other server that may take what lets people in.
 func (s *settings) declareRedis(set *config.Set) {
-	s.redis.declare(set, "redis", "redis://127.0.0.1:6379/0", "Redis, as redis://USER:PASSWORD@HOST:PORT/DATABASE; rediss:// for TLS")
+	s.redis.declare(set, "redis", "redis://127.0.0.1:6379/0", "Redis, as redis://USER:PASSWORD@HOST:PORT/DATABASE, the password percent-encoded; rediss:// for TLS")
+	s.onReload(func(next *settings) (func(), error) { return s.redis.reload(&next.redis) })
 	set.String(&s.prefix, "prefix", keyspace.DefaultPrefix, "first part of every name in Redis", func(text string) error {
 		_, err := keyspace.New(text)
 		return err
@@ -44,6 +49,7 @@ func (s *settings) declareRedis(set *config.Set) {
 // quotas are.
 func (s *settings) declareState(set *config.Set) {
 	s.state.declare(set, "redis-state", "", "another Redis server for sessions, revocations, directory and quotas, so that they work while events fill --redis; default: --redis")
+	s.onReload(func(next *settings) (func(), error) { return s.state.reload(&next.state) })
 }
 
 // declare declares the settings of one Redis.
@@ -53,14 +59,14 @@ func (r *redisSettings) declare(set *config.Set, name, fallback, help string) {
 		if text == "" && fallback == "" {
 			return nil
 		}
-		if _, err := redis.ParseURL(text); err != nil {
-			return errors.New("is not a valid Redis URL") // the text may hold a password
-		}
-		return nil
+		_, err := parseRedisURL(name, text)
+		return err
 	})
+	set.Secret(&r.password, name+"-password", "password of Redis, as it is, in place of the one in --"+name, nil)
 	set.List(&r.cluster, name+"-cluster", "", "seed nodes of a Redis Cluster, HOST:PORT, comma-separated; the rest are discovered. Credentials and TLS come from --"+name, checkAddresses)
 	set.String(&r.sentinelMaster, name+"-sentinel-master", "", "name of the master that Sentinels watch; they give its address, everything else comes from --"+name, nil)
 	set.List(&r.sentinels, name+"-sentinels", "", "addresses of the Sentinels, HOST:PORT, comma-separated", checkAddresses)
+	set.String(&r.sentinelUser, name+"-sentinel-user", "", "user name at the Sentinels; default: their default user", nil)
 	set.Secret(&r.sentinelPassword, name+"-sentinel-password", "password of the Sentinels themselves, if they require one; they never receive the one of Redis", nil)
 	set.String(&r.ca, name+"-tls-ca", "", "CA certificates (PEM) used to verify Redis; default: the system pool", nil)
 	set.String(&r.cert, name+"-tls-cert", "", "certificate file to present to a Redis that requires one", nil)
@@ -92,16 +98,18 @@ func (r *redisSettings) check() error {
 		}
 	}
 	if r.url == "" {
-		wrong(r.sentinelMaster+r.sentinelPassword+r.ca+r.cert+r.key != "" || len(r.cluster)+len(r.sentinels) > 0,
+		wrong(r.password+r.sentinelMaster+r.sentinelUser+r.sentinelPassword+r.ca+r.cert+r.key != "" || len(r.cluster)+len(r.sentinels) > 0,
 			"--redis: must be set if another setting that begins with --redis- is set")
 		return errors.Join(errs...)
 	}
-	o, err := redis.ParseURL(r.url)
+	o, err := parseRedisURL(r.name, r.url)
 	plain := err == nil && o.TLSConfig == nil // a wrong URL is told by its own setting
 	wrong(plain && r.ca+r.cert+r.key != "", "--redis-tls-ca, --redis-tls-cert and --redis-tls-key: require a rediss:// URL in --redis")
 	wrong((r.cert == "") != (r.key == ""), "--redis-tls-cert and --redis-tls-key: must be set together")
 	wrong((len(r.sentinels) == 0) != (r.sentinelMaster == ""), "--redis-sentinel-master and --redis-sentinels: must be set together")
 	wrong(len(r.sentinels) == 0 && r.sentinelPassword != "", "--redis-sentinel-password: requires --redis-sentinels")
+	wrong(r.sentinelPassword == "" && r.sentinelUser != "", "--redis-sentinel-user: requires --redis-sentinel-password")
+	wrong(err == nil && o.Password != "" && r.password != "", "--redis-password: the URL in --redis has a password, too; remove one of them")
 	wrong(len(r.cluster) > 0 && len(r.sentinels) > 0, "--redis-cluster and --redis-sentinels: a Cluster has no Sentinels")
 	wrong(len(r.cluster) > 0 && err == nil && o.DB != 0, "--redis: a Cluster has only database 0")
 	return errors.Join(append(errs, r.readTLS(new(tls.Config)))...)
@@ -175,9 +183,18 @@ func (r *redisSettings) connect(connections int) (redis.UniversalClient, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := r.readTLS(o.TLSConfig); err != nil {
-		return nil, err
+	if r.access == nil {
+		secrets, err := r.secrets()
+		if err != nil {
+			return nil, err
+		}
+		r.access = &redisAccess{name: r.name, db: o.DB, timeout: cmp.Or(o.DialTimeout, dialTimeout), hasTLS: o.TLSConfig != nil}
+		r.access.current.Store(secrets)
 	}
+	access := r.access
+	// Each connection asks, so that a new one shows the password of now.
+	o.Username, o.Password, o.CredentialsProvider = "", "", access.credentials
+	o.Dialer = access.dial
 	o.ContextTimeoutEnabled = true // else a hung Redis holds a caller however short its deadline
 	o.MaxRetries = -1              // a publication that is tried twice may arrive twice
 	o.DialerRetries = 1            // who waits has a deadline, or tries again by itself
@@ -187,30 +204,86 @@ func (r *redisSettings) connect(connections int) (redis.UniversalClient, error) 
 	o.PoolSize = max(o.PoolSize, connections)
 	switch {
 	case len(r.cluster) > 0:
-		return newClusterClient(r.cluster, o), nil
+		client := newClusterClient(r.cluster, o)
+		client.AddHook(access)
+		return client, nil
 	case len(r.sentinels) == 0:
-		return redis.NewClient(o), nil
+		client := redis.NewClient(o)
+		client.AddHook(access)
+		return client, nil
 	}
 	// Everything that a URL can set, but for the address.
-	return redis.NewFailoverClient(&redis.FailoverOptions{
-		MasterName: r.sentinelMaster, SentinelAddrs: r.sentinels, SentinelPassword: r.sentinelPassword,
-		Username: o.Username, Password: o.Password, DB: o.DB, TLSConfig: o.TLSConfig, Protocol: o.Protocol, ClientName: o.ClientName,
+	client := redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName: r.sentinelMaster, SentinelAddrs: r.sentinels, Dialer: access.dialSentinels,
+		CredentialsProvider: o.CredentialsProvider, DB: o.DB, TLSConfig: o.TLSConfig, Protocol: o.Protocol, ClientName: o.ClientName,
 		ContextTimeoutEnabled: o.ContextTimeoutEnabled, DialerRetries: o.DialerRetries,
 		MaxRetries: o.MaxRetries, MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff,
 		DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,
 		ReadBufferSize: o.ReadBufferSize, WriteBufferSize: o.WriteBufferSize,
 		PipelineReadBufferSize: o.PipelineReadBufferSize, PipelineWriteBufferSize: o.PipelineWriteBufferSize,
 		PoolFIFO: o.PoolFIFO, PoolSize: o.PoolSize, PoolTimeout: o.PoolTimeout,
-		MinIdleConns: o.MinIdleConns, MaxIdleConns: o.MaxIdleConns, MaxActiveConns: o.MaxActiveConns,
+		// No connections in advance: they would be dialed before the hook can say that they are not to
+		// a Sentinel.
+		MaxIdleConns: o.MaxIdleConns, MaxActiveConns: o.MaxActiveConns,
 		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime,
-	}), nil
+	})
+	client.AddHook(sentinelDialler{access})
+	return client, nil
+}
+
+// secrets returns what connections show and trust.
+func (r *redisSettings) secrets() (*redisSecrets, error) {
+	o, err := r.parse()
+	if err != nil {
+		return nil, err
+	}
+	if err := r.readTLS(o.TLSConfig); err != nil {
+		return nil, err
+	}
+	return &redisSecrets{
+		user: o.Username, password: cmp.Or(r.password, o.Password),
+		sentinelUser: r.sentinelUser, sentinelPassword: r.sentinelPassword, tls: o.TLSConfig,
+	}, nil
+}
+
+// reload prepares the clients for settings whose files were read again.
+func (r *redisSettings) reload(next *redisSettings) (apply func(), err error) {
+	if r.access == nil {
+		return nil, nil //nolint:nilnil // nothing to apply
+	}
+	secrets, err := next.secrets()
+	if err != nil {
+		return nil, err
+	}
+	return func() { r.access.current.Store(secrets) }, nil
 }
 
 // parse returns what the URL says.
 func (r *redisSettings) parse() (*redis.Options, error) {
-	o, err := redis.ParseURL(r.url)
+	o, err := parseRedisURL(r.name, r.url)
 	if err != nil {
-		return nil, fmt.Errorf("--%s: is not a valid Redis URL", r.name) // the text may hold a password
+		return nil, fmt.Errorf("--%s: %w", r.name, err)
+	}
+	return o, nil
+}
+
+// parseRedisURL reads the URL in a setting. Errors do not show it: it may hold a password, and where that
+// begins and ends is the question if it was not encoded.
+func parseRedisURL(name, text string) (*redis.Options, error) {
+	u, err := url.Parse(text)
+	// With # or / or ? in the password the rest of it, and the host, seem to be of another part.
+	stray := err == nil && u.Scheme != "unix" && (u.Fragment != "" || strings.Contains(u.Path+u.RawQuery, "@"))
+	if stray || err != nil && strings.Contains(text, "@") {
+		return nil, fmt.Errorf("is not a valid Redis URL: percent-encode the password's special characters (# is %%23, / is %%2F, %% is %%25, ^ is %%5E, ? is %%3F), or give it as it is with --%s-password-file", name)
+	}
+	o, err := redis.ParseURL(text)
+	switch {
+	case err != nil && strings.Contains(err.Error(), "invalid database number"):
+		return nil, errors.New("is not a valid Redis URL: the database must be a number")
+	case err != nil:
+		return nil, errors.New("is not a valid Redis URL, such as redis://USER:PASSWORD@HOST:PORT/DATABASE")
+	case o.DB < 0:
+		return nil, errors.New("is not a valid Redis URL: the database must be at least 0")
 	}
 	return o, nil
 }

@@ -129,7 +129,8 @@ func (s *Set) URL(p *string, name, fallback, help string, check func(string) err
 // withoutPassword returns a URL as it may be printed.
 func withoutPassword(text string) string {
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme == "" || u.Opaque != "" { // where its password stands nobody knows
+	// Where its password stands nobody knows, or some of it is taken for another part of the URL.
+	if err != nil || u.Scheme == "" || u.Opaque != "" || u.Fragment != "" || strings.Contains(u.Path+u.RawQuery, "@") {
 		return "(not a URL)"
 	}
 	return u.Redacted()

@@ -151,7 +151,7 @@ func (c *Control) open(ctx context.Context, pubsub *redis.PubSub, canary string)
 	for _, channel := range []string{canary, c.channel} {
 		received, err := pubsub.ReceiveTimeout(ended, c.opt.Timeout)
 		if err != nil {
-			return fmt.Errorf("open: %w", err)
+			return fmt.Errorf("open: subscribe: %w", err) // Redis may not say which command it refuses
 		}
 		if m, ok := received.(*redis.Subscription); !ok || m.Kind != "subscribe" || m.Channel != channel {
 			return fmt.Errorf("open: %w", errUnexpected)

@@ -94,7 +94,7 @@ func (l *link) open(ctx context.Context, timeout time.Duration) error {
 	}
 	received, err := l.pubsub.ReceiveTimeout(endedContext(ctx), timeout)
 	if err != nil {
-		return fmt.Errorf("open: %w", err)
+		return fmt.Errorf("open: %s: %w", l.words.on, err) // Redis may not say which command it refuses
 	}
 	if m, ok := received.(*redis.Subscription); !ok || m.Kind != l.words.on || m.Channel != channel {
 		return fmt.Errorf("open: %w: %v", errUnexpected, received)
