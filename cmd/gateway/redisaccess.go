@@ -153,7 +153,8 @@ func (a *redisAccess) explain(command string, err error) error {
 	if err == nil || errors.Is(err, redis.Nil) || errors.As(err, &done) {
 		return err
 	}
-	advice, text := "", err.Error()
+	var advice string
+	text := err.Error()
 	contains := func(part string) bool { return strings.Contains(text, part) }
 	switch {
 	case isAnswer && contains("NOPERM") && !contains("run the '"): // else Redis names it

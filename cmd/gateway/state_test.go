@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -35,9 +36,7 @@ func startSplit(t *testing.T, more environment) *split {
 	env := environment{
 		"ORGCAST_REDIS_STATE": "redis://" + s.state.Addr + "/0", "ORGCAST_SESSION_STORE": "redis", "ORGCAST_DIRECTORY": "redis", "ORGCAST_LEASE_PERIOD": "500ms",
 	}
-	for name, value := range more {
-		env[name] = value
-	}
+	maps.Copy(env, more)
 	s.serving = startServe(t, s.events.Addr, env)
 	s.dial = testkit.DialTCP(s.public)
 	s.expectReady()
