@@ -24,6 +24,8 @@ type deployment struct {
 	client redis.UniversalClient
 	bus    *pubsub.Redis
 	keys   keyspace.Keyspace
+	// database is the number of the one that gateways and publishers use.
+	database int
 	// forgets says that it may lose what it acknowledged: when another server takes over, because
 	// replication is asynchronous, or because nothing is on disk.
 	forgets bool
@@ -42,6 +44,7 @@ func (d *deployment) publishThrough(client redis.UniversalClient) *deployment {
 	if err != nil {
 		d.tb.Fatal(err)
 	}
+	keys = keys.InDatabase(d.database)
 	d.client, d.keys, d.bus = client, keys, pubsub.NewRedis(client, keys, pubsub.Options{})
 	return d
 }
@@ -79,7 +82,7 @@ func watched(tb testing.TB) *deployment {
 		}
 		_ = admin.Close()
 	}
-	d := &deployment{tb: tb, sentinels: s, forgets: true, env: []string{
+	d := &deployment{tb: tb, sentinels: s, forgets: true, database: database, env: []string{
 		fmt.Sprintf("ORGCAST_REDIS=redis://%s:%s@127.0.0.1:1/%d", user, password, database),
 		"ORGCAST_REDIS_SENTINEL_MASTER=" + redistest.SentinelMaster, "ORGCAST_REDIS_SENTINELS=" + strings.Join(s.Addrs, ","),
 	}}
