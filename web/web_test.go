@@ -49,7 +49,7 @@ func TestMenu(t *testing.T) {
 		}
 	}
 	for name := range pages {
-		if !linked[name] {
+		if !linked[name] && name != "404.html" && name != "practice.html" { // shown where they are wanted
 			t.Errorf("the menu does not lead to %s", name)
 		}
 	}

@@ -142,6 +142,7 @@ func Handler(o Options) (http.Handler, error) {
 		mux.Handle("POST /demo/switch", d.guard(d.change(d.switchOrganization)))
 		mux.Handle("POST /demo/member", d.guard(d.change(d.changeMember)))
 		mux.Handle("POST /demo/organization", d.guard(d.change(d.changeOrganization)))
+		mux.Handle("POST /demo/reset", d.guard(d.reset))
 	}
 	mux.Handle("/demo/", d.guard(d.notFound))
 	mux.Handle("/", d.page())

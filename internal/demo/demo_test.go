@@ -424,7 +424,7 @@ func TestPublishRefusals(t *testing.T) {
 		"empty seat's session":  {"grace", `{"seat":"left","group":"all","text":"x"}`, 401, "not_signed_in"},
 		"not signed in":         {"", `{"group":"all","text":"x"}`, 401, "not_signed_in"},
 		"no organization":       {"olga", `{"group":"all","text":"x"}`, 403, "no_organization"},
-		"suspended":             {"sam", `{"group":"all","text":"x"}`, 403, "forbidden"},
+		"suspended":             {"sam", `{"group":"all","text":"x"}`, 403, "not_a_member"},
 		"broken":                {"grace", `{"group":"all","text":`, 400, "bad_request"},
 		"not an object":         {"grace", `"all"`, 400, "bad_request"},
 		"two objects":           {"grace", `{"group":"all","text":"x"}{}`, 400, "bad_request"},
@@ -505,7 +505,7 @@ func TestWho(t *testing.T) {
 		want       string // code, or user@organization
 	}{
 		"member":          {"ada", "left", 200, "ada@acme"},
-		"suspended":       {"sam", "left", 403, "forbidden"},
+		"suspended":       {"sam", "left", 403, "not_a_member"},
 		"no organization": {"olga", "left", 403, "no_organization"},
 		"other seat":      {"ada", "right", 401, "not_signed_in"},
 		"no seat":         {"ada", "", 401, "not_signed_in"},

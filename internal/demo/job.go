@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/http"
+	"strings"
 
 	"orgcast/internal/demo/jobs"
 	"orgcast/internal/orgctx"
@@ -22,7 +23,7 @@ const (
 const maxUpload = jobs.MaxPictures*(jobs.MaxPicture+jobs.MaxPicture/3) + maxBody
 
 // jobRequest asks for a job. Which fields count depends on its kind. It has no field for an
-// organisation, a user or an id: the first two are the session's, the last is made here.
+// organization or a user: they are the session's.
 type jobRequest struct {
 	fromSeat
 
@@ -30,6 +31,8 @@ type jobRequest struct {
 	MaxPages int    `json:"max_pages"`
 	Query    string `json:"query"`
 	CrewID   string `json:"crew_id"`
+	// ID is the one to use, so that two organizations can have the same; one is made if it is empty.
+	ID string `json:"id"`
 }
 
 // startJob starts a job of the kind in the path.
@@ -40,7 +43,7 @@ func (d *server) startJob(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d.dispatch(w, r, id, r.PathValue("kind"), jobs.Request{
-		URL: req.URL, MaxPages: req.MaxPages, Query: req.Query, CrewID: req.CrewID,
+		URL: req.URL, MaxPages: req.MaxPages, Query: req.Query, CrewID: req.CrewID, ID: req.ID,
 	})
 }
 
@@ -49,6 +52,7 @@ type optimizationRequest struct {
 	fromSeat
 
 	Pictures [][]byte `json:"pictures"` // base64
+	ID       string   `json:"id"`       // as in jobRequest
 }
 
 // startOptimization keeps the pictures and starts the job.
@@ -78,7 +82,7 @@ func (d *server) startOptimization(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	d.dispatch(w, r, id, jobs.KindOptimization, jobs.Request{Pictures: names})
+	d.dispatch(w, r, id, jobs.KindOptimization, jobs.Request{Pictures: names, ID: req.ID})
 }
 
 // picture serves a picture of the organisation in which somebody sits at a seat. One that is another
@@ -127,7 +131,7 @@ func (d *server) dispatch(w http.ResponseWriter, r *http.Request, id session.Ide
 		refuse(w, http.StatusNotFound, codeUnknownKind, "there is no such job to start here")
 		return
 	case errors.Is(err, jobs.ErrRequest):
-		refuse(w, http.StatusBadRequest, codeBadRequest, err.Error())
+		refuse(w, http.StatusBadRequest, codeBadRequest, strings.TrimPrefix(err.Error(), jobs.ErrRequest.Error()+": "))
 		return
 	case err != nil:
 		d.fail(w, "make a job", err)

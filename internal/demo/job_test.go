@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"image"
 	"image/png"
 	"io"
@@ -117,6 +118,27 @@ func TestStartJob(t *testing.T) {
 	}
 }
 
+// TestSameIDOnBothSides: two organizations can have work of the same id, which is two things.
+func TestSameIDOnBothSides(t *testing.T) {
+	h, w, ada, grace, _ := newWorkshop(t)
+	for seat, person := range map[string]struct {
+		cookie *http.Cookie
+		org    string
+	}{"left": {ada, "acme"}, "right": {grace, "globex"}} {
+		for kind, id := range map[string]string{"crawl": "4711", "research": "4711", "crew": "Run-1", "metatags": "T_1"} {
+			body := fmt.Sprintf(`{"seat":%q,"query":"x","crew_id":"writers","id":%q}`, seat, id)
+			resp := do(h, postJSON("/demo/jobs/"+kind, body, person.cookie))
+			var started jobs.Started
+			if err := json.NewDecoder(resp.Body).Decode(&started); err != nil || started.ID != id {
+				t.Fatalf("%s: got %+v, %v, want the id %s", kind, started, err, id)
+			}
+			if got := w.tasks[len(w.tasks)-1]; got.ID != id || got.Organization().String() != person.org {
+				t.Errorf("%s: got %s of %s, want %s of %s", kind, got.ID, got.Organization(), id, person.org)
+			}
+		}
+	}
+}
+
 func TestStartJobWithPictures(t *testing.T) {
 	h, w, ada, _, _ := newWorkshop(t)
 	var b bytes.Buffer
@@ -194,7 +216,7 @@ func TestPicture(t *testing.T) {
 		"no picture":             {get("/demo/pictures/page?seat=left", ada), http.StatusNotFound, "not_found"},
 		"nobody":                 {get("/demo/pictures/mine"), http.StatusUnauthorized, "not_signed_in"},
 		"another seat":           {get("/demo/pictures/mine?seat=left", grace), http.StatusUnauthorized, "not_signed_in"},
-		"suspended":              {get("/demo/pictures/mine?seat=sam", sam), http.StatusForbidden, "forbidden"},
+		"suspended":              {get("/demo/pictures/mine?seat=sam", sam), http.StatusForbidden, "not_a_member"},
 		"bad seat":               {get("/demo/pictures/mine?seat=LEFT", ada), http.StatusBadRequest, "bad_request"},
 	} {
 		t.Run(name, func(t *testing.T) { checkRefusal(t, do(h, test.request), test.status, test.code) })
@@ -225,14 +247,16 @@ func TestStartJobRefuses(t *testing.T) {
 	}{
 		"nobody":             {request("/demo/jobs/crawl", `{}`), http.StatusUnauthorized, "not_signed_in"},
 		"another seat":       {request("/demo/jobs/crawl", `{"seat":"right"}`, ada), http.StatusUnauthorized, "not_signed_in"},
-		"suspended":          {request("/demo/jobs/crawl", `{"seat":"sam"}`, sam), http.StatusForbidden, "forbidden"},
+		"suspended":          {request("/demo/jobs/crawl", `{"seat":"sam"}`, sam), http.StatusForbidden, "not_a_member"},
 		"no organisation":    {request("/demo/jobs/crawl", `{"seat":"olga"}`, olga), http.StatusForbidden, "no_organization"},
 		"another origin":     {foreign, http.StatusForbidden, "foreign_origin"},
 		"a form":             {form, http.StatusUnsupportedMediaType, "bad_request"},
 		"no such kind":       {request("/demo/jobs/mine", `{"seat":"left"}`, ada), http.StatusNotFound, "unknown_kind"},
 		"chat":               {request("/demo/jobs/chat", `{"seat":"left"}`, ada), http.StatusNotFound, "unknown_kind"},
 		"own organisation":   {request("/demo/jobs/crawl", `{"seat":"left","organization_id":"globex"}`, ada), http.StatusBadRequest, "bad_request"},
-		"own id":             {request("/demo/jobs/crawl", `{"seat":"left","id":"1"}`, ada), http.StatusBadRequest, "bad_request"},
+		"id of another form": {request("/demo/jobs/crawl", `{"seat":"left","id":"a/b"}`, ada), http.StatusBadRequest, "bad_request"},
+		"id, not a number":   {request("/demo/jobs/research", `{"seat":"left","query":"x","id":"seven"}`, ada), http.StatusBadRequest, "bad_request"},
+		"id with a zero":     {request("/demo/jobs/seo_audit", `{"seat":"left","id":"07"}`, ada), http.StatusBadRequest, "bad_request"},
 		"foreign chat":       {request("/demo/jobs/crew", `{"seat":"left","crew_id":"1","session_id":"x"}`, ada), http.StatusBadRequest, "bad_request"},
 		"foreign url":        {request("/demo/jobs/crawl", `{"seat":"left","url":"http://example.org/"}`, ada), http.StatusBadRequest, "bad_request"},
 		"no query":           {request("/demo/jobs/research", `{"seat":"left"}`, ada), http.StatusBadRequest, "bad_request"},

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"net/http"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -50,8 +51,8 @@ func (d *server) publish(w http.ResponseWriter, r *http.Request) {
 	if !readRequest(w, r, &req) {
 		return
 	}
-	if n := utf8.RuneCountInString(req.Text); n == 0 || n > maxText {
-		refuse(w, http.StatusBadRequest, codeBadRequest, "text is 1 to 500 characters")
+	if n := utf8.RuneCountInString(req.Text); strings.TrimSpace(req.Text) == "" || n > maxText {
+		refuse(w, http.StatusBadRequest, codeBadRequest, "a message has 1 to 500 characters, not all of them spaces")
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)

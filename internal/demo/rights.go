@@ -77,6 +77,18 @@ func (d *server) change(do func(ctx context.Context, r *http.Request, id session
 	}
 }
 
+// reset makes every organization and membership as at the start. Nobody has to be signed in for it: there
+// may be nobody left who could.
+func (d *server) reset(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
+	defer cancel()
+	if err := seed(ctx, d.Authority.Members); err != nil {
+		d.unavailable(w, "reset", err)
+		return
+	}
+	answer(w, http.StatusOK, struct{}{})
+}
+
 // signOut ends the session of a seat, and no other of the same person.
 func (d *server) signOut(ctx context.Context, r *http.Request, id session.Identity, _ rightsRequest) (lease.Message, error) {
 	_, err := d.Authority.Sessions.SignOut(ctx, r)

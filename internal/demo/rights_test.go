@@ -11,9 +11,10 @@ import (
 	"orgcast/internal/session"
 )
 
-// TestRights: each change is in the record, and is announced unless the page asks to be quiet.
-func TestRights(t *testing.T) {
-	t.Parallel()
+// newRights returns a demo with a directory and sessions in Redis, and what waits for its next
+// announcement.
+func newRights(t *testing.T) (h http.Handler, announced func() lease.Message) {
+	t.Helper()
 	client := newRedis(t)
 	ctx := t.Context()
 	keys, err := keyspace.New(keyspace.DefaultPrefix)
@@ -34,7 +35,7 @@ func TestRights(t *testing.T) {
 	o := newTown().options()
 	o.Minter, o.Sessions, o.Membership = store, store, members
 	o.Authority = &demo.Authority{Sessions: store, Members: members, Announcer: lease.NewAnnouncer(client, keys)}
-	h, err := demo.Handler(o)
+	h, err = demo.Handler(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +44,7 @@ func TestRights(t *testing.T) {
 	if _, err := control.Receive(ctx); err != nil {
 		t.Fatal(err)
 	}
-	announced := func() lease.Message {
+	announced = func() lease.Message {
 		t.Helper()
 		received, err := control.ReceiveMessage(ctx)
 		if err != nil {
@@ -55,6 +56,14 @@ func TestRights(t *testing.T) {
 		}
 		return m
 	}
+	return h, announced
+}
+
+// TestRights: each change is in the record, and is announced unless the page asks to be quiet.
+func TestRights(t *testing.T) {
+	t.Parallel()
+	h, announced := newRights(t)
+	ctx := t.Context()
 	mira, other := signIn(t, h, "mira", "left"), signIn(t, h, "mira", "right")
 	act := func(what, body string, status int) {
 		t.Helper()
@@ -109,4 +118,67 @@ func TestRights(t *testing.T) {
 	checkRefusal(t, do(h, foreign), 403, "foreign_origin")
 	// Without an authority there is nothing to ask.
 	checkRefusal(t, do(newHandler(t, newTown()), postJSON("/demo/sign-out", `{}`)), 404, "not_found")
+}
+
+// TestSeatOfAnotherPerson: who signs in at a seat ends the session of somebody else there, so that no tab
+// is one person on its socket and another in what it asks for. The same person keeps the session.
+func TestSeatOfAnotherPerson(t *testing.T) {
+	t.Parallel()
+	h, announced := newRights(t)
+	ada := signIn(t, h, "ada", "left")
+	again := do(h, postJSON("/demo/sign-in", `{"user":"ada","seat":"left"}`, ada))
+	if again.StatusCode != http.StatusOK || len(again.Cookies()) != 0 {
+		t.Errorf("the same person: got status %d and %d cookies, want 200 and none", again.StatusCode, len(again.Cookies()))
+	}
+	other := do(h, postJSON("/demo/sign-in", `{"user":"alan","seat":"left"}`, ada))
+	if other.StatusCode != http.StatusOK || len(other.Cookies()) != 1 {
+		t.Fatalf("another person: got status %d and %d cookies, want 200 and one", other.StatusCode, len(other.Cookies()))
+	}
+	if m := announced(); m.Type != lease.SessionEnded || m.SessionID != session.DeriveID(ada.Value) {
+		t.Errorf("announced %v, want the end of ada's session", m)
+	}
+	who := func(c *http.Cookie) int {
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "/demo/who?seat=left", http.NoBody)
+		r.AddCookie(c)
+		return do(h, r).StatusCode
+	}
+	if got := who(ada); got != http.StatusUnauthorized {
+		t.Errorf("ada: got status %d, want 401", got)
+	}
+	if got := who(other.Cookies()[0]); got != http.StatusOK {
+		t.Errorf("alan: got status %d, want 200", got)
+	}
+	// The browser's real cookie is nobody's seat: each sign-in is a session of its own.
+	real := signIn(t, h, "ada", "")
+	if next := do(h, postJSON("/demo/sign-in", `{"user":"ada","seat":""}`, real)); len(next.Cookies()) != 1 || next.Cookies()[0].Value == real.Value {
+		t.Error("without a seat: got no session of its own")
+	}
+}
+
+// TestReset: whatever was suspended or removed is as at the start, even if nobody can sign in any more.
+func TestReset(t *testing.T) {
+	t.Parallel()
+	h, announced := newRights(t)
+	greta := signIn(t, h, "greta", "left")
+	for what, body := range map[string]string{"member": `{"seat":"left"}`, "organization": `{"seat":"left"}`} {
+		if resp := do(h, postJSON("/demo/"+what, body, greta)); resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s: got status %d", what, resp.StatusCode)
+		}
+		announced()
+	}
+	who := func(want int, code string) {
+		t.Helper()
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "/demo/who?seat=left", http.NoBody)
+		r.AddCookie(greta)
+		resp := do(h, r)
+		if want == http.StatusOK && resp.StatusCode == want {
+			return
+		}
+		checkRefusal(t, resp, want, code)
+	}
+	who(http.StatusForbidden, "organization_suspended")
+	if resp := do(h, postJSON("/demo/reset", `{}`)); resp.StatusCode != http.StatusOK {
+		t.Fatalf("reset: got status %d", resp.StatusCode)
+	}
+	who(http.StatusOK, "")
 }

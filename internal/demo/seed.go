@@ -21,6 +21,11 @@ func Seed(ctx context.Context, client redis.UniversalClient, keys keyspace.Keysp
 	if err != nil {
 		return err
 	}
+	return seed(ctx, dir)
+}
+
+// seed writes organizations and members, whatever has become of them since.
+func seed(ctx context.Context, dir *directory.Redis) error {
 	for _, o := range Organizations() {
 		id, err := orgctx.ParseID(o.ID)
 		if err != nil {

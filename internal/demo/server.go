@@ -3,7 +3,10 @@ package demo
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net/http"
+	"path"
+	"strings"
 
 	"orgcast/internal/directory"
 	"orgcast/internal/orgctx"
@@ -52,9 +55,29 @@ func (d *server) page() http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("Cache-Control", "no-cache")
-		files.ServeHTTP(w, r)
+		switch name := strings.TrimPrefix(path.Clean(r.URL.Path), "/"); {
+		case name == "consumers": // a folder, which has no page of its own
+			http.Redirect(w, r, "/consumers/connection.html", http.StatusFound)
+		case name != "" && !isFile(d.Pages, name):
+			w.WriteHeader(http.StatusNotFound)
+			http.ServeFileFS(noStatus{w}, r, d.Pages, "404.html")
+		default:
+			files.ServeHTTP(w, r)
+		}
 	})
 }
+
+// isFile reports whether there is a file of that name.
+func isFile(files fs.FS, name string) bool {
+	info, err := fs.Stat(files, name)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// noStatus lets a page be served under a status that was written before.
+type noStatus struct{ http.ResponseWriter }
+
+// WriteHeader implements [http.ResponseWriter].
+func (noStatus) WriteHeader(int) {}
 
 func (*server) notFound(w http.ResponseWriter, _ *http.Request) {
 	refuse(w, http.StatusNotFound, codeNotFound, "there is no such page")
@@ -107,13 +130,26 @@ func (d *server) identify(ctx context.Context, w http.ResponseWriter, r *http.Re
 		refuse(w, http.StatusForbidden, codeNoOrganization, "the session has no active organisation")
 		return session.Identity{}, false
 	}
-	if _, err := d.Membership.Admit(ctx, id.Organization, id.UserID); err != nil {
-		if errors.Is(err, directory.ErrUnavailable) {
-			d.unavailable(w, "ask the directory", err)
-		} else {
-			refuse(w, http.StatusForbidden, codeForbidden, "not an active member of the organisation")
-		}
-		return session.Identity{}, false
+	// The gateway tells nobody which of these it is; the demo does, so that its page can offer to undo it.
+	switch _, err := d.Membership.Admit(ctx, id.Organization, id.UserID); {
+	case err == nil:
+		return id, true
+	case errors.Is(err, directory.ErrUnavailable):
+		d.unavailable(w, "ask the directory", err)
+	case errors.Is(err, directory.ErrOrganizationSuspended):
+		refuse(w, http.StatusForbidden, codeSuspended, nameOf(id.Organization)+" is suspended")
+	default:
+		refuse(w, http.StatusForbidden, codeNotAMember, "not an active member of "+nameOf(id.Organization))
 	}
-	return id, true
+	return session.Identity{}, false
+}
+
+// nameOf returns what people call an organization.
+func nameOf(org orgctx.ID) string {
+	for _, o := range Organizations() {
+		if o.ID == org.String() {
+			return o.Name
+		}
+	}
+	return org.String()
 }

@@ -2,8 +2,11 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
+	"orgcast/internal/lease"
+	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
 )
 
@@ -36,6 +39,13 @@ func (d *server) signIn(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
+	if kept, err := d.vacate(ctx, r, req.Seat, person.User, org); err != nil {
+		d.unavailable(w, "vacate a seat", err)
+		return
+	} else if kept {
+		answer(w, http.StatusOK, person)
+		return
+	}
 	minted, err := d.Minter.Mint(ctx, session.Grant{UserID: person.User, Organization: org})
 	if err != nil { // storing the session is all that can go wrong
 		d.unavailable(w, "sign in", err)
@@ -49,6 +59,29 @@ func (d *server) signIn(w http.ResponseWriter, r *http.Request) {
 	cookie.Secure = r.TLS != nil // the demo speaks plain HTTP on loopback, where curl keeps no Secure cookie
 	http.SetCookie(w, &cookie)
 	answer(w, http.StatusOK, person)
+}
+
+// vacate ends the session that sits at a seat, since its cookie is about to be replaced: another tab
+// would otherwise go on as one person on its socket and as another in what it asks for. A session of
+// the same person in the same organization is kept, so that several tabs can show the same people.
+func (d *server) vacate(ctx context.Context, r *http.Request, seat, user string, org orgctx.ID) (kept bool, err error) {
+	if seat == "" || d.Authority == nil {
+		return false, nil
+	}
+	seated := d.atSeat(r, seat)
+	id, err := d.Sessions.Resolve(ctx, seated)
+	switch {
+	case errors.Is(err, session.ErrUnavailable):
+		return false, err
+	case err != nil: // nobody
+		return false, nil
+	case id.UserID == user && id.Organization == org:
+		return true, nil
+	}
+	if _, err := d.Authority.Sessions.SignOut(ctx, seated); err != nil {
+		return false, err
+	}
+	return false, d.Authority.Announcer.Announce(ctx, lease.Message{Type: lease.SessionEnded, SessionID: id.SessionID})
 }
 
 // readSignIn reads a form or a JSON object.

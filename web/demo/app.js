@@ -4,6 +4,7 @@ import { ask } from './ask.js';
 import { setUpBreakIn } from './breakin.js';
 import { countLeaks, refreshStatus, watchStatus } from './counter.js';
 import { setUpMenu } from './menu.js';
+import { once } from './once.js';
 import { Panel } from './panel.js';
 import { chosenPerson, SEATS } from './seats.js';
 import { Tracker } from './tracker.js';
@@ -26,6 +27,11 @@ async function start() {
   document.getElementById('seats').replaceChildren(...panels.map(({ root }) => root));
   await Promise.all(panels.map((panel, i) => panel.sit(chosenPerson(SEATS[i]))));
   setUpBreakIn(tracker);
+  const reset = document.getElementById('reset');
+  reset.addEventListener('click', () => once(reset, async () => {
+    await ask('/demo/reset', {});
+    await Promise.all(panels.map((panel) => panel.sit(panel.person.user)));
+  }));
 }
 
 setUpMenu();

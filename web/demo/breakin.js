@@ -4,6 +4,7 @@
 // arrives alone, Ada's was never on its way.
 
 import { ask } from './ask.js';
+import { once } from './once.js';
 import { PROTOCOL, socketURL } from './seat.js';
 import { announce, el, milliseconds } from './dom.js';
 
@@ -181,11 +182,20 @@ export function setUpBreakIn(tracker) {
   const rows = ATTEMPTS.map(row);
   document.getElementById('attempts').replaceChildren(...rows.map(({ item }) => item));
 
-  button.disabled = false;
-  button.addEventListener('click', async () => {
-    button.disabled = true;
+  button.removeAttribute('aria-disabled');
+  button.addEventListener('click', () => once(button, async () => {
     verdict.dataset.kind = 'running';
     verdict.textContent = 'Breaking in…';
+    if (button.dataset.restore) await ask('/demo/reset', {});
+    delete button.dataset.restore;
+    const missing = await absent();
+    if (missing) {
+      verdict.dataset.kind = 'unclear';
+      verdict.textContent = `Not run: ${missing}`;
+      button.dataset.restore = 'yes';
+      button.textContent = 'Restore everybody and run';
+      return;
+    }
     const outcomes = await attack(rows, tracker);
     const held = outcomes.filter(({ kind }) => kind === 'held').length;
     const kind = outcomes.some((o) => o.kind === 'broken') ? 'broken' : held === ATTEMPTS.length ? 'held' : 'unclear';
@@ -197,8 +207,20 @@ export function setUpBreakIn(tracker) {
     }[kind];
     announce(verdict.textContent);
     button.textContent = 'Try again';
-    button.disabled = false;
-  });
+  }));
+}
+
+/** Signs attacker and victim in, and says why one of them could not take part; '' if both can. */
+async function absent() {
+  for (const { seat, user, name } of [ATTACKER, VICTIM]) {
+    try {
+      await ask('/demo/sign-in', { seat, user });
+      await ask(`/demo/who?seat=${seat}`);
+    } catch (refusal) {
+      return `${name} cannot take part: ${refusal.message}.`;
+    }
+  }
+  return '';
 }
 
 /** Runs all attempts one after the other and returns their outcomes. */
@@ -207,7 +229,6 @@ async function attack(rows, tracker) {
   let victim;
   const outcomes = [];
   try {
-    for (const { seat, user } of [ATTACKER, VICTIM]) await ask('/demo/sign-in', { seat, user });
     ({ wire } = await Wire.open(ATTACKER.seat));
     ({ wire: victim } = await Wire.open(VICTIM.seat));
     for (const [i, attempt] of ATTEMPTS.entries()) {

@@ -6,6 +6,8 @@ import { Seat } from './seat.js';
 
 export class Listener extends Seat {
   groups = new Set(); // joined, as the gateway confirmed
+  #org; // of the last welcome
+  #switched = false; // this connection is of another organisation than the last one: nothing is missing in it
 
   /** change: something to show changed. event(event, at): an event came. problem(text): something is wrong. */
   constructor(name, { change, event, problem }) {
@@ -18,6 +20,9 @@ export class Listener extends Seat {
         switch (frame.type) {
           case 'welcome':
             this.groups.clear();
+            this.#switched = this.#org !== undefined && this.#org !== frame.organization_id;
+            this.#org = frame.organization_id;
+            problem('');
             break;
           case 'subscribed':
             this.groups.add(frame.group);
@@ -31,7 +36,7 @@ export class Listener extends Seat {
             problem(`${frame.message} (${frame.code})`);
             break;
           case 'gap':
-            problem('some events may be missing here (gap)');
+            if (!this.#switched) problem('Some events may be missing here.');
             break;
           default:
             event(frame, at);

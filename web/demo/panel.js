@@ -61,6 +61,9 @@ export class Panel {
   // What can be taken from the person, or given back; the organisation is the session's.
   #rights() {
     const { person } = this.seat;
+    if (this.seat.refusalCode === 'organization_suspended') this.suspended = true; // by somebody, some time
+    if (this.seat.refusalCode === 'not_a_member' && !person?.suspended) this.removed = true;
+    if (this.seat.live) this.suspended = this.removed = false;
     if (this.seat.org) this.acting = this.seat.org;
     const current = this.acting ?? person?.organization_id;
     const name = (id) => this.town.organizations.find((o) => o.id === id)?.name ?? '';
@@ -134,6 +137,10 @@ export class Panel {
   async #publish() {
     const group = this.#part('.target').value;
     const input = this.#part('.draft');
+    if (input.value.trim() === '') {
+      this.#problem('Write something first.');
+      return;
+    }
     this.#problem('');
     const started = performance.now();
     const seats = this.tracker.snapshot();
@@ -143,7 +150,7 @@ export class Panel {
       delete input.dataset.own;
       this.#suggest(this.person);
     } catch (refusal) {
-      this.#problem(`Not published: ${refusal.message} (${refusal.code}).`);
+      this.#problem(`Not published: ${refusal.message} (${refusal.code}). Your text is kept.`);
     }
   }
 

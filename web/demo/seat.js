@@ -38,6 +38,8 @@ export class Seat {
   client = null; // of this person and path, once they have signed in
   #signedIn = false;
   #refusal = null; // why nobody may connect here, once the demo has said so
+  #renewed = false; // signed in once by itself since the last time that the socket was open
+  #countdown; // shows how long it still waits
   #turn = 0; // grows with each change of person, so that late answers for the previous one are ignored
 
   /** change: something to show changed. frame(frame, at): a frame came, those of the gateway itself included. */
@@ -47,8 +49,9 @@ export class Seat {
     this.path = '/ws/events';
     this.person = null;
     this.org = ''; // as the gateway's welcome says
-    this.state = 'connecting'; // connecting, live, refused, closed
+    this.state = 'connecting'; // connecting, live, refused, apart, closed
     this.text = '';
+    this.mustSignIn = false; // connecting again makes no sense without it
   }
 
   get live() {
@@ -79,10 +82,15 @@ export class Seat {
     if (this.#signedIn) this.#connect();
   }
 
-  /** Tries again now. */
+  /** Tries again now; signs in first where the session is gone. */
   connect() {
-    if (this.client) this.client.retry();
+    if (this.client && !this.mustSignIn) this.client.retry();
     else this.sit(this.person);
+  }
+
+  /** Why the demo admits nobody here: the code of its refusal, '' if it does. */
+  get refusalCode() {
+    return this.#refusal?.code ?? '';
   }
 
   send(frame) {
@@ -95,6 +103,7 @@ export class Seat {
   }
 
   #leave() {
+    clearInterval(this.#countdown);
     const before = this.client;
     this.client = null;
     before?.close();
@@ -131,27 +140,70 @@ export class Seat {
     return this.#refusal === null;
   }
 
-  #show({ state, code, retryAt }) {
+  #show({ state, code, reason, retryAt }) {
+    clearInterval(this.#countdown);
     const why = `closed with ${code}: ${CLOSE_CODES[code] ?? 'unknown code'}`;
     switch (state) {
       case 'connecting':
         this.#become('connecting', 'connecting…');
         break;
       case 'open': {
+        this.#renewed = false;
         const { user_id: user, organization_id: org } = this.client.welcome;
         this.#become('live', `live as ${user} of ${org || 'no organisation'}`, org);
         break;
       }
       case 'waiting':
-        this.#become('closed', `${why}; trying again in ${Math.max(1, Math.round((retryAt - Date.now()) / 1000))} s`);
+        if (code === 4409) {
+          this.#become('connecting', 'switching…');
+          break;
+        }
+        this.#waits(why, retryAt);
+        this.#countdown = setInterval(() => this.#waits(why, retryAt), 1_000);
         break;
       default:
-        if (code === 1006) this.#become('refused', `refused with ${this.#refusal.status}: ${this.#refusal.message}`);
-        else this.#become(code > 4000 ? 'refused' : 'closed', why);
+        this.#ended(code, reason, why);
     }
   }
 
-  #become(state, text, org = '') {
+  #waits(why, retryAt) {
+    this.#become('closed', `${why}; trying again in ${Math.max(1, Math.ceil((retryAt - Date.now()) / 1000))} s`);
+  }
+
+  // The client has stopped.
+  #ended(code, reason, why) {
+    if (code === 4404) { // what is not yours does not exist for you, and that is the point
+      this.#become('apart', 'not found: whatever this is, it is somebody else’s (4404)');
+      return;
+    }
+    const refused = code === 1006 ? this.#refusal.status : 0;
+    const must = refused === 401 || code === 4401;
+    if (refused === 401 && !this.#renewed) { // the demo has started anew and knows nobody
+      this.#renewed = true;
+      this.sit(this.person);
+      return;
+    }
+    this.#become(refused || code > 4000 ? 'refused' : 'closed', refused ? `refused with ${refused}: ${this.#refusal.message}` : why, '', must);
+    if (code === 4401) this.#tellWho(why, reason);
+    if (code === 4403) this.#admitted().then(() => this.callbacks.change()); // asks why
+  }
+
+  // The session of this tab has ended: perhaps somebody sits here in another tab.
+  async #tellWho(why, reason) {
+    const turn = this.#turn;
+    let user = '';
+    try {
+      ({ user_id: user } = await ask(`/demo/who?seat=${this.name}`));
+    } catch {
+      return; // nobody does
+    }
+    if (turn !== this.#turn || this.live || !this.mustSignIn) return;
+    const who = user === this.person?.user ? 'signed in again' : `gave this seat to ${user}`;
+    this.#become('refused', `another tab ${who}${reason === 'identity' ? '' : ', which ended this session'}`, '', true);
+  }
+
+  #become(state, text, org = '', mustSignIn = false) {
+    this.mustSignIn = mustSignIn;
     this.state = state;
     this.text = text;
     this.org = org;

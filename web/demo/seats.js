@@ -70,6 +70,7 @@ export class SeatFrame {
     this.#state.dataset.state = seat.state;
     this.#text.textContent = seat.text;
     this.#reconnect.hidden = seat.state === 'live' || seat.state === 'connecting';
+    this.#reconnect.textContent = seat.mustSignIn ? 'Sign in again' : 'Connect again';
     return before !== seat.state && (before === 'live' || seat.live);
   }
 }

@@ -126,7 +126,7 @@ for (const [name, { press, first, shows, late }] of Object.entries({
   'seo-audit': {
     press: (side) => side.locator('.start button').click(),
     first: 'audit.status',
-    shows: { '.pages': /^1[0-9]$/, '.recent li': /real one/, '.summary': /score/ },
+    shows: { '.pages': /^1[0-9]$/, '.recent li': /has no description/, '.summary': /score/ },
   },
   crawl: {
     press: (side) => side.locator('.start button').click(),
@@ -230,7 +230,7 @@ test('board: one crew id, two boards; a card asks, is answered, and ends', async
   const asks = (side) => seat(page, side).locator('[data-column="asking"] .run');
   for (const side of ['left', 'right']) await asks(side).waitFor();
   const ids = await Promise.all(['left', 'right'].map((side) => asks(side).getAttribute('data-execution')));
-  assert.notEqual(ids[0], ids[1]);
+  assert.equal(ids[0], ids[1], 'one id, two runs');
   await accessible(page);
   await fits(page);
   await asks('left').locator('input').fill('sessions');
@@ -302,7 +302,7 @@ test('chat: one id, two conversations, and none for a colleague', async (t) => {
 
   // Alan works with Ada. To him her conversation is not there.
   await seat(page, 'left').locator('.person').selectOption('alan');
-  await seat(page, 'left').locator('.state-text', { hasText: 'closed with 4404' }).waitFor();
+  await seat(page, 'left').locator('.state-text', { hasText: 'somebody else’s (4404)' }).waitFor();
   assert.equal(await talk('left').locator('li').count(), 0);
 });
 
@@ -320,4 +320,44 @@ if (process.env.UPDATE_SCREENSHOTS === '1') test('docs/images/board.png', async 
   await page.mouse.move(0, 0);
   await page.evaluate(() => { document.activeElement.blur(); window.scrollTo(0, 0); });
   await page.screenshot({ path: join(root, 'docs', 'images', 'board.png') });
+});
+
+test('what is not sent is kept, and the page says so', async (t) => {
+  const page = await open(t, 'chat');
+  const left = seat(page, 'left');
+  await page.evaluate(() => fetch('/demo/sign-out', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{"seat":"left"}' }));
+  await left.locator('.state[data-state="refused"]').waitFor();
+  await left.locator('.draft').fill('Do not lose this');
+  await left.locator('.draft').press('Enter');
+  await left.locator('.problem', { hasText: 'Not sent: no connection. Your text is kept.' }).waitFor();
+  assert.equal(await left.locator('.draft').inputValue(), 'Do not lose this');
+  await left.getByRole('button', { name: 'Sign in again' }).click();
+  await left.locator('.state[data-state="live"]').waitFor();
+  await left.locator('.draft').press('Enter');
+  await left.locator('.messages .mine', { hasText: 'Do not lose this' }).waitFor();
+  assert.equal(await left.locator('.draft').inputValue(), '');
+});
+
+test('the same number on both sides is two things, also after a double click and a reload', async (t) => {
+  const page = await open(t, 'crawl');
+  await page.locator('#both').dblclick();
+  for (const side of ['left', 'right']) await status(page, side, 'done').waitFor();
+  const id = new URL(page.url()).searchParams.get('id');
+  const said = async () => {
+    for (const side of ['left', 'right']) assert.match(await seat(page, side).locator('.place').textContent(), new RegExp(`/ws/crawl/${id}/`));
+  };
+  await said();
+  assert.match(await page.locator('#check').textContent(), new RegExp(`^Crawl id ${id} on both sides\\. Left: \\d+ events of acme\\. Right: \\d+ events of globex\\. None crossed over\\.$`));
+  await page.reload();
+  for (const side of ['left', 'right']) await status(page, side, 'done').waitFor();
+  await said();
+});
+
+test('an address that is not there has a page with a way on', async (t) => {
+  const page = await visit(t, browser, `${url}/consumers/nothing.html`);
+  await page.locator('h1', { hasText: 'There is no such page.' }).waitFor();
+  assert.equal((await page.request.get(`${url}/consumers/nothing.html`)).status(), 404);
+  await accessible(page);
+  await page.goto(`${url}/consumers/`);
+  await page.waitForURL(`${url}/consumers/connection.html`);
 });

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { Workshop } from './gateway.js';
+import { freePort, Workshop } from './gateway.js';
 
 const workshop = new Workshop();
 let browser;
@@ -36,6 +36,22 @@ test('signing out ends the socket of this session, not of the other', async (t) 
   await press(page, 'right', 'Publish');
   await seat(page, 'right').locator('.events li').first().waitFor();
   assert.equal(await seat(page, 'right').locator('.state').getAttribute('data-state'), 'live');
+  await press(page, 'left', 'Sign in again');
+  await live(page, 'left', 'of acme');
+});
+
+test('another person at the seat, in another tab: the first tab says so and acts for nobody', async (t) => {
+  const first = await visit(t, 'ada', 'grace');
+  const second = await first.context().newPage();
+  await second.goto(`${url}/?left=ada&right=grace`);
+  for (const name of ['left', 'right']) await live(second, name);
+  for (const name of ['left', 'right']) await live(first, name); // the same people share their seats
+  await second.goto(`${url}/?left=alan&right=grace`);
+  await live(second, 'left', 'as alan');
+  await state(first, 'left', 'another tab gave this seat to alan');
+  await press(first, 'left', 'Sign in again');
+  await live(first, 'left', 'as ada');
+  await state(second, 'left', 'another tab gave this seat to ada');
 });
 
 test('after a switch the page comes back in the other organisation', async (t) => {
@@ -67,4 +83,39 @@ test('a suspended organisation is out, the other is not', async (t) => {
   await press(page, 'left', 'Restore Globex');
   await live(page, 'left', 'of globex');
   assert.equal(await seat(page, 'right').locator('.state').getAttribute('data-state'), 'live');
+});
+
+test('suspended and reloaded: it can be restored, and a break-in says why it does not run', async (t) => {
+  const page = await visit(t, 'greta', 'ada');
+  await press(page, 'left', 'Suspend Globex');
+  await state(page, 'left', 'closed with 4403');
+  await page.reload();
+  await state(page, 'left', 'refused with 403: Globex is suspended');
+  await seat(page, 'left').getByRole('button', { name: 'Restore Globex' }).waitFor();
+  const start = page.locator('#breakin-start');
+  await start.focus();
+  await page.keyboard.press('Enter');
+  await page.locator('#verdict', { hasText: 'Not run: Greta cannot take part: Globex is suspended.' }).waitFor();
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'breakin-start', 'the focus stays');
+  await page.getByRole('button', { name: 'Restore everybody and run' }).click();
+  await page.locator('#verdict[data-kind="held"]').waitFor();
+  assert.match(await page.locator('#verdict').textContent(), /7 attempts, 7 held off/);
+  await page.getByRole('button', { name: 'Reset the demo' }).click();
+  await live(page, 'left', 'of globex');
+});
+
+test('a demo that was started anew knows nobody: the page signs in again by itself', async (t) => {
+  const port = await freePort();
+  const start = () => workshop.start(workshop.binary, ['demo', '--listen', `127.0.0.1:${port}`], (output) => output.includes(`127.0.0.1:${port}/`));
+  let { stop } = await start();
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const page = await context.newPage();
+  await page.goto(`http://127.0.0.1:${port}/?left=ada&right=grace`);
+  for (const name of ['left', 'right']) await live(page, name);
+  await stop();
+  await seat(page, 'left').locator('.state-text').filter({ hasText: /trying again in \d+ s/ }).waitFor();
+  ({ stop } = await start()); // with another Redis, so all sessions are gone
+  t.after(() => stop());
+  for (const name of ['left', 'right']) await live(page, name);
 });

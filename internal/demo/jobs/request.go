@@ -30,6 +30,9 @@ type Request struct {
 	Query    string // of a research
 	CrewID   string // of a crew
 	Pictures []string
+	// ID names the work, so that two organizations can have the same: a number for those that have
+	// numbers. One is made if it is empty.
+	ID string
 }
 
 // Started is a piece of work on its way, as its pages need to know it.
@@ -43,19 +46,28 @@ type Started struct {
 	JobID string `json:"job_id,omitempty"`
 }
 
-// New makes the task for a request of a user. The id is made here: nobody chooses it.
+// New makes the task for a request of a user.
 func New(site *url.URL, kind string, org orgctx.ID, user string, r Request) (task.Task, Started, error) {
 	number, err := rand.Int(rand.Reader, big.NewInt(1_000_000_000))
 	if err != nil {
 		return task.Task{}, Started{}, err
 	}
 	started := Started{Kind: kind, ID: strconv.FormatInt(number.Int64()+1, 10)}
+	if kind == KindMetaTags || kind == KindCrew {
+		started.ID = rand.Text()
+	}
+	if r.ID != "" {
+		if !validWorkID(kind, r.ID) {
+			return task.Task{}, Started{}, fmt.Errorf("%w: that id has not the form of one", ErrRequest)
+		}
+		started.ID = r.ID
+	}
 	first, err := resolve(site, r.URL)
 	if err != nil {
-		return task.Task{}, Started{}, fmt.Errorf("%w: url is not a page of the demo", ErrRequest)
+		return task.Task{}, Started{}, fmt.Errorf("%w: that address is not on this server; try /", ErrRequest)
 	}
 	if r.MaxPages < 0 || r.MaxPages > maxPages {
-		return task.Task{}, Started{}, fmt.Errorf("%w: max_pages is 0 to %d", ErrRequest, maxPages)
+		return task.Task{}, Started{}, fmt.Errorf("%w: at most %d pages", ErrRequest, maxPages)
 	}
 	var content map[string]any
 	switch kind {
@@ -66,7 +78,6 @@ func New(site *url.URL, kind string, org orgctx.ID, user string, r Request) (tas
 		started.Group, started.Path = "crawl_"+started.ID, "/ws/crawl/"+started.ID+"/"
 		content = map[string]any{"crawl_id": started.ID, "url": first.String(), "max_pages": r.MaxPages}
 	case KindMetaTags:
-		started.ID = rand.Text()
 		started.Group, started.Path = "metatags_task_"+started.ID, "/ws/meta-tags/task/"+started.ID+"/"
 		content = map[string]any{"task_id": started.ID, "url": first.String()}
 	case KindOptimization:
@@ -78,15 +89,14 @@ func New(site *url.URL, kind string, org orgctx.ID, user string, r Request) (tas
 		content = map[string]any{"optimization_id": started.ID, "job_id": started.JobID, "images": append([]string{}, r.Pictures...)}
 	case KindResearch:
 		if r.Query == "" || len(r.Query) > maxQuery || !utf8.ValidString(r.Query) {
-			return task.Task{}, Started{}, fmt.Errorf("%w: query is 1 to %d bytes of text", ErrRequest, maxQuery)
+			return task.Task{}, Started{}, fmt.Errorf("%w: a question has 1 to %d bytes of text", ErrRequest, maxQuery)
 		}
 		started.Group, started.Path = "research_"+started.ID, "/ws/research/"+started.ID+"/"
 		content = map[string]any{"research_id": started.ID, "query": r.Query}
 	case KindCrew:
 		if !orgctx.ValidID(r.CrewID) {
-			return task.Task{}, Started{}, fmt.Errorf("%w: crew_id is 1 to 64 characters of A-Z a-z 0-9 _ -", ErrRequest)
+			return task.Task{}, Started{}, fmt.Errorf("%w: the name of a crew has 1 to 64 of A-Z a-z 0-9 _ -", ErrRequest)
 		}
-		started.ID = rand.Text()
 		started.Group, started.Path = "crew_execution_"+started.ID, "/ws/crew_execution/"+started.ID+"/"
 		content = map[string]any{"crew_id": r.CrewID, "execution_id": started.ID}
 	default: // chats and cancellations begin on a socket, where it is known whose they are
@@ -101,4 +111,15 @@ func New(site *url.URL, kind string, org orgctx.ID, user string, r Request) (tas
 		return task.Task{}, Started{}, err
 	}
 	return task.Task{Kind: kind, ID: started.ID, Group: group, UserID: user, Payload: payload}, started, nil
+}
+
+// validWorkID reports whether work of the kind can have the id.
+func validWorkID(kind, id string) bool {
+	switch kind {
+	case KindAudit, KindOptimization, KindResearch:
+		n, err := strconv.ParseInt(id, 10, 32)
+		return err == nil && n > 0 && strconv.FormatInt(n, 10) == id
+	default:
+		return orgctx.ValidID(id)
+	}
 }

@@ -15,8 +15,8 @@ class Board {
     panel.onClick('.go', () => this.start(false));
   }
 
-  start() {
-    return this.panel.start('crew', { crew_id: this.panel.id });
+  async start(alone, id) {
+    return (await this.panel.start('crew', { crew_id: this.panel.id, id }))?.id;
   }
 
   reset() {

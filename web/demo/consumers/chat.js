@@ -16,8 +16,7 @@ class Chat {
     this.draft = panel.part('.draft');
     this.draft.value = 'How are organisations kept apart?';
     panel.onSubmit('.say', () => {
-      this.start();
-      this.draft.value = '';
+      if (this.start()) this.draft.value = '';
     });
     panel.onClick('.crew', () => {
       panel.send({ type: 'start_crew', crew_id: 'writers', client_id: crypto.randomUUID() });
@@ -25,8 +24,8 @@ class Chat {
   }
 
   start() {
-    const message = this.draft.value || 'How are organisations kept apart?';
-    this.panel.send({ type: 'user_message', message, client_id: crypto.randomUUID() });
+    const message = this.draft.value.trim() || 'How are organisations kept apart?';
+    return this.panel.send({ type: 'user_message', message, client_id: crypto.randomUUID() });
   }
 
   reset() {

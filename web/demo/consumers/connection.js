@@ -11,7 +11,7 @@ class ConnectionTest {
   constructor(panel) {
     this.panel = panel;
     panel.part('.draft').value = 'Is anybody there?';
-    panel.onSubmit('.start', () => this.start(false));
+    panel.onSubmit('.start', () => this.start());
     panel.onClick('.wrong', () => this.#send({ message: 42 }));
   }
 

@@ -13,9 +13,10 @@ class Crawl {
     panel.onSubmit('.start', () => this.start(false));
   }
 
-  async start(alone) {
-    const started = await this.panel.start('crawl', { url: this.panel.part('.url').value, max_pages: MAX_PAGES });
+  async start(alone, id) {
+    const started = await this.panel.start('crawl', { url: this.panel.part('.url').value, max_pages: MAX_PAGES, id });
     if (started) this.panel.follow(started.id, alone);
+    return started?.id;
   }
 
   reset() {

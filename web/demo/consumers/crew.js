@@ -18,9 +18,10 @@ class Execution {
     panel.onClick('.go', () => this.start(false));
   }
 
-  async start(alone) {
-    const started = await this.panel.start('crew', { crew_id: CREW });
+  async start(alone, id) {
+    const started = await this.panel.start('crew', { crew_id: CREW, id });
     if (started) this.panel.follow(started.id, alone);
+    return started?.id;
   }
 
   reset() {

@@ -12,10 +12,11 @@ class Images {
     panel.onSubmit('.start', () => this.start(false));
   }
 
-  async start(alone) {
+  async start(alone, id) {
     const pictures = await Promise.all([...this.panel.part('.file').files].map(base64));
-    const started = await this.panel.start('optimization', { pictures });
+    const started = await this.panel.start('optimization', { pictures, id });
     if (started) this.panel.follow(started.id, alone);
+    return started?.id;
   }
 
   reset() {

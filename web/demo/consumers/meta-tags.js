@@ -12,9 +12,10 @@ class MetaTags {
     panel.onClick('.state-again', () => panel.send({ type: 'check_status' }));
   }
 
-  async start(alone) {
-    const started = await this.panel.start('metatags', { url: this.panel.part('.url').value });
+  async start(alone, id) {
+    const started = await this.panel.start('metatags', { url: this.panel.part('.url').value, id });
     if (started) this.panel.follow(started.id, alone);
+    return started?.id;
   }
 
   reset() {

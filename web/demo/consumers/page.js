@@ -5,6 +5,7 @@ import { ask } from '../ask.js';
 import { countLeaks, refreshStatus, watchStatus } from '../counter.js';
 import { announce, el } from '../dom.js';
 import { setUpMenu } from '../menu.js';
+import { once } from '../once.js';
 import { Seat } from '../seat.js';
 import { chosenPerson, rememberPerson, SeatFrame, SEATS } from '../seats.js';
 
@@ -31,13 +32,14 @@ export async function openPage({ subject, path, group, view, both }) {
     notice.hidden = false;
     return;
   }
-  const check = new Check();
+  const check = new Check(subject?.label);
   const input = el('input.id');
   /** Lets one panel look at something, or all of them. */
   const show = (id, one) => {
     input.value = id;
     if (subject) history.replaceState(null, '', `?id=${encodeURIComponent(id)}`);
     for (const panel of one ? [one] : panels) panel.look(id);
+    check.show();
   };
   const panels = SEATS.map((seat) => new Panel(seat, { town, path, group, view, check, show }));
   check.watch(panels);
@@ -73,12 +75,18 @@ function subjectForm({ label, next, valid, hint }, input, panels, show, both) {
   const start = el('button.primary', both);
   start.type = 'button';
   start.id = 'both';
-  start.addEventListener('click', () => {
-    for (const panel of panels) panel.view.start(true);
-  });
+  start.addEventListener('click', () => once(start, async () => {
+    // The same number on both sides: two things all the same.
+    const [first, ...others] = panels;
+    const id = await first.view.start(true);
+    for (const panel of others) await panel.view.start(true, id);
+  }));
   form.append(start);
   return form;
 }
+
+/** What the check says before it has anything to count. */
+const NOTHING = 'Events are counted here as they come, by their organisation.';
 
 /** Counts whose events came to whom: an independent check of what the gateway promises. */
 class Check {
@@ -86,10 +94,12 @@ class Check {
   #counts = new Map(); // by seat: {org, own, foreign}
   #panels = [];
 
-  constructor() {
+  /** label: what both people look at, if they look at something. */
+  constructor(label) {
+    this.label = label;
     this.root.id = 'check';
     this.root.dataset.kind = 'idle';
-    this.root.textContent = 'No events yet.';
+    this.root.textContent = NOTHING;
   }
 
   watch(panels) {
@@ -100,7 +110,7 @@ class Check {
   clear(name) {
     const count = this.#counts.get(name);
     this.#counts.set(name, { org: '', own: 0, foreign: count?.foreign ?? 0 });
-    this.#show();
+    this.show();
   }
 
   frame(seat, frame) {
@@ -113,17 +123,19 @@ class Check {
       count.foreign++;
       announce(`Leak: ${seat.person.name} received an event of another organisation.`);
     }
-    this.#show();
+    this.show();
   }
 
-  #show() {
+  show() {
     const counts = this.#panels.map(({ seat }) => this.#counts.get(seat.name) ?? { org: '', own: 0, foreign: 0 });
     const foreign = counts.reduce((sum, count) => sum + count.foreign, 0);
     const own = counts.reduce((sum, count) => sum + count.own, 0);
     countLeaks(foreign);
     this.root.dataset.kind = foreign > 0 ? 'broken' : own > 0 ? 'held' : 'idle';
-    this.root.textContent = own + foreign === 0 ? 'No events yet.'
-      : `${counts.map(({ org, own: n }, i) => `${i === 0 ? 'Left' : 'Right'}: ${n} ${n === 1 ? 'event' : 'events'}${org ? ` of ${org}` : ''}`).join('. ')}. ${
+    const [left, right] = this.#panels.map(({ id }) => id);
+    const both = this.label && left === right ? `${this.label} ${left} on both sides. ` : '';
+    this.root.textContent = own + foreign === 0 ? NOTHING
+      : `${both}${counts.map(({ org, own: n }, i) => `${i === 0 ? 'Left' : 'Right'}: ${n} ${n === 1 ? 'event' : 'events'}${org ? ` of ${org}` : ''}`).join('. ')}. ${
         foreign === 0 ? 'None crossed over.' : `${foreign} CROSSED OVER.`}`;
   }
 }
@@ -131,6 +143,7 @@ class Check {
 /** One person, and what the consumer shows them. */
 class Panel {
   id = '';
+  #starting = false;
   #path;
   #group;
   #check;
@@ -154,7 +167,7 @@ class Panel {
     this.#frames.tabIndex = 0;
     this.#frames.setAttribute('aria-label', 'Frames, newest first');
     const wire = el('details.wire', el('summary', 'Frames as they came ', this.#count), this.#frames);
-    this.root.append(this.#place, body, this.#problem, wire);
+    this.root.append(this.#place, this.#problem, body, wire); // the problem where people look, however long the body
     this.seat = new Seat(name, {
       change: () => this.#show(),
       frame: (frame, at) => this.#receive(frame, at),
@@ -194,20 +207,25 @@ class Panel {
     this.seat.visit(this.#path(id));
   }
 
-  /** Sends a frame, and reports whether there was a connection to send it on. */
+  /** Sends a frame, and reports whether there was a connection to send it on; else it says so. */
   send(frame) {
-    this.problem('');
-    return this.seat.send(frame);
+    const sent = this.seat.send(frame);
+    this.problem(sent ? '' : 'Not sent: no connection. Your text is kept.');
+    return sent;
   }
 
   /** Starts a job in the person's organisation; returns the answer, or null if it was refused. */
   async start(kind, payload) {
+    if (this.#starting) return null; // a double click
+    this.#starting = true;
     this.problem('');
     try {
       return await ask(`/demo/jobs/${kind}`, { seat: this.seat.name, ...payload });
     } catch ({ message, code }) {
       this.problem(`Not started: ${message} (${code}).`);
       return null;
+    } finally {
+      this.#starting = false;
     }
   }
 
@@ -227,7 +245,7 @@ class Panel {
   status(word) {
     const kind = kindOf(word);
     const ended = (kind === 'done' || kind === 'failed') && this.#status.dataset.kind !== kind && this.#status.dataset.kind !== undefined;
-    this.#status.textContent = word;
+    this.#status.textContent = wordOf(word);
     this.#status.dataset.kind = kind;
     if (ended) announce(`${this.seat.person?.name}: ${word}.`);
   }
@@ -267,7 +285,7 @@ class Panel {
         this.problem(`${frame.message} (${frame.code})`);
         break;
       case 'gap':
-        this.problem('Some events may be missing here (gap).');
+        this.problem('Some events may be missing here.');
         break;
     }
     this.view.frame(frame);
@@ -280,6 +298,12 @@ const KINDS = {
   completed: 'done', complete: 'done', done: 'done', finished: 'done',
   failed: 'failed', error: 'failed', cancelled: 'failed',
 };
+
+/** How a status is shown: one word for one thing, whichever consumer says it. */
+function wordOf(status) {
+  const word = String(status ?? '').toLowerCase().replaceAll('_', ' ');
+  return { complete: 'completed', done: 'completed', finished: 'completed', error: 'failed', pending: 'waiting', queued: 'waiting', 'waiting for human input': 'needs you' }[word] ?? word;
+}
 
 /** What kind of status a word is, whoever wrote it and in whatever case. */
 export function kindOf(word) {

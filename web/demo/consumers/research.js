@@ -14,9 +14,10 @@ class Research {
     panel.onClick('.state-again', () => panel.send({ type: 'get_state' }));
   }
 
-  async start(alone) {
-    const started = await this.panel.start('research', { query: this.query.value });
+  async start(alone, id) {
+    const started = await this.panel.start('research', { query: this.query.value, id });
     if (started) this.panel.follow(started.id, alone);
+    return started?.id;
   }
 
   reset() {

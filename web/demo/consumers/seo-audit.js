@@ -14,9 +14,10 @@ class Audit {
     panel.onClick('.state-again', () => panel.send({ type: 'get_status' }));
   }
 
-  async start(alone) {
-    const started = await this.panel.start('seo_audit', { url: this.panel.part('.url').value, max_pages: MAX_PAGES });
+  async start(alone, id) {
+    const started = await this.panel.start('seo_audit', { url: this.panel.part('.url').value, max_pages: MAX_PAGES, id });
     if (started) this.panel.follow(started.id, alone);
+    return started?.id;
   }
 
   reset() {

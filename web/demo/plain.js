@@ -1,0 +1,5 @@
+// Pages that only show something.
+
+import { setUpMenu } from './menu.js';
+
+setUpMenu();
