@@ -65,7 +65,7 @@ type viewer struct {
 	shake    testkit.Handshake
 
 	mu      sync.Mutex
-	seen    []string // positions, as they came
+	seen    []sight // as they came
 	last    time.Time
 	away    time.Time     // when a gateway sent it away
 	told    time.Duration // for how long; 0: it was not sent away, or is back
@@ -73,6 +73,13 @@ type viewer struct {
 	entries []entry
 	result  tally
 	ready   chan struct{} // closed at the first event
+}
+
+// sight is an event that a viewer had, or that Redis has kept: its number, which its publisher gave it, and its
+// position. A publisher that tries again may have it at another position.
+type sight struct {
+	n        int
+	position string
 }
 
 // comeback is how a viewer followed what a gateway told it.
@@ -227,19 +234,19 @@ func (a *audience) finish(patience time.Duration) (v verdict) {
 	a.tb.Helper()
 	a.publishing()
 	a.publishers.Wait()
-	kept := make(map[*group][]string)
+	kept := make(map[*group][]sight)
 	for _, g := range a.groups {
 		kept[g] = a.redis.kept(g.group)
 		v.acknowledged += len(g.acknowledged)
 		for _, position := range g.acknowledged {
-			if !slices.Contains(kept[g], position) {
+			if !slices.ContainsFunc(kept[g], func(s sight) bool { return s.position == position }) {
 				v.forgotten++
 			}
 		}
 	}
 	deadline := time.Now().Add(patience)
 	for _, one := range a.viewers {
-		for one.newest() != kept[one.group][len(kept[one.group])-1] && time.Now().Before(deadline) {
+		for !one.has(kept[one.group][len(kept[one.group])-1].n) && time.Now().Before(deadline) {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
@@ -249,35 +256,38 @@ func (a *audience) finish(patience time.Duration) (v verdict) {
 	return v
 }
 
-// newest returns the position of the last event.
-func (v *viewer) newest() string {
+// has reports whether the viewer has had an event.
+func (v *viewer) has(n int) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(v.seen) == 0 {
-		return ""
-	}
-	return v.seen[len(v.seen)-1]
+	return slices.ContainsFunc(v.seen, func(s sight) bool { return s.n == n })
 }
 
-// judge adds up what went wrong. What counts as kept begins with the first event that the viewer had.
-func (v *viewer) judge(kept []string, total *tally) {
+// judge adds up what went wrong. What counts as kept begins with the first event that the viewer had. An event is
+// the same one at whatever position.
+func (v *viewer) judge(kept []sight, total *tally) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	place := make(map[string]int, len(kept))
-	for i, position := range kept {
-		place[position] = i
+	place := make(map[int]int, len(kept))
+	for i, s := range kept {
+		place[s.n] = i
 	}
 	first, highest := -1, -1
-	had := make(map[int]bool)
-	vanished := 0
-	for _, position := range v.seen {
-		i, ok := place[position]
+	had, shown := make(map[int]bool), make(map[int]bool)
+	vanished, moved := 0, 0
+	for _, s := range v.seen {
+		i, ok := place[s.n]
+		again := shown[s.n]
+		shown[s.n] = true
+		if ok && kept[i].position != s.position {
+			moved++ // the place is gone from which the gateway would have gone on
+		}
 		switch {
+		case again:
+			total.Duplicated++
+			continue
 		case !ok:
 			vanished++
-			continue
-		case had[i]:
-			total.Duplicated++
 			continue
 		case i < highest:
 			total.Reordered++
@@ -296,7 +306,7 @@ func (v *viewer) judge(kept []string, total *tally) {
 	if vanished > 0 && v.result.Gaps == 0 {
 		total.Untold++
 	}
-	if vanished == 0 && v.result.Gaps > 0 {
+	if vanished+moved == 0 && v.result.Gaps > 0 {
 		total.Needless++
 	}
 	total.Vanished += vanished
@@ -431,7 +441,7 @@ func (v *viewer) enter(asked, now time.Time) (hello string) {
 	if len(v.seen) == 0 {
 		return fmt.Sprintf(`{"type":"subscribe","group":%q}`, v.group.group.Name())
 	}
-	return fmt.Sprintf(`{"type":"subscribe","groups":{%q:{"after":%q}}}`, v.group.group.Name(), v.seen[len(v.seen)-1])
+	return fmt.Sprintf(`{"type":"subscribe","groups":{%q:{"after":%q}}}`, v.group.group.Name(), v.seen[len(v.seen)-1].position)
 }
 
 // take counts a frame.
@@ -439,6 +449,7 @@ func (v *viewer) take(text string) {
 	var frame struct {
 		Type           string `json:"type"`
 		OrganizationID string `json:"organization_id"`
+		N              int    `json:"n"`
 		Group          string `json:"group"`
 		ID             string `json:"id"`
 	}
@@ -465,7 +476,7 @@ func (v *viewer) take(text string) {
 		} else {
 			v.result.Longest = max(v.result.Longest, now.Sub(v.last))
 		}
-		v.seen, v.last = append(v.seen, frame.ID), now
+		v.seen, v.last = append(v.seen, sight{frame.N, frame.ID}), now
 		v.audience.heard(now)
 	}
 }

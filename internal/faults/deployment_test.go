@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -118,8 +119,8 @@ func inCluster(tb testing.TB, o redistest.ClusterOptions) *deployment {
 // historyLength is how many events of a group Redis keeps: more than a test publishes, however long it takes.
 const historyLength = 100 * event.DefaultHistoryLength
 
-// kept returns the positions of what is in the history of a group, oldest first.
-func (d *deployment) kept(g event.Group) (positions []string) {
+// kept returns what is in the history of a group, oldest first.
+func (d *deployment) kept(g event.Group) (events []sight) {
 	d.tb.Helper()
 	var entries []redis.XMessage
 	testkit.Eventually(d.tb, "the history of "+g.String(), func() (ok bool) { // the client may have to find the server first
@@ -128,11 +129,18 @@ func (d *deployment) kept(g event.Group) (positions []string) {
 		return err == nil
 	})
 	for _, entry := range entries {
-		positions = append(positions, entry.ID)
+		var tick struct {
+			N int `json:"n"`
+		}
+		object, _ := entry.Values["event"].(string)
+		if err := json.Unmarshal([]byte(object), &tick); err != nil {
+			d.tb.Fatalf("%v: %s: %v", g, entry.ID, err)
+		}
+		events = append(events, sight{tick.N, entry.ID})
 	}
 	// Nobody can tell what was lost from what was dropped for the number of events.
-	if len(positions) > historyLength {
-		d.tb.Fatalf("%v: %d events are more than the history keeps", g, len(positions))
+	if len(events) > historyLength {
+		d.tb.Fatalf("%v: %d events are more than the history keeps", g, len(events))
 	}
-	return positions
+	return events
 }

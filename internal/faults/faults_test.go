@@ -20,7 +20,7 @@ var full = flag.Bool("full", false, "1,000 connections and long faults, instead 
 func TestMain(m *testing.M) {
 	logging.Disable() // the publishers' client tells of each dial that fails
 	// A member that is gone for good is dialled until a second after its client was closed.
-	testkit.Main(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 
 // promptness is within what time readiness is to follow what happens to events. The small tests, which run
@@ -37,8 +37,8 @@ type fault struct {
 	strike func(*scene)
 	// stops says that no events flow meanwhile, for longer than readiness may take to notice.
 	stops bool
-	// echoes says that an old master does what had waited in its sockets, and that the new one passes on what
-	// it publishes so, which is then in no history. Its publisher never had an answer, and tried again.
+	// echoes says that an old master wakes up and takes what publishers still wait for, and that the new one
+	// passes it on. Everybody has it, once, and nobody is told that it is in no history.
 	echoes bool
 	// says is what the gateway's log has to say.
 	says string
