@@ -52,7 +52,7 @@ func serve(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return errors.Join(err, public.Close(), private.Close())
 	}
-	publicServer, privateServer := newHTTPServer(n.public(), log), newHTTPServer(n.admin(), log)
+	publicServer, privateServer := newHTTPServer(n.gateway, log), newHTTPServer(n.admin(), log)
 	if s.tlsCert != "" {
 		cert, err := newCertificate(s)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"orgcast/internal/event"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
@@ -54,7 +55,7 @@ func TestWorkerEchoes(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, log)
 		}
-		if _, payload, _ := strings.Cut(m.Payload, " "); payload != want { // behind its position
+		if _, payload := event.CutHead(m.Payload); payload != want {
 			t.Fatalf("got %s, want %s\n%s", m.Payload, want, log)
 		}
 	}

@@ -107,7 +107,38 @@ class Job:
 
     def record(self, script, group, event, *rest):
         keys = [self.end, f"{self.space}:history:{group}"]
-        return self.worker.scripts[script](keys=keys, args=[f"{self.channels}:group:{group}", event, *HISTORY, *rest])
+        args = [f"{self.channels}:group:{group}", event, *HISTORY, *rest]
+        clocks = self.worker.clocks
+        try:
+            return self.worker.scripts[script](keys=keys, args=[*args, clocks.latest(self.end)])
+        except redis.exceptions.ResponseError as error:
+            if not str(error).startswith("LATE"):
+                raise
+            clocks.forget()  # our idea of them was wrong; nothing has happened
+            return self.worker.scripts[script](keys=keys, args=[*args, clocks.latest(self.end)])
+
+
+class Clocks:
+    """Knows what time it is by the servers' own clocks, so that one that hung does nothing late."""
+
+    def __init__(self, client, timeout):
+        self.client, self.timeout, self.known = client, timeout, {}
+
+    def latest(self, key):
+        """The moment when we give up, in ms by the clock of the server that has the key."""
+        name, server = "", self.client
+        if isinstance(server, redis.RedisCluster):
+            node = server.get_node_from_key(key)
+            name, server = node.name, server.get_redis_connection(node)
+        told, at = self.known.get(name, (0, -60))
+        if time.monotonic() - at >= 60:
+            seconds, microseconds = server.time()
+            told, at = seconds * 1000 + microseconds // 1000, time.monotonic()
+            self.known[name] = (told, at)
+        return told + int((time.monotonic() - at + self.timeout) * 1000)
+
+    def forget(self):
+        self.known.clear()
 
 
 class Worker:
@@ -120,8 +151,10 @@ class Worker:
         client = redis.RedisCluster if options.cluster else redis.Redis
         # There the library prints the trace of every error, also of those that are handled here.
         logging.getLogger("redis.cluster").setLevel(logging.CRITICAL)
-        settings = {"decode_responses": True, "encoding_errors": "surrogateescape", "socket_timeout": options.poll + 5}
+        timeout = options.poll + 5
+        settings = {"decode_responses": True, "encoding_errors": "surrogateescape", "socket_timeout": timeout}
         self.redis = client.from_url(options.redis, **settings)
+        self.clocks = Clocks(self.redis, timeout)
         # Whether an organization is active may be known to a server of its own.
         self.state = redis.Redis.from_url(options.redis_state, **settings) if options.redis_state else self.redis
         # Databases have keys of their own, but channels in common. A Cluster has one database.
@@ -146,6 +179,7 @@ class Worker:
                 groupless = False
             except redis.exceptions.RedisError as error:
                 # What was in hand is taken over, by whoever is first, once it counts as abandoned.
+                self.clocks.forget()  # the next connection may lead to another server
                 groupless = "NOGROUP" in str(error)
                 if not groupless:
                     print(f"Redis does not do as it should: {error}", file=sys.stderr)

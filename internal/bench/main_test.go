@@ -6,7 +6,8 @@ import (
 	"testing"
 
 	"orgcast/internal/bench"
-	"orgcast/internal/testkit"
+
+	"go.uber.org/goleak"
 )
 
 // TestMain makes the test binary behave as the gateway's does when the limit runs it again as its
@@ -16,5 +17,5 @@ func TestMain(m *testing.M) {
 		//nolint:forbidigo // this process is no test
 		os.Exit(bench.Main(context.Background(), os.Args[2:], bench.DefaultOptions(), os.Stdout, os.Stderr))
 	}
-	testkit.Main(m)
+	goleak.VerifyTestMain(m)
 }

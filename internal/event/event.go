@@ -64,6 +64,7 @@ type Event struct {
 	frame    []byte // a whole WebSocket text frame; the payload is its tail
 	header   int    // length of the frame's header
 	position Position
+	key      uint64
 	received time.Time
 	alone    Burst     // this event and no other
 	self     [1]*Event // what alone lists
@@ -74,10 +75,14 @@ type Event struct {
 // names the group's own organisation, as text or as an integer; the comparison is of the exact
 // digits and never goes through a floating point number. The two names may occur once each,
 // because programs differ in which of two equal names they believe. Before the object of a recorded
-// event stand its [Position] and a space. received is the moment of arrival, from which latency is
-// measured.
+// event stands its [Head]. received is the moment of arrival, from which latency is measured.
 func Decode(g Group, payload string, limit int, received time.Time) (*Event, error) {
-	position, object := cutPosition(payload)
+	head, object := CutHead(payload)
+	return DecodeObject(g, head, object, limit, received)
+}
+
+// DecodeObject is as [Decode] of a payload whose head is known.
+func DecodeObject(g Group, h Head, object string, limit int, received time.Time) (*Event, error) {
 	if len(object) > limit {
 		return nil, ErrTooLarge
 	}
@@ -88,10 +93,10 @@ func Decode(g Group, payload string, limit int, received time.Time) (*Event, err
 	if err != nil {
 		return nil, err
 	}
-	e := &Event{group: g, org: org, typ: fields.typ, frame: frame, header: header, position: position, received: received}
+	e := &Event{group: g, org: org, typ: fields.typ, frame: frame, header: header, position: h.Position, key: h.Key, received: received}
 	e.self[0] = e
 	e.alone.group, e.alone.org, e.alone.events, e.alone.frames = g, org, e.self[:], frame
-	if !position.IsZero() {
+	if !h.Position.IsZero() {
 		e.alone.positioned = new(positioned)
 	}
 	return e, nil
@@ -149,11 +154,15 @@ func (e *Event) Type() string { return e.typ }
 // Position returns the event's place in the history of its group, zero if it is transient.
 func (e *Event) Position() Position { return e.position }
 
+// Key returns what stands for the idempotency key under which the event was recorded, 0 if there was
+// none. See [Head].
+func (e *Event) Key() uint64 { return e.key }
+
 // Payload returns the JSON object. The caller must not change it.
 func (e *Event) Payload() []byte { return e.frame[e.header:] }
 
 // Frame returns the WebSocket text frame, header included, that carries the payload and nothing of
-// the position. It is shared: the caller must not change it.
+// its head. It is shared: the caller must not change it.
 func (e *Event) Frame() []byte { return e.frame }
 
 // Received returns the moment at which this node received the event.

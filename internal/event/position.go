@@ -2,6 +2,8 @@ package event
 
 import (
 	"cmp"
+	"crypto/sha1" //nolint:gosec // as Redis does it; it tells keys apart and guards nothing
+	"encoding/binary"
 	"errors"
 	"strconv"
 	"strings"
@@ -73,12 +75,6 @@ func (p Position) AppendTo(b []byte) []byte {
 	return strconv.AppendUint(b, p.seq, 10)
 }
 
-// PositionOf returns the position that stands before a payload, zero if it is not a recorded one.
-func PositionOf(payload string) Position {
-	p, _ := cutPosition(payload)
-	return p
-}
-
 // ErrInvalidMark is returned for text that is no mark.
 var ErrInvalidMark = errors.New("event: mark is not a position, or of the form 0-0.EPOCH")
 
@@ -128,22 +124,58 @@ func (m Mark) String() string {
 // maxPositionLength is the length of the longest position, two numbers of 64 bits.
 const maxPositionLength = 20 + 1 + 20
 
-// cutPosition takes the position and the space after it from the front of a recorded payload. Any
-// other payload, among them a transient one, it returns whole: there an object has to follow at
-// once, which never begins like a position.
-func cutPosition(payload string) (p Position, rest string) {
+// Head is what stands before the object of a recorded event.
+type Head struct {
+	Position Position
+	// Key tells events apart that were recorded under idempotency keys: the first 64 bits of the SHA-1 of
+	// the key. 0: there was none.
+	Key uint64
+}
+
+// CutHead takes the head from the front of a payload: a position and a space, and behind them, if the
+// event has an idempotency key, a number sign, the key's hash and a space. Any other payload, among them
+// a transient one, it returns whole: there an object has to follow at once, which never begins like a
+// position, nor like a number sign.
+func CutHead(payload string) (h Head, object string) {
 	if payload == "" || payload[0] < '0' || payload[0] > '9' {
-		return Position{}, payload
+		return Head{}, payload
 	}
 	space := strings.IndexByte(payload[:min(len(payload), maxPositionLength+1)], ' ')
 	if space < 0 {
-		return Position{}, payload
+		return Head{}, payload
 	}
 	p, err := ParsePosition(payload[:space])
 	if err != nil || p.IsZero() {
-		return Position{}, payload
+		return Head{}, payload
 	}
-	return p, payload[space+1:]
+	h.Position, object = p, payload[space+1:]
+	if len(object) <= keyHashLength+1 || object[0] != '#' || object[keyHashLength+1] != ' ' {
+		return h, object
+	}
+	key, ok := ParseKeyHash(object[1 : keyHashLength+1])
+	if !ok {
+		return h, object
+	}
+	h.Key = key
+	return h, object[keyHashLength+2:]
+}
+
+// keyHashLength is how many hexadecimal digits stand for an idempotency key.
+const keyHashLength = 16
+
+// HashKey returns what stands for an idempotency key in a [Head].
+func HashKey(key string) uint64 {
+	sum := sha1.Sum([]byte(key)) //nolint:gosec // as Redis does it; it tells keys apart and guards nothing
+	return binary.BigEndian.Uint64(sum[:])
+}
+
+// ParseKeyHash reads the text of what [HashKey] returns: 16 hexadecimal digits in lower case.
+func ParseKeyHash(text string) (key uint64, ok bool) {
+	if len(text) != keyHashLength || strings.Trim(text, "0123456789abcdef") != "" {
+		return 0, false
+	}
+	key, err := strconv.ParseUint(text, 16, 64)
+	return key, err == nil
 }
 
 // MaxIdempotencyKeyLength is the longest idempotency key, in bytes.

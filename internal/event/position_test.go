@@ -287,6 +287,9 @@ func FuzzDecodeRecorded(f *testing.F) {
 	f.Add(uint64(1), uint64(1), `{"type":"t","organization_id":7,"id":1,"group":"}"} `)
 	g := mustGroup(f, "7", "room")
 	f.Fuzz(func(t *testing.T, ms, seq uint64, object string) {
+		if strings.HasPrefix(object, "#") {
+			return // FuzzCutHead has those
+		}
 		want := event.Check(g, []byte(object), testLimit)
 		p := event.NewPosition(ms, seq)
 		e, err := event.Decode(g, p.String()+" "+object, testLimit, time.Time{})
@@ -305,6 +308,75 @@ func FuzzDecodeRecorded(f *testing.F) {
 			t.Fatalf("got %v and %q, want %v and %q", e.Position(), e.Payload(), p, object)
 		}
 		checkPositioned(t, e.Alone(), 1)
+	})
+}
+
+// TestDecodeKeyed: behind the position may stand what tells idempotency keys apart, in one spelling.
+func TestDecodeKeyed(t *testing.T) {
+	g := mustGroup(t, "7", "room")
+	const object = `{"type":"t","organization_id":7}`
+	for name, test := range map[string]struct {
+		payload string
+		want    uint64
+		err     error
+	}{
+		"keyed":               {"1-1 #2c70e12b7a0646f9 " + object, 0x2c70e12b7a0646f9, nil},
+		"all bits":            {"1-1 #ffffffffffffffff " + object, 1<<64 - 1, nil},
+		"over the limit":      {"1-1 #2c70e12b7a0646f9 " + sized(testLimit+1), 0, event.ErrTooLarge},
+		"exactly the limit":   {"1-1 #2c70e12b7a0646f9 " + sized(testLimit), 0x2c70e12b7a0646f9, nil},
+		"no position":         {"#2c70e12b7a0646f9 " + object, 0, event.ErrNotObject},
+		"upper case":          {"1-1 #2C70E12B7A0646F9 " + object, 0, event.ErrNotObject},
+		"one digit too few":   {"1-1 #2c70e12b7a0646f " + object, 0, event.ErrNotObject},
+		"one digit too many":  {"1-1 #2c70e12b7a0646f90 " + object, 0, event.ErrNotObject},
+		"a sign":              {"1-1 #+c70e12b7a0646f9 " + object, 0, event.ErrNotObject},
+		"no space":            {"1-1 #2c70e12b7a0646f9" + object, 0, event.ErrNotObject},
+		"twice":               {"1-1 #2c70e12b7a0646f9 #2c70e12b7a0646f9 " + object, 0, event.ErrNotObject},
+		"alone":               {"1-1 #2c70e12b7a0646f9 ", 0, event.ErrNotObject},
+		"cut off":             {"1-1 #2c70", 0, event.ErrNotObject},
+		"before the position": {"#2c70e12b7a0646f9 1-1 " + object, 0, event.ErrNotObject},
+		"foreign":             {`1-1 #2c70e12b7a0646f9 {"type":"t","organization_id":8}`, 0, event.ErrForeign},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, err := event.Decode(g, test.payload, testLimit, time.Time{})
+			if !errors.Is(err, test.err) {
+				t.Fatalf("got %v, want %v", err, test.err)
+			}
+			if err == nil && (e.Key() != test.want || e.Position() != event.NewPosition(1, 1) || e.Payload()[0] != '{') {
+				t.Errorf("got key %x at %v, %.40q, want %x", e.Key(), e.Position(), e.Payload(), test.want)
+			}
+		})
+	}
+	// As `printf order:17:paid | sha1sum | cut -c -16` says it.
+	if got, want := fmt.Sprintf("%016x", event.HashKey("order:17:paid")), "b5018a6badd5436a"; got != want {
+		t.Errorf("HashKey: got %s, want %s", got, want)
+	}
+}
+
+// FuzzCutHead: a head in front of an object is read back, and of anything else nothing is lost.
+func FuzzCutHead(f *testing.F) {
+	for _, seed := range payloads {
+		f.Add(seed.payload)
+		f.Add("1732358911000-3 " + seed.payload)
+		f.Add("1732358911000-3 #2c70e12b7a0646f9 " + seed.payload)
+	}
+	f.Add("1-1 #2c70e12b7a0646f9")
+	f.Add("1-1 #0000000000000000 ")
+	f.Add("1-1 ##")
+	f.Fuzz(func(t *testing.T, payload string) {
+		h, object := event.CutHead(payload)
+		var front string
+		if !h.Position.IsZero() {
+			front = h.Position.String() + " "
+		} else if h.Key != 0 {
+			t.Fatalf("%q: a key without a position", payload)
+		}
+		keyed := front + fmt.Sprintf("#%016x ", h.Key)
+		if front+object != payload && keyed+object != payload {
+			t.Fatalf("%q became %+v and %q", payload, h, object)
+		}
+		if again, rest := event.CutHead(keyed + "{}"); front != "" && (again != h || rest != "{}") {
+			t.Fatalf("%+v came back as %+v and %q", h, again, rest)
+		}
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -36,7 +37,7 @@ func TestMain(m *testing.M) {
 		handshakeClient(os.Stdin, os.Stdout)
 		return
 	}
-	testkit.Main(m)
+	goleak.VerifyTestMain(m)
 }
 
 const (
@@ -153,9 +154,6 @@ func startNode(tb testing.TB, s setup) *node {
 	}
 	if o.Routes == nil {
 		o.Routes = newRoutes(tb, s.routes...)
-	}
-	if o.PingInterval == 0 && s.pipe == nil {
-		o.PingInterval = time.Hour // browsers that do not read answer no ping, and a busy machine takes its time
 	}
 	o.Registry = n.metrics
 	o.Log = s.log
@@ -436,14 +434,6 @@ func mustKeyspace(tb testing.TB) keyspace.Keyspace {
 		tb.Fatal(err)
 	}
 	return k
-}
-
-// calm are the options of a bus in tests without a fault of the link: a machine that is merely slow must not look
-// like one.
-func calm() pubsub.Options {
-	return pubsub.Options{
-		LinkTimeout: testkit.Patience, SubscribeTimeout: testkit.Patience, PublishTimeout: testkit.Patience, HistoryTimeout: testkit.Patience,
-	}
 }
 
 // logTo returns a logger that writes everything to w.

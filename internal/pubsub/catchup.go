@@ -55,10 +55,10 @@ type place struct {
 	passed   event.Position // the newest that was read; what comes up to it on the channel is known
 }
 
-// holding is a payload that waits.
+// holding is an event that waits.
 type holding struct {
-	payload  string
-	position event.Position
+	head     event.Head
+	object   string
 	received time.Time
 }
 
@@ -69,41 +69,42 @@ type lagging struct {
 	mark  event.Mark
 }
 
-// note moves the mark to an event that is handed over, and returns false if it was before. r.mu is
-// held.
-func (s *subscription) note(position event.Position) bool {
+// note moves the mark to an event that is handed over, and says so, or why it is not: it was before. r.mu
+// is held.
+func (s *subscription) note(h event.Head) verdict {
 	p := &s.place
-	if position.IsZero() {
+	if h.Position.IsZero() {
 		p.transient = true
-		return true
+		return verdictTake
 	}
 	if !p.passed.IsZero() {
-		if position.Compare(p.passed) <= 0 {
-			return false
+		if h.Position.Compare(p.passed) <= 0 {
+			return verdictKnown
 		}
 		p.passed = event.Position{} // they come in order, so nothing known follows
 	}
-	p.mark = event.Mark{Position: position}
-	return true
+	if _, ok := s.meter.shown.repeats(&s.shown, h); ok {
+		return verdictRepeated // the mark stays: this position may be in no history
+	}
+	s.meter.shown.add(&s.shown, h)
+	p.mark = event.Mark{Position: h.Position}
+	return verdictTake
 }
 
-// take says what becomes of a payload that is within the budget. r.mu is held.
-func (s *subscription) take(payload string, position event.Position, now time.Time) verdict {
+// take says what becomes of an event that is within the budget. r.mu is held.
+func (s *subscription) take(h event.Head, object string, now time.Time) verdict {
 	p := &s.place
 	switch {
 	case !p.catching:
-		if !s.note(position) {
-			return verdictKnown
-		}
-		return verdictTake
+		return s.note(h)
 	case p.spilled:
-		p.transient = p.transient || position.IsZero()
+		p.transient = p.transient || h.Position.IsZero()
 		return verdictHeld
 	}
-	p.held = append(p.held, holding{payload: payload, position: position, received: now})
-	if p.bytes += len(payload); p.bytes > maxHeld {
+	p.held = append(p.held, holding{head: h, object: object, received: now})
+	if p.bytes += len(object); p.bytes > maxHeld {
 		for _, h := range p.held {
-			p.transient = p.transient || h.position.IsZero()
+			p.transient = p.transient || h.head.Position.IsZero()
 		}
 		p.held, p.bytes, p.spilled = nil, 0, true
 	}
@@ -127,7 +128,7 @@ func (s *subscription) startCatching(l *link) {
 func (s *subscription) stopCatching() {
 	p := &s.place
 	for _, h := range p.held {
-		p.transient = p.transient || h.position.IsZero()
+		p.transient = p.transient || h.head.Position.IsZero()
 	}
 	p.catching, p.held, p.bytes, p.passed = false, nil, 0, event.Position{}
 	p.round++
@@ -364,11 +365,15 @@ func (r *Redis) hand(l *link, sink Sink, b lagging, f found, bad *logLimiter) {
 		}
 		h := p.held[0]
 		p.held = p.held[1:]
-		p.bytes -= len(h.payload)
-		fresh := s.note(h.position) && s.count > 0
+		p.bytes -= len(h.object)
+		verdict := s.note(h.head)
+		wanted := s.count > 0
 		r.mu.Unlock()
-		if fresh {
-			r.take(sink, s.group, h.payload, h.received, bad)
+		switch {
+		case verdict == verdictRepeated:
+			r.metrics.repeated.Inc()
+		case verdict == verdictTake && wanted:
+			r.take(sink, s.group, h.head, h.object, h.received, bad)
 		}
 	}
 }
@@ -381,12 +386,20 @@ func (r *Redis) handOne(sink Sink, b lagging, e *event.Event) bool {
 	defer r.delivery.Unlock()
 	r.mu.Lock()
 	ok := p.round == b.round && s.count > 0
+	repeated := false
 	if ok {
 		p.mark = event.Mark{Position: e.Position()}
 		p.passed = e.Position()
+		head := event.Head{Position: e.Position(), Key: e.Key()}
+		if _, repeated = s.meter.shown.repeats(&s.shown, head); !repeated {
+			s.meter.shown.add(&s.shown, head)
+		}
 	}
 	r.mu.Unlock()
-	if ok {
+	switch {
+	case repeated:
+		r.metrics.repeated.Inc()
+	case ok:
 		r.metrics.caughtUp.Inc()
 		r.metrics.received.Inc()
 		sink.Deliver(e)

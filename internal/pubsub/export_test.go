@@ -83,3 +83,40 @@ func RoomAfter(over time.Duration, steps int, pause time.Duration) time.Duration
 	m.takeUp(back, pause)
 	return meterBurst - m.paid.Sub(back)
 }
+
+// The bounds of what is remembered of keyed events.
+const (
+	ShownPerGroup        = shownPerGroup
+	ShownPerOrganization = shownPerOrganization
+)
+
+// Shown is what an organisation has shown, in groups by their number.
+type Shown struct {
+	shown  shown
+	groups map[int]*shownGroup
+}
+
+func (s *Shown) group(n int) *shownGroup {
+	if s.groups == nil {
+		s.groups = make(map[int]*shownGroup)
+	}
+	if s.groups[n] == nil {
+		s.groups[n] = new(shownGroup)
+	}
+	return s.groups[n]
+}
+
+// Add remembers an event.
+func (s *Shown) Add(group int, h event.Head) { s.shown.add(s.group(group), h) }
+
+// Repeats reports whether an event was shown under another position.
+func (s *Shown) Repeats(group int, h event.Head) bool {
+	_, ok := s.shown.repeats(s.group(group), h)
+	return ok
+}
+
+// Forget forgets a group.
+func (s *Shown) Forget(group int) { s.shown.forget(s.group(group)) }
+
+// Len returns how many events are remembered.
+func (s *Shown) Len() int { return len(s.shown.places) }

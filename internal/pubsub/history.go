@@ -13,8 +13,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// eventField is the field of a history's entry that holds the payload; record.lua writes it.
-const eventField = "event"
+// Fields of a history's entry; record.lua writes them.
+const (
+	eventField = "event" // the object
+	keyField   = "key"   // the hash of the idempotency key, if there was one
+)
 
 const (
 	// HistoryBytes bounds what [Redis.History] returns, in bytes of events. Whoever may join a group may
@@ -35,7 +38,7 @@ func (r *Redis) History(ctx context.Context, g event.Group, n int) ([]*event.Eve
 	if err != nil {
 		return nil, err
 	}
-	return r.decodeEntries(g, entries), nil
+	return r.decodeEntries(g, entries, event.Head{}), nil
 }
 
 // newest reads the newest n entries of a history, newest first, back to an ID, as far as they have no more than
@@ -94,7 +97,7 @@ func (r *Redis) since(ctx context.Context, q sought) (events []*event.Event, com
 	if f.more && few.limit < q.limit {
 		f = r.seekAll(ctx, q, HistoryBytes)
 	}
-	return f.events, f.complete, f.err
+	return r.unseen(q, f.events), f.complete, f.err
 }
 
 // sought is a question to a history: what came after the mark, at most the newest limit events?
@@ -120,7 +123,7 @@ func (r *Redis) seekAll(ctx context.Context, q sought, bytes int) found {
 		return found{err: err}
 	}
 	if !all && len(entries) <= q.limit {
-		return found{events: r.decodeEntries(q.group, entries), more: true}
+		return found{events: r.decodeEntries(q.group, entries, event.Head{}), more: true}
 	}
 	pipe := r.client.Pipeline()
 	a := r.ask(ctx, pipe, q)
@@ -177,11 +180,15 @@ func (r *Redis) answer(q sought, entries []redis.XMessage, a about) (f found) {
 	if err != nil {
 		return found{err: fmt.Errorf("history of %s: %w", q.group, err)}
 	}
+	var seen event.Head
+	if last := len(entries) - 1; last >= 0 && entries[last].ID == q.mark.Position.String() {
+		seen = event.Head{Position: q.mark.Position, Key: keyOf(entries[last])}
+	}
 	entries = f.judge(q, entries, info)
 	if a.epoch != nil && (q.mark.Epoch == "" || a.epoch.Val() != q.mark.Epoch) {
 		f.complete = false
 	}
-	f.events = r.decodeEntries(q.group, entries)
+	f.events = r.decodeEntries(q.group, entries, seen)
 	return f
 }
 
@@ -208,15 +215,49 @@ func deletedAfter(info *redis.XInfoStream, after event.Position) bool {
 	return err == nil && deleted.Compare(after) > 0
 }
 
-// decodeEntries makes events of entries that are in the reverse order.
-func (r *Redis) decodeEntries(g event.Group, entries []redis.XMessage) []*event.Event {
+// decodeEntries makes events of entries that are in the reverse order. Of several under the same
+// idempotency key, seen being the one before them, it makes the first alone.
+func (r *Redis) decodeEntries(g event.Group, entries []redis.XMessage, seen event.Head) []*event.Event {
 	now := time.Now()
 	events := make([]*event.Event, 0, len(entries))
+	keyed := map[uint64]event.Position{seen.Key: seen.Position}
 	for _, entry := range slices.Backward(entries) {
-		payload, _ := entry.Values[eventField].(string) // without one it is no object
-		if e, err := r.decode(g, entry.ID+" "+payload, now); err == nil {
+		head := event.Head{Key: keyOf(entry)}
+		head.Position, _ = event.ParsePosition(entry.ID) // as Redis made it
+		if head.Key != 0 {
+			if before, ok := keyed[head.Key]; ok && apart(before, head.Position) < shownFor {
+				r.metrics.repeated.Inc()
+				continue
+			}
+			keyed[head.Key] = head.Position
+		}
+		object, _ := entry.Values[eventField].(string) // without one it is no object
+		if e, err := r.decode(g, head, object, now); err == nil {
 			events = append(events, e)
 		}
 	}
 	return events
+}
+
+// unseen leaves out what a browser that has seen everything up to the mark has seen under another
+// position, as far as this node knows.
+func (r *Redis) unseen(q sought, events []*event.Event) []*event.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.subs[r.keys.GroupChannel(q.group)]
+	if s == nil {
+		return events
+	}
+	return slices.DeleteFunc(events, func(e *event.Event) bool {
+		head := event.Head{Position: e.Position(), Key: e.Key()}
+		at, ok := s.meter.shown.repeats(&s.shown, head)
+		return ok && at.Compare(q.mark.Position) <= 0
+	})
+}
+
+// keyOf returns what stands for the idempotency key of a history's entry, 0 if there was none.
+func keyOf(entry redis.XMessage) uint64 {
+	text, _ := entry.Values[keyField].(string)
+	key, _ := event.ParseKeyHash(text)
+	return key
 }

@@ -60,7 +60,11 @@ func (m *Memory) Record(ctx context.Context, g event.Group, payload []byte, o Re
 	if position.Compare(h.last) <= 0 {
 		position = event.NewPosition(h.last.Milliseconds(), h.last.Sequence()+1)
 	}
-	e, err := event.Decode(g, position.String()+" "+string(payload), event.DefaultMaxSize, now)
+	head := event.Head{Position: position}
+	if o.IdempotencyKey != "" {
+		head.Key = event.HashKey(o.IdempotencyKey)
+	}
+	e, err := event.DecodeObject(g, head, string(payload), event.DefaultMaxSize, now)
 	if err != nil {
 		return event.Position{}, err
 	}

@@ -30,7 +30,8 @@ const (
 // meter is what one organisation has used of its budget. Its subscriptions share it, and
 // Redis.mu guards it. It counts in time: an event costs as long as the budget takes to earn it.
 type meter struct {
-	subs int // that share it
+	subs  int   // that share it
+	shown shown // what they have shown under idempotency keys
 	// paid is the moment until which the budget is spent: full before now, empty meterBurst later.
 	paid time.Time
 	// since is when it began to spend what it had, and lasted how long that was enough for.
@@ -99,12 +100,12 @@ const (
 	verdictPause            // dropped for the same reason, as the first of its group
 	verdictHeld             // kept until what its group missed has been handed over
 	verdictKnown            // dropped: it was handed over when its group caught up
+	verdictRepeated         // dropped: it was handed over under another position
 )
 
 // admit judges a message before anything is spent on decoding it. g is zero if its group is
 // unknown.
-func (r *Redis) admit(l *link, channel, payload string, now time.Time) (g event.Group, v verdict) {
-	position := event.PositionOf(payload)
+func (r *Redis) admit(l *link, channel string, head event.Head, object string, now time.Time) (g event.Group, v verdict) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l.lastReceived = now
@@ -116,18 +117,18 @@ func (r *Redis) admit(l *link, channel, payload string, now time.Time) (g event.
 		return event.Group{}, verdictUnwanted
 	case s.count == 0:
 		if s.state == stateOn && !s.paused { // who comes back now has not missed it
-			s.note(position)
+			s.note(head)
 		}
 		return s.group, verdictUnwanted
 	case s.paused:
-		s.place.transient = s.place.transient || position.IsZero()
+		s.place.transient = s.place.transient || head.Position.IsZero()
 		return s.group, verdictShed // what was on its way when the group was paused
 	case s.state != stateOn:
 		return s.group, verdictUnwanted
-	case s.meter.spend(now, r.tariff.cost(len(payload))):
-		return s.group, s.take(payload, position, now)
+	case s.meter.spend(now, r.tariff.cost(len(object))):
+		return s.group, s.take(head, object, now)
 	}
-	s.place.transient = s.place.transient || position.IsZero()
+	s.place.transient = s.place.transient || head.Position.IsZero()
 	r.pause(l, s)
 	return s.group, verdictPause
 }
@@ -193,6 +194,7 @@ func (r *Redis) meterOf(g event.Group) *meter {
 // held.
 func (r *Redis) forget(s *subscription) {
 	delete(r.subs, s.channel)
+	s.meter.shown.forget(&s.shown)
 	if s.meter.subs--; s.meter.subs == 0 {
 		delete(r.meters, s.group.Organization())
 	}

@@ -13,14 +13,17 @@ const (
 	reasonPanic    = "panic"    // decoding panicked
 	// reasonRate: the organisation publishes more than this node takes of one.
 	reasonRate = "organization_rate"
+	// reasonRepeated: it was shown before, under the same idempotency key and another position.
+	reasonRepeated = "repeated"
 )
 
 type metrics struct {
 	received   prometheus.Counter
 	published  prometheus.Counter
 	dropped    *prometheus.CounterVec
-	unwanted   prometheus.Counter // of dropped, as is shed: these two can be many
+	unwanted   prometheus.Counter // of dropped, as are shed and repeated: these can be many
 	shed       prometheus.Counter
+	repeated   prometheus.Counter
 	reconnects prometheus.Counter
 	caughtUp   prometheus.Counter
 	gaps       prometheus.Counter
@@ -77,5 +80,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.dropped.WithLabelValues(reasonPanic)
 	m.unwanted = m.dropped.WithLabelValues(reasonUnwanted)
 	m.shed = m.dropped.WithLabelValues(reasonRate)
+	m.repeated = m.dropped.WithLabelValues(reasonRepeated)
 	return m
 }

@@ -6,6 +6,7 @@ import (
 
 	"orgcast/internal/event"
 	"orgcast/internal/redisreply"
+	"orgcast/internal/redistime"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -39,27 +40,14 @@ func (r *Redis) send(ctx context.Context, to redis.Cmdable, channel string, payl
 // the error that [Redis.Publish] or [Redis.Record] would return; a payload that is refused does
 // not keep back the others.
 func (r *Redis) PublishAll(ctx context.Context, out []Outgoing) []Result {
-	results := make([]Result, len(out))
-	sent := make([]redis.Cmder, len(out))
-	pipe := r.client.Pipeline()
-	known := make(map[uint16]bool) // the script, to the servers of these slots
-	for i, o := range out {
-		options, err := o.check(r.opt.MaxEventSize)
-		switch {
-		case err != nil:
-			results[i].Err = err
-		case o.Record == nil:
-			sent[i] = r.send(ctx, pipe, r.keys.GroupChannel(o.Group), o.Payload)
-		default:
-			slot := r.slot(r.keys.GroupChannel(o.Group))
-			sent[i] = r.record(ctx, pipe, o, options, !known[slot])
-			known[slot] = true
-		}
-	}
 	ctx, cancel := context.WithTimeout(ctx, r.opt.PublishTimeout)
 	defer cancel()
-	_ = redisreply.Exec(ctx, pipe) // each command has its own error
-	r.recordAgain(ctx, out, sent)
+	results := make([]Result, len(out))
+	sent := make([]redis.Cmder, len(out))
+	r.sendAll(ctx, out, sent, results)
+	if r.refusedUndone(ctx, out, sent) && ctx.Err() == nil {
+		r.sendAll(ctx, out, sent, results)
+	}
 	for i, o := range out {
 		cmd := sent[i]
 		if cmd == nil {
@@ -81,19 +69,61 @@ func (r *Redis) PublishAll(ctx context.Context, out []Outgoing) []Result {
 	return results
 }
 
-// recordAgain repeats, in their order, what servers refused because they had not seen the script, as one does
-// that has been given a slot between two commands. Nothing has happened there.
-func (r *Redis) recordAgain(ctx context.Context, out []Outgoing, sent []redis.Cmder) {
+// sendAll sends, in their order and in one round trip, what has not been sent or was refused undone, and
+// puts the commands into sent. What cannot be sent has its error in results.
+func (r *Redis) sendAll(ctx context.Context, out []Outgoing, sent []redis.Cmder, results []Result) {
+	type server struct {
+		latest string // moment, by its clock
+		err    error
+	}
+	servers := make(map[uint16]server) // of these slots; they know the script then
 	pipe := r.client.Pipeline()
-	for i, cmd := range sent {
-		if cmd == nil || !redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") {
+	for i, o := range out {
+		if sent[i] != nil && !undone(sent[i]) {
 			continue
 		}
-		if options, err := out[i].check(r.opt.MaxEventSize); err == nil {
-			sent[i] = r.record(ctx, pipe, out[i], options, true)
+		options, err := o.check(r.opt.MaxEventSize)
+		if err != nil {
+			results[i].Err = err
+			continue
 		}
+		channel := r.keys.GroupChannel(o.Group)
+		if o.Record == nil {
+			sent[i] = r.send(ctx, pipe, channel, o.Payload)
+			continue
+		}
+		at, known := servers[r.slot(channel)]
+		if !known {
+			at.latest, at.err = r.clocks.Latest(ctx, channel)
+			servers[r.slot(channel)] = at
+		}
+		if at.err != nil {
+			sent[i], results[i].Err = nil, fmt.Errorf("publish to %s: %w", o.Group, at.err)
+			continue
+		}
+		sent[i] = r.record(ctx, pipe, o, options, at.latest, !known)
 	}
 	if pipe.Len() > 0 {
 		_ = redisreply.Exec(ctx, pipe) // each command has its own error
 	}
+}
+
+// undone reports whether a server has refused a command and done nothing: it had not seen the script, as one
+// that has been given a slot between two commands, or got to it after its latest moment.
+func undone(cmd redis.Cmder) bool {
+	return redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") || redistime.IsLate(cmd.Err())
+}
+
+// refusedUndone reports whether a command has been, and has the clocks read again that it was too late for.
+func (r *Redis) refusedUndone(ctx context.Context, out []Outgoing, sent []redis.Cmder) (some bool) {
+	for i, cmd := range sent {
+		if cmd == nil || !undone(cmd) {
+			continue
+		}
+		some = true
+		if redistime.IsLate(cmd.Err()) {
+			r.clocks.Forget(ctx, r.keys.GroupChannel(out[i].Group))
+		}
+	}
+	return some
 }

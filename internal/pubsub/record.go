@@ -54,20 +54,22 @@ var recordLua string
 var recordScript = redis.NewScript(recordLua) //nolint:gochecknoglobals // constant
 
 // Record publishes a payload that is also kept in the group's history, and returns its position
-// there. Errors are those of [Redis.Publish], and [event.ErrInvalidIdempotencyKey]. With an
-// idempotency key a failed Record can be repeated without harm.
+// there. Errors are those of [Redis.Publish], and [event.ErrInvalidIdempotencyKey]. A Record that failed
+// is not carried out later, as by a server that hung and wakes up. With an idempotency key it can be
+// repeated without harm.
 func (r *Redis) Record(ctx context.Context, g event.Group, payload []byte, o RecordOptions) (event.Position, error) {
 	result := r.PublishAll(ctx, []Outgoing{{Group: g, Payload: payload, Record: &o}})[0]
 	return result.Position, result.Err
 }
 
-// record queues the script in a pipeline. whole sends its text, which Redis then knows by its hash.
-func (r *Redis) record(ctx context.Context, pipe redis.Pipeliner, out Outgoing, o RecordOptions, whole bool) *redis.Cmd {
+// record queues the script in a pipeline. latest is the last moment at which it may be carried out, by the
+// clock of its server. whole sends its text, which Redis then knows by its hash.
+func (r *Redis) record(ctx context.Context, pipe redis.Pipeliner, out Outgoing, o RecordOptions, latest string, whole bool) *redis.Cmd {
 	keys := []string{r.keys.History(out.Group)}
 	if o.IdempotencyKey != "" {
 		keys = append(keys, r.keys.Once(out.Group, o.IdempotencyKey))
 	}
-	args := []any{r.keys.GroupChannel(out.Group), out.Payload, o.MaxLength, o.MaxAge.Milliseconds()}
+	args := []any{r.keys.GroupChannel(out.Group), out.Payload, o.MaxLength, o.MaxAge.Milliseconds(), latest}
 	if whole {
 		return recordScript.Eval(ctx, pipe, keys, args...)
 	}

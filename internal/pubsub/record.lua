@@ -6,12 +6,24 @@
 -- ARGV[2]  the event, one JSON object
 -- ARGV[3]  how many events the history keeps, about
 -- ARGV[4]  how long it keeps them, in milliseconds, and the idempotency key too
+-- ARGV[5]  optional: the latest moment to do this, in milliseconds since 1970 by the clock of this
+--          server, which TIME tells
 --
 -- Returns the position. An idempotency key that was used returns the position of that first event,
--- and nothing is recorded or published. All names are in one slot of a Redis Cluster.
+-- and nothing is recorded or published. After the latest moment it returns the error LATE, and has
+-- done nothing. All names are in one slot of a Redis Cluster.
 
 local history, once = KEYS[1], KEYS[2]
-local channel, event, length, age = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local channel, event, length, age, latest = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+
+-- A server that hung carries out what has waited in its sockets when it wakes up. Whoever sent that
+-- has given up long ago, and tried again. The scripts of package task say it in the same words.
+if latest then
+  local clock = redis.call('TIME')
+  if clock[1] * 1000 + math.floor(clock[2] / 1000) > latest then
+    return redis.error_reply('LATE the server got to this after its latest moment')
+  end
+end
 
 -- In a Redis Cluster a group is heard with SSUBSCRIBE, to which only SPUBLISH speaks. Whoever may
 -- not ask gets the error before anything has happened: else events would vanish. What only looks
@@ -22,13 +34,27 @@ if type(info) == 'table' and not string.find(info.err, 'not supported', 1, true)
 end
 local publish = type(info) == 'string' and string.find(info, 'cluster_enabled:1', 1, true) and 'SPUBLISH' or 'PUBLISH'
 
+-- An event with an idempotency key goes out with a hash of that, by which nodes know it again if it
+-- comes twice.
+local hash
+if once then
+  local key = string.match(once, '^[^}]*}:once:[^:]*:(.*)$') or once
+  hash = string.sub(redis.sha1hex(key), 1, 16)
+end
+
 -- Adds the event to the history. The scripts of package task say it in the same words.
 local function append()
-  local position = redis.call('XADD', history, 'MAXLEN', '~', length, '*', 'event', event)
+  local entry = hash and {'event', event, 'key', hash} or {'event', event}
+  local position = redis.call('XADD', history, 'MAXLEN', '~', length, '*', unpack(entry))
   local now = tonumber(string.match(position, '^%d+')) -- positions go by the clock of Redis
   redis.call('XTRIM', history, 'MINID', string.format('%.0f', math.max(now - tonumber(age), 0)))
   redis.call('PEXPIRE', history, age)
   return position
+end
+
+-- What goes out on the channel. The scripts of package task say it in the same words.
+local function message(position)
+  return position .. (hash and ' #' .. hash or '') .. ' ' .. event
 end
 
 if once then
@@ -41,5 +67,5 @@ local position = append()
 if once then
   redis.call('SET', once, position, 'PX', age)
 end
-redis.call(publish, channel, position .. ' ' .. event)
+redis.call(publish, channel, message(position))
 return position

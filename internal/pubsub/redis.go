@@ -14,6 +14,7 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/redistime"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -134,6 +135,7 @@ type Redis struct {
 	metrics *metrics
 	tariff  tariff
 	shards  *shards // nil unless the server is a Cluster
+	clocks  *redistime.Clocks
 
 	running atomic.Bool
 
@@ -166,6 +168,7 @@ func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, opt Options)
 		metrics: newMetrics(opt.Registerer),
 		tariff:  newTariff(opt.EventsPerSecond, opt.BytesPerSecond),
 		shards:  cluster,
+		clocks:  redistime.New(client, opt.Logger),
 		subs:    make(map[string]*subscription),
 		meters:  make(map[orgctx.ID]*meter),
 		links:   make(map[string]*link),
@@ -363,13 +366,17 @@ func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 		}
 		switch m := received.(type) {
 		case *redis.Message:
-			g, verdict := r.admit(l, m.Channel, m.Payload, now)
+			head, object := event.CutHead(m.Payload)
+			g, verdict := r.admit(l, m.Channel, head, object, now)
 			switch verdict {
 			case verdictTake:
 			case verdictCanary:
 				r.canaryReturned(l, m.Payload, now)
 				continue
 			case verdictHeld, verdictKnown:
+				continue
+			case verdictRepeated:
+				r.metrics.repeated.Inc()
 				continue
 			case verdictUnwanted:
 				r.metrics.unwanted.Inc()
@@ -381,7 +388,7 @@ func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 				r.metrics.shed.Inc()
 				continue
 			}
-			r.take(sink, g, m.Payload, now, &bad)
+			r.take(sink, g, head, object, now, &bad)
 		case *redis.Subscription:
 			gap, err := r.confirm(l, m, now)
 			if err != nil {
@@ -396,9 +403,9 @@ func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 	}
 }
 
-// take decodes a payload and hands it over, or logs why it is dropped.
-func (r *Redis) take(sink Sink, g event.Group, payload string, now time.Time, bad *logLimiter) {
-	e, err := r.decode(g, payload, now)
+// take decodes an event and hands it over, or logs why it is dropped.
+func (r *Redis) take(sink Sink, g event.Group, h event.Head, object string, now time.Time, bad *logLimiter) {
+	e, err := r.decode(g, h, object, now)
 	if err != nil {
 		if suppressed, ok := bad.allow(now); ok {
 			// The payload is never logged: it may be another organisation's.
@@ -420,9 +427,9 @@ func (r *Redis) gap(sink Sink, g event.Group) {
 	sink.Gap(g)
 }
 
-// decode makes an event of a payload, or counts why not. A payload comes from outside; if it ever
+// decode makes an event of an object, or counts why not. An object comes from outside; if it ever
 // made the decoder panic, it must not end every connection of the node.
-func (r *Redis) decode(g event.Group, payload string, now time.Time) (e *event.Event, err error) {
+func (r *Redis) decode(g event.Group, h event.Head, object string, now time.Time) (e *event.Event, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			r.log.Error("decoding panicked", zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
@@ -430,7 +437,7 @@ func (r *Redis) decode(g event.Group, payload string, now time.Time) (e *event.E
 			err = fmt.Errorf("decode: panic: %v", v)
 		}
 	}()
-	e, err = event.Decode(g, payload, r.opt.MaxEventSize, now)
+	e, err = event.DecodeObject(g, h, object, r.opt.MaxEventSize, now)
 	if err != nil {
 		r.metrics.dropped.WithLabelValues(event.Reason(err)).Inc()
 	}

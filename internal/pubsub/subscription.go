@@ -50,7 +50,8 @@ type subscription struct {
 	pause    time.Duration // without jitter, known when the state is off, as is resumeAt
 	resumeAt time.Time     // at the earliest
 
-	place place // in its history
+	place place      // in its history
+	shown shownGroup // its part of what its organisation has shown
 }
 
 // wanted reports whether it is to be on.

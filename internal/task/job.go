@@ -117,7 +117,9 @@ func (j *Job) tell(ctx context.Context, group event.Group, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	w := j.worker
-	err = w.progress.Run(ctx, w.client, w.recordKeys(&j.Task, group), w.recordArgs(group, payload)...).Err()
+	err = w.clocks.Run(ctx, w.progress, w.recordKeys(&j.Task, group), func(latest string) []any {
+		return append(w.recordArgs(group, payload), latest)
+	}).Err()
 	switch {
 	case errors.Is(err, redis.Nil):
 		return ErrEnded

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -266,7 +267,7 @@ func (q *queue) conclude(ctx context.Context, log *zap.Logger, e *entry, job *Jo
 	}
 	var ended string
 	err := q.persist(ctx, func(ctx context.Context) (err error) {
-		ended, err = q.finish.Run(ctx, q.client, keys, args...).Text()
+		ended, err = q.clocks.Run(ctx, q.finish, keys, func(latest string) []any { return append(slices.Clip(args), latest) }).Text()
 		return err
 	})
 	if err != nil {

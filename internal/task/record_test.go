@@ -274,6 +274,8 @@ func TestScriptsRecordInTheSameWords(t *testing.T) {
 	for name, pattern := range map[string]string{
 		"how to publish":        `(?s)local info = .*?\nlocal publish = .*?\n`,
 		"how to add to history": `(?s)local function append\(\)\n.*?\nend\n`,
+		"when it is too late":   `(?s)if latest then\n.*?\nend\n`,
+		"what goes out":         `(?s)local function message\(position\)\n.*?\nend\n`,
 		"publishing":            `redis\.call\(publish, .*\)\n`,
 	} {
 		if rules[name] = regexp.MustCompile(pattern).FindString(string(text)); rules[name] == "" {
@@ -322,5 +324,106 @@ func TestScriptsHaveToKnowWhereTheyAre(t *testing.T) {
 	}
 	if n := f.client.Exists(t.Context(), end).Val(); n != 0 {
 		t.Error("the task has ended, though nobody learned of it")
+	}
+}
+
+// Whoever sent what a server gets to after its latest moment has given up: nothing is done. Until then, and
+// without such a moment, all is as ever.
+func TestScriptsRefuseWhatIsLate(t *testing.T) {
+	f := newFixture(t)
+	h := f.listen(t)
+	text, err := os.ReadFile("../pubsub/record.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	group, board := mustGroup(t, "acme", "jobs"), mustGroup(t, "acme", "board.1")
+	end, once := f.keys.TaskEnd(mustID(t, "acme"), "job", "1"), f.keys.Once(group, "k")
+	const payload = `{"type":"x","organization_id":"acme"}`
+	first := []any{f.keys.GroupChannel(group), payload, 10, 100000}
+	scripts := map[string]struct {
+		text   string
+		keys   []string
+		args   []any
+		events int
+	}{
+		"record":             {string(text), []string{f.keys.History(group)}, first, 1},
+		"record once":        {string(text), []string{f.keys.History(group), once}, first, 1},
+		"progress":           {task.ScriptText("progress"), []string{end, f.keys.History(group)}, first, 1},
+		"finish":             {task.ScriptText("finish"), []string{end, f.keys.History(group)}, append(slices.Clip(first), "complete", 100000), 1},
+		"finish of a notice": {task.ScriptText("finish"), []string{end, f.keys.History(group), f.keys.History(board)}, append(slices.Clip(first), "complete", 100000, f.keys.GroupChannel(board), payload), 2},
+	}
+	count := 0
+	for name, s := range scripts {
+		now := serverTime(t, f, end)
+		for _, late := range []int64{now.UnixMilli() - 1, now.Add(-time.Hour).UnixMilli(), 0} {
+			err := f.client.Eval(t.Context(), s.text, s.keys, append(slices.Clip(s.args), late)...).Err()
+			if err == nil || !redis.HasErrorPrefix(err, "LATE") {
+				t.Errorf("%s, latest moment %d at %d: got %v, want LATE", name, late, now.UnixMilli(), err)
+			}
+		}
+		if n := f.client.Exists(t.Context(), append(slices.Clone(s.keys), once)...).Val(); n != 0 {
+			t.Errorf("%s: %d keys are left behind", name, n)
+		}
+		h.expect(t, count)
+		for _, good := range [][]any{{now.Add(time.Hour).UnixMilli()}, {""}, {}} {
+			if err := f.client.Eval(t.Context(), s.text, s.keys, append(slices.Clip(s.args), good...)...).Err(); err != nil {
+				t.Errorf("%s, latest moment %v: %v", name, good, err)
+			}
+			count += s.events
+			h.expect(t, count)
+			if err := f.client.Del(t.Context(), append(slices.Clone(s.keys), once)...).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// serverTime asks the server that has a key for its time.
+func serverTime(t *testing.T, f *fixture, key string) time.Time {
+	t.Helper()
+	var server redis.Cmdable = f.client
+	if cluster, ok := f.client.(*redis.ClusterClient); ok {
+		node, err := cluster.MasterForKey(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server = node
+	}
+	now, err := server.Time(t.Context()).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return now
+}
+
+// The end of a task goes out under what tells it from others, so that a node knows it again: always the same
+// for one task, another one for another task.
+func TestEndIsKnownAgain(t *testing.T) {
+	f := newFixture(t)
+	group := mustGroup(t, "acme", "jobs")
+	seen := make(map[string]string)
+	for range 2 {
+		for _, id := range []string{"1", "2"} {
+			keys := []string{f.keys.TaskEnd(mustID(t, "acme"), "job", id), f.keys.History(group)}
+			args := []any{f.keys.GroupChannel(group), `{"type":"x","organization_id":"acme"}`, 10, 100000, "complete", 100000}
+			if err := f.client.Eval(t.Context(), task.ScriptText("finish"), keys, args...).Err(); err != nil {
+				t.Fatal(err)
+			}
+			entries, err := f.client.XRevRangeN(t.Context(), keys[1], "+", "-", 1).Result()
+			if err != nil {
+				t.Fatal(err)
+			}
+			key, _ := entries[0].Values["key"].(string)
+			if _, ok := event.ParseKeyHash(key); !ok || seen[id] != "" && seen[id] != key {
+				t.Errorf("task %s: got %q, had %q", id, key, seen[id])
+			}
+			seen[id] = key
+			if err := f.client.Del(t.Context(), keys[0]).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if seen["1"] == seen["2"] {
+		t.Errorf("two tasks have the same key, %s", seen["1"])
 	}
 }

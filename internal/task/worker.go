@@ -14,6 +14,7 @@ import (
 
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/redistime"
 )
 
 const (
@@ -35,6 +36,7 @@ type Worker struct {
 	kinds   map[string]Kind
 	opt     Options
 	metrics *workerMetrics
+	clocks  *redistime.Clocks
 
 	finish, progress, take, hold, tidy *redis.Script
 }
@@ -57,6 +59,7 @@ func NewWorker(client redis.UniversalClient, keys keyspace.Keyspace, dir orgctx.
 	o.complete()
 	return &Worker{
 		client: client, keys: keys, dir: dir, kinds: kinds, opt: o, metrics: newWorkerMetrics(o.Registerer, kinds),
+		clocks: redistime.New(client, o.Log),
 		finish: script("finish"), progress: script("progress"), take: script("take"), hold: script("hold"), tidy: script("tidy"),
 	}, nil
 }

@@ -12,7 +12,6 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub"
-	"orgcast/internal/testkit"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -349,7 +348,7 @@ func runEnds(t trial) {
 	if err := t.Bus.Healthy(); err == nil {
 		t.Error("Healthy after Run: got nil, want an error")
 	}
-	testkit.ExpectNoLeaks(t, before)
+	goleak.VerifyNone(t, before)
 }
 
 func runsOnce(t trial) {

@@ -8,12 +8,11 @@ import (
 	"time"
 
 	"orgcast/internal/event"
-	"orgcast/internal/testkit"
 )
 
 // Patience is how long a test waits for something that must happen. It only decides how late a
 // failing test fails.
-const Patience = testkit.Patience
+const Patience = 60 * time.Second
 
 // Item is one call of a Sink.
 type Item struct {

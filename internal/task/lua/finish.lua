@@ -11,11 +11,24 @@
 -- ARGV[5]  "complete" or "failed"
 -- ARGV[6]  how long the end is remembered, in milliseconds
 -- ARGV[7]… channel and event for each further group, in the order of the keys
+-- behind them, optional: the latest moment to do this, in milliseconds since 1970 by the clock of
+--          this server, which TIME tells
 --
--- Returns how the task ended, which may not be what was asked for.
+-- Returns how the task ended, which may not be what was asked for; after the latest moment the error
+-- LATE, and has done nothing.
 
 local ended, length, age, how, memory = KEYS[1], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local history, channel, event -- of the group in hand
+local latest = tonumber(ARGV[2 * #KEYS + 3])
+local history, channel, event, hash -- of the group in hand
+
+-- A server that hung carries out what has waited in its sockets when it wakes up. In the words of
+-- internal/pubsub/record.lua.
+if latest then
+  local clock = redis.call('TIME')
+  if clock[1] * 1000 + math.floor(clock[2] / 1000) > latest then
+    return redis.error_reply('LATE the server got to this after its latest moment')
+  end
+end
 
 -- In a Redis Cluster a group is heard with SSUBSCRIBE, to which only SPUBLISH speaks. Whoever may
 -- not ask gets the error before anything has happened: else events would vanish. What only looks
@@ -28,17 +41,25 @@ local publish = type(info) == 'string' and string.find(info, 'cluster_enabled:1'
 
 -- Adds the event to the history, in the words of internal/pubsub/record.lua.
 local function append()
-  local position = redis.call('XADD', history, 'MAXLEN', '~', length, '*', 'event', event)
+  local entry = hash and {'event', event, 'key', hash} or {'event', event}
+  local position = redis.call('XADD', history, 'MAXLEN', '~', length, '*', unpack(entry))
   local now = tonumber(string.match(position, '^%d+')) -- positions go by the clock of Redis
   redis.call('XTRIM', history, 'MINID', string.format('%.0f', math.max(now - tonumber(age), 0)))
   redis.call('PEXPIRE', history, age)
   return position
 end
 
--- Takes the n-th group in hand. The first is the task's own.
+-- What goes out on the channel, in the words of internal/pubsub/record.lua.
+local function message(position)
+  return position .. (hash and ' #' .. hash or '') .. ' ' .. event
+end
+
+-- Takes the n-th group in hand. The first is the task's own. The end of a task is its own idempotency
+-- key, by which nodes know the event again if it comes twice.
 local function take(n)
   local at = n == 1 and 1 or 2 * n + 3
   history, channel, event = KEYS[n + 1], ARGV[at], ARGV[at + 1]
+  hash = string.sub(redis.sha1hex(ended .. ':' .. n), 1, 16)
 end
 
 local before = redis.call('GET', ended)
@@ -54,7 +75,7 @@ local done, failure = pcall(function()
   end
   take(1)
   local position = positions[1]
-  redis.call(publish, channel, position .. ' ' .. event)
+  redis.call(publish, channel, message(position))
 end)
 if not done then -- as when this user may not publish: nothing has happened then
   redis.call('DEL', ended)
@@ -67,6 +88,6 @@ end
 -- The end is out and cannot be taken back. What may not be published any more is in its history.
 for n = 2, #positions do
   take(n)
-  redis.pcall(publish, channel, positions[n] .. ' ' .. event)
+  redis.pcall(publish, channel, message(positions[n]))
 end
 return how

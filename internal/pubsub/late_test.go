@@ -1,0 +1,349 @@
+package pubsub_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"orgcast/internal/event"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit/redistest"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+)
+
+// TestHungServerDoesNothingLate: what waits in the sockets of a server that hangs is refused when it wakes up,
+// since whoever sent it has given up, and perhaps tried again.
+func TestHungServerDoesNothingLate(t *testing.T) {
+	server := redistest.StartServer(t)
+	client, observer := newClient(t, server.Addr), newClient(t, server.Addr)
+	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm})
+	g := pubsubtest.Group(t, "acme", "room")
+	before := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "before", "before") // so that its clock is known
+	server.Pause()
+	for _, key := range []string{"", "k"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		if _, err := bus.Record(ctx, g, []byte(pubsubtest.Payload(g, "late")), pubsub.RecordOptions{IdempotencyKey: key}); err == nil {
+			t.Errorf("key %q: recorded by a server that hangs", key)
+		}
+		cancel()
+	}
+	server.Resume()
+	// The second may have found no connection that was open, and so has never left.
+	pubsubtest.Eventually(t, "what waited is refused", func() bool { return strings.Contains(errorStats(t, observer), "errorstat_LATE:") })
+	after := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{IdempotencyKey: "k"}, "late")
+	if diff := cmp.Diff(append(before, after...), pubsubtest.History(t, bus, g, 100), equalItems); diff != "" {
+		t.Errorf("history (-want +got):\n%s", diff)
+	}
+}
+
+func errorStats(tb testing.TB, client *redis.Client) string {
+	tb.Helper()
+	text, err := client.Info(tb.Context(), "errorstats").Result()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return text
+}
+
+// wrongClock is a hook that has a server's clock be slow by some time, as often as it says.
+type wrongClock struct {
+	slow  time.Duration
+	lies  atomic.Int64
+	asked atomic.Int64
+}
+
+func (*wrongClock) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*wrongClock) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (w *wrongClock) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		for _, cmd := range cmds {
+			if now, ok := cmd.(*redis.TimeCmd); ok && err == nil {
+				w.asked.Add(1)
+				if w.lies.Add(-1) >= 0 {
+					now.SetVal(now.Val().Add(-w.slow))
+				}
+			}
+		}
+		return err
+	}
+}
+
+// openPipeline has the client open a connection for pipelines.
+func openPipeline(tb testing.TB, client *redis.Client) {
+	tb.Helper()
+	if _, err := client.Pipelined(tb.Context(), func(p redis.Pipeliner) error { return p.Ping(tb.Context()).Err() }); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// TestLateRecordIsTriedAgainOnce: who is told that he is late, though his time has not run out, had a wrong idea
+// of the server's clock. He asks again, once.
+func TestLateRecordIsTriedAgainOnce(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm})
+	clock := &wrongClock{slow: 2 * calm}
+	client.AddHook(clock)
+	g := pubsubtest.Group(t, "acme", "room")
+	openPipeline(t, client) // so that what is told counts
+	clock.lies.Store(1)
+	var out []pubsub.Outgoing
+	for _, text := range []string{"a", "b", "c"} {
+		out = append(out, pubsub.Outgoing{Group: g, Payload: []byte(pubsubtest.Payload(g, text)), Record: new(pubsub.RecordOptions)})
+	}
+	for i, result := range bus.PublishAll(t.Context(), out) {
+		if result.Err != nil {
+			t.Errorf("event %d: %v", i, result.Err)
+		}
+	}
+	if got := clock.asked.Load(); got != 2 {
+		t.Errorf("asked for the time: got %d, want 2", got)
+	}
+	clock.lies.Store(100)
+	bus = pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm})
+	if _, err := bus.Record(t.Context(), g, out[0].Payload, pubsub.RecordOptions{}); err == nil || !strings.Contains(err.Error(), "LATE") {
+		t.Errorf("late twice: got %v, want LATE", err)
+	}
+	if got := clock.asked.Load(); got != 4 {
+		t.Errorf("asked for the time: got %d in all, want 4", got)
+	}
+	clock.lies.Store(0)
+	pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "d")
+	var texts []string
+	for _, item := range pubsubtest.History(t, bus, g, 10) {
+		texts = append(texts, item.Payload)
+	}
+	if diff := cmp.Diff([]string{pubsubtest.Payload(g, "d")}, texts); diff != "" {
+		t.Errorf("history (-want +got):\n%s", diff)
+	}
+}
+
+// TestTimeIsAskedOnce: a minute's publications ask a connection for the time once.
+func TestTimeIsAskedOnce(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm})
+	clock := new(wrongClock)
+	client.AddHook(clock)
+	g := pubsubtest.Group(t, "acme", "room")
+	openPipeline(t, client)
+	pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, texts(0, 50)...)
+	if got := clock.asked.Load(); got != 1 {
+		t.Errorf("asked for the time: got %d, want 1", got)
+	}
+}
+
+// TestRecordWithoutTime: a user who may not ask for the time records as ever.
+func TestRecordWithoutTime(t *testing.T) {
+	addr := redistest.Start(t)
+	admin := newClient(t, addr)
+	if err := admin.Do(t.Context(), "ACL", "SETUSER", "backend", "on", "nopass", "~*", "&*", "+@all", "-time").Err(); err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(&redis.Options{Addr: addr, Username: "backend", Password: "x", MaxRetries: -1, ContextTimeoutEnabled: true})
+	t.Cleanup(func() { _ = client.Close() })
+	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm})
+	g := pubsubtest.Group(t, "acme", "room")
+	items := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "a", "b")
+	if diff := cmp.Diff(items, pubsubtest.History(t, bus, g, 10), equalItems); diff != "" {
+		t.Errorf("history (-want +got):\n%s", diff)
+	}
+}
+
+// TestScriptTellsKeysApart: the hash of an idempotency key is the same to the script, which sends it, and to
+// us, on the channel and in the history; without a key there is none.
+func TestScriptTellsKeysApart(t *testing.T) {
+	client, keys := newClient(t, redistest.Start(t)), newKeyspace(t)
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{PublishTimeout: calm})
+	g := pubsubtest.Group(t, "acme", "room.1")
+	listener := client.Subscribe(t.Context(), keys.GroupChannel(g))
+	t.Cleanup(func() { _ = listener.Close() })
+	if _, err := listener.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"", "k", "order:17:paid", "}:once:x:{y}", "~!:", strings.Repeat("k", event.MaxIdempotencyKeyLength)} {
+		item := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{IdempotencyKey: key}, "x")[0]
+		head := event.Head{Position: item.Position}
+		want := item.Position.String() + " " + item.Payload
+		field := ""
+		if key != "" {
+			head.Key = event.HashKey(key)
+			field = fmt.Sprintf("%016x", head.Key)
+			want = item.Position.String() + " #" + field + " " + item.Payload
+		}
+		m, err := listener.ReceiveMessage(t.Context())
+		if err != nil || m.Payload != want {
+			t.Errorf("key %q: got %q, %v, want %q", key, m, err, want)
+		}
+		if got, object := event.CutHead(m.Payload); got != head || object != item.Payload {
+			t.Errorf("key %q: read as %+v and %q, want %+v", key, got, object, head)
+		}
+		entries, err := client.XRevRangeN(t.Context(), keys.History(g), "+", "-", 1).Result()
+		if got, _ := entries[0].Values["key"].(string); err != nil || got != field {
+			t.Errorf("key %q: the history has %q, %v, want %q", key, got, err, field)
+		}
+	}
+}
+
+// echo is what a server that should not have passes on: an event under a position that is in no history.
+func echo(tb testing.TB, client *redis.Client, channel string, p event.Position, key, payload string) {
+	tb.Helper()
+	text := fmt.Sprintf("%s #%016x %s", p, event.HashKey(key), payload)
+	if n, err := client.Publish(tb.Context(), channel, text).Result(); n != 1 || err != nil {
+		tb.Fatalf("publish: got %d receivers, %v", n, err)
+	}
+}
+
+// TestEventIsShownOncePerKey: an event comes again under another position, because a server that hung passes on
+// what it had. It is shown once; the same key in another group, in another organisation, or a day later is another event.
+func TestEventIsShownOncePerKey(t *testing.T) {
+	client, keys, reg := newClient(t, redistest.Start(t)), newKeyspace(t), prometheus.NewRegistry()
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{PublishTimeout: calm, SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, Registerer: reg})
+	var sink pubsubtest.Recorder
+	pubsubtest.Start(t, bus, &sink)
+	g, other, rival := pubsubtest.Group(t, "acme", "room"), pubsubtest.Group(t, "acme", "other"), pubsubtest.Group(t, "rival", "room")
+	pubsubtest.Subscribe(t, bus, g, other, rival)
+	o := pubsub.RecordOptions{IdempotencyKey: "k"}
+	var want []pubsubtest.Item
+	for _, group := range []event.Group{g, other, rival} {
+		want = append(want, pubsubtest.Record(t, bus, group, o, "x")...)
+	}
+	first := want[0]
+	sink.WaitFor(t, first)
+	channel := keys.GroupChannel(g)
+	for _, delta := range []uint64{1, 5000, 86_399_999} {
+		echo(t, client, channel, event.NewPosition(first.Position.Milliseconds()+delta, 0), "k", first.Payload)
+		echo(t, client, channel, event.NewPosition(first.Position.Milliseconds()-delta, 0), "k", first.Payload)
+	}
+	again := event.NewPosition(first.Position.Milliseconds()+86_400_000, 0)
+	echo(t, client, channel, again, "k", first.Payload)
+	want = append(want, pubsubtest.Item{Group: g, Payload: first.Payload, Position: again})
+	sink.WaitFor(t, want[len(want)-1])
+	if diff := cmp.Diff(want, sink.Items(), equalItems); diff != "" {
+		t.Errorf("items (-want +got):\n%s", diff)
+	}
+	if got := counter(t, reg, "orgcast_events_dropped_total"); got != 6 {
+		t.Errorf("dropped: got %v, want 6", got)
+	}
+}
+
+// TestRepeatedEventIsNotCaughtUp: what was shown live, was lost with its master, and recorded again is not shown
+// again when its group catches up, nor to a browser that resumes; and what is twice in one history is read once.
+func TestRepeatedEventIsNotCaughtUp(t *testing.T) {
+	client, keys := newClient(t, redistest.Start(t)), newKeyspace(t)
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{PublishTimeout: calm, HistoryTimeout: calm, SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
+	var sink pubsubtest.Recorder
+	pubsubtest.Start(t, bus, &sink)
+	g := pubsubtest.Group(t, "acme", "room")
+	pubsubtest.Subscribe(t, bus, g)
+	key := func(name string) pubsub.RecordOptions { return pubsub.RecordOptions{IdempotencyKey: name} }
+	first := pubsubtest.Record(t, bus, g, key("first"), "first")[0]
+	lost := pubsubtest.Item{Group: g, Payload: pubsubtest.Payload(g, "lost"), Position: event.NewPosition(first.Position.Milliseconds(), first.Position.Sequence()+1)}
+	echo(t, client, keys.GroupChannel(g), lost.Position, "lost", lost.Payload)
+	sink.WaitFor(t, lost)
+	pubsubtest.Eventually(t, "a later millisecond", func() bool { // else the next one may have this position
+		now, err := client.Time(t.Context()).Result()
+		return err == nil && uint64(now.UnixMilli()) > lost.Position.Milliseconds()
+	})
+	second := pubsubtest.Record(t, bus, g, key("second"), "second")[0]
+	sink.WaitFor(t, second)
+	bus.Pause(g)
+	again := pubsubtest.Record(t, bus, g, key("lost"), "lost")[0]
+	third := pubsubtest.Record(t, bus, g, key("third"), "third")[0]
+	// Somebody, or a memory policy, has removed the key that remembers.
+	if n, err := client.Del(t.Context(), keys.Once(g, "third")).Result(); n != 1 || err != nil {
+		t.Fatalf("DEL: got %d, %v", n, err)
+	}
+	pubsubtest.Record(t, bus, g, key("third"), "third")
+	pubsubtest.Eventually(t, "the pause ends", func() bool { return bus.EndPauses() == 0 })
+	sink.WaitFor(t, third)
+	fourth := pubsubtest.Record(t, bus, g, key("fourth"), "fourth")[0]
+	sink.WaitFor(t, fourth)
+	if diff := cmp.Diff([]pubsubtest.Item{first, lost, second, third, fourth}, sink.Of(g), equalItems); diff != "" {
+		t.Errorf("shown (-want +got):\n%s", diff)
+	}
+	resumed := func(after pubsubtest.Item) (items []pubsubtest.Item) {
+		events, _, err := bus.Resume(t.Context(), g, event.Mark{Position: after.Position}, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range events {
+			items = append(items, pubsubtest.Item{Group: g, Payload: string(e.Payload()), Position: e.Position()})
+		}
+		return items
+	}
+	for name, test := range map[string]struct {
+		after pubsubtest.Item
+		want  []pubsubtest.Item
+	}{
+		"who had it has it not again":          {lost, []pubsubtest.Item{second, third, fourth}},
+		"nor from a later place":               {second, []pubsubtest.Item{third, fourth}},
+		"nor what is twice in the history":     {third, []pubsubtest.Item{fourth}},
+		"who went away before it has it again": {first, []pubsubtest.Item{second, again, third, fourth}},
+	} {
+		if diff := cmp.Diff(test.want, resumed(test.after), equalItems); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	if diff := cmp.Diff([]pubsubtest.Item{first, second, again, third, fourth}, pubsubtest.History(t, bus, g, 100), equalItems); diff != "" {
+		t.Errorf("history (-want +got):\n%s", diff)
+	}
+}
+
+// TestRepetitionsAreRememberedInBounds: a flood of keys in one group forgets only its own old ones, and that of an
+// organisation only its own, within 1 MiB.
+func TestRepetitionsAreRememberedInBounds(t *testing.T) {
+	at := func(n int) event.Head {
+		return event.Head{Position: event.NewPosition(uint64(n)+1, 0), Key: uint64(n) + 1}
+	}
+	echoOf := func(n int) event.Head {
+		return event.Head{Position: event.NewPosition(uint64(n)+1, 7), Key: uint64(n) + 1}
+	}
+	var s pubsub.Shown
+	s.Add(1, at(0))
+	for n := range 3 * pubsub.ShownPerGroup {
+		s.Add(0, at(n))
+	}
+	if got, want := s.Len(), pubsub.ShownPerGroup+1; got != want {
+		t.Errorf("remembered: got %d, want %d", got, want)
+	}
+	for n, want := range map[int]bool{0: false, 2*pubsub.ShownPerGroup - 1: false, 2 * pubsub.ShownPerGroup: true, 3*pubsub.ShownPerGroup - 1: true} {
+		if got := s.Repeats(0, echoOf(n)); got != want {
+			t.Errorf("event %d of a flood: known %t, want %t", n, got, want)
+		}
+	}
+	if !s.Repeats(1, echoOf(0)) {
+		t.Error("the flood of one group made another one forget")
+	}
+
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	s = pubsub.Shown{}
+	for n := range 3 * pubsub.ShownPerOrganization {
+		s.Add(n%1000, at(n))
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if got := s.Len(); got != pubsub.ShownPerOrganization {
+		t.Errorf("remembered of 1000 groups: got %d, want %d", got, pubsub.ShownPerOrganization)
+	}
+	if used := int64(after.HeapAlloc) - int64(before.HeapAlloc); used > 1<<20+200<<10 { // of which the 1000 groups take 48 bytes each
+		t.Errorf("memory: got %d bytes, want at most 1 MiB beside the groups", used)
+	}
+	for group := range 1000 {
+		s.Forget(group)
+	}
+	if got := s.Len(); got != 0 {
+		t.Errorf("remembered of groups that are gone: got %d", got)
+	}
+}

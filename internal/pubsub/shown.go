@@ -1,0 +1,133 @@
+package pubsub
+
+import "orgcast/internal/event"
+
+// An event may come twice under two positions: a server that hung carries out what waited in its sockets
+// when it wakes up, while whoever sent that has recorded it at the server's replacement; and what a master
+// published but had not passed on when it died is recorded again. The idempotency key tells that it is
+// the same event.
+const (
+	// shownPerGroup is how many keyed events of a group are remembered.
+	shownPerGroup = 1024
+	// shownPerOrganization bounds those of all groups of an organisation: 1 MiB at shownCost each.
+	shownPerOrganization = 1 << 20 / shownCost
+	// shownCost is above what one takes in memory: itself, and its place in a map at its emptiest.
+	shownCost = 128
+	// shownFor is how long a key counts unless its publisher says otherwise, in milliseconds. One that is
+	// used again later stands for another event.
+	shownFor = uint64(event.DefaultHistoryAge / 1e6)
+)
+
+// shown is what the groups of one organisation have shown under idempotency keys. Redis.mu guards it. The
+// zero shown is empty.
+type shown struct {
+	places map[shownKey]*shownEvent
+	// The oldest and the newest of all groups.
+	oldest, newest *shownEvent
+}
+
+// shownKey is a hash of a key in its group.
+type shownKey struct {
+	in  *shownGroup
+	key uint64
+}
+
+// shownGroup is one group's part of it.
+type shownGroup struct {
+	oldest, newest *shownEvent
+	count          int
+}
+
+// shownEvent is one event that was handed over.
+type shownEvent struct {
+	shownKey
+
+	position          event.Position
+	newer             *shownEvent // in the group
+	before, following *shownEvent // in the organisation, by age
+}
+
+// repeats reports whether an event was shown already under another position, and under which.
+func (w *shown) repeats(in *shownGroup, h event.Head) (at event.Position, ok bool) {
+	if h.Key == 0 {
+		return event.Position{}, false
+	}
+	e := w.places[shownKey{in, h.Key}]
+	if e == nil || e.position == h.Position || apart(e.position, h.Position) >= shownFor {
+		return event.Position{}, false
+	}
+	return e.position, true
+}
+
+// apart is how many milliseconds lie between two positions.
+func apart(p, q event.Position) uint64 {
+	a, b := p.Milliseconds(), q.Milliseconds()
+	return max(a, b) - min(a, b)
+}
+
+// add remembers an event that is handed over, and forgets the oldest if it has to.
+func (w *shown) add(in *shownGroup, h event.Head) {
+	if h.Key == 0 {
+		return
+	}
+	at := shownKey{in, h.Key}
+	if e := w.places[at]; e != nil { // the same one, or another one long after
+		e.position = h.Position
+		return
+	}
+	var e *shownEvent
+	switch {
+	case in.count == shownPerGroup:
+		e = w.drop(in)
+	case len(w.places) == shownPerOrganization:
+		e = w.drop(w.oldest.in) // of which the oldest of all is the oldest
+	default:
+		e = new(shownEvent)
+	}
+	if w.places == nil {
+		w.places = make(map[shownKey]*shownEvent)
+	}
+	*e = shownEvent{shownKey: at, position: h.Position, before: w.newest}
+	w.places[at] = e
+	if w.newest == nil {
+		w.oldest = e
+	} else {
+		w.newest.following = e
+	}
+	w.newest = e
+	if in.newest == nil {
+		in.oldest = e
+	} else {
+		in.newest.newer = e
+	}
+	in.newest = e
+	in.count++
+}
+
+// drop forgets the oldest event of a group, and returns what it took for another one.
+func (w *shown) drop(in *shownGroup) *shownEvent {
+	e := in.oldest
+	delete(w.places, e.shownKey)
+	if in.oldest = e.newer; in.oldest == nil {
+		in.newest = nil
+	}
+	in.count--
+	if e.before == nil {
+		w.oldest = e.following
+	} else {
+		e.before.following = e.following
+	}
+	if e.following == nil {
+		w.newest = e.before
+	} else {
+		e.following.before = e.before
+	}
+	return e
+}
+
+// forget drops all of a group.
+func (w *shown) forget(in *shownGroup) {
+	for in.count > 0 {
+		w.drop(in)
+	}
+}
