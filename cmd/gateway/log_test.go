@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -177,14 +178,16 @@ func TestServeOutlivesAFullDisk(t *testing.T) {
 	p.expectExit(0)
 }
 
-func freeAddress(t *testing.T) string {
+// freeAddress is one at which nobody listens. Its port is below those that Linux gives to outgoing connections, which
+// may take theirs before the gateway does.
+func freeAddress(t *testing.T) (addr string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	testkit.Eventually(t, "a port that is free", func() bool {
+		addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(6_000)))
+		l, err := net.Listen("tcp", addr)
+		return err == nil && l.Close() == nil
+	})
+	return addr
 }
 
 // TestOthersOutliveTheirReaders: worker, demo and bench write to pipes that nobody reads any more, too.

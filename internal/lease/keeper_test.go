@@ -143,6 +143,13 @@ func start(tb testing.TB, w *world, period, deadline time.Duration) *lease.Keepe
 	if err != nil {
 		tb.Fatal(err)
 	}
+	run(tb, k)
+	return k
+}
+
+// run does so with a Keeper that may know something already.
+func run(tb testing.TB, k *lease.Keeper) {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = k.Run(ctx) }) // always nil
@@ -150,7 +157,6 @@ func start(tb testing.TB, w *world, period, deadline time.Duration) *lease.Keepe
 		cancel()
 		running.Wait()
 	})
-	return k
 }
 
 func TestAnnouncements(t *testing.T) {
@@ -334,7 +340,10 @@ func TestDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		const deadline = 30 * time.Second
-		k := start(t, w, 20*time.Second, deadline)
+		k, err := lease.NewKeeper(lease.Options{Sessions: w, Directory: w, Period: 20 * time.Second, Deadline: deadline})
+		if err != nil {
+			t.Fatal(err)
+		}
 		var all []*holder
 		for i := range 600 { // more than a batch
 			all = append(all, open(t, k, fmt.Sprintf("user%d", i), "acme", fmt.Sprintf("s%d", i)))
@@ -349,6 +358,7 @@ func TestDoubt(t *testing.T) {
 			k.Doubt(&h.lease)
 		}
 		k.Release(&all[0].lease) // on the list, and gone
+		run(t, k)
 		synctest.Wait()
 		for i, h := range all {
 			if want := i > 0 && i < 300; (h.cause() != nil) != want {
