@@ -74,6 +74,7 @@ func TestRedisUsers(t *testing.T) {
 		"gateway subscribes to control":                   {"gateway", []any{"subscribe", "orgcast:control"}, ""},
 		"gateway subscribes to no patterns":               {"gateway", []any{"psubscribe", "orgcast:*"}, refused},
 		"gateway subscribes to nothing else":              {"gateway", []any{"subscribe", "app:events"}, refused},
+		"gateway asks for the role of the server":         {"gateway", []any{"hello"}, ""},
 		"gateway publishes its canary":                    {"gateway", []any{"publish", "orgcast:canary:n1", "x"}, ""},
 		"gateway publishes its canary, sharded":           {"gateway", []any{"spublish", "orgcast:canary:n1", "x"}, ""},
 		"gateway asks what kind of Redis this is":         {"gateway", []any{"info", "cluster"}, ""},

@@ -112,6 +112,7 @@ func (r *redisSettings) check() error {
 	wrong(err == nil && o.Password != "" && r.password != "", "--redis-password: the URL in --redis has a password, too; remove one of them")
 	wrong(len(r.cluster) > 0 && len(r.sentinels) > 0, "--redis-cluster and --redis-sentinels: a Cluster has no Sentinels")
 	wrong(len(r.cluster) > 0 && err == nil && o.DB != 0, "--redis: a Cluster has only database 0")
+	wrong(r.name == "redis" && err == nil && o.Protocol == 2, "--redis: protocol=2 is not supported, because subscriptions need RESP3 (remove it)")
 	return errors.Join(append(errs, r.readTLS(new(tls.Config)))...)
 }
 

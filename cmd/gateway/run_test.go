@@ -494,6 +494,7 @@ func TestCommands(t *testing.T) {
 		"Sentinels, no host":     {args: []string{"check", "--redis-sentinels", "a:1,:2", "--redis-sentinel-master", "m"}, env: good, err: errUsage, stderr: []string{`":2" is not HOST:PORT`}},
 		"Cluster and Sentinels":  {args: []string{"check", "--redis-cluster", "a:1", "--redis-sentinels", "a:1", "--redis-sentinel-master", "m"}, env: good, err: errUsage, stderr: []string{"a Cluster has no Sentinels"}},
 		"Cluster, no port":       {args: []string{"check", "--redis-cluster", "a:1,b"}, env: good, err: errUsage, stderr: []string{`"b" is not HOST:PORT`}},
+		"Redis in RESP2":         {args: []string{"check", "--redis", "redis://a:1?protocol=2"}, env: good, err: errUsage, stderr: []string{"--redis: protocol=2 is not supported"}},
 		"Cluster, database":      {args: []string{"revoke", "--redis-cluster", "a:1", "--redis", "redis://a/1", "user", "ada"}, env: good, err: errUsage, stderr: []string{"only database 0"}},
 		"Cluster, bench":         {args: []string{"bench"}, env: environment{"ORGCAST_REDIS_CLUSTER": "a:1"}, failed: true},
 		"publish nothing":        {args: []string{"publish"}, err: errUsage, stderr: []string{"ORGANIZATION GROUP JSON"}},

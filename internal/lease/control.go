@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"orgcast/internal/keyspace"
+	"orgcast/internal/subconn"
 )
 
 // Defaults of [ControlOptions], and how long is waited after a loss.
@@ -39,7 +40,9 @@ type ControlOptions struct {
 }
 
 // Control listens to the control channel. It has a connection of its own, so that no announcement
-// waits behind a burst of events, and sends itself a canary through Redis to see that it hears. Each
+// waits behind a burst of events, and sends itself a canary through Redis to see that it hears. With
+// each canary it asks the connection's server for its role, because a replica takes canaries too. In a
+// Cluster that is no fault: there every member passes on what is published at any other. Each
 // time that it could have missed something, everybody is asked about at once.
 type Control struct {
 	client  redis.UniversalClient
@@ -48,6 +51,8 @@ type Control struct {
 	opt     ControlOptions
 	keeper  *Keeper
 	log     *zap.Logger
+	dialer  *subconn.Dialer
+	single  bool // one server, not a Cluster
 }
 
 // NewControl returns a Control that lets a Keeper know what it hears. The client is that of one
@@ -59,15 +64,22 @@ func NewControl(client redis.UniversalClient, keys keyspace.Keyspace, k *Keeper,
 	if o.Timeout == 0 {
 		o.Timeout = defaultTimeout
 	}
-	return &Control{client: client, keys: keys, channel: keys.Control(), opt: o, keeper: k, log: k.log.Named("control")}
+	_, cluster := client.(*redis.ClusterClient)
+	return &Control{
+		client: client, keys: keys, channel: keys.Control(), opt: o, keeper: k, log: k.log.Named("control"),
+		dialer: subconn.NewDialer(client, nil), single: !cluster,
+	}
 }
 
 // Run listens until ctx ends; then it returns nil. It survives every failure of Redis.
 func (c *Control) Run(ctx context.Context) error {
 	backoff := minBackoff
 	var lastLog time.Time
-	for first := true; ctx.Err() == nil; first = false {
-		heard, err := c.listen(ctx, first)
+	for before := (past{}); ctx.Err() == nil; before.opened = true {
+		heard, err := c.listen(ctx, before)
+		if before.replica = errors.Is(err, subconn.ErrReplica); before.replica {
+			c.dialer.CloseOthers(time.Now())
+		}
 		if heard {
 			backoff = minBackoff
 		}
@@ -85,27 +97,37 @@ func (c *Control) Run(ctx context.Context) error {
 	return nil
 }
 
+// past is what came before a connection.
+type past struct {
+	opened  bool // another one, or the attempt to open one
+	replica bool // it led to a replica
+}
+
 // listen opens a connection and hands on what it brings until it is lost or ctx ends. heard says
 // whether it ever worked.
-func (c *Control) listen(ctx context.Context, first bool) (heard bool, err error) {
+func (c *Control) listen(ctx context.Context, before past) (heard bool, err error) {
+	started := time.Now()
 	ctx, cancel := context.WithCancel(ctx)
 	canary := c.keys.Canary("control-" + rand.Text())
-	pubsub := c.client.Subscribe(ctx)
+	conn := c.dialer.Subscribe(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 	// PubSub ignores the end of a context while it reads: only closing it ends that.
 	wg.Go(func() {
 		<-ctx.Done()
-		_ = pubsub.Close() // an error says that it was closed before
+		_ = conn.Close() // an error says that it was closed before
 	})
-	if err := c.open(ctx, pubsub, canary); err != nil {
+	if err := c.open(ctx, conn, canary); err != nil {
 		return false, err
 	}
-	if !first {
+	if before.opened {
 		c.keeper.metrics.reconnects.Inc()
 	}
-	wg.Go(func() { c.sing(ctx, canary) })
+	if before.replica {
+		c.dialer.CloseOthers(started) // what was dialed earlier may still lead to it
+	}
+	wg.Go(func() { c.sing(ctx, conn, canary) })
 	// What was announced before this point may be lost. What is announced from now on is heard.
 	c.keeper.Missed()
 	c.keeper.metrics.up.Set(1)
@@ -117,7 +139,7 @@ func (c *Control) listen(ctx context.Context, first bool) (heard bool, err error
 	end()
 	last := time.Now() // canary
 	for {
-		received, err := pubsub.ReceiveTimeout(ended, max(c.opt.Timeout-time.Since(last), 1)) // 0 would be for ever
+		received, err := conn.Receive(ended, max(c.opt.Timeout-time.Since(last), 1)) // 0 would be for ever
 		if err == nil && time.Since(last) > c.opt.Timeout {
 			err = errNoCanary
 		}
@@ -131,25 +153,29 @@ func (c *Control) listen(ctx context.Context, first bool) (heard bool, err error
 			} else {
 				last, heard = time.Now(), true
 			}
+		case subconn.Role:
+			if err := m.Err(); err != nil {
+				return heard, err
+			}
 		case *redis.Subscription:
 			return heard, fmt.Errorf("%w: %s", errUnexpected, m.Kind)
 		}
 	}
 }
 
-// open subscribes, and returns when Redis has confirmed it. In a Cluster every member carries the control
+// open subscribes, and returns when Redis has confirmed it and said that it is a master. In a Cluster every member carries the control
 // channel, and the client goes to the master of the first name's slot. That is the canary's, another one
 // each time: so nodes spread over the masters, and do not wait for one that is away.
-func (c *Control) open(ctx context.Context, pubsub *redis.PubSub, canary string) error {
-	dialling, cancel := context.WithTimeout(ctx, c.opt.Timeout)
+func (c *Control) open(ctx context.Context, conn *subconn.Conn, canary string) error {
+	dialing, cancel := context.WithTimeout(ctx, c.opt.Timeout)
 	defer cancel()
-	if err := pubsub.Subscribe(dialling, canary, c.channel); err != nil {
+	if err := conn.Send(dialing, "subscribe", canary, c.channel); err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
 	ended, end := context.WithCancel(ctx)
 	end()
 	for _, channel := range []string{canary, c.channel} {
-		received, err := pubsub.ReceiveTimeout(ended, c.opt.Timeout)
+		received, err := conn.Receive(ended, c.opt.Timeout)
 		if err != nil {
 			return fmt.Errorf("open: subscribe: %w", err) // Redis may not say which command it refuses
 		}
@@ -157,12 +183,31 @@ func (c *Control) open(ctx context.Context, pubsub *redis.PubSub, canary string)
 			return fmt.Errorf("open: %w", errUnexpected)
 		}
 	}
-	return nil
+	if !c.single {
+		return nil
+	}
+	if err := conn.Ask(c.opt.Timeout); err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	for until := time.Now().Add(c.opt.Timeout); ; {
+		received, err := conn.Receive(ended, max(time.Until(until), 1)) // 0 would be for ever
+		if err != nil {
+			return fmt.Errorf("open: %w", err)
+		}
+		if role, ok := received.(subconn.Role); ok {
+			return role.Err()
+		}
+		// An announcement that comes so early counts among those that may be lost.
+	}
 }
 
-// sing publishes canaries until ctx ends. One that does not leave shows at the other end.
-func (c *Control) sing(ctx context.Context, canary string) {
+// sing publishes canaries, and asks for the role of the connection's server, until ctx ends. What
+// does not leave shows at the other end.
+func (c *Control) sing(ctx context.Context, conn *subconn.Conn, canary string) {
 	for {
+		if c.single {
+			_ = conn.Ask(c.opt.Timeout)
+		}
 		deadline, cancel := context.WithTimeout(ctx, c.opt.Timeout)
 		_ = c.client.Publish(deadline, canary, "1").Err()
 		cancel()

@@ -1,7 +1,9 @@
 package pubsub
 
 import (
+	"maps"
 	"net"
+	"slices"
 	"time"
 
 	"orgcast/internal/event"
@@ -120,3 +122,19 @@ func (s *Shown) Forget(group int) { s.shown.forget(s.group(group)) }
 
 // Len returns how many events are remembered.
 func (s *Shown) Len() int { return len(s.shown.places) }
+
+// AskRoles asks the servers of all links for their roles, unless a question is under way, and reports
+// whether all have answered one that was sent after a moment.
+func (r *Redis) AskRoles(after time.Time) (answered bool) {
+	r.mu.Lock()
+	links := slices.Collect(maps.Values(r.links))
+	answered = len(links) > 0
+	for _, l := range links {
+		answered = answered && l.answeredAsk.After(after)
+	}
+	r.mu.Unlock()
+	for _, l := range links {
+		_ = r.look(l) // what is wrong shows at the receiver, too
+	}
+	return answered
+}

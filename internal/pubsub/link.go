@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"orgcast/internal/subconn"
+
 	"github.com/redis/go-redis/v9"
 )
 
@@ -38,7 +40,7 @@ type numbered struct {
 type link struct {
 	server string // address of the Cluster's member that it leads to; "" if there is one server
 	words  words
-	pubsub *redis.PubSub
+	conn   *subconn.Conn
 	node   *redis.Client // of the link alone, in a Cluster; else nil
 	nonce  string        // marks this link's canaries
 	wake   chan struct{} // for reconcile; capacity 1: one wake-up covers all that came before it
@@ -57,8 +59,8 @@ type link struct {
 	behind       fifo[lagging]       // to catch up
 	lastReceived time.Time           // of anything at all
 	lastCanary   time.Time           // arrival
-	pinged       time.Time           // when the PING under way was sent, zero without one
-	answeredPing time.Time           // when the last PING that was answered was sent
+	asked        time.Time           // when the question for the role under way was sent, zero without one
+	answeredAsk  time.Time           // when the last one that was answered was sent
 	sending      numbered            // the last canary, with the moment of its sending
 	returned     int                 // number of the last canary that arrived
 	accepted     []numbered          // not returned, oldest first
@@ -72,46 +74,57 @@ func (r *Redis) newLink(ctx context.Context, server string) *link {
 		nonce: rand.Text(), wake: make(chan struct{}, 1), fetch: make(chan struct{}, 1),
 	}
 	if r.shards == nil {
-		l.pubsub = r.client.Subscribe(ctx)
+		l.conn = r.dialer.Subscribe(ctx)
 		return l
 	}
 	l.words = shardedWords
 	l.node = r.shards.dial(server)
-	l.pubsub = l.node.Subscribe(ctx)
+	l.conn = subconn.NewDialer(l.node, newSocket).Subscribe(ctx)
 	return l
 }
 
-// open connects and subscribes to the canary channel. It returns when Redis has confirmed that:
-// a server that refuses password or rights is found out here.
+// open connects and subscribes to the canary channel. It returns when Redis has confirmed that, and
+// has said that it is a master: a server that refuses password or rights is found out here, and so is
+// a replica, which would take subscriptions as well.
 //
 // It is not the present link yet, so nobody else touches it.
 func (l *link) open(ctx context.Context, timeout time.Duration) error {
 	channel := l.canary
-	dialling, cancel := context.WithTimeout(context.WithValue(ctx, linkKey{}, l), timeout)
+	dialing, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := l.write(dialling, l.words.on, channel); err != nil {
+	if err := l.conn.Send(dialing, l.words.on, channel); err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
-	received, err := l.pubsub.ReceiveTimeout(endedContext(ctx), timeout)
+	ended := endedContext(ctx)
+	received, err := l.conn.Receive(ended, timeout)
 	if err != nil {
 		return fmt.Errorf("open: %s: %w", l.words.on, err) // Redis may not say which command it refuses
 	}
 	if m, ok := received.(*redis.Subscription); !ok || m.Kind != l.words.on || m.Channel != channel {
 		return fmt.Errorf("open: %w: %v", errUnexpected, received)
 	}
-	if err := l.mustLead(ctx, timeout); err != nil {
+	if err := l.conn.Ask(timeout); err != nil {
 		return fmt.Errorf("open: %w", err)
+	}
+	for until := time.Now().Add(timeout); ; { // canaries of another node of this name may come first
+		received, err := l.conn.Receive(ended, max(time.Until(until), 1)) // 0 would be no timeout
+		if err != nil {
+			return fmt.Errorf("open: %w", err)
+		}
+		if role, ok := received.(subconn.Role); ok {
+			if err := role.Err(); err != nil {
+				return fmt.Errorf("open: %w", err)
+			}
+			break
+		}
 	}
 	l.canaryOn, l.lastReceived = true, time.Now()
 	return nil
 }
 
-// mustLead returns an error if the server is a member of a Cluster, but no master. A replica would take
-// subscriptions as well, and bring most of the events.
+// mustLead returns an error unless the server, a member of a Cluster, says at once that it is a master.
+// A replica brings most of the events.
 func (l *link) mustLead(ctx context.Context, timeout time.Duration) error {
-	if l.node == nil {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	info, err := l.node.Info(ctx, "replication").Result()
@@ -119,7 +132,7 @@ func (l *link) mustLead(ctx context.Context, timeout time.Duration) error {
 		return fmt.Errorf("role of the server: %w", err)
 	}
 	if !strings.Contains(info, "role:master") {
-		return errDeposed
+		return subconn.ErrReplica
 	}
 	return nil
 }
@@ -131,32 +144,12 @@ func (l *link) send(ctx context.Context, kind string, timeout time.Duration, cha
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	cancel() // see endedContext; the deadline of the write stays
-	return l.write(ctx, kind, channels...)
-}
-
-func (l *link) write(ctx context.Context, kind string, channels ...string) error {
-	switch kind {
-	case plainWords.on:
-		return l.pubsub.Subscribe(ctx, channels...)
-	case plainWords.off:
-		return l.pubsub.Unsubscribe(ctx, channels...)
-	case shardedWords.on:
-		return l.pubsub.SSubscribe(ctx, channels...)
-	default:
-		return l.pubsub.SUnsubscribe(ctx, channels...)
-	}
-}
-
-// ping asks the server for a sign of life on this connection.
-func (l *link) ping(ctx context.Context, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	cancel() // see endedContext
-	return l.pubsub.Ping(ctx)
+	return l.conn.Send(ctx, kind, channels...)
 }
 
 // close ends the connection and with it a Receive under way. Errors say that it was closed before.
 func (l *link) close() {
-	_ = l.pubsub.Close()
+	_ = l.conn.Close()
 	if l.node != nil {
 		_ = l.node.Close()
 	}

@@ -15,6 +15,7 @@ import (
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/redistime"
+	"orgcast/internal/subconn"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -134,7 +135,8 @@ type Redis struct {
 	log     *zap.Logger
 	metrics *metrics
 	tariff  tariff
-	shards  *shards // nil unless the server is a Cluster
+	shards  *shards         // nil unless the server is a Cluster
+	dialer  *subconn.Dialer // of the client; nil if the server is a Cluster
 	clocks  *redistime.Clocks
 
 	running atomic.Bool
@@ -151,14 +153,16 @@ type Redis struct {
 // stays the caller's; it is a single node's, Sentinel's, or a [redis.ClusterClient]. It needs ContextTimeoutEnabled:
 // without that go-redis heeds its own timeouts only, and a server that hangs holds Publish, and the
 // end of Run, for as long as those. A client that retries (MaxRetries) may publish an event twice
-// when the answer of Redis got lost. It gets a hook, which touches nothing but the link's connection.
+// when the answer of Redis got lost. It gets a hook, which opens the link's connection, and closes the
+// others when the link turns out to lead to a replica.
 func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, opt Options) *Redis {
 	opt = opt.withDefaults()
 	var cluster *shards
+	var dialer *subconn.Dialer
 	if c, ok := client.(*redis.ClusterClient); ok {
 		cluster = newShards(c)
 	} else {
-		client.AddHook(linkDialler{})
+		dialer = subconn.NewDialer(client, newSocket)
 	}
 	return &Redis{
 		client:  client,
@@ -169,6 +173,7 @@ func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, opt Options)
 		tariff:  newTariff(opt.EventsPerSecond, opt.BytesPerSecond),
 		shards:  cluster,
 		clocks:  redistime.New(client, opt.Logger),
+		dialer:  dialer,
 		subs:    make(map[string]*subscription),
 		meters:  make(map[orgctx.ID]*meter),
 		links:   make(map[string]*link),
@@ -282,14 +287,18 @@ func (r *Redis) Run(ctx context.Context, sink Sink) error {
 func (r *Redis) keepLink(ctx context.Context, server string, sink Sink) {
 	lost := logLimiter{interval: logInterval}
 	backoff := r.opt.MinBackoff
-	for first := true; ; first = false {
+	for before := (past{}); ; before.opened = true {
 		started := time.Now()
-		err := r.serve(ctx, server, sink, first)
+		err := r.serve(ctx, server, sink, before)
 		if ctx.Err() != nil {
 			return // the end was asked for; what broke on the way is no news
 		}
-		if r.shards != nil {
+		before.replica = errors.Is(err, subconn.ErrReplica)
+		switch {
+		case r.shards != nil:
 			r.shards.look() // the server may have been replaced
+		case before.replica:
+			r.dialer.CloseOthers(time.Now())
 		}
 		if time.Since(started) > calmPeriod {
 			backoff = r.opt.MinBackoff
@@ -307,8 +316,15 @@ func (r *Redis) keepLink(ctx context.Context, server string, sink Sink) {
 	}
 }
 
+// past is what came before a link.
+type past struct {
+	opened  bool // another link, or the attempt to open one
+	replica bool // it led to a replica
+}
+
 // serve opens a link, works on it until it breaks or ctx ends, and returns why it broke.
-func (r *Redis) serve(ctx context.Context, server string, sink Sink, first bool) error {
+func (r *Redis) serve(ctx context.Context, server string, sink Sink, before past) error {
+	started := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	l := r.newLink(ctx, server)
 	var wg sync.WaitGroup
@@ -332,8 +348,11 @@ func (r *Redis) serve(ctx context.Context, server string, sink Sink, first bool)
 	if err := l.open(ctx, r.opt.LinkTimeout); err != nil {
 		return err
 	}
-	if !first {
+	if before.opened {
 		r.metrics.reconnects.Inc()
+	}
+	if before.replica && r.dialer != nil {
+		r.dialer.CloseOthers(started) // what was dialed earlier may still lead to it
 	}
 	r.attach(l)
 	wg.Go(func() { cancel(r.reconcile(ctx, l)) })
@@ -350,7 +369,7 @@ func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 	ended := endedContext(ctx)
 	bad, pauses := logLimiter{interval: logInterval}, logLimiter{interval: logInterval}
 	for {
-		received, err := l.pubsub.Receive(ended)
+		received, err := l.conn.Receive(ended, 0)
 		now := time.Now()
 		if err != nil {
 			if r.refused(l, err, now) {
@@ -397,7 +416,10 @@ func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 			if !gap.IsZero() {
 				r.gap(sink, gap)
 			}
-		case *redis.Pong:
+		case subconn.Role:
+			if err := m.Err(); err != nil {
+				return err
+			}
 			r.answered(l, now)
 		}
 	}

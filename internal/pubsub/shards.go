@@ -34,7 +34,6 @@ const (
 var (
 	errNoSlots = errors.New("pubsub: the server owns no slots")
 	errNoOwner = errors.New("pubsub: slots without an owner")
-	errDeposed = errors.New("pubsub: the server is no master")
 )
 
 // shards is what a Redis Cluster adds: which of its masters owns which slot, and a link to each of
@@ -83,9 +82,7 @@ func (s *shards) dial(server string) *redis.Client {
 		ContextTimeoutEnabled: o.ContextTimeoutEnabled, PoolSize: 1, ReadBufferSize: o.ReadBufferSize, WriteBufferSize: o.WriteBufferSize,
 		DisableIdentity: o.DisableIdentity, IdentitySuffix: o.IdentitySuffix, TLSConfig: o.TLSConfig,
 	}
-	node := redis.NewClient(options)
-	node.AddHook(linkDialler{})
-	return node
+	return redis.NewClient(options)
 }
 
 // canary chooses another channel for a link's canaries, in a slot of its server. It reports false if that

@@ -1,12 +1,6 @@
 package pubsub
 
-import (
-	"context"
-	"net"
-	"time"
-
-	"github.com/redis/go-redis/v9"
-)
+import "time"
 
 const (
 	// busyGap is the most that lies between reads of a busy link, and busyReads how many of them in
@@ -43,30 +37,4 @@ func (p *pace) read(now time.Time) {
 		p.close++
 		p.busy = p.busy || p.close >= busyReads
 	}
-}
-
-// linkKey marks the context in which a link dials.
-type linkKey struct{}
-
-// linkDialler makes the socket of a link one of our own. All other connections of the client, and
-// all its commands, it leaves as they are.
-type linkDialler struct{}
-
-// DialHook implements [redis.Hook].
-func (linkDialler) DialHook(next redis.DialHook) redis.DialHook {
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		c, err := next(ctx, network, address)
-		if err != nil || ctx.Value(linkKey{}) == nil {
-			return c, err
-		}
-		return newSocket(c)
-	}
-}
-
-// ProcessHook implements [redis.Hook].
-func (linkDialler) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
-
-// ProcessPipelineHook implements [redis.Hook].
-func (linkDialler) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
 }

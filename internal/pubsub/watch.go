@@ -80,12 +80,12 @@ func (r *Redis) canaryReturned(l *link, payload string, now time.Time) {
 	}
 }
 
-// answered takes note of a PONG.
+// answered takes note of a master's answer to the question for its role.
 func (r *Redis) answered(l *link, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l.lastReceived = now
-	l.answeredPing, l.pinged = l.pinged, time.Time{}
+	l.answeredAsk, l.asked = l.asked, time.Time{}
 }
 
 // watch looks at the link at short intervals until ctx ends, and returns why the link must be given
@@ -99,33 +99,39 @@ func (r *Redis) watch(ctx context.Context, l *link) error {
 		case <-ctx.Done():
 			return nil
 		}
-		ping, err := r.inspect(l, time.Now())
-		if err != nil {
+		if err := r.look(l); err != nil {
 			return err
-		}
-		if !ping {
-			continue
-		}
-		if err := l.ping(ctx, r.opt.LinkTimeout); err != nil {
-			return fmt.Errorf("ping: %w", err)
 		}
 	}
 }
 
-// inspect judges the link. It reports whether a PING is due, which it notes as sent.
+// look judges the link, and asks for the role of its server when that is due.
+func (r *Redis) look(l *link) error {
+	due, err := r.inspect(l, time.Now())
+	if err != nil || !due {
+		return err
+	}
+	if err := l.conn.Ask(r.opt.LinkTimeout); err != nil {
+		return fmt.Errorf("ask for the role: %w", err)
+	}
+	return nil
+}
+
+// inspect judges the link. It reports whether the question for the role is due, which it notes as
+// sent. That is also the sign of life: a server that cannot save refuses PING.
 //
 // A link is lost when it is silent although it was asked for an answer: the server hangs or is
 // gone. It is deaf when a canary that the server accepted, or a confirmation, is overdue and yet a
-// PING sent later was answered: a master that was deposed, for example. The answers come in order,
+// question sent later was answered: a master that was deposed, for example. The answers come in order,
 // so a link that merely has much to carry, its canary waiting in line behind a burst of events, is
 // neither; giving up that one would add lost events to the load.
-func (r *Redis) inspect(l *link, now time.Time) (ping bool, err error) {
+func (r *Redis) inspect(l *link, now time.Time) (due bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	overdue := func(since time.Time) bool {
-		return now.Sub(since) > r.opt.LinkTimeout && l.answeredPing.After(since)
+		return now.Sub(since) > r.opt.LinkTimeout && l.answeredAsk.After(since)
 	}
-	if !l.pinged.IsZero() && now.Sub(l.pinged) > r.opt.LinkTimeout && now.Sub(l.lastReceived) > r.opt.LinkTimeout {
+	if !l.asked.IsZero() && now.Sub(l.asked) > r.opt.LinkTimeout && now.Sub(l.lastReceived) > r.opt.LinkTimeout {
 		return false, errSilent
 	}
 	if len(l.accepted) > 0 && overdue(l.accepted[0].accepted) {
@@ -134,9 +140,9 @@ func (r *Redis) inspect(l *link, now time.Time) (ping bool, err error) {
 	if c, ok := l.sent.first(); ok && overdue(c.at) {
 		return false, ErrUnconfirmed
 	}
-	if !l.pinged.IsZero() {
+	if !l.asked.IsZero() {
 		return false, nil
 	}
-	l.pinged = now
+	l.asked = now
 	return true, nil
 }

@@ -1,0 +1,128 @@
+package pubsub_test
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"orgcast/internal/pubsub"
+	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit/redistest"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+// awaitRoles returns when the servers of all links have answered for their roles, several times.
+func awaitRoles(t *testing.T, bus *pubsub.Redis) {
+	t.Helper()
+	for range 3 {
+		start := time.Now()
+		pubsubtest.Eventually(t, "an answer", func() bool { return bus.AskRoles(start) })
+	}
+}
+
+// TestDeliversWhileRedisRefusesWrites: PUBLISH and SUBSCRIBE work in these states, so events flow,
+// nobody is told of a gap, and the node is ready. A link that was kept alive by PING, which a server
+// that cannot save refuses, broke several times a second.
+func TestDeliversWhileRedisRefusesWrites(t *testing.T) {
+	for _, state := range redistest.States() {
+		if state == redistest.ReadOnly {
+			continue // a replica: see TestLinkLedToReplica
+		}
+		t.Run(string(state), func(t *testing.T) {
+			server := redistest.StartServer(t)
+			n := startNode(t, newClient(t, server.Addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, PublishTimeout: calm})
+			server.RefuseWrites(state)
+			want := []pubsubtest.Item{pubsubtest.Message(n.kept, "before")}
+			for i := range 100 {
+				if i%25 == 0 {
+					awaitRoles(t, n.Redis)
+				}
+				pubsubtest.Publish(t, n, n.kept, strconv.Itoa(i))
+				want = append(want, pubsubtest.Message(n.kept, strconv.Itoa(i)))
+			}
+			n.sink.WaitFor(t, want[len(want)-1])
+			late := pubsubtest.Group(t, "acme", "late")
+			pubsubtest.Subscribe(t, n, late)
+			pubsubtest.Publish(t, n, late, "here")
+			n.sink.WaitFor(t, pubsubtest.Message(late, "here"))
+			if diff := cmp.Diff(want, n.sink.Of(n.kept), equalItems); diff != "" {
+				t.Errorf("items differ (-want +got):\n%s", diff)
+			}
+			if err := n.Healthy(); err != nil {
+				t.Errorf("Healthy: got %v, want nil", err)
+			}
+			if got := counter(t, n.reg, "orgcast_bus_reconnects_total"); got != 0 {
+				t.Errorf("reconnects: got %v, want 0", got)
+			}
+		})
+	}
+}
+
+// TestLinkLedToReplica: an operator promotes a replica, and a proxy keeps the connections to what was
+// the master. That one goes on answering, and takes the node's canaries, as a replica on which nobody
+// else publishes. The node must not call itself healthy, must find the new master when the proxy leads
+// there, and must not leave its other connections behind.
+func TestLinkLedToReplica(t *testing.T) {
+	pair := redistest.StartPair(t)
+	proxy := redistest.StartProxy(t, pair.Master.Addr)
+	client := newClient(t, proxy.Addr)
+	core, logs := observer.New(zap.DebugLevel)
+	n := startNode(t, client, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, Logger: zap.New(core)})
+	want := append(n.sink.Of(n.kept), pubsubtest.Record(t, n, n.kept, pubsub.RecordOptions{}, "recorded")...)
+	n.sink.WaitFor(t, want[1])
+	pair.AwaitInStep()
+
+	pair.Promote()
+	pair.Depose()
+	pubsubtest.Eventually(t, "no link to a replica", func() bool {
+		n.AskRoles(time.Now())
+		return errors.Is(n.Healthy(), pubsub.ErrNoLink)
+	})
+	pubsubtest.Eventually(t, "nor another one", func() bool {
+		for _, line := range logs.FilterMessage("subscription connection lost").All() {
+			if text, _ := line.ContextMap()["error"].(string); strings.Contains(text, "open: the server is a replica") {
+				return true
+			}
+		}
+		return false
+	})
+	if err := n.Healthy(); !errors.Is(err, pubsub.ErrNoLink) {
+		t.Errorf("Healthy while the proxy leads to a replica: got %v, want %v", err, pubsub.ErrNoLink)
+	}
+	elsewhere := pubsub.NewRedis(newClient(t, pair.Replica.Addr), n.keys, pubsub.Options{})
+	missed := pubsubtest.Record(t, elsewhere, n.kept, pubsub.RecordOptions{}, texts(0, 3)...)
+
+	proxy.Redirect(pair.Replica.Addr)
+	pubsubtest.Eventually(t, "healthy at the new master", n.isHealthy)
+	want = append(append(want, pubsubtest.Gap(n.kept)), missed...) // for "before", which was transient
+	pubsubtest.Publish(t, n, n.kept, "after")
+	n.sink.WaitFor(t, pubsubtest.Message(n.kept, "after"))
+	want = append(want, pubsubtest.Message(n.kept, "after"))
+	if diff := cmp.Diff(want, n.sink.Of(n.kept), equalItems); diff != "" {
+		t.Errorf("items differ (-want +got):\n%s", diff)
+	}
+}
+
+// TestServerTellsNoRole: a link is of no use to a node that cannot find out where it leads. That is
+// said, with what would help.
+func TestServerTellsNoRole(t *testing.T) {
+	client := redis.NewClient(&redis.Options{Addr: redistest.Start(t), Protocol: 2, DialerRetries: 1, MaxRetries: -1, ContextTimeoutEnabled: true})
+	t.Cleanup(func() { _ = client.Close() })
+	core, logs := observer.New(zap.DebugLevel)
+	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{LinkTimeout: calm, Logger: zap.New(core)})
+	var sink pubsubtest.Recorder
+	pubsubtest.Start(t, bus, &sink)
+	pubsubtest.Eventually(t, "a line in the log", func() bool { return logs.Len() > 0 })
+	if text, _ := logs.All()[0].ContextMap()["error"].(string); !strings.Contains(text, "RESP3 is needed") || !strings.Contains(text, "protocol=2") {
+		t.Errorf("error: got %q, want one that says what is needed", text)
+	}
+	if err := bus.Healthy(); !errors.Is(err, pubsub.ErrNoLink) {
+		t.Errorf("Healthy: got %v, want %v", err, pubsub.ErrNoLink)
+	}
+}

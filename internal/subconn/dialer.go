@@ -1,0 +1,140 @@
+package subconn
+
+import (
+	"context"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// connKey marks the context in which a Conn is dialed.
+type connKey struct{}
+
+// Dialer makes subscription connections of a client, and knows its other connections. It is a hook
+// of that client, and for one client only.
+type Dialer struct {
+	client redis.UniversalClient
+	wrap   func(net.Conn) (net.Conn, error) // nil: leave it as it is
+
+	mu     sync.Mutex // never held during I/O
+	others map[*other]struct{}
+}
+
+var _ redis.Hook = (*Dialer)(nil)
+
+// NewDialer returns a Dialer for a client, of which it becomes a hook. wrap, which may be nil, makes
+// another connection of one that was dialed for a subscription. The client of a Cluster runs no such
+// hooks: its subscriptions cannot be asked, those of a member's own client can.
+func NewDialer(client redis.UniversalClient, wrap func(net.Conn) (net.Conn, error)) *Dialer {
+	d := &Dialer{client: client, wrap: wrap, others: make(map[*other]struct{})}
+	client.AddHook(d)
+	return d
+}
+
+// Subscribe returns a subscription connection of the client. The first [Conn.Send] opens it.
+func (d *Dialer) Subscribe(ctx context.Context) *Conn {
+	return &Conn{dialer: d, pubsub: d.client.Subscribe(ctx)}
+}
+
+// CloseOthers closes all connections of the client, except for subscriptions, that were dialed
+// before a moment. Commands under way fail, and later ones dial.
+//
+// When a subscription turns out to lead to a replica, the client's other connections may lead there
+// too, behind a proxy that keeps them. Publications would reach nobody there, and what is read is
+// old: a session that has ended would still be found.
+func (d *Dialer) CloseOthers(before time.Time) {
+	d.mu.Lock()
+	var list []*other
+	for o := range d.others {
+		if o.dialed.Before(before) {
+			list = append(list, o)
+		}
+	}
+	d.mu.Unlock()
+	for _, o := range list {
+		_ = o.Close() // nothing is left to lose
+	}
+}
+
+// DialHook implements [redis.Hook].
+func (d *Dialer) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		started := time.Now()
+		c, err := next(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		s, subscribes := ctx.Value(connKey{}).(*Conn)
+		if !subscribes {
+			return d.track(c, started), nil
+		}
+		if s.dialer != d {
+			return c, nil // that of another Dialer of the same client
+		}
+		if d.wrap != nil {
+			if c, err = d.wrap(c); err != nil {
+				return nil, err
+			}
+		}
+		s.raw.Store(&c)
+		return c, nil
+	}
+}
+
+// ProcessHook implements [redis.Hook].
+func (d *Dialer) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+// ProcessPipelineHook implements [redis.Hook].
+func (d *Dialer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// other is a connection that is not a subscription.
+type other struct {
+	net.Conn
+	dialer *Dialer
+	dialed time.Time // when dialing it began
+}
+
+// otherSocket is one that the client's pool can look at before it uses it again.
+type otherSocket struct {
+	*other
+	syscall.Conn
+}
+
+// wrapped is a connection that encrypts another one. The client looks at that for what has come,
+// such as the reason for which a server does not want the connection.
+type wrapped interface{ NetConn() net.Conn }
+
+// otherWrapped is one of those.
+type otherWrapped struct {
+	*other
+	wrapped
+}
+
+// track remembers a connection until it is closed.
+func (d *Dialer) track(c net.Conn, dialed time.Time) net.Conn {
+	o := &other{Conn: c, dialer: d, dialed: dialed}
+	d.mu.Lock()
+	d.others[o] = struct{}{}
+	d.mu.Unlock()
+	switch c := c.(type) {
+	case syscall.Conn:
+		return otherSocket{o, c}
+	case wrapped:
+		return otherWrapped{o, c}
+	default:
+		return o
+	}
+}
+
+// Close implements net.Conn.
+func (o *other) Close() error {
+	o.dialer.mu.Lock()
+	delete(o.dialer.others, o)
+	o.dialer.mu.Unlock()
+	return o.Conn.Close()
+}
