@@ -3,6 +3,7 @@ package pubsub
 import (
 	"context"
 	"crypto/rand"
+	"slices"
 	"time"
 
 	"orgcast/internal/event"
@@ -47,6 +48,11 @@ type place struct {
 	// transient says that an event came that was not recorded: if some were missed, no history tells.
 	transient bool
 
+	seen seen // the newest positions handed over, for when the mark is not in the history
+	// broken says that a gap was told because the mark is not in the history: the next position may lie
+	// before it.
+	broken bool
+
 	catching bool
 	round    int // counts how often it began or ceased to catch up
 	held     []holding
@@ -67,10 +73,12 @@ type lagging struct {
 	sub   *subscription
 	round int
 	mark  event.Mark
+	seen  []event.Position // oldest first; copied only for a group whose mark is not in the history
 }
 
-// note moves the mark to an event that is handed over, and says so, or why it is not: it was before. r.mu
-// is held.
+// note moves the mark to an event that is handed over. It returns verdictKnown or verdictRepeated if it
+// was handed over before, and verdictLost if it lies before the mark: within one history positions only
+// grow, so that one is gone, and its members have to be told. r.mu is held.
 func (s *subscription) note(h event.Head) verdict {
 	p := &s.place
 	if h.Position.IsZero() {
@@ -87,8 +95,18 @@ func (s *subscription) note(h event.Head) verdict {
 		return verdictRepeated // the mark stays: this position may be in no history
 	}
 	s.meter.shown.add(&s.shown, h)
-	p.mark = event.Mark{Position: h.Position}
-	return verdictTake
+	v := verdictTake
+	if !p.broken && h.Position.Compare(p.mark.Position) < 0 {
+		v = verdictLost
+	}
+	s.advance(h.Position)
+	return v
+}
+
+// advance moves the mark. r.mu is held.
+func (s *subscription) advance(position event.Position) {
+	s.place.mark, s.place.broken = event.Mark{Position: position}, false
+	s.place.seen.add(position, s.meter)
 }
 
 // take says what becomes of an event that is within the budget. r.mu is held.
@@ -242,6 +260,9 @@ func (r *Redis) catchUp(ctx context.Context, l *link, sink Sink) {
 			if f.more {
 				f = r.missed(ctx, batch[i:i+1], catchUpMost, r.seekMost)[0]
 			}
+			if f.err == nil && !f.complete && !f.more && !batch[i].mark.Position.IsZero() {
+				f = r.seekSeen(ctx, batch[i], f)
+			}
 			if ctx.Err() != nil {
 				return // the groups will catch up on the next link
 			}
@@ -285,6 +306,43 @@ func (r *Redis) nextBehind(l *link, most int) (batch []lagging) {
 // seekMost asks one history for more than seek is fit for.
 func (r *Redis) seekMost(ctx context.Context, questions []sought) []found {
 	return []found{r.seekAll(ctx, questions[0], catchUpMostBytes)}
+}
+
+// seekSeen asks a history that does not have the mark for what follows the newest position handed over
+// that it has. A master that hung and was replaced passes on, when it wakes up, what its successor
+// never had; the mark is then beyond all that the successor recorded meanwhile. f is the answer as to
+// the mark, which counts if the history has no position that is remembered.
+func (r *Redis) seekSeen(ctx context.Context, b lagging, f found) found {
+	r.mu.Lock()
+	if b.sub.place.round == b.round {
+		b.seen = b.sub.place.seen.list()
+	}
+	r.mu.Unlock()
+	if len(b.seen) == 0 {
+		return f
+	}
+	oldest := slices.MinFunc(b.seen, event.Position.Compare)
+	deadline, cancel := context.WithTimeout(ctx, r.opt.HistoryTimeout)
+	defer cancel()
+	entries, _, err := r.newest(deadline, b.sub.group, oldest.String(), catchUpMost, catchUpMostBytes)
+	if err != nil {
+		f.err = err
+		return f
+	}
+	at := make(map[string]int, len(entries))
+	for i, e := range entries {
+		at[e.ID] = i
+	}
+	for n := len(b.seen) - 1; n >= 0; n-- {
+		end, ok := at[b.seen[n].String()]
+		if !ok {
+			continue
+		}
+		// All that the group was handed later is not in the history, so nothing comes twice.
+		f.events = r.decodeEntries(b.sub.group, entries[:end], event.Head{Position: b.seen[n], Key: keyOf(entries[end])})
+		return f
+	}
+	return f
 }
 
 // missed asks histories, and those that do not answer again.
@@ -336,6 +394,7 @@ func (r *Redis) hand(l *link, sink Sink, b lagging, f found, bad *logLimiter) {
 	ok := current()
 	if ok {
 		s.missed = false
+		p.broken = gap && !f.complete
 		s.meter.owe(time.Now(), r.tariff, f.events)
 	}
 	r.mu.Unlock()
@@ -372,6 +431,9 @@ func (r *Redis) hand(l *link, sink Sink, b lagging, f found, bad *logLimiter) {
 		switch {
 		case verdict == verdictRepeated:
 			r.metrics.repeated.Inc()
+		case verdict == verdictLost && wanted:
+			r.gap(sink, s.group)
+			r.take(sink, s.group, h.head, h.object, h.received, bad)
 		case verdict == verdictTake && wanted:
 			r.take(sink, s.group, h.head, h.object, h.received, bad)
 		}
@@ -388,7 +450,7 @@ func (r *Redis) handOne(sink Sink, b lagging, e *event.Event) bool {
 	ok := p.round == b.round && s.count > 0
 	repeated := false
 	if ok {
-		p.mark = event.Mark{Position: e.Position()}
+		s.advance(e.Position())
 		p.passed = e.Position()
 		head := event.Head{Position: e.Position(), Key: e.Key()}
 		if _, repeated = s.meter.shown.repeats(&s.shown, head); !repeated {

@@ -138,3 +138,16 @@ func (r *Redis) AskRoles(after time.Time) (answered bool) {
 	}
 	return answered
 }
+
+// SeenBytes returns how much the groups of an organization remember of positions.
+func (r *Redis) SeenBytes(g event.Group) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m := r.meters[g.Organization()]; m != nil {
+		return m.seen
+	}
+	return 0
+}
+
+// SeenLimit bounds SeenBytes.
+const SeenLimit = seenBytes

@@ -15,7 +15,8 @@ type histories struct {
 	mu     sync.Mutex // held while an event is sent, so that both orders are the same
 	groups map[event.Group]*history
 	once   map[onceKey]onceValue
-	sweep  int // size at which to look for what has expired
+	sweep  int    // size at which to look for what has expired
+	newest uint64 // milliseconds of the newest position: the clock may go back, positions may not
 }
 
 // history is that of one group.
@@ -56,7 +57,8 @@ func (m *Memory) Record(ctx context.Context, g event.Group, payload []byte, o Re
 	if h == nil {
 		h = new(history)
 	}
-	position := event.NewPosition(uint64(now.UnixMilli()), 0)
+	m.histories.newest = max(m.histories.newest, uint64(now.UnixMilli())) //nolint:gosec // after 1970
+	position := event.NewPosition(m.histories.newest, 0)
 	if position.Compare(h.last) <= 0 {
 		position = event.NewPosition(h.last.Milliseconds(), h.last.Sequence()+1)
 	}

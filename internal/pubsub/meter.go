@@ -32,6 +32,7 @@ const (
 type meter struct {
 	subs  int   // that share it
 	shown shown // what they have shown under idempotency keys
+	seen  int   // bytes of the positions that they remember
 	// paid is the moment until which the budget is spent: full before now, empty meterBurst later.
 	paid time.Time
 	// since is when it began to spend what it had, and lasted how long that was enough for.
@@ -101,6 +102,7 @@ const (
 	verdictHeld             // kept until what its group missed has been handed over
 	verdictKnown            // dropped: it was handed over when its group caught up
 	verdictRepeated         // dropped: it was handed over under another position
+	verdictLost             // to be taken, after a gap: the history that the group followed is gone
 )
 
 // admit judges a message before anything is spent on decoding it. g is zero if its group is
@@ -193,6 +195,7 @@ func (r *Redis) meterOf(g event.Group) *meter {
 // forget drops a subscription that is over, and with an organisation's last one its meter. r.mu is
 // held.
 func (r *Redis) forget(s *subscription) {
+	s.place.seen.forget(s.meter)
 	delete(r.subs, s.channel)
 	s.meter.shown.forget(&s.shown)
 	if s.meter.subs--; s.meter.subs == 0 {

@@ -389,6 +389,8 @@ func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 			g, verdict := r.admit(l, m.Channel, head, object, now)
 			switch verdict {
 			case verdictTake:
+			case verdictLost:
+				r.gap(sink, g)
 			case verdictCanary:
 				r.canaryReturned(l, m.Payload, now)
 				continue

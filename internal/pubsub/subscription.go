@@ -69,7 +69,9 @@ func (s *subscription) off() {
 	}
 	s.state, s.queued, s.link = stateOff, time.Time{}, nil
 	s.stopCatching()
-	s.place.known = s.place.known && s.missed // where it would begin now is read again
+	if s.place.known = s.place.known && s.missed; !s.place.known { // where it would begin now is read again
+		s.place.seen.forget(s.meter)
+	}
 }
 
 // attach makes l the link to its server and queues all that is wanted from there.
@@ -214,6 +216,7 @@ func (r *Redis) nextBatches(l *link) (batches []batch) {
 			if !s.paused {
 				s.confirmed = make(chan struct{})
 				s.place.known = false // nobody follows it any more
+				s.place.seen.forget(s.meter)
 			}
 			off = append(off, s)
 		}

@@ -1,0 +1,178 @@
+package pubsub_test
+
+import (
+	"context"
+	"crypto/rand"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"orgcast/internal/event"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit/redistest"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+	"pgregory.net/rapid"
+)
+
+// late publishes an event with a position, as a master that was replaced does: it is in no history.
+func late(tb testing.TB, client *redis.Client, keys keyspace.Keyspace, g event.Group, at event.Position, text string) pubsubtest.Item {
+	tb.Helper()
+	item := pubsubtest.Item{Group: g, Payload: pubsubtest.Payload(g, text), Position: at}
+	if err := client.Publish(tb.Context(), keys.GroupChannel(g), at.String()+" "+item.Payload).Err(); err != nil {
+		tb.Fatal(err)
+	}
+	return item
+}
+
+// TestHungMasterWakesUp: what it passes on after its replacement raises the mark beyond all that the
+// new master has. What is in the new master's history comes all the same, once.
+func TestHungMasterWakesUp(t *testing.T) {
+	for name, count := range map[string]int{"a few events": 3, "as many as are remembered": 900} {
+		t.Run(name, func(t *testing.T) {
+			f := startFollower(t, "early")
+			want := f.record(t, texts(0, 5)...)
+			f.sink.WaitFor(t, want[4])
+			future := want[4].Position.Milliseconds() + 3600_000
+			for i := range count {
+				want = append(want, late(t, f.client, f.keys, f.group, event.NewPosition(future, uint64(i)), "late "+strconv.Itoa(i)))
+			}
+			f.sink.WaitFor(t, want[len(want)-1])
+			f.cut(t)
+			want = append(want, pubsubtest.Gap(f.group))
+			want = append(want, f.record(t, texts(5, 50)...)...)
+			f.sink.WaitFor(t, want[len(want)-1])
+			want = append(want, f.record(t, "live")...) // its position lies before those, too
+			f.mustHave(t, want)
+			f.cut(t)
+			f.mustHave(t, append(want, f.record(t, texts(55, 3)...)...)) // and the mark is of use again
+		})
+	}
+}
+
+// TestClockOfRedisGoesBack: Redis keeps the order of a history whatever its clock does, so positions
+// go back only when the history is gone. Its members are told, on a link that lives.
+func TestClockOfRedisGoesBack(t *testing.T) {
+	for name, lost := range map[string]bool{"and everything is lost": true, "and nothing is lost": false} {
+		t.Run(name, func(t *testing.T) {
+			f := startFollower(t, "early")
+			// The clock was an hour ahead, and is set right.
+			ahead := time.Now().Add(time.Hour).UnixMilli()
+			if err := f.client.XAdd(t.Context(), &redis.XAddArgs{Stream: f.keys.History(f.group), ID: strconv.FormatInt(ahead, 10) + "-0", Values: []string{"event", pubsubtest.Payload(f.group, "ahead")}}).Err(); err != nil {
+				t.Fatal(err)
+			}
+			want := f.record(t, "before")
+			f.sink.WaitFor(t, want[0])
+			if lost {
+				if err := f.client.FlushAll(t.Context()).Err(); err != nil {
+					t.Fatal(err)
+				}
+				want = append(want, pubsubtest.Gap(f.group))
+			}
+			more := f.record(t, texts(0, 3)...)
+			if back := more[0].Position.Compare(want[0].Position) < 0; back != lost {
+				t.Fatalf("positions go back: got %t, want %t", back, lost)
+			}
+			f.mustHave(t, append(want, more...))
+		})
+	}
+}
+
+// TestVanishedProperty: events that are in no history come between, links break, everything is lost:
+// what is recorded comes once and in order, and what vanished is told.
+func TestVanishedProperty(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	g := pubsubtest.Group(t, "acme", "room")
+	rapid.Check(t, func(rt *rapid.T) {
+		keys, err := keyspace.New(rand.Text())
+		if err != nil {
+			rt.Fatal(err)
+		}
+		bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, MinBackoff: time.Millisecond, MaxBackoff: 4 * time.Millisecond})
+		var sink pubsubtest.Recorder
+		ctx, stop := context.WithTimeout(t.Context(), pubsubtest.Patience)
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer stop()
+		running.Go(func() { _ = bus.Run(ctx, &sink) })
+		pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "early") // so that nothing looks transient
+		pubsubtest.Subscribe(t, bus, g)
+		var want []pubsubtest.Item
+		n, vanished := 0, false
+		record := func(count int) {
+			want = append(want, pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, texts(n, count)...)...)
+			n += count
+		}
+		record(1)
+		rt.Repeat(map[string]func(*rapid.T){
+			"record": func(rt *rapid.T) { record(rapid.IntRange(1, 40).Draw(rt, "count")) },
+			"late": func(*rapid.T) {
+				sink.WaitFor(t, want[len(want)-1]) // there is a link
+				n++
+				late(t, client, keys, g, event.NewPosition(want[0].Position.Milliseconds()+3600_000, uint64(n)), "late")
+				vanished = true
+			},
+			"cut": func(*rapid.T) { _ = client.ClientKillByFilter(ctx, "TYPE", "pubsub").Err() },
+		})
+		record(1)
+		sink.WaitFor(t, want[len(want)-1])
+		var got []pubsubtest.Item
+		gaps := 0
+		ahead := want[0].Position.Milliseconds() + 3600_000
+		for _, item := range sink.Of(g) {
+			switch {
+			case item == pubsubtest.Gap(g):
+				gaps++
+			case item.Position.Milliseconds() < ahead:
+				got = append(got, item)
+			}
+		}
+		if diff := cmp.Diff(want, got, equalItems); diff != "" {
+			rt.Fatalf("items differ (-want +got):\n%s", diff)
+		}
+		if gaps > 0 && !vanished {
+			rt.Fatalf("gaps: got %d, want none, because nothing vanished", gaps)
+		}
+	})
+}
+
+// TestRememberedPositionsAreBounded: an organization with many groups remembers no more than one with
+// few, and nothing when they are left.
+func TestRememberedPositionsAreBounded(t *testing.T) {
+	client, keys := newClient(t, redistest.Start(t)), newKeyspace(t)
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, PublishTimeout: calm, EventsPerSecond: -1, BytesPerSecond: -1})
+	var sink pubsubtest.Recorder
+	pubsubtest.Start(t, bus, &sink)
+	const groups, each = 100, 1000
+	var last pubsubtest.Item
+	for i := range groups {
+		g := pubsubtest.Group(t, "acme", strconv.Itoa(i))
+		pubsubtest.Subscribe(t, bus, g)
+		pipe := client.Pipeline()
+		for n := range each {
+			last = pubsubtest.Item{Group: g, Payload: pubsubtest.Payload(g, strconv.Itoa(n)), Position: event.NewPosition(1, uint64(n))}
+			pipe.Publish(t.Context(), keys.GroupChannel(g), last.Position.String()+" "+last.Payload)
+		}
+		if _, err := pipe.Exec(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sink.WaitFor(t, last)
+	g := last.Group
+	if got := bus.SeenBytes(g); got > pubsub.SeenLimit || got < pubsub.SeenLimit/2 {
+		t.Errorf("remembered: got %d bytes, want up to %d, and most of that", got, pubsub.SeenLimit)
+	}
+	for i := range groups - 1 {
+		bus.Unsubscribe(pubsubtest.Group(t, "acme", strconv.Itoa(i)))
+	}
+	pubsubtest.Eventually(t, "what is left is that of one group", func() bool { return bus.WantedGroups() == 1 })
+	if got, most := bus.SeenBytes(g), pubsub.SeenLimit/groups*2; got > most {
+		t.Errorf("remembered of one group: got %d bytes, want up to %d", got, most)
+	}
+	bus.Unsubscribe(g)
+	pubsubtest.Eventually(t, "nothing is left", func() bool { return bus.WantedGroups() == 0 && bus.SeenBytes(g) == 0 })
+}
