@@ -94,7 +94,7 @@ func newNode(ctx context.Context, s *settings, log *zap.Logger) (*node, error) {
 	busOptions.Logger, busOptions.Registerer = log, n.metrics
 	n.bus = pubsub.NewRedis(n.redis.events, keys, busOptions)
 	n.hub = hub.New(n.bus, hub.Options{Registry: n.metrics})
-	n.quota = quota.NewRedis(n.redis.state, keys, quota.Options{Limit: s.maxPerOrganization, Log: log})
+	n.quota = quota.NewRedis(n.redis.state, keys, quota.Options{Limit: s.maxPerOrganization, Log: log, Registerer: n.metrics})
 	routes, err := newRoutes(n)
 	if err != nil {
 		return nil, errors.Join(err, n.redis.Close())

@@ -18,7 +18,9 @@ End the right to be connected, on every node within a second:
   gateway revoke member ORGANIZATION USER    a membership
   gateway revoke organization ORGANIZATION   all connections of an organisation
 
-The record in Redis is changed first, so that nobody comes back. ID is what "gateway session read"
+The record in Redis is changed first, so that nobody comes back. If Redis
+refuses to write, connections are closed all the same, and the command fails:
+run it again until it succeeds. ID is what "gateway session read"
 and the log call session; it opens nothing. One that begins with "-" goes behind "--". To undo it:
 delete the key orgcast:session-ended:ID or orgcast:user-disabled:USER, or set the status in the
 directory to active again. With --directory=session the sessions are the record of memberships and
@@ -57,6 +59,9 @@ func revokeCommand(ctx context.Context, p *process, args []string) error {
 		return err
 	}
 	recorded, err := revoker.Revoke(ctx, m)
+	if errors.Is(err, lease.ErrNotRecorded) {
+		return fmt.Errorf("revoke: announced, but not recorded: connections are closed now, and may come back: run it again when Redis accepts writes: %w", err)
+	}
 	if err != nil {
 		return err
 	}

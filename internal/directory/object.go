@@ -14,6 +14,7 @@ import (
 
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/redisreply"
 )
 
 const (
@@ -84,23 +85,27 @@ func (o *Objects) Claim(ctx context.Context, kind, id, user string) (owner bool,
 	if err != nil {
 		return false, err
 	}
-	for { // again only if the claim of another expires just now
-		first, err := o.client.SetNX(ctx, key, claim, ClaimLife).Result()
-		if first || err != nil {
-			return first, orUnavailable(err)
-		}
+	for { // again only if somebody else claims it, or such a claim expires, just now
+		// Read first: who has claimed it before needs nothing that a full Redis refuses.
 		claimed, _, err := o.read(ctx, key)
 		switch {
 		case errors.Is(err, ErrObjectMalformed):
 			o.log.Warn("object is not understood", zap.Stringer("organization", org), zap.String("key", key))
 			return false, nil
 		case errors.Is(err, ErrNoObject):
+			first, err := o.client.SetNX(ctx, key, claim, ClaimLife).Result()
+			if first || err != nil {
+				return first, orUnavailable(err)
+			}
 			continue
 		case err != nil || claimed != user:
 			return false, err
 		}
 		// An object that lives for ever goes on to do so.
 		err = o.client.ExpireGT(ctx, key, ClaimLife).Err()
+		if redisreply.WritesRefused(err) {
+			return true, nil // the claim lasts for as long as it did
+		}
 		return err == nil, orUnavailable(err)
 	}
 }

@@ -24,6 +24,10 @@ var ErrNotRevocable = errors.New("lease: only the application can do that; annou
 // nodes find out by themselves, within a period.
 var ErrNotAnnounced = errors.New("lease: recorded, but not announced")
 
+// ErrNotRecorded is returned, wrapped, where the announcement was made although the record could not be
+// changed: connections end now, but their clients may come back.
+var ErrNotRecorded = errors.New("lease: announced, but not recorded")
+
 // announceTimeout bounds an announcement.
 const announceTimeout = 2 * time.Second
 
@@ -74,7 +78,11 @@ type Revoker struct {
 }
 
 // Revoke ends a session, a user, a membership or an organisation. recorded is false where the record
-// is not ours to change.
+// is not ours to change, and where it could not be changed.
+//
+// A record that cannot be changed, because Redis is full, say, does not keep the announcement back:
+// [ErrNotRecorded] says that what was to end has ended, and that Revoke has to be repeated until it
+// succeeds. Any error but that and [ErrNotAnnounced] means that nothing has happened.
 func (r *Revoker) Revoke(ctx context.Context, m Message) (recorded bool, err error) {
 	recorded = true
 	switch m.Type {
@@ -94,11 +102,19 @@ func (r *Revoker) Revoke(ctx context.Context, m Message) (recorded bool, err err
 	default:
 		return false, ErrNotRevocable
 	}
-	if err != nil {
-		return false, err
+	notRecorded := errors.Is(err, session.ErrUnavailable) || errors.Is(err, directory.ErrUnavailable)
+	if err != nil && !notRecorded {
+		return false, err // about names that cannot be announced either
 	}
-	if err := r.Announcer.Announce(ctx, m); err != nil {
-		return recorded, fmt.Errorf("%w: %w", ErrNotAnnounced, err)
+	// A caller whose patience the record has used up still wants the announcement, which is bounded.
+	announced := r.Announcer.Announce(context.WithoutCancel(ctx), m)
+	switch {
+	case notRecorded && announced != nil:
+		return false, errors.Join(err, announced)
+	case notRecorded:
+		return false, fmt.Errorf("%w: %w", ErrNotRecorded, err)
+	case announced != nil:
+		return recorded, fmt.Errorf("%w: %w", ErrNotAnnounced, announced)
 	}
 	return recorded, nil
 }
@@ -121,6 +137,8 @@ func (r *Revoker) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		respond(w, http.StatusUnprocessableEntity, "refused", "not_revocable")
 	case errors.Is(err, ErrNotAnnounced):
 		respond(w, http.StatusServiceUnavailable, "failed", "not_announced")
+	case errors.Is(err, ErrNotRecorded):
+		respond(w, http.StatusServiceUnavailable, "failed", "not_recorded")
 	case err != nil:
 		respond(w, http.StatusServiceUnavailable, "failed", "unavailable")
 	case !recorded:

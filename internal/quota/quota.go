@@ -2,6 +2,9 @@
 // reserves in Redis what it needs, some at a time, so that most connections cost no round trip. A
 // reservation is a lease: a node that dies gives its share back by silence.
 //
+// While Redis answers but refuses to write (see [redisreply.WritesRefused]), a node goes on with a part
+// of each limit, so that a full Redis is no reason for anybody to be kept out.
+//
 // The limit of one organisation is the field max_connections of its hash in Redis, read with each
 // reservation, so it can be changed at run time; without the field it is that of [Options]. Lowering
 // it ends no connection.
@@ -20,6 +23,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
@@ -35,12 +39,17 @@ const (
 	ahead = 64
 	// timeout bounds each conversation with Redis, which takes a millisecond when all is well.
 	timeout = 2 * time.Second
+	// While Redis refuses to write, a node without a larger share admits one of unrecordedPart
+	// connections of the limit, or unrecordedLeast if that is more. The nodes do not know of each other
+	// then, so together they may exceed a limit, by as much as they are more than unrecordedPart.
+	unrecordedPart, unrecordedLeast = 10, 10
 )
 
 var (
 	// ErrFull is returned by Take if the organisation has as many connections as it may.
 	ErrFull = errors.New("quota: the organization has as many connections as it may")
-	// ErrUnavailable is returned by Take if Redis does not answer, and it had to be asked.
+	// ErrUnavailable is returned by Take, wrapped, if Redis had to be asked and does not answer, or
+	// does not write and what a node admits then is used up.
 	ErrUnavailable = errors.New("quota: cannot be asked")
 )
 
@@ -58,15 +67,18 @@ type Options struct {
 	Node string
 	// Log tells of renewals that failed. Default: none.
 	Log *zap.Logger
+	// Registerer gets the metric. Default: none.
+	Registerer prometheus.Registerer
 }
 
 // Redis keeps the count in Redis. It is safe for concurrent use.
 type Redis struct {
-	client redis.UniversalClient
-	keys   keyspace.Keyspace
-	opt    Options
-	log    *zap.Logger
-	script *redis.Script
+	client  redis.UniversalClient
+	keys    keyspace.Keyspace
+	opt     Options
+	log     *zap.Logger
+	script  *redis.Script
+	metrics *metrics
 
 	mu     sync.Mutex // never held during I/O
 	shares map[orgctx.ID]*share
@@ -74,8 +86,10 @@ type Redis struct {
 
 // share is what this node has of one organisation.
 type share struct {
-	used    int // connections, at most granted
-	granted int // by the last reservation
+	used    int  // connections; more than granted only after refusals
+	granted int  // by the last reservation
+	limit   int  // when last known
+	refused bool // Redis refused to write the last reservation
 	// asking is the reservation under way, else nil: there is one at a time, so that what Redis
 	// was told last is what this node believes.
 	asking *question
@@ -83,11 +97,12 @@ type share struct {
 
 // question is one reservation. full and err are read after done is closed.
 type question struct {
-	used int  // connections when it was asked; fewer, if any, when it is answered
-	more bool // or just as many
-	done chan struct{}
-	full bool // no more are to be had
-	err  error
+	used    int  // connections when it was asked; fewer, if any, when it is answered, but for refusals
+	more    bool // or just as many
+	done    chan struct{}
+	full    bool // no more are to be had
+	refused bool // Redis does not write, and err says why
+	err     error
 }
 
 // NewRedis returns a quota. Reservations are renewed while [Redis.Run] runs. The client stays the
@@ -104,7 +119,7 @@ func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, o Options) *
 	}
 	return &Redis{
 		client: client, keys: keys, opt: o, log: o.Log.Named("quota"), script: redis.NewScript(reserveScript),
-		shares: make(map[orgctx.ID]*share),
+		metrics: newMetrics(o.Registerer), shares: make(map[orgctx.ID]*share),
 	}
 }
 
@@ -113,18 +128,18 @@ func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, o Options) *
 func (q *Redis) Take(ctx context.Context, org orgctx.ID) error {
 	for {
 		q.mu.Lock()
-		s := q.shares[org]
-		if s == nil {
-			s = new(share)
-			q.shares[org] = s
-		}
+		s := q.share(org)
 		ask := s.asking
 		switch {
 		case ask != nil: // what it is answered decides
 			q.mu.Unlock()
 		case s.used < s.granted:
 			s.used++
+			refused := s.refused
 			q.mu.Unlock()
+			if refused {
+				q.metrics.unrecorded.Inc()
+			}
 			return nil
 		default:
 			ask = s.ask(true)
@@ -137,12 +152,40 @@ func (q *Redis) Take(ctx context.Context, org orgctx.ID) error {
 			return context.Cause(ctx)
 		}
 		switch {
+		case ask.refused:
+			return q.takeUnrecorded(org, ask.err)
 		case ask.err != nil:
 			return ask.err
 		case ask.full:
 			return ErrFull
 		}
 	}
+}
+
+// share returns what this node has of an organisation. The caller holds the lock.
+func (q *Redis) share(org orgctx.ID) *share {
+	s := q.shares[org]
+	if s == nil {
+		s = &share{limit: q.opt.Limit}
+		q.shares[org] = s
+	}
+	return s
+}
+
+// takeUnrecorded counts one more connection although Redis does not write it down, unless the node has
+// all that it admits then: its last share, or a part of the limit if that is more. A renewal lets a share
+// shrink to what is used, so the last one alone would keep out the second member of an organisation.
+func (q *Redis) takeUnrecorded(org orgctx.ID, refusal error) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := q.share(org)
+	part := min(s.limit, max(s.limit/unrecordedPart, unrecordedLeast))
+	if s.limit != 0 && s.used >= max(s.granted, part) {
+		return refusal
+	}
+	s.used++
+	q.metrics.unrecorded.Inc()
+	return nil
 }
 
 // Give takes one Take back. Redis learns of it with the next renewal.
@@ -205,15 +248,21 @@ func (q *Redis) reserve(ctx context.Context, orgs []orgctx.ID, asks []*question)
 		for i, ask := range asks[:n] {
 			s := q.shares[orgs[i]]
 			s.asking = nil
-			if granted, err := answers[i].Int(); err != nil {
-				ask.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+			a := read(answers[i])
+			if a.limited {
+				s.limit = a.limit
+			}
+			if a.err != nil {
+				ask.err = fmt.Errorf("%w: %w", ErrUnavailable, a.err)
+				ask.refused = redisreply.WritesRefused(a.err)
 				last = ask.err
 			} else {
-				s.granted = granted
-				ask.full = ask.more && granted <= ask.used
+				s.granted = a.granted
+				ask.full = ask.more && a.granted <= ask.used
 			}
+			s.refused = ask.refused
 			close(ask.done)
-			if s.used == 0 && s.granted == 0 {
+			if s.used == 0 && s.granted == 0 && !ask.more { // else whoever asked is about to take
 				delete(q.shares, orgs[i])
 			}
 		}
@@ -221,6 +270,30 @@ func (q *Redis) reserve(ctx context.Context, orgs []orgctx.ID, asks []*question)
 		orgs, asks = orgs[n:], asks[n:]
 	}
 	return last
+}
+
+// answer is what reserve.lua returns.
+type answer struct {
+	granted, limit int
+	limited        bool // limit is known, whatever the error
+	err            error
+}
+
+func read(reply *redis.Cmd) (a answer) {
+	list, err := reply.Slice()
+	if err == nil && len(list) != 3 {
+		err = errors.New("quota: unexpected reply")
+	}
+	if err != nil {
+		return answer{err: err}
+	}
+	granted, _ := list[0].(int64)
+	limit, limited := list[1].(int64)
+	a = answer{granted: int(granted), limit: int(limit), limited: limited}
+	if text, _ := list[2].(string); text != "" {
+		a.err = redisreply.Error(text)
+	}
+	return a
 }
 
 // run asks for organisations in one round trip, or in two after Redis, or one master of a Cluster, has

@@ -9,9 +9,9 @@
 -- ARGV[5]  how long the reservation holds, in milliseconds
 -- ARGV[6]  most connections reserved ahead
 --
--- Returns how many connections the node may have for now: ARGV[2] if there is no more to be had. A
--- node that reserves nothing again within ARGV[5] counts for nothing. All names are in one slot of a
--- Redis Cluster.
+-- Returns how many connections the node may have for now, ARGV[2] if there is no more to be had; the
+-- limit; and the error with which Redis refused to write, or ''. Then nothing is reserved. A node that
+-- reserves nothing again within ARGV[5] counts for nothing. All names are in one slot of a Redis Cluster.
 
 local node, used, more, lease, ahead = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1', tonumber(ARGV[5]), tonumber(ARGV[6])
 local limit = redis.call('HGET', KEYS[1], 'max_connections') or ''
@@ -20,12 +20,20 @@ limit = string.match(limit, '^%d+$') and tonumber(limit) or tonumber(ARGV[4])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
+local refused = ''
+local function write(...)
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and reply.err then
+    refused = reply.err
+  end
+end
+
 local others = 0
 local shares = redis.call('HGETALL', KEYS[2])
 for i = 1, #shares, 2 do
   local count, expires = string.match(shares[i + 1], '^(%d+) (%d+)$')
   if not count or tonumber(expires) <= now then
-    redis.call('HDEL', KEYS[2], shares[i])
+    write('HDEL', KEYS[2], shares[i])
   elseif shares[i] ~= node then
     others = others + count
   end
@@ -40,9 +48,9 @@ elseif more and others + used < limit then
   granted = used + math.max(1, math.min(ahead, math.floor(free / 8)))
 end
 if granted == 0 then
-  redis.call('HDEL', KEYS[2], node)
+  write('HDEL', KEYS[2], node)
 else
-  redis.call('HSET', KEYS[2], node, string.format('%d %.0f', granted, now + lease))
-  redis.call('PEXPIRE', KEYS[2], lease)
+  write('HSET', KEYS[2], node, string.format('%d %.0f', granted, now + lease))
+  write('PEXPIRE', KEYS[2], lease)
 end
-return granted
+return {granted, limit, refused}

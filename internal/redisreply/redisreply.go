@@ -42,6 +42,18 @@ func WritesRefused(err error) bool {
 	return slices.ContainsFunc(refusals(), func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) })
 }
 
+// Error is an error of Redis that a script has caught and returned as text. Returned as an error inside a
+// list, the library would take some for the error of the whole reply.
+type Error string
+
+// Error implements error.
+func (e Error) Error() string { return string(e) }
+
+// RedisError implements [redis.Error].
+func (Error) RedisError() {}
+
+var _ redis.Error = Error("")
+
 // refusals are how the errors of these states begin.
 func refusals() []string {
 	return []string{"OOM ", "MISCONF ", "READONLY ", "NOREPLICAS ", "LOADING ", "MASTERDOWN "}

@@ -81,7 +81,7 @@ func TestWritesRefused(t *testing.T) {
 				"SET":    client.Set(t.Context(), "k", "v", 0).Err(),
 				"script": client.Eval(t.Context(), "return redis.call('SET', KEYS[1], 'v')", []string{"k"}).Err(),
 			} {
-				if !redisreply.WritesRefused(err) || !redisreply.WritesRefused(fmt.Errorf("wrapped: %w", err)) {
+				if !redisreply.WritesRefused(err) || !redisreply.WritesRefused(redisreply.Error(err.Error())) || !redisreply.WritesRefused(fmt.Errorf("wrapped: %w", err)) {
 					t.Errorf("%s: got %v, want it among the refusals", name, err)
 				}
 			}
