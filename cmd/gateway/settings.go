@@ -57,6 +57,7 @@ type settings struct {
 	compress                                       bool
 	whenFull                                       string
 	pingInterval, pongTimeout, idleTimeout         time.Duration
+	messageTimeout                                 time.Duration
 	writeTimeout, closeTimeout, hookTimeout        time.Duration
 	leasePeriod, leaseDeadline                     time.Duration
 	drainWait, drain                               time.Duration
@@ -182,6 +183,7 @@ func (s *settings) declareLimits(set *config.Set) {
 	set.Int(&s.handshakesPerSecond, "handshakes-per-second", 0, 0, "connections that this node admits per second, a tenth of them at once; the others are told when to come back; 0 is 1000 for each processor that it may use")
 	set.Duration(&s.pingInterval, "ping-interval", 25*time.Second, time.Second, "silence after which a browser is pinged")
 	set.Duration(&s.pongTimeout, "pong-timeout", 10*time.Second, time.Second, "time it has to answer")
+	set.Duration(&s.messageTimeout, "message-timeout", 30*time.Second, time.Second, "how long a browser may take to send one message, from its first byte to its last")
 	set.Duration(&s.idleTimeout, "idle-timeout", 0, 0, "end a connection whose browser says nothing for so long; 0 is never")
 	set.Duration(&s.writeTimeout, "write-timeout", 10*time.Second, time.Second, "longest single write to a browser")
 	set.Duration(&s.closeTimeout, "close-timeout", 5*time.Second, 100*time.Millisecond, "longest time between the decision to end a connection and its end")
@@ -249,7 +251,7 @@ func (s *settings) gatewayOptions() gateway.Options {
 		Compress:                    s.compress, CompressThreshold: s.compressThreshold, GroupsPerConnection: s.groups,
 		MaxConnections: cmp.Or(s.maxConnections, max(openFiles()-reservedFiles, 0)), MaxPerUser: s.maxPerUser,
 		HandshakesPerSecond: float64(cmp.Or(s.handshakesPerSecond, handshakesPerProcessor*runtime.GOMAXPROCS(0))),
-		PingInterval:        s.pingInterval, PongTimeout: s.pongTimeout, IdleTimeout: s.idleTimeout,
+		PingInterval:        s.pingInterval, PongTimeout: s.pongTimeout, MessageTimeout: s.messageTimeout, IdleTimeout: s.idleTimeout,
 		WriteTimeout: s.writeTimeout, CloseTimeout: s.closeTimeout, HookTimeout: s.hookTimeout,
 	}
 }

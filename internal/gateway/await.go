@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -30,6 +31,9 @@ type inbound struct {
 	chunk *readChunk // holds what was read and not yet asked for; nil if there is none
 	ready []byte     // of chunk
 	frame framing
+	// begun is the age of the connection at which the message under way began, in nanoseconds; 0 while
+	// none is. The wheel reads it.
+	begun atomic.Int64
 	// allowed bounds frames of every kind: control frames and fragments cost as much as messages.
 	allowed allowance
 }
@@ -106,7 +110,7 @@ func (w *wire) Read(p []byte) (int, error) {
 	p = p[:min(uint64(len(p)), in.frame.want())]
 	if len(in.ready) > 0 {
 		n := copy(p, in.ready)
-		in.frame.pass(p[:n])
+		w.pass(p[:n])
 		if in.ready = in.ready[n:]; len(in.ready) == 0 {
 			readChunks.Put(in.chunk)
 			in.chunk, in.ready = nil, nil
@@ -116,10 +120,29 @@ func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
 	if n > 0 {
 		w.hear()
-		in.frame.pass(p[:n])
+		w.pass(p[:n])
 		err = cmp.Or(w.count(), err)
 	}
 	return n, err
+}
+
+// pass takes note of bytes of the client, and of when the message began that they leave unfinished.
+// Control frames between its fragments do not make it any younger.
+func (w *wire) pass(p []byte) {
+	in := &w.in
+	in.frame.pass(p)
+	switch under := !in.frame.between(); {
+	case !under && in.begun.Load() != 0:
+		in.begun.Store(0)
+	case under && in.begun.Load() == 0:
+		in.begun.Store(max(1, int64(time.Since(w.opened))))
+	}
+}
+
+// unfinished returns when the message under way began. ok is false if none is.
+func (w *wire) unfinished() (since time.Time, ok bool) {
+	begun := w.in.begun.Load()
+	return w.opened.Add(time.Duration(begun)), begun != 0
 }
 
 // framing follows the bytes of a client's frames (RFC 6455, section 5.2) just far enough to tell

@@ -33,6 +33,8 @@ var (
 	ErrTooSlow = errors.New("gateway: too slow")
 	// ErrSilent ends a connection that answers no ping or stays idle for too long.
 	ErrSilent = errors.New("gateway: silent")
+	// ErrUnfinished ends a connection that began a message and took too long over it.
+	ErrUnfinished = errors.New("gateway: message not finished in time")
 	// ErrSessionEnded ends a connection whose session expired. Package lease has more causes of
 	// this kind.
 	ErrSessionEnded = errors.New("gateway: session ended")
@@ -142,6 +144,8 @@ func endingOf(cause error) ending {
 		return ending{code: closeTooSlow, reason: "too slow", urgent: true}
 	case errors.Is(cause, ErrSilent):
 		return ending{code: closeSilent, reason: "silent", urgent: true}
+	case errors.Is(cause, ErrUnfinished):
+		return ending{code: closeSilent, reason: "message not finished", urgent: true}
 	case errors.Is(cause, ErrSessionEnded), errors.Is(cause, lease.ErrSessionEnded):
 		return ending{code: closeUnauthenticated, reason: "session ended", status: http.StatusUnauthorized, urgent: true, mute: true}
 	case errors.Is(cause, lease.ErrSessionStale):

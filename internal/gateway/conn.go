@@ -371,7 +371,11 @@ func (c *conn) tick(now time.Time) time.Duration {
 		c.pinged = 0
 	}
 	idle := age - heard
+	begun, under := w.unfinished()
 	switch {
+	case under && now.Sub(begun) >= o.MessageTimeout:
+		c.End(ErrUnfinished)
+		return 0
 	case c.pinged > 0 && age-c.pinged >= o.PongTimeout,
 		o.IdleTimeout > 0 && age-talked >= o.IdleTimeout:
 		c.End(ErrSilent)
@@ -383,7 +387,10 @@ func (c *conn) tick(now time.Time) time.Duration {
 	case c.pinged > 0:
 		return min(o.PongTimeout-(age-c.pinged), expires)
 	}
-	next := min(c.pingAt-idle, expires)
+	next := min(c.pingAt-idle, expires, o.MessageTimeout) // a message may begin at any moment
+	if under {
+		next = min(next, o.MessageTimeout-now.Sub(begun))
+	}
 	if o.IdleTimeout > 0 {
 		next = min(next, o.IdleTimeout-(age-talked))
 	}

@@ -88,6 +88,10 @@ type Options struct {
 	// answer. Default 25 s and 10 s.
 	PingInterval time.Duration
 	PongTimeout  time.Duration
+	// MessageTimeout is the time that a browser has for one message, from its first byte to the last of
+	// its last fragment. Any byte counts as a sign of life, so without it a browser that sends one now
+	// and then would never be pinged and could stay forever. Default 30 s.
+	MessageTimeout time.Duration
 	// IdleTimeout ends a connection whose browser sends nothing but pongs for so long. Default 0, never.
 	IdleTimeout time.Duration
 	// WriteTimeout bounds one write to a browser. Default 10 s.
@@ -111,6 +115,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.GroupsPerConnection, 100)
 	setDefault(&o.PingInterval, 25*time.Second)
 	setDefault(&o.PongTimeout, 10*time.Second)
+	setDefault(&o.MessageTimeout, 30*time.Second)
 	setDefault(&o.WriteTimeout, 10*time.Second)
 	setDefault(&o.CloseTimeout, 5*time.Second)
 	setDefault(&o.HookTimeout, 10*time.Second)

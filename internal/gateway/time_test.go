@@ -1,7 +1,9 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -304,5 +306,91 @@ func TestHookOfTenSeconds(t *testing.T) {
 				n.stop()
 			})
 		})
+	}
+}
+
+// TestMessageIsBoundedInAge: every byte is a sign of life, so a browser that sends one of an unfinished message
+// now and then is never pinged. It has to be done with the message in time, however it is cut up.
+func TestMessageIsBoundedInAge(t *testing.T) {
+	const limit = 30 * time.Second
+	long := strings.Repeat("x", 100)
+	frames := func(list ...testkit.Frame) (b []byte) {
+		for _, f := range list {
+			b = append(b, f.Bytes()...)
+		}
+		return b
+	}
+	var fragments []testkit.Frame
+	for i := range 20 {
+		opcode := testkit.OpContinuation
+		if i == 0 {
+			opcode = testkit.OpText
+		}
+		fragments = append(fragments, testkit.Frame{Opcode: opcode, More: true, Payload: []byte("x")}, testkit.Frame{Opcode: testkit.OpPong})
+	}
+	for name, test := range map[string]struct {
+		bytes  []byte
+		piece  int // bytes at a time
+		header http.Header
+	}{
+		"payload byte by byte":         {bytes: frames(testkit.Frame{Opcode: testkit.OpText, Payload: []byte(long)}), piece: 1},
+		"header byte by byte":          {bytes: frames(testkit.Frame{Opcode: testkit.OpText, Payload: []byte(strings.Repeat(long, 700))})[:13], piece: 1},
+		"fragments and pongs":          {bytes: frames(fragments...), piece: 13},
+		"ping byte by byte":            {bytes: frames(testkit.Frame{Opcode: testkit.OpPing, Payload: []byte(long)}), piece: 1},
+		"compressed, in stored blocks": {bytes: frames(testkit.Frame{Opcode: testkit.OpText, RSV: 4, Payload: bytes.Repeat([]byte{0, 0, 0, 0xff, 0xff}, 20)}), piece: 1, header: http.Header{"Sec-Websocket-Extensions": {"permessage-deflate"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, gateway.Options{MessageTimeout: limit, Compress: true}, func(n *node) {
+				t := n.tb
+				p := follow(testkit.Connect(t, n.dial, n.handshake("/ws/events", "ada", "acme", test.header)), false)
+				for rest := test.bytes; len(rest) > 0; time.Sleep(9 * time.Second) {
+					piece := min(test.piece, len(rest))
+					if _, err := p.Write(rest[:piece]); err != nil {
+						break
+					}
+					rest = rest[piece:]
+				}
+				<-p.stopped
+				if p.code != 4408 {
+					t.Errorf("close: got %d, want 4408", p.code)
+				}
+				if len(p.pings) > 0 {
+					t.Errorf("pinged at %v: the test is about a browser that never is", p.pings)
+				}
+				expectBetween(t, "end of an unfinished message", p.closed, limit-time.Second, 2*limit)
+			})
+		})
+	}
+	t.Run("done in time", func(t *testing.T) {
+		inBubble(t, gateway.Options{MessageTimeout: limit}, func(n *node) {
+			t := n.tb
+			p := follow(n.connect("/ws/events", "ada", "acme"), true)
+			message := testkit.Frame{Opcode: testkit.OpText, Payload: []byte(`{"type":"ping"}`)}.Bytes()
+			for range 30 {
+				for i := range message {
+					if _, err := p.Write(message[i : i+1]); err != nil {
+						t.Fatalf("after %v: %v", p.closed, err)
+					}
+					time.Sleep(time.Second)
+				}
+			}
+			_ = p.Close()
+			<-p.stopped
+			if p.code != 0 {
+				t.Errorf("close: got %d, want none", p.code)
+			}
+		})
+	})
+}
+
+// TestSlowMessageOnASocket is the same with a real socket, where another reader is at work.
+func TestSlowMessageOnASocket(t *testing.T) {
+	n := startNode(t, setup{options: gateway.Options{MessageTimeout: time.Millisecond}})
+	c := n.connect("/ws/events", "ada", "acme")
+	if _, err := c.Write(testkit.Frame{Opcode: testkit.OpText, Payload: []byte(`{"type":"ping"}`)}.Bytes()[:9]); err != nil {
+		t.Fatal(err)
+	}
+	if _, reason := c.ExpectClose(t, 4408); reason != "message not finished" {
+		t.Errorf("reason: got %q", reason)
 	}
 }
