@@ -93,7 +93,7 @@ func (s *Server) gone() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	done := make(chan struct{})
-	if len(s.conns) == 0 {
+	if len(s.conns)+len(s.explained) == 0 {
 		close(done)
 	} else {
 		s.onEmpty = append(s.onEmpty, done)

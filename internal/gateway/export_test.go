@@ -27,3 +27,9 @@ func NewPace(perSecond float64) *Pace { return &Pace{newPace(perSecond)} }
 
 // Take asks for one handshake.
 func (p *Pace) Take() (retry time.Duration, ok bool) { return p.pace.take() }
+
+// Sampler bounds log lines.
+type Sampler struct{ sampler }
+
+// Allow asks whether a line may pass.
+func (s *Sampler) Allow(kind string) (suppressed int, ok bool) { return s.allow(kind) }

@@ -18,10 +18,11 @@ type limits struct {
 	perNode, perUser int
 	quota            Quota // may be nil
 
-	mu      sync.Mutex
-	total   int
-	users   map[owner]int
-	budgets map[orgctx.ID]*budget
+	mu        sync.Mutex
+	total     int // connections, and refusals that are being explained
+	explained int // of total
+	users     map[owner]int
+	budgets   map[orgctx.ID]*budget
 
 	pace pace
 }
@@ -71,6 +72,35 @@ func (l *limits) give(who owner) {
 	if l.quota != nil {
 		l.quota.Give(who.org)
 	}
+}
+
+// maxExplained bounds the refusals that are being explained at a time. Each is a socket, a goroutine and
+// some KiB for a stranger, for up to CloseTimeout; whoever comes after gets a status in place of it.
+const maxExplained = 128
+
+// takeExplained counts a refusal that is to be explained, or says that there is no room for it. All of
+// them together leave most places of a node to connections.
+func (l *limits) takeExplained() (ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	most := maxExplained
+	if l.perNode > 0 {
+		most = min(most, max(1, l.perNode/8))
+	}
+	if l.explained >= most || l.perNode > 0 && l.total >= l.perNode {
+		return false
+	}
+	l.total++
+	l.explained++
+	return true
+}
+
+// giveExplained takes back what takeExplained counted.
+func (l *limits) giveExplained() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.total--
+	l.explained--
 }
 
 func (l *limits) takeLocal(who owner) (*budget, error) {

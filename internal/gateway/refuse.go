@@ -38,6 +38,16 @@ func reasonOf(err error) string {
 
 // refuse answers a request that is not upgraded.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, reason string, cause error) {
+	end := s.note(r, reason, cause)
+	if end.retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((end.retry+time.Second-1)/time.Second)))
+	}
+	writeProblem(w, end.status, reason)
+}
+
+// note counts a refusal and logs it, unless there are many for the same reason: anybody can make them,
+// and as many as the network carries.
+func (s *Server) note(r *http.Request, reason string, cause error) ending {
 	s.metrics.refused.WithLabelValues(reason).Inc()
 	end := endingOf(cause)
 	if end.status == 0 { // a cause that belongs to open connections; the browser is gone, or a hook at fault
@@ -47,34 +57,63 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, reason string, c
 	if end.status >= http.StatusInternalServerError {
 		level = zap.WarnLevel
 	}
-	if entry := s.log.Check(level, "refused"); entry != nil {
-		entry.Write(zap.String("reason", reason), zap.Int("status", end.status), zap.String("remote", r.RemoteAddr), zap.Error(cause))
+	if !s.log.Core().Enabled(level) {
+		return end
 	}
-	if end.retry > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int((end.retry+time.Second-1)/time.Second)))
+	if suppressed, ok := s.samples.allow(reason); ok {
+		s.log.Log(level, "refused", zap.String("reason", reason), zap.Int("status", end.status),
+			zap.String("remote", r.RemoteAddr), zap.Error(cause), zap.Int("suppressed", suppressed))
 	}
-	writeProblem(w, end.status, reason)
+	return end
 }
 
+// explainedBytes is what is read of a client whose refusal was explained: nothing it may have sent
+// before it has seen the close frame is larger.
+const explainedBytes = 64 << 10
+
 // explain refuses, but upgrades first if the route wants its browsers to see why: they are told
-// nothing of a status.
+// nothing of a status. Until the browser has answered the close frame, or for CloseTimeout, that is a
+// connection like others, to the limit of the node, to metrics, and to whoever waits for the server.
 func (s *Server) explain(w http.ResponseWriter, r *http.Request, route *consumer.Route, reason string, cause error) {
-	if !route.Explain {
+	if !route.Explain || !s.limits.takeExplained() {
 		s.refuse(w, r, reason, cause)
 		return
 	}
-	s.metrics.refused.WithLabelValues(reason).Inc()
+	defer s.limits.giveExplained()
+	s.note(r, reason, cause)
 	u := &upgrader{ResponseWriter: w, options: &s.options}
 	p, err := s.accept(u, r)
 	if err != nil {
 		return // accept has answered
 	}
-	defer p.close()
 	end, wire := endingOf(cause), p.lent.wire
 	wire.expire(s.options.CloseTimeout)
+	s.enterExplained(wire)
+	defer s.leaveExplained(wire)
+	defer p.close()
 	if wire.writeClose(closeFrame(end.code, end.reason)) == nil {
-		wire.drain()
+		wire.drainUpTo(explainedBytes)
 	}
+}
+
+// enterExplained puts an upgraded refusal on the books.
+func (s *Server) enterExplained(w *wire) {
+	s.metrics.connections.Inc()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.explained[w] = struct{}{}
+	if s.over {
+		w.expire(0)
+	}
+}
+
+// leaveExplained takes it off them.
+func (s *Server) leaveExplained(w *wire) {
+	s.metrics.connections.Dec()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.explained, w)
+	s.tellIfEmpty()
 }
 
 // writeProblem answers with a stable code and nothing else.

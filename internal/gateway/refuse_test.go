@@ -606,6 +606,8 @@ func TestExplain(t *testing.T) {
 	if got := seen.all(); got != "" {
 		t.Errorf("hooks ran: %s", got)
 	}
+	n.expectConnections(0) // the page has seen the end a moment before
+	n.expectMetric(0, "orgcast_connections")
 	n.expectEmpty()
 }
 

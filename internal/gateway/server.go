@@ -42,10 +42,13 @@ type Server struct {
 	draining atomic.Bool
 	serving  sync.WaitGroup // connections, requests that may become one, and the wheel
 
-	mu      sync.Mutex
-	over    bool // ctx has ended
-	conns   map[*conn]struct{}
-	onEmpty []chan struct{} // closed when conns becomes empty
+	samples sampler // of what strangers can have logged
+
+	mu        sync.Mutex
+	over      bool // ctx has ended
+	conns     map[*conn]struct{}
+	explained map[*wire]struct{} // refusals that were upgraded to say why
+	onEmpty   []chan struct{}    // closed when both become empty
 }
 
 // New returns a Server whose connections live under ctx: when ctx ends they end at once, with its
@@ -57,13 +60,16 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	}
 	s := &Server{
 		options: o, hub: o.Hub, log: o.Log.Named("gateway"), limits: newLimits(&o),
-		base: ctx, conns: make(map[*conn]struct{}),
+		base: ctx, conns: make(map[*conn]struct{}), explained: make(map[*wire]struct{}),
 	}
 	s.metrics = newMetrics(o.Registry, s.queuedBytes, s.limits.receivedBytes)
 	s.serving.Go(func() {
 		s.wheel.run(ctx)
 		s.mu.Lock()
 		s.over = true // whoever is not counted in serving by now is refused
+		for w := range s.explained {
+			w.expire(0)
+		}
 		s.mu.Unlock()
 		s.endAll(func(*conn) error { return context.Cause(ctx) })
 	})
@@ -315,14 +321,20 @@ func (s *Server) forget(c *conn) {
 	s.metrics.connections.Dec()
 	s.mu.Lock()
 	delete(s.conns, c)
-	if len(s.conns) == 0 {
-		for _, done := range s.onEmpty {
-			close(done)
-		}
-		s.onEmpty = nil
-	}
+	s.tellIfEmpty()
 	s.mu.Unlock()
 	s.serving.Done()
+}
+
+// tellIfEmpty tells whoever waits for the last connection that it is gone. Its caller holds mu.
+func (s *Server) tellIfEmpty() {
+	if len(s.conns)+len(s.explained) > 0 {
+		return
+	}
+	for _, done := range s.onEmpty {
+		close(done)
+	}
+	s.onEmpty = nil
 }
 
 // endAll ends every connection, each with the cause that the function gives it.
@@ -342,11 +354,11 @@ func (s *Server) snapshot() []*conn {
 	return all
 }
 
-// Connections returns how many connections are open.
+// Connections returns how many connections are open, refusals that are being explained among them.
 func (s *Server) Connections() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.conns)
+	return len(s.conns) + len(s.explained)
 }
 
 // queuedBytes adds up what waits for browsers, when metrics are asked for.

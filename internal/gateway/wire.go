@@ -236,15 +236,26 @@ func lastFrame(frames []byte, from int) int {
 // left. A peer that sends on and on is read slowly after drainBytes: it must not keep a core busy with
 // what nobody wants.
 func (w *wire) drain() {
-	w.mu.Lock()
-	if half, ok := w.Conn.(interface{ CloseWrite() error }); ok && w.closed && len(w.rest) == 0 {
-		_ = half.CloseWrite() // a dead socket shows at the next read
-	}
-	w.mu.Unlock()
+	w.closeWrite()
 	n, err := io.CopyN(io.Discard, w.Conn, drainBytes)
 	for err == nil && n > 0 {
 		time.Sleep(drainPause)
 		n, err = io.CopyN(io.Discard, w.Conn, drainPiece)
+	}
+}
+
+// drainUpTo is drain for a stranger, of whom no more than so many bytes are read.
+func (w *wire) drainUpTo(limit int64) {
+	w.closeWrite()
+	_, _ = io.CopyN(io.Discard, w.Conn, limit)
+}
+
+// closeWrite tells the peer that nothing follows, if the close frame has left.
+func (w *wire) closeWrite() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if half, ok := w.Conn.(interface{ CloseWrite() error }); ok && w.closed && len(w.rest) == 0 {
+		_ = half.CloseWrite() // a dead socket shows at the next read
 	}
 }
 

@@ -1,0 +1,48 @@
+package gateway
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// sampleBurst log lines of a kind pass at once, which shows the usual few of a bad minute whole.
+	sampleBurst = 10
+	// samplesPerSecond pass in the long run.
+	samplesPerSecond = 1
+)
+
+// sampler bounds log lines that are written because of what strangers do, for whom no organization
+// answers. The zero sampler is ready. It is safe for concurrent use.
+type sampler struct {
+	mu    sync.Mutex
+	start time.Time
+	kinds map[string]*sampled // few: the code and the routes name them, never a request
+}
+
+// sampled is one kind of line.
+type sampled struct {
+	allowance  allowance
+	suppressed int // since the last line that passed
+}
+
+// allow reports whether a line of the kind may pass, and how many did not since the last that did.
+func (s *sampler) allow(kind string) (suppressed int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kinds == nil {
+		s.kinds, s.start = make(map[string]*sampled), time.Now()
+	}
+	age := time.Since(s.start)
+	k := s.kinds[kind]
+	if k == nil {
+		k = &sampled{allowance: newAllowance(sampleBurst)}
+		s.kinds[kind] = k
+	}
+	if !k.allowance.take(age, samplesPerSecond, sampleBurst) {
+		k.suppressed++
+		return 0, false
+	}
+	suppressed, k.suppressed = k.suppressed, 0
+	return suppressed, true
+}
