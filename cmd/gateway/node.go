@@ -322,6 +322,8 @@ const (
 	maxHeader = 32 << 10
 )
 
+// newHTTPServer returns the server of a listener that is not for strangers: the private one, and the
+// demo's. For the public one see [gateway.Server.HTTPServer].
 func newHTTPServer(h http.Handler, log *zap.Logger) *http.Server {
 	errorLog, err := zap.NewStdLogAt(log.Named("http").WithOptions(journal.FreeText()), zap.WarnLevel)
 	if err != nil {

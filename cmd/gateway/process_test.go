@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,7 +36,19 @@ type spawned struct {
 // stderr is read by nobody and loses nothing.
 func spawn(tb testing.TB, env environment, stdout, stderr io.Writer, args ...string) *spawned {
 	tb.Helper()
-	s := &spawned{tb: tb, cmd: exec.Command(os.Args[0], args...), done: make(chan struct{})}
+	return spawnCommand(tb, env, stdout, stderr, os.Args[0], args...)
+}
+
+// spawnWithFiles is spawn with a limit of open files.
+func spawnWithFiles(tb testing.TB, files int, env environment, stdout, stderr io.Writer, args ...string) *spawned {
+	tb.Helper()
+	limited := append([]string{"-c", `ulimit -n "$0" && exec "$@"`, strconv.Itoa(files), os.Args[0]}, args...)
+	return spawnCommand(tb, env, stdout, stderr, "sh", limited...)
+}
+
+func spawnCommand(tb testing.TB, env environment, stdout, stderr io.Writer, name string, args ...string) *spawned {
+	tb.Helper()
+	s := &spawned{tb: tb, cmd: exec.Command(name, args...), done: make(chan struct{})}
 	s.cmd.Env = append(os.Environ(), asGateway+"=1")
 	for name, value := range env {
 		s.cmd.Env = append(s.cmd.Env, name+"="+value)

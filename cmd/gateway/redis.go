@@ -202,6 +202,9 @@ func (r *redisSettings) connect(connections int) (redis.UniversalClient, error) 
 	o.ClientName = "orgcast"
 	o.ReadBufferSize, o.WriteBufferSize = redisBuffer, redisBuffer
 	o.PipelineReadBufferSize, o.PipelineWriteBufferSize = redisBuffer, redisBuffer
+	if o.PoolSize == 0 {
+		o.PoolSize = redisPool()
+	}
 	o.PoolSize = max(o.PoolSize, connections)
 	switch {
 	case len(r.cluster) > 0:

@@ -86,6 +86,7 @@ type serving struct {
 	public, private string // addresses
 	log             *syncBuffer
 	cancel          context.CancelFunc // as a signal would
+	spawned         *spawned           // if it is a process of its own
 	hangups         chan os.Signal
 	moreRoutes      []namedRoute
 	done            chan error

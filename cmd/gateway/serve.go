@@ -52,7 +52,11 @@ func serve(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return errors.Join(err, public.Close(), private.Close())
 	}
-	publicServer, privateServer := newHTTPServer(n.gateway, log), newHTTPServer(n.admin(), log)
+	files := s.files()
+	for _, text := range s.warnings(files) {
+		log.Warn("settings", zap.String("warning", text))
+	}
+	publicServer, privateServer := n.gateway.HTTPServer(n.gateway, files.sockets()), newHTTPServer(n.admin(), log)
 	if s.tlsCert != "" {
 		cert, err := newCertificate(s)
 		if err != nil {
@@ -125,6 +129,9 @@ func checkCommand(_ context.Context, p *process, args []string) error {
 		return p.surplus(rest, err)
 	}
 	set.Effective(p.stdout)
+	for _, text := range s.warnings(s.files()) {
+		_, _ = fmt.Fprintln(p.stdout, "\nWarning:", text) // best effort: stdout is a terminal
+	}
 	_, err = fmt.Fprintln(p.stdout, "\nNo mistakes found.")
 	return err
 }

@@ -177,7 +177,7 @@ func (s *settings) declareLimits(set *config.Set) {
 	set.Float(&s.framesPerSecond, "frames-per-second", 20, "frames that a browser may send in the long run")
 	set.Int(&s.frameBurst, "frame-burst", 100, 1, "frames that it may send at once")
 	set.Int(&s.groups, "groups-per-connection", 100, 1, "groups that a connection may join")
-	set.Int(&s.maxConnections, "max-connections", 0, 0, "connections of this node; 0 is as many as it may open files, less 256 for everything else")
+	set.Int(&s.maxConnections, "max-connections", 0, 0, "connections of this node; 0 is as many as the limit of open files leaves: some 256 fewer than that, but at least a quarter of it")
 	set.Int(&s.maxPerOrganization, "max-per-organization", 10000, 0, "connections of one organisation on all nodes together, unless the field max_connections of its hash in Redis is a number; 0 is no limit")
 	set.Int(&s.maxPerUser, "max-per-user", 100, 0, "connections of one user on this node; 0 is no limit")
 	set.Int(&s.handshakesPerSecond, "handshakes-per-second", 0, 0, "connections that this node admits per second, a tenth of them at once; the others are told when to come back; 0 is 1000 for each processor that it may use")
@@ -192,7 +192,7 @@ func (s *settings) declareLimits(set *config.Set) {
 
 // checkServe holds the settings against each other.
 func (s *settings) checkServe() error {
-	errs := []error{s.checkRedis()}
+	errs := []error{s.checkRedis(), s.checkFiles(s.files())}
 	if origins, err := gateway.ParseOrigins(s.origins); err == nil && origins.Empty() {
 		errs = append(errs, errors.New("--origins: cookie sessions need the list of pages that may connect, or any page could use its visitors' sessions"))
 	}
@@ -235,10 +235,6 @@ func (s *settings) busOptions() pubsub.Options {
 	return o
 }
 
-// reservedFiles are for Redis, the private listener, and handshakes under way: health must be told
-// when the public side is full.
-const reservedFiles = 256
-
 // handshakesPerProcessor is less than what one can do, so that open connections are served meanwhile.
 const handshakesPerProcessor = 1000
 
@@ -249,7 +245,7 @@ func (s *settings) gatewayOptions() gateway.Options {
 		QueueBytes: s.queueBytes, QueueBytesPerOrganization: s.queueBytesPerOrganization,
 		ReceiveBytesPerOrganization: s.receiveBytesPerOrganization,
 		Compress:                    s.compress, CompressThreshold: s.compressThreshold, GroupsPerConnection: s.groups,
-		MaxConnections: cmp.Or(s.maxConnections, max(openFiles()-reservedFiles, 0)), MaxPerUser: s.maxPerUser,
+		MaxConnections: cmp.Or(s.maxConnections, s.files().connections), MaxPerUser: s.maxPerUser,
 		HandshakesPerSecond: float64(cmp.Or(s.handshakesPerSecond, handshakesPerProcessor*runtime.GOMAXPROCS(0))),
 		PingInterval:        s.pingInterval, PongTimeout: s.pongTimeout, MessageTimeout: s.messageTimeout, IdleTimeout: s.idleTimeout,
 		WriteTimeout: s.writeTimeout, CloseTimeout: s.closeTimeout, HookTimeout: s.hookTimeout,

@@ -48,6 +48,13 @@ func (l *limits) full() bool {
 	return l.perNode > 0 && l.total >= l.perNode
 }
 
+// count returns how many connections the node has.
+func (l *limits) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.total
+}
+
 // take counts a connection, or says which limit it would exceed. The budget is that of its
 // organisation.
 func (l *limits) take(ctx context.Context, who owner) (*budget, error) {

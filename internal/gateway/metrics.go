@@ -19,6 +19,9 @@ type metrics struct {
 	closed      *prometheus.CounterVec
 	frames      prometheus.Counter
 	panics      prometheus.Counter
+	turnedAway  *prometheus.CounterVec
+	httpErrors  *prometheus.CounterVec
+	factory     promauto.Factory
 
 	deliveries atomic.Uint64
 	violations atomic.Uint64
@@ -44,6 +47,20 @@ func newMetrics(r prometheus.Registerer, queued, received func() float64) *metri
 		frames: f.NewCounter(prometheus.CounterOpts{Name: "orgcast_frames_received_total", Help: "Frames received from browsers."}),
 		panics: f.NewCounter(prometheus.CounterOpts{Name: "orgcast_hook_panics_total", Help: "Panics in hooks; each ended one connection."}),
 	}
+	m.factory = f
+	m.turnedAway = f.NewCounterVec(prometheus.CounterOpts{
+		Name: "orgcast_sockets_closed_total",
+		Help: "Sockets of the public listener that were closed, before they were connections, to keep within the files that there are.",
+	}, []string{"reason"})
+	m.httpErrors = f.NewCounterVec(prometheus.CounterOpts{
+		Name: "orgcast_http_errors_total", Help: "Failures of sockets of the public listener before any request, and panics outside hooks.",
+	}, []string{"reason"})
+	for _, reason := range []string{"full", "gave_way"} {
+		m.turnedAway.WithLabelValues(reason)
+	}
+	for _, reason := range []string{"tls", "accept", "panic", "other"} {
+		m.httpErrors.WithLabelValues(reason)
+	}
 	for _, reason := range []string{"overloaded", "internal"} {
 		m.refused.WithLabelValues(reason) // there from the start, or the first one would raise no alert
 	}
@@ -65,6 +82,13 @@ func newMetrics(r prometheus.Registerer, queued, received func() float64) *metri
 		r.MustRegister(&m.latency)
 	}
 	return m
+}
+
+// strangers shows how many sockets are no connections.
+func (m *metrics) strangers(count func() float64) {
+	m.factory.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "orgcast_handshake_sockets", Help: "Sockets of the public listener that are no connections, or not yet.",
+	}, count)
 }
 
 // wrote counts events that were written to one connection together.
