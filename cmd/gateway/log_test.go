@@ -284,3 +284,42 @@ func TestDyingProcessSaysWhy(t *testing.T) {
 		})
 	}
 }
+
+// TestOneOrganizationsBadEventsHideNoOthers: an organization whose back end publishes nothing but what is malformed
+// fills no log, and the first bad event of another one, or for another reason, is still told.
+func TestOneOrganizationsBadEventsHideNoOthers(t *testing.T) {
+	redisAddr := redistest.Start(t)
+	// As many as there are must be taken, or the organization's budget is what stops them.
+	s := startServe(t, redisAddr, environment{"ORGCAST_EVENTS_PER_SECOND": "0"})
+	s.expectReady()
+	acme := s.subscribe(testkit.DialTCP(s.public), "ada", "acme")
+	s.subscribe(testkit.DialTCP(s.public), "grace", "globex")
+	client := redis.NewClient(&redis.Options{Addr: redisAddr})
+	defer client.Close()
+	const flood = 2000
+	_, err := client.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+		for range flood {
+			p.Publish(t.Context(), "orgcast:{acme}:group:all", "malformed")
+		}
+		p.Publish(t.Context(), "orgcast:{globex}:group:all", "malformed")
+		p.Publish(t.Context(), "orgcast:{acme}:group:all", `{"type":"note"}`)
+		p.Publish(t.Context(), "orgcast:{acme}:group:all", `{"organization_id":"acme","type":"note"}`)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	acme.Expect(t, `{"organization_id":"acme","type":"note"}`) // behind all of them
+	for _, want := range []string{
+		`"group":"globex/all","reason":"not_an_object"`, `"group":"acme/all","reason":"no_organization"`,
+	} {
+		testkit.Eventually(t, want, func() bool { return strings.Contains(s.log.String(), want) })
+	}
+	told := strings.Count(s.log.String(), `"group":"acme/all","reason":"not_an_object"`)
+	if counted := s.dropped("sampled"); told == 0 || told > flood/2 || told+counted < flood {
+		t.Errorf("%d bad events are told and %d lines counted, want far fewer than %d told and the rest counted", told, counted, flood)
+	}
+	if _, metrics := s.ask(http.MethodGet, "/metrics", ""); !strings.Contains(metrics, `orgcast_events_dropped_total{reason="not_an_object"} `+strconv.Itoa(flood+1)+"\n") {
+		t.Error("not all bad events are counted")
+	}
+}

@@ -238,7 +238,7 @@ func (r *Redis) Mark(g event.Group) (m event.Mark, ok bool) {
 
 // catchUp hands over what groups have missed, from their histories, until ctx ends.
 func (r *Redis) catchUp(ctx context.Context, l *link, sink Sink) {
-	bad, trouble := logLimiter{interval: logInterval}, logLimiter{interval: logInterval}
+	trouble := logLimiter{interval: logInterval}
 	size := catchUpFirst
 	for ctx.Err() == nil {
 		batch := r.nextBehind(l, size)
@@ -271,7 +271,7 @@ func (r *Redis) catchUp(ctx context.Context, l *link, sink Sink) {
 					r.log.Warn("catch up", zap.Error(f.err), zap.Int("suppressed", suppressed))
 				}
 			}
-			r.hand(l, sink, batch[i], f, &bad)
+			r.hand(l, sink, batch[i], f)
 		}
 	}
 }
@@ -384,7 +384,7 @@ func (r *Redis) missed(ctx context.Context, batch []lagging, limit int, seek fun
 
 // hand gives the Sink what a group has missed, a gap before it if that is not everything, and what was
 // held meanwhile. It ends early if the group is paused or left.
-func (r *Redis) hand(l *link, sink Sink, b lagging, f found, bad *logLimiter) {
+func (r *Redis) hand(l *link, sink Sink, b lagging, f found) {
 	s, p := b.sub, &b.sub.place
 	// current reports whether it still is this catching up that the group waits for.
 	current := func() bool { return p.round == b.round && s.count > 0 }
@@ -435,7 +435,7 @@ func (r *Redis) hand(l *link, sink Sink, b lagging, f found, bad *logLimiter) {
 			r.gap(sink, s.group)
 			r.take(sink, s.group, h.head, h.object, h.received, bad)
 		case verdict == verdictTake && wanted:
-			r.take(sink, s.group, h.head, h.object, h.received, bad)
+			r.take(sink, s.group, h.head, h.object, h.received)
 		}
 	}
 }

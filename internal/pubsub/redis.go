@@ -367,7 +367,7 @@ func (r *Redis) serve(ctx context.Context, server string, sink Sink, before past
 // socket, save for a word from a server that has just lost slots.
 func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 	ended := endedContext(ctx)
-	bad, pauses := logLimiter{interval: logInterval}, logLimiter{interval: logInterval}
+	pauses := logLimiter{interval: logInterval}
 	for {
 		received, err := l.conn.Receive(ended, 0)
 		now := time.Now()
@@ -409,7 +409,7 @@ func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 				r.metrics.shed.Inc()
 				continue
 			}
-			r.take(sink, g, head, object, now, &bad)
+			r.take(sink, g, head, object, now)
 		case *redis.Subscription:
 			gap, err := r.confirm(l, m, now)
 			if err != nil {
@@ -427,14 +427,14 @@ func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 	}
 }
 
-// take decodes an event and hands it over, or logs why it is dropped.
-func (r *Redis) take(sink Sink, g event.Group, h event.Head, object string, now time.Time, bad *logLimiter) {
+// take decodes an event and hands it over, or logs why it is dropped: for each reason and organization,
+// since one that publishes nothing else must not hide what is wrong with another's. The log bounds
+// that, and the organization's budget bounds what it costs here.
+func (r *Redis) take(sink Sink, g event.Group, h event.Head, object string, now time.Time) {
 	e, err := r.decode(g, h, object, now)
 	if err != nil {
-		if suppressed, ok := bad.allow(now); ok {
-			// The payload is never logged: it may be another organisation's.
-			r.log.Warn("event dropped", zap.Stringer("group", g), zap.Error(err), zap.Int("suppressed", suppressed))
-		}
+		// The payload is never logged: it may be another organisation's.
+		r.log.Warn("event dropped", zap.Stringer("group", g), zap.String("reason", event.Reason(err)), zap.Error(err))
 		return
 	}
 	r.metrics.received.Inc()
@@ -456,7 +456,7 @@ func (r *Redis) gap(sink Sink, g event.Group) {
 func (r *Redis) decode(g event.Group, h event.Head, object string, now time.Time) (e *event.Event, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			r.log.Error("decoding panicked", zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
+			r.log.Error("decoding panicked", zap.Stringer("group", g), zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
 			r.metrics.dropped.WithLabelValues(reasonPanic).Inc()
 			err = fmt.Errorf("decode: panic: %v", v)
 		}
