@@ -433,7 +433,7 @@ func (r *Redis) hand(l *link, sink Sink, b lagging, f found) {
 			r.metrics.repeated.Inc()
 		case verdict == verdictLost && wanted:
 			r.gap(sink, s.group)
-			r.take(sink, s.group, h.head, h.object, h.received, bad)
+			r.take(sink, s.group, h.head, h.object, h.received)
 		case verdict == verdictTake && wanted:
 			r.take(sink, s.group, h.head, h.object, h.received)
 		}
