@@ -15,6 +15,7 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub"
+	"orgcast/internal/quota"
 	"orgcast/internal/task"
 )
 
@@ -120,6 +121,7 @@ type services struct {
 	asks       *task.Asks
 	bus        *pubsub.Redis
 	objects    *directory.Objects
+	bytes      *quota.Bytes
 	log        *zap.Logger
 }
 
@@ -137,7 +139,36 @@ func newServices(n *node) (*services, error) {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, err
 	}
-	return &services{dispatcher: dispatcher, asks: asks, bus: n.bus, objects: objects, log: n.log.Named("consumer")}, nil
+	s := n.settings
+	bytes := quota.NewBytes(n.redis.events, n.redis.state, n.keys, quota.BytesOptions{
+		PerOrganization: int64(s.memberBytesPerOrganization), PerUser: int64(s.memberBytesPerUser), Log: n.log, Registerer: n.metrics,
+	})
+	return &services{dispatcher: dispatcher, asks: asks, bus: n.bus, objects: objects, bytes: bytes, log: n.log.Named("consumer")}, nil
+}
+
+// What something takes in Redis beside its own bytes: an entry of a stream with its share of the index, and
+// the keys that remember it. Else many small messages would cost next to nothing.
+const (
+	overheadOfEvent = 256
+	overheadOfTask  = 512
+	overheadOfInput = 128
+)
+
+// charge charges the user whose frame is handled, and the organization, for bytes that are about to be written.
+func (s *services) charge(ctx context.Context, bytes int) error {
+	org, ok := orgctx.From(ctx)
+	if !ok {
+		return orgctx.ErrNoOrganization
+	}
+	user, ok := consumer.MemberFrom(ctx)
+	if !ok {
+		return errors.New("charge: the context names no member") // a fault of ours: nobody may write uncharged
+	}
+	err := s.bytes.Charge(ctx, org, user, bytes)
+	if errors.Is(err, quota.ErrSpent) {
+		return consumer.ErrQuotaExceeded
+	}
+	return s.unavailable(ctx, err)
 }
 
 // Dispatch implements [consumer.Dispatcher].
@@ -149,6 +180,9 @@ func (s *services) Dispatch(ctx context.Context, w consumer.Work) (string, error
 	payload, err := json.Marshal(w.Payload)
 	if err != nil {
 		return "", fmt.Errorf("dispatch %s: %w", w.Kind, err)
+	}
+	if err := s.charge(ctx, overheadOfTask+len(payload)); err != nil {
+		return "", err
 	}
 	id, err := s.dispatcher.Dispatch(ctx, task.Task{
 		Kind: w.Kind, ID: w.ID, Idempotency: w.Idempotency, Group: group, UserID: w.User, Payload: payload,
@@ -173,12 +207,18 @@ func (s *services) Record(ctx context.Context, name, key string, v any) error {
 	if err != nil {
 		return err
 	}
+	if err := s.charge(ctx, overheadOfEvent+len(payload)); err != nil {
+		return err
+	}
 	_, err = s.bus.Record(ctx, group, payload, pubsub.RecordOptions{IdempotencyKey: key})
 	return s.unavailable(ctx, err)
 }
 
 // Answer implements [consumer.Inputs].
 func (s *services) Answer(ctx context.Context, execution string, taskIndex int, input string) error {
+	if err := s.charge(ctx, overheadOfInput+len(input)); err != nil {
+		return err
+	}
 	switch err := s.asks.Answer(ctx, execution, taskIndex, input); {
 	case errors.Is(err, task.ErrAskNotFound):
 		return consumer.ErrInputClosed

@@ -18,6 +18,7 @@ import (
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub"
+	"orgcast/internal/quota"
 	"orgcast/internal/session"
 )
 
@@ -52,6 +53,7 @@ type settings struct {
 	frameBurst, groups                             int
 	maxConnections, maxPerOrganization, maxPerUser int
 	handshakesPerSecond                            int
+	memberBytesPerOrganization, memberBytesPerUser int
 	queueBytesPerOrganization, compressThreshold   int
 	receiveBytesPerOrganization                    int
 	compress                                       bool
@@ -181,6 +183,8 @@ func (s *settings) declareLimits(set *config.Set) {
 	set.Int(&s.maxPerOrganization, "max-per-organization", 10000, 0, "connections of one organisation on all nodes together, unless the field max_connections of its hash in Redis is a number; 0 is no limit")
 	set.Int(&s.maxPerUser, "max-per-user", 100, 0, "connections of one user on this node; 0 is no limit")
 	set.Int(&s.handshakesPerSecond, "handshakes-per-second", 0, 0, "connections that this node admits per second, a tenth of them at once; the others are told when to come back; 0 is 1000 for each processor that it may use")
+	set.Int(&s.memberBytesPerOrganization, "member-bytes-per-organization", quota.DefaultBytesPerOrganization, 0, "bytes that the members of one organization may have written to Redis by their messages, over all nodes, unless the field max_member_bytes of its hash in Redis is a number; comes back within 24 h; 0 is no limit")
+	set.Int(&s.memberBytesPerUser, "member-bytes-per-user", quota.DefaultBytesPerUser, 0, "the same for one user in one organization")
 	set.Duration(&s.pingInterval, "ping-interval", 25*time.Second, time.Second, "silence after which a browser is pinged")
 	set.Duration(&s.pongTimeout, "pong-timeout", 10*time.Second, time.Second, "time it has to answer")
 	set.Duration(&s.messageTimeout, "message-timeout", 30*time.Second, time.Second, "how long a browser may take to send one message, from its first byte to its last")

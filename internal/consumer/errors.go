@@ -37,6 +37,7 @@ const (
 	CodeTooManyTasks  = "too_many_tasks"
 	CodeInputClosed   = "input_closed"
 	CodeInputTaken    = "input_taken"
+	CodeQuotaExceeded = "quota_exceeded"
 )
 
 // errorText says to people what the code says to programs. The text of an error value never
@@ -57,6 +58,8 @@ func errorText(code string) string {
 		return "Nothing waits for this input, or not any more."
 	case CodeInputTaken:
 		return "Somebody else has answered already."
+	case CodeQuotaExceeded:
+		return "You or your organization have written too much. Try again later."
 	case CodeUnavailable:
 		return "This cannot be done at the moment. Try again later."
 	default:

@@ -40,6 +40,21 @@ type (
 	}
 )
 
+// memberKey marks the user in a context.
+type memberKey struct{}
+
+// WithMember returns a context in which a frame of a user is handled: what is written in it is charged to
+// that user.
+func WithMember(ctx context.Context, user string) context.Context {
+	return context.WithValue(ctx, memberKey{}, user)
+}
+
+// MemberFrom returns the user whose frame is handled in a context.
+func MemberFrom(ctx context.Context) (user string, ok bool) {
+	user, ok = ctx.Value(memberKey{}).(string)
+	return user, ok
+}
+
 // Work is one piece of work for a worker.
 type Work struct {
 	Kind        string // says which worker
@@ -58,6 +73,9 @@ var (
 	ErrInputClosed = errors.New("consumer: no such request for input")
 	// ErrInputTaken is returned to who answers second.
 	ErrInputTaken = errors.New("consumer: request for input has been answered")
+	// ErrQuotaExceeded is returned for what exceeds what the user, or the members of the organization
+	// together, may have the gateway keep.
+	ErrQuotaExceeded = errors.New("consumer: quota exceeded")
 	// ErrUnavailable is returned, wrapped, if a part of the gateway does not answer.
 	ErrUnavailable = errors.New("consumer: unavailable")
 )
@@ -79,6 +97,8 @@ func refused(c Conn, err error, client ident) error {
 		code = CodeBadMessage
 	case errors.Is(err, ErrTooManyTasks):
 		code = CodeTooManyTasks
+	case errors.Is(err, ErrQuotaExceeded):
+		code = CodeQuotaExceeded
 	case errors.Is(err, ErrInputClosed):
 		code = CodeInputClosed
 	case errors.Is(err, ErrInputTaken):

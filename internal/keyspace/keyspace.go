@@ -96,6 +96,14 @@ func (k Keyspace) Connections(org orgctx.ID) string {
 	return k.prefix + "{" + tenant(org) + "}:connections"
 }
 
+// MemberBytes returns the key that says how much the members of an organization have written of late.
+func (k Keyspace) MemberBytes(org orgctx.ID) string { return k.prefix + "{" + tenant(org) + "}:bytes" }
+
+// MemberBytesOf returns the key that says the same of one of them. user must satisfy [orgctx.ValidID].
+func (k Keyspace) MemberBytesOf(org orgctx.ID, user string) string {
+	return k.MemberBytes(org) + ":" + user
+}
+
 // nobody stands in names where there is no organization. An ID has no dot.
 const nobody = ".none"
 

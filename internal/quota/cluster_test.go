@@ -26,14 +26,17 @@ func TestOnCluster(t *testing.T) {
 	onCluster = redistest.StartCluster(t, redistest.ClusterOptions{Args: []string{"--cluster-require-full-coverage", "no"}})
 	t.Cleanup(func() { onCluster = nil })
 	for name, test := range map[string]func(*testing.T){
-		"ChangedLimit":      TestChangedLimit,
-		"DeadNode":          TestDeadNode,
-		"GivenBack":         TestGivenBack,
-		"LimitOverNodes":    TestLimitOverNodes,
-		"PropertyNeverMore": TestPropertyNeverMore,
-		"RunGivesBack":      TestRunGivesBack,
-		"ScriptsForgotten":  testScriptsForgotten,
-		"ShardAway":         testShardAway,
+		"MembersFillNoRedis": TestMembersFillNoRedis,
+		"BytesOfTwoNodes":    TestBytesOfTwoNodes,
+		"BytesOfOne":         TestBytesOfOneOrganization,
+		"ChangedLimit":       TestChangedLimit,
+		"DeadNode":           TestDeadNode,
+		"GivenBack":          TestGivenBack,
+		"LimitOverNodes":     TestLimitOverNodes,
+		"PropertyNeverMore":  TestPropertyNeverMore,
+		"RunGivesBack":       TestRunGivesBack,
+		"ScriptsForgotten":   testScriptsForgotten,
+		"ShardAway":          testShardAway,
 	} {
 		t.Run(name, test)
 	}

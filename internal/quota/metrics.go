@@ -13,3 +13,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Help: "Connections admitted within a part of their organization's limit because Redis refused to record them.",
 	})}
 }
+
+// newRefused makes the counter of refusals and registers it with reg unless that is nil.
+func newRefused(reg prometheus.Registerer) *prometheus.CounterVec {
+	refused := promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
+		Name: "orgcast_member_bytes_refused_total",
+		Help: "Messages of browsers that were refused because their organization or user has written too much, by bucket.",
+	}, []string{"bucket"})
+	for _, bucket := range []string{"organization", "user"} {
+		refused.WithLabelValues(bucket) // a counter that begins with 1 raises no alert
+	}
+	return refused
+}
