@@ -114,14 +114,10 @@ func testRightsSuffice(t *testing.T, connect func(t *testing.T, user string) red
 			t.Errorf("worker: %v", err)
 		}
 	}
-	deadline := time.After(20 * time.Second)
-	for gateway.XLen(t.Context(), keys.Tasks("job")).Val() > 0 { // ended, buried and acknowledged
-		select {
-		case <-deadline:
-			t.Fatal("the tasks are still there")
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	testkit.Eventually(t, "the tasks are ended, buried and acknowledged", func() bool {
+		open, err := gateway.XLen(t.Context(), keys.Tasks("job")).Result()
+		return err == nil && open == 0
+	})
 	cancel()
 	if err := <-stopped; err != nil {
 		t.Errorf("Run: %v", err)

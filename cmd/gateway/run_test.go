@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 		main() // exits
 	}
 	// net/http gives a client that was refused half a second to read why, and no shutdown waits for that.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+	testkit.Main(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
 }
 
 const (

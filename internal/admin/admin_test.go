@@ -9,12 +9,12 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 
 	"orgcast/internal/admin"
+	"orgcast/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 func ask(h http.Handler, method, path string) (status int, body string) {
 	w := httptest.NewRecorder()

@@ -6,8 +6,7 @@ import (
 	"testing"
 
 	"orgcast/internal/bench"
-
-	"go.uber.org/goleak"
+	"orgcast/internal/testkit"
 )
 
 // TestMain makes the test binary behave as the gateway's does when the limit runs it again as its
@@ -17,5 +16,5 @@ func TestMain(m *testing.M) {
 		//nolint:forbidigo // this process is no test
 		os.Exit(bench.Main(context.Background(), os.Args[2:], bench.DefaultOptions(), os.Stdout, os.Stderr))
 	}
-	goleak.VerifyTestMain(m)
+	testkit.Main(m)
 }

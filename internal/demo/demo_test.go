@@ -14,16 +14,16 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"orgcast/internal/demo"
 	"orgcast/internal/directory"
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
+	"orgcast/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 const cookieName = "orgcast_session"
 

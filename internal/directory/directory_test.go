@@ -8,15 +8,15 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 
 	"orgcast/internal/directory"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 func mustID(tb testing.TB, text string) orgctx.ID {
 	tb.Helper()

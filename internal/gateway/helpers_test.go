@@ -16,7 +16,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -37,7 +36,7 @@ func TestMain(m *testing.M) {
 		handshakeClient(os.Stdin, os.Stdout)
 		return
 	}
-	goleak.VerifyTestMain(m)
+	testkit.Main(m)
 }
 
 const (
@@ -434,6 +433,14 @@ func mustKeyspace(tb testing.TB) keyspace.Keyspace {
 		tb.Fatal(err)
 	}
 	return k
+}
+
+// calm are the options of a bus in tests without a fault of the link: a machine that is merely slow must not look
+// like one.
+func calm() pubsub.Options {
+	return pubsub.Options{
+		LinkTimeout: testkit.Patience, SubscribeTimeout: testkit.Patience, PublishTimeout: testkit.Patience, HistoryTimeout: testkit.Patience,
+	}
 }
 
 // logTo returns a logger that writes everything to w.

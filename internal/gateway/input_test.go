@@ -201,7 +201,7 @@ func redisNode(tb testing.TB, s setup) (*node, *redis.Client) {
 	tb.Helper()
 	client := redis.NewClient(&redis.Options{Addr: redistest.Start(tb), ContextTimeoutEnabled: true, MaxRetries: -1})
 	tb.Cleanup(func() { _ = client.Close() })
-	s.bus = pubsub.NewRedis(client, mustKeyspace(tb), pubsub.Options{})
+	s.bus = pubsub.NewRedis(client, mustKeyspace(tb), calm())
 	return startNode(tb, s), client
 }
 

@@ -47,7 +47,7 @@ func leaseNode(tb testing.TB, period, deadline time.Duration, s setup) *leasing 
 	l.client = redis.NewClient(&redis.Options{Addr: l.server.Addr, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1})
 	keys := mustKeyspace(tb)
 	var err error
-	if l.store, err = session.NewRedisStore(l.client, keys, session.Options{Timeout: 500 * time.Millisecond}); err != nil {
+	if l.store, err = session.NewRedisStore(l.client, keys, session.Options{Timeout: 5 * time.Second}); err != nil {
 		tb.Fatal(err)
 	}
 	if l.revocations, err = session.NewRevocations(l.client, keys); err != nil {
@@ -65,7 +65,7 @@ func leaseNode(tb testing.TB, period, deadline time.Duration, s setup) *leasing 
 	}
 	control := lease.NewControl(l.client, keys, l.keeper, lease.ControlOptions{})
 	s.options.Sessions, s.options.Membership, s.options.Leases = sessions, l.members, l.keeper
-	s.bus = pubsub.NewRedis(l.client, keys, pubsub.Options{})
+	s.bus = pubsub.NewRedis(l.client, keys, calm())
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = l.keeper.Run(ctx) })
@@ -223,18 +223,22 @@ func TestMembershipIsCheckedAgain(t *testing.T) {
 	}
 }
 
+// shortLife is that of a session whose end a test awaits: long enough for a handshake on a busy machine.
+const shortLife = 10 * time.Second
+
 // TestRenewedSessionStays: the application moved the end of the session, so the connection stays
 // beyond the end that it was admitted with, however seldom everybody is asked about.
 func TestRenewedSessionStays(t *testing.T) {
 	for name, period := range map[string]time.Duration{"asked about often": 100 * time.Millisecond, "asked about at its end": never} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it lasts as long as a session
 			l := leaseNode(t, period, 2*never, setup{})
-			s := l.sitWith(mint(t, l.store, "ada", "acme", 3*time.Second))
+			s := l.sitWith(mint(t, l.store, "ada", "acme", shortLife))
 			text := fmt.Sprintf(`{"user_id":"ada","active_organization_id":"acme","expires_at":%d}`, time.Now().Add(time.Hour).Unix())
 			if err := l.client.Set(t.Context(), mustKeyspace(t).Session(s.key()), text, time.Hour).Err(); err != nil {
 				t.Fatal(err)
 			}
-			other := l.sitWith(mint(t, l.store, "ada", "acme", 3*time.Second))
+			other := l.sitWith(mint(t, l.store, "ada", "acme", shortLife))
 			if _, reason := other.ExpectClose(t, 4401); reason != "session ended" { // now the first one's old end has passed too
 				t.Errorf("reason: got %q, want %q", reason, "session ended")
 			}
@@ -247,6 +251,7 @@ func TestRenewedSessionStays(t *testing.T) {
 // that of the session. The browser is told that it may come back with a newer one; a revocation says
 // nothing of the kind.
 func TestExpiredCopyOfSession(t *testing.T) {
+	t.Parallel() // it lasts as long as a session
 	l := leaseNode(t, never, 2*never, setup{}) // for its Redis
 	cookies := cookieStore(t, nil, sessionKey)
 	sessions := session.Revocable{Store: cookies, Revocations: l.revocations}
@@ -272,7 +277,7 @@ func TestExpiredCopyOfSession(t *testing.T) {
 		}
 		return testkit.Connect(t, n.dial, testkit.Handshake{Path: "/ws/events", Header: header}), id.SessionID
 	}
-	old, _ := enter(3 * time.Second)
+	old, _ := enter(shortLife)
 	if _, reason := old.ExpectClose(t, 4401); reason != `{"retry":"once"}` {
 		t.Errorf("reason at the end of the cookie: got %q, want that the browser may try once", reason)
 	}
@@ -293,7 +298,8 @@ func TestRedisAwayEndsLeases(t *testing.T) {
 		"crashed": {(*redistest.Server).Stop, (*redistest.Server).Restart},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := leaseNode(t, 200*time.Millisecond, 2*time.Second, setup{})
+			t.Parallel() // it lasts as long as the deadline, and that has to outlive many handshakes
+			l := leaseNode(t, 500*time.Millisecond, 10*time.Second, setup{})
 			var seats []seat
 			for range 50 {
 				seats = append(seats, l.sit("ada", "acme"))

@@ -621,7 +621,7 @@ func TestRealStores(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := session.NewRedisStore(client, keys, session.Options{Timeout: 500 * time.Millisecond})
+	store, err := session.NewRedisStore(client, keys, session.Options{Timeout: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -347,7 +347,7 @@ func TestPropertyFirstState(t *testing.T) {
 	}
 	client := redis.NewClient(&redis.Options{Addr: redistest.Start(t), ContextTimeoutEnabled: true, MaxRetries: -1})
 	t.Cleanup(func() { _ = client.Close() })
-	bus := pubsub.NewRedis(client, mustKeyspace(t), pubsub.Options{LinkTimeout: time.Minute})
+	bus := pubsub.NewRedis(client, mustKeyspace(t), calm())
 	n := startNode(t, setup{
 		options: gateway.Options{Membership: everybody{}, History: bus}, bus: bus, routes: []consumer.Route{h.route("/ws/start")},
 	})

@@ -9,15 +9,15 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 func mustKeyspace(tb testing.TB, prefix string) keyspace.Keyspace {
 	tb.Helper()

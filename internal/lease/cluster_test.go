@@ -27,6 +27,7 @@ type clustered struct {
 	channel   string
 }
 
+// startClustered takes a connection for lost when it breaks, and not because the machine is busy.
 func startClustered(t *testing.T) *clustered {
 	t.Helper()
 	c := &clustered{Cluster: redistest.StartCluster(t, redistest.ClusterOptions{Replicas: true}), tb: t, world: newWorld()}
@@ -41,7 +42,7 @@ func startClustered(t *testing.T) *clustered {
 	c.channel = keys.Control()
 	c.keeper = start(t, c.world, 24*time.Hour, 48*time.Hour) // nobody is asked about but for a reason
 	c.announcer = lease.NewAnnouncer(client, keys)
-	control := lease.NewControl(client, keys, c.keeper, lease.ControlOptions{})
+	control := lease.NewControl(client, keys, c.keeper, lease.ControlOptions{Timeout: testkit.Patience})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = control.Run(ctx) }) // always nil

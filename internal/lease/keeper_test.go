@@ -10,14 +10,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"orgcast/internal/directory"
 	"orgcast/internal/lease"
 	"orgcast/internal/session"
+	"orgcast/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // world is a session store and a directory that a test changes.
 type world struct {

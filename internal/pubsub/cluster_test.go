@@ -124,12 +124,13 @@ type onCluster struct {
 	streams []*recorder
 }
 
-func startOnCluster(t *testing.T, o redistest.ClusterOptions) *onCluster {
+// startOnCluster gives a link up that has been silent for so long.
+func startOnCluster(t *testing.T, linkTimeout time.Duration, o redistest.ClusterOptions) *onCluster {
 	t.Helper()
 	n := &onCluster{cluster: redistest.StartCluster(t, o), keys: newKeyspace(t), reg: prometheus.NewRegistry()}
 	n.client = newClusterClient(t, n.cluster)
 	brisk := pubsub.Options{
-		SubscribeTimeout: pubsubtest.Patience, LinkTimeout: time.Second, CanaryInterval: 100 * time.Millisecond, MaxBackoff: 100 * time.Millisecond,
+		SubscribeTimeout: pubsubtest.Patience, LinkTimeout: linkTimeout, CanaryInterval: 100 * time.Millisecond, MaxBackoff: 100 * time.Millisecond,
 		Registerer: n.reg,
 	}
 	n.Redis = pubsub.NewRedis(n.client, n.keys, brisk)
@@ -168,7 +169,7 @@ func (n *onCluster) reconnects(t *testing.T) float64 {
 // TestClusterOrderedFailover: the master that steps down takes the subscriptions away, one by one, and go-redis
 // leaves it at that. They follow to the new master, and what was recorded between is read.
 func TestClusterOrderedFailover(t *testing.T) {
-	n := startOnCluster(t, redistest.ClusterOptions{Replicas: true})
+	n := startOnCluster(t, time.Second, redistest.ClusterOptions{Replicas: true})
 	for _, s := range n.streams[:3] {
 		n.cluster.Failover(n.key(s.group))
 	}
@@ -178,7 +179,7 @@ func TestClusterOrderedFailover(t *testing.T) {
 // TestClusterSlotMoves: the slots of organisations move to another master while events are recorded, and so
 // do those of the canaries. Nobody loses anything, and no link breaks.
 func TestClusterSlotMoves(t *testing.T) {
-	n := startOnCluster(t, redistest.ClusterOptions{})
+	n := startOnCluster(t, calm, redistest.ClusterOptions{})
 	for _, s := range n.streams[:3] {
 		n.cluster.MoveSlot(n.key(s.group))
 	}
@@ -207,7 +208,7 @@ func TestClusterMasterFails(t *testing.T) {
 		"hang":  (*redistest.Server).Pause,
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := startOnCluster(t, redistest.ClusterOptions{Replicas: true})
+			n := startOnCluster(t, time.Second, redistest.ClusterOptions{Replicas: true})
 			failing := n.cluster.Owner(n.key(n.streams[0].group))
 			var moved, others []*recorder
 			for _, s := range n.streams {
@@ -245,7 +246,7 @@ func TestClusterMasterFails(t *testing.T) {
 // TestClusterUnderway: groups are joined and left all the time, slots move and links are cut. Who stays has every
 // recorded event once and in order, and who joins hears events.
 func TestClusterUnderway(t *testing.T) {
-	n := startOnCluster(t, redistest.ClusterOptions{})
+	n := startOnCluster(t, calm, redistest.ClusterOptions{})
 	ctx, cancel := context.WithTimeout(t.Context(), pubsubtest.Patience)
 	defer cancel()
 	var wg sync.WaitGroup

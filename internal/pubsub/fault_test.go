@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -77,6 +78,16 @@ func (n *node) mustRecover(t *testing.T) {
 	}
 }
 
+// mustFlow sees that events flow again. A link that has little time to answer may be lost once more on a busy machine,
+// and with it what is in no history.
+func (n *node) mustFlow(t *testing.T, g event.Group) {
+	t.Helper()
+	pubsubtest.Eventually(t, "events flow again", func() bool {
+		pubsubtest.Publish(t, n, g, "after")
+		return slices.Contains(n.sink.Of(g), pubsubtest.Message(g, "after"))
+	})
+}
+
 func TestServerRestarts(t *testing.T) {
 	server := redistest.StartServer(t)
 	n := startNode(t, newClient(t, server.Addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
@@ -118,8 +129,7 @@ func TestServerHangs(t *testing.T) {
 	server.Resume()
 	n.sink.WaitFor(t, pubsubtest.Gap(n.kept))
 	pubsubtest.Eventually(t, "healthy again", n.isHealthy)
-	pubsubtest.Publish(t, n, n.kept, "after")
-	n.sink.WaitFor(t, pubsubtest.Message(n.kept, "after"))
+	n.mustFlow(t, n.kept)
 }
 
 func TestServerAwayAtStart(t *testing.T) {
@@ -195,7 +205,7 @@ func TestChannelsRefused(t *testing.T) {
 		}
 	}
 	setRights("resetchannels", "&"+keys.Canary("*"))
-	bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: 200 * time.Millisecond, MaxBackoff: 100 * time.Millisecond})
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: time.Second, MaxBackoff: 100 * time.Millisecond})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
 	pubsubtest.Eventually(t, "healthy while no group is wanted", func() bool { return bus.Healthy() == nil })
@@ -207,8 +217,10 @@ func TestChannelsRefused(t *testing.T) {
 	if err := <-joined; err != nil {
 		t.Fatalf("Subscribe: %v", err)
 	}
-	pubsubtest.Publish(t, bus, g, "here")
-	sink.WaitFor(t, pubsubtest.Message(g, "here"))
+	pubsubtest.Eventually(t, "events flow", func() bool {
+		pubsubtest.Publish(t, bus, g, "here")
+		return slices.Contains(sink.Of(g), pubsubtest.Message(g, "here"))
+	})
 }
 
 // elsewhere publishes to another server than the one it subscribes at, while diverted: what a
@@ -236,25 +248,25 @@ func TestLinkStaysWithDeposedMaster(t *testing.T) {
 	n.sink.WaitFor(t, pubsubtest.Gap(n.kept)) // the link was given up though its server answers
 	client.diverted.Store(false)
 	pubsubtest.Eventually(t, "healthy again", n.isHealthy)
-	pubsubtest.Publish(t, n, n.kept, "after")
-	n.sink.WaitFor(t, pubsubtest.Message(n.kept, "after"))
+	n.mustFlow(t, n.kept)
 }
 
 // slowSink takes longer for its events than a canary may take.
 type slowSink struct{ pubsubtest.Recorder }
 
 func (s *slowSink) Deliver(e *event.Event) {
-	time.Sleep(2 * time.Millisecond) // the work of a large fan-out
+	time.Sleep(6 * time.Millisecond) // the work of a large fan-out
 	s.Recorder.Deliver(e)
 }
 
 // TestBurstIsNotDeafness has the canary wait in line behind events for several LinkTimeouts. Giving
 // up a link that merely has much to carry would lose events exactly when there are many.
 func TestBurstIsNotDeafness(t *testing.T) {
+	t.Parallel() // it takes its time, as the link has to have some in which a busy machine answers
 	client := newClient(t, redistest.Start(t))
 	reg := prometheus.NewRegistry()
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{
-		SubscribeTimeout: pubsubtest.Patience, LinkTimeout: 500 * time.Millisecond, CanaryInterval: 20 * time.Millisecond, Registerer: reg,
+		SubscribeTimeout: pubsubtest.Patience, LinkTimeout: 2 * time.Second, CanaryInterval: 20 * time.Millisecond, Registerer: reg,
 	})
 	var sink slowSink
 	pubsubtest.Start(t, bus, &sink)

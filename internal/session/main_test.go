@@ -10,12 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"orgcast/internal/orgctx"
+	"orgcast/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // start is a moment at which tests begin. The cookies of testdata are a minute old then.
 var start = time.Unix(1767225660, 0)

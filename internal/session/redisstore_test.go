@@ -485,7 +485,7 @@ func TestRedisStoreConcurrentChanges(t *testing.T) {
 }
 
 func TestRedisStoreWithoutRedis(t *testing.T) {
-	f := newRedisFixture(t, session.Options{Timeout: 100 * time.Millisecond})
+	f := newRedisFixture(t, session.Options{Timeout: time.Second})
 	r, _ := f.mint(t, session.Grant{UserID: "ann"})
 	check := func(t *testing.T) {
 		t.Helper()

@@ -11,7 +11,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -24,7 +23,7 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 func mustID(tb testing.TB, text string) orgctx.ID {
 	tb.Helper()
@@ -156,12 +155,13 @@ func (f *fixture) fill(t *testing.T) {
 	}
 }
 
-// options are quick ones.
+// options are quick ones, but for the time after which a worker counts as dead: one that is slow, since the machine
+// is busy, would lose its tasks.
 func (f *fixture) options() task.Options {
 	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(f.log), zap.DebugLevel)
 	return task.Options{
 		Concurrency: 4, Timeout: testkit.Patience, Attempts: 3, Backoff: 10 * time.Millisecond,
-		Takeover: 600 * time.Millisecond, Poll: 20 * time.Millisecond, Drain: testkit.Patience, Grace: testkit.Patience,
+		Takeover: 2 * time.Second, Poll: 20 * time.Millisecond, Drain: testkit.Patience, Grace: testkit.Patience,
 		Log: zap.New(core), Registerer: f.registry,
 	}
 }

@@ -41,7 +41,7 @@ func TestWorkerProcess(t *testing.T) {
 	}}}
 	w, err := task.NewWorker(client, keys, dir, kinds, task.Options{
 		Name: flag.Arg(0), Concurrency: 4, Attempts: 10, Backoff: 10 * time.Millisecond,
-		Takeover: 500 * time.Millisecond, Poll: 20 * time.Millisecond,
+		Takeover: 2 * time.Second, Poll: 20 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func startWorkerProcess(t *testing.T, addr, name string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, "-test.run=^TestWorkerProcess$", "-test.timeout=60s", "-task.worker="+addr, name)
+	cmd := exec.Command(self, "-test.run=^TestWorkerProcess$", "-test.timeout=10m", "-task.worker="+addr, name)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

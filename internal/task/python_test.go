@@ -39,7 +39,7 @@ func (f *fixture) startPython(t *testing.T, more ...string) *exec.Cmd {
 	} else {
 		redisArgs = append(redisArgs, "redis://"+onCluster.Addrs()[0], "--cluster")
 	}
-	cmd := exec.Command(python, append([]string{"-B", pythonWorker, "--attempts", "2", "--backoff", "0.01", "--takeover", "0.6", "--poll", "0.05"}, append(redisArgs, more...)...)...)
+	cmd := exec.Command(python, append([]string{"-B", pythonWorker, "--attempts", "2", "--backoff", "0.01", "--takeover", "2", "--poll", "0.05"}, append(redisArgs, more...)...)...)
 	cmd.Stdout, cmd.Stderr = f.log, f.log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

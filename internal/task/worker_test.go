@@ -255,7 +255,7 @@ func TestHandlerIgnoresItsDeadline(t *testing.T) {
 	f := newFixture(t)
 	h := f.listen(t)
 	o := f.options()
-	o.Timeout, o.Grace = 10*time.Millisecond, 10*time.Millisecond
+	o.Timeout, o.Grace = 300*time.Millisecond, 10*time.Millisecond // a quick one has three attempts at that
 	release := make(chan struct{})
 	late := make(chan error, 1)
 	stop := f.work(t, only(func(ctx context.Context, job *task.Job) (any, error) {
@@ -452,7 +452,7 @@ func TestLongTaskStaysWithItsWorker(t *testing.T) {
 	handler := only(func(ctx context.Context, _ *task.Job) (any, error) {
 		runs.Add(1)
 		select {
-		case <-time.After(4 * o.Takeover):
+		case <-time.After(3 * o.Takeover):
 			return nil, nil
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)

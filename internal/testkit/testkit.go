@@ -1,16 +1,20 @@
 // Package testkit is what tests of the whole path share: a client that speaks RFC 6455 byte by
 // byte and so can also break its rules, a network in memory for tests with a fake clock, and
-// waiting for conditions. Only tests import it.
+// waiting for conditions, the end of all goroutines included. Only tests import it.
 package testkit
 
 import (
+	"fmt"
+	"os"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // Patience is how long tests wait for what must happen: far longer than it takes on a busy
 // machine, since a test that reaches it has failed.
-const Patience = 20 * time.Second
+const Patience = 60 * time.Second
 
 // pollInterval is the pause between two looks at a condition.
 const pollInterval = 2 * time.Millisecond
@@ -26,4 +30,32 @@ func Eventually(tb testing.TB, what string, holds func() bool) {
 		}
 		time.Sleep(pollInterval)
 	}
+}
+
+// Main is a TestMain: it runs the tests of a package, and fails if goroutines are left over. Those that are about to
+// end have Patience to do so, where goleak itself takes what a busy machine does in half a second.
+func Main(m *testing.M, options ...goleak.Option) {
+	code := m.Run()
+	if err := leaks(options); code == 0 && err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// ExpectNoLeaks waits until no goroutine is left but those that the options except.
+func ExpectNoLeaks(tb testing.TB, options ...goleak.Option) {
+	tb.Helper()
+	if err := leaks(options); err != nil {
+		tb.Error(err)
+	}
+}
+
+func leaks(options []goleak.Option) (err error) {
+	for deadline := time.Now().Add(Patience); time.Now().Before(deadline); {
+		if err = goleak.Find(options...); err == nil {
+			return nil
+		}
+	}
+	return err
 }

@@ -20,7 +20,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 
 	"orgcast/internal/demo/jobs"
 	"orgcast/internal/directory"
@@ -32,7 +31,7 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 type object = map[string]any
 
@@ -616,8 +615,8 @@ func TestCrewThatFailsLeavesItsBoard(t *testing.T) {
 		code    string
 	}{
 		"panic":   {run: func(*fixture) task.Handler { return func(context.Context, *task.Job) (any, error) { panic("always") } }, code: "panic"},
-		"timeout": {run: play, options: task.Options{Timeout: 300 * time.Millisecond}, code: "timeout"}, // nobody answers it
-		"killed":  {run: play, options: task.Options{Takeover: 300 * time.Millisecond}, killed: true, code: "crashed"},
+		"timeout": {run: play, options: task.Options{Timeout: time.Second}, code: "timeout"}, // nobody answers it
+		"killed":  {run: play, options: task.Options{Takeover: 2 * time.Second}, killed: true, code: "crashed"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

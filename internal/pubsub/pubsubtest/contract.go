@@ -12,6 +12,7 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub"
+	"orgcast/internal/testkit"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -348,7 +349,7 @@ func runEnds(t trial) {
 	if err := t.Bus.Healthy(); err == nil {
 		t.Error("Healthy after Run: got nil, want an error")
 	}
-	goleak.VerifyNone(t, before)
+	testkit.ExpectNoLeaks(t, before)
 }
 
 func runsOnce(t trial) {

@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"orgcast/internal/event"
+	"orgcast/internal/testkit"
 )
 
 // Patience is how long a test waits for something that must happen. It only decides how late a
 // failing test fails.
-const Patience = 60 * time.Second
+const Patience = testkit.Patience
 
 // Item is one call of a Sink.
 type Item struct {

@@ -21,7 +21,7 @@ import (
 
 const (
 	// readyTimeout is how long a server may take to answer. It takes some 10 ms on an idle machine.
-	readyTimeout = 15 * time.Second
+	readyTimeout = 60 * time.Second
 	// readyInterval is the pause between two questions whether a starting server answers.
 	readyInterval = 5 * time.Millisecond
 	// startAttempts is how many ports are tried, since somebody else may take one that was free.
