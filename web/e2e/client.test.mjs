@@ -6,10 +6,9 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { connect as dial, createServer } from 'node:net';
 import { after, before, test } from 'node:test';
-import { freePort, Workshop } from './gateway.js';
+import { freePort, PATIENCE_MS, Workshop } from './gateway.js';
 
 const workshop = new Workshop();
-const PATIENCE_MS = 30_000;
 let browser;
 let redis; // its address
 let port; // of the gateway, also when it comes back
@@ -136,11 +135,12 @@ test('an ended session is not tried again', async (t) => {
   await reaches(tab, 'open');
   await tab.evaluate(() => client.close());
   const key = await sessionKey(context);
-  redisCLI('set', key, JSON.stringify({ ...JSON.parse(redisCLI('get', key)), expires_at: Math.floor(Date.now() / 1000) + 3 }), 'keepttl');
   await tab.evaluate(() => {
     statuses = [];
     client.retry();
   });
+  await reaches(tab, 'open');
+  redisCLI('set', key, JSON.stringify({ ...JSON.parse(redisCLI('get', key)), expires_at: Math.floor(Date.now() / 1000) + 1 }), 'keepttl');
   assert.equal((await reaches(tab, 'closed')).code, 4401);
   assert.deepEqual(await tab.evaluate(() => statuses.map(({ state }) => state)), ['connecting', 'open', 'closed']);
   // The control: with a session it opens again.
@@ -171,7 +171,7 @@ test('offline and online', async (t) => {
 
 test('a server that says nothing any more is left', async (t) => {
   const tap = await tapped();
-  const tab = await page(await person(t, 'ada'), { pingAfter: 200, answerWithin: 1_500 }, { target: `ws://127.0.0.1:${tap.port}/ws/events` });
+  const tab = await page(await person(t, 'ada'), { pingAfter: 200, answerWithin: 5_000 }, { target: `ws://127.0.0.1:${tap.port}/ws/events` });
   await reaches(tab, 'open');
   tap.freeze();
   assert.equal((await passes(tab, 'waiting')).code, 4408);

@@ -11,7 +11,8 @@ import { chromium } from 'playwright-core';
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 
-const START_MS = 30_000;
+/** How long tests wait for what must happen: far longer than it takes on a busy machine, since a test that gets there has failed. */
+export const PATIENCE_MS = 120_000;
 
 /** A folder of this run; also keeps the binary, which all tests of a file share. */
 export class Workshop {
@@ -46,14 +47,14 @@ export class Workshop {
     const gone = new Promise((resolve) => child.once('exit', resolve));
     const stop = async () => {
       child.kill('SIGTERM');
-      const hard = setTimeout(() => child.kill('SIGKILL'), 15_000);
+      const hard = setTimeout(() => child.kill('SIGKILL'), PATIENCE_MS);
       await gone;
       clearTimeout(hard);
     };
     this.onClose(stop);
     let output = '';
     const found = await new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`${command} is not ready:\n${output}`)), START_MS);
+      const timer = setTimeout(() => reject(new Error(`${command} is not ready:\n${output}`)), PATIENCE_MS);
       const look = (chunk) => {
         output += chunk;
         const found = ready(output);
@@ -76,12 +77,18 @@ export class Workshop {
     return url;
   }
 
-  /** Starts a redis-server and returns its port. */
+  /** Starts a redis-server and returns its port. Somebody else may take one that was free a moment before. */
   async redis() {
-    const port = await freePort();
-    await this.run('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', this.dir],
-      (output) => output.includes('Ready to accept connections'));
-    return port;
+    for (let tries = 10; ; tries--) {
+      const port = await freePort();
+      try {
+        await this.run('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', this.dir],
+          (output) => output.includes('Ready to accept connections'));
+        return port;
+      } catch (error) {
+        if (tries === 0 || !error.message.includes('in use')) throw error;
+      }
+    }
   }
 
   /** Starts a browser whose profile allows cookies of third parties. */
@@ -91,12 +98,15 @@ export class Workshop {
     writeFileSync(join(profile, 'Default', 'Preferences'),
       JSON.stringify({ profile: { block_third_party_cookies: false, cookie_controls_mode: 0 } }));
     const context = await chromium.launchPersistentContext(profile, { ...launch(), ...options });
+    context.setDefaultTimeout(PATIENCE_MS);
     this.onClose(() => context.close());
     return context;
   }
 
+  /** Starts a browser, in whose contexts everything has its time. */
   async browser(options) {
     const browser = await chromium.launch({ ...launch(), ...options });
+    browser.on('context', (context) => context.setDefaultTimeout(PATIENCE_MS));
     this.onClose(() => browser.close());
     return browser;
   }
@@ -146,15 +156,26 @@ export class Workshop {
 function launch() {
   return {
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    timeout: PATIENCE_MS,
     args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
       '--disable-component-update', '--disable-sync', '--host-resolver-rules=MAP *.test 127.0.0.1'],
   };
 }
 
+/**
+ * A port at which nobody listens, for a server that is stopped and started again. It is none that Linux gives to
+ * outgoing connections, which may take those at any time, and none that the Go tests use.
+ */
 export async function freePort() {
-  const server = createServer();
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 6_000);
+    const server = createServer();
+    const free = await new Promise((resolve) => {
+      server.once('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => resolve(true));
+    });
+    if (!free) continue;
+    await new Promise((resolve) => server.close(resolve));
+    return port;
+  }
 }
