@@ -197,7 +197,11 @@ func TestEndOfContext(t *testing.T) {
 func TestSlowReader(t *testing.T) {
 	n := startNode(t, setup{options: gateway.Options{QueueBytes: 64 << 10, CloseTimeout: 200 * time.Millisecond, WriteTimeout: time.Second}})
 	const count, events, size = 200, 400, 32 << 10
-	slow := n.subscribe("alan", "acme", "all")
+	slow := n.connectSlow("/ws/events", "alan", "acme", nil)
+	if err := slow.SendText(`{"type":"subscribe","group":"all"}`); err != nil {
+		t.Fatal(err)
+	}
+	slow.Expect(t, `{"type":"subscribed","group":"all"}`)
 	fast := make([]*testkit.Client, count-1)
 	for i := range fast {
 		fast[i] = n.subscribe("ada", "acme", "all")

@@ -154,6 +154,9 @@ func startNode(tb testing.TB, s setup) *node {
 	if o.Routes == nil {
 		o.Routes = newRoutes(tb, s.routes...)
 	}
+	if o.PingInterval == 0 && s.pipe == nil {
+		o.PingInterval = time.Hour // browsers that do not read answer no ping, and a busy machine takes its time
+	}
 	o.Registry = n.metrics
 	o.Log = s.log
 

@@ -229,6 +229,7 @@ const shortLife = 10 * time.Second
 // TestRenewedSessionStays: the application moved the end of the session, so the connection stays
 // beyond the end that it was admitted with, however seldom everybody is asked about.
 func TestRenewedSessionStays(t *testing.T) {
+	t.Parallel()
 	for name, period := range map[string]time.Duration{"asked about often": 100 * time.Millisecond, "asked about at its end": never} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // it lasts as long as a session
@@ -251,7 +252,7 @@ func TestRenewedSessionStays(t *testing.T) {
 // that of the session. The browser is told that it may come back with a newer one; a revocation says
 // nothing of the kind.
 func TestExpiredCopyOfSession(t *testing.T) {
-	t.Parallel() // it lasts as long as a session
+	t.Parallel()                               // it lasts as long as a session
 	l := leaseNode(t, never, 2*never, setup{}) // for its Redis
 	cookies := cookieStore(t, nil, sessionKey)
 	sessions := session.Revocable{Store: cookies, Revocations: l.revocations}
@@ -293,6 +294,7 @@ func TestExpiredCopyOfSession(t *testing.T) {
 // TestRedisAwayEndsLeases: while Redis hangs or is gone nobody can say who may stay, so all end by
 // the deadline, and come back without a restart.
 func TestRedisAwayEndsLeases(t *testing.T) {
+	t.Parallel()
 	for name, outage := range map[string]struct{ begin, end func(s *redistest.Server) }{
 		"hung":    {(*redistest.Server).Pause, (*redistest.Server).Resume},
 		"crashed": {(*redistest.Server).Stop, (*redistest.Server).Restart},

@@ -40,7 +40,7 @@ func Main(m *testing.M, options ...goleak.Option) {
 		_, _ = fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
-	os.Exit(code)
+	os.Exit(code) //nolint:forbidigo // this process is a test
 }
 
 // ExpectNoLeaks waits until no goroutine is left but those that the options except.
