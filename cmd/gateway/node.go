@@ -329,8 +329,11 @@ func newHTTPServer(h http.Handler, log *zap.Logger) *http.Server {
 	if err != nil {
 		errorLog = zap.NewStdLog(log) // the level is valid, so this does not happen
 	}
+	// HTTP/1.1 alone: a browser that agreed on HTTP/2 could not open a WebSocket here.
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
 	return &http.Server{
-		Handler: h, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: h, Protocols: &protocols, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: errorLog,
 	}
 }

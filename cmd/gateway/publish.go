@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -100,31 +101,34 @@ func (p *process) published(r pubsub.Result) error {
 }
 
 // publishLines publishes what stands in the lines of standard input, in batches, each line the way
-// that out has. It stops at the first line that is refused and names it.
+// that out has. It skips blank lines, stops at the first line that is refused, and names it.
 func (p *process) publishLines(ctx context.Context, bus *pubsub.Redis, out pubsub.Outgoing) error {
 	lines := bufio.NewScanner(p.stdin)
 	lines.Buffer(nil, 16<<20)
 	var batch []pubsub.Outgoing
-	sent := 0
+	var numbers []int // of their lines
 	flush := func() error {
 		for i, result := range bus.PublishAll(ctx, batch) {
 			if err := p.published(result); err != nil {
-				return fmt.Errorf("line %d: %w", sent+i+1, err)
+				return fmt.Errorf("line %d: %w", numbers[i], err)
 			}
 		}
-		sent += len(batch)
-		batch = batch[:0]
+		batch, numbers = batch[:0], numbers[:0]
 		return nil
 	}
-	for lines.Scan() {
+	for number := 1; lines.Scan(); number++ {
+		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
+			continue
+		}
 		var err error
 		out.Payload, err = event.WithOrganization(out.Group.Organization(), append([]byte(nil), lines.Bytes()...))
 		if err != nil {
 			if flushErr := flush(); flushErr != nil {
 				return flushErr
 			}
-			return fmt.Errorf("line %d: %w", sent+1, err)
+			return fmt.Errorf("line %d: %w", number, err)
 		}
+		numbers = append(numbers, number)
 		if batch = append(batch, out); len(batch) == publishBatch {
 			if err := flush(); err != nil {
 				return err

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"math/big"
@@ -294,7 +295,7 @@ func TestRecorded(t *testing.T) {
 	if diff := cmp.Diff(ids, kept); diff != "" {
 		t.Errorf("history: answers (-), stream (+):\n%s", diff)
 	}
-	out, errOut, err := execute(t, s.env, "{\"type\":\"note\",\"n\":1}\n{\"type\":\"note\",\"n\":2}\n", "publish", "--record", "acme", "all", "-")
+	out, errOut, err := execute(t, s.env, "\n{\"type\":\"note\",\"n\":1}\n \t\r\n{\"type\":\"note\",\"n\":2}\n\n", "publish", "--record", "acme", "all", "-")
 	if lines := strings.Fields(out); err != nil || len(lines) != 2 || lines[0] == lines[1] {
 		t.Errorf("lines: got %q %s %v, want two positions", out, errOut, err)
 	}
@@ -429,9 +430,16 @@ func writeCertificate(tb testing.TB, dir string) (certFile, keyFile string, pool
 // dialTLS connects to the public listener and trusts the pool.
 func (s *serving) dialTLS(pool *x509.CertPool) testkit.DialFunc {
 	return func(ctx context.Context) (net.Conn, error) {
-		// A browser offers HTTP/2 too; WebSockets need 1.1.
-		d := tls.Dialer{Config: &tls.Config{RootCAs: pool, ServerName: "gateway.test", NextProtos: []string{"http/1.1"}}}
-		return d.DialContext(ctx, "tcp", s.public)
+		// As a browser offers it; WebSockets need 1.1, so that must be what is agreed on.
+		d := tls.Dialer{Config: &tls.Config{RootCAs: pool, ServerName: "gateway.test", NextProtos: []string{"h2", "http/1.1"}}}
+		c, err := d.DialContext(ctx, "tcp", s.public)
+		if err != nil {
+			return nil, err
+		}
+		if got := c.(*tls.Conn).ConnectionState().NegotiatedProtocol; got != "http/1.1" { //nolint:errcheck,forcetypeassert // as documented
+			return nil, errors.Join(fmt.Errorf("ALPN: got %q, want http/1.1", got), c.Close())
+		}
+		return c, nil
 	}
 }
 
@@ -480,6 +488,8 @@ func TestCommands(t *testing.T) {
 		"no such certificate":    {args: []string{"check", "--tls-cert", "/nowhere", "--tls-key", "/nowhere"}, env: good, err: errUsage, stderr: []string{"--tls-cert and --tls-key: open /nowhere"}},
 		"check --markdown":       {args: []string{"check", "--markdown"}, stdout: []string{"| `--listen` | `ORGCAST_LISTEN` | `:8080` |"}},
 		"help of check":          {args: []string{"check", "--help"}, stdout: []string{"Exit code 2"}},
+		"public health, no path": {args: []string{"check", "--public-health", "healthz"}, env: good, err: errUsage, stderr: []string{"--public-health (from flag): must be a path"}},
+		"public health, sockets": {args: []string{"check", "--public-health", "/ws/healthz"}, env: good, err: errUsage, stderr: []string{"must not be below /ws/"}},
 		"short keys":             {args: []string{"check"}, env: environment{"ORGCAST_SESSION_KEYS": "hush"}, err: errUsage, stderr: []string{"key 1"}},
 		"origin with a path":     {args: []string{"check", "--origins", "https://a.example/b"}, env: good, err: errUsage, stderr: []string{"--origins"}},
 		"origin of everything":   {args: []string{"check", "--origins", "*"}, env: good, err: errUsage, stderr: []string{"--origins"}},

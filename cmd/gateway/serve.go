@@ -56,7 +56,7 @@ func serve(ctx context.Context, p *process, args []string) error {
 	for _, text := range s.warnings(files) {
 		log.Warn("settings", zap.String("warning", text))
 	}
-	publicServer, privateServer := n.gateway.HTTPServer(n.gateway, files.sockets()), newHTTPServer(n.admin(), log)
+	publicServer, privateServer := n.gateway.HTTPServer(n.public(), files.sockets()), newHTTPServer(n.admin(), log)
 	if s.tlsCert != "" {
 		cert, err := newCertificate(s)
 		if err != nil {

@@ -31,6 +31,7 @@ const (
 // settings are those of the whole process; subcommands declare the parts that they need.
 type settings struct {
 	listen, adminListen string
+	publicHealth        string
 	tlsCert, tlsKey     string
 	logLevel, logFormat string
 
@@ -135,6 +136,7 @@ func (s *settings) declareDirectory(set *config.Set) {
 func (s *settings) declareServe(set *config.Set) {
 	set.String(&s.listen, "listen", ":8080", "address of the public listener", checkAddress)
 	set.String(&s.adminListen, "admin-listen", "127.0.0.1:9090", "address of the private listener: health, metrics, profiles, publishing", checkAddress)
+	set.String(&s.publicHealth, "public-health", "", "path on the public listener that answers 200, or 503 while this node drains, such as /healthz for load balancers; default: none", checkPublicHealth)
 	set.String(&s.tlsCert, "tls-cert", "", "certificate file; without it the public listener is plain, for use behind a proxy", nil)
 	set.String(&s.tlsKey, "tls-key", "", "key file of the certificate", nil)
 	s.declareLogging(set)

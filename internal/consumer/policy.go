@@ -105,6 +105,10 @@ func withRole(role string) func(*Policy, session.Identity, event.Group, string, 
 	}
 }
 
+// maxTokenExpiry is the latest end of a token, in Unix seconds: the year 5138. What is later was given in
+// milliseconds by mistake, and would be good for longer than anybody means.
+const maxTokenExpiry = 99_999_999_999
+
 func withToken(p *Policy, _ session.Identity, g event.Group, token string, now time.Time) bool {
 	until, mac, ok := strings.Cut(token, ".")
 	key := *p.key.Load()
@@ -112,7 +116,7 @@ func withToken(p *Policy, _ session.Identity, g event.Group, token string, now t
 		return false
 	}
 	expires, err := strconv.ParseInt(until, 10, 64)
-	if err != nil || now.Unix() >= expires {
+	if err != nil || now.Unix() >= expires || expires > maxTokenExpiry {
 		return false
 	}
 	got, err := hex.DecodeString(mac)

@@ -107,6 +107,7 @@ func TestPolicyAllows(t *testing.T) {
 		"signed, shorter name":         {group: "secre", token: good},
 		"signed, at its end":           {group: "secret", token: consumer.SignGroup(signingKey, secret, now)},
 		"signed, expired":              {group: "secret", token: consumer.SignGroup(signingKey, secret, now.Add(-time.Second))},
+		"signed, in milliseconds":      {group: "secret", token: consumer.SignGroup(signingKey, secret, time.Unix(now.UnixMilli()+60_000, 0))},
 		"signed, wrong key":            {group: "secret", token: consumer.SignGroup([]byte("another key of thirty-two bytes!"), secret, now.Add(time.Minute))},
 		"signed, cut":                  {group: "secret", token: good[:len(good)-2]},
 		"signed, cut in the middle":    {group: "secret", token: good[:len(good)/2]},

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -228,7 +230,7 @@ func TestForeignLooksLikeNothing(t *testing.T) {
 
 // TestParseOrigins: what is accepted is matched as browsers send it, and what never could be is an error.
 func TestParseOrigins(t *testing.T) {
-	for text, sent := range map[string]string{
+	pages := map[string]string{
 		"https://app.example.com":          "https://app.example.com",
 		" HTTPS://App.Example.COM ":        "https://app.example.com",
 		"https://app.example.com:443":      "https://app.example.com",
@@ -245,21 +247,30 @@ func TestParseOrigins(t *testing.T) {
 		"ionic://localhost":                "ionic://localhost",
 		"chrome-extension://abcdefghijklm": "chrome-extension://abcdefghijklm",
 		"http://my_host.test":              "http://my_host.test",
-	} {
+	}
+	for text, sent := range pages {
 		o, err := gateway.ParseOrigins([]string{text})
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
 		}
-		n := startNode(t, setup{options: gateway.Options{Origins: o}})
-		c, answer := testkit.Try(t, n.dial, n.handshake("/ws/events", "ada", "acme", http.Header{"Origin": {sent}}))
-		if c == nil {
+		if !o.Allows(&http.Request{Header: http.Header{"Origin": {sent}}}) {
+			t.Errorf("%s: the origin %s is refused", text, sent)
+		}
+	}
+	// The library compares a second time.
+	all, err := gateway.ParseOrigins(slices.Collect(maps.Keys(pages)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := startNode(t, setup{options: gateway.Options{Origins: all}})
+	for text, sent := range pages {
+		if c, answer := testkit.Try(t, n.dial, n.handshake("/ws/events", "ada", "acme", http.Header{"Origin": {sent}})); c == nil {
 			t.Errorf("%s: the origin %s got %d", text, sent, answer.Status)
 		}
-		if _, answer := testkit.Try(t, n.dial, n.handshake("/ws/events", "ada", "acme", http.Header{"Origin": {"https://evil.test"}})); answer.Status != http.StatusForbidden {
-			t.Errorf("%s: a foreign origin got %d", text, answer.Status)
-		}
-		n.stop()
+	}
+	if _, answer := testkit.Try(t, n.dial, n.handshake("/ws/events", "ada", "acme", http.Header{"Origin": {"https://evil.test"}})); answer.Status != http.StatusForbidden {
+		t.Errorf("a foreign origin: got %d", answer.Status)
 	}
 	for text, want := range map[string]string{
 		"*":                           "any page",

@@ -139,7 +139,9 @@ func (k *Key) Set(text string) {
 // Bearer lets only those reach next who show the key as a bearer token.
 func Bearer(key *Key, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		ok := strings.EqualFold(scheme, "Bearer") // RFC 9110, section 11.1: regardless of case
+		token = strings.TrimLeft(token, " ")
 		got, want := sha256.Sum256([]byte(token)), key.sum.Load()
 		if !ok || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 			w.Header().Set("WWW-Authenticate", "Bearer")

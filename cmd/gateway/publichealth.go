@@ -1,0 +1,49 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// public returns the handler of the public listener: sockets, and the health path if there is one.
+func (n *node) public() http.Handler {
+	path := n.settings.publicHealth
+	if path == "" {
+		return n.gateway
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != path || r.Method != http.MethodGet && r.Method != http.MethodHead {
+			n.gateway.ServeHTTP(w, r)
+			return
+		}
+		n.answerHealth(w)
+	})
+}
+
+// answerHealth tells a balancer whether to send new connections here. Anybody may ask, so it costs
+// nothing and names nothing: what is wrong stands at the private listener.
+func (n *node) answerHealth(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	text := "ok\n"
+	if n.stopping.Load() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		text = "draining\n"
+	}
+	_, _ = io.WriteString(w, text) // the balancer may be gone
+}
+
+// checkPublicHealth lets a setting be a path of the public listener, or nothing.
+func checkPublicHealth(path string) error {
+	switch {
+	case path == "":
+		return nil
+	case !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?#% "):
+		return errors.New("must be a path, such as /healthz")
+	case path == "/ws" || strings.HasPrefix(path, "/ws/"):
+		return errors.New("must not be below /ws/, where the sockets are")
+	}
+	return nil
+}
