@@ -40,7 +40,7 @@ func demoCommand(ctx context.Context, p *process, args []string) error {
 	if rest, err := p.parse(set, args); err != nil || len(rest) > 0 {
 		return p.surplus(rest, err)
 	}
-	listener, err := listen(ctx, s.listen)
+	listener, err := listen(ctx, "--listen", s.listen)
 	if err != nil {
 		return err
 	}

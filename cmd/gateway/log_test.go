@@ -119,7 +119,7 @@ func TestNobodyReadsTheLog(t *testing.T) {
 	reader, writer := pipe(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	// With a small journal 300 lines are more than it and a pipe hold.
-	p := &process{getenv: s.env.get, stdin: strings.NewReader(""), stdout: writer, stderr: writer, journalBytes: 2 << 10}
+	p := &process{getenv: s.env.get, environ: s.env.list(), stdin: strings.NewReader(""), stdout: writer, stderr: writer, journalBytes: 2 << 10}
 	go func() { s.done <- p.run(ctx, nil) }()
 	t.Cleanup(func() {
 		cancel()

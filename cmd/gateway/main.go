@@ -21,7 +21,7 @@ func main() {
 	context.AfterFunc(ctx, stop)
 
 	logging.Disable() // what matters are errors; subcommands with a log take the rest there
-	p := &process{getenv: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	p := &process{getenv: os.Getenv, environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	if c, _, _ := find(os.Args[1:]); c.stays {
 		p.hangups = outlive()
 	}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -304,12 +306,25 @@ func newLogger(s *settings, w *journal.Writer) (*zap.Logger, error) {
 }
 
 // listen binds an address, so that a port of 0 is known before anything serves.
-func listen(ctx context.Context, address string) (net.Listener, error) {
+func listen(ctx context.Context, setting, address string) (net.Listener, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%s: %w (try %s %s)", setting, err, setting, nextPort(address))
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", setting, err)
 	}
 	return l, nil
+}
+
+// nextPort returns an address beside one that is taken.
+func nextPort(address string) string {
+	host, port, _ := net.SplitHostPort(address) // it was parsed before
+	n, err := strconv.Atoi(port)
+	if err != nil || n >= 65535 {
+		n = 8080
+	}
+	return net.JoinHostPort(host, strconv.Itoa(n+1))
 }
 
 const (

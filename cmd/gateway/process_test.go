@@ -17,7 +17,7 @@ import (
 )
 
 // asGateway is set in the environment of test binaries that are to be the gateway.
-const asGateway = "ORGCAST_TEST_AS_GATEWAY"
+const asGateway = "TEST_AS_GATEWAY"
 
 // run runs a subcommand as main does, without signals, to its end.
 func run(ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) error {

@@ -28,10 +28,13 @@ type command struct {
 // process is what a subcommand may use of the world.
 type process struct {
 	getenv         func(string) string
+	environ        []string // all variables, as NAME=VALUE
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	// hangups brings each SIGHUP to a subcommand that stays; nil in others.
 	hangups <-chan os.Signal
+	// declared, unless it is nil, is told of a subcommand's settings, and nothing else happens.
+	declared func(set *config.Set)
 	// moreRoutes are served in addition to ours; for tests.
 	moreRoutes []namedRoute
 	// journal is what stderr is in subcommands that log. It has room for journalBytes, or its
@@ -74,6 +77,11 @@ func find(args []string) (c command, name string, rest []string) {
 		name, rest = args[0], args[1:]
 	} else if len(args) > 0 && (args[0] == "--help" || args[0] == "-h" || args[0] == "-help") {
 		name = "help"
+	} else if len(args) > 0 && (args[0] == "--version" || args[0] == "-version") {
+		name, rest = "version", nil
+	}
+	if name == "help" && len(args) > 1 { // help SUBCOMMAND
+		name, rest = args[1], []string{"--help"}
 	}
 	for _, c := range commands() {
 		if c.name == name {
@@ -96,14 +104,18 @@ func exitCode(err error) int {
 
 // run is the program: arguments in, error out, which it has told on standard error. Only main exits.
 func (p *process) run(ctx context.Context, args []string) (err error) {
+	if p.unconfigured(args) { // a container that has its settings in variables serves without arguments
+		p.help(p.stderr)
+		return errUsage
+	}
 	c, name, rest := find(args)
 	switch {
 	case name == "help":
-		p.help()
+		p.help(p.stdout)
 		return nil
 	case c.run == nil:
 		_, _ = fmt.Fprintf(p.stderr, "gateway: no subcommand %q\n\n", name) // stderr may be closed
-		p.help()
+		p.help(p.stderr)
 		return errUsage
 	}
 	if c.logs {
@@ -135,32 +147,41 @@ func closeJournal(w *journal.Writer) {
 	_ = w.Close(ctx) // if the reader is stuck nobody is left to tell
 }
 
-func (p *process) help() {
+func (*process) help(w io.Writer) {
 	var b strings.Builder
 	b.WriteString("Orgcast: WebSockets that belong to an organisation.\n\nUsage: gateway [SUBCOMMAND] [SETTINGS]\n\n")
 	for _, c := range commands() {
 		fmt.Fprintf(&b, "  %-13s %s\n", c.name, c.summary)
 	}
 	b.WriteString("\n`gateway SUBCOMMAND --help` tells more. Start with `gateway demo`.\n")
-	_, _ = io.WriteString(p.stdout, b.String()) // stdout may be closed
+	_, _ = io.WriteString(w, b.String()) // it may be closed
 }
 
 // parse fills the settings. It reports help and mistakes itself; the caller returns the error.
 func (p *process) parse(set *config.Set, args []string, checks ...func() error) ([]string, error) {
+	if p.declared != nil {
+		p.declared(set)
+		return nil, exitError(0)
+	}
 	rest, err := set.Parse(args, p.getenv, checks...)
+	return rest, p.report(set, err)
+}
+
+// report shows help and mistakes of settings, and returns the error for the shell.
+func (p *process) report(set *config.Set, err error) error {
 	switch {
 	case errors.Is(err, config.ErrHelp):
 		set.Help(p.stdout)
-		return nil, exitError(0)
+		return exitError(0)
 	case err != nil:
-		_, _ = fmt.Fprintf(p.stderr, "gateway: these settings are wrong:\n") // stderr may be closed
+		_, _ = fmt.Fprintf(p.stderr, "gateway: invalid configuration:\n") // stderr may be closed
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			_, _ = fmt.Fprintf(p.stderr, "  - %s\n", line)
 		}
 		_, _ = fmt.Fprintf(p.stderr, "See `gateway %s --help`.\n", set.Name())
-		return nil, errUsage
+		return errUsage
 	}
-	return rest, nil
+	return nil
 }
 
 // misused reports that arguments are missing or too many. The list of settings would push that out of

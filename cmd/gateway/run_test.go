@@ -72,11 +72,21 @@ type environment map[string]string
 
 func (e environment) get(name string) string { return e[name] }
 
+// list returns it as os.Environ does.
+func (e environment) list() []string {
+	list := []string{"PATH=/bin"}
+	for name, value := range e {
+		list = append(list, name+"="+value)
+	}
+	return list
+}
+
 // execute runs a subcommand to its end.
 func execute(tb testing.TB, env environment, stdin string, args ...string) (stdout, stderr string, err error) {
 	tb.Helper()
 	var out, errOut syncBuffer
-	err = run(tb.Context(), args, env.get, strings.NewReader(stdin), &out, &errOut)
+	p := &process{getenv: env.get, environ: env.list(), stdin: strings.NewReader(stdin), stdout: &out, stderr: &errOut}
+	err = p.run(tb.Context(), args)
 	return out.String(), errOut.String(), err
 }
 
@@ -99,7 +109,7 @@ func startServe(tb testing.TB, redisAddr string, more environment, routes ...nam
 	s.moreRoutes = routes
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
-	p := &process{getenv: s.env.get, stdin: strings.NewReader(""), stdout: io.Discard, stderr: s.log, hangups: s.hangups, moreRoutes: s.moreRoutes}
+	p := &process{getenv: s.env.get, environ: s.env.list(), stdin: strings.NewReader(""), stdout: io.Discard, stderr: s.log, hangups: s.hangups, moreRoutes: s.moreRoutes}
 	go func() { s.done <- p.run(ctx, nil) }()
 	tb.Cleanup(func() {
 		cancel()
@@ -490,6 +500,18 @@ func TestCommands(t *testing.T) {
 		"help of check":          {args: []string{"check", "--help"}, stdout: []string{"Exit code 2"}},
 		"public health, no path": {args: []string{"check", "--public-health", "healthz"}, env: good, err: errUsage, stderr: []string{"--public-health (from flag): must be a path"}},
 		"public health, sockets": {args: []string{"check", "--public-health", "/ws/healthz"}, env: good, err: errUsage, stderr: []string{"must not be below /ws/"}},
+		"version as a flag":      {args: []string{"--version"}, stdout: []string{"dev"}},
+		"help of a subcommand":   {args: []string{"help", "serve"}, stdout: []string{"--origins", "ORGCAST_ORIGINS"}},
+		"help of nothing":        {args: []string{"help", "srve"}, err: errUsage, stderr: []string{`"srve"`}},
+		"nothing at all":         {err: errUsage, stderr: []string{"Usage: gateway", "gateway demo"}},
+		"Kubernetes alone":       {env: environment{"ORGCAST_SERVICE_HOST": "10.0.0.1", "ORGCAST_PORT_8080_TCP": "tcp://10.0.0.1:8080"}, err: errUsage, stderr: []string{"Usage: gateway"}},
+		"variables, no argument": {env: environment{"ORGCAST_LISTEN": "127.0.0.1:0"}, err: errUsage, stderr: []string{"invalid configuration", "--origins"}},
+		"misspelled variable":    {args: []string{"check"}, env: environment{"ORGCAST_ORIGINS": testOrigin, "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_LISTN": ":1"}, err: errUsage, stderr: []string{"ORGCAST_LISTN: unknown variable, did you mean ORGCAST_LISTEN?"}},
+		"far from any variable":  {args: []string{"serve"}, env: environment{"ORGCAST_ORIGINS": testOrigin, "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_QWERTYUIOP": "1"}, err: errUsage, stderr: []string{"ORGCAST_QWERTYUIOP: unknown variable (--allow-unknown-env"}},
+		"known elsewhere": {args: []string{"check"}, env: environment{"ORGCAST_ORIGINS": testOrigin, "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_IMAGE": "x", "ORGCAST_WORKER_ATTEMPTS": "3", "ORGCAST_PACE": "1s",
+			"ORGCAST_SERVICE_HOST": "10.0.0.1", "ORGCAST_SERVICE_PORT_HTTP": "80", "ORGCAST_PORT": "tcp://10.0.0.1:80", "ORGCAST_PORT_80_TCP_ADDR": "10.0.0.1"}, stdout: []string{"No mistakes"}},
+		"unknown, allowed":       {args: []string{"check", "--allow-unknown-env"}, env: environment{"ORGCAST_ORIGINS": testOrigin, "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_LISTN": ":1"}, stdout: []string{"No mistakes"}},
+		"one port for both":      {args: []string{"check", "--listen", ":9090", "--admin-listen", ":9090"}, env: good, err: errUsage, stderr: []string{"--listen and --admin-listen: must differ"}},
 		"short keys":             {args: []string{"check"}, env: environment{"ORGCAST_SESSION_KEYS": "hush"}, err: errUsage, stderr: []string{"key 1"}},
 		"origin with a path":     {args: []string{"check", "--origins", "https://a.example/b"}, env: good, err: errUsage, stderr: []string{"--origins"}},
 		"origin of everything":   {args: []string{"check", "--origins", "*"}, env: good, err: errUsage, stderr: []string{"--origins"}},
@@ -568,7 +590,7 @@ func TestPortInUse(t *testing.T) {
 	}
 	defer l.Close()
 	_, _, err = execute(t, environment{"ORGCAST_ORIGINS": testOrigin, "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_LISTEN": "127.0.0.1:0", "ORGCAST_ADMIN_LISTEN": l.Addr().String()}, "", "serve")
-	if err == nil || !strings.Contains(err.Error(), "in use") {
-		t.Errorf("got %v, want that the address is in use", err)
+	if err == nil || !strings.Contains(err.Error(), "--admin-listen: listen tcp "+l.Addr().String()) || !strings.Contains(err.Error(), "in use (try --admin-listen 127.0.0.1:") {
+		t.Errorf("got %v, want that the address is in use, and which setting to change", err)
 	}
 }

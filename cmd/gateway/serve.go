@@ -30,7 +30,7 @@ func serve(ctx context.Context, p *process, args []string) error {
 	s := &settings{moreRoutes: p.moreRoutes}
 	set := config.New("serve", serveUsage)
 	s.declareServe(set)
-	if rest, err := p.parse(set, args, s.checkServe); err != nil || len(rest) > 0 {
+	if rest, err := p.parse(set, args, s.checkServe, p.checkUnknown(&s.allowUnknownEnv)); err != nil || len(rest) > 0 {
 		return p.surplus(rest, err)
 	}
 	log, err := newLogger(s, p.journal)
@@ -40,11 +40,11 @@ func serve(ctx context.Context, p *process, args []string) error {
 
 	tuneRuntime(p.getenv)
 	// Bind first: a port in use is found out before anything has begun.
-	public, err := listen(ctx, s.listen)
+	public, err := listen(ctx, "--listen", s.listen)
 	if err != nil {
 		return err
 	}
-	private, err := listen(ctx, s.adminListen)
+	private, err := listen(ctx, "--admin-listen", s.adminListen)
 	if err != nil {
 		return errors.Join(err, public.Close())
 	}
@@ -121,14 +121,16 @@ func checkCommand(_ context.Context, p *process, args []string) error {
 		set.Markdown(p.stdout)
 		return nil
 	}
-	rest, err := p.parse(set, args, s.checkServe)
-	if err != nil || len(rest) > 0 {
-		if errors.Is(err, errUsage) {
-			set.Effective(p.stdout)
-		}
+	if p.declared != nil {
+		return nil // they are those of serve
+	}
+	rest, err := set.Parse(args, p.getenv, s.checkServe, p.checkUnknown(&s.allowUnknownEnv))
+	if !errors.Is(err, config.ErrHelp) {
+		set.Effective(p.stdout) // before the mistakes, which must not scroll away
+	}
+	if err := p.report(set, err); err != nil || len(rest) > 0 {
 		return p.surplus(rest, err)
 	}
-	set.Effective(p.stdout)
 	for _, text := range s.warnings(s.files()) {
 		_, _ = fmt.Fprintln(p.stdout, "\nWarning:", text) // best effort: stdout is a terminal
 	}

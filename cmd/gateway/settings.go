@@ -32,6 +32,7 @@ const (
 type settings struct {
 	listen, adminListen string
 	publicHealth        string
+	allowUnknownEnv     bool
 	tlsCert, tlsKey     string
 	logLevel, logFormat string
 
@@ -136,6 +137,7 @@ func (s *settings) declareDirectory(set *config.Set) {
 func (s *settings) declareServe(set *config.Set) {
 	set.String(&s.listen, "listen", ":8080", "address of the public listener", checkAddress)
 	set.String(&s.adminListen, "admin-listen", "127.0.0.1:9090", "address of the private listener: health, metrics, profiles, publishing", checkAddress)
+	set.Bool(&s.allowUnknownEnv, "allow-unknown-env", false, "accept environment variables that begin with ORGCAST_ and that nothing reads")
 	set.String(&s.publicHealth, "public-health", "", "path on the public listener that answers 200, or 503 while this node drains, such as /healthz for load balancers; default: none", checkPublicHealth)
 	set.String(&s.tlsCert, "tls-cert", "", "certificate file; without it the public listener is plain, for use behind a proxy", nil)
 	set.String(&s.tlsKey, "tls-key", "", "key file of the certificate", nil)
@@ -201,6 +203,9 @@ func (s *settings) checkServe() error {
 	errs := []error{s.checkRedis(), s.checkFiles(s.files())}
 	if origins, err := gateway.ParseOrigins(s.origins); err == nil && origins.Empty() {
 		errs = append(errs, errors.New("--origins: cookie sessions need the list of pages that may connect, or any page could use its visitors' sessions"))
+	}
+	if _, port, _ := net.SplitHostPort(s.listen); s.listen == s.adminListen && port != "0" {
+		errs = append(errs, errors.New("--listen and --admin-listen: must differ: the private listener must not be reachable from outside"))
 	}
 	if s.sessionStore == "cookie" && s.sessionKeys == "" {
 		errs = append(errs, errors.New("--session-keys: --session-store=cookie needs the keys of the web application"))

@@ -132,7 +132,7 @@ func workerCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
-	private, err := listen(ctx, s.adminListen)
+	private, err := listen(ctx, "--admin-listen", s.adminListen)
 	if err != nil {
 		return err
 	}

@@ -273,6 +273,15 @@ func (s *Set) parseFlags(args []string) (rest []string, mistakes []error) {
 	}
 }
 
+// Variables returns the environment variables that Parse reads.
+func (s *Set) Variables() []string {
+	names := make([]string, len(s.settings))
+	for i, st := range s.settings {
+		names[i] = envName(st.name)
+	}
+	return names
+}
+
 // envName returns the variable of a setting.
 func envName(name string) string {
 	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
