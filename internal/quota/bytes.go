@@ -120,7 +120,7 @@ func (b *Bytes) Charge(ctx context.Context, org orgctx.ID, user string, bytes in
 }
 
 // wholeNumber is what counts as a limit: up to 15 digits, which Lua keeps exactly.
-var wholeNumber = regexp.MustCompile(`^[0-9]{1,15}$`) //nolint:gochecknoglobals // constant
+var wholeNumber = regexp.MustCompile(`^[0-9]{1,15}$`)
 
 // limit returns how much an organization may write. If that cannot be read it is what it was.
 func (b *Bytes) limit(ctx context.Context, org orgctx.ID) int64 {
