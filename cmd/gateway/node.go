@@ -60,6 +60,7 @@ type node struct {
 	hub       *hub.Hub
 	quota     *quota.Redis
 	gateway   *gateway.Server
+	admission *admission
 
 	stopping atomic.Bool
 	cancel   context.CancelCauseFunc // ends the gateway's connections, hard
@@ -97,6 +98,7 @@ func newNode(ctx context.Context, s *settings, log *zap.Logger) (*node, error) {
 	n.bus = pubsub.NewRedis(n.redis.events, keys, busOptions)
 	n.hub = hub.New(n.bus, hub.Options{Registry: n.metrics})
 	n.quota = quota.NewRedis(n.redis.state, keys, quota.Options{Limit: s.maxPerOrganization, Log: log, Registerer: n.metrics})
+	n.admission = newAdmission(n)
 	routes, err := newRoutes(n)
 	if err != nil {
 		return nil, errors.Join(err, n.redis.Close())
@@ -185,14 +187,17 @@ func (n *node) start(ctx context.Context) {
 	n.running.Go(func() error { return n.quota.Run(ctx) })
 	n.running.Go(func() error { return n.leases.Run(ctx) })
 	n.running.Go(func() error { return n.control.Run(ctx) })
+	n.running.Go(func() error { n.admission.run(ctx); return nil })
+	n.running.Go(func() error { n.warnOfSharedServer(ctx); return nil })
 	n.running.Go(func() error { trimMemory(ctx); return nil })
 }
 
 // admin returns the handler of the private listener.
 func (n *node) admin() http.Handler {
 	o := admin.Options{Metrics: n.metrics, Ready: map[string]admin.Check{
-		"events":    func(context.Context) error { return n.bus.Healthy() },
-		"isolation": func(context.Context) error { return n.isolated() },
+		"events":        func(context.Context) error { return n.bus.Healthy() },
+		admissionReport: func(context.Context) error { return n.admission.healthy() },
+		"isolation":     func(context.Context) error { return n.isolated() },
 		"drain": func(context.Context) error {
 			if n.stopping.Load() {
 				return errors.New("this node is going away")

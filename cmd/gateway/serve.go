@@ -113,7 +113,7 @@ reference of all settings instead.
 `
 
 // checkCommand looks at the settings without serving.
-func checkCommand(_ context.Context, p *process, args []string) error {
+func checkCommand(ctx context.Context, p *process, args []string) error {
 	s := new(settings)
 	set := config.New("check", checkUsage)
 	s.declareServe(set)
@@ -134,6 +134,10 @@ func checkCommand(_ context.Context, p *process, args []string) error {
 	for _, text := range s.warnings(s.files()) {
 		_, _ = fmt.Fprintln(p.stdout, "\nWarning:", text) // best effort: stdout is a terminal
 	}
-	_, err = fmt.Fprintln(p.stdout, "\nNo mistakes found.")
+	result := "\nNo mistakes found.\n"
+	if s.state.url != "" {
+		result += s.compareServers(ctx)
+	}
+	_, err = fmt.Fprint(p.stdout, result)
 	return err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -141,5 +142,181 @@ func TestRedisStateSettings(t *testing.T) {
 				t.Errorf("got %v, %s, want %q", err, errOut, test.want)
 			}
 		})
+	}
+}
+
+// expectEvents publishes an event, which the page gets.
+func (s *split) expectEvents(t *testing.T, c *testkit.Client, org, note string) {
+	t.Helper()
+	event := `{"organization_id":"` + org + `","type":"note","text":"` + note + `"}`
+	if _, errOut, err := execute(t, s.env, "", "publish", org, "all", event); err != nil {
+		t.Fatalf("publish: %v\n%s", err, errOut)
+	}
+	expectBehindGap(t, c, event)
+}
+
+// report waits until readiness has the status, and returns its report.
+func (s *split) report(t *testing.T, want int) (report string) {
+	t.Helper()
+	testkit.Eventually(t, "the readiness that is wanted", func() bool {
+		status, body := s.ask("GET", "/readyz", "")
+		report = body
+		return status == want
+	})
+	return report
+}
+
+// full lets a server refuse whatever takes memory, or no more.
+func full(t *testing.T, client *redis.Client, is bool) {
+	t.Helper()
+	limit := "0"
+	if is {
+		limit = "1"
+	}
+	if err := errors.Join(client.ConfigSet(t.Context(), "maxmemory-policy", "noeviction").Err(), client.ConfigSet(t.Context(), "maxmemory", limit).Err()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestEventsServerFullOrGone: while --redis is full events flow, people come in for the first time and are
+// shown out. While it is gone the node is not ready, and sockets stay.
+func TestEventsServerFullOrGone(t *testing.T) {
+	s := startSplit(t, nil)
+	c := s.subscribe(s.dial, "ada", "acme")
+	full(t, s.eventsClient, true)
+	if err := s.eventsClient.Set(t.Context(), "x", "y", 0).Err(); !redis.HasErrorPrefix(err, "OOM") {
+		t.Fatalf("the server is not full: got %v", err)
+	}
+	s.expectEvents(t, c, "acme", "while it is full")
+	first := s.subscribe(s.dial, "ada", "globex") // minted, admitted and counted now
+	s.expectEvents(t, first, "globex", "while it is full")
+	if status, report := s.ask("GET", "/readyz", ""); status != 200 {
+		t.Errorf("readiness while --redis is full: got %d %s, want 200", status, report)
+	}
+	if _, errOut, err := execute(t, s.env, "", "revoke", "organization", "globex"); err != nil {
+		t.Fatalf("revoke: %v\n%s", err, errOut)
+	}
+	first.ExpectClose(t, 4403)
+	if _, answer := testkit.Try(t, s.dial, s.mint("ada", "globex")); answer.Status != 403 {
+		t.Errorf("handshake after the suspension: got %d, want 403", answer.Status)
+	}
+	full(t, s.eventsClient, false)
+
+	s.events.Stop()
+	if report := s.report(t, 503); !strings.Contains(report, `"handshakes":"ok"`) {
+		t.Errorf("got %s, want that only events do not flow", report)
+	}
+	expectPong(t, c)
+	other := testkit.Connect(t, s.dial, s.mint("alan", "acme")) // what lets people in is there
+	expectPong(t, other)
+	s.events.Restart()
+	s.report(t, 200)
+	s.expectEvents(t, c, "acme", "back again")
+}
+
+// TestStateServerFullOrGone: while --redis-state is full events flow and sockets stay. While it is gone nobody
+// could connect, so the node is not ready and says why; events flow to those who are there.
+func TestStateServerFullOrGone(t *testing.T) {
+	s := startSplit(t, nil)
+	c := s.subscribe(s.dial, "ada", "acme")
+	known := s.mint("alan", "acme")
+	if err := s.stateClient.ConfigSet(t.Context(), "appendonly", "yes").Err(); err != nil { // or it forgets the sessions
+		t.Fatal(err)
+	}
+	full(t, s.stateClient, true)
+	s.expectEvents(t, c, "acme", "while it is full")
+	if status, report := s.ask("GET", "/readyz", ""); status != 200 {
+		t.Errorf("readiness while --redis-state is full: got %d %s, want 200", status, report)
+	}
+	full(t, s.stateClient, false)
+
+	s.state.Pause()
+	if report := s.report(t, 503); !strings.Contains(report, `"events":"ok"`) || !strings.Contains(report, `"handshakes":"`) {
+		t.Errorf("got %s, want that only handshakes fail", report)
+	}
+	s.expectEvents(t, c, "acme", "while it is gone")
+	s.state.Resume()
+	s.report(t, 200)
+	other := testkit.Connect(t, s.dial, known)
+	expectPong(t, other)
+	expectPong(t, c)
+
+	s.state.Stop()
+	if report := s.report(t, 503); !strings.Contains(report, `"events":"ok"`) || !strings.Contains(report, "refused") {
+		t.Errorf("got %s, want that only handshakes fail, and why", report)
+	}
+	s.expectEvents(t, c, "acme", "while it is stopped")
+	s.state.Restart()
+	s.report(t, 200)
+}
+
+// TestNotReadyWithoutRightsOnKeys: while the Redis user may not read or write what a handshake needs, the node
+// is not ready, and the report names the command. Events flow meanwhile.
+func TestNotReadyWithoutRightsOnKeys(t *testing.T) {
+	addr := redistest.Start(t)
+	rights := func(keys ...any) {
+		t.Helper()
+		setUser(t, addr, append([]any{"gateway", "reset", "on", ">hush", "&*", "+@all"}, keys...)...)
+	}
+	rights("~*")
+	s := startServe(t, addr, environment{"ORGCAST_REDIS": "redis://gateway:hush@" + addr + "/0", "ORGCAST_SESSION_STORE": "redis", "ORGCAST_DIRECTORY": "redis"})
+	s.expectReady()
+	session, revoked, org, member, count := "~orgcast:session:*", "~orgcast:session-ended:* ~orgcast:user-disabled:*", "~orgcast:{*}:org", "~orgcast:{*}:member:*", "~orgcast:{*}:connections"
+	for name, test := range map[string]struct {
+		keys    []string
+		command string
+	}{
+		"none":                 {nil, "getrange"},
+		"all but sessions":     {[]string{revoked, org, member, count}, "getrange"},
+		"all but revocations":  {[]string{session, org, member, count}, "exists"},
+		"all but members":      {[]string{session, revoked, org, count}, "hmget"},
+		"all but reservations": {[]string{session, revoked, org, member}, "evalsha"},
+	} {
+		var keys []any
+		for _, rule := range strings.Fields(strings.Join(test.keys, " ")) {
+			keys = append(keys, rule)
+		}
+		rights(keys...)
+		var report string
+		testkit.Eventually(t, "not ready with rights on "+name, func() bool {
+			status, body := s.ask("GET", "/readyz", "")
+			report = body
+			return status == 503 && strings.Contains(body, test.command)
+		})
+		if !strings.Contains(report, `"events":"ok"`) || !strings.Contains(report, "NOPERM") {
+			t.Errorf("%s: got %s, want NOPERM of handshakes alone", name, report)
+		}
+		rights("~*")
+		s.expectReady()
+	}
+}
+
+// TestStateOnTheSameServer: memory limits hold for a whole server, so check and serve warn if --redis-state
+// leads to that of --redis. Two servers are no reason to.
+func TestStateOnTheSameServer(t *testing.T) {
+	addr, other := redistest.Start(t), redistest.Start(t)
+	for name, test := range map[string]struct {
+		state string
+		warns bool
+	}{
+		"another database": {"redis://" + addr + "/1", true},
+		"another name":     {"redis://localhost:" + addr[strings.LastIndex(addr, ":")+1:] + "/0", true},
+		"another server":   {"redis://" + other + "/0", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startServe(t, addr, environment{"ORGCAST_REDIS_STATE": test.state})
+			s.expectReady()
+			out, errOut, err := execute(t, s.env, "", "check")
+			if err != nil || strings.Contains(out, "same server") != test.warns {
+				t.Errorf("check: got %v\n%s%s\nwant a warning: %v", err, out, errOut, test.warns)
+			}
+			if test.warns {
+				testkit.Eventually(t, "serve warns", func() bool { return strings.Contains(s.log.String(), "same server") })
+			}
+		})
+	}
+	out, _, err := execute(t, environment{"ORGCAST_REDIS": "redis://" + addr, "ORGCAST_REDIS_STATE": "redis://127.0.0.1:1", "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_ORIGINS": testOrigin}, "", "check")
+	if err != nil || !strings.Contains(out, "could not be compared") {
+		t.Errorf("check while one is away: got %v, %s, want that they could not be compared", err, out)
 	}
 }

@@ -1,0 +1,257 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"orgcast/internal/directory"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/quota"
+	"orgcast/internal/session"
+)
+
+const (
+	// admissionInterval is how often a node asks itself whether anybody could connect.
+	admissionInterval = time.Second
+	// admissionPatience is how old the last yes may be, as with the canary of events.
+	admissionPatience = 2500 * time.Millisecond
+	// admissionTries are how many strangers are asked about at a time: their names are in different slots, so
+	// one master of a Cluster that is away is not taken for all of them.
+	admissionTries = 8
+	// admissionReport is the name of the check in the report of readiness.
+	admissionReport = "handshakes"
+)
+
+// errNotAsked is what stands in the report of readiness before the first answer.
+var errNotAsked = errors.New("not known yet")
+
+// admission tells whether anybody could connect. It asks what a handshake asks, on the same ways and with
+// the same rights, about strangers that nobody knows: any answer means that a member would get one, too.
+type admission struct {
+	tries       int
+	sessions    session.Store // without the revocations, whose silence it would not show
+	revocations *session.Revocations
+	directory   directory.Directory
+	quota       *quota.Redis
+	log         *zap.Logger
+
+	mu   sync.Mutex
+	last time.Time // of the last yes
+	err  error     // why not, since then
+}
+
+// newAdmission returns the admission of a node whose other parts are there.
+func newAdmission(n *node) *admission {
+	a := &admission{tries: 1, sessions: n.sessions, revocations: n.revoker.Revocations, directory: n.directory, quota: n.quota, log: n.log}
+	if _, cluster := n.redis.state.(*redis.ClusterClient); cluster {
+		a.tries = admissionTries
+	}
+	return a
+}
+
+// run asks until ctx ends.
+func (a *admission) run(ctx context.Context) {
+	for {
+		if err := a.ask(ctx); ctx.Err() == nil {
+			a.note(err, time.Now())
+		}
+		pause := admissionInterval*4/5 + mathrand.N(admissionInterval*2/5) //nolint:gosec // jitter is no secret
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (a *admission) note(err error, now time.Time) {
+	a.mu.Lock()
+	worse := err != nil && a.err == nil
+	if a.err = err; err == nil {
+		a.last = now
+	}
+	a.mu.Unlock()
+	if worse {
+		a.log.Warn("handshakes would fail", zap.Error(err))
+	}
+}
+
+// healthy returns nil if somebody could connect, or else what keeps everybody out.
+func (a *admission) healthy() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case time.Since(a.last) <= admissionPatience:
+		return nil
+	case a.err != nil:
+		return a.err
+	case a.last.IsZero():
+		return errNotAsked
+	default:
+		return fmt.Errorf("no answer for %s", time.Since(a.last).Round(time.Second))
+	}
+}
+
+// ask returns nil if each part answers about one of the strangers.
+func (a *admission) ask(ctx context.Context) error {
+	held := make([]session.Held, a.tries)
+	members := make([]directory.Membership, a.tries)
+	orgs := make([]orgctx.ID, a.tries)
+	for i := range held {
+		name := rand.Text()
+		org, err := orgctx.ParseID(name)
+		if err != nil {
+			return err
+		}
+		key := make([]byte, 32)
+		_, _ = rand.Read(key) // never fails
+		held[i] = session.Held{Identity: session.Identity{UserID: name, SessionID: name}, Ticket: base64.RawURLEncoding.EncodeToString(key)}
+		members[i], orgs[i] = directory.Membership{Organization: org, UserID: name}, org
+	}
+	var errs []error
+	for _, s := range a.sessions.Recheck(ctx, held) {
+		errs = append(errs, unanswered(s.Err, session.ErrUnavailable))
+	}
+	if err := all(errs); err != nil {
+		return err
+	}
+	errs = errs[:0]
+	for _, err := range a.revocations.Check(ctx, held) {
+		errs = append(errs, unanswered(err, session.ErrUnavailable))
+	}
+	if err := all(errs); err != nil {
+		return fmt.Errorf("revocations: %w", err)
+	}
+	errs = errs[:0]
+	for _, m := range members {
+		_, err := a.directory.Admit(ctx, m.Organization, m.UserID) // unlike AdmitAll it wants both answers
+		if err = unanswered(err, directory.ErrUnavailable); err == nil {
+			errs = append(errs, nil)
+			break // in a Cluster each may wait for a master that is away
+		}
+		errs = append(errs, err)
+	}
+	if err := all(errs); err != nil {
+		return err
+	}
+	return a.quota.Check(ctx, orgs)
+}
+
+// unanswered returns the error if it says that nobody could say.
+func unanswered(err, unavailable error) error {
+	if errors.Is(err, unavailable) {
+		return err
+	}
+	return nil
+}
+
+// all returns one of the errors if there is no nil among them.
+func all(errs []error) (err error) {
+	for _, err = range errs {
+		if err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// runIDs returns which servers a client has.
+func runIDs(ctx context.Context, client redis.UniversalClient) ([]string, error) {
+	var mu sync.Mutex
+	var ids []string
+	ask := func(ctx context.Context, one *redis.Client) error {
+		info, err := one.Info(ctx, "server").Result()
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(info) {
+			if id, ok := strings.CutPrefix(strings.TrimSpace(line), "run_id:"); ok {
+				mu.Lock()
+				ids = append(ids, id)
+				mu.Unlock()
+			}
+		}
+		return nil
+	}
+	var err error
+	switch c := client.(type) {
+	case *redis.ClusterClient:
+		err = c.ForEachMaster(ctx, ask)
+	case *redis.Client:
+		err = ask(ctx, c)
+	}
+	return ids, err
+}
+
+// sameServerTimeout bounds the question whether --redis and --redis-state are one server.
+const sameServerTimeout = 2 * time.Second
+
+// sameServer is what is wrong with a --redis-state that leads to the server of --redis.
+const sameServer = "--redis and --redis-state are the same server: memory limits hold for a whole server, so a full one refuses both"
+
+// shared reports whether both clients have a server in common. A process with one client has none.
+func (c redisClients) shared(ctx context.Context) (bool, error) {
+	if c.state == c.events {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, sameServerTimeout)
+	defer cancel()
+	events, err1 := runIDs(ctx, c.events)
+	state, err2 := runIDs(ctx, c.state)
+	if err := errors.Join(err1, err2); err != nil {
+		return false, err
+	}
+	for _, id := range events {
+		for _, other := range state {
+			if id == other {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// compareServers returns a warning if both settings lead to one server, or nobody can say.
+func (s *settings) compareServers(ctx context.Context) (warning string) {
+	clients, err := s.connect(0)
+	if err == nil {
+		var shared bool
+		shared, err = clients.shared(ctx)
+		err = errors.Join(err, clients.Close())
+		if err == nil && !shared {
+			return ""
+		}
+	}
+	if err != nil {
+		return fmt.Sprintf("Warning: --redis and --redis-state could not be compared: %v\n", err)
+	}
+	return "Warning: " + sameServer + "\n"
+}
+
+// warnOfSharedServer says so in the log as soon as both servers have answered.
+func (n *node) warnOfSharedServer(ctx context.Context) {
+	for {
+		switch shared, err := n.redis.shared(ctx); {
+		case shared:
+			n.log.Warn(sameServer)
+			return
+		case err == nil:
+			return
+		}
+		select {
+		case <-time.After(admissionInterval):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
