@@ -37,8 +37,23 @@ const (
 // back end are users of their own: people come in, hear events, return, chat and are shown out, and in the
 // log no right is missed.
 func TestGatewayRightsSuffice(t *testing.T) {
+	for name, state := range map[string]string{"one server": "", "two servers": "state.acl"} {
+		t.Run(name, func(t *testing.T) { testGatewayRightsSuffice(t, state) })
+	}
+}
+
+// testGatewayRightsSuffice has a server of --redis-state with the users of a file, unless it is empty.
+func testGatewayRightsSuffice(t *testing.T, state string) {
+	t.Helper()
 	socket, connect := startScript(t, "redis/start.sh")
-	s := startSite(t, socket, connect)
+	var env []string
+	stateConnect := connect
+	if state != "" {
+		var stateSocket string
+		stateSocket, stateConnect = startScript(t, "redis/start.sh", "ORGCAST_REDIS_USERS="+state)
+		env = append(env, "ORGCAST_REDIS_STATE=unix://gateway:gateway%27s@"+stateSocket)
+	}
+	s := startSite(t, socket, connect, stateConnect, env...)
 	cookie := s.signIn("ada")
 
 	c := s.enter("/ws/events", cookie)
@@ -92,7 +107,7 @@ func TestPublishKeyRights(t *testing.T) {
 		}
 	}
 	socket, connect := startScript(t, filepath.Join(dir, "start.sh"))
-	s := startSite(t, socket, connect, "ORGCAST_PUBLISH_KEY="+publishKey)
+	s := startSite(t, socket, connect, connect, "ORGCAST_PUBLISH_KEY="+publishKey)
 	c := s.enter("/ws/events", s.signIn("ada"))
 	next(t, c, "welcome")
 	say(t, c, `{"type":"subscribe","group":"all"}`)
@@ -124,6 +139,7 @@ type site struct {
 	public, private string
 	keys            keyspace.Keyspace
 	webapp, backend *redis.Client
+	state           *redis.Client // of the web application, at the server of --redis-state
 	group           event.Group
 	sessions        *session.RedisStore
 
@@ -131,9 +147,9 @@ type site struct {
 	log strings.Builder
 }
 
-func startSite(t *testing.T, socket string, connect func(*testing.T, string) *redis.Client, env ...string) *site {
+func startSite(t *testing.T, socket string, connect, stateConnect func(*testing.T, string) *redis.Client, env ...string) *site {
 	t.Helper()
-	s := &site{t: t, webapp: connect(t, "webapp"), backend: connect(t, "backend")}
+	s := &site{t: t, webapp: connect(t, "webapp"), backend: connect(t, "backend"), state: stateConnect(t, "webapp")}
 	var err error
 	if s.keys, err = keyspace.New(keyspace.DefaultPrefix); err != nil {
 		t.Fatal(err)
@@ -145,17 +161,17 @@ func startSite(t *testing.T, socket string, connect func(*testing.T, string) *re
 	if s.group, err = event.NewGroup(org, "all"); err != nil {
 		t.Fatal(err)
 	}
-	if s.sessions, err = session.NewRedisStore(s.webapp, s.keys, session.Options{}); err != nil {
+	if s.sessions, err = session.NewRedisStore(s.state, s.keys, session.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	members, err := directory.NewRedis(s.webapp, s.keys)
+	members, err := directory.NewRedis(s.state, s.keys)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := members.PutOrganization(t.Context(), org, directory.Active); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.webapp.HSet(t.Context(), s.keys.Member(org, "ada"), "status", "active").Err(); err != nil {
+	if err := s.state.HSet(t.Context(), s.keys.Member(org, "ada"), "status", "active").Err(); err != nil {
 		t.Fatal(err)
 	}
 	s.run(append(env,
@@ -271,7 +287,7 @@ func (s *site) record(text string) {
 // revoke is what the web application does.
 func (s *site) revoke(m lease.Message) {
 	s.t.Helper()
-	revocations, err := session.NewRevocations(s.webapp, s.keys)
+	revocations, err := session.NewRevocations(s.state, s.keys)
 	if err != nil {
 		s.t.Fatal(err)
 	}

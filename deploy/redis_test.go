@@ -143,6 +143,50 @@ func TestRedisUsers(t *testing.T) {
 	}
 }
 
+// TestStateUsers does the same with the server of --redis-state: nobody may do there what belongs to the
+// other one, and back ends have no business there.
+func TestStateUsers(t *testing.T) {
+	_, connect := startScript(t, "redis/start.sh", "ORGCAST_REDIS_USERS=state.acl", "ORGCAST_BACKEND_PASSWORD=")
+	const refused = "NOPERM"
+	for name, tt := range map[string]struct {
+		user    string
+		command []any
+		want    string // the start of the error; "" means that it is allowed
+	}{
+		"the default user is off":                    {"", []any{"ping"}, "NOAUTH"},
+		"health may ping":                            {"health", []any{"ping"}, ""},
+		"back ends are unknown":                      {"backend", []any{"ping"}, "WRONGPASS"},
+		"gateway reads sessions":                     {"gateway", []any{"getrange", "orgcast:session:k", 0, 65536}, ""},
+		"gateway reads members":                      {"gateway", []any{"hgetall", "orgcast:{1}:member:7"}, ""},
+		"gateway reads who was shut out":             {"gateway", []any{"exists", "orgcast:session-ended:s", "orgcast:user-disabled:7"}, ""},
+		"gateway counts connections":                 {"gateway", []any{"hset", "orgcast:{1}:connections", "n1", "5 0"}, ""},
+		"gateway asks which server this is":          {"gateway", []any{"info", "server"}, ""},
+		"gateway writes no sessions":                 {"gateway", []any{"set", "orgcast:session:k", "x"}, refused},
+		"gateway writes no members":                  {"gateway", []any{"hset", "orgcast:{1}:member:7", "role", "owner"}, refused},
+		"gateway reads no histories":                 {"gateway", []any{"xrevrange", "orgcast:{1}:history:g", "+", "-"}, refused},
+		"gateway adds no tasks":                      {"gateway", []any{"xadd", "orgcast:tasks:chat", "*", "id", "t1"}, refused},
+		"gateway claims nothing":                     {"gateway", []any{"set", "orgcast:{1}:object:chat:c", "{}", "nx"}, refused},
+		"gateway hears nothing":                      {"gateway", []any{"subscribe", "orgcast:control"}, refused},
+		"web application writes sessions":            {"webapp", []any{"set", "orgcast:session:k", "x", "ex", "60"}, ""},
+		"web application revokes sessions":           {"webapp", []any{"set", "orgcast:session-ended:s", "1", "ex", "60"}, ""},
+		"web application writes members":             {"webapp", []any{"hset", "orgcast:{1}:member:7", "role", "owner"}, ""},
+		"web application announces at the other one": {"webapp", []any{"publish", "orgcast:control", "x"}, refused},
+		"worker asks for organizations":              {"worker", []any{"hmget", "orgcast:{1}:org", "status"}, ""},
+		"worker reads no sessions":                   {"worker", []any{"get", "orgcast:session:k"}, refused},
+		"worker takes no tasks":                      {"worker", []any{"xdel", "orgcast:tasks:chat", "1-1"}, refused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := connect(t, tt.user).Do(t.Context(), tt.command...).Err()
+			switch {
+			case tt.want == "" && err != nil:
+				t.Errorf("%v as %q: got error %v, want none", tt.command, tt.user, err)
+			case tt.want != "" && (err == nil || !strings.HasPrefix(err.Error(), tt.want)):
+				t.Errorf("%v as %q: got error %v, want %s", tt.command, tt.user, err, tt.want)
+			}
+		})
+	}
+}
+
 // startRedis starts redis-server through start.sh and returns a function that connects as a user,
 // "" being nobody.
 func startRedis(t *testing.T) (dial func(t *testing.T, user string) *redis.Conn) {
@@ -167,7 +211,7 @@ func startRedisFor(t *testing.T) (connect func(t *testing.T, user string) redis.
 }
 
 // startScript is the same with a start.sh of the caller's choice, and tells of the socket.
-func startScript(t *testing.T, script string) (socket string, connect func(t *testing.T, user string) *redis.Client) {
+func startScript(t *testing.T, script string, env ...string) (socket string, connect func(t *testing.T, user string) *redis.Client) {
 	t.Helper()
 
 	dir, err := os.MkdirTemp("", "acl") //nolint:usetesting // t.TempDir is too long a path for a socket
@@ -185,6 +229,7 @@ func startScript(t *testing.T, script string) (socket string, connect func(t *te
 	cmd := exec.Command(script, "--port", "0", "--unixsocket", socket, "--dir", dir, "--appendonly", "no")
 	cmd.Env = append(os.Environ(), "ORGCAST_ACL_FILE="+filepath.Join(dir, "users.acl"),
 		"ORGCAST_GATEWAY_PASSWORD=gateway's", "ORGCAST_BACKEND_PASSWORD=backend's", "ORGCAST_WEBAPP_PASSWORD=webapp's", "ORGCAST_WORKER_PASSWORD=worker's")
+	cmd.Env = append(cmd.Env, env...)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start Redis (is redis-server installed?): %v", err)

@@ -1,21 +1,26 @@
 #!/bin/sh
-# Starts Redis with the users of users.acl. Redis can't read passwords from its environment, so
-# this puts their hashes into a copy of the file, which no password ever reaches.
+# Starts Redis with the users of users.acl, or of another file in this folder that
+# ORGCAST_REDIS_USERS names: state.acl is for the server of --redis-state. Redis can't read passwords
+# from its environment, so this puts their hashes into a copy of the file, which no password ever
+# reaches.
 # Usage: start.sh [REDIS-SERVER-OPTION...]
 set -eu
 
 here=$(dirname "$0")
-: "${ORGCAST_GATEWAY_PASSWORD:?}" "${ORGCAST_BACKEND_PASSWORD:?}" "${ORGCAST_WEBAPP_PASSWORD:?}" "${ORGCAST_WORKER_PASSWORD:?}"
+users=$here/${ORGCAST_REDIS_USERS:-users.acl}
 acl=${ORGCAST_ACL_FILE:-/tmp/users.acl}
 
 hash() { printf %s "$1" | sha256sum | cut -d ' ' -f 1; }
 
+edit=
+has() { grep -q "@$1_HASH@" "$users"; } # users that the file does not have need no password
+if has GATEWAY; then edit="$edit;s/@GATEWAY_HASH@/$(hash "${ORGCAST_GATEWAY_PASSWORD:?}")/"; fi
+if has BACKEND; then edit="$edit;s/@BACKEND_HASH@/$(hash "${ORGCAST_BACKEND_PASSWORD:?}")/"; fi
+if has WEBAPP; then edit="$edit;s/@WEBAPP_HASH@/$(hash "${ORGCAST_WEBAPP_PASSWORD:?}")/"; fi
+if has WORKER; then edit="$edit;s/@WORKER_HASH@/$(hash "${ORGCAST_WORKER_PASSWORD:?}")/"; fi
+
 umask 077
-sed -e "s/@GATEWAY_HASH@/$(hash "$ORGCAST_GATEWAY_PASSWORD")/" \
-  -e "s/@BACKEND_HASH@/$(hash "$ORGCAST_BACKEND_PASSWORD")/" \
-  -e "s/@WEBAPP_HASH@/$(hash "$ORGCAST_WEBAPP_PASSWORD")/" \
-  -e "s/@WORKER_HASH@/$(hash "$ORGCAST_WORKER_PASSWORD")/" \
-  "$here/users.acl" >"$acl"
+sed -e "${edit#;}" "$users" >"$acl"
 unset ORGCAST_GATEWAY_PASSWORD ORGCAST_BACKEND_PASSWORD ORGCAST_WEBAPP_PASSWORD ORGCAST_WORKER_PASSWORD
 
 exec redis-server "$here/redis.conf" --aclfile "$acl" "$@"
