@@ -4,40 +4,94 @@ import (
 	"context"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/event"
 )
 
-// budget bounds what waits for all the slow browsers of one organisation together, and how many of
-// its connections make something of a history at the same time.
+// budget bounds what one organization has of the node: what waits for all its slow browsers, what is
+// held of all that its browsers sent, and how many of its connections stand in line for histories.
 type budget struct {
 	used atomic.Int64 // bytes that wait for browsers
 	// received is the bytes held of what browsers sent: messages on their way in, and those that
 	// consumers have not handled yet.
 	received atomic.Int64
-	// turns holds one for each connection that does: as many as half of the cores.
-	turns chan struct{}
+	// line holds the one connection that waits for a turn at a history or has it; the others of the
+	// organization stand behind it.
+	line chan struct{}
 	// members counts the connections that share it; the owner of the map of budgets guards it.
 	members int
 }
 
-func newBudget() *budget {
-	return &budget{turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
-}
+func newBudget() *budget { return &budget{line: make(chan struct{}, turnsAtOnce())} }
 
-// inTurn calls begin, which reads a history and sends what it makes of it, when it is the connection's
-// turn. A page may ask for that in a message of 20 bytes, and of a long history it takes tens of
-// milliseconds: a few pages that ask as fast as they may would else keep all cores from everybody.
-func (b *budget) inTurn(ctx context.Context, begin func() (event.Position, error)) (event.Position, error) {
+// inTurn calls begin, which reads a history, sends what it makes of it and returns how many bytes it has
+// read, when it is the connection's turn. A page may ask for that in a message of 20 bytes, and of a long
+// history it takes tens of milliseconds: a few pages that ask as fast as they may would else keep all
+// cores, and Redis, from everybody. Organizations take turns, and the connections of each within it.
+func (c *conn) inTurn(ctx context.Context, begin func() (newest event.Position, bytes int, err error)) (event.Position, error) {
 	select {
-	case b.turns <- struct{}{}:
+	case c.budget.line <- struct{}{}:
 	case <-ctx.Done():
 		return event.Position{}, context.Cause(ctx)
 	}
-	defer func() { <-b.turns }()
-	return begin()
+	defer func() { <-c.budget.line }()
+	t := &c.server.turns
+	select {
+	case t.slots <- struct{}{}:
+	case <-ctx.Done():
+		return event.Position{}, context.Cause(ctx)
+	}
+	bytes := 0
+	defer func() { t.end(bytes) }() // also if begin panics
+	newest, bytes, err := begin()
+	return newest, err
+}
+
+const (
+	// turnBytesPerSecond is how fast histories are read, in the long run and for every two cores: what is made of
+	// them then takes a fifth of a core at most. turnBurst is what may be read at once before that counts:
+	// thousands of pages that come back and have missed little.
+	turnBytesPerSecond = 8 << 20
+	turnBurst          = 4 << 20
+	// turnBytes is what a turn counts for at least.
+	turnBytes = 512
+)
+
+// turnsAtOnce is how many histories are read at a time for one organization: as many as half of the
+// cores. For all together it is twice as many, so that one alone does not keep others waiting.
+func turnsAtOnce() int { return max(1, runtime.GOMAXPROCS(0)/2) }
+
+// turns bounds what all organizations together make of histories. It is safe for concurrent use.
+type turns struct {
+	// slots holds one for each turn, and for each that has ended and whose bytes are not earned yet. Those
+	// who wait are served in their order.
+	slots chan struct{}
+
+	mu   sync.Mutex
+	paid time.Time // until then what was read is earned
+}
+
+// end ends a turn that has read so many bytes. The next begins when they are earned.
+func (t *turns) end(bytes int) {
+	rate := float64(turnBytesPerSecond * turnsAtOnce())
+	cost := func(n int) time.Duration { return time.Duration(float64(n) / rate * float64(time.Second)) }
+	now := time.Now()
+	t.mu.Lock()
+	if t.paid.Before(now) {
+		t.paid = now
+	}
+	t.paid = t.paid.Add(cost(max(bytes, turnBytes)))
+	pause := t.paid.Sub(now) - cost(turnBurst)
+	t.mu.Unlock()
+	if pause <= 0 {
+		<-t.slots
+		return
+	}
+	time.AfterFunc(pause, func() { <-t.slots })
 }
 
 // full reports whether size more bytes have no room. Its caller holds mu.

@@ -10,9 +10,10 @@ import (
 
 // Resumer is an extra ability of a History: it knows what a browser has missed.
 type Resumer interface {
-	// Resume returns what was recorded after the mark, oldest first, at most the newest limit events.
+	// Resume returns what was recorded after the mark, oldest first, at most the newest limit events
+	// and so many bytes of them, but one always.
 	// complete says that nothing is missing before them.
-	Resume(ctx context.Context, g event.Group, after event.Mark, limit int) (events []*event.Event, complete bool, err error)
+	Resume(ctx context.Context, g event.Group, after event.Mark, limit, bytes int) (events []*event.Event, complete bool, err error)
 	// Mark returns the place behind all events of the group that were handed to the hub so far. ok is
 	// false if it is not known.
 	Mark(g event.Group) (m event.Mark, ok bool)
@@ -44,30 +45,28 @@ func (c *conn) JoinAfter(ctx context.Context, name string, after event.Mark, don
 	if source == nil || c.protocol != consumer.ProtocolV1 {
 		return consumer.ErrUnknownType
 	}
-	return c.joinFrom(ctx, name, func(g event.Group) (newest event.Position, err error) {
-		events, complete, err := source.Resume(ctx, g, after, resumeLimit)
+	return c.joinFrom(ctx, name, func(g event.Group) (newest event.Position, bytes int, err error) {
+		events, complete, err := source.Resume(ctx, g, after, resumeLimit, max(c.roomForMissed(), 0))
 		if err != nil {
-			return event.Position{}, fmt.Errorf("%w: join group: %w", ErrOverloaded, err)
+			return event.Position{}, 0, fmt.Errorf("%w: join group: %w", ErrOverloaded, err)
 		}
 		fitting := c.fitting(events)
 		complete = complete && len(fitting) == len(events)
 		if err := c.sendMissed(g, after, fitting, complete); err != nil {
-			return event.Position{}, err
+			return event.Position{}, bytesOf(events), err
 		}
 		at := event.Mark{Position: newestOf(fitting)}
 		if at.Position.IsZero() && complete {
 			at = after // which was found, so live events up to it are known too
 		}
-		return at.Position, done(at)
+		return at.Position, bytesOf(events), done(at)
 	})
 }
 
 // fitting returns the newest of the events for which there is room: half of the queue, so that the
 // browser is not ended for what it has asked for, and asks for again.
 func (c *conn) fitting(events []*event.Event) []*event.Event {
-	c.mu.Lock()
-	room := c.server.options.QueueBytes/2 - c.queued
-	c.mu.Unlock()
+	room := c.roomForMissed()
 	first := len(events)
 	for first > 0 {
 		if room -= c.sizeOf(events[first-1]); room < 0 {
@@ -76,6 +75,13 @@ func (c *conn) fitting(events []*event.Event) []*event.Event {
 		first--
 	}
 	return events[first:]
+}
+
+// roomForMissed is how many bytes of missed events the connection has room for.
+func (c *conn) roomForMissed() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.server.options.QueueBytes/2 - c.queued
 }
 
 // sizeOf returns what an event counts for in the queue.

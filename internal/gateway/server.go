@@ -36,6 +36,7 @@ type Server struct {
 	log     *zap.Logger
 	metrics *metrics
 	limits  *limits
+	turns   turns
 	wheel   wheel
 
 	base     context.Context //nolint:containedctx // the root of every connection's tree
@@ -59,7 +60,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		options: o, hub: o.Hub, log: o.Log.Named("gateway"), limits: newLimits(&o),
+		options: o, hub: o.Hub, log: o.Log.Named("gateway"), limits: newLimits(&o), turns: turns{slots: make(chan struct{}, 2*turnsAtOnce())},
 		base: ctx, conns: make(map[*conn]struct{}), explained: make(map[*wire]struct{}),
 	}
 	s.metrics = newMetrics(o.Registry, s.queuedBytes, s.limits.receivedBytes)

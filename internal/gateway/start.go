@@ -41,15 +41,23 @@ type start struct {
 
 // JoinWithHistory implements consumer.Conn.
 func (c *conn) JoinWithHistory(ctx context.Context, name string, n int, first func(history []*event.Event) error) error {
-	return c.joinFrom(ctx, name, func(g event.Group) (newest event.Position, err error) {
+	return c.joinFrom(ctx, name, func(g event.Group) (newest event.Position, bytes int, err error) {
 		var history []*event.Event
 		if source := c.server.options.History; source != nil {
 			if history, err = source.History(ctx, g, n); err != nil {
-				return event.Position{}, fmt.Errorf("%w: join group: %w", ErrOverloaded, err)
+				return event.Position{}, 0, fmt.Errorf("%w: join group: %w", ErrOverloaded, err)
 			}
 		}
-		return newestOf(history), first(history)
+		return newestOf(history), bytesOf(history), first(history)
 	})
+}
+
+// bytesOf returns how large events are together.
+func bytesOf(events []*event.Event) (bytes int) {
+	for _, e := range events {
+		bytes += len(e.Payload())
+	}
+	return bytes
 }
 
 // newestOf returns the newest position of events that are in order, zero if there is none.
@@ -64,7 +72,7 @@ func newestOf(events []*event.Event) event.Position {
 
 // joinFrom joins a group and calls begin, which sends what was recorded and returns the position up to
 // which it did. Live events follow, without what begin has sent.
-func (c *conn) joinFrom(ctx context.Context, name string, begin func(g event.Group) (newest event.Position, err error)) error {
+func (c *conn) joinFrom(ctx context.Context, name string, begin func(g event.Group) (newest event.Position, bytes int, err error)) error {
 	if c.identity.Organization.IsZero() {
 		return orgctx.ErrNoOrganization
 	}
@@ -84,7 +92,7 @@ func (c *conn) joinFrom(ctx context.Context, name string, begin func(g event.Gro
 	if err := c.Join(ctx, name); err != nil {
 		return err
 	}
-	newest, err := c.budget.inTurn(ctx, func() (event.Position, error) { return begin(g) })
+	newest, err := c.inTurn(ctx, func() (event.Position, int, error) { return begin(g) })
 	if err != nil {
 		return err
 	}

@@ -24,9 +24,13 @@ const (
 	// ask for its history again and again; the longest one of the largest events has 250 MiB, of
 	// which a few at a time would fill the memory of a node.
 	HistoryBytes = 2 << 20
-	// historyPage is how many entries are read at a time, so that not all of a large history is in
-	// memory before it is known to be one.
-	historyPage = 128
+	// firstPage is how many entries are read first: Redis takes a count, not bytes, and so many of the
+	// largest events are a MiB. While entries are small, pages grow up to pageBytes by the entries seen,
+	// and to pageMost if all were as large as an event can be: neither Redis nor the node has more of a
+	// history at a time before it is known to be a large one.
+	firstPage = 4
+	pageBytes = 1 << 20
+	pageMost  = 4 << 20
 )
 
 // History returns the newest n events of the group's history, oldest first, as far as they have no
@@ -44,12 +48,14 @@ func (r *Redis) History(ctx context.Context, g event.Group, n int) ([]*event.Eve
 // newest reads the newest n entries of a history, newest first, back to an ID, as far as they have no more than
 // so many bytes, but the newest one always. all says that there are no more of these.
 func (r *Redis) newest(ctx context.Context, g event.Group, back string, n, bytes int) (entries []redis.XMessage, all bool, err error) {
+	count, most := firstPage, max(firstPage, pageMost/r.opt.MaxEventSize)
 	for before := "+"; len(entries) < n; {
-		asked := min(historyPage, n-len(entries))
+		asked := min(count, n-len(entries))
 		page, err := r.client.XRevRangeN(ctx, r.keys.History(g), before, back, int64(asked)).Result()
 		if err != nil {
 			return nil, false, fmt.Errorf("history of %s: %w", g, err)
 		}
+		room := bytes
 		for _, entry := range page {
 			payload, _ := entry.Values[eventField].(string)
 			if bytes -= len(payload); bytes < 0 && len(entries) > 0 {
@@ -60,6 +66,7 @@ func (r *Redis) newest(ctx context.Context, g event.Group, back string, n, bytes
 		if len(page) < asked {
 			return entries, true, nil
 		}
+		count = min(2*count, most, max(asked*pageBytes/max(room-bytes, 1), 1))
 		before = "(" + page[len(page)-1].ID
 	}
 	return entries, false, nil
@@ -76,26 +83,26 @@ func (r *Redis) newest(ctx context.Context, g event.Group, back string, n, bytes
 //
 // What [event.Decode] refuses is left out and counted, and makes nothing incomplete.
 func (r *Redis) Since(ctx context.Context, g event.Group, after event.Position, limit int) (events []*event.Event, complete bool, err error) {
-	return r.since(ctx, sought{group: g, mark: event.Mark{Position: after}, limit: limit})
+	return r.since(ctx, sought{group: g, mark: event.Mark{Position: after}, limit: limit}, HistoryBytes)
 }
 
-// Resume returns what was recorded after a mark, as [Redis.Since] does. A zero mark is complete only
-// if the organisation's data are in the same life as then.
-func (r *Redis) Resume(ctx context.Context, g event.Group, after event.Mark, limit int) (events []*event.Event, complete bool, err error) {
-	return r.since(ctx, sought{group: g, mark: after, limit: limit, epoch: true})
+// Resume returns what was recorded after a mark, as [Redis.Since] does, and if that is many events, no more than so
+// many bytes. A zero mark is complete only if the organization's data are in the same life as then.
+func (r *Redis) Resume(ctx context.Context, g event.Group, after event.Mark, limit, bytes int) (events []*event.Event, complete bool, err error) {
+	return r.since(ctx, sought{group: g, mark: after, limit: limit, epoch: true}, min(bytes, HistoryBytes))
 }
 
-func (r *Redis) since(ctx context.Context, q sought) (events []*event.Event, complete bool, err error) {
+func (r *Redis) since(ctx context.Context, q sought, bytes int) (events []*event.Event, complete bool, err error) {
 	if q.limit <= 0 {
 		return nil, false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.opt.HistoryTimeout)
 	defer cancel()
 	few := q
-	few.limit = min(q.limit, historyPage)
+	few.limit = min(q.limit, firstPage-1) // one more is read
 	f := r.seek(ctx, []sought{few})[0]
 	if f.more && few.limit < q.limit {
-		f = r.seekAll(ctx, q, HistoryBytes)
+		f = r.seekAll(ctx, q, bytes)
 	}
 	return r.unseen(q, f.events), f.complete, f.err
 }

@@ -125,8 +125,14 @@ func (m *Memory) History(_ context.Context, g event.Group, n int) ([]*event.Even
 }
 
 // Resume is as [Redis.Resume].
-func (m *Memory) Resume(ctx context.Context, g event.Group, after event.Mark, limit int) (events []*event.Event, complete bool, err error) {
+func (m *Memory) Resume(ctx context.Context, g event.Group, after event.Mark, limit, bytes int) (events []*event.Event, complete bool, err error) {
 	events, complete, err = m.Since(ctx, g, after.Position, limit)
+	for i, e := range slices.Backward(events) {
+		if bytes -= len(e.Payload()); bytes < 0 && i < len(events)-1 {
+			events, complete = events[i+1:], false
+			break
+		}
+	}
 	return events, complete && (!after.Position.IsZero() || after.Epoch == m.epoch), err
 }
 

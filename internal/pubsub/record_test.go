@@ -1,6 +1,7 @@
 package pubsub_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -171,6 +172,47 @@ func TestHistoryIsReadInBounds(t *testing.T) {
 	}
 }
 
+// TestLargeHistoryIsReadByBytes: Redis sends no more of a history than was asked for in bytes, also where
+// small events stand before large ones.
+func TestLargeHistoryIsReadByBytes(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm, HistoryTimeout: calm})
+	g := pubsubtest.Group(t, "acme", "room")
+	for range 100 {
+		pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, strings.Repeat("x", 200<<10))
+	}
+	for range 300 {
+		pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "small")
+	}
+	sent := func() int {
+		text := client.Info(t.Context(), "stats").Val()
+		_, rest, _ := strings.Cut(text, "total_net_output_bytes:")
+		n, err := strconv.Atoi(strings.TrimSpace(strings.SplitN(rest, "\r\n", 2)[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	const room = 500 << 10
+	before := sent()
+	events, complete, err := bus.Resume(t.Context(), g, event.Mark{Position: event.NewPosition(5, 5)}, 1000, room)
+	if complete || err != nil || len(events) < 301 {
+		t.Errorf("Resume: got %d events, complete %v, %v, want more than 300 and not all", len(events), complete, err)
+	}
+	const page = 4 << 20 // the most that Redis sends at once
+	if got := sent() - before; got > room+page {
+		t.Errorf("Resume: Redis sent %d bytes for %d", got, room)
+	}
+	before = sent()
+	history, err := bus.History(t.Context(), g, 1000)
+	if err != nil || len(history) < 305 {
+		t.Errorf("History: got %d events, %v, want more", len(history), err)
+	}
+	if got := sent() - before; got > pubsub.HistoryBytes+page {
+		t.Errorf("History: Redis sent %d bytes for %d", got, pubsub.HistoryBytes)
+	}
+}
+
 // TestResumeOverPages: an answer of many small events is complete.
 func TestResumeOverPages(t *testing.T) {
 	client := newClient(t, redistest.Start(t))
@@ -202,7 +244,7 @@ func TestResumeInAnotherLife(t *testing.T) {
 		}
 	}
 	for epoch, want := range map[string]bool{"NOW": true, "BEFORE": false, "THEIRS": false, "": false} {
-		events, complete, err := bus.Resume(t.Context(), acme, event.Mark{Epoch: epoch}, 10)
+		events, complete, err := bus.Resume(t.Context(), acme, event.Mark{Epoch: epoch}, 10, 1<<20)
 		if err != nil || complete != want || len(events) != 0 {
 			t.Errorf("epoch %q: got %d events, complete %t, %v, want none, %t", epoch, len(events), complete, err, want)
 		}

@@ -22,7 +22,7 @@ func TestConnectionRefused(t *testing.T) {
 			ctx := t.Context()
 			_, recorded := bus.Record(ctx, g, payload, pubsub.RecordOptions{})
 			_, _, since := bus.Since(ctx, g, event.Position{}, 10)
-			_, _, resumed := bus.Resume(ctx, g, event.Mark{Epoch: "e"}, 10)
+			_, _, resumed := bus.Resume(ctx, g, event.Mark{Epoch: "e"}, 10, 1<<20)
 			_, history := bus.History(ctx, g, 10)
 			for name, err := range map[string]error{
 				"Publish":    bus.Publish(ctx, g, payload),
