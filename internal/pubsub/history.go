@@ -100,6 +100,7 @@ func (r *Redis) since(ctx context.Context, q sought, bytes int) (events []*event
 	defer cancel()
 	few := q
 	few.limit = min(q.limit, firstPage-1) // one more is read
+	few.skim = few.limit < q.limit
 	f := r.seek(ctx, []sought{few})[0]
 	if f.more && few.limit < q.limit {
 		f = r.seekAll(ctx, q, bytes)
@@ -108,12 +109,13 @@ func (r *Redis) since(ctx context.Context, q sought, bytes int) (events []*event
 }
 
 // sought is a question to a history: what came after the mark, at most the newest limit events?
-// epoch has the epoch looked at if the mark is zero.
+// epoch has the epoch looked at if the mark is zero; skim says that the events of an answer with more are not wanted.
 type sought struct {
 	group event.Group
 	mark  event.Mark
 	limit int
 	epoch bool
+	skim  bool
 }
 
 // found is the answer. more says that it is incomplete because of the limit alone, as far as known.
@@ -195,7 +197,9 @@ func (r *Redis) answer(q sought, entries []redis.XMessage, a about) (f found) {
 	if a.epoch != nil && (q.mark.Epoch == "" || a.epoch.Val() != q.mark.Epoch) {
 		f.complete = false
 	}
-	f.events = r.decodeEntries(q.group, entries, seen)
+	if !q.skim || !f.more {
+		f.events = r.decodeEntries(q.group, entries, seen)
+	}
 	return f
 }
 

@@ -272,7 +272,7 @@ func TestRepeatedEventIsNotCaughtUp(t *testing.T) {
 		t.Errorf("shown (-want +got):\n%s", diff)
 	}
 	resumed := func(after pubsubtest.Item) (items []pubsubtest.Item) {
-		events, _, err := bus.Resume(t.Context(), g, event.Mark{Position: after.Position}, 100)
+		events, _, err := bus.Resume(t.Context(), g, event.Mark{Position: after.Position}, 100, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
