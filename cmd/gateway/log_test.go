@@ -266,9 +266,9 @@ func TestDyingProcessSaysWhy(t *testing.T) {
 		want string
 		code int
 	}{
-		"serve":             {environment{"ORGCAST_ADMIN_LISTEN": used}, []string{"serve"}, "gateway: listen: listen tcp " + used, 1},
-		"worker":            {environment{"ORGCAST_ADMIN_LISTEN": used}, []string{"worker"}, "gateway: listen: listen tcp " + used, 1},
-		"demo":              {nil, []string{"demo", "--listen", used}, "gateway: listen: listen tcp " + used, 1},
+		"serve":             {environment{"ORGCAST_ADMIN_LISTEN": used}, []string{"serve"}, "gateway: --admin-listen: listen tcp " + used, 1},
+		"worker":            {environment{"ORGCAST_ADMIN_LISTEN": used}, []string{"worker"}, "gateway: --admin-listen: listen tcp " + used, 1},
+		"demo":              {nil, []string{"demo", "--listen", used}, "gateway: --listen: listen tcp " + used, 1},
 		"serve, a setting":  {environment{"ORGCAST_LOG_LEVEL": "loud"}, []string{"serve"}, "--log-level", 2},
 		"serve, help":       {nil, []string{"serve", "--help"}, "Run the gateway.", 0},
 		"unknown":           {nil, []string{"unknown"}, `no subcommand "unknown"`, 2},

@@ -446,7 +446,7 @@ func (s *serving) dialTLS(pool *x509.CertPool) testkit.DialFunc {
 		if err != nil {
 			return nil, err
 		}
-		if got := c.(*tls.Conn).ConnectionState().NegotiatedProtocol; got != "http/1.1" { //nolint:errcheck,forcetypeassert // as documented
+		if got := c.(*tls.Conn).ConnectionState().NegotiatedProtocol; got != "http/1.1" { //nolint:forcetypeassert // as documented
 			return nil, errors.Join(fmt.Errorf("ALPN: got %q, want http/1.1", got), c.Close())
 		}
 		return c, nil
@@ -508,8 +508,10 @@ func TestCommands(t *testing.T) {
 		"variables, no argument": {env: environment{"ORGCAST_LISTEN": "127.0.0.1:0"}, err: errUsage, stderr: []string{"invalid configuration", "--origins"}},
 		"misspelled variable":    {args: []string{"check"}, env: environment{"ORGCAST_ORIGINS": testOrigin, "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_LISTN": ":1"}, err: errUsage, stderr: []string{"ORGCAST_LISTN: unknown variable, did you mean ORGCAST_LISTEN?"}},
 		"far from any variable":  {args: []string{"serve"}, env: environment{"ORGCAST_ORIGINS": testOrigin, "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_QWERTYUIOP": "1"}, err: errUsage, stderr: []string{"ORGCAST_QWERTYUIOP: unknown variable (--allow-unknown-env"}},
-		"known elsewhere": {args: []string{"check"}, env: environment{"ORGCAST_ORIGINS": testOrigin, "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_IMAGE": "x", "ORGCAST_WORKER_ATTEMPTS": "3", "ORGCAST_PACE": "1s",
-			"ORGCAST_SERVICE_HOST": "10.0.0.1", "ORGCAST_SERVICE_PORT_HTTP": "80", "ORGCAST_PORT": "tcp://10.0.0.1:80", "ORGCAST_PORT_80_TCP_ADDR": "10.0.0.1"}, stdout: []string{"No mistakes"}},
+		"known elsewhere": {args: []string{"check"}, env: environment{
+			"ORGCAST_ORIGINS": testOrigin, "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_IMAGE": "x", "ORGCAST_WORKER_ATTEMPTS": "3", "ORGCAST_PACE": "1s",
+			"ORGCAST_SERVICE_HOST": "10.0.0.1", "ORGCAST_SERVICE_PORT_HTTP": "80", "ORGCAST_PORT": "tcp://10.0.0.1:80", "ORGCAST_PORT_80_TCP_ADDR": "10.0.0.1",
+		}, stdout: []string{"No mistakes"}},
 		"unknown, allowed":       {args: []string{"check", "--allow-unknown-env"}, env: environment{"ORGCAST_ORIGINS": testOrigin, "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_LISTN": ":1"}, stdout: []string{"No mistakes"}},
 		"one port for both":      {args: []string{"check", "--listen", ":9090", "--admin-listen", ":9090"}, env: good, err: errUsage, stderr: []string{"--listen and --admin-listen: must differ"}},
 		"short keys":             {args: []string{"check"}, env: environment{"ORGCAST_SESSION_KEYS": "hush"}, err: errUsage, stderr: []string{"key 1"}},

@@ -20,7 +20,7 @@ var deployVariables = []string{ //nolint:gochecknoglobals // constant
 
 // kubernetesVariable is what Kubernetes sets in every container for a Service called orgcast or
 // orgcast-something (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
-var kubernetesVariable = regexp.MustCompile(`_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`) //nolint:gochecknoglobals // constant
+var kubernetesVariable = regexp.MustCompile(`_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`)
 
 // checkUnknown reports variables that look like ours and that nothing reads: a name misspelled is a
 // setting that quietly keeps its default.

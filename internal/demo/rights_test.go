@@ -149,8 +149,8 @@ func TestSeatOfAnotherPerson(t *testing.T) {
 		t.Errorf("alan: got status %d, want 200", got)
 	}
 	// The browser's real cookie is nobody's seat: each sign-in is a session of its own.
-	real := signIn(t, h, "ada", "")
-	if next := do(h, postJSON("/demo/sign-in", `{"user":"ada","seat":""}`, real)); len(next.Cookies()) != 1 || next.Cookies()[0].Value == real.Value {
+	jar := signIn(t, h, "ada", "")
+	if next := do(h, postJSON("/demo/sign-in", `{"user":"ada","seat":""}`, jar)); len(next.Cookies()) != 1 || next.Cookies()[0].Value == jar.Value {
 		t.Error("without a seat: got no session of its own")
 	}
 }

@@ -73,8 +73,8 @@ func (d *server) vacate(ctx context.Context, r *http.Request, seat, user string,
 	switch {
 	case errors.Is(err, session.ErrUnavailable):
 		return false, err
-	case err != nil: // nobody
-		return false, nil
+	case err != nil:
+		return false, nil //nolint:nilerr // nobody sits there
 	case id.UserID == user && id.Organization == org:
 		return true, nil
 	}

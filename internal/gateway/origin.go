@@ -64,7 +64,7 @@ func ParseOrigins(list []string) (Origins, error) {
 var defaultPorts = map[string]string{"http": "80", "https": "443"} //nolint:gochecknoglobals // constant
 
 // schemePattern is the form of a scheme (RFC 3986, section 3.1).
-var schemePattern = regexp.MustCompile(`^[a-z][a-z0-9+.-]*$`) //nolint:gochecknoglobals // constant
+var schemePattern = regexp.MustCompile(`^[a-z][a-z0-9+.-]*$`)
 
 // parseOrigin reads one origin, in lower case. Its error says what is wrong, for a text before it.
 func parseOrigin(text string) (origin, error) {

@@ -333,13 +333,13 @@ func (r *Redis) seekSeen(ctx context.Context, b lagging, f found) found {
 	for i, e := range entries {
 		at[e.ID] = i
 	}
-	for n := len(b.seen) - 1; n >= 0; n-- {
-		end, ok := at[b.seen[n].String()]
+	for _, seen := range slices.Backward(b.seen) {
+		end, ok := at[seen.String()]
 		if !ok {
 			continue
 		}
 		// All that the group was handed later is not in the history, so nothing comes twice.
-		f.events = r.decodeEntries(b.sub.group, entries[:end], event.Head{Position: b.seen[n], Key: keyOf(entries[end])})
+		f.events = r.decodeEntries(b.sub.group, entries[:end], event.Head{Position: seen, Key: keyOf(entries[end])})
 		return f
 	}
 	return f

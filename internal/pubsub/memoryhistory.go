@@ -57,7 +57,7 @@ func (m *Memory) Record(ctx context.Context, g event.Group, payload []byte, o Re
 	if h == nil {
 		h = new(history)
 	}
-	m.histories.newest = max(m.histories.newest, uint64(now.UnixMilli())) //nolint:gosec // after 1970
+	m.histories.newest = max(m.histories.newest, uint64(now.UnixMilli()))
 	position := event.NewPosition(m.histories.newest, 0)
 	if position.Compare(h.last) <= 0 {
 		position = event.NewPosition(h.last.Milliseconds(), h.last.Sequence()+1)
