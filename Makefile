@@ -68,7 +68,7 @@ vet:
 
 .PHONY: unit
 unit: ## Go tests only, with the race detector, in random order
-	go test -race -shuffle=on -timeout=8m ./...
+	go test -race -shuffle=on -timeout=15m ./...
 	go test -run=^TestNoAllocation ./internal/gateway # what the race detector would distort
 
 .PHONY: client-test
