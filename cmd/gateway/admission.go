@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -211,14 +212,7 @@ func (c redisClients) shared(ctx context.Context) (bool, error) {
 	if err := errors.Join(err1, err2); err != nil {
 		return false, err
 	}
-	for _, id := range events {
-		for _, other := range state {
-			if id == other {
-				return true, nil
-			}
-		}
-	}
-	return false, nil
+	return slices.ContainsFunc(events, func(id string) bool { return slices.Contains(state, id) }), nil
 }
 
 // compareServers returns a warning if both settings lead to one server, or nobody can say.

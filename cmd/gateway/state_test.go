@@ -273,7 +273,7 @@ func TestNotReadyWithoutRightsOnKeys(t *testing.T) {
 		"all but reservations": {[]string{session, revoked, org, member}, "evalsha"},
 	} {
 		var keys []any
-		for _, rule := range strings.Fields(strings.Join(test.keys, " ")) {
+		for rule := range strings.FieldsSeq(strings.Join(test.keys, " ")) {
 			keys = append(keys, rule)
 		}
 		rights(keys...)
