@@ -22,9 +22,9 @@ import (
 )
 
 const (
-	// admissionInterval is how often a node asks itself whether anybody could connect.
+	// admissionInterval is how often a node checks whether anybody could connect.
 	admissionInterval = time.Second
-	// admissionPatience is how old the last yes may be, as with the canary of events.
+	// admissionPatience is how old the last success may be, as with the canary of events.
 	admissionPatience = 2500 * time.Millisecond
 	// admissionTries are how many strangers are asked about at a time: their names are in different slots, so
 	// one master of a Cluster that is away is not taken for all of them.
@@ -33,11 +33,11 @@ const (
 	admissionReport = "handshakes"
 )
 
-// errNotAsked is what stands in the report of readiness before the first answer.
-var errNotAsked = errors.New("not known yet")
+// errNotAsked is in the readiness report until the first answer.
+var errNotAsked = errors.New("not checked yet")
 
-// admission tells whether anybody could connect. It asks what a handshake asks, on the same ways and with
-// the same rights, about strangers that nobody knows: any answer means that a member would get one, too.
+// admission tells whether anybody could connect. It asks what a handshake asks, through the same clients and
+// with the same rights, about users who do not exist: any answer means that a member would get one, too.
 type admission struct {
 	tries       int
 	sessions    session.Store // without the revocations, whose silence it would not show
@@ -47,11 +47,11 @@ type admission struct {
 	log         *zap.Logger
 
 	mu   sync.Mutex
-	last time.Time // of the last yes
+	last time.Time // of the last success
 	err  error     // why not, since then
 }
 
-// newAdmission returns the admission of a node whose other parts are there.
+// newAdmission returns the admission of a node. The other parts of the node must exist already.
 func newAdmission(n *node) *admission {
 	a := &admission{tries: 1, sessions: n.sessions, revocations: n.revoker.Revocations, directory: n.directory, quota: n.quota, log: n.log}
 	if _, cluster := n.redis.state.(*redis.ClusterClient); cluster {
@@ -148,7 +148,7 @@ func (a *admission) ask(ctx context.Context) error {
 	return a.quota.Check(ctx, orgs)
 }
 
-// unanswered returns the error if it says that nobody could say.
+// unanswered returns the error if it means that there was no answer.
 func unanswered(err, unavailable error) error {
 	if errors.Is(err, unavailable) {
 		return err
@@ -166,7 +166,7 @@ func all(errs []error) (err error) {
 	return err
 }
 
-// runIDs returns which servers a client has.
+// runIDs returns the IDs of the servers that a client uses.
 func runIDs(ctx context.Context, client redis.UniversalClient) ([]string, error) {
 	var mu sync.Mutex
 	var ids []string
@@ -194,13 +194,13 @@ func runIDs(ctx context.Context, client redis.UniversalClient) ([]string, error)
 	return ids, err
 }
 
-// sameServerTimeout bounds the question whether --redis and --redis-state are one server.
+// sameServerTimeout bounds the check whether --redis and --redis-state are the same server.
 const sameServerTimeout = 2 * time.Second
 
-// sameServer is what is wrong with a --redis-state that leads to the server of --redis.
-const sameServer = "--redis and --redis-state are the same server: memory limits hold for a whole server, so a full one refuses both"
+// sameServer explains what is wrong if --redis-state leads to the server of --redis.
+const sameServer = "--redis and --redis-state are the same server: a memory limit applies to the whole server, so when it is full it refuses writes for both"
 
-// shared reports whether both clients have a server in common. A process with one client has none.
+// shared reports whether both clients use a common server. It is false for a process with one client.
 func (c redisClients) shared(ctx context.Context) (bool, error) {
 	if c.state == c.events {
 		return false, nil
@@ -215,7 +215,7 @@ func (c redisClients) shared(ctx context.Context) (bool, error) {
 	return slices.ContainsFunc(events, func(id string) bool { return slices.Contains(state, id) }), nil
 }
 
-// compareServers returns a warning if both settings lead to one server, or nobody can say.
+// compareServers returns a warning if both settings lead to one server, or if that cannot be checked.
 func (s *settings) compareServers(ctx context.Context) (warning string) {
 	clients, err := s.connect(0)
 	if err == nil {
@@ -232,7 +232,7 @@ func (s *settings) compareServers(ctx context.Context) (warning string) {
 	return "Warning: " + sameServer + "\n"
 }
 
-// warnOfSharedServer says so in the log as soon as both servers have answered.
+// warnOfSharedServer logs the same warning as soon as both servers have answered.
 func (n *node) warnOfSharedServer(ctx context.Context) {
 	for {
 		switch shared, err := n.redis.shared(ctx); {

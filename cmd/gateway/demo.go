@@ -34,8 +34,8 @@ func demoCommand(ctx context.Context, p *process, args []string) error {
 	var redisURL, stateURL string
 	var pace time.Duration
 	set.String(&s.listen, "listen", "127.0.0.1:8080", "address of the page", checkAddress)
-	set.URL(&redisURL, "redis", "", "a real Redis in place of the embedded one", func(string) error { return nil })
-	set.URL(&stateURL, "redis-state", "", "another one for sessions, revocations, directory and quotas; requires --redis", func(string) error { return nil })
+	set.URL(&redisURL, "redis", "", "Redis server to use instead of the embedded one", func(string) error { return nil })
+	set.URL(&stateURL, "redis-state", "", "a second Redis server for sessions, revocations, directory and quotas; requires --redis", func(string) error { return nil })
 	set.Duration(&pace, "pace", 700*time.Millisecond, 0, "pause between the steps of a job, so that people can follow")
 	if rest, err := p.parse(set, args); err != nil || len(rest) > 0 {
 		return p.surplus(rest, err)
@@ -104,7 +104,7 @@ func (p *process) runDemo(ctx context.Context, n *node, listener net.Listener, h
 	var work errgroup.Group
 	work.Go(func() error { return worker.Run(ctx) })
 	page := "http://" + hosts[0] + "/"
-	out := journal.NewWriter(p.stdout, 0) // whoever reads it must not hold up the demo
+	out := journal.NewWriter(p.stdout, 0) // a slow reader must not hold up the demo
 	defer closeJournal(out)
 	_, _ = fmt.Fprintf(out, `
   Orgcast demo: two organisations in one window

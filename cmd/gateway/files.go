@@ -6,29 +6,29 @@ import (
 )
 
 const (
-	// fewestFiles is what a node needs to be of any use.
+	// fewestFiles is the least with which a node can work.
 	fewestFiles = 64
-	// ownFiles are for everything but the public listener: Redis, the private listener, files that are
-	// read again, the runtime. baseFiles of them are what a node needs without any client of Redis.
+	// ownFiles are for everything except the public listener: Redis, the private listener, files that are
+	// reloaded, the runtime. baseFiles of them are what a node needs without any Redis client.
 	ownFiles, baseFiles = 128, 64
-	// handshakeFiles are for sockets of the public listener that are no connections yet, when there is
-	// no room for more connections: whoever comes then is still told so.
+	// handshakeFiles are for sockets of the public listener that are not connections yet. They let a full
+	// node still tell new clients that it is full.
 	handshakeFiles = 128
-	// redisPerProcessor is how many connections a client of Redis opens at most, to each server.
+	// redisPerProcessor is how many connections a Redis client opens at most to each server, per processor.
 	redisPerProcessor = 10
-	// plentyOfFiles is where all shares are whole.
+	// plentyOfFiles is the limit from which on no share has to be reduced.
 	plentyOfFiles = 512
 )
 
-// fileShares says for what the files are that a process may have open. Health is told, and Redis
-// reached, however many sockets strangers open: these never get at the node's own share.
+// fileShares divides the files that a process may have open. Sockets of strangers never use the node's own
+// share, so health and Redis keep working however many there are.
 type fileShares struct {
-	total       int // 0: there is no limit, or none that can be told
+	total       int // 0: there is no limit, or it is not known
 	own         int
-	connections int // the most that there can be
+	connections int // maximum
 }
 
-// shareFiles shares out so many files, for a node whose clients of Redis open so many at most.
+// shareFiles divides total files, for a node whose Redis clients open at most the given number.
 func shareFiles(total, redis int) fileShares {
 	if total <= 0 {
 		return fileShares{}
@@ -40,7 +40,7 @@ func shareFiles(total, redis int) fileShares {
 // sockets is how many the public listener may hold, connections among them; 0 is any number.
 func (f fileShares) sockets() int { return f.total - f.own }
 
-// files shares out those of this process.
+// files divides the open files of this process.
 func (s *settings) files() fileShares {
 	servers := 1
 	if s.stateSettings() != &s.redis {
@@ -52,8 +52,8 @@ func (s *settings) files() fileShares {
 	return shareFiles(openFiles(), servers*redisPerProcessor*runtime.GOMAXPROCS(0))
 }
 
-// redisPool bounds a client's own choice of how many connections it opens, which it makes by the
-// processors alone, by the files that there are.
+// redisPool returns how many connections a client opens at most. The client's own choice depends on the
+// processors alone; this also respects the limit of open files.
 func redisPool() int {
 	all := redisPerProcessor * runtime.GOMAXPROCS(0)
 	if f := openFiles(); f > 0 && f < plentyOfFiles {
@@ -62,7 +62,7 @@ func redisPool() int {
 	return all
 }
 
-// checkFiles says what cannot work with so many files.
+// checkFiles returns what cannot work with that many files.
 func (s *settings) checkFiles(f fileShares) error {
 	switch {
 	case f.total == 0:
@@ -70,13 +70,13 @@ func (s *settings) checkFiles(f fileShares) error {
 	case f.total < fewestFiles:
 		return fmt.Errorf("open files: the limit of %d is too low: at least %d are needed (ulimit -n, LimitNOFILE=, nofile)", f.total, fewestFiles)
 	case s.maxConnections > f.connections:
-		return fmt.Errorf("--max-connections: %d is more than the limit of %d open files allows, which is %d: raise that limit (ulimit -n, LimitNOFILE=, nofile) or lower the setting",
+		return fmt.Errorf("--max-connections: %d is too high: a limit of %d open files allows %d connections: raise that limit (ulimit -n, LimitNOFILE=, nofile) or lower the setting",
 			s.maxConnections, f.total, f.connections)
 	}
 	return nil
 }
 
-// warnings says what works and is hardly what somebody wants.
+// warnings returns what works but is probably not intended.
 func (s *settings) warnings(f fileShares) (list []string) {
 	if f.total > 0 && f.total < plentyOfFiles {
 		list = append(list, fmt.Sprintf("few open files: a limit of %d allows %d connections; raise it (ulimit -n, LimitNOFILE=, nofile)", f.total, f.connections))

@@ -28,7 +28,7 @@ func main() {
 	os.Exit(exitCode(p.run(ctx, os.Args[1:])))
 }
 
-// outlive keeps the process alive when what it was started from goes away, and returns its hangups.
+// outlive keeps the process alive when its terminal or parent exits, and returns its hangups.
 func outlive() (hangups <-chan os.Signal) {
 	// A write to standard output or error that nobody can read any more ends a Go program unless
 	// it takes this signal itself; it then gets an error, as from any other file. Ignoring the signal

@@ -13,10 +13,10 @@ const (
 
 func newReloadCounter(reg prometheus.Registerer) *prometheus.CounterVec {
 	count := promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
-		Name: "orgcast_reloads_total", Help: "Times that SIGHUP had the process read its files again, by result.",
+		Name: "orgcast_reloads_total", Help: "Reloads of certificates, keys and passwords after SIGHUP, by result.",
 	}, []string{"result"})
 	for _, result := range []string{reloadOK, reloadFailed} {
-		count.WithLabelValues(result) // there from the start, or the first failure would raise no alert
+		count.WithLabelValues(result) // exported from the start, or the first failure would raise no alert
 	}
 	return count
 }

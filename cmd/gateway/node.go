@@ -229,10 +229,10 @@ func (n *node) isolated() error {
 // violated logs what the first isolation violation means for the node.
 func (n *node) violated() {
 	if n.settings.onViolation == violationUnready {
-		n.log.Error("not ready until a restart, because an isolation violation was counted")
+		n.log.Error("isolation violation counted, not ready until a restart")
 		return
 	}
-	n.log.Error("staying ready in spite of an isolation violation, as --on-violation says")
+	n.log.Error("isolation violation counted, staying ready (--on-violation=count)")
 }
 
 // stop says goodbye: not ready, then a pause for the balancer, then the farewells, then the bus.

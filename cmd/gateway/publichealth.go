@@ -22,8 +22,8 @@ func (n *node) public() http.Handler {
 	})
 }
 
-// answerHealth tells a balancer whether to send new connections here. Anybody may ask, so it costs
-// nothing and names nothing: what is wrong stands at the private listener.
+// answerHealth tells a load balancer whether to send new connections here. Anybody may ask, so the answer
+// is cheap and gives no reason. The private listener reports what is wrong.
 func (n *node) answerHealth(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
@@ -32,10 +32,10 @@ func (n *node) answerHealth(w http.ResponseWriter) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		text = "draining\n"
 	}
-	_, _ = io.WriteString(w, text) // the balancer may be gone
+	_, _ = io.WriteString(w, text) // the load balancer may have disconnected
 }
 
-// checkPublicHealth lets a setting be a path of the public listener, or nothing.
+// checkPublicHealth checks that a setting is a path of the public listener, or empty.
 func checkPublicHealth(path string) error {
 	switch {
 	case path == "":
@@ -43,7 +43,7 @@ func checkPublicHealth(path string) error {
 	case !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?#% "):
 		return errors.New("must be a path, such as /healthz")
 	case path == "/ws" || strings.HasPrefix(path, "/ws/"):
-		return errors.New("must not be below /ws/, where the sockets are")
+		return errors.New("must not be below /ws/, which is for WebSockets")
 	}
 	return nil
 }

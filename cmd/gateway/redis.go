@@ -23,21 +23,21 @@ import (
 )
 
 // redisSettings say how to reach one Redis: a server, the master that Sentinels watch, or a Cluster. They
-// are declared once and used for each of the two, under names that begin differently.
+// are declared in one place and used twice, for --redis and --redis-state, with different prefixes.
 type redisSettings struct {
-	name string // of the setting that holds the URL; those of the others begin with it
+	name string // of the setting with the URL; the names of the others begin with it
 
 	url, password                                  string
 	cluster, sentinels                             []string
 	sentinelMaster, sentinelUser, sentinelPassword string
 	ca, cert, key                                  string
 
-	access *redisAccess // of all clients, made with the first one
+	access *redisAccess // shared by all clients, made with the first one
 }
 
-// declareRedis declares how to reach Redis, and the other server that may take what lets people in.
+// declareRedis declares how to reach Redis.
 func (s *settings) declareRedis(set *config.Set) {
-	s.redis.declare(set, "redis", "redis://127.0.0.1:6379/0", "Redis, as redis://USER:PASSWORD@HOST:PORT/DATABASE, the password percent-encoded; rediss:// for TLS")
+	s.redis.declare(set, "redis", "redis://127.0.0.1:6379/0", "Redis URL, redis://USER:PASSWORD@HOST:PORT/DATABASE, with the password percent-encoded; rediss:// for TLS")
 	s.onReload(func(next *settings) (func(), error) { return s.redis.reload(&next.redis) })
 	set.String(&s.prefix, "prefix", keyspace.DefaultPrefix, "first part of every name in Redis", func(text string) error {
 		_, err := keyspace.New(text)
@@ -45,10 +45,10 @@ func (s *settings) declareRedis(set *config.Set) {
 	})
 }
 
-// declareState declares, for subcommands that use it, where sessions, revocations, directory and
-// quotas are.
+// declareState declares the server of sessions, revocations, directory and quotas, for subcommands that
+// use it.
 func (s *settings) declareState(set *config.Set) {
-	s.state.declare(set, "redis-state", "", "another Redis server for sessions, revocations, directory and quotas, so that they work while events fill --redis; default: --redis")
+	s.state.declare(set, "redis-state", "", "a second Redis server for sessions, revocations, directory and quotas, so that they keep working when events fill --redis; default: --redis")
 	s.onReload(func(next *settings) (func(), error) { return s.state.reload(&next.state) })
 }
 
@@ -62,15 +62,15 @@ func (r *redisSettings) declare(set *config.Set, name, fallback, help string) {
 		_, err := parseRedisURL(name, text)
 		return err
 	})
-	set.Secret(&r.password, name+"-password", "password of Redis, as it is, in place of the one in --"+name, nil)
+	set.Secret(&r.password, name+"-password", "Redis password, not percent-encoded; use it instead of a password in --"+name, nil)
 	set.List(&r.cluster, name+"-cluster", "", "seed nodes of a Redis Cluster, HOST:PORT, comma-separated; the rest are discovered. Credentials and TLS come from --"+name, checkAddresses)
-	set.String(&r.sentinelMaster, name+"-sentinel-master", "", "name of the master that Sentinels watch; they give its address, everything else comes from --"+name, nil)
+	set.String(&r.sentinelMaster, name+"-sentinel-master", "", "name of the master that the Sentinels watch. They provide its address; everything else comes from --"+name, nil)
 	set.List(&r.sentinels, name+"-sentinels", "", "addresses of the Sentinels, HOST:PORT, comma-separated", checkAddresses)
-	set.String(&r.sentinelUser, name+"-sentinel-user", "", "user name at the Sentinels; default: their default user", nil)
-	set.Secret(&r.sentinelPassword, name+"-sentinel-password", "password of the Sentinels themselves, if they require one; they never receive the one of Redis", nil)
+	set.String(&r.sentinelUser, name+"-sentinel-user", "", "user name for the Sentinels; default: their default user", nil)
+	set.Secret(&r.sentinelPassword, name+"-sentinel-password", "password for the Sentinels themselves, if they require one; the Redis password is never sent to them", nil)
 	set.String(&r.ca, name+"-tls-ca", "", "CA certificates (PEM) used to verify Redis; default: the system pool", nil)
-	set.String(&r.cert, name+"-tls-cert", "", "certificate file to present to a Redis that requires one", nil)
-	set.String(&r.key, name+"-tls-key", "", "key file of that certificate", nil)
+	set.String(&r.cert, name+"-tls-cert", "", "client certificate file, for a Redis that requires one", nil)
+	set.String(&r.key, name+"-tls-key", "", "key file of the client certificate", nil)
 }
 
 func checkAddresses(list []string) error {
@@ -82,7 +82,7 @@ func checkAddresses(list []string) error {
 	return nil
 }
 
-// checkRedis holds the settings of each Redis against each other.
+// checkRedis checks the settings of each Redis against each other.
 func (s *settings) checkRedis() error {
 	return errors.Join(s.redis.check(), s.state.check())
 }
@@ -103,20 +103,20 @@ func (r *redisSettings) check() error {
 		return errors.Join(errs...)
 	}
 	o, err := parseRedisURL(r.name, r.url)
-	plain := err == nil && o.TLSConfig == nil // a wrong URL is told by its own setting
+	plain := err == nil && o.TLSConfig == nil // the URL's own check reports a wrong URL
 	wrong(plain && r.ca+r.cert+r.key != "", "--redis-tls-ca, --redis-tls-cert and --redis-tls-key: require a rediss:// URL in --redis")
 	wrong((r.cert == "") != (r.key == ""), "--redis-tls-cert and --redis-tls-key: must be set together")
 	wrong((len(r.sentinels) == 0) != (r.sentinelMaster == ""), "--redis-sentinel-master and --redis-sentinels: must be set together")
 	wrong(len(r.sentinels) == 0 && r.sentinelPassword != "", "--redis-sentinel-password: requires --redis-sentinels")
 	wrong(r.sentinelPassword == "" && r.sentinelUser != "", "--redis-sentinel-user: requires --redis-sentinel-password")
-	wrong(err == nil && o.Password != "" && r.password != "", "--redis-password: the URL in --redis has a password, too; remove one of them")
-	wrong(len(r.cluster) > 0 && len(r.sentinels) > 0, "--redis-cluster and --redis-sentinels: a Cluster has no Sentinels")
-	wrong(len(r.cluster) > 0 && err == nil && o.DB != 0, "--redis: a Cluster has only database 0")
+	wrong(err == nil && o.Password != "" && r.password != "", "--redis-password: the URL in --redis also has a password (remove one of them)")
+	wrong(len(r.cluster) > 0 && len(r.sentinels) > 0, "--redis-cluster and --redis-sentinels: cannot be combined, because a Cluster has no Sentinels")
+	wrong(len(r.cluster) > 0 && err == nil && o.DB != 0, "--redis: must name database 0, the only one that a Cluster has")
 	wrong(r.name == "redis" && err == nil && o.Protocol == 2, "--redis: protocol=2 is not supported, because subscriptions need RESP3 (remove it)")
 	return errors.Join(append(errs, r.readTLS(new(tls.Config)))...)
 }
 
-// keyspace returns the names in Redis. Channels are those of the database of --redis.
+// keyspace returns the names in Redis, with channel names for the database of --redis.
 func (s *settings) keyspace() (keyspace.Keyspace, error) {
 	keys, err := keyspace.New(s.prefix)
 	if err != nil {
@@ -129,7 +129,7 @@ func (s *settings) keyspace() (keyspace.Keyspace, error) {
 	return keys.InDatabase(o.DB), nil
 }
 
-// stateSettings returns where sessions, revocations, directory and quotas are.
+// stateSettings returns the settings of the server with sessions, revocations, directory and quotas.
 func (s *settings) stateSettings() *redisSettings {
 	if s.state.url != "" {
 		return &s.state
@@ -139,13 +139,13 @@ func (s *settings) stateSettings() *redisSettings {
 
 // redisClients are the two clients of a process: the same one twice unless --redis-state is set.
 type redisClients struct {
-	// events has everything that is not of state: events, histories, tasks, the control channel.
+	// events is for events, histories, tasks and the control channel.
 	events redis.UniversalClient
-	// state has what lets people in: sessions, revocations, directory and quotas.
+	// state is for sessions, revocations, directory and quotas.
 	state redis.UniversalClient
 }
 
-// connect makes the clients. connections is for that of events, as for [redisSettings.connect].
+// connect makes the clients. connections applies to the events client, as in [redisSettings.connect].
 func (s *settings) connect(connections int) (redisClients, error) {
 	events, err := s.redis.connect(connections)
 	if err != nil {
@@ -193,7 +193,7 @@ func (r *redisSettings) connect(connections int) (redis.UniversalClient, error) 
 		r.access.current.Store(secrets)
 	}
 	access := r.access
-	// Each connection asks, so that a new one shows the password of now.
+	// Each connection asks, so that a new one uses the current password.
 	o.Username, o.Password, o.CredentialsProvider = "", "", access.credentials
 	o.Dialer = access.dial
 	o.ContextTimeoutEnabled = true // else a hung Redis holds a caller however short its deadline
@@ -235,7 +235,7 @@ func (r *redisSettings) connect(connections int) (redis.UniversalClient, error) 
 	return client, nil
 }
 
-// secrets returns what connections show and trust.
+// secrets returns the credentials of connections and the certificates that they trust.
 func (r *redisSettings) secrets() (*redisSecrets, error) {
 	o, err := r.parse()
 	if err != nil {
@@ -262,7 +262,7 @@ func (r *redisSettings) reload(next *redisSettings) (apply func(), err error) {
 	return func() { r.access.current.Store(secrets) }, nil
 }
 
-// parse returns what the URL says.
+// parse parses the URL.
 func (r *redisSettings) parse() (*redis.Options, error) {
 	o, err := parseRedisURL(r.name, r.url)
 	if err != nil {
@@ -278,7 +278,7 @@ func parseRedisURL(name, text string) (*redis.Options, error) {
 	// With # or / or ? in the password the rest of it, and the host, seem to be of another part.
 	stray := err == nil && u.Scheme != "unix" && (u.Fragment != "" || strings.Contains(u.Path+u.RawQuery, "@"))
 	if stray || err != nil && strings.Contains(text, "@") {
-		return nil, fmt.Errorf("is not a valid Redis URL: percent-encode the password's special characters (# is %%23, / is %%2F, %% is %%25, ^ is %%5E, ? is %%3F), or give it as it is with --%s-password-file", name)
+		return nil, fmt.Errorf("is not a valid Redis URL: percent-encode the password's special characters (# is %%23, / is %%2F, %% is %%25, ^ is %%5E, ? is %%3F), or put it unencoded into a file and set --%s-password-file", name)
 	}
 	o, err := redis.ParseURL(text)
 	switch {
@@ -301,7 +301,7 @@ func (r *redisSettings) readTLS(c *tls.Config) error {
 		}
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(text) {
-			return fmt.Errorf("--%s-tls-ca: holds no certificate in PEM form", r.name)
+			return fmt.Errorf("--%s-tls-ca: contains no PEM certificate", r.name)
 		}
 	}
 	if r.cert != "" && r.key != "" {

@@ -68,7 +68,7 @@ func (a *redisAccess) dialSentinels(ctx context.Context, network, address string
 	return c, nil
 }
 
-// authenticate shows a user and a password on a connection on which nothing was said yet.
+// authenticate sends a user and a password. It must come first on a connection.
 func authenticate(ctx context.Context, c net.Conn, user, password string, timeout time.Duration) error {
 	deadline := time.Now().Add(timeout)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
@@ -101,7 +101,7 @@ func authenticate(ctx context.Context, c net.Conn, user, password string, timeou
 func (a *redisAccess) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	a.troubled(fmt.Errorf("connecting to %s was not answered", address))
+	a.troubled(fmt.Errorf("connect to %s: no answer", address))
 	c, err := a.open(ctx, network, address)
 	if err != nil {
 		a.troubled(err)
@@ -120,8 +120,8 @@ func (a *redisAccess) open(ctx context.Context, network, address string) (net.Co
 	if err != nil || config == nil {
 		return c, err // plain, it must stay what the bus takes for a socket
 	}
-	plain := fmt.Sprintf("if its port has no TLS, begin --%s with redis://", a.name)
-	a.troubled(fmt.Errorf("TLS handshake with %s was not answered (%s)", address, plain))
+	plain := fmt.Sprintf("if the port does not use TLS, begin --%s with redis://", a.name)
+	a.troubled(fmt.Errorf("TLS handshake with %s: no answer (%s)", address, plain))
 	secure := tls.Client(c, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		var notTLS tls.RecordHeaderError
@@ -133,7 +133,7 @@ func (a *redisAccess) open(ctx context.Context, network, address string) (net.Co
 	return secure, nil
 }
 
-// explained is an error of Redis with what puts it right.
+// explained is a Redis error with advice on how to fix it.
 type explained struct {
 	error
 	advice string
@@ -142,7 +142,7 @@ type explained struct {
 func (e *explained) Error() string { return e.error.Error() + " (" + e.advice + ")" }
 func (e *explained) Unwrap() error { return e.error }
 
-// explain adds to the error of a command what puts it right, if that is known.
+// explain adds advice to the error of a command if it knows any.
 func (a *redisAccess) explain(command string, err error) error {
 	var done *explained
 	var answer redis.Error
@@ -162,11 +162,11 @@ func (a *redisAccess) explain(command string, err error) error {
 	case isAnswer && contains("The user executing the script"):
 		advice = "in a script, command " + command
 	case isAnswer && (contains("WRONGPASS") || contains("NOAUTH") || contains("invalid password")):
-		advice = fmt.Sprintf("check user and password: in --%s percent-encode # / %% ^ and the like, or use --%[1]s-password-file", a.name)
+		advice = fmt.Sprintf("check the user and password: percent-encode special characters such as # / %% ^ in --%s, or use --%[1]s-password-file", a.name)
 	case isAnswer && contains("DB index is out of range"):
-		advice = fmt.Sprintf("--%s names database %d; see databases in redis.conf", a.name, a.db)
+		advice = fmt.Sprintf("--%s names database %d; see the setting databases in redis.conf", a.name, a.db)
 	case !isAnswer && !a.hasTLS && !a.answered.Load() && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || contains("EOF") || contains("can't parse")):
-		advice = fmt.Sprintf("nothing was answered: if the port has TLS, begin --%s with rediss://", a.name)
+		advice = fmt.Sprintf("no answer: if the port uses TLS, begin --%s with rediss://", a.name)
 	case errors.Is(err, context.DeadlineExceeded):
 		trouble := a.trouble.Load()
 		if trouble == nil || contains((*trouble).Error()) {

@@ -14,9 +14,9 @@ import (
 	"orgcast/internal/config"
 )
 
-// reloadStep prepares a part of the process for settings whose files were read again, and returns
-// what puts them into effect. apply must not fail and must not wait: the steps are prepared first, all of
-// them, and applied only if none found a mistake. nil means that there is nothing to apply.
+// reloadStep prepares a part of the process for settings whose files were read again, and returns a
+// function that applies them. apply must not fail and must not wait: all steps are prepared first, and
+// applied only if none of them found a mistake. A nil apply means that there is nothing to do.
 type reloadStep func(next *settings) (apply func(), err error)
 
 // onReload registers a step. Parts that keep what a file said (a key, a password, a certificate)
@@ -44,10 +44,10 @@ func (s *settings) prepareReload(next *settings) (apply func(), err error) {
 	}, nil
 }
 
-// reloader does what SIGHUP asks for.
+// reloader handles SIGHUP.
 type reloader struct {
 	settings *settings
-	// read returns the settings anew, their files included, and has checked them.
+	// read reads the settings and their files again, and checks them.
 	read  func() (*settings, error)
 	log   *zap.Logger
 	count *prometheus.CounterVec
@@ -65,8 +65,8 @@ func (p *process) newReloader(s *settings, args []string, log *zap.Logger, reg p
 	return r
 }
 
-// run reloads at every hangup until ctx ends. It never ends the process: a mistake in a file leaves
-// everything as it was.
+// run reloads at every hangup until ctx ends. It never ends the process: after a mistake in a file, all
+// previous values stay in effect.
 func (r *reloader) run(ctx context.Context, hangups <-chan os.Signal) {
 	for {
 		select {
@@ -97,8 +97,8 @@ func (r *reloader) reload() error {
 	return nil
 }
 
-// certificate is the certificate of a listener, which a reload replaces. Connections that are open,
-// and handshakes under way, keep the one that they began with.
+// certificate is the certificate of a listener. A reload replaces it. Open connections and handshakes in
+// progress keep the one that they began with.
 type certificate struct {
 	current atomic.Pointer[tls.Certificate]
 }

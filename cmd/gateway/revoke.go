@@ -53,14 +53,14 @@ func revokeCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = clients.Close() }() // all is written by then
+	defer func() { _ = clients.Close() }() // everything is written by then
 	revoker, err := newRevoker(s, clients, keys)
 	if err != nil {
 		return err
 	}
 	recorded, err := revoker.Revoke(ctx, m)
 	if errors.Is(err, lease.ErrNotRecorded) {
-		return fmt.Errorf("revoke: announced, but not recorded: connections are closed now, and may come back: run it again when Redis accepts writes: %w", err)
+		return fmt.Errorf("revoke: announced, but not recorded: connections are closed now but can reconnect: run it again when Redis accepts writes: %w", err)
 	}
 	if err != nil {
 		return err

@@ -146,8 +146,8 @@ func newServices(n *node) (*services, error) {
 	return &services{dispatcher: dispatcher, asks: asks, bus: n.bus, objects: objects, bytes: bytes, log: n.log.Named("consumer")}, nil
 }
 
-// What something takes in Redis beside its own bytes: an entry of a stream with its share of the index, and
-// the keys that remember it. Else many small messages would cost next to nothing.
+// What something takes in Redis in addition to its own bytes: a stream entry with its share of the index, and
+// the keys that remember it. Otherwise many small messages would cost almost nothing.
 const (
 	overheadOfEvent = 256
 	overheadOfTask  = 512
@@ -162,7 +162,7 @@ func (s *services) charge(ctx context.Context, bytes int) error {
 	}
 	user, ok := consumer.MemberFrom(ctx)
 	if !ok {
-		return errors.New("charge: the context names no member") // a fault of ours: nobody may write uncharged
+		return errors.New("charge: no member in the context") // a bug in the gateway: nothing may be written uncharged
 	}
 	err := s.bytes.Charge(ctx, org, user, bytes)
 	if errors.Is(err, quota.ErrSpent) {
@@ -241,7 +241,7 @@ func (s *services) unavailable(ctx context.Context, err error) error {
 		return nil
 	}
 	org, _ := orgctx.From(ctx) // zero if there is none
-	s.log.Warn("unavailable", zap.Stringer("organization", org), zap.Error(err))
+	s.log.Warn("service unavailable", zap.Stringer("organization", org), zap.Error(err))
 	return errors.Join(consumer.ErrUnavailable, err)
 }
 

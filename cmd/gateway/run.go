@@ -18,10 +18,10 @@ type command struct {
 	name    string
 	summary string
 	run     func(ctx context.Context, p *process, args []string) error
-	// stays is set for those that run until they are told to end. They outlive the terminal that
-	// they were started from and the readers of what they write.
+	// stays is set for subcommands that run until they are stopped. They outlive the terminal that
+	// started them and the readers of their output.
 	stays bool
-	// logs is set for those whose standard error is a log, which nothing may wait for.
+	// logs is set for subcommands that log to standard error. Nothing may wait for that log.
 	logs bool
 }
 
@@ -33,7 +33,7 @@ type process struct {
 	stdout, stderr io.Writer
 	// hangups brings each SIGHUP to a subcommand that stays; nil in others.
 	hangups <-chan os.Signal
-	// declared, unless it is nil, is told of a subcommand's settings, and nothing else happens.
+	// declared, unless it is nil, receives the settings of a subcommand, which then does not run.
 	declared func(set *config.Set)
 	// moreRoutes are served in addition to ours; for tests.
 	moreRoutes []namedRoute
@@ -56,14 +56,14 @@ const errUsage exitError = 2
 
 func commands() []command {
 	return []command{
-		{name: "serve", summary: "run the gateway (what happens without a subcommand)", run: serve, stays: true, logs: true},
-		{name: "demo", summary: "try it: two organisations in one browser window, nothing to install", run: demoCommand, stays: true, logs: true},
-		{name: "publish", summary: "publish an event to a group of an organisation", run: publishCommand},
-		{name: "revoke", summary: "end a session, a user, a membership or an organisation, on every node at once", run: revokeCommand},
-		{name: "worker", summary: "run tasks from Redis, each under its organisation", run: workerCommand, stays: true, logs: true},
+		{name: "serve", summary: "run the gateway (default)", run: serve, stays: true, logs: true},
+		{name: "demo", summary: "try it: two organizations in one browser window, nothing to install", run: demoCommand, stays: true, logs: true},
+		{name: "publish", summary: "publish an event to a group of an organization", run: publishCommand},
+		{name: "revoke", summary: "revoke a session, user, membership or organization on every node at once", run: revokeCommand},
+		{name: "worker", summary: "run tasks from Redis, each in the context of its organization", run: workerCommand, stays: true, logs: true},
 		{name: "session", summary: "mint or read a session cookie, for tests and debugging", run: sessionCommand},
-		{name: "bench", summary: "load a gateway and check every delivery", run: benchCommand, stays: true},
-		{name: "check", summary: "report every mistake in the settings, and the effective settings", run: checkCommand},
+		{name: "bench", summary: "load-test a gateway and check every delivery", run: benchCommand, stays: true},
+		{name: "check", summary: "check the settings and print the effective ones", run: checkCommand},
 		{name: "healthcheck", summary: "ask a running gateway whether it is ready (exit code 0 or 1)", run: healthcheck},
 		{name: "version", summary: "print the version", run: printVersion},
 	}
@@ -91,7 +91,7 @@ func find(args []string) (c command, name string, rest []string) {
 	return command{}, name, rest
 }
 
-// exitCode returns what an error of run is to the shell.
+// exitCode returns the exit code for an error of run.
 func exitCode(err error) int {
 	code := exitError(1)
 	if err == nil {
@@ -122,7 +122,7 @@ func (p *process) run(ctx context.Context, args []string) (err error) {
 		defer p.openJournal()()
 	}
 	err = c.run(ctx, p, rest)
-	if code := exitError(0); err != nil && !errors.As(err, &code) { // else whoever returned it has said why
+	if code := exitError(0); err != nil && !errors.As(err, &code) { // an exitError was reported where it was returned
 		_, _ = fmt.Fprintf(p.stderr, "gateway: %v\n", err) // stderr may be closed
 	}
 	return err
@@ -144,12 +144,12 @@ func (p *process) openJournal() (closeIt func()) {
 func closeJournal(w *journal.Writer) {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
-	_ = w.Close(ctx) // if the reader is stuck nobody is left to tell
+	_ = w.Close(ctx) // if the reader is stuck, there is nowhere to report it
 }
 
 func (*process) help(w io.Writer) {
 	var b strings.Builder
-	b.WriteString("Orgcast: WebSockets that belong to an organisation.\n\nUsage: gateway [SUBCOMMAND] [SETTINGS]\n\n")
+	b.WriteString("Orgcast: WebSockets that belong to an organization.\n\nUsage: gateway [SUBCOMMAND] [SETTINGS]\n\n")
 	for _, c := range commands() {
 		fmt.Fprintf(&b, "  %-13s %s\n", c.name, c.summary)
 	}

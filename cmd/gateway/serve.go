@@ -126,7 +126,7 @@ func checkCommand(ctx context.Context, p *process, args []string) error {
 	}
 	rest, err := set.Parse(args, p.getenv, s.checkServe, p.checkUnknown(&s.allowUnknownEnv))
 	if !errors.Is(err, config.ErrHelp) {
-		set.Effective(p.stdout) // before the mistakes, which must not scroll away
+		set.Effective(p.stdout) // before the mistakes, so that these do not scroll out of view
 	}
 	if err := p.report(set, err); err != nil || len(rest) > 0 {
 		return p.surplus(rest, err)

@@ -22,7 +22,7 @@ import (
 	"orgcast/internal/session"
 )
 
-// What --on-violation may be.
+// Values of --on-violation.
 const (
 	violationUnready = "unready"
 	violationCount   = "count"
@@ -68,8 +68,8 @@ type settings struct {
 
 	onViolation string
 
-	moreRoutes []namedRoute // in addition to ours, whatever --consumers says: tests break the house with them
-	reloads    []reloadStep // what SIGHUP puts into effect; see onReload
+	moreRoutes []namedRoute // in addition to ours, whatever --consumers says; for tests
+	reloads    []reloadStep // steps of a reload after SIGHUP; see onReload
 }
 
 // minSecret is the shortest key: 32 bytes are the strength of SHA-256.
@@ -83,8 +83,8 @@ func checkSecret(text string) error {
 }
 
 func (s *settings) declareLogging(set *config.Set) {
-	set.Choice(&s.logLevel, "log-level", "info", []string{"debug", "info", "warn", "error"}, "least level that is logged")
-	set.Choice(&s.logFormat, "log-format", "json", []string{"json", "console"}, "form of the log")
+	set.Choice(&s.logLevel, "log-level", "info", []string{"debug", "info", "warn", "error"}, "minimum log level")
+	set.Choice(&s.logFormat, "log-format", "json", []string{"json", "console"}, "log format")
 }
 
 func (s *settings) declareSession(set *config.Set) {
@@ -99,7 +99,7 @@ func (s *settings) declareSession(set *config.Set) {
 }
 
 func (s *settings) declareSessionLife(set *config.Set) {
-	set.Duration(&s.sessionMaxAge, "session-max-age", session.DefaultMaxAge, time.Second, "longest life of a session, and how long the end of one is remembered")
+	set.Duration(&s.sessionMaxAge, "session-max-age", session.DefaultMaxAge, time.Second, "maximum lifetime of a session, and how long its end is remembered")
 }
 
 // parseKeys reads the key pairs of signed cookies.
@@ -131,14 +131,14 @@ func keyBytes(text string) ([]byte, error) {
 
 func (s *settings) declareDirectory(set *config.Set) {
 	set.Choice(&s.directory, "directory", "redis", []string{"redis", "session"},
-		"who says that an organisation is active and a user a member: hashes in Redis, or the session alone")
+		"source of truth for active organizations and memberships: hashes in Redis, or the session alone")
 }
 
 func (s *settings) declareServe(set *config.Set) {
 	set.String(&s.listen, "listen", ":8080", "address of the public listener", checkAddress)
 	set.String(&s.adminListen, "admin-listen", "127.0.0.1:9090", "address of the private listener: health, metrics, profiles, publishing", checkAddress)
-	set.Bool(&s.allowUnknownEnv, "allow-unknown-env", false, "accept environment variables that begin with ORGCAST_ and that nothing reads")
-	set.String(&s.publicHealth, "public-health", "", "path on the public listener that answers 200, or 503 while this node drains, such as /healthz for load balancers; default: none", checkPublicHealth)
+	set.Bool(&s.allowUnknownEnv, "allow-unknown-env", false, "accept unknown environment variables that begin with ORGCAST_")
+	set.String(&s.publicHealth, "public-health", "", "path on the public listener for load balancers, such as /healthz; answers 200, or 503 while this node drains; default: none", checkPublicHealth)
 	set.String(&s.tlsCert, "tls-cert", "", "certificate file; without it the public listener is plain, for use behind a proxy", nil)
 	set.String(&s.tlsKey, "tls-key", "", "key file of the certificate", nil)
 	s.declareLogging(set)
@@ -151,51 +151,51 @@ func (s *settings) declareServe(set *config.Set) {
 			_, err := gateway.ParseOrigins(list)
 			return err
 		})
-	set.List(&s.consumers, "consumers", everyConsumer, "which paths there are: names of consumers parted by commas, or all (docs/consumers.md)", checkConsumers)
+	set.List(&s.consumers, "consumers", everyConsumer, "consumers to enable, comma-separated, or all (docs/consumers.md)", checkConsumers)
 	set.String(&s.policy, "events-policy", consumer.DefaultPolicy,
 		"who may subscribe to which group at /ws/events: rules PATTERN=WHO parted by commas, the first that fits decides; WHO is member, self, role:NAME or signed", func(text string) error {
 			_, err := consumer.ParsePolicy(text, nil)
 			return err
 		})
-	set.Secret(&s.signingKey, "signing-key", "key of the tokens for groups with the policy signed; without it no token is good", checkSecret)
+	set.Secret(&s.signingKey, "signing-key", "key of the tokens for groups with the policy signed; without it no token is valid", checkSecret)
 	set.Secret(&s.publishKey, "publish-key", "bearer key of POST /v1/publish and POST /v1/revoke on the private listener; without it the paths do not exist", checkSecret)
 	s.declareLimits(set)
 	set.Choice(&s.onViolation, "on-violation", violationUnready, []string{violationUnready, violationCount},
-		"what an isolation violation means for this node: unready until it restarts, or counted only")
-	set.Duration(&s.leasePeriod, "lease-period", lease.DefaultPeriod, 100*time.Millisecond, "time in which session and membership of every open connection are asked about again")
-	set.Duration(&s.leaseDeadline, "lease-deadline", lease.DefaultDeadline, time.Second, "how long a connection stays if nobody can say whether it may")
-	set.Duration(&s.drainWait, "drain-wait", 2*time.Second, 0, "after a signal: time not ready, still serving, so that the balancer looks away")
-	set.Duration(&s.drain, "drain", 10*time.Second, 0, "after that: time over which the goodbyes are spread")
+		"what to do after an isolation violation: unready (report not ready until a restart) or count (only count it)")
+	set.Duration(&s.leasePeriod, "lease-period", lease.DefaultPeriod, 100*time.Millisecond, "how often each open connection's session and membership are re-checked")
+	set.Duration(&s.leaseDeadline, "lease-deadline", lease.DefaultDeadline, time.Second, "how long a connection may stay open while they cannot be verified")
+	set.Duration(&s.drainWait, "drain-wait", 2*time.Second, 0, "after SIGTERM, keep serving but report not ready for this long, so load balancers stop routing here")
+	set.Duration(&s.drain, "drain", 10*time.Second, 0, "then close connections evenly over this period")
 }
 
 func (s *settings) declareLimits(set *config.Set) {
 	set.Int(&s.maxFrame, "max-frame", 64<<10, 128, "largest frame of a browser, in bytes")
 	set.Int(&s.maxEvent, "max-event", event.DefaultMaxSize, 128, "largest event, in bytes")
 	set.Int(&s.eventsPerSecond, "events-per-second", pubsub.DefaultEventsPerSecond, 0,
-		"events of one organisation that this node takes in the long run; groups that exceed it are paused, with a gap; 0 is no limit")
+		"events per second that this node accepts from one organization in the long run; groups that exceed it are paused, with a gap; 0 is no limit")
 	set.Int(&s.eventBytesPerSecond, "event-bytes-per-second", pubsub.DefaultBytesPerSecond, 0, "the same in bytes")
-	set.Int(&s.queueBytes, "queue-bytes", 1<<20, 1024, "what may wait for one browser, in bytes; one that is slower ends with 4413")
-	set.Int(&s.queueBytesPerOrganization, "queue-bytes-per-organization", 64<<20, 1024, "what may wait for all slow browsers of one organisation, in bytes")
-	set.Int(&s.receiveBytesPerOrganization, "receive-bytes-per-organization", 16<<20, 128<<10, "what may be held of messages that all browsers of one organization have sent, until they are handled, in bytes; a connection that exceeds it ends with 4429")
-	set.Choice(&s.whenFull, "events-when-full", consumer.WhenFullNames()[0], consumer.WhenFullNames(), "what gives way at /ws/events when a browser is too slow: the connection, the oldest events (with a gap frame), or all but the latest of a group and type")
+	set.Int(&s.queueBytes, "queue-bytes", 1<<20, 1024, "bytes that may wait for one browser; a connection that exceeds it is closed with 4413")
+	set.Int(&s.queueBytesPerOrganization, "queue-bytes-per-organization", 64<<20, 1024, "bytes that may wait for all slow browsers of one organization")
+	set.Int(&s.receiveBytesPerOrganization, "receive-bytes-per-organization", 16<<20, 128<<10, "bytes of unhandled messages from all browsers of one organization; a connection that exceeds it is closed with 4429")
+	set.Choice(&s.whenFull, "events-when-full", consumer.WhenFullNames()[0], consumer.WhenFullNames(), "what to drop at /ws/events when a browser is too slow: the connection, the oldest events (with a gap frame), or all but the latest event of each group and type")
 	set.Bool(&s.compress, "compress", false, "agree on permessage-deflate with browsers that offer it")
-	set.Int(&s.compressThreshold, "compress-threshold", 512, 1, "least size of an event that is compressed, in bytes")
-	set.Float(&s.framesPerSecond, "frames-per-second", 20, "frames that a browser may send in the long run")
+	set.Int(&s.compressThreshold, "compress-threshold", 512, 1, "smallest event that is compressed, in bytes")
+	set.Float(&s.framesPerSecond, "frames-per-second", 20, "frames per second that a browser may send in the long run")
 	set.Int(&s.frameBurst, "frame-burst", 100, 1, "frames that it may send at once")
 	set.Int(&s.groups, "groups-per-connection", 100, 1, "groups that a connection may join")
-	set.Int(&s.maxConnections, "max-connections", 0, 0, "connections of this node; 0 is as many as the limit of open files leaves: some 256 fewer than that, but at least a quarter of it")
-	set.Int(&s.maxPerOrganization, "max-per-organization", 10000, 0, "connections of one organisation on all nodes together, unless the field max_connections of its hash in Redis is a number; 0 is no limit")
-	set.Int(&s.maxPerUser, "max-per-user", 100, 0, "connections of one user on this node; 0 is no limit")
-	set.Int(&s.handshakesPerSecond, "handshakes-per-second", 0, 0, "connections that this node admits per second, a tenth of them at once; the others are told when to come back; 0 is 1000 for each processor that it may use")
-	set.Int(&s.memberBytesPerOrganization, "member-bytes-per-organization", quota.DefaultBytesPerOrganization, 0, "bytes that the members of one organization may have written to Redis by their messages, over all nodes, unless the field max_member_bytes of its hash in Redis is a number; comes back within 24 h; 0 is no limit")
+	set.Int(&s.maxConnections, "max-connections", 0, 0, "maximum connections of this node; 0 derives it from the limit of open files: about 256 less than that limit, but at least a quarter of it")
+	set.Int(&s.maxPerOrganization, "max-per-organization", 10000, 0, "maximum connections of one organization on all nodes together, unless the field max_connections of its hash in Redis is a number; 0 is no limit")
+	set.Int(&s.maxPerUser, "max-per-user", 100, 0, "maximum connections of one user on this node; 0 is no limit")
+	set.Int(&s.handshakesPerSecond, "handshakes-per-second", 0, 0, "connections that this node admits per second, a tenth of them at once; further handshakes get 503 with Retry-After; 0 is 1000 for each available processor")
+	set.Int(&s.memberBytesPerOrganization, "member-bytes-per-organization", quota.DefaultBytesPerOrganization, 0, "bytes that messages of one organization's members may write to Redis, over all nodes, unless the field max_member_bytes of its hash in Redis is a number; refills over 24 h; 0 is no limit")
 	set.Int(&s.memberBytesPerUser, "member-bytes-per-user", quota.DefaultBytesPerUser, 0, "the same for one user in one organization")
-	set.Duration(&s.pingInterval, "ping-interval", 25*time.Second, time.Second, "silence after which a browser is pinged")
-	set.Duration(&s.pongTimeout, "pong-timeout", 10*time.Second, time.Second, "time it has to answer")
+	set.Duration(&s.pingInterval, "ping-interval", 25*time.Second, time.Second, "silence after which the gateway pings a browser")
+	set.Duration(&s.pongTimeout, "pong-timeout", 10*time.Second, time.Second, "how long to wait for the pong")
 	set.Duration(&s.messageTimeout, "message-timeout", 30*time.Second, time.Second, "how long a browser may take to send one message, from its first byte to its last")
-	set.Duration(&s.idleTimeout, "idle-timeout", 0, 0, "end a connection whose browser says nothing for so long; 0 is never")
-	set.Duration(&s.writeTimeout, "write-timeout", 10*time.Second, time.Second, "longest single write to a browser")
-	set.Duration(&s.closeTimeout, "close-timeout", 5*time.Second, 100*time.Millisecond, "longest time between the decision to end a connection and its end")
-	set.Duration(&s.hookTimeout, "hook-timeout", 10*time.Second, 100*time.Millisecond, "longest time a consumer may take to connect")
+	set.Duration(&s.idleTimeout, "idle-timeout", 0, 0, "close a connection whose browser sends nothing for this long; 0 is never")
+	set.Duration(&s.writeTimeout, "write-timeout", 10*time.Second, time.Second, "maximum time for a single write to a browser")
+	set.Duration(&s.closeTimeout, "close-timeout", 5*time.Second, 100*time.Millisecond, "maximum time between the decision to close a connection and its end")
+	set.Duration(&s.hookTimeout, "hook-timeout", 10*time.Second, 100*time.Millisecond, "maximum time for the Connect hook of a consumer")
 }
 
 // checkServe holds the settings against each other.
@@ -205,7 +205,7 @@ func (s *settings) checkServe() error {
 		errs = append(errs, errors.New("--origins: cookie sessions need the list of pages that may connect, or any page could use its visitors' sessions"))
 	}
 	if _, port, _ := net.SplitHostPort(s.listen); s.listen == s.adminListen && port != "0" {
-		errs = append(errs, errors.New("--listen and --admin-listen: must differ: the private listener must not be reachable from outside"))
+		errs = append(errs, errors.New("--listen and --admin-listen: must be different addresses, because the private listener must not be reachable from outside"))
 	}
 	if s.sessionStore == "cookie" && s.sessionKeys == "" {
 		errs = append(errs, errors.New("--session-keys: --session-store=cookie needs the keys of the web application"))

@@ -22,8 +22,8 @@ var deployVariables = []string{ //nolint:gochecknoglobals // constant
 // orgcast-something (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
 var kubernetesVariable = regexp.MustCompile(`_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`)
 
-// checkUnknown reports variables that look like ours and that nothing reads: a name misspelled is a
-// setting that quietly keeps its default.
+// checkUnknown reports variables that look like ours but that nothing reads: a setting whose name is
+// misspelled silently keeps its default.
 func (p *process) checkUnknown(allow *bool) func() error {
 	return func() error {
 		if *allow {
@@ -49,13 +49,13 @@ func knownVariables() []string {
 	for _, c := range commands() {
 		p := &process{getenv: func(string) string { return "" }, stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard}
 		p.declared = func(set *config.Set) { names = append(names, set.Variables()...) }
-		_ = c.run(context.Background(), p, nil) // which parse has stopped
+		_ = c.run(context.Background(), p, nil) // parse stops it
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
 }
 
-// maxDistance is how many letters may be wrong for a name to be taken for another.
+// maxDistance is how many letters of a name may be wrong for a suggestion.
 const maxDistance = 4
 
 // didYouMean names the known variable that is nearest, if one is near.
@@ -93,7 +93,7 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// unconfigured reports whether there is nothing to go by: neither arguments nor variables.
+// unconfigured reports whether there are neither arguments nor variables.
 func (p *process) unconfigured(args []string) bool {
 	return len(args) == 0 && !slices.ContainsFunc(p.environ, func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")

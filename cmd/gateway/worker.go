@@ -44,11 +44,11 @@ type workerSettings struct {
 
 func (w *workerSettings) declare(set *config.Set) {
 	set.Int(&w.concurrency, "worker-concurrency", 8, 1, "tasks of each kind that run at a time")
-	set.Int(&w.attempts, "worker-attempts", 5, 1, "times that a task is tried before it is given up")
-	set.Duration(&w.timeout, "worker-timeout", 5*time.Minute, time.Second, "longest single run of a task")
+	set.Int(&w.attempts, "worker-attempts", 5, 1, "attempts before a task is given up")
+	set.Duration(&w.timeout, "worker-timeout", 5*time.Minute, time.Second, "maximum time for one run of a task")
 	set.Duration(&w.backoff, "worker-backoff", time.Second, time.Millisecond, "pause after a task's first failure; it doubles with each, up to --worker-takeover")
-	set.Duration(&w.takeover, "worker-takeover", 30*time.Second, time.Second, "silence after which a worker counts as dead; a live one speaks three times as often")
-	set.Duration(&w.drains, "worker-drain", 10*time.Second, 0, "after a signal: time that running tasks may take to finish")
+	set.Duration(&w.takeover, "worker-takeover", 30*time.Second, time.Second, "silence after which a worker counts as dead; a live one reports three times as often")
+	set.Duration(&w.drains, "worker-drain", 10*time.Second, 0, "after SIGTERM, how long running tasks may take to finish")
 }
 
 // options takes the settings over.
@@ -83,13 +83,13 @@ func echo(ctx context.Context, job *task.Job) (any, error) {
 	}{"task_complete", job.ID, job.Payload}, nil
 }
 
-// declareWorker declares the settings of the worker, its own ones included.
+// declareWorker declares all settings of the worker.
 func (s *settings) declareWorker(set *config.Set, own *workerSettings) {
 	s.declareLogging(set)
 	s.declareRedis(set)
 	s.declareState(set)
 	set.Choice(&s.directory, "directory", "redis", []string{"redis", "session"},
-		"who says that an organisation is active: hashes in Redis, or nobody, so that all are")
+		"source of truth for active organizations: hashes in Redis, or none, so that all are active")
 	set.String(&s.adminListen, "admin-listen", "127.0.0.1:9091", "address of the private listener: health, metrics, profiles", checkAddress)
 	set.Int(&s.maxEvent, "max-event", event.DefaultMaxSize, 128, "largest event, in bytes")
 	own.declare(set)
@@ -116,7 +116,7 @@ func workerCommand(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = clients.Close() }() // all is said by then
+	defer func() { _ = clients.Close() }() // everything is sent by then
 	var dir directory.Directory = directory.TrustSession{}
 	if s.directory == "redis" {
 		if dir, err = directory.NewRedis(clients.state, keys); err != nil {

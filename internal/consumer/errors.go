@@ -59,7 +59,7 @@ func errorText(code string) string {
 	case CodeInputTaken:
 		return "Somebody else has answered already."
 	case CodeQuotaExceeded:
-		return "You or your organization have written too much. Try again later."
+		return "Your message quota or your organization's is used up. Try again later."
 	case CodeUnavailable:
 		return "This cannot be done at the moment. Try again later."
 	default:

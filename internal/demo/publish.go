@@ -52,7 +52,7 @@ func (d *server) publish(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if n := utf8.RuneCountInString(req.Text); strings.TrimSpace(req.Text) == "" || n > maxText {
-		refuse(w, http.StatusBadRequest, codeBadRequest, "a message has 1 to 500 characters, not all of them spaces")
+		refuse(w, http.StatusBadRequest, codeBadRequest, "a message must have 1 to 500 characters and must not be blank")
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)

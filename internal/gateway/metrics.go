@@ -50,10 +50,10 @@ func newMetrics(r prometheus.Registerer, queued, received func() float64) *metri
 	m.factory = f
 	m.turnedAway = f.NewCounterVec(prometheus.CounterOpts{
 		Name: "orgcast_sockets_closed_total",
-		Help: "Sockets of the public listener that were closed, before they were connections, to keep within the files that there are.",
+		Help: "Sockets of the public listener closed before they became connections, because the open files for it were used up.",
 	}, []string{"reason"})
 	m.httpErrors = f.NewCounterVec(prometheus.CounterOpts{
-		Name: "orgcast_http_errors_total", Help: "Failures of sockets of the public listener before any request, and panics outside hooks.",
+		Name: "orgcast_http_errors_total", Help: "Failures on the public listener outside handshakes: TLS, accept, panics outside hooks.",
 	}, []string{"reason"})
 	for _, reason := range []string{"full", "gave_way"} {
 		m.turnedAway.WithLabelValues(reason)
@@ -76,8 +76,8 @@ func newMetrics(r prometheus.Registerer, queued, received func() float64) *metri
 	counter("orgcast_isolation_violations_total",
 		"Events of another organization stopped by the last comparison before writing. Anything but 0 is a fault of the gateway.", nil, &m.violations)
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "orgcast_queue_bytes", Help: "Bytes queued for connections."}, queued)
-	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "orgcast_receive_bytes", Help: "Bytes held of what browsers sent, until consumers have handled it."}, received)
-	counter("orgcast_receive_refused_total", "Connections ended because their organization's receive budget was used up.", nil, &m.intakeFull)
+	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "orgcast_receive_bytes", Help: "Bytes of messages from browsers that consumers have not handled yet."}, received)
+	counter("orgcast_receive_refused_total", "Connections closed because their organization's receive budget was used up.", nil, &m.intakeFull)
 	if r != nil {
 		r.MustRegister(&m.latency)
 	}
@@ -87,7 +87,7 @@ func newMetrics(r prometheus.Registerer, queued, received func() float64) *metri
 // strangers shows how many sockets are no connections.
 func (m *metrics) strangers(count func() float64) {
 	m.factory.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "orgcast_handshake_sockets", Help: "Sockets of the public listener that are no connections, or not yet.",
+		Name: "orgcast_handshake_sockets", Help: "Sockets of the public listener that are not connections, or not yet.",
 	}, count)
 }
 

@@ -71,9 +71,9 @@ func parseOrigin(text string) (origin, error) {
 	scheme, host, ok := strings.Cut(text, "://")
 	switch {
 	case text == "*":
-		return origin{}, errors.New("would let any page use its visitors' sessions: list the pages")
+		return origin{}, errors.New("would let any page use its visitors' sessions: list the origins to allow")
 	case text == "null":
-		return origin{}, errors.New("stands for any page without an origin, so it is never allowed")
+		return origin{}, errors.New("is the origin of many unrelated pages, so it cannot be allowed")
 	case !ok || host == "" || !schemePattern.MatchString(scheme):
 		return origin{}, errors.New("must be an origin, such as https://app.example.com, https://*.example.com, http://localhost:3000 or none")
 	case scheme == "ws" || scheme == "wss":
@@ -104,7 +104,7 @@ func splitPort(host string) (name, port string, err error) {
 	}
 	n, err := strconv.ParseUint(host[i+1:], 10, 16)
 	if err != nil || n == 0 {
-		return "", "", fmt.Errorf("has the port %q, which must be a number from 1 to 65535", host[i+1:])
+		return "", "", fmt.Errorf("has port %q: must be a number from 1 to 65535", host[i+1:])
 	}
 	return host[:i], strconv.FormatUint(n, 10), nil
 }
@@ -125,7 +125,7 @@ func canonicalHost(name string) (string, error) {
 	case strings.Contains(rest, ":"):
 		return "", errors.New("must have its IPv6 address in brackets, such as http://[::1]:3000")
 	case rest == "" || wild && (!strings.HasPrefix(rest, ".") || rest == ".") || strings.ContainsFunc(rest, func(r rune) bool { return !isHostRune(r) }):
-		return "", errors.New("must have a host, whose first label alone may be *")
+		return "", errors.New("must have a host, of which only the first label may be *")
 	}
 	return name, nil
 }

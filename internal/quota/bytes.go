@@ -27,39 +27,39 @@ const (
 )
 
 const (
-	// limitFor is how long the limit of an organization's own counts before it is read again.
+	// limitFor is how long a limit from an organization's hash is kept before it is read again.
 	limitFor = 5 * time.Second
-	// fieldBytes is the field of the organization's hash that has it.
+	// fieldBytes is the field of the organization's hash that holds its limit.
 	fieldBytes = "max_member_bytes"
-	// sweepLimits is at how many limits those are dropped that do not count any more.
+	// sweepLimits is the number of kept limits at which expired ones are dropped.
 	sweepLimits = 1024
 )
 
-// ErrSpent is returned by Charge if the organization or the user has written as much as they may.
-var ErrSpent = errors.New("quota: bytes used up")
+// ErrSpent is returned by Charge if the organization or the user has reached its limit.
+var ErrSpent = errors.New("quota: byte limit reached")
 
 //go:embed charge.lua
 var chargeScript string
 
-// BytesOptions are those of [NewBytes].
+// BytesOptions are the options of [NewBytes].
 type BytesOptions struct {
 	// PerOrganization is how many bytes the members of an organization may have written at once, unless the
 	// field max_member_bytes of its hash is a number. 0 is no limit.
 	PerOrganization int64
-	// PerUser is that of one user in one organization. 0 is no limit.
+	// PerUser is the limit of one user in one organization. 0 is no limit.
 	PerUser int64
-	// Period is the time in which a spent allowance comes back. Default [DefaultBytesPeriod], for which
+	// Period is the time in which an empty bucket refills. Default [DefaultBytesPeriod], which is how long
 	// histories keep what was written.
 	Period time.Duration
-	// Log tells of limits that cannot be read. Default: none.
+	// Log receives failures to read a limit. Default: none.
 	Log *zap.Logger
 	// Registerer takes the metrics. Default: none.
 	Registerer prometheus.Registerer
 }
 
-// Bytes bounds what browsers have the gateway write to Redis, over all conversations and nodes. It keeps
-// a bucket for each organization and for each user in it, which refill steadily. It is safe for concurrent
-// use.
+// Bytes bounds the bytes that the gateway writes to Redis for browsers, over all conversations and nodes. It
+// keeps a bucket for each organization and for each of its users. Buckets refill steadily. Bytes is safe
+// for concurrent use.
 type Bytes struct {
 	client, state redis.UniversalClient
 	keys          keyspace.Keyspace
@@ -73,14 +73,14 @@ type Bytes struct {
 	sweep  int
 }
 
-// limit is that of one organization, as it was read.
+// limit is the limit of one organization, as last read.
 type limit struct {
 	bytes int64
 	until time.Time
 }
 
-// NewBytes returns the buckets at one Redis, where the bytes are written, too. state is the one with the
-// hashes of organizations, which may be the same.
+// NewBytes returns the buckets. client is the Redis to which the bytes are written, and state the one with
+// the hashes of organizations. They may be the same.
 func NewBytes(client, state redis.UniversalClient, keys keyspace.Keyspace, o BytesOptions) *Bytes {
 	if o.Period <= 0 {
 		o.Period = DefaultBytesPeriod
@@ -94,8 +94,8 @@ func NewBytes(client, state redis.UniversalClient, keys keyspace.Keyspace, o Byt
 	}
 }
 
-// Charge charges bytes that a user of an organization is about to write. The error is [ErrSpent] if that is
-// too much, or [ErrUnavailable].
+// Charge charges bytes that are about to be written for a user of an organization. The error is [ErrSpent]
+// if a limit is reached, or [ErrUnavailable].
 func (b *Bytes) Charge(ctx context.Context, org orgctx.ID, user string, bytes int) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -119,10 +119,10 @@ func (b *Bytes) Charge(ctx context.Context, org orgctx.ID, user string, bytes in
 	return nil
 }
 
-// wholeNumber is what counts as a limit: up to 15 digits, which Lua keeps exactly.
+// wholeNumber matches a valid limit: up to 15 digits, which Lua represents exactly.
 var wholeNumber = regexp.MustCompile(`^[0-9]{1,15}$`)
 
-// limit returns how much an organization may write. If that cannot be read it is what it was.
+// limit returns the limit of an organization. If reading it fails, the last known one still applies.
 func (b *Bytes) limit(ctx context.Context, org orgctx.ID) int64 {
 	now := time.Now()
 	b.mu.Lock()
@@ -134,7 +134,7 @@ func (b *Bytes) limit(ctx context.Context, org orgctx.ID) int64 {
 	text, err := b.state.HGet(ctx, b.keys.Organization(org), fieldBytes).Result()
 	switch {
 	case err != nil && !errors.Is(err, redis.Nil):
-		b.log.Warn("cannot read how much an organization may write", zap.Stringer("organization_id", org), zap.Error(err))
+		b.log.Warn("reading byte limit failed", zap.Stringer("organization_id", org), zap.Error(err))
 		if !ok {
 			known.bytes = b.opt.PerOrganization
 		}

@@ -10,7 +10,7 @@ type metrics struct{ unrecorded prometheus.Counter }
 func newMetrics(reg prometheus.Registerer) *metrics {
 	return &metrics{unrecorded: promauto.With(reg).NewCounter(prometheus.CounterOpts{
 		Name: "orgcast_quota_unrecorded_total",
-		Help: "Connections admitted within a part of their organization's limit because Redis refused to record them.",
+		Help: "Connections admitted although Redis refused to record them.",
 	})}
 }
 
@@ -18,10 +18,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 func newRefused(reg prometheus.Registerer) *prometheus.CounterVec {
 	refused := promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "orgcast_member_bytes_refused_total",
-		Help: "Messages of browsers that were refused because their organization or user has written too much, by bucket.",
+		Help: "Messages from browsers refused because the byte limit of their organization or user was reached, by bucket.",
 	}, []string{"bucket"})
 	for _, bucket := range []string{"organization", "user"} {
-		refused.WithLabelValues(bucket) // a counter that begins with 1 raises no alert
+		refused.WithLabelValues(bucket) // a counter that starts at 1 raises no alert
 	}
 	return refused
 }

@@ -58,13 +58,13 @@ func New(site *url.URL, kind string, org orgctx.ID, user string, r Request) (tas
 	}
 	if r.ID != "" {
 		if !validWorkID(kind, r.ID) {
-			return task.Task{}, Started{}, fmt.Errorf("%w: that id has not the form of one", ErrRequest)
+			return task.Task{}, Started{}, fmt.Errorf("%w: id: is not valid for this kind of work", ErrRequest)
 		}
 		started.ID = r.ID
 	}
 	first, err := resolve(site, r.URL)
 	if err != nil {
-		return task.Task{}, Started{}, fmt.Errorf("%w: that address is not on this server; try /", ErrRequest)
+		return task.Task{}, Started{}, fmt.Errorf("%w: url: must be on this server, such as /", ErrRequest)
 	}
 	if r.MaxPages < 0 || r.MaxPages > maxPages {
 		return task.Task{}, Started{}, fmt.Errorf("%w: at most %d pages", ErrRequest, maxPages)
@@ -89,13 +89,13 @@ func New(site *url.URL, kind string, org orgctx.ID, user string, r Request) (tas
 		content = map[string]any{"optimization_id": started.ID, "job_id": started.JobID, "images": append([]string{}, r.Pictures...)}
 	case KindResearch:
 		if r.Query == "" || len(r.Query) > maxQuery || !utf8.ValidString(r.Query) {
-			return task.Task{}, Started{}, fmt.Errorf("%w: a question has 1 to %d bytes of text", ErrRequest, maxQuery)
+			return task.Task{}, Started{}, fmt.Errorf("%w: query: must be 1 to %d bytes of text", ErrRequest, maxQuery)
 		}
 		started.Group, started.Path = "research_"+started.ID, "/ws/research/"+started.ID+"/"
 		content = map[string]any{"research_id": started.ID, "query": r.Query}
 	case KindCrew:
 		if !orgctx.ValidID(r.CrewID) {
-			return task.Task{}, Started{}, fmt.Errorf("%w: the name of a crew has 1 to 64 of A-Z a-z 0-9 _ -", ErrRequest)
+			return task.Task{}, Started{}, fmt.Errorf("%w: crew_id: must be 1 to 64 of A-Z a-z 0-9 _ -", ErrRequest)
 		}
 		started.Group, started.Path = "crew_execution_"+started.ID, "/ws/crew_execution/"+started.ID+"/"
 		content = map[string]any{"crew_id": r.CrewID, "execution_id": started.ID}
