@@ -110,8 +110,8 @@ func (r *redisSettings) check() error {
 	wrong(len(r.sentinels) == 0 && r.sentinelPassword != "", "--redis-sentinel-password: requires --redis-sentinels")
 	wrong(r.sentinelPassword == "" && r.sentinelUser != "", "--redis-sentinel-user: requires --redis-sentinel-password")
 	wrong(err == nil && o.Password != "" && r.password != "", "--redis-password: the URL in --redis also has a password (remove one of them)")
-	wrong(len(r.cluster) > 0 && len(r.sentinels) > 0, "--redis-cluster and --redis-sentinels: cannot be combined, because a Cluster has no Sentinels")
-	wrong(len(r.cluster) > 0 && err == nil && o.DB != 0, "--redis: must name database 0, the only one that a Cluster has")
+	wrong(len(r.cluster) > 0 && len(r.sentinels) > 0, "--redis-cluster and --redis-sentinels: a Cluster has no Sentinels (set only one of them)")
+	wrong(len(r.cluster) > 0 && err == nil && o.DB != 0, "--redis: a Cluster has only database 0 (remove the number from the URL)")
 	wrong(r.name == "redis" && err == nil && o.Protocol == 2, "--redis: protocol=2 is not supported, because subscriptions need RESP3 (remove it)")
 	return errors.Join(append(errs, r.readTLS(new(tls.Config)))...)
 }
@@ -301,7 +301,7 @@ func (r *redisSettings) readTLS(c *tls.Config) error {
 		}
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(text) {
-			return fmt.Errorf("--%s-tls-ca: contains no PEM certificate", r.name)
+			return fmt.Errorf("--%s-tls-ca: holds no PEM certificate", r.name)
 		}
 	}
 	if r.cert != "" && r.key != "" {

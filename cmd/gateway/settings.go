@@ -161,7 +161,7 @@ func (s *settings) declareServe(set *config.Set) {
 	set.Secret(&s.publishKey, "publish-key", "bearer key of POST /v1/publish and POST /v1/revoke on the private listener; without it the paths do not exist", checkSecret)
 	s.declareLimits(set)
 	set.Choice(&s.onViolation, "on-violation", violationUnready, []string{violationUnready, violationCount},
-		"what to do after an isolation violation: unready (report not ready until a restart) or count (only count it)")
+		"after an isolation violation, report not ready until a restart, or only count it")
 	set.Duration(&s.leasePeriod, "lease-period", lease.DefaultPeriod, 100*time.Millisecond, "how often each open connection's session and membership are re-checked")
 	set.Duration(&s.leaseDeadline, "lease-deadline", lease.DefaultDeadline, time.Second, "how long a connection may stay open while they cannot be verified")
 	set.Duration(&s.drainWait, "drain-wait", 2*time.Second, 0, "after SIGTERM, keep serving but report not ready for this long, so load balancers stop routing here")
@@ -205,7 +205,7 @@ func (s *settings) checkServe() error {
 		errs = append(errs, errors.New("--origins: cookie sessions need the list of pages that may connect, or any page could use its visitors' sessions"))
 	}
 	if _, port, _ := net.SplitHostPort(s.listen); s.listen == s.adminListen && port != "0" {
-		errs = append(errs, errors.New("--listen and --admin-listen: must be different addresses, because the private listener must not be reachable from outside"))
+		errs = append(errs, errors.New("--listen and --admin-listen: must differ, because the private listener must not be reachable from outside"))
 	}
 	if s.sessionStore == "cookie" && s.sessionKeys == "" {
 		errs = append(errs, errors.New("--session-keys: --session-store=cookie needs the keys of the web application"))
