@@ -1,13 +1,13 @@
 // Package subconn is one subscription connection to Redis whose server can be asked for its role.
 //
-// A server that was deposed keeps its subscribers: it answers them, and takes what is published to
-// it, but nobody publishes there any more. Behind a proxy that keeps connections even a canary shows
-// nothing, because the publisher's connections stayed there too. Only the server itself can tell,
-// and only on the connection in question, since any other may lead elsewhere.
+// A deposed server keeps its subscribers. It answers them and accepts publications, but nobody publishes
+// there anymore. Behind a proxy that keeps connections even a canary does not show this, because the
+// publisher's connections still lead to the same server. Only the server itself can tell, and only on the
+// connection in question, because any other may lead elsewhere.
 //
-// HELLO is the one command for it: RESP3 allows it on a subscribed connection, no right on keys is
-// needed, and no server refuses it because it cannot save (MISCONF, which it also answers to PING),
-// is out of memory (OOM), or runs a script (BUSY).
+// HELLO is the only suitable command: RESP3 allows it on a subscribed connection, it needs no rights on
+// keys, and no server refuses it because it cannot save (MISCONF, with which it refuses PING), is out of
+// memory (OOM), or runs a script (BUSY).
 package subconn
 
 import (
@@ -26,17 +26,17 @@ import (
 var (
 	// ErrReplica says that the server is a replica, on which nobody publishes.
 	ErrReplica = errors.New("the server is a replica")
-	// ErrNoRole says that the server does not tell its role on this connection.
-	ErrNoRole = errors.New("the server does not tell its role on a subscription connection: RESP3 is needed, so Redis 6 or later, and no protocol=2 in the URL")
+	// ErrNoRole says that the server does not report its role on this connection.
+	ErrNoRole = errors.New("the server does not report its role on a subscription connection: RESP3 is required (Redis 6 or later, no protocol=2 in the URL)")
 
 	errNotOpen = errors.New("the subscription connection is not open")
 )
 
-// hello is HELLO 3 and not HELLO alone, which says the same, because Redis 6.0 wants the number. The
-// connection speaks RESP3 already.
+// hello is HELLO 3, because Redis 6.0 requires the number. On a RESP3 connection, which this is, it means
+// the same as HELLO alone.
 const hello = "*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n"
 
-// Role is what a server says it is.
+// Role is the role that a server reports.
 type Role string
 
 // Err returns nil for the role of a master.
@@ -51,18 +51,18 @@ func (r Role) Err() error {
 	}
 }
 
-// Conn is one subscription connection, from its first command to its loss. It never connects again.
+// Conn is one subscription connection, from its first command to its loss. It never reconnects.
 // Send and Ask are safe for concurrent use; Receive is for one goroutine.
 type Conn struct {
 	dialer *Dialer
 	pubsub *redis.PubSub
 	raw    atomic.Pointer[net.Conn] // nil until it is dialed
 
-	writing sync.Mutex // held while a command is written; both ways of writing end in raw
+	writing sync.Mutex // held while a command is written: the library and Ask both write to raw
 }
 
-// Send writes one of the commands of subscriptions, in lower case. The first one connects, and ctx
-// bounds that; later ones heed its deadline alone, and do not connect again.
+// Send writes a subscription command, given in lower case. The first one connects, within ctx. Later ones
+// only respect the deadline of ctx, and do not reconnect.
 func (c *Conn) Send(ctx context.Context, command string, channels ...string) error {
 	if c.raw.Load() == nil {
 		ctx = context.WithValue(ctx, connKey{}, c)
@@ -79,7 +79,7 @@ func (c *Conn) Send(ctx context.Context, command string, channels ...string) err
 	case "sunsubscribe":
 		return c.pubsub.SUnsubscribe(ctx, channels...)
 	default:
-		return fmt.Errorf("subconn: %q is not a command of subscriptions", command)
+		return fmt.Errorf("subconn: %q is not a subscription command", command)
 	}
 }
 
@@ -100,7 +100,7 @@ func (c *Conn) Ask(timeout time.Duration) error {
 
 // Receive returns what comes next: a [redis.Message], a [redis.Subscription], both as pointers, or a
 // [Role]. A timeout of 0 means none. After an error that is not an answer of Redis the connection is
-// of no use any more.
+// unusable.
 func (c *Conn) Receive(ctx context.Context, timeout time.Duration) (any, error) {
 	received, err := c.pubsub.ReceiveTimeout(ctx, timeout)
 	if err == nil {
@@ -115,20 +115,20 @@ func (c *Conn) Receive(ctx context.Context, timeout time.Duration) (any, error) 
 	return nil, err
 }
 
-// Close ends the connection, and with it a Receive under way.
+// Close closes the connection and ends a Receive in progress.
 func (c *Conn) Close() error { return c.pubsub.Close() }
 
-// unsupported is how the client library begins the error that it makes of an answer to a command
-// which its subscriptions do not know. The answer itself, a map, follows in the form of %#v.
+// unsupported is the start of the error that the client library makes of an answer to a command that its
+// subscriptions do not support. The answer, a map, follows in %#v form.
 const unsupported = "redis: unsupported pubsub message: map["
 
-// parseRole finds the role in the answer to HELLO, which is "" if it has none.
+// parseRole finds the role in the answer to HELLO. The role is "" if the answer has none.
 func parseRole(text string) (role Role, ok bool) {
 	answer, ok := strings.CutPrefix(text, unsupported)
 	if !ok {
 		return "", false
 	}
-	// Keys stand in their order. Modules, which may say anything, come before the role.
+	// Keys are sorted. Modules, which may contain any text, come before the role.
 	const key = `"role":"`
 	at := strings.LastIndex(answer, key)
 	if at < 0 {
@@ -138,7 +138,7 @@ func parseRole(text string) (role Role, ok bool) {
 	return Role(value), true
 }
 
-// refusedHello reports whether a server refused HELLO: for RESP2, for its rights, or as unknown.
+// refusedHello reports whether a server refused HELLO: because of RESP2, of missing rights, or as unknown.
 func refusedHello(err error) bool {
 	var answer redis.Error
 	return errors.As(err, &answer) && strings.Contains(strings.ToLower(answer.Error()), "hello")
