@@ -119,13 +119,13 @@ class Job:
 
 
 class Clocks:
-    """Knows what time it is by the servers' own clocks, so that one that hung does nothing late."""
+    """Knows the time by each server's own clock, so that a server that hung runs no script too late."""
 
     def __init__(self, client, timeout):
         self.client, self.timeout, self.known = client, timeout, {}
 
     def latest(self, key):
-        """The moment when we give up, in ms by the clock of the server that has the key."""
+        """The moment at which the worker gives up, in ms by the clock of the server that has the key."""
         name, server = "", self.client
         if isinstance(server, redis.RedisCluster):
             node = server.get_node_from_key(key)
@@ -305,7 +305,7 @@ HANDLERS = {"words": count_words}
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--redis", default="redis://127.0.0.1:6379/0")
-    parser.add_argument("--redis-state", help="another server, which has the directory; default: --redis")
+    parser.add_argument("--redis-state", help="Redis server that holds the directory; default: --redis")
     parser.add_argument("--cluster", action="store_true", help="--redis is a member of a Redis Cluster")
     parser.add_argument("--prefix", default="orgcast")
     parser.add_argument("--kind", choices=sorted(HANDLERS), default="words")

@@ -119,7 +119,7 @@ func TestServerTellsNoRole(t *testing.T) {
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
 	pubsubtest.Eventually(t, "a line in the log", func() bool { return logs.Len() > 0 })
-	if text, _ := logs.All()[0].ContextMap()["error"].(string); !strings.Contains(text, "RESP3 is needed") || !strings.Contains(text, "protocol=2") {
+	if text, _ := logs.All()[0].ContextMap()["error"].(string); !strings.Contains(text, "RESP3 is required") || !strings.Contains(text, "protocol=2") {
 		t.Errorf("error: got %q, want one that says what is needed", text)
 	}
 	if err := bus.Healthy(); !errors.Is(err, pubsub.ErrNoLink) {
