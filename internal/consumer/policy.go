@@ -19,7 +19,7 @@ import (
 // DefaultPolicy lets a group's first word say who may join it.
 const DefaultPolicy = "all=member, room.*=member, user.*=self, role.admin=role:admin, *=signed"
 
-// Policy says which groups of its own organisation a page may subscribe to. Its rules never change.
+// Policy says which groups of its own organization a page may subscribe to. Its rules never change.
 // It is safe for concurrent use.
 type Policy struct {
 	rules []rule

@@ -12,23 +12,23 @@ import (
 )
 
 const (
-	// readTimeout ends clients that dawdle over TLS, or over their request, or announce a body that never
-	// comes, which net/http waits for before it sends a refusal. It ends with the upgrade.
+	// readTimeout ends clients that are slow with TLS or with their request, or announce a body that never
+	// arrives, for which net/http waits before it sends a refusal. It no longer applies after the upgrade.
 	readTimeout = 10 * time.Second
-	// lookupTime is longer than session store, directory and quota may take together.
+	// lookupTime is longer than the session store, directory and quota may take together.
 	lookupTime = 10 * time.Second
-	// maxHeader is far above what a cookie and a handshake take.
+	// maxHeader is far more than a cookie and a handshake need.
 	maxHeader = 32 << 10
-	// handshakeTime is what a handshake may take while others wait for its socket. When all goes well
-	// it takes milliseconds, and one over a slow line with TLS some round trips.
+	// handshakeTime is what a handshake may take while others wait for its socket. Normally
+	// it takes milliseconds, or a few round trips over a slow line with TLS.
 	handshakeTime = time.Second
 )
 
 // HTTPServer returns the server of the public listener, for the handler that h makes of this Server. It
-// holds at most so many sockets, connections among them; 0 is any number.
+// holds at most the given number of sockets, including connections; 0 is no limit.
 //
-// A stranger has a socket for the time of one handshake. There is one request to a socket: a browser
-// that is refused needs none again, and whoever could ask again would stay for as long as it liked.
+// A stranger has a socket for one handshake only. A socket serves one request: a refused browser needs no
+// second one, and a client that could send more could stay as long as it liked.
 func (s *Server) HTTPServer(h http.Handler, sockets int) *http.Server {
 	b := &border{sockets: sockets, limits: s.limits, metrics: s.metrics}
 	s.metrics.strangers(b.strangers)
@@ -39,7 +39,7 @@ func (s *Server) HTTPServer(h http.Handler, sockets int) *http.Server {
 	errorLog.SetOutput(httpLog{s})
 	server := &http.Server{
 		Handler: h, Protocols: &protocols, ReadTimeout: readTimeout, MaxHeaderBytes: maxHeader,
-		// Of a response, which is short; an upgrade ends it.
+		// For a response, which is short. It no longer applies after an upgrade.
 		WriteTimeout: lookupTime + s.options.HookTimeout + s.options.WriteTimeout,
 		ConnState:    b.follow, ErrorLog: errorLog,
 	}
@@ -47,14 +47,13 @@ func (s *Server) HTTPServer(h http.Handler, sockets int) *http.Server {
 	return server
 }
 
-// border knows the sockets of the public listener that are no connections, or not yet: anybody can open
-// them. It keeps them and the connections within the files that the node has for both, so that there
-// are always some for Redis and for the private listener.
+// border tracks the sockets of the public listener that are not (yet) connections. Anybody can open them.
+// It keeps them and the connections within the files that the node has for both, so that some are always
+// left for Redis and for the private listener.
 //
-// Without room for a new one, the oldest stranger gives way if it has had the time that a handshake
-// takes, since most likely it waits for nothing. Else the new one is closed. Closing nothing but new
-// ones would let a few idle strangers lock everybody out for the time of readTimeout; to let new ones
-// wait would do the same.
+// Without room for a new socket, border closes the oldest one if it has had handshakeTime, because most
+// likely it is idle. Otherwise it closes the new one. Closing only new sockets would let a few idle
+// strangers lock everybody out for readTimeout, and so would letting new ones wait.
 type border struct {
 	sockets int // 0 is no limit
 	limits  *limits
@@ -70,7 +69,7 @@ type stranger struct {
 	since  time.Time
 }
 
-// follow is told by net/http what becomes of a socket.
+// follow receives state changes of a socket from net/http.
 func (b *border) follow(socket net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
@@ -85,7 +84,7 @@ func (b *border) follow(socket net.Conn, state http.ConnState) {
 	}
 }
 
-// enter notes a new socket, and returns the one that has to go for it, which may be itself.
+// enter adds a new socket, and returns the one to close for it, which may be the new one.
 func (b *border) enter(socket net.Conn) (last net.Conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -115,7 +114,7 @@ func (b *border) oldest() (oldest *stranger, ok bool) {
 	return oldest, ok
 }
 
-// forget takes a socket off the books, if it is on them. Its caller holds mu.
+// forget removes a socket if it is tracked. Its caller holds mu.
 func (b *border) forget(socket net.Conn) {
 	if e, ok := b.known[socket]; ok {
 		delete(b.known, socket)
@@ -123,14 +122,14 @@ func (b *border) forget(socket net.Conn) {
 	}
 }
 
-// strangers returns how many sockets are no connections.
+// strangers returns how many sockets are not connections.
 func (b *border) strangers() float64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return float64(len(b.known))
 }
 
-// closeNow closes a socket without the farewell of TLS, which could wait for the peer.
+// closeNow closes a socket without the close message of TLS, which could wait for the peer.
 func closeNow(socket net.Conn) {
 	if secure, ok := socket.(interface{ NetConn() net.Conn }); ok {
 		socket = secure.NetConn()
@@ -138,7 +137,7 @@ func closeNow(socket net.Conn) {
 	_ = socket.Close() // whatever is wrong with it, it is gone
 }
 
-// httpLog takes what net/http has to say. Most of it strangers cause, so it is sampled.
+// httpLog receives the error log of net/http. Strangers cause most of it, so it is sampled.
 type httpLog struct{ server *Server }
 
 // Write implements io.Writer, for one line or the stack of a panic.

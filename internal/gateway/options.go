@@ -24,7 +24,7 @@ type Membership interface {
 	Admit(ctx context.Context, org orgctx.ID, user string) (directory.Member, error)
 }
 
-// Quota bounds the connections of an organisation over all nodes. Package quota implements it. The
+// Quota bounds the connections of an organization over all nodes. Package quota implements it. The
 // zero ID stands for all users without an organization, who count as one.
 type Quota interface {
 	// Take counts one connection, or returns [quota.ErrFull] or why nobody could say.

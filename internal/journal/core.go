@@ -16,14 +16,14 @@ import (
 
 const (
 	// burst is how many lines one organization may cause at once for one reason. It is above the
-	// connections that most organizations have on a node, each of which logs a line when a deploy ends it.
+	// number of connections that most organizations have on a node: a deploy logs a line for each of them.
 	burst = 500
-	// perSecond is how many it may cause in the long run: some 4 kB a second for each reason.
+	// perSecond is how many it may cause in the long run: about 4 kB per second for each reason.
 	perSecond = 10
-	// maxBuckets bounds the memory for that, about 3 MB. Whoever comes when all are in use shares one.
+	// maxBuckets bounds the memory for that, about 3 MB. When all are in use, new subjects share one.
 	maxBuckets = 16 << 10
-	// sweepPause is how often buckets that are full again are forgotten, and forgetAfter when those are whose
-	// suppressed lines were never told of.
+	// sweepPause is how often full buckets are dropped. forgetAfter is when a bucket is dropped although its
+	// suppressed lines were never reported.
 	sweepPause  = burst / perSecond * time.Second
 	forgetAfter = 5 * sweepPause
 )
@@ -38,8 +38,8 @@ func NewLogger(w *Writer, encoder zapcore.Encoder, level zapcore.Level) *zap.Log
 	return zap.New(c, zap.ErrorOutput(zapcore.AddSync(w)))
 }
 
-// FreeText makes a logger for a library that puts all sorts of things into its messages, addresses of
-// strangers among them: only the first words tell what an entry is about.
+// FreeText makes a logger for a library that puts variable text, such as addresses of strangers, into its
+// messages: only the first words identify what an entry is about.
 func FreeText() zap.Option {
 	return zap.WrapCore(func(inner zapcore.Core) zapcore.Core {
 		c, ok := inner.(*core)
@@ -59,7 +59,7 @@ type core struct {
 	encoder  zapcore.Encoder
 	out      *Writer
 	limiter  *limiter // shared by all loggers of a process
-	bound    subject  // from fields that were bound to the logger
+	bound    subject  // from fields bound to the logger
 	freeText bool
 }
 
@@ -109,10 +109,10 @@ func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	return nil
 }
 
-// Sync implements [zapcore.Core]. Closing the writer is what waits for lines.
+// Sync implements [zapcore.Core]. It does nothing: Close of the writer waits for lines.
 func (*core) Sync() error { return nil }
 
-// subject is what entries are counted by. Its texts are constants of ours, but for user input that
+// subject is the key by which entries are counted. Its texts are constants of ours, but for user input that
 // no field here can hold.
 type subject struct {
 	organization            orgctx.ID
@@ -120,7 +120,7 @@ type subject struct {
 	code                    int64
 }
 
-// look takes over what fields say, and reports whether they count suppressed entries themselves.
+// look reads the subject from fields, and reports whether they count suppressed entries themselves.
 func (s *subject) look(fields []zapcore.Field) (counted bool) {
 	for i := range fields {
 		f := &fields[i]
@@ -144,8 +144,8 @@ func (s *subject) look(fields []zapcore.Field) (counted bool) {
 	return counted
 }
 
-// firstWords returns what a message begins with: three words, each up to a character that begins
-// an address, a number or a quotation.
+// firstWords returns the start of a message: at most three words, and none from the first word on that
+// contains part of an address, a number or a quotation.
 func firstWords(message string) string {
 	const most = 3
 	rest, words := message, 0
@@ -166,11 +166,11 @@ func firstWords(message string) string {
 	return strings.Clone(message[:len(message)-len(rest)])
 }
 
-// limiter says which entries pass. It is safe for concurrent use.
+// limiter decides which entries pass. It is safe for concurrent use.
 type limiter struct {
 	mu      sync.Mutex
 	buckets map[subject]*bucket
-	sweep   time.Time // when to look for buckets that are of no use any more
+	sweep   time.Time // when to look for buckets to drop
 }
 
 // bucket is a token bucket.
@@ -211,7 +211,7 @@ func (l *limiter) bucket(about subject, now time.Time) *bucket {
 		return b
 	}
 	if len(l.buckets) >= maxBuckets {
-		about = subject{} // shared by all that find no room
+		about = subject{} // shared by all subjects without a bucket
 		if b := l.buckets[about]; b != nil {
 			return b
 		}

@@ -1,8 +1,8 @@
 // Package journal is the log of a process: a bounded queue between the parts that write lines and
-// whatever reads them, and a bound on the lines that one organization can cause.
+// their reader, and a bound on the lines that one organization can cause.
 //
-// A reader of standard error may be slow, stuck or gone, and a disk may be full. None of that may
-// hold up a part that logs, let alone end the process, so lines are dropped and counted instead.
+// The reader of standard error may be slow, stuck or stopped, and a disk may be full. None of that may
+// block a part that logs, or end the process, so lines are dropped and counted instead.
 package journal
 
 import (
@@ -17,18 +17,18 @@ import (
 )
 
 const (
-	// DefaultBytes is what may wait for the reader: some 700 lines, above what a reader that is
+	// DefaultBytes is how much may wait for the reader: about 700 lines, more than a reader that is
 	// merely busy leaves unread.
 	DefaultBytes = 256 << 10
-	// chunk is the most that is written at once, so that room is made while a slow reader reads.
+	// chunk is the most that is written at once, so that a slow reader frees space as it reads.
 	chunk = 16 << 10
-	// retryPause is how long to wait when the file is not ready: it is shared with a process that made it
-	// non-blocking.
+	// retryPause is how long to wait when the file is not ready. That happens if another process that
+	// shares the file made it non-blocking.
 	retryPause = 10 * time.Millisecond
 )
 
 // ErrNotFlushed is returned by [Writer.Close] when lines were left unwritten.
-var ErrNotFlushed = errors.New("journal: the reader did not take everything in time")
+var ErrNotFlushed = errors.New("journal: timed out waiting for the log reader")
 
 // Writer passes lines on to a file through a bounded queue. Write never blocks and never fails.
 // It is safe for concurrent use.
@@ -41,20 +41,20 @@ type Writer struct {
 	writing int    // bytes that run has taken and not written yet
 	closed  bool
 
-	wake    chan struct{} // capacity 1: one token says that there is something; nobody closes it
+	wake    chan struct{} // capacity 1: one token means that lines are pending; never closed
 	closing chan struct{} // closed by Close
 	abandon chan struct{} // closed by Close when its time is up
 	done    chan struct{} // closed by run
 
 	// Owned by run.
 	spare []byte // an empty buffer, for the next lines
-	torn  bool   // the file ends within a line
+	torn  bool   // the file ends in the middle of a line
 
 	full, failed, sampled atomic.Uint64 // lines
 }
 
 // NewWriter returns a writer to out with room for limit bytes, or [DefaultBytes] if that is zero.
-// out may block and fail as it likes. It must not be closed, except by a reader, before the writer is.
+// out may block and fail. Only its reader may close it before the writer is closed.
 func NewWriter(out io.Writer, limit int) *Writer {
 	if limit == 0 {
 		limit = DefaultBytes
@@ -67,8 +67,8 @@ func NewWriter(out io.Writer, limit int) *Writer {
 	return w
 }
 
-// Write queues lines, or drops and counts them if there is no room. What one call brings stays
-// together. The error is always nil: nobody who logs could do anything about one.
+// Write queues lines, or drops and counts them if there is no room. The lines of one call stay
+// together. The error is always nil: a caller that logs could not handle one.
 func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	fits := !w.closed && len(w.pending)+w.writing+len(p) <= w.limit
@@ -87,11 +87,11 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// CountSampled counts a line that a sampler elsewhere kept back.
+// CountSampled counts a line that another sampler suppressed.
 func (w *Writer) CountSampled() { w.sampled.Add(1) }
 
 // Close writes what is queued, until ctx ends. If the reader is stuck by then it returns
-// [ErrNotFlushed]; the goroutine that waits for the reader ends when the reader reads or goes away.
+// [ErrNotFlushed]; the goroutine that waits for the reader ends when the reader reads or exits.
 // Lines that come later are dropped. It must be called once.
 func (w *Writer) Close(ctx context.Context) error {
 	close(w.closing)
@@ -137,7 +137,7 @@ func (w *Writer) drain() {
 			w.writing -= n
 			w.mu.Unlock()
 		}
-		if cap(batch) <= chunk { // else a burst would be held in memory for good
+		if cap(batch) <= chunk { // otherwise a burst would stay in memory
 			w.spare = batch[:0]
 		}
 	}
@@ -155,7 +155,7 @@ func (w *Writer) take() []byte {
 
 // flush writes lines, or counts those that it could not.
 func (w *Writer) flush(p []byte) {
-	if w.torn { // the next line must not be glued to half of another
+	if w.torn { // the next line must not continue half of another
 		if n, _ := w.writeAll([]byte{'\n'}); n == 0 { // counted here
 			w.failed.Add(lines(p))
 			return

@@ -10,8 +10,8 @@ import (
 // Register adds the counters of dropped lines to reg.
 func (w *Writer) Register(reg prometheus.Registerer) {
 	for reason, n := range map[string]*atomic.Uint64{
-		"full":    &w.full,    // the reader is slow, stuck or not there
-		"failed":  &w.failed,  // the reader has gone, or the disk is full
+		"full":    &w.full,    // the reader is slow or stuck
+		"failed":  &w.failed,  // the reader has exited, or the disk is full
 		"sampled": &w.sampled, // one organization caused too many for one reason
 	} {
 		promauto.With(reg).NewCounterFunc(prometheus.CounterOpts{

@@ -433,7 +433,7 @@ func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 func (r *Redis) take(sink Sink, g event.Group, h event.Head, object string, now time.Time) {
 	e, err := r.decode(g, h, object, now)
 	if err != nil {
-		// The payload is never logged: it may be another organisation's.
+		// The payload is never logged: it may be another organization's.
 		r.log.Warn("event dropped", zap.Stringer("group", g), zap.String("reason", event.Reason(err)), zap.Error(err))
 		return
 	}

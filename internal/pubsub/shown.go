@@ -2,23 +2,23 @@ package pubsub
 
 import "orgcast/internal/event"
 
-// An event may come twice under two positions: a server that hung carries out what waited in its sockets
-// when it wakes up, while whoever sent that has recorded it at the server's replacement; and what a master
-// published but had not passed on when it died is recorded again. The idempotency key tells that it is
+// An event may arrive twice, under two positions. A server that hung runs the commands in its sockets when
+// it wakes up, after their sender has recorded the event at the replacement. Or a master publishes an event
+// and dies before its replica has it, and the event is recorded again. The idempotency key shows that it is
 // the same event.
 const (
 	// shownPerGroup is how many keyed events of a group are remembered.
 	shownPerGroup = 1024
-	// shownPerOrganization bounds those of all groups of an organisation: 1 MiB at shownCost each.
+	// shownPerOrganization bounds those of all groups of an organization: 1 MiB at shownCost each.
 	shownPerOrganization = 1 << 20 / shownCost
-	// shownCost is above what one takes in memory: itself, and its place in a map at its emptiest.
+	// shownCost is an upper bound of the memory for one: itself, and its place in a map at the lowest load.
 	shownCost = 128
-	// shownFor is how long a key counts unless its publisher says otherwise, in milliseconds. One that is
-	// used again later stands for another event.
+	// shownFor is how long a key counts unless its publisher says otherwise, in milliseconds. A key
+	// that is used again later means another event.
 	shownFor = uint64(event.DefaultHistoryAge / 1e6)
 )
 
-// shown is what the groups of one organisation have shown under idempotency keys. Redis.mu guards it. The
+// shown is what the groups of one organization have shown under idempotency keys. Redis.mu guards it. The
 // zero shown is empty.
 type shown struct {
 	places map[shownKey]*shownEvent
@@ -38,13 +38,13 @@ type shownGroup struct {
 	count          int
 }
 
-// shownEvent is one event that was handed over.
+// shownEvent is one event that was delivered.
 type shownEvent struct {
 	shownKey
 
 	position          event.Position
 	newer             *shownEvent // in the group
-	before, following *shownEvent // in the organisation, by age
+	before, following *shownEvent // in the organization, by age
 }
 
 // repeats reports whether an event was shown already under another position, and under which.
@@ -59,13 +59,13 @@ func (w *shown) repeats(in *shownGroup, h event.Head) (at event.Position, ok boo
 	return e.position, true
 }
 
-// apart is how many milliseconds lie between two positions.
+// apart returns the milliseconds between two positions.
 func apart(p, q event.Position) uint64 {
 	a, b := p.Milliseconds(), q.Milliseconds()
 	return max(a, b) - min(a, b)
 }
 
-// add remembers an event that is handed over, and forgets the oldest if it has to.
+// add remembers an event that is delivered, and forgets the oldest one if there is no room.
 func (w *shown) add(in *shownGroup, h event.Head) {
 	if h.Key == 0 {
 		return
@@ -80,7 +80,7 @@ func (w *shown) add(in *shownGroup, h event.Head) {
 	case in.count == shownPerGroup:
 		e = w.drop(in)
 	case len(w.places) == shownPerOrganization:
-		e = w.drop(w.oldest.in) // of which the oldest of all is the oldest
+		e = w.drop(w.oldest.in) // its oldest event is the oldest of all
 	default:
 		e = new(shownEvent)
 	}
@@ -104,7 +104,7 @@ func (w *shown) add(in *shownGroup, h event.Head) {
 	in.count++
 }
 
-// drop forgets the oldest event of a group, and returns what it took for another one.
+// drop forgets the oldest event of a group, and returns its memory for reuse.
 func (w *shown) drop(in *shownGroup) *shownEvent {
 	e := in.oldest
 	delete(w.places, e.shownKey)
@@ -125,7 +125,7 @@ func (w *shown) drop(in *shownGroup) *shownEvent {
 	return e
 }
 
-// forget drops all of a group.
+// forget drops all events of a group.
 func (w *shown) forget(in *shownGroup) {
 	for in.count > 0 {
 		w.drop(in)

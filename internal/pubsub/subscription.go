@@ -51,7 +51,7 @@ type subscription struct {
 	resumeAt time.Time     // at the earliest
 
 	place place      // in its history
-	shown shownGroup // its part of what its organisation has shown
+	shown shownGroup // its part of what its organization has shown
 }
 
 // wanted reports whether it is to be on.

@@ -162,7 +162,7 @@ func (q *Redis) Take(ctx context.Context, org orgctx.ID) error {
 	}
 }
 
-// share returns what this node has of an organisation. The caller holds the lock.
+// share returns what this node has of an organization. The caller holds the lock.
 func (q *Redis) share(org orgctx.ID) *share {
 	s := q.shares[org]
 	if s == nil {
@@ -174,7 +174,7 @@ func (q *Redis) share(org orgctx.ID) *share {
 
 // takeUnrecorded counts one more connection although Redis does not write it down, unless the node has
 // all that it admits then: its last share, or a part of the limit if that is more. A renewal lets a share
-// shrink to what is used, so the last one alone would keep out the second member of an organisation.
+// shrink to what is used, so the last one alone would keep out the second member of an organization.
 func (q *Redis) takeUnrecorded(org orgctx.ID, refusal error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()

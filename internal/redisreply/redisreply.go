@@ -1,8 +1,8 @@
-// Package redisreply says what the replies of Redis mean where the client library leaves it open: what
-// became of each command of a pipeline, and whether Redis refuses to write although it is there.
+// Package redisreply interprets Redis replies where the client library does not: the result of each command
+// of a pipeline, and whether Redis is up but refuses writes.
 //
-// Everything that runs a pipeline runs it with [Exec]. An empty value says "there is no such thing" only
-// if its command has no error, and without Exec a command that was never sent has none.
+// All code runs pipelines with [Exec]. An empty value means "does not exist" only if its command has no
+// error, and without Exec a command that was never sent has no error.
 package redisreply
 
 import (
@@ -12,8 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Exec runs a pipeline or a transaction, after which each of its commands has its own error. It returns
-// the first of them, or why nothing was sent.
+// Exec runs a pipeline or a transaction. Afterwards each of its commands has its own error. Exec returns the
+// first of these, or the reason why nothing was sent.
 //
 // The library leaves the commands without an error if the server answers but refuses the connection
 // itself: the password has changed, the user was deleted, there are too many clients. Then a session
@@ -25,7 +25,7 @@ func Exec(ctx context.Context, pipe redis.Pipeliner) error {
 	}
 	for _, c := range commands {
 		if c.Err() != nil {
-			return err // they have been answered, and err is the first error of them
+			return err // Redis has answered them, and err is the first of their errors
 		}
 	}
 	for _, c := range commands {
@@ -34,16 +34,16 @@ func Exec(ctx context.Context, pipe redis.Pipeliner) error {
 	return err
 }
 
-// WritesRefused reports whether an error says that Redis is there but does not write in its present
-// state, whoever asks: its memory is full, its last snapshot failed, it is a read-only replica, it has
-// too few replicas, or it is loading its data. It still takes and delivers what is published. In the last
-// state, and as a replica without a master that does not serve stale data, it refuses to read, too.
+// WritesRefused reports whether an error means that Redis is up but refuses writes from everybody in its
+// current state: its memory is full, its last snapshot failed, it is a read-only replica, it has
+// too few replicas, or it is loading its data. It still accepts and delivers publications. It also refuses reads while it is
+// loading, and as a replica that has lost its master and serves no stale data.
 func WritesRefused(err error) bool {
 	return slices.ContainsFunc(refusals(), func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) })
 }
 
-// Error is an error of Redis that a script has caught and returned as text. Returned as an error inside a
-// list, the library would take some for the error of the whole reply.
+// Error is a Redis error that a script has caught and returned as text. If it were returned as an error
+// inside a list, the library would treat some as the error of the whole reply.
 type Error string
 
 // Error implements error.
@@ -54,7 +54,7 @@ func (Error) RedisError() {}
 
 var _ redis.Error = Error("")
 
-// refusals are how the errors of these states begin.
+// refusals returns the prefixes of the errors in these states.
 func refusals() []string {
 	return []string{"OOM ", "MISCONF ", "READONLY ", "NOREPLICAS ", "LOADING ", "MASTERDOWN "}
 }

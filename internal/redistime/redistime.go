@@ -1,9 +1,9 @@
-// Package redistime knows what time it is by the clock of a Redis server, so that a command can say until
-// when it may be carried out.
+// Package redistime knows the time by the clock of a Redis server, so that a script can be given the latest
+// moment at which it may run.
 //
-// A server that hangs has its sockets filled meanwhile. When it wakes up it carries out what waits there,
-// long after whoever sent it has given up and tried again, perhaps at the server's replacement. A script
-// that is told its latest moment refuses then, with an error that begins with [Late].
+// While a server hangs, commands queue in its sockets. When it wakes up it runs them, long after their
+// senders have given up and tried again, perhaps at the server's replacement. A script that knows its
+// latest moment then refuses to run, with an error that begins with [Late].
 package redistime
 
 import (
@@ -20,18 +20,18 @@ import (
 	"orgcast/internal/redisreply"
 )
 
-// Late is how the error of a script begins that was carried out too late, and has done nothing.
+// Late is the prefix of the error of a script that was run too late and did nothing.
 const Late = "LATE"
 
 // goodFor is how long a server's answer counts: in that time two clocks drift apart by some milliseconds.
 const goodFor = time.Minute
 
-// Clocks are those of the servers that a client talks to. It is safe for concurrent use.
+// Clocks are the clocks of the servers that a client uses. It is safe for concurrent use.
 //
-// What a server has said counts for a minute, by our own monotonic clock. If there is one server, it
-// counts for no longer than the connections that there are: a new one may lead to another server. In a
-// Cluster it is kept by the member's address. What is sent must go as a pipeline, for which the client has
-// connections of their own: on those it is that the server is asked.
+// A reading is valid for a minute, by the local monotonic clock. Without a Cluster, opening a connection
+// drops it, because a new connection may lead to another server. In a Cluster it is kept by the member's
+// address. Scripts must be sent as a pipeline: the client has separate connections for pipelines, and the
+// time is asked for on those.
 type Clocks struct {
 	// Fixed after construction.
 	client  redis.UniversalClient
@@ -44,11 +44,11 @@ type Clocks struct {
 	dials    uint64             // connections that were opened, without a Cluster
 }
 
-// reading is what a server said its time was.
+// reading is the time that a server reported.
 type reading struct {
 	server  time.Time // not after the server's time at the moment taken
 	taken   time.Time
-	refused bool // it does not tell
+	refused bool // it does not report its time
 }
 
 // New returns the clocks of a client's servers. The client gets a hook that counts its connections. log
@@ -67,9 +67,9 @@ func New(client redis.UniversalClient, log *zap.Logger) *Clocks {
 }
 
 // Latest returns the deadline of ctx in milliseconds since 1970 by the clock of the server that has the
-// key, as text for a script. It is empty if ctx has no deadline, or the server does not tell its time; then
-// the script is carried out whenever it is. An error means that the server cannot be asked, nor would it
-// have taken the command.
+// key, as text for a script. It is empty if ctx has no deadline, or the server does not report its time.
+// Then the script may run at any time. An error means that the server cannot be asked, so it would not have
+// accepted the script either.
 func (c *Clocks) Latest(ctx context.Context, key string) (latest string, err error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -99,7 +99,7 @@ func (c *Clocks) Latest(ctx context.Context, key string) (latest string, err err
 	return strconv.FormatInt(r.server.Add(deadline.Sub(r.taken)).UnixMilli(), 10), nil
 }
 
-// Forget has the server that has the key asked again: it says that our idea of its clock is wrong.
+// Forget drops the reading of the server that has the key, after the server showed that it is wrong.
 func (c *Clocks) Forget(ctx context.Context, key string) {
 	if _, address, err := c.serverOf(ctx, key); err == nil {
 		c.mu.Lock()
@@ -108,7 +108,7 @@ func (c *Clocks) Forget(ctx context.Context, key string) {
 	}
 }
 
-// Run runs a script that may come too late. args makes its arguments, given the latest moment as
+// Run runs a script that may be late. args makes its arguments, given the latest moment as
 // [Clocks.Latest] returns it. A script that was late is tried once more, while ctx lasts.
 func (c *Clocks) Run(ctx context.Context, script *redis.Script, keys []string, args func(latest string) []any) *redis.Cmd {
 	for again := true; ; again = false {
@@ -130,8 +130,8 @@ func (c *Clocks) Run(ctx context.Context, script *redis.Script, keys []string, a
 	}
 }
 
-// alone runs one command as a pipeline. The client has connections of their own for these, so that both the
-// question for the time and what follows from it go there.
+// alone runs one command as a pipeline. The client has separate connections for pipelines, so both TIME and
+// the script that depends on it use those.
 func alone[C redis.Cmder](ctx context.Context, client redis.Cmdable, queue func(redis.Pipeliner) C) C {
 	pipe := client.Pipeline()
 	cmd := queue(pipe)
@@ -139,10 +139,10 @@ func alone[C redis.Cmder](ctx context.Context, client redis.Cmdable, queue func(
 	return cmd
 }
 
-// IsLate reports whether a script was carried out too late, and has done nothing.
+// IsLate reports whether a script was run too late and did nothing.
 func IsLate(err error) bool { return redis.HasErrorPrefix(err, Late) }
 
-// serverOf returns whom to ask for the time at the server that has a key, and its address.
+// serverOf returns the client and the address of the server that has a key.
 func (c *Clocks) serverOf(ctx context.Context, key string) (server redis.Cmdable, address string, err error) {
 	if c.cluster == nil {
 		return c.client, "", nil
@@ -154,8 +154,8 @@ func (c *Clocks) serverOf(ctx context.Context, key string) (server redis.Cmdable
 	return node, node.Options().Addr, nil
 }
 
-// ask asks a server for its time. The moment at which the answer is here counts: a deadline is then too
-// early by the time that the answer took, and never too late.
+// ask asks a server for its time. The reading is taken at the moment at which the answer arrives, so a
+// deadline is too early by the time that the answer took, and never too late.
 func (c *Clocks) ask(ctx context.Context, server redis.Cmdable) (reading, error) {
 	at, err := alone(ctx, server, func(p redis.Pipeliner) *redis.TimeCmd { return p.Time(ctx) }).Result()
 	now := c.now()
@@ -163,14 +163,14 @@ func (c *Clocks) ask(ctx context.Context, server redis.Cmdable) (reading, error)
 	case err == nil:
 		return reading{server: at, taken: now}, nil
 	case redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "unknown command"):
-		c.log.Warn("server does not tell its time (TIME): if it hangs, it may publish again when it wakes up", zap.Error(err))
+		c.log.Warn("server time unavailable, late commands are not refused", zap.Error(err))
 		return reading{taken: now, refused: true}, nil
 	default:
 		return reading{}, err
 	}
 }
 
-// dialCounter forgets what the time was when a new connection is opened.
+// dialCounter drops all readings when a new connection is opened.
 type dialCounter struct{ clocks *Clocks }
 
 // DialHook implements [redis.Hook].

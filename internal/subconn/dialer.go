@@ -25,9 +25,9 @@ type Dialer struct {
 
 var _ redis.Hook = (*Dialer)(nil)
 
-// NewDialer returns a Dialer for a client, of which it becomes a hook. wrap, which may be nil, makes
-// another connection of one that was dialed for a subscription. The client of a Cluster runs no such
-// hooks: its subscriptions cannot be asked, those of a member's own client can.
+// NewDialer returns a Dialer and adds it to the client as a hook. wrap, which may be nil, wraps each
+// connection that was dialed for a subscription. A Cluster client runs no such hooks, so use the client of
+// a single member there.
 func NewDialer(client redis.UniversalClient, wrap func(net.Conn) (net.Conn, error)) *Dialer {
 	d := &Dialer{client: client, wrap: wrap, others: make(map[*other]struct{})}
 	client.AddHook(d)
@@ -43,8 +43,8 @@ func (d *Dialer) Subscribe(ctx context.Context) *Conn {
 // before a moment. Commands under way fail, and later ones dial.
 //
 // When a subscription turns out to lead to a replica, the client's other connections may lead there
-// too, behind a proxy that keeps them. Publications would reach nobody there, and what is read is
-// old: a session that has ended would still be found.
+// too, behind a proxy that keeps them. Publications would reach nobody there, and reads
+// would be stale: a session that has ended would still be found.
 func (d *Dialer) CloseOthers(before time.Time) {
 	d.mu.Lock()
 	var list []*other
@@ -72,7 +72,7 @@ func (d *Dialer) DialHook(next redis.DialHook) redis.DialHook {
 			return d.track(c, started), nil
 		}
 		if s.dialer != d {
-			return c, nil // that of another Dialer of the same client
+			return c, nil // dialed for another Dialer of the same client
 		}
 		if d.wrap != nil {
 			if c, err = d.wrap(c); err != nil {
@@ -99,17 +99,17 @@ type other struct {
 	dialed time.Time // when dialing it began
 }
 
-// otherSocket is one that the client's pool can look at before it uses it again.
+// otherSocket is an other that the client's pool can check before it uses it again.
 type otherSocket struct {
 	*other
 	syscall.Conn
 }
 
-// wrapped is a connection that encrypts another one. The client looks at that for what has come,
-// such as the reason for which a server does not want the connection.
+// wrapped is a connection that encrypts another one. The client checks the inner connection for received
+// data, such as the reason why a server refuses the connection.
 type wrapped interface{ NetConn() net.Conn }
 
-// otherWrapped is one of those.
+// otherWrapped is an other that encrypts another connection.
 type otherWrapped struct {
 	*other
 	wrapped

@@ -7,7 +7,7 @@ import { Seat } from './seat.js';
 export class Listener extends Seat {
   groups = new Set(); // joined, as the gateway confirmed
   #org; // of the last welcome
-  #switched = false; // this connection is of another organisation than the last one: nothing is missing in it
+  #switched = false; // this connection is of another organization than the last one: nothing is missing in it
 
   /** change: something to show changed. event(event, at): an event came. problem(text): something is wrong. */
   constructor(name, { change, event, problem }) {

@@ -24,7 +24,7 @@ class Chat {
   }
 
   start() {
-    const message = this.draft.value.trim() || 'How are organisations kept apart?';
+    const message = this.draft.value.trim() || 'How are organizations kept apart?';
     return this.panel.send({ type: 'user_message', message, client_id: crypto.randomUUID() });
   }
 

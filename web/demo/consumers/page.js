@@ -86,7 +86,7 @@ function subjectForm({ label, next, valid, hint }, input, panels, show, both) {
 }
 
 /** What the check says before it has anything to count. */
-const NOTHING = 'Events are counted here as they come, by their organisation.';
+const NOTHING = 'Events are counted here as they come, by their organization.';
 
 /** Counts whose events came to whom: an independent check of what the gateway promises. */
 class Check {
