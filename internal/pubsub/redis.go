@@ -289,15 +289,16 @@ func (r *Redis) keepLink(ctx context.Context, server string, sink Sink) {
 	backoff := r.opt.MinBackoff
 	for before := (past{}); ; before.opened = true {
 		started := time.Now()
-		err := r.serve(ctx, server, sink, before)
+		err := r.serve(ctx, server, sink, &before)
 		if ctx.Err() != nil {
 			return // the end was asked for; what broke on the way is no news
 		}
-		before.replica = errors.Is(err, subconn.ErrReplica)
+		// A canary that was accepted and did not come was accepted by another server.
+		before.astray = errors.Is(err, subconn.ErrReplica) || errors.Is(err, ErrNoCanary)
 		switch {
 		case r.shards != nil:
 			r.shards.look() // the server may have been replaced
-		case before.replica:
+		case before.astray:
 			r.dialer.CloseOthers(time.Now())
 		}
 		if time.Since(started) > calmPeriod {
@@ -318,12 +319,13 @@ func (r *Redis) keepLink(ctx context.Context, server string, sink Sink) {
 
 // past is what came before a link.
 type past struct {
-	opened  bool // another link, or the attempt to open one
-	replica bool // it led to a replica
+	opened bool   // another link, or the attempt to open one
+	astray bool   // it led to a replica, or elsewhere than the client's other connections
+	remote string // where the last one that was opened led to
 }
 
 // serve opens a link, works on it until it breaks or ctx ends, and returns why it broke.
-func (r *Redis) serve(ctx context.Context, server string, sink Sink, before past) error {
+func (r *Redis) serve(ctx context.Context, server string, sink Sink, before *past) error {
 	started := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	l := r.newLink(ctx, server)
@@ -351,9 +353,13 @@ func (r *Redis) serve(ctx context.Context, server string, sink Sink, before past
 	if before.opened {
 		r.metrics.reconnects.Inc()
 	}
-	if before.replica && r.dialer != nil {
-		r.dialer.CloseOthers(started) // what was dialed earlier may still lead to it
+	remote := l.conn.Remote()
+	if r.dialer != nil && (before.astray || before.remote != "" && before.remote != remote) {
+		// What was dialed earlier may still lead to the former master. Its history has all that groups
+		// were handed, and nothing of what they have missed, so they would be told of no gap.
+		r.dialer.CloseOthers(started)
 	}
+	before.remote = remote
 	r.attach(l)
 	wg.Go(func() { cancel(r.reconcile(ctx, l)) })
 	wg.Go(func() { r.sendCanaries(ctx, l) })

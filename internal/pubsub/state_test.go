@@ -1,9 +1,12 @@
 package pubsub_test
 
 import (
+	"context"
 	"errors"
+	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -106,6 +109,66 @@ func TestLinkLedToReplica(t *testing.T) {
 	want = append(want, pubsubtest.Message(n.kept, "after"))
 	if diff := cmp.Diff(want, n.sink.Of(n.kept), equalItems); diff != "" {
 		t.Errorf("items differ (-want +got):\n%s", diff)
+	}
+}
+
+// TestOthersStayAtFormerMaster: a master was replaced and goes on as one, as it does for some seconds
+// under Sentinels, and the client's other connections stay there when the link leads to its successor.
+// What only the successor has must not be taken for nothing, and the node must find together again.
+func TestOthersStayAtFormerMaster(t *testing.T) {
+	for name, behind := range map[string]bool{"at other addresses": false, "behind one address": true} {
+		t.Run(name, func(t *testing.T) {
+			pair := redistest.StartPair(t)
+			proxy := redistest.StartProxy(t, pair.Master.Addr)
+			var address atomic.Value // to dial
+			address.Store(pair.Master.Addr)
+			if behind {
+				address.Store(proxy.Addr)
+			}
+			client := redis.NewClient(&redis.Options{
+				DialerRetries: 1, MaxRetries: -1, ContextTimeoutEnabled: true,
+				Dialer: func(ctx context.Context, network, _ string) (net.Conn, error) {
+					to, _ := address.Load().(string)
+					return new(net.Dialer).DialContext(ctx, network, to)
+				},
+			})
+			t.Cleanup(func() { _ = client.Close() })
+			keys, g := newKeyspace(t), pubsubtest.Group(t, "acme", "room")
+			bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, PublishTimeout: calm, HistoryTimeout: calm})
+			pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "early")
+			var sink pubsubtest.Recorder
+			pubsubtest.Start(t, bus, &sink)
+			pubsubtest.Subscribe(t, bus, g)
+			want := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, texts(0, 2)...)
+			sink.WaitFor(t, want[1])
+			pair.AwaitInStep()
+
+			pair.Promote()
+			elsewhere := pubsub.NewRedis(newClient(t, pair.Replica.Addr), keys, pubsub.Options{PublishTimeout: calm})
+			want = append(want, pubsubtest.Record(t, elsewhere, g, pubsub.RecordOptions{}, texts(2, 3)...)...)
+			proxy.Redirect(pair.Replica.Addr)
+			if !behind {
+				address.Store(pair.Replica.Addr)
+			}
+			if err := newClient(t, pair.Master.Addr).ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err(); err != nil {
+				t.Fatal(err)
+			}
+			if !behind { // else the node is told by its canary alone
+				follow := newClient(t, pair.Replica.Addr)
+				pubsubtest.Eventually(t, "the group is subscribed at the successor", func() bool {
+					counts, err := follow.PubSubNumSub(t.Context(), keys.GroupChannel(g)).Result()
+					return err == nil && counts[keys.GroupChannel(g)] == 1
+				})
+			} else {
+				sink.WaitFor(t, want[len(want)-1])
+			}
+			want = append(want, pubsubtest.Record(t, elsewhere, g, pubsub.RecordOptions{}, "live")...)
+			sink.WaitFor(t, want[len(want)-1])
+			if diff := cmp.Diff(want, sink.Of(g), equalItems); diff != "" {
+				t.Errorf("items differ (-want +got):\n%s", diff)
+			}
+			pubsubtest.Eventually(t, "healthy", func() bool { return bus.Healthy() == nil })
+		})
 	}
 }
 

@@ -98,6 +98,15 @@ func (c *Conn) Ask(timeout time.Duration) error {
 	return err
 }
 
+// Remote returns the address that the connection leads to, "" before it is open.
+func (c *Conn) Remote() string {
+	raw := c.raw.Load()
+	if raw == nil {
+		return ""
+	}
+	return (*raw).RemoteAddr().String()
+}
+
 // Receive returns what comes next: a [redis.Message], a [redis.Subscription], both as pointers, or a
 // [Role]. A timeout of 0 means none. After an error that is not an answer of Redis the connection is
 // unusable.
