@@ -84,6 +84,19 @@ func texts(first, n int) []string {
 	return list
 }
 
+// TestCatchUpTakesFewRoundTrips: what a group has missed is read within one HistoryTimeout, or not at
+// all. So the farther Redis is, the fewer pages there may be, and members cannot ask for these.
+func TestCatchUpTakesFewRoundTrips(t *testing.T) {
+	const events, most = 1000, 24
+	f := startFollower(t, "early")
+	f.cut(t)
+	before := commandCalls(t, f.client, "xrevrange")
+	f.mustHave(t, f.record(t, texts(0, events)...))
+	if got := commandCalls(t, f.client, "xrevrange") - before; got > most {
+		t.Errorf("questions for %d small events: got %d, want %d at most", events, got, most)
+	}
+}
+
 func TestCatchUp(t *testing.T) {
 	gap := func(f *follower) []pubsubtest.Item { return []pubsubtest.Item{pubsubtest.Gap(f.group)} }
 	for name, test := range map[string]struct {

@@ -27,7 +27,8 @@ const (
 	// firstPage is how many entries are read first: Redis takes a count, not bytes, and so many of the
 	// largest events are a MiB. While entries are small, pages grow up to pageBytes by the entries seen,
 	// and to pageMost if all were as large as an event can be: neither Redis nor the node has more of a
-	// history at a time before it is known to be a large one.
+	// history at a time before it is known to be a large one. For who may read much, as catching up does,
+	// it is half of that: each page costs a round trip, and all together have HistoryTimeout.
 	firstPage = 4
 	pageBytes = 1 << 20
 	pageMost  = 4 << 20
@@ -48,7 +49,7 @@ func (r *Redis) History(ctx context.Context, g event.Group, n int) ([]*event.Eve
 // newest reads the newest n entries of a history, newest first, back to an ID, as far as they have no more than
 // so many bytes, but the newest one always. all says that there are no more of these.
 func (r *Redis) newest(ctx context.Context, g event.Group, back string, n, bytes int) (entries []redis.XMessage, all bool, err error) {
-	count, most := firstPage, max(firstPage, pageMost/r.opt.MaxEventSize)
+	count, most := firstPage, max(firstPage, max(pageMost, bytes/2)/r.opt.MaxEventSize)
 	for before := "+"; len(entries) < n; {
 		asked := min(count, n-len(entries))
 		page, err := r.client.XRevRangeN(ctx, r.keys.History(g), before, back, int64(asked)).Result()
