@@ -274,7 +274,7 @@ func TestParseOrigins(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"*":                           "any page",
-		"null":                        "never allowed",
+		"null":                        "cannot be allowed",
 		"app.example.com":             "must be an origin",
 		"https://":                    "must be an origin",
 		"://x":                        "must be an origin",
