@@ -192,11 +192,15 @@ export class Seat {
   async #tellWho(why, reason) {
     const turn = this.#turn;
     let user = '';
-    try {
-      ({ user_id: user } = await ask(`/demo/who?seat=${this.name}`));
-    } catch {
-      return; // nobody does
+    for (let wait = 100; user === '' && wait < 5_000; wait *= 2) {
+      try {
+        ({ user_id: user } = await ask(`/demo/who?seat=${this.name}`));
+      } catch { // nobody does, or the other tab's cookie is still on its way
+        await new Promise((resolve) => setTimeout(resolve, wait));
+      }
+      if (turn !== this.#turn) return;
     }
+    if (user === '') return;
     if (turn !== this.#turn || this.live || !this.mustSignIn) return;
     const who = user === this.person?.user ? 'signed in again' : `gave this seat to ${user}`;
     this.#become('refused', `another tab ${who}${reason === 'identity' ? '' : ', which ended this session'}`, '', true);
