@@ -24,7 +24,7 @@ func (s *serving) mintAlone(user string) testkit.Handshake {
 	return testkit.Handshake{Path: "/ws/connection_test/", Header: http.Header{"Origin": {testOrigin}, "Cookie": {strings.TrimSpace(out)}}}
 }
 
-// TestUsersWithoutOrganizationShareALimit: whoever belongs to no organization gets no more out of a node
+// TestUsersWithoutOrganizationShareALimit: users without an organization get no more out of a node
 // than the members of one do. All of them together count as one, under a name in Redis of their own.
 func TestUsersWithoutOrganizationShareALimit(t *testing.T) {
 	addr := redistest.Start(t)
@@ -88,7 +88,7 @@ func (s *serving) metricLine(line string) bool {
 }
 
 // TestFilesAreKeptForHealthAndRedis: however many connect, the private listener answers, Redis is reached, and
-// whoever is too many is told so.
+// those over the limit are told so.
 func TestFilesAreKeptForHealthAndRedis(t *testing.T) {
 	s := startWithFiles(t, 256, nil)
 	dial := testkit.DialTCP(s.public)

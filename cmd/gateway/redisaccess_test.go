@@ -260,7 +260,7 @@ func TestSentinelPasswordRotated(t *testing.T) {
 	for _, addr := range sentinels.Addrs {
 		setUser(t, addr, "watcher", "resetpass", ">new")
 	}
-	// Whoever has lost both the master and the Sentinels must ask again.
+	// A client that lost both the master and the Sentinels must ask again.
 	for _, addr := range sentinels.Addrs {
 		killClients(t, addr, "USER", "watcher")
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // TestConnectionRefused: a Redis that refuses the connection itself, for a changed password or a deleted
-// user, says nothing about organisations, members and objects.
+// user, says nothing about organizations, members and objects.
 func TestConnectionRefused(t *testing.T) {
 	for name, refusal := range redistest.Refusals() {
 		t.Run(name, func(t *testing.T) {

@@ -179,7 +179,7 @@ func (s *scene) expectControlHeard() {
 		})
 		// Announced again and again: on a busy machine the link may be lost and made up for once more.
 		testkit.Eventually(s.tb, "an announcement is heard", func() bool {
-			// An error is none of the gateway's: this client may still have to find the new master.
+			// An error here is not the gateway's fault: this client may still have to find the new master.
 			_ = s.redis.client.Publish(s.tb.Context(), s.redis.keys.Control(), `{"type":"user.disabled","user_id":"nobody"}`).Err()
 			metrics, err := node.ask(s.tb.Context(), "/metrics")
 			return err == nil && strings.Contains(metrics, heard) && !strings.Contains(metrics, heard+"0\n")
