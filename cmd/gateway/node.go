@@ -96,7 +96,7 @@ func newNode(ctx context.Context, s *settings, log *zap.Logger) (*node, error) {
 	busOptions := s.busOptions()
 	busOptions.Logger, busOptions.Registerer = log, n.metrics
 	n.bus = pubsub.NewRedis(n.redis.events, keys, busOptions)
-	n.hub = hub.New(n.bus, hub.Options{Registry: n.metrics})
+	n.hub = hub.New(n.bus, hub.Options{Registry: n.metrics, Log: log})
 	n.quota = quota.NewRedis(n.redis.state, keys, quota.Options{Limit: s.maxPerOrganization, Log: log, Registerer: n.metrics})
 	n.admission = newAdmission(n)
 	routes, err := newRoutes(n)
@@ -109,6 +109,9 @@ func newNode(ctx context.Context, s *settings, log *zap.Logger) (*node, error) {
 	o.History, o.Quota, o.Leases, o.Violated = n.bus, n.quota, n.leases, n.violated
 	o.Routes, o.Hub, o.Sessions, o.Membership, o.Log, o.Registry = routes, n.hub, n.resolver(), n.directory, log, n.metrics
 	if o.Origins, err = gateway.ParseOrigins(s.origins); err == nil {
+		o.Proxies, err = gateway.ParseProxies(s.trustedProxies)
+	}
+	if err == nil {
 		n.gateway, err = gateway.New(base, o)
 	}
 	if err != nil {

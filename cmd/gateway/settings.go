@@ -44,7 +44,7 @@ type settings struct {
 	sessionMaxAge               time.Duration
 	sessionInsecure             bool
 	directory                   string
-	origins                     []string
+	origins, trustedProxies     []string
 
 	consumers                      []string
 	policy, signingKey, publishKey string
@@ -149,6 +149,11 @@ func (s *settings) declareServe(set *config.Set) {
 	set.List(&s.origins, "origins", "",
 		"pages that may connect, parted by commas: https://app.example.com, https://*.example.com; none admits programs that send no Origin", func(list []string) error {
 			_, err := gateway.ParseOrigins(list)
+			return err
+		})
+	set.List(&s.trustedProxies, "trusted-proxies", "",
+		"proxies whose X-Forwarded-For is believed, comma-separated addresses and networks: 10.0.0.0/8, 2001:db8::1; the log then shows the client's address; default: none", func(list []string) error {
+			_, err := gateway.ParseProxies(list)
 			return err
 		})
 	set.List(&s.consumers, "consumers", everyConsumer, "consumers to enable, comma-separated, or all (docs/consumers.md)", checkConsumers)

@@ -30,7 +30,7 @@ const (
 // A stranger has a socket for one handshake only. A socket serves one request: a refused browser needs no
 // second one, and a client that could send more could stay as long as it liked.
 func (s *Server) HTTPServer(h http.Handler, sockets int) *http.Server {
-	b := &border{sockets: sockets, limits: s.limits, metrics: s.metrics}
+	b := &border{sockets: sockets, server: s}
 	s.metrics.strangers(b.strangers)
 	// HTTP/1.1 alone: a browser that agreed on HTTP/2 could not open a WebSocket here.
 	var protocols http.Protocols
@@ -56,8 +56,7 @@ func (s *Server) HTTPServer(h http.Handler, sockets int) *http.Server {
 // strangers lock everybody out for readTimeout, and so would letting new ones wait.
 type border struct {
 	sockets int // 0 is no limit
-	limits  *limits
-	metrics *metrics
+	server  *Server
 
 	mu    sync.Mutex
 	order list.List // of *stranger, the oldest first
@@ -73,8 +72,8 @@ type stranger struct {
 func (b *border) follow(socket net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
-		if last := b.enter(socket); last != nil {
-			closeNow(last)
+		if last, reason := b.enter(socket); last != nil {
+			b.turnAway(last, reason)
 		}
 	case http.StateHijacked, http.StateClosed:
 		b.mu.Lock()
@@ -84,26 +83,34 @@ func (b *border) follow(socket net.Conn, state http.ConnState) {
 	}
 }
 
-// enter adds a new socket, and returns the one to close for it, which may be the new one.
-func (b *border) enter(socket net.Conn) (last net.Conn) {
+// turnAway closes a socket for lack of room. It counts that, and logs it unless there are many.
+func (b *border) turnAway(socket net.Conn, reason string) {
+	s := b.server
+	s.metrics.turnedAway.WithLabelValues(reason).Inc()
+	if suppressed, ok := s.samples.allow("socket " + reason); ok {
+		s.log.Warn("socket closed, no room", zap.String("reason", reason), zap.Stringer("remote", socket.RemoteAddr()), zap.Int("suppressed", suppressed))
+	}
+	closeNow(socket)
+}
+
+// enter adds a new socket, and returns the one to close for it, which may be the new one, and why.
+func (b *border) enter(socket net.Conn) (last net.Conn, reason string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
-	if b.sockets > 0 && len(b.known)+b.limits.count() >= b.sockets {
+	if b.sockets > 0 && len(b.known)+b.server.limits.count() >= b.sockets {
 		oldest, _ := b.oldest()
 		if oldest == nil || now.Sub(oldest.since) < handshakeTime {
-			b.metrics.turnedAway.WithLabelValues("full").Inc()
-			return socket // net/http finds it closed
+			return socket, "full" // net/http finds it closed
 		}
-		b.metrics.turnedAway.WithLabelValues("gave_way").Inc()
-		last = oldest.socket
+		last, reason = oldest.socket, "gave_way"
 		b.forget(last)
 	}
 	if b.known == nil {
 		b.known = make(map[net.Conn]*list.Element)
 	}
 	b.known[socket] = b.order.PushBack(&stranger{socket, now})
-	return last
+	return last, reason
 }
 
 // oldest returns the stranger who came first, nil if there is none. Its caller holds mu.

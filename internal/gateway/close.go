@@ -46,6 +46,8 @@ var (
 	ErrUnauthenticated = errors.New("gateway: not logged in")
 	// ErrOrigin refuses a request of a page that may not connect.
 	ErrOrigin = errors.New("gateway: origin not allowed")
+	// ErrNoHandshake refuses a request that is not a WebSocket handshake.
+	ErrNoHandshake = errors.New("gateway: not a WebSocket handshake")
 	// ErrQueryTooLong refuses a request whose query is longer than a connection may keep.
 	ErrQueryTooLong = errors.New("gateway: query too long")
 	// ErrTooMany refuses a connection over the limit of its user or organisation.
@@ -152,7 +154,7 @@ func endingOf(cause error) ending {
 		return ending{code: closeUnauthenticated, reason: retryOnce, status: http.StatusUnauthorized, urgent: true, mute: true}
 	case errors.Is(cause, ErrUnauthenticated):
 		return ending{code: closeUnauthenticated, reason: "not logged in", status: http.StatusUnauthorized, urgent: true}
-	case errors.Is(cause, ErrQueryTooLong): // before the upgrade only
+	case errors.Is(cause, ErrNoHandshake), errors.Is(cause, ErrQueryTooLong): // before the upgrade only
 		return ending{code: websocket.StatusPolicyViolation, status: http.StatusBadRequest}
 	case errors.Is(cause, ErrOrigin), errors.Is(cause, consumer.ErrForbidden), errors.Is(cause, orgctx.ErrNoOrganization):
 		return ending{code: closeForbidden, reason: "not allowed", status: http.StatusForbidden, urgent: true}

@@ -22,6 +22,8 @@ type budget struct {
 	// line holds the one connection that waits for a turn at a history or has it; the others of the
 	// organization stand behind it.
 	line chan struct{}
+	// drops counts what its connections have lost, by reason.
+	drops [dropReasons]drops
 	// members counts the connections that share it; the owner of the map of budgets guards it.
 	members int
 }
@@ -173,7 +175,7 @@ func (c *conn) dropOldest(it *item) bool {
 	if b.bytes == 0 {
 		c.dropQueueLocked()
 	}
-	c.server.metrics.droppedOldest.Add(uint64(dropped))
+	c.dropped(dropOldest, dropped)
 	return ok
 }
 
@@ -286,7 +288,7 @@ func (c *conn) dropStale(b *batch, need int) {
 	b.bytes -= freed
 	b.events -= dropped
 	b.close()
-	c.server.metrics.superseded.Add(uint64(dropped))
+	c.dropped(dropLatest, dropped)
 }
 
 // drop takes one event out of a batch and returns its size.

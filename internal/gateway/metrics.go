@@ -28,10 +28,8 @@ type metrics struct {
 	latency    latency
 	intakeFull atomic.Uint64
 
-	// Events that did not reach a connection, by what happened instead.
-	tooSlow       atomic.Uint64
-	droppedOldest atomic.Uint64
-	superseded    atomic.Uint64
+	// dropped counts events that did not reach a connection, by what happened instead.
+	dropped [dropReasons]atomic.Uint64
 }
 
 func newMetrics(r prometheus.Registerer, queued, received func() float64) *metrics {
@@ -68,10 +66,10 @@ func newMetrics(r prometheus.Registerer, queued, received func() float64) *metri
 		f.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 { return float64(n.Load()) })
 	}
 	counter("orgcast_deliveries_total", "Events written to connections.", nil, &m.deliveries)
-	for reason, n := range map[string]*atomic.Uint64{"too_slow": &m.tooSlow, "drop_oldest": &m.droppedOldest, "latest": &m.superseded} {
+	for reason := range dropReasons {
 		counter("orgcast_deliveries_dropped_total",
 			"Events not written to a connection that had joined their group, by the policy that applied; too_slow counts the connections ended.",
-			prometheus.Labels{"reason": reason}, n)
+			prometheus.Labels{"reason": reason.String()}, &m.dropped[reason])
 	}
 	counter("orgcast_isolation_violations_total",
 		"Events of another organization stopped by the last comparison before writing. Anything but 0 is a fault of the gateway.", nil, &m.violations)

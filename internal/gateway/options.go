@@ -47,6 +47,8 @@ type Options struct {
 	History History
 	// Origins are the pages that may connect.
 	Origins Origins
+	// Proxies are the peers that say where a client is. The zero Proxies trusts none.
+	Proxies Proxies
 	// Violated is called once, at the first isolation violation that is counted ([Server.Violations]).
 	// It must not block. May be nil.
 	Violated func()

@@ -206,7 +206,7 @@ func (c *conn) add(it item) bool {
 
 // tooSlow ends a connection that has no room for what is due.
 func (c *conn) tooSlow() {
-	c.server.metrics.tooSlow.Add(1)
+	c.dropped(dropTooSlow, 1)
 	c.End(ErrTooSlow)
 }
 

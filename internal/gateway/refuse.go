@@ -36,35 +36,69 @@ func reasonOf(err error) string {
 	}
 }
 
+// refusal is why a request is not served.
+type refusal struct {
+	reason string
+	cause  error
+	route  *consumer.Route // nil if the request has none, or was refused before it was looked up
+	who    owner           // the zero owner if the request was refused before that was known
+}
+
 // refuse answers a request that is not upgraded.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, reason string, cause error) {
-	end := s.note(r, reason, cause)
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, why refusal) {
+	end := s.note(r, why)
 	if end.retry > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int((end.retry+time.Second-1)/time.Second)))
 	}
-	writeProblem(w, end.status, reason)
+	writeProblem(w, end.status, why.reason)
 }
+
+// maxLogged bounds what a log line takes over from a request, in bytes.
+const maxLogged = 128
 
 // note counts a refusal and logs it, unless there are many for the same reason: anybody can make them,
 // and as many as the network carries.
-func (s *Server) note(r *http.Request, reason string, cause error) ending {
-	s.metrics.refused.WithLabelValues(reason).Inc()
-	end := endingOf(cause)
+func (s *Server) note(r *http.Request, why refusal) ending {
+	s.metrics.refused.WithLabelValues(why.reason).Inc()
+	end := endingOf(why.cause)
 	if end.status == 0 { // a cause that belongs to open connections; the browser is gone, or a hook at fault
 		end.status = http.StatusInternalServerError
 	}
-	level := zap.DebugLevel
-	if end.status >= http.StatusInternalServerError {
+	level := zap.InfoLevel
+	if end.status >= http.StatusInternalServerError && !errors.Is(why.cause, ErrPeerGone) {
 		level = zap.WarnLevel
 	}
 	if !s.log.Core().Enabled(level) {
 		return end
 	}
-	if suppressed, ok := s.samples.allow(reason); ok {
-		s.log.Log(level, "refused", zap.String("reason", reason), zap.Int("status", end.status),
-			zap.String("remote", r.RemoteAddr), zap.Error(cause), zap.Int("suppressed", suppressed))
+	suppressed, ok := s.samples.allow(why.reason)
+	if !ok {
+		return end
 	}
+	fields := []zap.Field{
+		zap.String("reason", why.reason), zap.Int("status", end.status),
+		zap.String("client", s.options.Proxies.Client(r)), zap.String("remote", r.RemoteAddr),
+		zap.String("origin", logged(strings.Join(r.Header.Values("Origin"), ", "))),
+		zap.Error(why.cause), zap.Int("suppressed", suppressed),
+	}
+	if why.route != nil {
+		fields = append(fields, zap.String("route", why.route.Pattern))
+	} else {
+		fields = append(fields, zap.String("path", logged(r.URL.EscapedPath())))
+	}
+	if why.who.user != "" {
+		fields = append(fields, zap.Stringer("organization", why.who.org), zap.String("user", why.who.user))
+	}
+	s.log.Log(level, "refused", fields...)
 	return end
+}
+
+// logged cuts a text of a stranger's to what a log line holds.
+func logged(text string) string {
+	if len(text) > maxLogged {
+		return strings.ToValidUTF8(text[:maxLogged], "") + "…"
+	}
+	return text
 }
 
 // explainedBytes is what is read of a client whose refusal was explained: nothing it may have sent
@@ -74,19 +108,19 @@ const explainedBytes = 64 << 10
 // explain refuses, but upgrades first if the route wants its browsers to see why: they are told
 // nothing of a status. Until the browser has answered the close frame, or for CloseTimeout, that is a
 // connection like others, to the limit of the node, to metrics, and to whoever waits for the server.
-func (s *Server) explain(w http.ResponseWriter, r *http.Request, route *consumer.Route, reason string, cause error) {
-	if !route.Explain || !s.limits.takeExplained() {
-		s.refuse(w, r, reason, cause)
+func (s *Server) explain(w http.ResponseWriter, r *http.Request, why refusal) {
+	if !why.route.Explain || !s.limits.takeExplained() {
+		s.refuse(w, r, why)
 		return
 	}
 	defer s.limits.giveExplained()
-	s.note(r, reason, cause)
+	s.note(r, why)
 	u := &upgrader{ResponseWriter: w, options: &s.options}
 	p, err := s.accept(u, r)
 	if err != nil {
 		return // accept has answered
 	}
-	end, wire := endingOf(cause), p.lent.wire
+	end, wire := endingOf(why.cause), p.lent.wire
 	wire.expire(s.options.CloseTimeout)
 	s.enterExplained(wire)
 	defer s.leaveExplained(wire)

@@ -81,49 +81,48 @@ func New(ctx context.Context, o Options) (*Server, error) {
 // reveal more.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.draining.Load() || !s.enter() {
-		s.refuse(w, r, "draining", DrainError{RetryAfter: retryDelay})
+		s.refuse(w, r, refusal{reason: "draining", cause: DrainError{RetryAfter: retryDelay}})
 		return
 	}
 	defer s.serving.Done()
 	if s.limits.full() {
-		s.refuse(w, r, "overloaded", ErrOverloaded)
+		s.refuse(w, r, refusal{reason: "overloaded", cause: ErrOverloaded})
 		return
 	}
 	path := r.URL.EscapedPath()
 	route, params, ok := s.options.Routes.Match(path)
 	if !ok || len(path) > maxPath {
-		s.refuse(w, r, "unknown_path", consumer.ErrNotFound)
+		s.refuse(w, r, refusal{reason: "unknown_path", cause: consumer.ErrNotFound})
 		return
 	}
 	if !isHandshake(r) {
-		s.metrics.refused.WithLabelValues("no_handshake").Inc()
 		w.Header().Set("Sec-WebSocket-Version", "13")
-		writeProblem(w, http.StatusBadRequest, "no_handshake")
+		s.refuse(w, r, refusal{reason: "no_handshake", cause: ErrNoHandshake, route: route})
 		return
 	}
 	if len(r.URL.RawQuery) > maxQuery {
-		s.refuse(w, r, "query_too_long", ErrQueryTooLong)
+		s.refuse(w, r, refusal{reason: "query_too_long", cause: ErrQueryTooLong, route: route})
 		return
 	}
 	if !s.options.Origins.Allows(r) {
-		s.refuse(w, r, "origin", ErrOrigin)
+		s.refuse(w, r, refusal{reason: "origin", cause: ErrOrigin, route: route})
 		return
 	}
 	// What follows costs something.
 	if retry, ok := s.limits.pace.take(); !ok {
-		s.refuse(w, r, "handshake_rate", PaceError{RetryAfter: retry})
+		s.refuse(w, r, refusal{reason: "handshake_rate", cause: PaceError{RetryAfter: retry}, route: route})
 		return
 	}
 	mark, asked := s.mark()
 	identity, err := s.identify(r.Context(), r, route)
+	who := owner{identity.Organization, identity.UserID}
 	if err != nil {
-		s.explain(w, r, route, reasonOf(err), err)
+		s.explain(w, r, refusal{reasonOf(err), err, route, who})
 		return
 	}
-	who := owner{identity.Organization, identity.UserID}
 	budget, err := s.limits.take(r.Context(), who)
 	if err != nil {
-		s.refuse(w, r, reasonOf(err), err)
+		s.refuse(w, r, refusal{reasonOf(err), err, route, who})
 		return
 	}
 	c := s.newConn(r, route, params, identity)
@@ -134,14 +133,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		s.discard(c, err)
-		s.explain(w, r, route, reasonOf(err), err)
+		s.explain(w, r, refusal{reasonOf(err), err, route, who})
 		return
 	}
 	// From here on Disconnect is due.
 	u := &upgrader{ResponseWriter: w, options: &s.options}
 	p, err := s.accept(u, r)
-	if err != nil {
-		s.metrics.refused.WithLabelValues("handshake").Inc()
+	if err != nil { // accept has answered, if it still could
+		s.note(r, refusal{"handshake", fmt.Errorf("%w: %w", ErrPeerGone, err), route, who})
 		s.discard(c, ErrPeerGone)
 		c.disconnect(ErrPeerGone)
 		return
@@ -172,7 +171,8 @@ func (s *Server) enter() bool {
 	return true
 }
 
-// identify finds out who asks and whether the directory lets that user act for that organisation.
+// identify finds out who asks and whether the directory lets that user act for that organization.
+// With an error it returns what it knows of the identity, which is nothing without a valid session.
 func (s *Server) identify(ctx context.Context, r *http.Request, route *consumer.Route) (session.Identity, error) {
 	identity, err := s.options.Sessions.Resolve(ctx, r)
 	switch {
@@ -187,15 +187,15 @@ func (s *Server) identify(ctx context.Context, r *http.Request, route *consumer.
 	case identity.Organization.IsZero() && route.WithoutOrganization:
 		return identity, nil
 	case identity.Organization.IsZero():
-		return session.Identity{}, orgctx.ErrNoOrganization
+		return identity, orgctx.ErrNoOrganization
 	}
 	member, err := s.options.Membership.Admit(ctx, identity.Organization, identity.UserID)
 	switch {
 	case errors.Is(err, directory.ErrUnavailable):
-		return session.Identity{}, fmt.Errorf("%w: %w", ErrOverloaded, err)
+		return identity, fmt.Errorf("%w: %w", ErrOverloaded, err)
 	case err != nil:
 		// Unknown, suspended and not a member look alike from outside.
-		return session.Identity{}, fmt.Errorf("%w: %w", consumer.ErrForbidden, err)
+		return identity, fmt.Errorf("%w: %w", consumer.ErrForbidden, err)
 	}
 	identity.Role = member.Role
 	return identity, nil

@@ -287,7 +287,7 @@ func (c *conn) excess() int {
 // lose notes events that were held and dropped. What the history has of them is not lost after all.
 // Its caller holds mu.
 func (c *conn) lose(s *start, events []*event.Event) {
-	c.server.metrics.droppedOldest.Add(uint64(len(events)))
+	c.dropped(dropOldest, len(events))
 	for _, e := range events {
 		s.lost = s.lost || e.Position().IsZero()
 		if e.Position().Compare(s.lostAfter) > 0 {

@@ -150,7 +150,7 @@ func TestRefusalsAreSampledInTheLog(t *testing.T) {
 	}
 	n.stop()
 	most := 11 + int(time.Since(began)/time.Second) // ten at once, one a second
-	for _, mark := range []string{`"origin"`, `"unknown_path"`, `"overloaded"`, `"unauthenticated"`, `"internal"`} {
+	for _, mark := range []string{`"reason":"origin"`, `"reason":"unknown_path"`, `"reason":"overloaded"`, `"reason":"unauthenticated"`, `"reason":"internal"`} {
 		got := 0
 		for line := range strings.Lines(out.String()) {
 			if strings.Contains(line, mark) {

@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
@@ -26,8 +27,9 @@ type Options struct {
 	// IntakeBytes bounds the events of one organisation that wait for their turn. Default 8 MiB.
 	// Events beyond it are dropped and counted, and the members of their groups told of the gap.
 	IntakeBytes int
-	// Registry takes the metrics; it may be nil.
+	// Registry takes the metrics, and Log says which organization loses events; they may be nil.
 	Registry prometheus.Registerer
+	Log      *zap.Logger
 }
 
 // Hub routes events to members. Create it with [New]. All methods are safe for concurrent use.
@@ -35,6 +37,7 @@ type Hub struct {
 	bus     Bus
 	intake  int
 	metrics *metrics
+	log     *zap.Logger
 	sched   scheduler
 	seed    maphash.Seed
 
@@ -52,7 +55,10 @@ func New(bus Bus, o Options) *Hub {
 	if o.IntakeBytes == 0 {
 		o.IntakeBytes = 8 << 20
 	}
-	h := &Hub{bus: bus, intake: o.IntakeBytes, metrics: newMetrics(o.Registry), seed: maphash.MakeSeed()}
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	h := &Hub{bus: bus, intake: o.IntakeBytes, metrics: newMetrics(o.Registry), log: o.Log.Named("hub"), seed: maphash.MakeSeed()}
 	h.sched.serve = h.serve
 	h.sched.init()
 	for i := range h.shards {

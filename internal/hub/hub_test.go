@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"pgregory.net/rapid"
 
 	"orgcast/internal/event"
@@ -389,6 +391,34 @@ type blocking struct {
 func (b blocking) Offer(burst *event.Burst) bool {
 	<-b.release
 	return b.member.Offer(burst)
+}
+
+// TestOverloadIsLoggedPerOrganization: what an organization loses is in the log, a line each and not one for each event.
+func TestOverloadIsLoggedPerOrganization(t *testing.T) {
+	core, logs := observer.New(zap.WarnLevel)
+	h := hub.New(newBus(), hub.Options{IntakeBytes: 4 << 10, Log: zap.New(core)})
+	release := make(chan struct{})
+	began := time.Now()
+	for _, org := range []string{"acme", "globex"} {
+		g := mustGroup(t, org, "all")
+		for range 41 { // a crowd, so that the receiver itself does not serve it
+			if err := h.Join(t.Context(), g, blocking{newMember(g.Organization()), release}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for n := range 1000 {
+			h.Deliver(numbered(g, n))
+		}
+	}
+	most := 1 + int(time.Since(began)/(10*time.Second))
+	close(release)
+	h.Wait()
+	for _, org := range []string{"acme", "globex"} {
+		lines := logs.FilterMessage("intake full, events dropped").FilterField(zap.Stringer("organization", mustGroup(t, org, "all").Organization()))
+		if lines.Len() == 0 || lines.Len() > most {
+			t.Errorf("%s: got %d lines, want 1 to %d", org, lines.Len(), most)
+		}
+	}
 }
 
 // TestOverload: an organisation that brings more than its members take loses events and is told of

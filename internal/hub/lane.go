@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"orgcast/internal/event"
 )
 
@@ -35,6 +37,9 @@ type lane struct {
 	bytes   int // of the events in waiting
 	// lost holds groups of which arrivals had to be dropped and whose members have not been told.
 	lost map[event.Group]*members
+	// dropped counts those arrivals since the log last said so, which was at loggedAt.
+	dropped  int
+	loggedAt time.Time
 	// busy says that the lane is in the scheduler's ring or being served: only one goroutine at a
 	// time serves a lane, which is what keeps the order.
 	busy bool
@@ -150,8 +155,12 @@ func (h *Hub) take(l *lane, a arrival) {
 			l.lost = make(map[event.Group]*members)
 		}
 		l.lost[a.group] = ms
+		count := l.drop(time.Now())
 		l.mu.Unlock()
 		h.metrics.dropped.Inc()
+		if count > 0 {
+			h.log.Warn("intake full, events dropped", zap.Stringer("organization", a.group.Organization()), zap.Int("count", count))
+		}
 		return
 	}
 	if len(l.lost) > 0 { // room again: the gap comes before what follows it
@@ -169,6 +178,20 @@ func (h *Hub) take(l *lane, a arrival) {
 	if start {
 		h.sched.push(l)
 	}
+}
+
+// dropsInterval is the least pause between two log lines about what an organization loses here.
+const dropsInterval = 10 * time.Second
+
+// drop counts an arrival that has no room, and returns how many have had none if the log is to say so.
+// l.mu is held.
+func (l *lane) drop(now time.Time) (count int) {
+	l.dropped++
+	if now.Sub(l.loggedAt) < dropsInterval {
+		return 0
+	}
+	count, l.dropped, l.loggedAt = l.dropped, 0, now
+	return count
 }
 
 // mayInline reports whether the receiver may serve one event more by itself. l.mu is held.

@@ -38,6 +38,7 @@ type meter struct {
 	// since is when it began to spend what it had, and lasted how long that was enough for.
 	since  time.Time
 	lasted time.Duration
+	pauses logLimiter // of the log lines about its groups
 }
 
 // spend takes the cost of one event from the budget and reports whether there was anything left.
@@ -185,7 +186,7 @@ func (r *Redis) unpause(s *subscription) {
 func (r *Redis) meterOf(g event.Group) *meter {
 	m := r.meters[g.Organization()]
 	if m == nil {
-		m = new(meter)
+		m = &meter{pauses: logLimiter{interval: logInterval}}
 		r.meters[g.Organization()] = m
 	}
 	m.subs++
@@ -203,9 +204,17 @@ func (r *Redis) forget(s *subscription) {
 	}
 }
 
-// logPause logs that a group was paused; rarely, since many groups of many organisations may be.
-func (r *Redis) logPause(limiter *logLimiter, g event.Group, now time.Time) {
-	if suppressed, ok := limiter.allow(now); ok {
+// logPause logs that a group was paused: rarely for each organization, since many of its groups may be.
+func (r *Redis) logPause(g event.Group, now time.Time) {
+	r.mu.Lock()
+	m := r.meters[g.Organization()]
+	if m == nil { // its last subscription has ended meanwhile
+		r.mu.Unlock()
+		return
+	}
+	suppressed, ok := m.pauses.allow(now)
+	r.mu.Unlock()
+	if ok {
 		r.log.Warn("organization over its event rate, group paused", zap.Stringer("group", g), zap.Int("suppressed", suppressed))
 	}
 }

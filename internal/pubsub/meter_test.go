@@ -114,6 +114,28 @@ func TestFloodHarmsNobodyElse(t *testing.T) {
 	}
 }
 
+// TestPausesAreLoggedPerOrganization: an organization over its budget does not hide another's in the log.
+func TestPausesAreLoggedPerOrganization(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	core, logs := observer.New(zap.WarnLevel)
+	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{
+		SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, EventsPerSecond: 0.001, BytesPerSecond: -1, Logger: zap.New(core),
+	})
+	var sink pubsubtest.Recorder
+	pubsubtest.Start(t, bus, &sink)
+	for _, org := range []string{"acme", "globex"} {
+		g := pubsubtest.Group(t, org, "room")
+		pubsubtest.Subscribe(t, bus, g)
+		pubsubtest.Publish(t, bus, g, "1", "2")
+	}
+	for _, org := range []string{"acme", "globex"} {
+		g := pubsubtest.Group(t, org, "room")
+		pubsubtest.Eventually(t, "the pause of "+org+" is in the log", func() bool {
+			return logs.FilterMessageSnippet("group paused").FilterField(zap.Stringer("group", g)).Len() == 1
+		})
+	}
+}
+
 // TestPausedGroup has a budget that the first event overdraws for longer than the test lasts.
 func TestPausedGroup(t *testing.T) {
 	for name, opt := range map[string]pubsub.Options{

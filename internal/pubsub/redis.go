@@ -373,7 +373,6 @@ func (r *Redis) serve(ctx context.Context, server string, sink Sink, before *pas
 // socket, save for a word from a server that has just lost slots.
 func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 	ended := endedContext(ctx)
-	pauses := logLimiter{interval: logInterval}
 	for {
 		received, err := l.conn.Receive(ended, 0)
 		now := time.Now()
@@ -409,7 +408,7 @@ func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 				r.metrics.unwanted.Inc()
 				continue
 			case verdictPause:
-				r.logPause(&pauses, g, now)
+				r.logPause(g, now)
 				fallthrough
 			case verdictShed:
 				r.metrics.shed.Inc()
