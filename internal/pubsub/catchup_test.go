@@ -3,7 +3,10 @@ package pubsub_test
 import (
 	"context"
 	"crypto/rand"
+	"runtime/pprof"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -197,6 +200,101 @@ func TestCatchUp(t *testing.T) {
 			f := startFollower(t, test.early...)
 			f.mustHave(t, test.run(f))
 		})
+	}
+}
+
+// gate is a hook that keeps back what histories have answered.
+type gate struct {
+	answered sync.Once
+	shut     chan struct{} // closed when there is an answer
+	open     chan struct{}
+}
+
+func (*gate) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (g *gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		if slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Name() == "xrevrange" }) {
+			g.answered.Do(func() { close(g.shut) })
+			select {
+			case <-g.open:
+			case <-ctx.Done():
+			}
+		}
+		return err
+	}
+}
+
+// stuckSink is a Recorder that waits within Deliver for one event's sake.
+type stuckSink struct {
+	pubsubtest.Recorder
+	at              pubsubtest.Item
+	reached, goOn   chan struct{}
+	reachedOnlyOnce sync.Once
+}
+
+func (s *stuckSink) Deliver(e *event.Event) {
+	if e.Group() == s.at.Group && string(e.Payload()) == s.at.Payload {
+		s.reachedOnlyOnce.Do(func() { close(s.reached) })
+		<-s.goOn
+	}
+	s.Recorder.Deliver(e)
+}
+
+// awaitWaiting returns when a goroutine waits for a lock in a function of the bus.
+func awaitWaiting(t *testing.T, function string) {
+	t.Helper()
+	pubsubtest.Eventually(t, "a goroutine waits for its turn", func() bool {
+		var text strings.Builder
+		_ = pprof.Lookup("goroutine").WriteTo(&text, 2)
+		for stack := range strings.SplitSeq(text.String(), "\n\n") {
+			if strings.Contains(stack, function) && strings.Contains(stack, "sync.(*Mutex).Lock") {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// TestHeldEventIsCheckedInItsTurn: an event that was held while its group caught up waits for its turn, since
+// calls of the Sink do not overlap. If the group stops waiting for it meanwhile, as when its slot moves to a server
+// whose link then brings what is newer, it is not handed over.
+func TestHeldEventIsCheckedInItsTurn(t *testing.T) {
+	client, keys := newClient(t, redistest.Start(t)), newKeyspace(t)
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{
+		SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, PublishTimeout: calm, HistoryTimeout: calm,
+	})
+	g, other := pubsubtest.Group(t, "acme", "room"), pubsubtest.Group(t, "acme", "other")
+	sink := &stuckSink{at: pubsubtest.Message(other, "stuck"), reached: make(chan struct{}), goOn: make(chan struct{})}
+	pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "early")
+	pubsubtest.Start(t, bus, sink)
+	pubsubtest.Subscribe(t, bus, g, other)
+	bus.Pause(g)
+	answers := &gate{shut: make(chan struct{}), open: make(chan struct{})}
+	client.AddHook(answers)
+	pubsubtest.Eventually(t, "the pause ends", func() bool { return bus.EndPauses() == 0 })
+	<-answers.shut
+	held := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "held")[0]
+	pubsubtest.Publish(t, bus, other, "stuck")
+	<-sink.reached // so the held one has come, too
+	if err := client.XDel(t.Context(), keys.History(g), held.Position.String()).Err(); err != nil {
+		t.Fatal(err) // so that it can come from nowhere else
+	}
+	close(answers.open)
+	awaitWaiting(t, "pubsub.(*Redis).hand")
+	bus.Pause(g)
+	close(sink.goOn)
+	pubsubtest.Publish(t, bus, other, "after")
+	sink.WaitFor(t, pubsubtest.Message(other, "after"))
+	next := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "next")[0]
+	pubsubtest.Eventually(t, "the second pause ends", func() bool { return bus.EndPauses() == 0 })
+	sink.WaitFor(t, next)
+	want := []pubsubtest.Item{pubsubtest.Gap(g), next} // for the deleted one
+	if diff := cmp.Diff(want, sink.Of(g), equalItems); diff != "" {
+		t.Errorf("items (-want +got):\n%s", diff)
 	}
 }
 

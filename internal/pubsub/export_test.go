@@ -109,12 +109,11 @@ func (s *Shown) group(n int) *shownGroup {
 }
 
 // Add remembers an event.
-func (s *Shown) Add(group int, h event.Head) { s.shown.add(s.group(group), h) }
+func (s *Shown) Add(group int, h event.Head) { s.shown.add(s.group(group), h, 0) }
 
 // Repeats reports whether an event was shown under another position.
 func (s *Shown) Repeats(group int, h event.Head) bool {
-	_, ok := s.shown.repeats(s.group(group), h)
-	return ok
+	return s.shown.repeats(s.group(group), h) != nil
 }
 
 // Forget forgets a group.

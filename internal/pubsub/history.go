@@ -28,17 +28,19 @@ const (
 	// largest events are a MiB. While entries are small, pages grow up to pageBytes by the entries seen,
 	// and to pageMost if all were as large as an event can be: neither Redis nor the node has more of a
 	// history at a time before it is known to be a large one. For who may read much, as catching up does,
-	// it is half of that: each page costs a round trip, and all together have HistoryTimeout.
+	// it is half of that: each page costs a round trip.
 	firstPage = 4
 	pageBytes = 1 << 20
 	pageMost  = 4 << 20
+	// pagesTimeouts is how many HistoryTimeouts all pages of a history have together. Each has one, so it is the
+	// distance to Redis that counts: a thousand events are some 65 round trips, and as many of 30 ms took longer than
+	// one. A browser that waits keeps one of its organization's turns.
+	pagesTimeouts = 5
 )
 
 // History returns the newest n events of the group's history, oldest first, as far as they have no
 // more than [HistoryBytes]; the newest one always. What [event.Decode] refuses is left out and counted.
 func (r *Redis) History(ctx context.Context, g event.Group, n int) ([]*event.Event, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.opt.HistoryTimeout)
-	defer cancel()
 	entries, _, err := r.newest(ctx, g, "-", n, HistoryBytes)
 	if err != nil {
 		return nil, err
@@ -49,12 +51,14 @@ func (r *Redis) History(ctx context.Context, g event.Group, n int) ([]*event.Eve
 // newest reads the newest n entries of a history, newest first, back to an ID, as far as they have no more than
 // so many bytes, but the newest one always. all says that there are no more of these.
 func (r *Redis) newest(ctx context.Context, g event.Group, back string, n, bytes int) (entries []redis.XMessage, all bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, pagesTimeouts*r.opt.HistoryTimeout)
+	defer cancel()
 	count, most := firstPage, max(firstPage, max(pageMost, bytes/2)/r.opt.MaxEventSize)
 	for before := "+"; len(entries) < n; {
 		asked := min(count, n-len(entries))
-		page, err := r.client.XRevRangeN(ctx, r.keys.History(g), before, back, int64(asked)).Result()
+		page, err := r.page(ctx, g, before, back, asked)
 		if err != nil {
-			return nil, false, fmt.Errorf("history of %s: %w", g, err)
+			return nil, false, err
 		}
 		room := bytes
 		for _, entry := range page {
@@ -71,6 +75,17 @@ func (r *Redis) newest(ctx context.Context, g event.Group, back string, n, bytes
 		before = "(" + page[len(page)-1].ID
 	}
 	return entries, false, nil
+}
+
+// page reads one page of a history.
+func (r *Redis) page(ctx context.Context, g event.Group, before, back string, count int) ([]redis.XMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.opt.HistoryTimeout)
+	defer cancel()
+	page, err := r.client.XRevRangeN(ctx, r.keys.History(g), before, back, int64(count)).Result()
+	if err != nil {
+		return nil, fmt.Errorf("history of %s: %w", g, err)
+	}
+	return page, nil
 }
 
 // Since returns the events that were recorded after a position, oldest first. complete says that
@@ -97,8 +112,6 @@ func (r *Redis) since(ctx context.Context, q sought, bytes int) (events []*event
 	if q.limit <= 0 {
 		return nil, false, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.opt.HistoryTimeout)
-	defer cancel()
 	few := q
 	few.limit = min(q.limit, firstPage-1) // one more is read
 	few.skim = few.limit < q.limit
@@ -106,7 +119,8 @@ func (r *Redis) since(ctx context.Context, q sought, bytes int) (events []*event
 	if f.more && few.limit < q.limit {
 		f = r.seekAll(ctx, q, bytes)
 	}
-	return r.unseen(q, f.events), f.complete, f.err
+	f = r.unseen(q, f)
+	return f.events, f.complete, f.err
 }
 
 // sought is a question to a history: what came after the mark, at most the newest limit events?
@@ -135,6 +149,8 @@ func (r *Redis) seekAll(ctx context.Context, q sought, bytes int) found {
 	if !all && len(entries) <= q.limit {
 		return found{events: r.decodeEntries(q.group, entries, event.Head{}), more: true}
 	}
+	ctx, cancel := context.WithTimeout(ctx, r.opt.HistoryTimeout)
+	defer cancel()
 	pipe := r.client.Pipeline()
 	a := r.ask(ctx, pipe, q)
 	_ = redisreply.Exec(ctx, pipe) // each command has its own error
@@ -145,6 +161,8 @@ func (r *Redis) seekAll(ctx context.Context, q sought, bytes int) found {
 // entries go from the front, so while the one at the position is there all behind it are, and the
 // state read later tells of deletions before it.
 func (r *Redis) seek(ctx context.Context, questions []sought) []found {
+	ctx, cancel := context.WithTimeout(ctx, r.opt.HistoryTimeout)
+	defer cancel()
 	pipe := r.client.Pipeline()
 	newest := make([]*redis.XMessageSliceCmd, len(questions))
 	facts := make([]about, len(questions))
@@ -251,20 +269,29 @@ func (r *Redis) decodeEntries(g event.Group, entries []redis.XMessage, seen even
 	return events
 }
 
-// unseen leaves out what a browser that has seen everything up to the mark has seen under another
-// position, as far as this node knows.
-func (r *Redis) unseen(q sought, events []*event.Event) []*event.Event {
+// unseen leaves out of an answer what a browser that has seen everything up to the mark has seen under another
+// position, as far as this node knows. Unless it was at the mark itself, the browser may have come from a node
+// that did not show it. Nothing is to be shown twice, so that is a gap, and the answer begins behind it.
+func (r *Redis) unseen(q sought, f found) found {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.subs[r.keys.GroupChannel(q.group)]
 	if s == nil {
-		return events
+		return f
 	}
-	return slices.DeleteFunc(events, func(e *event.Event) bool {
-		head := event.Head{Position: e.Position(), Key: e.Key()}
-		at, ok := s.meter.shown.repeats(&s.shown, head)
-		return ok && at.Compare(q.mark.Position) <= 0
-	})
+	kept := f.events[:0]
+	for _, e := range f.events {
+		before := s.meter.shown.repeats(&s.shown, event.Head{Position: e.Position(), Key: e.Key()})
+		switch {
+		case before == nil || before.position.Compare(q.mark.Position) > 0:
+			kept = append(kept, e)
+		case before.position != q.mark.Position:
+			kept, f.complete = kept[:0], false
+		}
+	}
+	clear(f.events[len(kept):])
+	f.events = kept
+	return f
 }
 
 // keyOf returns what stands for the idempotency key of a history's entry, 0 if there was none.

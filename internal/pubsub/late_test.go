@@ -299,6 +299,92 @@ func TestRepeatedEventIsNotCaughtUp(t *testing.T) {
 	}
 }
 
+// shownAndLost is a bus that has shown an event under a position that is in no history, as a master does that
+// publishes it and dies before its replica has it, and a later event that is in the history.
+type shownAndLost struct {
+	*follower
+	lost, second pubsubtest.Item
+}
+
+func showAndLose(t *testing.T) *shownAndLost {
+	t.Helper()
+	f := &shownAndLost{follower: startFollower(t, "early")}
+	first := f.recordAs(t, "first")
+	f.lost = pubsubtest.Item{Group: f.group, Payload: pubsubtest.Payload(f.group, "lost"), Position: event.NewPosition(first.Position.Milliseconds(), first.Position.Sequence()+1)}
+	echo(t, f.client, f.keys.GroupChannel(f.group), f.lost.Position, "lost", f.lost.Payload)
+	f.sink.WaitFor(t, f.lost)
+	pubsubtest.Eventually(t, "a later millisecond", func() bool { // else the next one may have this position
+		now, err := f.client.Time(t.Context()).Result()
+		return err == nil && uint64(now.UnixMilli()) > f.lost.Position.Milliseconds()
+	})
+	f.second = f.recordAs(t, "second")
+	f.sink.WaitFor(t, f.second)
+	return f
+}
+
+// recordAs records a text under itself as the idempotency key.
+func (f *shownAndLost) recordAs(t *testing.T, text string) pubsubtest.Item {
+	t.Helper()
+	return pubsubtest.Record(t, f, f.group, pubsub.RecordOptions{IdempotencyKey: text}, text)[0]
+}
+
+// TestResumeTellsOfARepetitionThatMayBeUnseen: an event was shown here, lost with its master and recorded again. A page
+// comes with a position between the two. It may have seen the event here, or have come from a node that never had it. It
+// does not get the event, which it must not get twice, and is told of a gap.
+func TestResumeTellsOfARepetitionThatMayBeUnseen(t *testing.T) {
+	f := showAndLose(t)
+	third := f.recordAs(t, "third")
+	f.recordAs(t, "lost")
+	fourth := f.recordAs(t, "fourth")
+	for name, test := range map[string]struct {
+		after    pubsubtest.Item
+		want     []pubsubtest.Item
+		complete bool
+	}{
+		"between the two":                  {f.second, []pubsubtest.Item{fourth}, false},
+		"between the two, and just before": {third, []pubsubtest.Item{fourth}, false},
+		"behind both":                      {fourth, nil, true},
+	} {
+		events, complete, err := f.Resume(t.Context(), f.group, event.Mark{Position: test.after.Position}, 100, 1<<20)
+		if err != nil || complete != test.complete {
+			t.Errorf("%s: got complete %t, %v, want %t", name, complete, err, test.complete)
+		}
+		var got []pubsubtest.Item
+		for _, e := range events {
+			got = append(got, pubsubtest.Item{Group: f.group, Payload: string(e.Payload()), Position: e.Position()})
+		}
+		if diff := cmp.Diff(test.want, got, equalItems); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// TestNewcomersAreToldOfARepetition: an event was shown here, lost with its master and recorded again. The group does not
+// get it twice. Members that have joined between the two did not get it once, so there is a gap, whether it comes live, or
+// after a pause.
+func TestNewcomersAreToldOfARepetition(t *testing.T) {
+	for name, test := range map[string]struct{ newcomer, pause bool }{
+		"live": {true, false}, "caught up with": {true, true},
+		"nobody has joined": {false, false}, "nobody has joined, and caught up with": {false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := showAndLose(t)
+			want := f.sink.Of(f.group)
+			if test.newcomer {
+				pubsubtest.Subscribe(t, f, f.group)
+				want = append(want, pubsubtest.Gap(f.group))
+			}
+			if test.pause {
+				f.Pause(f.group)
+			}
+			f.recordAs(t, "lost")
+			last := f.recordAs(t, "last")
+			pubsubtest.Eventually(t, "no pause", func() bool { return f.EndPauses() == 0 })
+			f.mustHave(t, append(want, last))
+		})
+	}
+}
+
 // TestRepetitionsAreRememberedInBounds: a flood of keys in one group forgets only its own old ones, and that of an
 // organisation only its own, within 1 MiB.
 func TestRepetitionsAreRememberedInBounds(t *testing.T) {

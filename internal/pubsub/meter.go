@@ -103,6 +103,7 @@ const (
 	verdictHeld             // kept until what its group missed has been handed over
 	verdictKnown            // dropped: it was handed over when its group caught up
 	verdictRepeated         // dropped: it was handed over under another position
+	verdictDenied           // likewise, but to members that have joined since it is a gap
 	verdictLost             // to be taken, after a gap: the history that the group followed is gone
 )
 

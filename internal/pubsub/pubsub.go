@@ -34,6 +34,9 @@
 // history tells; if the group has no history at all, as one of transient events; and with
 // [Memory], always.
 //
+// A gap also stands in place of an event that comes again under its idempotency key and another position, if
+// somebody has joined the group since it was handed over.
+//
 // # Pauses
 //
 // All organisations share one connection: behind the events of one wait those of the others. So

@@ -72,7 +72,8 @@ type Options struct {
 	SubscribeTimeout time.Duration
 	// PublishTimeout bounds Publish, Record and PublishAll, beside their context. Default: 2 s.
 	PublishTimeout time.Duration
-	// HistoryTimeout bounds History and Since, beside their context. Default: 2 s.
+	// HistoryTimeout bounds each question to a history, beside its context. A history that takes many is read for
+	// up to five times as long. Default: 2 s.
 	HistoryTimeout time.Duration
 	// MinBackoff and MaxBackoff bound the pause before a lost link is opened again; it doubles
 	// from one to the other and is jittered. Default: 50 ms and 2 s.
@@ -205,6 +206,7 @@ func (r *Redis) Subscribe(ctx context.Context, g event.Group) error {
 		r.subs[channel] = s
 	}
 	s.count++
+	s.joined++
 	if s.count == 1 {
 		r.metrics.groups.Inc()
 	}
@@ -401,6 +403,9 @@ func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 				continue
 			case verdictHeld, verdictKnown:
 				continue
+			case verdictDenied:
+				r.gap(sink, g)
+				fallthrough
 			case verdictRepeated:
 				r.metrics.repeated.Inc()
 				continue
@@ -438,14 +443,18 @@ func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 func (r *Redis) take(sink Sink, g event.Group, h event.Head, object string, now time.Time) {
 	e, err := r.decode(g, h, object, now)
 	if err != nil {
-		// The payload is never logged: it may be another organization's.
-		r.log.Warn("event dropped", zap.Stringer("group", g), zap.String("reason", event.Reason(err)), zap.Error(err))
+		r.logDropped(g, err)
 		return
 	}
 	r.metrics.received.Inc()
 	r.delivery.Lock()
 	defer r.delivery.Unlock()
 	sink.Deliver(e)
+}
+
+// logDropped logs why an event is dropped. The payload is never logged: it may be another organization's.
+func (r *Redis) logDropped(g event.Group, err error) {
+	r.log.Warn("event dropped", zap.Stringer("group", g), zap.String("reason", event.Reason(err)), zap.Error(err))
 }
 
 // gap tells the sink of one.

@@ -43,20 +43,21 @@ type shownEvent struct {
 	shownKey
 
 	position          event.Position
+	joined            uint64      // how often its group had been joined then
 	newer             *shownEvent // in the group
 	before, following *shownEvent // in the organization, by age
 }
 
-// repeats reports whether an event was shown already under another position, and under which.
-func (w *shown) repeats(in *shownGroup, h event.Head) (at event.Position, ok bool) {
+// repeats returns what was shown already, if this is the same event under another position; else nil.
+func (w *shown) repeats(in *shownGroup, h event.Head) *shownEvent {
 	if h.Key == 0 {
-		return event.Position{}, false
+		return nil
 	}
 	e := w.places[shownKey{in, h.Key}]
 	if e == nil || e.position == h.Position || apart(e.position, h.Position) >= shownFor {
-		return event.Position{}, false
+		return nil
 	}
-	return e.position, true
+	return e
 }
 
 // apart returns the milliseconds between two positions.
@@ -65,14 +66,15 @@ func apart(p, q event.Position) uint64 {
 	return max(a, b) - min(a, b)
 }
 
-// add remembers an event that is delivered, and forgets the oldest one if there is no room.
-func (w *shown) add(in *shownGroup, h event.Head) {
+// add remembers an event that is delivered to a group, and forgets the oldest one if there is no room. joined
+// is how often the group has been joined.
+func (w *shown) add(in *shownGroup, h event.Head, joined uint64) {
 	if h.Key == 0 {
 		return
 	}
 	at := shownKey{in, h.Key}
 	if e := w.places[at]; e != nil { // the same one, or another one long after
-		e.position = h.Position
+		e.position, e.joined = h.Position, joined
 		return
 	}
 	var e *shownEvent
@@ -87,7 +89,7 @@ func (w *shown) add(in *shownGroup, h event.Head) {
 	if w.places == nil {
 		w.places = make(map[shownKey]*shownEvent)
 	}
-	*e = shownEvent{shownKey: at, position: h.Position, before: w.newest}
+	*e = shownEvent{shownKey: at, position: h.Position, joined: joined, before: w.newest}
 	w.places[at] = e
 	if w.newest == nil {
 		w.oldest = e

@@ -39,6 +39,7 @@ type subscription struct {
 	slot    uint16 // of a Cluster; 0 if there is none
 	meter   *meter // of its organisation
 
+	joined    uint64        // Subscribe calls
 	count     int           // Subscribe calls less Unsubscribe calls: it is wanted if positive
 	link      *link         // that it is queued for, or not off on; else nil
 	state     state         // on its link; off while it has none
