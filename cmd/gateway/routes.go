@@ -45,7 +45,7 @@ func allRoutes(s *settings, parts *services) ([]namedRoute, error) {
 		{"meta_tags", job("/ws/meta-tags/task/{id:id}/", same(consumer.MetaTagsTask{}))},
 		{"crew_execution", job("/ws/crew_execution/{id:id}/", same(consumer.CrewExecution{Inputs: parts}))},
 		{"seo_audit", job("/ws/seo_audit/{id:int}/", same(consumer.SEOAudit{}))},
-		{"crew_kanban", job("/ws/crew/{id:id}/kanban/", same(consumer.CrewKanban{Inputs: parts}))},
+		{"crew_kanban", job("/ws/crew/{id:id}/kanban/", func() consumer.OrganizationAwareConsumer { return consumer.JSON(&consumer.CrewKanban{Inputs: parts}) })},
 		{"optimization", job("/ws/image-optimizer/{id:int}/", func() consumer.OrganizationAwareConsumer { return consumer.JSON(new(consumer.Optimization)) })},
 		{"crawl", job("/ws/crawl/{id:id}/", same(consumer.Crawl{}))},
 	}, nil

@@ -12,28 +12,33 @@ type Crawl struct{ Quiet }
 
 var _ MessageHandler = Crawl{}
 
-// crawlUpdate is the first frame of a crawl that has said nothing yet, or that was given up.
-type crawlUpdate struct {
-	Type string    `json:"type"` // "crawl_update"
-	Data crawlData `json:"data"`
-}
-
-type crawlData struct {
-	UpdateType string `json:"update_type"`
-	Error      string `json:"error,omitempty"`
-}
-
 // Connect joins the crawl's group and sends its last update.
 func (Crawl) Connect(ctx context.Context, c Conn) error {
 	return show(ctx, c, "crawl_"+c.Param("id"), func(history []*event.Event) any {
-		if code, ok := givenUp(history, "crawl_update"); ok {
-			return crawlUpdate{Type: "crawl_update", Data: crawlData{UpdateType: statusFailed, Error: code}}
+		last, failed := newestOf(history, "crawl_update")
+		if last != nil && failed == nil {
+			return asLive(c, last)
 		}
-		if last, ok := newestOf(c, history, "crawl_update"); ok {
-			return last
-		}
-		return crawlUpdate{Type: "crawl_update", Data: crawlData{UpdateType: statusPending}}
+		return foldCrawl(last, failed)
 	})
+}
+
+// foldCrawl makes the first frame of a crawl that has said nothing yet, or that was given up after its last
+// update.
+func foldCrawl(last, failed *event.Event) any {
+	update, data := make(fields), make(fields)
+	if last != nil {
+		update, _ = read(last, nil)
+		if said, ok := update.inside("data", nil); ok {
+			data = said
+		}
+	}
+	data["update_type"] = rawText(statusPending)
+	if failed != nil {
+		data["update_type"], data["error"] = rawText(statusFailed), rawText(failureOf(failed))
+	}
+	update["data"] = data.object("")
+	return update.object("crawl_update")
 }
 
 // ReceiveMessage knows no messages: ping is answered for all consumers.

@@ -1,7 +1,6 @@
 package consumer
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 
@@ -30,39 +29,33 @@ func (x CrewExecution) ReceiveMessage(ctx context.Context, c Conn, m event.Messa
 	return humanInput(ctx, c, m, x.Inputs, c.Param("id"))
 }
 
-// crewExecutionState is the first frame of a run.
-type crewExecutionState struct {
-	Type              string            `json:"type"` // "initial_state"
-	Status            string            `json:"status"`
-	Messages          []json.RawMessage `json:"messages"`
-	HumanInputRequest json.RawMessage   `json:"human_input_request"`
-}
-
+// foldCrewExecution makes the state of a run, with all its messages, oldest first.
 func foldCrewExecution(history []*event.Event) any {
-	state := crewExecutionState{Type: "initial_state", Status: crewPending}
+	run := newSum(fields{"status": rawText(crewPending), "human_input_request": rawNull()})
 	var messages journal
 	for _, e := range history {
 		switch e.Type() {
 		case "crew_execution_update":
-			u, ok := said[struct {
-				Status            string
-				Messages          []json.RawMessage
-				HumanInputRequest json.RawMessage `json:"human_input_request"`
-			}](e)
+			var said []json.RawMessage
+			u, ok := read(e, kinds{"status": isText, "messages": isList})
 			if !ok {
 				continue
 			}
-			// A request is open until the run says something else.
-			state.Status, state.HumanInputRequest = cmp.Or(u.Status, state.Status), u.HumanInputRequest
-			for _, message := range u.Messages {
-				var m struct{ ID ident }
+			_ = json.Unmarshal(u["messages"], &said) // nothing says nothing
+			for _, message := range said {
+				var m fields
 				_ = json.Unmarshal(message, &m) // one without an id stands for itself
-				messages.add(string(m.ID), message)
+				messages.add(m.id("id"), message)
 			}
+			// A request is open until the run says something else.
+			run.set("human_input_request", rawNull())
+			delete(u, "messages")
+			run.addStatus(u)
 		case typeTaskFailed:
-			state.Status, state.HumanInputRequest = crewFailed, nil
+			run.fail(crewFailed, e)
+			run.set("human_input_request", rawNull())
 		}
 	}
-	state.Messages = messages.newest()
-	return state
+	run.defaults["messages"] = messages.list()
+	return run.object("initial_state")
 }

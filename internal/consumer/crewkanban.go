@@ -2,7 +2,6 @@ package consumer
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 
 	"orgcast/internal/event"
@@ -10,78 +9,113 @@ import (
 
 // CrewKanban shows the board of a crew at /ws/crew/{id:id}/kanban/: the runs that are open, then each
 // execution_update, agent_step, human_input_request and task_complete. Whoever watches may answer
-// what a run asks for.
+// what a run asks for. It serves one connection.
 type CrewKanban struct {
 	Quiet
+	translated
+
 	Inputs Inputs
 }
 
-var _ MessageHandler = CrewKanban{}
+var (
+	_ MessageHandler = (*CrewKanban)(nil)
+	_ EventHandler   = (*CrewKanban)(nil)
+)
 
 // Connect joins the board's group and sends the open runs.
-func (CrewKanban) Connect(ctx context.Context, c Conn) error {
+func (*CrewKanban) Connect(ctx context.Context, c Conn) error {
 	return show(ctx, c, "crew_"+c.Param("id")+"_kanban", foldBoard)
 }
 
 // ReceiveMessage handles human_input.
-func (k CrewKanban) ReceiveMessage(ctx context.Context, c Conn, m event.Message) error {
+func (k *CrewKanban) ReceiveMessage(ctx context.Context, c Conn, m event.Message) error {
 	if m.Type != "human_input" {
 		return ErrUnknownType
 	}
 	return humanInput(ctx, c, m, k.Inputs, "")
 }
 
-// boardState is the first frame of a board.
-type boardState struct {
-	Type       string            `json:"type"` // "initial_state"
-	Executions []json.RawMessage `json:"executions"`
+// HandleEvent shows an agent_step as pages of the original know it: as an execution_update.
+func (k *CrewKanban) HandleEvent(_ context.Context, c Conn, e *event.Event) (forward bool) {
+	if e.Type() != "agent_step" {
+		return k.forward(c, e, nil)
+	}
+	step, ok := read(e, nil)
+	if !ok {
+		return k.forward(c, e, nil)
+	}
+	return k.forward(c, e, flatFrame(e, "execution_update", step))
 }
 
-// boardEntry is a run on the board, as an execution_update shows it.
-type boardEntry struct {
-	ExecutionID       ident           `json:"execution_id"`
-	Status            string          `json:"status"`
-	TaskIndex         *int            `json:"task_index"`
-	Stage             json.RawMessage `json:"stage,omitempty"`
-	HumanInputRequest json.RawMessage `json:"human_input_request"`
+// run is one run on a board.
+type run struct {
+	*sum
+
+	ended bool
+}
+
+// board is what a board has shown: each run that is open or has been, in the order in which they began.
+type board struct {
+	runs []*run
+	last map[string]*run // the newest run of each execution
 }
 
 func foldBoard(history []*event.Event) any {
-	ended := []string{crewCompleted, crewFailed, crewCancelled}
-	var order []ident
-	open := make(map[ident]boardEntry) // and those that were: their place in order is kept
+	b := board{last: make(map[string]*run)}
 	for _, e := range history {
-		u, ok := said[boardEntry](e)
-		if !ok || u.ExecutionID == "" {
-			continue
-		}
-		entry, known := open[u.ExecutionID]
 		switch e.Type() {
-		case "execution_update":
-			if len(u.Stage) == 0 {
-				u.Stage = entry.Stage
+		case "execution_update", "agent_step", "human_input_request", "task_complete":
+			u, ok := read(e, kinds{"status": isText, "task_index": isNumber})
+			if id := u.id("execution_id"); ok && id != "" {
+				b.add(id, e, u)
 			}
-			entry = u
-		case "human_input_request":
-			entry.ExecutionID, entry.TaskIndex, entry.HumanInputRequest = u.ExecutionID, u.TaskIndex, e.Payload()
-			if !known {
-				entry.Status = crewRunning
-			}
-		case "task_complete":
-			entry.Status = crewCompleted
-		default:
-			continue
-		}
-		if !known {
-			order = append(order, u.ExecutionID)
-		}
-		open[u.ExecutionID] = entry
-	}
-	var board journal
-	for _, id := range order {
-		if entry := open[id]; !slices.Contains(ended, entry.Status) {
-			board.add("", entry)
 		}
 	}
-	return boardState{Type: "initial_state", Executions: board.newest()}
+	var open journal
+	for _, r := range b.runs {
+		if !r.ended {
+			open.add("", r.object(""))
+		}
+	}
+	return fields{"executions": open.list()}.object("initial_state")
+}
+
+// add adds an event of an execution. Before an event has given its status, it runs.
+func (b *board) add(id string, e *event.Event, u fields) {
+	r := b.last[id]
+	switch e.Type() {
+	case "task_complete":
+		b.end(id)
+		return
+	case "human_input_request":
+		u = fields{"execution_id": u["execution_id"], "task_index": u["task_index"], "human_input_request": e.Payload()}
+		if isNull(u["task_index"]) {
+			delete(u, "task_index")
+		}
+	default:
+		if slices.Contains([]string{crewCompleted, crewFailed, crewCancelled}, textOf(u["status"])) {
+			b.end(id)
+			return
+		}
+		if r != nil && r.ended && isNull(u["status"]) {
+			return // keeps the status with which it ended
+		}
+		// A request is open until the run says something else.
+		if _, ok := u["human_input_request"]; !ok {
+			u["human_input_request"] = rawNull()
+		}
+	}
+	if r == nil || r.ended { // begins, or begins again
+		r = &run{sum: newSum(fields{"status": rawText(crewRunning), "task_index": rawNull(), "human_input_request": rawNull()})}
+		b.runs, b.last[id] = append(b.runs, r), r
+	}
+	r.addStatus(u)
+}
+
+// end takes an execution off the board.
+func (b *board) end(id string) {
+	if b.last[id] == nil {
+		b.last[id] = new(run)
+	}
+	b.last[id].ended = true
 }

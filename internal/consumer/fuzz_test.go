@@ -70,6 +70,7 @@ func FuzzFirstState(f *testing.F) {
 		`{"type":"status_update","status":"running","progress":1e308}`, `{"type":"status_update","status":7}`, `{"type":"step_update","step":{},"step_number":-1}`,
 		`{"type":"crew_execution_update","messages":[{"id":1},7,null,[]],"human_input_request":{}}`, `{"type":"execution_update","execution_id":7,"stage":[]}`,
 		`{"type":"human_input_request","execution_id":"e1"}`, `{"type":"task_complete","execution_id":"e1"}`, `{"type":"audit.update","data":{"percent_complete":"x"}}`,
+		`{"type":"agent_step","execution_id":41}`, `{"type":"job_update","data":{"job_id":41}}`, `{"type":"audit.error","data":{"error":{}}}`,
 		`{"type":"audit.complete","data":null}`, `{"type":"optimization_update","job_id":"j1"} `, `{"type":"crawl_update"}`, `{"type":"task_failed","code":{}}`,
 	} {
 		f.Add(seed, seed, true)

@@ -37,28 +37,8 @@ const typeTaskFailed = "task_failed"
 
 // failureOf returns the code of a [typeTaskFailed] event.
 func failureOf(e *event.Event) string {
-	u, _ := said[struct{ Code string }](e)
-	return u.Code
-}
-
-// givenUp returns the code with which work was given up, unless an event of the type has come since.
-func givenUp(history []*event.Event, typ string) (code string, ok bool) {
-	for _, e := range slices.Backward(history) {
-		switch e.Type() {
-		case typ:
-			return "", false
-		case typeTaskFailed:
-			return failureOf(e), true
-		}
-	}
-	return "", false
-}
-
-// keep takes a value over if it was given.
-func keep[T any](into, given *T) {
-	if given != nil {
-		*into = *given
-	}
+	u, _ := read(e, nil)
+	return textOf(u["code"])
 }
 
 // show joins the group of a job and sends the state that fold makes of its history, oldest event
@@ -70,21 +50,20 @@ func show(ctx context.Context, c Conn, group string, fold func(history []*event.
 	})
 }
 
-// said reads the fields of an event. Workers are of any making: an event whose fields are of other
-// kinds than expected adds nothing to the state, and harms nobody.
-func said[T any](e *event.Event) (fields T, ok bool) {
-	ok = json.Unmarshal(e.Payload(), &fields) == nil
-	return fields, ok
-}
-
-// newestOf returns the newest event of a type, if there is one, as [asLive] shows it.
-func newestOf(c Conn, history []*event.Event, typ string) (frame json.RawMessage, ok bool) {
+// newestOf returns the newest event of a type, nil if there is none, and the [typeTaskFailed] event that
+// has come since, if one has.
+func newestOf(history []*event.Event, typ string) (newest, failed *event.Event) {
 	for _, e := range slices.Backward(history) {
-		if e.Type() == typ {
-			return asLive(c, e), true
+		switch e.Type() {
+		case typ:
+			return e, failed
+		case typeTaskFailed:
+			if failed == nil {
+				failed = e
+			}
 		}
 	}
-	return nil, false
+	return nil, failed
 }
 
 // asLive shows a recorded event as the browser would have seen it when it came: with its position
@@ -102,18 +81,14 @@ func asLive(c Conn, e *event.Event) json.RawMessage {
 // journal is what the events of a job have added up to, oldest first. What comes under the key of an
 // earlier entry takes its place, since a task that is tried again says again what it said.
 type journal struct {
-	entries []json.RawMessage
+	entries [][]byte // JSON
 	places  map[string]int
 }
 
-// add enters v; with an empty key it replaces nothing.
-func (j *journal) add(key string, v any) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return // what came as JSON goes as JSON
-	}
+// add enters an entry; with an empty key it replaces nothing.
+func (j *journal) add(key string, entry json.RawMessage) {
 	if i, known := j.places[key]; known {
-		j.entries[i] = b
+		j.entries[i] = entry
 		return
 	}
 	if key != "" {
@@ -122,16 +97,15 @@ func (j *journal) add(key string, v any) {
 		}
 		j.places[key] = len(j.entries)
 	}
-	j.entries = append(j.entries, b)
+	j.entries = append(j.entries, entry)
 }
 
-// newest returns the newest entries that fit into a first state. It is never nil, so that pages see
-// a list.
-func (j *journal) newest() []json.RawMessage {
+// list returns the newest entries that fit into a first state, oldest first.
+func (j *journal) list() json.RawMessage {
 	first, size := len(j.entries), 0
 	for first > 0 && size+len(j.entries[first-1]) <= stateBytes {
 		first--
 		size += len(j.entries[first])
 	}
-	return append([]json.RawMessage{}, j.entries[first:]...)
+	return slices.Concat([]byte("["), bytes.Join(j.entries[first:], []byte(",")), []byte("]"))
 }

@@ -1,9 +1,7 @@
 package consumer
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 
 	"orgcast/internal/event"
 )
@@ -27,36 +25,24 @@ func (t MetaTagsTask) ReceiveMessage(ctx context.Context, c Conn, m event.Messag
 	return t.Connect(ctx, c)
 }
 
-// metaTagsStatus is the first frame of a task.
-type metaTagsStatus struct {
-	Type     string          `json:"type"` // "status_update"
-	Status   string          `json:"status"`
-	Message  string          `json:"message"`
-	Result   json.RawMessage `json:"result"`
-	Progress json.RawMessage `json:"progress"`
-}
-
+// foldMetaTags makes the status of a task, with the last progress. A task that has said something runs.
 func foldMetaTags(history []*event.Event) any {
-	state := metaTagsStatus{Type: "status_update", Status: statusPending}
+	task := newSum(fields{"status": rawText(statusPending), "message": rawText(""), "result": rawNull(), "progress": rawNull()})
 	for _, e := range history {
 		switch e.Type() {
-		case "progress_update":
-			if u, ok := said[struct{ Progress json.RawMessage }](e); ok {
-				state.Progress = u.Progress
-				if state.Status == statusPending {
-					state.Status = statusRunning
-				}
+		case "progress_update", "status_update":
+			u, ok := read(e, kinds{"status": isText, "message": isText})
+			if !ok {
+				continue
 			}
-		case "status_update":
-			if u, ok := said[struct {
-				Status, Message string
-				Result          json.RawMessage
-			}](e); ok {
-				state.Status, state.Message, state.Result = cmp.Or(u.Status, state.Status), u.Message, u.Result
+			task.addStatus(u)
+			if e.Type() == "progress_update" && task.status() == statusPending {
+				task.set("status", rawText(statusRunning))
 			}
 		case typeTaskFailed:
-			state.Status, state.Message = statusFailed, failureOf(e)
+			task.fail(statusFailed, e)
+			task.set("message", task.get("error"))
 		}
 	}
-	return state
+	return task.object("status_update")
 }

@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 
 	"orgcast/internal/event"
@@ -12,11 +13,19 @@ import (
 // Optimization shows the optimisation of images at /ws/image-optimizer/{id:int}/: the last update,
 // then each optimization_update, and each job_update of the jobs that do it. It follows the jobs that
 // the query names, ?job=ID, and those that an optimization_update names as its job_id, be it recorded
-// or live. It serves one connection.
+// or live. What back ends put into data stands in the frame itself, as pages of the original expect. It
+// serves one connection.
 type Optimization struct {
 	Quiet
+	translated
 
-	jobs []string // that are followed: Connect fills it in, then the writer alone
+	jobs []job // that are followed: Connect fills it in, then the writer alone
+}
+
+// job is one that does an optimization.
+type job struct {
+	id   string          // names its group
+	said json.RawMessage // the id as it was said: a page that knows 41 does not know "41"
 }
 
 var (
@@ -24,30 +33,13 @@ var (
 	_ EventHandler   = (*Optimization)(nil)
 )
 
-// optimizationUpdate is the first frame of an optimisation that has said nothing yet, or that was
-// given up.
-type optimizationUpdate struct {
-	Type           string      `json:"type"` // "optimization_update"
-	OptimizationID json.Number `json:"optimization_id"`
-	Status         string      `json:"status"`
-	Error          string      `json:"error,omitempty"`
-}
-
-// jobUpdate is the first frame of a job that was given up.
-type jobUpdate struct {
-	Type   string `json:"type"` // "job_update"
-	JobID  string `json:"job_id"`
-	Status string `json:"status"`
-	Error  string `json:"error"`
-}
-
 // maxJobs is how many jobs a connection follows: a page shows one or two.
 const maxJobs = 8
 
 // Connect joins the group of the optimisation and sends its last update, and then those of its jobs.
 func (o *Optimization) Connect(ctx context.Context, c Conn) error {
-	for _, job := range c.Query()["job"] {
-		if !orgctx.ValidID(job) || !o.take(job) {
+	for _, id := range c.Query()["job"] {
+		if !orgctx.ValidID(id) || !o.take(job{id, rawText(id)}) {
 			return ErrNotFound
 		}
 	}
@@ -55,21 +47,15 @@ func (o *Optimization) Connect(ctx context.Context, c Conn) error {
 		for _, e := range slices.Backward(history) {
 			o.take(jobOf(e))
 		}
-		state := optimizationUpdate{Type: "optimization_update", OptimizationID: json.Number(c.Param("id")), Status: statusPending}
-		if code, ok := givenUp(history, state.Type); ok {
-			state.Status, state.Error = statusFailed, code
-			return state
-		}
-		if last, ok := newestOf(c, history, state.Type); ok {
-			return last
-		}
-		return state
+		const typ = "optimization_update"
+		last, failed := newestOf(history, typ)
+		return lastUpdate(c, typ, last, failed, fields{"optimization_id": json.RawMessage(c.Param("id")), "status": rawText(statusPending)})
 	})
 	if err != nil {
 		return err
 	}
-	for _, job := range o.jobs {
-		if err := followJob(ctx, c, job); err != nil {
+	for _, j := range o.jobs {
+		if err := followJob(ctx, c, j); err != nil {
 			return err
 		}
 	}
@@ -84,41 +70,81 @@ func (*Optimization) ReceiveMessage(context.Context, Conn, event.Message) error 
 // HandleEvent follows the job that a live event names. Joining waits for the bus; the writer, in which
 // this runs, does not.
 func (o *Optimization) HandleEvent(_ context.Context, c Conn, e *event.Event) (forward bool) {
-	if job := jobOf(e); o.take(job) {
-		c.Go(func(ctx context.Context) error { return followJob(ctx, c, job) })
+	if j := jobOf(e); o.take(j) {
+		c.Go(func(ctx context.Context) error { return followJob(ctx, c, j) })
 	}
-	return true
+	if u, ok := flatten(e); ok {
+		return o.forward(c, e, flatFrame(e, e.Type(), u))
+	}
+	return o.forward(c, e, nil)
 }
 
 // take enters a job among those that are followed, and reports whether it was new and there was room.
-func (o *Optimization) take(job string) bool {
-	if job == "" || len(o.jobs) == maxJobs || slices.Contains(o.jobs, job) {
+func (o *Optimization) take(j job) bool {
+	if j.id == "" || len(o.jobs) == maxJobs || slices.ContainsFunc(o.jobs, func(known job) bool { return known.id == j.id }) {
 		return false
 	}
-	o.jobs = append(o.jobs, job)
+	o.jobs = append(o.jobs, j)
 	return true
 }
 
 // followJob joins the group of a job and sends its last update, if there is one.
-func followJob(ctx context.Context, c Conn, job string) error {
-	return c.JoinWithHistory(ctx, "optimization_job_"+job, historyLength, func(history []*event.Event) error {
-		if code, ok := givenUp(history, "job_update"); ok {
-			return c.Send(jobUpdate{Type: "job_update", JobID: job, Status: statusFailed, Error: code})
+func followJob(ctx context.Context, c Conn, j job) error {
+	const typ = "job_update"
+	return c.JoinWithHistory(ctx, "optimization_job_"+j.id, historyLength, func(history []*event.Event) error {
+		last, failed := newestOf(history, typ)
+		if last == nil && failed == nil {
+			return nil
 		}
-		if last, ok := newestOf(c, history, "job_update"); ok {
-			return c.Send(last)
-		}
-		return nil
+		return c.Send(lastUpdate(c, typ, last, failed, fields{"job_id": j.said}))
 	})
 }
 
-// jobOf returns the job that an optimization_update names, "" if it names none.
-func jobOf(e *event.Event) string {
-	if e.Type() != "optimization_update" {
-		return ""
+// lastUpdate shows the newest event of a type, as it was when it came. If the work was given up after it,
+// the update says that it failed, and with what code. begin is the update of what has said nothing yet.
+func lastUpdate(c Conn, typ string, last, failed *event.Event, begin fields) json.RawMessage {
+	u, nested := begin, false
+	if last != nil {
+		u, nested = flatten(last)
 	}
-	u, _ := said[struct {
-		JobID ident `json:"job_id"`
-	}](e)
-	return string(u.JobID)
+	switch {
+	case failed != nil:
+		if u["status"], u["error"] = rawText(statusFailed), rawText(failureOf(failed)); last != nil {
+			maps.Copy(begin, u) // its id, if the update has none
+			u = begin
+		}
+	case last != nil && (!nested || c.Protocol() == ProtocolV1):
+		return asLive(c, last)
+	case last != nil:
+		return flatFrame(last, typ, u)
+	}
+	return u.object(typ)
+}
+
+// flatten returns the fields of an optimization_update or job_update. Those in data, if it is an object, stand
+// among the others, and nested is true.
+func flatten(e *event.Event) (f fields, nested bool) {
+	f, _ = read(e, nil)
+	if e.Type() != "optimization_update" && e.Type() != "job_update" || isNull(f["data"]) || !isObject(f["data"]) {
+		return f, false
+	}
+	inner, _ := f.inside("data", nil)
+	delete(f, "data")
+	delete(inner, "type")
+	delete(inner, "organization_id")
+	maps.Copy(f, inner)
+	return f, true
+}
+
+// jobOf returns the job that an optimization_update names, none if it names none.
+func jobOf(e *event.Event) job {
+	if e.Type() != "optimization_update" {
+		return job{}
+	}
+	u, _ := flatten(e)
+	id := u.id("job_id")
+	if !orgctx.ValidID(id) {
+		return job{}
+	}
+	return job{id, u["job_id"]}
 }

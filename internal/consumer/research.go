@@ -1,10 +1,8 @@
 package consumer
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
-	"strconv"
 	"time"
 
 	"orgcast/internal/event"
@@ -53,86 +51,48 @@ func (r Research) cancel(ctx context.Context, c Conn) error {
 
 func researchGroup(c Conn) string { return "research_" + c.Param("id") }
 
-// researchState is the first frame of a research job.
-type researchState struct {
-	Type     string            `json:"type"` // "initial_state"
-	Research researchSummary   `json:"research"`
-	Steps    []json.RawMessage `json:"steps"`
-	Report   json.RawMessage   `json:"report,omitempty"`
-}
-
-type researchSummary struct {
-	ID        json.Number `json:"id"`
-	Status    string      `json:"status"`
-	Message   string      `json:"message"`
-	Progress  float64     `json:"progress"`
-	Query     *string     `json:"query"`
-	CreatedAt *string     `json:"created_at"`
-	Error     *string     `json:"error"`
-}
-
-// foldResearch makes the state of the job called id.
+// foldResearch makes the state of the job called id: what its updates said of it, its steps, and what
+// the last report_update said.
 func foldResearch(id string) func(history []*event.Event) any {
 	return func(history []*event.Event) any {
-		state := researchState{Type: "initial_state", Research: researchSummary{ID: json.Number(id), Status: statusPending}}
+		research := newSum(fields{
+			"id": json.RawMessage(id), "status": rawText(statusPending), "message": rawText(""), "progress": json.RawMessage("0"),
+			"query": rawNull(), "created_at": rawNull(), "error": rawNull(),
+		})
 		if len(history) > 0 {
 			began := time.UnixMilli(int64(history[0].Position().Milliseconds())).UTC().Format(time.RFC3339) //nolint:gosec // until the year 292278994
-			state.Research.CreatedAt = &began
+			research.defaults["created_at"] = rawText(began)
 		}
+		report := make(fields)
 		var steps journal
 		for _, e := range history {
 			switch e.Type() {
 			case "status_update":
-				if u, ok := said[researchStatus](e); ok {
-					state.Research.take(u)
+				if u, ok := read(e, kinds{"status": isText, "message": isText, "progress": isNumber, "query": isText}); ok {
+					addResearch(research, u)
 				}
 			case "step_update":
-				if u, ok := said[researchStep](e); ok {
-					steps.add(u.key(), u)
+				if u, ok := read(e, kinds{"step_number": isNumber}); ok {
+					steps.add(u.id("step_number"), u.object(""))
 				}
 			case "report_update":
-				if u, ok := said[struct{ Report json.RawMessage }](e); ok {
-					state.Report = u.Report
+				if u, ok := read(e, nil); ok {
+					report = u
 				}
 			case typeTaskFailed:
-				code := failureOf(e)
-				state.Research.Status, state.Research.Error = statusFailed, &code
+				research.fail(statusFailed, e)
 			}
 		}
-		state.Steps = steps.newest()
-		return state
+		report["research"], report["steps"] = research.object(""), steps.list()
+		return report.object("initial_state")
 	}
 }
 
-// researchStatus is what a status_update says.
-type researchStatus struct {
-	Status   string
-	Message  string
-	Progress *float64
-	Query    *string // in the first one at the least
-}
-
-func (r *researchSummary) take(u researchStatus) {
-	r.Status, r.Message, r.Error = cmp.Or(u.Status, r.Status), u.Message, nil
-	keep(&r.Progress, u.Progress)
-	if u.Query != nil {
-		r.Query = u.Query
+// addResearch adds a status_update. What a failed research says is its error, unless it gives one.
+func addResearch(research *sum, u fields) {
+	_, hasError := u["error"]
+	research.addStatus(u)
+	if !hasError && textOf(u["status"]) == statusFailed && !isNull(u["message"]) {
+		research.set("error", u["message"])
 	}
-	if u.Status == statusFailed {
-		r.Error = &u.Message
-	}
-}
-
-// researchStep is what a step_update says.
-type researchStep struct {
-	Step       json.RawMessage `json:"step"`
-	StepNumber *int            `json:"step_number"`
-}
-
-// key tells steps apart; those without a number stand for themselves.
-func (s researchStep) key() string {
-	if s.StepNumber == nil {
-		return ""
-	}
-	return strconv.Itoa(*s.StepNumber)
 }

@@ -25,65 +25,89 @@ func (a SEOAudit) ReceiveMessage(ctx context.Context, c Conn, m event.Message) e
 	case "get_status":
 		return a.Connect(ctx, c)
 	case "test":
-		return c.Send(messageFrame{Type: "test", Message: "connected"})
+		in := struct{ Message string }{"connected"}
+		if err := m.Decode(&in); err != nil {
+			return err
+		}
+		return c.Send(messageFrame{Type: "test", Message: in.Message})
 	default:
 		return ErrUnknownType
 	}
 }
 
-// auditStatus is the first frame of an audit.
-type auditStatus struct {
-	Type string    `json:"type"` // "audit.status"
-	Data auditData `json:"data"`
-}
-
-type auditData struct {
-	Status        string          `json:"status"`
-	Progress      float64         `json:"progress"`
-	Error         *string         `json:"error"`
-	PagesAnalyzed int             `json:"pages_analyzed"`
-	IssuesFound   int             `json:"issues_found"`
-	RecentIssues  json.RawMessage `json:"recent_issues,omitempty"`
-	Results       json.RawMessage `json:"results,omitempty"`
-}
-
+// foldAudit makes the status of an audit: what its events said of it in data. percent_complete is called
+// progress there. Other fields of the events stand beside data.
 func foldAudit(history []*event.Event) any {
-	state := auditStatus{Type: "audit.status", Data: auditData{Status: statusPending}}
-	data := &state.Data
+	data := newSum(fields{
+		"status": rawText(statusPending), "progress": json.RawMessage("0"), "error": rawNull(),
+		"pages_analyzed": json.RawMessage("0"), "issues_found": json.RawMessage("0"),
+	})
+	beside := newSum(fields{"data": rawNull()})
 	for _, e := range history {
-		switch e.Type() {
-		case "audit.update":
-			if u, ok := said[struct {
-				Data struct {
-					Status          string
-					PercentComplete *float64        `json:"percent_complete"`
-					PagesAnalyzed   *int            `json:"pages_analyzed"`
-					IssuesFound     *int            `json:"issues_found"`
-					RecentIssues    json.RawMessage `json:"recent_issues"`
-				}
-			}](e); ok {
-				data.Status, data.Error, data.RecentIssues = cmp.Or(u.Data.Status, statusRunning), nil, u.Data.RecentIssues
-				keep(&data.Progress, u.Data.PercentComplete)
-				keep(&data.PagesAnalyzed, u.Data.PagesAnalyzed)
-				keep(&data.IssuesFound, u.Data.IssuesFound)
-			}
-		case "audit.complete":
-			if u, ok := said[struct {
-				Data struct {
-					Status  string
-					Results json.RawMessage
-				}
-			}](e); ok {
-				data.Status, data.Results, data.Progress, data.Error = cmp.Or(u.Data.Status, statusCompleted), u.Data.Results, 100, nil
-			}
-		case "audit.error":
-			if u, ok := said[struct{ Message string }](e); ok {
-				data.Status, data.Error = statusFailed, &u.Message
-			}
-		case typeTaskFailed:
-			code := failureOf(e)
-			data.Status, data.Error = statusFailed, &code
+		if e.Type() == typeTaskFailed {
+			data.fail(statusFailed, e)
+			continue
 		}
+		u, ok := read(e, kinds{"data": isObject})
+		if !ok {
+			continue
+		}
+		said, ok := u.inside("data", kinds{"status": isText, "percent_complete": isNumber, "pages_analyzed": isNumber, "issues_found": isNumber})
+		if !ok || !addAudit(data, e.Type(), u, said) {
+			continue
+		}
+		delete(u, "data")
+		delete(u, "error")
+		delete(beside.fields, "code") // these belong to the error that they came with
+		delete(beside.fields, "message")
+		beside.add(u)
 	}
-	return state
+	beside.set("data", data.object(""))
+	return beside.object("audit.status")
+}
+
+// addAudit adds what an event said in data, and reports whether it is one of an audit.
+func addAudit(data *sum, typ string, u, said fields) bool {
+	former := data.status()
+	percent := said["percent_complete"]
+	delete(said, "percent_complete")
+	reason := auditError(u, said)
+	delete(said, "error")
+	switch typ {
+	case "audit.update":
+		if former == statusPending || former == statusCompleted || former == statusFailed {
+			former = statusRunning
+		}
+	case "audit.complete":
+		former = statusCompleted
+		if isNull(percent) {
+			percent = json.RawMessage("100")
+		}
+	case "audit.error":
+		former = statusFailed
+		if isNull(reason) {
+			reason = rawText(cmp.Or(textOf(said["message"]), textOf(u["message"])))
+		}
+	default:
+		return false
+	}
+	if isNull(said["status"]) {
+		said["status"] = rawText(former)
+	}
+	data.addStatus(said)
+	if !isNull(percent) {
+		data.set("progress", percent)
+	}
+	if !isNull(reason) {
+		data.set("error", reason)
+	}
+	return true
+}
+
+// auditError returns the error that an event gives, in data or beside it.
+func auditError(u, said fields) json.RawMessage {
+	if reason := said["error"]; !isNull(reason) {
+		return reason
+	}
+	return u["error"]
 }

@@ -46,6 +46,34 @@ func TestFirstStateIsBounded(t *testing.T) {
 	}
 }
 
+// TestFirstStateOfManyFieldsIsBounded: fields that each event calls otherwise do not add up without end.
+func TestFirstStateOfManyFieldsIsBounded(t *testing.T) {
+	const events, size, limit = 100, 8000, 300 << 10
+	for name, test := range map[string]struct{ group, fields string }{
+		"research":       {"research_7", `{"type":"status_update","status":"running","NAME":"TEXT"}`},
+		"meta_tags":      {"metatags_task_7", `{"type":"status_update","status":"running","NAME":"TEXT"}`},
+		"crew_execution": {"crew_execution_7", `{"type":"crew_execution_update","status":"running","NAME":"TEXT"}`},
+		"seo_audit":      {"audit_7", `{"type":"audit.update","data":{"status":"running","NAME":"TEXT"}}`},
+		"crew_kanban":    {"crew_7_kanban", `{"type":"execution_update","execution_id":"e1","status":"running","NAME":"TEXT"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := consumertest.New(t, "acme", "ada")
+			c.Params = map[string]string{"id": "7"}
+			for i := range events {
+				fields := strings.NewReplacer("NAME", "field"+strconv.Itoa(i), "TEXT", strings.Repeat("x", size)).Replace(test.fields)
+				c.History[test.group] = append(c.History[test.group], c.Event(t, test.group, fields, uint64(i+1)))
+			}
+			if err := jobConsumers(new(consumertest.Services))[name]().Connect(c.Context(t.Context()), c); err != nil {
+				t.Fatal(err)
+			}
+			all := strings.Join(c.Sent(), "")
+			if len(all) > limit || !strings.Contains(all, `"field99"`) || !strings.Contains(all, `"running"`) || strings.Contains(all, `"field0"`) {
+				t.Errorf("got %d bytes, want at most %d, with the newest field and the status and without the oldest field", len(all), limit)
+			}
+		})
+	}
+}
+
 // TestConversationHasOneOwner: a conversation is its first user's, in each organisation anew.
 func TestConversationHasOneOwner(t *testing.T) {
 	services := new(consumertest.Services)

@@ -32,7 +32,7 @@ func jobConsumers(s *consumertest.Services) map[string]func() consumer.Organizat
 		"meta_tags":       of(consumer.MetaTagsTask{}),
 		"crew_execution":  of(consumer.CrewExecution{Inputs: s}),
 		"seo_audit":       of(consumer.SEOAudit{}),
-		"crew_kanban":     of(consumer.CrewKanban{Inputs: s}),
+		"crew_kanban":     func() consumer.OrganizationAwareConsumer { return consumer.JSON(&consumer.CrewKanban{Inputs: s}) },
 		"optimization":    func() consumer.OrganizationAwareConsumer { return consumer.JSON(new(consumer.Optimization)) },
 		"crawl":           of(consumer.Crawl{}),
 	}

@@ -1,0 +1,196 @@
+package consumer
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"maps"
+	"slices"
+
+	"orgcast/internal/event"
+)
+
+// fields are the fields of an event or of an object in one, each as it was sent.
+type fields map[string]json.RawMessage
+
+// kinds say what must be in the fields that have these names, if it is not null.
+type kinds map[string]func(value json.RawMessage) bool
+
+func isText(value json.RawMessage) bool   { return value[0] == '"' }
+func isList(value json.RawMessage) bool   { return value[0] == '[' }
+func isObject(value json.RawMessage) bool { return value[0] == '{' }
+func isNumber(value json.RawMessage) bool {
+	return value[0] == '-' || '0' <= value[0] && value[0] <= '9'
+}
+
+// isNull reports whether a field says nothing, or is not there.
+func isNull(value json.RawMessage) bool { return len(value) == 0 || value[0] == 'n' }
+
+// fit reports whether the fields are of the kinds.
+func (k kinds) fit(f fields) bool {
+	for name, fits := range k {
+		if value := f[name]; !isNull(value) && !fits(value) {
+			return false
+		}
+	}
+	return true
+}
+
+// read returns the fields of an event, except its type and organization. Workers are written by anyone:
+// an event whose fields are of other kinds than expected adds nothing to a state, and harms nobody.
+func read(e *event.Event, expected kinds) (f fields, ok bool) {
+	if json.Unmarshal(e.Payload(), &f) != nil || !expected.fit(f) {
+		return make(fields), false
+	}
+	delete(f, "type")
+	delete(f, "organization_id")
+	return f, true
+}
+
+// inside returns the fields of the object that a field holds, none if it holds nothing.
+func (f fields) inside(name string, expected kinds) (inner fields, ok bool) {
+	if isNull(f[name]) {
+		return make(fields), true
+	}
+	if json.Unmarshal(f[name], &inner) != nil || !expected.fit(inner) {
+		return make(fields), false
+	}
+	return inner, true
+}
+
+// id returns the text of the id that a field holds: 41 and "41" name one thing. It is empty if the
+// field holds none.
+func (f fields) id(name string) string {
+	value := f[name]
+	switch {
+	case isNull(value):
+		return ""
+	case isText(value):
+		return textOf(value)
+	case isNumber(value):
+		return string(value)
+	}
+	return ""
+}
+
+// textOf returns the text that a value is, "" for anything else.
+func textOf(value json.RawMessage) (text string) {
+	_ = json.Unmarshal(value, &text)
+	return text
+}
+
+// rawNull is the null of JSON.
+func rawNull() json.RawMessage { return json.RawMessage("null") }
+
+// rawText is the JSON of a text.
+func rawText(text string) json.RawMessage {
+	b, err := json.Marshal(text)
+	if err != nil {
+		panic("consumer: " + err.Error()) // every text has a JSON form
+	}
+	return b
+}
+
+// sum is what the events about one thing add up to: of each field what was said last, as it was said.
+type sum struct {
+	defaults fields // what the sum says of fields of which no event has said anything
+	fields   map[string]lastSaid
+	events   int
+}
+
+type lastSaid struct {
+	value json.RawMessage
+	event int // counts the events that were added
+}
+
+// newSum returns a sum of no events.
+func newSum(defaults fields) *sum { return &sum{defaults: defaults, fields: make(map[string]lastSaid)} }
+
+// add lays the fields of an event over the others.
+func (s *sum) add(f fields) {
+	s.events++
+	for name, value := range f {
+		s.set(name, value)
+	}
+}
+
+// addStatus adds an update of a status. One that gives no status keeps the former one. An error and its
+// code belong to the status that they came with, so another status takes them away.
+func (s *sum) addStatus(f fields) {
+	if isNull(f["status"]) {
+		delete(f, "status")
+	} else {
+		delete(s.fields, "error")
+		delete(s.fields, "code")
+	}
+	s.add(f)
+}
+
+// set gives one field a value.
+func (s *sum) set(name string, value json.RawMessage) {
+	s.fields[name] = lastSaid{value: value, event: s.events}
+}
+
+// get returns the value of a field, nil if it has none.
+func (s *sum) get(name string) json.RawMessage {
+	if said, ok := s.fields[name]; ok {
+		return said.value
+	}
+	return s.defaults[name]
+}
+
+// status returns the text of the status.
+func (s *sum) status() string { return textOf(s.get("status")) }
+
+// fail notes that work was given up.
+func (s *sum) fail(status string, e *event.Event) {
+	s.events++
+	s.set("status", rawText(status))
+	s.set("error", rawText(failureOf(e)))
+}
+
+// object returns the sum as a JSON object that begins with the type, unless that is empty. It holds
+// at most stateBytes of fields that have no default, those that were said last.
+func (s *sum) object(typ string) json.RawMessage {
+	all := maps.Clone(s.defaults)
+	if all == nil {
+		all = make(fields)
+	}
+	names := slices.SortedFunc(maps.Keys(s.fields), func(a, b string) int {
+		return cmp.Or(s.fields[b].event-s.fields[a].event, cmp.Compare(a, b))
+	})
+	size := 0
+	for _, name := range names {
+		value := s.fields[name].value
+		if _, ok := s.defaults[name]; !ok {
+			size += len(name) + len(value)
+		}
+		if _, ok := s.defaults[name]; ok || size <= stateBytes {
+			all[name] = value
+		}
+	}
+	return all.object(typ)
+}
+
+// object returns the fields as a JSON object that begins with the type, unless that is empty.
+func (f fields) object(typ string) json.RawMessage {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	if typ != "" {
+		b.WriteString(`"type":`)
+		b.Write(rawText(typ))
+	}
+	for _, name := range slices.Sorted(maps.Keys(f)) {
+		if name == "type" && typ != "" {
+			continue
+		}
+		if b.Len() > 1 {
+			b.WriteByte(',')
+		}
+		b.Write(rawText(name))
+		b.WriteByte(':')
+		b.Write(f[name])
+	}
+	b.WriteByte('}')
+	return b.Bytes()
+}
