@@ -183,7 +183,7 @@ func (n *node) demoWorker(site *url.URL, pace time.Duration) (*demoWork, error) 
 	}
 	w, err := task.NewWorker(client, n.keys, n.directory, kinds, task.Options{
 		Concurrency: demoConcurrency, Timeout: demoTimeout, Drain: time.Nanosecond, MaxEvent: n.settings.maxEvent,
-		Tools: task.NewTools(client, n.keys, jobs.Tools()), Log: n.log,
+		Tools: task.NewTools(client, n.keys, n.directory, jobs.Tools()), Log: n.log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, client.Close())

@@ -160,11 +160,11 @@ func (s *services) charge(ctx context.Context, bytes int) error {
 	if !ok {
 		return orgctx.ErrNoOrganization
 	}
-	user, ok := consumer.MemberFrom(ctx)
+	user, ok := orgctx.UserFrom(ctx)
 	if !ok {
-		return errors.New("charge: no member in the context") // a bug in the gateway: nothing may be written uncharged
+		return errors.New("charge: no user in the context") // a bug in the gateway: nothing may be written uncharged
 	}
-	err := s.bytes.Charge(ctx, org, user, bytes)
+	err := s.bytes.Charge(ctx, org, string(user), bytes)
 	if errors.Is(err, quota.ErrSpent) {
 		return consumer.ErrQuotaExceeded
 	}

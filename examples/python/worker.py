@@ -222,11 +222,17 @@ class Worker:
         """Brings an entry to its end, or to its next attempt."""
         if not fields:
             return self.acknowledge(entry)  # somebody deleted it
+        job = None
         try:
             job = Job(self, fields)
             self.check_organization(job.organization)
         except Refused as reason:
             print(f"entry {entry} refused: {reason}", file=sys.stderr)
+            # A suspended organization exists: those who look at the task learn that it has ended.
+            if str(reason) == "organization_suspended":
+                terminal = job.event({"type": "task_failed", "task_id": job.id, "code": "refused"})
+                if job.finish("failed", terminal) != "failed":
+                    return self.acknowledge(entry)
             self.bury(entry, deliveries, fields, str(reason))
             return self.acknowledge(entry)
         ended = self.redis.get(job.end)

@@ -13,8 +13,8 @@ import (
 
 // OrganizationAwareConsumer is the behaviour of one connection. The gateway calls Connect first,
 // Disconnect last, and Receive from one goroutine in between, one frame after the other. The
-// context of Connect and Receive carries the connection's organisation (see [orgctx.From]) and
-// ends with the connection. A panic in a hook ends that connection alone.
+// context of Connect and Receive carries the connection's organisation and user (see [orgctx.From]
+// and [orgctx.UserFrom]) and ends with the connection. A panic in a hook ends that connection alone.
 type OrganizationAwareConsumer interface {
 	// Connect runs before the upgrade: it joins groups, then sends the first state. An error
 	// refuses the connection with the status that belongs to it (see the Err… values); any other
@@ -24,7 +24,7 @@ type OrganizationAwareConsumer interface {
 	// connection do not wait for it, only the next frame does. An error ends the connection.
 	Receive(ctx context.Context, c Conn, f event.Frame) error
 	// Disconnect runs once for each Connect that returned nil, after the groups were left. Its
-	// context carries the organisation and has a fresh deadline. cause says why it ended.
+	// context carries the organisation and the user, and has a fresh deadline. cause says why it ended.
 	Disconnect(ctx context.Context, c Conn, cause error)
 }
 

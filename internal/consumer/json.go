@@ -58,7 +58,7 @@ func (j jsonConsumer) Receive(ctx context.Context, c Conn, f event.Frame) error 
 	case "ping", "keep_alive":
 		return c.Send(pongFrame{Type: "pong"})
 	}
-	return answer(c, m, j.handler.ReceiveMessage(WithMember(ctx, c.Identity().UserID), c, m))
+	return answer(c, m, j.handler.ReceiveMessage(ctx, c, m))
 }
 
 // Quiet has a Connect and a Disconnect that do nothing, for consumers that need none.

@@ -40,21 +40,6 @@ type (
 	}
 )
 
-// memberKey marks the user in a context.
-type memberKey struct{}
-
-// WithMember returns a context in which a frame of a user is handled: what is written in it is charged to
-// that user.
-func WithMember(ctx context.Context, user string) context.Context {
-	return context.WithValue(ctx, memberKey{}, user)
-}
-
-// MemberFrom returns the user whose frame is handled in a context.
-func MemberFrom(ctx context.Context) (user string, ok bool) {
-	user, ok = ctx.Value(memberKey{}).(string)
-	return user, ok
-}
-
 // Work is one piece of work for a worker.
 type Work struct {
 	Kind        string // says which worker

@@ -72,7 +72,7 @@ func (d *server) startOptimization(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	ctx, cancel := context.WithTimeout(orgctx.With(r.Context(), id.Organization), answerTimeout)
+	ctx, cancel := context.WithTimeout(asIdentity(r.Context(), id), answerTimeout)
 	defer cancel()
 	names := make([]string, len(req.Pictures))
 	for i, data := range req.Pictures {
@@ -94,7 +94,7 @@ func (d *server) picture(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	data, err := d.Pictures.Picture(orgctx.With(ctx, id.Organization), r.PathValue("name"))
+	data, err := d.Pictures.Picture(asIdentity(ctx, id), r.PathValue("name"))
 	if err != nil && !errors.Is(err, jobs.ErrNoPicture) {
 		d.unavailable(w, "get a picture", err)
 		return
@@ -109,6 +109,11 @@ func (d *server) picture(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
 	_, _ = w.Write(data) // if the client is gone now, nobody is left to tell
+}
+
+// asIdentity returns a context of the identity's organization and user.
+func asIdentity(ctx context.Context, id session.Identity) context.Context {
+	return orgctx.WithUser(orgctx.With(ctx, id.Organization), orgctx.User(id.UserID))
 }
 
 // readJob reads a request for a job and says who asks. Where it may not be, it has answered and ok
@@ -137,7 +142,7 @@ func (d *server) dispatch(w http.ResponseWriter, r *http.Request, id session.Ide
 		d.fail(w, "make a job", err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(orgctx.With(r.Context(), id.Organization), answerTimeout)
+	ctx, cancel := context.WithTimeout(asIdentity(r.Context(), id), answerTimeout)
 	defer cancel()
 	switch _, err := d.Dispatcher.Dispatch(ctx, job); {
 	case errors.Is(err, task.ErrBacklog):

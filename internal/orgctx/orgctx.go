@@ -72,19 +72,20 @@ func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 // contextKey is unexported so that no other package can put an organisation into a context.
 type contextKey struct{}
 
-// With returns a context that carries the organisation. Passing the zero ID is a programming
-// error and panics: a context must never claim an organisation it does not have.
+// With returns a context that carries the organisation, and no user: a user of one organization is
+// not the current user in another. Passing the zero ID is a programming error and panics: a context
+// must never claim an organisation it does not have.
 func With(ctx context.Context, id ID) context.Context {
 	if id.IsZero() {
 		panic("orgctx: With called without an organization")
 	}
-	return context.WithValue(ctx, contextKey{}, id)
+	return context.WithValue(WithoutUser(ctx), contextKey{}, id)
 }
 
-// Without returns a context that carries no organisation, whatever ctx carried. It is for work
-// that serves all organisations and must not be mistaken for work of one.
+// Without returns a context that carries neither organisation nor user, whatever ctx carried. It is
+// for work that serves all organisations and must not be mistaken for work of one.
 func Without(ctx context.Context) context.Context {
-	return context.WithValue(ctx, contextKey{}, ID{})
+	return context.WithValue(WithoutUser(ctx), contextKey{}, ID{})
 }
 
 // From returns the organisation of the context. ok is false if there is none.

@@ -9,6 +9,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
+	"orgcast/internal/directory"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/task"
@@ -41,7 +42,7 @@ func ExampleTools_RunTool() {
 		seen = append(seen, 'x')
 		return json.RawMessage(fmt.Sprint(len(seen))), store.Set(ctx, "seen", seen, 0)
 	}
-	tools := task.NewTools(client, keys, map[string]task.Tool{"count": count})
+	tools := task.NewTools(client, keys, directory.TrustSession{}, map[string]task.Tool{"count": count})
 
 	acme, _ := orgctx.ParseID("acme")
 	globex, _ := orgctx.ParseID("globex")

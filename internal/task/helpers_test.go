@@ -67,7 +67,8 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// fixture is a real Redis with a directory: acme and globex are active, closed is suspended.
+// fixture is a real Redis with a directory: acme and globex are active, closed is suspended. User 7 is
+// a member of each.
 type fixture struct {
 	server     *redistest.Server // nil in a Cluster
 	client     redis.UniversalClient
@@ -150,6 +151,9 @@ func (f *fixture) fill(t *testing.T) {
 		"acme": directory.Active, "globex": directory.Active, "closed": directory.Suspended,
 	} {
 		if err := f.directory.PutOrganization(t.Context(), mustID(t, org), status); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.directory.PutMember(t.Context(), mustID(t, org), "7", directory.Active, directory.Member{}); err != nil {
 			t.Fatal(err)
 		}
 	}

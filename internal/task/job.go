@@ -21,13 +21,14 @@ const (
 	CodeTimeout   = "timeout"    // the handler took too long
 	CodeCrashed   = "crashed"    // the worker's process died of it, or beside it, each time
 	CodeBadResult = "bad_result" // what the handler returned makes no event
+	CodeRefused   = "refused"    // the organization is suspended, or the user who asked is no member any more
 )
 
 // ErrPanic is wrapped by the error that a panic becomes.
 var ErrPanic = errors.New("task: panic")
 
-// Handler does the work of one kind of task. Its context carries the task's organisation, a
-// deadline and the worker's tools, and ends early if the worker stops or has lost the task to
+// Handler does the work of one kind of task. Its context carries the task's organisation, the user
+// who asked for it, if any, a deadline and the worker's tools, and ends early if the worker stops or has lost the task to
 // another. It may be called again for the same task, also at the same time in another process if
 // this one was silent for too long, so what it does outside has to bear repetition.
 //

@@ -79,6 +79,9 @@ func (q *queue) process(ctx context.Context, log *zap.Logger, e *entry) *again {
 			return Fail(CodeCrashed)
 		}
 		ran = true
+		if t.UserID != "" {
+			ctx = orgctx.WithUser(ctx, orgctx.User(t.UserID))
+		}
 		var err error
 		terminal, ended, err = q.attempt(ctx, log, job)
 		return err
@@ -168,6 +171,8 @@ func (q *queue) settle(ctx context.Context, log *zap.Logger, e *entry, job *Job,
 		}
 		count(endComplete)
 		q.conclude(ctx, log, e, job, endComplete, terminal, "")
+	case !o.ran && errors.Is(o.err, directory.ErrOrganizationSuspended):
+		q.refuseJob(ctx, log, e, job)
 	case !o.ran && errors.Is(o.err, directory.ErrUnknown):
 		q.refuse(ctx, log, e, o.err)
 	case errors.As(o.err, &before):
@@ -183,6 +188,10 @@ func (q *queue) settle(ctx context.Context, log *zap.Logger, e *entry, job *Job,
 	case errors.As(o.err, &failure):
 		count("given_up")
 		q.giveUp(ctx, log, e, job, failure.Code)
+	case o.ran && errors.Is(o.err, directory.ErrUnknown): // as from [RunTool]: who asked for it may not any more
+		count(CodeRefused)
+		log.Warn("task refused while it ran", zap.Error(o.err))
+		q.giveUp(ctx, log, e, job, CodeRefused)
 	case !o.ran: // directory or Redis do not answer, which is not the task's fault
 		log.Warn("task has to wait", zap.Error(o.err))
 		return &again{delay: q.backoff(1), deliveries: e.deliveries - 1}
@@ -248,11 +257,16 @@ func (q *queue) howEnded(ctx context.Context, t *Task) (string, error) {
 
 // giveUp ends a task as failed.
 func (q *queue) giveUp(ctx context.Context, log *zap.Logger, e *entry, job *Job, code string) {
+	q.conclude(ctx, log, e, job, endFailed, q.failure(log, job, code), code)
+}
+
+// failure returns what a task that is given up ends with.
+func (q *queue) failure(log *zap.Logger, job *Job, code string) []addressed {
 	events, err := job.failed(q.kind, code)
 	if err != nil {
 		log.Error("failed task's own words are no event", zap.Error(err))
 	}
-	q.conclude(ctx, log, e, job, endFailed, events, code)
+	return events
 }
 
 // conclude publishes the terminal event, which is the first of events, and what goes along with it,
@@ -284,15 +298,24 @@ func (q *queue) conclude(ctx context.Context, log *zap.Logger, e *entry, job *Jo
 	q.acknowledge(ctx, log, e)
 }
 
-// refuse buries an entry that must not run. Nothing is published: nobody may be told of a task
-// whose organisation is not known or not active.
+// reasonSuspended is why tasks of a suspended organization are in the dead letters.
+const reasonSuspended = "organization_suspended"
+
+// refuseJob ends a task that does not run because its organization is suspended. The organization and
+// its groups exist, so those who look at the task, now or after the suspension, learn of its end.
+func (q *queue) refuseJob(ctx context.Context, log *zap.Logger, e *entry, job *Job) {
+	q.metrics.refused.WithLabelValues(q.name, reasonSuspended).Inc()
+	log.Warn("task refused", zap.String("reason", reasonSuspended))
+	q.conclude(ctx, log, e, job, endFailed, q.failure(log, job, CodeRefused), reasonSuspended)
+}
+
+// refuse buries an entry that must not run. Nothing is published: an organization that is not known
+// has no viewers, and nothing may be written for it.
 func (q *queue) refuse(ctx context.Context, log *zap.Logger, e *entry, err error) {
 	reason := "malformed"
 	switch {
 	case errors.Is(err, ErrNoOrganization):
 		reason = "no_organization"
-	case errors.Is(err, directory.ErrOrganizationSuspended):
-		reason = "organization_suspended"
 	case errors.Is(err, directory.ErrUnknown):
 		reason = "organization_unknown"
 	}

@@ -146,9 +146,10 @@ func TestPythonWorker(t *testing.T) {
 			{"type": "task_complete", "organization_id": "globex", "task_id": "1", "words": 3.0},
 			{"type": "task_failed", "organization_id": "globex", "task_id": "2", "code": "no_text"},
 		},
+		"closed": {{"type": "task_failed", "organization_id": "closed", "task_id": "1", "code": "refused"}},
 	}
 	got := make(map[string][]object)
-	for _, s := range h.expect(t, 6) {
+	for _, s := range h.expect(t, 7) {
 		org, _, _ := strings.Cut(strings.TrimPrefix(s.channel, "orgcast:{"), "}")
 		got[org] = append(got[org], s.fields)
 	}

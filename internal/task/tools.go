@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"orgcast/internal/directory"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 )
@@ -19,29 +20,42 @@ var (
 	ErrNotJSON = errors.New("task: not JSON")
 )
 
-// Tool is something that handlers and agents call by name. Its context carries the organisation,
-// and the store reaches that organisation's keys only.
+// Tool is something that handlers and agents call by name. Its context carries the organisation and
+// the user who asked for the work, if any, and the store reaches that organisation's keys only.
 type Tool func(ctx context.Context, store *Store, input json.RawMessage) (json.RawMessage, error)
 
 // Tools are the tools of a process by name. It is safe for concurrent use.
 type Tools struct {
 	client redis.UniversalClient
 	keys   keyspace.Keyspace
+	dir    Directory
 	byName map[string]Tool
 }
 
-// NewTools returns the tools of the map, which must not change any more.
-func NewTools(client redis.UniversalClient, keys keyspace.Keyspace, byName map[string]Tool) *Tools {
-	return &Tools{client: client, keys: keys, byName: byName}
+// Directory says who may have tools run for them; package directory implements it.
+type Directory interface {
+	orgctx.Directory
+	// Admit returns nil if the organization is active and the user an active member of it.
+	Admit(ctx context.Context, org orgctx.ID, userID string) (directory.Member, error)
 }
 
-// RunTool runs a tool for the context's organisation. Without one it does not run, and the error
-// is [orgctx.ErrNoOrganization]. An error of the tool comes back unchanged; a panic comes back as
-// an error that wraps [ErrPanic].
+// NewTools returns the tools of the map, which must not change any more.
+func NewTools(client redis.UniversalClient, keys keyspace.Keyspace, dir Directory, byName map[string]Tool) *Tools {
+	return &Tools{client: client, keys: keys, dir: dir, byName: byName}
+}
+
+// RunTool runs a tool for the context's organization and user. The directory is asked each time: the
+// tool runs only while the organization is active and the user a member of it, or, for work that no
+// user asked for, while the organization is active. Otherwise the error is the directory's, wrapped,
+// or [orgctx.ErrNoOrganization]. An error of the tool comes back unchanged; a panic comes back as an
+// error that wraps [ErrPanic].
 func (t *Tools) RunTool(ctx context.Context, name string, input json.RawMessage) (output json.RawMessage, err error) {
 	store, err := NewStore(ctx, t.client, t.keys)
 	if err != nil {
 		return nil, err
+	}
+	if err := t.admit(ctx, store.org); err != nil {
+		return nil, fmt.Errorf("run tool %s: %w", name, err)
 	}
 	tool, ok := t.byName[name]
 	if !ok {
@@ -61,6 +75,16 @@ func (t *Tools) RunTool(ctx context.Context, name string, input json.RawMessage)
 		return nil, fmt.Errorf("output of tool %s: %w", name, ErrNotJSON)
 	}
 	return output, nil
+}
+
+// admit asks whether tools may run for the context's user, or for the organization if there is none.
+func (t *Tools) admit(ctx context.Context, org orgctx.ID) error {
+	user, ok := orgctx.UserFrom(ctx)
+	if !ok {
+		return t.dir.OrganizationActive(ctx, org)
+	}
+	_, err := t.dir.Admit(ctx, org, string(user))
+	return err
 }
 
 type toolsKey struct{}

@@ -13,7 +13,7 @@ import (
 )
 
 func newTools(f *fixture, byName map[string]task.Tool) *task.Tools {
-	return task.NewTools(f.client, f.keys, byName)
+	return task.NewTools(f.client, f.keys, f.directory, byName)
 }
 
 func TestRunTool(t *testing.T) {

@@ -113,7 +113,8 @@ func TestRefusedEntries(t *testing.T) {
 			if ran.Load() {
 				t.Error("the handler ran")
 			}
-			if got := h.events(); len(got) != 0 {
+			// Nobody is told of an organization that does not exist, or of what is no task.
+			if got := h.events(); len(got) != 0 && test.reason != "organization_suspended" {
 				t.Errorf("published: %v", got)
 			}
 			if got := f.counter(t, "orgcast_tasks_refused_total", test.reason); got != 1 {
@@ -123,6 +124,41 @@ func TestRefusedEntries(t *testing.T) {
 				t.Errorf("log: want the reason and no payload, got %s", log)
 			}
 		})
+	}
+}
+
+// TestRefusedWorkEnds: the viewers of work that is refused because its organization is suspended learn
+// that it has ended, once, in the words of its kind. Jobs without a terminal event.
+func TestRefusedWorkEnds(t *testing.T) {
+	f := newFixture(t)
+	h := f.listen(t)
+	f.work(t, map[string]task.Kind{
+		"job": {Run: func(context.Context, *task.Job) (any, error) {
+			t.Error("the handler ran")
+			return nil, nil
+		}, Failed: func(_ *task.Job, code string) any {
+			return task.End{Event: object{"type": "job_failed", "why": code}, Also: []task.Notice{{Group: "board.1", Event: object{"type": "row", "status": "failed"}}}}
+		}},
+	}, f.options())
+	for range 2 { // the entry comes twice, the end once
+		f.add(t, "organization_id", "closed", "kind", "job", "id", "1", "group", "jobs")
+	}
+	f.expectDone(t)
+	want := map[string]object{
+		"orgcast:{closed}:group:jobs":    {"type": "job_failed", "why": task.CodeRefused, "organization_id": "closed"},
+		"orgcast:{closed}:group:board.1": {"type": "row", "status": "failed", "organization_id": "closed"},
+	}
+	got := make(map[string]object)
+	for _, s := range h.expect(t, 2) {
+		got[s.channel] = s.fields
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("published: want (-), got (+):\n%s", diff)
+	}
+	for _, letter := range f.dead(t) {
+		if letter["dead_reason"] != "organization_suspended" {
+			t.Errorf("dead letter: got %v, want organization_suspended", letter["dead_reason"])
+		}
 	}
 }
 

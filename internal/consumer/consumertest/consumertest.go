@@ -51,7 +51,7 @@ func New(tb testing.TB, organization, user string) *Conn {
 
 // Context returns the context that a gateway would give the hooks.
 func (c *Conn) Context(parent context.Context) context.Context {
-	return orgctx.With(parent, c.Who.Organization)
+	return orgctx.WithUser(orgctx.With(parent, c.Who.Organization), orgctx.User(c.Who.UserID))
 }
 
 // Event makes an event of the connection's organisation, which is added to the fields given, a JSON

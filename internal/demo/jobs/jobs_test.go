@@ -88,7 +88,7 @@ func newIdleFixture(t *testing.T, pace time.Duration) *fixture {
 // work runs a worker until the test ends.
 func (f *fixture) work(t *testing.T, o task.Options) {
 	t.Helper()
-	o.Concurrency, o.Poll, o.Tools = 4, 50*time.Millisecond, task.NewTools(f.client, f.keys, jobs.Tools())
+	o.Concurrency, o.Poll, o.Tools = 4, 50*time.Millisecond, task.NewTools(f.client, f.keys, directory.TrustSession{}, jobs.Tools())
 	w, err := task.NewWorker(f.client, f.keys, directory.TrustSession{}, f.kinds, o)
 	if err != nil {
 		t.Fatal(err)
