@@ -103,38 +103,66 @@ func (a *admission) healthy() error {
 	}
 }
 
-// ask returns nil if each part answers about one of the strangers.
-func (a *admission) ask(ctx context.Context) error {
-	held := make([]session.Held, a.tries)
-	members := make([]directory.Membership, a.tries)
-	orgs := make([]orgctx.ID, a.tries)
-	for i := range held {
+// strangers are users and organizations that do not exist.
+type strangers struct {
+	held    []session.Held
+	members []directory.Membership
+	orgs    []orgctx.ID
+}
+
+func newStrangers(n int) (s strangers, err error) {
+	for range n {
 		name := rand.Text()
 		org, err := orgctx.ParseID(name)
 		if err != nil {
-			return err
+			return strangers{}, err
 		}
 		key := make([]byte, 32)
 		_, _ = rand.Read(key) // never fails
-		held[i] = session.Held{Identity: session.Identity{UserID: name, SessionID: name}, Ticket: base64.RawURLEncoding.EncodeToString(key)}
-		members[i], orgs[i] = directory.Membership{Organization: org, UserID: name}, org
+		s.held = append(s.held, session.Held{Identity: session.Identity{UserID: name, SessionID: name}, Ticket: base64.RawURLEncoding.EncodeToString(key)})
+		s.members = append(s.members, directory.Membership{Organization: org, UserID: name})
+		s.orgs = append(s.orgs, org)
 	}
-	var errs []error
-	for _, s := range a.sessions.Recheck(ctx, held) {
-		errs = append(errs, unanswered(s.Err, session.ErrUnavailable))
-	}
-	if err := all(errs); err != nil {
+	return s, nil
+}
+
+// ask returns nil if each part answers about one of the strangers.
+func (a *admission) ask(ctx context.Context) error {
+	s, err := newStrangers(a.tries)
+	if err != nil {
 		return err
 	}
-	errs = errs[:0]
-	for _, err := range a.revocations.Check(ctx, held) {
-		errs = append(errs, unanswered(err, session.ErrUnavailable))
+	if err := a.askSessions(ctx, s); err != nil {
+		return err
 	}
-	if err := all(errs); err != nil {
+	if err := a.askRevocations(ctx, s); err != nil {
 		return fmt.Errorf("revocations: %w", err)
 	}
-	errs = errs[:0]
-	for _, m := range members {
+	if err := a.askDirectory(ctx, s); err != nil {
+		return err
+	}
+	return a.quota.Check(ctx, s.orgs)
+}
+
+func (a *admission) askSessions(ctx context.Context, s strangers) error {
+	var errs []error
+	for _, status := range a.sessions.Recheck(ctx, s.held) {
+		errs = append(errs, unanswered(status.Err, session.ErrUnavailable))
+	}
+	return all(errs)
+}
+
+func (a *admission) askRevocations(ctx context.Context, s strangers) error {
+	var errs []error
+	for _, err := range a.revocations.Check(ctx, s.held) {
+		errs = append(errs, unanswered(err, session.ErrUnavailable))
+	}
+	return all(errs)
+}
+
+func (a *admission) askDirectory(ctx context.Context, s strangers) error {
+	var errs []error
+	for _, m := range s.members {
 		_, err := a.directory.Admit(ctx, m.Organization, m.UserID) // unlike AdmitAll it wants both answers
 		if err = unanswered(err, directory.ErrUnavailable); err == nil {
 			errs = append(errs, nil)
@@ -142,10 +170,7 @@ func (a *admission) ask(ctx context.Context) error {
 		}
 		errs = append(errs, err)
 	}
-	if err := all(errs); err != nil {
-		return err
-	}
-	return a.quota.Check(ctx, orgs)
+	return all(errs)
 }
 
 // unanswered returns the error if it means that there was no answer.
@@ -215,16 +240,11 @@ func (c redisClients) shared(ctx context.Context) (bool, error) {
 	return slices.ContainsFunc(events, func(id string) bool { return slices.Contains(state, id) }), nil
 }
 
-// compareServers returns a warning if both settings lead to one server, or if that cannot be checked.
-func (s *settings) compareServers(ctx context.Context) (warning string) {
-	clients, err := s.connect(0)
-	if err == nil {
-		var shared bool
-		shared, err = clients.shared(ctx)
-		err = errors.Join(err, clients.Close())
-		if err == nil && !shared {
-			return ""
-		}
+// compareServers returns a warning if both clients lead to one server, or if that cannot be checked.
+func (c redisClients) compareServers(ctx context.Context) (warning string) {
+	shared, err := c.shared(ctx)
+	if err == nil && !shared {
+		return ""
 	}
 	if err != nil {
 		return fmt.Sprintf("Warning: --redis and --redis-state could not be compared: %v\n", err)

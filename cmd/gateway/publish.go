@@ -27,6 +27,8 @@ input. Example:
 With --record the event is also kept in the history of the group, and its position there is
 printed, one line for each event. Of several with the same --idempotency-key one is recorded, and
 all print its position.
+
+Standard error says how many nodes the event reached: 0 if nobody has joined the group.
 `
 
 // publishBatch is how many lines of standard input go in one round trip.
@@ -78,9 +80,61 @@ func publishCommand(ctx context.Context, p *process, args []string) error {
 		if out.Payload, err = event.WithOrganization(org, []byte(rest[2])); err != nil {
 			return err
 		}
-		return p.published(bus.PublishAll(ctx, []pubsub.Outgoing{out})[0])
+		result := bus.PublishAll(ctx, []pubsub.Outgoing{out})[0]
+		if err := p.published(result); err != nil {
+			return err
+		}
+		r := new(reach)
+		r.add(result)
+		_, _ = fmt.Fprintln(p.stderr, r.text(group, false)) // stderr may be closed
+		return nil
 	}
 	return p.publishLines(ctx, bus, out)
+}
+
+// reach sums up how many nodes events were passed on to.
+type reach struct {
+	published, repeated int
+	least, most         int64
+}
+
+// add counts what was published.
+func (r *reach) add(result pubsub.Result) {
+	if result.Repeated {
+		r.repeated++
+		return
+	}
+	if r.published++; r.published == 1 {
+		r.least = result.Nodes
+	}
+	r.least, r.most = min(r.least, result.Nodes), max(r.most, result.Nodes)
+}
+
+// text says it for a group; lines says that the events came as lines.
+func (r *reach) text(g event.Group, lines bool) string {
+	var text string
+	switch {
+	case r.published == 0 && r.repeated > 0:
+		return "published nothing: the idempotency key has been used before"
+	case r.published == 0:
+		return "published nothing"
+	case r.most == 1 && r.least == 1:
+		text = "reached 1 node"
+	case r.most == 0:
+		text = fmt.Sprintf("reached 0 nodes: nobody has joined %s", g)
+	case r.least == r.most:
+		text = fmt.Sprintf("reached %d nodes", r.most)
+	default:
+		text = fmt.Sprintf("reached %d to %d nodes", r.least, r.most)
+	}
+	if lines {
+		noun := "events"
+		if r.published == 1 {
+			noun = "event"
+		}
+		text = fmt.Sprintf("published %d %s, %s", r.published, noun, text)
+	}
+	return text
 }
 
 // checkIdempotencyKey lets a setting be a key, or nothing.
@@ -107,11 +161,14 @@ func (p *process) publishLines(ctx context.Context, bus *pubsub.Redis, out pubsu
 	lines.Buffer(nil, 16<<20)
 	var batch []pubsub.Outgoing
 	var numbers []int // of their lines
+	total := new(reach)
+	defer func() { _, _ = fmt.Fprintln(p.stderr, total.text(out.Group, true)) }() // stderr may be closed
 	flush := func() error {
 		for i, result := range bus.PublishAll(ctx, batch) {
 			if err := p.published(result); err != nil {
 				return fmt.Errorf("line %d: %w", numbers[i], err)
 			}
+			total.add(result)
 		}
 		batch, numbers = batch[:0], numbers[:0]
 		return nil

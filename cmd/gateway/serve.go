@@ -110,6 +110,10 @@ const checkUsage = `
 Report every mistake in the settings of serve, then the effective settings and where each comes
 from. Secrets are never printed. Exit code 2 if there is a mistake. With --markdown, print the
 reference of all settings instead.
+
+It makes no connection, unless you ask for that: with --connect it also tries Redis, --redis-state,
+the session store, the directory and whatever else a handshake asks, with the rights of the gateway,
+and says what does not answer. Exit code 1 if something does not.
 `
 
 // checkCommand looks at the settings without serving.
@@ -124,6 +128,8 @@ func checkCommand(ctx context.Context, p *process, args []string) error {
 	if p.declared != nil {
 		return nil // they are those of serve
 	}
+	var connect bool
+	set.Bool(&connect, "connect", false, "also connect to everything that the gateway needs, and report what does not answer")
 	rest, err := set.Parse(args, p.getenv, s.checkServe, p.checkUnknown(&s.allowUnknownEnv))
 	if !errors.Is(err, config.ErrHelp) {
 		set.Effective(p.stdout) // before the mistakes, so that these do not scroll out of view
@@ -134,10 +140,8 @@ func checkCommand(ctx context.Context, p *process, args []string) error {
 	for _, text := range s.warnings(s.files()) {
 		_, _ = fmt.Fprintln(p.stdout, "\nWarning:", text) // best effort: stdout is a terminal
 	}
-	result := "\nNo mistakes found.\n"
-	if s.state.url != "" {
-		result += s.compareServers(ctx)
+	if _, err := fmt.Fprint(p.stdout, "\nNo mistakes found.\n"); err != nil || !connect {
+		return err
 	}
-	_, err = fmt.Fprint(p.stdout, result)
-	return err
+	return p.checkConnections(ctx, s)
 }

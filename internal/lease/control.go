@@ -8,6 +8,7 @@ import (
 	mathrand "math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -53,7 +54,12 @@ type Control struct {
 	log     *zap.Logger
 	dialer  *subconn.Dialer
 	single  bool // one server, not a Cluster
+
+	listening atomic.Bool
 }
+
+// Listening reports whether the control channel is subscribed.
+func (c *Control) Listening() bool { return c.listening.Load() }
 
 // NewControl returns a Control that lets a Keeper know what it hears. The client is that of one
 // server, Sentinel or Cluster, with ContextTimeoutEnabled; the caller closes it.
@@ -132,6 +138,8 @@ func (c *Control) listen(ctx context.Context, before past) (heard bool, err erro
 	c.keeper.Missed()
 	c.keeper.metrics.up.Set(1)
 	defer c.keeper.metrics.up.Set(0)
+	c.listening.Store(true)
+	defer c.listening.Store(false)
 
 	// With a context that lives, go-redis would answer a loss by opening another connection behind
 	// our back, and nobody would ask about what was missed.

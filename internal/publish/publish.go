@@ -39,9 +39,12 @@ type Message struct {
 	IdempotencyKey string
 }
 
-// Outcome is what became of a Message: its place in the history if it is recorded, or an error.
+// Outcome is what became of a Message: its place in the history if it is recorded, how many nodes Redis
+// passed it on to, whether nothing was published because its idempotency key had been used, or an error.
 type Outcome struct {
 	Position event.Position
+	Nodes    int64
+	Repeated bool
 	Err      error
 }
 
@@ -105,6 +108,10 @@ type result struct {
 	Status string `json:"status"` // "published", "refused", "failed"
 	// ID is the position of an event that is recorded.
 	ID string `json:"id,omitempty"`
+	// Nodes is how many nodes Redis passed a published event on to.
+	Nodes *int64 `json:"nodes,omitempty"`
+	// Repeated says that nothing was published, because its idempotency key had been used.
+	Repeated bool `json:"repeated,omitempty"`
 	// Code is the stable name of the reason if it was refused.
 	Code string `json:"code,omitempty"`
 }
@@ -208,10 +215,8 @@ func (h *handler) publish(ctx context.Context, list []publication) (status int, 
 	for i, outcome := range h.publisher.Publish(ctx, messages) {
 		err := outcome.Err
 		switch {
-		case err == nil && messages[i].Record:
-			results[places[i]] = result{Status: "published", ID: outcome.Position.String()}
 		case err == nil:
-			results[places[i]] = result{Status: "published"}
+			results[places[i]] = outcome.published(messages[i].Record)
 		case event.Reason(err) != "invalid":
 			results[places[i]] = result{Status: "refused", Code: event.Reason(err)}
 			status = max(status, http.StatusUnprocessableEntity)
@@ -221,6 +226,18 @@ func (h *handler) publish(ctx context.Context, list []publication) (status int, 
 		}
 	}
 	return status, results
+}
+
+// published returns the result of a message that was published.
+func (o Outcome) published(recorded bool) result {
+	r := result{Status: "published", Repeated: o.Repeated}
+	if recorded {
+		r.ID = o.Position.String()
+	}
+	if !o.Repeated {
+		r.Nodes = &o.Nodes
+	}
+	return r
 }
 
 // check makes a message of the publication, or a code that says why not.

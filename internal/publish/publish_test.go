@@ -28,11 +28,14 @@ type recorder struct {
 func (r *recorder) Publish(_ context.Context, list []publish.Message) []publish.Outcome {
 	outcomes := make([]publish.Outcome, len(list))
 	for i, m := range list {
+		outcomes[i].Nodes = 2
 		switch err := event.Check(m.Group, m.Payload, 1000); {
 		case err != nil:
 			outcomes[i].Err = err
 		case r.fail != nil:
 			outcomes[i].Err = r.fail
+		case m.IdempotencyKey == "used":
+			outcomes[i] = publish.Outcome{Position: event.NewPosition(1732358911000, 9), Repeated: true}
 		case m.Record:
 			outcomes[i].Position = event.NewPosition(1732358911000, uint64(len(r.sent)))
 			r.sent = append(r.sent, strings.TrimSpace("recorded "+m.IdempotencyKey)+" "+m.Group.String()+" "+string(m.Payload))
@@ -60,15 +63,16 @@ func TestPublish(t *testing.T) {
 		want   string // results
 		sent   []string
 	}{
-		"one":                     {body: good, status: 200, want: `[{"status":"published"}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`}},
-		"names it itself":         {body: one(`"acme"`, "all", `{"type":"note","organization_id":"acme"}`), status: 200, want: `[{"status":"published"}]`, sent: []string{`acme/all {"type":"note","organization_id":"acme"}`}},
-		"number":                  {body: one(`42`, "all", `{"type":"note","organization_id":42}`), status: 200, want: `[{"status":"published"}]`, sent: []string{`42/all {"type":"note","organization_id":42}`}},
-		"batch, in order":         {body: "[" + good + "," + one(`"globex"`, "b", `{"type":"x"}`) + "]", status: 200, want: `[{"status":"published"},{"status":"published"}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`, `globex/b {"organization_id":"globex","type":"x"}`}},
-		"one of a batch is wrong": {body: "[" + one(`"acme"`, "ü", `{"type":"x"}`) + "," + good + "]", status: 422, want: `[{"status":"refused","code":"invalid_group"},{"status":"published"}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`}},
-		"recorded":                {body: with(good, `"record":true`), status: 200, want: `[{"status":"published","id":"1732358911000-0"}]`, sent: []string{`recorded acme/all {"organization_id":"acme","type":"note"}`}},
-		"recorded once":           {body: with(good, `"record":true,"idempotency_key":"order:17"`), status: 200, want: `[{"status":"published","id":"1732358911000-0"}]`, sent: []string{`recorded order:17 acme/all {"organization_id":"acme","type":"note"}`}},
-		"not recorded":            {body: with(good, `"record":false`), status: 200, want: `[{"status":"published"}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`}},
-		"both in a batch":         {body: "[" + good + "," + with(good, `"record":true`) + "]", status: 200, want: `[{"status":"published"},{"status":"published","id":"1732358911000-1"}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`, `recorded acme/all {"organization_id":"acme","type":"note"}`}},
+		"one":                     {body: good, status: 200, want: `[{"status":"published","nodes":2}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`}},
+		"names it itself":         {body: one(`"acme"`, "all", `{"type":"note","organization_id":"acme"}`), status: 200, want: `[{"status":"published","nodes":2}]`, sent: []string{`acme/all {"type":"note","organization_id":"acme"}`}},
+		"number":                  {body: one(`42`, "all", `{"type":"note","organization_id":42}`), status: 200, want: `[{"status":"published","nodes":2}]`, sent: []string{`42/all {"type":"note","organization_id":42}`}},
+		"batch, in order":         {body: "[" + good + "," + one(`"globex"`, "b", `{"type":"x"}`) + "]", status: 200, want: `[{"status":"published","nodes":2},{"status":"published","nodes":2}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`, `globex/b {"organization_id":"globex","type":"x"}`}},
+		"one of a batch is wrong": {body: "[" + one(`"acme"`, "ü", `{"type":"x"}`) + "," + good + "]", status: 422, want: `[{"status":"refused","code":"invalid_group"},{"status":"published","nodes":2}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`}},
+		"recorded":                {body: with(good, `"record":true`), status: 200, want: `[{"status":"published","id":"1732358911000-0","nodes":2}]`, sent: []string{`recorded acme/all {"organization_id":"acme","type":"note"}`}},
+		"recorded once":           {body: with(good, `"record":true,"idempotency_key":"order:17"`), status: 200, want: `[{"status":"published","id":"1732358911000-0","nodes":2}]`, sent: []string{`recorded order:17 acme/all {"organization_id":"acme","type":"note"}`}},
+		"recorded before":         {body: with(good, `"record":true,"idempotency_key":"used"`), status: 200, want: `[{"status":"published","id":"1732358911000-9","repeated":true}]`},
+		"not recorded":            {body: with(good, `"record":false`), status: 200, want: `[{"status":"published","nodes":2}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`}},
+		"both in a batch":         {body: "[" + good + "," + with(good, `"record":true`) + "]", status: 200, want: `[{"status":"published","nodes":2},{"status":"published","id":"1732358911000-1","nodes":2}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`, `recorded acme/all {"organization_id":"acme","type":"note"}`}},
 		"key without record":      {body: with(good, `"idempotency_key":"order:17"`), status: 422, want: `[{"status":"refused","code":"invalid_idempotency_key"}]`},
 		"empty idempotency key":   {body: with(good, `"record":true,"idempotency_key":""`), status: 422, want: `[{"status":"refused","code":"invalid_idempotency_key"}]`},
 		"bad idempotency key":     {body: with(good, `"record":true,"idempotency_key":"a b"`), status: 422, want: `[{"status":"refused","code":"invalid_idempotency_key"}]`},
@@ -89,8 +93,8 @@ func TestPublish(t *testing.T) {
 		"too large event":         {body: one(`"acme"`, "all", `{"type":"x","text":"`+strings.Repeat("x", 1000)+`"}`), status: 422, want: `[{"status":"refused","code":"too_large"}]`},
 		"Redis away":              {body: "[" + one(`"acme"`, "all", `{}`) + "," + good + "]", fail: down, status: 503, want: `[{"status":"refused","code":"invalid_type"},{"status":"failed","code":"unavailable"}]`},
 		"no key":                  {auth: "-", body: good, status: 401, want: `[{"status":"refused","code":"unauthenticated"}]`},
-		"scheme in lower case":    {auth: "bearer " + key, body: good, status: 200, want: `[{"status":"published"}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`}},
-		"scheme in capitals":      {auth: "BEARER  " + key, body: good, status: 200, want: `[{"status":"published"}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`}},
+		"scheme in lower case":    {auth: "bearer " + key, body: good, status: 200, want: `[{"status":"published","nodes":2}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`}},
+		"scheme in capitals":      {auth: "BEARER  " + key, body: good, status: 200, want: `[{"status":"published","nodes":2}]`, sent: []string{`acme/all {"organization_id":"acme","type":"note"}`}},
 		"another scheme":          {auth: "Basic " + key, body: good, status: 401, want: `[{"status":"refused","code":"unauthenticated"}]`},
 		"key alone":               {auth: key, body: good, status: 401, want: `[{"status":"refused","code":"unauthenticated"}]`},
 		"wrong key":               {auth: "Bearer " + key + "x", body: good, status: 401, want: `[{"status":"refused","code":"unauthenticated"}]`},

@@ -54,10 +54,12 @@ func (r *Redis) PublishAll(ctx context.Context, out []Outgoing) []Result {
 			continue
 		}
 		err := cmd.Err()
-		if script, ok := cmd.(*redis.Cmd); ok && err == nil {
-			var text string
-			if text, err = script.Text(); err == nil {
-				results[i].Position, err = event.ParsePosition(text)
+		if err == nil {
+			switch answer := cmd.(type) {
+			case *redis.Cmd:
+				err = results[i].recorded(answer)
+			case *redis.IntCmd:
+				results[i].Nodes = answer.Val()
 			}
 		}
 		if err != nil {

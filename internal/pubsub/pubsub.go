@@ -91,5 +91,10 @@ func (o Outgoing) check(maxSize int) (RecordOptions, error) {
 type Result struct {
 	// Position is the event's place in the history if it is recorded.
 	Position event.Position
+	// Nodes is how many subscribers of the group's channel Redis passed the event on to: the nodes that
+	// somebody has joined the group on, and whoever else has subscribed to the channel.
+	Nodes int64
+	// Repeated says that nothing was published, because its idempotency key had been used.
+	Repeated bool
 	Err      error
 }

@@ -3,6 +3,7 @@ package pubsub
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"time"
 
 	"orgcast/internal/event"
@@ -62,6 +63,34 @@ func (r *Redis) Record(ctx context.Context, g event.Group, payload []byte, o Rec
 	return result.Position, result.Err
 }
 
+// recorded reads the answer of the script: the position and, unless the idempotency key had been used, how
+// many nodes Redis passed the event on to.
+func (r *Result) recorded(script *redis.Cmd) error {
+	answer, err := script.Slice()
+	if err != nil {
+		return err
+	}
+	if len(answer) == 0 || len(answer) > 2 {
+		return errRecordAnswer
+	}
+	text, _ := answer[0].(string)
+	if r.Position, err = event.ParsePosition(text); err != nil {
+		return err
+	}
+	if r.Repeated = len(answer) == 1; r.Repeated {
+		return nil
+	}
+	nodes, ok := answer[1].(int64)
+	if !ok {
+		return errRecordAnswer
+	}
+	r.Nodes = nodes
+	return nil
+}
+
+// errRecordAnswer is of a server that does not run the script as Redis does.
+var errRecordAnswer = errors.New("unexpected answer of the recording script")
+
 // record queues the script in a pipeline. latest is the last moment at which it may be carried out, by the
 // clock of its server. whole sends its text, which Redis then knows by its hash.
 func (r *Redis) record(ctx context.Context, pipe redis.Pipeliner, out Outgoing, o RecordOptions, latest string, whole bool) *redis.Cmd {
@@ -69,7 +98,7 @@ func (r *Redis) record(ctx context.Context, pipe redis.Pipeliner, out Outgoing, 
 	if o.IdempotencyKey != "" {
 		keys = append(keys, r.keys.Once(out.Group, o.IdempotencyKey))
 	}
-	args := []any{r.keys.GroupChannel(out.Group), out.Payload, o.MaxLength, o.MaxAge.Milliseconds(), latest}
+	args := []any{r.keys.GroupChannel(out.Group), out.Payload, o.MaxLength, o.MaxAge.Milliseconds(), latest, "reach"}
 	if whole {
 		return recordScript.Eval(ctx, pipe, keys, args...)
 	}

@@ -7,14 +7,17 @@
 -- ARGV[3]  how many events the history keeps, about
 -- ARGV[4]  how long it keeps them, in milliseconds, and the idempotency key too
 -- ARGV[5]  optional: the latest moment to do this, in milliseconds since 1970 by the clock of this
---          server, which TIME tells
+--          server, which TIME tells; empty for none
+-- ARGV[6]  optional: the word reach, for an answer with the number of subscribers
 --
--- Returns the position. An idempotency key that was used returns the position of that first event,
+-- Returns the position; with the word reach a list of the position and the number of subscribers
+-- that Redis passed the event on to, of which an event that is not published has none. An idempotency key that was used returns the position of that first event,
 -- and nothing is recorded or published. After the latest moment it returns the error LATE, and has
 -- done nothing. All names are in one slot of a Redis Cluster.
 
 local history, once = KEYS[1], KEYS[2]
 local channel, event, length, age, latest = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local reach = ARGV[6] == 'reach'
 
 -- A server that hung carries out what has waited in its sockets when it wakes up. Whoever sent that
 -- has given up long ago, and tried again. The scripts of package task say it in the same words.
@@ -60,12 +63,12 @@ end
 if once then
   local first = redis.call('GET', once)
   if first then
-    return first
+    return reach and {first} or first
   end
 end
 local position = append()
 if once then
   redis.call('SET', once, position, 'PX', age)
 end
-redis.call(publish, channel, message(position))
-return position
+local subscribers = redis.call(publish, channel, message(position))
+return reach and {position, subscribers} or position

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"maps"
+	"net"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/testkit/redistest"
+)
+
+// TestCheckFindsWhatDoesNotAnswer: check --connect names each part that a node needs and that does not answer, the
+// identity's among them, and says why. Without the flag it makes no connection.
+func TestCheckFindsWhatDoesNotAnswer(t *testing.T) {
+	good := redistest.Start(t)
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	setUser(t, good, "nosessions", "on", "nopass", "&*", "+@all", "~*")
+	setUser(t, good, "nosessions", "-get", "-getrange")
+	setUser(t, good, "nodirectory", "on", "nopass", "&*", "+@all", "~*")
+	setUser(t, good, "nodirectory", "-hmget", "-hget")
+	setUser(t, good, "nochannels", "on", "nopass", "resetchannels", "+@all", "~*")
+	identity := []string{"--redis-state", "session store", "revocations", "directory", "quotas"}
+	for name, test := range map[string]struct {
+		env  environment
+		bad  []string // the lines that must not say ok
+		why  string   // in one of these lines
+		good []string // lines that must say ok
+	}{
+		"all is well":          {environment{}, nil, "", []string{"--redis", "subscriptions", "control channel", "histories", "revocations", "directory", "session store", "quotas"}},
+		"two servers":          {environment{"ORGCAST_REDIS_STATE": "redis://" + good + "/1"}, nil, "", identity},
+		"no state":             {environment{"ORGCAST_REDIS_STATE": "redis://127.0.0.1:1"}, identity, "127.0.0.1:1: connect: connection refused", []string{"--redis", "subscriptions", "control channel", "histories"}},
+		"silent state":         {environment{"ORGCAST_REDIS_STATE": "redis://" + silent.Addr().String()}, identity, "", []string{"--redis", "subscriptions"}},
+		"no events":            {environment{"ORGCAST_REDIS": "redis://127.0.0.1:1", "ORGCAST_REDIS_STATE": "redis://" + good}, []string{"--redis", "subscriptions", "control channel", "histories"}, "connection refused", identity},
+		"no right on sessions": {environment{"ORGCAST_REDIS": "redis://nosessions:x@" + good}, []string{"session store"}, "NOPERM", []string{"--redis", "directory"}},
+		"no right on members":  {environment{"ORGCAST_REDIS": "redis://nodirectory:x@" + good}, []string{"directory"}, "NOPERM", []string{"--redis", "session store"}},
+		"no right on channels": {environment{"ORGCAST_REDIS": "redis://nochannels:x@" + good}, []string{"subscriptions", "control channel"}, "NOPERM", []string{"--redis", "session store", "directory"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := environment{
+				"ORGCAST_REDIS": "redis://" + good, "ORGCAST_SESSION_STORE": "redis", "ORGCAST_DIRECTORY": "redis",
+				"ORGCAST_ORIGINS": testOrigin, "ORGCAST_SESSION_KEYS": testKey,
+			}
+			maps.Copy(env, test.env)
+			out, errOut, err := execute(t, env, "", "check", "--connect")
+			if failed := exitCode(err); failed != min(len(test.bad), 1) {
+				t.Errorf("exit code: got %d, %s", failed, errOut)
+			}
+			whys := ""
+			for _, line := range test.bad {
+				found := regexp.MustCompile(`(?m)^  ` + line + ` +(.*)$`).FindStringSubmatch(out)
+				if found == nil || found[1] == "ok" || strings.HasPrefix(found[1], "not needed") {
+					t.Errorf("%s: want an error in\n%s", line, out)
+					continue
+				}
+				whys += found[1] + "\n"
+			}
+			if !strings.Contains(whys, test.why) {
+				t.Errorf("got the errors\n%swant %q in one of them", whys, test.why)
+			}
+			for _, line := range test.good {
+				if !regexp.MustCompile(`(?m)^  ` + line + ` +ok$`).MatchString(out) {
+					t.Errorf("%s: want ok in\n%s", line, out)
+				}
+			}
+			if out, _, err := execute(t, env, "", "check"); err != nil || strings.Contains(out, "  --redis  ") {
+				t.Errorf("without --connect: got %v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// TestCheckConnectLeavesNothing: what check --connect asks about leaves no key behind.
+func TestCheckConnectLeavesNothing(t *testing.T) {
+	addr := redistest.Start(t)
+	env := environment{"ORGCAST_REDIS": "redis://" + addr, "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_ORIGINS": testOrigin}
+	out, errOut, err := execute(t, env, "", "check", "--connect")
+	if err != nil || !strings.Contains(out, "not needed: signed cookies") {
+		t.Fatalf("got %v\n%s%s", err, out, errOut)
+	}
+	client := redis.NewClient(&redis.Options{Addr: addr})
+	defer client.Close()
+	if got := names(t, client); len(got) != 0 {
+		t.Errorf("keys: got %v, want none", got)
+	}
+}
