@@ -29,7 +29,7 @@ help: ## This list
 check: lint tidy build test ## All that CI runs: lint, tidy, build, test
 
 .PHONY: demo
-demo: ## Try it in a browser: two organisations, no Redis or configuration needed
+demo: ## Try it in a browser: two organizations, no Redis or configuration needed
 	go run ./cmd/gateway demo
 
 .PHONY: run
