@@ -15,12 +15,13 @@ import (
 // TestCheckFindsWhatDoesNotAnswer: check --connect names each part that a node needs and that does not answer, the
 // identity's among them, and says why. Without the flag it makes no connection.
 func TestCheckFindsWhatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
 	good := redistest.Start(t)
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and never answers
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer silent.Close()
+	t.Cleanup(func() { _ = silent.Close() })
 	setUser(t, good, "nosessions", "on", "nopass", "&*", "+@all", "~*")
 	setUser(t, good, "nosessions", "-get", "-getrange")
 	setUser(t, good, "nodirectory", "on", "nopass", "&*", "+@all", "~*")
