@@ -26,7 +26,7 @@ help: ## This list
 	  /^[a-z0-9-]+:.*## / {printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: check
-check: lint tidy build test ## All that CI runs: lint, tidy, build, test
+check: lint tidy build test test-more ## All that CI runs
 
 .PHONY: demo
 demo: ## Try it in a browser: two organizations, no Redis or configuration needed
@@ -55,6 +55,15 @@ fmt: ## Format all Go code
 .PHONY: test
 test: deps vet unit client-test e2e ## Every test there is: vet, formatting, Go with the race detector, browser
 	@echo "test: all passed"
+
+.PHONY: test-more
+test-more: models ## What CI runs beyond test: the models of docs/models
+	@echo "test-more: all passed"
+
+.PHONY: models
+models: ## Check the models of docs/models with spin, and that each breaks without any of its guards
+	@scripts/deps models
+	scripts/models
 
 .PHONY: deps
 deps: ## Show what the tests need; install it (as root on Debian or Ubuntu) or say how

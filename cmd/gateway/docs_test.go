@@ -230,7 +230,7 @@ func TestNamedTestsExist(t *testing.T) {
 			tests[filepath.Base(filepath.Dir(path))+"."+m[1]] = true
 		}
 	}
-	for _, page := range []string{"docs/security.md", "docs/reliability.md"} {
+	for _, page := range []string{"docs/security.md", "docs/reliability.md", "docs/models/README.md"} {
 		named := regexp.MustCompile("`([a-z]+\\.(?:Test|Fuzz|Example)\\w*)`").FindAllStringSubmatch(readDoc(t, page), -1)
 		if len(named) == 0 {
 			t.Errorf("%s names no test", page)
@@ -240,6 +240,22 @@ func TestNamedTestsExist(t *testing.T) {
 				t.Errorf("%s names %s, which does not exist", page, m[1])
 			}
 		}
+	}
+}
+
+// TestModelGuards: each guard of the models stands in their page's table, and the other way round.
+func TestModelGuards(t *testing.T) {
+	guards := func(pattern string, texts ...string) (names []string) {
+		for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(strings.Join(texts, "\n"), -1) {
+			names = append(names, m[1])
+		}
+		slices.Sort(names)
+		return slices.Compact(names)
+	}
+	models := guards(`\bNO_([A-Z_]+)`, readDoc(t, "docs/models/lease.pml"), readDoc(t, "docs/models/delivery.pml"))
+	table := guards("(?m)^\\| `([A-Z_]+)`: .* \\| `", readDoc(t, "docs/models/README.md"))
+	if len(models) == 0 || !slices.Equal(models, table) {
+		t.Errorf("guards: the models have %v, their page has %v", models, table)
 	}
 }
 

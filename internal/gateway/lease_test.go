@@ -136,6 +136,44 @@ func (l *leasing) expectOpen(org string, seats ...seat) {
 	}
 }
 
+// overtaken is a session store that lets something happen after it has said that a session is good.
+type overtaken struct {
+	session.Store
+
+	resolved func()
+}
+
+func (s overtaken) Resolve(ctx context.Context, r *http.Request) (session.Identity, error) {
+	identity, err := s.Store.Resolve(ctx, r)
+	s.resolved()
+	return identity, err
+}
+
+// TestRevokedDuringHandshake: a revocation that is announced after the session was found good, and before
+// the connection is watched over, ends the connection.
+func TestRevokedDuringHandshake(t *testing.T) {
+	l := leaseNode(t, never, 2*never, setup{})
+	cookie := mint(t, l.store, "ada", "acme", time.Hour)
+	id := seat{cookie: cookie}.id()
+	sessions := overtaken{
+		Store:    session.Revocable{Store: l.store, Revocations: l.revocations},
+		resolved: func() { l.keeper.Apply(lease.Message{Type: lease.SessionEnded, SessionID: id}) },
+	}
+	n := startNode(t, setup{options: gateway.Options{Sessions: sessions, Membership: l.members, Leases: l.keeper}})
+	header := http.Header{"Origin": {origin}, "Cookie": {cookie}}
+	c, answer, err := testkit.Open(t.Context(), n.dial, testkit.Handshake{Path: "/ws/connection_test/", Header: header})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c != nil {
+		_ = c.Close()
+		t.Fatal("the handshake succeeded")
+	}
+	if answer.Status != http.StatusUnauthorized {
+		t.Errorf("status: got %d, want 401", answer.Status)
+	}
+}
+
 // TestMembershipIsCheckedAgain is the fault "no membership check, none after switch, logout,
 // suspension" of gateways that look once: each change reaches the open connection, announced or
 // not, and nobody else's.

@@ -27,6 +27,7 @@ type world struct {
 	noList   bool          // nor memberships
 	slow     time.Duration // time until it is found out that nobody answers
 	asked    map[string]int
+	asking   func() // called with each question, if it is not nil
 	batches  int
 }
 
@@ -49,6 +50,9 @@ func (*world) Ticket(r *http.Request) string { return r.Header.Get("Cookie") }
 func (w *world) Recheck(_ context.Context, held []session.Held) []session.Standing {
 	w.mu.Lock()
 	w.batches++
+	if w.asking != nil {
+		w.asking()
+	}
 	away := w.away
 	out := make([]session.Standing, len(held))
 	for i, h := range held {

@@ -1,0 +1,153 @@
+package lease_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/directory"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/lease"
+	"orgcast/internal/session"
+	"orgcast/internal/testkit"
+	"orgcast/internal/testkit/redistest"
+)
+
+// These tests replay counterexamples of docs/models/lease.pml that no other test covers.
+
+// commandLog records the names of the commands that a client sends.
+type commandLog struct{ names []string }
+
+func (*commandLog) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (l *commandLog) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		l.names = append(l.names, cmd.Name())
+		return next(ctx, cmd)
+	}
+}
+
+func (l *commandLog) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			l.names = append(l.names, cmd.Name())
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// TestRevokeRecordsFirst: a client that reconnects as soon as it hears the announcement must find the
+// record changed.
+func TestRevokeRecordsFirst(t *testing.T) {
+	keys, err := keyspace.New(keyspace.DefaultPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := newClient(t, redistest.StartServer(t).Addr)
+	revocations, err := session.NewRevocations(client, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	members, err := directory.NewRedis(client, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sent commandLog
+	client.AddHook(&sent)
+	r := &lease.Revoker{
+		Announcer: lease.NewAnnouncer(client, keys), Revocations: revocations, Members: members, SessionLife: time.Hour,
+	}
+	acme := mustOrg(t, "acme")
+	for _, m := range []lease.Message{
+		{Type: lease.SessionEnded, SessionID: "s"},
+		{Type: lease.UserDisabled, UserID: "ada"},
+		{Type: lease.MemberRemoved, Organization: acme, UserID: "ada"},
+		{Type: lease.OrganizationSuspended, Organization: acme},
+	} {
+		sent.names = nil
+		if recorded, err := r.Revoke(t.Context(), m); !recorded || err != nil {
+			t.Errorf("%v: got %v, %v, want recorded", m, recorded, err)
+		}
+		if announced := slices.Index(sent.names, "publish"); announced < 1 || announced != len(sent.names)-1 {
+			t.Errorf("%v: got commands %v, want the announcement last", m, sent.names)
+		}
+	}
+}
+
+// slowStore finds out at once whether a session may stay, and says so late.
+type slowStore struct {
+	*world
+
+	answering func()
+}
+
+func (s slowStore) Recheck(ctx context.Context, held []session.Held) []session.Standing {
+	standings := s.world.Recheck(ctx, held)
+	s.answering()
+	return standings
+}
+
+// TestConfirmationCountsFromTheQuestion: a confirmation that arrives late is as old as its question.
+// Otherwise slow answers would add up to more than the deadline.
+func TestConfirmationCountsFromTheQuestion(t *testing.T) {
+	const period, deadline, delay = 5 * time.Second, 30 * time.Second, 20 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		var last time.Time // that the store said yes
+		store := slowStore{world: w, answering: func() {
+			first := false
+			w.change(func() {
+				if first = last.IsZero(); first {
+					last, w.away = time.Now(), true // from now on
+				}
+			})
+			if first {
+				time.Sleep(delay)
+			}
+		}}
+		k, err := lease.NewKeeper(lease.Options{Sessions: store, Directory: w, Period: period, Deadline: deadline})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(t, k)
+		h := open(t, k, "ada", "acme", "laptop")
+		time.Sleep(3 * deadline)
+		cause := h.cause()
+		w.change(func() {
+			if took := h.ended.Sub(last); cause == nil || took > deadline {
+				t.Errorf("got %v after %v, want an end within %v of the last confirmation", cause, took, deadline)
+			}
+		})
+		k.Release(&h.lease)
+	})
+}
+
+// TestMissedAfterSubscribe: everybody is asked about only when the control channel is heard again. An
+// announcement between the two would be lost.
+func TestMissedAfterSubscribe(t *testing.T) {
+	server := redistest.StartServer(t)
+	client := newClient(t, server.Addr)
+	n := startListening(t, server.Addr, lease.ControlOptions{Interval: 20 * time.Millisecond, Timeout: testkit.Patience})
+	h := open(t, n.keeper, "ada", "acme", "laptop")
+	n.world.change(func() {
+		n.world.asking = func() {
+			if client.PubSubNumSub(context.Background(), n.keys.Control()).Val()[n.keys.Control()] == 0 {
+				t.Error("asked while nobody listened")
+			}
+		}
+	})
+	for round := 1; round <= 5; round++ {
+		if err := client.Do(t.Context(), "client", "kill", "type", "pubsub").Err(); err != nil {
+			t.Fatal(err)
+		}
+		testkit.Eventually(t, "everybody is asked about", func() (asked bool) {
+			n.world.change(func() { asked = n.world.asked["ticket-laptop"] >= round })
+			return asked
+		})
+	}
+	n.keeper.Release(&h.lease)
+}
