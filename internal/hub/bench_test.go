@@ -57,3 +57,28 @@ func BenchmarkDeliverBurst(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*events), "ns/event")
 }
+
+// BenchmarkLeave is one member of a large group that leaves and comes back, as in a drain or after it.
+func BenchmarkLeave(b *testing.B) {
+	for _, members := range []int{10, 100, 10_000} {
+		b.Run(fmt.Sprint(members, "members"), func(b *testing.B) {
+			h := hub.New(newBus(), hub.Options{})
+			g := mustGroup(b, "acme", "all")
+			all := make([]*idle, members)
+			for i := range all {
+				all[i] = new(idle)
+				if err := h.Join(b.Context(), g, all[i]); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				m := all[i*7919%members]
+				h.Leave(g, m)
+				if err := h.Join(b.Context(), g, m); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

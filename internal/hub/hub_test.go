@@ -171,7 +171,7 @@ func TestPropertyIsolation(t *testing.T) {
 		}
 		var members []*joined
 		// Groups of many members are served by workers, those of few on the spot.
-		crowd := rapid.SampledFrom([]int{0, 0, 40}).Draw(t, "crowd")
+		crowd := rapid.SampledFrom([]int{0, 0, 40, 300}).Draw(t, "crowd")
 		for range crowd {
 			m := &joined{newMember(groups[0].Organization()), map[event.Group]bool{groups[0]: true}, map[event.Group][]string{}}
 			members = append(members, m)
@@ -535,5 +535,69 @@ func TestLongTurnIsMadeUpFor(t *testing.T) {
 	// Of the light one 40 events make a turn, of the heavy one a fraction of one event.
 	if n := slices.Index(seen.orgs[1:], "heavy"); seen.orgs[0] != "heavy" || n < 100 {
 		t.Errorf("between two heavy events: got %d light ones, want some 120", n)
+	}
+}
+
+// counted is a member that counts what it is offered.
+type counted struct{ events int }
+
+func (c *counted) Offer(b *event.Burst) bool { c.events += len(b.Events()); return false }
+func (*counted) Flush()                      {}
+func (*counted) OfferGap(event.Group)        {}
+
+// TestLargeGroupsAreLeft: whoever leaves a group that is large, or was, whatever the order, gets nothing of what comes
+// later, and all others get each event once.
+func TestLargeGroupsAreLeft(t *testing.T) {
+	h := hub.New(newBus(), hub.Options{})
+	g := mustGroup(t, "acme", "all")
+	in, out := make(map[*counted]int), []*counted{new(counted)} // in: what each has to have had
+	join := func(n int) {
+		for range n {
+			m := new(counted)
+			if err := h.Join(t.Context(), g, m); err != nil {
+				t.Fatal(err)
+			}
+			in[m] = 0
+		}
+	}
+	leave := func(n int) {
+		for m := range in { // in any order
+			if n--; n < 0 {
+				break
+			}
+			h.Leave(g, m)
+			h.Leave(g, m) // is no member any more
+			delete(in, m)
+			m.events = 0
+			out = append(out, m)
+		}
+		h.Leave(g, out[0]) // never was
+	}
+	deliver := func() {
+		t.Helper()
+		h.Deliver(numbered(g, 1))
+		h.Wait()
+		for m := range in {
+			if in[m]++; m.events != in[m] {
+				t.Fatalf("a member: got %d events, want %d", m.events, in[m])
+			}
+		}
+		for _, m := range out {
+			if m.events != 0 {
+				t.Fatalf("one that has left: got %d events more", m.events)
+			}
+		}
+	}
+	for _, step := range []int{10, -3, 400, -1, -100, 1000, -1200, 500, -590, 300, -300} {
+		if step > 0 {
+			join(step)
+		} else {
+			leave(-step)
+		}
+		deliver()
+	}
+	leave(len(in))
+	if got := h.Groups(); got != 0 {
+		t.Errorf("groups: got %d, want 0", got)
 	}
 }

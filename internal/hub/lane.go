@@ -67,9 +67,17 @@ type arrival struct {
 	members *members
 }
 
+// indexedFrom is how many members a group has when it begins to remember where each stands. Below that looking at
+// all of them takes about as long.
+const indexedFrom = 256
+
 // members of one group.
 type members struct {
 	list []Member
+	// at is where each stands in list, some 40 bytes for each. It is nil until one leaves a group of indexedFrom,
+	// and again when the group has shrunk to a quarter.
+	at   map[Member]int
+	full int // the most that at has had
 	// lent says that a delivery may still be reading list: elements below its length must stay as
 	// they are. Appending is fine, since a reader does not look past the length it was given.
 	lent bool
@@ -86,6 +94,10 @@ func (l *lane) join(g event.Group, m Member) (first bool) {
 		ms, first = &members{}, true
 		l.groups[g] = ms
 	}
+	if ms.at != nil {
+		ms.at[m] = len(ms.list)
+		ms.full = max(ms.full, len(ms.list)+1)
+	}
 	ms.list = append(ms.list, m)
 	return first
 }
@@ -99,7 +111,7 @@ func (l *lane) leave(g event.Group, m Member) (left, last, empty bool) {
 	if ms == nil {
 		return false, false, false
 	}
-	i := slices.Index(ms.list, m)
+	i := ms.index(m)
 	if i < 0 {
 		return false, false, false
 	}
@@ -108,13 +120,38 @@ func (l *lane) leave(g event.Group, m Member) (left, last, empty bool) {
 		ms.lent = false
 	}
 	end := len(ms.list) - 1
+	if ms.at != nil {
+		ms.at[ms.list[end]] = i
+		delete(ms.at, m)
+	}
 	ms.list[i] = ms.list[end]
 	ms.list[end] = nil
 	ms.list = ms.list[:end]
+	if end < ms.full/4 {
+		ms.at, ms.full = nil, 0
+	}
 	if end == 0 {
 		delete(l.groups, g)
 	}
 	return true, end == 0, len(l.groups) == 0
+}
+
+// index returns where a member stands, below 0 if it is none. The lane's mu is held.
+func (ms *members) index(m Member) int {
+	if ms.at == nil && len(ms.list) < indexedFrom {
+		return slices.Index(ms.list, m)
+	}
+	if ms.at == nil {
+		ms.full = len(ms.list)
+		ms.at = make(map[Member]int, ms.full)
+		for i, other := range ms.list {
+			ms.at[other] = i
+		}
+	}
+	if i, ok := ms.at[m]; ok {
+		return i
+	}
+	return -1
 }
 
 // membersFor returns those whom an arrival is for at this moment, to be read without the lock.
