@@ -20,6 +20,7 @@ import (
 	"orgcast/internal/config"
 	"orgcast/internal/journal"
 	"orgcast/internal/keyspace"
+	"orgcast/internal/subconn"
 )
 
 // redisSettings say how to reach one Redis: a server, the master that Sentinels watch, or a Cluster. They
@@ -158,7 +159,16 @@ func (s *settings) connect(connections int) (redisClients, error) {
 	if err != nil {
 		return redisClients{}, errors.Join(err, events.Close())
 	}
+	follow(state)
 	return redisClients{events: events, state: state}, nil
+}
+
+// follow makes a client without subscriptions notice that its server was replaced. One of a Cluster learns that
+// from its members.
+func follow(client redis.UniversalClient) {
+	if single, ok := client.(*redis.Client); ok {
+		subconn.Follow(single)
+	}
 }
 
 // Close closes both.

@@ -26,7 +26,13 @@ type split struct {
 // startSplit runs such a gateway. ada and alan are members of acme, ada of globex, too.
 func startSplit(t *testing.T, more environment) *split {
 	t.Helper()
-	s := &split{events: redistest.StartServer(t), state: redistest.StartServer(t)}
+	return startSplitAt(t, redistest.StartServer(t), more)
+}
+
+// startSplitAt does so with a server for sessions and the like.
+func startSplitAt(t *testing.T, state *redistest.Server, more environment) *split {
+	t.Helper()
+	s := &split{events: redistest.StartServer(t), state: state}
 	s.eventsClient = redis.NewClient(&redis.Options{Addr: s.events.Addr, ContextTimeoutEnabled: true})
 	s.stateClient = redis.NewClient(&redis.Options{Addr: s.state.Addr, ContextTimeoutEnabled: true})
 	t.Cleanup(func() {
@@ -248,6 +254,34 @@ func TestStateServerFullOrGone(t *testing.T) {
 	s.expectEvents(t, c, "acme", "while it is stopped")
 	s.state.Restart()
 	s.report(t, 200)
+}
+
+// TestStateServerReplaced: the server of --redis-state was replaced, and a proxy keeps the node's connections to the
+// former one, which has become a replica. It refuses reservations, and that is how the node finds the new one,
+// for what it reads, too.
+func TestStateServerReplaced(t *testing.T) {
+	pair := redistest.StartPair(t)
+	proxy := redistest.StartProxy(t, pair.Master.Addr)
+	s := startSplitAt(t, pair.Master, environment{"ORGCAST_REDIS_STATE": "redis://" + proxy.Addr + "/0"})
+	c := testkit.Connect(t, s.dial, s.mint("ada", "acme"))
+	expectPong(t, c)
+	leaves := testkit.Connect(t, s.dial, s.mint("alan", "acme"))
+	expectPong(t, leaves)
+	pair.AwaitInStep()
+
+	pair.Promote()
+	pair.Depose()
+	proxy.Redirect(pair.Replica.Addr)
+	at := redis.NewClient(&redis.Options{Addr: pair.Replica.Addr, ContextTimeoutEnabled: true})
+	t.Cleanup(func() { _ = at.Close() })
+	if err := at.Del(t.Context(), "orgcast:{acme}:connections", "orgcast:{acme}:member:alan").Err(); err != nil {
+		t.Fatal(err)
+	}
+	leaves.ExpectClose(t, 4403) // the former one still has the membership
+	testkit.Eventually(t, "connections are counted at the new one", func() bool {
+		return at.Exists(t.Context(), "orgcast:{acme}:connections").Val() == 1
+	})
+	expectPong(t, c)
 }
 
 // TestNotReadyWithoutRightsOnKeys: while the Redis user may not read or write what a handshake needs, the node

@@ -117,6 +117,7 @@ func workerCommand(ctx context.Context, p *process, args []string) error {
 		return err
 	}
 	defer func() { _ = clients.Close() }() // everything is sent by then
+	follow(clients.events)
 	var dir directory.Directory = directory.TrustSession{}
 	if s.directory == "redis" {
 		if dir, err = directory.NewRedis(clients.state, keys); err != nil {
