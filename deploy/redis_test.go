@@ -40,6 +40,9 @@ func TestRedisUsers(t *testing.T) {
 		}
 		return append([]any{"eval", string(text)}, args...)
 	}
+	charge := func(keys ...any) []any {
+		return append(append(lua("../internal/quota/charge.lua", len(keys)), keys...), 100, 86400000, 1<<20, 1<<20)
+	}
 	tests := map[string]struct {
 		user    string
 		command []any
@@ -117,6 +120,12 @@ func TestRedisUsers(t *testing.T) {
 		"gateway records in chats of a name alone":        {"gateway", record("orgcast:{1}:history:research_7", "orgcast:{1}:group:chat_c"), refused},
 		"gateway ends no tasks":                           {"gateway", []any{"set", "orgcast:{1}:task:chat:t1", "complete"}, refused},
 		"gateway keeps no values":                         {"gateway", []any{"set", "orgcast:{1}:store:x", "y"}, refused},
+		"gateway charges bytes that members write":        {"gateway", charge("orgcast:{1}:bytes", "orgcast:{1}:bytes:7"), ""},
+		"gateway charges nothing else":                    {"gateway", charge("orgcast:{1}:bytes", "orgcast:{1}:org"), refused},
+		"gateway does not forget what was charged":        {"gateway", []any{"del", "orgcast:{1}:bytes"}, refused},
+		"back end charges no bytes":                       {"backend", charge("orgcast:{1}:bytes", "orgcast:{1}:bytes:7"), refused},
+		"web application charges no bytes":                {"webapp", []any{"set", "orgcast:{1}:bytes", "0 0"}, refused},
+		"worker charges no bytes":                         {"worker", charge("orgcast:{1}:bytes", "orgcast:{1}:bytes:7"), refused},
 		"worker adds no tasks":                            {"worker", []any{"xadd", "orgcast:tasks:chat", "*", "id", "t1"}, refused},
 		"worker buries tasks":                             {"worker", []any{"xadd", "orgcast:tasks:chat:dead", "*", "id", "t1"}, ""},
 		"worker reads no histories":                       {"worker", []any{"xrevrange", "orgcast:{1}:history:g", "+", "-"}, refused},

@@ -62,6 +62,11 @@ func TestNames(t *testing.T) {
 		k.Connections(orgctx.ID{}):             "orgcast:{.none}:connections",
 		k.Organization(orgctx.ID{}):            "orgcast:{.none}:org",
 		k.Member(org, "u-1"):                   "orgcast:{7}:member:u-1",
+		k.Epoch(org):                           "orgcast:{7}:epoch",
+		k.MemberBytes(org):                     "orgcast:{7}:bytes",
+		k.MemberBytes(orgctx.ID{}):             "orgcast:{.none}:bytes",
+		k.MemberBytesOf(org, "u-1"):            "orgcast:{7}:bytes:u-1",
+		k.MemberBytesOf(orgctx.ID{}, "u-1"):    "orgcast:{.none}:bytes:u-1",
 		k.Object(org, "chat", "c-1"):           "orgcast:{7}:object:chat:c-1",
 		k.Session("KEY"):                       "orgcast:session:KEY",
 		k.Canary("node"):                       "orgcast:canary:node",
@@ -174,7 +179,7 @@ func TestGroupChannelRoundTrip(t *testing.T) {
 // Whatever two things names are made for, they are equal only if the things are.
 func TestNamesNeverCollide(t *testing.T) {
 	// Few and short values, so that a collision would come up.
-	short := rapid.StringMatching(`[a_-]{1,3}|org|member|group|session|session-ended|user-disabled|control|canary|tasks|dead|once|task|ask|store|history`)
+	short := rapid.StringMatching(`[a_-]{1,3}|org|member|group|session|session-ended|user-disabled|control|canary|tasks|dead|once|task|ask|store|history|epoch|bytes`)
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(label string) (name, thing string) {
 			prefix := short.Draw(t, label+" prefix")
@@ -191,7 +196,7 @@ func TestNamesNeverCollide(t *testing.T) {
 				t.Fatal(err)
 			}
 			more := short.Draw(t, label+" more")
-			switch kind := rapid.IntRange(0, 16).Draw(t, label+" kind"); kind {
+			switch kind := rapid.IntRange(0, 19).Draw(t, label+" kind"); kind {
 			case 0:
 				g, err := event.NewGroup(org, rest)
 				if err != nil {
@@ -206,6 +211,12 @@ func TestNamesNeverCollide(t *testing.T) {
 				return k.Session(rest), fmt.Sprint("session ", prefix, " ", rest)
 			case 16:
 				return k.SessionEnded(rest), fmt.Sprint("session ended ", prefix, " ", rest)
+			case 17:
+				return k.Epoch(org), fmt.Sprint("epoch ", prefix, " ", orgText)
+			case 18:
+				return k.MemberBytes(org), fmt.Sprint("bytes ", prefix, " ", orgText)
+			case 19:
+				return k.MemberBytesOf(org, rest), fmt.Sprint("bytes of ", prefix, " ", orgText, " ", rest)
 			case 14:
 				return k.UserDisabled(rest), fmt.Sprint("user disabled ", prefix, " ", rest)
 			case 15:
@@ -263,6 +274,7 @@ func TestEveryNameParsesBackInOneWay(t *testing.T) {
 		"task once": prefix + `once:\{[A-Za-z0-9_-]{1,64}:tasks:` + id + `\}:` + id + `:` + name,
 		"task end":  prefix + `\{` + id + `\}:task:` + id + `:` + id, "ask": prefix + `\{` + id + `\}:ask:` + id + `:([0-9]+)`,
 		"stored": prefix + `\{` + id + `\}:store:` + name,
+		"bytes":  prefix + `\{` + id + `\}:bytes`, "bytes of": prefix + `\{` + id + `\}:bytes:` + id,
 	} {
 		forms[kind] = regexp.MustCompile(form + `$`)
 	}
@@ -270,7 +282,7 @@ func TestEveryNameParsesBackInOneWay(t *testing.T) {
 		// Short values, among them all words of the forms, so that confusions would come up.
 		short := rapid.OneOf(rapid.StringMatching(`[a_-]{1,3}`), rapid.SampledFrom([]string{
 			"org", "member", "group", "session", "session-ended", "user-disabled", "control", "canary", "tasks", "dead", "once",
-			"task", "ask", "store", "history", "epoch", "connections", "object",
+			"task", "ask", "store", "history", "epoch", "connections", "object", "bytes",
 		}))
 		prefix, first, second := short.Draw(t, "prefix"), short.Draw(t, "first"), short.Draw(t, "second")
 		orgText, key := short.Draw(t, "org"), rapid.StringMatching(`[a:}{@-]{1,3}`).Draw(t, "key")
@@ -312,6 +324,7 @@ func TestEveryNameParsesBackInOneWay(t *testing.T) {
 			"task end":   {k.TaskEnd(org, first, second), []string{prefix, orgText, first, second}},
 			"ask":        {k.Ask(org, first, index), []string{prefix, orgText, first, strconv.Itoa(index)}},
 			"stored":     {k.Stored(org, first), []string{prefix, orgText, first}},
+			"bytes":      {k.MemberBytes(org), []string{prefix, orgText}}, "bytes of": {k.MemberBytesOf(org, first), []string{prefix, orgText, first}},
 		}
 		for kind, made := range names {
 			for form, pattern := range forms {
