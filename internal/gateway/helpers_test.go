@@ -322,7 +322,7 @@ func (n *node) metric(name string, labels ...string) float64 {
 		}
 		for _, m := range family.GetMetric() {
 			if hasLabels(m, labels) {
-				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() + m.GetHistogram().GetSampleSum()
 			}
 		}
 	}

@@ -23,6 +23,9 @@ type metrics struct {
 	httpErrors  *prometheus.CounterVec
 	factory     promauto.Factory
 
+	historyWaiting prometheus.Gauge
+	historyWait    prometheus.Histogram
+
 	deliveries atomic.Uint64
 	violations atomic.Uint64
 	latency    latency
@@ -53,6 +56,11 @@ func newMetrics(r prometheus.Registerer, queued, received func() float64) *metri
 	m.httpErrors = f.NewCounterVec(prometheus.CounterOpts{
 		Name: "orgcast_http_errors_total", Help: "Failures on the public listener outside handshakes: TLS, accept, panics outside hooks.",
 	}, []string{"reason"})
+	m.historyWaiting = f.NewGauge(prometheus.GaugeOpts{Name: "orgcast_history_waiting", Help: "Connections that wait for their turn to read a history."})
+	m.historyWait = f.NewHistogram(prometheus.HistogramOpts{
+		Name: "orgcast_history_wait_seconds", Help: "Time that connections waited for their turn to read a history.",
+		Buckets: []float64{0.001, 0.01, 0.1, 1, 10, 60},
+	})
 	for _, reason := range []string{"full", "gave_way"} {
 		m.turnedAway.WithLabelValues(reason)
 	}

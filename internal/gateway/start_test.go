@@ -551,10 +551,21 @@ func TestHistoriesInTurn(t *testing.T) {
 		}
 		synctest.Wait() // all that may be served are
 		n.connect("/ws/start", "grace", "globex")
+		limit := max(1, runtime.GOMAXPROCS(0)/2)
+		if got := n.metric("orgcast_history_waiting"); got != float64(pages-limit) {
+			t.Errorf("waiting: got %v, want %d", got, pages-limit)
+		}
+		time.Sleep(time.Second)
 		close(release)
 		asking.Wait()
-		if limit := max(1, runtime.GOMAXPROCS(0)/2); most != limit {
+		if most != limit {
 			t.Errorf("at the same time: got %d, want %d", most, limit)
+		}
+		if got := n.metric("orgcast_history_waiting"); got != 0 {
+			t.Errorf("waiting at the end: got %v, want 0", got)
+		}
+		if got := n.metric("orgcast_history_wait_seconds"); got != float64(pages-limit) {
+			t.Errorf("seconds: got %v, want 1 for each that waited, %d", got, pages-limit)
 		}
 		n.stop()
 		synctest.Wait()
