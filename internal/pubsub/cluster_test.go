@@ -39,6 +39,7 @@ func TestContractCluster(t *testing.T) {
 			Inject: func(ctx context.Context, g event.Group, payload string) error {
 				return client.SPublish(ctx, keys.GroupChannel(g), payload).Err()
 			},
+			Ahead: ahead(client, keys), Lose: lose(client, keys),
 		}
 	})
 }

@@ -150,3 +150,18 @@ func (r *Redis) SeenBytes(g event.Group) int {
 
 // SeenLimit bounds SeenBytes.
 const SeenLimit = seenBytes
+
+// Ahead makes positions lie ahead of the clock.
+func (m *Memory) Ahead(d time.Duration) {
+	m.histories.mu.Lock()
+	defer m.histories.mu.Unlock()
+	m.histories.newest = uint64(time.Now().Add(d).UnixMilli())
+}
+
+// Lose loses a history, and lets positions follow the clock again.
+func (m *Memory) Lose(g event.Group) {
+	m.histories.mu.Lock()
+	defer m.histories.mu.Unlock()
+	delete(m.histories.groups, g)
+	m.histories.newest = 0
+}

@@ -24,9 +24,10 @@ type Memory struct {
 	mu      sync.Mutex
 	queue   chan *event.Event // of the present Run, or the last; capacity memoryQueue; never closed
 	counts  map[event.Group]int
-	missed  map[event.Group]bool // wanted when Run ended: a gap is owed
-	running chan struct{}        // closed while Run runs
-	stopped chan struct{}        // closed while it does not
+	missed  map[event.Group]bool           // wanted when Run ended: a gap is owed
+	marks   map[event.Group]event.Position // of the last recorded event of a group that is wanted
+	running chan struct{}                  // closed while Run runs
+	stopped chan struct{}                  // closed while it does not
 
 	histories histories
 	epoch     string
@@ -39,6 +40,7 @@ func NewMemory() *Memory {
 	return &Memory{
 		counts:  make(map[event.Group]int),
 		missed:  make(map[event.Group]bool),
+		marks:   make(map[event.Group]event.Position),
 		running: make(chan struct{}),
 		stopped: stopped,
 		epoch:   rand.Text(),
@@ -80,6 +82,7 @@ func (m *Memory) Unsubscribe(g event.Group) {
 	}
 	delete(m.counts, g)
 	delete(m.missed, g)
+	delete(m.marks, g)
 }
 
 // Publish is as [Redis.Publish]. Without a Run nobody listens and the event is gone.
@@ -147,9 +150,10 @@ func (m *Memory) Run(ctx context.Context, sink Sink) error {
 	for {
 		select {
 		case e := <-queue:
-			m.mu.Lock()
-			wanted := m.counts[e.Group()] > 0
-			m.mu.Unlock()
+			wanted, lost := m.note(e)
+			if lost {
+				sink.Gap(e.Group())
+			}
 			if wanted {
 				sink.Deliver(e)
 			}
@@ -157,6 +161,21 @@ func (m *Memory) Run(ctx context.Context, sink Sink) error {
 			return nil
 		}
 	}
+}
+
+// note reports whether an event is wanted, and whether its position lies before the last one: the history has
+// expired, and the clock has gone back.
+func (m *Memory) note(e *event.Event) (wanted, lost bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.counts[e.Group()] == 0 {
+		return false, false
+	}
+	if at := e.Position(); !at.IsZero() {
+		lost = at.Compare(m.marks[e.Group()]) < 0
+		m.marks[e.Group()] = at
+	}
+	return true, lost
 }
 
 func (m *Memory) start(sink Sink) (queue chan *event.Event, err error) {

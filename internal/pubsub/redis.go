@@ -295,8 +295,9 @@ func (r *Redis) keepLink(ctx context.Context, server string, sink Sink) {
 		if ctx.Err() != nil {
 			return // the end was asked for; what broke on the way is no news
 		}
-		// A canary that was accepted and did not come was accepted by another server.
-		before.astray = errors.Is(err, subconn.ErrReplica) || errors.Is(err, ErrNoCanary)
+		// A canary that was accepted and did not come was accepted by another server. A server that hung may
+		// wake up when it has been replaced.
+		before.astray = errors.Is(err, subconn.ErrReplica) || errors.Is(err, ErrNoCanary) || errors.Is(err, errSilent)
 		switch {
 		case r.shards != nil:
 			r.shards.look() // the server may have been replaced
@@ -322,7 +323,7 @@ func (r *Redis) keepLink(ctx context.Context, server string, sink Sink) {
 // past is what came before a link.
 type past struct {
 	opened bool   // another link, or the attempt to open one
-	astray bool   // it led to a replica, or elsewhere than the client's other connections
+	astray bool   // it led to a replica, to a server that hung, or elsewhere than the client's other connections
 	remote string // where the last one that was opened led to
 }
 
@@ -360,6 +361,8 @@ func (r *Redis) serve(ctx context.Context, server string, sink Sink, before *pas
 		// What was dialed earlier may still lead to the former master. Its history has all that groups
 		// were handed, and nothing of what they have missed, so they would be told of no gap.
 		r.dialer.CloseOthers(started)
+	} else if r.dialer != nil && before.opened {
+		r.dialer.RetireOthers(started) // likewise, behind a proxy
 	}
 	before.remote = remote
 	r.attach(l)

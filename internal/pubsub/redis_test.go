@@ -58,6 +58,19 @@ func newKeyspace(tb testing.TB) keyspace.Keyspace {
 	return keys
 }
 
+// ahead returns a function that has a history go on an hour ahead, as after a clock that was wrong.
+func ahead(client redis.UniversalClient, keys keyspace.Keyspace) func(context.Context, event.Group) error {
+	return func(ctx context.Context, g event.Group) error {
+		id := strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10) + "-0"
+		return client.XAdd(ctx, &redis.XAddArgs{Stream: keys.History(g), ID: id, Values: []string{"event", pubsubtest.Payload(g, "ahead")}}).Err()
+	}
+}
+
+// lose returns a function that loses a history.
+func lose(client redis.UniversalClient, keys keyspace.Keyspace) func(context.Context, event.Group) error {
+	return func(ctx context.Context, g event.Group) error { return client.Del(ctx, keys.History(g)).Err() }
+}
+
 func TestContractRedis(t *testing.T) {
 	client := newClient(t, redistest.Start(t))
 	pubsubtest.Run(t, func(t *testing.T) pubsubtest.Fixture {
@@ -68,6 +81,7 @@ func TestContractRedis(t *testing.T) {
 			Inject: func(ctx context.Context, g event.Group, payload string) error {
 				return client.Publish(ctx, keys.GroupChannel(g), payload).Err()
 			},
+			Ahead: ahead(client, keys), Lose: lose(client, keys),
 		}
 	})
 }
@@ -82,17 +96,30 @@ func TestContractMiniredis(t *testing.T) {
 	client := newClient(t, server.Addr())
 	pubsubtest.Run(t, func(t *testing.T) pubsubtest.Fixture {
 		t.Helper()
+		keys := newKeyspace(t)
 		return pubsubtest.Fixture{
-			Bus:       pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{LinkTimeout: calm}),
+			Bus:       pubsub.NewRedis(client, keys, pubsub.Options{LinkTimeout: calm}),
 			Pass:      server.FastForward,
 			Uncounted: true,
+			Ahead:     ahead(client, keys), Lose: lose(client, keys),
 		}
 	})
 }
 
 func TestContractMemory(t *testing.T) {
 	pubsubtest.Run(t, func(*testing.T) pubsubtest.Fixture {
-		return pubsubtest.Fixture{Bus: pubsub.NewMemory()}
+		bus := pubsub.NewMemory()
+		return pubsubtest.Fixture{
+			Bus: bus,
+			Ahead: func(context.Context, event.Group) error {
+				bus.Ahead(time.Hour)
+				return nil
+			},
+			Lose: func(_ context.Context, g event.Group) error {
+				bus.Lose(g)
+				return nil
+			},
+		}
 	})
 }
 

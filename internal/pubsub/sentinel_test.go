@@ -1,6 +1,9 @@
 package pubsub_test
 
 import (
+	"context"
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -8,17 +11,24 @@ import (
 	"orgcast/internal/pubsub/pubsubtest"
 	"orgcast/internal/testkit/redistest"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 )
 
 // TestSentinelFailover: the link follows the master, whether it was deposed in order, and so still answers
-// for a while, or crashed. Recorded events that the new master has reach the group.
+// for a while, or crashed, or hung and wakes up when it has been replaced. Recorded events that the new master has reach
+// the group, once.
 func TestSentinelFailover(t *testing.T) {
 	for name, fail := range map[string]func(*redistest.Sentinels){
 		"ordered": (*redistest.Sentinels).Failover,
 		"crash": func(s *redistest.Sentinels) {
 			before := s.Master()
 			s.Servers[0].Stop()
+			s.AwaitMasterOtherThan(before)
+		},
+		"hang": func(s *redistest.Sentinels) {
+			before := s.Master()
+			s.Servers[0].Pause()
 			s.AwaitMasterOtherThan(before)
 		},
 	} {
@@ -49,15 +59,124 @@ func TestSentinelFailover(t *testing.T) {
 			})
 			n.sink.WaitFor(t, after[0])
 			pubsubtest.Eventually(t, "healthy again", n.isHealthy)
-			count := 0
+			if name == "hang" {
+				s.Servers[0].Resume()
+				pubsubtest.Eventually(t, "the former master is a replica", func() bool {
+					return strings.Contains(newClient(t, s.Servers[0].Addr).Info(t.Context(), "replication").Val(), "role:slave")
+				})
+				after = append(after, pubsubtest.Record(t, publisher, n.kept, pubsub.RecordOptions{}, "awake")...)
+				n.sink.WaitFor(t, after[1])
+				pubsubtest.Eventually(t, "healthy still", n.isHealthy)
+			}
+			want := append(before, after...)
+			var got []pubsubtest.Item
 			for _, item := range n.sink.Of(n.kept) {
-				if item == after[0] || item == before[0] {
-					count++
+				if !item.Position.IsZero() {
+					got = append(got, item)
 				}
 			}
-			if count != 2 {
-				t.Errorf("recorded events: got %d deliveries of 2: %v", count, n.sink.Of(n.kept))
+			if diff := cmp.Diff(want, got, equalItems); diff != "" {
+				t.Errorf("recorded events (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestHungMasterReplacedByHand: a master hangs, an operator promotes its replica, and a proxy leads to that one. Then the
+// former master wakes up, with what publishers had sent it, and nobody makes it a replica. What it does reaches no group, and
+// what the new master has recorded does, once and in order.
+func TestHungMasterReplacedByHand(t *testing.T) {
+	pair := redistest.StartPair(t)
+	proxy := redistest.StartProxy(t, pair.Master.Addr)
+	n := startNode(t, newClient(t, proxy.Addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: time.Second, CanaryInterval: 100 * time.Millisecond})
+	want := pubsubtest.Record(t, n, n.kept, pubsub.RecordOptions{}, "before")
+	n.sink.WaitFor(t, want[0])
+	pair.AwaitInStep()
+	formerly := newClient(t, pair.Master.Addr)
+	if err := formerly.Ping(t.Context()).Err(); err != nil { // it has a connection
+		t.Fatal(err)
+	}
+
+	pair.Master.Pause()
+	waiting := make(chan error, 1) // one result
+	go func() {
+		// A program that gives no latest moment, and so has its event recorded late.
+		ctx, cancel := context.WithTimeout(context.Background(), pubsubtest.Patience)
+		defer cancel()
+		waiting <- formerly.XAdd(ctx, &redis.XAddArgs{Stream: n.keys.History(n.kept), Values: []string{"event", pubsubtest.Payload(n.kept, "late")}}).Err()
+	}()
+	pair.Promote()
+	proxy.Redirect(pair.Replica.Addr)
+	publisher := pubsub.NewRedis(newClient(t, pair.Replica.Addr), n.keys, pubsub.Options{PublishTimeout: calm})
+	want = append(want, pubsubtest.Record(t, publisher, n.kept, pubsub.RecordOptions{}, texts(0, 20)...)...)
+	n.sink.WaitFor(t, want[20])
+	pubsubtest.Eventually(t, "healthy at the new master", n.isHealthy)
+
+	pair.Master.Resume()
+	if err := <-waiting; err != nil {
+		t.Fatal(err)
+	}
+	last := want[20].Position
+	for _, text := range []string{"stale", "too"} { // publishers that have not left it
+		if err := formerly.Publish(t.Context(), n.keys.GroupChannel(n.kept), last.String()+" "+pubsubtest.Payload(n.kept, text)).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	awaitRoles(t, n.Redis)
+	want = append(want, pubsubtest.Record(t, publisher, n.kept, pubsub.RecordOptions{}, texts(20, 20)...)...)
+	n.sink.WaitFor(t, want[40])
+	var got []pubsubtest.Item
+	for _, item := range n.sink.Of(n.kept) {
+		if !item.Position.IsZero() {
+			got = append(got, item)
+		}
+	}
+	if diff := cmp.Diff(want, got, equalItems); diff != "" {
+		t.Errorf("recorded events (-want +got):\n%s", diff)
+	}
+	events, err := n.History(t.Context(), n.kept, 100)
+	if err != nil || len(events) != len(want) {
+		t.Errorf("history: got %d events, %v, want those of the new master, %d", len(events), err, len(want))
+	}
+}
+
+// TestFormerMasterAnswersAgain: a master hung, its replica was promoted, and a proxy leads new connections there. When the
+// former master wakes up, as a master, the node's idle connections still lead to it. Its history has all that the group
+// was handed and nothing of what it missed, so it must not be asked.
+func TestFormerMasterAnswersAgain(t *testing.T) {
+	pair := redistest.StartPair(t)
+	proxy := redistest.StartProxy(t, pair.Master.Addr)
+	client := newClient(t, proxy.Addr)
+	n := startNode(t, client, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: time.Second, CanaryInterval: 100 * time.Millisecond, HistoryTimeout: calm})
+	recordings := pubsubtest.Group(t, "acme", "recordings") // no transient event has come there
+	pubsubtest.Record(t, n, recordings, pubsub.RecordOptions{}, "early")
+	pubsubtest.Subscribe(t, n, recordings)
+	want := pubsubtest.Record(t, n, recordings, pubsub.RecordOptions{}, "before")
+	n.sink.WaitFor(t, want[0])
+	pair.AwaitInStep()
+	var idle []*redis.Conn
+	for range client.Options().PoolSize {
+		c := client.Conn()
+		if err := c.Ping(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		idle = append(idle, c)
+	}
+	pair.Master.Pause()
+	for _, c := range idle {
+		_ = c.Close() // to the pool, from which commands meanwhile take few
+	}
+	pubsubtest.Eventually(t, "no link", func() bool { return errors.Is(n.Healthy(), pubsub.ErrNoLink) })
+	pair.Promote()
+	publisher := pubsub.NewRedis(newClient(t, pair.Replica.Addr), n.keys, pubsub.Options{PublishTimeout: calm})
+	want = append(want, pubsubtest.Record(t, publisher, recordings, pubsub.RecordOptions{}, texts(0, 5)...)...)
+	proxy.Redirect(pair.Replica.Addr)
+	pair.Master.Resume()
+	at, channel := newClient(t, pair.Replica.Addr), n.keys.GroupChannel(recordings)
+	pubsubtest.Eventually(t, "subscribed at the new master", func() bool { return at.PubSubNumSub(t.Context(), channel).Val()[channel] == 1 })
+	want = append(want, pubsubtest.Record(t, publisher, recordings, pubsub.RecordOptions{}, "after")...)
+	n.sink.WaitFor(t, want[len(want)-1])
+	if diff := cmp.Diff(want, n.sink.Of(recordings), equalItems); diff != "" {
+		t.Errorf("items (-want +got):\n%s", diff)
 	}
 }

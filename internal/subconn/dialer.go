@@ -2,13 +2,18 @@ package subconn
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
+
+// errRetired is what the client's pool meets when it checks a retired connection.
+var errRetired = errors.New("subconn: the connection is not to be used again")
 
 // connKey marks the context in which a Conn is dialed.
 type connKey struct{}
@@ -46,17 +51,30 @@ func (d *Dialer) Subscribe(ctx context.Context) *Conn {
 // too, behind a proxy that keeps them. Publications would reach nobody there, and reads
 // would be stale: a session that has ended would still be found.
 func (d *Dialer) CloseOthers(before time.Time) {
+	for _, o := range d.dialedBefore(before) {
+		_ = o.Close() // nothing is left to lose
+	}
+}
+
+// RetireOthers has all connections of the client, except for subscriptions, that were dialed before a moment
+// used no more. Commands under way are finished. The client finds out when it checks a connection before
+// it uses it again; it checks none with TLS, so those stay.
+func (d *Dialer) RetireOthers(before time.Time) {
+	for _, o := range d.dialedBefore(before) {
+		o.retired.Store(true)
+	}
+}
+
+// dialedBefore returns the connections that were dialed before a moment.
+func (d *Dialer) dialedBefore(moment time.Time) (list []*other) {
 	d.mu.Lock()
-	var list []*other
+	defer d.mu.Unlock()
 	for o := range d.others {
-		if o.dialed.Before(before) {
+		if o.dialed.Before(moment) {
 			list = append(list, o)
 		}
 	}
-	d.mu.Unlock()
-	for _, o := range list {
-		_ = o.Close() // nothing is left to lose
-	}
+	return list
 }
 
 // DialHook implements [redis.Hook].
@@ -95,14 +113,23 @@ func (d *Dialer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 // other is a connection that is not a subscription.
 type other struct {
 	net.Conn
-	dialer *Dialer
-	dialed time.Time // when dialing it began
+	dialer  *Dialer
+	dialed  time.Time // when dialing it began
+	retired atomic.Bool
 }
 
 // otherSocket is an other that the client's pool can check before it uses it again.
 type otherSocket struct {
 	*other
-	syscall.Conn
+	socket syscall.Conn
+}
+
+// SyscallConn is called by that check.
+func (o otherSocket) SyscallConn() (syscall.RawConn, error) {
+	if o.retired.Load() {
+		return nil, errRetired
+	}
+	return o.socket.SyscallConn()
 }
 
 // wrapped is a connection that encrypts another one. The client checks the inner connection for received

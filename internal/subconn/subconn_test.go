@@ -134,6 +134,46 @@ func TestCloseOthers(t *testing.T) {
 	}
 }
 
+// TestRetireOthers: connections that were dialed before a moment finish what is under way on them, and are not used again.
+func TestRetireOthers(t *testing.T) {
+	client := newClient(t, redistest.Start(t), 3)
+	d := subconn.NewDialer(client, nil)
+	id := func() int64 {
+		t.Helper()
+		id, err := client.ClientID(t.Context()).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	start := time.Now()
+	idle := id()
+	d.RetireOthers(start)
+	if got := id(); got != idle {
+		t.Errorf("a connection that was dialed later: got %d, want the same one, %d", got, idle)
+	}
+	waiting := make(chan error, 1) // one result
+	go func() {
+		waiting <- client.BLPop(t.Context(), testkit.Patience, "list").Err()
+	}()
+	testkit.Eventually(t, "a command is under way", func() bool {
+		text, err := client.Info(t.Context(), "clients").Result()
+		return err == nil && strings.Contains(text, "blocked_clients:1")
+	})
+	before := id()
+	d.RetireOthers(time.Now())
+	if got := id(); got == before {
+		t.Error("a connection that was dialed earlier is used again")
+	}
+	if err := client.RPush(t.Context(), "list", "x").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waiting; err != nil {
+		t.Errorf("the command under way: %v", err)
+	}
+	testkit.Eventually(t, "retired connections are closed", func() bool { id(); return d.Others() <= 2 })
+}
+
 func FuzzParseRole(f *testing.F) {
 	for _, reply := range []map[any]any{
 		{"server": "redis", "role": "master", "modules": []any{}},

@@ -360,3 +360,30 @@ func sameOrder(t trial) {
 	sink.WaitFor(t, want[len(want)-1])
 	expect(t, "what arrived", want, sink.Items())
 }
+
+// positionsGoBack: within one history they only grow, so it was lost, on a connection that lives, and the members of
+// the group are told, once.
+func positionsGoBack(t trial) {
+	var sink Recorder
+	Start(t, t.Bus, &sink)
+	g, other := Group(t, "acme", "room"), Group(t, "acme", "other")
+	Subscribe(t, t.Bus, g, other)
+	if err := t.Ahead(t.Context(), g); err != nil {
+		t.Fatal(err)
+	}
+	before := Record(t, t.Bus, g, pubsub.RecordOptions{}, "before")
+	elsewhere := Record(t, t.Bus, other, pubsub.RecordOptions{}, "elsewhere")
+	sink.WaitFor(t, before[0])
+	if err := t.Lose(t.Context(), g); err != nil {
+		t.Fatal(err)
+	}
+	after := Record(t, t.Bus, g, pubsub.RecordOptions{}, numbers(3)...)
+	if after[0].Position.Compare(before[0].Position) >= 0 {
+		t.Fatalf("positions: got %v after %v, want one before it", after[0].Position, before[0].Position)
+	}
+	elsewhere = append(elsewhere, Record(t, t.Bus, other, pubsub.RecordOptions{}, "too")...)
+	sink.WaitFor(t, after[2])
+	sink.WaitFor(t, elsewhere[1])
+	expect(t, "what arrived", append(append(before, Gap(g)), after...), sink.Of(g))
+	expect(t, "what arrived", elsewhere, sink.Of(other))
+}
