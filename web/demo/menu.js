@@ -9,4 +9,9 @@ export function setUpMenu() {
   button.addEventListener('click', () => {
     button.setAttribute('aria-expanded', String(button.getAttribute('aria-expanded') === 'false'));
   });
+  document.querySelector('.menu').addEventListener('keydown', ({ key }) => {
+    if (key !== 'Escape' || button.getAttribute('aria-expanded') === 'false') return;
+    button.setAttribute('aria-expanded', 'false');
+    button.focus();
+  });
 }

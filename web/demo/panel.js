@@ -51,6 +51,7 @@ export class Panel {
     this.removed = false; // as far as this page knows
     this.suspended = false;
     this.#part('.events').replaceChildren();
+    this.#part('.outcome-here').replaceChildren();
     this.#count(0);
     this.#problem('');
     this.#suggest(person);
@@ -146,7 +147,7 @@ export class Panel {
     const seats = this.tracker.snapshot();
     try {
       const published = await this.seat.publish(group, input.value);
-      this.tracker.published(published, input.value, started, seats);
+      this.tracker.published(published, input.value, started, seats, this.#part('.outcome-here'));
       delete input.dataset.own;
       this.#suggest(this.person);
     } catch (refusal) {

@@ -39,9 +39,11 @@ export class Tracker {
     }));
   }
 
-  /** The demo has published an event that a panel asked for at the time started. */
-  published(answer, text, started, seats) {
+  /** The demo has published an event that a panel asked for at the time started. What becomes of it shows in here, too. */
+  published(answer, text, started, seats, here) {
     const entry = this.#entry(answer.id, seats);
+    for (const other of this.#entries.values()) if (other.here === here) delete other.here; // the latest alone
+    entry.here = here;
     Object.assign(entry, { org: answer.organization_id, group: answer.group, from: answer.from, text, started });
     this.#draw(entry);
     for (const seat of seats) {
@@ -106,6 +108,7 @@ export class Tracker {
         el('span.quote', entry.text ?? '')),
       el('ul.fates', ...entry.seats.map((seat) => this.#fate(entry, seat))),
     );
+    entry.here?.replaceChildren(el('ul.fates', ...entry.seats.map((seat) => this.#fate(entry, seat))));
     for (const arrival of entry.arrivals.values()) arrival.label(entry, this.#travelled(entry, arrival));
   }
 

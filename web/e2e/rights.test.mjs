@@ -59,11 +59,13 @@ test('after a switch the page comes back in the other organisation', async (t) =
   await live(page, 'left', 'of acme');
   await press(page, 'left', 'Switch to Globex');
   await live(page, 'left', 'of globex');
+  await seat(page, 'left').locator('.chip[data-group="room.1"][aria-pressed="true"]').waitFor();
   await press(page, 'right', 'Publish'); // for Acme
   await seat(page, 'right').locator('.events li').first().waitFor();
   await press(page, 'left', 'Publish'); // for Globex, and the first that arrives there
   await seat(page, 'left').locator('.events li').first().waitFor();
   assert.equal(await seat(page, 'left').locator('.events li').count(), 1);
+  assert.equal(await seat(page, 'left').locator('.problem').textContent(), '', 'a wanted switch loses nothing');
   await press(page, 'left', 'Switch to Acme');
   await live(page, 'left', 'of acme');
 });
@@ -114,7 +116,13 @@ test('a demo that was started anew knows nobody: the page signs in again by itse
   await page.goto(`http://127.0.0.1:${port}/?left=ada&right=grace`);
   for (const name of ['left', 'right']) await live(page, name);
   await stop();
-  await seat(page, 'left').locator('.state-text').filter({ hasText: /trying again in \d+ s/ }).waitFor();
+  await page.evaluate(() => { // the seconds are counted down
+    const text = document.querySelector('.seat[data-seat="left"] .state-text');
+    globalThis.seconds = [];
+    new MutationObserver(() => globalThis.seconds.push(Number(text.textContent.match(/trying again in (\d+) s/)?.[1])))
+      .observe(text, { childList: true, characterData: true, subtree: true });
+  });
+  await page.waitForFunction(() => globalThis.seconds.some((n, i) => n >= 1 && n === globalThis.seconds[i - 1] - 1));
   ({ stop } = await start()); // with another Redis, so all sessions are gone
   t.after(() => stop());
   for (const name of ['left', 'right']) await live(page, name);

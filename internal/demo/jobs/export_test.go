@@ -10,3 +10,12 @@ func ParsePage(text string) []string {
 
 // Resolve makes an address of the site.
 var Resolve = resolve
+
+// BestPassage returns where the documents say most about a question.
+func BestPassage(question string) (document, section string) {
+	hits := newLibrary().find(wordsOf(question), "")
+	if len(hits) == 0 {
+		return "", ""
+	}
+	return hits[0].Document, hits[0].Section
+}

@@ -104,8 +104,9 @@ func wordsOf(text string) []string {
 	return slices.DeleteFunc(words, func(word string) bool { return len(word) < 3 || len(word) > 40 || slices.Contains(fillers(), word) })
 }
 
-// stem makes one word of singular and plural.
+// stem makes one word of singular and plural, and of both spellings of organization and the like.
 func stem(word string) string {
+	word = strings.Replace(word, "isation", "ization", 1)
 	if len(word) > 3 && !strings.HasSuffix(word, "ss") {
 		return strings.TrimSuffix(word, "s")
 	}

@@ -2,7 +2,7 @@
 // /ws/crew/ID/kanban/ tells it.
 
 import { el } from '../dom.js';
-import { kindOf, openPage } from './page.js';
+import { kindOf, openPage, wordOf } from './page.js';
 import { Question, words } from './show.js';
 
 const MAX_STEPS = 3;
@@ -99,7 +99,7 @@ class Card {
       return;
     }
     this.question.close();
-    if (kind === 'failed') this.#stage.textContent = status;
+    if (kind === 'failed') this.#stage.textContent = wordOf(status);
     this.#move({ idle: 'waiting', running: 'running', asks: 'asking', done: 'ended', failed: 'ended' }[kind]);
     if (kind === 'done' || kind === 'failed') this.root.dataset.outcome = kind;
   }

@@ -4,6 +4,9 @@ import { el } from '../dom.js';
 import { openPage } from './page.js';
 import { Question, words } from './show.js';
 
+/** What the documents have a passage about. */
+const QUESTION = 'How are organizations kept apart?';
+
 class Chat {
   constructor(panel) {
     this.panel = panel;
@@ -14,9 +17,10 @@ class Chat {
       });
     });
     this.draft = panel.part('.draft');
-    this.draft.value = 'How are organisations kept apart?';
+    this.draft.value = QUESTION;
     panel.onSubmit('.say', () => {
-      if (this.start()) this.draft.value = '';
+      if (this.draft.value.trim() === '') panel.problem('Write something first.');
+      else if (this.start()) this.draft.value = '';
     });
     panel.onClick('.crew', () => {
       panel.send({ type: 'start_crew', crew_id: 'writers', client_id: crypto.randomUUID() });
@@ -24,7 +28,7 @@ class Chat {
   }
 
   start() {
-    const message = this.draft.value.trim() || 'How are organizations kept apart?';
+    const message = this.draft.value.trim() || QUESTION;
     return this.panel.send({ type: 'user_message', message, client_id: crypto.randomUUID() });
   }
 

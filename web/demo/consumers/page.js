@@ -247,7 +247,7 @@ class Panel {
     const ended = (kind === 'done' || kind === 'failed') && this.#status.dataset.kind !== kind && this.#status.dataset.kind !== undefined;
     this.#status.textContent = wordOf(word);
     this.#status.dataset.kind = kind;
-    if (ended) announce(`${this.seat.person?.name}: ${word}.`);
+    if (ended) announce(`${this.seat.person?.name}: ${wordOf(word)}.`);
   }
 
   #connect() {
@@ -300,7 +300,7 @@ const KINDS = {
 };
 
 /** How a status is shown: one word for one thing, whichever consumer says it. */
-function wordOf(status) {
+export function wordOf(status) {
   const word = String(status ?? '').toLowerCase().replaceAll('_', ' ');
   return { complete: 'completed', done: 'completed', finished: 'completed', error: 'failed', pending: 'waiting', queued: 'waiting', 'waiting for human input': 'needs you' }[word] ?? word;
 }

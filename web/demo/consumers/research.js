@@ -1,7 +1,7 @@
 // Research: steps, progress and a report, as /ws/research/INT/ tells them.
 
 import { el } from '../dom.js';
-import { openPage } from './page.js';
+import { kindOf, openPage } from './page.js';
 import { setBar, words } from './show.js';
 
 class Research {
@@ -63,7 +63,7 @@ class Research {
   #status({ status, message, progress }) {
     this.panel.status(status);
     this.panel.part('.message').textContent = message ?? '';
-    if (progress !== undefined) setBar(this.panel.part('progress'), progress);
+    if (progress !== undefined && kindOf(status) !== 'failed') setBar(this.panel.part('progress'), progress); // it stays where it stopped
   }
 
   #steps(items) {
