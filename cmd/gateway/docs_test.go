@@ -374,3 +374,17 @@ func TestTokenInProtocol(t *testing.T) {
 		}
 	}
 }
+
+// TestKubernetesProbe: the probe that operations.md has the kubelet run is a subcommand, and the image has it there.
+func TestKubernetesProbe(t *testing.T) {
+	probe := regexp.MustCompile(`exec: \{command: \["(/\w+)", "(\w+)"\]\}`).FindStringSubmatch(section(t, readDoc(t, "docs/operations.md"), "Kubernetes"))
+	if probe == nil {
+		t.Fatal("docs/operations.md has no exec probe")
+	}
+	if !slices.ContainsFunc(commands(), func(c command) bool { return c.name == probe[2] }) {
+		t.Errorf("there is no subcommand %s", probe[2])
+	}
+	if want := `ENTRYPOINT ["` + probe[1] + `"]`; !strings.Contains(readDoc(t, "Dockerfile"), want) {
+		t.Errorf("the Dockerfile has no %s", want)
+	}
+}

@@ -56,6 +56,7 @@ async function checkApart(page, name, press, first) {
     await press(seat(page, one));
     await page.waitForFunction((id) => new URLSearchParams(location.search).get('id') !== id, before);
     await status(page, one, 'done').waitFor();
+    assert.equal(await status(page, one, 'done').textContent(), 'completed', 'one word for one thing, whichever consumer says it');
     await frame(page, other, first).waitFor({ state: 'attached' });
     const id = new URL(page.url()).searchParams.get('id');
     for (const side of [one, other]) assert.match(await seat(page, side).locator('.place').textContent(), new RegExp(`\\b${id}\\b`));
@@ -292,7 +293,9 @@ test('chat: one id, two conversations, and none for a colleague', async (t) => {
   assert.equal(await talk('left').locator('.mine').count(), 1, 'nothing was said');
   await seat(page, 'left').locator('.draft').fill('What is <b>isolated</b>?');
   await seat(page, 'left').locator('.draft').press('Enter');
+  await talk('left').locator('.mine', { hasText: 'isolated' }).waitFor(); // else the status is still that of the first answer
   await status(page, 'left', 'done').waitFor();
+  assert.equal(await status(page, 'left', 'done').textContent(), 'completed');
   assert.match(await talk('left').textContent(), /ada.*What is <b>isolated<\/b>\?.*\(scripted\)/);
   await seat(page, 'right').locator('.draft').fill('And with us?');
   await seat(page, 'right').locator('.draft').press('Enter');
