@@ -10,19 +10,22 @@ import (
 
 	"orgcast/internal/config"
 	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub"
 )
 
 const publishUsage = `
-Publish an event to a group of an organisation:
+Publish an event to a group of an organization, or to the own group of one of its users:
 
   gateway publish [SETTINGS] ORGANIZATION GROUP JSON
+  gateway publish [SETTINGS] --user USER ORGANIZATION JSON
 
 The JSON is an object with a type. organization_id is added if it is not there, and refused if it
 names another organisation. With - in place of JSON, one event is read from each line of standard
 input. Example:
 
   gateway publish acme room.1 '{"type":"note","text":"hello"}'
+  gateway publish --user 'auth0|123' acme '{"type":"note","text":"hello"}'
 
 With --record the event is also kept in the history of the group, and its position there is
 printed, one line for each event. Of several with the same --idempotency-key one is recorded, and
@@ -40,24 +43,26 @@ func publishCommand(ctx context.Context, p *process, args []string) error {
 	s.declareRedis(set)
 	set.Int(&s.maxEvent, "max-event", event.DefaultMaxSize, 128, "largest event, in bytes")
 	var record bool
-	var key string
+	var key, user string
 	set.Bool(&record, "record", false, "keep the event in the history of the group")
+	set.String(&user, "user", "", "publish to the own group of this user, instead of GROUP", checkUser)
 	set.String(&key, "idempotency-key", "", "record only one of the events with this key; needs --record", checkIdempotencyKey)
 	rest, err := p.parse(set, args, s.checkRedis)
 	if err != nil {
 		return p.surplus(nil, err)
 	}
-	if len(rest) != 3 {
+	group, rest, ok := publishTarget(rest, user)
+	if !ok {
 		return p.misused(set, rest)
 	}
-	if key != "" && (!record || rest[2] == "-") {
+	if key != "" && (!record || rest[1] == "-") {
 		return errors.New("--idempotency-key names one event, and needs --record")
 	}
 	org, err := parseOrganization(rest[0])
 	if err != nil {
 		return err
 	}
-	group, err := event.NewGroup(org, rest[1])
+	target, err := event.NewGroup(org, group)
 	if err != nil {
 		return err
 	}
@@ -72,12 +77,12 @@ func publishCommand(ctx context.Context, p *process, args []string) error {
 	defer func() { _ = client.Close() }() // all is published by then
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{MaxEventSize: s.maxEvent, PublishTimeout: 10 * time.Second})
 
-	out := pubsub.Outgoing{Group: group}
+	out := pubsub.Outgoing{Group: target}
 	if record {
 		out.Record = &pubsub.RecordOptions{IdempotencyKey: key}
 	}
-	if rest[2] != "-" {
-		if out.Payload, err = event.WithOrganization(org, []byte(rest[2])); err != nil {
+	if rest[1] != "-" {
+		if out.Payload, err = event.WithOrganization(org, []byte(rest[1])); err != nil {
 			return err
 		}
 		result := bus.PublishAll(ctx, []pubsub.Outgoing{out})[0]
@@ -86,7 +91,7 @@ func publishCommand(ctx context.Context, p *process, args []string) error {
 		}
 		r := new(reach)
 		r.add(result)
-		_, _ = fmt.Fprintln(p.stderr, r.text(group, false)) // stderr may be closed
+		_, _ = fmt.Fprintln(p.stderr, r.text(target, false)) // stderr may be closed
 		return nil
 	}
 	return p.publishLines(ctx, bus, out)
@@ -135,6 +140,26 @@ func (r *reach) text(g event.Group, lines bool) string {
 		text = fmt.Sprintf("published %d %s, %s", r.published, noun, text)
 	}
 	return text
+}
+
+// publishTarget returns the name of the group to publish to, and the other arguments: ORGANIZATION and JSON.
+func publishTarget(args []string, user string) (group string, rest []string, ok bool) {
+	switch {
+	case user != "" && len(args) == 2:
+		return event.UserGroupName(user), args, true
+	case user == "" && len(args) == 3:
+		return args[1], []string{args[0], args[2]}, true
+	default:
+		return "", args, false
+	}
+}
+
+// checkUser lets a setting be a user id, or nothing.
+func checkUser(user string) error {
+	if user != "" && !orgctx.ValidUserID(user) {
+		return orgctx.ErrInvalidUserID
+	}
+	return nil
 }
 
 // checkIdempotencyKey lets a setting be a key, or nothing.

@@ -23,7 +23,8 @@ refuses to write, connections are closed all the same, and the command fails:
 run it again until it succeeds. ID is what "gateway session read"
 and the log call session; it opens nothing. One that begins with "-" goes behind "--". To undo it:
 delete the key orgcast:session-ended:ID or orgcast:user-disabled:USER, or set the status in the
-directory to active again. With --directory=session the sessions are the record of memberships and
+directory to active again. In the key, each byte of USER other than A-Z a-z 0-9 _ - is % and two
+capital hexadecimal digits. With --directory=session the sessions are the record of memberships and
 organisations; what this command ends then, the web application must keep from coming back.
 `
 
@@ -100,8 +101,8 @@ func revocation(args []string) (m lease.Message, err error) {
 			return m, err
 		}
 	}
-	if m.UserID = user; m.Type != lease.OrganizationSuspended && !orgctx.ValidID(user) {
-		return m, fmt.Errorf("user %q: %w", user, orgctx.ErrInvalidID)
+	if m.UserID = user; m.Type != lease.OrganizationSuspended && !orgctx.ValidUserID(user) {
+		return m, fmt.Errorf("user %q: %w", user, orgctx.ErrInvalidUserID)
 	}
 	return m, nil
 }

@@ -539,6 +539,9 @@ func TestCommands(t *testing.T) {
 		"publish a bad key":      {args: []string{"publish", "--record", "--idempotency-key", "a b", "acme", "all", `{"type":"x"}`}, err: errUsage, stderr: []string{"idempotency key"}},
 		"publish a lone key":     {args: []string{"publish", "--idempotency-key", "k", "acme", "all", `{"type":"x"}`}, failed: true},
 		"publish lines, one key": {args: []string{"publish", "--record", "--idempotency-key", "k", "acme", "all", "-"}, failed: true},
+		"publish to a user":      {args: []string{"publish", "--user", "a b", "acme", `{"type":"x"}`}, err: errUsage, stderr: []string{"--user (from flag)"}},
+		"publish to both":        {args: []string{"publish", "--user", "ada", "acme", "all", `{"type":"x"}`}, err: errUsage, stderr: []string{"--user USER ORGANIZATION JSON"}},
+		"mint a bad user":        {args: []string{"session", "mint", "a\nb"}, env: good, failed: true},
 		"publish foreign":        {args: []string{"publish", "acme", "all", `{"type":"x","organization_id":"globex"}`}, failed: true},
 		"publish no JSON":        {args: []string{"publish", "acme", "all", "hello"}, failed: true},
 		"publish to no group":    {args: []string{"publish", "acme", "ü", `{"type":"x"}`}, failed: true},
@@ -546,7 +549,7 @@ func TestCommands(t *testing.T) {
 		"session without verb":   {args: []string{"session"}, env: good, err: errUsage, stderr: []string{"session mint"}},
 		"session without keys":   {args: []string{"session", "mint", "ada"}, err: errUsage, stderr: []string{"--session-keys"}},
 		"session for nobody":     {args: []string{"session", "mint", "a b"}, env: good, failed: true},
-		"session read":           {args: []string{"session", "read", value}, env: good, stdout: []string{"ada", "acme", "revoked       unknown"}},
+		"session read":           {args: []string{"session", "read", value}, env: good, stdout: []string{"ada", "acme", "user.ada", "revoked       unknown"}},
 		"session read, wrong":    {args: []string{"session", "read", value + "x"}, env: good, failed: true},
 		"healthcheck, nobody":    {args: []string{"healthcheck", "--admin-listen", "127.0.0.1:1"}, failed: true},
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"orgcast/internal/config"
+	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
 )
@@ -78,8 +79,8 @@ func (p *process) mint(ctx context.Context, store sessionStore, who []string, li
 		}
 		grant.Organization = org
 	}
-	if !orgctx.ValidID(grant.UserID) {
-		return fmt.Errorf("user %q: %w", grant.UserID, orgctx.ErrInvalidID)
+	if !orgctx.ValidUserID(grant.UserID) {
+		return fmt.Errorf("user %q: %w", grant.UserID, orgctx.ErrInvalidUserID)
 	}
 	cookie, err := store.Mint(ctx, grant)
 	if err != nil {
@@ -95,9 +96,9 @@ func (p *process) read(ctx context.Context, store sessionStore, revocations *ses
 	if err != nil {
 		return err
 	}
-	organization := identity.Organization.String()
-	if organization == "" {
-		organization = "(none)"
+	organization, group := "(none)", "(none)"
+	if !identity.Organization.IsZero() {
+		organization, group = identity.Organization.String(), event.UserGroupName(identity.UserID)
 	}
 	revoked := "no"
 	switch err := revocations.Check(ctx, []session.Held{{Identity: identity}})[0]; {
@@ -108,7 +109,7 @@ func (p *process) read(ctx context.Context, store sessionStore, revocations *ses
 	case err != nil: // what a signed cookie says can be read without Redis
 		revoked = "unknown: " + err.Error()
 	}
-	_, err = fmt.Fprintf(p.stdout, "user          %s\norganization  %s\nsession       %s\nexpires       %s\nrevoked       %s\n",
-		identity.UserID, organization, identity.SessionID, identity.Expires.UTC().Format(time.RFC3339), revoked)
+	_, err = fmt.Fprintf(p.stdout, "user          %s\norganization  %s\nuser group    %s\nsession       %s\nexpires       %s\nrevoked       %s\n",
+		identity.UserID, organization, group, identity.SessionID, identity.Expires.UTC().Format(time.RFC3339), revoked)
 	return err
 }

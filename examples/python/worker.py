@@ -9,6 +9,8 @@ start as many processes as you have work for.
 """
 
 import argparse
+import base64
+import hashlib
 import json
 import logging
 import os
@@ -27,11 +29,26 @@ import redis
 GROUP = "workers"
 IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 GROUP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+# Python calls these printable, but they draw nothing, or stand for what nobody could read.
+UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\ufffd\U000e0100-\U000e01ef ]")
 MAX_PAYLOAD = 256 * 1024
 MAX_EVENT = 256 * 1024
 DAY = 24 * 3600
 HISTORY = [1000, DAY * 1000]  # how many events a group's history keeps, and how long, in ms
 SCRIPTS = Path(__file__).resolve().parents[2] / "internal" / "task" / "lua"
+
+
+def is_user_id(text):
+    """1 to 128 bytes of printable UTF-8 without spaces."""
+    return text.isprintable() and 0 < len(text.encode()) <= 128 and not UNSEEN.search(text)
+
+
+def user_group(user):
+    """The name of a user's own group: job.publish(user_group(job.user), {"type": "note"})."""
+    if IDENTIFIER.fullmatch(user):
+        return f"user.{user}"
+    digest = hashlib.sha256(user.encode()).digest()
+    return "user.." + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 class Refused(Exception):
@@ -61,7 +78,7 @@ class Job:
             or not IDENTIFIER.fullmatch(self.id)
             or not GROUP_NAME.fullmatch(self.group)
             or not GROUP_NAME.fullmatch(key)
-            or (self.user and not IDENTIFIER.fullmatch(self.user))
+            or (self.user and not is_user_id(self.user))
             or len(payload.encode("utf-8", "surrogateescape")) > MAX_PAYLOAD
         ):
             raise Refused("malformed")

@@ -37,7 +37,7 @@ var errBadPolicy = errors.New("consumer: bad policy")
 // ParsePolicy reads a list of rules, PATTERN=WHO, parted by commas. The first rule whose pattern
 // fits a group decides; a group that no rule fits can be joined by nobody. A pattern is a group
 // name, or the start of one followed by "*". WHO is "member" (everyone in the organisation), "self"
-// (the group is user.USERID or starts with user.USERID followed by a dot), "role:NAME" (members with that role,
+// (the group is the user's own or below it, see [event.IsUserGroupName]), "role:NAME" (members with that role,
 // as the directory says) or "signed" (whoever shows a token of the back end, see [SignGroup]).
 // signingKey is the key of those tokens; it has at least 32 bytes if a rule says "signed" and
 // tokens are to be accepted, and may be empty, in which case no token is good.
@@ -62,7 +62,7 @@ func ParsePolicy(text string, signingKey []byte) (*Policy, error) {
 			r.allows = onlySelf
 		case who == "signed":
 			r.allows = withToken
-		case isRole && orgctx.ValidID(role):
+		case isRole && orgctx.ValidRole(role):
 			r.allows = withRole(role)
 		default:
 			return nil, fmt.Errorf("%w: %q is not member, self, role:NAME or signed", errBadPolicy, who)
@@ -94,9 +94,7 @@ func (p *Policy) Allows(who session.Identity, g event.Group, token string, now t
 func anyMember(*Policy, session.Identity, event.Group, string, time.Time) bool { return true }
 
 func onlySelf(_ *Policy, who session.Identity, g event.Group, _ string, _ time.Time) bool {
-	// User ids hold no dot, so user.4 is no beginning of somebody's user.42.
-	rest, ok := strings.CutPrefix(g.Name(), "user."+who.UserID)
-	return ok && (rest == "" || rest[0] == '.')
+	return event.IsUserGroupName(g.Name(), who.UserID)
 }
 
 func withRole(role string) func(*Policy, session.Identity, event.Group, string, time.Time) bool {

@@ -91,7 +91,7 @@ func (d *server) publish(w http.ResponseWriter, r *http.Request) {
 // mayPublish reports whether the demo lets the user publish to the group called name.
 func mayPublish(user, name string) bool {
 	switch name {
-	case "all", "room.1", "room.2", "user." + user:
+	case "all", "room.1", "room.2", event.UserGroupName(user):
 		return true
 	default:
 		return false

@@ -27,8 +27,8 @@ var (
 
 // Member is what the directory knows of an active member.
 type Member struct {
-	// Role is the user's role in the organisation. It has the form of [orgctx.ValidID], or is
-	// empty for none.
+	// Role is the user's role in the organization. It satisfies [orgctx.ValidRole], or is empty
+	// for none.
 	Role string
 }
 
@@ -100,7 +100,7 @@ func checkNames(org orgctx.ID, userID string) error {
 	if org.IsZero() {
 		return ErrOrganizationUnknown
 	}
-	if !orgctx.ValidID(userID) {
+	if !orgctx.ValidUserID(userID) {
 		return ErrNotMember
 	}
 	return nil

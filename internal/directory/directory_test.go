@@ -95,6 +95,7 @@ func TestRedisAdmit(t *testing.T) {
 	f.putMember(t, "globex", "7", directory.Active, "viewer")
 	f.putMember(t, "acme", "8", directory.Active, "")
 	f.putMember(t, "acme", "9", directory.Suspended, "admin")
+	f.putMember(t, "acme", "auth0|7", directory.Active, "org:admin.eu")
 	f.putMember(t, "closed", "7", directory.Active, "admin")
 	f.putMember(t, "nowhere", "7", directory.Active, "admin")
 	// What other programs may have written.
@@ -128,6 +129,9 @@ func TestRedisAdmit(t *testing.T) {
 		"empty user":                   {"acme", "", "", directory.ErrNotMember},
 		"user that is a name":          {"acme", "7}:member:8", "", directory.ErrNotMember},
 		"user not ASCII":               {"acme", "é", "", directory.ErrNotMember},
+		"user with a bar":              {"acme", "auth0|7", "org:admin.eu", nil},
+		"the same, escaped":            {"acme", "auth0%7C7", "", directory.ErrNotMember},
+		"user with a space":            {"acme", "a b", "", directory.ErrNotMember},
 		"organisation of wrong type":   {"garbage", "7", "", directory.ErrUnavailable},
 		"member of wrong type":         {"acme", "garbage", "", directory.ErrUnavailable},
 	}
@@ -149,7 +153,7 @@ func TestRedisAdmit(t *testing.T) {
 				one, oneErr = f.Member(ctx, org, test.user)
 			}
 			// A name of bad form is refused before either question.
-			if orgctx.ValidID(test.user) && (!errors.Is(oneErr, test.wantErr) || one != got) {
+			if orgctx.ValidUserID(test.user) && (!errors.Is(oneErr, test.wantErr) || one != got) {
 				t.Errorf("one by one: got %+v, %v, want %+v, %v", one, oneErr, got, test.wantErr)
 			}
 		})
@@ -194,9 +198,9 @@ func TestRedisRefusesToWriteBadNames(t *testing.T) {
 	for name, err := range map[string]error{
 		"no organisation":           f.PutOrganization(ctx, orgctx.ID{}, directory.Active),
 		"member of no organisation": f.PutMember(ctx, orgctx.ID{}, "7", directory.Active, directory.Member{}),
-		"bad user":                  f.PutMember(ctx, org, "a:b", directory.Active, directory.Member{}),
+		"bad user":                  f.PutMember(ctx, org, "a b", directory.Active, directory.Member{}),
 		"bad role":                  f.PutMember(ctx, org, "7", directory.Active, directory.Member{Role: strings.Repeat("r", 65)}),
-		"bad user removed":          f.RemoveMember(ctx, org, "a:b"),
+		"bad user removed":          f.RemoveMember(ctx, org, "a b"),
 	} {
 		if err == nil {
 			t.Errorf("%s: got no error, want one", name)
@@ -308,7 +312,7 @@ func TestAdmitAllIsAdmit(t *testing.T) {
 	f.client.Set(ctx, f.keys.Member(mustID(t, "acme"), "garbage"), "x", 0)
 	var list []directory.Membership
 	for _, org := range []string{"acme", "closed", "nowhere"} {
-		for _, user := range []string{"7", "8", "9", "garbage", "nobody", "a:b", "", "7"} {
+		for _, user := range []string{"7", "8", "9", "garbage", "nobody", "a:b", "a b", "", "7"} {
 			list = append(list, directory.Membership{Organization: mustID(t, org), UserID: user})
 		}
 	}
@@ -373,7 +377,7 @@ func TestTrustSession(t *testing.T) {
 		if got, err := ask(ctx, org, "7"); err != nil || got.Role != "" {
 			t.Errorf("%s: got %+v, %v, want a member without role", name, got, err)
 		}
-		if _, err := ask(ctx, org, "a:b"); !errors.Is(err, directory.ErrNotMember) {
+		if _, err := ask(ctx, org, "a b"); !errors.Is(err, directory.ErrNotMember) {
 			t.Errorf("%s of a bad user: got %v, want ErrNotMember", name, err)
 		}
 		if _, err := ask(ctx, orgctx.ID{}, "7"); !errors.Is(err, directory.ErrOrganizationUnknown) {

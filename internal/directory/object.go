@@ -75,7 +75,7 @@ func (o *Objects) Claim(ctx context.Context, kind, id, user string) (owner bool,
 	switch {
 	case !ok:
 		return false, orgctx.ErrNoOrganization
-	case !orgctx.ValidID(kind) || !orgctx.ValidID(id) || !orgctx.ValidID(user):
+	case !orgctx.ValidID(kind) || !orgctx.ValidID(id) || !orgctx.ValidUserID(user):
 		return false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -154,14 +154,16 @@ func get[T any](ctx context.Context, o *Objects, org orgctx.ID, kind, id string)
 
 // Put writes an object of the context's organisation, in place of the one that there was. It lives
 // for the time given; 0 is for ever. The error is [orgctx.ErrNoOrganization], [orgctx.ErrInvalidID],
-// [ErrObjectTooLarge], [ErrUnavailable], or that of encoding the value.
+// [orgctx.ErrInvalidUserID], [ErrObjectTooLarge], [ErrUnavailable], or that of encoding the value.
 func Put[T any](ctx context.Context, o *Objects, kind, id string, object Object[T], life time.Duration) error {
 	org, ok := orgctx.From(ctx)
 	switch {
 	case !ok:
 		return orgctx.ErrNoOrganization
-	case !orgctx.ValidID(kind) || !orgctx.ValidID(id) || object.Owner != "" && !orgctx.ValidID(object.Owner):
+	case !orgctx.ValidID(kind) || !orgctx.ValidID(id):
 		return fmt.Errorf("put object: %w", orgctx.ErrInvalidID)
+	case object.Owner != "" && !orgctx.ValidUserID(object.Owner):
+		return fmt.Errorf("put object: owner: %w", orgctx.ErrInvalidUserID)
 	}
 	text, err := encodeObject(object.Owner, object.Value)
 	if err != nil {
@@ -236,7 +238,7 @@ func decodeObject(text []byte) (owner string, value json.RawMessage, err error) 
 			value, hasValue = field, true
 		}
 	}
-	if !hasOwner || owner != "" && !orgctx.ValidID(owner) {
+	if !hasOwner || owner != "" && !orgctx.ValidUserID(owner) {
 		return "", nil, ErrObjectMalformed
 	}
 	return owner, value, nil

@@ -233,7 +233,7 @@ func TestPutRefuses(t *testing.T) {
 		"no organisation": {directory.Put(t.Context(), o, "audit", "1", directory.Object[audit]{}, 0), orgctx.ErrNoOrganization},
 		"bad kind":        {directory.Put(ctx, o, "a:b", "1", directory.Object[audit]{}, 0), orgctx.ErrInvalidID},
 		"bad id":          {directory.Put(ctx, o, "audit", "", directory.Object[audit]{}, 0), orgctx.ErrInvalidID},
-		"bad owner":       {directory.Put(ctx, o, "audit", "1", directory.Object[audit]{Owner: "a b"}, 0), orgctx.ErrInvalidID},
+		"bad owner":       {directory.Put(ctx, o, "audit", "1", directory.Object[audit]{Owner: "a b"}, 0), orgctx.ErrInvalidUserID},
 		"too large":       {directory.Put(ctx, o, "audit", "1", directory.Object[string]{Value: strings.Repeat("x", directory.MaxObject)}, 0), directory.ErrObjectTooLarge},
 	} {
 		if !errors.Is(test.err, test.want) {
@@ -270,7 +270,7 @@ func TestObjectsAway(t *testing.T) {
 func FuzzDecodeObject(f *testing.F) {
 	for _, seed := range []string{
 		`{"owner":"ada","value":{"status":"done"}}`, `{"owner":""}`, `{"value":1}`, `{"owner":"ada","owner":"alan"}`,
-		`{"OWNER":"ada"}`, `{"owner":"a b"}`, `{"owner":["ada"]}`, ` {"owner":"ada","other":[{}],"value":null} `, `[]`, ``, `{`, "{\"owner\":\"\xff\"}",
+		`{"OWNER":"ada"}`, `{"owner":"a b"}`, `{"owner":"auth0|1"}`, `{"owner":".."}`, `{"owner":"\u202e"}`, `{"owner":"\ud800"}`, `{"owner":["ada"]}`, ` {"owner":"ada","other":[{}],"value":null} `, `[]`, ``, `{`, "{\"owner\":\"\xff\"}",
 		`{"ow\u006eer":"ada","owner":"alan"}`, `{"owner":"ada"}{"owner":"alan"}`,
 	} {
 		f.Add([]byte(seed))
@@ -283,7 +283,7 @@ func FuzzDecodeObject(f *testing.F) {
 			}
 			return
 		}
-		if owner != "" && !orgctx.ValidID(owner) {
+		if owner != "" && !orgctx.ValidUserID(owner) {
 			t.Errorf("%q: got the owner %q, who has no valid form", text, owner)
 		}
 		if !json.Valid(value) {

@@ -177,8 +177,8 @@ func (d *Redis) PutMember(ctx context.Context, org orgctx.ID, userID string, sta
 	if err := checkNames(org, userID); err != nil {
 		return err
 	}
-	if m.Role != "" && !orgctx.ValidID(m.Role) {
-		return fmt.Errorf("role: %w", orgctx.ErrInvalidID)
+	if m.Role != "" && !orgctx.ValidRole(m.Role) {
+		return fmt.Errorf("directory: %w", orgctx.ErrInvalidRole)
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -224,7 +224,7 @@ func member(fields []any) (Member, error) {
 		return Member{}, ErrNotMember
 	}
 	role, _ := fields[1].(string)
-	if role != "" && !orgctx.ValidID(role) {
+	if role != "" && !orgctx.ValidRole(role) {
 		return Member{}, ErrNotMember
 	}
 	return Member{Role: role}, nil

@@ -248,7 +248,7 @@ func TestWelcome(t *testing.T) {
 		t.Fatalf("got %+v, want the subprotocol", answer)
 	}
 	welcome, err := c.Next()
-	if err != nil || !strings.HasPrefix(welcome, `{"type":"welcome","organization_id":"acme","user_id":"ada","connection_id":"`) {
+	if err != nil || !strings.HasPrefix(welcome, `{"type":"welcome","organization_id":"acme","user_id":"ada","user_group":"user.ada","connection_id":"`) {
 		t.Errorf("got %s, %v, want welcome", welcome, err)
 	}
 	c.Expect(t, `{"type":"greeting","message":"connected"}`)

@@ -22,6 +22,7 @@ import (
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/directory"
+	"orgcast/internal/event"
 	"orgcast/internal/hub"
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
@@ -255,8 +256,10 @@ type welcomeFrame struct {
 	Type           string    `json:"type"` // "welcome"
 	OrganizationID orgctx.ID `json:"organization_id"`
 	UserID         string    `json:"user_id"`
-	ConnectionID   string    `json:"connection_id"`
-	PingMS         int64     `json:"ping_ms"`
+	// UserGroup is the name of the user's own group. There is none without an organization.
+	UserGroup    string `json:"user_group,omitempty"`
+	ConnectionID string `json:"connection_id"`
+	PingMS       int64  `json:"ping_ms"`
 	// MaxFrame is the largest frame that the browser may send, in bytes.
 	MaxFrame int64 `json:"max_frame"`
 	// Resume says whether missed events can be asked for.
@@ -267,9 +270,13 @@ type welcomeFrame struct {
 // the deadline.
 func (s *Server) connect(request context.Context, c *conn) error {
 	if c.protocol == consumer.ProtocolV1 {
+		var userGroup string
+		if !c.identity.Organization.IsZero() {
+			userGroup = event.UserGroupName(c.identity.UserID)
+		}
 		err := c.Send(welcomeFrame{
 			Type: "welcome", OrganizationID: c.identity.Organization, UserID: c.identity.UserID,
-			ConnectionID: c.id, PingMS: s.options.PingInterval.Milliseconds(),
+			UserGroup: userGroup, ConnectionID: c.id, PingMS: s.options.PingInterval.Milliseconds(),
 			MaxFrame: s.options.MaxFrame,
 			Resume:   s.resumer() != nil,
 		})

@@ -99,9 +99,9 @@ func (k Keyspace) Connections(org orgctx.ID) string {
 // MemberBytes returns the key that says how much the members of an organization have written of late.
 func (k Keyspace) MemberBytes(org orgctx.ID) string { return k.prefix + "{" + tenant(org) + "}:bytes" }
 
-// MemberBytesOf returns the key that says the same of one of them. user must satisfy [orgctx.ValidID].
+// MemberBytesOf returns the key that says the same of one of them.
 func (k Keyspace) MemberBytesOf(org orgctx.ID, user string) string {
-	return k.MemberBytes(org) + ":" + user
+	return k.MemberBytes(org) + ":" + escapeUser(user)
 }
 
 // nobody stands in names where there is no organization. An ID has no dot.
@@ -115,10 +115,9 @@ func tenant(org orgctx.ID) string {
 	return org.String()
 }
 
-// Member returns the hash of one user's membership of an organisation. user must satisfy
-// [orgctx.ValidID].
+// Member returns the hash of one user's membership of an organization.
 func (k Keyspace) Member(org orgctx.ID, user string) string {
-	return k.prefix + "{" + org.String() + "}:member:" + user
+	return k.prefix + "{" + org.String() + "}:member:" + escapeUser(user)
 }
 
 // Object returns the key of a thing that belongs to an organisation. kind and id must satisfy
@@ -134,9 +133,10 @@ func (k Keyspace) Session(key string) string { return k.prefix + "session:" + ke
 // [orgctx.ValidID]. Unlike the key of a session it is no secret.
 func (k Keyspace) SessionEnded(id string) string { return k.prefix + "session-ended:" + id }
 
-// UserDisabled returns the key that says that a user may connect nowhere. user must satisfy
-// [orgctx.ValidID].
-func (k Keyspace) UserDisabled(user string) string { return k.prefix + "user-disabled:" + user }
+// UserDisabled returns the key that says that a user may connect nowhere.
+func (k Keyspace) UserDisabled(user string) string {
+	return k.prefix + "user-disabled:" + escapeUser(user)
+}
 
 // Control returns the channel on which nodes hear whose right to be connected has ended.
 func (k Keyspace) Control() string { return k.channels + "control" }

@@ -3,6 +3,7 @@ package keyspace_test
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -67,6 +68,11 @@ func TestNames(t *testing.T) {
 		k.MemberBytes(orgctx.ID{}):             "orgcast:{.none}:bytes",
 		k.MemberBytesOf(org, "u-1"):            "orgcast:{7}:bytes:u-1",
 		k.MemberBytesOf(orgctx.ID{}, "u-1"):    "orgcast:{.none}:bytes:u-1",
+		k.Member(org, "auth0|123"):             "orgcast:{7}:member:auth0%7C123",
+		k.Member(org, "a%7Cb"):                 "orgcast:{7}:member:a%257Cb",
+		k.Member(org, ".."):                    "orgcast:{7}:member:%2E%2E",
+		k.UserDisabled("ü@example.com"):        "orgcast:user-disabled:%C3%BC%40example%2Ecom",
+		k.MemberBytesOf(org, "a:b"):            "orgcast:{7}:bytes:a%3Ab",
 		k.Object(org, "chat", "c-1"):           "orgcast:{7}:object:chat:c-1",
 		k.Session("KEY"):                       "orgcast:session:KEY",
 		k.Canary("node"):                       "orgcast:canary:node",
@@ -148,6 +154,10 @@ func TestParseGroupChannelRefusesHostileNames(t *testing.T) {
 var (
 	ids        = rapid.StringMatching(`[A-Za-z0-9_-]{1,64}`)
 	groupNames = rapid.StringMatching(`[A-Za-z0-9_.-]{1,100}`)
+	// userIDs are few and short, with all that separates parts of names.
+	userIDs = rapid.OneOf(rapid.StringMatching(`[aA_.:{}%|@-]{1,3}`), rapid.SampledFrom([]string{
+		"ada", "ada.inbox", "a|b", "a%7Cb", "a%7cb", "ü", "u\u0308", "..", "}:member:a", "org", "bytes",
+	}))
 )
 
 func TestGroupChannelRoundTrip(t *testing.T) {
@@ -195,7 +205,7 @@ func TestNamesNeverCollide(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			more := short.Draw(t, label+" more")
+			more, user := short.Draw(t, label+" more"), userIDs.Draw(t, label+" user")
 			switch kind := rapid.IntRange(0, 19).Draw(t, label+" kind"); kind {
 			case 0:
 				g, err := event.NewGroup(org, rest)
@@ -206,7 +216,7 @@ func TestNamesNeverCollide(t *testing.T) {
 			case 1:
 				return k.Organization(org), fmt.Sprint("organization ", prefix, " ", orgText)
 			case 2:
-				return k.Member(org, rest), fmt.Sprint("member ", prefix, " ", orgText, " ", rest)
+				return k.Member(org, user), fmt.Sprint("member ", prefix, " ", orgText, " ", user)
 			case 3:
 				return k.Session(rest), fmt.Sprint("session ", prefix, " ", rest)
 			case 16:
@@ -216,9 +226,9 @@ func TestNamesNeverCollide(t *testing.T) {
 			case 18:
 				return k.MemberBytes(org), fmt.Sprint("bytes ", prefix, " ", orgText)
 			case 19:
-				return k.MemberBytesOf(org, rest), fmt.Sprint("bytes of ", prefix, " ", orgText, " ", rest)
+				return k.MemberBytesOf(org, user), fmt.Sprint("bytes of ", prefix, " ", orgText, " ", user)
 			case 14:
-				return k.UserDisabled(rest), fmt.Sprint("user disabled ", prefix, " ", rest)
+				return k.UserDisabled(user), fmt.Sprint("user disabled ", prefix, " ", user)
 			case 15:
 				return k.Control(), fmt.Sprint("control ", prefix, " ", database)
 			case 4:
@@ -260,21 +270,21 @@ func TestNamesNeverCollide(t *testing.T) {
 // TestEveryNameParsesBackInOneWay: of the forms that names have, exactly one fits each name, and says for
 // what it was made, whatever the prefix, the database and the parts are.
 func TestEveryNameParsesBackInOneWay(t *testing.T) {
-	const id, name, prefix, channel = `([A-Za-z0-9_-]{1,64})`, `([A-Za-z0-9_.-]{1,100})`, `^([A-Za-z0-9_-]{1,64}):`, `^([A-Za-z0-9_-]{1,64})(?:@([1-9][0-9]*))?:`
+	const id, user, name, prefix, channel = `([A-Za-z0-9_-]{1,64})`, `((?:[A-Za-z0-9_-]|%[0-9A-F]{2}){1,384})`, `([A-Za-z0-9_.-]{1,100})`, `^([A-Za-z0-9_-]{1,64}):`, `^([A-Za-z0-9_-]{1,64})(?:@([1-9][0-9]*))?:`
 	forms := map[string]*regexp.Regexp{}
 	for kind, form := range map[string]string{
 		"group": channel + `\{` + id + `\}:group:` + name, "control": channel + `control`, "canary": channel + `canary:` + id,
 		"canary in": channel + `canary:\{` + id + `\}:` + id,
 		"history":   prefix + `\{` + id + `\}:history:` + name, "epoch": prefix + `\{` + id + `\}:epoch`,
 		"once": prefix + `\{` + id + `\}:once:` + name + `:(.+)`, "organization": prefix + `\{` + id + `\}:org`,
-		"connections": prefix + `\{` + id + `\}:connections`, "member": prefix + `\{` + id + `\}:member:` + id,
+		"connections": prefix + `\{` + id + `\}:connections`, "member": prefix + `\{` + id + `\}:member:` + user,
+		"bytes": prefix + `\{` + id + `\}:bytes`, "bytes of": prefix + `\{` + id + `\}:bytes:` + user,
 		"object": prefix + `\{` + id + `\}:object:` + id + `:` + id, "session": prefix + `session:(.+)`,
-		"session ended": prefix + `session-ended:` + id, "user disabled": prefix + `user-disabled:` + id,
+		"session ended": prefix + `session-ended:` + id, "user disabled": prefix + `user-disabled:` + user,
 		"tasks": prefix + `tasks:` + id, "dead tasks": prefix + `tasks:` + id + `:dead`,
 		"task once": prefix + `once:\{[A-Za-z0-9_-]{1,64}:tasks:` + id + `\}:` + id + `:` + name,
 		"task end":  prefix + `\{` + id + `\}:task:` + id + `:` + id, "ask": prefix + `\{` + id + `\}:ask:` + id + `:([0-9]+)`,
 		"stored": prefix + `\{` + id + `\}:store:` + name,
-		"bytes":  prefix + `\{` + id + `\}:bytes`, "bytes of": prefix + `\{` + id + `\}:bytes:` + id,
 	} {
 		forms[kind] = regexp.MustCompile(form + `$`)
 	}
@@ -284,6 +294,7 @@ func TestEveryNameParsesBackInOneWay(t *testing.T) {
 			"org", "member", "group", "session", "session-ended", "user-disabled", "control", "canary", "tasks", "dead", "once",
 			"task", "ask", "store", "history", "epoch", "connections", "object", "bytes",
 		}))
+		person := userIDs.Draw(t, "user")
 		prefix, first, second := short.Draw(t, "prefix"), short.Draw(t, "first"), short.Draw(t, "second")
 		orgText, key := short.Draw(t, "org"), rapid.StringMatching(`[a:}{@-]{1,3}`).Draw(t, "key")
 		database, index := rapid.IntRange(0, 20).Draw(t, "database"), rapid.IntRange(0, 9).Draw(t, "index")
@@ -315,20 +326,27 @@ func TestEveryNameParsesBackInOneWay(t *testing.T) {
 			"history":   {k.History(g), []string{prefix, orgText, first}}, "epoch": {k.Epoch(org), []string{prefix, orgText}},
 			"once":         {k.Once(g, key), []string{prefix, orgText, first, key}},
 			"organization": {k.Organization(org), []string{prefix, orgText}}, "connections": {k.Connections(org), []string{prefix, orgText}},
-			"member":  {k.Member(org, first), []string{prefix, orgText, first}},
+			"member": {k.Member(org, person), []string{prefix, orgText, person}},
+			"bytes":  {k.MemberBytes(org), []string{prefix, orgText}}, "bytes of": {k.MemberBytesOf(org, person), []string{prefix, orgText, person}},
 			"object":  {k.Object(org, first, second), []string{prefix, orgText, first, second}},
 			"session": {k.Session(first), []string{prefix, first}}, "session ended": {k.SessionEnded(first), []string{prefix, first}},
-			"user disabled": {k.UserDisabled(first), []string{prefix, first}}, "tasks": {k.Tasks(first), []string{prefix, first}},
+			"user disabled": {k.UserDisabled(person), []string{prefix, person}}, "tasks": {k.Tasks(first), []string{prefix, first}},
 			"dead tasks": {k.DeadTasks(first), []string{prefix, first}},
 			"task once":  {k.TaskOnce(org, first, second), []string{prefix, first, orgText, second}},
 			"task end":   {k.TaskEnd(org, first, second), []string{prefix, orgText, first, second}},
 			"ask":        {k.Ask(org, first, index), []string{prefix, orgText, first, strconv.Itoa(index)}},
 			"stored":     {k.Stored(org, first), []string{prefix, orgText, first}},
-			"bytes":      {k.MemberBytes(org), []string{prefix, orgText}}, "bytes of": {k.MemberBytesOf(org, first), []string{prefix, orgText, first}},
 		}
 		for kind, made := range names {
 			for form, pattern := range forms {
-				switch m := pattern.FindStringSubmatch(made.name); {
+				m := pattern.FindStringSubmatch(made.name)
+				if m != nil && slices.Contains([]string{"member", "bytes of", "user disabled"}, form) {
+					// The user id, which any decoder of percent encoding can read.
+					if m[len(m)-1], err = url.PathUnescape(m[len(m)-1]); err != nil {
+						t.Fatalf("%s %q: %v", kind, made.name, err)
+					}
+				}
+				switch {
 				case form != kind && m != nil:
 					t.Fatalf("%s %q can be read as %s", kind, made.name, form)
 				case form == kind && (m == nil || !slices.Equal(m[1:], made.parts)):

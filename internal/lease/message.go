@@ -34,8 +34,9 @@ var (
 	ErrMalformed = errors.New("lease: malformed control message")
 )
 
-// maxMessage is the longest message, in bytes. The longest that means something is half as long.
-const maxMessage = 1 << 10
+// maxMessage is the longest message, in bytes. No message that means something is longer, even if its encoder
+// escapes every character.
+const maxMessage = 2 << 10
 
 // Message is an announcement.
 type Message struct {
@@ -105,13 +106,26 @@ func Decode(payload []byte) (Message, error) {
 			return Message{}, fmt.Errorf("%w: no %s", ErrMalformed, name)
 		}
 		value, ok := identifier(raw)
-		mayBeEmpty := name == fieldRole || name == fieldOrganization && m.Type == OrganizationSwitched
-		if !ok || value == "" && !mayBeEmpty || value != "" && !orgctx.ValidID(value) {
+		if !ok || !m.Type.takes(name, value) {
 			return Message{}, fmt.Errorf("%w: %s", ErrMalformed, name)
 		}
 		m = m.with(name, value)
 	}
 	return m, nil
+}
+
+// takes reports whether a field of a message of the type can have the value.
+func (t Type) takes(name, value string) bool {
+	switch {
+	case name == fieldUser:
+		return orgctx.ValidUserID(value)
+	case name == fieldRole:
+		return value == "" || orgctx.ValidRole(value)
+	case name == fieldOrganization && t == OrganizationSwitched:
+		return value == "" || orgctx.ValidID(value)
+	default:
+		return orgctx.ValidID(value)
+	}
 }
 
 // with returns the message with another field.

@@ -40,7 +40,13 @@ func TestDecode(t *testing.T) {
 		"organization suspended": {`{"type":"organization.suspended","organization_id":"acme"}`, lease.Message{Type: lease.OrganizationSuspended, Organization: acme}},
 		"organization switched":  {`{"type":"organization.switched","session_id":"s1","organization_id":"acme"}`, lease.Message{Type: lease.OrganizationSwitched, SessionID: "s1", Organization: acme}},
 		"switched to none":       {`{"type":"organization.switched","session_id":"s1","organization_id":null}`, lease.Message{Type: lease.OrganizationSwitched, SessionID: "s1"}},
-		"escapes":                {`{"typ\u0065":"session.ended","session_id":"s\u0031"}`, lease.Message{Type: lease.SessionEnded, SessionID: "s1"}},
+		"any user":               {`{"type":"user.disabled","user_id":"auth0|\u00fc.x"}`, lease.Message{Type: lease.UserDisabled, UserID: "auth0|ü.x"}},
+		"any role":               {`{"type":"member.role","organization_id":7,"user_id":"..","role":"billing:read.all"}`, lease.Message{Type: lease.MemberRole, Organization: seven, UserID: "..", Role: "billing:read.all"}},
+		"longest, all escaped": {
+			`{"type":"member.role","organization_id":"` + strings.Repeat(`\u0061`, 64) + `","user_id":"` + strings.Repeat(`\u0061`, 128) + `","role":"` + strings.Repeat(`\u0061`, 64) + `"}`,
+			lease.Message{Type: lease.MemberRole, Organization: mustOrg(t, strings.Repeat("a", 64)), UserID: strings.Repeat("a", 128), Role: strings.Repeat("a", 64)},
+		},
+		"escapes": {`{"typ\u0065":"session.ended","session_id":"s\u0031"}`, lease.Message{Type: lease.SessionEnded, SessionID: "s1"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -86,7 +92,12 @@ func TestDecodeRefuses(t *testing.T) {
 		"organization in exponents": {`{"type":"organization.suspended","organization_id":1e3}`, lease.ErrMalformed},
 		"role left out":             {`{"type":"member.role","organization_id":"acme","user_id":"ada"}`, lease.ErrMalformed},
 		"role of bad form":          {`{"type":"member.role","organization_id":"acme","user_id":"ada","role":"a b"}`, lease.ErrMalformed},
-		"too long":                  {`{"type":"session.ended","session_id":"s1"` + strings.Repeat(" ", 1<<10) + `}`, lease.ErrMalformed},
+		"user with a space":         {`{"type":"user.disabled","user_id":"a b"}`, lease.ErrMalformed},
+		"user with a line end":      {`{"type":"user.disabled","user_id":"a\n"}`, lease.ErrMalformed},
+		"user unreadable":           {`{"type":"user.disabled","user_id":"\ud800"}`, lease.ErrMalformed},
+		"user empty":                {`{"type":"user.disabled","user_id":""}`, lease.ErrMalformed},
+		"organization as a user":    {`{"type":"member.removed","organization_id":"auth0|1","user_id":"ada"}`, lease.ErrMalformed},
+		"too long":                  {`{"type":"session.ended","session_id":"s1"` + strings.Repeat(" ", 2<<10) + `}`, lease.ErrMalformed},
 		"not UTF-8":                 {"{\"type\":\"session.ended\",\"session_id\":\"\xff\"}", lease.ErrMalformed},
 	}
 	for name, test := range tests {
@@ -105,6 +116,9 @@ func FuzzDecode(f *testing.F) {
 		`{"type":"session.ended","session_id":"s1"}`, `{"type":"user.disabled","user_id":7}`, `{"type":"member.removed","organization_id":"acme","user_id":"ada"}`,
 		`{"type":"member.role","organization_id":"acme","user_id":"ada","role":null}`, `{"type":"organization.suspended","organization_id":-1}`,
 		`{"type":"organization.switched","session_id":"s1","organization_id":""}`, `{"type":"x"}`, `[]`, `{"type":"session.ended","session_id":"\ud800"}`,
+		`{"type":"user.disabled","user_id":"auth0|123"}`, `{"type":"user.disabled","user_id":"\u00fc"}`, `{"type":"user.disabled","user_id":".."}`,
+		`{"type":"user.disabled","user_id":"a\u202eb"}`, `{"type":"user.disabled","user_id":"\ud800"}`,
+		`{"type":"member.role","organization_id":"acme","user_id":"a@b.c","role":"billing:read"}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -119,10 +133,13 @@ func FuzzDecode(f *testing.F) {
 		if !json.Valid(payload) {
 			t.Errorf("took %q, which is no JSON", payload)
 		}
-		for _, id := range []string{m.SessionID, m.UserID, m.Role, m.Organization.String()} {
+		for _, id := range []string{m.SessionID, m.Organization.String()} {
 			if id != "" && !orgctx.ValidID(id) {
 				t.Errorf("took %q as an identifier", id)
 			}
+		}
+		if m.UserID != "" && !orgctx.ValidUserID(m.UserID) || m.Role != "" && !orgctx.ValidRole(m.Role) {
+			t.Errorf("took %q as a user, %q as a role", m.UserID, m.Role)
 		}
 		text, err := json.Marshal(m)
 		if err != nil {

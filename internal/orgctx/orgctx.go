@@ -13,11 +13,11 @@ import (
 	"unique"
 )
 
-// MaxIDLength is the longest identifier of an organisation or user, in bytes.
+// MaxIDLength is the longest identifier, in bytes.
 const MaxIDLength = 64
 
 var (
-	// ErrInvalidID is returned for text that cannot name an organisation or a user.
+	// ErrInvalidID is returned for text that cannot name an organization or a session.
 	ErrInvalidID = errors.New("orgctx: identifier is not 1 to 64 characters of A-Z a-z 0-9 _ -")
 	// ErrNoOrganization is returned where an organisation is needed and the context carries none.
 	ErrNoOrganization = errors.New("orgctx: no organization in context")
@@ -38,17 +38,15 @@ func ParseID(text string) (ID, error) {
 }
 
 // ValidID reports whether text has the form of an identifier: 1 to [MaxIDLength] ASCII letters,
-// digits, hyphens and underscores. Users and organisations share this form. It leaves out every
-// character that separates parts of a Redis name, so that such a name parses back in one way.
+// digits, hyphens and underscores. Organizations, sessions and tasks have this form; users have one
+// of their own ([ValidUserID]). It leaves out every character that separates parts of a Redis name,
+// so that such a name parses back in one way.
 func ValidID(text string) bool {
 	if text == "" || len(text) > MaxIDLength {
 		return false
 	}
 	for i := range len(text) {
-		c := text[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '-':
-		default:
+		if !isIDByte(text[i]) {
 			return false
 		}
 	}

@@ -53,6 +53,7 @@ type Outcome struct {
 type publication struct {
 	OrganizationID identifier      `json:"organization_id"`
 	Group          string          `json:"group"`
+	UserID         *identifier     `json:"user_id"` // whose own group it is; nil if Group says
 	Event          json.RawMessage `json:"event"`
 	Record         bool            `json:"record"`
 	IdempotencyKey *string         `json:"idempotency_key"` // nil if there is none
@@ -68,7 +69,7 @@ func (p *publication) UnmarshalJSON(b []byte) error {
 	if start, err := d.Token(); err != nil || start != json.Delim('{') {
 		return errBadField
 	}
-	fields := map[string]any{"organization_id": &p.OrganizationID, "group": &p.Group, "event": &p.Event, "record": &p.Record, "idempotency_key": &p.IdempotencyKey}
+	fields := map[string]any{"organization_id": &p.OrganizationID, "group": &p.Group, "user_id": &p.UserID, "event": &p.Event, "record": &p.Record, "idempotency_key": &p.IdempotencyKey}
 	for d.More() {
 		name, err := d.Token()
 		if err != nil {
@@ -121,7 +122,7 @@ type handler struct{ publisher Publisher }
 
 // NewHandler returns the handler of POST /v1/publish. Callers show the key as a bearer token. The
 // body is one publication, {"organization_id":…,"group":…,"event":{…}} with "record" and
-// "idempotency_key" if it is to be recorded, or a list of up to [MaxBatch]; the answer is
+// "idempotency_key" if it is to be recorded, and "user_id" instead of "group" for the user's own group; or a list of up to [MaxBatch]; the answer is
 // {"results":[…]} in the same order. The status is 200 if all were published, 422 if some were refused, 503 if Redis did not take some.
 func NewHandler(p Publisher, key *Key) http.Handler { return Bearer(key, &handler{publisher: p}) }
 
@@ -246,7 +247,11 @@ func (p publication) check() (m Message, code string) {
 	if err != nil {
 		return Message{}, event.Reason(event.ErrNoOrganization)
 	}
-	if m.Group, err = event.NewGroup(org, p.Group); err != nil {
+	name, code := p.groupName()
+	if code != "" {
+		return Message{}, code
+	}
+	if m.Group, err = event.NewGroup(org, name); err != nil {
 		return Message{}, "invalid_group"
 	}
 	if m.Payload, err = event.WithOrganization(org, p.Event); err != nil {
@@ -260,6 +265,20 @@ func (p publication) check() (m Message, code string) {
 		}
 	}
 	return m, ""
+}
+
+// groupName returns the name of the group that the publication is for, or a code that says why there is none.
+func (p publication) groupName() (name, code string) {
+	switch {
+	case p.UserID == nil:
+		return p.Group, ""
+	case p.Group != "": // nobody could say which of the two was meant
+		return "", "invalid_group"
+	case !orgctx.ValidUserID(string(*p.UserID)):
+		return "", "invalid_user"
+	default:
+		return event.UserGroupName(string(*p.UserID)), ""
+	}
 }
 
 func answer(w http.ResponseWriter, status int, results ...result) {

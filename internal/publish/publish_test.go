@@ -78,6 +78,16 @@ func TestPublish(t *testing.T) {
 		"bad idempotency key":     {body: with(good, `"record":true,"idempotency_key":"a b"`), status: 422, want: `[{"status":"refused","code":"invalid_idempotency_key"}]`},
 		"record is text":          {body: with(good, `"record":"1-1"`), status: 400, want: `[{"status":"refused","code":"bad_request"}]`},
 		"recorded, Redis away":    {body: with(good, `"record":true`), fail: down, status: 503, want: `[{"status":"failed","code":"unavailable"}]`},
+		"to a user":               {body: `{"organization_id":"acme","user_id":"ada","event":{"type":"x"}}`, status: 200, want: `[{"status":"published","nodes":2}]`, sent: []string{`acme/user.ada {"organization_id":"acme","type":"x"}`}},
+		"to a numbered user":      {body: `{"organization_id":"acme","user_id":7,"event":{"type":"x"}}`, status: 200, want: `[{"status":"published","nodes":2}]`, sent: []string{`acme/user.7 {"organization_id":"acme","type":"x"}`}},
+		"to a user of any id":     {body: `{"organization_id":"acme","user_id":"auth0|123","event":{"type":"x"}}`, status: 200, want: `[{"status":"published","nodes":2}]`, sent: []string{`acme/user..QENEXq3u6ypdiFrzwTP2DvV1I6H_h7og7cxbbeOS62w {"organization_id":"acme","type":"x"}`}},
+		"to a user and a group":   {body: `{"organization_id":"acme","group":"all","user_id":"ada","event":{"type":"x"}}`, status: 422, want: `[{"status":"refused","code":"invalid_group"}]`},
+		"to an empty user":        {body: `{"organization_id":"acme","group":"","user_id":"","event":{"type":"x"}}`, status: 422, want: `[{"status":"refused","code":"invalid_user"}]`},
+		"to an empty user, group": {body: `{"organization_id":"acme","group":"all","user_id":"","event":{"type":"x"}}`, status: 422, want: `[{"status":"refused","code":"invalid_group"}]`},
+		"to a bad user":           {body: `{"organization_id":"acme","user_id":"a b","event":{"type":"x"}}`, status: 422, want: `[{"status":"refused","code":"invalid_user"}]`},
+		"to a user called true":   {body: `{"organization_id":"acme","user_id":true,"event":{"type":"x"}}`, status: 422, want: `[{"status":"refused","code":"invalid_user"}]`},
+		"to nobody":               {body: `{"organization_id":"acme","user_id":null,"event":{"type":"x"}}`, status: 422, want: `[{"status":"refused","code":"invalid_group"}]`},
+		"user twice":              {body: `{"organization_id":"acme","user_id":"ada","user_id":"alan","event":{"type":"x"}}`, status: 400, want: `[{"status":"refused","code":"bad_request"}]`},
 		"empty batch":             {body: "[]", status: 200, want: `[]`},
 		"foreign":                 {body: one(`"acme"`, "all", `{"type":"note","organization_id":"globex"}`), status: 422, want: `[{"status":"refused","code":"foreign_organization"}]`},
 		"no organization":         {body: `{"group":"all","event":{"type":"note"}}`, status: 422, want: `[{"status":"refused","code":"no_organization"}]`},
@@ -135,7 +145,7 @@ func TestPublish(t *testing.T) {
 }
 
 func FuzzPublish(f *testing.F) {
-	for _, seed := range []string{`{}`, `[]`, `[{}]`, `null`, `{"organization_id":1,"group":"all","event":{"type":"x"}}`, `{"organization_id":"a","group":"all","event":null}`, `{"organization_id":"a","group":"all","event":{"type":"x"},"record":true,"idempotency_key":"k"}`} {
+	for _, seed := range []string{`{}`, `[]`, `[{}]`, `null`, `{"organization_id":1,"group":"all","event":{"type":"x"}}`, `{"organization_id":"a","group":"all","event":null}`, `{"organization_id":"a","user_id":"ü|1","event":{"type":"x"}}`, `{"organization_id":"a","user_id":1e2,"event":{}}`, `{"organization_id":"a","group":"all","event":{"type":"x"},"record":true,"idempotency_key":"k"}`} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, body string) {

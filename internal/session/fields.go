@@ -31,14 +31,14 @@ func person(get func(name string) (any, bool)) (user string, org orgctx.ID, err 
 	if !ok {
 		return "", orgctx.ID{}, ErrNone
 	}
-	if user, err = identifier(v); err != nil {
+	if user, err = textOrInteger(v); err != nil {
 		return "", orgctx.ID{}, fmt.Errorf("%s: %w", fieldUser, err)
 	}
-	if user == "" {
+	if !orgctx.ValidUserID(user) {
 		return "", orgctx.ID{}, fmt.Errorf("%s: %w", fieldUser, ErrInvalid)
 	}
 	v, _ = get(fieldOrganization)
-	text, err := identifier(v)
+	text, err := textOrInteger(v)
 	if err != nil {
 		return "", orgctx.ID{}, fmt.Errorf("%s: %w", fieldOrganization, err)
 	}
@@ -50,24 +50,18 @@ func person(get func(name string) (any, bool)) (user string, org orgctx.ID, err 
 	return user, org, nil
 }
 
-// identifier returns the text of an identifier that is text or an integer, "" for nothing: nil, 0
-// and "". All else is ErrInvalid, so that true is never user 1 and 7.0 never organisation 7.
-func identifier(v any) (string, error) {
-	if v == nil || v == "" {
-		return "", nil
+// textOrInteger returns text as it is and an integer as its digits, "" for nothing: nil, 0 and "". All
+// else is ErrInvalid, so that true is never user 1 and 7.0 never organization 7.
+func textOrInteger(v any) (string, error) {
+	if text, isText := v.(string); isText || v == nil {
+		return text, nil
 	}
-	text, isText := v.(string)
-	if !isText {
-		var ok bool
-		if text, ok = integer(v); !ok {
-			return "", ErrInvalid
-		}
-		if text == "0" {
-			return "", nil
-		}
-	}
-	if !orgctx.ValidID(text) {
+	text, ok := integer(v)
+	switch {
+	case !ok:
 		return "", ErrInvalid
+	case text == "0":
+		return "", nil
 	}
 	return text, nil
 }

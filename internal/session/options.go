@@ -117,7 +117,7 @@ func (o Options) ClearCookie() (*http.Cookie, error) {
 
 // Grant is what a newly minted session says.
 type Grant struct {
-	// UserID has the form of [orgctx.ValidID].
+	// UserID satisfies [orgctx.ValidUserID].
 	UserID string
 	// Organization is the active organisation, zero for none.
 	Organization orgctx.ID
@@ -128,8 +128,8 @@ type Grant struct {
 
 // check returns the grant's life and the moment at which it ends.
 func (o Options) check(g Grant) (life time.Duration, end time.Time, err error) {
-	if !orgctx.ValidID(g.UserID) {
-		return 0, time.Time{}, fmt.Errorf("user: %w", orgctx.ErrInvalidID)
+	if !orgctx.ValidUserID(g.UserID) {
+		return 0, time.Time{}, fmt.Errorf("session: %w", orgctx.ErrInvalidUserID)
 	}
 	if g.Lifetime == 0 {
 		g.Lifetime = o.MaxAge

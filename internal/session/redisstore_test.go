@@ -232,8 +232,14 @@ var jsonSessions = map[string]struct {
 	"user 7e2":                {`{"user_id":7e2,"expires_at":4102444800}`, "", "", session.ErrInvalid},
 	"user -0":                 {`{"user_id":-0,"expires_at":4102444800}`, "", "", session.ErrInvalid},
 	"user list":               {`{"user_id":["ann"],"expires_at":4102444800}`, "", "", session.ErrInvalid},
-	"user with braces":        {`{"user_id":"{ann}","expires_at":4102444800}`, "", "", session.ErrInvalid},
-	"user not ASCII":          {`{"user_id":"\u00e4","expires_at":4102444800}`, "", "", session.ErrInvalid},
+	"user with braces":        {`{"user_id":"{ann}","expires_at":4102444800}`, "{ann}", "", nil},
+	"user not ASCII":          {`{"user_id":"\u00e4","expires_at":4102444800}`, "ä", "", nil},
+	"user with a bar":         {`{"user_id":"auth0|123","expires_at":4102444800}`, "auth0|123", "", nil},
+	"user with a space":       {`{"user_id":"a b","expires_at":4102444800}`, "", "", session.ErrInvalid},
+	"user with a line end":    {`{"user_id":"a\nb","expires_at":4102444800}`, "", "", session.ErrInvalid},
+	"user written backwards":  {`{"user_id":"a\u202eb","expires_at":4102444800}`, "", "", session.ErrInvalid},
+	"user of half a pair":     {`{"user_id":"a\ud800","expires_at":4102444800}`, "", "", session.ErrInvalid},
+	"organisation not ASCII":  {`{"user_id":"ann","active_organization_id":"\u00e4","expires_at":4102444800}`, "", "", session.ErrInvalid},
 	"organisation false":      {`{"user_id":"ann","active_organization_id":false,"expires_at":4102444800}`, "", "", session.ErrInvalid},
 	"organisation object":     {`{"user_id":"ann","active_organization_id":{},"expires_at":4102444800}`, "", "", session.ErrInvalid},
 	"organisation with colon": {`{"user_id":"ann","active_organization_id":"a:b","expires_at":4102444800}`, "", "", session.ErrInvalid},
@@ -436,7 +442,7 @@ func TestRedisStoreAsGorillaStore(t *testing.T) {
 	for name, values := range map[string]map[any]any{
 		"name not text": {7: "x"},
 		"not JSON":      {"x": func() {}},
-		"bad user":      {"user_id": "a:b"},
+		"bad user":      {"user_id": "a b"},
 		"too large":     {"x": strings.Repeat("x", 1<<20)},
 	} {
 		if _, err := f.save(t, request(""), values); err == nil {
@@ -546,7 +552,7 @@ func FuzzSessionJSON(f *testing.F) {
 			}
 			return
 		}
-		if !orgctx.ValidID(got.UserID) || !got.Expires.After(start) {
+		if !orgctx.ValidUserID(got.UserID) || !got.Expires.After(start) {
 			t.Errorf("%q: got %+v", text, got)
 		}
 		// An independent reader finds the same digits.

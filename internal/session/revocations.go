@@ -42,8 +42,8 @@ func (v *Revocations) EndSession(ctx context.Context, id string, life time.Durat
 
 // DisableUser shuts out all sessions of a user, in every organisation, until somebody deletes the key.
 func (v *Revocations) DisableUser(ctx context.Context, user string) error {
-	if !orgctx.ValidID(user) {
-		return fmt.Errorf("user: %w", orgctx.ErrInvalidID)
+	if !orgctx.ValidUserID(user) {
+		return fmt.Errorf("session: %w", orgctx.ErrInvalidUserID)
 	}
 	return v.put(ctx, v.keys.UserDisabled(user), 0)
 }

@@ -39,7 +39,7 @@ var (
 
 // Identity is what a session says. It is immutable.
 type Identity struct {
-	// UserID has the form of [orgctx.ValidID] and is never empty.
+	// UserID satisfies [orgctx.ValidUserID].
 	UserID string
 	// Organization is the active organisation. It is zero if the session names none.
 	Organization orgctx.ID

@@ -171,7 +171,8 @@ func TestDecode(t *testing.T) {
 		"no kind":               {"kind", "", task.ErrMalformed},
 		"payload of two values": {"payload", "{}{}", task.ErrMalformed},
 		"hostile key":           {"idempotency_key", "a:b", task.ErrMalformed},
-		"hostile user":          {"user_id", "*", task.ErrMalformed},
+		"user with a bar":       {"user_id", "auth0|1", nil},
+		"hostile user":          {"user_id", "a\n", task.ErrMalformed},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -189,6 +190,8 @@ func FuzzDecode(f *testing.F) {
 	f.Add("", "", "", "", "", "", "")
 	f.Add("a}:x", "*", "job", "1:2", "\x00", "a/b", `{`)
 	f.Add("acme", "", "job", "1", "", "jobs", "")
+	f.Add("acme", "ü..|%7C", "job", "1", "k", "user..47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU", "1")
+	f.Add("acme", "a\u202e", "job", "1", "k", "jobs", "1")
 	f.Add("acme", "7", "other", "1", "k", "jobs", "\xff")
 	f.Fuzz(func(t *testing.T, org, user, kind, id, key, group, payload string) {
 		got, err := task.Decode("job", map[string]string{

@@ -53,7 +53,7 @@ func (f *fixture) startPython(t *testing.T, more ...string) *exec.Cmd {
 
 func (f *fixture) dispatchWords(t *testing.T, org, id, payload string) {
 	t.Helper()
-	_, err := f.dispatcher.Dispatch(as(t, org), task.Task{Kind: "words", ID: id, Group: mustGroup(t, org, "jobs"), Payload: json.RawMessage(payload)})
+	_, err := f.dispatcher.Dispatch(as(t, org), task.Task{Kind: "words", ID: id, Group: mustGroup(t, org, "jobs"), UserID: "auth0|ü", Payload: json.RawMessage(payload)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,6 +128,7 @@ func TestPythonWorker(t *testing.T) {
 		{"organization_id", "acme", "kind", "words", "id", "9", "group", "jobs", "payload", "\"\xff\""},
 		{"organization_id", "acme", "kind", "words", "id", "9\n", "group", "jobs"},
 		{"organization_id", "acme", "kind", "echo", "id", "9", "group", "jobs"},
+		{"organization_id", "acme", "kind", "words", "id", "9", "group", "jobs", "user_id", "a\u202eb"},
 	} {
 		if err := f.client.XAdd(t.Context(), &redis.XAddArgs{Stream: stream, Values: fields}).Err(); err != nil {
 			t.Fatal(err)
@@ -171,7 +172,7 @@ func TestPythonWorker(t *testing.T) {
 	}
 	slices.Sort(reasons)
 	wantReasons := []string{
-		"malformed", "malformed", "malformed", "malformed", "malformed", "no_organization", "no_organization",
+		"malformed", "malformed", "malformed", "malformed", "malformed", "malformed", "no_organization", "no_organization",
 		"no_text", "organization_suspended", "organization_unknown",
 	}
 	if diff := cmp.Diff(wantReasons, reasons); diff != "" {

@@ -57,7 +57,7 @@ type Task struct {
 	Idempotency string
 	// Group is where progress and the terminal event go.
 	Group event.Group
-	// UserID is who asked for the task, or empty. It satisfies [orgctx.ValidID].
+	// UserID is the user who asked for the task, or empty. It satisfies [orgctx.ValidUserID].
 	UserID string
 	// Payload is any JSON of up to [MaxPayload] bytes; nil is null.
 	Payload json.RawMessage
@@ -78,7 +78,7 @@ func (t *Task) check() error {
 		return wrong("idempotency_key")
 	case t.Group.IsZero():
 		return wrong("group")
-	case t.UserID != "" && !orgctx.ValidID(t.UserID):
+	case t.UserID != "" && !orgctx.ValidUserID(t.UserID):
 		return wrong("user_id")
 	case len(t.Payload) > MaxPayload || !utf8.Valid(t.Payload) || !json.Valid(t.Payload):
 		return wrong("payload")
