@@ -200,7 +200,7 @@ func (s *settings) declareLimits(set *config.Set) {
 	set.Duration(&s.idleTimeout, "idle-timeout", 0, 0, "close a connection whose browser sends nothing for this long; 0 is never")
 	set.Duration(&s.writeTimeout, "write-timeout", 10*time.Second, time.Second, "maximum time for a single write to a browser")
 	set.Duration(&s.closeTimeout, "close-timeout", 5*time.Second, 100*time.Millisecond, "maximum time between the decision to close a connection and its end")
-	set.Duration(&s.hookTimeout, "hook-timeout", 10*time.Second, 100*time.Millisecond, "maximum time for the Connect hook of a consumer")
+	set.Duration(&s.hookTimeout, "hook-timeout", 10*time.Second, 100*time.Millisecond, "maximum time for the Connect hook of a consumer, and for messages that wait when a browser leaves")
 }
 
 // checkServe holds the settings against each other.

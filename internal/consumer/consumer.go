@@ -14,14 +14,16 @@ import (
 // OrganizationAwareConsumer is the behaviour of one connection. The gateway calls Connect first,
 // Disconnect last, and Receive from one goroutine in between, one frame after the other. The
 // context of Connect and Receive carries the connection's organisation and user (see [orgctx.From]
-// and [orgctx.UserFrom]) and ends with the connection. A panic in a hook ends that connection alone.
+// and [orgctx.UserFrom]) and ends with the connection. Frames that came before the browser left are
+// handled before that, within a deadline. A panic in a hook ends that connection alone.
 type OrganizationAwareConsumer interface {
 	// Connect runs before the upgrade: it joins groups, then sends the first state. An error
 	// refuses the connection with the status that belongs to it (see the Err… values); any other
 	// error is our own fault.
 	Connect(ctx context.Context, c Conn) error
-	// Receive handles one frame. It may take its time: events, pings and the end of the
-	// connection do not wait for it, only the next frame does. An error ends the connection.
+	// Receive handles one frame. It may take its time: events and pings do not wait for it, only the
+	// next frame does. When the browser has left, its context lives on for the gateway's hook timeout; the
+	// end of the session ends it at once. An error ends the connection.
 	Receive(ctx context.Context, c Conn, f event.Frame) error
 	// Disconnect runs once for each Connect that returned nil, after the groups were left. Its
 	// context carries the organisation and the user, and has a fresh deadline. cause says why it ended.

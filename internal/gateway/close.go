@@ -95,6 +95,8 @@ type ending struct {
 	// mute lets no event leave any more, not even one that is being written: at most the piece of
 	// it that the socket was given already.
 	mute bool
+	// waits lets the consumer finish with what a browser had sent that has left already.
+	waits bool
 }
 
 // retryOnce tells the client that the browser may hold a newer cookie, so that one attempt makes sense.
@@ -109,7 +111,7 @@ const retryDelay = 5 * time.Second
 // endingOf is the one place that knows the close code and the status of a cause.
 func endingOf(cause error) ending {
 	if drain, ok := errors.AsType[DrainError](cause); ok {
-		return ending{code: websocket.StatusServiceRestart, reason: retryReason(drain.RetryAfter), status: http.StatusServiceUnavailable, retry: drain.RetryAfter}
+		return ending{code: websocket.StatusServiceRestart, reason: retryReason(drain.RetryAfter), status: http.StatusServiceUnavailable, retry: drain.RetryAfter, waits: true}
 	}
 	if pace, ok := errors.AsType[PaceError](cause); ok {
 		return ending{code: websocket.StatusTryAgainLater, reason: retryReason(pace.RetryAfter), status: http.StatusServiceUnavailable, retry: pace.RetryAfter}

@@ -3,16 +3,12 @@ package gateway
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"go.uber.org/zap"
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/event"
@@ -66,7 +62,8 @@ type conn struct {
 	queued    int // bytes queued, held or being written
 	held      int // bytes held in starts
 	writing   bool
-	ended     bool // no more is queued, but for the close frame
+	ended     bool // the context has ended; nothing of inbox is handed on any more
+	sealed    bool // no more is queued: the close frame is, or nothing can be written
 	gone      bool // no more is written
 	groups    []event.Group
 	named     allowance // for the groups that frames name, beyond one each
@@ -74,6 +71,8 @@ type conn struct {
 	inbox     []event.Frame
 	unheard   int // bytes in inbox
 	receiving bool
+	left      bool          // nothing is read any more; what was read is being handled
+	handled   chan struct{} // closed, and then nil, when that is done and written; nil unless left
 	talked    time.Duration // the age at which the last frame of the browser came
 }
 
@@ -227,58 +226,6 @@ func (c *conn) Go(fn func(ctx context.Context) error) {
 	})
 }
 
-// End implements consumer.Conn. The first cause counts. It drops what is queued or lets it leave,
-// as the cause wants, queues the close frame behind it, and gives the rest of the connection's
-// life a deadline; the reader sees the peer's close frame, or that deadline, and tears down.
-//
-// A cause that mutes also stops a goodbye under way, whose events it has become wrong to send.
-func (c *conn) End(cause error) {
-	c.mu.Lock()
-	mute := endingOf(cause).mute
-	if c.ended {
-		if mute && c.wire != nil {
-			c.wire.muted.Store(true)
-		}
-		c.mu.Unlock()
-		return
-	}
-	c.ended = true
-	if mute && c.wire != nil { // before the upgrade nothing was written, and nothing will be
-		c.wire.muted.Store(true)
-	}
-	c.cancel(cause)
-	if c.wire != nil { // else still before the upgrade: it is refused
-		c.sayGoodbye(cause)
-	}
-	c.mu.Unlock()
-	c.Flush()
-}
-
-// sayGoodbye queues the close frame and lets the deadline run. Its caller holds mu.
-func (c *conn) sayGoodbye(cause error) {
-	end := endingOf(cause)
-	if end.urgent {
-		c.dropQueueLocked()
-	}
-	c.wire.expire(c.server.options.CloseTimeout)
-	c.push(item{frame: closeFrame(end.code, end.reason), last: true})
-}
-
-// dropQueue forgets what is queued.
-func (c *conn) dropQueue() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.dropQueueLocked()
-}
-
-func (c *conn) dropQueueLocked() {
-	if c.queue == nil {
-		return
-	}
-	c.settle(c.queue)
-	c.queue = nil
-}
-
 // attach hands the upgraded socket to the connection and lets the writer begin.
 func (c *conn) attach(p *parser) {
 	c.parser = p
@@ -293,65 +240,12 @@ func (c *conn) attach(p *parser) {
 	c.Flush()
 }
 
-// tearDown ends the connection for good: nothing of it is left when it returns.
-func (c *conn) tearDown(readErr error) {
-	c.End(readErr)
-	cause := context.Cause(c.ctx)
-	// Leave first: nobody offers events to a connection that waits for a slow hook.
-	c.leaveAll()
-	if !errors.Is(readErr, ErrPeerClosed) && !errors.Is(readErr, ErrPeerGone) {
-		c.wire.drain() // at most until the deadline that End set
-	}
-	// The close frames are through, or their deadline is.
-	if c.parser != nil {
-		c.parser.close()
-	}
-	_ = c.wire.Close() // a dead socket shows at the close
-	c.mu.Lock()
-	c.gone = true
-	c.dropQueueLocked()
-	c.mu.Unlock()
-	c.tree.Wait()
-	c.disconnect(cause)
-
-	end := endingOf(cause)
-	c.server.metrics.closed.WithLabelValues(closeLabel(end.code)).Inc()
-	c.server.log.Info("connection ended",
-		zap.String("connection", c.id), zap.Stringer("organization", c.identity.Organization), zap.String("user", c.identity.UserID),
-		zap.String("route", c.route.Pattern), zap.Int("code", int(end.code)), zap.NamedError("cause", cause), zap.Duration("lasted", time.Since(c.started)))
-	c.server.forget(c)
-}
-
-// leaveAll ends all memberships.
-func (c *conn) leaveAll() {
-	c.mu.Lock()
-	groups := c.groups
-	c.groups = nil
-	for len(c.starts) > 0 {
-		c.endStart(c.starts[0].group)
-	}
-	c.mu.Unlock()
-	for _, g := range groups {
-		c.server.hub.Leave(g, c)
-	}
-}
-
-// disconnect runs the Disconnect hook under a fresh deadline.
-func (c *conn) disconnect(cause error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), c.server.options.HookTimeout)
-	defer cancel()
-	_ = c.server.guard(c, "disconnect", func() error { // guard has logged; nothing is left to end
-		c.consumer.Disconnect(ctx, c, cause)
-		return nil
-	})
-}
-
 // tick is called by the wheel: it ends the connection if its session is over or its peer silent,
 // pings it if it is time, and returns when to look again. It never blocks.
 func (c *conn) tick(now time.Time) time.Duration {
 	o := &c.server.options
 	c.mu.Lock()
-	w, talked, ended := c.wire, c.talked, c.ended
+	w, talked, left, ended := c.wire, c.talked, c.left, c.ended
 	c.mu.Unlock()
 	if ended || w == nil {
 		return 0
@@ -364,6 +258,9 @@ func (c *conn) tick(now time.Time) time.Duration {
 		}
 		c.server.options.Leases.Doubt(&c.lease) // it may have been renewed since it was last asked about
 		expires = doubtInterval
+	}
+	if left { // nothing is read any more, so it is not silent
+		return expires
 	}
 	age := now.Sub(c.started)
 	heard := w.lastHeard().Sub(c.started)
@@ -403,14 +300,3 @@ const doubtInterval = time.Second
 
 // pingFrame is a ping without content.
 var pingFrame = [...]byte{pingHeader, 0} //nolint:gochecknoglobals // constant bytes
-
-// causeOfWrite tells why writing ended.
-func causeOfWrite(err error) error {
-	if errors.Is(err, ErrIsolation) || errors.Is(err, ErrPanic) {
-		return err
-	}
-	if netErr, ok := errors.AsType[net.Error](err); ok && netErr.Timeout() {
-		return ErrTooSlow
-	}
-	return ErrPeerGone
-}

@@ -33,3 +33,15 @@ type Sampler struct{ sampler }
 
 // Allow asks whether a line may pass.
 func (s *Sampler) Allow(kind string) (suppressed int, ok bool) { return s.allow(kind) }
+
+// Leaving returns how many connections their browsers have left, but which have not ended.
+func (s *Server) Leaving() (n int) {
+	for _, c := range s.snapshot() {
+		c.mu.Lock()
+		if c.left && !c.ended {
+			n++
+		}
+		c.mu.Unlock()
+	}
+	return n
+}

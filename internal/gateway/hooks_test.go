@@ -103,8 +103,8 @@ func TestPanicEndsOneConnection(t *testing.T) {
 	}
 }
 
-// TestHookOrder: Connect first, Disconnect last and once; contexts carry the organisation; Connect
-// and Receive see the end of the connection, Disconnect a deadline of its own.
+// TestHookOrder: Connect first, Disconnect last and once; contexts carry the organisation; Receive
+// sees the end of the connection, Disconnect a deadline of its own.
 func TestHookOrder(t *testing.T) {
 	var seen calls
 	type ending struct {
@@ -146,7 +146,8 @@ func TestHookOrder(t *testing.T) {
 	_ = c.SendText("a")
 	_ = c.SendText("wait")
 	testkit.Eventually(t, "both frames", func() bool { return seen.all() == "connect receive receive" })
-	_ = c.Send(testkit.CloseFrame(1001, ""))
+	go func() { _ = n.gateway.Drain(t.Context(), 0) }()
+	c.ExpectClose(t, 1012)
 	<-ended
 	got := <-endings
 	if !got.alive || got.cause == nil {

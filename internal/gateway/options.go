@@ -101,7 +101,8 @@ type Options struct {
 	// CloseTimeout bounds everything between the decision to end a connection and its end,
 	// including a write that waits. Default 5 s.
 	CloseTimeout time.Duration
-	// HookTimeout bounds Connect and the context of Disconnect. Default 10 s.
+	// HookTimeout bounds Connect, the context of Disconnect, and the time in which the consumer may handle
+	// what a browser had sent before it left. Default 10 s.
 	HookTimeout time.Duration
 }
 

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/coder/websocket"
 )
 
-// parser is coder/websocket at work on one connection: it reads messages, answers pings and takes
-// part in the close handshake.
+// parser is coder/websocket at work on one connection: it reads messages, answers pings and sees
+// the peer's close frame.
 //
 // It is a quarter of what an idle connection would hold, and between messages it remembers nothing:
 // each message is compressed by itself, and no byte is read ahead (see [errIdle]). So a connection
@@ -21,12 +22,15 @@ type parser struct {
 }
 
 // close ends the parser and the wire below it.
-func (p *parser) close() { _ = p.ws.CloseNow() } // a dead socket shows at the close
+func (p *parser) close() {
+	_ = p.ws.CloseNow()
+	_ = p.lent.wire.Close() // a dead socket shows at the close
+}
 
 // retire ends the parser between messages and leaves the wire as it is.
 func (p *parser) retire() {
 	p.lent.returned = true
-	p.close()
+	_ = p.ws.CloseNow() // it has nothing to close
 }
 
 // errTrailing is what reading ends with when a compressed message ended before its frame did. What
@@ -49,12 +53,13 @@ type lent struct {
 	returned bool          // the parser has retired, and the wire outlives it
 }
 
-// Close implements net.Conn.
+// Close implements net.Conn. It ends the parser's reading and leaves the wire open: where the parser has
+// seen the peer's close frame, answers and ours are still due.
 func (l *lent) Close() error {
 	if l.returned {
 		return nil
 	}
-	return l.wire.Close()
+	return l.SetReadDeadline(time.Unix(1, 0))
 }
 
 // buffers returns what the parser reads and writes through.

@@ -173,7 +173,7 @@ type gapFrame struct {
 // too slowly, and may come back.
 func (c *conn) enqueue(it item) (flush bool) {
 	c.mu.Lock()
-	if c.ended || !it.gap.IsZero() && c.told(it.gap) {
+	if c.ended || c.sealed || !it.gap.IsZero() && c.told(it.gap) {
 		c.mu.Unlock()
 		return false
 	}
@@ -192,9 +192,12 @@ func (c *conn) enqueue(it item) (flush bool) {
 	return flush
 }
 
-// add puts an item last in the queue, and returns false if there is no room and can be none. Its
-// caller holds mu.
+// add puts an item last in the queue, and returns false if there is no room and can be none. What
+// would stand behind the close frame it drops. Its caller holds mu.
 func (c *conn) add(it item) bool {
+	if c.sealed {
+		return true
+	}
 	if c.full(it.size()) && !c.makeRoom(&it) {
 		return false
 	}
@@ -207,7 +210,7 @@ func (c *conn) add(it item) bool {
 // tooSlow ends a connection that has no room for what is due.
 func (c *conn) tooSlow() {
 	c.dropped(dropTooSlow, 1)
-	c.End(ErrTooSlow)
+	c.writeFailed(ErrTooSlow)
 }
 
 // push appends to the queue. Its caller holds mu.
@@ -275,6 +278,7 @@ func (c *conn) endWriting(b *batch) (more bool) {
 	c.settle(b)
 	c.writing = false
 	c.tree.Done()
+	c.tellHandled()
 	return c.queue != nil
 }
 
@@ -303,7 +307,7 @@ func (c *conn) Flush() {
 	switch {
 	case err != nil:
 		c.endWriting(b)
-		c.End(causeOfWrite(err))
+		c.writeFailed(err)
 	case len(frames) == 0: // everything gave way
 		if c.endWriting(b) {
 			c.Flush()
@@ -391,7 +395,7 @@ func (c *conn) writeLoop(b *batch) {
 		err := c.server.guard(c, "write", func() error { return c.writeBatch(b) })
 		c.endWriting(b)
 		if err != nil {
-			c.End(causeOfWrite(err))
+			c.writeFailed(err)
 		}
 		c.mu.Lock()
 		b = c.claim()

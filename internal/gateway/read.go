@@ -94,8 +94,9 @@ func (c *conn) readMessage() (idle bool, err error) {
 	c.server.metrics.frames.Inc()
 	if kind == websocket.MessageText && !utf8.Valid(data) {
 		c.letGo(intakeOf(f))
-		c.End(ErrNotUTF8)
-	} else if !c.receive(f) {
+		return false, ErrNotUTF8
+	}
+	if !c.receive(f) {
 		c.End(ErrRateLimit)
 	}
 	return false, nil
@@ -137,6 +138,7 @@ func (c *conn) receiveLoop() {
 				c.letGo(intakeOf(f))
 			}
 			c.inbox, c.unheard = nil, 0
+			c.tellHandled()
 			c.mu.Unlock()
 			return
 		}
@@ -156,7 +158,13 @@ func (c *conn) receiveLoop() {
 // causeOfRead tells why reading ended.
 func causeOfRead(err error) error {
 	if closeErr, ok := errors.AsType[websocket.CloseError](err); ok {
-		return fmt.Errorf("%w: code %d", ErrPeerClosed, closeErr.Code)
+		if !utf8.ValidString(closeErr.Reason) { // coder/websocket does not look
+			return ErrNotUTF8
+		}
+		return peerClosedError{closeErr.Code}
+	}
+	if errors.Is(err, ErrNotUTF8) {
+		return ErrNotUTF8
 	}
 	if errors.Is(err, websocket.ErrMessageTooBig) || errors.Is(err, errMessageTooBig) {
 		return ErrFrameTooBig

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,7 +46,7 @@ const (
 var errClosing = errors.New("gateway: close frame sent")
 
 // wire is the hijacked connection under coder/websocket. Two parties write to it: coder/websocket
-// its pongs and close answers, through Write; and we whole prebuilt frames, through tryWrite where
+// its pongs, through Write; and we whole prebuilt frames, through tryWrite where
 // nobody may wait and through writeFrames elsewhere. wire keeps their frames apart and lets nothing follow a close frame.
 type wire struct {
 	net.Conn
@@ -75,24 +76,23 @@ var errMuted = errors.New("gateway: muted")
 // it is seen whether the connection may still have the next one.
 const pieceSize = 16 << 10
 
-// Write sends a control frame of coder/websocket, which hands over each in one call. The reason in
-// a close frame is cut off: it would be the text of a Go error.
+// Write sends a pong of coder/websocket, which hands over each control frame in one call. Its close
+// frames go nowhere: the connection sends one of its own when the consumer has handled what came before.
+//
+// A dead socket shows at the end of what can still be read from it, not here.
 func (w *wire) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.closed {
-		return len(p), nil // our close frame was first; the answer to the peer's is due no more
-	}
-	frame := p
-	last := len(p) > 0 && p[0]&opMask == opClose
-	if last && len(p) > 4 {
-		frame = []byte{p[0], 2, p[2], p[3]}
+	if w.closed || len(p) > 0 && p[0]&opMask == opClose {
+		return len(p), nil
 	}
 	w.renewDeadline()
-	if err := w.send(frame); err != nil {
-		return 0, err
+	if err := w.send(p); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return 0, err
+		}
+		w.expire(w.options.CloseTimeout)
 	}
-	w.closed = last
 	return len(p), nil
 }
 
