@@ -17,48 +17,10 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"orgcast/internal/consumer"
+	"orgcast/internal/orgctx"
 	"orgcast/internal/testkit"
 )
-
-// TestFaults shows of each fault of the application before this one, in the words of its list, that it
-// cannot happen here: with two organisations that use the same ids, and people, for everything.
-func TestFaults(t *testing.T) {
-	w := newWorld(t)
-	t.Run("boards shared by tenants through a bare crew id", func(t *testing.T) { w.expectApart(t, views()["board"]) })
-	t.Run("guessed integer ids", func(t *testing.T) {
-		for _, name := range []string{"research", "audit", "optimization"} {
-			w.expectApart(t, views()[name])
-		}
-	})
-	t.Run("unscoped fallback reads", w.unscopedReads)
-	t.Run("human input into another tenant's execution, or into a storage key the client chose", w.foreignInput)
-	t.Run("context left behind by a previous task or connection", w.contextLeftBehind)
-	t.Run("no membership check, none after switch, logout, suspension", w.membership)
-	t.Run("work running although the organisation is unknown", w.unknownOrganization)
-	t.Run("events without organization_id", w.withoutOrganization)
-	t.Run("a conversation opened under another organisation or by another user", w.foreignConversation)
-	t.Run("task ids as bearer secrets", func(t *testing.T) {
-		for _, name := range []string{"meta tags", "crew execution", "crawl"} {
-			w.expectApart(t, views()[name])
-		}
-	})
-	t.Run("browsers forging execution_update, agent_step, human_input_request, task_complete", w.forgedEvents)
-	t.Run("one bad event closing every viewer", w.badEvent)
-	t.Run("no origin check", w.origin)
-	t.Run("no limits", w.limits)
-	t.Run("exception text to clients", w.exceptionText)
-	t.Run("HTML in frames", w.html)
-	t.Run("subscription dying after 35 s", w.subscriptionDies)
-	t.Run("every open tab writing to the store", w.tabs)
-	t.Run("polling loops that never end", w.pollingLoops)
-	t.Run("missed first state", w.firstState)
-	t.Run("jobs without a terminal event", w.terminalEvent)
-	t.Run("different keepalives", w.keepalives)
-	t.Run("reconnect for ever or never", w.closeCodes)
-	t.Run("a slow handler blocking events and disconnect", w.slowHandler)
-	t.Run("hooks not run after an exception", w.hooksAfterException)
-	t.Run("binary, non-object or non-ASCII input dropping the connection", w.oddInput)
-}
 
 func (w *world) unscopedReads(t *testing.T) {
 	w.record(t, "acme", "research_70", `{"type":"status_update","status":"running","message":"secret of acme"}`)
@@ -73,6 +35,12 @@ func (w *world) unscopedReads(t *testing.T) {
 			}
 		}
 	}
+	ada, _ := w.open(t, "ada", "acme", "/ws/research/70/")
+	grace, _ := w.open(t, "grace", "globex", "/ws/research/70/")
+	if got := say(t, grace, `{"type":"cancel_research","research_id":70,"organization_id":"acme"}`); !strings.Contains(got, `"message":"cancelled in globex"`) {
+		t.Errorf("cancel: got %s, want an answer from globex", got)
+	}
+	ada.Expect(t, w.record(t, "acme", "research_70", views()["research"].event)) // and nothing before it
 }
 
 // startCrew starts a crew in a conversation of one's own, and returns the execution once it asks.
@@ -147,6 +115,25 @@ func (w *world) contextLeftBehind(t *testing.T) {
 			}
 		}
 	}
+	// What a connection of acme has just done says nothing to one without acme, or without an organization.
+	w.record(t, "acme", "audit_71", `{"type":"audit.update","data":{"status":"secret of acme"}}`)
+	audit, _ := w.open(t, "grace", "globex", "/ws/seo_audit/71/")
+	alone := testkit.Connect(t, w.dial, w.mintAlone("ada"))
+	next(t, alone)
+	for range 3 {
+		say(t, acme, `{"type":"user_message","message":"again"}`)
+		next(t, acme)
+		if got := say(t, audit, `{"type":"get_status"}`); !strings.Contains(got, `"pending"`) || strings.Contains(got, "acme") {
+			t.Errorf("globex: got %s, want pending", got)
+		}
+		if got := code(say(t, alone, `{"type":"get_status"}`)); got != "unknown_type" {
+			t.Errorf("without an organization: got %s, want unknown_type", got)
+		}
+		// The gateway and its worker run in this process: what they leave behind would be seen here.
+		if org, ok := orgctx.From(t.Context()); ok {
+			t.Errorf("a context without an organization has %s", org)
+		}
+	}
 }
 
 // refusedWith returns how a handshake ends: a status, or the close code that explains it.
@@ -174,6 +161,10 @@ func (w *world) membership(t *testing.T) {
 			}
 		}
 	}
+}
+
+// membershipEnds ends sessions and memberships of open connections.
+func (w *world) membershipEnds(t *testing.T) {
 	v := views()["research"].at("71")
 	member := func(t *testing.T, org, status string) {
 		t.Helper()
@@ -233,7 +224,27 @@ func (w *world) membership(t *testing.T) {
 	}
 }
 
-func (w *world) unknownOrganization(t *testing.T) {
+// ownerless asks for work, events, answers and owners in the name of no organization, or of one that is none.
+func (w *world) ownerless(t *testing.T) {
+	before := w.redis.DBSize(t.Context()).Val()
+	parts := w.services(t)
+	_, dispatched := parts.Dispatch(t.Context(), consumer.Work{Kind: "chat", Group: "chat_x"})
+	_, claimed := parts.Claim(t.Context(), "chat", "x", "ada")
+	for what, err := range map[string]error{
+		"work": dispatched, "owner": claimed, "event": parts.Record(t.Context(), "chat_x", "", map[string]string{"type": "x"}), "answer": parts.Answer(t.Context(), "e1", 0, "yes"),
+	} {
+		if !errors.Is(err, orgctx.ErrNoOrganization) {
+			t.Errorf("%s without an organization: got %v, want %v", what, err, orgctx.ErrNoOrganization)
+		}
+	}
+	if after := w.redis.DBSize(t.Context()).Val(); after != before {
+		t.Errorf("keys: got %d, want %d", after, before)
+	}
+	w.ownerlessTasks(t)
+}
+
+func (w *world) ownerlessTasks(t *testing.T) {
+	t.Helper()
 	const dead = "orgcast:tasks:chat:dead"
 	before := w.redis.XLen(t.Context(), dead).Val()
 	orgs := []string{"nowhere", "initech", "", "no one"}
@@ -247,13 +258,27 @@ func (w *world) unknownOrganization(t *testing.T) {
 	}
 	testkit.Eventually(t, "all are refused", func() bool { return w.redis.XLen(t.Context(), dead).Val() == before+int64(len(orgs)) })
 	for _, org := range orgs {
-		if n := w.redis.Exists(t.Context(), "orgcast:{"+org+"}:history:chat_x").Val(); n != 0 {
-			t.Errorf("%q: the handler ran", org)
+		said, err := w.redis.XRange(t.Context(), "orgcast:{"+org+"}:history:chat_x", "-", "+").Result()
+		if err != nil || strings.Contains(fmt.Sprint(said), "agent_message") {
+			t.Errorf("%q: got %v, %v: the handler ran", org, said, err)
+		}
+		if want := map[string]int{"initech": 1}[org]; len(said) != want { // a suspended one's viewers learn of the end
+			t.Errorf("%q: got %v, want %d events", org, said, want)
 		}
 	}
 }
 
 func (w *world) withoutOrganization(t *testing.T) {
+	dropped := func(reason string) float64 { return w.metric("orgcast_events_dropped_total", `reason="`+reason+`"`) }
+	missing, foreign, each := dropped("no_organization"), dropped("foreign_organization"), float64(len(views()))
+	defer func() {
+		if got := dropped("no_organization") - missing; got != 2*each {
+			t.Errorf("dropped without an organization: got %v, want %v", got, 2*each)
+		}
+		if got := dropped("foreign_organization") - foreign; got != each {
+			t.Errorf("dropped of another organization: got %v, want %v", got, each)
+		}
+	}()
 	for _, v := range views() {
 		undisturbed := w.neighbour(t, v)
 		c, _ := w.open(t, "ada", "acme", v.path)
@@ -364,6 +389,38 @@ func (w *world) limits(t *testing.T) {
 	_ = fast.Send(flood...)
 	fast.ExpectClose(t, 4429)
 	undisturbed()
+	w.connectionLimits(t)
+}
+
+// connectionLimits meets the limits of a gateway of its own: connections of a user and of an organization, and
+// time in which a browser says nothing.
+func (w *world) connectionLimits(t *testing.T) {
+	t.Helper()
+	s := startServe(t, w.relay.addr, environment{
+		"ORGCAST_DIRECTORY": "redis", "ORGCAST_MAX_PER_USER": "2", "ORGCAST_MAX_PER_ORGANIZATION": "3", "ORGCAST_IDLE_TIMEOUT": "1s", "ORGCAST_PING_INTERVAL": "1s", "ORGCAST_PONG_TIMEOUT": "1s", "ORGCAST_PREFIX": "limits",
+	})
+	for key := range map[string]bool{"{acme}:org": true, "{acme}:member:ada": true, "{acme}:member:alan": true} {
+		if err := w.redis.HSet(t.Context(), "limits:"+key, "status", "active").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.expectReady()
+	var open []*testkit.Client
+	for _, step := range []struct {
+		user   string
+		status int // 0 is the door open
+	}{{"ada", 0}, {"ada", 0}, {"ada", http.StatusTooManyRequests}, {"alan", 0}, {"alan", http.StatusTooManyRequests}} {
+		c, answer := testkit.Try(t, testkit.DialTCP(s.public), s.mint(step.user, "acme"))
+		if (c != nil) != (step.status == 0) || c == nil && answer.Status != step.status {
+			t.Errorf("%s: got %d, want %d", step.user, answer.Status, step.status)
+		}
+		if c != nil {
+			open = append(open, c)
+		}
+	}
+	for _, c := range open {
+		c.ExpectClose(t, 4408)
+	}
 }
 
 func (w *world) exceptionText(t *testing.T) {
@@ -431,7 +488,14 @@ func (w *world) subscriptionDies(t *testing.T) {
 	undisturbed()
 }
 
+// sideEffects sees that delivery writes nothing, and that consumers rest.
+func (w *world) sideEffects(t *testing.T) {
+	w.tabs(t)
+	w.pollingLoops(t)
+}
+
 func (w *world) tabs(t *testing.T) {
+	t.Helper()
 	const tabs, events = 5, 10
 	v := views()["research"].at("74")
 	undisturbed := w.neighbour(t, v)
@@ -463,6 +527,7 @@ func (w *world) tabs(t *testing.T) {
 // pollingLoops sees that no consumer does anything while nothing happens: no goroutine is inside one,
 // neither while pages are open nor when they have gone.
 func (w *world) pollingLoops(t *testing.T) {
+	t.Helper()
 	idle := func() bool {
 		stacks := make([]byte, 16<<20)
 		return !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("orgcast/internal/consumer."))
@@ -483,6 +548,15 @@ func (w *world) pollingLoops(t *testing.T) {
 }
 
 func (w *world) firstState(t *testing.T) {
+	for _, v := range views() {
+		v = v.at("75")
+		w.record(t, "acme", v.group, strings.ReplaceAll(v.event, "MARK", "before"))
+		c, first := w.open(t, "ada", "acme", v.path)
+		if !strings.Contains(first, "before") {
+			t.Errorf("%s: got %s, want what came before", v.path, first)
+		}
+		c.Expect(t, w.record(t, "acme", v.group, v.event))
+	}
 	const last = 60
 	var recording sync.WaitGroup
 	recording.Go(func() {
@@ -534,6 +608,21 @@ func (w *world) terminalEvent(t *testing.T) {
 	}
 	for org, c := range clients { // and once
 		c.Expect(t, w.record(t, org, "research_76", views()["research"].event))
+	}
+	// The ends that the original left out: without results, and without the ids of a job and an optimization.
+	w.record(t, "acme", "audit_76", `{"type":"audit.complete","data":{"results":{"issues":[],"summary":{}}}}`)
+	w.record(t, "acme", "optimization_76", `{"type":"optimization_update","status":"running","job_id":"j76"}`)
+	for _, group := range []string{"optimization_76", "optimization_job_j76"} {
+		w.record(t, "acme", group, `{"type":"task_failed","task_id":"76","code":"crashed"}`)
+	}
+	if _, first := w.open(t, "ada", "acme", "/ws/seo_audit/76/"); !strings.Contains(first, `"status":"completed"`) {
+		t.Errorf("an audit without results: got %s, want completed", first)
+	}
+	c, first := w.open(t, "ada", "acme", "/ws/image-optimizer/76/")
+	for id, frame := range map[string]string{`"optimization_id":76`: first, `"job_id":"j76"`: next(t, c)} {
+		if !strings.Contains(frame, id) || !strings.Contains(frame, `"status":"failed"`) {
+			t.Errorf("got %s, want failed and %s", frame, id)
+		}
 	}
 }
 
@@ -658,6 +747,13 @@ func (w *world) oddInput(t *testing.T) {
 		for _, id := range []string{"%C3%A9", "%D9%A7", strings.Repeat("7", 65), "7%00", "7%2F", "%2E%2E", "%20"} {
 			if got := w.refusedWith(t, w.mint("ada", "acme"), v.at(id).path); got != http.StatusNotFound {
 				t.Errorf("the id %s at %s: got %d, want 404", id, v.path, got)
+			}
+		}
+		for _, query := range []string{"?", "?session", "?a&b", "?=", "?&&", "?%"} {
+			if odd, first := w.open(t, "ada", "acme", v.path+query); first == "" {
+				t.Errorf("the query %s at %s: got no first frame", query, v.path)
+			} else {
+				expectPong(t, odd)
 			}
 		}
 		// Binary is the one thing that ends a connection, with a code that says so.

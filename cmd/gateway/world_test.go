@@ -96,6 +96,10 @@ func (w *world) work(t *testing.T, keys keyspace.Keyspace) {
 			return map[string]any{"type": "crew_execution_update", "status": "COMPLETED", "messages": []string{answer}}, err
 		}},
 		"research": {Run: func(context.Context, *task.Job) (any, error) { panic("secret of the worker") }},
+		"cancel_research": {Run: func(ctx context.Context, _ *task.Job) (any, error) {
+			org, _ := orgctx.From(ctx)
+			return map[string]any{"type": "cancel_response", "success": true, "message": "cancelled in " + org.String()}, nil
+		}},
 	}, task.Options{Attempts: 1, Poll: 10 * time.Millisecond, Drain: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
