@@ -279,7 +279,7 @@ func (s *site) record(text string) {
 	s.t.Helper()
 	bus := pubsub.NewRedis(s.backend, s.keys, pubsub.Options{})
 	payload := fmt.Sprintf(`{"type":"note","organization_id":"acme","text":%q}`, text)
-	if _, err := bus.Record(s.t.Context(), s.group, []byte(payload), pubsub.RecordOptions{IdempotencyKey: text}); err != nil {
+	if _, err := bus.Record(s.t.Context(), s.group, []byte(payload), event.Recording{IdempotencyKey: text}); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -140,12 +140,12 @@ func testRightsSuffice(t *testing.T, connect func(t *testing.T, user string) red
 	pubsubtest.Start(t, bus, &heard)
 	pubsubtest.Subscribe(t, bus, chat)
 	testkit.Eventually(t, "events flow", func() bool { return bus.Healthy() == nil })
-	_, err = bus.Record(t.Context(), chat, []byte(`{"type":"user_message","organization_id":"acme"}`), pubsub.RecordOptions{IdempotencyKey: "k"})
+	_, err = bus.Record(t.Context(), chat, []byte(`{"type":"user_message","organization_id":"acme"}`), event.Recording{IdempotencyKey: "k"})
 	if err != nil {
 		t.Errorf("record: %v", err)
 	}
 	backend := pubsub.NewRedis(connect(t, "backend"), keys, pubsub.Options{})
-	if _, err := backend.Record(t.Context(), group, []byte(`{"type":"note","organization_id":"acme"}`), pubsub.RecordOptions{}); err != nil {
+	if _, err := backend.Record(t.Context(), group, []byte(`{"type":"note","organization_id":"acme"}`), event.Recording{}); err != nil {
 		t.Errorf("record as a back end: %v", err)
 	}
 	// All that counts connections and looks after them.

@@ -213,7 +213,7 @@ func (n *node) admin() http.Handler {
 		n.settings.onReload(func(next *settings) (func(), error) {
 			return func() { key.Set(next.publishKey) }, nil
 		})
-		o.Publish = publish.NewHandler(busPublisher{n.bus}, key)
+		o.Publish = publish.NewHandler(n.bus, key)
 		o.Revoke = publish.Bearer(key, n.revoker)
 	}
 	return admin.New(o)
@@ -272,24 +272,6 @@ func (n *node) close() error {
 		n.hub.Wait()
 	}
 	return errors.Join(err, n.redis.Close())
-}
-
-// busPublisher lets package publish use the bus.
-type busPublisher struct{ bus *pubsub.Redis }
-
-func (b busPublisher) Publish(ctx context.Context, list []publish.Message) []publish.Outcome {
-	out := make([]pubsub.Outgoing, len(list))
-	for i, m := range list {
-		out[i] = pubsub.Outgoing{Group: m.Group, Payload: m.Payload}
-		if m.Record {
-			out[i].Record = &pubsub.RecordOptions{IdempotencyKey: m.IdempotencyKey}
-		}
-	}
-	outcomes := make([]publish.Outcome, len(list))
-	for i, r := range b.bus.PublishAll(ctx, out) {
-		outcomes[i] = publish.Outcome(r)
-	}
-	return outcomes
 }
 
 // newLogger makes the log of the process. What libraries log of their own accord goes there, too.

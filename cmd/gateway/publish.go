@@ -77,15 +77,15 @@ func publishCommand(ctx context.Context, p *process, args []string) error {
 	defer func() { _ = client.Close() }() // all is published by then
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{MaxEventSize: s.maxEvent, PublishTimeout: 10 * time.Second})
 
-	out := pubsub.Outgoing{Group: target}
+	out := event.Publication{Group: target}
 	if record {
-		out.Record = &pubsub.RecordOptions{IdempotencyKey: key}
+		out.Record = &event.Recording{IdempotencyKey: key}
 	}
 	if rest[1] != "-" {
 		if out.Payload, err = event.WithOrganization(org, []byte(rest[1])); err != nil {
 			return err
 		}
-		result := bus.PublishAll(ctx, []pubsub.Outgoing{out})[0]
+		result := bus.PublishAll(ctx, []event.Publication{out})[0]
 		if err := p.published(result); err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ type reach struct {
 }
 
 // add counts what was published.
-func (r *reach) add(result pubsub.Result) {
+func (r *reach) add(result event.Receipt) {
 	if result.Repeated {
 		r.repeated++
 		return
@@ -171,7 +171,7 @@ func checkIdempotencyKey(key string) error {
 }
 
 // published prints the position of an event that was recorded.
-func (p *process) published(r pubsub.Result) error {
+func (p *process) published(r event.Receipt) error {
 	if r.Err != nil || r.Position.IsZero() {
 		return r.Err
 	}
@@ -181,10 +181,10 @@ func (p *process) published(r pubsub.Result) error {
 
 // publishLines publishes what stands in the lines of standard input, in batches, each line the way
 // that out has. It skips blank lines, stops at the first line that is refused, and names it.
-func (p *process) publishLines(ctx context.Context, bus *pubsub.Redis, out pubsub.Outgoing) error {
+func (p *process) publishLines(ctx context.Context, bus *pubsub.Redis, out event.Publication) error {
 	lines := bufio.NewScanner(p.stdin)
 	lines.Buffer(nil, 16<<20)
-	var batch []pubsub.Outgoing
+	var batch []event.Publication
 	var numbers []int // of their lines
 	total := new(reach)
 	defer func() { _, _ = fmt.Fprintln(p.stderr, total.text(out.Group, true)) }() // stderr may be closed

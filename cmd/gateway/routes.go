@@ -210,7 +210,7 @@ func (s *services) Record(ctx context.Context, name, key string, v any) error {
 	if err := s.charge(ctx, overheadOfEvent+len(payload)); err != nil {
 		return err
 	}
-	_, err = s.bus.Record(ctx, group, payload, pubsub.RecordOptions{IdempotencyKey: key})
+	_, err = s.bus.Record(ctx, group, payload, event.Recording{IdempotencyKey: key})
 	return s.unavailable(ctx, err)
 }
 

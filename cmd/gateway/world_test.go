@@ -180,7 +180,7 @@ func (w *world) record(t *testing.T, org, group, fields string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.bus.Record(t.Context(), g, payload, pubsub.RecordOptions{}); err != nil {
+	if _, err := w.bus.Record(t.Context(), g, payload, event.Recording{}); err != nil {
 		t.Fatal(err)
 	}
 	return string(payload)

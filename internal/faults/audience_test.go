@@ -186,7 +186,7 @@ func (g *group) publish(ctx context.Context, bus *pubsub.Redis, interval time.Du
 	for n := 0; ctx.Err() == nil; n++ {
 		payload := fmt.Sprintf(`{"type":"tick","organization_id":"%s","n":%d}`, g.group.Organization(), n)
 		for {
-			position, err := bus.Record(context.WithoutCancel(ctx), g.group, []byte(payload), pubsub.RecordOptions{MaxLength: historyLength, IdempotencyKey: fmt.Sprint("n", n)})
+			position, err := bus.Record(context.WithoutCancel(ctx), g.group, []byte(payload), event.Recording{MaxLength: historyLength, IdempotencyKey: fmt.Sprint("n", n)})
 			if err == nil {
 				g.mu.Lock()
 				g.acknowledged = append(g.acknowledged, position.String())

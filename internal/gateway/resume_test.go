@@ -26,7 +26,7 @@ import (
 type recorder interface {
 	bus
 	gateway.History
-	Record(ctx context.Context, g event.Group, payload []byte, o pubsub.RecordOptions) (event.Position, error)
+	Record(ctx context.Context, g event.Group, payload []byte, o event.Recording) (event.Position, error)
 }
 
 // recordNotes records texts for a group and returns their ids.
@@ -34,7 +34,7 @@ func recordNotes(tb testing.TB, r recorder, org, group string, texts ...string) 
 	tb.Helper()
 	g := mustGroup(tb, org, group)
 	for _, text := range texts {
-		p, err := r.Record(context.Background(), g, fmt.Appendf(nil, `{"type":"note","organization_id":%q,"text":%q}`, org, text), pubsub.RecordOptions{})
+		p, err := r.Record(context.Background(), g, fmt.Appendf(nil, `{"type":"note","organization_id":%q,"text":%q}`, org, text), event.Recording{})
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -364,9 +364,9 @@ func TestPropertyFirstState(t *testing.T) {
 		var mu sync.Mutex
 		var all []event.Position
 		record := func(count int) (last event.Position) {
-			out := make([]pubsub.Outgoing, count)
+			out := make([]event.Publication, count)
 			for i := range out {
-				out[i] = pubsub.Outgoing{Group: g, Payload: []byte(`{"type":"note","organization_id":"acme"}`), Record: new(pubsub.RecordOptions)}
+				out[i] = event.Publication{Group: g, Payload: []byte(`{"type":"note","organization_id":"acme"}`), Record: new(event.Recording)}
 			}
 			for _, r := range bus.PublishAll(context.Background(), out) {
 				if r.Err != nil {

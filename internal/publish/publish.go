@@ -24,28 +24,9 @@ const (
 	MaxBatch = 1000
 )
 
-// Publisher sends messages, in order, and returns an outcome for each.
+// Publisher sends publications, in order, and returns a receipt for each.
 type Publisher interface {
-	Publish(ctx context.Context, list []Message) []Outcome
-}
-
-// Message is an event on its way to a group.
-type Message struct {
-	Group   event.Group
-	Payload []byte
-	// Record keeps the event in the group's history. Of several with the same IdempotencyKey, unless
-	// it is empty, one is recorded.
-	Record         bool
-	IdempotencyKey string
-}
-
-// Outcome is what became of a Message: its place in the history if it is recorded, how many nodes Redis
-// passed it on to, whether nothing was published because its idempotency key had been used, or an error.
-type Outcome struct {
-	Position event.Position
-	Nodes    int64
-	Repeated bool
-	Err      error
+	PublishAll(ctx context.Context, list []event.Publication) []event.Receipt
 }
 
 // publication is one event as the request has it. The organisation may also stand in the event
@@ -202,7 +183,7 @@ func read(body io.Reader) ([]publication, error) {
 func (h *handler) publish(ctx context.Context, list []publication) (status int, results []result) {
 	status = http.StatusOK
 	results = make([]result, len(list))
-	var messages []Message
+	var sent []event.Publication
 	var places []int // in results
 	for i, p := range list {
 		m, code := p.check()
@@ -211,13 +192,13 @@ func (h *handler) publish(ctx context.Context, list []publication) (status int, 
 			status = http.StatusUnprocessableEntity
 			continue
 		}
-		messages, places = append(messages, m), append(places, i)
+		sent, places = append(sent, m), append(places, i)
 	}
-	for i, outcome := range h.publisher.Publish(ctx, messages) {
-		err := outcome.Err
+	for i, receipt := range h.publisher.PublishAll(ctx, sent) {
+		err := receipt.Err
 		switch {
 		case err == nil:
-			results[places[i]] = outcome.published(messages[i].Record)
+			results[places[i]] = published(receipt, sent[i].Record != nil)
 		case event.Reason(err) != "invalid":
 			results[places[i]] = result{Status: "refused", Code: event.Reason(err)}
 			status = max(status, http.StatusUnprocessableEntity)
@@ -229,40 +210,43 @@ func (h *handler) publish(ctx context.Context, list []publication) (status int, 
 	return status, results
 }
 
-// published returns the result of a message that was published.
-func (o Outcome) published(recorded bool) result {
-	r := result{Status: "published", Repeated: o.Repeated}
+// published returns the result of a publication that was published.
+func published(receipt event.Receipt, recorded bool) result {
+	r := result{Status: "published", Repeated: receipt.Repeated}
 	if recorded {
-		r.ID = o.Position.String()
+		r.ID = receipt.Position.String()
 	}
-	if !o.Repeated {
-		r.Nodes = &o.Nodes
+	if !receipt.Repeated {
+		r.Nodes = &receipt.Nodes
 	}
 	return r
 }
 
-// check makes a message of the publication, or a code that says why not.
-func (p publication) check() (m Message, code string) {
+// check makes a publication of the request, or a code that says why not.
+func (p publication) check() (m event.Publication, code string) {
 	org, err := orgctx.ParseID(string(p.OrganizationID))
 	if err != nil {
-		return Message{}, event.Reason(event.ErrNoOrganization)
+		return event.Publication{}, event.Reason(event.ErrNoOrganization)
 	}
 	name, code := p.groupName()
 	if code != "" {
-		return Message{}, code
+		return event.Publication{}, code
 	}
 	if m.Group, err = event.NewGroup(org, name); err != nil {
-		return Message{}, "invalid_group"
+		return event.Publication{}, "invalid_group"
 	}
 	if m.Payload, err = event.WithOrganization(org, p.Event); err != nil {
-		return Message{}, event.Reason(err)
+		return event.Publication{}, event.Reason(err)
 	}
-	m.Record = p.Record
+	if p.Record {
+		m.Record = new(event.Recording)
+	}
 	if p.IdempotencyKey != nil {
 		// A key that nobody would heed is a mistake too.
-		if m.IdempotencyKey = *p.IdempotencyKey; !p.Record || !event.ValidIdempotencyKey(m.IdempotencyKey) {
-			return Message{}, event.Reason(event.ErrInvalidIdempotencyKey)
+		if !p.Record || !event.ValidIdempotencyKey(*p.IdempotencyKey) {
+			return event.Publication{}, event.Reason(event.ErrInvalidIdempotencyKey)
 		}
+		m.Record.IdempotencyKey = *p.IdempotencyKey
 	}
 	return m, ""
 }

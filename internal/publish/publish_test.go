@@ -25,8 +25,8 @@ type recorder struct {
 	fail error
 }
 
-func (r *recorder) Publish(_ context.Context, list []publish.Message) []publish.Outcome {
-	outcomes := make([]publish.Outcome, len(list))
+func (r *recorder) PublishAll(_ context.Context, list []event.Publication) []event.Receipt {
+	outcomes := make([]event.Receipt, len(list))
 	for i, m := range list {
 		outcomes[i].Nodes = 2
 		switch err := event.Check(m.Group, m.Payload, 1000); {
@@ -34,11 +34,11 @@ func (r *recorder) Publish(_ context.Context, list []publish.Message) []publish.
 			outcomes[i].Err = err
 		case r.fail != nil:
 			outcomes[i].Err = r.fail
-		case m.IdempotencyKey == "used":
-			outcomes[i] = publish.Outcome{Position: event.NewPosition(1732358911000, 9), Repeated: true}
-		case m.Record:
+		case m.Record != nil && m.Record.IdempotencyKey == "used":
+			outcomes[i] = event.Receipt{Position: event.NewPosition(1732358911000, 9), Repeated: true}
+		case m.Record != nil:
 			outcomes[i].Position = event.NewPosition(1732358911000, uint64(len(r.sent)))
-			r.sent = append(r.sent, strings.TrimSpace("recorded "+m.IdempotencyKey)+" "+m.Group.String()+" "+string(m.Payload))
+			r.sent = append(r.sent, strings.TrimSpace("recorded "+m.Record.IdempotencyKey)+" "+m.Group.String()+" "+string(m.Payload))
 		default:
 			r.sent = append(r.sent, m.Group.String()+" "+string(m.Payload))
 		}

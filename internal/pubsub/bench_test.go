@@ -43,10 +43,10 @@ func BenchmarkReceive(b *testing.B) {
 			for i := range others {
 				pubsubtest.Subscribe(b, bus, pubsubtest.Group(b, "acme", strconv.Itoa(i)))
 			}
-			out := make([]pubsub.Outgoing, batch)
+			out := make([]event.Publication, batch)
 			for i := range out {
 				g := pubsubtest.Group(b, "acme", strconv.Itoa(i%others))
-				out[i] = pubsub.Outgoing{Group: g, Payload: []byte(pubsubtest.Payload(g, "hello"))}
+				out[i] = event.Publication{Group: g, Payload: []byte(pubsubtest.Payload(g, "hello"))}
 			}
 			b.ReportAllocs()
 			for b.Loop() {

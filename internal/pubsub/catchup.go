@@ -26,7 +26,7 @@ const (
 	stateEntries = 2
 	// catchUpMost is more than a history of the default length keeps, and catchUpMostBytes what is read of one
 	// at most, so that a few of large events do not fill the memory of the node.
-	catchUpMost      = 2 * DefaultMaxLength
+	catchUpMost      = 2 * event.DefaultHistoryLength
 	catchUpMostBytes = 64 << 20
 	// catchUpAttempts is how often a history is asked before the group is told of a gap instead.
 	catchUpAttempts = 4

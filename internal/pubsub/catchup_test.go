@@ -57,7 +57,7 @@ func startFollower(t *testing.T, early ...string) *follower {
 
 func (f *follower) record(t *testing.T, texts ...string) []pubsubtest.Item {
 	t.Helper()
-	return pubsubtest.Record(t, f, f.group, pubsub.RecordOptions{}, texts...)
+	return pubsubtest.Record(t, f, f.group, event.Recording{}, texts...)
 }
 
 // cut ends the link, and returns when nobody listens.
@@ -131,7 +131,7 @@ func TestCatchUp(t *testing.T) {
 		}},
 		"dropped from the history": {[]string{"early"}, func(f *follower) []pubsubtest.Item {
 			f.cut(f.t)
-			pubsubtest.Record(f.t, f, f.group, pubsub.RecordOptions{MaxLength: 10}, texts(0, 300)...)
+			pubsubtest.Record(f.t, f, f.group, event.Recording{MaxLength: 10}, texts(0, 300)...)
 			kept := pubsubtest.History(f.t, f, f.group, 1000)
 			if len(kept) > 200 {
 				f.t.Fatalf("kept %d of 300", len(kept))
@@ -269,7 +269,7 @@ func TestHeldEventIsCheckedInItsTurn(t *testing.T) {
 	})
 	g, other := pubsubtest.Group(t, "acme", "room"), pubsubtest.Group(t, "acme", "other")
 	sink := &stuckSink{at: pubsubtest.Message(other, "stuck"), reached: make(chan struct{}), goOn: make(chan struct{})}
-	pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "early")
+	pubsubtest.Record(t, bus, g, event.Recording{}, "early")
 	pubsubtest.Start(t, bus, sink)
 	pubsubtest.Subscribe(t, bus, g, other)
 	bus.Pause(g)
@@ -277,7 +277,7 @@ func TestHeldEventIsCheckedInItsTurn(t *testing.T) {
 	client.AddHook(answers)
 	pubsubtest.Eventually(t, "the pause ends", func() bool { return bus.EndPauses() == 0 })
 	<-answers.shut
-	held := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "held")[0]
+	held := pubsubtest.Record(t, bus, g, event.Recording{}, "held")[0]
 	pubsubtest.Publish(t, bus, other, "stuck")
 	<-sink.reached // so the held one has come, too
 	if err := client.XDel(t.Context(), keys.History(g), held.Position.String()).Err(); err != nil {
@@ -289,7 +289,7 @@ func TestHeldEventIsCheckedInItsTurn(t *testing.T) {
 	close(sink.goOn)
 	pubsubtest.Publish(t, bus, other, "after")
 	sink.WaitFor(t, pubsubtest.Message(other, "after"))
-	next := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "next")[0]
+	next := pubsubtest.Record(t, bus, g, event.Recording{}, "next")[0]
 	pubsubtest.Eventually(t, "the second pause ends", func() bool { return bus.EndPauses() == 0 })
 	sink.WaitFor(t, next)
 	want := []pubsubtest.Item{pubsubtest.Gap(g), next} // for the deleted one
@@ -338,14 +338,14 @@ func TestCatchUpProperty(t *testing.T) {
 		wg.Go(func() { _ = bus.Run(ctx, &sink) })
 		all := append([]event.Group{mixed}, pure...)
 		for _, g := range pure {
-			pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "early") // so that nothing looks transient
+			pubsubtest.Record(t, bus, g, event.Recording{}, "early") // so that nothing looks transient
 		}
 		pubsubtest.Subscribe(t, bus, all...)
 		want := make(map[event.Group][]pubsubtest.Item)
 		anyGroup := rapid.SampledFrom(all)
 		n := 0
 		record := func(g event.Group, count int) {
-			want[g] = append(want[g], pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, texts(n, count)...)...)
+			want[g] = append(want[g], pubsubtest.Record(t, bus, g, event.Recording{}, texts(n, count)...)...)
 			n += count
 		}
 		rt.Repeat(map[string]func(*rapid.T){

@@ -63,7 +63,7 @@ func startRecorder(t *testing.T, bus pubsubtest.Bus, g event.Group, before ...pu
 		defer close(r.done)
 		for n := len(before); ctx.Err() == nil; {
 			text := strconv.Itoa(n)
-			position, err := bus.Record(context.Background(), g, []byte(pubsubtest.Payload(g, text)), pubsub.RecordOptions{IdempotencyKey: text})
+			position, err := bus.Record(context.Background(), g, []byte(pubsubtest.Payload(g, text)), event.Recording{IdempotencyKey: text})
 			if err == nil {
 				r.want = append(r.want, pubsubtest.Item{Group: g, Payload: pubsubtest.Payload(g, text), Position: position})
 				n++

@@ -189,7 +189,7 @@ func TestOneAnswerIsBoundedInBytes(t *testing.T) {
 	var subscribing sync.WaitGroup
 	for i := range groups {
 		g := pubsubtest.Group(t, "acme", strconv.Itoa(i))
-		pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "early")
+		pubsubtest.Record(t, bus, g, event.Recording{}, "early")
 		want[g] = nil
 		subscribing.Go(func() { _ = bus.Subscribe(t.Context(), g) })
 	}
@@ -202,7 +202,7 @@ func TestOneAnswerIsBoundedInBytes(t *testing.T) {
 	pubsubtest.Eventually(t, "no link", func() bool { return errors.Is(bus.Healthy(), pubsub.ErrNoLink) })
 	i := 0
 	for g := range want { // some miss nothing, some little, some much
-		want[g] = pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, texts(0, i%3*missed/2)...)
+		want[g] = pubsubtest.Record(t, bus, g, event.Recording{}, texts(0, i%3*missed/2)...)
 		i++
 	}
 	for g, items := range want {

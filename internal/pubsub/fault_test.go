@@ -273,9 +273,9 @@ func TestBurstIsNotDeafness(t *testing.T) {
 	g := pubsubtest.Group(t, "acme", "room")
 	pubsubtest.Subscribe(t, bus, g)
 	const events = 1000
-	out := make([]pubsub.Outgoing, events)
+	out := make([]event.Publication, events)
 	for i := range out {
-		out[i] = pubsub.Outgoing{Group: g, Payload: []byte(pubsubtest.Payload(g, strconv.Itoa(i)))}
+		out[i] = event.Publication{Group: g, Payload: []byte(pubsubtest.Payload(g, strconv.Itoa(i)))}
 	}
 	for i, r := range bus.PublishAll(t.Context(), out) {
 		if r.Err != nil {

@@ -26,11 +26,11 @@ func TestHungServerDoesNothingLate(t *testing.T) {
 	client, observer := newClient(t, server.Addr), newClient(t, server.Addr)
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm})
 	g := pubsubtest.Group(t, "acme", "room")
-	before := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "before", "before") // so that its clock is known
+	before := pubsubtest.Record(t, bus, g, event.Recording{}, "before", "before") // so that its clock is known
 	server.Pause()
 	for _, key := range []string{"", "k"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		if _, err := bus.Record(ctx, g, []byte(pubsubtest.Payload(g, "late")), pubsub.RecordOptions{IdempotencyKey: key}); err == nil {
+		if _, err := bus.Record(ctx, g, []byte(pubsubtest.Payload(g, "late")), event.Recording{IdempotencyKey: key}); err == nil {
 			t.Errorf("key %q: recorded by a server that hangs", key)
 		}
 		cancel()
@@ -38,7 +38,7 @@ func TestHungServerDoesNothingLate(t *testing.T) {
 	server.Resume()
 	// The second may have found no connection that was open, and so has never left.
 	pubsubtest.Eventually(t, "what waited is refused", func() bool { return strings.Contains(errorStats(t, observer), "errorstat_LATE:") })
-	after := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{IdempotencyKey: "k"}, "late")
+	after := pubsubtest.Record(t, bus, g, event.Recording{IdempotencyKey: "k"}, "late")
 	if diff := cmp.Diff(append(before, after...), pubsubtest.History(t, bus, g, 100), equalItems); diff != "" {
 		t.Errorf("history (-want +got):\n%s", diff)
 	}
@@ -97,9 +97,9 @@ func TestLateRecordIsTriedAgainOnce(t *testing.T) {
 	g := pubsubtest.Group(t, "acme", "room")
 	openPipeline(t, client) // so that what is told counts
 	clock.lies.Store(1)
-	var out []pubsub.Outgoing
+	var out []event.Publication
 	for _, text := range []string{"a", "b", "c"} {
-		out = append(out, pubsub.Outgoing{Group: g, Payload: []byte(pubsubtest.Payload(g, text)), Record: new(pubsub.RecordOptions)})
+		out = append(out, event.Publication{Group: g, Payload: []byte(pubsubtest.Payload(g, text)), Record: new(event.Recording)})
 	}
 	for i, result := range bus.PublishAll(t.Context(), out) {
 		if result.Err != nil {
@@ -111,14 +111,14 @@ func TestLateRecordIsTriedAgainOnce(t *testing.T) {
 	}
 	clock.lies.Store(100)
 	bus = pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm})
-	if _, err := bus.Record(t.Context(), g, out[0].Payload, pubsub.RecordOptions{}); err == nil || !strings.Contains(err.Error(), "LATE") {
+	if _, err := bus.Record(t.Context(), g, out[0].Payload, event.Recording{}); err == nil || !strings.Contains(err.Error(), "LATE") {
 		t.Errorf("late twice: got %v, want LATE", err)
 	}
 	if got := clock.asked.Load(); got != 4 {
 		t.Errorf("asked for the time: got %d in all, want 4", got)
 	}
 	clock.lies.Store(0)
-	pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "d")
+	pubsubtest.Record(t, bus, g, event.Recording{}, "d")
 	var texts []string
 	for _, item := range pubsubtest.History(t, bus, g, 10) {
 		texts = append(texts, item.Payload)
@@ -136,7 +136,7 @@ func TestTimeIsAskedOnce(t *testing.T) {
 	client.AddHook(clock)
 	g := pubsubtest.Group(t, "acme", "room")
 	openPipeline(t, client)
-	pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, texts(0, 50)...)
+	pubsubtest.Record(t, bus, g, event.Recording{}, texts(0, 50)...)
 	if got := clock.asked.Load(); got != 1 {
 		t.Errorf("asked for the time: got %d, want 1", got)
 	}
@@ -153,7 +153,7 @@ func TestRecordWithoutTime(t *testing.T) {
 	t.Cleanup(func() { _ = client.Close() })
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm})
 	g := pubsubtest.Group(t, "acme", "room")
-	items := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "a", "b")
+	items := pubsubtest.Record(t, bus, g, event.Recording{}, "a", "b")
 	if diff := cmp.Diff(items, pubsubtest.History(t, bus, g, 10), equalItems); diff != "" {
 		t.Errorf("history (-want +got):\n%s", diff)
 	}
@@ -171,7 +171,7 @@ func TestScriptTellsKeysApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, key := range []string{"", "k", "order:17:paid", "}:once:x:{y}", "~!:", strings.Repeat("k", event.MaxIdempotencyKeyLength)} {
-		item := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{IdempotencyKey: key}, "x")[0]
+		item := pubsubtest.Record(t, bus, g, event.Recording{IdempotencyKey: key}, "x")[0]
 		head := event.Head{Position: item.Position}
 		want := item.Position.String() + " " + item.Payload
 		field := ""
@@ -212,7 +212,7 @@ func TestEventIsShownOncePerKey(t *testing.T) {
 	pubsubtest.Start(t, bus, &sink)
 	g, other, rival := pubsubtest.Group(t, "acme", "room"), pubsubtest.Group(t, "acme", "other"), pubsubtest.Group(t, "rival", "room")
 	pubsubtest.Subscribe(t, bus, g, other, rival)
-	o := pubsub.RecordOptions{IdempotencyKey: "k"}
+	o := event.Recording{IdempotencyKey: "k"}
 	var want []pubsubtest.Item
 	for _, group := range []event.Group{g, other, rival} {
 		want = append(want, pubsubtest.Record(t, bus, group, o, "x")...)
@@ -245,7 +245,7 @@ func TestRepeatedEventIsNotCaughtUp(t *testing.T) {
 	pubsubtest.Start(t, bus, &sink)
 	g := pubsubtest.Group(t, "acme", "room")
 	pubsubtest.Subscribe(t, bus, g)
-	key := func(name string) pubsub.RecordOptions { return pubsub.RecordOptions{IdempotencyKey: name} }
+	key := func(name string) event.Recording { return event.Recording{IdempotencyKey: name} }
 	first := pubsubtest.Record(t, bus, g, key("first"), "first")[0]
 	lost := pubsubtest.Item{Group: g, Payload: pubsubtest.Payload(g, "lost"), Position: event.NewPosition(first.Position.Milliseconds(), first.Position.Sequence()+1)}
 	echo(t, client, keys.GroupChannel(g), lost.Position, "lost", lost.Payload)
@@ -325,7 +325,7 @@ func showAndLose(t *testing.T) *shownAndLost {
 // recordAs records a text under itself as the idempotency key.
 func (f *shownAndLost) recordAs(t *testing.T, text string) pubsubtest.Item {
 	t.Helper()
-	return pubsubtest.Record(t, f, f.group, pubsub.RecordOptions{IdempotencyKey: text}, text)[0]
+	return pubsubtest.Record(t, f, f.group, event.Recording{IdempotencyKey: text}, text)[0]
 }
 
 // TestResumeTellsOfARepetitionThatMayBeUnseen: an event was shown here, lost with its master and recorded again. A page

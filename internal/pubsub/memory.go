@@ -116,8 +116,8 @@ func (m *Memory) send(ctx context.Context, e *event.Event) error {
 }
 
 // PublishAll is as [Redis.PublishAll].
-func (m *Memory) PublishAll(ctx context.Context, out []Outgoing) []Result {
-	results := make([]Result, len(out))
+func (m *Memory) PublishAll(ctx context.Context, out []event.Publication) []event.Receipt {
+	results := make([]event.Receipt, len(out))
 	for i, o := range out {
 		if o.Record == nil {
 			results[i].Err = m.Publish(ctx, o.Group, o.Payload)

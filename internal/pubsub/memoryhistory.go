@@ -40,11 +40,11 @@ type onceValue struct {
 }
 
 // Record is as [Redis.Record]. If it fails nothing was recorded.
-func (m *Memory) Record(ctx context.Context, g event.Group, payload []byte, o RecordOptions) (event.Position, error) {
-	o, err := Outgoing{Group: g, Payload: payload, Record: &o}.check(event.DefaultMaxSize)
-	if err != nil {
+func (m *Memory) Record(ctx context.Context, g event.Group, payload []byte, o event.Recording) (event.Position, error) {
+	if err := (event.Publication{Group: g, Payload: payload, Record: &o}).Check(event.DefaultMaxSize); err != nil {
 		return event.Position{}, err
 	}
+	o = o.WithDefaults()
 	m.histories.mu.Lock()
 	defer m.histories.mu.Unlock()
 	now := time.Now()

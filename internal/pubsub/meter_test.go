@@ -216,13 +216,13 @@ func TestNoBudget(t *testing.T) {
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{
 		LinkTimeout: calm, PublishTimeout: calm, EventsPerSecond: -1, BytesPerSecond: -1,
 	})
-	out := make([]pubsub.Outgoing, pubsub.DefaultEventsPerSecond/2)
+	out := make([]event.Publication, pubsub.DefaultEventsPerSecond/2)
 	sink := &batchSink{size: len(out), complete: make(chan struct{}, 1)}
 	pubsubtest.Start(t, bus, sink)
 	g := pubsubtest.Group(t, "acme", "room")
 	pubsubtest.Subscribe(t, bus, g)
 	for i := range out {
-		out[i] = pubsub.Outgoing{Group: g, Payload: []byte(pubsubtest.Payload(g, strconv.Itoa(i)))}
+		out[i] = event.Publication{Group: g, Payload: []byte(pubsubtest.Payload(g, strconv.Itoa(i)))}
 	}
 	for i, r := range bus.PublishAll(t.Context(), out) {
 		if r.Err != nil {

@@ -36,13 +36,13 @@ func (r *Redis) send(ctx context.Context, to redis.Cmdable, channel string, payl
 	return to.Publish(ctx, channel, payload)
 }
 
-// PublishAll sends and records payloads in their order in one round trip. Each has a result, with
+// PublishAll sends and records payloads in their order in one round trip. Each has a receipt, with
 // the error that [Redis.Publish] or [Redis.Record] would return; a payload that is refused does
 // not keep back the others.
-func (r *Redis) PublishAll(ctx context.Context, out []Outgoing) []Result {
+func (r *Redis) PublishAll(ctx context.Context, out []event.Publication) []event.Receipt {
 	ctx, cancel := context.WithTimeout(ctx, r.opt.PublishTimeout)
 	defer cancel()
-	results := make([]Result, len(out))
+	results := make([]event.Receipt, len(out))
 	sent := make([]redis.Cmder, len(out))
 	r.sendAll(ctx, out, sent, results)
 	if r.refusedUndone(ctx, out, sent) && ctx.Err() == nil {
@@ -57,7 +57,7 @@ func (r *Redis) PublishAll(ctx context.Context, out []Outgoing) []Result {
 		if err == nil {
 			switch answer := cmd.(type) {
 			case *redis.Cmd:
-				err = results[i].recorded(answer)
+				err = recorded(&results[i], answer)
 			case *redis.IntCmd:
 				results[i].Nodes = answer.Val()
 			}
@@ -73,7 +73,7 @@ func (r *Redis) PublishAll(ctx context.Context, out []Outgoing) []Result {
 
 // sendAll sends, in their order and in one round trip, what has not been sent or was refused undone, and
 // puts the commands into sent. What cannot be sent has its error in results.
-func (r *Redis) sendAll(ctx context.Context, out []Outgoing, sent []redis.Cmder, results []Result) {
+func (r *Redis) sendAll(ctx context.Context, out []event.Publication, sent []redis.Cmder, results []event.Receipt) {
 	type server struct {
 		latest string // moment, by its clock
 		err    error
@@ -84,8 +84,7 @@ func (r *Redis) sendAll(ctx context.Context, out []Outgoing, sent []redis.Cmder,
 		if sent[i] != nil && !undone(sent[i]) {
 			continue
 		}
-		options, err := o.check(r.opt.MaxEventSize)
-		if err != nil {
+		if err := o.Check(r.opt.MaxEventSize); err != nil {
 			results[i].Err = err
 			continue
 		}
@@ -103,7 +102,7 @@ func (r *Redis) sendAll(ctx context.Context, out []Outgoing, sent []redis.Cmder,
 			sent[i], results[i].Err = nil, fmt.Errorf("publish to %s: %w", o.Group, at.err)
 			continue
 		}
-		sent[i] = r.record(ctx, pipe, o, options, at.latest, !known)
+		sent[i] = r.record(ctx, pipe, o, at.latest, !known)
 	}
 	if pipe.Len() > 0 {
 		_ = redisreply.Exec(ctx, pipe) // each command has its own error
@@ -117,7 +116,7 @@ func undone(cmd redis.Cmder) bool {
 }
 
 // refusedUndone reports whether a command has been, and has the clocks read again that it was too late for.
-func (r *Redis) refusedUndone(ctx context.Context, out []Outgoing, sent []redis.Cmder) (some bool) {
+func (r *Redis) refusedUndone(ctx context.Context, out []event.Publication, sent []redis.Cmder) (some bool) {
 	for i, cmd := range sent {
 		if cmd == nil || !undone(cmd) {
 			continue

@@ -70,31 +70,3 @@ type Sink interface {
 	// Gap says that events of the group may have been lost at this point of its order.
 	Gap(g event.Group)
 }
-
-// Outgoing is a payload on its way to a group.
-type Outgoing struct {
-	Group   event.Group
-	Payload []byte
-	// Record keeps the event in the group's history too. Nil: it is transient.
-	Record *RecordOptions
-}
-
-// check returns how the payload is to be recorded, if it is, or why it must not leave.
-func (o Outgoing) check(maxSize int) (RecordOptions, error) {
-	if err := event.Check(o.Group, o.Payload, maxSize); err != nil || o.Record == nil {
-		return RecordOptions{}, err
-	}
-	return o.Record.complete()
-}
-
-// Result says what became of an Outgoing.
-type Result struct {
-	// Position is the event's place in the history if it is recorded.
-	Position event.Position
-	// Nodes is how many subscribers of the group's channel Redis passed the event on to: the nodes that
-	// somebody has joined the group on, and whoever else has subscribed to the channel.
-	Nodes int64
-	// Repeated says that nothing was published, because its idempotency key had been used.
-	Repeated bool
-	Err      error
-}

@@ -4,46 +4,11 @@ import (
 	"context"
 	_ "embed"
 	"errors"
-	"time"
 
 	"orgcast/internal/event"
 
 	"github.com/redis/go-redis/v9"
 )
-
-// Defaults of [RecordOptions].
-const (
-	DefaultMaxLength = event.DefaultHistoryLength
-	DefaultMaxAge    = event.DefaultHistoryAge
-)
-
-// RecordOptions say how an event is recorded. The zero RecordOptions work.
-type RecordOptions struct {
-	// MaxLength is how many events the history keeps. Redis drops them in blocks, and keeps up to a
-	// hundred more. Default: [DefaultMaxLength].
-	MaxLength int
-	// MaxAge is how long the history keeps events, and for how long an idempotency key counts. Older
-	// ones go with the next recording, or all together when there was none for so long.
-	// Default: [DefaultMaxAge].
-	MaxAge time.Duration
-	// IdempotencyKey names this publication within its group, in the form of
-	// [event.ValidIdempotencyKey]: of several with the same key, one is recorded. Empty: none.
-	IdempotencyKey string
-}
-
-// complete returns the options with their defaults.
-func (o RecordOptions) complete() (RecordOptions, error) {
-	if o.MaxLength <= 0 {
-		o.MaxLength = DefaultMaxLength
-	}
-	if o.MaxAge < time.Millisecond {
-		o.MaxAge = DefaultMaxAge
-	}
-	if o.IdempotencyKey != "" && !event.ValidIdempotencyKey(o.IdempotencyKey) {
-		return RecordOptions{}, event.ErrInvalidIdempotencyKey
-	}
-	return o, nil
-}
 
 // recordLua records and publishes in one step, so that the order of a history is the order of its
 // channel. Programs in other languages load the same file.
@@ -58,14 +23,14 @@ var recordScript = redis.NewScript(recordLua) //nolint:gochecknoglobals // const
 // there. Errors are those of [Redis.Publish], and [event.ErrInvalidIdempotencyKey]. A Record that failed
 // is not carried out later, as by a server that hung and wakes up. With an idempotency key it can be
 // repeated without harm.
-func (r *Redis) Record(ctx context.Context, g event.Group, payload []byte, o RecordOptions) (event.Position, error) {
-	result := r.PublishAll(ctx, []Outgoing{{Group: g, Payload: payload, Record: &o}})[0]
+func (r *Redis) Record(ctx context.Context, g event.Group, payload []byte, o event.Recording) (event.Position, error) {
+	result := r.PublishAll(ctx, []event.Publication{{Group: g, Payload: payload, Record: &o}})[0]
 	return result.Position, result.Err
 }
 
-// recorded reads the answer of the script: the position and, unless the idempotency key had been used, how
+// recorded reads the answer of the script into a receipt: the position and, unless the idempotency key had been used, how
 // many nodes Redis passed the event on to.
-func (r *Result) recorded(script *redis.Cmd) error {
+func recorded(r *event.Receipt, script *redis.Cmd) error {
 	answer, err := script.Slice()
 	if err != nil {
 		return err
@@ -93,7 +58,8 @@ var errRecordAnswer = errors.New("unexpected answer of the recording script")
 
 // record queues the script in a pipeline. latest is the last moment at which it may be carried out, by the
 // clock of its server. whole sends its text, which Redis then knows by its hash.
-func (r *Redis) record(ctx context.Context, pipe redis.Pipeliner, out Outgoing, o RecordOptions, latest string, whole bool) *redis.Cmd {
+func (r *Redis) record(ctx context.Context, pipe redis.Pipeliner, out event.Publication, latest string, whole bool) *redis.Cmd {
+	o := out.Record.WithDefaults()
 	keys := []string{r.keys.History(out.Group)}
 	if o.IdempotencyKey != "" {
 		keys = append(keys, r.keys.Once(out.Group, o.IdempotencyKey))

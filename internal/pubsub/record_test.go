@@ -22,7 +22,7 @@ func TestHistoryDropsForeignEntries(t *testing.T) {
 	keys, reg := newKeyspace(t), prometheus.NewRegistry()
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{Registerer: reg})
 	g := pubsubtest.Group(t, "acme", "room")
-	first := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "first")
+	first := pubsubtest.Record(t, bus, g, event.Recording{}, "first")
 	for _, values := range [][]string{
 		{"event", `{"type":"t","organization_id":"rival"}`},
 		{"event", `{"type":"t"}`},
@@ -34,7 +34,7 @@ func TestHistoryDropsForeignEntries(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	last := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "last")
+	last := pubsubtest.Record(t, bus, g, event.Recording{}, "last")
 	want := append(first, last...)
 	if diff := cmp.Diff(want, pubsubtest.History(t, bus, g, 100), equalItems); diff != "" {
 		t.Errorf("history (-want +got):\n%s", diff)
@@ -54,7 +54,7 @@ func TestSinceSeesDeletedEntries(t *testing.T) {
 	keys := newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{})
 	g := pubsubtest.Group(t, "acme", "room")
-	items := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "0", "1", "2", "3")
+	items := pubsubtest.Record(t, bus, g, event.Recording{}, "0", "1", "2", "3")
 	if err := client.XDel(t.Context(), keys.History(g), items[2].Position.String()).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestRecordOutlivesScriptFlush(t *testing.T) {
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{})
 	g := pubsubtest.Group(t, "acme", "room")
 	for range 3 {
-		pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "x")
+		pubsubtest.Record(t, bus, g, event.Recording{}, "x")
 		if err := client.ScriptFlush(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -90,15 +90,15 @@ func TestRecordExpires(t *testing.T) {
 	keys := newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{})
 	g := pubsubtest.Group(t, "acme", "room")
-	pubsubtest.Record(t, bus, g, pubsub.RecordOptions{IdempotencyKey: "k"}, "x")
+	pubsubtest.Record(t, bus, g, event.Recording{IdempotencyKey: "k"}, "x")
 	for _, key := range []string{keys.History(g), keys.Once(g, "k")} {
 		ttl, err := client.PTTL(t.Context(), key).Result()
-		if err != nil || ttl <= pubsub.DefaultMaxAge-time.Minute || ttl > pubsub.DefaultMaxAge {
-			t.Errorf("%s expires in %v (%v), want about %v", key, ttl, err, pubsub.DefaultMaxAge)
+		if err != nil || ttl <= event.DefaultHistoryAge-time.Minute || ttl > event.DefaultHistoryAge {
+			t.Errorf("%s expires in %v (%v), want about %v", key, ttl, err, event.DefaultHistoryAge)
 		}
 	}
-	pubsubtest.Record(t, bus, g, pubsub.RecordOptions{IdempotencyKey: "l", MaxAge: time.Millisecond}, "x")
-	pubsubtest.Record(t, bus, g, pubsub.RecordOptions{MaxAge: time.Millisecond}, "x")
+	pubsubtest.Record(t, bus, g, event.Recording{IdempotencyKey: "l", MaxAge: time.Millisecond}, "x")
+	pubsubtest.Record(t, bus, g, event.Recording{MaxAge: time.Millisecond}, "x")
 	pubsubtest.Eventually(t, "only the key with the long age is left", func() bool {
 		names, err := client.Keys(t.Context(), "*").Result()
 		return err == nil && len(names) == 1 && names[0] == keys.Once(g, "k")
@@ -117,7 +117,7 @@ func TestRecordFailsWithoutHarm(t *testing.T) {
 	if err := client.Set(t.Context(), keys.History(g), "no stream", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := bus.Record(t.Context(), g, []byte(pubsubtest.Payload(g, "x")), pubsub.RecordOptions{}); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
+	if _, err := bus.Record(t.Context(), g, []byte(pubsubtest.Payload(g, "x")), event.Recording{}); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
 		t.Errorf("Record: got %v, want WRONGTYPE", err)
 	}
 	if _, err := bus.History(t.Context(), g, 1); err == nil {
@@ -126,7 +126,7 @@ func TestRecordFailsWithoutHarm(t *testing.T) {
 	if _, _, err := bus.Since(t.Context(), g, event.Position{}, 1); err == nil {
 		t.Error("Since: got nil, want an error")
 	}
-	last := pubsubtest.Record(t, bus, other, pubsub.RecordOptions{}, "last")
+	last := pubsubtest.Record(t, bus, other, event.Recording{}, "last")
 	sink.WaitFor(t, last[0])
 	if got := len(sink.Items()); got != 1 {
 		t.Errorf("items: got %v, want the last alone", sink.Items())
@@ -139,12 +139,12 @@ func TestHistoryIsReadInBounds(t *testing.T) {
 	client := newClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm, HistoryTimeout: calm})
 	g := pubsubtest.Group(t, "acme", "room")
-	first := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "first")[0].Position
+	first := pubsubtest.Record(t, bus, g, event.Recording{}, "first")[0].Position
 	const many = 300
 	large := strings.Repeat("x", pubsub.HistoryBytes/100)
 	var last event.Position
 	for range many {
-		last = pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, large)[0].Position
+		last = pubsubtest.Record(t, bus, g, event.Recording{}, large)[0].Position
 	}
 	check := func(what string, events []*event.Event, err error) {
 		t.Helper()
@@ -179,10 +179,10 @@ func TestLargeHistoryIsReadByBytes(t *testing.T) {
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm, HistoryTimeout: calm})
 	g := pubsubtest.Group(t, "acme", "room")
 	for range 100 {
-		pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, strings.Repeat("x", 200<<10))
+		pubsubtest.Record(t, bus, g, event.Recording{}, strings.Repeat("x", 200<<10))
 	}
 	for range 300 {
-		pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "small")
+		pubsubtest.Record(t, bus, g, event.Recording{}, "small")
 	}
 	sent := func() int {
 		text := client.Info(t.Context(), "stats").Val()
@@ -218,7 +218,7 @@ func TestResumeOverPages(t *testing.T) {
 	client := newClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm, HistoryTimeout: calm})
 	g := pubsubtest.Group(t, "acme", "room")
-	all := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, texts(0, 600)...)
+	all := pubsubtest.Record(t, bus, g, event.Recording{}, texts(0, 600)...)
 	for _, seen := range []int{0, 300, 470, 471, 472, 473, 599} {
 		missed, complete, err := bus.Since(t.Context(), g, all[seen].Position, 1000)
 		if err != nil || !complete || len(missed) != len(all)-1-seen {
@@ -265,16 +265,16 @@ func BenchmarkRecord(b *testing.B) {
 	})
 	b.Run("record", func(b *testing.B) {
 		for b.Loop() {
-			if _, err := bus.Record(b.Context(), g, payload, pubsub.RecordOptions{}); err != nil {
+			if _, err := bus.Record(b.Context(), g, payload, event.Recording{}); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
-	for name, record := range map[string]*pubsub.RecordOptions{"publish": nil, "record": {}} {
+	for name, record := range map[string]*event.Recording{"publish": nil, "record": {}} {
 		b.Run(name+" 500", func(b *testing.B) {
-			out := make([]pubsub.Outgoing, 500)
+			out := make([]event.Publication, 500)
 			for i := range out {
-				out[i] = pubsub.Outgoing{Group: g, Payload: payload, Record: record}
+				out[i] = event.Publication{Group: g, Payload: payload, Record: record}
 			}
 			for b.Loop() {
 				for _, r := range bus.PublishAll(b.Context(), out) {

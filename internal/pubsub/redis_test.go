@@ -366,8 +366,8 @@ func TestPublishFailsWithoutServer(t *testing.T) {
 	if err := bus.Publish(t.Context(), g, payload); err == nil {
 		t.Error("Publish to a server that hangs: got nil, want an error")
 	}
-	results := bus.PublishAll(t.Context(), []pubsub.Outgoing{
-		{Group: g, Payload: payload}, {Group: g, Payload: []byte("no")}, {Group: g, Payload: payload, Record: new(pubsub.RecordOptions)},
+	results := bus.PublishAll(t.Context(), []event.Publication{
+		{Group: g, Payload: payload}, {Group: g, Payload: []byte("no")}, {Group: g, Payload: payload, Record: new(event.Recording)},
 	})
 	if results[0].Err == nil || !errors.Is(results[1].Err, event.ErrNotObject) || results[2].Err == nil {
 		t.Errorf("PublishAll to a server that hangs: got %v, want an error, %v, an error", results, event.ErrNotObject)

@@ -20,13 +20,13 @@ func TestConnectionRefused(t *testing.T) {
 			g := pubsubtest.Group(t, "acme", "room")
 			payload := []byte(pubsubtest.Payload(g, "x"))
 			ctx := t.Context()
-			_, recorded := bus.Record(ctx, g, payload, pubsub.RecordOptions{})
+			_, recorded := bus.Record(ctx, g, payload, event.Recording{})
 			_, _, since := bus.Since(ctx, g, event.Position{}, 10)
 			_, _, resumed := bus.Resume(ctx, g, event.Mark{Epoch: "e"}, 10, 1<<20)
 			_, history := bus.History(ctx, g, 10)
 			for name, err := range map[string]error{
 				"Publish":    bus.Publish(ctx, g, payload),
-				"PublishAll": bus.PublishAll(ctx, []pubsub.Outgoing{{Group: g, Payload: payload}})[0].Err,
+				"PublishAll": bus.PublishAll(ctx, []event.Publication{{Group: g, Payload: payload}})[0].Err,
 				"Record":     recorded, "Since": since, "Resume": resumed, "History": history,
 			} {
 				if err == nil || !strings.Contains(err.Error(), refusal.Error) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"orgcast/internal/event"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/pubsub/pubsubtest"
 	"orgcast/internal/testkit/redistest"
@@ -39,7 +40,7 @@ func TestSentinelFailover(t *testing.T) {
 			})
 			t.Cleanup(func() { _ = client.Close() })
 			n := startNode(t, client, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: time.Second, CanaryInterval: 100 * time.Millisecond})
-			before := pubsubtest.Record(t, n, n.kept, pubsub.RecordOptions{}, "recorded")
+			before := pubsubtest.Record(t, n, n.kept, event.Recording{}, "recorded")
 			n.sink.WaitFor(t, before[0])
 			if err := client.Wait(t.Context(), 1, pubsubtest.Patience).Err(); err != nil {
 				t.Fatal(err) // the replica has it
@@ -51,7 +52,7 @@ func TestSentinelFailover(t *testing.T) {
 			publisher := pubsub.NewRedis(direct, n.keys, pubsub.Options{})
 			var after []pubsubtest.Item
 			pubsubtest.Eventually(t, "the new master takes events", func() bool {
-				position, err := publisher.Record(t.Context(), n.kept, []byte(pubsubtest.Payload(n.kept, "after")), pubsub.RecordOptions{IdempotencyKey: "after"})
+				position, err := publisher.Record(t.Context(), n.kept, []byte(pubsubtest.Payload(n.kept, "after")), event.Recording{IdempotencyKey: "after"})
 				if err == nil {
 					after = []pubsubtest.Item{{Group: n.kept, Payload: pubsubtest.Payload(n.kept, "after"), Position: position}}
 				}
@@ -64,7 +65,7 @@ func TestSentinelFailover(t *testing.T) {
 				pubsubtest.Eventually(t, "the former master is a replica", func() bool {
 					return strings.Contains(newClient(t, s.Servers[0].Addr).Info(t.Context(), "replication").Val(), "role:slave")
 				})
-				after = append(after, pubsubtest.Record(t, publisher, n.kept, pubsub.RecordOptions{}, "awake")...)
+				after = append(after, pubsubtest.Record(t, publisher, n.kept, event.Recording{}, "awake")...)
 				n.sink.WaitFor(t, after[1])
 				pubsubtest.Eventually(t, "healthy still", n.isHealthy)
 			}
@@ -89,7 +90,7 @@ func TestHungMasterReplacedByHand(t *testing.T) {
 	pair := redistest.StartPair(t)
 	proxy := redistest.StartProxy(t, pair.Master.Addr)
 	n := startNode(t, newClient(t, proxy.Addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: time.Second, CanaryInterval: 100 * time.Millisecond})
-	want := pubsubtest.Record(t, n, n.kept, pubsub.RecordOptions{}, "before")
+	want := pubsubtest.Record(t, n, n.kept, event.Recording{}, "before")
 	n.sink.WaitFor(t, want[0])
 	pair.AwaitInStep()
 	formerly := newClient(t, pair.Master.Addr)
@@ -108,7 +109,7 @@ func TestHungMasterReplacedByHand(t *testing.T) {
 	pair.Promote()
 	proxy.Redirect(pair.Replica.Addr)
 	publisher := pubsub.NewRedis(newClient(t, pair.Replica.Addr), n.keys, pubsub.Options{PublishTimeout: calm})
-	want = append(want, pubsubtest.Record(t, publisher, n.kept, pubsub.RecordOptions{}, texts(0, 20)...)...)
+	want = append(want, pubsubtest.Record(t, publisher, n.kept, event.Recording{}, texts(0, 20)...)...)
 	n.sink.WaitFor(t, want[20])
 	pubsubtest.Eventually(t, "healthy at the new master", n.isHealthy)
 
@@ -123,7 +124,7 @@ func TestHungMasterReplacedByHand(t *testing.T) {
 		}
 	}
 	awaitRoles(t, n.Redis)
-	want = append(want, pubsubtest.Record(t, publisher, n.kept, pubsub.RecordOptions{}, texts(20, 20)...)...)
+	want = append(want, pubsubtest.Record(t, publisher, n.kept, event.Recording{}, texts(20, 20)...)...)
 	n.sink.WaitFor(t, want[40])
 	var got []pubsubtest.Item
 	for _, item := range n.sink.Of(n.kept) {
@@ -149,9 +150,9 @@ func TestFormerMasterAnswersAgain(t *testing.T) {
 	client := newClient(t, proxy.Addr)
 	n := startNode(t, client, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: time.Second, CanaryInterval: 100 * time.Millisecond, HistoryTimeout: calm})
 	recordings := pubsubtest.Group(t, "acme", "recordings") // no transient event has come there
-	pubsubtest.Record(t, n, recordings, pubsub.RecordOptions{}, "early")
+	pubsubtest.Record(t, n, recordings, event.Recording{}, "early")
 	pubsubtest.Subscribe(t, n, recordings)
-	want := pubsubtest.Record(t, n, recordings, pubsub.RecordOptions{}, "before")
+	want := pubsubtest.Record(t, n, recordings, event.Recording{}, "before")
 	n.sink.WaitFor(t, want[0])
 	pair.AwaitInStep()
 	var idle []*redis.Conn
@@ -169,12 +170,12 @@ func TestFormerMasterAnswersAgain(t *testing.T) {
 	pubsubtest.Eventually(t, "no link", func() bool { return errors.Is(n.Healthy(), pubsub.ErrNoLink) })
 	pair.Promote()
 	publisher := pubsub.NewRedis(newClient(t, pair.Replica.Addr), n.keys, pubsub.Options{PublishTimeout: calm})
-	want = append(want, pubsubtest.Record(t, publisher, recordings, pubsub.RecordOptions{}, texts(0, 5)...)...)
+	want = append(want, pubsubtest.Record(t, publisher, recordings, event.Recording{}, texts(0, 5)...)...)
 	proxy.Redirect(pair.Replica.Addr)
 	pair.Master.Resume()
 	at, channel := newClient(t, pair.Replica.Addr), n.keys.GroupChannel(recordings)
 	pubsubtest.Eventually(t, "subscribed at the new master", func() bool { return at.PubSubNumSub(t.Context(), channel).Val()[channel] == 1 })
-	want = append(want, pubsubtest.Record(t, publisher, recordings, pubsub.RecordOptions{}, "after")...)
+	want = append(want, pubsubtest.Record(t, publisher, recordings, event.Recording{}, "after")...)
 	n.sink.WaitFor(t, want[len(want)-1])
 	if diff := cmp.Diff(want, n.sink.Of(recordings), equalItems); diff != "" {
 		t.Errorf("items (-want +got):\n%s", diff)

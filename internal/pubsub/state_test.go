@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"orgcast/internal/event"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/pubsub/pubsubtest"
 	"orgcast/internal/testkit/redistest"
@@ -77,7 +78,7 @@ func TestLinkLedToReplica(t *testing.T) {
 	client := newClient(t, proxy.Addr)
 	core, logs := observer.New(zap.DebugLevel)
 	n := startNode(t, client, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, Logger: zap.New(core)})
-	want := append(n.sink.Of(n.kept), pubsubtest.Record(t, n, n.kept, pubsub.RecordOptions{}, "recorded")...)
+	want := append(n.sink.Of(n.kept), pubsubtest.Record(t, n, n.kept, event.Recording{}, "recorded")...)
 	n.sink.WaitFor(t, want[1])
 	pair.AwaitInStep()
 
@@ -99,7 +100,7 @@ func TestLinkLedToReplica(t *testing.T) {
 		t.Errorf("Healthy while the proxy leads to a replica: got %v, want %v", err, pubsub.ErrNoLink)
 	}
 	elsewhere := pubsub.NewRedis(newClient(t, pair.Replica.Addr), n.keys, pubsub.Options{})
-	missed := pubsubtest.Record(t, elsewhere, n.kept, pubsub.RecordOptions{}, texts(0, 3)...)
+	missed := pubsubtest.Record(t, elsewhere, n.kept, event.Recording{}, texts(0, 3)...)
 
 	proxy.Redirect(pair.Replica.Addr)
 	pubsubtest.Eventually(t, "healthy at the new master", n.isHealthy)
@@ -135,17 +136,17 @@ func TestOthersStayAtFormerMaster(t *testing.T) {
 			t.Cleanup(func() { _ = client.Close() })
 			keys, g := newKeyspace(t), pubsubtest.Group(t, "acme", "room")
 			bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, PublishTimeout: calm, HistoryTimeout: calm})
-			pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "early")
+			pubsubtest.Record(t, bus, g, event.Recording{}, "early")
 			var sink pubsubtest.Recorder
 			pubsubtest.Start(t, bus, &sink)
 			pubsubtest.Subscribe(t, bus, g)
-			want := pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, texts(0, 2)...)
+			want := pubsubtest.Record(t, bus, g, event.Recording{}, texts(0, 2)...)
 			sink.WaitFor(t, want[1])
 			pair.AwaitInStep()
 
 			pair.Promote()
 			elsewhere := pubsub.NewRedis(newClient(t, pair.Replica.Addr), keys, pubsub.Options{PublishTimeout: calm})
-			want = append(want, pubsubtest.Record(t, elsewhere, g, pubsub.RecordOptions{}, texts(2, 3)...)...)
+			want = append(want, pubsubtest.Record(t, elsewhere, g, event.Recording{}, texts(2, 3)...)...)
 			proxy.Redirect(pair.Replica.Addr)
 			if !behind {
 				address.Store(pair.Replica.Addr)
@@ -158,7 +159,7 @@ func TestOthersStayAtFormerMaster(t *testing.T) {
 				counts, err := follow.PubSubNumSub(t.Context(), keys.GroupChannel(g)).Result()
 				return err == nil && counts[keys.GroupChannel(g)] == 1
 			})
-			want = append(want, pubsubtest.Record(t, elsewhere, g, pubsub.RecordOptions{}, "live")...)
+			want = append(want, pubsubtest.Record(t, elsewhere, g, event.Recording{}, "live")...)
 			sink.WaitFor(t, want[len(want)-1])
 			if diff := cmp.Diff(want, sink.Of(g), equalItems); diff != "" {
 				t.Errorf("items differ (-want +got):\n%s", diff)

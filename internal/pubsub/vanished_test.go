@@ -99,12 +99,12 @@ func TestVanishedProperty(t *testing.T) {
 		defer running.Wait()
 		defer stop()
 		running.Go(func() { _ = bus.Run(ctx, &sink) })
-		pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, "early") // so that nothing looks transient
+		pubsubtest.Record(t, bus, g, event.Recording{}, "early") // so that nothing looks transient
 		pubsubtest.Subscribe(t, bus, g)
 		var want []pubsubtest.Item
 		n, vanished := 0, false
 		record := func(count int) {
-			want = append(want, pubsubtest.Record(t, bus, g, pubsub.RecordOptions{}, texts(n, count)...)...)
+			want = append(want, pubsubtest.Record(t, bus, g, event.Recording{}, texts(n, count)...)...)
 			n += count
 		}
 		record(1)

@@ -24,8 +24,8 @@ type Bus interface {
 	Subscribe(ctx context.Context, g event.Group) error
 	Unsubscribe(g event.Group)
 	Publish(ctx context.Context, g event.Group, payload []byte) error
-	PublishAll(ctx context.Context, out []pubsub.Outgoing) []pubsub.Result
-	Record(ctx context.Context, g event.Group, payload []byte, o pubsub.RecordOptions) (event.Position, error)
+	PublishAll(ctx context.Context, out []event.Publication) []event.Receipt
+	Record(ctx context.Context, g event.Group, payload []byte, o event.Recording) (event.Position, error)
 	History(ctx context.Context, g event.Group, n int) ([]*event.Event, error)
 	Since(ctx context.Context, g event.Group, after event.Position, limit int) (events []*event.Event, complete bool, err error)
 	Healthy() error
@@ -177,7 +177,7 @@ func inOrderAll(t trial) {
 	Start(t, t.Bus, &sink)
 	g := Group(t, "acme", "room")
 	Subscribe(t, t.Bus, g)
-	results := t.Bus.PublishAll(t.Context(), []pubsub.Outgoing{
+	results := t.Bus.PublishAll(t.Context(), []event.Publication{
 		{Group: g, Payload: []byte(Payload(g, "1"))},
 		{Group: g, Payload: []byte(`{"type":"t","organization_id":"rival"}`)},
 		{Group: g, Payload: []byte(Payload(g, "2"))},

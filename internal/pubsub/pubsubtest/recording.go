@@ -16,7 +16,7 @@ import (
 )
 
 // Record records texts and returns the Items that they become, or fails the test.
-func Record(tb testing.TB, bus Bus, g event.Group, o pubsub.RecordOptions, texts ...string) []Item {
+func Record(tb testing.TB, bus Bus, g event.Group, o event.Recording, texts ...string) []Item {
 	tb.Helper()
 	items := make([]Item, len(texts))
 	for i, text := range texts {
@@ -83,9 +83,9 @@ func recorded(t trial) {
 	var sink Recorder
 	Start(t, t.Bus, &sink)
 	g := Group(t, "acme", "room")
-	early := Record(t, t.Bus, g, pubsub.RecordOptions{}, "nobody listened")
+	early := Record(t, t.Bus, g, event.Recording{}, "nobody listened")
 	Subscribe(t, t.Bus, g)
-	want := Record(t, t.Bus, g, pubsub.RecordOptions{}, numbers(50)...)
+	want := Record(t, t.Bus, g, event.Recording{}, numbers(50)...)
 	sink.WaitFor(t, want[len(want)-1])
 	expect(t, "what arrived", want, sink.Items())
 	all := append(early, want...)
@@ -103,7 +103,7 @@ func recorded(t trial) {
 // longHistory reads one of several pages, in all lengths about their borders.
 func longHistory(t trial) {
 	g := Group(t, "acme", "room")
-	all := Record(t, t.Bus, g, pubsub.RecordOptions{}, numbers(300)...)
+	all := Record(t, t.Bus, g, event.Recording{}, numbers(300)...)
 	for _, n := range []int{1, 127, 128, 129, 255, 256, 257, 299, 300, 301, 1000} {
 		expect(t, fmt.Sprintf("History of %d", n), all[max(0, len(all)-n):], History(t, t.Bus, g, n))
 	}
@@ -117,7 +117,7 @@ func largeHistory(t trial) {
 	for i := range texts {
 		texts[i] += strings.Repeat("x", size)
 	}
-	all := Record(t, t.Bus, g, pubsub.RecordOptions{}, texts...)
+	all := Record(t, t.Bus, g, event.Recording{}, texts...)
 	fit := pubsub.HistoryBytes / len(all[0].Payload)
 	expect(t, "a large history", all[len(all)-fit:], History(t, t.Bus, g, 100))
 	expect(t, "a few of it", all[len(all)-3:], History(t, t.Bus, g, 3))
@@ -128,13 +128,13 @@ func recordedBatch(t trial) {
 	Start(t, t.Bus, &sink)
 	g, other := Group(t, "acme", "room"), Group(t, "rival", "room")
 	Subscribe(t, t.Bus, g, other)
-	keep := new(pubsub.RecordOptions)
+	keep := new(event.Recording)
 	payload := func(g event.Group, text string) []byte { return []byte(Payload(g, text)) }
-	results := t.Bus.PublishAll(t.Context(), []pubsub.Outgoing{
+	results := t.Bus.PublishAll(t.Context(), []event.Publication{
 		{Group: g, Payload: payload(g, "1"), Record: keep},
 		{Group: g, Payload: payload(g, "2")},
 		{Group: other, Payload: payload(g, "foreign"), Record: keep},
-		{Group: g, Payload: payload(g, "3"), Record: &pubsub.RecordOptions{IdempotencyKey: "é"}},
+		{Group: g, Payload: payload(g, "3"), Record: &event.Recording{IdempotencyKey: "é"}},
 		{Group: g, Payload: payload(g, "4"), Record: keep},
 		{Group: other, Payload: payload(other, "5"), Record: keep},
 	})
@@ -160,21 +160,21 @@ func idempotent(t trial) {
 	Start(t, t.Bus, &sink)
 	g, other := Group(t, "acme", "room"), Group(t, "acme", "other")
 	Subscribe(t, t.Bus, g, other)
-	once := pubsub.RecordOptions{IdempotencyKey: "order:17"}
+	once := event.Recording{IdempotencyKey: "order:17"}
 	first := Record(t, t.Bus, g, once, "paid")
 	for _, again := range Record(t, t.Bus, g, once, "paid", "something else") {
 		if again.Position != first[0].Position {
 			t.Errorf("the same key again: got %v, want %v", again.Position, first[0].Position)
 		}
 	}
-	want := append(first, Record(t, t.Bus, g, pubsub.RecordOptions{IdempotencyKey: "order:18"}, "another key")...)
-	want = append(want, Record(t, t.Bus, g, pubsub.RecordOptions{}, "no key", "no key")...)
+	want := append(first, Record(t, t.Bus, g, event.Recording{IdempotencyKey: "order:18"}, "another key")...)
+	want = append(want, Record(t, t.Bus, g, event.Recording{}, "no key", "no key")...)
 	elsewhere := Record(t, t.Bus, other, once, "another group")
 	sink.WaitFor(t, elsewhere[0])
 	expect(t, "what arrived", append(want, elsewhere...), sink.Items())
 	expect(t, "history", want, History(t, t.Bus, g, 100))
 	for _, key := range []string{"a b", "é", "\n", strings.Repeat("k", event.MaxIdempotencyKeyLength+1)} {
-		if _, err := t.Bus.Record(t.Context(), g, []byte(Payload(g, "x")), pubsub.RecordOptions{IdempotencyKey: key}); !errors.Is(err, event.ErrInvalidIdempotencyKey) {
+		if _, err := t.Bus.Record(t.Context(), g, []byte(Payload(g, "x")), event.Recording{IdempotencyKey: key}); !errors.Is(err, event.ErrInvalidIdempotencyKey) {
 			t.Errorf("key %q: got %v, want %v", key, err, event.ErrInvalidIdempotencyKey)
 		}
 	}
@@ -184,7 +184,7 @@ func idempotent(t trial) {
 	for i := range positions {
 		wg.Go(func() {
 			var err error
-			if positions[i], err = t.Bus.Record(t.Context(), g, []byte(Payload(g, fmt.Sprint(i))), pubsub.RecordOptions{IdempotencyKey: "race"}); err != nil {
+			if positions[i], err = t.Bus.Record(t.Context(), g, []byte(Payload(g, fmt.Sprint(i))), event.Recording{IdempotencyKey: "race"}); err != nil {
 				t.Errorf("Record: %v", err)
 			}
 		})
@@ -208,7 +208,7 @@ func notRecorded(t trial) {
 		`{"type":"t","organization_id":8}`:     event.ErrForeign,
 		`1-1 {"type":"t","organization_id":7}`: event.ErrNotObject, // nobody gives positions away
 	} {
-		if _, err := t.Bus.Record(t.Context(), g, []byte(payload), pubsub.RecordOptions{}); !errors.Is(err, want) {
+		if _, err := t.Bus.Record(t.Context(), g, []byte(payload), event.Recording{}); !errors.Is(err, want) {
 			t.Errorf("Record(%q): got %v, want %v", payload, err, want)
 		}
 		if err := t.Bus.Publish(t.Context(), g, []byte(payload)); !errors.Is(err, want) {
@@ -218,7 +218,7 @@ func notRecorded(t trial) {
 	if got := History(t, t.Bus, g, 10); len(got) != 0 {
 		t.Errorf("history: got %v, want nothing", got)
 	}
-	if _, err := t.Bus.Record(t.Context(), event.Group{}, []byte(`{"type":"t","organization_id":7}`), pubsub.RecordOptions{}); !errors.Is(err, event.ErrForeign) {
+	if _, err := t.Bus.Record(t.Context(), event.Group{}, []byte(`{"type":"t","organization_id":7}`), event.Recording{}); !errors.Is(err, event.ErrForeign) {
 		t.Errorf("Record to no group: got %v, want %v", err, event.ErrForeign)
 	}
 }
@@ -226,7 +226,7 @@ func notRecorded(t trial) {
 func boundedLength(t trial) {
 	g := Group(t, "acme", "room")
 	const most, slack = 10, 100 // Redis drops whole blocks of its stream
-	all := Record(t, t.Bus, g, pubsub.RecordOptions{MaxLength: most}, numbers(3*slack)...)
+	all := Record(t, t.Bus, g, event.Recording{MaxLength: most}, numbers(3*slack)...)
 	kept := History(t, t.Bus, g, len(all))
 	if len(kept) < most || len(kept) > most+slack {
 		t.Fatalf("kept %d, want %d to %d", len(kept), most, most+slack)
@@ -239,8 +239,8 @@ func boundedLength(t trial) {
 
 func boundedAge(t trial) {
 	g := Group(t, "acme", "room")
-	old := Record(t, t.Bus, g, pubsub.RecordOptions{IdempotencyKey: "k"}, "old")
-	short := pubsub.RecordOptions{MaxAge: 2 * time.Millisecond, IdempotencyKey: "s"}
+	old := Record(t, t.Bus, g, event.Recording{IdempotencyKey: "k"}, "old")
+	short := event.Recording{MaxAge: 2 * time.Millisecond, IdempotencyKey: "s"}
 	first := Record(t, t.Bus, g, short, "short")
 	Eventually(t, "the old event goes, the key may be used again", func() bool {
 		if t.Pass != nil {
@@ -263,16 +263,16 @@ func boundedAge(t trial) {
 	expectSince(t, g, old[0].Position, 10, nil, false)
 	// A history that begins anew within the same millisecond would begin at the same place.
 	Eventually(t, "the next millisecond", func() bool { return time.Now().UnixMilli() > int64(old[0].Position.Milliseconds()) }) //nolint:gosec // until the year 292278994
-	fresh := Record(t, t.Bus, g, pubsub.RecordOptions{}, "fresh")
+	fresh := Record(t, t.Bus, g, event.Recording{}, "fresh")
 	expectSince(t, g, old[0].Position, 10, fresh, false)
-	if again := Record(t, t.Bus, g, pubsub.RecordOptions{IdempotencyKey: "k"}, "old"); again[0].Position != old[0].Position {
+	if again := Record(t, t.Bus, g, event.Recording{IdempotencyKey: "k"}, "old"); again[0].Position != old[0].Position {
 		t.Errorf("the key of the old event: got %v, want %v", again[0].Position, old[0].Position)
 	}
 }
 
 func since(t trial) {
 	g := Group(t, "acme", "room")
-	all := Record(t, t.Bus, g, pubsub.RecordOptions{}, numbers(20)...)
+	all := Record(t, t.Bus, g, event.Recording{}, numbers(20)...)
 	last := all[len(all)-1].Position
 	tests := map[string]struct {
 		after    event.Position
@@ -309,17 +309,17 @@ func sinceNothing(t trial) {
 	if got := History(t, t.Bus, g, 10); len(got) != 0 {
 		t.Errorf("history: got %v, want nothing", got)
 	}
-	first := Record(t, t.Bus, g, pubsub.RecordOptions{}, "first")
+	first := Record(t, t.Bus, g, event.Recording{}, "first")
 	expectSince(t, g, event.Position{}, 10, first, true)
 }
 
 func twoHistories(t trial) {
 	ours, theirs := Group(t, "acme", "research_7"), Group(t, "rival", "research_7")
-	secret := Record(t, t.Bus, theirs, pubsub.RecordOptions{}, "secret")
+	secret := Record(t, t.Bus, theirs, event.Recording{}, "secret")
 	if got := History(t, t.Bus, ours, 10); len(got) != 0 {
 		t.Fatalf("history: got %v, want nothing", got)
 	}
-	own := Record(t, t.Bus, ours, pubsub.RecordOptions{}, "own")
+	own := Record(t, t.Bus, ours, event.Recording{}, "own")
 	expect(t, "history", own, History(t, t.Bus, ours, 10))
 	// A position of another organisation opens nothing.
 	expectSince(t, ours, secret[0].Position, 10, keepAfter(own, secret[0].Position), own[0].Position == secret[0].Position)
@@ -346,7 +346,7 @@ func sameOrder(t trial) {
 	for p := range publishers {
 		wg.Go(func() {
 			for i := range each {
-				if _, err := t.Bus.Record(t.Context(), g, []byte(Payload(g, fmt.Sprint(p, "/", i))), pubsub.RecordOptions{}); err != nil {
+				if _, err := t.Bus.Record(t.Context(), g, []byte(Payload(g, fmt.Sprint(p, "/", i))), event.Recording{}); err != nil {
 					t.Errorf("Record: %v", err)
 				}
 			}
@@ -371,17 +371,17 @@ func positionsGoBack(t trial) {
 	if err := t.Ahead(t.Context(), g); err != nil {
 		t.Fatal(err)
 	}
-	before := Record(t, t.Bus, g, pubsub.RecordOptions{}, "before")
-	elsewhere := Record(t, t.Bus, other, pubsub.RecordOptions{}, "elsewhere")
+	before := Record(t, t.Bus, g, event.Recording{}, "before")
+	elsewhere := Record(t, t.Bus, other, event.Recording{}, "elsewhere")
 	sink.WaitFor(t, before[0])
 	if err := t.Lose(t.Context(), g); err != nil {
 		t.Fatal(err)
 	}
-	after := Record(t, t.Bus, g, pubsub.RecordOptions{}, numbers(3)...)
+	after := Record(t, t.Bus, g, event.Recording{}, numbers(3)...)
 	if after[0].Position.Compare(before[0].Position) >= 0 {
 		t.Fatalf("positions: got %v after %v, want one before it", after[0].Position, before[0].Position)
 	}
-	elsewhere = append(elsewhere, Record(t, t.Bus, other, pubsub.RecordOptions{}, "too")...)
+	elsewhere = append(elsewhere, Record(t, t.Bus, other, event.Recording{}, "too")...)
 	sink.WaitFor(t, after[2])
 	sink.WaitFor(t, elsewhere[1])
 	expect(t, "what arrived", append(append(before, Gap(g)), after...), sink.Of(g))
