@@ -3,6 +3,7 @@ package demo
 import (
 	"fmt"
 
+	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
 )
 
@@ -15,7 +16,9 @@ type Organization struct {
 // Person is somebody who can sit down at the demo.
 type Person struct {
 	User string `json:"user"`
-	Name string `json:"name"`
+	// UserGroup is the name of the user's own group, filled in by [People].
+	UserGroup string `json:"user_group"`
+	Name      string `json:"name"`
 	// Organization is the one that the session makes active, empty for nobody's.
 	Organization string `json:"organization_id"`
 	// Also is another organisation of the person, to which the session can switch; usually none.
@@ -33,7 +36,7 @@ func Organizations() []Organization {
 
 // People returns everybody who can sign in, in the order in which the page offers them.
 func People() []Person {
-	return []Person{
+	people := []Person{
 		{User: "ada", Name: "Ada", Organization: "acme", Hint: "member of Acme"},
 		{User: "alan", Name: "Alan", Organization: "acme", Hint: "member of Acme"},
 		{User: "grace", Name: "Grace", Organization: "globex", Hint: "member of Globex"},
@@ -42,6 +45,10 @@ func People() []Person {
 		{User: "sam", Name: "Sam", Organization: "acme", Suspended: true, Hint: "suspended at Acme: must be refused"},
 		{User: "olga", Name: "Olga", Hint: "no organisation: must be refused"},
 	}
+	for i := range people {
+		people[i].UserGroup = event.UserGroupName(people[i].User)
+	}
+	return people
 }
 
 // findPerson returns the person with that user id. ok is false if there is none.

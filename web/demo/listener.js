@@ -46,7 +46,7 @@ export class Listener extends Seat {
   }
 
   connected() {
-    for (const group of ['all', 'room.1', `user.${this.person.user}`]) this.client.subscribe(group);
+    for (const group of ['all', 'room.1', this.person.user_group]) this.client.subscribe(group);
   }
 
   listen(group, on) {

@@ -111,7 +111,7 @@ export class Panel {
   }
 
   #groups(person) {
-    const names = ['all', 'room.1', 'room.2', `user.${person.user}`];
+    const names = ['all', 'room.1', 'room.2', person.user_group];
     this.#part('.chips').replaceChildren(...names.map((name) => {
       const chip = el('button.chip', name);
       chip.type = 'button';

@@ -9,6 +9,8 @@ export interface Welcome {
   readonly type: 'welcome';
   readonly organization_id: string;
   readonly user_id: string;
+  /** The name of the user's own group; there is none without an organization. */
+  readonly user_group?: string;
   readonly connection_id: string;
   readonly ping_ms: number;
   /** The largest frame that the server takes, in bytes. */

@@ -56,7 +56,7 @@ describe('connecting', () => {
     expect(client.status).toEqual({ state: 'connecting' });
     socket.welcome();
     expect(client.status).toEqual({ state: 'open' });
-    expect(client.welcome).toMatchObject({ organization_id: 'acme', user_id: 'ada' });
+    expect(client.welcome).toMatchObject({ organization_id: 'acme', user_id: 'ada', user_group: 'user.ada' });
   });
 
   test('a handshake that hangs is given up', () => {

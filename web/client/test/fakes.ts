@@ -28,7 +28,7 @@ export class FakeWebSocket {
 
   /** The server opens the connection. */
   welcome(fields: object = {}): this {
-    return this.says({ type: 'welcome', organization_id: 'acme', user_id: 'ada', connection_id: 'c1', ping_ms: 25_000, max_frame: 65_536, resume: false, ...fields });
+    return this.says({ type: 'welcome', organization_id: 'acme', user_id: 'ada', user_group: 'user.ada', connection_id: 'c1', ping_ms: 25_000, max_frame: 65_536, resume: false, ...fields });
   }
 
   says(...frames: object[]): this {
