@@ -101,6 +101,7 @@ func TestCatchUpTakesFewRoundTrips(t *testing.T) {
 }
 
 func TestCatchUp(t *testing.T) {
+	t.Parallel()
 	gap := func(f *follower) []pubsubtest.Item { return []pubsubtest.Item{pubsubtest.Gap(f.group)} }
 	for name, test := range map[string]struct {
 		early []string // recorded before the group is subscribed
@@ -197,6 +198,7 @@ func TestCatchUp(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			f := startFollower(t, test.early...)
 			f.mustHave(t, test.run(f))
 		})

@@ -170,6 +170,7 @@ func (n *onCluster) reconnects(t *testing.T) float64 {
 // TestClusterOrderedFailover: the master that steps down takes the subscriptions away, one by one, and go-redis
 // leaves it at that. They follow to the new master, and what was recorded between is read.
 func TestClusterOrderedFailover(t *testing.T) {
+	t.Parallel()
 	n := startOnCluster(t, time.Second, redistest.ClusterOptions{Replicas: true})
 	for _, s := range n.streams[:3] {
 		n.cluster.Failover(n.key(s.group))
@@ -180,6 +181,7 @@ func TestClusterOrderedFailover(t *testing.T) {
 // TestClusterSlotMoves: the slots of organisations move to another master while events are recorded, and so
 // do those of the canaries. Nobody loses anything, and no link breaks.
 func TestClusterSlotMoves(t *testing.T) {
+	t.Parallel()
 	n := startOnCluster(t, calm, redistest.ClusterOptions{})
 	for _, s := range n.streams[:3] {
 		n.cluster.MoveSlot(n.key(s.group))
@@ -204,11 +206,13 @@ func TestClusterSlotMoves(t *testing.T) {
 // TestClusterMasterFails: the link to a master that crashes breaks, and that to one that hangs is given up. The
 // replica takes over, and the subscriptions follow. Others are not disturbed.
 func TestClusterMasterFails(t *testing.T) {
+	t.Parallel()
 	for name, fail := range map[string]func(*redistest.Server){
 		"crash": (*redistest.Server).Stop,
 		"hang":  (*redistest.Server).Pause,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			n := startOnCluster(t, time.Second, redistest.ClusterOptions{Replicas: true})
 			failing := n.cluster.Owner(n.key(n.streams[0].group))
 			var moved, others []*recorder
@@ -247,6 +251,7 @@ func TestClusterMasterFails(t *testing.T) {
 // TestClusterUnderway: groups are joined and left all the time, slots move and links are cut. Who stays has every
 // recorded event once and in order, and who joins hears events.
 func TestClusterUnderway(t *testing.T) {
+	t.Parallel()
 	n := startOnCluster(t, calm, redistest.ClusterOptions{})
 	ctx, cancel := context.WithTimeout(t.Context(), pubsubtest.Patience)
 	defer cancel()

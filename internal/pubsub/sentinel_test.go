@@ -20,6 +20,7 @@ import (
 // for a while, or crashed, or hung and wakes up when it has been replaced. Recorded events that the new master has reach
 // the group, once.
 func TestSentinelFailover(t *testing.T) {
+	t.Parallel()
 	for name, fail := range map[string]func(*redistest.Sentinels){
 		"ordered": (*redistest.Sentinels).Failover,
 		"crash": func(s *redistest.Sentinels) {
@@ -34,6 +35,7 @@ func TestSentinelFailover(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := redistest.StartSentinels(t)
 			client := redis.NewFailoverClient(&redis.FailoverOptions{
 				MasterName: redistest.SentinelMaster, SentinelAddrs: s.Addrs, DialerRetries: 1, MaxRetries: -1, ContextTimeoutEnabled: true,
@@ -87,6 +89,7 @@ func TestSentinelFailover(t *testing.T) {
 // former master wakes up, with what publishers had sent it, and nobody makes it a replica. What it does reaches no group, and
 // what the new master has recorded does, once and in order.
 func TestHungMasterReplacedByHand(t *testing.T) {
+	t.Parallel()
 	pair := redistest.StartPair(t)
 	proxy := redistest.StartProxy(t, pair.Master.Addr)
 	n := startNode(t, newClient(t, proxy.Addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: time.Second, CanaryInterval: 100 * time.Millisecond})
@@ -145,6 +148,7 @@ func TestHungMasterReplacedByHand(t *testing.T) {
 // former master wakes up, as a master, the node's idle connections still lead to it. Its history has all that the group
 // was handed and nothing of what it missed, so it must not be asked.
 func TestFormerMasterAnswersAgain(t *testing.T) {
+	t.Parallel()
 	pair := redistest.StartPair(t)
 	proxy := redistest.StartProxy(t, pair.Master.Addr)
 	client := newClient(t, proxy.Addr)

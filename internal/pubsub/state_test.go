@@ -34,11 +34,13 @@ func awaitRoles(t *testing.T, bus *pubsub.Redis) {
 // nobody is told of a gap, and the node is ready. A link that was kept alive by PING, which a server
 // that cannot save refuses, broke several times a second.
 func TestDeliversWhileRedisRefusesWrites(t *testing.T) {
+	t.Parallel()
 	for _, state := range redistest.States() {
 		if state == redistest.ReadOnly {
 			continue // a replica: see TestLinkLedToReplica
 		}
 		t.Run(string(state), func(t *testing.T) {
+			t.Parallel()
 			server := redistest.StartServer(t)
 			n := startNode(t, newClient(t, server.Addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, PublishTimeout: calm})
 			server.RefuseWrites(state)
@@ -73,6 +75,7 @@ func TestDeliversWhileRedisRefusesWrites(t *testing.T) {
 // else publishes. The node must not call itself healthy, must find the new master when the proxy leads
 // there, and must not leave its other connections behind.
 func TestLinkLedToReplica(t *testing.T) {
+	t.Parallel()
 	pair := redistest.StartPair(t)
 	proxy := redistest.StartProxy(t, pair.Master.Addr)
 	client := newClient(t, proxy.Addr)
@@ -117,8 +120,10 @@ func TestLinkLedToReplica(t *testing.T) {
 // under Sentinels, and the client's other connections stay there when the link leads to its successor.
 // What only the successor has must not be taken for nothing, and the node must find together again.
 func TestOthersStayAtFormerMaster(t *testing.T) {
+	t.Parallel()
 	for name, behind := range map[string]bool{"at other addresses": false, "behind one address": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			pair := redistest.StartPair(t)
 			proxy := redistest.StartProxy(t, pair.Master.Addr)
 			var address atomic.Value // to dial

@@ -32,8 +32,10 @@ func late(tb testing.TB, client *redis.Client, keys keyspace.Keyspace, g event.G
 // TestHungMasterWakesUp: what it passes on after its replacement raises the mark beyond all that the
 // new master has. What is in the new master's history comes all the same, once.
 func TestHungMasterWakesUp(t *testing.T) {
+	t.Parallel()
 	for name, count := range map[string]int{"a few events": 3, "as many as are remembered": 900} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			f := startFollower(t, "early")
 			want := f.record(t, texts(0, 5)...)
 			f.sink.WaitFor(t, want[4])
