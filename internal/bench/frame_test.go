@@ -150,13 +150,14 @@ func FuzzParseDelivery(f *testing.F) {
 func TestInflate(t *testing.T) {
 	t.Parallel()
 	inflater := bench.NewInflater()
+	w, err := flate.NewWriter(nil, flate.BestSpeed) // one for all: it is large
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range 1000 {
 		want := fmt.Sprintf(`{"n":%d,"text":%q}`, i%300, strings.Repeat("status ", i%300))
 		var b bytes.Buffer
-		w, err := flate.NewWriter(&b, flate.BestSpeed)
-		if err != nil {
-			t.Fatal(err)
-		}
+		w.Reset(&b)
 		if _, err := w.Write([]byte(want)); err != nil {
 			t.Fatal(err)
 		}
