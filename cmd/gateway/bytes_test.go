@@ -33,9 +33,11 @@ func TestMembersCannotFillRedis(t *testing.T) {
 	}
 	text := strings.Repeat("x", 20000)
 	// say sends messages of 20 kB, which cost twice that and some more, and returns how many were taken.
+	messages := 0
 	say := func(c *testkit.Client, most int) (taken int) {
-		for n := range most {
-			if err := c.SendText(fmt.Sprintf(`{"type":"user_message","client_id":"m%d","message":%q}`, n, text)); err != nil {
+		for range most {
+			messages++
+			if err := c.SendText(fmt.Sprintf(`{"type":"user_message","request_id":"m%d","message":%q}`, messages, text)); err != nil {
 				t.Fatal(err)
 			}
 			got, err := c.Next()

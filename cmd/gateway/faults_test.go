@@ -52,6 +52,13 @@ func (w *world) startCrew(t *testing.T, user, org, session string) (board, chat 
 		ExecutionID string `json:"execution_id"`
 	}
 	answer := say(t, chat, `{"type":"start_crew","crew_id":"writers"}`)
+	joined := next(t, chat) // an event, which may come before the answer
+	if strings.Contains(answer, `"system_message"`) {
+		answer, joined = joined, answer
+	}
+	if !strings.Contains(joined, `"participant_type":"crew"`) {
+		t.Fatalf("start_crew: got %s, want a system_message", joined)
+	}
 	if err := json.Unmarshal([]byte(answer), &started); err != nil || started.ExecutionID == "" {
 		t.Fatalf("start_crew: got %s", answer)
 	}
@@ -107,7 +114,7 @@ func (w *world) contextLeftBehind(t *testing.T) {
 	for i := range 10 {
 		for org, c := range map[string]*testkit.Client{"acme": acme, "globex": globex} {
 			text := fmt.Sprintf("%s %d", org, i)
-			if got := say(t, c, `{"type":"user_message","message":"`+text+`","client_id":"m`+strconv.Itoa(i)+`"}`); !strings.Contains(got, `"message":"`+text+`"`) {
+			if got := say(t, c, `{"type":"user_message","message":"`+text+`","request_id":"m`+strconv.Itoa(i)+`"}`); !strings.Contains(got, `"message":"`+text+`"`) {
 				t.Fatalf("got %s, want one's own message", got)
 			}
 			if got := next(t, c); !strings.Contains(got, text+" from "+org+`"`) {
@@ -231,7 +238,7 @@ func (w *world) ownerless(t *testing.T) {
 	_, dispatched := parts.Dispatch(t.Context(), consumer.Work{Kind: "chat", Group: "chat_x"})
 	_, claimed := parts.Claim(t.Context(), "chat", "x", "ada")
 	for what, err := range map[string]error{
-		"work": dispatched, "owner": claimed, "event": parts.Record(t.Context(), "chat_x", "", map[string]string{"type": "x"}), "answer": parts.Answer(t.Context(), "e1", 0, "yes"),
+		"work": dispatched, "owner": claimed, "event": parts.Record(t.Context(), "chat_x", "", map[string]string{"type": "x"}), "answer": parts.Answer(t.Context(), consumer.Answer{Execution: "e1", Input: "yes"}),
 	} {
 		if !errors.Is(err, orgctx.ErrNoOrganization) {
 			t.Errorf("%s without an organization: got %v, want %v", what, err, orgctx.ErrNoOrganization)

@@ -40,12 +40,16 @@ func allRoutes(s *settings, parts *services) ([]namedRoute, error) {
 	return []namedRoute{
 		{"events", consumer.Route{Pattern: "/ws/events", New: same(events), WhenFull: whenFull}},
 		{"connection_test", consumer.Route{Pattern: "/ws/connection_test/", New: same(consumer.ConnectionTest{}), WithoutOrganization: true}},
-		{"chat", job("/ws/chat/", same(consumer.Chat{Dispatcher: parts, Recorder: parts, Inputs: parts, Owners: parts}))},
-		{"research", job("/ws/research/{id:int}/", same(consumer.Research{Dispatcher: parts}))},
+		{"chat", job("/ws/chat/", func() consumer.OrganizationAwareConsumer {
+			return consumer.JSON(&consumer.Chat{Dispatcher: parts, Recorder: parts, Inputs: parts, Owners: parts, Requests: parts})
+		})},
+		{"research", job("/ws/research/{id:int}/", same(consumer.Research{Dispatcher: parts, Requests: parts}))},
 		{"meta_tags", job("/ws/meta-tags/task/{id:id}/", same(consumer.MetaTagsTask{}))},
-		{"crew_execution", job("/ws/crew_execution/{id:id}/", same(consumer.CrewExecution{Inputs: parts}))},
+		{"crew_execution", job("/ws/crew_execution/{id:id}/", same(consumer.CrewExecution{Inputs: parts, Requests: parts}))},
 		{"seo_audit", job("/ws/seo_audit/{id:int}/", same(consumer.SEOAudit{}))},
-		{"crew_kanban", job("/ws/crew/{id:id}/kanban/", func() consumer.OrganizationAwareConsumer { return consumer.JSON(&consumer.CrewKanban{Inputs: parts}) })},
+		{"crew_kanban", job("/ws/crew/{id:id}/kanban/", func() consumer.OrganizationAwareConsumer {
+			return consumer.JSON(&consumer.CrewKanban{Inputs: parts, Requests: parts})
+		})},
 		{"optimization", job("/ws/image-optimizer/{id:int}/", func() consumer.OrganizationAwareConsumer { return consumer.JSON(new(consumer.Optimization)) })},
 		{"crawl", job("/ws/crawl/{id:id}/", same(consumer.Crawl{}))},
 	}, nil
@@ -119,6 +123,7 @@ func newRoutes(n *node) (*consumer.Registry, error) {
 type services struct {
 	dispatcher *task.Dispatcher
 	asks       *task.Asks
+	requests   *task.Requests
 	bus        *pubsub.Redis
 	objects    *directory.Objects
 	bytes      *quota.Bytes
@@ -130,28 +135,31 @@ var (
 	_ consumer.Recorder   = (*services)(nil)
 	_ consumer.Inputs     = (*services)(nil)
 	_ consumer.Owners     = (*services)(nil)
+	_ consumer.Requests   = (*services)(nil)
 )
 
 func newServices(n *node) (*services, error) {
 	dispatcher, err1 := task.NewDispatcher(n.redis.events, n.keys, task.DispatcherOptions{Registerer: n.metrics})
 	asks, err2 := task.NewAsks(n.redis.events, n.keys)
 	objects, err3 := directory.NewObjects(n.redis.events, n.keys, n.log)
-	if err := errors.Join(err1, err2, err3); err != nil {
+	requests, err4 := task.NewRequests(n.redis.events, n.keys)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, err
 	}
 	s := n.settings
 	bytes := quota.NewBytes(n.redis.events, n.redis.state, n.keys, quota.BytesOptions{
 		PerOrganization: int64(s.memberBytesPerOrganization), PerUser: int64(s.memberBytesPerUser), Log: n.log, Registerer: n.metrics,
 	})
-	return &services{dispatcher: dispatcher, asks: asks, bus: n.bus, objects: objects, bytes: bytes, log: n.log.Named("consumer")}, nil
+	return &services{dispatcher: dispatcher, asks: asks, requests: requests, bus: n.bus, objects: objects, bytes: bytes, log: n.log.Named("consumer")}, nil
 }
 
 // What something takes in Redis in addition to its own bytes: a stream entry with its share of the index, and
 // the keys that remember it. Otherwise many small messages would cost almost nothing.
 const (
-	overheadOfEvent = 256
-	overheadOfTask  = 512
-	overheadOfInput = 128
+	overheadOfEvent   = 256
+	overheadOfTask    = 512
+	overheadOfInput   = 128
+	overheadOfRequest = 256
 )
 
 // charge charges the user whose frame is handled, and the organization, for bytes that are about to be written.
@@ -195,6 +203,15 @@ func (s *services) Dispatch(ctx context.Context, w consumer.Work) (string, error
 
 // Record implements [consumer.Recorder].
 func (s *services) Record(ctx context.Context, name, key string, v any) error {
+	return s.record(ctx, name, key, v, s.charge)
+}
+
+// RecordFailure implements [consumer.Recorder].
+func (s *services) RecordFailure(ctx context.Context, name, key string, v any) error {
+	return s.record(ctx, name, key, v, func(context.Context, int) error { return nil })
+}
+
+func (s *services) record(ctx context.Context, name, key string, v any, charge func(context.Context, int) error) error {
 	group, err := groupOf(ctx, name)
 	if err != nil {
 		return err
@@ -207,19 +224,57 @@ func (s *services) Record(ctx context.Context, name, key string, v any) error {
 	if err != nil {
 		return err
 	}
-	if err := s.charge(ctx, overheadOfEvent+len(payload)); err != nil {
+	if err := charge(ctx, overheadOfEvent+len(payload)); err != nil {
 		return err
 	}
 	_, err = s.bus.Record(ctx, group, payload, event.Recording{IdempotencyKey: key})
 	return s.unavailable(ctx, err)
 }
 
+// Recorded implements [consumer.Recorder].
+func (s *services) Recorded(ctx context.Context, name, key string) (at event.Position, ok bool, err error) {
+	group, err := groupOf(ctx, name)
+	if err != nil {
+		return event.Position{}, false, err
+	}
+	at, ok, err = s.bus.Recorded(ctx, group, key)
+	return at, ok, s.unavailable(ctx, err)
+}
+
+// Begin implements [consumer.Requests].
+func (s *services) Begin(ctx context.Context, id string, content any) (consumer.Request, error) {
+	b, err := json.Marshal(content)
+	if err != nil {
+		return consumer.Request{}, fmt.Errorf("begin request: %w", err)
+	}
+	if err := s.charge(ctx, overheadOfRequest); err != nil {
+		return consumer.Request{}, err
+	}
+	q, err := s.requests.Begin(ctx, id, b)
+	if errors.Is(err, task.ErrConflict) {
+		return consumer.Request{}, consumer.ErrConflict
+	}
+	return consumer.Request{ID: id, Work: q.Work, Done: q.Done, Note: q}, s.unavailable(ctx, err)
+}
+
+// Finish implements [consumer.Requests].
+func (s *services) Finish(ctx context.Context, r consumer.Request) error {
+	q, _ := r.Note.(task.Request) // as Begin returned it
+	return s.unavailable(ctx, s.requests.Done(ctx, q))
+}
+
+// Again implements [consumer.Requests].
+func (s *services) Again(ctx context.Context, r consumer.Request) error {
+	q, _ := r.Note.(task.Request) // as Begin returned it
+	return s.unavailable(ctx, s.requests.Again(ctx, q))
+}
+
 // Answer implements [consumer.Inputs].
-func (s *services) Answer(ctx context.Context, execution string, taskIndex int, input string) error {
-	if err := s.charge(ctx, overheadOfInput+len(input)); err != nil {
+func (s *services) Answer(ctx context.Context, a consumer.Answer) error {
+	if err := s.charge(ctx, overheadOfInput+len(a.Input)); err != nil {
 		return err
 	}
-	switch err := s.asks.Answer(ctx, execution, taskIndex, input); {
+	switch err := s.asks.AnswerOnce(ctx, a.Execution, a.TaskIndex, a.Input, a.Key); {
 	case errors.Is(err, task.ErrAskNotFound):
 		return consumer.ErrInputClosed
 	case errors.Is(err, task.ErrAskAnswered):

@@ -95,10 +95,18 @@ func (w *world) work(t *testing.T, keys keyspace.Keyspace) {
 			answer, err := asks.Wait(ctx, job.ID, 0)
 			return map[string]any{"type": "crew_execution_update", "status": "COMPLETED", "messages": []string{answer}}, err
 		}},
-		"research": {Run: func(context.Context, *task.Job) (any, error) { panic("secret of the worker") }},
-		"cancel_research": {Run: func(ctx context.Context, _ *task.Job) (any, error) {
+		"chat_edit": {Run: func(context.Context, *task.Job) (any, error) { return map[string]string{"type": "agent_finish"}, nil }},
+		"research":  {Run: func(context.Context, *task.Job) (any, error) { panic("secret of the worker") }},
+		"cancel_research": {Run: func(ctx context.Context, job *task.Job) (any, error) {
 			org, _ := orgctx.From(ctx)
-			return map[string]any{"type": "cancel_response", "success": true, "message": "cancelled in " + org.String()}, nil
+			message := "cancelled in " + org.String()
+			switch {
+			case strings.Contains(string(job.Payload), `"13"`):
+				return nil, task.Fail("unlucky")
+			case strings.Contains(string(job.Payload), `"14"`):
+				message = "stopped by " + job.UserID + " as " + job.ID
+			}
+			return map[string]any{"type": "cancel_response", "success": true, "message": message}, nil
 		}},
 	}, task.Options{Attempts: 1, Poll: 10 * time.Millisecond, Drain: time.Millisecond})
 	if err != nil {

@@ -11,7 +11,8 @@ import (
 // each crew_execution_update with the new ones. Whoever watches may answer what the run asks for.
 type CrewExecution struct {
 	Quiet
-	Inputs Inputs
+	Inputs   Inputs
+	Requests Requests
 }
 
 var _ MessageHandler = CrewExecution{}
@@ -26,7 +27,7 @@ func (x CrewExecution) ReceiveMessage(ctx context.Context, c Conn, m event.Messa
 	if m.Type != "human_input" {
 		return ErrUnknownType
 	}
-	return humanInput(ctx, c, m, x.Inputs, c.Param("id"))
+	return answers{x.Inputs, x.Requests, c.Param("id")}.receive(ctx, c, m)
 }
 
 // foldCrewExecution makes the state of a run, with all its messages, oldest first.

@@ -14,7 +14,8 @@ type CrewKanban struct {
 	Quiet
 	translated
 
-	Inputs Inputs
+	Inputs   Inputs
+	Requests Requests
 }
 
 var (
@@ -32,7 +33,7 @@ func (k *CrewKanban) ReceiveMessage(ctx context.Context, c Conn, m event.Message
 	if m.Type != "human_input" {
 		return ErrUnknownType
 	}
-	return humanInput(ctx, c, m, k.Inputs, "")
+	return answers{inputs: k.Inputs, requests: k.Requests}.receive(ctx, c, m)
 }
 
 // HandleEvent shows an agent_step as pages of the original know it: as an execution_update.

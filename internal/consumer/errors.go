@@ -38,6 +38,9 @@ const (
 	CodeInputClosed   = "input_closed"
 	CodeInputTaken    = "input_taken"
 	CodeQuotaExceeded = "quota_exceeded"
+	CodeConflict      = "conflict"
+	// CodeUnknownMessage tells that a message is not in the conversation.
+	CodeUnknownMessage = "unknown_message"
 )
 
 // errorText says to people what the code says to programs. The text of an error value never
@@ -58,6 +61,10 @@ func errorText(code string) string {
 		return "Nothing waits for this input, or not any more."
 	case CodeInputTaken:
 		return "Somebody else has answered already."
+	case CodeConflict:
+		return "This request id was used for something else."
+	case CodeUnknownMessage:
+		return "There is no such message in this conversation."
 	case CodeQuotaExceeded:
 		return "Your message quota or your organization's is used up. Try again later."
 	case CodeUnavailable:
@@ -76,8 +83,8 @@ type ErrorFrame struct {
 	Group string `json:"group,omitempty"`
 	// Groups are the groups that the error is about, if they are refused together.
 	Groups []string `json:"groups,omitempty"`
-	// ClientID is the id that the browser gave the message, if any.
-	ClientID string `json:"client_id,omitempty"`
+	// RequestID is the id that the browser gave the request, if any.
+	RequestID string `json:"request_id,omitempty"`
 }
 
 // SendError sends the error frame of a code. group may be empty.
@@ -96,13 +103,13 @@ func answer(c Conn, m event.Message, err error) error {
 		return err
 	}
 	var in struct {
-		ClientID ident `json:"client_id"`
+		RequestID requestID `json:"request_id"`
 	}
 	_ = m.Decode(&in) // what is no id stays empty
-	return sendError(c, code, in.ClientID)
+	return sendError(c, code, in.RequestID)
 }
 
-// sendError sends the error frame of a code. client is the id that the browser gave its message, if any.
-func sendError(c Conn, code string, client ident) error {
-	return c.Send(ErrorFrame{Type: "error", Code: code, Message: errorText(code), ClientID: string(client)})
+// sendError sends the error frame of a code. id is the one that the browser gave its request, if any.
+func sendError(c Conn, code string, id requestID) error {
+	return c.Send(ErrorFrame{Type: "error", Code: code, Message: errorText(code), RequestID: string(id)})
 }

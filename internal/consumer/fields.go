@@ -40,6 +40,37 @@ func (id *ident) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// sentID is an [ident] that goes on as it was sent: 41 stays a number and "41" a text. It is nil for none.
+type sentID json.RawMessage
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *sentID) UnmarshalJSON(b []byte) error {
+	var id ident
+	if err := id.UnmarshalJSON(b); err != nil {
+		return err
+	}
+	if id != "" {
+		*s = append(sentID(nil), b...)
+	}
+	return nil
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s sentID) MarshalJSON() ([]byte, error) {
+	if len(s) == 0 {
+		return rawNull(), nil
+	}
+	return s, nil
+}
+
+// id returns the text of the id.
+func (s sentID) id() (id ident) {
+	if len(s) > 0 {
+		_ = id.UnmarshalJSON(s) // has been one
+	}
+	return id
+}
+
 // uuid returns a UUID in its one spelling, which is the lower-case one.
 func uuid(text string) (canonical string, ok bool) {
 	const form = "00000000-0000-0000-0000-000000000000"

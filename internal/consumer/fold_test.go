@@ -14,6 +14,7 @@ import (
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/consumer/consumertest"
+	"orgcast/internal/event"
 )
 
 // occurrence is an event of a job, as its worker would publish it.
@@ -77,7 +78,7 @@ func visit(t *testing.T, name, protocol string, events []occurrence, before int)
 			}
 			see("")
 		}
-		e := c.Event(t, o.group, o.fields, uint64(i+1))
+		e := c.Event(t, o.group, placed(o.fields, events), uint64(i+1))
 		c.History[o.group] = append(c.History[o.group], e)
 		if i >= before {
 			c.Deliver(ctx, cons, e)
@@ -91,6 +92,25 @@ func visit(t *testing.T, name, protocol string, events []occurrence, before int)
 		see("")
 	}
 	return p
+}
+
+// placed gives a cut the place of its message, or one before all others if that is not there any more.
+func placed(fields string, events []occurrence) string {
+	var cut struct {
+		From string `json:"from"`
+	}
+	if json.Unmarshal([]byte(fields), &cut) != nil || cut.From == "" {
+		return fields
+	}
+	const began, second = 1_700_000_000_000, 1000
+	number, _ := strconv.ParseUint(strings.TrimPrefix(cut.From, "m"), 10, 64)
+	at := event.NewPosition(began-second+number, 0)
+	for i, o := range events {
+		if strings.Contains(o.fields, `"user_message","message_id":"`+cut.From+`"`) {
+			at = event.NewPosition(began+uint64(i)*second, 0)
+		}
+	}
+	return strings.Replace(fields, `"from":"`+cut.From+`"`, `"from":"`+at.String()+`"`, 1)
 }
 
 // sameIfNull lets a field that is null be as one that is not there, and an empty list as none.
@@ -141,7 +161,7 @@ func untold(where string, got, told any) string {
 		}
 		return ""
 	case string:
-		if slices.Contains([]string{"", "pending", "running", "PENDING", "RUNNING"}, got) {
+		if slices.Contains([]string{"", "pending", "running", "PENDING", "RUNNING", "agent"}, got) {
 			return ""
 		}
 	case json.Number:
@@ -187,10 +207,32 @@ func (w *teller) status() string {
 }
 
 func (w *teller) tell(name string) []occurrence {
-	return rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) occurrence {
+	events := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) occurrence {
 		inner := &teller{rt: rt, ended: w.ended}
 		return inner.occurrence(name)
 	}), 0, 8).Draw(w.rt, "events")
+	if name == "chat" {
+		w.converse(events)
+	}
+	return events
+}
+
+// converse gives messages their ids and cuts their messages, which were said before and are still there.
+func (w *teller) converse(events []occurrence) {
+	var said []string
+	for i, o := range events {
+		switch {
+		case strings.HasPrefix(o.fields, `{"type":"user_message"`):
+			id := "m" + strconv.Itoa(i)
+			events[i].fields = strings.Replace(o.fields, `"user_message"`, `"user_message","message_id":"`+id+`"`, 1)
+			said = append(said, id)
+		case strings.HasPrefix(o.fields, `{"type":"conversation_cut"`) && len(said) > 0:
+			at := rapid.IntRange(0, len(said)-1).Draw(w.rt, "message")
+			id := said[at]
+			said = said[:at]
+			events[i].fields = `{"type":"conversation_cut","message_id":"` + id + `","from":"` + id + `"}`
+		}
+	}
 }
 
 func (w *teller) occurrence(name string) occurrence {
@@ -202,8 +244,10 @@ func (w *teller) occurrence(name string) occurrence {
 	}
 	switch name {
 	case "chat":
-		return event("chat_"+conversationQuery, w.one("user_message", "agent_message", "crew_message", "agent_finish", "tool_start", "tool_result", "execution_update", "error"),
-			w.some("message", "content", "status", "task_index", "code"))
+		return w.oneOf(event("chat_"+conversationQuery, "conversation_cut"),
+			event("chat_"+conversationQuery, "system_message", `,"participant_type":"crew"`),
+			event("chat_"+conversationQuery, w.one("user_message", "agent_message", "crew_message", "agent_finish", "tool_start", "tool_result", "execution_update", "error"),
+				w.some("message", "content", "status", "task_index", "code")))
 	case "research":
 		return w.oneOf(occurrence{"research_7", given},
 			event("research_7", "status_update", w.status(), w.some("message"+text, "progress"+number(), "query"+text, "error", "project_id")),

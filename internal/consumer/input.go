@@ -53,50 +53,68 @@ func (q question) names() (execution string, taskIndex int, err error) {
 
 // acceptedFrame confirms an answer to who gave it.
 type acceptedFrame struct {
-	Type        string `json:"type"` // "human_input_accepted"
-	ExecutionID string `json:"execution_id"`
-	TaskIndex   int    `json:"task_index"`
-	ClientID    ident  `json:"client_id,omitempty"`
+	Type        string    `json:"type"` // "human_input_accepted"
+	ExecutionID string    `json:"execution_id"`
+	TaskIndex   int       `json:"task_index"`
+	RequestID   requestID `json:"request_id,omitempty"`
 }
 
-// humanInput handles the message human_input. If only is not empty, it answers questions of that
-// execution and no others.
-func humanInput(ctx context.Context, c Conn, m event.Message, inputs Inputs, only string) error {
+// answers take what people answer to questions. If only is not empty, to those of that execution and no
+// others.
+type answers struct {
+	inputs   Inputs
+	requests Requests
+	only     string
+}
+
+// receive handles the message human_input.
+func (a answers) receive(ctx context.Context, c Conn, m event.Message) error {
 	var in struct {
 		question
 
-		Input    string `json:"input"`
-		ClientID ident  `json:"client_id"`
+		Input     string    `json:"input"`
+		RequestID requestID `json:"request_id"`
 	}
 	if err := m.Decode(&in); err != nil {
 		return err
 	}
 	if in.ExecutionID == "" {
-		in.ExecutionID = ident(only)
+		in.ExecutionID = ident(a.only)
 	}
-	accepted, err := in.answer(ctx, inputs, only, in.Input)
+	given, err := in.answered(a.only, in.Input)
 	if err != nil {
-		return refused(c, err, in.ClientID)
+		return refused(c, err, in.RequestID)
 	}
-	accepted.ClientID = in.ClientID
-	return c.Send(accepted)
-}
-
-// answer gives the answer to the question.
-func (q question) answer(ctx context.Context, inputs Inputs, only, text string) (acceptedFrame, error) {
-	execution, taskIndex, err := q.names()
-	switch {
-	case err != nil:
-		return acceptedFrame{}, err
-	case !validText(text):
-		return acceptedFrame{}, event.ErrBadFields
-	case only != "" && execution != only:
-		return acceptedFrame{}, ErrInputClosed
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	ctx, cancel := promptly(ctx)
 	defer cancel()
-	if err := inputs.Answer(ctx, execution, taskIndex, text); err != nil {
-		return acceptedFrame{}, err
+	_, err = once(ctx, a.requests, in.RequestID, []any{m.Type, given}, func(work string) error {
+		given.Key = work
+		return a.inputs.Answer(ctx, given)
+	})
+	if err != nil {
+		return refused(c, err, in.RequestID)
 	}
-	return acceptedFrame{Type: "human_input_accepted", ExecutionID: execution, TaskIndex: taskIndex}, nil
+	return c.Send(accepted(given, in.RequestID))
+}
+
+// accepted confirms an answer.
+func accepted(given Answer, id requestID) acceptedFrame {
+	return acceptedFrame{Type: "human_input_accepted", ExecutionID: given.Execution, TaskIndex: given.TaskIndex, RequestID: id}
+}
+
+// answered makes the answer to the question.
+func (q question) answered(only, text string) (Answer, error) {
+	execution, taskIndex, err := q.names()
+	switch {
+	case err != nil:
+		return Answer{}, err
+	case !validText(text):
+		return Answer{}, event.ErrBadFields
+	case only != "" && execution != only:
+		return Answer{}, ErrInputClosed
+	}
+	return Answer{Execution: execution, TaskIndex: taskIndex, Input: text}, nil
 }

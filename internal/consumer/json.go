@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"encoding/json"
 
 	"orgcast/internal/event"
 )
@@ -15,6 +16,13 @@ type MessageHandler interface {
 	// connection stays. Any other error ends the connection.
 	ReceiveMessage(ctx context.Context, c Conn, m event.Message) error
 	Disconnect(ctx context.Context, c Conn, cause error)
+}
+
+// TextHandler is an extra ability of a [MessageHandler]: it takes text that is not JSON, too, which others
+// answer with an error frame.
+type TextHandler interface {
+	// ReceiveText handles one text frame; its errors are those of ReceiveMessage.
+	ReceiveText(ctx context.Context, c Conn, text string) error
 }
 
 // pongFrame answers ping and keep_alive on every consumer.
@@ -52,6 +60,9 @@ func (j jsonConsumer) Receive(ctx context.Context, c Conn, f event.Frame) error 
 	}
 	m, err := event.ParseMessage(f)
 	if err != nil {
+		if h, ok := j.handler.(TextHandler); ok && !json.Valid(f.Data) {
+			return answer(c, m, h.ReceiveText(ctx, c, string(f.Data)))
+		}
 		return SendError(c, CodeBadMessage, "")
 	}
 	switch m.Type {

@@ -95,15 +95,26 @@ func sameID(item any, name string) func(any) bool {
 	return func(other any) bool { return id != "" && idOf(other, name) == id }
 }
 
-type chatPage struct{ frames []any }
+type chatPage struct {
+	frames      []any
+	participant string
+}
 
 func (p *chatPage) see(_ string, frame object) {
-	if frame["type"] != "system_message" {
+	switch frame["type"] {
+	case "system_message":
+		p.participant, _ = frame["participant_type"].(string)
+	case "conversation_cut":
+		i := slices.IndexFunc(p.frames, func(shown any) bool { return shown.(object)["message_id"] == frame["message_id"] })
+		p.frames = p.frames[:max(i, 0)]
+	default:
 		p.frames = append(p.frames, frame)
 	}
 }
 
-func (p *chatPage) state() any { return p.frames }
+func (p *chatPage) state() any {
+	return object{"frames": slices.Concat([]any{}, p.frames), "participant": p.participant}
+}
 
 type researchPage struct {
 	research object

@@ -13,9 +13,13 @@ import (
 type Research struct {
 	Quiet
 	Dispatcher Dispatcher
+	Requests   Requests
 }
 
-var _ MessageHandler = Research{}
+var (
+	_ MessageHandler = Research{}
+	_ EventHandler   = Research{}
+)
 
 // Connect joins the job's group and sends its state.
 func (r Research) Connect(ctx context.Context, c Conn) error {
@@ -28,25 +32,10 @@ func (r Research) ReceiveMessage(ctx context.Context, c Conn, m event.Message) e
 	case "get_state":
 		return r.Connect(ctx, c)
 	case "cancel_research":
-		return r.cancel(ctx, c)
+		return r.cancel(ctx, c, m)
 	default:
 		return ErrUnknownType
 	}
-}
-
-// cancel leaves it to the worker to answer with cancel_response, since it alone knows whether there
-// was something to cancel.
-func (r Research) cancel(ctx context.Context, c Conn) error {
-	ctx, cancel := promptly(ctx)
-	defer cancel()
-	_, err := r.Dispatcher.Dispatch(ctx, Work{
-		Kind: "cancel_research", Group: researchGroup(c), User: c.Identity().UserID,
-		Payload: map[string]string{"research_id": c.Param("id")},
-	})
-	if err != nil {
-		return refused(c, err, "")
-	}
-	return nil
 }
 
 func researchGroup(c Conn) string { return "research_" + c.Param("id") }

@@ -2,7 +2,6 @@ package consumer_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/url"
 	"strconv"
@@ -97,39 +96,6 @@ func TestConversationHasOneOwner(t *testing.T) {
 	}
 }
 
-// TestSentAgain: a message under the same client_id is the same work, and never another
-// conversation's.
-func TestSentAgain(t *testing.T) {
-	services := new(consumertest.Services)
-	chat := jobConsumers(services)["chat"]()
-	start := func(session string) string {
-		c := consumertest.New(t, "acme", "ada")
-		c.Request = url.Values{"session": {session}}
-		ctx := c.Context(t.Context())
-		if err := chat.Connect(ctx, c); err != nil {
-			t.Fatal(err)
-		}
-		c.Sent()
-		if err := chat.Receive(ctx, c, event.Frame{Data: []byte(`{"type":"start_crew","crew_id":"writers","client_id":"c1"}`)}); err != nil {
-			t.Fatal(err)
-		}
-		var started struct {
-			ExecutionID string `json:"execution_id"`
-		}
-		if sent := c.Sent(); len(sent) != 1 || json.Unmarshal([]byte(sent[0]), &started) != nil || started.ExecutionID == "" {
-			t.Fatalf("got %q, want crew_started", sent)
-		}
-		return started.ExecutionID
-	}
-	first := start(conversationQuery)
-	if again := start(conversationQuery); again != first {
-		t.Errorf("again: got the execution %s, want %s", again, first)
-	}
-	if other := start(strings.Replace(conversationQuery, "0", "1", 1)); other == first {
-		t.Error("another conversation: got the same execution, want one of its own")
-	}
-}
-
 // speechless is a recorder that does not answer.
 type speechless struct{}
 
@@ -137,17 +103,25 @@ func (speechless) Record(context.Context, string, string, any) error {
 	return consumer.ErrUnavailable
 }
 
+func (speechless) RecordFailure(context.Context, string, string, any) error {
+	return consumer.ErrUnavailable
+}
+
+func (speechless) Recorded(context.Context, string, string) (event.Position, bool, error) {
+	return event.Position{}, false, consumer.ErrUnavailable
+}
+
 // TestNothingIsShown: if the conversation cannot show what its user says, no agent hears it either. An
 // answer that a run has taken is confirmed all the same: it cannot be given again.
 func TestNothingIsShown(t *testing.T) {
 	services := new(consumertest.Services)
-	chat := consumer.JSON(consumer.Chat{Dispatcher: services, Recorder: speechless{}, Inputs: services, Owners: services})
+	chat := consumer.JSON(&consumer.Chat{Dispatcher: services, Recorder: speechless{}, Inputs: services, Owners: services, Requests: services})
 	c, ctx := open(t, chat)
-	say(ctx, t, c, chat, `{"type":"user_message","message":"Hello","client_id":"c1"}`)
-	compare(t, "message", []string{`{"type":"error","code":"unavailable","message":"This cannot be done at the moment. Try again later.","client_id":"c1"}`}, c.Sent())
+	say(ctx, t, c, chat, `{"type":"user_message","message":"Hello","request_id":"c1"}`)
+	compare(t, "message", []string{`{"type":"error","code":"unavailable","message":"This cannot be done at the moment. Try again later.","request_id":"c1"}`}, c.Sent())
 	compare(t, "asked", []string{}, services.Calls())
-	say(ctx, t, c, chat, `{"type":"user_message","message":"yes","client_id":"c2","context":{"is_human_input":true,"execution_id":"e1","task_index":0}}`)
-	compare(t, "answer", []string{`{"type":"human_input_accepted","execution_id":"e1","task_index":0,"client_id":"c2"}`}, c.Sent())
+	say(ctx, t, c, chat, `{"type":"user_message","message":"yes","request_id":"c2","context":{"is_human_input":true,"execution_id":"e1","task_index":0}}`)
+	compare(t, "answer", []string{`{"type":"human_input_accepted","execution_id":"e1","task_index":0,"request_id":"c2"}`}, c.Sent())
 }
 
 // TestLongText: what a person says is bounded, and may be as long as that.

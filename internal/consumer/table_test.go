@@ -27,14 +27,18 @@ func jobConsumers(s *consumertest.Services) map[string]func() consumer.Organizat
 	}
 	return map[string]func() consumer.OrganizationAwareConsumer{
 		"connection_test": of(consumer.ConnectionTest{}),
-		"chat":            of(consumer.Chat{Dispatcher: s, Recorder: s, Inputs: s, Owners: s}),
-		"research":        of(consumer.Research{Dispatcher: s}),
-		"meta_tags":       of(consumer.MetaTagsTask{}),
-		"crew_execution":  of(consumer.CrewExecution{Inputs: s}),
-		"seo_audit":       of(consumer.SEOAudit{}),
-		"crew_kanban":     func() consumer.OrganizationAwareConsumer { return consumer.JSON(&consumer.CrewKanban{Inputs: s}) },
-		"optimization":    func() consumer.OrganizationAwareConsumer { return consumer.JSON(new(consumer.Optimization)) },
-		"crawl":           of(consumer.Crawl{}),
+		"chat": func() consumer.OrganizationAwareConsumer {
+			return consumer.JSON(&consumer.Chat{Dispatcher: s, Recorder: s, Inputs: s, Owners: s, Requests: s})
+		},
+		"research":       of(consumer.Research{Dispatcher: s, Requests: s}),
+		"meta_tags":      of(consumer.MetaTagsTask{}),
+		"crew_execution": of(consumer.CrewExecution{Inputs: s, Requests: s}),
+		"seo_audit":      of(consumer.SEOAudit{}),
+		"crew_kanban": func() consumer.OrganizationAwareConsumer {
+			return consumer.JSON(&consumer.CrewKanban{Inputs: s, Requests: s})
+		},
+		"optimization": func() consumer.OrganizationAwareConsumer { return consumer.JSON(new(consumer.Optimization)) },
+		"crawl":        of(consumer.Crawl{}),
 	}
 }
 
@@ -53,10 +57,11 @@ type conversation struct {
 
 // exchange is one frame of the browser or one live event, and what it leads to.
 type exchange struct {
-	From   json.RawMessage   `json:"from,omitempty"`  // a frame of the browser; a string stands for its raw text
-	Fails  string            `json:"fails,omitempty"` // the error of the services, if any
-	Event  json.RawMessage   `json:"event,omitempty"` // a live event
-	Group  string            `json:"group,omitempty"` // of the event
+	From   json.RawMessage   `json:"from,omitempty"`   // a frame of the browser; a string stands for its raw text
+	Fails  string            `json:"fails,omitempty"`  // the error of the services, if any
+	Refuse string            `json:"refuse,omitempty"` // the error of the dispatcher alone, if any
+	Event  json.RawMessage   `json:"event,omitempty"`  // a live event
+	Group  string            `json:"group,omitempty"`  // of the event
 	To     []json.RawMessage `json:"to,omitempty"`
 	Asked  []json.RawMessage `json:"asked,omitempty"`  // of the services
 	Joined []string          `json:"joined,omitempty"` // if it changes
@@ -185,7 +190,7 @@ func (test *conversation) run(t *testing.T, services *consumertest.Services, con
 
 func (x *exchange) run(ctx context.Context, t *testing.T, c *consumertest.Conn, services *consumertest.Services, cons consumer.OrganizationAwareConsumer) {
 	t.Helper()
-	services.Err = failures()[x.Fails]
+	services.Err, services.DispatchErr = failures()[x.Fails], failures()[x.Refuse]
 	what := string(x.From)
 	if x.Event != nil {
 		what = string(x.Event)

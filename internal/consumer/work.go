@@ -25,12 +25,30 @@ type (
 		// Record publishes v, a JSON object with a type, to the group called name. Of several with the
 		// same key, unless that is empty, one is recorded.
 		Record(ctx context.Context, name, key string, v any) error
+		// RecordFailure is Record for the end of work that was announced with Record and could not be
+		// handed over. No quota refuses it: the work's own bytes have been charged.
+		RecordFailure(ctx context.Context, name, key string, v any) error
+		// Recorded returns where in the group's history what was recorded under the key stands. ok is
+		// false if nothing was, or too long ago.
+		Recorded(ctx context.Context, name, key string) (at event.Position, ok bool, err error)
 	}
 	// Inputs are the open questions of workers to people.
 	Inputs interface {
 		// Answer gives the input that the step of the execution waits for. It returns [ErrInputClosed]
-		// or [ErrInputTaken].
-		Answer(ctx context.Context, execution string, taskIndex int, input string) error
+		// or [ErrInputTaken]. An answer that comes again under the key of the one that was taken is no
+		// second one, and no error.
+		Answer(ctx context.Context, answer Answer) error
+	}
+	// Requests remember what users ask for, each for a day.
+	Requests interface {
+		// Begin returns the request that the context's user made under the id. It is a new one if there is
+		// none, and [ErrConflict] if that has another content. The content is compared as JSON.
+		Begin(ctx context.Context, id string, content any) (Request, error)
+		// Finish notes that the work of the request was handed over.
+		Finish(ctx context.Context, r Request) error
+		// Again notes that the work has ended as failed before it was handed over. The next one under the
+		// same id and with the same content is new work.
+		Again(ctx context.Context, r Request) error
 	}
 	// Owners know what belongs to one user alone.
 	Owners interface {
@@ -39,6 +57,22 @@ type (
 		Claim(ctx context.Context, kind, id, user string) (owner bool, err error)
 	}
 )
+
+// Answer is what a person answers to a question.
+type Answer struct {
+	Execution string
+	TaskIndex int
+	Input     string
+	Key       string // under which a repeated answer is the same; empty: none
+}
+
+// Request is what a user asked for.
+type Request struct {
+	ID   string // the browser's
+	Work string // names the work that it is, or becomes
+	Done bool   // it was handed over
+	Note any    // what an implementation remembers with it
+}
 
 // Work is one piece of work for a worker.
 type Work struct {
@@ -58,6 +92,10 @@ var (
 	ErrInputClosed = errors.New("consumer: no such request for input")
 	// ErrInputTaken is returned to who answers second.
 	ErrInputTaken = errors.New("consumer: request for input has been answered")
+	// ErrConflict is returned for a request id under which the user has asked for something else.
+	ErrConflict = errors.New("consumer: request id was used for something else")
+	// ErrUnknownMessage is returned for a message that is not in the conversation, or not any more.
+	ErrUnknownMessage = errors.New("consumer: no such message")
 	// ErrQuotaExceeded is returned for what exceeds what the user, or the members of the organization
 	// together, may have the gateway keep.
 	ErrQuotaExceeded = errors.New("consumer: quota exceeded")
@@ -68,16 +106,28 @@ var (
 // messageTimeout bounds what one message of a browser may wait for: the next one waits behind it.
 const messageTimeout = 5 * time.Second
 
-// promptly returns the context in which a message is handled.
+// promptly returns the context in which a message is handled. What has begun is brought to its end even if
+// the connection ends meanwhile, so that of several steps all are done or none.
 func promptly(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, messageTimeout)
+	return context.WithTimeout(context.WithoutCancel(ctx), messageTimeout)
 }
 
-// refused tells the browser that what it asked for was not done, in the words of the error. client
-// is the id that the browser gave its message, if any.
-func refused(c Conn, err error, client ident) error {
+// refused tells the browser that what it asked for was not done, in the words of the error. id is the one
+// that the browser gave it, if any.
+func refused(c Conn, err error, id requestID) error {
+	return sendError(c, codeOf(err), id)
+}
+
+// codeOf returns the code that tells browsers of an error.
+func codeOf(err error) string {
 	code := CodeUnavailable
 	switch {
+	case errors.Is(err, ErrConflict):
+		code = CodeConflict
+	case errors.Is(err, ErrUnknownMessage):
+		code = CodeUnknownMessage
+	case errors.Is(err, ErrTooManyGroups):
+		code = CodeTooManyGroups
 	case errors.Is(err, event.ErrBadFields):
 		code = CodeBadMessage
 	case errors.Is(err, ErrTooManyTasks):
@@ -89,5 +139,5 @@ func refused(c Conn, err error, client ident) error {
 	case errors.Is(err, ErrInputTaken):
 		code = CodeInputTaken
 	}
-	return sendError(c, code, client)
+	return code
 }

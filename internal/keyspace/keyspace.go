@@ -164,6 +164,12 @@ func (k Keyspace) TaskOnce(org orgctx.ID, kind, idempotency string) string {
 	return k.prefix + "once:{" + k.Tasks(kind) + "}:" + org.String() + ":" + idempotency
 }
 
+// Request returns the key that remembers what a user of an organization asked for under a request id,
+// which must satisfy [orgctx.ValidID]. It belongs to the keys of idempotency, as [Keyspace.TaskOnce] does.
+func (k Keyspace) Request(org orgctx.ID, user, id string) string {
+	return k.prefix + "once:{" + org.String() + "}:" + escapeUser(user) + ":" + id
+}
+
 // TaskEnd returns the key that remembers how a task ended. kind and id must satisfy
 // [orgctx.ValidID].
 func (k Keyspace) TaskEnd(org orgctx.ID, kind, id string) string {

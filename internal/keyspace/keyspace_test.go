@@ -80,6 +80,8 @@ func TestNames(t *testing.T) {
 		k.Tasks("crew"):                        "orgcast:tasks:crew",
 		k.DeadTasks("crew"):                    "orgcast:tasks:crew:dead",
 		k.TaskOnce(org, "crew", "c-1"):         "orgcast:once:{orgcast:tasks:crew}:7:c-1",
+		k.Request(org, "u-1", "r-1"):           "orgcast:once:{7}:u-1:r-1",
+		k.Request(org, "auth0|1:2", "r-1"):     "orgcast:once:{7}:auth0%7C1%3A2:r-1",
 		k.TaskEnd(org, "crew", "t-1"):          "orgcast:{7}:task:crew:t-1",
 		k.Ask(org, "e-1", 3):                   "orgcast:{7}:ask:e-1:3",
 		k.Stored(org, "notes.x"):               "orgcast:{7}:store:notes.x",
@@ -283,6 +285,7 @@ func TestEveryNameParsesBackInOneWay(t *testing.T) {
 		"session ended": prefix + `session-ended:` + id, "user disabled": prefix + `user-disabled:` + user,
 		"tasks": prefix + `tasks:` + id, "dead tasks": prefix + `tasks:` + id + `:dead`,
 		"task once": prefix + `once:\{[A-Za-z0-9_-]{1,64}:tasks:` + id + `\}:` + id + `:` + name,
+		"request":   prefix + `once:\{` + id + `\}:` + user + `:` + id,
 		"task end":  prefix + `\{` + id + `\}:task:` + id + `:` + id, "ask": prefix + `\{` + id + `\}:ask:` + id + `:([0-9]+)`,
 		"stored": prefix + `\{` + id + `\}:store:` + name,
 	} {
@@ -333,6 +336,7 @@ func TestEveryNameParsesBackInOneWay(t *testing.T) {
 			"user disabled": {k.UserDisabled(person), []string{prefix, person}}, "tasks": {k.Tasks(first), []string{prefix, first}},
 			"dead tasks": {k.DeadTasks(first), []string{prefix, first}},
 			"task once":  {k.TaskOnce(org, first, second), []string{prefix, first, orgText, second}},
+			"request":    {k.Request(org, person, second), []string{prefix, orgText, person, second}},
 			"task end":   {k.TaskEnd(org, first, second), []string{prefix, orgText, first, second}},
 			"ask":        {k.Ask(org, first, index), []string{prefix, orgText, first, strconv.Itoa(index)}},
 			"stored":     {k.Stored(org, first), []string{prefix, orgText, first}},
@@ -340,9 +344,13 @@ func TestEveryNameParsesBackInOneWay(t *testing.T) {
 		for kind, made := range names {
 			for form, pattern := range forms {
 				m := pattern.FindStringSubmatch(made.name)
-				if m != nil && slices.Contains([]string{"member", "bytes of", "user disabled"}, form) {
+				if m != nil && slices.Contains([]string{"member", "bytes of", "user disabled", "request"}, form) {
 					// The user id, which any decoder of percent encoding can read.
-					if m[len(m)-1], err = url.PathUnescape(m[len(m)-1]); err != nil {
+					at := len(m) - 1
+					if form == "request" {
+						at--
+					}
+					if m[at], err = url.PathUnescape(m[at]); err != nil {
 						t.Fatalf("%s %q: %v", kind, made.name, err)
 					}
 				}

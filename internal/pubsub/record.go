@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"errors"
+	"fmt"
 
 	"orgcast/internal/event"
 
@@ -55,6 +56,25 @@ func recorded(r *event.Receipt, script *redis.Cmd) error {
 
 // errRecordAnswer is of a server that does not run the script as Redis does.
 var errRecordAnswer = errors.New("unexpected answer of the recording script")
+
+// Recorded returns the position of the event that was recorded for the group under an idempotency key. ok is
+// false if there is none, or if the key has expired.
+func (r *Redis) Recorded(ctx context.Context, g event.Group, key string) (at event.Position, ok bool, err error) {
+	if !event.ValidIdempotencyKey(key) {
+		return event.Position{}, false, event.ErrInvalidIdempotencyKey
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.opt.HistoryTimeout)
+	defer cancel()
+	text, err := r.client.Get(ctx, r.keys.Once(g, key)).Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return event.Position{}, false, nil
+	case err != nil:
+		return event.Position{}, false, fmt.Errorf("find what was recorded for %s: %w", g, err)
+	}
+	at, err = event.ParsePosition(text)
+	return at, err == nil, err
+}
 
 // record queues the script in a pipeline. latest is the last moment at which it may be carried out, by the
 // clock of its server. whole sends its text, which Redis then knows by its hash.

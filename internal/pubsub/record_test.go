@@ -105,6 +105,35 @@ func TestRecordExpires(t *testing.T) {
 	})
 }
 
+// TestRecorded: what was recorded under an idempotency key is found by it, in its own group.
+func TestRecorded(t *testing.T) {
+	client := newClient(t, redistest.Start(t))
+	keys := newKeyspace(t)
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{})
+	g := pubsubtest.Group(t, "acme", "room")
+	items := pubsubtest.Record(t, bus, g, event.Recording{IdempotencyKey: "k"}, "x")
+	for name, test := range map[string]struct {
+		org, group, key string
+		ok              bool
+	}{
+		"found": {"acme", "room", "k", true}, "another key": {"acme", "room", "l", false},
+		"another group": {"acme", "other", "k", false}, "another organization": {"globex", "room", "k", false},
+	} {
+		at, ok, err := bus.Recorded(t.Context(), pubsubtest.Group(t, test.org, test.group), test.key)
+		if err != nil || ok != test.ok || ok != (at == items[0].Position) {
+			t.Errorf("%s: got %v, %v, %v, want %v at %v", name, at, ok, err, test.ok, items[0].Position)
+		}
+	}
+	if err := client.Set(t.Context(), keys.Once(g, "odd"), "no position", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"odd", "", "a b"} {
+		if at, ok, err := bus.Recorded(t.Context(), g, key); err == nil || ok {
+			t.Errorf("%q: got %v, %v, %v, want an error", key, at, ok, err)
+		}
+	}
+}
+
 // TestRecordFailsWithoutHarm: what stands where a history should makes an error, and nothing goes out.
 func TestRecordFailsWithoutHarm(t *testing.T) {
 	client := newClient(t, redistest.Start(t))

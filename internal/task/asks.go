@@ -101,6 +101,12 @@ func (a *Asks) Prompt(ctx context.Context, execution string, taskIndex int) (jso
 
 // Answer gives the input that an open question waits for. Of many answers one is taken.
 func (a *Asks) Answer(ctx context.Context, execution string, taskIndex int, input string) error {
+	return a.AnswerOnce(ctx, execution, taskIndex, input, "")
+}
+
+// AnswerOnce is Answer under a key: an answer that comes again under the key of the one that was taken is
+// no second one, and no error.
+func (a *Asks) AnswerOnce(ctx context.Context, execution string, taskIndex int, input, answerKey string) error {
 	key, err := a.key(ctx, execution, taskIndex)
 	if err != nil {
 		return err
@@ -110,7 +116,7 @@ func (a *Asks) Answer(ctx context.Context, execution string, taskIndex int, inpu
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	taken, err := a.answer.Run(ctx, a.client, []string{key}, input).Int()
+	taken, err := a.answer.Run(ctx, a.client, []string{key}, input, answerKey).Int()
 	switch {
 	case err != nil:
 		return fmt.Errorf("answer request for input: %w", err)

@@ -8,13 +8,17 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 )
 
-// DefaultMemory is how long it is remembered that a task was dispatched, or how it ended. It has to
-// exceed the time that an entry can wait in its stream.
+// DefaultMemory is how long it is remembered how a task ended. It has to exceed the time that an entry
+// can wait in its stream.
 const DefaultMemory = 7 * 24 * time.Hour
+
+// DefaultKeyLife is how long an idempotency key counts, as long as that of a recorded event.
+const DefaultKeyLife = event.DefaultHistoryAge
 
 // DefaultBacklog is how many tasks of a kind may wait or run.
 const DefaultBacklog = 100_000

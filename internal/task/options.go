@@ -14,13 +14,13 @@ import (
 
 // DispatcherOptions configure a [Dispatcher]. Zero values are replaced by defaults.
 type DispatcherOptions struct {
-	Memory     time.Duration         // how long an idempotency key counts; default [DefaultMemory]
+	Memory     time.Duration         // how long an idempotency key counts; default [DefaultKeyLife]
 	Backlog    int                   // most entries of a kind; default [DefaultBacklog]
 	Registerer prometheus.Registerer // for metrics; may be nil
 }
 
 func (o *DispatcherOptions) complete() {
-	setDefault(&o.Memory, DefaultMemory)
+	setDefault(&o.Memory, DefaultKeyLife)
 	setDefault(&o.Backlog, DefaultBacklog)
 }
 

@@ -92,6 +92,28 @@ func (s *Store) Set(ctx context.Context, name string, value []byte, life time.Du
 	return nil
 }
 
+// SetNew stores a value unless something is stored under the name, and reports whether it did. Of many
+// who set a name at once one does.
+func (s *Store) SetNew(ctx context.Context, name string, value []byte, life time.Duration) (stored bool, err error) {
+	key, err := s.key(ctx, name)
+	if err != nil {
+		return false, err
+	}
+	if len(value) > MaxStored {
+		return false, ErrTooLarge
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	err = s.client.SetArgs(ctx, key, value, redis.SetArgs{Mode: "NX", TTL: max(life, 0)}).Err()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("set in store: %w", err)
+	}
+	return true, nil
+}
+
 // Delete removes what is stored under the name, if anything is.
 func (s *Store) Delete(ctx context.Context, name string) error {
 	key, err := s.key(ctx, name)

@@ -303,6 +303,17 @@ test('chat: one id, two conversations, and none for a colleague', async (t) => {
   assert.doesNotMatch(await talk('right').textContent(), /isolated\?|ada/);
   assert.doesNotMatch(await talk('left').textContent(), /grace/);
 
+  // A message that is edited leaves the conversation with its answers, and comes back as a draft.
+  await seat(page, 'left').getByRole('button', { name: 'Edit: What is <b>isolated</b>?' }).click();
+  await talk('left').locator('li', { hasText: 'forgotten' }).waitFor();
+  assert.doesNotMatch(await talk('left').textContent(), /isolated/);
+  assert.equal(await seat(page, 'left').locator('.draft').inputValue(), 'What is <b>isolated</b>?');
+  assert.match(await talk('right').textContent(), /And with us\?/);
+  await page.reload();
+  await seat(page, 'left').locator('.state[data-state="live"]').waitFor();
+  await talk('left').locator('li', { hasText: 'forgotten' }).waitFor();
+  assert.doesNotMatch(await talk('left').textContent(), /isolated/);
+
   await seat(page, 'left').getByRole('button', { name: 'Start a crew' }).click();
   await seat(page, 'left').locator('.question').waitFor();
   await accessible(page);

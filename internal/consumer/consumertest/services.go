@@ -2,10 +2,13 @@ package consumertest
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"sync"
 
 	"orgcast/internal/consumer"
+	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
 )
 
@@ -15,13 +18,21 @@ type Services struct {
 	// Err is what every call returns, if it is set. Set it before the call.
 	Err error
 
-	mu     sync.Mutex
-	calls  []string
-	once   map[string]string // work by organisation, kind and idempotency key
-	owners map[string]string // users by organisation, kind and id
+	// DispatchErr is what Dispatch returns, if it is set. Set it before the call.
+	DispatchErr error
+
+	mu       sync.Mutex
+	calls    []string
+	once     map[string]string         // work by organisation, kind and idempotency key
+	owners   map[string]string         // users by organisation, kind and id
+	requests map[string]string         // content by organization, user and id
+	works    map[string]string         // of requests
+	done     map[string]bool           // by work
+	recorded map[string]event.Position // by organization, group and key
 }
 
 var (
+	_ consumer.Requests   = (*Services)(nil)
 	_ consumer.Dispatcher = (*Services)(nil)
 	_ consumer.Recorder   = (*Services)(nil)
 	_ consumer.Inputs     = (*Services)(nil)
@@ -61,6 +72,9 @@ func (s *Services) begin(ctx context.Context, call any) (org string, err error) 
 // Dispatch implements [consumer.Dispatcher].
 func (s *Services) Dispatch(ctx context.Context, w consumer.Work) (string, error) {
 	org, err := s.begin(ctx, map[string]any{"dispatch": w.Kind, "id": w.ID, "once": w.Idempotency, "group": w.Group, "user": w.User, "payload": w.Payload})
+	if err == nil {
+		err = s.DispatchErr
+	}
 	if err != nil || w.Idempotency == "" {
 		return w.ID, err
 	}
@@ -71,14 +85,90 @@ func (s *Services) Dispatch(ctx context.Context, w consumer.Work) (string, error
 
 // Record implements [consumer.Recorder].
 func (s *Services) Record(ctx context.Context, name, key string, v any) error {
-	_, err := s.begin(ctx, map[string]any{"record": v, "group": name, "once": key})
+	org, err := s.begin(ctx, map[string]any{"record": v, "group": name, "once": key})
+	if err == nil && key != "" {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.recorded == nil {
+			s.recorded = make(map[string]event.Position)
+		}
+		if _, ok := s.recorded[org+" "+name+" "+key]; !ok {
+			s.recorded[org+" "+name+" "+key] = event.NewPosition(recordedFrom, uint64(len(s.recorded)))
+		}
+	}
 	return err
 }
 
+// recordedFrom is the millisecond of what is recorded.
+const recordedFrom = 1_800_000_000_000
+
+// RecordFailure implements [consumer.Recorder].
+func (s *Services) RecordFailure(ctx context.Context, name, key string, v any) error {
+	return s.Record(ctx, name, key, v)
+}
+
+// Recorded implements [consumer.Recorder].
+func (s *Services) Recorded(ctx context.Context, name, key string) (event.Position, bool, error) {
+	org, err := s.begin(ctx, nil)
+	if err != nil {
+		return event.Position{}, false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, ok := s.recorded[org+" "+name+" "+key]
+	return at, ok, nil
+}
+
 // Answer implements [consumer.Inputs].
-func (s *Services) Answer(ctx context.Context, execution string, taskIndex int, input string) error {
-	_, err := s.begin(ctx, map[string]any{"answer": input, "execution": execution, "task_index": taskIndex})
+func (s *Services) Answer(ctx context.Context, a consumer.Answer) error {
+	_, err := s.begin(ctx, map[string]any{"answer": a.Input, "execution": a.Execution, "task_index": a.TaskIndex, "once": a.Key})
 	return err
+}
+
+// Begin implements [consumer.Requests].
+func (s *Services) Begin(ctx context.Context, id string, content any) (consumer.Request, error) {
+	org, err := s.begin(ctx, nil)
+	if err != nil {
+		return consumer.Request{}, err
+	}
+	user, ok := orgctx.UserFrom(ctx)
+	if !ok {
+		return consumer.Request{}, errors.New("consumertest: no user in the context")
+	}
+	b, err := json.Marshal(content)
+	if err != nil {
+		return consumer.Request{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := org + " " + string(user) + " " + id
+	if first(&s.requests, name, string(b)) != string(b) {
+		return consumer.Request{}, consumer.ErrConflict
+	}
+	r := consumer.Request{ID: id, Work: first(&s.works, name, rand.Text()), Note: name}
+	r.Done = s.done[r.Work]
+	return r, nil
+}
+
+// Finish implements [consumer.Requests].
+func (s *Services) Finish(_ context.Context, r consumer.Request) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done == nil {
+		s.done = make(map[string]bool)
+	}
+	s.done[r.Work] = true
+	return nil
+}
+
+// Again implements [consumer.Requests].
+func (s *Services) Again(_ context.Context, r consumer.Request) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if name, ok := r.Note.(string); ok {
+		delete(s.works, name)
+	}
+	return nil
 }
 
 // Claim implements [consumer.Owners].

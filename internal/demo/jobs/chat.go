@@ -15,12 +15,13 @@ const scripted = "(scripted) "
 
 // turn is what somebody said in a conversation.
 type turn struct {
-	SessionID string `json:"session_id"`
-	Message   string `json:"message"`
-	AgentID   string `json:"agent_id"`
-	Model     string `json:"model"`
-	ClientID  string `json:"client_id"`
-	MessageID string `json:"message_id"` // of an edit
+	SessionID string          `json:"session_id"`
+	Message   string          `json:"message"`
+	AgentID   json.RawMessage `json:"agent_id"` // an id as it was sent, or null
+	Model     string          `json:"model"`
+	ClientID  json.RawMessage `json:"client_id"` // likewise
+	MessageID string          `json:"message_id"`
+	RequestID string          `json:"request_id"`
 }
 
 // chat plays the agent's part of one turn: it looks the message up in the documents, with a tool
@@ -34,7 +35,7 @@ func (j *jobs) chat(ctx context.Context, job *task.Job) (any, error) {
 		if err := j.pause(ctx); err != nil {
 			return err
 		}
-		f := frame{"type": kind, "agent_id": p.AgentID, "client_id": p.ClientID}
+		f := frame{"type": kind, "agent_id": p.AgentID, "client_id": p.ClientID, "request_id": p.RequestID}
 		maps.Copy(f, more)
 		return job.Progress(ctx, f)
 	}
@@ -60,7 +61,7 @@ func (j *jobs) chat(ctx context.Context, job *task.Job) (any, error) {
 		answer = fmt.Sprintf("%sFrom %s, “%s”: %s", scripted, hits[0].Document, hits[0].Section, hits[0].Excerpt)
 	}
 	return frame{
-		"type": "agent_finish", "message": answer, "agent_id": p.AgentID, "model": "script", "client_id": p.ClientID,
+		"type": "agent_finish", "message": answer, "agent_id": p.AgentID, "model": "script", "client_id": p.ClientID, "request_id": p.RequestID,
 	}, j.pause(ctx)
 }
 
@@ -74,7 +75,7 @@ func lookUp(ctx context.Context, input json.RawMessage) ([]hit, error) {
 	return hits, json.Unmarshal(output, &hits)
 }
 
-// chatEdit takes notice of an edited message. The script has no second answer to it.
+// chatEdit takes notice of a cut conversation. The script remembers nothing that it could forget.
 func (j *jobs) chatEdit(ctx context.Context, job *task.Job) (any, error) {
 	p, err := payload[turn](job)
 	if err != nil {
@@ -84,12 +85,12 @@ func (j *jobs) chatEdit(ctx context.Context, job *task.Job) (any, error) {
 		return nil, task.Fail(codeBadPayload)
 	}
 	return frame{
-		"type": "agent_finish", "message_id": p.MessageID, "model": "script",
-		"message": scripted + "An agent would answer anew from the message that was edited.",
+		"type": "agent_finish", "message_id": p.MessageID, "model": "script", "request_id": p.RequestID,
+		"message": scripted + "That message and what followed are forgotten.",
 	}, j.pause(ctx)
 }
 
 func chatFailed(job *task.Job, code string) any {
 	p, _ := payload[turn](job) // what cannot be read is empty
-	return frame{"type": "error", "code": code, "message": explain(code), "client_id": p.ClientID}
+	return frame{"type": "error", "code": code, "message": explain(code), "client_id": p.ClientID, "message_id": p.MessageID, "request_id": p.RequestID}
 }

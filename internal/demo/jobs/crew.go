@@ -26,10 +26,11 @@ const askLife = 10 * time.Minute
 
 // execution is one run of a crew.
 type execution struct {
-	CrewID      string `json:"crew_id"`
-	ExecutionID string `json:"execution_id"`
-	SessionID   string `json:"session_id"`
-	ClientID    string `json:"client_id"`
+	CrewID      string          `json:"crew_id"`
+	ExecutionID string          `json:"execution_id"`
+	SessionID   string          `json:"session_id"`
+	ClientID    json.RawMessage `json:"client_id"` // an id as it was sent, or null
+	RequestID   string          `json:"request_id"`
 }
 
 // groups returns where the board and, if there is one, the chat of an execution listen.
@@ -75,7 +76,7 @@ func (j *jobs) crew(ctx context.Context, job *task.Job) (any, error) {
 	}})
 	if e.SessionID != "" {
 		end.Also = append(end.Also, task.Notice{Group: e.chat(), Event: frame{
-			"type": "crew_message", "execution_id": e.ExecutionID, "agent": "Crew", "client_id": e.ClientID, "message": results[last]["output"],
+			"type": "crew_message", "execution_id": e.ExecutionID, "agent": "Crew", "client_id": e.ClientID, "request_id": e.RequestID, "message": results[last]["output"],
 		}}, task.Notice{Group: e.chat(), Event: e.update(crewCompleted, last, nil, message)})
 	}
 	return end, nil
@@ -200,7 +201,7 @@ func (p *play) told(status string, index int, request frame, agent, message stri
 	p.messages++
 	return frame{
 		"type": "crew_execution_update", "execution_id": p.ExecutionID, "crew_id": p.CrewID, "status": status, "task_index": index,
-		"human_input_request": orNull(request), "client_id": p.ClientID,
+		"human_input_request": orNull(request), "client_id": p.ClientID, "request_id": p.RequestID,
 		"messages": []frame{{"id": p.ExecutionID + "-" + strconv.Itoa(p.messages), "agent": agent, "content": message, "task_index": index}},
 	}
 }
@@ -211,7 +212,7 @@ func (e *execution) update(status string, index int, request frame, message stri
 	return frame{
 		"type": "execution_update", "execution_id": e.ExecutionID, "crew_id": e.CrewID, "status": status, "task_index": index,
 		"stage":   frame{"id": index, "title": part.title, "agent": part.agent, "status": status, "content": message, "of": len(script())},
-		"message": message, "human_input_request": orNull(request), "client_id": e.ClientID,
+		"message": message, "human_input_request": orNull(request), "client_id": e.ClientID, "request_id": e.RequestID,
 	}
 }
 
@@ -238,7 +239,7 @@ func crewFailed(job *task.Job, code string) any {
 	e, _ := payload[execution](job) // what cannot be read is empty
 	end := task.End{Event: frame{
 		"type": "crew_execution_update", "execution_id": e.ExecutionID, "crew_id": e.CrewID, "status": crewFailure, "code": code,
-		"messages": []frame{{"id": e.ExecutionID + "-end", "agent": "Crew", "content": explain(code)}}, "human_input_request": nil, "client_id": e.ClientID,
+		"messages": []frame{{"id": e.ExecutionID + "-end", "agent": "Crew", "content": explain(code)}}, "human_input_request": nil, "client_id": e.ClientID, "request_id": e.RequestID,
 	}}
 	if e.check() != nil {
 		return end // nobody else has heard of it

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -525,8 +526,46 @@ func TestResearch(t *testing.T) {
 		t.Errorf("begins with %v, want the question and the time", events[0])
 	}
 	// It is over: there is nothing to cancel.
-	f.dispatch(t, "acme", jobs.KindCancelResearch, group, object{"research_id": started.ID})
-	f.await(t, "acme", group, "cancel_response", object{"success": false})
+	f.dispatch(t, "acme", jobs.KindCancelResearch, "reply_1", object{"research_id": started.ID})
+	f.await(t, "acme", "reply_1", "cancel_response", object{"success": false})
+}
+
+// TestCancelOnlyWhatRuns: of a cancellation and an end that come together one counts, and both tell the same.
+// What has ended, failed or been cancelled is not cancelled, and stays as it is.
+func TestCancelOnlyWhatRuns(t *testing.T) {
+	f := newFixture(t, 0)
+	const many = 20
+	for i := 1; i <= many; i++ {
+		id := strconv.Itoa(i)
+		f.dispatch(t, "acme", jobs.KindResearch, "research_"+id, object{"research_id": id, "query": "redis"})
+		f.dispatch(t, "acme", jobs.KindCancelResearch, "reply_"+id, object{"research_id": id})
+	}
+	cancelled := 0
+	for i := 1; i <= many; i++ {
+		id := strconv.Itoa(i)
+		answer := newest(t, f.await(t, "acme", "reply_"+id, "cancel_response", object{}), "cancel_response")
+		status := "completed"
+		if answer["success"] == true {
+			status = "cancelled"
+			cancelled++
+		}
+		f.await(t, "acme", "research_"+id, "status_update", object{"status": status})
+		// Whatever its end is, there is nothing to cancel any more.
+		f.dispatch(t, "acme", jobs.KindCancelResearch, "again_"+id, object{"research_id": id})
+		again := newest(t, f.await(t, "acme", "again_"+id, "cancel_response", object{}), "cancel_response")
+		if again["success"] != false {
+			t.Errorf("%s after it was %s: got %v, want no success", id, status, again)
+		}
+		if end := newest(t, f.await(t, "acme", "research_"+id, "status_update", object{"status": status}), "status_update"); end["status"] != status {
+			t.Errorf("%s: got %v, want %s to the end", id, end, status)
+		}
+	}
+	t.Logf("%d of %d were cancelled in time", cancelled, many)
+	// One that failed.
+	f.dispatch(t, "acme", jobs.KindResearch, "research_99", object{"research_id": "99", "query": strings.Repeat("x", 501)})
+	f.await(t, "acme", "research_99", "status_update", object{"status": "failed"})
+	f.dispatch(t, "acme", jobs.KindCancelResearch, "reply_99", object{"research_id": "99"})
+	f.await(t, "acme", "reply_99", "cancel_response", object{"success": false})
 }
 
 // What is cancelled stops, in its own organisation alone.
@@ -537,10 +576,10 @@ func TestCancelResearch(t *testing.T) {
 		f.dispatch(t, org, jobs.KindResearch, group, object{"research_id": "7", "query": "redis"})
 		f.await(t, org, group, "status_update", object{"status": "running"})
 	}
-	f.dispatch(t, "initech", jobs.KindCancelResearch, group, object{"research_id": "7"})
-	f.await(t, "initech", group, "cancel_response", object{"success": false})
-	f.dispatch(t, "acme", jobs.KindCancelResearch, group, object{"research_id": "7"})
-	f.await(t, "acme", group, "cancel_response", object{"success": true})
+	f.dispatch(t, "initech", jobs.KindCancelResearch, "reply_7", object{"research_id": "7"})
+	f.await(t, "initech", "reply_7", "cancel_response", object{"success": false})
+	f.dispatch(t, "acme", jobs.KindCancelResearch, "reply_7", object{"research_id": "7"})
+	f.await(t, "acme", "reply_7", "cancel_response", object{"success": true})
 	acme := f.await(t, "acme", group, "status_update", object{"status": "cancelled"})
 	if slices.Contains(types(acme), "report_update") {
 		t.Error("the cancelled research went on to its report")

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"orgcast/internal/orgctx"
 	"orgcast/internal/task"
 )
 
@@ -18,17 +19,30 @@ const (
 	findings = 6
 	// stateLife is how long it is remembered how a research went: longer than any takes.
 	stateLife = time.Hour
-	// cancelWait bounds the wait of who cancels for the research to stop. It looks that often.
-	cancelWait, cancelLook = 15 * time.Second, 20 * time.Millisecond
 )
 
 // errCancelled ends a research that somebody cancelled.
 var errCancelled = errors.New("jobs: cancelled")
 
-// stateOf and cancelOf return where in the organisation's store it stands how a research goes, and
-// that it is to stop.
-func stateOf(id string) string  { return "research." + id + ".state" }
-func cancelOf(id string) string { return "research." + id + ".cancel" }
+// runOf returns where in the organization's store the task of a research's newest run stands.
+func runOf(id string) string { return "research." + id + ".run" }
+
+// outcomeOf returns where the outcome of such a run stands. It is written once: of an end and a cancellation
+// that come together, the first one counts.
+func outcomeOf(run string) string { return "research.run." + run + ".outcome" }
+
+// decide sets the outcome of a run unless it has one, and returns the one that it has.
+func decide(ctx context.Context, store *task.Store, run, outcome string) (string, error) {
+	name := outcomeOf(run)
+	switch first, err := store.SetNew(ctx, name, []byte(outcome), stateLife); {
+	case err != nil:
+		return "", err
+	case first:
+		return outcome, nil
+	}
+	had, err := store.Get(ctx, name)
+	return string(had), err
+}
 
 // research looks for a question in the project's documents, one after the other, and writes a report
 // of what it found.
@@ -46,21 +60,32 @@ func (j *jobs) research(ctx context.Context, job *task.Job) (any, error) {
 	if len(p.Query) > maxQuery {
 		return nil, task.Fail(codeBadPayload)
 	}
-	note := func(status string) error { return job.Store.Set(ctx, stateOf(p.ResearchID), []byte(status), stateLife) }
-	if err := note(statusRunning); err != nil {
+	if err := job.Store.Set(ctx, runOf(p.ResearchID), []byte(job.ID), stateLife); err != nil {
 		return nil, err
 	}
 	report, err := j.search(ctx, job, p.ResearchID, p.Query)
+	outcome := ""
+	if err == nil {
+		outcome, err = decide(ctx, job.Store, job.ID, statusCompleted)
+	}
 	switch {
-	case errors.Is(err, errCancelled):
-		return frame{"type": "status_update", "status": statusCancelled, "message": "The research was cancelled.", "progress": 0}, note(statusCancelled)
+	case errors.Is(err, errCancelled), err == nil && isCancelled(outcome):
+		return cancelled(), nil
 	case err != nil:
-		return nil, err // the state says running: it is, or it is tried again
+		return nil, err // it is tried again
 	}
 	if err := job.Progress(ctx, frame{"type": "report_update", "report": report}); err != nil {
 		return nil, err
 	}
-	return frame{"type": "status_update", "status": statusCompleted, "message": "The report is ready.", "progress": 100}, note(statusCompleted)
+	return frame{"type": "status_update", "status": statusCompleted, "message": "The report is ready.", "progress": 100}, nil
+}
+
+// isCancelled reports whether an outcome is a cancellation.
+func isCancelled(outcome string) bool { return strings.HasPrefix(outcome, statusCancelled) }
+
+// cancelled is the end of a research that was cancelled.
+func cancelled() frame {
+	return frame{"type": "status_update", "status": statusCancelled, "message": "The research was cancelled.", "progress": 0}
 }
 
 // search goes through the documents and returns the report.
@@ -69,7 +94,7 @@ func (j *jobs) search(ctx context.Context, job *task.Job, id, query string) (rep
 	total := len(j.docs.documents) + 2
 	number := 0
 	step := func(title, text string) error {
-		if err := j.goOn(ctx, job.Store, id); err != nil {
+		if err := j.goOn(ctx, job); err != nil {
 			return err
 		}
 		number++
@@ -122,14 +147,14 @@ func (j *jobs) search(ctx context.Context, job *task.Job, id, query string) (rep
 
 // goOn pauses, and says whether the research may go on: errCancelled once somebody cancelled it.
 // Between looks at most a look's time passes, however long the pause.
-func (j *jobs) goOn(ctx context.Context, store *task.Store, id string) error {
+func (j *jobs) goOn(ctx context.Context, job *task.Job) error {
 	const look = 200 * time.Millisecond
 	for until := time.Now().Add(j.Pace); ; {
-		_, err := store.Get(ctx, cancelOf(id))
+		outcome, err := job.Store.Get(ctx, outcomeOf(job.ID))
 		switch {
-		case err == nil:
+		case isCancelled(string(outcome)):
 			return errCancelled
-		case !errors.Is(err, task.ErrNotStored):
+		case err != nil && !errors.Is(err, task.ErrNotStored):
 			return err
 		}
 		left := time.Until(until)
@@ -144,8 +169,8 @@ func (j *jobs) goOn(ctx context.Context, store *task.Store, id string) error {
 	}
 }
 
-// cancelResearch makes a research that runs stop, and waits until it has.
-func (j *jobs) cancelResearch(ctx context.Context, job *task.Job) (any, error) {
+// cancelResearch cancels a research that runs. The answer goes to the one connection that asked for it.
+func (*jobs) cancelResearch(ctx context.Context, job *task.Job) (any, error) {
 	p, err := payload[struct {
 		ResearchID string `json:"research_id"`
 	}](job)
@@ -158,35 +183,34 @@ func (j *jobs) cancelResearch(ctx context.Context, job *task.Job) (any, error) {
 	answer := func(success bool, message string) (any, error) {
 		return frame{"type": "cancel_response", "success": success, "message": message}, nil
 	}
-	asked := false
-	for until := time.Now().Add(cancelWait); time.Now().Before(until); {
-		state, err := job.Store.Get(ctx, stateOf(p.ResearchID))
-		switch {
-		case errors.Is(err, task.ErrNotStored):
-			return answer(false, "This research does not run.")
-		case err != nil:
-			return nil, err
-		case string(state) == statusCancelled:
-			return answer(true, "The research was cancelled.")
-		case string(state) != statusRunning:
-			return answer(false, "The research had ended.")
-		}
-		if !asked {
-			if err := job.Store.Set(ctx, cancelOf(p.ResearchID), []byte("1"), stateLife); err != nil {
-				return nil, err
-			}
-			asked = true
-		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(cancelLook):
-		}
+	run, err := job.Store.Get(ctx, runOf(p.ResearchID))
+	switch {
+	case errors.Is(err, task.ErrNotStored):
+		return answer(false, "This research does not run.")
+	case err != nil:
+		return nil, err
 	}
-	return answer(true, "The research will stop when it goes on.") // its worker is gone, or is slow
+	// With the id of this task, so that a second attempt of it finds its own cancellation.
+	ours := statusCancelled + " " + job.ID
+	switch outcome, err := decide(ctx, job.Store, string(run), ours); {
+	case err != nil:
+		return nil, err
+	case outcome == ours:
+		return answer(true, "The research was cancelled.")
+	case isCancelled(outcome):
+		return answer(false, "The research was cancelled before.")
+	default:
+		return answer(false, "The research had ended.")
+	}
 }
 
-func researchFailed(_ *task.Job, code string) any {
+// researchFailed ends a research that is given up, unless somebody cancelled it before.
+func researchFailed(job *task.Job, code string) any {
+	// The worker has no context for this: the task's may have ended. The store has deadlines of its own.
+	ctx := orgctx.With(context.Background(), job.Organization())
+	if outcome, err := decide(ctx, job.Store, job.ID, statusFailed); err == nil && isCancelled(outcome) {
+		return cancelled()
+	}
 	return frame{"type": "status_update", "status": statusFailed, "message": explain(code), "error": code, "code": code, "progress": 0}
 }
 

@@ -12,7 +12,7 @@ class Chat {
     this.panel = panel;
     this.question = new Question(panel.part('.question'), (message, { execution_id, task_index }) => {
       panel.send({
-        type: 'user_message', message, client_id: crypto.randomUUID(),
+        type: 'user_message', message, request_id: crypto.randomUUID(),
         context: { is_human_input: true, execution_id, task_index },
       });
     });
@@ -23,24 +23,27 @@ class Chat {
       else if (this.start()) this.draft.value = '';
     });
     panel.onClick('.crew', () => {
-      panel.send({ type: 'start_crew', crew_id: 'writers', client_id: crypto.randomUUID() });
+      panel.send({ type: 'start_crew', crew_id: 'writers', request_id: crypto.randomUUID() });
     });
   }
 
   start() {
     const message = this.draft.value.trim() || QUESTION;
-    return this.panel.send({ type: 'user_message', message, client_id: crypto.randomUUID() });
+    return this.panel.send({ type: 'user_message', message, request_id: crypto.randomUUID() });
   }
 
   reset() {
     this.panel.part('.messages').replaceChildren();
+    delete this.panel.part('.talk').dataset.participant;
     this.question?.close(); // a panel resets its view before that is complete
   }
 
   frame(frame) {
     switch (frame.type) {
       case 'system_message':
-        this.panel.status(frame.connection_status);
+        // The first one ends the history; a later one says that a crew takes part.
+        if (!this.panel.part('.talk').dataset.participant) this.panel.status(frame.connection_status);
+        this.panel.part('.talk').dataset.participant = frame.participant_type;
         break;
       case 'user_message':
         this.#say('mine', frame.user_id, frame.message, frame.message_id);
@@ -66,6 +69,13 @@ class Chat {
       case 'crew_started':
         this.#note(`Crew ${frame.crew_id} started as ${frame.execution_id}`);
         break;
+      case 'conversation_cut':
+        this.#cut(frame.message_id);
+        break;
+      case 'task_failed':
+        this.#note('Nobody answers: the work was refused. Send it again.');
+        this.panel.status('failed');
+        break;
       case 'execution_update':
         this.panel.status(frame.human_input_request ? 'needs you' : frame.status);
         if (!frame.human_input_request) this.question.close();
@@ -79,16 +89,32 @@ class Chat {
     }
   }
 
+  // A message that is sent again comes again, and stands there once.
   #say(side, who, text, messageID) {
     const item = el(`li.${side}`, el('b', who), el('p.text', text));
     if (side === 'mine' && messageID) {
-      const again = el('button.quiet', 'Ask again');
-      again.type = 'button';
-      again.setAttribute('aria-label', `Ask again: ${text}`);
-      again.addEventListener('click', () => this.panel.send({ type: 'edit', message_id: messageID }));
-      item.append(again);
+      if (this.#shown(messageID)) return;
+      item.dataset.message = messageID;
+      const edit = el('button.quiet', 'Edit');
+      edit.type = 'button';
+      edit.setAttribute('aria-label', `Edit: ${text}`);
+      edit.addEventListener('click', () => {
+        if (this.panel.send({ type: 'edit', message_id: messageID, request_id: crypto.randomUUID() })) this.draft.value = text;
+      });
+      item.append(edit);
     }
     this.#add(item);
+  }
+
+  #shown(messageID) {
+    return [...this.panel.part('.messages').children].find((item) => item.dataset.message === messageID);
+  }
+
+  // Removes a message and what followed, or everything if the message is not shown.
+  #cut(messageID) {
+    const items = [...this.panel.part('.messages').children];
+    const from = items.indexOf(this.#shown(messageID));
+    for (const item of items.slice(Math.max(from, 0))) item.remove();
   }
 
   #note(text) {

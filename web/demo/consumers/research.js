@@ -10,7 +10,7 @@ class Research {
     this.query = panel.part('.query');
     this.query.value = 'isolation';
     panel.onSubmit('.start', () => this.start(false));
-    panel.onClick('.cancel', () => panel.send({ type: 'cancel_research' }));
+    panel.onClick('.cancel', () => panel.send({ type: 'cancel_research', request_id: crypto.randomUUID() }));
     panel.onClick('.state-again', () => panel.send({ type: 'get_state' }));
   }
 

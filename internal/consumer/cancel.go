@@ -1,0 +1,125 @@
+package consumer
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+
+	"orgcast/internal/event"
+)
+
+// cancelResponse tells a page what has become of its cancel_research.
+type cancelResponse struct {
+	Type      string    `json:"type"` // typeCancelResponse
+	Success   bool      `json:"success"`
+	Message   string    `json:"message"`
+	Code      string    `json:"code,omitempty"`
+	RequestID requestID `json:"request_id,omitempty"`
+}
+
+const typeCancelResponse = "cancel_response"
+
+// replyPrefix begins the groups in which workers answer one connection. What follows is by chance, then,
+// behind a dot, the request id if there is one.
+const replyPrefix = "reply_"
+
+// replyGroup returns the group in which the work answers.
+func replyGroup(work string, id requestID) string {
+	if id == "" {
+		return replyPrefix + work
+	}
+	return replyPrefix + work + "." + string(id)
+}
+
+// cancel leaves the decision to the worker, since it alone knows whether there is something to cancel. The
+// worker answers in a group that no other connection knows: what becomes of a cancellation is nothing that
+// the research's viewers are to see, least of all as the research's own end.
+func (r Research) cancel(ctx context.Context, c Conn, m event.Message) error {
+	var in struct {
+		RequestID requestID `json:"request_id"`
+	}
+	if err := m.Decode(&in); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	ctx, cancel := promptly(ctx)
+	defer cancel()
+	group := ""
+	request, err := once(ctx, r.Requests, in.RequestID, []string{m.Type, c.Param("id")}, func(work string) error {
+		group = replyGroup(work, in.RequestID)
+		if err := awaitReply(ctx, c, group); err != nil {
+			return err
+		}
+		_, err := r.Dispatcher.Dispatch(ctx, Work{
+			Kind: m.Type, ID: work, Group: group, User: c.Identity().UserID,
+			Payload: struct {
+				ResearchID string    `json:"research_id"`
+				RequestID  requestID `json:"request_id,omitempty"`
+			}{c.Param("id"), in.RequestID},
+		})
+		return err
+	})
+	if err == nil && request.Done { // the answer has come, or comes
+		err = awaitReply(ctx, c, replyGroup(request.Work, in.RequestID))
+	}
+	if err != nil {
+		c.Leave(group)
+		return refused(c, err, in.RequestID)
+	}
+	return nil
+}
+
+// awaitReply joins a group of answers. One that has come already is passed on.
+func awaitReply(ctx context.Context, c Conn, group string) error {
+	const few = 10
+	answered := false
+	err := c.JoinWithHistory(ctx, group, few, func(history []*event.Event) error {
+		for _, e := range history {
+			if answer, ok := cancelAnswer(e); ok && !answered {
+				answered = true
+				if err := c.Send(answer); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if answered {
+		c.Leave(group)
+	}
+	return err
+}
+
+// HandleEvent passes on what a worker answers to this connection, once; all else are the research's events.
+func (Research) HandleEvent(_ context.Context, c Conn, e *event.Event) (forward bool) {
+	if !strings.HasPrefix(e.Group().Name(), replyPrefix) {
+		return true
+	}
+	if answer, ok := cancelAnswer(e); ok {
+		if err := c.Send(answer); err != nil {
+			c.End(err)
+		}
+		c.Leave(e.Group().Name())
+	}
+	return false
+}
+
+// cancelAnswer makes the answer of the terminal event of a cancellation. ok is false for any other event.
+func cancelAnswer(e *event.Event) (answer cancelResponse, ok bool) {
+	f, _ := read(e, kinds{"message": isText, "code": isText}) // none of another kind
+	_, id, _ := strings.Cut(e.Group().Name(), ".")
+	answer = cancelResponse{Type: typeCancelResponse, Message: textOf(f["message"]), Code: textOf(f["code"]), RequestID: requestID(id)}
+	switch e.Type() {
+	case typeCancelResponse:
+		_ = json.Unmarshal(f["success"], &answer.Success) // what is no truth value is false
+	case "task_complete":
+		answer.Success = true
+	case typeTaskFailed:
+		answer.Message = errorText("")
+	default:
+		return cancelResponse{}, false
+	}
+	return answer, true
+}

@@ -1,0 +1,111 @@
+package task
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+)
+
+// RequestLife is how long a request id counts: a day, and a little more, so that it is forgotten after
+// the event that was recorded under it.
+const RequestLife = DefaultKeyLife + time.Minute
+
+var (
+	// ErrConflict is returned for a request id under which the user has asked for something else.
+	ErrConflict = errors.New("task: request id was used for something else")
+	// ErrNoUser is returned where a user is needed and the context carries none.
+	ErrNoUser = errors.New("task: no user in context")
+)
+
+// Requests remember what users asked for, so that a request that is sent again is the same work. A
+// request id belongs to the organization and the user of the context: two users may use the same one.
+// It is safe for concurrent use.
+type Requests struct {
+	client redis.UniversalClient
+	keys   keyspace.Keyspace
+	begin  *redis.Script
+}
+
+// Request is what a user asked for.
+type Request struct {
+	// Work is the id of the work that the request has become, or becomes.
+	Work string
+	// Done says that the work was handed over. Until then it is handed over again, under the same id.
+	Done bool
+
+	key, fingerprint string
+}
+
+// NewRequests returns the requests. The client must have ContextTimeoutEnabled; the caller closes it.
+func NewRequests(client redis.UniversalClient, keys keyspace.Keyspace) (*Requests, error) {
+	if err := keepsDeadlines(client); err != nil {
+		return nil, err
+	}
+	return &Requests{client: client, keys: keys, begin: script("request")}, nil
+}
+
+// Begin returns the request that the context's user made under the id, which is a new one if there is
+// none. The error is [ErrConflict] if that has another content, [ErrMalformed] for an id that does not
+// satisfy [orgctx.ValidID], [orgctx.ErrNoOrganization], [ErrNoUser], or that of Redis.
+func (r *Requests) Begin(ctx context.Context, id string, content []byte) (Request, error) {
+	org, ok := orgctx.From(ctx)
+	if !ok {
+		return Request{}, orgctx.ErrNoOrganization
+	}
+	user, ok := orgctx.UserFrom(ctx)
+	if !ok {
+		return Request{}, ErrNoUser
+	}
+	if !orgctx.ValidID(id) {
+		return Request{}, fmt.Errorf("%w: request id", ErrMalformed)
+	}
+	sum := sha256.Sum256(content)
+	made := Request{Work: rand.Text(), key: r.keys.Request(org, string(user), id), fingerprint: hex.EncodeToString(sum[:16])}
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	answer, err := r.begin.Run(ctx, r.client, []string{made.key}, made.fingerprint, made.Work, RequestLife.Milliseconds()).Slice()
+	if err != nil || len(answer) != 2 {
+		return Request{}, fmt.Errorf("begin request: %w", err)
+	}
+	text, _ := answer[0].(string)
+	fingerprint, rest, _ := strings.Cut(text, " ")
+	if fingerprint != made.fingerprint {
+		return Request{}, ErrConflict
+	}
+	var done string
+	made.Work, done, _ = strings.Cut(rest, " ")
+	made.Done = done != ""
+	return made, nil
+}
+
+// Done notes that the work was handed over: whoever asks again learns so.
+func (r *Requests) Done(ctx context.Context, q Request) error {
+	return r.note(ctx, q, q.Work+" done")
+}
+
+// Again notes that the work has ended as failed before it was handed over: whoever asks again begins new
+// work under a new id.
+func (r *Requests) Again(ctx context.Context, q Request) error {
+	return r.note(ctx, q, rand.Text())
+}
+
+// note replaces what is remembered of a request, for the rest of its life.
+func (r *Requests) note(ctx context.Context, q Request, text string) error {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	err := r.client.SetArgs(ctx, q.key, q.fingerprint+" "+text, redis.SetArgs{Mode: "XX", KeepTTL: true}).Err()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return fmt.Errorf("note request: %w", err)
+	}
+	return nil
+}
