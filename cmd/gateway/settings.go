@@ -197,7 +197,7 @@ func (s *settings) declareLimits(set *config.Set) {
 	set.Duration(&s.pingInterval, "ping-interval", 25*time.Second, time.Second, "silence after which the gateway pings a browser")
 	set.Duration(&s.pongTimeout, "pong-timeout", 10*time.Second, time.Second, "how long to wait for the pong")
 	set.Duration(&s.messageTimeout, "message-timeout", 30*time.Second, time.Second, "how long a browser may take to send one message, from its first byte to its last")
-	set.Duration(&s.idleTimeout, "idle-timeout", 0, 0, "close a connection whose browser sends nothing for this long; 0 is never")
+	set.Duration(&s.idleTimeout, "idle-timeout", 0, 0, "close a connection whose page sends no message for this long (pongs do not count); 0 is never")
 	set.Duration(&s.writeTimeout, "write-timeout", 10*time.Second, time.Second, "maximum time for a single write to a browser")
 	set.Duration(&s.closeTimeout, "close-timeout", 5*time.Second, 100*time.Millisecond, "maximum time between the decision to close a connection and its end")
 	set.Duration(&s.hookTimeout, "hook-timeout", 10*time.Second, 100*time.Millisecond, "maximum time for the Connect hook of a consumer, and for messages that wait when a browser leaves")

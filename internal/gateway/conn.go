@@ -73,7 +73,7 @@ type conn struct {
 	receiving bool
 	left      bool          // nothing is read any more; what was read is being handled
 	handled   chan struct{} // closed, and then nil, when that is done and written; nil unless left
-	talked    time.Duration // the age at which the last frame of the browser came
+	talked    time.Duration // the age at which the last message of the browser came, or it could first send one
 }
 
 var (
@@ -231,7 +231,8 @@ func (c *conn) attach(p *parser) {
 	c.parser = p
 	c.mu.Lock()
 	c.wire = p.lent.wire
-	if c.ended { // while the upgrade ran
+	c.talked = time.Since(c.started) // before, it could not
+	if c.ended {                     // while the upgrade ran
 		cause := context.Cause(c.ctx)
 		c.wire.muted.Store(endingOf(cause).mute)
 		c.sayGoodbye(cause)
@@ -240,7 +241,7 @@ func (c *conn) attach(p *parser) {
 	c.Flush()
 }
 
-// tick is called by the wheel: it ends the connection if its session is over or its peer silent,
+// tick is called when the connection begins and then by the wheel: it ends the connection if its session is over or its peer silent,
 // pings it if it is time, and returns when to look again. It never blocks.
 func (c *conn) tick(now time.Time) time.Duration {
 	o := &c.server.options
@@ -280,13 +281,16 @@ func (c *conn) tick(now time.Time) time.Duration {
 	case c.pinged == 0 && idle >= c.pingAt:
 		c.pinged = age
 		c.send(pingFrame[:])
-		return min(o.PongTimeout, expires)
-	case c.pinged > 0:
-		return min(o.PongTimeout-(age-c.pinged), expires)
 	}
-	next := min(c.pingAt-idle, expires, o.MessageTimeout) // a message may begin at any moment
+	// The bare durations are for what may begin at any moment: a message, or the silence after a pong.
+	next := min(expires, o.MessageTimeout, c.pingAt)
 	if under {
 		next = min(next, o.MessageTimeout-now.Sub(begun))
+	}
+	if c.pinged > 0 {
+		next = min(next, o.PongTimeout-(age-c.pinged))
+	} else {
+		next = min(next, c.pingAt-idle)
 	}
 	if o.IdleTimeout > 0 {
 		next = min(next, o.IdleTimeout-(age-talked))

@@ -94,7 +94,7 @@ type Options struct {
 	// its last fragment. Any byte counts as a sign of life, so without it a browser that sends one now
 	// and then would never be pinged and could stay forever. Default 30 s.
 	MessageTimeout time.Duration
-	// IdleTimeout ends a connection whose browser sends nothing but pongs for so long. Default 0, never.
+	// IdleTimeout ends a connection whose browser sends no message for so long. Default 0, never.
 	IdleTimeout time.Duration
 	// WriteTimeout bounds one write to a browser. Default 10 s.
 	WriteTimeout time.Duration

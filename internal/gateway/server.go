@@ -155,7 +155,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.draining.Load() || s.base.Err() != nil { // Drain may have looked before we were entered
 		c.End(DrainError{RetryAfter: retryDelay})
 	}
-	s.wheel.schedule(c, min(c.pingAt, time.Until(identity.Expires), s.options.MessageTimeout))
+	if next := c.tick(time.Now()); next > 0 {
+		s.wheel.schedule(c, next)
+	}
 	// A goroutine of its own lets net/http's, with its deep stack and its buffers, go.
 	s.serving.Add(1) // until forget
 	c.serve()

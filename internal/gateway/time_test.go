@@ -171,6 +171,83 @@ func TestIdleTimeout(t *testing.T) {
 	})
 }
 
+// TestDeadlinesDoNotWaitForEachOther: each deadline of a connection is kept to a turn of the wheel or two,
+// whatever the other settings are, also while a pong is awaited.
+func TestDeadlinesDoNotWaitForEachOther(t *testing.T) {
+	const turns = 2 * time.Second
+	half := testkit.Frame{Opcode: testkit.OpText, Payload: []byte("never finished")}.Bytes()[:8]
+	for name, test := range map[string]struct {
+		options gateway.Options
+		sent    time.Duration // when half a message is sent; 0 for never
+		ends    time.Duration
+	}{
+		"idle before the first ping": {options: gateway.Options{IdleTimeout: time.Second}, ends: time.Second},
+		"idle while a pong is awaited": {
+			options: gateway.Options{IdleTimeout: 12 * time.Second, PingInterval: 10 * time.Second, PongTimeout: 50 * time.Second},
+			ends:    12 * time.Second,
+		},
+		"a message while a pong is awaited": {
+			options: gateway.Options{MessageTimeout: 4 * time.Second, PingInterval: 10 * time.Second, PongTimeout: 50 * time.Second},
+			sent:    15 * time.Second, ends: 19 * time.Second,
+		},
+		"no pong": {
+			options: gateway.Options{PingInterval: time.Second, PongTimeout: 7 * time.Second}, ends: 8 * time.Second,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, test.options, func(n *node) {
+				t := n.tb
+				p := follow(n.connect("/ws/events", "ada", "acme"), false)
+				if test.sent > 0 {
+					time.Sleep(test.sent)
+					if _, err := p.Write(half); err != nil {
+						t.Fatal(err)
+					}
+				}
+				<-p.stopped
+				if p.code != 4408 {
+					t.Errorf("close: got %d, want 4408", p.code)
+				}
+				expectBetween(t, "end", p.closed, test.ends-turns/2, test.ends+turns)
+			})
+		})
+	}
+	t.Run("the next ping", func(t *testing.T) {
+		inBubble(t, gateway.Options{PingInterval: 5 * time.Second, PongTimeout: 50 * time.Second}, func(n *node) {
+			t := n.tb
+			p := follow(n.connect("/ws/events", "ada", "acme"), true)
+			time.Sleep(time.Minute)
+			_ = p.Close()
+			<-p.stopped
+			if got := len(p.pings); got < 8 || got > 14 {
+				t.Errorf("pings in a minute: got %d at %v, want one every five seconds or so", got, p.pings)
+			}
+		})
+	})
+}
+
+// TestIdleTimeBeginsWithTheConnection: a browser can send nothing before its handshake is answered.
+func TestIdleTimeBeginsWithTheConnection(t *testing.T) {
+	const connecting, idle = 8 * time.Second, 3 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		h := &hooks{connect: func(context.Context, consumer.Conn) error {
+			time.Sleep(connecting)
+			return nil
+		}}
+		n := startNode(t, setup{
+			options: gateway.Options{IdleTimeout: idle}, routes: []consumer.Route{h.route("/ws/h")},
+			pipe: testkit.Listen(), now: time.Now,
+		})
+		p := follow(n.connect("/ws/h", "ada", "acme"), true)
+		<-p.stopped
+		if p.code != 4408 {
+			t.Errorf("close: got %d, want 4408", p.code)
+		}
+		expectBetween(t, "idle time", p.closed, idle, idle+2*time.Second)
+		n.stop()
+	})
+}
+
 // TestSilentPeerIsDropped: a peer that never reads at all is gone after the write and close time-outs,
 // though nothing ever tells that it is there.
 func TestSilentPeerIsDropped(t *testing.T) {
