@@ -29,7 +29,7 @@ async function open(t) {
 const sendAndLeave = (page, session, leave) => page.evaluate(({ session, count, leave }) => new Promise((resolve) => {
   const socket = new WebSocket(`ws://${location.host}/seat/left/ws/chat/?session=${session}`);
   socket.onopen = () => {
-    for (let i = 0; i < count; i++) socket.send(JSON.stringify({ type: 'user_message', message: `message ${i}`, client_id: `${session}-${i}` }));
+    for (let i = 0; i < count; i++) socket.send(JSON.stringify({ type: 'user_message', message: `message ${i}`, request_id: `${session}-${i}` }));
     if (leave === 'navigate') {
       location.href = '/404.html';
       resolve();
