@@ -19,13 +19,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"orgcast/internal/admin"
+	"orgcast/internal/api"
 	"orgcast/internal/directory"
 	"orgcast/internal/gateway"
 	"orgcast/internal/hub"
 	"orgcast/internal/journal"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/lease"
-	"orgcast/internal/publish"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/quota"
 	"orgcast/internal/session"
@@ -43,8 +43,7 @@ type sessionStore interface {
 //	                      │                   │
 //	           session, directory, quota ─────┤
 //	                      lease ──────────────┘
-//	ops ─ private ─ admin ─ publish ─ bus
-//	                      └ revoke
+//	ops ─ private ─ admin ─ api ─ bus, revoker
 type node struct {
 	settings  *settings
 	log       *zap.Logger
@@ -209,12 +208,11 @@ func (n *node) admin() http.Handler {
 		},
 	}}
 	if n.settings.publishKey != "" {
-		key := publish.NewKey(n.settings.publishKey)
+		key := api.NewKey(n.settings.publishKey)
 		n.settings.onReload(func(next *settings) (func(), error) {
 			return func() { key.Set(next.publishKey) }, nil
 		})
-		o.Publish = publish.NewHandler(n.bus, key)
-		o.Revoke = publish.Bearer(key, n.revoker)
+		o.API = api.New(api.Options{Key: key, Publisher: n.bus, Revoker: n.revoker, Log: n.log})
 	}
 	return admin.New(o)
 }

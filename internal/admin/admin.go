@@ -1,6 +1,6 @@
 // Package admin is the private listener: it tells whether the process is alive and whether events
-// flow, gives metrics and profiles, and takes publications from back ends. It answers also when
-// the public port is full, and must never be reachable from outside.
+// flow, gives metrics and profiles, and passes on what back ends ask of the API. It answers also
+// when the public port is full, and must never be reachable from outside.
 package admin
 
 import (
@@ -23,10 +23,8 @@ type Options struct {
 	Ready map[string]Check
 	// Metrics is what /metrics shows.
 	Metrics prometheus.Gatherer
-	// Publish handles POST /v1/publish; nil leaves the path out.
-	Publish http.Handler
-	// Revoke handles POST /v1/revoke; nil leaves the path out.
-	Revoke http.Handler
+	// API handles the paths below /v1/; nil leaves them out.
+	API http.Handler
 }
 
 // checkTimeout bounds readiness: a check that takes longer has failed.
@@ -58,11 +56,8 @@ func New(o Options) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	if o.Publish != nil {
-		mux.Handle("POST /v1/publish", o.Publish)
-	}
-	if o.Revoke != nil {
-		mux.Handle("POST /v1/revoke", o.Revoke)
+	if o.API != nil {
+		mux.Handle("/v1/", o.API)
 	}
 	return mux
 }

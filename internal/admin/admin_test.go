@@ -49,7 +49,9 @@ func TestPaths(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "orgcast_test", Help: "A test."}))
 	without := admin.New(admin.Options{Metrics: registry})
-	with := admin.New(admin.Options{Metrics: registry, Publish: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })})
+	api := http.NewServeMux()
+	api.HandleFunc("POST /v1/publish", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+	with := admin.New(admin.Options{Metrics: registry, API: api})
 	if status, body := ask(without, "GET", "/metrics"); status != 200 || !strings.Contains(body, "orgcast_test 0") {
 		t.Errorf("metrics: got %d %s", status, body)
 	}

@@ -32,28 +32,44 @@ var (
 	ErrDuplicateField = errors.New("event: type or organization_id occurs twice")
 )
 
-// Reason returns the stable, short name of a decoding error for metrics and answers to publishers.
-func Reason(err error) string {
-	switch {
-	case errors.Is(err, ErrTooLarge):
-		return "too_large"
-	case errors.Is(err, ErrNotUTF8):
-		return "not_utf8"
-	case errors.Is(err, ErrNotObject):
-		return "not_an_object"
-	case errors.Is(err, ErrInvalidType):
-		return "invalid_type"
-	case errors.Is(err, ErrNoOrganization):
-		return "no_organization"
-	case errors.Is(err, ErrForeign):
-		return "foreign_organization"
-	case errors.Is(err, ErrDuplicateField):
-		return "duplicate_field"
-	case errors.Is(err, ErrInvalidIdempotencyKey):
-		return "invalid_idempotency_key"
-	default:
-		return "invalid"
+// reasons names the errors of Decode, and of publications.
+//
+//nolint:gochecknoglobals // constant
+var reasons = []struct {
+	err       error
+	name      string
+	ofDecoded bool
+}{
+	{ErrTooLarge, "too_large", true},
+	{ErrNotUTF8, "not_utf8", true},
+	{ErrNotObject, "not_an_object", true},
+	{ErrDuplicateField, "duplicate_field", true},
+	{ErrInvalidType, "invalid_type", true},
+	{ErrNoOrganization, "no_organization", true},
+	{ErrForeign, "foreign_organization", true},
+	{ErrInvalidIdempotencyKey, "invalid_idempotency_key", false},
+}
+
+// DecodeErrors returns the errors of [Decode], each of which has a [Reason].
+func DecodeErrors() []error {
+	var list []error
+	for _, r := range reasons {
+		if r.ofDecoded {
+			list = append(list, r.err)
+		}
 	}
+	return list
+}
+
+// Reason returns the stable, short name of why a payload is not an event, or not one to publish: for
+// metrics, the log and answers to publishers. Other errors are "invalid".
+func Reason(err error) string {
+	for _, r := range reasons {
+		if errors.Is(err, r.err) {
+			return r.name
+		}
+	}
+	return "invalid"
 }
 
 // Event is one message of a back end to a group. It is immutable and safe for concurrent use.

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap/zaptest"
 
+	"orgcast/internal/api"
 	"orgcast/internal/directory"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/lease"
@@ -38,6 +40,7 @@ func TestRevokeWhileWritesAreRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := &lease.Revoker{Announcer: lease.NewAnnouncer(client, keys), Revocations: list, Members: members, SessionLife: time.Hour}
+			overHTTP := api.New(api.Options{Key: api.NewKey("key"), Revoker: r, Log: zaptest.NewLogger(t)})
 			control := client.Subscribe(t.Context(), keys.Control())
 			defer control.Close()
 			if _, err := control.Receive(t.Context()); err != nil {
@@ -58,7 +61,9 @@ func TestRevokeWhileWritesAreRefused(t *testing.T) {
 					t.Errorf("%v: got %v, %v, want recorded: %v", m, recorded, err, works)
 				}
 				w := httptest.NewRecorder()
-				r.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v1/revoke", strings.NewReader(m.String())))
+				request := httptest.NewRequest(http.MethodPost, "/v1/revoke", strings.NewReader(m.String()))
+				request.Header.Set("Authorization", "Bearer key")
+				overHTTP.ServeHTTP(w, request)
 				status, body := 503, `{"status":"failed","code":"not_recorded"}`
 				if works {
 					status, body = 200, `{"status":"revoked"}`

@@ -34,9 +34,9 @@ var (
 	ErrMalformed = errors.New("lease: malformed control message")
 )
 
-// maxMessage is the longest message, in bytes. No message that means something is longer, even if its encoder
+// MaxMessage is the longest message, in bytes. No message that means something is longer, even if its encoder
 // escapes every character.
-const maxMessage = 2 << 10
+const MaxMessage = 2 << 10
 
 // Message is an announcement.
 type Message struct {
@@ -81,7 +81,7 @@ func fieldsOf(t Type) (names []string, ok bool) {
 // does not have: whoever wrote it meant something else. Identifiers are text or integers; a role
 // and the organisation that a session switched to may also be null or empty.
 func Decode(payload []byte) (Message, error) {
-	if len(payload) > maxMessage || !utf8.Valid(payload) {
+	if len(payload) > MaxMessage || !utf8.Valid(payload) {
 		return Message{}, ErrMalformed
 	}
 	fields, err := readFields(payload)

@@ -2,11 +2,8 @@ package lease
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -117,42 +114,4 @@ func (r *Revoker) Revoke(ctx context.Context, m Message) (recorded bool, err err
 		return recorded, fmt.Errorf("%w: %w", ErrNotAnnounced, announced)
 	}
 	return recorded, nil
-}
-
-// ServeHTTP answers POST /v1/revoke: the body is a message, the answer {"status":…,"code":…}. Who
-// may ask is for the caller to have checked.
-func (r *Revoker) ServeHTTP(w http.ResponseWriter, request *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, request.Body, maxMessage))
-	var m Message
-	if err == nil {
-		m, err = Decode(body)
-	}
-	if err != nil {
-		respond(w, http.StatusBadRequest, "refused", "bad_request")
-		return
-	}
-	recorded, err := r.Revoke(request.Context(), m)
-	switch {
-	case errors.Is(err, ErrNotRevocable):
-		respond(w, http.StatusUnprocessableEntity, "refused", "not_revocable")
-	case errors.Is(err, ErrNotAnnounced):
-		respond(w, http.StatusServiceUnavailable, "failed", "not_announced")
-	case errors.Is(err, ErrNotRecorded):
-		respond(w, http.StatusServiceUnavailable, "failed", "not_recorded")
-	case err != nil:
-		respond(w, http.StatusServiceUnavailable, "failed", "unavailable")
-	case !recorded:
-		respond(w, http.StatusOK, "announced", "")
-	default:
-		respond(w, http.StatusOK, "revoked", "")
-	}
-}
-
-func respond(w http.ResponseWriter, status int, result, code string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(struct { // the client may be gone
-		Status string `json:"status"`
-		Code   string `json:"code,omitempty"`
-	}{result, code})
 }

@@ -74,7 +74,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 	}
 	// A counter that begins with 1 never rises for who watches it: the first drop would raise no alert.
-	for _, err := range []error{event.ErrTooLarge, event.ErrNotUTF8, event.ErrNotObject, event.ErrDuplicateField, event.ErrInvalidType, event.ErrNoOrganization, event.ErrForeign} {
+	for _, err := range event.DecodeErrors() {
 		m.dropped.WithLabelValues(event.Reason(err))
 	}
 	m.dropped.WithLabelValues(reasonPanic)

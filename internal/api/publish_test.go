@@ -1,4 +1,4 @@
-package publish_test
+package api_test
 
 import (
 	"context"
@@ -10,8 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"orgcast/internal/api"
 	"orgcast/internal/event"
-	"orgcast/internal/publish"
 	"orgcast/internal/testkit"
 )
 
@@ -100,6 +100,7 @@ func TestPublish(t *testing.T) {
 		"event is text":           {body: one(`"acme"`, "all", `"x"`), status: 422, want: `[{"status":"refused","code":"not_an_object"}]`},
 		"no type":                 {body: one(`"acme"`, "all", `{}`), status: 422, want: `[{"status":"refused","code":"invalid_type"}]`},
 		"organization twice":      {body: one(`"acme"`, "all", `{"type":"x","organization_id":"acme","organization_id":"globex"}`), status: 422, want: `[{"status":"refused","code":"duplicate_field"}]`},
+		"not UTF-8":               {body: one(`"acme"`, "all", "{\"type\":\"x\",\"text\":\"\xff\"}"), status: 422, want: `[{"status":"refused","code":"not_utf8"}]`},
 		"too large event":         {body: one(`"acme"`, "all", `{"type":"x","text":"`+strings.Repeat("x", 1000)+`"}`), status: 422, want: `[{"status":"refused","code":"too_large"}]`},
 		"Redis away":              {body: "[" + one(`"acme"`, "all", `{}`) + "," + good + "]", fail: down, status: 503, want: `[{"status":"refused","code":"invalid_type"},{"status":"failed","code":"unavailable"}]`},
 		"no key":                  {auth: "-", body: good, status: 401, want: `[{"status":"refused","code":"unauthenticated"}]`},
@@ -115,8 +116,8 @@ func TestPublish(t *testing.T) {
 		"nothing":                 {body: "", status: 400, want: `[{"status":"refused","code":"bad_request"}]`},
 		"two values":              {body: good + good, status: 400, want: `[{"status":"refused","code":"bad_request"}]`},
 		"wrong kind":              {body: `{"group":7}`, status: 400, want: `[{"status":"refused","code":"bad_request"}]`},
-		"too large":               {body: `{"group":"` + strings.Repeat("x", publish.MaxBody) + `"}`, status: 413, want: `[{"status":"refused","code":"too_large"}]`},
-		"too many":                {body: "[" + strings.Repeat("{},", publish.MaxBatch) + "{}]", status: 413, want: `[{"status":"refused","code":"too_large"}]`},
+		"too large":               {body: `{"group":"` + strings.Repeat("x", api.MaxBody) + `"}`, status: 413, want: `[{"status":"refused","code":"too_large"}]`},
+		"too many":                {body: "[" + strings.Repeat("{},", api.MaxBatch) + "{}]", status: 413, want: `[{"status":"refused","code":"too_large"}]`},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -130,7 +131,7 @@ func TestPublish(t *testing.T) {
 				request.Header.Set("Authorization", test.auth)
 			}
 			w := httptest.NewRecorder()
-			publish.NewHandler(r, publish.NewKey(key)).ServeHTTP(w, request)
+			newAPI(r, nil).ServeHTTP(w, request)
 			if got, want := w.Body.String(), `{"results":`+test.want+"}\n"; w.Code != test.status || got != want {
 				t.Errorf("got %d %s, want %d %s", w.Code, got, test.status, want)
 			}
@@ -153,7 +154,7 @@ func FuzzPublish(f *testing.F) {
 		request := httptest.NewRequest(http.MethodPost, "/v1/publish", strings.NewReader(body))
 		request.Header.Set("Authorization", "Bearer "+key)
 		w := httptest.NewRecorder()
-		publish.NewHandler(r, publish.NewKey(key)).ServeHTTP(w, request)
+		newAPI(r, nil).ServeHTTP(w, request)
 		if w.Code == http.StatusInternalServerError {
 			t.Errorf("got %d", w.Code)
 		}
@@ -169,7 +170,7 @@ func TestOneNameOneMeaning(t *testing.T) {
 			`{"organization_id":"acme","`+second+`":"globex","group":"all","event":{"type":"a"}}`))
 		r.Header.Set("Authorization", "Bearer "+key)
 		w := httptest.NewRecorder()
-		publish.NewHandler(&p, publish.NewKey(key)).ServeHTTP(w, r)
+		newAPI(&p, nil).ServeHTTP(w, r)
 		if w.Code != http.StatusBadRequest || len(p.sent) != 0 {
 			t.Errorf("%s: got %d and %d publications, want 400 and none", second, w.Code, len(p.sent))
 		}

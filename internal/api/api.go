@@ -1,0 +1,142 @@
+// Package api is the HTTP API for back ends, on the private listener: they publish events and revoke
+// the right to be connected. Every call is authenticated, bounded, answered and logged here, in one
+// way; a file for each says what its body means and what it does.
+//
+// Callers get stable codes and never the text of an error.
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// Options are the parts that the API serves. All are required.
+type Options struct {
+	// Key is what callers show as a bearer token.
+	Key *Key
+	// Publisher does what POST /v1/publish asks for.
+	Publisher Publisher
+	// Revoker does what POST /v1/revoke asks for.
+	Revoker Revoker
+	Log     *zap.Logger
+}
+
+// call is what one path does.
+type call struct {
+	path string
+	// maxBody is the largest body, in bytes.
+	maxBody int64
+	// problems lists why a request or a part of it can come to nothing. Any other error is [unavailable].
+	problems []problem
+	// do serves a request. It returns what became of its parts, or of the whole, and the worst error;
+	// without results, the error is about the whole.
+	do func(ctx context.Context, body []byte) ([]result, error)
+	// list says that the answer is {"results":[…]}; else it is the one result.
+	list bool
+}
+
+// result is what became of a request, or of one part of it.
+type result struct {
+	Status string `json:"status"`
+	// ID is the position of an event that is recorded.
+	ID string `json:"id,omitempty"`
+	// Nodes is how many nodes Redis passed a published event on to.
+	Nodes *int64 `json:"nodes,omitempty"`
+	// Repeated says that nothing was published, because its idempotency key had been used.
+	Repeated bool `json:"repeated,omitempty"`
+	// Code is the stable name of what went wrong.
+	Code string `json:"code,omitempty"`
+}
+
+// New returns the handler of the paths below /v1/.
+func New(o Options) http.Handler {
+	log := o.Log.Named("api")
+	mux := http.NewServeMux()
+	for _, c := range []call{publishing(o.Publisher), revoking(o.Revoker)} {
+		mux.Handle("POST "+c.path, &handler{call: c, key: o.Key, log: log})
+	}
+	return mux
+}
+
+// handler serves one call.
+type handler struct {
+	call call
+	key  *Key
+	log  *zap.Logger
+}
+
+// ServeHTTP implements http.Handler.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !h.key.shownBy(r) {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		h.answer(w, r, unauthenticated, nil, list(unauthenticated.result()))
+		return
+	}
+	var results []result
+	body, err := readBody(w, r, h.call.maxBody)
+	if err == nil {
+		results, err = h.call.do(r.Context(), body)
+	}
+	done := problem{status: http.StatusOK}
+	if err != nil {
+		done = h.call.problemOf(err)
+		if results == nil {
+			results = []result{done.result()}
+		}
+	}
+	h.answer(w, r, done, err, h.call.body(results))
+}
+
+// readBody reads a body of at most limit bytes.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return nil, errTooLarge
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errBadRequest, err)
+	}
+	return body, nil
+}
+
+// body returns what the answer to the call holds.
+func (c call) body(results []result) any {
+	if c.list {
+		return list(results...)
+	}
+	return results[0]
+}
+
+// list returns the body of an answer that holds a list.
+func list(results ...result) any {
+	return struct {
+		Results []result `json:"results"`
+	}{results}
+}
+
+// answer sends the answer, and logs why if the request came to nothing.
+func (h *handler) answer(w http.ResponseWriter, r *http.Request, p problem, err error, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(p.status)
+	_ = json.NewEncoder(w).Encode(body) // the client may be gone
+	switch {
+	case p.status < http.StatusBadRequest:
+	case p.status < http.StatusInternalServerError:
+		h.note(r, zapcore.InfoLevel, "request refused", p)
+	default:
+		h.note(r, zapcore.WarnLevel, "request failed", p, zap.Error(err))
+	}
+}
+
+// note logs a request. The text of a refused one is the caller's own, and stays out of the log.
+func (h *handler) note(r *http.Request, level zapcore.Level, message string, p problem, more ...zap.Field) {
+	h.log.Log(level, message, append(more,
+		zap.String("path", h.call.path), zap.Int("status", p.status), zap.String("reason", p.code), zap.String("remote", r.RemoteAddr))...)
+}
