@@ -298,35 +298,6 @@ func (q *queue) conclude(ctx context.Context, log *zap.Logger, e *entry, job *Jo
 	q.acknowledge(ctx, log, e)
 }
 
-// reasonSuspended is why tasks of a suspended organization are in the dead letters.
-const reasonSuspended = "organization_suspended"
-
-// refuseJob ends a task that does not run because its organization is suspended. The organization and
-// its groups exist, so those who look at the task, now or after the suspension, learn of its end.
-func (q *queue) refuseJob(ctx context.Context, log *zap.Logger, e *entry, job *Job) {
-	q.metrics.refused.WithLabelValues(q.name, reasonSuspended).Inc()
-	log.Warn("task refused", zap.String("reason", reasonSuspended))
-	q.conclude(ctx, log, e, job, endFailed, q.failure(log, job, CodeRefused), reasonSuspended)
-}
-
-// refuse buries an entry that must not run. Nothing is published: an organization that is not known
-// has no viewers, and nothing may be written for it.
-func (q *queue) refuse(ctx context.Context, log *zap.Logger, e *entry, err error) {
-	reason := "malformed"
-	switch {
-	case errors.Is(err, ErrNoOrganization):
-		reason = "no_organization"
-	case errors.Is(err, directory.ErrUnknown):
-		reason = "organization_unknown"
-	}
-	if !q.bury(ctx, log, e, reason) {
-		return
-	}
-	q.metrics.refused.WithLabelValues(q.name, reason).Inc()
-	log.Warn("task refused", zap.String("reason", reason), zap.Error(err))
-	q.acknowledge(ctx, log, e)
-}
-
 // bury copies an entry to the dead letters. A worker that dies before it acknowledges leaves the
 // entry to be buried once more, since the two streams may be in two places.
 func (q *queue) bury(ctx context.Context, log *zap.Logger, e *entry, reason string) bool {

@@ -1,0 +1,39 @@
+package task
+
+import (
+	"context"
+	"errors"
+
+	"go.uber.org/zap"
+
+	"orgcast/internal/directory"
+)
+
+// reasonSuspended is why tasks of a suspended organization are in the dead letters.
+const reasonSuspended = "organization_suspended"
+
+// refuseJob ends a task that does not run because its organization is suspended. The organization and
+// its groups exist, so those who look at the task, now or after the suspension, learn of its end.
+func (q *queue) refuseJob(ctx context.Context, log *zap.Logger, e *entry, job *Job) {
+	q.metrics.refused.WithLabelValues(q.name, reasonSuspended).Inc()
+	log.Warn("task refused", zap.String("reason", reasonSuspended))
+	q.conclude(ctx, log, e, job, endFailed, q.failure(log, job, CodeRefused), reasonSuspended)
+}
+
+// refuse buries an entry that must not run. Nothing is published: an organization that is not known
+// has no viewers, and nothing may be written for it.
+func (q *queue) refuse(ctx context.Context, log *zap.Logger, e *entry, err error) {
+	reason := "malformed"
+	switch {
+	case errors.Is(err, ErrNoOrganization):
+		reason = "no_organization"
+	case errors.Is(err, directory.ErrUnknown):
+		reason = "organization_unknown"
+	}
+	if !q.bury(ctx, log, e, reason) {
+		return
+	}
+	q.metrics.refused.WithLabelValues(q.name, reason).Inc()
+	log.Warn("task refused", zap.String("reason", reason), zap.Error(err))
+	q.acknowledge(ctx, log, e)
+}
