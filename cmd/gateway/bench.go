@@ -3,43 +3,62 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"orgcast/internal/bench"
 	"orgcast/internal/config"
 )
 
-// benchCommand hands over to package bench. What the environment says of Redis and sessions is its
-// default, so that it fits a gateway that was started from the same environment.
+// benchCommand measures a gateway. What the environment says of Redis and sessions is its default, so
+// that it fits a gateway that was started from the same environment. Its exit codes are those of
+// package bench: a mistake in the settings must not look like a foreign delivery.
 func benchCommand(ctx context.Context, p *process, args []string) error {
 	s := new(settings)
-	set := config.New("bench", "")
+	c, args := bench.NewCommand(args)
+	set := config.New("bench", bench.Usage)
 	s.declareRedis(set)
 	s.declareState(set)
 	s.declareSession(set)
-	if _, err := p.parse(set, nil, s.checkRedis); err != nil {
-		return err
+	c.Declare(set)
+	rest, err := p.parse(set, args, s.checkRedis)
+	if err == nil && len(rest) > 0 {
+		err = p.misused(set, rest)
 	}
-	if len(s.redis.cluster) > 0 {
-		return errors.New("bench publishes at one Redis, and not into a Cluster")
+	if errors.Is(err, errUsage) {
+		return exitError(bench.ExitFailed)
+	} else if err != nil {
+		return p.surplus(nil, err)
 	}
-	options := bench.DefaultOptions()
-	options.Redis, options.Prefix = s.redis.url, s.prefix
-	if s.sessionStore == "redis" || s.sessionKeys != "" {
-		keys, err := s.keyspace()
-		if err != nil {
-			return err
-		}
-		client, err := s.stateSettings().connect(0)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = client.Close() }() // sessions are minted by then
-		if options.Sessions, err = newSessionStore(s, client, keys); err != nil {
-			return err
-		}
+	code, err := s.bench(ctx, p, c)
+	if err != nil {
+		_, _ = fmt.Fprintf(p.stderr, "gateway: bench: %v\n", err) // stderr may be closed
+		return exitError(bench.ExitFailed)
 	}
-	if code := bench.Main(ctx, args, options, p.stdout, p.stderr); code != 0 {
+	if code != bench.ExitOK {
 		return exitError(code)
 	}
 	return nil
+}
+
+// bench runs the command with what the settings say of the gateway.
+func (s *settings) bench(ctx context.Context, p *process, c *bench.Command) (int, error) {
+	if len(s.redis.cluster) > 0 {
+		return bench.ExitFailed, errors.New("--redis-cluster: the load is published at one Redis, not into a Cluster")
+	}
+	c.Redis, c.Prefix = s.redis.url, s.prefix
+	if s.sessionStore == "redis" || s.sessionKeys != "" {
+		keys, err := s.keyspace()
+		if err != nil {
+			return bench.ExitFailed, err
+		}
+		client, err := s.stateSettings().connect(0)
+		if err != nil {
+			return bench.ExitFailed, err
+		}
+		defer func() { _ = client.Close() }() // sessions are minted by then
+		if c.Sessions, err = newSessionStore(s, client, keys); err != nil {
+			return bench.ExitFailed, err
+		}
+	}
+	return c.Run(ctx, p.stdin, p.stdout, p.stderr)
 }

@@ -97,12 +97,11 @@ func TestSettingsNamed(t *testing.T) {
 		}
 		help.WriteString(stdout + stderr)
 	}
-	// Package flag shows -name, ours --name.
-	known := regexp.MustCompile(`-([a-z][a-z-]*)`).FindAllString(help.String(), -1)
+	known := regexp.MustCompile(`--[a-z][a-z-]*`).FindAllString(help.String(), -1)
 	named := regexp.MustCompile("`(--[a-z-]+)")
 	for _, page := range sources(t, ".md") {
 		for _, m := range named.FindAllStringSubmatch(readDoc(t, page), -1) {
-			if !slices.Contains(known, m[1][1:]) {
+			if !slices.Contains(known, m[1]) {
 				t.Errorf("%s: there is no flag %s", page, m[1])
 			}
 		}

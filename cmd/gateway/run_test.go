@@ -31,6 +31,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"orgcast/internal/bench"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
@@ -531,7 +532,10 @@ func TestCommands(t *testing.T) {
 		"Cluster, no port":       {args: []string{"check", "--redis-cluster", "a:1,b"}, env: good, err: errUsage, stderr: []string{`"b" is not HOST:PORT`}},
 		"Redis in RESP2":         {args: []string{"check", "--redis", "redis://a:1?protocol=2"}, env: good, err: errUsage, stderr: []string{"--redis: protocol=2 is not supported"}},
 		"Cluster, database":      {args: []string{"revoke", "--redis-cluster", "a:1", "--redis", "redis://a/1", "user", "ada"}, env: good, err: errUsage, stderr: []string{"only database 0"}},
-		"Cluster, bench":         {args: []string{"bench"}, env: environment{"ORGCAST_REDIS_CLUSTER": "a:1"}, failed: true},
+		"Cluster, bench":         {args: []string{"bench"}, env: environment{"ORGCAST_REDIS_CLUSTER": "a:1"}, err: exitError(bench.ExitFailed), stderr: []string{"not into a Cluster"}},
+		"bench what":             {args: []string{"bench", "measure"}, err: exitError(bench.ExitFailed), stderr: []string{`bench cannot be called with ["measure"]`}},
+		"bench all wrong":        {args: []string{"bench", "--speed", "3", "--conns", "0"}, err: exitError(bench.ExitFailed), stderr: []string{"-speed", "--conns (from flag)"}},
+		"bench without keys":     {args: []string{"bench"}, err: exitError(bench.ExitFailed), stderr: []string{"--session-keys"}},
 		"publish nothing":        {args: []string{"publish"}, err: errUsage, stderr: []string{"ORGANIZATION GROUP JSON"}},
 		"publish too much":       {args: []string{"publish", "acme", "all", "{}", "{}"}, err: errUsage, stderr: []string{`publish cannot be called with ["acme" "all" "{}" "{}"]`}},
 		"settings come last":     {args: []string{"publish", "acme", "all", `{"type":"x"}`, "--idempotency-key", "a b"}, err: errUsage, stderr: []string{"--idempotency-key (from flag)"}},

@@ -2,6 +2,7 @@ package bench_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"testing"
 
@@ -13,8 +14,12 @@ import (
 // server.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "bench" {
-		//nolint:forbidigo // this process is no test
-		os.Exit(bench.Main(context.Background(), os.Args[2:], bench.DefaultOptions(), os.Stdout, os.Stderr))
+		c, _ := bench.NewCommand(os.Args[2:])
+		code, err := c.Run(context.Background(), os.Stdin, os.Stdout, os.Stderr)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(code) //nolint:forbidigo // this process is not a test
 	}
 	testkit.Main(m)
 }

@@ -2,11 +2,11 @@ package bench
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"net/url"
 	"time"
 
+	"orgcast/internal/config"
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
 )
@@ -107,40 +107,39 @@ func DefaultOptions() Options {
 	}
 }
 
-// flags defines the command line. The values that o has are the defaults.
-func (o *Options) flags(fs *flag.FlagSet) {
-	fs.StringVar(&o.URL, "url", o.URL, "WebSocket `address` of the server")
-	fs.StringVar(&o.Origin, "origin", o.Origin, "Origin header (default: the origin of --url)")
-	fs.StringVar(&o.Redis, "redis", o.Redis, "Redis `address` to publish at")
-	fs.StringVar(&o.Prefix, "prefix", o.Prefix, "start of all names in Redis, the server's")
-	fs.IntVar(&o.Pid, "pid", o.Pid, "process `id` of the server, to measure its CPU time and memory")
-	fs.StringVar(&o.Admin, "admin", o.Admin, "`address` of the server's private listener (http://…), to ask /metrics for heap, stacks and goroutines")
+// declare declares the load. The values that o has are the defaults.
+func (o *Options) declare(set *config.Set) {
+	set.FlagsOnly()
+	set.String(&o.URL, "url", o.URL, "WebSocket address of the server", nil)
+	set.String(&o.Origin, "origin", o.Origin, "Origin header; default: the origin of --url", nil)
+	set.Int(&o.Pid, "pid", o.Pid, 0, "process ID of the server, to measure its CPU time and memory")
+	set.String(&o.Admin, "admin", o.Admin, "address of the server's private listener (http://…), to ask /metrics for heap, stacks and goroutines", nil)
 
-	fs.IntVar(&o.Conns, "conns", o.Conns, "connections")
-	fs.IntVar(&o.Orgs, "orgs", o.Orgs, "organizations they belong to, in turn")
-	fs.IntVar(&o.GroupsPerOrg, "groups-per-org", o.GroupsPerOrg, "groups in each organization")
-	fs.IntVar(&o.GroupsPerConn, "groups-per-conn", o.GroupsPerConn, "groups that each connection joins; 0 measures bare handshakes")
-	fs.StringVar(&o.GroupPrefix, "group-prefix", o.GroupPrefix, "start of group names, followed by a number")
+	set.Int(&o.Conns, "conns", o.Conns, 1, "connections")
+	set.Int(&o.Orgs, "orgs", o.Orgs, 1, "organizations they belong to, in turn")
+	set.Int(&o.GroupsPerOrg, "groups-per-org", o.GroupsPerOrg, 1, "groups in each organization")
+	set.Int(&o.GroupsPerConn, "groups-per-conn", o.GroupsPerConn, 0, "groups that each connection joins; 0 measures bare handshakes")
+	set.String(&o.GroupPrefix, "group-prefix", o.GroupPrefix, "start of group names, followed by a number", nil)
 
-	fs.Float64Var(&o.Rate, "rate", o.Rate, "events per second over all groups; 0: as fast as --in-flight allows")
-	fs.IntVar(&o.InFlight, "in-flight", o.InFlight, "events on their way at once if --rate is 0")
-	fs.IntVar(&o.Payload, "payload", o.Payload, "`bytes` of an event")
-	fs.DurationVar(&o.Warmup, "warmup", o.Warmup, "load before the measurement")
-	fs.DurationVar(&o.Duration, "duration", o.Duration, "length of the measurement")
+	set.FloatFrom(&o.Rate, "rate", o.Rate, 0, "events per second over all groups; 0: as fast as --in-flight allows")
+	set.Int(&o.InFlight, "in-flight", o.InFlight, 1, "events on their way at once if --rate is 0")
+	set.Int(&o.Payload, "payload", o.Payload, 0, "bytes of an event")
+	set.Duration(&o.Warmup, "warmup", o.Warmup, 0, "load before the measurement")
+	set.Duration(&o.Duration, "duration", o.Duration, time.Nanosecond, "length of the measurement")
 
-	fs.Float64Var(&o.Churn, "churn", o.Churn, "connections per second that leave and come back")
-	fs.BoolVar(&o.Noisy, "noisy", o.Noisy, "one of the organizations publishes at full speed beside the others")
-	fs.Float64Var(&o.NoisyRate, "noisy-rate", o.NoisyRate, "events per second of the noisy organization; 0: as fast as Redis takes them")
-	fs.BoolVar(&o.NoisyUnheard, "noisy-unheard", o.NoisyUnheard, "the noisy organization publishes to a group that nobody joined")
-	fs.IntVar(&o.Stalled, "stalled", o.Stalled, "connections that stop reading")
-	fs.BoolVar(&o.Storm, "storm", o.Storm, "all connections leave and come back at once, over and over; measures handshakes")
-	fs.BoolVar(&o.Idle, "idle", o.Idle, "publish nothing; measures memory")
-	fs.BoolVar(&o.Compress, "compress", o.Compress, "offer permessage-deflate")
+	set.FloatFrom(&o.Churn, "churn", o.Churn, 0, "connections per second that leave and come back")
+	set.Bool(&o.Noisy, "noisy", o.Noisy, "one of the organizations publishes at full speed next to the others")
+	set.FloatFrom(&o.NoisyRate, "noisy-rate", o.NoisyRate, 0, "events per second of the noisy organization; 0: as fast as Redis takes them")
+	set.Bool(&o.NoisyUnheard, "noisy-unheard", o.NoisyUnheard, "the noisy organization publishes to a group that nobody joined")
+	set.Int(&o.Stalled, "stalled", o.Stalled, 0, "connections that stop reading")
+	set.Bool(&o.Storm, "storm", o.Storm, "all connections leave and come back at once, over and over; measures handshakes")
+	set.Bool(&o.Idle, "idle", o.Idle, "publish nothing; measures memory")
+	set.Bool(&o.Compress, "compress", o.Compress, "offer permessage-deflate")
 
-	fs.IntVar(&o.Threads, "threads", o.Threads, "event loops of the client; 0: one for every four processors")
-	fs.IntVar(&o.Sources, "sources", o.Sources, "loopback addresses to connect from")
-	fs.IntVar(&o.Parallel, "parallel", o.Parallel, "handshakes under way at once")
-	fs.DurationVar(&o.Nap, "nap", o.Nap, "pause of the client between looking for what arrived; cheaper, but adds to latencies")
+	set.Int(&o.Threads, "threads", o.Threads, 0, "event loops of the client; 0: one for every four processors")
+	set.Int(&o.Sources, "sources", o.Sources, 1, "loopback addresses to connect from")
+	set.Int(&o.Parallel, "parallel", o.Parallel, 1, "handshakes under way at once")
+	set.Duration(&o.Nap, "nap", o.Nap, 0, "pause of the client between two looks at what arrived; cheaper, but adds to latencies")
 }
 
 // validate reports every mistake at once. bare tells that the server is the limit's own.
@@ -153,26 +152,28 @@ func (o *Options) validate(bare bool) error {
 	}
 	if !bare {
 		u, err := url.Parse(o.URL)
-		check(err == nil && u.Scheme == "ws" && u.Host != "", "url %q is not ws://HOST/PATH", o.URL)
-		check(o.Sessions != nil, "no session key to sign in with")
+		check(err == nil && u.Scheme == "ws" && u.Host != "", "--url: %q is not ws://HOST/PATH", o.URL)
+		check(o.Sessions != nil, "no session key to sign in with (set --session-keys or --session-store=redis)")
 	}
 	_, err := keyspace.New(o.Prefix)
-	check(err == nil, "prefix: %w", err)
-	check(o.Conns > 0, "conns is not positive")
-	check(o.Orgs > 0, "orgs is not positive")
-	check(o.GroupsPerOrg > 0, "groups-per-org is not positive")
-	check(o.GroupsPerConn >= 0 && o.GroupsPerConn <= o.GroupsPerOrg, "groups-per-conn is not 0 to groups-per-org")
-	check(event.ValidGroupName(o.GroupPrefix+"1000000"), "group-prefix: %w", event.ErrInvalidGroup)
-	check(o.Rate >= 0 && o.NoisyRate >= 0 && o.Churn >= 0, "a rate is negative")
-	check(o.InFlight > 0, "in-flight is not positive")
-	check(o.Payload >= 0 && o.Payload <= maxFrame, "payload is not 0 to %d", maxFrame)
-	check(o.Warmup >= 0 && o.Duration > 0, "warmup or duration is not positive")
-	check(o.Stalled >= 0 && o.Stalled < o.Conns, "stalled is not 0 to conns-1")
-	check(!o.Noisy || o.Orgs > 1, "noisy needs two organizations at least")
-	check(o.Noisy || !o.NoisyUnheard, "noisy-unheard needs noisy")
-	check(!o.Idle || !o.Storm, "idle and storm exclude each other")
-	check(o.Threads >= 0 && o.Sources > 0 && o.Sources < 60000 && o.Parallel > 0, "threads, sources or parallel is out of range")
-	check(o.Nap >= 0 && o.Nap < time.Second, "nap is not 0 to 1s")
+	check(err == nil, "--prefix: %w", err)
+	check(o.Conns > 0, "--conns: must be positive")
+	check(o.Orgs > 0, "--orgs: must be positive")
+	check(o.GroupsPerOrg > 0, "--groups-per-org: must be positive")
+	check(o.GroupsPerConn >= 0 && o.GroupsPerConn <= o.GroupsPerOrg, "--groups-per-conn: must be between 0 and --groups-per-org")
+	check(event.ValidGroupName(o.GroupPrefix+"1000000"), "--group-prefix: %w", event.ErrInvalidGroup)
+	check(o.Rate >= 0 && o.NoisyRate >= 0 && o.Churn >= 0, "--rate, --noisy-rate and --churn: must not be negative")
+	check(o.InFlight > 0, "--in-flight: must be positive")
+	check(o.Payload >= 0 && o.Payload <= maxFrame, "--payload: must be between 0 and %d", maxFrame)
+	check(o.Warmup >= 0 && o.Duration > 0, "--warmup and --duration: must be positive")
+	check(o.Stalled >= 0 && o.Stalled < o.Conns, "--stalled: must be less than --conns")
+	check(!o.Noisy || o.Orgs > 1, "--noisy: requires at least two organizations in --orgs")
+	check(o.Noisy || !o.NoisyUnheard, "--noisy-unheard: requires --noisy")
+	check(!o.Idle || !o.Storm, "--idle and --storm: exclude each other")
+	check(o.Threads >= 0, "--threads: must not be negative")
+	check(o.Sources > 0 && o.Sources < 60000, "--sources: must be between 1 and 59999")
+	check(o.Parallel > 0, "--parallel: must be positive")
+	check(o.Nap >= 0 && o.Nap < time.Second, "--nap: must be less than 1s")
 	return errors.Join(errs...)
 }
 

@@ -5,10 +5,12 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"net/url"
 	"os"
 	"slices"
@@ -24,14 +26,16 @@ const EnvPrefix = "ORGCAST_"
 
 // Set is a list of settings, declared one by one, then filled by [Set.Parse].
 type Set struct {
-	name     string
-	settings []*setting
-	flags    *flag.FlagSet
-	usage    string
+	name      string
+	settings  []*setting
+	flags     *flag.FlagSet
+	usage     string
+	flagsOnly bool
 }
 
 type setting struct {
 	name, fallback, help string
+	env                  string // its variable; empty if it has none
 	secret               bool
 	show                 func(string) string // what to print in place of the value; nil: the value
 	parse                func(string) error
@@ -52,11 +56,22 @@ func New(name, usage string) *Set {
 // Name returns the name of the subcommand that the settings belong to.
 func (s *Set) Name() string { return s.name }
 
+// FlagsOnly gives the settings declared after it no environment variable. It is for what describes
+// one call of a subcommand and would be a surprise in the next, or means something else to serve.
+func (s *Set) FlagsOnly() { s.flagsOnly = true }
+
 func (s *Set) add(st *setting) {
+	if !s.flagsOnly {
+		st.env = envName(st.name)
+	}
 	s.settings = append(s.settings, st)
 	s.flags.Var(flagValue{st}, st.name, st.help)
 	if st.secret {
-		file := &setting{name: st.name + "-file", help: "file that holds --" + st.name, parse: func(path string) error {
+		file := &setting{name: st.name + "-file", help: "file that holds --" + st.name}
+		if st.env != "" {
+			file.env = envName(file.name)
+		}
+		file.parse = func(path string) error {
 			b, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 			if err != nil {
 				return errors.New("file cannot be read")
@@ -67,7 +82,7 @@ func (s *Set) add(st *setting) {
 			}
 			st.set(text, "file "+path)
 			return nil
-		}}
+		}
 		s.settings = append(s.settings, file)
 		s.flags.Var(flagValue{file}, file.name, file.help)
 	}
@@ -189,6 +204,21 @@ func (s *Set) Float(p *float64, name string, fallback float64, help string) {
 	}})
 }
 
+// FloatFrom declares a number from low on.
+func (s *Set) FloatFrom(p *float64, name string, fallback, low float64, help string) {
+	s.add(&setting{name: name, fallback: strconv.FormatFloat(fallback, 'g', -1, 64), help: help, parse: func(text string) error {
+		n, err := strconv.ParseFloat(text, 64)
+		if err != nil || math.IsNaN(n) || math.IsInf(n, 0) {
+			return errors.New("must be a number")
+		}
+		if n < low {
+			return fmt.Errorf("must be at least %g", low)
+		}
+		*p = n
+		return nil
+	}})
+}
+
 // Duration declares a time span from low on.
 func (s *Set) Duration(p *time.Duration, name string, fallback, low time.Duration, help string) {
 	s.add(&setting{name: name, fallback: fallback.String(), help: help, parse: func(text string) error {
@@ -229,7 +259,10 @@ func (s *Set) Parse(args []string, getenv func(string) string, checks ...func() 
 		}
 	}
 	for _, st := range s.settings {
-		if text := getenv(envName(st.name)); text != "" {
+		if st.env == "" {
+			continue
+		}
+		if text := getenv(st.env); text != "" {
 			st.set(text, "environment")
 		}
 	}
@@ -275,9 +308,11 @@ func (s *Set) parseFlags(args []string) (rest []string, mistakes []error) {
 
 // Variables returns the environment variables that Parse reads.
 func (s *Set) Variables() []string {
-	names := make([]string, len(s.settings))
-	for i, st := range s.settings {
-		names[i] = envName(st.name)
+	var names []string
+	for _, st := range s.settings {
+		if st.env != "" {
+			names = append(names, st.env)
+		}
 	}
 	return names
 }
@@ -319,7 +354,7 @@ func (s *Set) Help(w io.Writer) {
 		b.WriteString("\nSettings (flag, environment variable, default):\n")
 	}
 	for _, st := range s.settings {
-		fmt.Fprintf(&b, "  --%-26s %s", st.name, envName(st.name))
+		fmt.Fprintf(&b, "  --%-26s %s", st.name, cmp.Or(st.env, "–"))
 		if st.fallback != "" {
 			fmt.Fprintf(&b, "  [%s]", st.fallback)
 		}
@@ -332,11 +367,14 @@ func (s *Set) Help(w io.Writer) {
 func (s *Set) Markdown(w io.Writer) {
 	_, _ = io.WriteString(w, "| flag | environment | default | meaning |\n| --- | --- | --- | --- |\n")
 	for _, st := range s.settings {
-		fallback := "–"
+		variable, fallback := "–", "–"
+		if st.env != "" {
+			variable = "`" + st.env + "`"
+		}
 		if st.fallback != "" {
 			fallback = "`" + st.fallback + "`"
 		}
-		_, _ = fmt.Fprintf(w, "| `--%s` | `%s` | %s | %s |\n", st.name, envName(st.name), fallback, strings.ReplaceAll(st.help, "|", "\\|"))
+		_, _ = fmt.Fprintf(w, "| `--%s` | %s | %s | %s |\n", st.name, variable, fallback, strings.ReplaceAll(st.help, "|", "\\|"))
 	}
 }
 

@@ -26,6 +26,8 @@ type values struct {
 	Rate                  float64
 	Wait                  time.Duration
 	Loud                  bool
+	Share                 float64
+	Once                  string
 }
 
 func declare(v *values) *config.Set {
@@ -49,6 +51,9 @@ func declare(v *values) *config.Set {
 	s.Float(&v.Rate, "rate", 1.5, "a rate")
 	s.Duration(&v.Wait, "wait", time.Second, 0, "a time")
 	s.Bool(&v.Loud, "loud", false, "a switch")
+	s.FloatFrom(&v.Share, "share", 0.5, 0, "a number from zero on")
+	s.FlagsOnly()
+	s.String(&v.Once, "once", "", "a text without a variable", nil)
 	return s
 }
 
@@ -64,7 +69,7 @@ func env(pairs ...string) func(string) string {
 }
 
 func TestParse(t *testing.T) {
-	defaults := values{Text: "fallback", Color: "red", List: []string{"a", "b"}, Count: 3, Rate: 1.5, Wait: time.Second}
+	defaults := values{Text: "fallback", Color: "red", List: []string{"a", "b"}, Count: 3, Rate: 1.5, Wait: time.Second, Share: 0.5}
 	secretFile := filepath.Join(t.TempDir(), "key")
 	if err := os.WriteFile(secretFile, []byte(" from-a-file\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -86,6 +91,9 @@ func TestParse(t *testing.T) {
 		"list":                          {args: []string{"--list", " x, ,y ,"}, want: func(v *values) { v.List = []string{"x", "y"} }},
 		"secret":                        {env: []string{"ORGCAST_SECRET_KEY", "long enough"}, want: func(v *values) { v.Key = "long enough" }},
 		"secret from a file":            {args: []string{"--secret-key-file", secretFile}, want: func(v *values) { v.Key = "from-a-file" }},
+		"zero":                          {args: []string{"--share", "0"}, want: func(v *values) { v.Share = 0 }},
+		"flag without a variable":       {args: []string{"--once", "x"}, env: []string{"ORGCAST_ONCE", "y"}, want: func(v *values) { v.Once = "x" }},
+		"variable that is none":         {env: []string{"ORGCAST_ONCE", "y", "", "z"}},
 		"file named by the environment": {env: []string{"ORGCAST_SECRET_KEY_FILE", secretFile}, want: func(v *values) { v.Key = "from-a-file" }},
 	}
 	for name, test := range tests {
@@ -127,13 +135,13 @@ func TestEmptySecretFileIsAMistake(t *testing.T) {
 func TestAllMistakes(t *testing.T) {
 	var v values
 	_, err := declare(&v).Parse(
-		[]string{"--count", "0", "--rate=-1", "--nonsense", "--wait", "soon", "--loud=perhaps", "--secret-key-file", "/does/not/exist"},
+		[]string{"--count", "0", "--rate=-1", "--nonsense", "--wait", "soon", "--loud=perhaps", "--secret-key-file", "/does/not/exist", "--share=-1"},
 		env("ORGCAST_COLOR", "green", "ORGCAST_URL", "nothing"),
 		func() error { return errors.New("text and list do not go together") })
 	if err == nil {
 		t.Fatal("got nil, want an error")
 	}
-	for _, want := range []string{"--count", "is below 1", "--rate", "nonsense", "--wait", "--loud", "--secret-key-file", "--color (from environment)", "--url (from environment)", "do not go together"} {
+	for _, want := range []string{"--count", "is below 1", "--rate", "nonsense", "--wait", "--loud", "--secret-key-file", "--share (from flag): must be at least 0", "--color (from environment)", "--url (from environment)", "do not go together"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not tell of %q:\n%v", want, err)
 		}
@@ -185,5 +193,9 @@ func TestHelp(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("help does not tell of %q:\n%s", want, out.String())
 		}
+	}
+	s.Markdown(&out)
+	if !strings.Contains(out.String(), "| `--once` | – | – |") || strings.Contains(out.String(), "ORGCAST_ONCE") || slices.Contains(s.Variables(), "ORGCAST_ONCE") {
+		t.Errorf("a flag without a variable: got %q and\n%s", s.Variables(), out.String())
 	}
 }

@@ -1,0 +1,163 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"orgcast/internal/config"
+)
+
+// Usage is the help of `gateway bench`.
+const Usage = `
+Load-test a gateway and check every delivery:
+
+  gateway bench [SETTINGS]          measure a running gateway
+  gateway bench limit [SETTINGS]    measure what the machine allows: the same load on a bare write loop
+  gateway bench compare [SETTINGS]  measure both in turn and print medians and ratios
+
+Opens connections, signs in with minted cookies, joins groups, publishes through Redis and checks
+every delivery: nothing of another organization or group, nothing lost, twice or out of order.
+Organizations are bench-0, bench-1 …, their groups room.0, room.1 … The settings of sessions and
+Redis are the gateway's, with the same flags and variables; those of the load are flags only.
+
+Exit codes: 0 all well; 1 events lost, duplicated or reordered, connections dropped, or (with --admin)
+goroutines or heap of connections left behind; 2 anything foreign delivered; 3 nothing measured.
+
+Examples:
+  # 1,000 connections in one group, one event in flight, CPU time of the gateway with process id 4711
+  gateway bench --pid 4711
+  # ratio to the limit of the machine, medians of five rounds
+  gateway bench compare --rounds 5 --pid 4711 --in-flight 64
+  # 5,000 connections in 1,000 groups of 5, 2,000 events per second
+  gateway bench --conns 5000 --orgs 10 --groups-per-org 100 --rate 2000 --pid 4711
+  # what does one reader cost that has stalled? The settings in --against change the right-hand side
+  gateway bench compare --pid 4711 --rate 100 --stalled 1 --against "--stalled 0"
+  # one noisy organization beside 999 quiet ones, against quiet ones alone; then against the same
+  # noise where nobody listens, which costs Redis and this load generator as much and the gateway nothing
+  gateway bench compare --pid 4711 --conns 2000 --orgs 1000 --rate 1000 --noisy --against "--noisy=false"
+  gateway bench compare --pid 4711 --conns 2000 --orgs 1000 --rate 1000 --noisy --against "--noisy-unheard"
+  # memory of 10,000 idle connections in two groups each, heap and stacks apart, of a gateway that
+  # was just started (it keeps some memory of earlier connections)
+  gateway bench --conns 10000 --groups-per-org 2 --groups-per-conn 2 --idle --pid 4711 --admin http://127.0.0.1:9090
+  # handshakes: everyone comes back at once, over and over
+  gateway bench --conns 2000 --groups-per-conn 0 --storm --pid 4711
+`
+
+// Words that may follow `gateway bench`. Without one, the gateway is measured.
+const (
+	wordLimit   = "limit"
+	wordCompare = "compare"
+)
+
+// Command is one call of `gateway bench`.
+type Command struct {
+	Options
+
+	word    string
+	asJSON  bool
+	rounds  int
+	against string
+}
+
+// NewCommand returns the command that args begin with, and the rest of them.
+func NewCommand(args []string) (*Command, []string) {
+	c := &Command{Options: DefaultOptions(), rounds: 5, against: wordLimit}
+	if len(args) > 0 && slices.Contains([]string{wordLimit, wordCompare, limitServer}, args[0]) {
+		c.word, args = args[0], args[1:]
+	}
+	return c, args
+}
+
+// Declare declares the settings of the command, except the server's own: Redis, Prefix and Sessions.
+func (c *Command) Declare(set *config.Set) {
+	c.declare(set)
+	set.Bool(&c.asJSON, "json", c.asJSON, "write JSON to standard output, and the table to standard error")
+	if c.word == wordCompare {
+		set.Int(&c.rounds, "rounds", c.rounds, 1, "how often to measure each side")
+		set.String(&c.against, "against", c.against, "what to compare with: limit, or settings in one argument that change the right-hand side", nil)
+	}
+}
+
+// Run measures. Reports go to stdout, progress to stderr. It returns the exit code; with an error
+// that is [ExitFailed].
+func (c *Command) Run(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
+	if c.word == limitServer {
+		if err := serveLimit(ctx, stdin, stdout); err != nil {
+			return ExitFailed, err
+		}
+		return ExitOK, nil
+	}
+	result, err := c.measure(ctx, stderr)
+	if err != nil {
+		return ExitFailed, err
+	}
+	table := stdout
+	if c.asJSON {
+		table = stderr
+		enc := json.NewEncoder(stdout)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(result); err != nil {
+			return ExitFailed, fmt.Errorf("write JSON: %w", err)
+		}
+	}
+	if err := result.Table(table); err != nil {
+		return ExitFailed, err
+	}
+	return result.ExitCode(), nil
+}
+
+// result is a [Report] or a [Comparison].
+type result interface {
+	Table(w io.Writer) error
+	ExitCode() int
+}
+
+func (c *Command) measure(ctx context.Context, progress io.Writer) (result, error) {
+	switch c.word {
+	case wordCompare:
+		right, err := c.opponent()
+		if err != nil {
+			return nil, err
+		}
+		comparison, err := compare(ctx, gatewayWith(c.Options, "gateway"), right, c.rounds, progress)
+		return &comparison, err
+	case wordLimit:
+		rep, err := Limit(ctx, c.Options, progress)
+		return &rep, err
+	default:
+		rep, err := Run(ctx, c.Options, progress)
+		return &rep, err
+	}
+}
+
+func gatewayWith(opts Options, name string) measurement {
+	return measurement{name: name, run: func(ctx context.Context, progress io.Writer) (Report, error) {
+		return Run(ctx, opts, progress)
+	}}
+}
+
+// opponent returns the right-hand side of a comparison.
+func (c *Command) opponent() (measurement, error) {
+	if c.against == wordLimit {
+		return measurement{name: wordLimit, run: func(ctx context.Context, progress io.Writer) (Report, error) {
+			return Limit(ctx, c.Options, progress)
+		}}, nil
+	}
+	opts := c.Options
+	set := config.New("against", "")
+	opts.declare(set)
+	set.String(&opts.Redis, "redis", opts.Redis, "Redis to publish at", nil)
+	set.String(&opts.Prefix, "prefix", opts.Prefix, "first part of every name in Redis", nil)
+	words := strings.Fields(c.against)
+	switch rest, err := set.Parse(words, func(string) string { return "" }); {
+	case err != nil:
+		return measurement{}, fmt.Errorf("--against: %w", err)
+	case len(words) == 0 || len(rest) > 0:
+		return measurement{}, fmt.Errorf("--against: %q is neither limit nor settings", c.against)
+	}
+	return gatewayWith(opts, c.against), nil
+}

@@ -1,0 +1,122 @@
+package bench_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"orgcast/internal/bench"
+	"orgcast/internal/config"
+	"orgcast/internal/testkit/redistest"
+)
+
+// command runs `gateway bench` with args against the stub of opts.
+func command(t *testing.T, opts bench.Options, args ...string) (code int, stdout, stderr string, err error) {
+	t.Helper()
+	c, rest := bench.NewCommand(args)
+	c.Options = opts
+	set := config.New("bench", bench.Usage)
+	c.Declare(set)
+	if rest, err = set.Parse(rest, func(string) string { return "" }); err != nil || len(rest) > 0 {
+		t.Fatalf("%q: %q remains, %v", args, rest, err)
+	}
+	var out, errOut bytes.Buffer
+	code, err = c.Run(t.Context(), strings.NewReader(""), &out, &errOut)
+	return code, out.String(), errOut.String(), err
+}
+
+func TestCompareWritesJSON(t *testing.T) {
+	t.Parallel()
+	s := startStub(t, redistest.Start(t), nil)
+	code, stdout, stderr, err := command(t, s.options(),
+		"compare", "--rounds", "2", "--json", "--duration", "1s", "--warmup", "0s", "--in-flight", "4")
+	if err != nil || code != bench.ExitOK {
+		t.Fatalf("got %d, %v, want %d; stderr:\n%s", code, err, bench.ExitOK, stderr)
+	}
+	var got bench.Comparison
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil {
+		t.Fatalf("standard output is not JSON: %v\n%s", err, stdout)
+	}
+	if len(got.Lefts) != 2 || len(got.Rights) != 2 || got.Right != "limit" || len(got.Figures) == 0 {
+		t.Errorf("got %d and %d reports against %q, %d figures", len(got.Lefts), len(got.Rights), got.Right, len(got.Figures))
+	}
+	if !strings.Contains(stderr, "medians of 2 interleaved rounds") {
+		t.Errorf("standard error has no table:\n%s", stderr)
+	}
+}
+
+func TestCompareAgainstSettings(t *testing.T) {
+	t.Parallel()
+	s := startStub(t, redistest.Start(t), nil)
+	code, stdout, stderr, err := command(t, s.options(),
+		"compare", "--rounds", "1", "--duration", "1s", "--against", "--payload 1000 --rate 100")
+	if err != nil || code != bench.ExitOK || !strings.Contains(stdout, "--payload 1000 --rate 100") {
+		t.Errorf("got %d, %v, stdout:\n%s\nstderr:\n%s", code, err, stdout, stderr)
+	}
+}
+
+func TestCommandRefusesWrongUse(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		args []string
+		want string
+	}{
+		"wrong opponent":   {args: []string{"compare", "--against", "nginx"}, want: "neither limit nor settings"},
+		"no opponent":      {args: []string{"compare", "--against", " "}, want: "neither limit nor settings"},
+		"opponent's rate":  {args: []string{"compare", "--against", "--rate=-1 --speed 3"}, want: "--rate (from flag): must be at least 0"},
+		"nothing to sign":  {args: []string{}, want: "session key"},
+		"idle and a storm": {args: []string{"limit", "--idle", "--storm"}, want: "exclude"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			code, _, _, err := command(t, bench.DefaultOptions(), tt.args...)
+			if code != bench.ExitFailed || err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %d, %v, want %d and an error with %q", code, err, bench.ExitFailed, tt.want)
+			}
+		})
+	}
+}
+
+// TestRoundsBelongToCompare: a setting that would have no effect is a mistake.
+func TestRoundsBelongToCompare(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"--rounds", "3"}, {"limit", "--against", "limit"}, {"compare", "--rounds", "0"}} {
+		c, rest := bench.NewCommand(args)
+		set := config.New("bench", bench.Usage)
+		c.Declare(set)
+		if _, err := set.Parse(rest, func(string) string { return "" }); err == nil {
+			t.Errorf("%q: got no error", args)
+		}
+	}
+}
+
+// TestLoadIsNotConfigured: variables of the gateway, such as ORGCAST_COMPRESS, leave the load alone.
+func TestLoadIsNotConfigured(t *testing.T) {
+	t.Parallel()
+	c, _ := bench.NewCommand(nil)
+	set := config.New("bench", bench.Usage)
+	c.Declare(set)
+	if _, err := set.Parse(nil, func(string) string { return "true" }); err != nil || c.Compress {
+		t.Errorf("got %v, compress %v, want neither", err, c.Compress)
+	}
+}
+
+func TestHelpIsDocumentation(t *testing.T) {
+	t.Parallel()
+	c, rest := bench.NewCommand([]string{"compare", "--help"})
+	set := config.New("bench", bench.Usage)
+	c.Declare(set)
+	if _, err := set.Parse(rest, func(string) string { return "" }); !errors.Is(err, config.ErrHelp) {
+		t.Errorf("got %v, want ErrHelp", err)
+	}
+	var help bytes.Buffer
+	set.Help(&help)
+	for _, want := range []string{"Examples:", "Exit codes:", "--in-flight", "--rounds", "bench compare"} {
+		if !strings.Contains(help.String(), want) {
+			t.Errorf("help does not mention %q", want)
+		}
+	}
+}
