@@ -104,7 +104,7 @@ func TestFilesAreKeptForHealthAndRedis(t *testing.T) {
 			t.Fatalf("got %d %s, want 503 overloaded", answer.Status, answer.Body)
 		}
 	}
-	if want := shareFiles(256, 0).connections; admitted != want {
+	if want := 64; admitted != want {
 		t.Errorf("got %d connections, want %d of 256 files", admitted, want)
 	}
 	for range 40 { // idle strangers on top of them
@@ -143,24 +143,6 @@ func TestStrangersThatNeverReadHoldNothing(t *testing.T) {
 	s.subscribe(testkit.DialTCP(s.public), "ada", "acme")
 	if log := s.log.String(); strings.Contains(log, "too many open files") {
 		t.Errorf("files ran out: %s", log)
-	}
-}
-
-// TestFileShares: a limit of open files is shared out so that everybody has some.
-func TestFileShares(t *testing.T) {
-	for _, test := range []struct{ total, redis, own, connections int }{
-		{0, 20, 0, 0}, {64, 20, 32, 16}, {256, 20, 128, 64}, {512, 20, 128, 256}, {700, 20, 128, 444}, {1024, 20, 128, 768}, {20000, 20, 128, 19744}, {20000, 640, 704, 19168},
-	} {
-		got := shareFiles(test.total, test.redis)
-		if got.own != test.own || got.connections != test.connections {
-			t.Errorf("%d files: got %+v, want %d and %d", test.total, got, test.own, test.connections)
-		}
-	}
-	for total := 1; total < 3000; total++ {
-		f := shareFiles(total, 20)
-		if f.connections < 1 || total >= fewestFiles && (f.connections >= f.sockets() || f.sockets()+f.own != total) {
-			t.Fatalf("%d files: got %+v", total, f)
-		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"orgcast/internal/cli"
 	"orgcast/internal/testkit/redistest"
 )
 
@@ -51,7 +52,7 @@ func TestCheckFindsWhatDoesNotAnswer(t *testing.T) {
 			}
 			maps.Copy(env, test.env)
 			out, errOut, err := execute(t, env, "", "check", "--connect")
-			if failed := exitCode(err); failed != min(len(test.bad), 1) {
+			if failed := cli.ExitCode(err); failed != min(len(test.bad), 1) {
 				t.Errorf("exit code: got %d, %s", failed, errOut)
 			}
 			whys := ""

@@ -1,9 +1,12 @@
+//go:build !nodemo
+
 package main
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -13,6 +16,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"orgcast/internal/app"
+	"orgcast/internal/cli"
 	"orgcast/internal/config"
 	"orgcast/internal/demo"
 	"orgcast/internal/demo/jobs"
@@ -28,19 +33,27 @@ Try Orgcast: a page with two people of different organisations side by side, an 
 the real gateway between them. Signing in asks for no password, so never let others reach it.
 `
 
+// demoCommands returns the subcommand that only this build has.
+func demoCommands() []cli.Command {
+	return []cli.Command{{
+		Name: "demo", Summary: "try it: two organizations in one browser window, nothing to install", Run: demoCommand,
+		Stays: true, Logs: true, First: true,
+	}}
+}
+
 // demoCommand runs the demo until ctx ends.
-func demoCommand(ctx context.Context, p *process, args []string) error {
-	s, set := new(settings), config.New("demo", demoUsage)
-	var redisURL, stateURL string
+func demoCommand(ctx context.Context, p *cli.Process, args []string) error {
+	set := config.New("demo", demoUsage)
+	var listen, redisURL, stateURL string
 	var pace time.Duration
-	set.String(&s.listen, "listen", "127.0.0.1:8080", "address of the page", checkAddress)
+	set.String(&listen, "listen", "127.0.0.1:8080", "address of the page", cli.CheckAddress)
 	set.URL(&redisURL, "redis", "", "Redis server to use instead of the embedded one", func(string) error { return nil })
 	set.URL(&stateURL, "redis-state", "", "a second Redis server for sessions, revocations, directory and quotas; requires --redis", func(string) error { return nil })
 	set.Duration(&pace, "pace", 700*time.Millisecond, 0, "pause between the steps of a job, so that people can follow")
-	if rest, err := p.parse(set, args); err != nil || len(rest) > 0 {
-		return p.surplus(rest, err)
+	if rest, err := p.Parse(set, args); err != nil || len(rest) > 0 {
+		return p.Surplus(rest, err)
 	}
-	listener, err := listen(ctx, "--listen", s.listen)
+	listener, err := app.Listen(ctx, "--listen", listen)
 	if err != nil {
 		return err
 	}
@@ -64,48 +77,50 @@ func demoCommand(ctx context.Context, p *process, args []string) error {
 		redisURL = "redis://" + embedded.Addr() + "/0"
 	}
 	// All other settings are those of serve, with their defaults.
-	full := config.New("serve", serveUsage)
-	s.declareServe(full)
-	_, err = full.Parse([]string{
-		"--listen", s.listen, "--redis", redisURL, "--redis-state", stateURL, "--session-store", "redis", "--session-insecure", "--directory", "redis",
+	o, err := cli.ServeOptions([]string{
+		"--listen", listen, "--redis", redisURL, "--redis-state", stateURL, "--session-store", "redis", "--session-insecure", "--directory", "redis",
 		"--origins", fmt.Sprintf("http://%s,http://%s,none", hosts[0], hosts[1]),
 		"--log-level", "warn", "--log-format", "console", "--drain-wait", "0s", "--drain", "0s",
-	}, func(string) string { return "" }, s.checkServe)
+	})
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	log, err := newLogger(s, p.journal)
+	log, err := p.NewLogger(o)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	n, err := newNode(ctx, s, log)
+	n, err := app.New(ctx, o, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	return p.runDemo(ctx, n, listener, hosts, pace)
+	return runDemo(ctx, &demoNode{n}, listener, hosts, pace, p.Stdout)
 }
 
+// demoNode is a node that serves the demo.
+type demoNode struct{ *app.Node }
+
 // runDemo serves the demo under the hosts given until ctx ends.
-func (p *process) runDemo(ctx context.Context, n *node, listener net.Listener, hosts []string, pace time.Duration) error {
-	n.start(ctx)
+func runDemo(ctx context.Context, n *demoNode, listener net.Listener, hosts []string, pace time.Duration, stdout io.Writer) error {
+	n.Start()
 	site := &url.URL{Scheme: "http", Host: hosts[0]}
-	handler, err := n.demoHandler(ctx, site)
+	handler, err := n.handler(ctx, site)
 	if err != nil {
-		return errors.Join(err, listener.Close(), n.close())
+		return errors.Join(err, listener.Close(), n.Close())
 	}
-	worker, err := n.demoWorker(site, pace)
+	worker, err := n.worker(site, pace)
 	if err != nil {
-		return errors.Join(err, listener.Close(), n.close())
+		return errors.Join(err, listener.Close(), n.Close())
 	}
-	server := newHTTPServer(onlyHosts(handler, hosts), n.log)
+	server := app.NewHTTPServer(onlyHosts(handler, hosts), n.Log)
+	n.Serves(server)
 	servers, ctx := errgroup.WithContext(ctx)
-	servers.Go(func() error { return served(server.Serve(listener)) })
+	servers.Go(func() error { return app.Served(server.Serve(listener)) })
 	// The worker needs Redis to the end, so its own goes on until it has stopped.
 	var work errgroup.Group
 	work.Go(func() error { return worker.Run(ctx) })
 	page := "http://" + hosts[0] + "/"
-	out := journal.NewWriter(p.stdout, 0) // a slow reader must not hold up the demo
-	defer closeJournal(out)
+	out := journal.NewWriter(stdout, 0) // a slow reader must not hold up the demo
+	defer cli.CloseJournal(out)
 	_, _ = fmt.Fprintf(out, `
   Orgcast demo: two organisations in one window
 
@@ -116,7 +131,7 @@ func (p *process) runDemo(ctx context.Context, n *node, listener net.Listener, h
 `, page, page) // it never fails
 	<-ctx.Done()
 	err = work.Wait()
-	return errors.Join(err, n.stop(server), servers.Wait())
+	return errors.Join(err, n.Close(), servers.Wait())
 }
 
 // onlyHosts refuses requests for any other host. Signing in asks for no password, so a page whose
@@ -132,26 +147,26 @@ func onlyHosts(next http.Handler, hosts []string) http.Handler {
 	})
 }
 
-// demoHandler fills Redis with the demo's people and returns its pages around the gateway.
-func (n *node) demoHandler(ctx context.Context, site *url.URL) (http.Handler, error) {
-	if err := demo.Seed(ctx, n.redis.state, n.keys); err != nil {
+// handler fills Redis with the demo's people and returns its pages around the gateway.
+func (n *demoNode) handler(ctx context.Context, site *url.URL) (http.Handler, error) {
+	if err := demo.Seed(ctx, n.Redis.State, n.Keys); err != nil {
 		return nil, err
 	}
-	dispatcher, err := task.NewDispatcher(n.redis.events, n.keys, task.DispatcherOptions{Backlog: demoBacklog})
+	dispatcher, err := task.NewDispatcher(n.Redis.Events, n.Keys, task.DispatcherOptions{Backlog: demoBacklog})
 	if err != nil {
 		return nil, err
 	}
-	authority := &demo.Authority{Announcer: lease.NewAnnouncer(n.redis.events, n.keys)}
-	if authority.Members, err = directory.NewRedis(n.redis.state, n.keys); err != nil {
+	authority := &demo.Authority{Announcer: lease.NewAnnouncer(n.Redis.Events, n.Keys)}
+	if authority.Members, err = directory.NewRedis(n.Redis.State, n.Keys); err != nil {
 		return nil, err
 	}
-	authority.Sessions, _ = n.sessions.(*session.RedisStore) // as runDemo's settings say
+	authority.Sessions, _ = n.Sessions.(*session.RedisStore) // as runDemo's settings say
 	return demo.Handler(demo.Options{
 		Authority: authority,
-		Gateway:   n.gateway, CookieName: n.settings.sessionCookie, Sessions: n.resolver(), Membership: n.directory, Publisher: n.bus, Logger: n.log,
-		Minter: n.sessions, Dispatcher: dispatcher, Pictures: pictures{n}, Site: site,
+		Gateway:   n.Gateway, CookieName: n.Options.SessionCookie, Sessions: n.Resolver(), Membership: n.Directory, Publisher: n.Bus, Logger: n.Log,
+		Minter: n.Sessions, Dispatcher: dispatcher, Pictures: pictures{n}, Site: site,
 		Status: func() demo.Status {
-			return demo.Status{Violations: n.gateway.Violations(), Connections: n.gateway.Connections()}
+			return demo.Status{Violations: n.Gateway.Violations(), Connections: n.Gateway.Connections()}
 		},
 	})
 }
@@ -166,10 +181,10 @@ const (
 	demoTimeout = 15 * time.Minute
 )
 
-// demoWorker returns the worker that does the demo's jobs in this process. Its client is one of its
+// worker returns the worker that does the demo's jobs in this process. Its client is one of its
 // own: a worker waits on its connections.
-func (n *node) demoWorker(site *url.URL, pace time.Duration) (*demoWork, error) {
-	asks, err := task.NewAsks(n.redis.events, n.keys)
+func (n *demoNode) worker(site *url.URL, pace time.Duration) (*demoWork, error) {
+	asks, err := task.NewAsks(n.Redis.Events, n.Keys)
 	if err != nil {
 		return nil, err
 	}
@@ -177,13 +192,13 @@ func (n *node) demoWorker(site *url.URL, pace time.Duration) (*demoWork, error) 
 	if err != nil {
 		return nil, err
 	}
-	client, err := n.settings.redis.connect(len(kinds) * (demoConcurrency + 2))
+	client, err := n.Redis.ConnectEvents(len(kinds) * (demoConcurrency + 2))
 	if err != nil {
 		return nil, err
 	}
-	w, err := task.NewWorker(client, n.keys, n.directory, kinds, task.Options{
-		Concurrency: demoConcurrency, Timeout: demoTimeout, Drain: time.Nanosecond, MaxEvent: n.settings.maxEvent,
-		Tools: task.NewTools(client, n.keys, n.directory, jobs.Tools()), Log: n.log,
+	w, err := task.NewWorker(client, n.Keys, n.Directory, kinds, task.Options{
+		Concurrency: demoConcurrency, Timeout: demoTimeout, Drain: time.Nanosecond, MaxEvent: n.Options.MaxEvent,
+		Tools: task.NewTools(client, n.Keys, n.Directory, jobs.Tools()), Log: n.Log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, client.Close())
@@ -203,11 +218,11 @@ func (w *demoWork) Run(ctx context.Context) error {
 }
 
 // pictures keeps what people upload in their organisation's store.
-type pictures struct{ *node }
+type pictures struct{ *demoNode }
 
 // KeepPicture implements [demo.Pictures].
 func (p pictures) KeepPicture(ctx context.Context, name string, data []byte) error {
-	store, err := task.NewStore(ctx, p.redis.events, p.keys)
+	store, err := task.NewStore(ctx, p.Redis.Events, p.Keys)
 	if err != nil {
 		return err
 	}
@@ -216,7 +231,7 @@ func (p pictures) KeepPicture(ctx context.Context, name string, data []byte) err
 
 // Picture implements [demo.Pictures].
 func (p pictures) Picture(ctx context.Context, name string) ([]byte, error) {
-	store, err := task.NewStore(ctx, p.redis.events, p.keys)
+	store, err := task.NewStore(ctx, p.Redis.Events, p.Keys)
 	if err != nil {
 		return nil, err
 	}

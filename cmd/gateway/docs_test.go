@@ -24,6 +24,7 @@ import (
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
@@ -87,13 +88,13 @@ func TestSettingsTable(t *testing.T) {
 // TestSettingsNamed: every flag that our pages name exists, in serve or in another subcommand.
 func TestSettingsNamed(t *testing.T) {
 	var help strings.Builder
-	for _, c := range commands() {
-		if c.name == "version" {
+	for _, name := range program().Names() {
+		if name == "version" {
 			continue // has no help
 		}
-		stdout, stderr, err := execute(t, nil, "", c.name, "--help")
+		stdout, stderr, err := execute(t, nil, "", name, "--help")
 		if err != nil {
-			t.Fatalf("%s --help: %v", c.name, err)
+			t.Fatalf("%s --help: %v", name, err)
 		}
 		help.WriteString(stdout + stderr)
 	}
@@ -223,10 +224,12 @@ func TestAlertsSeeTheFirst(t *testing.T) {
 // TestNamedTestsExist: the tests that our pages call as witnesses are there.
 func TestNamedTestsExist(t *testing.T) {
 	tests := make(map[string]bool) // package and name
+	clause := regexp.MustCompile(`(?m)^package (\w+?)(?:_test)?$`)
 	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Example)\w*)\(`)
 	for _, path := range sources(t, "_test.go") {
-		for _, m := range function.FindAllStringSubmatch(readDoc(t, path), -1) {
-			tests[filepath.Base(filepath.Dir(path))+"."+m[1]] = true
+		text := readDoc(t, path)
+		for _, m := range function.FindAllStringSubmatch(text, -1) {
+			tests[clause.FindStringSubmatch(text)[1]+"."+m[1]] = true
 		}
 	}
 	for _, page := range []string{"docs/security.md", "docs/reliability.md", "docs/models/README.md"} {
@@ -261,7 +264,7 @@ func TestModelGuards(t *testing.T) {
 // TestEleventhConsumer does what docs/consumers.md says: it adds the file and the line, to a copy that only
 // the compiler sees, builds, and looks at the frames.
 func TestEleventhConsumer(t *testing.T) {
-	doc, routes := readDoc(t, "docs/consumers.md"), readDoc(t, "cmd/gateway/routes.go")
+	doc, routes := readDoc(t, "docs/consumers.md"), readDoc(t, "internal/app/routes.go")
 	blocks := make(map[string][]string) // language → content
 	for _, m := range regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllStringSubmatch(section(t, doc, "The eleventh consumer"), -1) {
 		blocks[m[1]] = append(blocks[m[1]], m[2])
@@ -281,7 +284,7 @@ func TestEleventhConsumer(t *testing.T) {
 	overlay := map[string]map[string]string{"Replace": {}}
 	for path, text := range map[string]string{
 		"internal/consumer/report.go": blocks["go"][0],
-		"cmd/gateway/routes.go":       strings.Replace(routes, last, strings.TrimSpace(blocks["go"][1])+"\n\t\t"+last, 1),
+		"internal/app/routes.go":      strings.Replace(routes, last, strings.TrimSpace(blocks["go"][1])+"\n\t\t"+last, 1),
 	} {
 		file := filepath.Join(dir, filepath.Base(path))
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -361,7 +364,7 @@ func section(tb testing.TB, doc, heading string) string {
 // against is the one that the gateway takes.
 func TestTokenInProtocol(t *testing.T) {
 	const key, organization, name, expires = "0123456789abcdef0123456789abcdef", "acme", "invoice_7", 1_800_000_000
-	org, err := parseOrganization(organization)
+	org, err := orgctx.ParseID(organization)
 	group, groupErr := event.NewGroup(org, name)
 	if err := errors.Join(err, groupErr); err != nil {
 		t.Fatal(err)
@@ -380,7 +383,7 @@ func TestKubernetesProbe(t *testing.T) {
 	if probe == nil {
 		t.Fatal("docs/operations.md has no exec probe")
 	}
-	if !slices.ContainsFunc(commands(), func(c command) bool { return c.name == probe[2] }) {
+	if !slices.Contains(program().Names(), probe[2]) {
 		t.Errorf("there is no subcommand %s", probe[2])
 	}
 	if want := `ENTRYPOINT ["` + probe[1] + `"]`; !strings.Contains(readDoc(t, "Dockerfile"), want) {

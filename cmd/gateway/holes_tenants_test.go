@@ -5,30 +5,23 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"orgcast/internal/directory"
+	"orgcast/internal/app"
 	"orgcast/internal/keyspace"
-	"orgcast/internal/quota"
-	"orgcast/internal/task"
 	"orgcast/internal/testkit"
 )
 
 // services are what the gateway's consumers work with, for a test that calls it itself.
-func (w *world) services(t *testing.T) *services {
+func (w *world) services(t *testing.T) *app.Services {
 	t.Helper()
 	keys, err := keyspace.New(keyspace.DefaultPrefix)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &services{bus: w.bus, bytes: quota.NewBytes(w.redis, w.redis, keys, quota.BytesOptions{}), log: zap.NewNop()}
-	if s.dispatcher, err = task.NewDispatcher(w.redis, keys, task.DispatcherOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	if s.asks, err = task.NewAsks(w.redis, keys); err != nil {
-		t.Fatal(err)
-	}
-	if s.objects, err = directory.NewObjects(w.redis, keys, nil); err != nil {
+	s, err := app.NewServices(&app.Node{Options: new(app.Options), Log: zap.NewNop(), Metrics: prometheus.NewRegistry(), Redis: &app.Clients{Events: w.redis, State: w.redis}, Keys: keys, Bus: w.bus})
+	if err != nil {
 		t.Fatal(err)
 	}
 	return s

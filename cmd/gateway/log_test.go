@@ -16,6 +16,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"orgcast/internal/cli"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
@@ -119,8 +120,8 @@ func TestNobodyReadsTheLog(t *testing.T) {
 	reader, writer := pipe(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	// With a small journal 300 lines are more than it and a pipe hold.
-	p := &process{getenv: s.env.get, environ: s.env.list(), stdin: strings.NewReader(""), stdout: writer, stderr: writer, journalBytes: 2 << 10}
-	go func() { s.done <- p.run(ctx, nil) }()
+	p := cli.Process{Getenv: s.env.get, Environ: s.env.list(), Stdin: strings.NewReader(""), Stdout: writer, Stderr: writer, LogBytes: 2 << 10}
+	go func() { s.done <- program().Run(ctx, p, nil) }()
 	t.Cleanup(func() {
 		cancel()
 		s.wait()

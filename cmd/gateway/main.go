@@ -1,41 +1,16 @@
-// Command gateway is Orgcast: a WebSocket gateway whose unit of isolation is the organisation. Run
-// it with --help for its subcommands.
+// Command gateway is Orgcast: a WebSocket gateway whose unit of isolation is the organization. Run
+// it with --help for its subcommands. Built with the tag nodemo it has no demo in it.
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
-	"github.com/redis/go-redis/v9/logging"
+	"orgcast/internal/cli"
 )
 
 // version is set by the linker.
 var version = "dev"
 
-func main() {
-	// After the first signal the process says goodbye in order; stop gives the second its usual
-	// meaning, which is to end the process at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+func main() { os.Exit(program().Main()) }
 
-	logging.Disable() // what matters are errors; subcommands with a log take the rest there
-	p := &process{getenv: os.Getenv, environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
-	if c, _, _ := find(os.Args[1:]); c.stays {
-		p.hangups = outlive()
-	}
-	os.Exit(exitCode(p.run(ctx, os.Args[1:])))
-}
-
-// outlive keeps the process alive when its terminal or parent exits, and returns its hangups.
-func outlive() (hangups <-chan os.Signal) {
-	// A write to standard output or error that nobody can read any more ends a Go program unless
-	// it takes this signal itself; it then gets an error, as from any other file. Ignoring the signal
-	// would do, too, but child processes would inherit that.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-
-	c := make(chan os.Signal, 1) // a second one while files are being read asks for one more reading
-	signal.Notify(c, syscall.SIGHUP)
-	return c
-}
+func program() cli.Program { return cli.Program{Version: version, Commands: demoCommands()} }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"orgcast/internal/cli"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
@@ -21,8 +22,8 @@ const asGateway = "TEST_AS_GATEWAY"
 
 // run runs a subcommand as main does, without signals, to its end.
 func run(ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) error {
-	p := &process{getenv: getenv, stdin: stdin, stdout: stdout, stderr: stderr}
-	return p.run(ctx, args)
+	p := cli.Process{Getenv: getenv, Stdin: stdin, Stdout: stdout, Stderr: stderr}
+	return program().Run(ctx, p, args)
 }
 
 // spawned is a subcommand in a process of its own, with real signals and files.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"testing"
 
 	"orgcast/internal/testkit/redistest"
@@ -48,12 +47,5 @@ func TestPublicHealth(t *testing.T) {
 		if status, body := ask(test.method, test.path); status != test.status || body != test.body {
 			t.Errorf("%s %s: got %d %q, want %d %q", test.method, test.path, status, body, test.status, test.body)
 		}
-	}
-	n := &node{settings: &settings{publicHealth: "/healthz"}}
-	n.stopping.Store(true)
-	w := httptest.NewRecorder()
-	n.public().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/healthz", http.NoBody))
-	if w.Code != http.StatusServiceUnavailable || w.Body.String() != "draining\n" {
-		t.Errorf("while draining: got %d %q, want 503", w.Code, w.Body)
 	}
 }

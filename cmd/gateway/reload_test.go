@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/x509"
 	"net/http"
 	"os"
@@ -13,6 +12,7 @@ import (
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
@@ -86,7 +86,7 @@ func (s *secrets) publish(t *testing.T, key, note string) int {
 // signed returns the answer to a subscription with a token under the key.
 func signed(t *testing.T, c *testkit.Client, key, group string) string {
 	t.Helper()
-	org, err := parseOrganization("acme")
+	org, err := orgctx.ParseID("acme")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,31 +185,5 @@ func TestMistakeInAFileLeavesAllValues(t *testing.T) {
 			}
 			old.Expect(t, `{"organization_id":"acme","type":"note"}`)
 		})
-	}
-}
-
-// TestReloadIsAllOrNothing: a step that finds a mistake keeps the others from being applied, and every
-// mistake is told.
-func TestReloadIsAllOrNothing(t *testing.T) {
-	var applied []string
-	step := func(name string, err error) reloadStep {
-		return func(*settings) (func(), error) {
-			return func() { applied = append(applied, name) }, err
-		}
-	}
-	s := new(settings)
-	s.onReload(step("first", nil))
-	s.onReload(step("second", os.ErrNotExist))
-	s.onReload(step("third", context.Canceled))
-	if _, err := s.prepareReload(new(settings)); err == nil || !strings.Contains(err.Error(), os.ErrNotExist.Error()) || !strings.Contains(err.Error(), context.Canceled.Error()) {
-		t.Errorf("got %v, want both mistakes", err)
-	}
-	s.reloads = []reloadStep{step("first", nil), step("second", nil), func(*settings) (func(), error) { return nil, nil }}
-	apply, err := s.prepareReload(new(settings))
-	if err != nil || len(applied) > 0 {
-		t.Fatalf("got %v, and applied %q before it was asked to", err, applied)
-	}
-	if apply(); strings.Join(applied, " ") != "first second" {
-		t.Errorf("applied %q, want both", applied)
 	}
 }

@@ -7,9 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"orgcast/internal/app"
 	"orgcast/internal/consumer"
 	"orgcast/internal/event"
 	"orgcast/internal/hub"
+	"orgcast/internal/orgctx"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
@@ -21,7 +23,7 @@ type housebreaker struct{ tb testing.TB }
 func (housebreaker) Connect(context.Context, consumer.Conn) error     { return nil }
 func (housebreaker) Disconnect(context.Context, consumer.Conn, error) {}
 func (h housebreaker) Receive(_ context.Context, c consumer.Conn, _ event.Frame) error {
-	org, err := parseOrganization("globex")
+	org, err := orgctx.ParseID("globex")
 	if err != nil {
 		return err
 	}
@@ -59,7 +61,7 @@ func TestIsolationViolationMakesTheNodeUnready(t *testing.T) {
 		"count":      {environment{"ORGCAST_ON_VIOLATION": "count"}, http.StatusOK, `"isolation":"ok"`, "staying ready"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			mutant := namedRoute{"housebreaker", consumer.Route{Pattern: "/ws/housebreaker", New: func() consumer.OrganizationAwareConsumer { return housebreaker{t} }}}
+			mutant := app.Route{Name: "housebreaker", Route: consumer.Route{Pattern: "/ws/housebreaker", New: func() consumer.OrganizationAwareConsumer { return housebreaker{t} }}}
 			s := startServe(t, redisAddr, tt.env, mutant)
 			s.expectReady()
 			if _, report := s.ask(http.MethodGet, "/readyz", ""); !strings.Contains(report, `"isolation":"ok"`) {

@@ -176,7 +176,7 @@ func code(frame string) string {
 // record records an event and returns it as browsers see it.
 func (w *world) record(t *testing.T, org, group, fields string) string {
 	t.Helper()
-	id, err := parseOrganization(org)
+	id, err := orgctx.ParseID(org)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,76 @@
+package app
+
+import (
+	"fmt"
+
+	"orgcast/internal/redisclient"
+	"orgcast/internal/rlimit"
+)
+
+const (
+	// fewestFiles is the least with which a node can work.
+	fewestFiles = 64
+	// ownFiles are for everything except the public listener: Redis, the private listener, files that are
+	// reloaded, the runtime. baseFiles of them are what a node needs without any Redis client.
+	ownFiles, baseFiles = 128, 64
+	// handshakeFiles are for sockets of the public listener that are not connections yet. They let a full
+	// node still tell new clients that it is full.
+	handshakeFiles = 128
+	// plentyOfFiles is the limit from which on no share has to be reduced.
+	plentyOfFiles = 512
+)
+
+// fileShares divides the files that a process may have open. Sockets of strangers never use the node's own
+// share, so health and Redis keep working however many there are.
+type fileShares struct {
+	total       int // 0: there is no limit, or it is not known
+	own         int
+	connections int // maximum
+}
+
+// shareFiles divides total files, for a node whose Redis clients open at most the given number.
+func shareFiles(total, redis int) fileShares {
+	if total <= 0 {
+		return fileShares{}
+	}
+	own := min(max(ownFiles, baseFiles+redis), total/2)
+	return fileShares{total: total, own: own, connections: max(total-own-min(handshakeFiles, total/4), 1)}
+}
+
+// sockets is how many the public listener may hold, connections among them; 0 is any number.
+func (f fileShares) sockets() int { return f.total - f.own }
+
+// files divides the open files of this process.
+func (o *Options) files() fileShares {
+	servers := 1
+	if o.secondServer() {
+		servers++
+	}
+	if len(o.Redis.Cluster)+len(o.State.Cluster) > 0 {
+		servers += 3
+	}
+	return shareFiles(rlimit.OpenFiles(), servers*redisclient.MaxConnections())
+}
+
+// checkFiles returns what cannot work with that many files.
+func (o *Options) checkFiles(f fileShares) error {
+	switch {
+	case f.total == 0:
+		return nil
+	case f.total < fewestFiles:
+		return fmt.Errorf("open files: the limit of %d is too low: at least %d are needed (ulimit -n, LimitNOFILE=, nofile)", f.total, fewestFiles)
+	case o.MaxConnections > f.connections:
+		return fmt.Errorf("--max-connections: %d is too high: a limit of %d open files allows %d connections: raise that limit (ulimit -n, LimitNOFILE=, nofile) or lower the setting",
+			o.MaxConnections, f.total, f.connections)
+	}
+	return nil
+}
+
+// Warnings returns what works but is probably not intended.
+func (o *Options) Warnings() (list []string) {
+	f := o.files()
+	if f.total > 0 && f.total < plentyOfFiles {
+		list = append(list, fmt.Sprintf("few open files: a limit of %d allows %d connections; raise it (ulimit -n, LimitNOFILE=, nofile)", f.total, f.connections))
+	}
+	return list
+}

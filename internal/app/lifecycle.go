@@ -1,0 +1,85 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// undoTimeout is how long an undo may take, unless it says otherwise: far longer than any of them does. It is for
+// a part that hangs, which must not keep the process from ending.
+const undoTimeout = 30 * time.Second
+
+// stack has the undo of each thing that was acquired.
+type stack struct {
+	unwound chan struct{} // closed by the first unwind, when it is done
+	err     error         // of it; read after unwound is closed
+
+	mu      sync.Mutex
+	undos   []undo
+	started bool
+}
+
+func newStack() *stack { return &stack{unwound: make(chan struct{})} }
+
+type undo struct {
+	name   string
+	within time.Duration
+	run    func(ctx context.Context) error
+}
+
+// add registers an undo, which is called once, in the reverse order of registration. Its context ends when its
+// time is over, and nobody waits for it any longer. An undo that comes too late is called at once.
+func (s *stack) add(name string, within time.Duration, run func(ctx context.Context) error) {
+	u := undo{name, within, run}
+	s.mu.Lock()
+	late := s.started
+	if !late {
+		s.undos = append(s.undos, u)
+	}
+	s.mu.Unlock()
+	if late {
+		_ = u.do() // whoever unwound has the others' errors and no use for this one
+	}
+}
+
+// unwind calls all undos, whatever comes of each, and returns their errors. Another call waits for the first one
+// and returns the same.
+func (s *stack) unwind() error {
+	s.mu.Lock()
+	again := s.started
+	s.started = true
+	s.mu.Unlock()
+	if again {
+		<-s.unwound
+		return s.err
+	}
+	var errs []error
+	for _, u := range slices.Backward(s.undos) { // nobody appends any more
+		errs = append(errs, u.do())
+	}
+	s.err = errors.Join(errs...)
+	close(s.unwound)
+	return s.err
+}
+
+func (u undo) do() error {
+	ctx, cancel := context.WithTimeout(context.Background(), u.within)
+	defer cancel()
+	done := make(chan error, 1) // so that a late one does not wait for us
+	go func() { done <- u.run(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	default:
+		return fmt.Errorf("stop: %s: not done within %s", u.name, u.within)
+	}
+}

@@ -1,0 +1,22 @@
+package app
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// Results of a reload.
+const (
+	reloadOK     = "ok"
+	reloadFailed = "failed"
+)
+
+func newReloadCounter(reg prometheus.Registerer) *prometheus.CounterVec {
+	count := promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
+		Name: "orgcast_reloads_total", Help: "Reloads of certificates, keys and passwords after SIGHUP, by result.",
+	}, []string{"result"})
+	for _, result := range []string{reloadOK, reloadFailed} {
+		count.WithLabelValues(result) // exported from the start, or the first failure would raise no alert
+	}
+	return count
+}

@@ -1,0 +1,216 @@
+// Package app puts the parts of a process together, starts them and ends them. Each thing that is acquired
+// registers its undo at once, on one stack; the end of the process unwinds it.
+package app
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"orgcast/internal/directory"
+	"orgcast/internal/gateway"
+	"orgcast/internal/hub"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/lease"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/quota"
+	"orgcast/internal/session"
+)
+
+// Node is one gateway process, its parts put together but not yet at work:
+//
+//	browser ─ public ─ gateway ─ hub ─ bus ─ Redis
+//	                      │                   │
+//	           session, directory, quota ─────┤
+//	                      lease ──────────────┘
+//	ops ─ private ─ admin ─ api ─ bus, revoker
+type Node struct {
+	Options   *Options
+	Log       *zap.Logger
+	Metrics   *prometheus.Registry
+	Redis     *Clients
+	Keys      keyspace.Keyspace
+	Sessions  SessionStore
+	Directory directory.Directory
+	Bus       *pubsub.Redis
+	Gateway   *gateway.Server
+
+	leases    *lease.Keeper
+	control   *lease.Control
+	revoker   *lease.Revoker
+	hub       *hub.Hub
+	quota     *quota.Redis
+	admission *admission
+
+	stopping atomic.Bool
+	reloads  reloadSteps
+	undo     *stack
+	// background runs a function until the undo of the bus ends its context and waits for it.
+	background func(run func(ctx context.Context) error)
+}
+
+// New makes the parts. Nothing waits for Redis: a node without it starts, and is not ready.
+// The node's own contexts do not descend from ctx's end: a signal begins a goodbye, not a cut.
+func New(ctx context.Context, o *Options, log *zap.Logger) (*Node, error) {
+	return newNode(ctx, o, log, newStack())
+}
+
+// newNode is New with a stack on which others have registered what they acquired. After an error it is unwound.
+func newNode(ctx context.Context, o *Options, log *zap.Logger, undo *stack) (*Node, error) {
+	n := &Node{Options: o, Log: log, Metrics: prometheus.NewRegistry(), undo: undo}
+	n.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, step := range []func(context.Context) error{n.connect, n.addStores, n.addLeases, n.addBus, n.addGateway} {
+		if err := step(ctx); err != nil {
+			return nil, errors.Join(err, undo.unwind())
+		}
+	}
+	return n, nil
+}
+
+// connect makes the clients of Redis.
+func (n *Node) connect(context.Context) (err error) {
+	if n.Keys, err = n.Options.Keyspace(); err != nil {
+		return err
+	}
+	if n.Redis, err = n.Options.Connect(0); err != nil {
+		return err
+	}
+	n.undo.add("Redis", undoTimeout, func(context.Context) error { return n.Redis.Close() })
+	n.reloads.add(n.Redis.prepareReload)
+	return nil
+}
+
+// addStores makes what says who may connect.
+func (n *Node) addStores(context.Context) (err error) {
+	if n.Sessions, err = newSessionStore(n.Options, n.Redis.State, n.Keys, &n.reloads); err != nil {
+		return err
+	}
+	n.Directory, err = newDirectory(n.Options, n.Redis, n.Keys)
+	return err
+}
+
+// addLeases makes what watches over open connections, and what revokes.
+func (n *Node) addLeases(context.Context) (err error) {
+	if n.revoker, err = NewRevoker(n.Options, n.Redis, n.Keys); err != nil {
+		return err
+	}
+	n.leases, err = lease.NewKeeper(lease.Options{
+		Sessions: n.Resolver(), Directory: n.Directory, Period: n.Options.LeasePeriod, Deadline: n.Options.LeaseDeadline,
+		Log: n.Log, Registerer: n.Metrics,
+	})
+	if err != nil {
+		return err
+	}
+	n.control = lease.NewControl(n.Redis.Events, n.Keys, n.leases, lease.ControlOptions{})
+	return nil
+}
+
+// addBus makes the way of events, and what counts.
+func (n *Node) addBus(ctx context.Context) error {
+	bus := n.Options.busOptions()
+	bus.Logger, bus.Registerer = n.Log, n.Metrics
+	n.Bus = pubsub.NewRedis(n.Redis.Events, n.Keys, bus)
+	n.hub = hub.New(n.Bus, hub.Options{Registry: n.Metrics, Log: n.Log})
+	n.quota = quota.NewRedis(n.Redis.State, n.Keys, quota.Options{Limit: n.Options.MaxPerOrganization, Log: n.Log, Registerer: n.Metrics})
+	n.admission = newAdmission(n)
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	running := new(errgroup.Group)
+	n.background = func(run func(ctx context.Context) error) { running.Go(func() error { return run(ctx) }) }
+	n.undo.add("bus", undoTimeout, func(context.Context) error {
+		stop()
+		err := running.Wait()
+		n.hub.Wait()
+		return err
+	})
+	return nil
+}
+
+// addGateway makes what serves browsers.
+func (n *Node) addGateway(ctx context.Context) error {
+	o := n.Options.gatewayOptions()
+	o.History, o.Quota, o.Leases, o.Violated = n.Bus, n.quota, n.leases, n.violated
+	o.Hub, o.Sessions, o.Membership, o.Log, o.Registry = n.hub, n.Resolver(), n.Directory, n.Log, n.Metrics
+	var err1, err2, err3 error
+	o.Routes, err1 = newRoutes(n)
+	o.Origins, err2 = gateway.ParseOrigins(n.Options.Origins)
+	o.Proxies, err3 = gateway.ParseProxies(n.Options.TrustedProxies)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
+	}
+	base, cut := context.WithCancelCause(context.WithoutCancel(ctx))
+	var err error
+	if n.Gateway, err = gateway.New(base, o); err != nil {
+		cut(err)
+		return err
+	}
+	n.undo.add("connections", undoTimeout, func(context.Context) error {
+		cut(context.Canceled)
+		n.Gateway.Wait()
+		return nil
+	})
+	return nil
+}
+
+// Resolver returns the sessions without those that were revoked.
+func (n *Node) Resolver() session.Store {
+	return session.Revocable{Store: n.Sessions, Revocations: n.revoker.Revocations}
+}
+
+// Start lets events flow. It is called once, before Close.
+func (n *Node) Start() {
+	n.background(func(ctx context.Context) error { return n.Bus.Run(ctx, n.hub) })
+	n.background(n.quota.Run)
+	n.background(n.leases.Run)
+	n.background(n.control.Run)
+	n.background(func(ctx context.Context) error { n.admission.run(ctx); return nil })
+	n.background(func(ctx context.Context) error { n.warnOfSharedServer(ctx); return nil })
+	n.background(func(ctx context.Context) error { trimMemory(ctx); return nil })
+}
+
+// Serves says that server accepts the gateway's connections. Close then begins with a goodbye.
+func (n *Node) Serves(server *http.Server) {
+	o := n.Options
+	n.undo.add("goodbye", undoTimeout+o.DrainWait+o.Drain+o.CloseTimeout, func(ctx context.Context) error {
+		return n.goodbye(ctx, server)
+	})
+}
+
+// OnClose registers an undo for something that was acquired after New. Close calls it before everything that was
+// registered earlier, and gives it up after a time.
+func (n *Node) OnClose(name string, undo func(ctx context.Context) error) {
+	n.undo.add(name, undoTimeout, undo)
+}
+
+// Close ends everything, the last first, each in bounded time. It may be called again; it then does nothing and
+// returns the same.
+func (n *Node) Close() error { return n.undo.unwind() }
+
+// goodbye is: not ready, then a pause for the balancer, then the farewells. server accepts until they are said.
+func (n *Node) goodbye(ctx context.Context, server *http.Server) error {
+	o := n.Options
+	n.stopping.Store(true)
+	n.Log.Info("going away", zap.Int("connections", n.Gateway.Connections()), zap.Duration("wait", o.DrainWait), zap.Duration("drain", o.Drain))
+	time.Sleep(o.DrainWait)
+	ctx, cancel := context.WithTimeout(ctx, o.Drain+o.CloseTimeout+time.Second)
+	defer cancel()
+	err := n.Gateway.Drain(ctx, o.Drain)
+	return errors.Join(err, shutdown(ctx, server))
+}
+
+// shutdown ends a server in order, and cuts off requests that do not end with it: a stranger who
+// dawdles over one is no failure of ours.
+func shutdown(ctx context.Context, s *http.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if s.Shutdown(ctx) == nil {
+		return nil
+	}
+	return s.Close()
+}

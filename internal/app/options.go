@@ -1,0 +1,159 @@
+package app
+
+import (
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"time"
+
+	"orgcast/internal/gateway"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/redisclient"
+)
+
+// Values of Options.OnViolation.
+const (
+	ViolationUnready = "unready"
+	ViolationCount   = "count"
+)
+
+// Options are what a process is told. Package cli declares a setting for each, with its help, its default and its
+// bounds; [Options.Check] holds them against each other. A field that a process has no use for stays empty.
+type Options struct {
+	// Listen and AdminListen are the addresses of the public and the private listener.
+	Listen, AdminListen string
+	// PublicHealth is a path of the public listener, or empty.
+	PublicHealth string
+	// TLSCert and TLSKey are files; without them the public listener is plain.
+	TLSCert, TLSKey string
+	// LogLevel and LogFormat are those of the log.
+	LogLevel, LogFormat string
+
+	// Redis is the server of events, State that of sessions, revocations, directory and quotas. Without a
+	// URL it is the same one.
+	Redis, State redisclient.Options
+	// Prefix is the first part of every name in Redis.
+	Prefix string
+
+	// SessionStore is cookie or redis. SessionKeys are the keys of signed cookies, as [ParseKeys] reads them.
+	SessionStore, SessionCookie, SessionKeys string
+	// SessionMaxAge is the longest life of a session. With less than the web application's, the end of
+	// a session is forgotten before its cookie expires.
+	SessionMaxAge time.Duration
+	// SessionInsecure mints cookies for plain HTTP.
+	SessionInsecure bool
+	// Directory is redis or session.
+	Directory string
+	// Origins may connect. Proxies are believed about their clients' addresses, which are only logged.
+	Origins, TrustedProxies []string
+
+	// Consumers are names of [Routes], or all.
+	Consumers []string
+	// Routes are served in addition to ours, whatever Consumers says.
+	Routes []Route
+	// Policy says who may subscribe to which group at /ws/events; SigningKey is the key of its tokens.
+	Policy, SigningKey string
+	// PublishKey opens publishing and revoking on the private listener. Without it the paths do not exist.
+	PublishKey string
+
+	// Limits; see package gateway. Sizes are in bytes.
+	MaxFrame, MaxEvent, QueueBytes                 int
+	EventsPerSecond, EventBytesPerSecond           int
+	FramesPerSecond                                float64
+	FrameBurst, Groups                             int
+	MaxConnections, MaxPerOrganization, MaxPerUser int
+	HandshakesPerSecond                            int
+	MemberBytesPerOrganization, MemberBytesPerUser int
+	QueueBytesPerOrganization, CompressThreshold   int
+	ReceiveBytesPerOrganization                    int
+	Compress                                       bool
+	WhenFull                                       string
+	PingInterval, PongTimeout, IdleTimeout         time.Duration
+	MessageTimeout                                 time.Duration
+	WriteTimeout, CloseTimeout, HookTimeout        time.Duration
+	LeasePeriod, LeaseDeadline                     time.Duration
+	DrainWait, Drain                               time.Duration
+
+	// OnViolation is what an isolation violation does to the node.
+	OnViolation string
+}
+
+// Check holds the options of a gateway against each other. Errors name the settings.
+func (o *Options) Check() error {
+	errs := []error{o.CheckRedis(), o.checkFiles(o.files())}
+	if origins, err := gateway.ParseOrigins(o.Origins); err == nil && origins.Empty() {
+		errs = append(errs, errors.New("--origins: cookie sessions need the list of pages that may connect, or any page could use its visitors' sessions"))
+	}
+	if _, port, _ := net.SplitHostPort(o.Listen); o.Listen == o.AdminListen && port != "0" {
+		errs = append(errs, errors.New("--listen and --admin-listen: must differ, because the private listener must not be reachable from outside"))
+	}
+	if o.SessionStore == "cookie" && o.SessionKeys == "" {
+		errs = append(errs, errors.New("--session-keys: --session-store=cookie needs the keys of the web application"))
+	}
+	if o.LeaseDeadline <= o.LeasePeriod {
+		errs = append(errs, errors.New("--lease-deadline: is not longer than --lease-period"))
+	}
+	if o.ReceiveBytesPerOrganization < 2*o.MaxFrame {
+		errs = append(errs, errors.New("--receive-bytes-per-organization: must be at least twice --max-frame"))
+	}
+	if (o.TLSCert == "") != (o.TLSKey == "") {
+		errs = append(errs, errors.New("--tls-cert and --tls-key: one is of no use without the other"))
+	} else if o.TLSCert != "" {
+		if _, err := tls.LoadX509KeyPair(o.TLSCert, o.TLSKey); err != nil {
+			errs = append(errs, fmt.Errorf("--tls-cert and --tls-key: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// CheckRedis holds the options of each Redis against each other.
+func (o *Options) CheckRedis() error {
+	return errors.Join(o.Redis.Check(), o.State.Check())
+}
+
+// busOptions takes the limits over.
+func (o *Options) busOptions() pubsub.Options {
+	bus := pubsub.Options{MaxEventSize: o.MaxEvent, EventsPerSecond: float64(o.EventsPerSecond), BytesPerSecond: int64(o.EventBytesPerSecond)}
+	// There zero is the default.
+	if o.EventsPerSecond == 0 {
+		bus.EventsPerSecond = -1
+	}
+	if o.EventBytesPerSecond == 0 {
+		bus.BytesPerSecond = -1
+	}
+	return bus
+}
+
+// handshakesPerProcessor is less than what one can do, so that open connections are served meanwhile.
+const handshakesPerProcessor = 1000
+
+// gatewayOptions takes the limits over.
+func (o *Options) gatewayOptions() gateway.Options {
+	return gateway.Options{
+		MaxFrame: int64(o.MaxFrame), FramesPerSecond: o.FramesPerSecond, FrameBurst: o.FrameBurst,
+		QueueBytes: o.QueueBytes, QueueBytesPerOrganization: o.QueueBytesPerOrganization,
+		ReceiveBytesPerOrganization: o.ReceiveBytesPerOrganization,
+		Compress:                    o.Compress, CompressThreshold: o.CompressThreshold, GroupsPerConnection: o.Groups,
+		MaxConnections: cmp.Or(o.MaxConnections, o.files().connections), MaxPerUser: o.MaxPerUser,
+		HandshakesPerSecond: float64(cmp.Or(o.HandshakesPerSecond, handshakesPerProcessor*runtime.GOMAXPROCS(0))),
+		PingInterval:        o.PingInterval, PongTimeout: o.PongTimeout, MessageTimeout: o.MessageTimeout, IdleTimeout: o.IdleTimeout,
+		WriteTimeout: o.WriteTimeout, CloseTimeout: o.CloseTimeout, HookTimeout: o.HookTimeout,
+	}
+}
+
+// Keyspace returns the names in Redis, with channel names for the database of Redis.
+func (o *Options) Keyspace() (keyspace.Keyspace, error) {
+	keys, err := keyspace.New(o.Prefix)
+	if err != nil {
+		return keyspace.Keyspace{}, err
+	}
+	database, err := o.Redis.Database()
+	if err != nil {
+		return keyspace.Keyspace{}, err
+	}
+	return keys.InDatabase(database), nil
+}

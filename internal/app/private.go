@@ -1,0 +1,52 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"orgcast/internal/admin"
+	"orgcast/internal/api"
+)
+
+// private returns the handler of the private listener.
+func (n *Node) private() http.Handler {
+	o := admin.Options{Metrics: n.Metrics, Ready: map[string]admin.Check{
+		"events":        func(context.Context) error { return n.Bus.Healthy() },
+		admissionReport: func(context.Context) error { return n.admission.healthy() },
+		"isolation":     func(context.Context) error { return n.isolated() },
+		"drain": func(context.Context) error {
+			if n.stopping.Load() {
+				return errors.New("this node is going away")
+			}
+			return nil
+		},
+	}}
+	if n.Options.PublishKey != "" {
+		key := api.NewKey(n.Options.PublishKey)
+		n.reloads.add(func(next *Options) (func(), error) {
+			return func() { key.Set(next.PublishKey) }, nil
+		})
+		o.API = api.New(api.Options{Key: key, Publisher: n.Bus, Revoker: n.revoker, Log: n.Log})
+	}
+	return admin.New(o)
+}
+
+// isolated says why the node is not ready if an isolation violation was counted. The count never falls, so it
+// stays that way until a restart: a fault of the gateway that let one event get as far as the last
+// comparison may let others through elsewhere.
+func (n *Node) isolated() error {
+	if n.Options.OnViolation == ViolationUnready && n.Gateway.Violations() > 0 {
+		return errors.New("an isolation violation was counted; see the log, then restart this node")
+	}
+	return nil
+}
+
+// violated logs what the first isolation violation means for the node.
+func (n *Node) violated() {
+	if n.Options.OnViolation == ViolationUnready {
+		n.Log.Error("isolation violation counted, not ready until a restart")
+		return
+	}
+	n.Log.Error("isolation violation counted, staying ready (--on-violation=count)")
+}

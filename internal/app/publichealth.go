@@ -1,0 +1,49 @@
+package app
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// public returns the handler of the public listener: sockets, and the health path if there is one.
+func (n *Node) public() http.Handler {
+	path := n.Options.PublicHealth
+	if path == "" {
+		return n.Gateway
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != path || r.Method != http.MethodGet && r.Method != http.MethodHead {
+			n.Gateway.ServeHTTP(w, r)
+			return
+		}
+		n.answerHealth(w)
+	})
+}
+
+// answerHealth tells a load balancer whether to send new connections here. Anybody may ask, so the answer
+// is cheap and gives no reason. The private listener reports what is wrong.
+func (n *Node) answerHealth(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	text := "ok\n"
+	if n.stopping.Load() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		text = "draining\n"
+	}
+	_, _ = io.WriteString(w, text) // the load balancer may have disconnected
+}
+
+// CheckPublicHealth checks that a setting is a path of the public listener, or empty.
+func CheckPublicHealth(path string) error {
+	switch {
+	case path == "":
+		return nil
+	case !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?#% "):
+		return errors.New("must be a path, such as /healthz")
+	case path == "/ws" || strings.HasPrefix(path, "/ws/"):
+		return errors.New("must not be below /ws/, which is for WebSockets")
+	}
+	return nil
+}

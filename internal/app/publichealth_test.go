@@ -1,0 +1,18 @@
+package app
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+)
+
+// TestPublicHealthWhileDraining: a load balancer is told to send no new connections.
+func TestPublicHealthWhileDraining(t *testing.T) {
+	n := &Node{Options: &Options{PublicHealth: "/healthz"}}
+	n.stopping.Store(true)
+	w := httptest.NewRecorder()
+	n.public().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/healthz", http.NoBody))
+	if w.Code != http.StatusServiceUnavailable || w.Body.String() != "draining\n" {
+		t.Errorf("while draining: got %d %q, want 503", w.Code, w.Body)
+	}
+}

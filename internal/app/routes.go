@@ -1,0 +1,109 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"orgcast/internal/consumer"
+)
+
+// Route is a route with its name in --consumers.
+type Route struct {
+	Name string
+	consumer.Route
+}
+
+// allRoutes says which consumer serves which path. A new consumer is a line here.
+func allRoutes(o *Options, parts *Services, reloads *reloadSteps) ([]Route, error) {
+	policy, err := consumer.ParsePolicy(o.Policy, []byte(o.SigningKey))
+	if err != nil {
+		return nil, err
+	}
+	reloads.add(func(next *Options) (func(), error) {
+		return func() { policy.SetSigningKey([]byte(next.SigningKey)) }, nil
+	})
+	whenFull, _ := consumer.ParseWhenFull(o.WhenFull) // a Choice
+	// Twice as many as may be joined: a page may have been denied some and remember them.
+	events := consumer.Events{Policy: policy, MaxGroups: o.Groups}
+	return []Route{
+		{"events", consumer.Route{Pattern: "/ws/events", New: same(events), WhenFull: whenFull}},
+		{"connection_test", consumer.Route{Pattern: "/ws/connection_test/", New: same(consumer.ConnectionTest{}), WithoutOrganization: true}},
+		{"chat", job("/ws/chat/", func() consumer.OrganizationAwareConsumer {
+			return consumer.JSON(&consumer.Chat{Dispatcher: parts, Recorder: parts, Inputs: parts, Owners: parts, Requests: parts})
+		})},
+		{"research", job("/ws/research/{id:int}/", same(consumer.Research{Dispatcher: parts, Requests: parts}))},
+		{"meta_tags", job("/ws/meta-tags/task/{id:id}/", same(consumer.MetaTagsTask{}))},
+		{"crew_execution", job("/ws/crew_execution/{id:id}/", same(consumer.CrewExecution{Inputs: parts, Requests: parts}))},
+		{"seo_audit", job("/ws/seo_audit/{id:int}/", same(consumer.SEOAudit{}))},
+		{"crew_kanban", job("/ws/crew/{id:id}/kanban/", func() consumer.OrganizationAwareConsumer {
+			return consumer.JSON(&consumer.CrewKanban{Inputs: parts, Requests: parts})
+		})},
+		{"optimization", job("/ws/image-optimizer/{id:int}/", func() consumer.OrganizationAwareConsumer { return consumer.JSON(new(consumer.Optimization)) })},
+		{"crawl", job("/ws/crawl/{id:id}/", same(consumer.Crawl{}))},
+	}, nil
+}
+
+// same serves all connections with one consumer, which keeps no state.
+func same(h consumer.MessageHandler) func() consumer.OrganizationAwareConsumer {
+	c := consumer.JSON(h)
+	return func() consumer.OrganizationAwareConsumer { return c }
+}
+
+// job is the route of a consumer that pages watch for long: they have to know whether to come back.
+func job(pattern string, fn func() consumer.OrganizationAwareConsumer) consumer.Route {
+	return consumer.Route{Pattern: pattern, New: fn, Explain: true}
+}
+
+// EveryConsumer stands in --consumers for all of them.
+const EveryConsumer = "all"
+
+// CheckConsumers lets --consumers be "all" or a list of names.
+func CheckConsumers(list []string) error {
+	routes, err := allRoutes(&Options{Policy: consumer.DefaultPolicy}, nil, new(reloadSteps))
+	if err != nil {
+		return err
+	}
+	known := []string{EveryConsumer}
+	for _, r := range routes {
+		known = append(known, r.Name)
+	}
+	for _, name := range list {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("%q is none of %s", name, strings.Join(known, ", "))
+		}
+	}
+	if len(list) == 0 {
+		return errors.New("names no consumer")
+	}
+	return nil
+}
+
+// newRoutes returns the routes that the settings ask for.
+func newRoutes(n *Node) (*consumer.Registry, error) {
+	o := n.Options
+	parts, err := NewServices(n)
+	if err != nil {
+		return nil, err
+	}
+	all, err := allRoutes(o, parts, &n.reloads)
+	if err != nil {
+		return nil, err
+	}
+	routes := new(consumer.Registry)
+	for _, r := range all {
+		if !slices.Contains(o.Consumers, EveryConsumer) && !slices.Contains(o.Consumers, r.Name) {
+			continue
+		}
+		if err := routes.Add(r.Route); err != nil {
+			return nil, err
+		}
+	}
+	for _, r := range o.Routes {
+		if err := routes.Add(r.Route); err != nil {
+			return nil, err
+		}
+	}
+	return routes, nil
+}

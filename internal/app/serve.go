@@ -1,0 +1,81 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"orgcast/internal/journal"
+)
+
+// Process is what the operating system gives a process that stays.
+type Process struct {
+	Version string
+	Getenv  func(name string) string
+	// Log writes to Journal.
+	Log     *zap.Logger
+	Journal *journal.Writer
+	// Hangups brings each SIGHUP, after which Reread reads the options and their files again and checks them.
+	Hangups <-chan os.Signal
+	Reread  func() (*Options, error)
+}
+
+// reload runs the reloads of a process until ctx ends.
+func (p *Process) reload(ctx context.Context, steps *reloadSteps, metrics prometheus.Registerer) func() error {
+	r := &reloader{steps: steps, read: p.Reread, log: p.Log, count: newReloadCounter(metrics)}
+	return func() error { r.run(ctx, p.Hangups); return nil }
+}
+
+// Serve runs the gateway until ctx ends, then says goodbye.
+func Serve(ctx context.Context, o *Options, p Process) error {
+	tuneRuntime(p.Getenv)
+	undo := newStack()
+	// Bind first: a port in use is found out before anything has begun. The private listener is among the last to go.
+	public, err := bind(ctx, "--listen", o.Listen, undo)
+	if err != nil {
+		return err
+	}
+	private, err := bind(ctx, "--admin-listen", o.AdminListen, undo)
+	if err != nil {
+		return errors.Join(err, undo.unwind())
+	}
+	n, err := newNode(ctx, o, p.Log, undo)
+	if err != nil {
+		return err
+	}
+	for _, text := range o.Warnings() {
+		p.Log.Warn("settings", zap.String("warning", text))
+	}
+	server := n.Gateway.HTTPServer(n.public(), o.files().sockets())
+	if o.TLSCert != "" {
+		cert, err := newCertificate(o, &n.reloads)
+		if err != nil {
+			return errors.Join(err, n.Close())
+		}
+		server.TLSConfig = cert.config()
+	}
+	p.Journal.Register(n.Metrics)
+	n.Start()
+	// The first listener that fails ends the process as a signal would.
+	servers, ctx := errgroup.WithContext(ctx)
+	private.server, public.server = NewHTTPServer(n.private(), p.Log), server
+	servers.Go(func() error { return Served(private.server.Serve(private)) })
+	servers.Go(func() error {
+		if o.TLSCert != "" {
+			return Served(server.ServeTLS(public, "", "")) // its certificate is in TLSConfig
+		}
+		return Served(server.Serve(public))
+	})
+	n.Serves(server)
+	servers.Go(p.reload(ctx, &n.reloads, n.Metrics))
+	p.Log.Info("serving", zap.String("version", p.Version), zap.Stringer("public", public.Addr()), zap.Stringer("private", private.Addr()), zap.Bool("tls", o.TLSCert != ""))
+
+	<-ctx.Done()
+	err = errors.Join(n.Close(), servers.Wait())
+	p.Log.Info("gone")
+	return err
+}

@@ -1,0 +1,175 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"orgcast/internal/event"
+)
+
+const (
+	// connectTimeout bounds each part of check --connect: longer than a dial, or a master that is being replaced.
+	connectTimeout = 5 * time.Second
+	// connectPause is how often it looks whether a subscription is there.
+	connectPause = 20 * time.Millisecond
+)
+
+// trial is one thing that the gateway needs from others.
+type trial struct {
+	name string
+	try  func(ctx context.Context) error
+	// note says in place of a result why nothing is tried.
+	note string
+}
+
+// quietRedis silences what the client library says by itself: the trials report each error once.
+var quietRedis = sync.OnceFunc(func() { redis.SetLogger(redisLog{zap.NewNop()}) }) //nolint:gochecknoglobals // as is the library's logger
+
+// CheckConnections tries everything that a node of these options would ask, and writes what comes of it.
+func CheckConnections(ctx context.Context, o *Options, out io.Writer) error {
+	quietRedis()
+	last := &lastWarning{LevelEnabler: zapcore.WarnLevel, errors: make(map[string]error)}
+	n, err := New(ctx, o, zap.New(last))
+	if err != nil {
+		return err
+	}
+	n.background(func(ctx context.Context) error { return n.Bus.Run(ctx, n.hub) })
+	n.background(n.control.Run)
+
+	trials, err := n.trials(last)
+	failed := 0
+	for _, t := range trials {
+		result := t.note
+		if t.try != nil {
+			result = "ok"
+			bounded, cancel := context.WithTimeout(ctx, connectTimeout)
+			if err := t.try(bounded); err != nil {
+				failed++
+				result = err.Error()
+			}
+			cancel()
+		}
+		_, _ = fmt.Fprintf(out, "  %-16s %s\n", t.name, result) // best effort: the exit code tells it too
+	}
+	if failed == 0 && err == nil && n.Options.secondServer() {
+		_, _ = fmt.Fprint(out, n.Redis.compareServers(ctx))
+	}
+	if err = errors.Join(err, n.Close()); err != nil {
+		return err
+	}
+	if failed > 0 {
+		return fmt.Errorf("check --connect: %d of %d did not answer", failed, len(trials))
+	}
+	return nil
+}
+
+// trials lists what is tried, each as the node does it, with its clients and rights.
+func (n *Node) trials(last *lastWarning) ([]trial, error) {
+	o, a := n.Options, n.admission
+	unknown, err := newStrangers(a.tries)
+	if err != nil {
+		return nil, err
+	}
+	nowhere, err := event.NewGroup(unknown.orgs[0], "nowhere")
+	if err != nil {
+		return nil, err
+	}
+	list := []trial{
+		{name: "--redis", try: func(ctx context.Context) error { return ping(ctx, n.Redis.Events) }},
+		{name: "subscriptions", try: func(ctx context.Context) error { return last.eventually(ctx, "pubsub", n.Bus.Healthy) }},
+		{name: "control channel", try: func(ctx context.Context) error { return last.eventually(ctx, "lease.control", n.controlled) }},
+		{name: "histories", try: func(ctx context.Context) error { _, err := n.Bus.History(ctx, nowhere, 1); return err }},
+	}
+	if n.Options.secondServer() {
+		list = append(list, trial{name: "--redis-state", try: func(ctx context.Context) error { return ping(ctx, n.Redis.State) }})
+	}
+	sessions := trial{name: "session store", try: func(ctx context.Context) error { return a.askSessions(ctx, unknown) }}
+	if o.SessionStore == "cookie" {
+		sessions = trial{name: sessions.name, note: "not needed: signed cookies"}
+	}
+	members := trial{name: "directory", try: func(ctx context.Context) error { return a.askDirectory(ctx, unknown) }}
+	if o.Directory == "session" {
+		members = trial{name: members.name, note: "not needed: the session names the organization"}
+	}
+	return append(list, sessions,
+		trial{name: "revocations", try: func(ctx context.Context) error { return a.askRevocations(ctx, unknown) }}, members,
+		trial{name: "quotas", try: func(ctx context.Context) error { return a.quota.Check(ctx, unknown.orgs) }},
+	), nil
+}
+
+func ping(ctx context.Context, client redis.UniversalClient) error { return client.Ping(ctx).Err() }
+
+// controlled returns nil while the node hears the control channel.
+func (n *Node) controlled() error {
+	if !n.control.Listening() {
+		return errors.New("no connection")
+	}
+	return nil
+}
+
+// lastWarning is a log that keeps the error of the last warning of each logger: the parts of a node that try
+// again by themselves tell nobody else what is wrong. It is safe for concurrent use.
+type lastWarning struct {
+	zapcore.LevelEnabler
+
+	mu     sync.Mutex
+	errors map[string]error // by the name of the logger
+}
+
+var _ zapcore.Core = (*lastWarning)(nil)
+
+// With implements [zapcore.Core]. Fields bound to a logger are not needed.
+func (l *lastWarning) With([]zapcore.Field) zapcore.Core { return l }
+
+// Check implements [zapcore.Core].
+func (l *lastWarning) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if l.Enabled(e.Level) {
+		return checked.AddCore(e, l)
+	}
+	return checked
+}
+
+// Write implements [zapcore.Core].
+func (l *lastWarning) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	for i := range fields {
+		if err, ok := fields[i].Interface.(error); ok {
+			l.mu.Lock()
+			l.errors[e.LoggerName] = err
+			l.mu.Unlock()
+		}
+	}
+	return nil
+}
+
+// Sync implements [zapcore.Core].
+func (*lastWarning) Sync() error { return nil }
+
+// eventually waits until healthy returns nil. If ctx ends first, the error says what the logger has said last.
+func (l *lastWarning) eventually(ctx context.Context, logger string, healthy func() error) error {
+	tick := time.NewTicker(connectPause)
+	defer tick.Stop()
+	for {
+		err := healthy()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if why := l.errors[logger]; why != nil {
+				return fmt.Errorf("%w: %w", err, why)
+			}
+			return err
+		}
+	}
+}

@@ -1,0 +1,115 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"orgcast/internal/admin"
+	"orgcast/internal/task"
+)
+
+// WorkerOptions are those of a worker. Of the options of a gateway it uses some.
+type WorkerOptions struct {
+	Options
+
+	// Concurrency is how many tasks of each kind run at a time, Attempts how many each gets.
+	Concurrency, Attempts int
+	// Timeout bounds one run. Backoff is the pause after a first failure. Takeover is the silence after
+	// which a worker counts as dead. Drain is how long running tasks may take to finish at the end.
+	Timeout, Backoff, Takeover, Drain time.Duration
+}
+
+// taskOptions takes the limits over.
+func (w *WorkerOptions) taskOptions() task.Options {
+	o := task.Options{
+		Concurrency: w.Concurrency, Attempts: w.Attempts, Timeout: w.Timeout,
+		Backoff: w.Backoff, Takeover: w.Takeover, Drain: w.Drain,
+	}
+	if o.Drain == 0 {
+		o.Drain = time.Nanosecond // there zero is the default
+	}
+	return o
+}
+
+// workerKinds says which kinds of task `gateway worker` runs. A new kind is a line here.
+func workerKinds() map[string]task.Kind {
+	return map[string]task.Kind{
+		"echo": {Run: echo},
+	}
+}
+
+// echo gives the payload back.
+func echo(ctx context.Context, job *task.Job) (any, error) {
+	err := job.Progress(ctx, map[string]any{"type": "echo_progress", "task_id": job.ID, "attempt": job.Attempt})
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Type   string          `json:"type"`
+		TaskID string          `json:"task_id"`
+		Result json.RawMessage `json:"result"`
+	}{"task_complete", job.ID, job.Payload}, nil
+}
+
+// Work runs tasks until ctx ends.
+func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
+	undo := newStack()
+	defer func() { err = errors.Join(err, undo.unwind()) }()
+	keys, err := o.Keyspace()
+	if err != nil {
+		return err
+	}
+	// A connection for each kind waits for entries, and each task may need one of its own.
+	kinds := workerKinds()
+	clients, err := o.Connect(len(kinds) * (o.Concurrency + 2))
+	if err != nil {
+		return err
+	}
+	undo.add("Redis", undoTimeout, func(context.Context) error {
+		_ = clients.Close() // everything is sent by then
+		return nil
+	})
+	Follow(clients.Events)
+	dir, err := newDirectory(&o.Options, clients, keys)
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	p.Journal.Register(registry)
+	to := o.taskOptions()
+	to.MaxEvent, to.Log, to.Registerer = o.MaxEvent, p.Log, registry
+	w, err := task.NewWorker(clients.Events, keys, dir, kinds, to)
+	if err != nil {
+		return err
+	}
+	private, err := bind(ctx, "--admin-listen", o.AdminListen, undo)
+	if err != nil {
+		return err
+	}
+	private.server = NewHTTPServer(admin.New(admin.Options{Metrics: registry, Ready: map[string]admin.Check{
+		"redis": func(ctx context.Context) error {
+			return errors.Join(clients.Events.Ping(ctx).Err(), clients.State.Ping(ctx).Err())
+		},
+	}}), p.Log)
+	reloads := new(reloadSteps)
+	reloads.add(clients.prepareReload)
+	running, ctx := errgroup.WithContext(ctx)
+	running.Go(p.reload(ctx, reloads, registry))
+	running.Go(func() error { return Served(private.server.Serve(private)) })
+	running.Go(func() error {
+		err := w.Run(ctx)
+		return errors.Join(err, private.server.Close())
+	})
+	p.Log.Info("working", zap.String("version", p.Version), zap.Stringer("private", private.Addr()), zap.String("directory", o.Directory))
+	err = running.Wait()
+	p.Log.Info("gone")
+	return err
+}

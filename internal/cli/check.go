@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"orgcast/internal/app"
+	"orgcast/internal/config"
+)
+
+const checkUsage = `
+Report every mistake in the settings of serve, then the effective settings and where each comes
+from. Secrets are never printed. Exit code 2 if there is a mistake. With --markdown, print the
+reference of all settings instead.
+
+It makes no connection, unless you ask for that: with --connect it also tries Redis, --redis-state,
+the session store, the directory and whatever else a handshake asks, with the rights of the gateway,
+and says what does not answer. Exit code 1 if something does not.
+`
+
+// checkCommand looks at the settings without serving.
+func checkCommand(ctx context.Context, p *Process, args []string) error {
+	s := new(settings)
+	set := config.New("check", checkUsage)
+	s.declareServe(set)
+	if len(args) == 1 && args[0] == "--markdown" {
+		set.Markdown(p.Stdout)
+		return nil
+	}
+	if p.declared != nil {
+		return nil // they are those of serve
+	}
+	var connect bool
+	set.Bool(&connect, "connect", false, "also connect to everything that the gateway needs, and report what does not answer")
+	rest, err := set.Parse(args, p.Getenv, s.Check, p.checkUnknown(&s.allowUnknownEnv))
+	if !errors.Is(err, config.ErrHelp) {
+		set.Effective(p.Stdout) // before the mistakes, so that these do not scroll out of view
+	}
+	if err := p.report(set, err); err != nil || len(rest) > 0 {
+		return p.Surplus(rest, err)
+	}
+	for _, text := range s.Warnings() {
+		_, _ = fmt.Fprintln(p.Stdout, "\nWarning:", text) // best effort: stdout is a terminal
+	}
+	if _, err := fmt.Fprint(p.Stdout, "\nNo mistakes found.\n"); err != nil || !connect {
+		return err
+	}
+	return app.CheckConnections(ctx, &s.Options, p.Stdout)
+}

@@ -1,0 +1,43 @@
+package cli
+
+import (
+	"orgcast/internal/config"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/redisclient"
+)
+
+// declareRedis declares how to reach Redis.
+func (s *settings) declareRedis(set *config.Set) {
+	declareServer(set, &s.Redis, "redis", "redis://127.0.0.1:6379/0", "Redis URL, redis://USER:PASSWORD@HOST:PORT/DATABASE, with the password percent-encoded; rediss:// for TLS")
+	set.String(&s.Prefix, "prefix", keyspace.DefaultPrefix, "first part of every name in Redis", func(text string) error {
+		_, err := keyspace.New(text)
+		return err
+	})
+}
+
+// declareState declares the server of sessions, revocations, directory and quotas, for subcommands that
+// use it.
+func (s *settings) declareState(set *config.Set) {
+	declareServer(set, &s.State, "redis-state", "", "a second Redis server for sessions, revocations, directory and quotas, so that they keep working when events fill --redis; default: --redis")
+}
+
+// declareServer declares the settings of one Redis: a server, the master that Sentinels watch, or a Cluster. They
+// are declared in one place and used twice, for --redis and --redis-state, with different prefixes.
+func declareServer(set *config.Set, r *redisclient.Options, name, fallback, help string) {
+	r.Name = name
+	set.URL(&r.URL, name, fallback, help, func(text string) error {
+		if text == "" && fallback == "" {
+			return nil
+		}
+		return redisclient.CheckURL(name, text)
+	})
+	set.Secret(&r.Password, name+"-password", "Redis password, not percent-encoded; use it instead of a password in --"+name, nil)
+	set.List(&r.Cluster, name+"-cluster", "", "seed nodes of a Redis Cluster, HOST:PORT, comma-separated; the rest are discovered. Credentials and TLS come from --"+name, redisclient.CheckAddresses)
+	set.String(&r.SentinelMaster, name+"-sentinel-master", "", "name of the master that the Sentinels watch. They provide its address; everything else comes from --"+name, nil)
+	set.List(&r.Sentinels, name+"-sentinels", "", "addresses of the Sentinels, HOST:PORT, comma-separated", redisclient.CheckAddresses)
+	set.String(&r.SentinelUser, name+"-sentinel-user", "", "user name for the Sentinels; default: their default user", nil)
+	set.Secret(&r.SentinelPassword, name+"-sentinel-password", "password for the Sentinels themselves, if they require one; the Redis password is never sent to them", nil)
+	set.String(&r.CA, name+"-tls-ca", "", "CA certificates (PEM) used to verify Redis; default: the system pool", nil)
+	set.String(&r.Cert, name+"-tls-cert", "", "client certificate file, for a Redis that requires one", nil)
+	set.String(&r.Key, name+"-tls-key", "", "key file of the client certificate", nil)
+}

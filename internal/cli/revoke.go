@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"orgcast/internal/app"
+	"orgcast/internal/config"
+	"orgcast/internal/lease"
+	"orgcast/internal/orgctx"
+)
+
+const revokeUsage = `
+End the right to be connected, on every node within a second:
+
+  gateway revoke session ID                  one session; the user's other devices stay
+  gateway revoke user USER                   all sessions of a user, in every organisation
+  gateway revoke member ORGANIZATION USER    a membership
+  gateway revoke organization ORGANIZATION   all connections of an organisation
+
+The record in Redis is changed first, so that nobody comes back. If Redis
+refuses to write, connections are closed all the same, and the command fails:
+run it again until it succeeds. ID is what "gateway session read"
+and the log call session; it opens nothing. One that begins with "-" goes behind "--". To undo it:
+delete the key orgcast:session-ended:ID or orgcast:user-disabled:USER, or set the status in the
+directory to active again. In the key, each byte of USER other than A-Z a-z 0-9 _ - is % and two
+capital hexadecimal digits. With --directory=session the sessions are the record of memberships and
+organisations; what this command ends then, the web application must keep from coming back.
+`
+
+func revokeCommand(ctx context.Context, p *Process, args []string) error {
+	s := new(settings)
+	set := config.New("revoke", revokeUsage)
+	s.declareRedis(set)
+	s.declareState(set)
+	s.declareDirectory(set)
+	s.declareSessionLife(set)
+	rest, err := p.Parse(set, args, s.CheckRedis)
+	if err != nil {
+		return p.Surplus(nil, err)
+	}
+	m, err := revocation(rest)
+	if errors.Is(err, ErrUsage) {
+		return p.misused(set, rest)
+	}
+	if err != nil {
+		return err
+	}
+	keys, err := s.Keyspace()
+	if err != nil {
+		return err
+	}
+	clients, err := s.Connect(0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = clients.Close() }() // everything is written by then
+	revoker, err := app.NewRevoker(&s.Options, clients, keys)
+	if err != nil {
+		return err
+	}
+	recorded, err := revoker.Revoke(ctx, m)
+	if errors.Is(err, lease.ErrNotRecorded) {
+		return fmt.Errorf("revoke: announced, but not recorded: connections are closed now but can reconnect: run it again when Redis accepts writes: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	result := "revoked and announced"
+	if !recorded {
+		result = "announced only: with --directory=session the record is the web application's"
+	}
+	_, err = fmt.Fprintln(p.Stdout, result)
+	return err
+}
+
+// revocation reads what is to be revoked from arguments.
+func revocation(args []string) (m lease.Message, err error) {
+	kind, user, organization := "", "", ""
+	if len(args) > 0 {
+		kind, args = args[0], args[1:]
+	}
+	switch {
+	case kind == "session" && len(args) == 1:
+		m.Type, m.SessionID = lease.SessionEnded, args[0]
+		if !orgctx.ValidID(m.SessionID) {
+			return m, fmt.Errorf("session %q: %w", m.SessionID, orgctx.ErrInvalidID)
+		}
+		return m, nil
+	case kind == "user" && len(args) == 1:
+		m.Type, user = lease.UserDisabled, args[0]
+	case kind == "member" && len(args) == 2:
+		m.Type, organization, user = lease.MemberRemoved, args[0], args[1]
+	case kind == "organization" && len(args) == 1:
+		m.Type, organization = lease.OrganizationSuspended, args[0]
+	default:
+		return m, ErrUsage
+	}
+	if organization != "" || m.Type != lease.UserDisabled {
+		if m.Organization, err = parseOrganization(organization); err != nil {
+			return m, err
+		}
+	}
+	if m.UserID = user; m.Type != lease.OrganizationSuspended && !orgctx.ValidUserID(user) {
+		return m, fmt.Errorf("user %q: %w", user, orgctx.ErrInvalidUserID)
+	}
+	return m, nil
+}

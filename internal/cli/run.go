@@ -1,0 +1,248 @@
+// Package cli is the command line of the gateway: its subcommands, their settings, help and exit codes. It composes
+// nothing; that is the work of package app.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"orgcast/internal/app"
+	"orgcast/internal/config"
+	"orgcast/internal/journal"
+)
+
+// Program is one build of the gateway: ours, or one with more in it.
+type Program struct {
+	Version string
+	// Commands are subcommands in addition to ours.
+	Commands []Command
+	// Routes are served in addition to ours, whatever --consumers says.
+	Routes []app.Route
+}
+
+// Command is one subcommand.
+type Command struct {
+	Name    string
+	Summary string
+	// Run declares its settings and calls [Process.Parse] before it does anything else.
+	Run func(ctx context.Context, p *Process, args []string) error
+	// Stays is set for subcommands that run until they are stopped. They outlive the terminal that
+	// started them and the readers of their output.
+	Stays bool
+	// Logs is set for subcommands that log to standard error. Nothing may wait for that log.
+	Logs bool
+	// First is set for the one that newcomers should start with.
+	First bool
+}
+
+// Process is what a subcommand may use of the world.
+type Process struct {
+	Getenv         func(string) string
+	Environ        []string // all variables, as NAME=VALUE
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Hangups brings each SIGHUP to a subcommand that stays; nil in others.
+	Hangups <-chan os.Signal
+	// LogBytes is how much of the log may wait for its reader; 0 is the default.
+	LogBytes int
+
+	program *Program
+	// declared, unless it is nil, receives the settings of a subcommand, which then does not run.
+	declared func(set *config.Set)
+	// journal is what Stderr is in subcommands that log.
+	journal *journal.Writer
+}
+
+// flushTimeout is how long the end of a process waits for the reader of its log.
+const flushTimeout = 5 * time.Second
+
+// ExitError is an error that has been reported already.
+type ExitError int
+
+func (c ExitError) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// ErrUsage tells a mistake in arguments or settings from a failure at work.
+const ErrUsage ExitError = 2
+
+// commands returns all subcommands, in the order of the help.
+func (g Program) commands() []Command {
+	list := []Command{{Name: "serve", Summary: "run the gateway (default)", Run: serve, Stays: true, Logs: true}}
+	list = append(list, g.Commands...)
+	return append(list,
+		Command{Name: "publish", Summary: "publish an event to a group of an organization", Run: publishCommand},
+		Command{Name: "revoke", Summary: "revoke a session, user, membership or organization on every node at once", Run: revokeCommand},
+		Command{Name: "worker", Summary: "run tasks from Redis, each in the context of its organization", Run: workerCommand, Stays: true, Logs: true},
+		Command{Name: "session", Summary: "mint or read a session cookie, for tests and debugging", Run: sessionCommand},
+		Command{Name: "bench", Summary: "load-test a gateway and check every delivery", Run: benchCommand, Stays: true},
+		Command{Name: "check", Summary: "check the settings and print the effective ones", Run: checkCommand},
+		Command{Name: "healthcheck", Summary: "ask a running gateway whether it is ready (exit code 0 or 1)", Run: healthcheck},
+		Command{Name: "version", Summary: "print the version", Run: printVersion},
+	)
+}
+
+// Names returns the names of all subcommands.
+func (g Program) Names() (names []string) {
+	for _, c := range g.commands() {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+// find returns the subcommand that the arguments name, with the rest of them. Without a name it is
+// serve.
+func (g Program) find(args []string) (c Command, name string, rest []string) {
+	name, rest = "serve", args
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		name, rest = args[0], args[1:]
+	} else if len(args) > 0 && (args[0] == "--help" || args[0] == "-h" || args[0] == "-help") {
+		name = "help"
+	} else if len(args) > 0 && (args[0] == "--version" || args[0] == "-version") {
+		name, rest = "version", nil
+	}
+	if name == "help" && len(args) > 1 { // help SUBCOMMAND
+		name, rest = args[1], []string{"--help"}
+	}
+	for _, c := range g.commands() {
+		if c.Name == name {
+			return c, name, rest
+		}
+	}
+	return Command{}, name, rest
+}
+
+// ExitCode returns the exit code for an error of [Program.Run].
+func ExitCode(err error) int {
+	code := ExitError(1)
+	if err == nil {
+		code = 0
+	} else {
+		_ = errors.As(err, &code) // else it is 1
+	}
+	return int(code)
+}
+
+// Run is the program: arguments in, error out, which it has told on standard error. Only main exits.
+func (g Program) Run(ctx context.Context, p Process, args []string) error {
+	p.program = &g
+	return p.run(ctx, args)
+}
+
+func (p *Process) run(ctx context.Context, args []string) (err error) {
+	if p.unconfigured(args) { // a container that has its settings in variables serves without arguments
+		p.help(p.Stderr)
+		return ErrUsage
+	}
+	c, name, rest := p.program.find(args)
+	switch {
+	case name == "help":
+		p.help(p.Stdout)
+		return nil
+	case c.Run == nil:
+		_, _ = fmt.Fprintf(p.Stderr, "gateway: no subcommand %q\n\n", name) // stderr may be closed
+		p.help(p.Stderr)
+		return ErrUsage
+	}
+	if c.Logs {
+		defer p.openJournal()()
+	}
+	err = c.Run(ctx, p, rest)
+	if code := ExitError(0); err != nil && !errors.As(err, &code) { // an ExitError was reported where it was returned
+		_, _ = fmt.Fprintf(p.Stderr, "gateway: %v\n", err) // stderr may be closed
+	}
+	return err
+}
+
+// openJournal makes standard error a log that nothing waits for: parts write to it while they
+// serve, the reader may be stuck, and the way out must not wait for it either. closeIt writes what
+// is queued, for a limited time.
+func (p *Process) openJournal() (closeIt func()) {
+	stderr := p.Stderr
+	p.journal = journal.NewWriter(stderr, p.LogBytes)
+	p.Stderr = p.journal
+	return func() {
+		CloseJournal(p.journal)
+		p.Stderr = stderr
+	}
+}
+
+// NewLogger makes the log of a subcommand that logs.
+func (p *Process) NewLogger(o *app.Options) (*zap.Logger, error) { return o.NewLogger(p.journal) }
+
+// CloseJournal writes what is queued, for a limited time.
+func CloseJournal(w *journal.Writer) {
+	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+	defer cancel()
+	_ = w.Close(ctx) // if the reader is stuck, there is nowhere to report it
+}
+
+func (p *Process) help(w io.Writer) {
+	var b strings.Builder
+	b.WriteString("Orgcast: WebSockets that belong to an organization.\n\nUsage: gateway [SUBCOMMAND] [SETTINGS]\n\n")
+	first := ""
+	for _, c := range p.program.commands() {
+		fmt.Fprintf(&b, "  %-13s %s\n", c.Name, c.Summary)
+		if c.First {
+			first = fmt.Sprintf(" Start with `gateway %s`.", c.Name)
+		}
+	}
+	fmt.Fprintf(&b, "\n`gateway SUBCOMMAND --help` tells more.%s\n", first)
+	_, _ = io.WriteString(w, b.String()) // it may be closed
+}
+
+// Parse fills the settings. It reports help and mistakes itself; the caller returns the error.
+func (p *Process) Parse(set *config.Set, args []string, checks ...func() error) ([]string, error) {
+	if p.declared != nil {
+		p.declared(set)
+		return nil, ExitError(0)
+	}
+	rest, err := set.Parse(args, p.Getenv, checks...)
+	return rest, p.report(set, err)
+}
+
+// report shows help and mistakes of settings, and returns the error for the shell.
+func (p *Process) report(set *config.Set, err error) error {
+	switch {
+	case errors.Is(err, config.ErrHelp):
+		set.Help(p.Stdout)
+		return ExitError(0)
+	case err != nil:
+		_, _ = fmt.Fprintf(p.Stderr, "gateway: invalid configuration:\n") // stderr may be closed
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			_, _ = fmt.Fprintf(p.Stderr, "  - %s\n", line)
+		}
+		_, _ = fmt.Fprintf(p.Stderr, "See `gateway %s --help`.\n", set.Name())
+		return ErrUsage
+	}
+	return nil
+}
+
+// misused reports that arguments are missing or too many. The list of settings would push that out of
+// sight.
+func (p *Process) misused(set *config.Set, args []string) error {
+	_, _ = fmt.Fprintf(p.Stderr, "gateway: %s cannot be called with %q\n\n%s\nSee `gateway %[1]s --help` for its settings.\n", set.Name(), args, set.Usage()) // stderr may be closed
+	return ErrUsage
+}
+
+func printVersion(_ context.Context, p *Process, _ []string) error {
+	_, err := fmt.Fprintln(p.Stdout, p.program.Version)
+	return err
+}
+
+// Surplus reports arguments that nobody reads.
+func (p *Process) Surplus(rest []string, err error) error {
+	if err != nil {
+		if errors.Is(err, ExitError(0)) {
+			return nil
+		}
+		return err
+	}
+	_, _ = fmt.Fprintf(p.Stderr, "gateway: arguments that are not understood: %q\n", rest) // stderr may be closed
+	return ErrUsage
+}

@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"orgcast/internal/app"
+	"orgcast/internal/config"
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/session"
+)
+
+const sessionUsage = `
+Mint or read a session, for tests and debugging:
+
+  gateway session mint [SETTINGS] USER [ORGANIZATION]   prints NAME=VALUE for a Cookie header
+  gateway session read [SETTINGS] VALUE                 prints what the cookie says
+
+It uses the same settings as serve, so that what it mints is what the gateway accepts. A VALUE that
+begins with "-" goes behind "--".
+`
+
+func sessionCommand(ctx context.Context, p *Process, args []string) error {
+	s := new(settings)
+	set := config.New("session", sessionUsage)
+	var lifetime time.Duration
+	s.declareRedis(set)
+	s.declareState(set)
+	s.declareSession(set)
+	set.Duration(&lifetime, "lifetime", time.Hour, time.Second, "life of a minted session")
+	rest, err := p.Parse(set, args, s.CheckRedis, func() error {
+		if s.SessionStore == "cookie" && s.SessionKeys == "" {
+			return fmt.Errorf("--session-keys: --session-store=cookie needs the keys of the web application")
+		}
+		return nil
+	})
+	if err != nil {
+		return p.Surplus(nil, err)
+	}
+	verb := ""
+	if len(rest) > 0 {
+		verb = rest[0]
+	}
+	if (verb != "mint" || len(rest) < 2 || len(rest) > 3) && (verb != "read" || len(rest) != 2) {
+		return p.misused(set, rest)
+	}
+	keys, err := s.Keyspace()
+	if err != nil {
+		return err
+	}
+	client, err := s.ConnectState()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = client.Close() }() // all is written by then
+	store, err := app.NewSessionStore(&s.Options, client, keys)
+	if err != nil {
+		return err
+	}
+	if verb == "mint" {
+		return p.mint(ctx, store, rest[1:], lifetime)
+	}
+	revocations, err := session.NewRevocations(client, keys)
+	if err != nil {
+		return err
+	}
+	return p.read(ctx, store, revocations, s.SessionCookie, rest[1])
+}
+
+func (p *Process) mint(ctx context.Context, store app.SessionStore, who []string, lifetime time.Duration) error {
+	grant := session.Grant{UserID: who[0], Lifetime: lifetime}
+	if len(who) == 2 {
+		org, err := parseOrganization(who[1])
+		if err != nil {
+			return err
+		}
+		grant.Organization = org
+	}
+	if !orgctx.ValidUserID(grant.UserID) {
+		return fmt.Errorf("user %q: %w", grant.UserID, orgctx.ErrInvalidUserID)
+	}
+	cookie, err := store.Mint(ctx, grant)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.Stdout, "%s=%s\n", cookie.Name, cookie.Value)
+	return err
+}
+
+func (p *Process) read(ctx context.Context, store app.SessionStore, revocations *session.Revocations, name, value string) error {
+	request := (&http.Request{Header: http.Header{"Cookie": {name + "=" + value}}}).WithContext(ctx)
+	identity, err := store.Resolve(ctx, request)
+	if err != nil {
+		return err
+	}
+	organization, group := "(none)", "(none)"
+	if !identity.Organization.IsZero() {
+		organization, group = identity.Organization.String(), event.UserGroupName(identity.UserID)
+	}
+	revoked := "no"
+	switch err := revocations.Check(ctx, []session.Held{{Identity: identity}})[0]; {
+	case errors.Is(err, session.ErrEnded):
+		revoked = "the session"
+	case errors.Is(err, session.ErrDisabled):
+		revoked = "the user"
+	case err != nil: // what a signed cookie says can be read without Redis
+		revoked = "unknown: " + err.Error()
+	}
+	_, err = fmt.Fprintf(p.Stdout, "user          %s\norganization  %s\nuser group    %s\nsession       %s\nexpires       %s\nrevoked       %s\n",
+		identity.UserID, organization, group, identity.SessionID, identity.Expires.UTC().Format(time.RFC3339), revoked)
+	return err
+}

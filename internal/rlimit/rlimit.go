@@ -1,0 +1,2 @@
+// Package rlimit tells what the system allows this process.
+package rlimit
