@@ -234,7 +234,7 @@ func (c *conn) attach(p *parser) {
 	c.talked = time.Since(c.started) // before, it could not
 	if c.ended {                     // while the upgrade ran
 		cause := context.Cause(c.ctx)
-		c.wire.muted.Store(endingOf(cause).mute)
+		c.wire.muted.Store(causeOf(cause).how.is(mute))
 		c.sayGoodbye(cause)
 	}
 	c.mu.Unlock()

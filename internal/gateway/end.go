@@ -19,11 +19,11 @@ import (
 // has nothing to tell a browser that has left, and lets the consumer finish.
 func (c *conn) End(cause error) {
 	c.mu.Lock()
-	end := endingOf(cause)
-	if end.mute && c.wire != nil { // before the upgrade nothing was written, and nothing will be
+	how := causeOf(cause).how
+	if how.is(mute) && c.wire != nil { // before the upgrade nothing was written, and nothing will be
 		c.wire.muted.Store(true)
 	}
-	if c.ended || c.left && end.waits {
+	if c.ended || c.left && how.is(waits) {
 		c.mu.Unlock()
 		return
 	}
@@ -43,7 +43,7 @@ func (c *conn) sayGoodbye(cause error) {
 		return
 	}
 	c.sealed = true
-	if endingOf(cause).urgent {
+	if causeOf(cause).how.is(urgent) {
 		c.dropQueueLocked()
 	}
 	c.wire.expire(c.server.options.CloseTimeout)
@@ -55,8 +55,8 @@ func goodbye(cause error) []byte {
 	if peer, ok := errors.AsType[peerClosedError](cause); ok {
 		return closeFrame(peer.code, "")
 	}
-	end := endingOf(cause)
-	return closeFrame(end.code, end.reason)
+	end := causeOf(cause)
+	return closeFrame(end.code, end.text)
 }
 
 // dropQueue forgets what is queued.
@@ -128,11 +128,11 @@ func (c *conn) tearDown(readErr error) {
 	c.tree.Wait()
 	c.disconnect(cause)
 
-	end := endingOf(cause)
-	c.server.metrics.closed.WithLabelValues(closeLabel(end.code)).Inc()
+	code := causeOf(cause).code
+	c.server.metrics.closed.WithLabelValues(closeLabel(code)).Inc()
 	c.server.log.Info("connection ended",
 		zap.String("connection", c.id), zap.Stringer("organization", c.identity.Organization), zap.String("user", c.identity.UserID),
-		zap.String("route", c.route.Pattern), zap.Int("code", int(end.code)), zap.NamedError("cause", cause), zap.Duration("lasted", time.Since(c.started)))
+		zap.String("route", c.route.Pattern), zap.Int("code", int(code)), zap.NamedError("cause", cause), zap.Duration("lasted", time.Since(c.started)))
 	c.server.forget(c)
 }
 

@@ -1,6 +1,9 @@
 package gateway
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Books returns how many entries the server keeps of connections, users and organisations, and how
 // many bytes of budgets are in use.
@@ -44,4 +47,23 @@ func (s *Server) Leaving() (n int) {
 		c.mu.Unlock()
 	}
 	return n
+}
+
+// Cause is a row of the table of causes.
+type Cause struct {
+	Name   string
+	Code   int
+	Text   string
+	Status int
+	Retry  bool
+}
+
+// Causes returns the table, as refusals and close frames tell it.
+func Causes() []Cause {
+	var list []Cause
+	for _, c := range append(slices.Clip(causes), internal) {
+		c = c.at(c.err)
+		list = append(list, Cause{c.name, int(c.code), c.text, c.status, c.retry > 0 || c.how.is(timed)})
+	}
+	return list
 }

@@ -67,8 +67,8 @@ func newMetrics(r prometheus.Registerer, queued, received func() float64) *metri
 	for _, reason := range []string{"tls", "accept", "panic", "other"} {
 		m.httpErrors.WithLabelValues(reason)
 	}
-	for _, reason := range []string{"overloaded", "internal"} {
-		m.refused.WithLabelValues(reason) // there from the start, or the first one would raise no alert
+	for _, c := range causes {
+		m.refused.WithLabelValues(c.refusal().name) // there from the start, or the first one would raise no alert
 	}
 	counter := func(name, help string, labels prometheus.Labels, n *atomic.Uint64) {
 		f.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 { return float64(n.Load()) })

@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -12,45 +14,31 @@ import (
 	"go.uber.org/zap"
 
 	"orgcast/internal/consumer"
-	"orgcast/internal/event"
-	"orgcast/internal/lease"
-	"orgcast/internal/orgctx"
 )
-
-// reasonOf names a refusal for metrics and for the body of the answer. Unknown organisations,
-// suspended ones and those of others share one name, since the client sees it.
-func reasonOf(err error) string {
-	switch {
-	case errors.Is(err, ErrUnauthenticated), errors.Is(err, lease.ErrSessionEnded), errors.Is(err, lease.ErrSessionStale):
-		return "unauthenticated"
-	case errors.Is(err, orgctx.ErrNoOrganization), errors.Is(err, consumer.ErrForbidden), errors.Is(err, lease.ErrNotAllowed):
-		return "forbidden"
-	case errors.Is(err, consumer.ErrNotFound), errors.Is(err, event.ErrInvalidGroup):
-		return "not_found"
-	case errors.Is(err, ErrTooMany):
-		return "too_many_connections"
-	case endingOf(err).status == http.StatusServiceUnavailable:
-		return "overloaded"
-	default:
-		return "internal"
-	}
-}
 
 // refusal is why a request is not served.
 type refusal struct {
-	reason string
-	cause  error
-	route  *consumer.Route // nil if the request has none, or was refused before it was looked up
-	who    owner           // the zero owner if the request was refused before that was known
+	err   error
+	route *consumer.Route // nil if the request has none, or was refused before it was looked up
+	who   owner           // the zero owner if the request was refused before that was known
+}
+
+// abandoned returns the error as one of the browser's if it stems from the end of the request, to which
+// everything that is asked about a browser is bound.
+func abandoned(r *http.Request, err error) error {
+	if r.Context().Err() != nil && errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%w: %w", ErrPeerGone, err)
+	}
+	return err
 }
 
 // refuse answers a request that is not upgraded.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, why refusal) {
-	end := s.note(r, why)
-	if end.retry > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int((end.retry+time.Second-1)/time.Second)))
+	c := s.note(r, why)
+	if c.retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((c.retry+time.Second-1)/time.Second)))
 	}
-	writeProblem(w, end.status, why.reason)
+	writeProblem(w, c.status, c.name)
 }
 
 // maxLogged bounds what a log line takes over from a request, in bytes.
@@ -58,28 +46,26 @@ const maxLogged = 128
 
 // note counts a refusal and logs it, unless there are many for the same reason: anybody can make them,
 // and as many as the network carries.
-func (s *Server) note(r *http.Request, why refusal) ending {
-	s.metrics.refused.WithLabelValues(why.reason).Inc()
-	end := endingOf(why.cause)
-	if end.status == 0 { // a cause that belongs to open connections; the browser is gone, or a hook at fault
-		end.status = http.StatusInternalServerError
-	}
+func (s *Server) note(r *http.Request, why refusal) cause {
+	why.err = abandoned(r, why.err)
+	c := causeOf(why.err).refusal()
+	s.metrics.refused.WithLabelValues(c.name).Inc()
 	level := zap.InfoLevel
-	if end.status >= http.StatusInternalServerError && !errors.Is(why.cause, ErrPeerGone) {
+	if c.status >= http.StatusInternalServerError && !errors.Is(why.err, ErrPeerGone) {
 		level = zap.WarnLevel
 	}
 	if !s.log.Core().Enabled(level) {
-		return end
+		return c
 	}
-	suppressed, ok := s.samples.allow(why.reason)
+	suppressed, ok := s.samples.allow(c.name)
 	if !ok {
-		return end
+		return c
 	}
 	fields := []zap.Field{
-		zap.String("reason", why.reason), zap.Int("status", end.status),
+		zap.String("reason", c.name), zap.Int("status", c.status),
 		zap.String("client", s.options.Proxies.Client(r)), zap.String("remote", r.RemoteAddr),
 		zap.String("origin", logged(strings.Join(r.Header.Values("Origin"), ", "))),
-		zap.Error(why.cause), zap.Int("suppressed", suppressed),
+		zap.Error(why.err), zap.Int("suppressed", suppressed),
 	}
 	if why.route != nil {
 		fields = append(fields, zap.String("route", why.route.Pattern))
@@ -90,7 +76,7 @@ func (s *Server) note(r *http.Request, why refusal) ending {
 		fields = append(fields, zap.Stringer("organization", why.who.org), zap.String("user", why.who.user))
 	}
 	s.log.Log(level, "refused", fields...)
-	return end
+	return c
 }
 
 // logged cuts a text of a stranger's to what a log line holds.
@@ -114,18 +100,18 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, why refusal) {
 		return
 	}
 	defer s.limits.giveExplained()
-	s.note(r, why)
+	c := s.note(r, why)
 	u := &upgrader{ResponseWriter: w, options: &s.options}
 	p, err := s.accept(u, r)
 	if err != nil {
 		return // accept has answered
 	}
-	end, wire := endingOf(why.cause), p.lent.wire
+	wire := p.lent.wire
 	wire.expire(s.options.CloseTimeout)
 	s.enterExplained(wire)
 	defer s.leaveExplained(wire)
 	defer p.close()
-	if wire.writeClose(closeFrame(end.code, end.reason)) == nil {
+	if wire.writeClose(closeFrame(c.code, c.text)) == nil {
 		wire.drainUpTo(explainedBytes)
 	}
 }

@@ -82,48 +82,48 @@ func New(ctx context.Context, o Options) (*Server, error) {
 // reveal more.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.draining.Load() || !s.enter() {
-		s.refuse(w, r, refusal{reason: "draining", cause: DrainError{RetryAfter: retryDelay}})
+		s.refuse(w, r, refusal{err: DrainError{RetryAfter: retryDelay}})
 		return
 	}
 	defer s.serving.Done()
 	if s.limits.full() {
-		s.refuse(w, r, refusal{reason: "overloaded", cause: ErrOverloaded})
+		s.refuse(w, r, refusal{err: ErrOverloaded})
 		return
 	}
 	path := r.URL.EscapedPath()
 	route, params, ok := s.options.Routes.Match(path)
 	if !ok || len(path) > maxPath {
-		s.refuse(w, r, refusal{reason: "unknown_path", cause: consumer.ErrNotFound})
+		s.refuse(w, r, refusal{err: ErrUnknownPath})
 		return
 	}
 	if !isHandshake(r) {
 		w.Header().Set("Sec-WebSocket-Version", "13")
-		s.refuse(w, r, refusal{reason: "no_handshake", cause: ErrNoHandshake, route: route})
+		s.refuse(w, r, refusal{err: ErrNoHandshake, route: route})
 		return
 	}
 	if len(r.URL.RawQuery) > maxQuery {
-		s.refuse(w, r, refusal{reason: "query_too_long", cause: ErrQueryTooLong, route: route})
+		s.refuse(w, r, refusal{err: ErrQueryTooLong, route: route})
 		return
 	}
 	if !s.options.Origins.Allows(r) {
-		s.refuse(w, r, refusal{reason: "origin", cause: ErrOrigin, route: route})
+		s.refuse(w, r, refusal{err: ErrOrigin, route: route})
 		return
 	}
 	// What follows costs something.
 	if retry, ok := s.limits.pace.take(); !ok {
-		s.refuse(w, r, refusal{reason: "handshake_rate", cause: PaceError{RetryAfter: retry}, route: route})
+		s.refuse(w, r, refusal{err: PaceError{RetryAfter: retry}, route: route})
 		return
 	}
 	mark, asked := s.mark()
 	identity, err := s.identify(r.Context(), r, route)
 	who := owner{identity.Organization, identity.UserID}
 	if err != nil {
-		s.explain(w, r, refusal{reasonOf(err), err, route, who})
+		s.explain(w, r, refusal{err, route, who})
 		return
 	}
 	budget, err := s.limits.take(r.Context(), who)
 	if err != nil {
-		s.refuse(w, r, refusal{reasonOf(err), err, route, who})
+		s.refuse(w, r, refusal{err, route, who})
 		return
 	}
 	c := s.newConn(r, route, params, identity)
@@ -134,14 +134,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		s.discard(c, err)
-		s.explain(w, r, refusal{reasonOf(err), err, route, who})
+		s.explain(w, r, refusal{err, route, who})
 		return
 	}
 	// From here on Disconnect is due.
 	u := &upgrader{ResponseWriter: w, options: &s.options}
 	p, err := s.accept(u, r)
 	if err != nil { // accept has answered, if it still could
-		s.note(r, refusal{"handshake", fmt.Errorf("%w: %w", ErrPeerGone, err), route, who})
+		s.note(r, refusal{fmt.Errorf("%w: %w", ErrPeerGone, err), route, who})
 		s.discard(c, ErrPeerGone)
 		c.disconnect(ErrPeerGone)
 		return
@@ -290,10 +290,13 @@ func (s *Server) connect(request context.Context, c *conn) error {
 	deadline := time.AfterFunc(s.options.HookTimeout, func() { c.End(context.DeadlineExceeded) })
 	defer deadline.Stop()
 	defer context.AfterFunc(request, func() { c.End(ErrPeerGone) })()
-	if err := s.guard(c, "connect", func() error { return c.consumer.Connect(c.ctx, c) }); err != nil {
-		return err
+	err := s.guard(c, "connect", func() error { return c.consumer.Connect(c.ctx, c) })
+	if err == nil || errors.Is(err, context.Canceled) {
+		if cause := context.Cause(c.ctx); cause != nil { // the hook may have called End
+			return cause
+		}
 	}
-	return context.Cause(c.ctx) // the hook may have called End
+	return err
 }
 
 // accept upgrades. coder/websocket compares the origin a second time.

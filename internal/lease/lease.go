@@ -48,6 +48,15 @@ type UnconfirmedError struct {
 // Error implements error.
 func (UnconfirmedError) Error() string { return "lease: not confirmed in time" }
 
+// Is makes all of them equal to errors.Is, whatever the time.
+func (UnconfirmedError) Is(target error) bool {
+	_, ok := target.(UnconfirmedError)
+	return ok
+}
+
+// Delay returns RetryAfter.
+func (e UnconfirmedError) Delay() time.Duration { return e.RetryAfter }
+
 // Holder is an open connection. Its methods do not block, may be called by several goroutines at
 // once, and after its end, too.
 type Holder interface {

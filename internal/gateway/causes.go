@@ -1,0 +1,247 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"orgcast/internal/consumer"
+	"orgcast/internal/event"
+	"orgcast/internal/lease"
+	"orgcast/internal/orgctx"
+)
+
+// Causes with which the gateway itself ends a connection or refuses one.
+var (
+	// ErrPeerClosed ends a connection whose browser closed it.
+	ErrPeerClosed = errors.New("gateway: closed by peer")
+	// ErrPeerGone ends a connection that broke without a close frame.
+	ErrPeerGone = errors.New("gateway: connection lost")
+	// ErrProtocol ends a connection whose peer broke RFC 6455.
+	ErrProtocol = errors.New("gateway: protocol error")
+	// ErrNotUTF8 ends a connection that sent text that is not UTF-8.
+	ErrNotUTF8 = errors.New("gateway: text is not UTF-8")
+	// ErrFrameTooBig ends a connection that sent a frame over the limit.
+	ErrFrameTooBig = errors.New("gateway: frame too big")
+	// ErrRateLimit ends a connection that sends faster than it may.
+	ErrRateLimit = errors.New("gateway: rate limit")
+	// ErrTooSlow ends a connection whose queue is full.
+	ErrTooSlow = errors.New("gateway: too slow")
+	// ErrSilent ends a connection that answers no ping or stays idle for too long.
+	ErrSilent = errors.New("gateway: silent")
+	// ErrUnfinished ends a connection that began a message and took too long over it.
+	ErrUnfinished = errors.New("gateway: message not finished in time")
+	// ErrSessionEnded ends a connection whose session expired. Package lease has more causes of
+	// this kind.
+	ErrSessionEnded = errors.New("gateway: session ended")
+	// ErrPanic ends a connection whose hook panicked.
+	ErrPanic = errors.New("gateway: panic in hook")
+	// ErrIsolation ends a connection to which a foreign event was about to be written.
+	ErrIsolation = errors.New("gateway: isolation violation prevented")
+	// ErrUnauthenticated refuses a request without a valid session.
+	ErrUnauthenticated = errors.New("gateway: not logged in")
+	// ErrUnknownPath refuses a request to a path without a route.
+	ErrUnknownPath = errors.New("gateway: unknown path")
+	// ErrOrigin refuses a request of a page that may not connect.
+	ErrOrigin = errors.New("gateway: origin not allowed")
+	// ErrNoHandshake refuses a request that is not a WebSocket handshake.
+	ErrNoHandshake = errors.New("gateway: not a WebSocket handshake")
+	// ErrQueryTooLong refuses a request whose query is longer than a connection may keep.
+	ErrQueryTooLong = errors.New("gateway: query too long")
+	// ErrTooMany refuses a connection over the limit of its user or organisation.
+	ErrTooMany = errors.New("gateway: too many connections")
+	// ErrOverloaded refuses a connection over the limit of the node, or while a part does not answer.
+	ErrOverloaded = errors.New("gateway: overloaded")
+)
+
+// DrainError ends a connection because this node goes away; the browser is to come back after
+// RetryAfter, to another node.
+type DrainError struct {
+	RetryAfter time.Duration
+}
+
+// Error implements error.
+func (DrainError) Error() string { return "gateway: draining" }
+
+// Is finds its row in the table, whatever the time.
+func (DrainError) Is(target error) bool { return target == error(DrainError{}) }
+
+// Delay returns the time after which the browser is to come back.
+func (e DrainError) Delay() time.Duration { return e.RetryAfter }
+
+// PaceError refuses a handshake because they come faster than they may.
+type PaceError struct {
+	RetryAfter time.Duration
+}
+
+// Error implements error.
+func (PaceError) Error() string { return "gateway: too many handshakes" }
+
+// Is finds its row in the table, whatever the time.
+func (PaceError) Is(target error) bool { return target == error(PaceError{}) }
+
+// Delay returns the time after which the browser may try again.
+func (e PaceError) Delay() time.Duration { return e.RetryAfter }
+
+// The close codes of our own (RFC 6455, section 7.4.2, leaves 4000 to 4999 to applications).
+const (
+	closeUnauthenticated websocket.StatusCode = 4401
+	closeForbidden       websocket.StatusCode = 4403
+	closeNotFound        websocket.StatusCode = 4404
+	closeSilent          websocket.StatusCode = 4408
+	closeSwitched        websocket.StatusCode = 4409
+	closeTooSlow         websocket.StatusCode = 4413
+	closeRateLimit       websocket.StatusCode = 4429
+)
+
+// cause is why a handshake is refused or a connection ends, and all that follows from it.
+type cause struct {
+	err error
+	// name is the reason of a refusal: the label of its metric, "reason" in the log, and the code in
+	// the answer. Causes that the client must not tell apart share one. Of a cause without a name,
+	// which is one of open connections, a refusal is an internal error.
+	name string
+	// code and text are those of the close frame. The text is never that of an error.
+	code websocket.StatusCode
+	text string
+	// status is that of a refusal before the upgrade, retry the time after which the client is told
+	// to try again; 0 tells nothing.
+	status int
+	retry  time.Duration
+	how    how
+}
+
+// how says what happens to what is queued when a connection ends, and to what is told.
+type how uint8
+
+const (
+	// urgent drops what is queued; other causes first send it.
+	urgent how = 1 << iota
+	// mute lets no event leave any more, not even one that is being written: at most the piece of
+	// it that the socket was given already.
+	mute
+	// waits lets the consumer finish with what a browser had sent that has left already.
+	waits
+	// timed has the close frame tell the time to wait, which is the error's own if it has one.
+	timed
+)
+
+func (h how) is(flag how) bool { return h&flag != 0 }
+
+const (
+	// retryOnce tells the client that the browser may hold a newer cookie, so that one attempt makes sense.
+	retryOnce = `{"retry":"once"}`
+	// retryDelay is what clients are told to wait when a node is overloaded.
+	retryDelay = 5 * time.Second
+	// switchedRetry is what clients are told to wait that were refused for what they may do having just changed.
+	switchedRetry = time.Second
+)
+
+// causes is the one place that knows what follows from an error. The first row that an error matches
+// counts, since errors wrap others: a session store that was not asked in time is overloaded and
+// canceled. docs/protocol.md shows it to clients.
+//
+//nolint:gochecknoglobals // constant
+var causes = []cause{
+	// The node, and how fast it admits.
+	{DrainError{}, "draining", websocket.StatusServiceRestart, "", http.StatusServiceUnavailable, 0, timed | waits},
+	{PaceError{}, "handshake_rate", websocket.StatusTryAgainLater, "", http.StatusServiceUnavailable, 0, timed},
+
+	// The right to stay.
+	{lease.UnconfirmedError{}, "overloaded", websocket.StatusTryAgainLater, "", http.StatusServiceUnavailable, 0, timed | urgent | mute},
+	{lease.ErrSwitched, "overloaded", closeSwitched, "organization switched", http.StatusServiceUnavailable, switchedRetry, urgent | mute},
+	{lease.ErrRoleChanged, "overloaded", closeSwitched, "role changed", http.StatusServiceUnavailable, switchedRetry, urgent | mute},
+	{lease.ErrNotAllowed, "forbidden", closeForbidden, "not allowed", http.StatusForbidden, 0, urgent | mute},
+
+	// What the browser does.
+	{consumer.ErrDone, "forbidden", websocket.StatusNormalClosure, "", http.StatusForbidden, 0, 0},
+	{ErrPeerClosed, "", websocket.StatusNormalClosure, "", 0, 0, urgent},
+	{ErrPeerGone, "handshake", websocket.StatusGoingAway, "", http.StatusInternalServerError, 0, urgent}, // no one reads the answer
+	{consumer.ErrTextRequired, "", websocket.StatusUnsupportedData, "", 0, 0, 0},
+	{ErrProtocol, "", websocket.StatusProtocolError, "", 0, 0, urgent},
+	{ErrNotUTF8, "", websocket.StatusInvalidFramePayloadData, "", 0, 0, urgent},
+	{ErrFrameTooBig, "", websocket.StatusMessageTooBig, "", 0, 0, urgent},
+	{ErrRateLimit, "", closeRateLimit, "rate limit", 0, 0, urgent},
+	{ErrTooMany, "too_many_connections", closeRateLimit, "too many connections", http.StatusTooManyRequests, retryDelay, 0},
+	{ErrTooSlow, "", closeTooSlow, "too slow", 0, 0, urgent},
+	{ErrSilent, "", closeSilent, "silent", 0, 0, urgent},
+	{ErrUnfinished, "", closeSilent, "message not finished", 0, 0, urgent},
+
+	// The session.
+	{ErrSessionEnded, "unauthenticated", closeUnauthenticated, "session ended", http.StatusUnauthorized, 0, urgent | mute},
+	{lease.ErrSessionEnded, "unauthenticated", closeUnauthenticated, "session ended", http.StatusUnauthorized, 0, urgent | mute},
+	{lease.ErrSessionStale, "unauthenticated", closeUnauthenticated, retryOnce, http.StatusUnauthorized, 0, urgent | mute},
+	{ErrUnauthenticated, "unauthenticated", closeUnauthenticated, "not logged in", http.StatusUnauthorized, 0, urgent},
+
+	// What was asked for. The first three are known before the upgrade only.
+	{ErrUnknownPath, "unknown_path", closeNotFound, "not found", http.StatusNotFound, 0, urgent},
+	{ErrNoHandshake, "no_handshake", websocket.StatusPolicyViolation, "", http.StatusBadRequest, 0, 0},
+	{ErrQueryTooLong, "query_too_long", websocket.StatusPolicyViolation, "", http.StatusBadRequest, 0, 0},
+	{ErrOrigin, "origin", closeForbidden, "not allowed", http.StatusForbidden, 0, urgent},
+	{consumer.ErrForbidden, "forbidden", closeForbidden, "not allowed", http.StatusForbidden, 0, urgent},
+	{orgctx.ErrNoOrganization, "forbidden", closeForbidden, "not allowed", http.StatusForbidden, 0, urgent},
+	{consumer.ErrNotFound, "not_found", closeNotFound, "not found", http.StatusNotFound, 0, urgent},
+	{event.ErrInvalidGroup, "not_found", closeNotFound, "not found", http.StatusNotFound, 0, urgent},
+
+	// The process ends without a drain; or a part of it does not answer.
+	{context.Canceled, "overloaded", websocket.StatusGoingAway, "", http.StatusServiceUnavailable, retryDelay, 0},
+	{ErrOverloaded, "overloaded", websocket.StatusTryAgainLater, "", http.StatusServiceUnavailable, retryDelay, timed},
+	{consumer.ErrUnavailable, "overloaded", websocket.StatusTryAgainLater, "", http.StatusServiceUnavailable, retryDelay, timed},
+	{context.DeadlineExceeded, "overloaded", websocket.StatusTryAgainLater, "", http.StatusServiceUnavailable, retryDelay, timed},
+}
+
+// internal is the cause of any other error: our own fault, or a hook's.
+//
+//nolint:gochecknoglobals // constant
+var internal = cause{nil, "internal", websocket.StatusInternalError, "internal error", http.StatusInternalServerError, 0, urgent}
+
+// delayed is an error that knows when to come back.
+type delayed interface {
+	error
+	Delay() time.Duration
+}
+
+// causeOf returns the row of an error.
+func causeOf(err error) cause {
+	for _, c := range causes {
+		if errors.Is(err, c.err) {
+			return c.at(err)
+		}
+	}
+	return internal
+}
+
+// at returns the cause with the time that an error tells.
+func (c cause) at(err error) cause {
+	if !c.how.is(timed) {
+		return c
+	}
+	if own, ok := errors.AsType[delayed](err); ok && c.retry == 0 {
+		c.retry = own.Delay()
+	}
+	c.text = retryText(c.retry)
+	return c
+}
+
+// refusal returns the cause as one before the upgrade.
+func (c cause) refusal() cause {
+	if c.name == "" {
+		c.name, c.status = internal.name, internal.status
+	}
+	return c
+}
+
+// retryText tells the client when to come back: {"retry_after_ms":n}.
+func retryText(after time.Duration) string {
+	b, err := json.Marshal(struct {
+		RetryAfterMS int64 `json:"retry_after_ms"`
+	}{after.Milliseconds()})
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}
