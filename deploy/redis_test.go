@@ -113,7 +113,7 @@ func TestRedisUsers(t *testing.T) {
 		"web application leaves other programs' keys be":  {"webapp", []any{"del", "app:secret"}, refused},
 		"gateway adds tasks":                              {"gateway", lua("../internal/task/lua/dispatch.lua", 2, "orgcast:tasks:chat", "orgcast:once:{orgcast:tasks:chat}:1:k", "t1", 1000, 10, "id", "t1"), ""},
 		"gateway remembers requests":                      {"gateway", lua("../internal/task/lua/request.lua", 1, "orgcast:once:{1}:ada:r1", "f", "w", 1000), ""},
-		"gateway notes requests":                          {"gateway", []any{"set", "orgcast:once:{1}:ada:r2", "f w done", "xx", "keepttl"}, "redis: nil"},
+		"gateway notes requests":                          {"gateway", lua("../internal/task/lua/note.lua", 1, "orgcast:once:{1}:ada:r1", "f w", "f w done"), ""},
 		"gateway finds what it recorded in chats":         {"gateway", []any{"get", "orgcast:{1}:once:chat_c:other"}, "redis: nil"},
 		"gateway takes no tasks":                          {"gateway", []any{"xreadgroup", "group", "workers", "me", "streams", "orgcast:tasks:chat", ">"}, refused},
 		"gateway reads no tasks":                          {"gateway", []any{"xrange", "orgcast:tasks:chat", "-", "+"}, refused},

@@ -154,7 +154,7 @@ func (s *Services) Begin(ctx context.Context, id string, content any) (consumer.
 	if errors.Is(err, task.ErrConflict) {
 		return consumer.Request{}, consumer.ErrConflict
 	}
-	return consumer.Request{ID: id, Work: q.Work, Done: q.Done, Note: q}, s.unavailable(ctx, err)
+	return consumer.Request{ID: id, Work: q.Work, Done: q.Done, New: q.New, Note: q}, s.unavailable(ctx, err)
 }
 
 // Finish implements [consumer.Requests].

@@ -47,13 +47,13 @@ func (r Research) cancel(ctx context.Context, c Conn, m event.Message) error {
 	ctx, cancel := promptly(ctx)
 	defer cancel()
 	group := ""
-	request, err := once(ctx, r.Requests, in.RequestID, []string{m.Type, c.Param("id")}, func(work string) error {
-		group = replyGroup(work, in.RequestID)
+	request, err := once(ctx, r.Requests, in.RequestID, []string{m.Type, c.Param("id")}, func(q Request) error {
+		group = replyGroup(q.Work, in.RequestID)
 		if err := awaitReply(ctx, c, group); err != nil {
 			return err
 		}
 		_, err := r.Dispatcher.Dispatch(ctx, Work{
-			Kind: m.Type, ID: work, Group: group, User: c.Identity().UserID,
+			Kind: m.Type, ID: q.Work, Group: group, User: c.Identity().UserID,
 			Payload: struct {
 				ResearchID string    `json:"research_id"`
 				RequestID  requestID `json:"request_id,omitempty"`

@@ -38,7 +38,7 @@ type chatTurn struct {
 }
 
 // once does what the turn asks for, once for each request id.
-func (t *chatTurn) once(ctx context.Context, do func(work string) error) (Request, error) {
+func (t *chatTurn) once(ctx context.Context, do func(q Request) error) (Request, error) {
 	content := t.in
 	content.RequestID = ""
 	return once(ctx, t.Requests, t.in.RequestID, []any{t.typ, t.session, content}, do)
@@ -85,11 +85,11 @@ func (t *chatTurn) say(ctx context.Context) (any, error) {
 		return nil, event.ErrBadFields
 	}
 	message := t.message()
-	request, err := t.once(ctx, func(work string) error {
+	request, err := t.once(ctx, func(q Request) error {
 		if err := t.record(ctx, message); err != nil {
 			return err
 		}
-		return t.dispatch(ctx, message.MessageID, Work{Kind: "chat", ID: work, Payload: userTurn{
+		return t.dispatch(ctx, message.MessageID, q.New, Work{Kind: "chat", ID: q.Work, Payload: userTurn{
 			SessionID: t.session, MessageID: message.MessageID, Message: t.in.Message, To: t.to, AgentID: t.in.AgentID,
 			Model: t.in.Model, ClientID: t.in.ClientID, CrewID: t.in.CrewID, RequestID: t.in.RequestID,
 		}})
@@ -116,7 +116,7 @@ type userTurn struct {
 	RequestID requestID `json:"request_id,omitempty"`
 }
 
-// dispatchError is the error of work that was announced in the conversation and not handed over.
+// dispatchError is the error of work that was announced in the conversation and certainly not handed over.
 type dispatchError struct {
 	cause     error
 	messageID string
@@ -127,13 +127,31 @@ func (e *dispatchError) Error() string { return e.cause.Error() }
 
 func (e *dispatchError) Unwrap() error { return e.cause }
 
-// dispatch hands over the work that was announced as a message, or as a cut at it.
-func (t *chatTurn) dispatch(ctx context.Context, messageID string, w Work) error {
+// dispatch hands over the work that was announced as a message, or as a cut at it. An answer that is lost leaves
+// open whether a worker has the work, so dispatch asks once more: under its id it is handed over once. If that
+// stays open, the error is no dispatchError. The same request, sent again, is the same work then.
+func (t *chatTurn) dispatch(ctx context.Context, messageID string, fresh bool, w Work) error {
 	w.Group, w.User = chatGroup(t.session), t.user
-	if _, err := t.Dispatcher.Dispatch(ctx, w); err != nil {
-		return &dispatchError{cause: err, messageID: messageID, work: w.ID}
+	_, err := t.Dispatcher.Dispatch(ctx, w)
+	if err == nil {
+		return nil
 	}
-	return nil
+	refused := fresh && errors.Is(err, ErrQuotaExceeded) || errors.Is(err, ErrTooManyTasks)
+	if !refused && !errors.Is(err, ErrQuotaExceeded) {
+		ctx, cancel := promptly(ctx) // the first try may have used up the other
+		defer cancel()
+		_, second := t.Dispatcher.Dispatch(ctx, w)
+		switch {
+		case second == nil:
+			return nil
+		case errors.Is(second, ErrTooManyTasks): // the queue does not have it
+			err, refused = second, true
+		}
+	}
+	if !refused {
+		return err
+	}
+	return &dispatchError{cause: err, messageID: messageID, work: w.ID}
 }
 
 // workFailed is the terminal event of work that was announced in a conversation and not handed over.
@@ -168,8 +186,8 @@ func (t *chatTurn) reply(ctx context.Context) (any, error) {
 		return nil, err
 	}
 	t.to = "crew"
-	_, err = t.once(ctx, func(work string) error {
-		given.Key = work
+	_, err = t.once(ctx, func(q Request) error {
+		given.Key = q.Work
 		if err := t.Inputs.Answer(ctx, given); err != nil {
 			return err
 		}
@@ -190,7 +208,7 @@ func (t *chatTurn) edit(ctx context.Context) error {
 		return event.ErrBadFields
 	}
 	id := string(t.in.MessageID)
-	request, err := t.once(ctx, func(work string) error {
+	request, err := t.once(ctx, func(q Request) error {
 		at, ok, err := t.Recorder.Recorded(ctx, chatGroup(t.session), recordKey(id))
 		if err != nil {
 			return err
@@ -204,7 +222,7 @@ func (t *chatTurn) edit(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return t.dispatch(ctx, id, Work{Kind: "chat_edit", ID: work, Payload: struct {
+		return t.dispatch(ctx, id, q.New, Work{Kind: "chat_edit", ID: q.Work, Payload: struct {
 			SessionID string    `json:"session_id"`
 			MessageID ident     `json:"message_id"`
 			RequestID requestID `json:"request_id,omitempty"`
@@ -228,7 +246,8 @@ func (t *chatTurn) startCrew(ctx context.Context) (any, error) {
 	if len(t.in.CrewID) == 0 {
 		return nil, event.ErrBadFields
 	}
-	request, err := t.once(ctx, func(execution string) error {
+	request, err := t.once(ctx, func(q Request) error {
+		execution := q.Work
 		_, err := t.Dispatcher.Dispatch(ctx, Work{
 			Kind: "crew", ID: execution, Group: "crew_execution_" + execution, User: t.user,
 			Payload: struct {

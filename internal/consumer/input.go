@@ -90,8 +90,8 @@ func (a answers) receive(ctx context.Context, c Conn, m event.Message) error {
 	}
 	ctx, cancel := promptly(ctx)
 	defer cancel()
-	_, err = once(ctx, a.requests, in.RequestID, []any{m.Type, given}, func(work string) error {
-		given.Key = work
+	_, err = once(ctx, a.requests, in.RequestID, []any{m.Type, given}, func(q Request) error {
+		given.Key = q.Work
 		return a.inputs.Answer(ctx, given)
 	})
 	if err != nil {

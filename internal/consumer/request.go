@@ -30,18 +30,18 @@ func (id *requestID) UnmarshalJSON(b []byte) error {
 
 // once has do hand over the work that the context's user asks for under the id, whose content is given. A
 // request that was done before is not done again: its answer is made of what it returns, which is the same.
-// Without an id each request is new. do gets the id of the work, and may be called again with the same one
+// Without an id each request is new. do gets the request, and may be called again with the same one
 // if it failed.
-func once(ctx context.Context, requests Requests, id requestID, content any, do func(work string) error) (Request, error) {
+func once(ctx context.Context, requests Requests, id requestID, content any, do func(q Request) error) (Request, error) {
 	if id == "" {
-		r := Request{Work: rand.Text()}
-		return r, do(r.Work)
+		r := Request{Work: rand.Text(), New: true}
+		return r, do(r)
 	}
 	r, err := requests.Begin(ctx, string(id), content)
 	if err != nil || r.Done {
 		return r, err
 	}
-	if err := do(r.Work); err != nil {
+	if err := do(r); err != nil {
 		return r, err
 	}
 	// If this cannot be noted, one that comes again is done again, to no effect.

@@ -71,6 +71,7 @@ type Request struct {
 	ID   string // the browser's
 	Work string // names the work that it is, or becomes
 	Done bool   // it was handed over
+	New  bool   // nobody has asked for it before
 	Note any    // what an implementation remembers with it
 }
 

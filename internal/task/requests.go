@@ -31,9 +31,9 @@ var (
 // request id belongs to the organization and the user of the context: two users may use the same one.
 // It is safe for concurrent use.
 type Requests struct {
-	client redis.UniversalClient
-	keys   keyspace.Keyspace
-	begin  *redis.Script
+	client      redis.UniversalClient
+	keys        keyspace.Keyspace
+	begin, note *redis.Script
 }
 
 // Request is what a user asked for.
@@ -42,6 +42,8 @@ type Request struct {
 	Work string
 	// Done says that the work was handed over. Until then it is handed over again, under the same id.
 	Done bool
+	// New says that nobody has asked for it before.
+	New bool
 
 	key, fingerprint string
 }
@@ -51,7 +53,7 @@ func NewRequests(client redis.UniversalClient, keys keyspace.Keyspace) (*Request
 	if err := keepsDeadlines(client); err != nil {
 		return nil, err
 	}
-	return &Requests{client: client, keys: keys, begin: script("request")}, nil
+	return &Requests{client: client, keys: keys, begin: script("request"), note: script("note")}, nil
 }
 
 // Begin returns the request that the context's user made under the id, which is a new one if there is
@@ -85,26 +87,27 @@ func (r *Requests) Begin(ctx context.Context, id string, content []byte) (Reques
 	var done string
 	made.Work, done, _ = strings.Cut(rest, " ")
 	made.Done = done != ""
+	made.New = answer[1] == int64(1)
 	return made, nil
 }
 
 // Done notes that the work was handed over: whoever asks again learns so.
 func (r *Requests) Done(ctx context.Context, q Request) error {
-	return r.note(ctx, q, q.Work+" done")
+	return r.replace(ctx, q, q.Work+" done")
 }
 
 // Again notes that the work has ended as failed before it was handed over: whoever asks again begins new
 // work under a new id.
 func (r *Requests) Again(ctx context.Context, q Request) error {
-	return r.note(ctx, q, rand.Text())
+	return r.replace(ctx, q, rand.Text())
 }
 
-// note replaces what is remembered of a request, for the rest of its life.
-func (r *Requests) note(ctx context.Context, q Request, text string) error {
+// replace replaces what is remembered of a request, unless another try has done so.
+func (r *Requests) replace(ctx context.Context, q Request, text string) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	err := r.client.SetArgs(ctx, q.key, q.fingerprint+" "+text, redis.SetArgs{Mode: "XX", KeepTTL: true}).Err()
-	if err != nil && !errors.Is(err, redis.Nil) {
+	prefix := q.fingerprint + " "
+	if err := r.note.Run(ctx, r.client, []string{q.key}, prefix+q.Work, prefix+text).Err(); err != nil {
 		return fmt.Errorf("note request: %w", err)
 	}
 	return nil

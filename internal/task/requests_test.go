@@ -45,6 +45,10 @@ func TestRequestIDsArePerUser(t *testing.T) {
 			}
 		}
 		seen[name] = first.Work
+		if !first.New {
+			t.Errorf("%s: got %+v, want a new request", name, first)
+		}
+		first.New = false
 		if again, err := requests.Begin(ctx, "r1", []byte("content of "+name)); err != nil || again != first {
 			t.Errorf("%s, again: got %+v, %v, want %+v", name, again, err, first)
 		}

@@ -142,10 +142,11 @@ func (s *Services) Begin(ctx context.Context, id string, content any) (consumer.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	name := org + " " + string(user) + " " + id
+	_, known := s.requests[name]
 	if first(&s.requests, name, string(b)) != string(b) {
 		return consumer.Request{}, consumer.ErrConflict
 	}
-	r := consumer.Request{ID: id, Work: first(&s.works, name, rand.Text()), Note: name}
+	r := consumer.Request{ID: id, New: !known, Work: first(&s.works, name, rand.Text()), Note: name}
 	r.Done = s.done[r.Work]
 	return r, nil
 }
