@@ -85,7 +85,7 @@ func (s *Services) Dispatch(ctx context.Context, w consumer.Work) (string, error
 	if err != nil {
 		return "", err
 	}
-	payload, err := json.Marshal(w.Payload)
+	payload, err := event.Marshal(w.Payload)
 	if err != nil {
 		return "", fmt.Errorf("dispatch %s: %w", w.Kind, err)
 	}
@@ -95,8 +95,11 @@ func (s *Services) Dispatch(ctx context.Context, w consumer.Work) (string, error
 	id, err := s.dispatcher.Dispatch(ctx, task.Task{
 		Kind: w.Kind, ID: w.ID, Idempotency: w.Idempotency, Group: group, UserID: w.User, Payload: payload,
 	})
-	if errors.Is(err, task.ErrBacklog) {
+	switch {
+	case errors.Is(err, task.ErrBacklog):
 		return "", consumer.ErrTooManyTasks
+	case errors.Is(err, task.ErrMalformed): // its payload is too long, however often it is tried
+		return "", errors.Join(event.ErrBadFields, err)
 	}
 	return id, s.unavailable(ctx, err)
 }
@@ -116,7 +119,7 @@ func (s *Services) record(ctx context.Context, name, key string, v any, charge f
 	if err != nil {
 		return err
 	}
-	object, err := json.Marshal(v)
+	object, err := event.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("record: %w", err)
 	}
@@ -128,6 +131,9 @@ func (s *Services) record(ctx context.Context, name, key string, v any, charge f
 		return err
 	}
 	_, err = s.bus.Record(ctx, group, payload, event.Recording{IdempotencyKey: key})
+	if errors.Is(err, event.ErrTooLarge) { // however often it is tried
+		return errors.Join(event.ErrBadFields, err)
+	}
 	return s.unavailable(ctx, err)
 }
 

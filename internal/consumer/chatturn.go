@@ -136,7 +136,7 @@ func (t *chatTurn) dispatch(ctx context.Context, messageID string, fresh bool, w
 	if err == nil {
 		return nil
 	}
-	refused := fresh && errors.Is(err, ErrQuotaExceeded) || errors.Is(err, ErrTooManyTasks)
+	refused := errors.Is(err, ErrTooManyTasks) || errors.Is(err, event.ErrBadFields) || fresh && errors.Is(err, ErrQuotaExceeded)
 	if !refused && !errors.Is(err, ErrQuotaExceeded) {
 		ctx, cancel := promptly(ctx) // the first try may have used up the other
 		defer cancel()

@@ -36,10 +36,38 @@ func (k kinds) fit(f fields) bool {
 	return true
 }
 
+// deepest is how deep arrays and objects in an event may be nested for it to add something to a state, in which
+// they are nested deeper. JSON that is nested deeper than 10,000 times cannot be sent.
+const deepest = 1000
+
+// tooDeep reports whether a JSON value is nested deeper than that.
+func tooDeep(value []byte) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(value); i++ {
+		switch c := value[i]; {
+		case quoted:
+			if c == '\\' {
+				i++
+			}
+			quoted = c != '"'
+		case c == '"':
+			quoted = true
+		case c == '{', c == '[':
+			if depth++; depth > deepest {
+				return true
+			}
+		case c == '}', c == ']':
+			depth--
+		}
+	}
+	return false
+}
+
 // read returns the fields of an event, except its type and organization. Workers are written by anyone:
-// an event whose fields are of other kinds than expected adds nothing to a state, and harms nobody.
+// an event whose fields are of other kinds than expected, or nested too deep, adds nothing to a state, and
+// harms nobody.
 func read(e *event.Event, expected kinds) (f fields, ok bool) {
-	if json.Unmarshal(e.Payload(), &f) != nil || !expected.fit(f) {
+	if tooDeep(e.Payload()) || json.Unmarshal(e.Payload(), &f) != nil || !expected.fit(f) {
 		return make(fields), false
 	}
 	delete(f, "type")
@@ -84,7 +112,7 @@ func rawNull() json.RawMessage { return json.RawMessage("null") }
 
 // rawText is the JSON of a text.
 func rawText(text string) json.RawMessage {
-	b, err := json.Marshal(text)
+	b, err := event.Marshal(text)
 	if err != nil {
 		panic("consumer: " + err.Error()) // every text has a JSON form
 	}

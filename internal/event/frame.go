@@ -50,13 +50,23 @@ func (m Message) Decode(v any) error {
 
 // Encode makes a WebSocket text frame of v as JSON: what the server says to one connection.
 func Encode(v any) ([]byte, error) {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	if err := enc.Encode(v); err != nil {
+	payload, err := Marshal(v)
+	if err != nil {
 		return nil, fmt.Errorf("encode frame: %w", err)
 	}
-	payload := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
 	frame, header := newTextFrame(len(payload))
 	copy(frame[header:], payload)
 	return frame, nil
+}
+
+// Marshal returns the JSON of v. Unlike json.Marshal it leaves <, > and & as they are: no payload is ever part of
+// a page, and a text of them would take six times its length.
+func Marshal(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 }

@@ -2,7 +2,6 @@ package task
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -132,7 +131,7 @@ func (j *Job) tell(ctx context.Context, group event.Group, v any) error {
 
 // encode makes an event for a group of the task's organisation.
 func (j *Job) encode(group event.Group, v any) ([]byte, error) {
-	b, err := json.Marshal(v)
+	b, err := event.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("encode event: %w", err)
 	}

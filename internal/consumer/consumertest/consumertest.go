@@ -4,7 +4,6 @@ package consumertest
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"slices"
@@ -184,7 +183,7 @@ func (c *Conn) Leave(name string) {
 
 // Send implements [consumer.Conn].
 func (c *Conn) Send(v any) error {
-	b, err := json.Marshal(v)
+	b, err := event.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("encode frame: %w", err)
 	}
