@@ -73,6 +73,7 @@ type conn struct {
 	receiving bool
 	left      bool          // nothing is read any more; what was read is being handled
 	handled   chan struct{} // closed, and then nil, when that is done and written; nil unless left
+	overdue   bool          // left, and the time for that is over
 	talked    time.Duration // the age at which the last message of the browser came, or it could first send one
 }
 

@@ -54,3 +54,19 @@ func (c *conn) dropped(reason dropReason, n int) {
 			zap.Int64("count", count), zap.String("route", c.route.Pattern))
 	}
 }
+
+// droppedFrames counts frames of the browser that no consumer handles. Where the time for them ran out it
+// logs that, as dropped does; where the connection was ended its own line tells why. Its caller may hold mu.
+func (c *conn) droppedFrames(n int, overdue bool) {
+	switch {
+	case n == 0:
+	case !overdue:
+		c.server.metrics.framesEnded.Add(uint64(n)) //nolint:gosec // it is not negative
+	default:
+		c.server.metrics.framesOverdue.Add(uint64(n)) //nolint:gosec // likewise
+		if count, due := c.budget.overdue.add(n, time.Now()); due {
+			c.server.log.Warn("messages dropped", zap.Stringer("organization", c.identity.Organization),
+				zap.Int64("count", count), zap.String("route", c.route.Pattern))
+		}
+	}
+}

@@ -50,9 +50,13 @@ func (c *conn) sayGoodbye(cause error) {
 	c.push(item{frame: goodbye(cause), last: true})
 }
 
-// goodbye makes the close frame for a cause. A browser that closed gets its own code back.
+// goodbye makes the close frame for a cause. A browser that closed gets its own code back, or none if it
+// sent none.
 func goodbye(cause error) []byte {
 	if peer, ok := errors.AsType[peerClosedError](cause); ok {
+		if peer.code == websocket.StatusNoStatusRcvd {
+			return []byte{closeHeader, 0}
+		}
 		return closeFrame(peer.code, "")
 	}
 	end := causeOf(cause)
@@ -112,7 +116,7 @@ func (c *conn) tearDown(readErr error) {
 	c.leaveAll()
 	switch {
 	case errors.Is(readErr, ErrPeerClosed):
-		_ = c.wire.writeClose(goodbye(readErr)) // if no close frame has left: the browser waits for one
+		_ = c.wire.writeClose(goodbye(cause)) // if no close frame has left: the browser waits for one
 	case !errors.Is(readErr, ErrPeerGone):
 		c.wire.drain()
 	}
@@ -142,7 +146,8 @@ func (c *conn) tearDown(readErr error) {
 // that of the session, cuts it off. A browser that sent too fast has no right to it.
 func (c *conn) runOut(cause error) {
 	c.mu.Lock()
-	if c.ended || !c.receiving || errors.Is(cause, ErrRateLimit) {
+	idle := !c.receiving && !c.writing && c.queue == nil
+	if c.ended || idle || errors.Is(cause, ErrRateLimit) {
 		c.mu.Unlock()
 		return
 	}
@@ -163,6 +168,9 @@ func (c *conn) runOut(cause error) {
 	select {
 	case <-handled:
 	case <-deadline.C:
+		c.mu.Lock()
+		c.overdue = true
+		c.mu.Unlock()
 	case <-c.ctx.Done():
 	}
 }

@@ -20,6 +20,8 @@ type budget struct {
 	line chan struct{}
 	// drops counts what its connections have lost, by reason.
 	drops [dropReasons]drops
+	// overdue counts messages that no consumer handled in time after their browser had left.
+	overdue drops
 	// members counts the connections that share it; the owner of the map of budgets guards it.
 	members int
 }

@@ -31,6 +31,9 @@ type metrics struct {
 	latency    latency
 	intakeFull atomic.Uint64
 
+	// Frames from browsers that no consumer handles: the time for them ran out, or the connection was ended.
+	framesOverdue, framesEnded atomic.Uint64
+
 	// dropped counts events that did not reach a connection, by what happened instead.
 	dropped [dropReasons]atomic.Uint64
 }
@@ -72,6 +75,11 @@ func newMetrics(r prometheus.Registerer, queued, received func() float64) *metri
 	}
 	counter := func(name, help string, labels prometheus.Labels, n *atomic.Uint64) {
 		f.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 { return float64(n.Load()) })
+	}
+	for reason, n := range map[string]*atomic.Uint64{"timeout": &m.framesOverdue, "ended": &m.framesEnded} {
+		counter("orgcast_frames_dropped_total",
+			"Frames received from browsers and not handled: --hook-timeout ran out after the browser had left, or the connection was ended first.",
+			prometheus.Labels{"reason": reason}, n)
 	}
 	counter("orgcast_deliveries_total", "Events written to connections.", nil, &m.deliveries)
 	for reason := range dropReasons {

@@ -134,10 +134,7 @@ func (c *conn) receiveLoop() {
 		c.mu.Lock()
 		if c.ended || len(c.inbox) == 0 {
 			c.receiving = false
-			for _, f := range c.inbox {
-				c.letGo(intakeOf(f))
-			}
-			c.inbox, c.unheard = nil, 0
+			c.dropInbox()
 			c.tellHandled()
 			c.mu.Unlock()
 			return
@@ -153,6 +150,15 @@ func (c *conn) receiveLoop() {
 			c.End(err)
 		}
 	}
+}
+
+// dropInbox forgets the frames that nobody handles any more. Its caller holds mu.
+func (c *conn) dropInbox() {
+	for _, f := range c.inbox {
+		c.letGo(intakeOf(f))
+	}
+	c.droppedFrames(len(c.inbox), c.overdue)
+	c.inbox, c.unheard = nil, 0
 }
 
 // causeOfRead tells why reading ended.

@@ -81,9 +81,12 @@ const pieceSize = 16 << 10
 //
 // A dead socket shows at the end of what can still be read from it, not here.
 func (w *wire) Write(p []byte) (int, error) {
+	if len(p) > 0 && p[0]&opMask == opClose {
+		return len(p), nil // without waiting for a write under way
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.closed || len(p) > 0 && p[0]&opMask == opClose {
+	if w.closed {
 		return len(p), nil
 	}
 	w.renewDeadline()

@@ -121,6 +121,11 @@ func readFrame(r *bufio.Reader, rsv byte) (Frame, error) {
 		return Frame{}, fmt.Errorf("server announced %d bytes", size)
 	}
 	f.Payload = make([]byte, size)
-	_, err := io.ReadFull(r, f.Payload)
-	return f, err
+	if _, err := io.ReadFull(r, f.Payload); err != nil {
+		return f, err
+	}
+	if code, _ := f.Close(); f.Opcode == OpClose && size > 0 && (size == 1 || code < 1000 || code == 1005 || code == 1006 || code == 1015) {
+		return f, fmt.Errorf("server sent a close frame that browsers take for a lost connection: % x", f.Payload)
+	}
+	return f, nil
 }
