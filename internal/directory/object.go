@@ -14,6 +14,7 @@ import (
 
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/redisclient"
 	"orgcast/internal/redisreply"
 )
 
@@ -54,11 +55,11 @@ type Objects struct {
 	log    *zap.Logger
 }
 
-// NewObjects returns the objects. The client must have ContextTimeoutEnabled, as for [NewRedis]; the
-// caller closes it. log may be nil.
+// NewObjects returns the objects. It refuses a client that keeps no deadlines. The caller closes the client. log
+// may be nil.
 func NewObjects(client redis.UniversalClient, keys keyspace.Keyspace, log *zap.Logger) (*Objects, error) {
-	if err := keepsDeadlines(client); err != nil {
-		return nil, err
+	if err := redisclient.CheckDeadlines(client); err != nil {
+		return nil, fmt.Errorf("directory: %w", err)
 	}
 	if log == nil {
 		log = zap.NewNop()

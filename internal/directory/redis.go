@@ -10,6 +10,7 @@ import (
 
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/redisclient"
 	"orgcast/internal/redisreply"
 )
 
@@ -45,28 +46,12 @@ var (
 	_ orgctx.Directory = (*Redis)(nil)
 )
 
-// NewRedis returns a directory. The client must have ContextTimeoutEnabled: without it go-redis
-// waits for a hung server however short the deadline. The caller closes the client.
+// NewRedis returns a directory. It refuses a client that keeps no deadlines. The caller closes the client.
 func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace) (*Redis, error) {
-	if err := keepsDeadlines(client); err != nil {
-		return nil, err
+	if err := redisclient.CheckDeadlines(client); err != nil {
+		return nil, fmt.Errorf("directory: %w", err)
 	}
 	return &Redis{client: client, keys: keys}, nil
-}
-
-// keepsDeadlines refuses a client that would wait for a hung Redis however short the deadline.
-func keepsDeadlines(client redis.UniversalClient) error {
-	kept := true // somebody's own client is their own care
-	switch c := client.(type) {
-	case *redis.Client:
-		kept = c.Options().ContextTimeoutEnabled
-	case *redis.ClusterClient:
-		kept = c.Options().ContextTimeoutEnabled
-	}
-	if !kept {
-		return errors.New("directory: the Redis client lacks ContextTimeoutEnabled")
-	}
-	return nil
 }
 
 // OrganizationActive implements [Directory].

@@ -17,6 +17,7 @@ import (
 
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/redisclient"
 	"orgcast/internal/redisreply"
 )
 
@@ -48,28 +49,16 @@ var (
 	_ sessions.Store = (*RedisStore)(nil)
 )
 
-// NewRedisStore returns a store. The client must have ContextTimeoutEnabled: without it go-redis
-// waits for a hung server however short the deadline. The caller closes the client.
+// NewRedisStore returns a store. It refuses a client that keeps no deadlines. The caller closes the client.
 func NewRedisStore(client redis.UniversalClient, keys keyspace.Keyspace, o Options) (*RedisStore, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	if !keepsDeadlines(client) {
-		return nil, errors.New("session: the Redis client lacks ContextTimeoutEnabled")
+	if err := redisclient.CheckDeadlines(client); err != nil {
+		return nil, fmt.Errorf("session: %w", err)
 	}
 	return &RedisStore{client: client, keys: keys, opts: o}, nil
-}
-
-func keepsDeadlines(client redis.UniversalClient) bool {
-	switch c := client.(type) {
-	case *redis.Client:
-		return c.Options().ContextTimeoutEnabled
-	case *redis.ClusterClient:
-		return c.Options().ContextTimeoutEnabled
-	default:
-		return true // somebody's own client is their own care
-	}
 }
 
 // DeriveID returns the SessionID of a session with the secret key: base64url without padding of

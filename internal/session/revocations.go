@@ -11,6 +11,7 @@ import (
 
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/redisclient"
 	"orgcast/internal/redisreply"
 )
 
@@ -23,10 +24,10 @@ type Revocations struct {
 	keys   keyspace.Keyspace
 }
 
-// NewRevocations returns the list. The client must have ContextTimeoutEnabled, as in [NewRedisStore].
+// NewRevocations returns the list. It refuses a client that keeps no deadlines.
 func NewRevocations(client redis.UniversalClient, keys keyspace.Keyspace) (*Revocations, error) {
-	if !keepsDeadlines(client) {
-		return nil, errors.New("session: the Redis client lacks ContextTimeoutEnabled")
+	if err := redisclient.CheckDeadlines(client); err != nil {
+		return nil, fmt.Errorf("session: %w", err)
 	}
 	return &Revocations{client: client, keys: keys}, nil
 }

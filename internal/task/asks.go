@@ -13,6 +13,7 @@ import (
 
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/redisclient"
 )
 
 const (
@@ -45,10 +46,10 @@ type Asks struct {
 	open, answer *redis.Script
 }
 
-// NewAsks returns the questions. The client must have ContextTimeoutEnabled; the caller closes it.
+// NewAsks returns the questions. The caller closes the client.
 func NewAsks(client redis.UniversalClient, keys keyspace.Keyspace) (*Asks, error) {
-	if err := keepsDeadlines(client); err != nil {
-		return nil, err
+	if err := redisclient.CheckDeadlines(client); err != nil {
+		return nil, fmt.Errorf("task: %w", err)
 	}
 	return &Asks{client: client, keys: keys, open: script("ask"), answer: script("answer")}, nil
 }

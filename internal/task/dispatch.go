@@ -11,6 +11,7 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/redisclient"
 )
 
 // DefaultMemory is how long it is remembered how a task ended. It has to exceed the time that an entry
@@ -32,11 +33,10 @@ type Dispatcher struct {
 	metrics *dispatchMetrics
 }
 
-// NewDispatcher returns a Dispatcher. The client must have ContextTimeoutEnabled; the caller
-// closes it.
+// NewDispatcher returns a Dispatcher. The caller closes the client.
 func NewDispatcher(client redis.UniversalClient, keys keyspace.Keyspace, o DispatcherOptions) (*Dispatcher, error) {
-	if err := keepsDeadlines(client); err != nil {
-		return nil, err
+	if err := redisclient.CheckDeadlines(client); err != nil {
+		return nil, fmt.Errorf("task: %w", err)
 	}
 	o.complete()
 	return &Dispatcher{client: client, keys: keys, opt: o, script: script("dispatch"), metrics: newDispatchMetrics(o.Registerer)}, nil

@@ -14,6 +14,7 @@ import (
 
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/redisclient"
 )
 
 // RequestLife is how long a request id counts: a day, and a little more, so that it is forgotten after
@@ -48,10 +49,10 @@ type Request struct {
 	key, fingerprint string
 }
 
-// NewRequests returns the requests. The client must have ContextTimeoutEnabled; the caller closes it.
+// NewRequests returns the requests. The caller closes the client.
 func NewRequests(client redis.UniversalClient, keys keyspace.Keyspace) (*Requests, error) {
-	if err := keepsDeadlines(client); err != nil {
-		return nil, err
+	if err := redisclient.CheckDeadlines(client); err != nil {
+		return nil, fmt.Errorf("task: %w", err)
 	}
 	return &Requests{client: client, keys: keys, begin: script("request"), note: script("note")}, nil
 }

@@ -18,8 +18,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/redis/go-redis/v9"
-
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
 )
@@ -141,19 +139,4 @@ func (t *Task) complete() {
 // what has begun is brought to its end, so that its outcome is known.
 func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
-}
-
-// keepsDeadlines refuses a client that would wait for a hung Redis however short the deadline.
-func keepsDeadlines(client redis.UniversalClient) error {
-	kept := true // somebody's own client is their own care
-	switch c := client.(type) {
-	case *redis.Client:
-		kept = c.Options().ContextTimeoutEnabled
-	case *redis.ClusterClient:
-		kept = c.Options().ContextTimeoutEnabled
-	}
-	if !kept {
-		return errors.New("task: the Redis client lacks ContextTimeoutEnabled")
-	}
-	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/redisclient"
 	"orgcast/internal/redistime"
 )
 
@@ -41,12 +42,12 @@ type Worker struct {
 	finish, progress, take, hold, tidy *redis.Script
 }
 
-// NewWorker returns a Worker for the kinds of the map, which must not change any more. The client
-// must have ContextTimeoutEnabled and a connection for each kind beside those that handlers use;
-// the caller closes it.
+// NewWorker returns a Worker for the kinds of the map, which must not change any more. The client needs a
+// connection for each kind in addition to those that handlers use. Like all constructors of this package NewWorker
+// refuses a client that keeps no deadlines. The caller closes the client.
 func NewWorker(client redis.UniversalClient, keys keyspace.Keyspace, dir orgctx.Directory, kinds map[string]Kind, o Options) (*Worker, error) {
-	if err := keepsDeadlines(client); err != nil {
-		return nil, err
+	if err := redisclient.CheckDeadlines(client); err != nil {
+		return nil, fmt.Errorf("task: %w", err)
 	}
 	if len(kinds) == 0 {
 		return nil, errors.New("task: a worker needs kinds")
