@@ -7,12 +7,11 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"orgcast/internal/consumer"
 	"orgcast/internal/event"
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/socket"
 )
 
 // Causes with which the gateway itself ends a connection or refuses one.
@@ -89,13 +88,13 @@ func (e PaceError) Delay() time.Duration { return e.RetryAfter }
 
 // The close codes of our own (RFC 6455, section 7.4.2, leaves 4000 to 4999 to applications).
 const (
-	closeUnauthenticated websocket.StatusCode = 4401
-	closeForbidden       websocket.StatusCode = 4403
-	closeNotFound        websocket.StatusCode = 4404
-	closeSilent          websocket.StatusCode = 4408
-	closeSwitched        websocket.StatusCode = 4409
-	closeTooSlow         websocket.StatusCode = 4413
-	closeRateLimit       websocket.StatusCode = 4429
+	closeUnauthenticated socket.StatusCode = 4401
+	closeForbidden       socket.StatusCode = 4403
+	closeNotFound        socket.StatusCode = 4404
+	closeSilent          socket.StatusCode = 4408
+	closeSwitched        socket.StatusCode = 4409
+	closeTooSlow         socket.StatusCode = 4413
+	closeRateLimit       socket.StatusCode = 4429
 )
 
 // cause is why a handshake is refused or a connection ends, and all that follows from it.
@@ -106,7 +105,7 @@ type cause struct {
 	// which is one of open connections, a refusal is an internal error.
 	name string
 	// code and text are those of the close frame. The text is never that of an error.
-	code websocket.StatusCode
+	code socket.StatusCode
 	text string
 	// status is that of a refusal before the upgrade, retry the time after which the client is told
 	// to try again; 0 tells nothing.
@@ -148,23 +147,23 @@ const (
 //nolint:gochecknoglobals // constant
 var causes = []cause{
 	// The node, and how fast it admits.
-	{DrainError{}, "draining", websocket.StatusServiceRestart, "", http.StatusServiceUnavailable, 0, timed | waits},
-	{PaceError{}, "handshake_rate", websocket.StatusTryAgainLater, "", http.StatusServiceUnavailable, 0, timed},
+	{DrainError{}, "draining", socket.StatusServiceRestart, "", http.StatusServiceUnavailable, 0, timed | waits},
+	{PaceError{}, "handshake_rate", socket.StatusTryAgainLater, "", http.StatusServiceUnavailable, 0, timed},
 
 	// The right to stay.
-	{lease.UnconfirmedError{}, "overloaded", websocket.StatusTryAgainLater, "", http.StatusServiceUnavailable, 0, timed | urgent | mute},
+	{lease.UnconfirmedError{}, "overloaded", socket.StatusTryAgainLater, "", http.StatusServiceUnavailable, 0, timed | urgent | mute},
 	{lease.ErrSwitched, "overloaded", closeSwitched, "organization switched", http.StatusServiceUnavailable, switchedRetry, urgent | mute},
 	{lease.ErrRoleChanged, "overloaded", closeSwitched, "role changed", http.StatusServiceUnavailable, switchedRetry, urgent | mute},
 	{lease.ErrNotAllowed, "forbidden", closeForbidden, "not allowed", http.StatusForbidden, 0, urgent | mute},
 
 	// What the browser does.
-	{consumer.ErrDone, "forbidden", websocket.StatusNormalClosure, "", http.StatusForbidden, 0, 0},
-	{ErrPeerClosed, "", websocket.StatusNormalClosure, "", 0, 0, urgent},
-	{ErrPeerGone, "handshake", websocket.StatusGoingAway, "", http.StatusInternalServerError, 0, urgent}, // no one reads the answer
-	{consumer.ErrTextRequired, "", websocket.StatusUnsupportedData, "", 0, 0, 0},
-	{ErrProtocol, "", websocket.StatusProtocolError, "", 0, 0, urgent},
-	{ErrNotUTF8, "", websocket.StatusInvalidFramePayloadData, "", 0, 0, urgent},
-	{ErrFrameTooBig, "", websocket.StatusMessageTooBig, "", 0, 0, urgent},
+	{consumer.ErrDone, "forbidden", socket.StatusNormalClosure, "", http.StatusForbidden, 0, 0},
+	{ErrPeerClosed, "", socket.StatusNormalClosure, "", 0, 0, urgent},
+	{ErrPeerGone, "handshake", socket.StatusGoingAway, "", http.StatusInternalServerError, 0, urgent}, // no one reads the answer
+	{consumer.ErrTextRequired, "", socket.StatusUnsupportedData, "", 0, 0, 0},
+	{ErrProtocol, "", socket.StatusProtocolError, "", 0, 0, urgent},
+	{ErrNotUTF8, "", socket.StatusInvalidFramePayloadData, "", 0, 0, urgent},
+	{ErrFrameTooBig, "", socket.StatusMessageTooBig, "", 0, 0, urgent},
 	{ErrRateLimit, "", closeRateLimit, "rate limit", 0, 0, urgent},
 	{ErrTooMany, "too_many_connections", closeRateLimit, "too many connections", http.StatusTooManyRequests, retryDelay, 0},
 	{ErrTooSlow, "", closeTooSlow, "too slow", 0, 0, urgent},
@@ -179,8 +178,8 @@ var causes = []cause{
 
 	// What was asked for. The first three are known before the upgrade only.
 	{ErrUnknownPath, "unknown_path", closeNotFound, "not found", http.StatusNotFound, 0, urgent},
-	{ErrNoHandshake, "no_handshake", websocket.StatusPolicyViolation, "", http.StatusBadRequest, 0, 0},
-	{ErrQueryTooLong, "query_too_long", websocket.StatusPolicyViolation, "", http.StatusBadRequest, 0, 0},
+	{ErrNoHandshake, "no_handshake", socket.StatusPolicyViolation, "", http.StatusBadRequest, 0, 0},
+	{ErrQueryTooLong, "query_too_long", socket.StatusPolicyViolation, "", http.StatusBadRequest, 0, 0},
 	{ErrOrigin, "origin", closeForbidden, "not allowed", http.StatusForbidden, 0, urgent},
 	{consumer.ErrForbidden, "forbidden", closeForbidden, "not allowed", http.StatusForbidden, 0, urgent},
 	{orgctx.ErrNoOrganization, "forbidden", closeForbidden, "not allowed", http.StatusForbidden, 0, urgent},
@@ -188,16 +187,16 @@ var causes = []cause{
 	{event.ErrInvalidGroup, "not_found", closeNotFound, "not found", http.StatusNotFound, 0, urgent},
 
 	// The process ends without a drain; or a part of it does not answer.
-	{context.Canceled, "overloaded", websocket.StatusGoingAway, "", http.StatusServiceUnavailable, retryDelay, 0},
-	{ErrOverloaded, "overloaded", websocket.StatusTryAgainLater, "", http.StatusServiceUnavailable, retryDelay, timed},
-	{consumer.ErrUnavailable, "overloaded", websocket.StatusTryAgainLater, "", http.StatusServiceUnavailable, retryDelay, timed},
-	{context.DeadlineExceeded, "overloaded", websocket.StatusTryAgainLater, "", http.StatusServiceUnavailable, retryDelay, timed},
+	{context.Canceled, "overloaded", socket.StatusGoingAway, "", http.StatusServiceUnavailable, retryDelay, 0},
+	{ErrOverloaded, "overloaded", socket.StatusTryAgainLater, "", http.StatusServiceUnavailable, retryDelay, timed},
+	{consumer.ErrUnavailable, "overloaded", socket.StatusTryAgainLater, "", http.StatusServiceUnavailable, retryDelay, timed},
+	{context.DeadlineExceeded, "overloaded", socket.StatusTryAgainLater, "", http.StatusServiceUnavailable, retryDelay, timed},
 }
 
 // internal is the cause of any other error: our own fault, or a hook's.
 //
 //nolint:gochecknoglobals // constant
-var internal = cause{nil, "internal", websocket.StatusInternalError, "internal error", http.StatusInternalServerError, 0, urgent}
+var internal = cause{nil, "internal", socket.StatusInternalError, "internal error", http.StatusInternalServerError, 0, urgent}
 
 // delayed is an error that knows when to come back.
 type delayed interface {

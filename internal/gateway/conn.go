@@ -10,17 +10,18 @@ import (
 	"sync/atomic"
 	"time"
 
+	"orgcast/internal/bucket"
 	"orgcast/internal/consumer"
 	"orgcast/internal/event"
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
+	"orgcast/internal/socket"
 )
 
 // conn is one connection and the root of its goroutine tree:
 //
-//   - one that reads, for the whole life, and in the end tears down: await and readReady in turn,
-//     or readLoop;
+//   - one that reads, for the whole life, and in the end tears down: await and read in turn;
 //   - writeLoop, while the socket has no room for what is queued;
 //   - receiveLoop, while frames wait for the consumer;
 //   - what the consumer started with Go.
@@ -35,7 +36,6 @@ type conn struct {
 	params   consumer.Params
 	query    string // not yet parsed: few consumers ask
 	protocol string
-	deflate  bool    // permessage-deflate was agreed; set before attach
 	budget   *budget // of the organisation
 	consumer consumer.OrganizationAwareConsumer
 	handler  consumer.EventHandler // nil if the consumer is none
@@ -43,12 +43,10 @@ type conn struct {
 	cancel   context.CancelCauseFunc
 	started  time.Time
 	pingAt   time.Duration // the silence after which it is pinged: jittered, so that not all are at once
-	proceed  func()        // readReady, bound once so that await allocates nothing
+	proceed  func()        // read, bound once so that await allocates nothing
 
 	lease   lease.Lease  // owned by the server's Leases
 	renewed atomic.Int64 // the end of the session in Unix milliseconds if it was moved, else 0
-
-	parser *parser // owned by the one that reads; nil while it awaits something to read
 
 	// Owned by the wheel.
 	place  wheelPlace
@@ -57,7 +55,7 @@ type conn struct {
 	tree sync.WaitGroup // everything beside the one that reads
 
 	mu        sync.Mutex
-	wire      *wire // nil until the upgrade
+	transport transport // nil until the upgrade
 	queue     *batch
 	queued    int // bytes queued, held or being written
 	held      int // bytes held in starts
@@ -66,8 +64,8 @@ type conn struct {
 	sealed    bool // no more is queued: the close frame is, or nothing can be written
 	gone      bool // no more is written
 	groups    []event.Group
-	named     allowance // for the groups that frames name, beyond one each
-	starts    []*start  // of groups whose history was asked for
+	named     bucket.Bucket // for the groups that frames name, beyond one each
+	starts    []*start      // of groups whose history was asked for
 	inbox     []event.Frame
 	unheard   int // bytes in inbox
 	receiving bool
@@ -190,7 +188,7 @@ func (c *conn) Charge(n int) error {
 	o := &c.server.options
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.named.takeN(time.Since(c.started), o.FramesPerSecond, o.namesBurst(), n) {
+	if !c.named.TakeN(time.Since(c.started), o.FramesPerSecond, o.namesBurst(), n) {
 		return ErrRateLimit
 	}
 	return nil
@@ -228,14 +226,15 @@ func (c *conn) Go(fn func(ctx context.Context) error) {
 }
 
 // attach hands the upgraded socket to the connection and lets the writer begin.
-func (c *conn) attach(p *parser) {
-	c.parser = p
+func (c *conn) attach(t transport) {
 	c.mu.Lock()
-	c.wire = p.lent.wire
+	c.transport = t
 	c.talked = time.Since(c.started) // before, it could not
 	if c.ended {                     // while the upgrade ran
 		cause := context.Cause(c.ctx)
-		c.wire.muted.Store(causeOf(cause).how.is(mute))
+		if causeOf(cause).how.is(mute) {
+			t.Mute()
+		}
 		c.sayGoodbye(cause)
 	}
 	c.mu.Unlock()
@@ -247,9 +246,9 @@ func (c *conn) attach(p *parser) {
 func (c *conn) tick(now time.Time) time.Duration {
 	o := &c.server.options
 	c.mu.Lock()
-	w, talked, left, ended := c.wire, c.talked, c.left, c.ended
+	t, talked, left, ended := c.transport, c.talked, c.left, c.ended
 	c.mu.Unlock()
-	if ended || w == nil {
+	if ended || t == nil {
 		return 0
 	}
 	expires := c.Identity().Expires.Sub(now)
@@ -265,12 +264,12 @@ func (c *conn) tick(now time.Time) time.Duration {
 		return expires
 	}
 	age := now.Sub(c.started)
-	heard := w.lastHeard().Sub(c.started)
+	heard := t.Heard().Sub(c.started)
 	if c.pinged > 0 && heard >= c.pinged {
 		c.pinged = 0
 	}
 	idle := age - heard
-	begun, under := w.unfinished()
+	begun, under := t.Unfinished()
 	switch {
 	case under && now.Sub(begun) >= o.MessageTimeout:
 		c.End(ErrUnfinished)
@@ -281,7 +280,7 @@ func (c *conn) tick(now time.Time) time.Duration {
 		return 0
 	case c.pinged == 0 && idle >= c.pingAt:
 		c.pinged = age
-		c.send(pingFrame[:])
+		c.send(socket.PingFrame())
 	}
 	// The bare durations are for what may begin at any moment: a message, or the silence after a pong.
 	next := min(expires, o.MessageTimeout, c.pingAt)
@@ -302,6 +301,3 @@ func (c *conn) tick(now time.Time) time.Duration {
 // doubtInterval is how soon a connection past the end of its session is looked at again, which ends unless
 // somebody says that the session was renewed.
 const doubtInterval = time.Second
-
-// pingFrame is a ping without content.
-var pingFrame = [...]byte{pingHeader, 0} //nolint:gochecknoglobals // constant bytes

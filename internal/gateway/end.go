@@ -7,8 +7,9 @@ import (
 	"net"
 	"time"
 
-	"github.com/coder/websocket"
 	"go.uber.org/zap"
+
+	"orgcast/internal/socket"
 )
 
 // End implements consumer.Conn. The first cause counts. It drops what is queued or lets it leave,
@@ -20,8 +21,8 @@ import (
 func (c *conn) End(cause error) {
 	c.mu.Lock()
 	how := causeOf(cause).how
-	if how.is(mute) && c.wire != nil { // before the upgrade nothing was written, and nothing will be
-		c.wire.muted.Store(true)
+	if how.is(mute) && c.transport != nil { // before the upgrade nothing was written, and nothing will be
+		c.transport.Mute()
 	}
 	if c.ended || c.left && how.is(waits) {
 		c.mu.Unlock()
@@ -29,7 +30,7 @@ func (c *conn) End(cause error) {
 	}
 	c.ended = true
 	c.cancel(cause)
-	if c.wire != nil { // else still before the upgrade: it is refused
+	if c.transport != nil { // else still before the upgrade: it is refused
 		c.sayGoodbye(cause)
 	}
 	c.mu.Unlock()
@@ -46,7 +47,7 @@ func (c *conn) sayGoodbye(cause error) {
 	if causeOf(cause).how.is(urgent) {
 		c.dropQueueLocked()
 	}
-	c.wire.expire(c.server.options.CloseTimeout)
+	c.transport.Expire(c.server.options.CloseTimeout)
 	c.push(item{frame: goodbye(cause), last: true})
 }
 
@@ -54,13 +55,10 @@ func (c *conn) sayGoodbye(cause error) {
 // sent none.
 func goodbye(cause error) []byte {
 	if peer, ok := errors.AsType[peerClosedError](cause); ok {
-		if peer.code == websocket.StatusNoStatusRcvd {
-			return []byte{closeHeader, 0}
-		}
-		return closeFrame(peer.code, "")
+		return socket.CloseFrame(peer.code, "")
 	}
 	end := causeOf(cause)
-	return closeFrame(end.code, end.text)
+	return socket.CloseFrame(end.code, end.text)
 }
 
 // dropQueue forgets what is queued.
@@ -87,7 +85,7 @@ func (c *conn) writeFailed(err error) {
 	if gone {
 		c.sealed = true
 		c.dropQueueLocked()
-		c.wire.expire(c.server.options.CloseTimeout)
+		c.transport.Expire(c.server.options.CloseTimeout)
 		c.tellHandled()
 	}
 	c.mu.Unlock()
@@ -116,15 +114,12 @@ func (c *conn) tearDown(readErr error) {
 	c.leaveAll()
 	switch {
 	case errors.Is(readErr, ErrPeerClosed):
-		_ = c.wire.writeClose(goodbye(cause)) // if no close frame has left: the browser waits for one
+		_ = c.transport.WriteClose(goodbye(cause)) // if no close frame has left: the browser waits for one
 	case !errors.Is(readErr, ErrPeerGone):
-		c.wire.drain()
+		c.transport.Drain()
 	}
 	// The close frames are through, or the deadline is that End set.
-	if c.parser != nil {
-		c.parser.close()
-	}
-	_ = c.wire.Close() // a dead socket shows at the close
+	_ = c.transport.Close() // a dead socket shows at the close
 	c.mu.Lock()
 	c.gone = true
 	c.dropQueueLocked()
@@ -208,7 +203,7 @@ func (c *conn) disconnect(cause error) {
 }
 
 // peerClosedError is [ErrPeerClosed] with the code of the browser's close frame.
-type peerClosedError struct{ code websocket.StatusCode }
+type peerClosedError struct{ code socket.StatusCode }
 
 // Error implements error.
 func (e peerClosedError) Error() string { return fmt.Sprintf("%v: code %d", ErrPeerClosed, e.code) }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"net/http"
 	"slices"
 	"time"
 )
@@ -66,4 +67,12 @@ func Causes() []Cause {
 		list = append(list, Cause{c.name, int(c.code), c.text, c.status, c.retry > 0 || c.how.is(timed)})
 	}
 	return list
+}
+
+// Transport is what carries the frames of a connection.
+type Transport = transport
+
+// UpgradeTo lets the next handshakes lead to a transport, whatever they came by.
+func (s *Server) UpgradeTo(t Transport) {
+	s.upgrade = func(http.ResponseWriter, *http.Request) (transport, error) { return t, nil }
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"orgcast/internal/bucket"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/quota"
 )
@@ -153,7 +154,7 @@ type pace struct {
 
 	mu        sync.Mutex
 	started   time.Time
-	allowance allowance
+	allowance bucket.Bucket
 	// promised is the last moment, since started, that somebody was told to come back at.
 	promised time.Duration
 }
@@ -162,7 +163,7 @@ type pace struct {
 const maxPromise = time.Minute
 
 func newPace(perSecond float64) pace {
-	return pace{perSecond: perSecond, started: time.Now(), allowance: newAllowance(burstOf(perSecond))}
+	return pace{perSecond: perSecond, started: time.Now(), allowance: bucket.New(burstOf(perSecond))}
 }
 
 // burstOf is how many handshakes may come at once: a tenth of a second's.
@@ -176,7 +177,7 @@ func (p *pace) take() (retry time.Duration, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Since(p.started)
-	if p.allowance.take(now, p.perSecond, burstOf(p.perSecond)) {
+	if p.allowance.Take(now, p.perSecond, burstOf(p.perSecond)) {
 		return 0, true
 	}
 	slot := time.Duration(float64(time.Second) / p.perSecond)

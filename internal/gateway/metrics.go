@@ -6,9 +6,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/coder/websocket"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"orgcast/internal/socket"
 )
 
 // metrics of the delivery path are plain atomic counters, collected when somebody asks: they are
@@ -151,7 +152,7 @@ func (l *latency) Collect(ch chan<- prometheus.Metric) {
 }
 
 // closeLabel names a close code.
-func closeLabel(code websocket.StatusCode) string { return strconv.Itoa(int(code)) }
+func closeLabel(code socket.StatusCode) string { return strconv.Itoa(int(code)) }
 
 // violated counts an isolation violation. Whatever finds one must call it: readiness depends on the count.
 func (s *Server) violated() {

@@ -10,6 +10,7 @@ import (
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/event"
+	"orgcast/internal/socket"
 )
 
 const (
@@ -51,7 +52,7 @@ type batch struct {
 	charged int // of bytes, what the organization's budget counts
 	events  int
 	last    bool // the close frame is the last item
-	handed  bool // all bytes are with the wire, which may have to finish them
+	handed  bool // all bytes are with the transport, which may have to finish them
 	// gaps holds the groups of which the last item tells of a gap, nil if there is none.
 	gaps map[event.Group]struct{}
 	// latest knows what has been superseded, nil where nobody asks.
@@ -261,7 +262,7 @@ func (c *conn) settle(b *batch) {
 // claim takes the queue to write it, if there is one and nobody is writing. Its caller holds mu
 // and, if it gets a batch, is the writer until it has called endWriting.
 func (c *conn) claim() *batch {
-	if c.writing || c.queue == nil || c.wire == nil || c.gone {
+	if c.writing || c.queue == nil || c.transport == nil || c.gone {
 		return nil
 	}
 	b := c.queue
@@ -292,14 +293,21 @@ func (c *conn) Flush() {
 	if b == nil {
 		return
 	}
-	if c.handler != nil || b.bytes > joinLimit || !c.wire.direct() {
+	if c.handler != nil || b.bytes > joinLimit || !c.transport.Direct() {
 		c.startWriter(b)
 		return
 	}
 	frames, buffer, err := c.assemble(b)
-	sent := sentNone
+	sent := socket.SentNone
 	if err == nil && len(frames) > 0 {
-		sent, err = c.wire.tryWrite(frames, buffer != nil, b.last)
+		var how socket.How
+		if buffer != nil {
+			how |= socket.Reused
+		}
+		if b.last {
+			how |= socket.Last
+		}
+		sent, err = c.transport.TryWrite(frames, how)
 	}
 	if buffer != nil {
 		buffer.release()
@@ -312,8 +320,8 @@ func (c *conn) Flush() {
 		if c.endWriting(b) {
 			c.Flush()
 		}
-	case sent != sentAll:
-		b.handed = sent == sentPart
+	case sent != socket.SentAll:
+		b.handed = sent == socket.SentPart
 		c.startWriter(b)
 	default:
 		c.server.metrics.wrote(b.events, b.oldest())
@@ -331,12 +339,12 @@ func (c *conn) startWriter(b *batch) {
 	go c.writeLoop(b)
 }
 
-// bytes returns what goes over the wire for an item.
+// bytes returns what is sent for an item.
 func (c *conn) bytes(it *item) []byte {
 	switch {
 	case it.burst == nil:
 		return it.frame
-	case c.deflate:
+	case c.transport.Compressed():
 		return it.burst.Deflated(c.server.options.CompressThreshold)
 	default:
 		return it.burst.Frames()
@@ -406,8 +414,8 @@ func (c *conn) writeLoop(b *batch) {
 // writeBatch writes the items in order.
 func (c *conn) writeBatch(b *batch) error {
 	if b.handed {
-		switch err := c.wire.finish(); {
-		case errors.Is(err, errMuted):
+		switch err := c.transport.Finish(); {
+		case errors.Is(err, socket.ErrMuted):
 			return nil
 		case err != nil:
 			return err
@@ -417,7 +425,7 @@ func (c *conn) writeBatch(b *batch) error {
 	}
 	for _, run := range b.runs() {
 		for i := range run {
-			if err := c.writeItem(&run[i]); err != nil && !errors.Is(err, errMuted) { // else the close frame may still be due
+			if err := c.writeItem(&run[i]); err != nil && !errors.Is(err, socket.ErrMuted) { // else the close frame may still be due
 				return err
 			}
 		}
@@ -429,14 +437,14 @@ func (c *conn) writeBatch(b *batch) error {
 func (c *conn) writeItem(it *item) error {
 	switch {
 	case it.last:
-		return c.wire.writeClose(it.frame)
+		return c.transport.WriteClose(it.frame)
 	case it.size() == 0: // it gave way
 		return nil
 	case it.burst != nil:
 		c.whole(it)
 		return c.writeBurst(it)
 	default:
-		return c.wire.writeFrames(it.frame)
+		return c.transport.Write(it.frame)
 	}
 }
 
@@ -457,20 +465,20 @@ func (c *conn) writeBurst(it *item) error {
 	}
 	events := it.burst.Events()
 	if c.handler == nil {
-		if err := c.wire.writeFrames(c.bytes(it)); err != nil {
+		if err := c.transport.Write(c.bytes(it)); err != nil {
 			return err
 		}
 		c.server.metrics.wrote(len(events), events[0].Received())
 		return nil
 	}
 	for _, e := range events {
-		if c.wire.muted.Load() {
-			return errMuted
+		if c.transport.Muted() {
+			return socket.ErrMuted
 		}
 		if !c.handler.HandleEvent(c.ctx, c, e) {
 			continue
 		}
-		if err := c.wire.writeFrames(c.bytes(&item{burst: c.shape(e.Alone())})); err != nil {
+		if err := c.transport.Write(c.bytes(&item{burst: c.shape(e.Alone())})); err != nil {
 			return err
 		}
 		c.server.metrics.wrote(1, e.Received())

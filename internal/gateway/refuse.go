@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"orgcast/internal/consumer"
+	"orgcast/internal/socket"
 )
 
 // refusal is why a request is not served.
@@ -101,38 +101,36 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, why refusal) {
 	}
 	defer s.limits.giveExplained()
 	c := s.note(r, why)
-	u := &upgrader{ResponseWriter: w, options: &s.options}
-	p, err := s.accept(u, r)
+	t, err := s.upgrade(w, r)
 	if err != nil {
-		return // accept has answered
+		return // upgrade has answered
 	}
-	wire := p.lent.wire
-	wire.expire(s.options.CloseTimeout)
-	s.enterExplained(wire)
-	defer s.leaveExplained(wire)
-	defer p.close()
-	if wire.writeClose(closeFrame(c.code, c.text)) == nil {
-		wire.drainUpTo(explainedBytes)
+	t.Expire(s.options.CloseTimeout)
+	s.enterExplained(t)
+	defer s.leaveExplained(t)
+	defer func() { _ = t.Close() }() // a dead socket shows at the close
+	if t.WriteClose(socket.CloseFrame(c.code, c.text)) == nil {
+		t.DrainUpTo(explainedBytes)
 	}
 }
 
 // enterExplained puts an upgraded refusal on the books.
-func (s *Server) enterExplained(w *wire) {
+func (s *Server) enterExplained(t transport) {
 	s.metrics.connections.Inc()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.explained[w] = struct{}{}
+	s.explained[t] = struct{}{}
 	if s.over {
-		w.expire(0)
+		t.Expire(0)
 	}
 }
 
 // leaveExplained takes it off them.
-func (s *Server) leaveExplained(w *wire) {
+func (s *Server) leaveExplained(t transport) {
 	s.metrics.connections.Dec()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.explained, w)
+	delete(s.explained, t)
 	s.tellIfEmpty()
 }
 
@@ -144,46 +142,4 @@ func writeProblem(w http.ResponseWriter, status int, code string) {
 	_ = json.NewEncoder(w).Encode(struct { // the client may be gone, which is all the same now
 		Code string `json:"code"`
 	}{code})
-}
-
-// isHandshake reports whether the request is a WebSocket handshake (RFC 6455, section 4.2.1), so
-// that no consumer is asked about one that cannot succeed.
-func isHandshake(r *http.Request) bool {
-	if r.ContentLength != 0 || r.Method != http.MethodGet || !r.ProtoAtLeast(1, 1) || !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket") {
-		return false
-	}
-	if r.Header.Get("Sec-Websocket-Version") != "13" || len(r.Header.Values("Sec-Websocket-Key")) != 1 {
-		return false
-	}
-	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(r.Header.Get("Sec-Websocket-Key")))
-	return err == nil && len(key) == 16
-}
-
-// hasToken reports whether a header that is a list holds the token, regardless of case.
-func hasToken(h http.Header, name, token string) bool { return findToken(h, name, token) != "" }
-
-// findToken returns the token as it is spelled in a header that is a list, "" if it is not there.
-func findToken(h http.Header, name, token string) string {
-	for _, value := range h.Values(name) {
-		for part := range strings.SplitSeq(value, ",") {
-			if part = strings.TrimSpace(part); strings.EqualFold(part, token) {
-				return part
-			}
-		}
-	}
-	return ""
-}
-
-// offeredToken returns the subprotocol that the upgrade will agree on as the client spells it, since
-// the answer must be one that it offered. It pins nothing of the request.
-func offeredToken(r *http.Request) string {
-	return strings.Clone(findToken(r.Header, "Sec-Websocket-Protocol", consumer.ProtocolV1))
-}
-
-// offeredProtocol returns the subprotocol that the upgrade will agree on.
-func offeredProtocol(r *http.Request) string {
-	if offeredToken(r) != "" {
-		return consumer.ProtocolV1
-	}
-	return ""
 }

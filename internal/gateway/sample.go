@@ -3,6 +3,8 @@ package gateway
 import (
 	"sync"
 	"time"
+
+	"orgcast/internal/bucket"
 )
 
 const (
@@ -22,7 +24,7 @@ type sampler struct {
 
 // sampled is one kind of line.
 type sampled struct {
-	allowance  allowance
+	allowance  bucket.Bucket
 	suppressed int // since the last line that passed
 }
 
@@ -36,10 +38,10 @@ func (s *sampler) allow(kind string) (suppressed int, ok bool) {
 	age := time.Since(s.start)
 	k := s.kinds[kind]
 	if k == nil {
-		k = &sampled{allowance: newAllowance(sampleBurst)}
+		k = &sampled{allowance: bucket.New(sampleBurst)}
 		s.kinds[kind] = k
 	}
-	if !k.allowance.take(age, samplesPerSecond, sampleBurst) {
+	if !k.allowance.Take(age, samplesPerSecond, sampleBurst) {
 		k.suppressed++
 		return 0, false
 	}

@@ -1,5 +1,5 @@
 // Package gateway takes a request from HTTP upgrade to served connection and to its end. It is the
-// only package that knows HTTP and WebSocket together. Whoever is refused is refused before the
+// only package that knows HTTP and connections together; WebSocket itself is package socket's. Whoever is refused is refused before the
 // upgrade; whoever is served has a session, an organisation and a consumer, and is written to only
 // after one more comparison of organisations.
 package gateway
@@ -17,9 +17,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/coder/websocket"
 	"go.uber.org/zap"
 
+	"orgcast/internal/bucket"
 	"orgcast/internal/consumer"
 	"orgcast/internal/directory"
 	"orgcast/internal/event"
@@ -27,6 +27,7 @@ import (
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
+	"orgcast/internal/socket"
 )
 
 // Server serves connections. Create it with [New]; it is an http.Handler. [Server.Drain] says
@@ -36,6 +37,7 @@ type Server struct {
 	hub     *hub.Hub
 	log     *zap.Logger
 	metrics *metrics
+	upgrade upgrade
 	limits  *limits
 	turns   turns
 	wheel   wheel
@@ -49,8 +51,8 @@ type Server struct {
 	mu        sync.Mutex
 	over      bool // ctx has ended
 	conns     map[*conn]struct{}
-	explained map[*wire]struct{} // refusals that were upgraded to say why
-	onEmpty   []chan struct{}    // closed when both become empty
+	explained map[transport]struct{} // refusals that were upgraded to say why
+	onEmpty   []chan struct{}        // closed when both become empty
 }
 
 // New returns a Server whose connections live under ctx: when ctx ends they end at once, with its
@@ -62,15 +64,16 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	}
 	s := &Server{
 		options: o, hub: o.Hub, log: o.Log.Named("gateway"), limits: newLimits(&o), turns: turns{slots: make(chan struct{}, 2*turnsAtOnce())},
-		base: ctx, conns: make(map[*conn]struct{}), explained: make(map[*wire]struct{}),
+		base: ctx, conns: make(map[*conn]struct{}), explained: make(map[transport]struct{}),
 	}
+	s.upgrade = upgradeSocket(&s.options)
 	s.metrics = newMetrics(o.Registry, s.queuedBytes, s.limits.receivedBytes)
 	s.serving.Go(func() {
 		s.wheel.run(ctx)
 		s.mu.Lock()
 		s.over = true // whoever is not counted in serving by now is refused
-		for w := range s.explained {
-			w.expire(0)
+		for t := range s.explained {
+			t.Expire(0)
 		}
 		s.mu.Unlock()
 		s.endAll(func(*conn) error { return context.Cause(ctx) })
@@ -96,7 +99,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, refusal{err: ErrUnknownPath})
 		return
 	}
-	if !isHandshake(r) {
+	if !socket.IsHandshake(r) {
 		w.Header().Set("Sec-WebSocket-Version", "13")
 		s.refuse(w, r, refusal{err: ErrNoHandshake, route: route})
 		return
@@ -138,20 +141,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// From here on Disconnect is due.
-	u := &upgrader{ResponseWriter: w, options: &s.options}
-	p, err := s.accept(u, r)
-	if err != nil { // accept has answered, if it still could
+	t, err := s.upgrade(w, r)
+	if err != nil { // upgrade has answered, if it still could
 		s.note(r, refusal{fmt.Errorf("%w: %w", ErrPeerGone, err), route, who})
 		s.discard(c, ErrPeerGone)
 		c.disconnect(ErrPeerGone)
 		return
 	}
-	c.deflate = u.Header().Get("Sec-Websocket-Extensions") != ""
 	s.metrics.connections.Inc()
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()
-	c.attach(p)
+	c.attach(t)
 	if s.draining.Load() || s.base.Err() != nil { // Drain may have looked before we were entered
 		c.End(DrainError{RetryAfter: retryDelay})
 	}
@@ -244,9 +245,13 @@ func (s *Server) newConn(r *http.Request, route *consumer.Route, params consumer
 		ctx = orgctx.With(ctx, identity.Organization)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
+	var protocol string
+	if socket.Offers(r, consumer.ProtocolV1) {
+		protocol = consumer.ProtocolV1
+	}
 	c := &conn{
 		server: s, id: rand.Text(), identity: identity, route: route, params: params, query: strings.Clone(r.URL.RawQuery),
-		protocol: offeredProtocol(r), consumer: route.New(), ctx: ctx, cancel: cancel, started: time.Now(), named: newAllowance(s.options.namesBurst()),
+		protocol: protocol, consumer: route.New(), ctx: ctx, cancel: cancel, started: time.Now(), named: bucket.New(s.options.namesBurst()),
 		pingAt: s.options.PingInterval - time.Duration(mathrand.Int64N(int64(s.options.PingInterval)/8)), //nolint:gosec // jitter is no secret
 	}
 	c.handler, _ = c.consumer.(consumer.EventHandler)
@@ -297,23 +302,6 @@ func (s *Server) connect(request context.Context, c *conn) error {
 		}
 	}
 	return err
-}
-
-// accept upgrades. coder/websocket compares the origin a second time.
-func (s *Server) accept(u *upgrader, r *http.Request) (*parser, error) {
-	o := websocket.AcceptOptions{Subprotocols: []string{consumer.ProtocolV1}, OriginPatterns: s.options.Origins.patterns}
-	if s.options.Compress {
-		o.CompressionMode = websocket.CompressionNoContextTakeover
-	}
-	if protocol := offeredToken(r); protocol != "" {
-		r.Header["Sec-Websocket-Protocol"] = []string{protocol} // coder/websocket keeps what it agrees to
-	}
-	ws, err := websocket.Accept(u, r, &o)
-	if err != nil {
-		return nil, err
-	}
-	ws.SetReadLimit(s.options.MaxFrame)
-	return &parser{ws: ws, lent: u.lent}, nil
 }
 
 // discard ends a connection that was never served.

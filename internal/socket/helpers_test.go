@@ -1,0 +1,137 @@
+package socket_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"orgcast/internal/socket"
+	"orgcast/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// options are those of most tests: nobody is too fast, and a busy machine is no fault.
+func options() socket.Options {
+	return socket.Options{
+		MaxMessage: 64 << 10, FramesPerSecond: 1e6, FrameBurst: 1e6,
+		WriteTimeout: testkit.Patience, CloseTimeout: testkit.Patience,
+	}
+}
+
+// pair is both ends of a connection.
+type pair struct {
+	conn   *socket.Conn
+	client *testkit.Client
+}
+
+// upgraded is what a server makes of a handshake.
+type upgraded struct {
+	conn *socket.Conn
+	err  error
+}
+
+// serve starts a server that upgrades, over TCP or over a pipe, where no write is direct.
+func serve(tb testing.TB, o socket.Options, pipe bool) (testkit.DialFunc, <-chan upgraded) {
+	tb.Helper()
+	results := make(chan upgraded, 1) // one handshake at a time
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := socket.Upgrade(w, r, &o)
+		results <- upgraded{c, err}
+	}))
+	dial := testkit.DialTCP(server.Listener.Addr().String())
+	if pipe {
+		_ = server.Listener.Close()
+		l := testkit.Listen()
+		server.Listener, dial = l, l.Dial
+	}
+	server.Start()
+	tb.Cleanup(server.Close)
+	return dial, results
+}
+
+// connect returns both ends of a connection that is open.
+func connect(tb testing.TB, o socket.Options, pipe bool, header http.Header) pair {
+	tb.Helper()
+	dial, results := serve(tb, o, pipe)
+	client := testkit.Connect(tb, dial, testkit.Handshake{Header: header})
+	server := <-results
+	if server.err != nil {
+		tb.Fatal(server.err)
+	}
+	tb.Cleanup(func() {
+		_ = client.Close()
+		_ = server.conn.Close()
+	})
+	return pair{server.conn, client}
+}
+
+// kinds are a plain TCP socket, and a connection that only waits; the value says which is a pipe.
+func kinds() map[string]bool { return map[string]bool{"TCP": false, "pipe": true} }
+
+// next waits for a message.
+func next(c *socket.Conn, b socket.Budget) (socket.Message, error) {
+	for {
+		c.Await()
+		for {
+			m, err := c.Next(b)
+			if errors.Is(err, socket.ErrIdle) {
+				break
+			}
+			return m, err
+		}
+	}
+}
+
+// budget counts what is held; over limit, if that is not 0, it has no room.
+type budget struct {
+	limit int
+
+	mu   sync.Mutex
+	held int
+	most int
+}
+
+var errNoRoom = errors.New("no room")
+
+func (b *budget) Take(bytes int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.limit > 0 && b.held+bytes > b.limit {
+		return errNoRoom
+	}
+	b.held += bytes
+	b.most = max(b.most, b.held)
+	return nil
+}
+
+func (b *budget) Give(bytes int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held -= bytes
+}
+
+// frames makes data frames of a server, of these sizes.
+func frames(sizes ...int) (b []byte) {
+	for i, size := range sizes {
+		f := testkit.Frame{Opcode: testkit.OpText, Unmasked: true, Payload: make([]byte, size)}
+		for j := range f.Payload {
+			f.Payload[j] = byte('a' + (i+j)%26)
+		}
+		b = append(b, f.Bytes()...)
+	}
+	return b
+}
+
+// within bounds a wait of a test.
+func within(tb testing.TB, what string, done <-chan struct{}) {
+	tb.Helper()
+	select {
+	case <-done:
+	case <-time.After(testkit.Patience):
+		tb.Fatalf("%s: still waiting", what)
+	}
+}

@@ -1,0 +1,234 @@
+package socket
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unicode/utf8"
+
+	"github.com/coder/websocket"
+
+	"orgcast/internal/bucket"
+)
+
+// ErrIdle is returned by Next where a message ends and no other has begun. coder/websocket reads it,
+// passes it on and can be asked again, and so lets go of a goroutine that it would otherwise hold deep
+// in its stack.
+var ErrIdle = errors.New("socket: no message under way")
+
+// Why reading ends. Any other error of Next tells how the peer broke RFC 6455, or is one of the Budget.
+var (
+	// ErrGone is that the connection broke without a close frame, or its deadline has passed.
+	ErrGone = errors.New("socket: connection lost")
+	// ErrNotUTF8 is that a text, or the reason of a close frame, is not UTF-8.
+	ErrNotUTF8 = errors.New("socket: text is not UTF-8")
+	// ErrTooManyFrames is that a peer sends faster than it may.
+	ErrTooManyFrames = errors.New("socket: too many frames")
+	// ErrMessageTooBig is that a peer announces or sends more in one message than it may.
+	ErrMessageTooBig = errors.New("socket: message too big")
+)
+
+// ClosedError is that the peer has sent a close frame.
+type ClosedError struct{ Code StatusCode }
+
+// Error implements error.
+func (e ClosedError) Error() string { return fmt.Sprintf("socket: closed by peer: code %d", e.Code) }
+
+// readChunkSize is what is read from a socket at once.
+const readChunkSize = 4 << 10
+
+type readChunk [readChunkSize]byte
+
+var readChunks = sync.Pool{New: func() any { return new(readChunk) }} //nolint:gochecknoglobals // a pool is shared by nature
+
+// inbound is the reading half of a Conn. If raw is set, the Conn never waits between messages, and
+// an idle connection costs neither a read buffer nor a grown stack: its one goroutine waits in
+// Await, in a few small frames, and begins another for what has come.
+type inbound struct {
+	raw     syscall.RawConn
+	awaited bool       // what has come is still to be received
+	chunk   *readChunk // holds what was read and not yet asked for; nil if there is none
+	ready   []byte     // of chunk
+	frame   framing
+	// begun is the age of the connection at which the message under way began, in nanoseconds; 0 while
+	// none is. [Conn.Unfinished] reads it.
+	begun   atomic.Int64
+	allowed bucket.Bucket
+}
+
+// Await waits until something can be read, or reading would fail; Next is due after it. It keeps its
+// stack small. Where only Next can wait, or need not, it returns at once.
+func (c *Conn) Await() {
+	if !c.idle() {
+		return
+	}
+	_ = c.in.raw.Read(readable) // Next meets the same error
+	c.in.awaited = true
+}
+
+// Next returns the next message, or why there is none. [ErrIdle] says that the caller should await more;
+// after any other error there is nothing more to be read. The budget counts what is held of a message while
+// it comes, and goes on counting [Held] of one that is returned.
+func (c *Conn) Next(b Budget) (Message, error) {
+	if c.in.awaited {
+		c.in.awaited = false
+		if err := c.receive(); err != nil {
+			return Message{}, whyEnded(err)
+		}
+	}
+	if c.parser == nil {
+		if c.idle() {
+			return Message{}, ErrIdle
+		}
+		p, err := c.newParser()
+		if err != nil {
+			return Message{}, whyEnded(err)
+		}
+		c.parser = p
+	}
+	// Without a Done channel the context costs nothing; deadlines on the connection end the read.
+	kind, r, err := c.parser.ws.Reader(context.Background())
+	switch {
+	case errors.Is(err, ErrIdle):
+		c.parser.retire()
+		c.parser = nil
+		return Message{}, ErrIdle
+	case err != nil:
+		return Message{}, whyEnded(err)
+	}
+	data, err := c.readAll(r, b)
+	if err != nil {
+		return Message{}, err
+	}
+	if err := c.parser.ended(); err != nil {
+		b.Give(Held(data))
+		return Message{}, whyEnded(err)
+	}
+	if kind == websocket.MessageText && !utf8.Valid(data) {
+		b.Give(Held(data))
+		return Message{}, ErrNotUTF8
+	}
+	return Message{Binary: kind == websocket.MessageBinary, Data: data}, nil
+}
+
+// whyEnded tells why reading ended.
+func whyEnded(err error) error {
+	if closed, ok := errors.AsType[websocket.CloseError](err); ok {
+		if !utf8.ValidString(closed.Reason) { // coder/websocket does not look
+			return ErrNotUTF8
+		}
+		return ClosedError{StatusCode(closed.Code)} //nolint:gosec // two bytes of a close frame
+	}
+	switch {
+	case errors.Is(err, websocket.ErrMessageTooBig), errors.Is(err, ErrMessageTooBig):
+		return ErrMessageTooBig
+	case errors.Is(err, ErrTooManyFrames):
+		return ErrTooManyFrames
+	}
+	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
+		return fmt.Errorf("%w: %w", ErrGone, err)
+	}
+	return err
+}
+
+// count notes the frames that have come and says whether they are allowed.
+func (c *Conn) count() error {
+	for ; c.in.frame.begun > 0; c.in.frame.begun-- {
+		if !c.in.allowed.Take(time.Since(c.opened), c.options.FramesPerSecond, c.options.FrameBurst) {
+			return ErrTooManyFrames
+		}
+	}
+	if c.in.frame.tooBig(uint64(c.options.MaxMessage)) { //nolint:gosec // a limit is not negative
+		return ErrMessageTooBig
+	}
+	return nil
+}
+
+// receive reads what the socket has. What it read, or nothing, read hands out.
+func (c *Conn) receive() error {
+	chunk, _ := readChunks.Get().(*readChunk)
+	n, again, err := receiveNow(c.fd, chunk[:])
+	switch {
+	case again:
+		readChunks.Put(chunk)
+		// Either it was a false alarm or the deadline: that, only the connection itself tells.
+		return c.in.raw.Read(func(uintptr) bool { return true })
+	case err == nil && n == 0:
+		err = io.EOF
+		fallthrough
+	case err != nil:
+		readChunks.Put(chunk)
+		return err
+	}
+	c.hear()
+	if isPong(chunk[:n]) && c.in.frame.between() {
+		readChunks.Put(chunk)
+		c.in.frame.begun++
+		return c.count()
+	}
+	c.in.chunk, c.in.ready = chunk, chunk[:n]
+	return nil
+}
+
+// isPong reports whether b is one whole pong of a client (RFC 6455, section 5.5.3). All that it
+// says is that the client is alive; that is what most of a quiet client's frames say, and going
+// through coder/websocket each would leave a kilobyte of garbage.
+func isPong(b []byte) bool {
+	const maskBit, header = 0x80, 6
+	return len(b) >= header && b[0] == pongHeader && b[1]&maskBit != 0 && b[1]&^maskBit <= 125 && len(b) == header+int(b[1]&^maskBit)
+}
+
+// idle reports whether nothing is there to be read, and no message is under way.
+func (c *Conn) idle() bool { return c.in.raw != nil && len(c.in.ready) == 0 && c.in.frame.between() }
+
+// read hands out what receive has read, and nothing of a frame together with anything of the one
+// before: see [parser.ended]. Between messages it does not wait: see [ErrIdle].
+func (c *Conn) read(p []byte) (int, error) {
+	in := &c.in
+	if c.idle() {
+		return 0, ErrIdle
+	}
+	p = p[:min(uint64(len(p)), in.frame.want())]
+	if len(in.ready) > 0 {
+		n := copy(p, in.ready)
+		c.pass(p[:n])
+		if in.ready = in.ready[n:]; len(in.ready) == 0 {
+			readChunks.Put(in.chunk)
+			in.chunk, in.ready = nil, nil
+		}
+		return n, c.count()
+	}
+	n, err := c.conn.Read(p)
+	if n > 0 {
+		c.hear()
+		c.pass(p[:n])
+		err = cmp.Or(c.count(), err)
+	}
+	return n, err
+}
+
+// pass takes note of bytes of the client, and of when the message began that they leave unfinished.
+// Control frames between its fragments do not make it any younger.
+func (c *Conn) pass(p []byte) {
+	in := &c.in
+	in.frame.pass(p)
+	switch under := !in.frame.between(); {
+	case !under && in.begun.Load() != 0:
+		in.begun.Store(0)
+	case under && in.begun.Load() == 0:
+		in.begun.Store(max(1, int64(time.Since(c.opened))))
+	}
+}
+
+// Unfinished returns when the message under way began. ok is false if none is.
+func (c *Conn) Unfinished() (since time.Time, ok bool) {
+	begun := c.in.begun.Load()
+	return c.opened.Add(time.Duration(begun)), begun != 0
+}

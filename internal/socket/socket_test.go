@@ -1,0 +1,320 @@
+package socket_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"orgcast/internal/socket"
+	"orgcast/internal/testkit"
+)
+
+func text(s string) testkit.Frame {
+	return testkit.Frame{Opcode: testkit.OpText, Payload: []byte(s)}
+}
+
+// TestNext: messages come whole, a connection that breaks a rule tells which, and a budget has everything
+// back that it was charged but for the messages that were returned.
+func TestNext(t *testing.T) {
+	long := strings.Repeat("x", 3000)
+	more := text("a")
+	more.More = true
+	for name, test := range map[string]struct {
+		send []testkit.Frame
+		want []string
+		end  error
+	}{
+		"messages":             {send: []testkit.Frame{text("a"), text(""), text(long)}, want: []string{"a", "", long}, end: socket.ErrGone},
+		"fragments":            {send: []testkit.Frame{more, {Opcode: testkit.OpContinuation, Payload: []byte("b")}}, want: []string{"ab"}, end: socket.ErrGone},
+		"pongs are no message": {send: []testkit.Frame{{Opcode: testkit.OpPong}, text("a"), {Opcode: testkit.OpPong}}, want: []string{"a"}, end: socket.ErrGone},
+		"close":                {send: []testkit.Frame{text("a"), testkit.CloseFrame(4000, "bye")}, want: []string{"a"}, end: socket.ClosedError{Code: 4000}},
+		"reason not UTF-8":     {send: []testkit.Frame{testkit.CloseFrame(1000, "\xff")}, end: socket.ErrNotUTF8},
+		"text not UTF-8":       {send: []testkit.Frame{text("a\xff")}, end: socket.ErrNotUTF8},
+		"too big":              {send: []testkit.Frame{text(strings.Repeat("x", 4097))}, end: socket.ErrMessageTooBig},
+		"too many":             {send: []testkit.Frame{text("a"), text("b"), text("c"), text("d")}, want: []string{"a", "b", "c"}, end: socket.ErrTooManyFrames},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for kind, pipe := range kinds() {
+				t.Run(kind, func(t *testing.T) {
+					o := options()
+					o.MaxMessage, o.FramesPerSecond, o.FrameBurst = 4096, 1e-9, 3
+					p := connect(t, o, pipe, nil)
+					sent := make(chan struct{})
+					go func() {
+						defer close(sent)
+						for _, f := range test.send {
+							if p.client.Send(f) != nil {
+								return
+							}
+						}
+						_ = p.client.Close()
+					}()
+					var b budget
+					var got []string
+					for {
+						m, err := next(p.conn, &b)
+						if err == nil {
+							got = append(got, string(m.Data))
+							b.Give(socket.Held(m.Data))
+							continue
+						}
+						if !errors.Is(err, test.end) {
+							t.Errorf("end: got %v, want %v", err, test.end)
+						}
+						break
+					}
+					if strings.Join(got, "|") != strings.Join(test.want, "|") {
+						t.Errorf("messages: got %q, want %q", got, test.want)
+					}
+					if b.held != 0 {
+						t.Errorf("the budget still counts %d bytes", b.held)
+					}
+					_ = p.conn.Close()
+					within(t, "the client", sent)
+				})
+			}
+		})
+	}
+}
+
+// TestBudgetRefuses: an error of the budget ends reading as it is, and nothing stays charged.
+func TestBudgetRefuses(t *testing.T) {
+	for kind, pipe := range kinds() {
+		t.Run(kind, func(t *testing.T) {
+			p := connect(t, options(), pipe, nil)
+			sent := make(chan struct{})
+			go func() {
+				defer close(sent)
+				_ = p.client.Send(text(strings.Repeat("x", 20000)))
+			}()
+			b := budget{limit: 10000}
+			if _, err := next(p.conn, &b); !errors.Is(err, errNoRoom) {
+				t.Errorf("got %v, want %v", err, errNoRoom)
+			}
+			if b.held != 0 {
+				t.Errorf("the budget still counts %d bytes", b.held)
+			}
+			_ = p.conn.Close()
+			within(t, "the client", sent)
+		})
+	}
+}
+
+// more than the kernel's buffers of both ends hold.
+const moreThanFits = 32 << 20
+
+// manyFrames are frames of all kinds of headers, more than fits.
+func manyFrames() (b []byte, count int) {
+	sizes := []int{1, 125, 126, 40000, 70000, 3}
+	one := frames(sizes...)
+	times := moreThanFits/len(one) + 1
+	return bytes.Repeat(one, times), times * len(sizes)
+}
+
+// TestFinishAfterPart: when the socket takes a part of some frames, Finish sends the rest, nothing comes
+// between, and the peer reads each byte once.
+func TestFinishAfterPart(t *testing.T) {
+	p := connect(t, options(), false, nil)
+	if !p.conn.Direct() {
+		t.Skip("this system has no direct writes")
+	}
+	want, _ := manyFrames()
+	reused := bytes.Clone(want)
+	if sent, err := p.conn.TryWrite(reused, socket.Reused); sent != socket.SentPart || err != nil {
+		t.Fatalf("got %v, %v, want a part", sent, err)
+	}
+	clear(reused) // as its owner may
+	got := make([]byte, len(want))
+	read := make(chan error, 1)
+	go func() {
+		_, err := io.ReadFull(p.client, got[:len(got)/2])
+		read <- err
+		_, err = io.ReadFull(p.client, got[len(got)/2:])
+		read <- err
+	}()
+	finished := make(chan error, 1)
+	go func() { finished <- p.conn.Finish() }()
+	if err := <-read; err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(<-finished, <-read); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("the peer did not read what was written")
+	}
+}
+
+// TestNothingBetweenParts: while the rest of a frame waits, TryWrite sends nothing, and Write sends the rest
+// first.
+func TestNothingBetweenParts(t *testing.T) {
+	p := connect(t, options(), false, nil)
+	if !p.conn.Direct() {
+		t.Skip("this system has no direct writes")
+	}
+	want, _ := manyFrames()
+	if sent, err := p.conn.TryWrite(want, 0); sent != socket.SentPart || err != nil {
+		t.Fatalf("got %v, %v, want a part", sent, err)
+	}
+	some := make([]byte, 64<<10)
+	if _, err := io.ReadFull(p.client, some); err != nil { // so that there is room
+		t.Fatal(err)
+	}
+	last := frames(77)
+	if sent, err := p.conn.TryWrite(last, 0); sent != socket.SentNone || err != nil {
+		t.Fatalf("TryWrite over a rest: got %v, %v, want nothing sent", sent, err)
+	}
+	written := make(chan error, 1)
+	go func() { written <- p.conn.Write(last) }()
+	got := make([]byte, len(want)+len(last)-len(some))
+	_, err := io.ReadFull(p.client, got)
+	if err := errors.Join(err, <-written); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, append(want, last...)[len(some):]) {
+		t.Error("the peer did not read what was written")
+	}
+}
+
+// TestMuteFinishesTheFrame: of frames that wait, the one of which a part has left is finished. Of the others
+// only the close frame follows, whoever sends it.
+func TestMuteFinishesTheFrame(t *testing.T) {
+	for name, test := range map[string]struct {
+		last bool // the close frame waits with the rest
+		want error
+	}{
+		"the close frame waits, too": {last: true},
+		"it is sent later":           {want: socket.ErrMuted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := connect(t, options(), false, nil)
+			if !p.conn.Direct() {
+				t.Skip("this system has no direct writes")
+			}
+			waiting, all := manyFrames()
+			goodbye, how := socket.CloseFrame(4000, "last"), socket.How(0)
+			if test.last {
+				waiting, how = append(waiting, goodbye...), socket.Last
+			}
+			if sent, err := p.conn.TryWrite(waiting, how); sent != socket.SentPart || err != nil {
+				t.Fatalf("got %v, %v, want a part", sent, err)
+			}
+			p.conn.Mute()
+			written := make(chan error, 1)
+			go func() {
+				err := p.conn.Finish()
+				if closeErr := p.conn.WriteClose(goodbye); closeErr != nil {
+					err = closeErr
+				}
+				p.conn.Drain()
+				_ = p.conn.Close()
+				written <- err
+			}()
+			got, reason := p.client.ExpectClose(t, 4000)
+			if reason != "last" || len(got) == 0 || len(got) >= all {
+				t.Errorf("got %d messages and reason %q, want some of %d messages and the close frame", len(got), reason, all)
+			}
+			if err := <-written; !errors.Is(err, test.want) {
+				t.Errorf("Finish: got %v, want %v", err, test.want)
+			}
+		})
+	}
+}
+
+// TestNothingAfterTheCloseFrame: it is the last, and there is only one.
+func TestNothingAfterTheCloseFrame(t *testing.T) {
+	p := connect(t, options(), false, nil)
+	if err := p.conn.WriteClose(socket.CloseFrame(4000, "first")); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.conn.WriteClose(socket.CloseFrame(4001, "second")); err != nil {
+		t.Error(err)
+	}
+	if err := p.conn.Write(frames(1)); !errors.Is(err, socket.ErrClosing) {
+		t.Errorf("Write: got %v, want %v", err, socket.ErrClosing)
+	}
+	if _, err := p.conn.TryWrite(frames(1), 0); !errors.Is(err, socket.ErrClosing) {
+		t.Errorf("TryWrite: got %v, want %v", err, socket.ErrClosing)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.conn.Drain()
+		_ = p.conn.Close()
+	}()
+	if got, reason := p.client.ExpectClose(t, 4000); len(got) != 0 || reason != "first" {
+		t.Errorf("got %q and reason %q, want the first close frame alone", got, reason)
+	}
+	within(t, "Drain", done)
+}
+
+// TestUpgrade: what is agreed on, and what is refused.
+func TestUpgrade(t *testing.T) {
+	o := options()
+	o.Protocol, o.Compress, o.OriginPatterns = "orgcast.v1", true, []string{"https://app.example.com"}
+	dial, results := serve(t, o, false)
+	for name, test := range map[string]struct {
+		header     http.Header
+		status     int
+		protocol   string
+		compressed bool
+	}{
+		"plain":                   {status: 101},
+		"protocol, spelled oddly": {header: http.Header{"Sec-Websocket-Protocol": {"other, Orgcast.V1"}}, status: 101, protocol: "Orgcast.V1"},
+		"unknown protocol":        {header: http.Header{"Sec-Websocket-Protocol": {"other"}}, status: 101},
+		"compression":             {header: http.Header{"Sec-Websocket-Extensions": {"permessage-deflate"}}, status: 101, compressed: true},
+		"an allowed page":         {header: http.Header{"Origin": {"https://app.example.com"}}, status: 101},
+		"another page":            {header: http.Header{"Origin": {"https://evil.example"}}, status: 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, answer := testkit.Try(t, dial, testkit.Handshake{Header: test.header})
+			server := <-results
+			if answer.Status != test.status || (server.err == nil) != (test.status == 101) {
+				t.Fatalf("got status %d, error %v, want %d", answer.Status, server.err, test.status)
+			}
+			if server.err != nil {
+				return
+			}
+			defer func() { _ = client.Close(); _ = server.conn.Close() }()
+			if got := answer.Header.Get("Sec-Websocket-Protocol"); got != test.protocol {
+				t.Errorf("protocol: got %q, want %q", got, test.protocol)
+			}
+			if got := server.conn.Compressed(); got != test.compressed {
+				t.Errorf("compressed: got %v, want %v", got, test.compressed)
+			}
+		})
+	}
+}
+
+// TestCloseEndsAWaitingWrite: Close waits for a write, and ends it first.
+func TestCloseEndsAWaitingWrite(t *testing.T) {
+	for kind, pipe := range kinds() {
+		t.Run(kind, func(t *testing.T) {
+			p := connect(t, options(), pipe, nil)
+			written := make(chan error, 1)
+			go func() {
+				for {
+					if err := p.conn.Write(frames(1 << 20)); err != nil {
+						written <- err
+						return
+					}
+				}
+			}()
+			if err := p.conn.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := <-written; !errors.Is(err, socket.ErrClosing) && !errors.Is(err, net.ErrClosed) && !isTimeout(err) {
+				t.Errorf("the write: got %v", err)
+			}
+		})
+	}
+}
+
+func isTimeout(err error) bool {
+	netErr, ok := errors.AsType[net.Error](err)
+	return ok && netErr.Timeout()
+}

@@ -1,0 +1,128 @@
+package socket
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// Upgrade agrees to a handshake and takes the connection over from net/http. If it returns an error it
+// has answered, as far as that could be done.
+func Upgrade(w http.ResponseWriter, r *http.Request, o *Options) (*Conn, error) {
+	agreed := websocket.AcceptOptions{OriginPatterns: o.OriginPatterns}
+	if o.Compress {
+		agreed.CompressionMode = websocket.CompressionNoContextTakeover
+	}
+	if offered := findToken(r.Header, protocolHeader, o.Protocol); offered != "" {
+		offered = strings.Clone(offered) // coder/websocket keeps it, and with it all of the header
+		r.Header[protocolHeader] = []string{offered}
+		agreed.Subprotocols = []string{o.Protocol}
+	}
+	u := &upgrader{ResponseWriter: w, options: o}
+	ws, err := websocket.Accept(u, r, &agreed)
+	if err != nil {
+		return nil, err
+	}
+	ws.SetReadLimit(o.MaxMessage)
+	c, p := u.borrowed.socket, &parser{ws: ws, borrowed: u.borrowed}
+	c.compressed = w.Header().Get("Sec-Websocket-Extensions") != ""
+	if c.in.raw != nil { // a peer that has only just had its answer has hardly sent anything
+		p.retire()
+	} else {
+		c.parser = p
+	}
+	return c, nil
+}
+
+const protocolHeader = "Sec-Websocket-Protocol"
+
+// upgrader is the ResponseWriter that websocket.Accept gets: its Hijack puts a Conn with small
+// buffers under coder/websocket, instead of net/http's connection with two buffers of 4 KiB.
+type upgrader struct {
+	http.ResponseWriter
+
+	options  *Options
+	borrowed *borrowedConn // set by Hijack
+}
+
+// WriteHeader keeps the answer 101 back until Hijack. net/http goes on reading until then, so a
+// client that was told to begin could have its first byte taken for one that came too early.
+func (u *upgrader) WriteHeader(status int) {
+	if status != http.StatusSwitchingProtocols {
+		u.ResponseWriter.WriteHeader(status)
+	}
+}
+
+// Write answers in place of coder/websocket, whose text is that of a Go error.
+func (u *upgrader) Write(p []byte) (int, error) {
+	if _, err := u.ResponseWriter.Write([]byte(`{"code":"handshake"}` + "\n")); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// Hijack implements http.Hijacker. It sends the answer 101.
+func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(u.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	var answer bytes.Buffer
+	if rw.Reader.Buffered() > 0 {
+		// RFC 6455, section 4.1, lets a client send nothing before it has seen the answer.
+		answer.WriteString("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+		err = errors.New("socket: data before the handshake was answered")
+	} else {
+		answer.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+		_ = u.Header().Write(&answer) // a buffer takes everything
+		answer.WriteString("\r\n")
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(u.options.WriteTimeout)) // a dead socket shows at the write
+	if _, writeErr := conn.Write(answer.Bytes()); writeErr != nil || err != nil {
+		_ = conn.Close() // the error is what counts
+		return nil, nil, errors.Join(err, writeErr)
+	}
+	u.borrowed = &borrowedConn{Conn: conn, socket: newConn(conn, u.options)}
+	return u.borrowed, u.borrowed.buffers(), nil
+}
+
+// IsHandshake reports whether the request is a WebSocket handshake (RFC 6455, section 4.2.1), so
+// that nobody is asked about one that cannot succeed.
+func IsHandshake(r *http.Request) bool {
+	if r.ContentLength != 0 || r.Method != http.MethodGet || !r.ProtoAtLeast(1, 1) || !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket") {
+		return false
+	}
+	if r.Header.Get("Sec-Websocket-Version") != "13" || len(r.Header.Values("Sec-Websocket-Key")) != 1 {
+		return false
+	}
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(r.Header.Get("Sec-Websocket-Key")))
+	return err == nil && len(key) == 16
+}
+
+// hasToken reports whether a header that is a list holds the token, regardless of case.
+func hasToken(h http.Header, name, token string) bool { return findToken(h, name, token) != "" }
+
+// findToken returns the token as it is spelled in a header that is a list, "" if it is not there.
+func findToken(h http.Header, name, token string) string {
+	for _, value := range h.Values(name) {
+		for part := range strings.SplitSeq(value, ",") {
+			if part = strings.TrimSpace(part); strings.EqualFold(part, token) {
+				return part
+			}
+		}
+	}
+	return ""
+}
+
+// Offers reports whether a handshake offers the subprotocol, regardless of case. Upgrade answers with
+// the client's own spelling, since the answer must be one that it offered.
+func Offers(r *http.Request, protocol string) bool {
+	return hasToken(r.Header, protocolHeader, protocol)
+}

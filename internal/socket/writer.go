@@ -1,0 +1,216 @@
+package socket
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"time"
+)
+
+const (
+	// deadlineSlack is how stale a write deadline may be: setting one costs more than writing
+	// some bytes, so it is renewed at most this often.
+	deadlineSlack = time.Second
+	// pieceSize is how much is given to the socket at once where that may wait: between two pieces
+	// it is seen whether the connection may still have the next one.
+	pieceSize = 16 << 10
+)
+
+// writeControl sends a pong of coder/websocket, which hands over each control frame in one call. Its close
+// frames go nowhere: the caller sends one of its own when what came before is handled.
+//
+// A dead socket shows at the end of what can still be read from it, not here.
+func (c *Conn) writeControl(p []byte) (int, error) {
+	if len(p) > 0 && p[0]&opMask == opClose {
+		return len(p), nil // without waiting for a write under way
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return len(p), nil
+	}
+	c.renewDeadline()
+	if err := c.send(p); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return 0, err
+		}
+		c.Expire(c.options.CloseTimeout)
+	}
+	return len(p), nil
+}
+
+// Write sends whole data frames, or a ping. It waits for the peer, up to WriteTimeout. It returns
+// [ErrMuted] if frames were left out, and [ErrClosing] after the close frame.
+func (c *Conn) Write(frames []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosing
+	}
+	c.renewDeadline()
+	if err := c.sendRest(); err != nil {
+		return err
+	}
+	return c.sendPieces(frames, 0, false)
+}
+
+// Direct reports whether TryWrite can send at all.
+func (c *Conn) Direct() bool { return c.fd >= 0 }
+
+// Outcome is what became of a TryWrite.
+type Outcome int
+
+// What can become of it.
+const (
+	SentNone Outcome = iota // there was no room at all
+	SentPart                // the Conn keeps the rest, for Finish
+	SentAll
+)
+
+// How tells TryWrite about its bytes.
+type How uint8
+
+// What there is to tell.
+const (
+	Reused How = 1 << iota // the caller will reuse the bytes
+	Last                   // they end with the close frame
+)
+
+// TryWrite sends whole frames as far as the socket takes them at once; it never waits, neither for the
+// socket nor for another writer. What is left of frames that it began, the Conn keeps, and [Conn.Finish]
+// sends it. After an error nothing more can be sent.
+func (c *Conn) TryWrite(frames []byte, how How) (Outcome, error) {
+	if !c.mu.TryLock() {
+		return SentNone, nil // coder/websocket is sending a control frame
+	}
+	defer c.mu.Unlock()
+	if c.closed {
+		return SentNone, ErrClosing
+	}
+	if len(c.rest) > 0 || c.muted.Load() && frames[0]&opMask != opClose {
+		return SentNone, nil // Write finds what may leave
+	}
+	n, err := sendNow(c.fd, frames)
+	switch {
+	case err != nil:
+		c.closed = true
+		return SentNone, err
+	case n == 0:
+		return SentNone, nil
+	case n == len(frames):
+		c.closed = how&Last != 0
+		return SentAll, nil
+	}
+	c.rest, c.restLast = frames[n:], how&Last != 0
+	c.begun = frameEnd(frames, n) - n
+	if how&Reused != 0 {
+		c.rest = bytes.Clone(c.rest)
+	}
+	return SentPart, nil
+}
+
+// Finish sends what TryWrite left. It waits and returns as Write does.
+func (c *Conn) Finish() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.renewDeadline()
+	return c.sendRest()
+}
+
+// sendRest ends what TryWrite began. Its caller holds mu.
+func (c *Conn) sendRest() error {
+	if len(c.rest) == 0 {
+		return nil
+	}
+	rest := c.rest
+	c.rest = nil
+	return c.sendPieces(rest, c.begun, c.restLast)
+}
+
+// sendPieces writes frames of which the first begun bytes end a frame that must be ended whatever
+// happens. If the Conn is muted meanwhile, only the close frame, if they end with it, follows.
+// After any error but ErrMuted nothing may follow, since a frame may have been cut short. Its
+// caller holds mu.
+func (c *Conn) sendPieces(frames []byte, begun int, last bool) error {
+	muted := false
+	for sent := 0; sent < len(frames); {
+		end := sent + begun
+		begun = 0
+		if muted = muted || c.muted.Load(); muted && end == sent {
+			if !last {
+				return ErrMuted
+			}
+			sent, end = lastFrame(frames, sent), len(frames)
+		}
+		for !muted && end < len(frames) && end-sent < pieceSize {
+			end += frameEnd(frames[end:], 1)
+		}
+		if _, err := c.conn.Write(frames[sent:end]); err != nil {
+			c.closed = true
+			return err
+		}
+		sent = end
+	}
+	c.closed = c.closed || last
+	return nil
+}
+
+// frameEnd returns where the frame ends that the byte before n belongs to, in a run of whole frames
+// as a server sends them (RFC 6455, section 5.2, without masks).
+func frameEnd(frames []byte, n int) int {
+	end := 0
+	for end < n {
+		head := frames[end:]
+		switch length := int(head[1]); length {
+		case 126:
+			end += 4 + int(binary.BigEndian.Uint16(head[2:]))
+		case 127:
+			end += 10 + int(binary.BigEndian.Uint64(head[2:])) //nolint:gosec // our own, and in memory
+		default:
+			end += 2 + length
+		}
+	}
+	return end
+}
+
+// lastFrame returns where the last of the whole frames begins that stand behind from.
+func lastFrame(frames []byte, from int) int {
+	for {
+		next := from + frameEnd(frames[from:], 1)
+		if next == len(frames) {
+			return from
+		}
+		from = next
+	}
+}
+
+// send writes b. After an error nothing may follow, since a frame may have been cut short. Its
+// caller holds mu.
+func (c *Conn) send(b []byte) error {
+	if err := c.sendRest(); err != nil && !errors.Is(err, ErrMuted) {
+		return err
+	}
+	if c.closed {
+		return ErrClosing
+	}
+	_, err := c.conn.Write(b)
+	if err != nil {
+		c.closed = true
+	}
+	return err
+}
+
+// renewDeadline bounds the next write. Its caller holds mu.
+func (c *Conn) renewDeadline() {
+	now := time.Now()
+	age := now.Sub(c.opened)
+	if c.final.Load() || c.deadline > 0 && age-c.deadline < deadlineSlack {
+		return
+	}
+	c.deadline = max(age, 1)
+	_ = c.conn.SetWriteDeadline(now.Add(c.options.WriteTimeout + deadlineSlack)) // a dead socket shows at the write
+	if c.final.Load() {
+		c.setFinal(c.options.WriteTimeout) // Expire came in between
+	}
+}
