@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -96,6 +97,14 @@ func numbered(n int) (frames []testkit.Frame, all string) {
 	return frames, strings.Join(texts, " ")
 }
 
+// cutOff sends so many bytes of a frame and then no more.
+func cutOff(f testkit.Frame, bytes int) func(c *testkit.Client) {
+	return func(c *testkit.Client) {
+		_, _ = c.Write(f.Bytes()[:bytes])
+		c.HalfClose()
+	}
+}
+
 // TestLastMessagesAreHandled: however a browser leaves, the consumer handles what it had sent, in
 // order and to the end, and only then is told that the connection is over.
 func TestLastMessagesAreHandled(t *testing.T) {
@@ -104,20 +113,26 @@ func TestLastMessagesAreHandled(t *testing.T) {
 		leave func(c *testkit.Client)
 		cause error
 	}{
-		"closes":            {func(c *testkit.Client) { _ = c.Send(closing) }, gateway.ErrPeerClosed},
-		"closes and leaves": {func(c *testkit.Client) { _ = c.Send(closing); _ = c.Close() }, gateway.ErrPeerClosed},
-		"half-closes":       {func(c *testkit.Client) { c.HalfClose() }, gateway.ErrPeerGone},
-		"closes the socket": {func(c *testkit.Client) { _ = c.Close() }, gateway.ErrPeerGone},
-		"breaks a rule":     {func(c *testkit.Client) { _ = c.Send(frame(3, "")); c.HalfClose() }, gateway.ErrProtocol},
-		"sends no UTF-8":    {func(c *testkit.Client) { _ = c.Send(text("\xff")); c.HalfClose() }, gateway.ErrNotUTF8},
-		"sends too much":    {func(c *testkit.Client) { _ = c.Send(text(strings.Repeat("x", 1<<16+1))); c.HalfClose() }, gateway.ErrFrameTooBig},
+		"closes":                          {func(c *testkit.Client) { _ = c.Send(closing) }, gateway.ErrPeerClosed},
+		"closes and leaves":               {func(c *testkit.Client) { _ = c.Send(closing); _ = c.Close() }, gateway.ErrPeerClosed},
+		"half-closes":                     {func(c *testkit.Client) { c.HalfClose() }, gateway.ErrPeerGone},
+		"closes the socket":               {func(c *testkit.Client) { _ = c.Close() }, gateway.ErrPeerGone},
+		"is cut off in a header":          {cutOff(text("cut"), 1), gateway.ErrPeerGone},
+		"is cut off before a payload":     {cutOff(text("cut"), 6), gateway.ErrPeerGone},
+		"is cut off in a payload":         {cutOff(text("cut"), 8), gateway.ErrPeerGone},
+		"is cut off between fragments":    {cutOff(more(text("cut")), 9), gateway.ErrPeerGone},
+		"is cut off in a packed message":  {cutOff(rsv(4, text("cut")), 8), gateway.ErrPeerGone},
+		"is cut off between packed parts": {cutOff(more(rsv(4, text("\x4a\x4c"))), 8), gateway.ErrPeerGone},
+		"breaks a rule":                   {func(c *testkit.Client) { _ = c.Send(frame(3, "")); c.HalfClose() }, gateway.ErrProtocol},
+		"sends no UTF-8":                  {func(c *testkit.Client) { _ = c.Send(text("\xff")); c.HalfClose() }, gateway.ErrNotUTF8},
+		"sends too much":                  {func(c *testkit.Client) { _ = c.Send(text(strings.Repeat("x", 1<<16+1))); c.HalfClose() }, gateway.ErrFrameTooBig},
 	}
 	for name, leaving := range leavings {
 		for _, count := range []int{1, 20} {
 			t.Run(fmt.Sprintf("%s after %d", name, count), func(t *testing.T) {
 				l := newLedger()
-				n := startNode(t, setup{routes: []consumer.Route{l.route("/ws/l")}})
-				c := n.connect("/ws/l", "ada", "acme")
+				n := startNode(t, setup{routes: []consumer.Route{l.route("/ws/l")}, options: gateway.Options{Compress: true}})
+				c := testkit.Connect(t, n.dial, n.handshake("/ws/l", "ada", "acme", http.Header{"Sec-Websocket-Extensions": {"permessage-deflate"}}))
 				frames, all := numbered(count)
 				if err := c.Send(frames...); err != nil {
 					t.Fatal(err)

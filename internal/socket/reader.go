@@ -206,6 +206,9 @@ func (c *Conn) read(p []byte) (int, error) {
 		return n, c.count()
 	}
 	n, err := c.conn.Read(p)
+	if errors.Is(err, io.EOF) {
+		err = ErrGone // coder/websocket takes io.EOF for the end of a message
+	}
 	if n > 0 {
 		c.hear()
 		c.pass(p[:n])

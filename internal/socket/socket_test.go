@@ -32,6 +32,7 @@ func TestNext(t *testing.T) {
 		"fragments":            {send: []testkit.Frame{more, {Opcode: testkit.OpContinuation, Payload: []byte("b")}}, want: []string{"ab"}, end: socket.ErrGone},
 		"pongs are no message": {send: []testkit.Frame{{Opcode: testkit.OpPong}, text("a"), {Opcode: testkit.OpPong}}, want: []string{"a"}, end: socket.ErrGone},
 		"close":                {send: []testkit.Frame{text("a"), testkit.CloseFrame(4000, "bye")}, want: []string{"a"}, end: socket.ClosedError{Code: 4000}},
+		"end within a message": {send: []testkit.Frame{text("a"), more}, want: []string{"a"}, end: socket.ErrGone},
 		"reason not UTF-8":     {send: []testkit.Frame{testkit.CloseFrame(1000, "\xff")}, end: socket.ErrNotUTF8},
 		"text not UTF-8":       {send: []testkit.Frame{text("a\xff")}, end: socket.ErrNotUTF8},
 		"too big":              {send: []testkit.Frame{text(strings.Repeat("x", 4097))}, end: socket.ErrMessageTooBig},
