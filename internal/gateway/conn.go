@@ -52,6 +52,8 @@ type conn struct {
 	place  wheelPlace
 	pinged time.Duration // the age at which the ping left that nothing has answered yet; 0 for none
 
+	handling atomic.Bool // the writer is in HandleEvent
+
 	tree sync.WaitGroup // everything beside the one that reads
 
 	mu        sync.Mutex

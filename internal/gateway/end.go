@@ -155,6 +155,10 @@ func (c *conn) runOut(cause error) {
 		c.mu.Lock()
 		c.sayGoodbye(cause)
 		c.mu.Unlock()
+		if c.handling.Load() { // the writer is in a hook, which the browser's close must not wait for
+			_ = c.transport.WriteClose(goodbye(cause))
+			return
+		}
 		c.Flush()
 	})
 	defer goodbye.Stop()

@@ -475,7 +475,10 @@ func (c *conn) writeBurst(it *item) error {
 		if c.transport.Muted() {
 			return socket.ErrMuted
 		}
-		if !c.handler.HandleEvent(c.ctx, c, e) {
+		c.handling.Store(true)
+		wanted := c.handler.HandleEvent(c.ctx, c, e)
+		c.handling.Store(false)
+		if !wanted {
 			continue
 		}
 		if err := c.transport.Write(c.bytes(&item{burst: c.shape(e.Alone())})); err != nil {
