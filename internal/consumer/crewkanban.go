@@ -16,6 +16,8 @@ type CrewKanban struct {
 
 	Inputs   Inputs
 	Requests Requests
+
+	ended endedRuns // Connect fills it in, then the writer alone
 }
 
 var (
@@ -24,8 +26,16 @@ var (
 )
 
 // Connect joins the board's group and sends the open runs.
-func (*CrewKanban) Connect(ctx context.Context, c Conn) error {
-	return show(ctx, c, "crew_"+c.Param("id")+"_kanban", foldBoard)
+func (k *CrewKanban) Connect(ctx context.Context, c Conn) error {
+	return show(ctx, c, "crew_"+c.Param("id")+"_kanban", func(history []*event.Event) any {
+		b := foldBoard(history)
+		for _, id := range b.ends {
+			if b.last[id].ended {
+				k.ended.add(id)
+			}
+		}
+		return b.object()
+	})
 }
 
 // ReceiveMessage handles human_input.
@@ -36,16 +46,25 @@ func (k *CrewKanban) ReceiveMessage(ctx context.Context, c Conn, m event.Message
 	return answers{inputs: k.Inputs, requests: k.Requests}.receive(ctx, c, m)
 }
 
-// HandleEvent shows an agent_step as pages of the original know it: as an execution_update.
+// HandleEvent shows an agent_step as pages of the original know it: as an execution_update. It withholds what
+// says nothing, as an update without a status of a run that has ended: pages would take it for a new run.
 func (k *CrewKanban) HandleEvent(_ context.Context, c Conn, e *event.Event) (forward bool) {
-	if e.Type() != "agent_step" {
-		return k.forward(c, e, nil)
-	}
-	step, ok := read(e, nil)
+	id, u, ok := readBoard(e)
 	if !ok {
 		return k.forward(c, e, nil)
 	}
-	return k.forward(c, e, flatFrame(e, "execution_update", step))
+	switch {
+	case endsRun(e, u):
+		k.ended.add(id)
+	case says(e, u):
+		k.ended.remove(id)
+	case k.ended.has(id):
+		return false
+	}
+	if e.Type() != "agent_step" {
+		return k.forward(c, e, nil)
+	}
+	return k.forward(c, e, flatFrame(e, "execution_update", u))
 }
 
 // run is one run on a board.
@@ -59,19 +78,43 @@ type run struct {
 type board struct {
 	runs []*run
 	last map[string]*run // the newest run of each execution
+	ends []string        // executions, in the order in which they ended
 }
 
-func foldBoard(history []*event.Event) any {
-	b := board{last: make(map[string]*run)}
+// readBoard returns the execution and the fields of an event that tells of one.
+func readBoard(e *event.Event) (id string, u fields, ok bool) {
+	switch e.Type() {
+	case "execution_update", "agent_step", "human_input_request", "task_complete":
+		u, ok = read(e, kinds{"status": isText, "task_index": isNumber})
+		id = u.id("execution_id")
+	}
+	return id, u, ok && id != ""
+}
+
+// endsRun reports whether an event ends its run.
+func endsRun(e *event.Event, u fields) bool {
+	ends := slices.Contains([]string{crewCompleted, crewFailed, crewCancelled}, textOf(u["status"]))
+	return e.Type() == "task_complete" || ends && e.Type() != "human_input_request"
+}
+
+// says reports whether an event that does not end its run says something of one that has ended: that it begins
+// again. Others leave it as it ended.
+func says(e *event.Event, u fields) bool {
+	return e.Type() == "human_input_request" || !isNull(u["status"])
+}
+
+func foldBoard(history []*event.Event) *board {
+	b := &board{last: make(map[string]*run)}
 	for _, e := range history {
-		switch e.Type() {
-		case "execution_update", "agent_step", "human_input_request", "task_complete":
-			u, ok := read(e, kinds{"status": isText, "task_index": isNumber})
-			if id := u.id("execution_id"); ok && id != "" {
-				b.add(id, e, u)
-			}
+		if id, u, ok := readBoard(e); ok {
+			b.add(id, e, u)
 		}
 	}
+	return b
+}
+
+// object returns the first frame.
+func (b *board) object() any {
 	var open journal
 	for _, r := range b.runs {
 		if !r.ended {
@@ -84,23 +127,18 @@ func foldBoard(history []*event.Event) any {
 // add adds an event of an execution. Before an event has given its status, it runs.
 func (b *board) add(id string, e *event.Event, u fields) {
 	r := b.last[id]
-	switch e.Type() {
-	case "task_complete":
+	switch {
+	case endsRun(e, u):
 		b.end(id)
 		return
-	case "human_input_request":
+	case r != nil && r.ended && !says(e, u):
+		return
+	case e.Type() == "human_input_request":
 		u = fields{"execution_id": u["execution_id"], "task_index": u["task_index"], "human_input_request": e.Payload()}
 		if isNull(u["task_index"]) {
 			delete(u, "task_index")
 		}
 	default:
-		if slices.Contains([]string{crewCompleted, crewFailed, crewCancelled}, textOf(u["status"])) {
-			b.end(id)
-			return
-		}
-		if r != nil && r.ended && isNull(u["status"]) {
-			return // keeps the status with which it ended
-		}
 		// A request is open until the run says something else.
 		if _, ok := u["human_input_request"]; !ok {
 			u["human_input_request"] = rawNull()
@@ -119,4 +157,5 @@ func (b *board) end(id string) {
 		b.last[id] = new(run)
 	}
 	b.last[id].ended = true
+	b.ends = append(b.ends, id)
 }

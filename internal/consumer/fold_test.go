@@ -36,13 +36,16 @@ func TestFirstFramesEqualLiveFrames(t *testing.T) {
 		for _, protocol := range []string{"", consumer.ProtocolV1} {
 			t.Run(strings.TrimSpace(name+" "+protocol), func(t *testing.T) {
 				rapid.Check(t, func(rt *rapid.T) {
-					events := (&teller{rt: rt, ended: make(map[string]bool)}).tell(name)
+					events := (&teller{rt: rt}).tell(name)
 					cut := rapid.IntRange(0, len(events)).Draw(rt, "cut")
 					opened := rapid.IntRange(cut, len(events)).Draw(rt, "opened")
 					late := visit(t, name, protocol, events[cut:], len(events)-cut)
 					early := visit(t, name, protocol, events[cut:], opened-cut)
 					if diff := cmp.Diff(early.state(), late.state(), sameIfNull()); diff != "" {
 						rt.Errorf("events: %v\na page that opened after %d of them (-), after all (+):\n%s", events[cut:], opened-cut, diff)
+					}
+					if name == "crew_kanban" && slices.ContainsFunc(events[:cut], endsRun) {
+						return // what comes of a run whose end is lost reads like the beginning of another one
 					}
 					whole := visit(t, name, protocol, events, 0)
 					if what := untold("", late.state(), whole.state()); what != "" {
@@ -92,6 +95,11 @@ func visit(t *testing.T, name, protocol string, events []occurrence, before int)
 		see("")
 	}
 	return p
+}
+
+// endsRun reports whether an event takes a run off a board.
+func endsRun(o occurrence) bool {
+	return strings.Contains(o.fields, "task_complete") || strings.Contains(o.fields, "COMPLETED") || strings.Contains(o.fields, "FAILED")
 }
 
 // placed gives a cut the place of its message, or one before all others if that is not there any more.
@@ -176,10 +184,7 @@ func untold(where string, got, told any) string {
 }
 
 // teller makes up what workers tell.
-type teller struct {
-	rt    *rapid.T
-	ended map[string]bool // runs of a board
-}
+type teller struct{ rt *rapid.T }
 
 func (w *teller) one(of ...string) string { return rapid.SampledFrom(of).Draw(w.rt, "one") }
 
@@ -208,7 +213,7 @@ func (w *teller) status() string {
 
 func (w *teller) tell(name string) []occurrence {
 	events := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) occurrence {
-		inner := &teller{rt: rt, ended: w.ended}
+		inner := &teller{rt: rt}
 		return inner.occurrence(name)
 	}), 0, 8).Draw(w.rt, "events")
 	if name == "chat" {
@@ -289,19 +294,14 @@ func (w *teller) occurrence(name string) occurrence {
 
 func (w *teller) oneOf(of ...occurrence) occurrence { return rapid.SampledFrom(of).Draw(w.rt, "event") }
 
-// board makes up an event of a board. A run that has ended begins again with a status.
+// board makes up an event of a board.
 func (w *teller) board() occurrence {
 	id := w.one(`"e1"`, `41`, `"41"`)
-	known := strings.Trim(id, `"`)
 	typ := w.one("execution_update", "execution_update", "agent_step", "human_input_request", "task_complete")
 	status := w.one(``, `,"status":null`, `,"status":"RUNNING"`, `,"status":"WAITING"`, `,"status":"COMPLETED"`, `,"status":"FAILED"`, `,"status":7`)
-	switch {
-	case typ == "task_complete", typ == "human_input_request":
+	if typ == "task_complete" || typ == "human_input_request" {
 		status = ""
-	case w.ended[known] && !strings.Contains(status, `:"`):
-		status = `,"status":"RUNNING"`
 	}
-	w.ended[known] = typ == "task_complete" || strings.Contains(status, "COMPLETED") || strings.Contains(status, "FAILED")
 	return occurrence{"crew_7_kanban", `{"type":"` + typ + `","execution_id":` + id + status +
 		w.some("task_index=3", "stage", "message", "crew_task_id", "human_input_request", "prompt", "results", "step") + `}`}
 }
