@@ -99,15 +99,10 @@ func (p *publication) UnmarshalJSON(b []byte) error {
 // identifier is text or a whole number, as organization_id may be in events.
 type identifier string
 
-// UnmarshalJSON implements json.Unmarshaler.
+// UnmarshalJSON implements json.Unmarshaler. What is neither names nothing, and must not become a name.
 func (id *identifier) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && b[0] == '"' {
-		return json.Unmarshal(b, (*string)(id))
-	}
-	*id = "" // true, null, 1.0 and the like name nothing, and must not become names
-	if digits := bytes.TrimPrefix(b, []byte("-")); len(digits) > 0 && len(bytes.Trim(digits, "0123456789")) == 0 {
-		*id = identifier(b)
-	}
+	text, _ := orgctx.TextOrInteger(b)
+	*id = identifier(text)
 	return nil
 }
 

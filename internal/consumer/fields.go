@@ -22,15 +22,11 @@ type ident string
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (id *ident) UnmarshalJSON(b []byte) error {
-	text := string(b)
-	switch {
-	case text == "null":
+	if string(b) == "null" {
 		return nil
-	case text[0] == '"':
-		if err := json.Unmarshal(b, &text); err != nil {
-			return err
-		}
-	case strings.Trim(text, "-0123456789") != "":
+	}
+	text, ok := orgctx.TextOrInteger(b)
+	if !ok {
 		return errBadIdent
 	}
 	if text != "" && !orgctx.ValidID(text) {

@@ -3,6 +3,8 @@ package event
 import (
 	"bytes"
 	"encoding/json"
+
+	"orgcast/internal/orgctx"
 )
 
 // maxDepth is how deep arrays and objects may be nested, the same as in encoding/json.
@@ -48,10 +50,7 @@ func (e *envelope) note(name, value []byte) {
 	case nameIs(name, "organization_id"):
 		e.duplicate = e.duplicate || e.hasOrganization
 		e.hasOrganization = true
-		e.organization = textOf(value)
-		if e.organization == "" && isInteger(value) {
-			e.organization = string(value)
-		}
+		e.organization, _ = orgctx.TextOrInteger(value)
 	}
 }
 
@@ -76,14 +75,6 @@ func textOf(value []byte) string {
 		return ""
 	}
 	return s
-}
-
-// isInteger reports whether a JSON value is a whole number without fraction or exponent.
-func isInteger(value []byte) bool {
-	if len(value) > 0 && value[0] == '-' {
-		value = value[1:]
-	}
-	return len(value) > 0 && skipDigits(value, 0) == len(value)
 }
 
 // The skip functions check what they walk over. Each takes the position at which something starts

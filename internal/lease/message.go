@@ -198,16 +198,12 @@ func readFields(b []byte) (map[string]json.RawMessage, error) {
 	return fields, nil
 }
 
-// identifier returns the text of an identifier that is text or an integer, and "" of null.
+// identifier returns the text of an identifier, and "" of null.
 func identifier(raw json.RawMessage) (text string, ok bool) {
-	switch {
-	case string(raw) == "null":
+	if string(raw) == "null" {
 		return "", true
-	case len(raw) > 0 && raw[0] == '"':
-		return text, json.Unmarshal(raw, &text) == nil
-	default:
-		return string(raw), len(bytes.Trim(bytes.TrimPrefix(raw, []byte("-")), "0123456789")) == 0
 	}
+	return orgctx.TextOrInteger(raw)
 }
 
 // place returns the index in which the connections stand that the message may be about, and the

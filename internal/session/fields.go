@@ -73,12 +73,7 @@ func integer(v any) (text string, ok bool) {
 		return fmt.Sprint(v), true
 	case json.Number:
 		digits := v.String()
-		for i := range len(digits) {
-			if (digits[i] < '0' || digits[i] > '9') && (i != 0 || digits[i] != '-') {
-				return "", false
-			}
-		}
-		return digits, digits != "" && digits != "-" && digits != "-0"
+		return digits, orgctx.IsInteger(digits) && digits != "-0"
 	default:
 		return "", false
 	}
