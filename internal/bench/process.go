@@ -1,17 +1,18 @@
 package bench
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"strconv"
 	"strings"
 	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/procfs"
 )
 
 // usage is what a process has used, and holds now.
@@ -104,85 +105,68 @@ func (o *observer) metrics(ctx context.Context) (u usage, err error) {
 		return u, err
 	}
 	defer func() { err = errors.Join(err, body.Close()) }()
-	lines := bufio.NewScanner(body)
-	for lines.Scan() {
-		name, text, _ := strings.Cut(lines.Text(), " ")
-		value, parseErr := strconv.ParseFloat(text, 64)
-		if parseErr != nil {
-			continue // a comment, or a metric with labels
-		}
-		switch name {
-		case "process_cpu_seconds_total":
-			u.cpu = time.Duration(value * float64(time.Second))
-		case "process_resident_memory_bytes":
-			u.rss = int64(value)
-		case "go_memstats_heap_alloc_bytes":
-			u.heap = value
-		case "go_memstats_stack_inuse_bytes":
-			u.stacks = value
-		case "process_open_fds":
-			u.files = value
-		case "go_goroutines":
-			u.goroutines = value
-		}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(body)
+	if err != nil {
+		return u, fmt.Errorf("get /metrics: %w", err)
 	}
-	return u, lines.Err()
+	u.cpu = seconds(valueOf(families, "process_cpu_seconds_total"))
+	u.rss = int64(valueOf(families, "process_resident_memory_bytes"))
+	u.heap = valueOf(families, "go_memstats_heap_alloc_bytes")
+	u.stacks = valueOf(families, "go_memstats_stack_inuse_bytes")
+	u.files = valueOf(families, "process_open_fds")
+	u.goroutines = valueOf(families, "go_goroutines")
+	return u, nil
 }
 
-// clockTicks is the unit of CPU times in /proc: a hundredth of a second on every platform that Go
-// supports (sysconf(_SC_CLK_TCK)).
-const clockTicks = 100
+// valueOf returns the value of a counter or gauge without labels, and 0 if there is none.
+func valueOf(families map[string]*dto.MetricFamily, name string) float64 {
+	for _, m := range families[name].GetMetric() {
+		if len(m.GetLabel()) == 0 {
+			return m.GetCounter().GetValue() + m.GetGauge().GetValue() // one of them is not there
+		}
+	}
+	return 0
+}
 
-// cpuOf returns the CPU time of a process from /proc/PID/stat, right to 10 ms.
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// cpuOf returns the CPU time of a process, to the nearest 10 ms.
 func cpuOf(pid int) (time.Duration, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	proc, err := procfs.NewProc(pid)
 	if err != nil {
-		return 0, fmt.Errorf("CPU time of the server: %w", err)
+		return 0, fmt.Errorf("CPU time of process %d: %w", pid, err)
 	}
-	// The second field is the name in parentheses and may hold anything; utime and stime are the
-	// 14th and 15th.
-	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("CPU time of the server: %d fields in stat", len(fields))
+	stat, err := proc.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("CPU time of process %d: %w", pid, err)
 	}
-	user, err1 := strconv.ParseInt(fields[11], 10, 64)
-	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	if err := errors.Join(err1, err2); err != nil {
-		return 0, fmt.Errorf("CPU time of the server: %w", err)
-	}
-	return time.Duration(user+system) * (time.Second / clockTicks), nil
+	return seconds(stat.CPUTime()), nil
 }
 
 // rssOf returns the memory of a process that is in RAM, in bytes.
 func rssOf(pid int) (int64, error) {
-	n, err := kibibytes("/proc/"+strconv.Itoa(pid)+"/status", "VmRSS:")
+	proc, err := procfs.NewProc(pid)
 	if err != nil {
-		return 0, fmt.Errorf("memory of the server: %w", err)
+		return 0, fmt.Errorf("memory of process %d: %w", pid, err)
 	}
-	return n, nil
+	status, err := proc.NewStatus() // stat has it, too, but only roughly
+	if err != nil {
+		return 0, fmt.Errorf("memory of process %d: %w", pid, err)
+	}
+	return int64(status.VmRSS), nil //nolint:gosec // no machine has as much
 }
 
 // kernelMemory returns what the kernel of this machine holds in its own structures, in bytes:
-// sockets are part of it, and of no process's RSS.
+// sockets are part of it, and of no process's RSS. It is 0 where that cannot be read.
 func kernelMemory() int64 {
-	n, err := kibibytes("/proc/meminfo", "Slab:")
+	fs, err := procfs.NewDefaultFS()
 	if err != nil {
 		return 0
 	}
-	return n
-}
-
-// kibibytes reads the line "NAME: 123 kB" of a file in /proc.
-func kibibytes(file, name string) (int64, error) {
-	b, err := os.ReadFile(file) //nolint:gosec // a path in /proc, made from a number
-	if err != nil {
-		return 0, err
+	memory, err := fs.Meminfo()
+	if err != nil || memory.SlabBytes == nil {
+		return 0
 	}
-	for line := range strings.Lines(string(b)) {
-		if fields := strings.Fields(line); len(fields) >= 2 && fields[0] == name {
-			n, err := strconv.ParseInt(fields[1], 10, 64)
-			return n << 10, err
-		}
-	}
-	return 0, fmt.Errorf("%s: no %s", file, name)
+	return int64(*memory.SlabBytes) //nolint:gosec // no machine has as much
 }

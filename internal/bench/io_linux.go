@@ -1,0 +1,144 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// handle serves one socket that is ready for something.
+func (l *loop) handle(c *client, events uint32) {
+	if c.state == connecting {
+		if err := dialled(c.fd); err != nil {
+			l.ended(c, err)
+			return
+		}
+		c.state = upgrading
+		c.out = append(c.out[:0], c.request...)
+		l.flush(c, true)
+		return
+	}
+	if events&unix.EPOLLOUT != 0 {
+		l.flush(c, true)
+	}
+	if events&^unix.EPOLLOUT != 0 && c.state != closed {
+		l.read(c)
+	}
+}
+
+// send writes b, now or when the socket has room.
+func (l *loop) send(c *client, b []byte) {
+	waiting := len(c.out) > 0
+	c.out = append(c.out, b...)
+	if !waiting {
+		l.flush(c, false)
+	}
+}
+
+// flush writes what waits to be written. waited tells that epoll watches for room already.
+func (l *loop) flush(c *client, waited bool) {
+	n, err := unix.Write(c.fd, c.out)
+	if err != nil && !errors.Is(err, unix.EAGAIN) {
+		l.ended(c, fmt.Errorf("write: %w", err))
+		return
+	}
+	c.out = append(c.out[:0], c.out[max(n, 0):]...)
+	interest := uint32(unix.EPOLLIN)
+	switch {
+	case len(c.out) > 0 && !waited:
+		interest |= unix.EPOLLOUT
+	case len(c.out) > 0 || !waited:
+		return
+	default:
+		c.out = nil // most connections never write again
+	}
+	if err := l.poller.control(unix.EPOLL_CTL_MOD, c.fd, interest, c.key, c.generation); err != nil {
+		l.run.fail(err)
+	}
+}
+
+// read takes what has arrived and handles every complete frame in it.
+func (l *loop) read(c *client) {
+	kept := copy(l.buf, c.partial)
+	n, err := readSocket(c.fd, l.buf[kept:])
+	switch {
+	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
+		return
+	case err != nil:
+		l.ended(c, fmt.Errorf("read: %w", err))
+		return
+	case n == 0:
+		l.ended(c, &refusal{code: abnormal})
+		return
+	}
+	b := l.buf[:kept+n]
+	if c.state == upgrading {
+		size, deflated, err := parseUpgrade(b)
+		if err != nil {
+			if !errors.As(err, new(*refusal)) {
+				l.run.fail(err)
+			}
+			l.ended(c, err)
+			return
+		}
+		if size == 0 {
+			c.partial = append(c.partial[:0], b...)
+			return
+		}
+		b = b[size:]
+		l.upgraded(c, deflated)
+	}
+	l.frames(c, b)
+}
+
+// upgraded notes that the connection speaks WebSocket now.
+func (l *loop) upgraded(c *client, deflated bool) {
+	c.deflated = deflated
+	c.state = subscribing
+	if l.run.bare {
+		for i := range c.memberships {
+			c.memberships[i].confirm()
+		}
+		l.becomeReady(c)
+	}
+}
+
+// frames handles every complete frame in b and keeps the rest.
+func (l *loop) frames(c *client, b []byte) {
+	var deliveries int64
+	now := l.run.clock.now()
+	size := len(b)
+	for {
+		f, n, err := nextFrame(b)
+		if err != nil {
+			l.run.fail(err)
+			return
+		}
+		if n == 0 {
+			break
+		}
+		b = b[n:]
+		if f.opcode == opText && f.final && !f.compressed {
+			if d, ok := parseDelivery(f.payload, c.org.head); ok {
+				deliveries++
+				l.deliver(c, d, now)
+				continue
+			}
+		}
+		l.frame(c, f, now)
+		if c.state == closed {
+			break
+		}
+	}
+	if deliveries > 0 {
+		l.countDeliveries(c, deliveries)
+	}
+	l.counters.bytes.Add(int64(size - len(b)))
+	if c.state != closed {
+		c.partial = append(c.partial[:0], b...)
+		if len(b) == 0 && cap(c.partial) > 4<<10 {
+			c.partial = nil
+		}
+	}
+}

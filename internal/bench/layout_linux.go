@@ -1,0 +1,137 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/event"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+)
+
+// newRun lays out who joins what. Nothing is opened yet.
+func newRun(ctx context.Context, opts Options, t target) (*run, error) {
+	if limit := openFilesLimit(); opts.Conns > limit-spareFiles {
+		return nil, fmt.Errorf("conns: %d connections do not fit into the limit of %d open files", opts.Conns, limit)
+	}
+	u, err := url.Parse(t.url)
+	if err != nil {
+		return nil, fmt.Errorf("url: %w", err)
+	}
+	addr, err := resolve(ctx, u.Host)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{
+		opts: opts, bare: t.bare, target: addr, clock: newClock(),
+		failed: make(chan error, 1), closes: make(map[int]int64),
+	}
+	r.from.Store(math.MaxInt64)
+	r.until.Store(math.MaxInt64)
+	if opts.Rate == 0 {
+		r.tokens = make(chan struct{}, opts.InFlight)
+		for range opts.InFlight {
+			r.tokens <- struct{}{}
+		}
+	}
+	if opts.Origin == "" {
+		opts.Origin = "http://" + u.Host
+	}
+	return r, r.populate(ctx, opts, u)
+}
+
+// resolve returns the address of HOST[:PORT], IPv4 if there is a choice, since loopback has many
+// source addresses only there.
+func resolve(ctx context.Context, hostport string) (netip.AddrPort, error) {
+	host, portText, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host, portText = hostport, "80"
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("url: port %q is no number", portText)
+	}
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("url: %w", err)
+	}
+	slices.SortStableFunc(addrs, func(a, b netip.Addr) int { return a.Unmap().BitLen() - b.Unmap().BitLen() })
+	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(port)), nil
+}
+
+// populate makes organisations, groups, connections and the cookies with which they sign in.
+func (r *run) populate(ctx context.Context, opts Options, u *url.URL) error {
+	keys, err := keyspace.New(opts.Prefix)
+	if err != nil {
+		return err
+	}
+	if o, err := redis.ParseURL(opts.Redis); err == nil { // the limit of the machine needs none
+		keys = keys.InDatabase(o.DB)
+	}
+	orgs := make([]*organization, min(opts.Orgs, opts.Conns))
+	rooms := make([][]*room, len(orgs))
+	for i := range orgs {
+		noisy := opts.Noisy && i == 0
+		name := "bench-" + strconv.Itoa(i)
+		if noisy { // a name of its own: the server may hold the noise against it for a while
+			name = "bench-noisy"
+		}
+		id, err := orgctx.ParseID(name)
+		if err != nil {
+			return fmt.Errorf("organization %s: %w", name, err)
+		}
+		orgs[i] = &organization{id: id, head: eventHead(name), noisy: noisy}
+		rooms[i] = make([]*room, opts.GroupsPerOrg)
+	}
+	for i := range opts.Conns {
+		nth := i / len(orgs) // of its organisation
+		c := &client{index: i, org: orgs[i%len(orgs)], fd: -1, stalled: i >= opts.Conns-opts.Stalled}
+		for j := range opts.GroupsPerConn {
+			number := (nth*opts.GroupsPerConn + j) % opts.GroupsPerOrg
+			member := &rooms[i%len(orgs)][number]
+			if *member == nil {
+				if *member, err = r.newRoom(keys, c.org, number); err != nil {
+					return err
+				}
+			}
+			c.memberships = append(c.memberships, membership{room: *member})
+		}
+		path, cookie := u.RequestURI(), ""
+		if r.bare {
+			path = limitPath(c) // this server asks for no session
+		} else if cookie, err = signIn(ctx, opts.Sessions, c); err != nil {
+			return err
+		}
+		c.request = upgradeRequest(u.Host, path, opts.Origin, cookie, opts.Compress)
+		r.clients = append(r.clients, c)
+	}
+	if opts.NoisyUnheard {
+		r.unheard, err = r.newRoom(keys, orgs[0], opts.GroupsPerOrg)
+	}
+	return err
+}
+
+// newRoom makes a group. Only groups that somebody joins exist: events go to all of them in turn.
+func (r *run) newRoom(keys keyspace.Keyspace, org *organization, number int) (*room, error) {
+	group, err := event.NewGroup(org.id, r.opts.GroupPrefix+strconv.Itoa(number))
+	if err != nil {
+		return nil, err
+	}
+	made := &room{
+		index: len(r.rooms), number: int64(number), org: org, group: group,
+		channel: keys.GroupChannel(group), completed: r.tokens,
+	}
+	if r.tokens != nil && !org.noisy {
+		made.outstanding = newOutstanding(r.opts.InFlight)
+	}
+	r.rooms = append(r.rooms, made)
+	return made, nil
+}
