@@ -18,6 +18,7 @@ Load-test a gateway and check every delivery:
   gateway bench [SETTINGS]          measure a running gateway
   gateway bench limit [SETTINGS]    measure what the machine allows: the same load on a bare write loop
   gateway bench compare [SETTINGS]  measure both in turn and print medians and ratios
+  gateway bench lease [SETTINGS]    measure how soon sockets end that may not stay; has settings of its own
 
 Opens connections, signs in with minted cookies, joins groups, publishes through Redis and checks
 every delivery: nothing of another organization or group, nothing lost, twice or out of order.

@@ -7,20 +7,37 @@ import (
 
 	"orgcast/internal/app"
 	"orgcast/internal/bench"
+	"orgcast/internal/bench/leasebench"
 	"orgcast/internal/config"
+	"orgcast/internal/session"
 )
 
 // benchCommand measures a gateway. What the environment says of Redis and sessions is its default, so
 // that it fits a gateway that was started from the same environment. Its exit codes are those of
 // package bench: a mistake in the settings must not look like a foreign delivery.
 func benchCommand(ctx context.Context, p *Process, args []string) error {
-	s := new(settings)
+	if len(args) > 0 && args[0] == "lease" {
+		return benchLease(ctx, p, args[1:])
+	}
 	c, args := bench.NewCommand(args)
 	set := config.New("bench", bench.Usage)
+	return p.measure(set, c.Declare, args, func(s *settings) (int, error) { return s.bench(ctx, p, c) })
+}
+
+// benchLease measures how soon a gateway closes sockets that may not stay.
+func benchLease(ctx context.Context, p *Process, args []string) error {
+	o := leasebench.DefaultOptions()
+	set := config.New("bench lease", leasebench.Usage)
+	return p.measure(set, o.Declare, args, func(s *settings) (int, error) { return s.benchLease(ctx, p, o) })
+}
+
+// measure declares the settings of a measurement after those of its gateway, reads them and runs it.
+func (p *Process) measure(set *config.Set, declare func(*config.Set), args []string, run func(*settings) (int, error)) error {
+	s := new(settings)
 	s.declareRedis(set)
 	s.declareState(set)
 	s.declareSession(set)
-	c.Declare(set)
+	declare(set)
 	rest, err := p.Parse(set, args, s.CheckRedis)
 	if err == nil && len(rest) > 0 {
 		err = p.misused(set, rest)
@@ -30,10 +47,9 @@ func benchCommand(ctx context.Context, p *Process, args []string) error {
 	} else if err != nil {
 		return p.Surplus(nil, err)
 	}
-	code, err := s.bench(ctx, p, c)
+	code, err := run(s)
 	if err != nil {
-		_, _ = fmt.Fprintf(p.Stderr, "gateway: bench: %v\n", err) // stderr may be closed
-		return ExitError(bench.ExitFailed)
+		_, _ = fmt.Fprintf(p.Stderr, "gateway: %s: %v\n", set.Name(), err) // stderr may be closed
 	}
 	if code != bench.ExitOK {
 		return ExitError(code)
@@ -41,10 +57,13 @@ func benchCommand(ctx context.Context, p *Process, args []string) error {
 	return nil
 }
 
+// errNoCluster is returned because the load is published with PUBLISH, whatever node owns the slot.
+var errNoCluster = errors.New("--redis-cluster: the load is published at one Redis, not into a Cluster")
+
 // bench runs the command with what the settings say of the gateway.
 func (s *settings) bench(ctx context.Context, p *Process, c *bench.Command) (int, error) {
 	if len(s.Redis.Cluster) > 0 {
-		return bench.ExitFailed, errors.New("--redis-cluster: the load is published at one Redis, not into a Cluster")
+		return bench.ExitFailed, errNoCluster
 	}
 	c.Redis, c.Prefix = s.Redis.URL, s.Prefix
 	if s.SessionStore == "redis" || s.SessionKeys != "" {
@@ -62,4 +81,35 @@ func (s *settings) bench(ctx context.Context, p *Process, c *bench.Command) (int
 		}
 	}
 	return c.Run(ctx, p.Stdin, p.Stdout, p.Stderr)
+}
+
+// benchLease runs the measurement with what the settings say of the gateway.
+func (s *settings) benchLease(ctx context.Context, p *Process, o leasebench.Options) (int, error) {
+	switch {
+	case len(s.Redis.Cluster)+len(s.State.Cluster) > 0:
+		return bench.ExitFailed, errNoCluster
+	case s.SessionStore != "redis":
+		return bench.ExitFailed, errors.New("--session-store: must be redis, since users log out and switch organizations there")
+	}
+	keys, err := s.Keyspace()
+	if err != nil {
+		return bench.ExitFailed, err
+	}
+	clients, err := s.Connect(0)
+	if err != nil {
+		return bench.ExitFailed, err
+	}
+	defer func() { _ = clients.Close() }() // all is measured by then
+	store, err := session.NewRedisStore(clients.State, keys, session.Options{Name: s.SessionCookie, MaxAge: s.SessionMaxAge, Insecure: s.SessionInsecure})
+	if err != nil {
+		return bench.ExitFailed, err
+	}
+	err = leasebench.Run(ctx, leasebench.Server{Events: clients.Events, State: clients.State, Keys: keys, Store: store}, o, p.Stdout)
+	switch {
+	case errors.Is(err, leasebench.ErrBroken):
+		return bench.ExitUnfaithful, err
+	case err != nil:
+		return bench.ExitFailed, err
+	}
+	return bench.ExitOK, nil
 }
