@@ -61,7 +61,7 @@ func testGatewayRightsSuffice(t *testing.T, state string) {
 	say(t, c, `{"type":"subscribe","group":"all"}`)
 	next(t, c, "subscribed")
 	if n, err := connect(t, "gateway").Exists(t.Context(), s.keys.Epoch(s.group.Organization())).Result(); n != 1 || err != nil {
-		t.Errorf("the mark of the organisation's data: got %d, %v, want that it is there", n, err)
+		t.Errorf("the mark of the organization's data: got %d, %v, want that it is there", n, err)
 	}
 	s.record("first")
 	position := next(t, c, "note").ID

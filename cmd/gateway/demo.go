@@ -29,7 +29,7 @@ import (
 )
 
 const demoUsage = `
-Try Orgcast: a page with two people of different organisations side by side, an embedded Redis, and
+Try Orgcast: a page with two people of different organizations side by side, an embedded Redis, and
 the real gateway between them. Signing in asks for no password, so never let others reach it.
 `
 
@@ -122,7 +122,7 @@ func runDemo(ctx context.Context, n *demoNode, listener net.Listener, hosts []st
 	out := journal.NewWriter(stdout, 0) // a slow reader must not hold up the demo
 	defer cli.CloseJournal(out)
 	_, _ = fmt.Fprintf(out, `
-  Orgcast demo: two organisations in one window
+  Orgcast demo: two organizations in one window
 
     open      %s
     sign in   curl -c jar -d user=ada %sdemo/sign-in
@@ -217,7 +217,7 @@ func (w *demoWork) Run(ctx context.Context) error {
 	return errors.Join(w.worker.Run(ctx), w.client.Close())
 }
 
-// pictures keeps what people upload in their organisation's store.
+// pictures keeps what people upload in their organization's store.
 type pictures struct{ *demoNode }
 
 // KeepPicture implements [demo.Pictures].

@@ -216,7 +216,7 @@ func (w *world) membershipEnds(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			member(t, "hooli", "active")
-			undisturbed := w.neighbour(t, v)
+			undisturbed := w.neighbor(t, v)
 			session := w.mint("ada", "hooli")
 			c, _ := w.enter(t, session, v.path)
 			test.happens(t, session)
@@ -287,7 +287,7 @@ func (w *world) withoutOrganization(t *testing.T) {
 		}
 	}()
 	for _, v := range views() {
-		undisturbed := w.neighbour(t, v)
+		undisturbed := w.neighbor(t, v)
 		c, _ := w.open(t, "ada", "acme", v.path)
 		channel := "orgcast:{acme}:group:" + v.group
 		w.raw(t, channel, v.event)
@@ -314,7 +314,7 @@ func (w *world) foreignConversation(t *testing.T) {
 		t.Errorf("no conversation at all: got %d, want 4404 too", got)
 	}
 	if _, first := w.open(t, "grace", "globex", path); !strings.Contains(first, "system_message") {
-		t.Errorf("another organisation: got %s, want an empty conversation", first)
+		t.Errorf("another organization: got %s, want an empty conversation", first)
 	}
 	if _, first := w.open(t, "ada", "acme", path); !strings.Contains(first, "secret of acme") {
 		t.Errorf("the owner: got %s, want the history", first)
@@ -322,7 +322,7 @@ func (w *world) foreignConversation(t *testing.T) {
 }
 
 func (w *world) forgedEvents(t *testing.T) {
-	undisturbed := w.neighbour(t, views()["board"])
+	undisturbed := w.neighbor(t, views()["board"])
 	board, _ := w.open(t, "ada", "acme", views()["board"].path)
 	for _, path := range everywhere("aaaaaaaa-0000-4000-8000-000000000003") {
 		c, _ := w.open(t, "ada", "acme", path)
@@ -338,7 +338,7 @@ func (w *world) forgedEvents(t *testing.T) {
 
 func (w *world) badEvent(t *testing.T) {
 	for _, v := range views() {
-		undisturbed := w.neighbour(t, v)
+		undisturbed := w.neighbor(t, v)
 		one, _ := w.open(t, "ada", "acme", v.path)
 		two, _ := w.open(t, "ada", "acme", v.path)
 		for _, payload := range []string{"", "no json", "[]", `{"type":7,"organization_id":"acme"}`, "\xff", `{"type":"x","organization_id":"acme"`, strings.Repeat("[", 20000)} {
@@ -384,7 +384,7 @@ func (w *world) origin(t *testing.T) {
 
 func (w *world) limits(t *testing.T) {
 	v := views()["research"].at("72")
-	undisturbed := w.neighbour(t, v)
+	undisturbed := w.neighbor(t, v)
 	big, _ := w.open(t, "ada", "acme", v.path)
 	_ = big.SendText(`{"type":"` + strings.Repeat("x", 5000) + `"}`)
 	big.ExpectClose(t, 1009)
@@ -449,7 +449,7 @@ func (w *world) exceptionText(t *testing.T) {
 func (w *world) html(t *testing.T) {
 	const text = `<img src=x onerror=alert(1)>`
 	v := chat("aaaaaaaa-0000-4000-8000-000000000004")
-	undisturbed := w.neighbour(t, v)
+	undisturbed := w.neighbor(t, v)
 	c, _ := w.open(t, "ada", "acme", v.path)
 	for _, got := range []string{say(t, c, `{"type":"user_message","message":"`+text+`","html":"<b>","message_html":"<b>"}`), next(t, c)} {
 		var m map[string]any
@@ -467,7 +467,7 @@ func (w *world) html(t *testing.T) {
 
 func (w *world) subscriptionDies(t *testing.T) {
 	v := view{"/ws/crawl/s7/", "crawl_s7", `{"type":"heartbeat","count":7}`}
-	undisturbed := w.neighbour(t, v)
+	undisturbed := w.neighbor(t, v)
 	c, _ := w.open(t, "ada", "acme", v.path)
 	if err := w.redis.Do(t.Context(), "client", "kill", "type", "pubsub").Err(); err != nil {
 		t.Fatal(err)
@@ -507,7 +507,7 @@ func (w *world) tabs(t *testing.T) {
 	t.Helper()
 	const tabs, events = 5, 10
 	v := views()["research"].at("74")
-	undisturbed := w.neighbour(t, v)
+	undisturbed := w.neighbor(t, v)
 	reads, writes := w.calls(t, "xrevrange"), w.calls(t, "xadd")
 	sets := w.calls(t, "set") + w.calls(t, "hset")
 	var open []*testkit.Client
@@ -683,7 +683,7 @@ func (w *world) closeCodes(t *testing.T) {
 func (w *world) slowHandler(t *testing.T) {
 	v := chat("aaaaaaaa-0000-4000-8000-000000000006")
 	c, _ := w.open(t, "ada", "acme", v.path)
-	undisturbed := w.neighbour(t, v)
+	undisturbed := w.neighbor(t, v)
 	open := w.relay.close()
 	defer open()
 	_ = c.SendText(`{"type":"user_message","message":"that gets stuck"}`)
@@ -727,7 +727,7 @@ func (w *world) hooksAfterException(t *testing.T) {
 		},
 	} {
 		v := views()[name].at("77")
-		undisturbed := w.neighbour(t, v)
+		undisturbed := w.neighbor(t, v)
 		c, _ := w.open(t, "ada", "acme", v.path)
 		channel := "orgcast:{acme}:group:" + v.group
 		listening := func() bool { return len(w.redis.PubSubChannels(t.Context(), channel).Val()) > 0 }
@@ -745,7 +745,7 @@ func (w *world) hooksAfterException(t *testing.T) {
 
 func (w *world) oddInput(t *testing.T) {
 	for _, v := range views() {
-		undisturbed := w.neighbour(t, v)
+		undisturbed := w.neighbor(t, v)
 		c, _ := w.open(t, "ada", "acme", v.path)
 		for _, text := range []string{"", "no json", "[]", "7", "null", `"ping"`, `{"type":["ping"]}`, `{}`, `{"type":"größe"}`, `{"type":"human_input","input_key":"é:1","input":"ü"}`, `{"type":"ping"`} {
 			if got := code(say(t, c, text)); got != "bad_message" && got != "unknown_type" && got != "input_closed" {
@@ -773,7 +773,7 @@ func (w *world) oddInput(t *testing.T) {
 }
 
 // TestHumanInput: a question can be answered from a conversation, a run and a board alike: once, while
-// it is open, from its own organisation. Whoever comes second, late, or from elsewhere gets the same
+// it is open, from its own organization. Whoever comes second, late, or from elsewhere gets the same
 // code at each.
 func TestHumanInput(t *testing.T) {
 	w := newWorld(t)

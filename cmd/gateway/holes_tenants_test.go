@@ -100,7 +100,7 @@ func (w *world) superuser(t *testing.T) {
 // oldestFirst opens a run late. A page appends what comes, so the first frame begins with the oldest.
 func (w *world) oldestFirst(t *testing.T) {
 	v := views()["crew execution"].at("79")
-	undisturbed := w.neighbour(t, v)
+	undisturbed := w.neighbor(t, v)
 	for _, text := range []string{"first", "second", "third"} {
 		w.record(t, "acme", v.group, `{"type":"crew_execution_update","status":"RUNNING","messages":[{"text":"`+text+`"}]}`)
 	}

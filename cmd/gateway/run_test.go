@@ -126,7 +126,7 @@ func TestRecorded(t *testing.T) {
 }
 
 // TestMainJob is the whole way: log in, subscribe, and get what a back end publishes in each of
-// the ways there are, and nothing of another organisation; then the goodbye.
+// the ways there are, and nothing of another organization; then the goodbye.
 func TestMainJob(t *testing.T) {
 	addr := redistest.Start(t)
 	for name, more := range map[string]environment{

@@ -26,7 +26,7 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// world is a gateway with a real Redis, a worker, and two organisations that use the same ids for
+// world is a gateway with a real Redis, a worker, and two organizations that use the same ids for
 // everything: ada and alan of acme, grace and ada of globex. initech is suspended.
 type world struct {
 	*serving
@@ -65,7 +65,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// work runs a worker. Its chat answers with the organisation of its context, its crew asks a person,
+// work runs a worker. Its chat answers with the organization of its context, its crew asks a person,
 // and its research panics.
 func (w *world) work(t *testing.T, keys keyspace.Keyspace) {
 	t.Helper()
@@ -217,7 +217,7 @@ func (w *world) calls(t *testing.T, command string) int {
 	return n
 }
 
-// view is a consumer of a job, whose id both organisations use.
+// view is a consumer of a job, whose id both organizations use.
 type view struct{ path, group, event string }
 
 func views() map[string]view {
@@ -251,9 +251,9 @@ func everywhere(session string) []string {
 	return paths
 }
 
-// neighbour opens a view as the user who is called ada in the other organisation, too. The function
+// neighbor opens a view as the user who is called ada in the other organization, too. The function
 // that it returns sees that until then nothing has come of what went on in acme, and that all is well.
-func (w *world) neighbour(t *testing.T, v view) (undisturbed func()) {
+func (w *world) neighbor(t *testing.T, v view) (undisturbed func()) {
 	t.Helper()
 	c, _ := w.open(t, "ada", "globex", v.path)
 	return func() {
@@ -263,7 +263,7 @@ func (w *world) neighbour(t *testing.T, v view) (undisturbed func()) {
 	}
 }
 
-// expectApart sees that a viewer of each organisation gets its own state and events, and nothing else.
+// expectApart sees that a viewer of each organization gets its own state and events, and nothing else.
 func (w *world) expectApart(t *testing.T, v view) {
 	t.Helper()
 	marked := func(mark string) string { return strings.ReplaceAll(v.event, "MARK", mark) }

@@ -64,7 +64,7 @@ class Lost(Exception):
 
 
 class Job:
-    """One task, bound to its organisation. There is no current organisation elsewhere."""
+    """One task, bound to its organization. There is no current organization elsewhere."""
 
     def __init__(self, worker, fields):
         self.organization = fields.get("organization_id", "")
@@ -97,7 +97,7 @@ class Job:
         raise ValueError(name)  # NaN and the like are no JSON
 
     def event(self, fields):
-        """The payload of an event. Nobody publishes for another organisation."""
+        """The payload of an event. Nobody publishes for another organization."""
         if fields.get("organization_id", self.organization) != self.organization:
             raise ValueError("event of another organization")
         if not isinstance(fields.get("type"), str) or not fields["type"]:
@@ -112,7 +112,7 @@ class Job:
         self.publish(self.group, fields)
 
     def publish(self, group, fields):
-        """The same in another group of the organisation."""
+        """The same in another group of the organization."""
         if not GROUP_NAME.fullmatch(group):
             raise ValueError("not the name of a group")
         if self.lost.is_set() or not self.record("progress", group, self.event(fields)):
@@ -226,7 +226,7 @@ class Worker:
         return bool(self.scripts["hold"](keys=[self.stream], args=[GROUP, self.name, entry, int(idle), deliveries]))
 
     def check_organization(self, organization):
-        """Raises Refused unless the organisation is known and active."""
+        """Raises Refused unless the organization is known and active."""
         if self.trusting:
             return
         status = self.state.hget(f"{self.prefix}:{{{organization}}}:org", "status")

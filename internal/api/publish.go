@@ -55,7 +55,7 @@ func publishing(p Publisher) call {
 	return c
 }
 
-// publication is one event as the request has it. The organisation may also stand in the event
+// publication is one event as the request has it. The organization may also stand in the event
 // itself; where it stands in both places it must be the same.
 type publication struct {
 	OrganizationID identifier      `json:"organization_id"`

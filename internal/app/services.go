@@ -206,7 +206,7 @@ func (s *Services) unavailable(ctx context.Context, err error) error {
 	return errors.Join(consumer.ErrUnavailable, err)
 }
 
-// groupOf returns the group called name of the context's organisation.
+// groupOf returns the group called name of the context's organization.
 func groupOf(ctx context.Context, name string) (event.Group, error) {
 	org, ok := orgctx.From(ctx)
 	if !ok {

@@ -67,7 +67,7 @@ func resolve(ctx context.Context, hostport string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(port)), nil
 }
 
-// populate makes organisations, groups, connections and the cookies with which they sign in.
+// populate makes organizations, groups, connections and the cookies with which they sign in.
 func (r *run) populate(ctx context.Context, opts Options, u *url.URL) error {
 	keys, err := keyspace.New(opts.Prefix)
 	if err != nil {
@@ -92,7 +92,7 @@ func (r *run) populate(ctx context.Context, opts Options, u *url.URL) error {
 		rooms[i] = make([]*room, opts.GroupsPerOrg)
 	}
 	for i := range opts.Conns {
-		nth := i / len(orgs) // of its organisation
+		nth := i / len(orgs) // of its organization
 		c := &client{index: i, org: orgs[i%len(orgs)], fd: -1, stalled: i >= opts.Conns-opts.Stalled}
 		for j := range opts.GroupsPerConn {
 			number := (nth*opts.GroupsPerConn + j) % opts.GroupsPerOrg

@@ -47,7 +47,7 @@ type loop struct {
 	opening   int
 	queue     []*client // to be opened
 	latency   histogram // publish to browser
-	noisy     histogram // the same for the noisy organisation
+	noisy     histogram // the same for the noisy organization
 	handshake histogram // connect to ready
 	closing   bool      // the run is over; nothing is opened any more
 	stop      bool

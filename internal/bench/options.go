@@ -32,10 +32,10 @@ type Options struct {
 
 	// Conns is how many connections to open.
 	Conns int
-	// Orgs is how many organisations they belong to, in turn: bench-0, bench-1 and so on. Each
+	// Orgs is how many organizations they belong to, in turn: bench-0, bench-1 and so on. Each
 	// connection has a user of its own.
 	Orgs int
-	// GroupsPerOrg is how many groups each organisation has. Groups of different organisations bear
+	// GroupsPerOrg is how many groups each organization has. Groups of different organizations bear
 	// the same names.
 	GroupsPerOrg int
 	// GroupsPerConn is how many of them each connection joins. With 0 the handshake is all it does.
@@ -58,7 +58,7 @@ type Options struct {
 
 	// Churn is how many connections per second leave and come back.
 	Churn float64
-	// Noisy has one of the organisations, named bench-noisy, publish NoisyRate events per second beside
+	// Noisy has one of the organizations, named bench-noisy, publish NoisyRate events per second beside
 	// the others, whose figures stand apart from its own.
 	Noisy bool
 	// NoisyRate 0 means as fast as Redis takes them.

@@ -10,7 +10,7 @@ import (
 //
 //	{"type":"bench","organization_id":"ORG","room":N,"seq":N,"t":NANOSECONDS,"pad":"…"}
 //
-// room is the group's number inside its organisation, seq counts the group's events from 1 and t
+// room is the group's number inside its organization, seq counts the group's events from 1 and t
 // is the moment of publishing. The server passes payloads on byte for byte, so a client finds
 // every field without decoding JSON: all up to the room number is the same for all events that it
 // may see. Whatever looks otherwise is decoded properly and judged then.
@@ -23,7 +23,7 @@ const (
 	roomPrefix = `","room":`
 )
 
-// eventHead returns what every event of the organisation starts with, up to the room number.
+// eventHead returns what every event of the organization starts with, up to the room number.
 func eventHead(organization string) []byte {
 	return []byte(`{"type":"` + eventType + `","organization_id":"` + organization + roomPrefix)
 }
@@ -95,7 +95,7 @@ type message struct {
 	At           *int64          `json:"t"`
 }
 
-// organization returns the organisation that the message names, as text, and "" if it names none.
+// organization returns the organization that the message names, as text, and "" if it names none.
 func (m *message) organization() string {
 	var text string
 	if json.Unmarshal(m.Organization, &text) == nil {

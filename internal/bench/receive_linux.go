@@ -138,7 +138,7 @@ func (l *loop) becomeReady(c *client) {
 	l.handshake.record(time.Duration(l.run.clock.now() - c.started))
 }
 
-// deliver accounts for one event of the connection's organisation.
+// deliver accounts for one event of the connection's organization.
 func (l *loop) deliver(c *client, d delivery, now int64) {
 	m := c.membership(d.room)
 	if m == nil {

@@ -17,7 +17,7 @@ const (
 	// ended connections which did nothing wrong, or kept goroutines or memory of connections that
 	// had left.
 	ExitUnfaithful = 1
-	// ExitForeign means that a connection saw what belongs to another organisation, or to a group
+	// ExitForeign means that a connection saw what belongs to another organization, or to a group
 	// that it did not join. It outranks everything else.
 	ExitForeign = 2
 	// ExitFailed means that nothing was measured: wrong flags, no server, connections refused.
@@ -61,7 +61,7 @@ type Report struct {
 	Deliveries          int64         `json:"deliveries"`
 	DeliveriesPerSecond float64       `json:"deliveries_per_second"`
 	Bytes               int64         `json:"bytes"`
-	// Latency is from publishing to arrival, for all but the noisy organisation.
+	// Latency is from publishing to arrival, for all but the noisy organization.
 	Latency Latency `json:"latency"`
 
 	// ServerCPUSeconds is user and system time of the server.

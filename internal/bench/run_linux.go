@@ -148,7 +148,7 @@ func (r *run) start() error {
 		r.loops = append(r.loops, l)
 	}
 	for i, c := range r.clients {
-		// Whole organisations per loop would leave the receivers of one event to one thread.
+		// Whole organizations per loop would leave the receivers of one event to one thread.
 		l := r.loops[i%threads]
 		c.key = int32(len(l.clients)) //nolint:gosec // fewer than open files
 		l.clients = append(l.clients, c)

@@ -21,7 +21,7 @@ Publish an event to a group of an organization, or to the own group of one of it
   gateway publish [SETTINGS] --user USER ORGANIZATION JSON
 
 The JSON is an object with a type. organization_id is added if it is not there, and refused if it
-names another organisation. With - in place of JSON, one event is read from each line of standard
+names another organization. With - in place of JSON, one event is read from each line of standard
 input. Example:
 
   gateway publish acme room.1 '{"type":"note","text":"hello"}'

@@ -15,9 +15,9 @@ const revokeUsage = `
 End the right to be connected, on every node within a second:
 
   gateway revoke session ID                  one session; the user's other devices stay
-  gateway revoke user USER                   all sessions of a user, in every organisation
+  gateway revoke user USER                   all sessions of a user, in every organization
   gateway revoke member ORGANIZATION USER    a membership
-  gateway revoke organization ORGANIZATION   all connections of an organisation
+  gateway revoke organization ORGANIZATION   all connections of an organization
 
 The record in Redis is changed first, so that nobody comes back. If Redis
 refuses to write, connections are closed all the same, and the command fails:
@@ -26,7 +26,7 @@ and the log call session; it opens nothing. One that begins with "-" goes behind
 delete the key orgcast:session-ended:ID or orgcast:user-disabled:USER, or set the status in the
 directory to active again. In the key, each byte of USER other than A-Z a-z 0-9 _ - is % and two
 capital hexadecimal digits. With --directory=session the sessions are the record of memberships and
-organisations; what this command ends then, the web application must keep from coming back.
+organizations; what this command ends then, the web application must keep from coming back.
 `
 
 func revokeCommand(ctx context.Context, p *Process, args []string) error {

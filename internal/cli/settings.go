@@ -134,7 +134,7 @@ func CheckAddress(text string) error {
 	return nil
 }
 
-// parseOrganization reads an organisation from an argument.
+// parseOrganization reads an organization from an argument.
 func parseOrganization(text string) (orgctx.ID, error) {
 	org, err := orgctx.ParseID(text)
 	if err != nil {

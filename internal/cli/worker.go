@@ -10,7 +10,7 @@ import (
 )
 
 const workerUsage = `
-Run tasks from Redis, each under its own organisation. Any number of workers share the work; one
+Run tasks from Redis, each under its own organization. Any number of workers share the work; one
 that dies is replaced by the others. docs/tasks.md has the form of a task, for workers and
 dispatchers in other languages.
 

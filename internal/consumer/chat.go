@@ -12,7 +12,7 @@ import (
 // system_message, then each message as it comes. What the user says is recorded and handed to a
 // worker; agents, tools and crews are heard through the conversation's group.
 //
-// A conversation belongs to who opened it first. To everybody else, of whichever organisation, it is
+// A conversation belongs to who opened it first. To everybody else, of whichever organization, it is
 // not there. It serves one connection.
 type Chat struct {
 	Quiet

@@ -7,7 +7,7 @@ import (
 )
 
 // ConnectionTest greets and echoes, so that a page or an operator can see that sockets work. It
-// needs no organisation.
+// needs no organization.
 type ConnectionTest struct{ Quiet }
 
 // messageFrame is what it says: a greeting or an echo.

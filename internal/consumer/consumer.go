@@ -1,5 +1,5 @@
 // Package consumer decides what a connection does: which groups it joins, what it answers, what
-// it may see. A consumer never names an organisation: the [Conn] it is handed belongs to one, and
+// it may see. A consumer never names an organization: the [Conn] it is handed belongs to one, and
 // every group that it joins is a group of that one.
 package consumer
 
@@ -11,9 +11,9 @@ import (
 	"orgcast/internal/session"
 )
 
-// OrganizationAwareConsumer is the behaviour of one connection. The gateway calls Connect first,
+// OrganizationAwareConsumer is the behavior of one connection. The gateway calls Connect first,
 // Disconnect last, and Receive from one goroutine in between, one frame after the other. The
-// context of Connect and Receive carries the connection's organisation and user (see [orgctx.From]
+// context of Connect and Receive carries the connection's organization and user (see [orgctx.From]
 // and [orgctx.UserFrom]) and ends with the connection. Frames that came before the browser left are
 // handled before that, within a deadline. A panic in a hook ends that connection alone.
 type OrganizationAwareConsumer interface {
@@ -26,7 +26,7 @@ type OrganizationAwareConsumer interface {
 	// end of the session ends it at once. An error ends the connection.
 	Receive(ctx context.Context, c Conn, f event.Frame) error
 	// Disconnect runs once for each Connect that returned nil, after the groups were left. Its
-	// context carries the organisation and the user, and has a fresh deadline. cause says why it ended.
+	// context carries the organization and the user, and has a fresh deadline. cause says why it ended.
 	Disconnect(ctx context.Context, c Conn, cause error)
 }
 
@@ -51,7 +51,7 @@ type Conn interface {
 	Query() url.Values
 	// Protocol returns the subprotocol that was agreed: "" or [ProtocolV1].
 	Protocol() string
-	// Join makes the connection a member of the group called name in its own organisation. It
+	// Join makes the connection a member of the group called name in its own organization. It
 	// returns when the group's events reach this connection, or soon with an error if the bus does
 	// not answer. Joining twice is no error. Errors
 	// are [event.ErrInvalidGroup], orgctx.ErrNoOrganization, [ErrTooManyGroups], those of ctx,
@@ -61,7 +61,7 @@ type Conn interface {
 	// newest n events of the group's history, or fewer if they are large, oldest first, and first
 	// sends the state that they make. From the oldest of these on, every recorded event is in that
 	// history or comes after what first has sent, in order and never in both. For a group that was
-	// joined before this gives the state anew. Connections of an organisation take turns at this, so
+	// joined before this gives the state anew. Connections of an organization take turns at this, so
 	// first must not do it for another group. Errors are those of Join, of reading the history, and of
 	// first; after one the connection is no member of the group.
 	JoinWithHistory(ctx context.Context, name string, n int, first func(history []*event.Event) error) error

@@ -20,7 +20,7 @@ type Report struct {
 	Store          ReportStore
 }
 
-// ReportStore finds reports of the organisation in ctx and no others.
+// ReportStore finds reports of the organization in ctx and no others.
 type ReportStore interface {
 	Percent(ctx context.Context, id string) (int, error)
 }
@@ -64,7 +64,7 @@ var (
 	_ consumer.EventHandler   = Report{}
 )
 
-// reports is a ReportStore: organisation, then report, then percent.
+// reports is a ReportStore: organization, then report, then percent.
 type reports map[string]map[string]int
 
 func (s reports) Percent(ctx context.Context, id string) (int, error) {
@@ -103,7 +103,7 @@ func (c printingConn) Send(v any) error {
 	return err
 }
 
-// A consumer of JSON messages: two organisations ask for report 7, and only one of them has it.
+// A consumer of JSON messages: two organizations ask for report 7, and only one of them has it.
 func Example() {
 	report := Report{Store: reports{"acme": {"7": 40}}}
 	routes := new(consumer.Registry)

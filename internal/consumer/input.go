@@ -11,7 +11,7 @@ import (
 
 // InputKey is what a worker hands out, as input_key, with a request for input: the execution and the
 // index of the step in it. It is parsed when it comes back and names nothing by itself, so a browser
-// that makes one up reaches no other questions than those of its own organisation.
+// that makes one up reaches no other questions than those of its own organization.
 func InputKey(execution string, taskIndex int) string {
 	return execution + ":" + strconv.Itoa(taskIndex)
 }

@@ -36,7 +36,7 @@ var errBadPolicy = errors.New("consumer: bad policy")
 
 // ParsePolicy reads a list of rules, PATTERN=WHO, parted by commas. The first rule whose pattern
 // fits a group decides; a group that no rule fits can be joined by nobody. A pattern is a group
-// name, or the start of one followed by "*". WHO is "member" (everyone in the organisation), "self"
+// name, or the start of one followed by "*". WHO is "member" (everyone in the organization), "self"
 // (the group is the user's own or below it, see [event.IsUserGroupName]), "role:NAME" (members with that role,
 // as the directory says) or "signed" (whoever shows a token of the back end, see [SignGroup]).
 // signingKey is the key of those tokens; it has at least 32 bytes if a rule says "signed" and
@@ -77,7 +77,7 @@ func ParsePolicy(text string, signingKey []byte) (*Policy, error) {
 func (p *Policy) SetSigningKey(key []byte) { p.key.Store(&key) }
 
 // Allows reports whether the identity may subscribe to the group. token is what the page sent
-// along, "" if nothing. The group must be of the identity's own organisation, whatever the rules.
+// along, "" if nothing. The group must be of the identity's own organization, whatever the rules.
 func (p *Policy) Allows(who session.Identity, g event.Group, token string, now time.Time) bool {
 	if who.Organization.IsZero() || g.Organization() != who.Organization {
 		return false

@@ -20,7 +20,7 @@ type Route struct {
 	// New returns the consumer of one connection. It may return the same one each time if that
 	// keeps no state.
 	New func() OrganizationAwareConsumer
-	// WithoutOrganization admits sessions that have no active organisation, too. Such a connection
+	// WithoutOrganization admits sessions that have no active organization, too. Such a connection
 	// can join no group.
 	WithoutOrganization bool
 	// Explain upgrades refused connections only to close them with the code that tells a browser

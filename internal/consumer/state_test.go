@@ -73,7 +73,7 @@ func TestFirstStateOfManyFieldsIsBounded(t *testing.T) {
 	}
 }
 
-// TestConversationHasOneOwner: a conversation is its first user's, in each organisation anew.
+// TestConversationHasOneOwner: a conversation is its first user's, in each organization anew.
 func TestConversationHasOneOwner(t *testing.T) {
 	services := new(consumertest.Services)
 	chat := jobConsumers(services)["chat"]()

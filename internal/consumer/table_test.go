@@ -48,7 +48,7 @@ type conversation struct {
 	ID       string                       `json:"id,omitempty"` // in the path
 	Query    string                       `json:"query,omitempty"`
 	Protocol string                       `json:"protocol,omitempty"`
-	History  map[string][]json.RawMessage `json:"history,omitempty"` // by group, oldest first, without the organisation
+	History  map[string][]json.RawMessage `json:"history,omitempty"` // by group, oldest first, without the organization
 	Refused  string                       `json:"refused,omitempty"` // the error of Connect, if there is to be one
 	First    []json.RawMessage            `json:"first,omitempty"`   // what Connect sends
 	Joined   []string                     `json:"joined,omitempty"`  // after Connect

@@ -8,8 +8,8 @@ import (
 	"orgcast/internal/event"
 )
 
-// What consumers need of the rest of the gateway. All of it belongs to the organisation of ctx, and
-// is refused without one; nothing here names an organisation. Implementations are safe for
+// What consumers need of the rest of the gateway. All of it belongs to the organization of ctx, and
+// is refused without one; nothing here names an organization. Implementations are safe for
 // concurrent use and keep the deadline of ctx. An error that is none of those below means that the
 // thing may or may not have been done, and that it cannot be done at the moment.
 type (
@@ -89,7 +89,7 @@ var (
 	// ErrTooManyTasks is returned if too much work of this kind waits already.
 	ErrTooManyTasks = errors.New("consumer: too much work is waiting")
 	// ErrInputClosed is returned for input that nothing waits for: it comes late, belongs to another
-	// organisation, or was never asked for. They look alike.
+	// organization, or was never asked for. They look alike.
 	ErrInputClosed = errors.New("consumer: no such request for input")
 	// ErrInputTaken is returned to who answers second.
 	ErrInputTaken = errors.New("consumer: request for input has been answered")

@@ -1,9 +1,9 @@
-// Package demo is Orgcast to try out: an embedded Redis, two organisations with their people, and
+// Package demo is Orgcast to try out: an embedded Redis, two organizations with their people, and
 // one page on which two of them sit side by side and publish to each other, or fail to.
 //
 // The page takes no short cut. Everybody on it holds a real session cookie of the same store that
 // the gateway reads, and its sockets go through the gateway's own handler. Only signing in is
-// made easy: it asks for no password, so the demo must never run where real organisations live.
+// made easy: it asks for no password, so the demo must never run where real organizations live.
 package demo
 
 import (
@@ -37,10 +37,10 @@ type Minter interface {
 	Mint(ctx context.Context, g session.Grant) (*http.Cookie, error)
 }
 
-// Membership says whether a user may act for an organisation, by the same rule as the gateway's;
+// Membership says whether a user may act for an organization, by the same rule as the gateway's;
 // package directory implements it.
 type Membership interface {
-	// Admit returns what the user is in the organisation. [directory.ErrUnavailable] means that
+	// Admit returns what the user is in the organization. [directory.ErrUnavailable] means that
 	// nobody could say; any other error refuses.
 	Admit(ctx context.Context, org orgctx.ID, user string) (directory.Member, error)
 }
@@ -53,7 +53,7 @@ var (
 // Status is what the page shows of the node.
 type Status struct {
 	// Violations counts events that were stopped at the last step because they belonged to
-	// another organisation. It stays 0 unless there is a fault.
+	// another organization. It stays 0 unless there is a fault.
 	Violations uint64 `json:"violations"`
 	// Connections is the number of open sockets.
 	Connections int `json:"connections"`
@@ -65,11 +65,11 @@ type Dispatcher interface {
 	Dispatch(ctx context.Context, t task.Task) (id string, err error)
 }
 
-// Pictures keeps what people upload, each organisation's apart.
+// Pictures keeps what people upload, each organization's apart.
 type Pictures interface {
-	// KeepPicture stores a picture under a name, for the organisation of ctx and a while.
+	// KeepPicture stores a picture under a name, for the organization of ctx and a while.
 	KeepPicture(ctx context.Context, name string, data []byte) error
-	// Picture returns what is kept under a name for the organisation of ctx, as [jobs.Picture] does.
+	// Picture returns what is kept under a name for the organization of ctx, as [jobs.Picture] does.
 	Picture(ctx context.Context, name string) ([]byte, error)
 }
 

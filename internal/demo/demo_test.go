@@ -292,14 +292,14 @@ func TestForeignOriginCannotPost(t *testing.T) {
 		header, value string
 		wantStatus    int
 	}{
-		"own origin":         {"Origin", "http://example.com", 200},
-		"own, as browsers":   {"Sec-Fetch-Site", "same-origin", 200},
-		"no browser":         {"Accept", "*/*", 200},
-		"other host":         {"Origin", "http://attacker.test", 403},
-		"other port":         {"Origin", "http://example.com:8081", 403},
-		"opaque origin":      {"Origin", "null", 403},
-		"neighbour by fetch": {"Sec-Fetch-Site", "same-site", 403},
-		"stranger by fetch":  {"Sec-Fetch-Site", "cross-site", 403},
+		"own origin":        {"Origin", "http://example.com", 200},
+		"own, as browsers":  {"Sec-Fetch-Site", "same-origin", 200},
+		"no browser":        {"Accept", "*/*", 200},
+		"other host":        {"Origin", "http://attacker.test", 403},
+		"other port":        {"Origin", "http://example.com:8081", 403},
+		"opaque origin":     {"Origin", "null", 403},
+		"neighbor by fetch": {"Sec-Fetch-Site", "same-site", 403},
+		"stranger by fetch": {"Sec-Fetch-Site", "cross-site", 403},
 	}
 	for path, body := range map[string]string{
 		"/demo/publish": `{"group":"room.1","text":"hi"}`,

@@ -85,8 +85,8 @@ func (d *server) startOptimization(w http.ResponseWriter, r *http.Request) {
 	d.dispatch(w, r, id, jobs.KindOptimization, jobs.Request{Pictures: names, ID: req.ID})
 }
 
-// picture serves a picture of the organisation in which somebody sits at a seat. One that is another
-// organisation's looks like one that is not there.
+// picture serves a picture of the organization in which somebody sits at a seat. One that is another
+// organization's looks like one that is not there.
 func (d *server) picture(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
@@ -127,7 +127,7 @@ func (d *server) readJob(w http.ResponseWriter, r *http.Request, req interface{ 
 	return d.identify(ctx, w, d.atSeat(r, req.seat()))
 }
 
-// dispatch starts a job for somebody, in the organisation of the session, and answers where it can
+// dispatch starts a job for somebody, in the organization of the session, and answers where it can
 // be followed.
 func (d *server) dispatch(w http.ResponseWriter, r *http.Request, id session.Identity, kind string, req jobs.Request) {
 	job, started, err := jobs.New(d.Site, kind, id.Organization, id.UserID, req)

@@ -177,7 +177,7 @@ func TestStartJobWithPictures(t *testing.T) {
 	}
 }
 
-// A picture is shown to its own organisation, and to nobody as anything but a picture.
+// A picture is shown to its own organization, and to nobody as anything but a picture.
 func TestPicture(t *testing.T) {
 	h, w, ada, grace, _ := newWorkshop(t)
 	sam := signIn(t, h, "sam", "sam")
@@ -211,7 +211,7 @@ func TestPicture(t *testing.T) {
 		status  int
 		code    string
 	}{
-		"another organisation's": {get("/demo/pictures/mine?seat=right", ada, grace), http.StatusNotFound, "not_found"},
+		"another organization's": {get("/demo/pictures/mine?seat=right", ada, grace), http.StatusNotFound, "not_found"},
 		"unknown":                {get("/demo/pictures/none?seat=left", ada), http.StatusNotFound, "not_found"},
 		"no picture":             {get("/demo/pictures/page?seat=left", ada), http.StatusNotFound, "not_found"},
 		"nobody":                 {get("/demo/pictures/mine"), http.StatusUnauthorized, "not_signed_in"},
@@ -248,12 +248,12 @@ func TestStartJobRefuses(t *testing.T) {
 		"nobody":             {request("/demo/jobs/crawl", `{}`), http.StatusUnauthorized, "not_signed_in"},
 		"another seat":       {request("/demo/jobs/crawl", `{"seat":"right"}`, ada), http.StatusUnauthorized, "not_signed_in"},
 		"suspended":          {request("/demo/jobs/crawl", `{"seat":"sam"}`, sam), http.StatusForbidden, "not_a_member"},
-		"no organisation":    {request("/demo/jobs/crawl", `{"seat":"olga"}`, olga), http.StatusForbidden, "no_organization"},
+		"no organization":    {request("/demo/jobs/crawl", `{"seat":"olga"}`, olga), http.StatusForbidden, "no_organization"},
 		"another origin":     {foreign, http.StatusForbidden, "foreign_origin"},
 		"a form":             {form, http.StatusUnsupportedMediaType, "bad_request"},
 		"no such kind":       {request("/demo/jobs/mine", `{"seat":"left"}`, ada), http.StatusNotFound, "unknown_kind"},
 		"chat":               {request("/demo/jobs/chat", `{"seat":"left"}`, ada), http.StatusNotFound, "unknown_kind"},
-		"own organisation":   {request("/demo/jobs/crawl", `{"seat":"left","organization_id":"globex"}`, ada), http.StatusBadRequest, "bad_request"},
+		"own organization":   {request("/demo/jobs/crawl", `{"seat":"left","organization_id":"globex"}`, ada), http.StatusBadRequest, "bad_request"},
 		"id of another form": {request("/demo/jobs/crawl", `{"seat":"left","id":"a/b"}`, ada), http.StatusBadRequest, "bad_request"},
 		"id, not a number":   {request("/demo/jobs/research", `{"seat":"left","query":"x","id":"seven"}`, ada), http.StatusBadRequest, "bad_request"},
 		"id with a zero":     {request("/demo/jobs/seo_audit", `{"seat":"left","id":"07"}`, ada), http.StatusBadRequest, "bad_request"},

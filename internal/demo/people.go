@@ -21,7 +21,7 @@ type Person struct {
 	Name      string `json:"name"`
 	// Organization is the one that the session makes active, empty for nobody's.
 	Organization string `json:"organization_id"`
-	// Also is another organisation of the person, to which the session can switch; usually none.
+	// Also is another organization of the person, to which the session can switch; usually none.
 	Also string `json:"also_organization_id,omitempty"`
 	// Suspended tells that the membership exists and is not active: the gateway must refuse.
 	Suspended bool `json:"suspended"`
@@ -43,7 +43,7 @@ func People() []Person {
 		{User: "greta", Name: "Greta", Organization: "globex", Hint: "member of Globex"},
 		{User: "mira", Name: "Mira", Organization: "acme", Also: "globex", Hint: "member of both"},
 		{User: "sam", Name: "Sam", Organization: "acme", Suspended: true, Hint: "suspended at Acme: must be refused"},
-		{User: "olga", Name: "Olga", Hint: "no organisation: must be refused"},
+		{User: "olga", Name: "Olga", Hint: "no organization: must be refused"},
 	}
 	for i := range people {
 		people[i].UserGroup = event.UserGroupName(people[i].User)
@@ -61,7 +61,7 @@ func findPerson(user string) (p Person, ok bool) {
 	return Person{}, false
 }
 
-// organizationID returns the person's organisation, zero for none.
+// organizationID returns the person's organization, zero for none.
 func (p Person) organizationID() (orgctx.ID, error) {
 	if p.Organization == "" {
 		return orgctx.ID{}, nil

@@ -16,8 +16,8 @@ import (
 // maxText bounds the text of a note, in characters.
 const maxText = 500
 
-// publishRequest asks to say something to a group. It has no field for an organisation, and one
-// that is sent is refused: the organisation is the session's.
+// publishRequest asks to say something to a group. It has no field for an organization, and one
+// that is sent is refused: the organization is the session's.
 type publishRequest struct {
 	fromSeat
 
@@ -45,7 +45,7 @@ type published struct {
 	SentAt       int64     `json:"sent_at"`
 }
 
-// publish sends a note to a group of the signed-in person's organisation.
+// publish sends a note to a group of the signed-in person's organization.
 func (d *server) publish(w http.ResponseWriter, r *http.Request) {
 	var req publishRequest
 	if !readRequest(w, r, &req) {

@@ -25,13 +25,13 @@ type rightsRequest struct {
 
 	// Organization is where a switch leads.
 	Organization string `json:"organization_id"`
-	// Active is what the membership or the organisation becomes.
+	// Active is what the membership or the organization becomes.
 	Active bool `json:"active"`
 	// Quiet leaves the announcement out, to see how long nodes take to find out.
 	Quiet bool `json:"quiet"`
 }
 
-// codeNoMember is the code of a switch to an organisation that the person does not belong to.
+// codeNoMember is the code of a switch to an organization that the person does not belong to.
 const codeNoMember = "no_member"
 
 // change answers an endpoint that changes what a seat's person may do. do changes the record and
@@ -61,9 +61,9 @@ func (d *server) change(do func(ctx context.Context, r *http.Request, id session
 		}
 		switch {
 		case errors.Is(err, directory.ErrUnknown):
-			refuse(w, http.StatusForbidden, codeNoMember, "not a member of that organisation")
+			refuse(w, http.StatusForbidden, codeNoMember, "not a member of that organization")
 		case errors.Is(err, orgctx.ErrInvalidID), errors.Is(err, orgctx.ErrNoOrganization):
-			refuse(w, http.StatusBadRequest, codeNoOrganization, "no such organisation")
+			refuse(w, http.StatusBadRequest, codeNoOrganization, "no such organization")
 		case err != nil:
 			d.unavailable(w, "change rights", err)
 		default:
@@ -95,7 +95,7 @@ func (d *server) signOut(ctx context.Context, r *http.Request, id session.Identi
 	return lease.Message{Type: lease.SessionEnded, SessionID: id.SessionID}, err
 }
 
-// switchOrganization makes another organisation of the person active.
+// switchOrganization makes another organization of the person active.
 func (d *server) switchOrganization(ctx context.Context, r *http.Request, id session.Identity, req rightsRequest) (lease.Message, error) {
 	org, err := orgctx.ParseID(req.Organization)
 	if err != nil {
@@ -108,7 +108,7 @@ func (d *server) switchOrganization(ctx context.Context, r *http.Request, id ses
 	return lease.Message{Type: lease.OrganizationSwitched, SessionID: id.SessionID, Organization: org}, err
 }
 
-// changeMember removes the seat's person from the active organisation, or takes them back.
+// changeMember removes the seat's person from the active organization, or takes them back.
 func (d *server) changeMember(ctx context.Context, _ *http.Request, id session.Identity, req rightsRequest) (lease.Message, error) {
 	if id.Organization.IsZero() {
 		return lease.Message{}, orgctx.ErrNoOrganization
@@ -120,7 +120,7 @@ func (d *server) changeMember(ctx context.Context, _ *http.Request, id session.I
 	return lease.Message{Type: lease.MemberRemoved, Organization: id.Organization, UserID: id.UserID}, err
 }
 
-// changeOrganization suspends the active organisation, or takes that back.
+// changeOrganization suspends the active organization, or takes that back.
 func (d *server) changeOrganization(ctx context.Context, _ *http.Request, id session.Identity, req rightsRequest) (lease.Message, error) {
 	if id.Organization.IsZero() {
 		return lease.Message{}, orgctx.ErrNoOrganization

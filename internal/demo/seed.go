@@ -14,7 +14,7 @@ import (
 // role is that of every member of the demo.
 const role = "member"
 
-// Seed writes the demo's organisations and their members into the directory. Doing so again
+// Seed writes the demo's organizations and their members into the directory. Doing so again
 // changes nothing. The client must have ContextTimeoutEnabled.
 func Seed(ctx context.Context, client redis.UniversalClient, keys keyspace.Keyspace) error {
 	dir, err := directory.NewRedis(client, keys)

@@ -25,7 +25,7 @@ type server struct {
 
 // guard puts the origin check and the common headers around an endpoint. Signing in and publishing
 // change something on the strength of a cookie, so a page of another origin must not be able to
-// ask for it; SameSite alone does not stop a neighbour on another port.
+// ask for it; SameSite alone does not stop a neighbor on another port.
 func (d *server) guard(h http.HandlerFunc) http.Handler { return d.guardUpTo(maxBody, h) }
 
 // guardUpTo is guard for an endpoint that takes larger requests, up to limit bytes.
@@ -115,7 +115,7 @@ func (d *server) identifyByQuery(ctx context.Context, w http.ResponseWriter, r *
 	return d.identify(ctx, w, d.atSeat(r, seat))
 }
 
-// identify returns who sent r and may act for an organisation. Where nobody may, it has answered
+// identify returns who sent r and may act for an organization. Where nobody may, it has answered
 // and ok is false.
 func (d *server) identify(ctx context.Context, w http.ResponseWriter, r *http.Request) (id session.Identity, ok bool) {
 	id, err := d.Sessions.Resolve(ctx, r)
@@ -127,7 +127,7 @@ func (d *server) identify(ctx context.Context, w http.ResponseWriter, r *http.Re
 		refuse(w, http.StatusUnauthorized, codeNotSignedIn, "nobody is signed in")
 		return session.Identity{}, false
 	case id.Organization.IsZero():
-		refuse(w, http.StatusForbidden, codeNoOrganization, "the session has no active organisation")
+		refuse(w, http.StatusForbidden, codeNoOrganization, "the session has no active organization")
 		return session.Identity{}, false
 	}
 	// The gateway tells nobody which of these it is; the demo does, so that its page can offer to undo it.

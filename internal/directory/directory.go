@@ -1,5 +1,5 @@
-// Package directory says which organisations exist and are active, who is an active member of one
-// and in which role, and which [Objects] belong to an organisation and to whom in it. It never guesses: what it cannot read, or does not understand, is no.
+// Package directory says which organizations exist and are active, who is an active member of one
+// and in which role, and which [Objects] belong to an organization and to whom in it. It never guesses: what it cannot read, or does not understand, is no.
 package directory
 
 import (
@@ -14,11 +14,11 @@ var (
 	// ErrUnknown is what clients may learn: unknown, suspended and not yours look alike. The
 	// errors below wrap it and tell them apart for logs.
 	ErrUnknown = errors.New("directory: no such organization or member")
-	// ErrOrganizationUnknown is returned for an organisation that the directory does not hold.
+	// ErrOrganizationUnknown is returned for an organization that the directory does not hold.
 	ErrOrganizationUnknown = fmt.Errorf("%w: organization is unknown", ErrUnknown)
-	// ErrOrganizationSuspended is returned for an organisation whose status is not "active".
+	// ErrOrganizationSuspended is returned for an organization whose status is not "active".
 	ErrOrganizationSuspended = fmt.Errorf("%w: organization is not active", ErrUnknown)
-	// ErrNotMember is returned for a user who is no active member of the organisation, or one
+	// ErrNotMember is returned for a user who is no active member of the organization, or one
 	// whose role has no valid form.
 	ErrNotMember = fmt.Errorf("%w: user is not an active member", ErrUnknown)
 	// ErrUnavailable is returned, wrapped, if the directory did not answer.
@@ -36,10 +36,10 @@ type Member struct {
 // the network, for a bounded time, and are safe for concurrent use. Their errors are, or wrap, the
 // Err… values of this package.
 type Directory interface {
-	// OrganizationActive returns nil if the organisation exists and is not suspended.
+	// OrganizationActive returns nil if the organization exists and is not suspended.
 	OrganizationActive(ctx context.Context, org orgctx.ID) error
 	// Member returns the membership of an active member. It does not ask whether the
-	// organisation is active.
+	// organization is active.
 	Member(ctx context.Context, org orgctx.ID, userID string) (Member, error)
 	// Admit asks both at once.
 	Admit(ctx context.Context, org orgctx.ID, userID string) (Member, error)
@@ -47,7 +47,7 @@ type Directory interface {
 	AdmitAll(ctx context.Context, list []Membership) []Admission
 }
 
-// Membership names a user inside an organisation.
+// Membership names a user inside an organization.
 type Membership struct {
 	Organization orgctx.ID
 	UserID       string
@@ -60,7 +60,7 @@ type Admission struct {
 }
 
 // TrustSession is the directory of a gateway whose web application checks membership whenever it
-// writes a session: every organisation is active and every user a member without role.
+// writes a session: every organization is active and every user a member without role.
 type TrustSession struct{}
 
 var (
@@ -95,7 +95,7 @@ func (TrustSession) AdmitAll(_ context.Context, list []Membership) []Admission {
 	return out
 }
 
-// checkNames refuses what cannot name an organisation or a user, before it becomes part of a key.
+// checkNames refuses what cannot name an organization or a user, before it becomes part of a key.
 func checkNames(org orgctx.ID, userID string) error {
 	if org.IsZero() {
 		return ErrOrganizationUnknown

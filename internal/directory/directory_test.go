@@ -87,7 +87,7 @@ func (f *fixture) putMember(t *testing.T, org, user string, status directory.Sta
 func TestRedisAdmit(t *testing.T) {
 	f := newFixture(t)
 	ctx := t.Context()
-	// Two organisations whose users have the same ids.
+	// Two organizations whose users have the same ids.
 	f.putOrganization(t, "acme", directory.Active)
 	f.putOrganization(t, "globex", directory.Active)
 	f.putOrganization(t, "closed", directory.Suspended)
@@ -119,10 +119,10 @@ func TestRedisAdmit(t *testing.T) {
 		"role never written":           {"acme", "no-role", "", nil},
 		"member of the other one only": {"globex", "8", "", directory.ErrNotMember},
 		"suspended member":             {"acme", "9", "", directory.ErrNotMember},
-		"suspended organisation":       {"closed", "7", "", directory.ErrOrganizationSuspended},
-		"unknown organisation":         {"nowhere", "7", "", directory.ErrOrganizationUnknown},
-		"organisation without status":  {"bare", "7", "", directory.ErrOrganizationUnknown},
-		"organisation of odd status":   {"odd", "7", "", directory.ErrOrganizationSuspended},
+		"suspended organization":       {"closed", "7", "", directory.ErrOrganizationSuspended},
+		"unknown organization":         {"nowhere", "7", "", directory.ErrOrganizationUnknown},
+		"organization without status":  {"bare", "7", "", directory.ErrOrganizationUnknown},
+		"organization of odd status":   {"odd", "7", "", directory.ErrOrganizationSuspended},
 		"member without status":        {"acme", "no-status", "", directory.ErrNotMember},
 		"member of odd status":         {"acme", "odd-status", "", directory.ErrNotMember},
 		"member of odd role":           {"acme", "odd-role", "", directory.ErrNotMember},
@@ -132,7 +132,7 @@ func TestRedisAdmit(t *testing.T) {
 		"user with a bar":              {"acme", "auth0|7", "org:admin.eu", nil},
 		"the same, escaped":            {"acme", "auth0%7C7", "", directory.ErrNotMember},
 		"user with a space":            {"acme", "a b", "", directory.ErrNotMember},
-		"organisation of wrong type":   {"garbage", "7", "", directory.ErrUnavailable},
+		"organization of wrong type":   {"garbage", "7", "", directory.ErrUnavailable},
 		"member of wrong type":         {"acme", "garbage", "", directory.ErrUnavailable},
 	}
 	for name, test := range tests {
@@ -158,7 +158,7 @@ func TestRedisAdmit(t *testing.T) {
 			}
 		})
 	}
-	t.Run("no organisation", func(t *testing.T) {
+	t.Run("no organization", func(t *testing.T) {
 		if _, err := f.Admit(ctx, orgctx.ID{}, "7"); !errors.Is(err, directory.ErrOrganizationUnknown) {
 			t.Errorf("Admit: got %v, want ErrOrganizationUnknown", err)
 		}
@@ -196,8 +196,8 @@ func TestRedisRefusesToWriteBadNames(t *testing.T) {
 	f := newFixture(t)
 	ctx, org := t.Context(), mustID(t, "acme")
 	for name, err := range map[string]error{
-		"no organisation":           f.PutOrganization(ctx, orgctx.ID{}, directory.Active),
-		"member of no organisation": f.PutMember(ctx, orgctx.ID{}, "7", directory.Active, directory.Member{}),
+		"no organization":           f.PutOrganization(ctx, orgctx.ID{}, directory.Active),
+		"member of no organization": f.PutMember(ctx, orgctx.ID{}, "7", directory.Active, directory.Member{}),
 		"bad user":                  f.PutMember(ctx, org, "a b", directory.Active, directory.Member{}),
 		"bad role":                  f.PutMember(ctx, org, "7", directory.Active, directory.Member{Role: strings.Repeat("r", 65)}),
 		"bad user removed":          f.RemoveMember(ctx, org, "a b"),
@@ -381,7 +381,7 @@ func TestTrustSession(t *testing.T) {
 			t.Errorf("%s of a bad user: got %v, want ErrNotMember", name, err)
 		}
 		if _, err := ask(ctx, orgctx.ID{}, "7"); !errors.Is(err, directory.ErrOrganizationUnknown) {
-			t.Errorf("%s of no organisation: got %v, want ErrOrganizationUnknown", name, err)
+			t.Errorf("%s of no organization: got %v, want ErrOrganizationUnknown", name, err)
 		}
 	}
 }

@@ -27,7 +27,7 @@ const (
 )
 
 var (
-	// ErrNoObject is returned for an object that is not there, or belongs to another organisation:
+	// ErrNoObject is returned for an object that is not there, or belongs to another organization:
 	// they look alike.
 	ErrNoObject = errors.New("directory: no such object")
 	// ErrObjectMalformed is returned, and wraps [ErrNoObject], for what is stored under the name of
@@ -37,16 +37,16 @@ var (
 	ErrObjectTooLarge = errors.New("directory: object is too large")
 )
 
-// Object is a thing of an organisation, such as a conversation or an audit, in as far as the gateway
+// Object is a thing of an organization, such as a conversation or an audit, in as far as the gateway
 // has to know of it.
 type Object[T any] struct {
-	// Owner is the user to whom it belongs, or empty if it is the whole organisation's.
+	// Owner is the user to whom it belongs, or empty if it is the whole organization's.
 	Owner string
 	// Value is what else is known.
 	Value T
 }
 
-// Objects are the things that belong to organisations: in Redis, one JSON object each,
+// Objects are the things that belong to organizations: in Redis, one JSON object each,
 // {"owner":USER,"value":…}, which back ends may write too. Whose they are is said by the context.
 // It is safe for concurrent use.
 type Objects struct {
@@ -67,7 +67,7 @@ func NewObjects(client redis.UniversalClient, keys keyspace.Keyspace, log *zap.L
 	return &Objects{client: client, keys: keys, log: log.Named("directory")}, nil
 }
 
-// Claim makes the user the owner of an object that nobody in the context's organisation has used
+// Claim makes the user the owner of an object that nobody in the context's organization has used
 // yet, and reports whether the object is the user's. Of many who claim at once one becomes the
 // owner. A name of bad form, and what is there but not understood, is nobody's. The error is
 // [orgctx.ErrNoOrganization] or [ErrUnavailable].
@@ -111,8 +111,8 @@ func (o *Objects) Claim(ctx context.Context, kind, id, user string) (owner bool,
 	}
 }
 
-// Get returns an object of the context's organisation. The error is [orgctx.ErrNoOrganization],
-// [ErrNoObject] if this organisation has none of that name, whoever else has, or [ErrUnavailable].
+// Get returns an object of the context's organization. The error is [orgctx.ErrNoOrganization],
+// [ErrNoObject] if this organization has none of that name, whoever else has, or [ErrUnavailable].
 func Get[T any](ctx context.Context, o *Objects, kind, id string) (Object[T], error) {
 	org, ok := orgctx.From(ctx)
 	if !ok {
@@ -121,7 +121,7 @@ func Get[T any](ctx context.Context, o *Objects, kind, id string) (Object[T], er
 	return get[T](ctx, o, org, kind, id)
 }
 
-// UnscopedGet returns an object of an organisation that is not the context's, for tools of operators.
+// UnscopedGet returns an object of an organization that is not the context's, for tools of operators.
 // Nothing that serves a browser may call it. Each call is logged with the place that it came from.
 func UnscopedGet[T any](ctx context.Context, o *Objects, org orgctx.ID, kind, id string) (Object[T], error) {
 	caller := "unknown"
@@ -135,7 +135,7 @@ func UnscopedGet[T any](ctx context.Context, o *Objects, org orgctx.ID, kind, id
 	return get[T](ctx, o, org, kind, id)
 }
 
-// get returns an object of an organisation.
+// get returns an object of an organization.
 func get[T any](ctx context.Context, o *Objects, org orgctx.ID, kind, id string) (Object[T], error) {
 	if !orgctx.ValidID(kind) || !orgctx.ValidID(id) {
 		return Object[T]{}, ErrNoObject
@@ -153,7 +153,7 @@ func get[T any](ctx context.Context, o *Objects, org orgctx.ID, kind, id string)
 	return object, nil
 }
 
-// Put writes an object of the context's organisation, in place of the one that there was. It lives
+// Put writes an object of the context's organization, in place of the one that there was. It lives
 // for the time given; 0 is for ever. The error is [orgctx.ErrNoOrganization], [orgctx.ErrInvalidID],
 // [orgctx.ErrInvalidUserID], [ErrObjectTooLarge], [ErrUnavailable], or that of encoding the value.
 func Put[T any](ctx context.Context, o *Objects, kind, id string, object Object[T], life time.Duration) error {

@@ -40,7 +40,7 @@ func as(tb testing.TB, org string) context.Context {
 	return orgctx.With(tb.Context(), mustID(tb, org))
 }
 
-// A conversation opened under another organisation or by another user.
+// A conversation opened under another organization or by another user.
 func TestClaim(t *testing.T) {
 	f := newFixture(t)
 	o, _ := newObjects(t, f)
@@ -73,7 +73,7 @@ func TestClaim(t *testing.T) {
 		}
 	}
 	if _, err := o.Claim(t.Context(), "chat", "1", "ada"); !errors.Is(err, orgctx.ErrNoOrganization) {
-		t.Errorf("without organisation: got %v, want ErrNoOrganization", err)
+		t.Errorf("without organization: got %v, want ErrNoOrganization", err)
 	}
 }
 
@@ -120,12 +120,12 @@ func TestClaimNotUnderstood(t *testing.T) {
 	if logs.Len() != 7 {
 		t.Errorf("logged: got %d lines, want 7", logs.Len())
 	}
-	// That of the whole organisation is no user's.
+	// That of the whole organization is no user's.
 	if err := f.client.Set(t.Context(), key, `{"owner":""}`, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if owner, err := o.Claim(as(t, "acme"), "chat", "1", "ada"); owner || err != nil {
-		t.Errorf("of the organisation: got %v, %v, want neither owner nor error", owner, err)
+		t.Errorf("of the organization: got %v, %v, want neither owner nor error", owner, err)
 	}
 }
 
@@ -157,7 +157,7 @@ func TestOneClaimWins(t *testing.T) {
 	}
 }
 
-// Two organisations that share every kind and id: guessed ids, unscoped fallback reads.
+// Two organizations that share every kind and id: guessed ids, unscoped fallback reads.
 func TestObjectsOfTwoOrganizations(t *testing.T) {
 	f := newFixture(t)
 	o, _ := newObjects(t, f)
@@ -184,7 +184,7 @@ func TestObjectsOfTwoOrganizations(t *testing.T) {
 		}
 	}
 	for name, test := range map[string]struct{ kind, id string }{
-		"another organisation's": {"audit", "theirs"},
+		"another organization's": {"audit", "theirs"},
 		"unknown":                {"audit", "nowhere"},
 		"another kind":           {"chat", "1"},
 		"bad kind":               {"audit:1", "1"},
@@ -197,7 +197,7 @@ func TestObjectsOfTwoOrganizations(t *testing.T) {
 		}
 	}
 	if _, err := directory.Get[audit](t.Context(), o, "audit", "1"); !errors.Is(err, orgctx.ErrNoOrganization) {
-		t.Errorf("without organisation: got %v, want ErrNoOrganization", err)
+		t.Errorf("without organization: got %v, want ErrNoOrganization", err)
 	}
 }
 
@@ -230,7 +230,7 @@ func TestPutRefuses(t *testing.T) {
 	for name, test := range map[string]struct {
 		err, want error
 	}{
-		"no organisation": {directory.Put(t.Context(), o, "audit", "1", directory.Object[audit]{}, 0), orgctx.ErrNoOrganization},
+		"no organization": {directory.Put(t.Context(), o, "audit", "1", directory.Object[audit]{}, 0), orgctx.ErrNoOrganization},
 		"bad kind":        {directory.Put(ctx, o, "a:b", "1", directory.Object[audit]{}, 0), orgctx.ErrInvalidID},
 		"bad id":          {directory.Put(ctx, o, "audit", "", directory.Object[audit]{}, 0), orgctx.ErrInvalidID},
 		"bad owner":       {directory.Put(ctx, o, "audit", "1", directory.Object[audit]{Owner: "a b"}, 0), orgctx.ErrInvalidUserID},
@@ -312,7 +312,7 @@ func equalJSON(t *testing.T, a, b json.RawMessage) bool {
 	return cmp.Equal(x, y)
 }
 
-// An object of another organisation is not found, and neither is one that does not exist.
+// An object of another organization is not found, and neither is one that does not exist.
 func ExampleObjects_Claim() {
 	client, keys, end := exampleRedis()
 	defer end()

@@ -24,7 +24,7 @@ const (
 	fieldRole   = "role"
 )
 
-// Status says whether an organisation or a membership counts.
+// Status says whether an organization or a membership counts.
 type Status string
 
 // The two statuses that this package writes. What it reads counts only if it is Active.
@@ -33,8 +33,8 @@ const (
 	Suspended Status = "suspended"
 )
 
-// Redis is the directory in two kinds of Redis hash (see package keyspace): an organisation has
-// the field status, a membership has status and role. All hashes of an organisation are in one
+// Redis is the directory in two kinds of Redis hash (see package keyspace): an organization has
+// the field status, a membership has status and role. All hashes of an organization are in one
 // slot of a cluster.
 type Redis struct {
 	client redis.UniversalClient
@@ -101,7 +101,7 @@ func (d *Redis) Admit(ctx context.Context, org orgctx.ID, userID string) (Member
 	return member(memberFields.Val())
 }
 
-// AdmitAll implements [Directory], in one round trip. Each organisation and each membership is
+// AdmitAll implements [Directory], in one round trip. Each organization and each membership is
 // asked for once.
 func (d *Redis) AdmitAll(ctx context.Context, list []Membership) []Admission {
 	out := make([]Admission, len(list))
@@ -144,7 +144,7 @@ func admission(org, user *redis.SliceCmd) (a Admission) {
 	return a
 }
 
-// PutOrganization writes an organisation.
+// PutOrganization writes an organization.
 func (d *Redis) PutOrganization(ctx context.Context, org orgctx.ID, status Status) error {
 	if org.IsZero() {
 		return orgctx.ErrNoOrganization
@@ -190,7 +190,7 @@ func (d *Redis) RemoveMember(ctx context.Context, org orgctx.ID, userID string) 
 	return nil
 }
 
-// organizationActive judges the status field of an organisation's hash.
+// organizationActive judges the status field of an organization's hash.
 func organizationActive(fields []any) error {
 	status, ok := fields[0].(string)
 	switch {

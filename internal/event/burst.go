@@ -28,7 +28,7 @@ type positioned struct {
 	burst Burst // made by once
 }
 
-// NewBurst joins events from the front of the list: as many as have the group and the organisation
+// NewBurst joins events from the front of the list: as many as have the group and the organization
 // of the first one, and whose frames together stay within limit bytes; at least one. It returns
 // the rest. The list must not be empty, and belongs to the burst from then on.
 func NewBurst(list []*Event, limit int) (b *Burst, rest []*Event) {
@@ -95,7 +95,7 @@ func (e *Event) Alone() *Burst { return &e.alone }
 // Group returns the group of the events.
 func (b *Burst) Group() Group { return b.group }
 
-// Organization returns the organisation that the payload of every event in the burst names.
+// Organization returns the organization that the payload of every event in the burst names.
 func (b *Burst) Organization() orgctx.ID { return b.org }
 
 // Events returns the events in order. The caller must not change the list.

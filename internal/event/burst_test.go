@@ -74,7 +74,7 @@ func TestBurstBorders(t *testing.T) {
 }
 
 // TestPropertyBurst: bursts hold all events once, in order, each burst of one group and one
-// organisation only, within the limit, and as long as these rules let it be.
+// organization only, within the limit, and as long as these rules let it be.
 func TestPropertyBurst(t *testing.T) {
 	var groups []event.Group
 	for _, org := range []string{"7", "70", "8"} {

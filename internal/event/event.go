@@ -88,7 +88,7 @@ type Event struct {
 
 // Decode checks a payload that arrived for the group and makes an Event of it. The payload must be
 // one JSON object in UTF-8 of at most limit bytes, with a "type" and an "organization_id" that
-// names the group's own organisation, as text or as an integer; the comparison is of the exact
+// names the group's own organization, as text or as an integer; the comparison is of the exact
 // digits and never goes through a floating point number. The two names may occur once each,
 // because programs differ in which of two equal names they believe. Before the object of a recorded
 // event stands its [Head]. received is the moment of arrival, from which latency is measured.
@@ -160,7 +160,7 @@ func ValidType(text string) bool {
 // Group returns the group the event was published to.
 func (e *Event) Group() Group { return e.group }
 
-// Organization returns the organisation that the payload itself names. [Decode] has seen that it is
+// Organization returns the organization that the payload itself names. [Decode] has seen that it is
 // the group's; the writer of each connection compares it once more before bytes leave.
 func (e *Event) Organization() orgctx.ID { return e.org }
 

@@ -227,7 +227,7 @@ func TestReason(t *testing.T) {
 }
 
 // TestDecodeAllocations states the price of an event, since each received one pays it: the event,
-// its frame, and the text of type and organisation.
+// its frame, and the text of type and organization.
 func TestDecodeAllocations(t *testing.T) {
 	g := mustGroup(t, "acme", "room")
 	payload := `{"type":"crew_message","organization_id":"acme","message":"hello","n":[1,2,3]}`

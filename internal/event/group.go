@@ -10,11 +10,11 @@ import (
 // MaxGroupNameLength is the longest group name, in bytes.
 const MaxGroupNameLength = 100
 
-// ErrInvalidGroup is returned for text that cannot name a group, or a group without organisation.
+// ErrInvalidGroup is returned for text that cannot name a group, or a group without organization.
 var ErrInvalidGroup = errors.New("event: group name is not 1 to 100 characters of A-Z a-z 0-9 _ . -")
 
-// Group is where events go: a name inside one organisation. Two organisations' groups of the same
-// name are different groups. Its fields are closed so that none exists without an organisation,
+// Group is where events go: a name inside one organization. Two organizations' groups of the same
+// name are different groups. Its fields are closed so that none exists without an organization,
 // save for the zero Group, which names nothing. Groups are comparable with == at the price of two
 // pointer comparisons, and usable as map keys.
 type Group struct {
@@ -22,7 +22,7 @@ type Group struct {
 	name unique.Handle[string]
 }
 
-// NewGroup returns the group called name of the organisation, or [ErrInvalidGroup].
+// NewGroup returns the group called name of the organization, or [ErrInvalidGroup].
 func NewGroup(org orgctx.ID, name string) (Group, error) {
 	if org.IsZero() || !ValidGroupName(name) {
 		return Group{}, ErrInvalidGroup
@@ -46,10 +46,10 @@ func ValidGroupName(name string) bool {
 	return true
 }
 
-// Organization returns the organisation that owns the group.
+// Organization returns the organization that owns the group.
 func (g Group) Organization() orgctx.ID { return g.org }
 
-// Name returns the group's name inside its organisation.
+// Name returns the group's name inside its organization.
 func (g Group) Name() string {
 	if g.IsZero() {
 		return ""

@@ -79,7 +79,7 @@ func (p Position) AppendTo(b []byte) []byte {
 var ErrInvalidMark = errors.New("event: mark is not a position, or of the form 0-0.EPOCH")
 
 // Mark is a place in a group's history from which to go on: behind the event at Position. If that is
-// zero the history was empty, and Epoch says in which life of its organisation's data it was: a later
+// zero the history was empty, and Epoch says in which life of its organization's data it was: a later
 // one, after Redis lost everything, may have an empty history too. Marks compare with ==.
 type Mark struct {
 	Position Position

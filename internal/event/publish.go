@@ -20,7 +20,7 @@ func Check(g Group, payload []byte, limit int) error {
 
 // WithOrganization completes a payload for publishing: it returns the JSON object with an
 // "organization_id" that names org. A payload that already names org comes back as it is, without
-// a copy; one that names another organisation is refused with [ErrForeign], one whose
+// a copy; one that names another organization is refused with [ErrForeign], one whose
 // organization_id names none with [ErrNoOrganization], and one that is no JSON object or gives a
 // name twice as in [Decode]. It leaves the caller's bytes unchanged.
 func WithOrganization(org orgctx.ID, payload []byte) ([]byte, error) {

@@ -20,8 +20,8 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// audience is many browsers in groups of several organisations, and a publisher for each group.
-// The groups of all organisations have the same names.
+// audience is many browsers in groups of several organizations, and a publisher for each group.
+// The groups of all organizations have the same names.
 type audience struct {
 	tb      testing.TB
 	redis   *deployment
@@ -160,7 +160,7 @@ func (a *audience) begin() {
 	a.silence = silence{}
 }
 
-// handshake is that of a user of an organisation, with a session of its own.
+// handshake is that of a user of an organization, with a session of its own.
 func handshake(tb testing.TB, organization string) testkit.Handshake {
 	tb.Helper()
 	store, err := session.NewCookieStore([]session.KeyPair{{Hash: []byte(sessionKey)}}, session.Options{})

@@ -75,7 +75,7 @@ func small(t *testing.T) {
 }
 
 // TestFaults: whatever breaks, everybody gets every event that Redis kept, once, in order, and
-// nobody one of another organisation; and a gateway through which no events flow says so.
+// nobody one of another organization; and a gateway through which no events flow says so.
 func TestFaults(t *testing.T) {
 	small(t)
 	binary := buildGateway(t)
@@ -233,7 +233,7 @@ func (s *scene) hangMaster() {
 	sentinels.Servers[0].Resume()
 }
 
-// clusterKey is of the first organisation: its master is the one that something happens to.
+// clusterKey is of the first organization: its master is the one that something happens to.
 const clusterKey = "orgcast:{org0}:org"
 
 // deposeOwner is a failover in order, there and back.
@@ -260,7 +260,7 @@ func (s *scene) hangOwner() {
 	before.Resume()
 }
 
-// moveSlot gives an organisation's slot, with its histories, to another master and to a third one.
+// moveSlot gives an organization's slot, with its histories, to another master and to a third one.
 func (s *scene) moveSlot() {
 	for range scale(2, 5) {
 		s.redis.cluster.MoveSlot(clusterKey)

@@ -8,7 +8,7 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// TestOrganizationLimit: an organisation's limit holds over two gateways, which say when to come back;
+// TestOrganizationLimit: an organization's limit holds over two gateways, which say when to come back;
 // the share of one that is killed becomes free; and the limit can be changed while they run.
 func TestOrganizationLimit(t *testing.T) {
 	small(t)
@@ -47,7 +47,7 @@ func TestOrganizationLimit(t *testing.T) {
 		t.Errorf("two gateways admit %d and %d, want %d together", dead, alive, limit)
 	}
 	if c, _ := testkit.Try(t, testkit.DialTCP(nodes[1].public), handshake(t, "globex")); c == nil {
-		t.Error("another organisation is refused")
+		t.Error("another organization is refused")
 	}
 	set(limit + 5)
 	alive += enter(nodes[1], 2*limit)

@@ -51,7 +51,7 @@ var (
 	ErrNoHandshake = errors.New("gateway: not a WebSocket handshake")
 	// ErrQueryTooLong refuses a request whose query is longer than a connection may keep.
 	ErrQueryTooLong = errors.New("gateway: query too long")
-	// ErrTooMany refuses a connection over the limit of its user or organisation.
+	// ErrTooMany refuses a connection over the limit of its user or organization.
 	ErrTooMany = errors.New("gateway: too many connections")
 	// ErrOverloaded refuses a connection over the limit of the node, or while a part does not answer.
 	ErrOverloaded = errors.New("gateway: overloaded")

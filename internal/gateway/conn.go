@@ -36,7 +36,7 @@ type conn struct {
 	params   consumer.Params
 	query    string // not yet parsed: few consumers ask
 	protocol string
-	budget   *budget // of the organisation
+	budget   *budget // of the organization
 	consumer consumer.OrganizationAwareConsumer
 	handler  consumer.EventHandler // nil if the consumer is none
 	ctx      context.Context       //nolint:containedctx // the root of the tree, for goroutines that start later
@@ -110,7 +110,7 @@ func (c *conn) Query() url.Values {
 // Protocol implements consumer.Conn.
 func (c *conn) Protocol() string { return c.protocol }
 
-// Join implements consumer.Conn. The organisation is the connection's own; there is no way to name
+// Join implements consumer.Conn. The organization is the connection's own; there is no way to name
 // another.
 func (c *conn) Join(ctx context.Context, name string) error {
 	if c.identity.Organization.IsZero() {

@@ -19,7 +19,7 @@ func (s *Server) StopAdmission() { s.draining.Store(true) }
 
 // Drain refuses further upgrades and ends all connections, spread evenly over the window, each
 // told to come back at a moment of its own: these are spread evenly too, over a time that is long enough
-// for half of HandshakesPerSecond. The connections of one organisation lie as far apart as they can.
+// for half of HandshakesPerSecond. The connections of one organization lie as far apart as they can.
 // If ctx ends first, the rest ends at once. It returns nil when all are gone, and the error of ctx if
 // some were not.
 func (s *Server) Drain(ctx context.Context, window time.Duration) error {
@@ -60,7 +60,7 @@ func (s *Server) returnWindow(conns int, window time.Duration) time.Duration {
 	return window
 }
 
-// spread orders connections so that each organisation's are evenly strewn over all.
+// spread orders connections so that each organization's are evenly strewn over all.
 func spread(conns []*conn) []*conn {
 	type place struct {
 		conn *conn

@@ -59,7 +59,7 @@ func TestDrain(t *testing.T) {
 }
 
 // TestDrainGivesSlots: every client is told a moment of its own, these lie evenly over the time there
-// is, and those of one organisation lie far apart, so that nobody's users are all away at once.
+// is, and those of one organization lie far apart, so that nobody's users are all away at once.
 func TestDrainGivesSlots(t *testing.T) {
 	n := startNode(t, setup{})
 	clients := make(map[string][]*testkit.Client)

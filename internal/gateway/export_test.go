@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Books returns how many entries the server keeps of connections, users and organisations, and how
+// Books returns how many entries the server keeps of connections, users and organizations, and how
 // many bytes of budgets are in use.
 func (s *Server) Books() (entries int, used int64) {
 	s.limits.mu.Lock()

@@ -186,7 +186,7 @@ func (n *node) dropped(reason string) int {
 
 // TestDropOldest: a browser that stops reading loses the oldest events, and finds the news of it in
 // their place if it knows such frames. A quick one beside it loses nothing, nor does another
-// organisation with equal group names, whose events reach nobody else.
+// organization with equal group names, whose events reach nobody else.
 func TestDropOldest(t *testing.T) {
 	for name, header := range map[string]http.Header{"with gap frames": v1(), "without": nil} {
 		t.Run(name, func(t *testing.T) {
@@ -333,8 +333,8 @@ func TestTooSlow(t *testing.T) {
 	}
 }
 
-// TestBudget: many slow browsers of one organisation share what waits for it. Beyond that those
-// that are behind give way; a quick one of the same organisation and other organisations do not.
+// TestBudget: many slow browsers of one organization share what waits for it. Beyond that those
+// that are behind give way; a quick one of the same organization and other organizations do not.
 func TestBudget(t *testing.T) {
 	const slowOnes, size, limit = 8, 16000, 400 << 10
 	for policy, reason := range map[string]string{"disconnect": "too_slow", "drop_oldest": "drop_oldest", "latest": "latest"} {
@@ -369,9 +369,9 @@ func TestBudget(t *testing.T) {
 			if whole.missing != 0 || foreign.missing != 0 {
 				t.Errorf("events missing for those that read: %d and %d", whole.missing, foreign.missing)
 			}
-			neighbour := newReading("globex", false)
-			if neighbour.until(t, behind, "last"); neighbour.missing != 0 {
-				t.Errorf("events missing for a slow one of another organization: %d", neighbour.missing)
+			neighbor := newReading("globex", false)
+			if neighbor.until(t, behind, "last"); neighbor.missing != 0 {
+				t.Errorf("events missing for a slow one of another organization: %d", neighbor.missing)
 			}
 			var reads sync.WaitGroup
 			for _, c := range slow {

@@ -66,7 +66,7 @@ func mustGroup(tb testing.TB, org, name string) event.Group {
 }
 
 // people is the directory of most tests: ada and alan of acme, grace of globex, sam who is suspended in acme,
-// and the suspended organisation initech with ian.
+// and the suspended organization initech with ian.
 type people struct{}
 
 var errDown = errors.New("dial tcp 10.1.2.3:6379: connection refused")

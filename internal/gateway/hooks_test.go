@@ -35,12 +35,12 @@ func (s *syncBuffer) String() string {
 // TestPanicEndsOneConnection: a hook that panics ends its own connection with 1011, Disconnect
 // runs all the same, the panic is counted and logged with its stack, and others do not notice.
 func TestPanicEndsOneConnection(t *testing.T) {
-	type behaviour struct {
+	type behavior struct {
 		hooks  hooks
 		handle func(context.Context, consumer.Conn, *event.Event) bool
 	}
 	boom := func() { panic("boom") }
-	tests := map[string]behaviour{
+	tests := map[string]behavior{
 		"Receive": {hooks: hooks{receive: func(context.Context, consumer.Conn, event.Frame) error { boom(); return nil }}},
 		"Go": {hooks: hooks{receive: func(_ context.Context, c consumer.Conn, _ event.Frame) error {
 			c.Go(func(context.Context) error { boom(); return nil })
@@ -103,7 +103,7 @@ func TestPanicEndsOneConnection(t *testing.T) {
 	}
 }
 
-// TestHookOrder: Connect first, Disconnect last and once; contexts carry the organisation; Receive
+// TestHookOrder: Connect first, Disconnect last and once; contexts carry the organization; Receive
 // sees the end of the connection, Disconnect a deadline of its own.
 func TestHookOrder(t *testing.T) {
 	var seen calls

@@ -11,7 +11,7 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// intruder makes its connection a member of another organisation's group behind the gateway's
+// intruder makes its connection a member of another organization's group behind the gateway's
 // back: what a fault in hub or consumer could do at worst.
 func intruder(tb testing.TB, n **node, group event.Group) *hooks {
 	tb.Helper()
@@ -35,7 +35,7 @@ func intruder(tb testing.TB, n **node, group event.Group) *hooks {
 	}
 }
 
-// TestIsolationLastComparison: an event of another organisation that gets as far as a connection's
+// TestIsolationLastComparison: an event of another organization that gets as far as a connection's
 // queue is stopped before its bytes leave. The connection ends, and the counter that stays 0 does not.
 func TestIsolationLastComparison(t *testing.T) {
 	for name, handled := range map[string]bool{"plain": false, "with an event handler": true} {
@@ -82,7 +82,7 @@ func TestIsolationLastComparison(t *testing.T) {
 	}
 }
 
-// TestIsolationWithoutOrganization: a connection without organisation is written no event at all.
+// TestIsolationWithoutOrganization: a connection without organization is written no event at all.
 func TestIsolationWithoutOrganization(t *testing.T) {
 	var n *node
 	h := intruder(t, &n, mustGroup(t, "globex", "all"))

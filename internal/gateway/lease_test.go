@@ -127,7 +127,7 @@ func (l *leasing) sitWith(cookie string) seat {
 	return seat{c, cookie}
 }
 
-// expectOpen sees that a connection still gets the events of its organisation.
+// expectOpen sees that a connection still gets the events of its organization.
 func (l *leasing) expectOpen(org string, seats ...seat) {
 	l.tb.Helper()
 	payload := l.publish(org, "all", "still there")
@@ -389,7 +389,7 @@ func TestControlChannelLost(t *testing.T) {
 }
 
 // TestNothingAfterSwitchToSlowBrowser: the browser does not read; events wait in the queue, in the
-// writer's hand and in the socket when its organisation is switched. Then it reads: whole frames,
+// writer's hand and in the socket when its organization is switched. Then it reads: whole frames,
 // none of an event published after the switch, most of the queued ones dropped, and the close frame.
 func TestNothingAfterSwitchToSlowBrowser(t *testing.T) {
 	l := leaseNode(t, never, 2*never, setup{options: gateway.Options{QueueBytes: 64 << 20, WriteTimeout: testkit.Patience, CloseTimeout: testkit.Patience}})
@@ -434,7 +434,7 @@ func TestNothingAfterSwitchToSlowBrowser(t *testing.T) {
 	}
 }
 
-// TestPropertyNothingAfterRevocation: random people of random organisations join, events are
+// TestPropertyNothingAfterRevocation: random people of random organizations join, events are
 // published, and sessions are ended, switched, removed and suspended. From the moment that the
 // node knows, the connection gets no event any more; everybody else gets theirs; no
 // isolation violation is prevented, because none was tried.

@@ -13,7 +13,7 @@ import (
 	"orgcast/internal/quota"
 )
 
-// limits counts the connections of this node, and by user, and asks the quota of their organisation.
+// limits counts the connections of this node, and by user, and asks the quota of their organization.
 // A count of 0 as a limit means no limit.
 type limits struct {
 	perNode, perUser int
@@ -28,7 +28,7 @@ type limits struct {
 	pace pace
 }
 
-// owner is a user inside an organisation; equal user ids in two organisations are two owners.
+// owner is a user inside an organization; equal user ids in two organizations are two owners.
 type owner struct {
 	org  orgctx.ID
 	user string
@@ -57,7 +57,7 @@ func (l *limits) count() int {
 }
 
 // take counts a connection, or says which limit it would exceed. The budget is that of its
-// organisation.
+// organization.
 func (l *limits) take(ctx context.Context, who owner) (*budget, error) {
 	b, err := l.takeLocal(who)
 	if err != nil || l.quota == nil {

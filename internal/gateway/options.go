@@ -16,9 +16,9 @@ import (
 	"orgcast/internal/session"
 )
 
-// Membership says whether a user may act for an organisation. Package directory implements it.
+// Membership says whether a user may act for an organization. Package directory implements it.
 type Membership interface {
-	// Admit returns what the user is in the organisation, or an error if the organisation is
+	// Admit returns what the user is in the organization, or an error if the organization is
 	// unknown or suspended or the user no active member of it. [directory.ErrUnavailable] means
 	// that nobody could say.
 	Admit(ctx context.Context, org orgctx.ID, user string) (directory.Member, error)
@@ -63,7 +63,7 @@ type Options struct {
 	FrameBurst      int
 	// QueueBytes bounds what waits for one browser. Default 1 MiB.
 	QueueBytes int
-	// QueueBytesPerOrganization bounds what waits for all browsers of one organisation that are
+	// QueueBytesPerOrganization bounds what waits for all browsers of one organization that are
 	// behind. Default 64 MiB.
 	QueueBytesPerOrganization int
 	// ReceiveBytesPerOrganization bounds what is held of what all browsers of one organization have
@@ -80,7 +80,7 @@ type Options struct {
 	// MaxConnections and MaxPerUser bound the connections of this node. Default 0, no limit.
 	MaxConnections int
 	MaxPerUser     int
-	// Quota bounds those of an organisation. Nil: no limit.
+	// Quota bounds those of an organization. Nil: no limit.
 	Quota Quota
 	// HandshakesPerSecond bounds how fast connections are admitted; a tenth of it may come at once.
 	// Default 0, no limit.

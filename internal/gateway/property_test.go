@@ -21,7 +21,7 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// everybody is a directory in which all users are members of all organisations.
+// everybody is a directory in which all users are members of all organizations.
 type everybody struct{}
 
 func (everybody) Admit(context.Context, orgctx.ID, string) (directory.Member, error) {
@@ -72,7 +72,7 @@ func expectSilence(tb testing.TB, client redis.UniversalClient, channel string) 
 	})
 }
 
-// TestPropertyIsolation drives whole nodes over sockets and a real Redis: organisations with equal
+// TestPropertyIsolation drives whole nodes over sockets and a real Redis: organizations with equal
 // user and group names, joins, leaves, disconnects, and publications straight to Redis, right and
 // wrong. No connection ever gets what is not its own; each gets its own exactly once and in order.
 func TestPropertyIsolation(t *testing.T) {
@@ -85,7 +85,7 @@ func TestPropertyIsolation(t *testing.T) {
 	badNames := slices.Sorted(maps.Keys(bad))
 
 	rapid.Check(t, func(t *rapid.T) {
-		// Organisations of this round alone, whose names are beginnings of each other.
+		// Organizations of this round alone, whose names are beginnings of each other.
 		round := "r" + strconv.FormatInt(rounds.Add(1), 10)
 		orgs := []string{round, round + "-1", round + "-11"}
 		var listeners []*listener
@@ -180,7 +180,7 @@ func TestPropertyIsolation(t *testing.T) {
 				org, group := rapid.SampledFrom(orgs).Draw(t, "org"), rapid.SampledFrom(groups).Draw(t, "group")
 				other := rapid.SampledFrom(append(orgs, "acme", "")).Filter(func(o string) bool { return o != org }).Draw(t, "other")
 				payload := bad[rapid.SampledFrom(badNames).Draw(t, "kind")]
-				// acme stands for the channel's own organisation, globex for another.
+				// acme stands for the channel's own organization, globex for another.
 				payload = strings.NewReplacer(`"acme"`, `"`+org+`"`, `"globex"`, `"`+other+`"`).Replace(payload)
 				publish(org, group, payload)
 			},

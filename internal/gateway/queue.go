@@ -246,7 +246,7 @@ func (c *conn) recount(before int) {
 	}
 }
 
-// charge counts a batch that waits in the budget of the organisation. Its caller holds mu.
+// charge counts a batch that waits in the budget of the organization. Its caller holds mu.
 func (c *conn) charge(b *batch) {
 	c.budget.used.Add(int64(b.bytes - b.charged))
 	b.charged = b.bytes
@@ -382,7 +382,7 @@ func (c *conn) assemble(b *batch) (frames []byte, buffer *joined, err error) {
 	return buffer.bytes, buffer, nil
 }
 
-// admit is the last look at events before their bytes leave: does the organisation that they name
+// admit is the last look at events before their bytes leave: does the organization that they name
 // own this connection? Everything before has made sure that it does; should that ever fail, they
 // are dropped, the connection ends and the counter that stays 0 does not.
 func (c *conn) admit(b *event.Burst) error {

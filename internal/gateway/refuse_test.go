@@ -193,7 +193,7 @@ func tamper(cookie string) string {
 	return string(b)
 }
 
-// TestForeignLooksLikeNothing compares whole answers: who asks for an organisation that does not
+// TestForeignLooksLikeNothing compares whole answers: who asks for an organization that does not
 // exist, is suspended, or is somebody else's, learns that it was refused and nothing more.
 func TestForeignLooksLikeNothing(t *testing.T) {
 	n := startNode(t, setup{})
@@ -446,7 +446,7 @@ func TestRefusedByState(t *testing.T) {
 	})
 }
 
-// capped is a quota with a limit for every organisation, on this node alone.
+// capped is a quota with a limit for every organization, on this node alone.
 type capped struct {
 	limit int
 	err   error

@@ -128,11 +128,11 @@ func TestResume(t *testing.T) {
 			}
 		})
 	}
-	// A position of another organisation opens nothing of it.
+	// A position of another organization opens nothing of it.
 	c := n.resumed(resumeText(map[string]string{"all": foreign[0]}, nil))
 	for _, frame := range frames(t, c, 1) {
 		if strings.Contains(frame, "secret") {
-			t.Errorf("got %q of another organisation", frame)
+			t.Errorf("got %q of another organization", frame)
 		}
 	}
 	// Live events follow.

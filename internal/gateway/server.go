@@ -1,7 +1,7 @@
 // Package gateway takes a request from HTTP upgrade to served connection and to its end. It is the
 // only package that knows HTTP and connections together; WebSocket itself is package socket's. Whoever is refused is refused before the
-// upgrade; whoever is served has a session, an organisation and a consumer, and is written to only
-// after one more comparison of organisations.
+// upgrade; whoever is served has a session, an organization and a consumer, and is written to only
+// after one more comparison of organizations.
 package gateway
 
 import (

@@ -503,7 +503,7 @@ func TestHistoriesOfAllOrganizationsInTurn(t *testing.T) {
 	})
 }
 
-// TestHistoriesInTurn: however many connections of an organisation ask for histories at once, few of them
+// TestHistoriesInTurn: however many connections of an organization ask for histories at once, few of them
 // are served at a time, whatever becomes of those, and nobody else waits.
 func TestHistoriesInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

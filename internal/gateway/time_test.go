@@ -293,7 +293,7 @@ func TestConnectTimeout(t *testing.T) {
 }
 
 // TestHookOfTenSeconds: however long a hook takes, events, pings of both sides and the end of its
-// connection do not wait for it, and nothing of another organisation does. Only what has to be in
+// connection do not wait for it, and nothing of another organization does. Only what has to be in
 // order does: Disconnect behind all, and what is to be sent behind HandleEvent.
 func TestHookOfTenSeconds(t *testing.T) {
 	const slow, ping = 10 * time.Second, 2 * time.Second

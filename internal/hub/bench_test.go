@@ -16,7 +16,7 @@ func (*idle) Flush()                  {}
 func (*idle) OfferGap(event.Group)    {}
 
 // BenchmarkDeliver is the hub's own part of a delivery: finding the members, in turn with other
-// organisations, and offering to each.
+// organizations, and offering to each.
 func BenchmarkDeliver(b *testing.B) {
 	for _, members := range []int{1, 30, 1000} {
 		b.Run(fmt.Sprint(members, "members"), func(b *testing.B) {

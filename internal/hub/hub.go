@@ -2,9 +2,9 @@
 // members of the event's own group, never waits for any of them, and asks the [Bus] only for
 // groups that somebody here has joined.
 //
-// Each organisation has a lane: its groups, and the events that came for them and are not yet
+// Each organization has a lane: its groups, and the events that came for them and are not yet
 // handed over. Lanes are served in turn, each for as much work as any other, so that an
-// organisation that publishes without end delays nobody but itself.
+// organization that publishes without end delays nobody but itself.
 package hub
 
 import (
@@ -24,7 +24,7 @@ const shardCount = 64
 
 // Options of a Hub. The zero Options work.
 type Options struct {
-	// IntakeBytes bounds the events of one organisation that wait for their turn. Default 8 MiB.
+	// IntakeBytes bounds the events of one organization that wait for their turn. Default 8 MiB.
 	// Events beyond it are dropped and counted, and the members of their groups told of the gap.
 	IntakeBytes int
 	// Registry takes the metrics, and Log says which organization loses events; they may be nil.
@@ -44,7 +44,7 @@ type Hub struct {
 	shards [shardCount]shard
 }
 
-// shard holds the lanes of some organisations.
+// shard holds the lanes of some organizations.
 type shard struct {
 	mu    sync.Mutex
 	lanes map[orgctx.ID]*lane
@@ -136,12 +136,12 @@ func (h *Hub) Groups() int { return int(h.metrics.groups.Load()) }
 // is left.
 func (h *Hub) Wait() { h.sched.wait() }
 
-// shardOf keeps all groups of an organisation together.
+// shardOf keeps all groups of an organization together.
 func (h *Hub) shardOf(org orgctx.ID) *shard {
 	return &h.shards[maphash.Comparable(h.seed, org)%shardCount]
 }
 
-// lane returns the lane of an organisation that has members here, else nil.
+// lane returns the lane of an organization that has members here, else nil.
 func (h *Hub) lane(org orgctx.ID) *lane {
 	s := h.shardOf(org)
 	s.mu.Lock()

@@ -90,7 +90,7 @@ func (b *fakeBus) wanted() int {
 	return len(b.counts)
 }
 
-// member notes what it is offered. Like a connection it belongs to one organisation.
+// member notes what it is offered. Like a connection it belongs to one organization.
 type member struct {
 	org orgctx.ID
 
@@ -152,7 +152,7 @@ func (m *member) check(t failer, want map[event.Group][]string) {
 	}
 }
 
-// TestPropertyIsolation: organisations with equal group names, members that join and leave, events
+// TestPropertyIsolation: organizations with equal group names, members that join and leave, events
 // that are right and payloads that are not. Every member gets its own exactly once and in order.
 func TestPropertyIsolation(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -250,7 +250,7 @@ func TestPropertyIsolation(t *testing.T) {
 }
 
 // TestConcurrentMembership: members come and go while events are delivered. What each got of a
-// group is a run without holes, doubles or disorder, and nothing of another organisation.
+// group is a run without holes, doubles or disorder, and nothing of another organization.
 func TestConcurrentMembership(t *testing.T) {
 	bus := newBus()
 	h := hub.New(bus, hub.Options{IntakeBytes: 1 << 30})
@@ -380,7 +380,7 @@ func TestJoinRefused(t *testing.T) {
 	}
 }
 
-// blocking is a member whose Offer waits, as no member's should: it stands for an organisation whose
+// blocking is a member whose Offer waits, as no member's should: it stands for an organization whose
 // work takes long.
 type blocking struct {
 	*member
@@ -421,7 +421,7 @@ func TestOverloadIsLoggedPerOrganization(t *testing.T) {
 	}
 }
 
-// TestOverload: an organisation that brings more than its members take loses events and is told of
+// TestOverload: an organization that brings more than its members take loses events and is told of
 // it, in the right place of the order, while another goes on untouched.
 func TestOverload(t *testing.T) {
 	h := hub.New(newBus(), hub.Options{IntakeBytes: 4 << 10})
@@ -485,7 +485,7 @@ func (o ordered) Offer(b *event.Burst) bool {
 func (ordered) Flush()               {}
 func (ordered) OfferGap(event.Group) {}
 
-// TestLongTurnIsMadeUpFor: an organisation whose events are each more work than a turn may be gets its
+// TestLongTurnIsMadeUpFor: an organization whose events are each more work than a turn may be gets its
 // turn the more seldom.
 func TestLongTurnIsMadeUpFor(t *testing.T) {
 	h := hub.New(newBus(), hub.Options{IntakeBytes: 1 << 30})

@@ -15,7 +15,7 @@ const (
 	// much as writing to a few members.
 	inlineWork = 32
 	// inlineEvents is how many events of a lane the receiver serves itself within inlinePeriod. What
-	// is beyond is better joined by a worker: writes of one organisation are no more than that many
+	// is beyond is better joined by a worker: writes of one organization are no more than that many
 	// of the things that everybody else waits for.
 	inlineEvents = 16
 	inlinePeriod = time.Millisecond
@@ -29,7 +29,7 @@ const (
 	burstBytes = 32 << 10
 )
 
-// lane is one organisation: its groups with their members, and the arrivals that wait.
+// lane is one organization: its groups with their members, and the arrivals that wait.
 type lane struct {
 	mu      sync.Mutex
 	groups  map[event.Group]*members

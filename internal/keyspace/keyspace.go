@@ -1,7 +1,7 @@
 // Package keyspace makes every name that Orgcast uses in Redis, and nothing else does. A name that
-// belongs to an organisation is made from an [orgctx.ID] or an [event.Group], never from text, so
-// no name reaches another organisation. The organisation stands in braces: Redis Cluster keeps
-// all names of one organisation in one slot.
+// belongs to an organization is made from an [orgctx.ID] or an [event.Group], never from text, so
+// no name reaches another organization. The organization stands in braces: Redis Cluster keeps
+// all names of one organization in one slot.
 package keyspace
 
 import (
@@ -76,7 +76,7 @@ func (k Keyspace) History(g event.Group) string {
 	return k.prefix + "{" + g.Organization().String() + "}:history:" + g.Name()
 }
 
-// Epoch returns the string that tells one life of an organisation's data from the next: it is gone when
+// Epoch returns the string that tells one life of an organization's data from the next: it is gone when
 // Redis has lost them.
 func (k Keyspace) Epoch(org orgctx.ID) string { return k.prefix + "{" + org.String() + "}:epoch" }
 
@@ -87,7 +87,7 @@ func (k Keyspace) Once(g event.Group, key string) string {
 	return k.prefix + "{" + g.Organization().String() + "}:once:" + g.Name() + ":" + key
 }
 
-// Organization returns the hash that says whether an organisation is active.
+// Organization returns the hash that says whether an organization is active.
 func (k Keyspace) Organization(org orgctx.ID) string { return k.prefix + "{" + tenant(org) + "}:org" }
 
 // Connections returns the hash that says how many connections of the organization each node has. The
@@ -120,7 +120,7 @@ func (k Keyspace) Member(org orgctx.ID, user string) string {
 	return k.prefix + "{" + org.String() + "}:member:" + escapeUser(user)
 }
 
-// Object returns the key of a thing that belongs to an organisation. kind and id must satisfy
+// Object returns the key of a thing that belongs to an organization. kind and id must satisfy
 // [orgctx.ValidID].
 func (k Keyspace) Object(org orgctx.ID, kind, id string) string {
 	return k.prefix + "{" + org.String() + "}:object:" + kind + ":" + id
@@ -151,13 +151,13 @@ func (k Keyspace) CanaryIn(tag, node string) string {
 }
 
 // Tasks returns the stream of the tasks of a kind. kind must satisfy [orgctx.ValidID]. Entries of
-// all organisations share it, so an entry says whose it is.
+// all organizations share it, so an entry says whose it is.
 func (k Keyspace) Tasks(kind string) string { return k.prefix + "tasks:" + kind }
 
 // DeadTasks returns the stream of those tasks of a kind that nobody will try again.
 func (k Keyspace) DeadTasks(kind string) string { return k.Tasks(kind) + ":dead" }
 
-// TaskOnce returns the key that remembers that an organisation dispatched a task under an
+// TaskOnce returns the key that remembers that an organization dispatched a task under an
 // idempotency key, which must satisfy [event.ValidGroupName]. The stream's name stands in braces:
 // Redis Cluster keeps both in one slot.
 func (k Keyspace) TaskOnce(org orgctx.ID, kind, idempotency string) string {

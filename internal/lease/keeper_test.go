@@ -164,7 +164,7 @@ func run(tb testing.TB, k *lease.Keeper) {
 
 func TestAnnouncements(t *testing.T) {
 	acme, globex := mustOrg(t, "acme"), mustOrg(t, "globex")
-	// Of ada's two devices, alan, and ada in another organisation: who is ended by what?
+	// Of ada's two devices, alan, and ada in another organization: who is ended by what?
 	tests := map[string]struct {
 		message lease.Message
 		want    map[string]error
@@ -173,11 +173,11 @@ func TestAnnouncements(t *testing.T) {
 		"session of nobody":       {lease.Message{Type: lease.SessionEnded, SessionID: "nobody"}, nil},
 		"user disabled":           {lease.Message{Type: lease.UserDisabled, UserID: "ada"}, map[string]error{"laptop": lease.ErrNotAllowed, "laptop, second tab": lease.ErrNotAllowed, "phone": lease.ErrNotAllowed, "elsewhere": lease.ErrNotAllowed}},
 		"member removed":          {lease.Message{Type: lease.MemberRemoved, Organization: acme, UserID: "ada"}, map[string]error{"laptop": lease.ErrNotAllowed, "laptop, second tab": lease.ErrNotAllowed, "phone": lease.ErrNotAllowed}},
-		"organisation suspended":  {lease.Message{Type: lease.OrganizationSuspended, Organization: acme}, map[string]error{"laptop": lease.ErrNotAllowed, "laptop, second tab": lease.ErrNotAllowed, "phone": lease.ErrNotAllowed, "alan": lease.ErrNotAllowed}},
+		"organization suspended":  {lease.Message{Type: lease.OrganizationSuspended, Organization: acme}, map[string]error{"laptop": lease.ErrNotAllowed, "laptop, second tab": lease.ErrNotAllowed, "phone": lease.ErrNotAllowed, "alan": lease.ErrNotAllowed}},
 		"switched":                {lease.Message{Type: lease.OrganizationSwitched, SessionID: "phone", Organization: globex}, map[string]error{"phone": lease.ErrSwitched}},
 		"switched to where it is": {lease.Message{Type: lease.OrganizationSwitched, SessionID: "phone", Organization: acme}, nil},
 		"switched to none":        {lease.Message{Type: lease.OrganizationSwitched, SessionID: "phone"}, map[string]error{"phone": lease.ErrSwitched}},
-		"first organisation":      {lease.Message{Type: lease.OrganizationSwitched, SessionID: "olga", Organization: acme}, map[string]error{"olga": lease.ErrSwitched}},
+		"first organization":      {lease.Message{Type: lease.OrganizationSwitched, SessionID: "olga", Organization: acme}, map[string]error{"olga": lease.ErrSwitched}},
 		"another role":            {lease.Message{Type: lease.MemberRole, Organization: acme, UserID: "alan", Role: "admin"}, map[string]error{"alan": lease.ErrRoleChanged}},
 		"role in one of two":      {lease.Message{Type: lease.MemberRole, Organization: globex, UserID: "ada", Role: "admin"}, map[string]error{"elsewhere": lease.ErrRoleChanged}},
 		"the same role":           {lease.Message{Type: lease.MemberRole, Organization: acme, UserID: "alan"}, nil},
@@ -289,11 +289,11 @@ func TestUnannounced(t *testing.T) {
 		"session expired":        {func(w *world) { w.sessions["ticket-s1"] = session.Standing{Err: session.ErrExpired} }, lease.ErrSessionEnded},
 		"copy of it expired":     {func(w *world) { w.sessions["ticket-s1"] = session.Standing{Err: session.ErrStale} }, lease.ErrSessionStale},
 		"session garbled":        {func(w *world) { w.sessions["ticket-s1"] = session.Standing{Err: session.ErrInvalid} }, lease.ErrSessionEnded},
-		"organisation switched":  {func(w *world) { w.sessions["ticket-s1"] = session.Standing{Err: session.ErrSwitched} }, lease.ErrSwitched},
+		"organization switched":  {func(w *world) { w.sessions["ticket-s1"] = session.Standing{Err: session.ErrSwitched} }, lease.ErrSwitched},
 		"user disabled":          {func(w *world) { w.sessions["ticket-s1"] = session.Standing{Err: session.ErrDisabled} }, lease.ErrNotAllowed},
 		"member removed":         {func(w *world) { w.members[ada] = directory.Admission{Err: directory.ErrNotMember} }, lease.ErrNotAllowed},
-		"organisation suspended": {func(w *world) { w.members[ada] = directory.Admission{Err: directory.ErrOrganizationSuspended} }, lease.ErrNotAllowed},
-		"organisation unknown":   {func(w *world) { w.members[ada] = directory.Admission{Err: directory.ErrOrganizationUnknown} }, lease.ErrNotAllowed},
+		"organization suspended": {func(w *world) { w.members[ada] = directory.Admission{Err: directory.ErrOrganizationSuspended} }, lease.ErrNotAllowed},
+		"organization unknown":   {func(w *world) { w.members[ada] = directory.Admission{Err: directory.ErrOrganizationUnknown} }, lease.ErrNotAllowed},
 		"another role":           {func(w *world) { w.members[ada] = directory.Admission{Member: directory.Member{Role: "admin"}} }, lease.ErrRoleChanged},
 	}
 	for name, test := range tests {

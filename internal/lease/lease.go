@@ -1,5 +1,5 @@
 // Package lease keeps asking whether open connections may stay. A connection was let in because of
-// a session, a membership and an active organisation; each of them can end while it is open, and
+// a session, a membership and an active organization; each of them can end while it is open, and
 // then it has to end too:
 //
 //   - within a moment of an announcement on the control channel ([Control]);
@@ -31,9 +31,9 @@ var (
 	// ErrSessionStale ends the connections that came with a copy of a session that has expired, where the
 	// session itself may live on: the browser may come back with a newer copy.
 	ErrSessionStale = errors.New("lease: this copy of the session has expired")
-	// ErrSwitched ends the connections of a session whose active organisation is another now.
+	// ErrSwitched ends the connections of a session whose active organization is another now.
 	ErrSwitched = errors.New("lease: another organization became active")
-	// ErrNotAllowed ends connections whose user, membership or organisation is no longer active.
+	// ErrNotAllowed ends connections whose user, membership or organization is no longer active.
 	ErrNotAllowed = errors.New("lease: user, membership or organization is not active any more")
 	// ErrRoleChanged ends connections whose user has another role now, so that they come back with it.
 	ErrRoleChanged = errors.New("lease: role changed")
@@ -81,7 +81,7 @@ type Lease struct {
 	links     [indexes]link
 }
 
-// link places a lease in the list of those with the same session, user or organisation.
+// link places a lease in the list of those with the same session, user or organization.
 type link struct{ previous, next *Lease }
 
 // Indexes of a Keeper.
@@ -92,7 +92,7 @@ const (
 	indexes
 )
 
-// Directory says whether users may act for organisations. Package directory implements it.
+// Directory says whether users may act for organizations. Package directory implements it.
 type Directory interface {
 	AdmitAll(ctx context.Context, list []directory.Membership) []directory.Admission
 }

@@ -79,7 +79,7 @@ func fieldsOf(t Type) (names []string, ok bool) {
 
 // Decode reads a message. It takes no field twice, none in another spelling, and none that the type
 // does not have: whoever wrote it meant something else. Identifiers are text or integers; a role
-// and the organisation that a session switched to may also be null or empty.
+// and the organization that a session switched to may also be null or empty.
 func Decode(payload []byte) (Message, error) {
 	if len(payload) > MaxMessage || !utf8.Valid(payload) {
 		return Message{}, ErrMalformed

@@ -55,7 +55,7 @@ func (a *Announcer) Announce(ctx context.Context, m Message) error {
 	return nil
 }
 
-// Members is where memberships and organisations are recorded. Package directory implements it.
+// Members is where memberships and organizations are recorded. Package directory implements it.
 type Members interface {
 	PutOrganization(ctx context.Context, org orgctx.ID, status directory.Status) error
 	RemoveMember(ctx context.Context, org orgctx.ID, userID string) error
@@ -67,14 +67,14 @@ type Revoker struct {
 	// Announcer and Revocations must be given.
 	Announcer   *Announcer
 	Revocations *session.Revocations
-	// Members is nil if the sessions are the record of memberships and organisations: those of the
+	// Members is nil if the sessions are the record of memberships and organizations: those of the
 	// application, which has to change them.
 	Members Members
 	// SessionLife is the longest life of a session.
 	SessionLife time.Duration
 }
 
-// Revoke ends a session, a user, a membership or an organisation. recorded is false where the record
+// Revoke ends a session, a user, a membership or an organization. recorded is false where the record
 // is not ours to change, and where it could not be changed.
 //
 // A record that cannot be changed, because Redis is full, say, does not keep the announcement back:

@@ -2,7 +2,7 @@ package orgctx
 
 import "net/http"
 
-// Middleware puts the organisation that resolve finds into the context of each request. A request
+// Middleware puts the organization that resolve finds into the context of each request. A request
 // for which resolve finds none goes on without one: [Guard] refuses it where that matters.
 func Middleware(resolve func(*http.Request) (ID, bool)) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
@@ -16,7 +16,7 @@ func Middleware(resolve func(*http.Request) (ID, bool)) func(http.Handler) http.
 	}
 }
 
-// Guard answers 403 to requests whose context carries no organisation, and passes on the others.
+// Guard answers 403 to requests whose context carries no organization, and passes on the others.
 func Guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, ok := From(r.Context()); !ok {

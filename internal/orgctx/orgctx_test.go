@@ -97,7 +97,7 @@ func FuzzParseID(f *testing.F) {
 	})
 }
 
-// from returns the organisation of ctx as text, "" for none.
+// from returns the organization of ctx as text, "" for none.
 func from(ctx context.Context) string {
 	id, ok := orgctx.From(ctx)
 	if ok == id.IsZero() {
@@ -140,7 +140,7 @@ func TestWithRefusesNoOrganization(t *testing.T) {
 
 var errUnknown = errors.New("unknown organization")
 
-// directory knows the organisations that map to true.
+// directory knows the organizations that map to true.
 type directory map[orgctx.ID]bool
 
 func (d directory) OrganizationActive(_ context.Context, id orgctx.ID) error {
@@ -161,7 +161,7 @@ func TestDo(t *testing.T) {
 	}{
 		"known":           {acme, nil, nil, true},
 		"unknown":         {mustID(t, "globex"), nil, errUnknown, false},
-		"no organisation": {orgctx.ID{}, nil, orgctx.ErrNoOrganization, false},
+		"no organization": {orgctx.ID{}, nil, orgctx.ErrNoOrganization, false},
 		"error of fn":     {acme, errOwn, errOwn, true},
 	}
 	for name, test := range tests {
@@ -204,7 +204,7 @@ func TestDoNests(t *testing.T) {
 	}
 }
 
-// The original left the organisation of one task behind for the next when the task raised.
+// The original left the organization of one task behind for the next when the task raised.
 func TestPanicLeavesNoOrganizationBehind(t *testing.T) {
 	acme, globex := mustID(t, "acme"), mustID(t, "globex")
 	ctx := orgctx.With(t.Context(), globex)

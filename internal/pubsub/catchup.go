@@ -69,7 +69,7 @@ func (r *Redis) locate(ctx context.Context, batches []batch) {
 	}
 }
 
-// marks reads the newest position of each history, and the epoch where there is none. An organisation
+// marks reads the newest position of each history, and the epoch where there is none. An organization
 // without epoch gets one.
 func (r *Redis) marks(ctx context.Context, subs []*subscription) (marks []event.Mark, known []bool) {
 	for some := range slices.Chunk(subs, r.entriesAtOnce()) {

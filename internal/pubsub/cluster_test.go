@@ -113,7 +113,7 @@ func (r *recorder) mustHaveAll(t *testing.T, sink *pubsubtest.Recorder) {
 	}())
 }
 
-// onCluster is a bus that runs on a Cluster, with a recorded stream in a group of each of some organisations,
+// onCluster is a bus that runs on a Cluster, with a recorded stream in a group of each of some organizations,
 // whose slots are spread over all masters.
 type onCluster struct {
 	*pubsub.Redis
@@ -144,7 +144,7 @@ func startOnCluster(t *testing.T, linkTimeout time.Duration, o redistest.Cluster
 		owners[n.cluster.Owner(n.key(g))] = true
 	}
 	if len(owners) < 3 {
-		t.Fatal("the organisations are not spread over all masters")
+		t.Fatal("the organizations are not spread over all masters")
 	}
 	pubsubtest.Eventually(t, "healthy at first", func() bool { return n.Healthy() == nil })
 	return n
@@ -178,7 +178,7 @@ func TestClusterOrderedFailover(t *testing.T) {
 	n.mustHaveAll(t)
 }
 
-// TestClusterSlotMoves: the slots of organisations move to another master while events are recorded, and so
+// TestClusterSlotMoves: the slots of organizations move to another master while events are recorded, and so
 // do those of the canaries. Nobody loses anything, and no link breaks.
 func TestClusterSlotMoves(t *testing.T) {
 	t.Parallel()

@@ -16,14 +16,14 @@ func (r *Redis) WantedGroups() int {
 	return len(r.subs)
 }
 
-// Meters returns for how many organisations the bus keeps a budget.
+// Meters returns for how many organizations the bus keeps a budget.
 func (r *Redis) Meters() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.meters)
 }
 
-// Pause pauses a group that is subscribed, as if its organisation were over its budget.
+// Pause pauses a group that is subscribed, as if its organization were over its budget.
 func (r *Redis) Pause(g event.Group) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -72,7 +72,7 @@ func (p *Pace) Read(now time.Time) bool {
 // BusyReads is how many reads in a row make a link busy.
 const BusyReads = busyReads
 
-// RoomAfter returns how much an organisation has when it is taken up after a pause, having spent all it
+// RoomAfter returns how much an organization has when it is taken up after a pause, having spent all it
 // had, in so many equal steps, over a time.
 func RoomAfter(over time.Duration, steps int, pause time.Duration) time.Duration {
 	var m meter
@@ -92,7 +92,7 @@ const (
 	ShownPerOrganization = shownPerOrganization
 )
 
-// Shown is what an organisation has shown, in groups by their number.
+// Shown is what an organization has shown, in groups by their number.
 type Shown struct {
 	shown  shown
 	groups map[int]*shownGroup

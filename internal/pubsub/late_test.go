@@ -204,7 +204,7 @@ func echo(tb testing.TB, client *redis.Client, channel string, p event.Position,
 }
 
 // TestEventIsShownOncePerKey: an event comes again under another position, because a server that hung passes on
-// what it had. It is shown once; the same key in another group, in another organisation, or a day later is another event.
+// what it had. It is shown once; the same key in another group, in another organization, or a day later is another event.
 func TestEventIsShownOncePerKey(t *testing.T) {
 	client, keys, reg := newClient(t, redistest.Start(t)), newKeyspace(t), prometheus.NewRegistry()
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{PublishTimeout: calm, SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, Registerer: reg})
@@ -386,7 +386,7 @@ func TestNewcomersAreToldOfARepetition(t *testing.T) {
 }
 
 // TestRepetitionsAreRememberedInBounds: a flood of keys in one group forgets only its own old ones, and that of an
-// organisation only its own, within 1 MiB.
+// organization only its own, within 1 MiB.
 func TestRepetitionsAreRememberedInBounds(t *testing.T) {
 	at := func(n int) event.Head {
 		return event.Head{Position: event.NewPosition(uint64(n)+1, 0), Key: uint64(n) + 1}

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// meterBurst is how much an organisation may save up, in time of its budget. A flood comes at
+	// meterBurst is how much an organization may save up, in time of its budget. A flood comes at
 	// once until that is used up, and meanwhile fills what Redis keeps for this subscriber: with the
 	// default budget a second's worth was seen to reach the 32 MB at which Redis ends it.
 	meterBurst = 250 * time.Millisecond
@@ -27,7 +27,7 @@ const (
 	resumeInterval = 50 * time.Millisecond
 )
 
-// meter is what one organisation has used of its budget. Its subscriptions share it, and
+// meter is what one organization has used of its budget. Its subscriptions share it, and
 // Redis.mu guards it. It counts in time: an event costs as long as the budget takes to earn it.
 type meter struct {
 	subs  int   // that share it
@@ -56,11 +56,11 @@ func (m *meter) spend(now time.Time, cost time.Duration) bool {
 	return true
 }
 
-// hasRoom reports whether a group of the organisation may come back.
+// hasRoom reports whether a group of the organization may come back.
 func (m *meter) hasRoom(now time.Time) bool { return m.paid.Sub(now) <= meterBurst-resumeRoom }
 
 // takeUp lets a group come back, after a pause that may have been longer than the shortest. The more the
-// organisation delayed others, and the faster it used up what it had, the less it may send before it is
+// organization delayed others, and the faster it used up what it had, the less it may send before it is
 // paused again: who only exceeds its budget has all of it, a flood what it takes to see that it goes on.
 func (m *meter) takeUp(now time.Time, pause time.Duration) {
 	room := time.Duration(float64(min(max(m.lasted, minRoom), meterBurst)) * float64(minPause) / float64(pause))
@@ -98,7 +98,7 @@ const (
 	verdictTake     verdict = iota
 	verdictCanary           // this node's message to itself
 	verdictUnwanted         // dropped: nobody here wants its group
-	verdictShed             // dropped: its organisation is over its budget
+	verdictShed             // dropped: its organization is over its budget
 	verdictPause            // dropped for the same reason, as the first of its group
 	verdictHeld             // kept until what its group missed has been handed over
 	verdictKnown            // dropped: it was handed over when its group caught up
@@ -137,9 +137,9 @@ func (r *Redis) admit(l *link, channel string, head event.Head, object string, n
 	return s.group, verdictPause
 }
 
-// pause ends a subscription for a while, because its organisation is over its budget and it was
+// pause ends a subscription for a while, because its organization is over its budget and it was
 // its event that found nothing left: most likely a group that has a large part in it. Shedding in
-// this process alone would leave the flood on the link that all organisations share. r.mu is held.
+// this process alone would leave the flood on the link that all organizations share. r.mu is held.
 func (r *Redis) pause(l *link, s *subscription) {
 	s.paused = true
 	s.missed = true
@@ -183,7 +183,7 @@ func (r *Redis) unpause(s *subscription) {
 	r.metrics.paused.Dec()
 }
 
-// meterOf returns the meter of the group's organisation for one more subscription. r.mu is held.
+// meterOf returns the meter of the group's organization for one more subscription. r.mu is held.
 func (r *Redis) meterOf(g event.Group) *meter {
 	m := r.meters[g.Organization()]
 	if m == nil {
@@ -194,7 +194,7 @@ func (r *Redis) meterOf(g event.Group) *meter {
 	return m
 }
 
-// forget drops a subscription that is over, and with an organisation's last one its meter. r.mu is
+// forget drops a subscription that is over, and with an organization's last one its meter. r.mu is
 // held.
 func (r *Redis) forget(s *subscription) {
 	s.place.seen.forget(s.meter)

@@ -28,11 +28,11 @@ func text(t *testing.T, i pubsubtest.Item) string {
 	return fields.Text
 }
 
-// TestFloodHarmsNobodyElse has one organisation publish as fast as Redis takes it, far beyond its
+// TestFloodHarmsNobodyElse has one organization publish as fast as Redis takes it, far beyond its
 // budget, while another publishes one event at a time.
 func TestFloodHarmsNobodyElse(t *testing.T) {
 	// Events per second of the budget, per round trip, and in all: little enough for Redis to hold
-	// back even if this process does not get to run for a while. The quiet organisation publishes
+	// back even if this process does not get to run for a while. The quiet organization publishes
 	// one for each batch, which a budget's burst covers.
 	const rate, batch, published = 1000, 250, 50000
 	client := newClient(t, redistest.Start(t))

@@ -11,7 +11,7 @@ import (
 const (
 	reasonUnwanted = "unwanted" // of a group that nobody here wants any more
 	reasonPanic    = "panic"    // decoding panicked
-	// reasonRate: the organisation publishes more than this node takes of one.
+	// reasonRate: the organization publishes more than this node takes of one.
 	reasonRate = "organization_rate"
 	// reasonRepeated: it was shown before, under the same idempotency key and another position.
 	reasonRepeated = "repeated"

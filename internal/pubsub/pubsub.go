@@ -5,13 +5,13 @@
 //
 // A group's events travel on one channel, prefix:{ORG}:group:NAME, made from an [event.Group] by
 // package keyspace. No pattern subscription exists, so a node hears only the groups that it asked
-// for by name, and each of those belongs to one organisation.
+// for by name, and each of those belongs to one organization.
 //
 // # Guarantees
 //
 // Between the return of Subscribe and the call of Unsubscribe, every event published to the group
 // reaches the [Sink] once, in the order in which Redis took it, or else the Sink is told of a gap.
-// A payload that [event.Decode] refuses, above all one that names another organisation than its
+// A payload that [event.Decode] refuses, above all one that names another organization than its
 // channel does, reaches nobody. Calls of the Sink do not overlap.
 //
 // # Histories
@@ -39,16 +39,16 @@
 //
 // # Pauses
 //
-// All organisations share one connection: behind the events of one wait those of the others. So
-// each organisation has a budget of events and bytes per second. A group whose event finds it spent
+// All organizations share one connection: behind the events of one wait those of the others. So
+// each organization has a budget of events and bytes per second. A group whose event finds it spent
 // is paused: this event and those on their way are dropped, the group is unsubscribed, and when the
-// organisation has saved up some of its budget, subscribed again. It then catches up, or the Sink is told
+// organization has saved up some of its budget, subscribed again. It then catches up, or the Sink is told
 // of the gap, as after a lost connection. The longer others had to wait the longer is the pause, up to 15 s.
 //
 // # Redis Cluster
 //
 // There events travel on sharded channels, with SPUBLISH and SSUBSCRIBE, and there is one connection to
-// each master. All names of an organisation are in one slot, so its events come on one connection, in the
+// each master. All names of an organization are in one slot, so its events come on one connection, in the
 // order in which that slot's master took them. When the slot moves, or another server becomes its master, the groups
 // concerned are subscribed there and catch up; all others go on as if nothing had been.
 package pubsub

@@ -262,7 +262,7 @@ func TestResumeOverPages(t *testing.T) {
 }
 
 // TestResumeInAnotherLife: the place before the first event of a history is one in the life of its
-// organisation's data in which it was told, and in no other.
+// organization's data in which it was told, and in no other.
 func TestResumeInAnotherLife(t *testing.T) {
 	client, keys := newClient(t, redistest.Start(t)), newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{HistoryTimeout: calm})

@@ -78,8 +78,8 @@ type Options struct {
 	// MinBackoff and MaxBackoff bound the pause before a lost link is opened again; it doubles
 	// from one to the other and is jittered. Default: 50 ms and 2 s.
 	MinBackoff, MaxBackoff time.Duration
-	// EventsPerSecond and BytesPerSecond are what this node takes of one organisation in the long
-	// run; a quarter of it may come at once. Groups of an organisation that exceeds either
+	// EventsPerSecond and BytesPerSecond are what this node takes of one organization in the long
+	// run; a quarter of it may come at once. Groups of an organization that exceeds either
 	// are paused, see the package comment. Default: [DefaultEventsPerSecond] and
 	// [DefaultBytesPerSecond]; negative: no limit.
 	EventsPerSecond float64
@@ -146,7 +146,7 @@ type Redis struct {
 
 	mu     sync.Mutex // never held during I/O or calls of the Sink
 	subs   map[string]*subscription
-	meters map[orgctx.ID]*meter // of the organisations that have subscriptions
+	meters map[orgctx.ID]*meter // of the organizations that have subscriptions
 	links  map[string]*link     // by the address of their server, "" if there is one; those that are open
 }
 

@@ -37,7 +37,7 @@ var (
 )
 
 // shards is what a Redis Cluster adds: which of its masters owns which slot, and a link to each of
-// them. The names of one organisation are in one slot, so its events come on one link, in order.
+// them. The names of one organization are in one slot, so its events come on one link, in order.
 //
 // A slot may move to another master, by an operator's hand or because its master has failed. A master
 // that loses a slot says so for each channel; a master that is gone says nothing, and its link breaks. Either

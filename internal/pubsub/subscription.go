@@ -37,7 +37,7 @@ type subscription struct {
 	group   event.Group
 	channel string
 	slot    uint16 // of a Cluster; 0 if there is none
-	meter   *meter // of its organisation
+	meter   *meter // of its organization
 
 	joined    uint64        // Subscribe calls
 	count     int           // Subscribe calls less Unsubscribe calls: it is wanted if positive
@@ -47,7 +47,7 @@ type subscription struct {
 	missed    bool          // was on when a link broke or it was paused: it has to catch up
 	confirmed chan struct{} // closed exactly while the state is on or it is paused
 
-	paused   bool          // its organisation exceeds its budget; only while there is a link
+	paused   bool          // its organization exceeds its budget; only while there is a link
 	pause    time.Duration // without jitter, known when the state is off, as is resumeAt
 	resumeAt time.Time     // at the earliest
 

@@ -54,7 +54,7 @@ func organizations(t *testing.T, f fixture) (here, elsewhere string) {
 		}
 	}
 	if here == "" || elsewhere == "" {
-		t.Fatalf("organisations: got %q and %q, want two on different masters", here, elsewhere)
+		t.Fatalf("organizations: got %q and %q, want two on different masters", here, elsewhere)
 	}
 	return here, elsewhere
 }
@@ -88,7 +88,7 @@ func testScriptsForgotten(t *testing.T) {
 	}
 }
 
-// testShardAway: the organisations of a master that is away have to wait; the others do not, although all are
+// testShardAway: the organizations of a master that is away have to wait; the others do not, although all are
 // renewed together, and although their master has forgotten the script.
 func testShardAway(t *testing.T) {
 	t.Helper()

@@ -70,7 +70,7 @@ func TestWritesRefused(t *testing.T) {
 				"held":   0,    // all that it may have
 				"known":  9,    // ten with the one that it has
 			}
-			if state.ReadsRefused() { // limits are known of organisations that were here before
+			if state.ReadsRefused() { // limits are known of organizations that were here before
 				want["small"], want["free"] = 20, 20
 			}
 			total := 0

@@ -1,11 +1,11 @@
-// Package quota bounds the connections that an organisation has on all nodes together. Each node
+// Package quota bounds the connections that an organization has on all nodes together. Each node
 // reserves in Redis what it needs, some at a time, so that most connections cost no round trip. A
 // reservation is a lease: a node that dies gives its share back by silence.
 //
 // While Redis answers but refuses to write (see [redisreply.WritesRefused]), a node goes on with a part
 // of each limit, so that a full Redis is no reason for anybody to be kept out.
 //
-// The limit of one organisation is the field max_connections of its hash in Redis, read with each
+// The limit of one organization is the field max_connections of its hash in Redis, read with each
 // reservation, so it can be changed at run time; without the field it is that of [Options]. Lowering
 // it ends no connection.
 //
@@ -46,7 +46,7 @@ const (
 )
 
 var (
-	// ErrFull is returned by Take if the organisation has as many connections as it may.
+	// ErrFull is returned by Take if the organization has as many connections as it may.
 	ErrFull = errors.New("quota: the organization has as many connections as it may")
 	// ErrUnavailable is returned by Take, wrapped, if Redis had to be asked and does not answer, or
 	// does not write and what a node admits then is used up.
@@ -58,7 +58,7 @@ var reserveScript string
 
 // Options of [NewRedis]. The zero Options work.
 type Options struct {
-	// Limit is that of organisations without one of their own. 0 is none.
+	// Limit is that of organizations without one of their own. 0 is none.
 	Limit int
 	// Lease is how long a reservation holds; it is renewed three times as often. Default
 	// [DefaultLease].
@@ -84,7 +84,7 @@ type Redis struct {
 	shares map[orgctx.ID]*share
 }
 
-// share is what this node has of one organisation.
+// share is what this node has of one organization.
 type share struct {
 	used    int  // connections; more than granted only after refusals
 	granted int  // by the last reservation
@@ -123,7 +123,7 @@ func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, o Options) *
 	}
 }
 
-// Take counts one more connection of the organisation. The error is [ErrFull], [ErrUnavailable], or
+// Take counts one more connection of the organization. The error is [ErrFull], [ErrUnavailable], or
 // that of ctx. Each Take that returned nil is to be followed by one Give.
 func (q *Redis) Take(ctx context.Context, org orgctx.ID) error {
 	for {
@@ -218,7 +218,7 @@ func (s *share) ask(more bool) *question {
 	return s.asking
 }
 
-// renew tells Redis what this node has of each organisation, no more.
+// renew tells Redis what this node has of each organization, no more.
 func (q *Redis) renew(ctx context.Context) {
 	var orgs []orgctx.ID
 	var asks []*question
@@ -237,7 +237,7 @@ func (q *Redis) renew(ctx context.Context) {
 // batch bounds how many reservations travel together.
 const batch = 500
 
-// reserve asks Redis what the organisations' questions ask, and answers them. In a Cluster some may be
+// reserve asks Redis what the organizations' questions ask, and answers them. In a Cluster some may be
 // answered and others not. It returns the last error.
 func (q *Redis) reserve(ctx context.Context, orgs []orgctx.ID, asks []*question) error {
 	var last error
@@ -296,7 +296,7 @@ func read(reply *redis.Cmd) (a answer) {
 	return a
 }
 
-// run asks for organisations in one round trip, or in two after Redis, or one master of a Cluster, has
+// run asks for organizations in one round trip, or in two after Redis, or one master of a Cluster, has
 // lost its scripts.
 func (q *Redis) run(ctx context.Context, orgs []orgctx.ID, asks []*question) []*redis.Cmd {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -314,7 +314,7 @@ func (q *Redis) run(ctx context.Context, orgs []orgctx.ID, asks []*question) []*
 	return answers
 }
 
-// evaluate runs the script for the organisations that have no answer yet, or one from a Redis that does
+// evaluate runs the script for the organizations that have no answer yet, or one from a Redis that does
 // not know it. It reports whether there are such then.
 func (q *Redis) evaluate(ctx context.Context, orgs []orgctx.ID, asks []*question, answers []*redis.Cmd) (unknown bool) {
 	pipe := q.client.Pipeline()

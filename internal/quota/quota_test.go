@@ -85,7 +85,7 @@ func take(tb testing.TB, q *quota.Redis, org orgctx.ID) (n int) {
 }
 
 // TestLimitOverNodes: however many ask on however many nodes, exactly as many get in as may, and
-// another organisation's limit is another one.
+// another organization's limit is another one.
 func TestLimitOverNodes(t *testing.T) {
 	f := newFixture(t)
 	acme, globex := parse(t, "acme"), parse(t, "globex")
@@ -132,7 +132,7 @@ func TestGivenBack(t *testing.T) {
 	}
 }
 
-// TestChangedLimit: the organisation's own limit counts, from the next reservation on.
+// TestChangedLimit: the organization's own limit counts, from the next reservation on.
 func TestChangedLimit(t *testing.T) {
 	f := newFixture(t)
 	org := parse(t, "acme")
@@ -248,7 +248,7 @@ func TestTakeEndsWithItsContext(t *testing.T) {
 	<-first
 }
 
-// TestPropertyNeverMore: over random takes, gives and renewals on three nodes no organisation ever has
+// TestPropertyNeverMore: over random takes, gives and renewals on three nodes no organization ever has
 // more connections than it may, and none is refused while there is plenty.
 func TestPropertyNeverMore(t *testing.T) {
 	f := newFixture(t)

@@ -1,11 +1,11 @@
--- Reserves connections of an organisation for a node, or renews what the node has.
+-- Reserves connections of an organization for a node, or renews what the node has.
 --
--- KEYS[1]  the organisation, a hash:                     PREFIX:{ORG}:org
+-- KEYS[1]  the organization, a hash:                     PREFIX:{ORG}:org
 -- KEYS[2]  who has how many, a hash of node and share:   PREFIX:{ORG}:connections
 -- ARGV[1]  name of the node
 -- ARGV[2]  connections that it has
 -- ARGV[3]  1 if it wants more, else 0
--- ARGV[4]  limit, unless the field max_connections of the organisation is a number; 0 is none
+-- ARGV[4]  limit, unless the field max_connections of the organization is a number; 0 is none
 -- ARGV[5]  how long the reservation holds, in milliseconds
 -- ARGV[6]  most connections reserved ahead
 --

@@ -20,7 +20,7 @@ import (
 var (
 	keyA = session.KeyPair{Hash: bytes.Repeat([]byte("a"), 32), Block: bytes.Repeat([]byte("b"), 32)}
 	keyB = session.KeyPair{Hash: bytes.Repeat([]byte("c"), 64)}
-	// compareIdentities lets cmp look at an opaque organisation.
+	// compareIdentities lets cmp look at an opaque organization.
 	compareIdentities = cmp.Comparer(func(a, b orgctx.ID) bool { return a == b })
 )
 
@@ -105,7 +105,7 @@ func TestCookieStoreReadsWhatGorillaWrote(t *testing.T) {
 				UserID: "42", Organization: mustID(t, "7"), SessionID: got.SessionID,
 				Expires: time.Unix(1767225600+c.Verify.MaxAge, 0),
 			}
-			if c.ID == "go-int-key" || c.ID == "go-flash" { // have no organisation
+			if c.ID == "go-int-key" || c.ID == "go-flash" { // have no organization
 				identity.Organization = orgctx.ID{}
 			}
 			if diff := cmp.Diff(identity, got, compareIdentities); diff != "" {
@@ -129,9 +129,9 @@ func TestCookieStoreValues(t *testing.T) {
 		"text":                    {map[any]any{"user_id": "ann", "active_organization_id": "acme"}, "ann", "acme", nil},
 		"integers":                {map[any]any{"user_id": 7, "active_organization_id": uint8(8)}, "7", "8", nil},
 		"integer beyond 2^53":     {map[any]any{"user_id": int64(9007199254740993), "active_organization_id": uint64(math.MaxUint64)}, "9007199254740993", "18446744073709551615", nil},
-		"no organisation":         {map[any]any{"user_id": "ann"}, "ann", "", nil},
-		"organisation 0":          {map[any]any{"user_id": "ann", "active_organization_id": 0}, "ann", "", nil},
-		"organisation empty":      {map[any]any{"user_id": "ann", "active_organization_id": ""}, "ann", "", nil},
+		"no organization":         {map[any]any{"user_id": "ann"}, "ann", "", nil},
+		"organization 0":          {map[any]any{"user_id": "ann", "active_organization_id": 0}, "ann", "", nil},
+		"organization empty":      {map[any]any{"user_id": "ann", "active_organization_id": ""}, "ann", "", nil},
 		"other values":            {map[any]any{"user_id": "ann", 7: "x", "theme": []string{"dark"}}, "ann", "", nil},
 		"expires later than age":  {map[any]any{"user_id": "ann", "expires_at": int64(end)}, "ann", "", nil},
 		"no user":                 {map[any]any{"active_organization_id": "acme"}, "", "", session.ErrNone},
@@ -150,10 +150,10 @@ func TestCookieStoreValues(t *testing.T) {
 		"user with a line end":    {map[any]any{"user_id": "ann\n"}, "", "", session.ErrInvalid},
 		"user written backwards":  {map[any]any{"user_id": "a\u202enn"}, "", "", session.ErrInvalid},
 		"user not UTF-8":          {map[any]any{"user_id": "ann\xff"}, "", "", session.ErrInvalid},
-		"organisation with a bar": {map[any]any{"user_id": "ann", "active_organization_id": "auth0|123"}, "", "", session.ErrInvalid},
-		"organisation true":       {map[any]any{"user_id": "ann", "active_organization_id": true}, "", "", session.ErrInvalid},
-		"organisation 7.0":        {map[any]any{"user_id": "ann", "active_organization_id": 7.0}, "", "", session.ErrInvalid},
-		"organisation with brace": {map[any]any{"user_id": "ann", "active_organization_id": "a}"}, "", "", session.ErrInvalid},
+		"organization with a bar": {map[any]any{"user_id": "ann", "active_organization_id": "auth0|123"}, "", "", session.ErrInvalid},
+		"organization true":       {map[any]any{"user_id": "ann", "active_organization_id": true}, "", "", session.ErrInvalid},
+		"organization 7.0":        {map[any]any{"user_id": "ann", "active_organization_id": 7.0}, "", "", session.ErrInvalid},
+		"organization with brace": {map[any]any{"user_id": "ann", "active_organization_id": "a}"}, "", "", session.ErrInvalid},
 		"expired":                 {map[any]any{"user_id": "ann", "expires_at": 1}, "", "", session.ErrExpired},
 		"expires text":            {map[any]any{"user_id": "ann", "expires_at": "4102444800"}, "", "", session.ErrInvalid},
 		"expires negative":        {map[any]any{"user_id": "ann", "expires_at": -1}, "", "", session.ErrInvalid},

@@ -24,7 +24,7 @@ const maxSessionSize = 64 << 10
 // maxUnix is the last second of the year 9999; what lies beyond is a mistake, not a date.
 const maxUnix = 253402300799
 
-// person returns the user and organisation of a session whose fields get looks up. Integers count
+// person returns the user and organization of a session whose fields get looks up. Integers count
 // as their exact digits.
 func person(get func(name string) (any, bool)) (user string, org orgctx.ID, err error) {
 	v, ok := get(fieldUser)

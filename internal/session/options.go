@@ -119,7 +119,7 @@ func (o Options) ClearCookie() (*http.Cookie, error) {
 type Grant struct {
 	// UserID satisfies [orgctx.ValidUserID].
 	UserID string
-	// Organization is the active organisation, zero for none.
+	// Organization is the active organization, zero for none.
 	Organization orgctx.ID
 	// Lifetime is the life of the session in whole seconds, at most [Options].MaxAge, which is
 	// also what zero means.

@@ -185,7 +185,7 @@ func (s *RedisStore) SignOut(ctx context.Context, r *http.Request) (*http.Cookie
 	return cleared, nil
 }
 
-// SetOrganization makes org the active organisation of the session that the request bears, zero
+// SetOrganization makes org the active organization of the session that the request bears, zero
 // for none. Expiry, key and all other fields stay. Whether the user may is the caller's question.
 func (s *RedisStore) SetOrganization(ctx context.Context, r *http.Request, org orgctx.ID) error {
 	key, err := requestKey(r, s.opts.Name)

@@ -219,9 +219,9 @@ var jsonSessions = map[string]struct {
 	"integers beyond 2^53":    {`{"user_id":9007199254740993,"active_organization_id":340282366920938463463374607431768211455,"expires_at":4102444800}`, "9007199254740993", "340282366920938463463374607431768211455", nil},
 	"white space":             {" { \"user_id\" : \"ann\" , \"expires_at\" : 4102444800 } ", "ann", "", nil},
 	"escapes":                 {`{"user_\u0069d":"\u0061nn","expires_at":4102444800}`, "ann", "", nil},
-	"organisation null":       {`{"user_id":"ann","active_organization_id":null,"expires_at":4102444800}`, "ann", "", nil},
-	"organisation 0":          {`{"user_id":"ann","active_organization_id":0,"expires_at":4102444800}`, "ann", "", nil},
-	"organisation empty":      {`{"user_id":"ann","active_organization_id":"","expires_at":4102444800}`, "ann", "", nil},
+	"organization null":       {`{"user_id":"ann","active_organization_id":null,"expires_at":4102444800}`, "ann", "", nil},
+	"organization 0":          {`{"user_id":"ann","active_organization_id":0,"expires_at":4102444800}`, "ann", "", nil},
+	"organization empty":      {`{"user_id":"ann","active_organization_id":"","expires_at":4102444800}`, "ann", "", nil},
 	"other fields":            {`{"user_id":"ann","cart":[{"a":1.5}],"expires_at":4102444800}`, "ann", "", nil},
 	"nobody":                  {`{"expires_at":4102444800}`, "", "", session.ErrNone},
 	"other case of user_id":   {`{"USER_ID":"ann","expires_at":4102444800}`, "", "", session.ErrNone},
@@ -239,10 +239,10 @@ var jsonSessions = map[string]struct {
 	"user with a line end":    {`{"user_id":"a\nb","expires_at":4102444800}`, "", "", session.ErrInvalid},
 	"user written backwards":  {`{"user_id":"a\u202eb","expires_at":4102444800}`, "", "", session.ErrInvalid},
 	"user of half a pair":     {`{"user_id":"a\ud800","expires_at":4102444800}`, "", "", session.ErrInvalid},
-	"organisation not ASCII":  {`{"user_id":"ann","active_organization_id":"\u00e4","expires_at":4102444800}`, "", "", session.ErrInvalid},
-	"organisation false":      {`{"user_id":"ann","active_organization_id":false,"expires_at":4102444800}`, "", "", session.ErrInvalid},
-	"organisation object":     {`{"user_id":"ann","active_organization_id":{},"expires_at":4102444800}`, "", "", session.ErrInvalid},
-	"organisation with colon": {`{"user_id":"ann","active_organization_id":"a:b","expires_at":4102444800}`, "", "", session.ErrInvalid},
+	"organization not ASCII":  {`{"user_id":"ann","active_organization_id":"\u00e4","expires_at":4102444800}`, "", "", session.ErrInvalid},
+	"organization false":      {`{"user_id":"ann","active_organization_id":false,"expires_at":4102444800}`, "", "", session.ErrInvalid},
+	"organization object":     {`{"user_id":"ann","active_organization_id":{},"expires_at":4102444800}`, "", "", session.ErrInvalid},
+	"organization with colon": {`{"user_id":"ann","active_organization_id":"a:b","expires_at":4102444800}`, "", "", session.ErrInvalid},
 	"no expiry":               {`{"user_id":"ann"}`, "", "", session.ErrInvalid},
 	"expiry text":             {`{"user_id":"ann","expires_at":"4102444800"}`, "", "", session.ErrInvalid},
 	"expiry float":            {`{"user_id":"ann","expires_at":4102444800.5}`, "", "", session.ErrInvalid},
@@ -307,7 +307,7 @@ func TestRedisStoreSetOrganization(t *testing.T) {
 		t.Fatalf("SetOrganization to none: %v", err)
 	}
 	if got, err := f.store.Resolve(ctx, r); err != nil || !got.Organization.IsZero() {
-		t.Errorf("got %+v, %v, want no organisation", got, err)
+		t.Errorf("got %+v, %v, want no organization", got, err)
 	}
 
 	f.client.Del(ctx, name)
@@ -486,7 +486,7 @@ func TestRedisStoreConcurrentChanges(t *testing.T) {
 		t.Fatalf("SetOrganization: %v", err)
 	}
 	if got, err := f.store.Resolve(t.Context(), r); err != nil || got.UserID != "ann" || got.Organization.IsZero() {
-		t.Errorf("got %+v, %v, want ann of one of the organisations", got, err)
+		t.Errorf("got %+v, %v, want ann of one of the organizations", got, err)
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package session turns the cookie of a request into an [Identity]: who is this, and which
-// organisation is active? It reads what the web application stored and never trusts more of the
+// organization is active? It reads what the web application stored and never trusts more of the
 // cookie than a look-up key or a signed value. Session content is never logged.
 package session
 
@@ -31,7 +31,7 @@ var (
 	ErrEnded = errors.New("session: ended")
 	// ErrDisabled is returned for a user who was shut out. Unlike the others it means "not allowed".
 	ErrDisabled = errors.New("session: user is disabled")
-	// ErrSwitched is returned by Recheck for a session whose active organisation is another now.
+	// ErrSwitched is returned by Recheck for a session whose active organization is another now.
 	ErrSwitched = errors.New("session: another organization is active")
 	// ErrUnavailable is returned, wrapped, if the store did not answer.
 	ErrUnavailable = errors.New("session: store unavailable")
@@ -41,7 +41,7 @@ var (
 type Identity struct {
 	// UserID satisfies [orgctx.ValidUserID].
 	UserID string
-	// Organization is the active organisation. It is zero if the session names none.
+	// Organization is the active organization. It is zero if the session names none.
 	Organization orgctx.ID
 	// SessionID tells this session from others of the same user, for revocation. It cannot be
 	// used to log in.

@@ -28,17 +28,17 @@ const (
 // The errors that clients learn of, as stable codes.
 var (
 	// ErrAskNotFound is returned for a question that was never asked, is over, or belongs to
-	// another organisation: they look alike.
+	// another organization: they look alike.
 	ErrAskNotFound = errors.New("task: no such request for input")
-	// ErrAskAnswered is returned to members of the question's own organisation who come second.
+	// ErrAskAnswered is returned to members of the question's own organization who come second.
 	ErrAskAnswered = errors.New("task: request for input has been answered")
 	// ErrAskInput is returned for input that is not UTF-8 or longer than [MaxInput].
 	ErrAskInput = errors.New("task: input is not UTF-8 or too long")
 )
 
-// Asks are questions to people: a task opens one and waits, somebody of the same organisation
-// answers it, once. A question belongs to the organisation of the context, an execution and the
-// index of a step in it; no client names a key. Methods refuse a context without organisation with
+// Asks are questions to people: a task opens one and waits, somebody of the same organization
+// answers it, once. A question belongs to the organization of the context, an execution and the
+// index of a step in it; no client names a key. Methods refuse a context without organization with
 // [orgctx.ErrNoOrganization] and are safe for concurrent use.
 type Asks struct {
 	client       redis.UniversalClient

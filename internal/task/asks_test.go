@@ -67,7 +67,7 @@ func TestAnswer(t *testing.T) {
 		})
 	}
 	if err := asks.Answer(t.Context(), "e1", 0, "x"); !errors.Is(err, orgctx.ErrNoOrganization) {
-		t.Errorf("without organisation: got %v, want ErrNoOrganization", err)
+		t.Errorf("without organization: got %v, want ErrNoOrganization", err)
 	}
 	if prompt, err := asks.Prompt(as(t, "acme"), "e1", 0); err != nil || string(prompt) != `{"prompt":"ok?"}` {
 		t.Errorf("Prompt: got %s, %v", prompt, err)
@@ -80,7 +80,7 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// Human input into another tenant's execution: two organisations with the same execution id.
+// Human input into another tenant's execution: two organizations with the same execution id.
 func TestAnswersStayInTheirOrganization(t *testing.T) {
 	_, asks := newAsks(t)
 	for _, org := range []string{"acme", "globex"} {
@@ -186,6 +186,6 @@ func TestAskIsFoundAgain(t *testing.T) {
 		}
 	}
 	if _, err := asks.Open(t.Context(), "e1", 0, json.RawMessage(`1`), 0); !errors.Is(err, orgctx.ErrNoOrganization) {
-		t.Errorf("Open without organisation: got %v, want ErrNoOrganization", err)
+		t.Errorf("Open without organization: got %v, want ErrNoOrganization", err)
 	}
 }

@@ -43,8 +43,8 @@ func NewDispatcher(client redis.UniversalClient, keys keyspace.Keyspace, o Dispa
 }
 
 // Dispatch hands the task over and returns its ID: a new one if t.ID is empty, that of the earlier
-// task if one was dispatched under the same idempotency key of the same organisation and kind. The
-// organisation is the context's; without one, nothing happens and the error is
+// task if one was dispatched under the same idempotency key of the same organization and kind. The
+// organization is the context's; without one, nothing happens and the error is
 // [orgctx.ErrNoOrganization]. Other errors are [ErrForeign], [ErrMalformed], [ErrBacklog], or that
 // of Redis: the task may then have been dispatched or not, and a second try under the same ID or
 // idempotency key is safe.

@@ -48,7 +48,7 @@ func TestDispatchRefuses(t *testing.T) {
 		task task.Task
 		want error
 	}{
-		"group of another organisation": {with(func(t2 *task.Task) { t2.Group = mustGroup(t, "globex", "jobs") }), task.ErrForeign},
+		"group of another organization": {with(func(t2 *task.Task) { t2.Group = mustGroup(t, "globex", "jobs") }), task.ErrForeign},
 		"no group":                      {task.Task{Kind: "job", ID: "1"}, task.ErrMalformed},
 		"no kind":                       {with(func(t *task.Task) { t.Kind = "" }), task.ErrMalformed},
 		"kind that is another key":      {with(func(t *task.Task) { t.Kind = "job:dead" }), task.ErrMalformed},
@@ -69,7 +69,7 @@ func TestDispatchRefuses(t *testing.T) {
 		})
 	}
 	if _, err := f.dispatcher.Dispatch(t.Context(), good); !errors.Is(err, orgctx.ErrNoOrganization) {
-		t.Errorf("without organisation: got %v, want ErrNoOrganization", err)
+		t.Errorf("without organization: got %v, want ErrNoOrganization", err)
 	}
 	if n := f.client.Exists(t.Context(), f.keys.Tasks("job")).Val(); n != 0 {
 		t.Error("a refused task reached the stream")
@@ -78,7 +78,7 @@ func TestDispatchRefuses(t *testing.T) {
 
 func TestDispatchOnce(t *testing.T) {
 	f := newFixture(t)
-	// A hundred clicks in two organisations, all with the same key.
+	// A hundred clicks in two organizations, all with the same key.
 	var wg sync.WaitGroup
 	ids := make([]string, 100)
 	for i := range ids {
@@ -99,7 +99,7 @@ func TestDispatchOnce(t *testing.T) {
 		}
 	}
 	if n := f.client.XLen(t.Context(), f.keys.Tasks("job")).Val(); n != 2 || ids[0] == ids[1] {
-		t.Errorf("got %d entries, tasks %s and %s, want one for each organisation", n, ids[0], ids[1])
+		t.Errorf("got %d entries, tasks %s and %s, want one for each organization", n, ids[0], ids[1])
 	}
 	if got := f.counter(t, "orgcast_tasks_dispatched_total", "repeated"); got != 98 {
 		t.Errorf("repeated: got %v, want 98", got)
@@ -161,9 +161,9 @@ func TestDecode(t *testing.T) {
 		"no key":                {"idempotency_key", "", nil},
 		"no payload":            {"payload", "", nil},
 		"unknown field":         {"more", "x", nil},
-		"no organisation":       {"organization_id", "", task.ErrNoOrganization},
-		"organisation with }":   {"organization_id", "a}:group:b", task.ErrNoOrganization},
-		"organisation with end": {"organization_id", "acme\n", task.ErrNoOrganization},
+		"no organization":       {"organization_id", "", task.ErrNoOrganization},
+		"organization with }":   {"organization_id", "a}:group:b", task.ErrNoOrganization},
+		"organization with end": {"organization_id", "acme\n", task.ErrNoOrganization},
 		"no id":                 {"id", "", task.ErrMalformed},
 		"no group":              {"group", "", task.ErrMalformed},
 		"group with a colon":    {"group", "a:b", task.ErrMalformed},

@@ -43,7 +43,7 @@ func mustGroup(tb testing.TB, org, name string) event.Group {
 	return g
 }
 
-// as returns a context of the organisation.
+// as returns a context of the organization.
 func as(tb testing.TB, org string) context.Context {
 	tb.Helper()
 	return orgctx.With(tb.Context(), mustID(tb, org))
@@ -242,7 +242,7 @@ type said struct {
 	fields   map[string]any
 }
 
-// decode reads what was published as a gateway does, which refuses what is another organisation's.
+// decode reads what was published as a gateway does, which refuses what is another organization's.
 func (f *fixture) decode(t *testing.T, channel, payload string) said {
 	t.Helper()
 	s := said{channel: channel}
@@ -274,13 +274,13 @@ func (f *fixture) history(t *testing.T, g event.Group) []said {
 	return all
 }
 
-// heard is what was published in all groups of all organisations.
+// heard is what was published in all groups of all organizations.
 type heard struct {
 	mu  sync.Mutex
 	all []said
 }
 
-// listen records what is published until the test ends: in a Cluster by the organisations that the
+// listen records what is published until the test ends: in a Cluster by the organizations that the
 // directory knows, and in the groups that tests use.
 func (f *fixture) listen(t *testing.T) *heard {
 	t.Helper()
@@ -330,7 +330,7 @@ func (h *heard) events() []said {
 	return slices.Clone(h.all)
 }
 
-// types returns the types of what was published on the group of an organisation, in order.
+// types returns the types of what was published on the group of an organization, in order.
 func (h *heard) types(org string) []string {
 	var types []string
 	for _, s := range h.events() {

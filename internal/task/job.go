@@ -26,7 +26,7 @@ const (
 // ErrPanic is wrapped by the error that a panic becomes.
 var ErrPanic = errors.New("task: panic")
 
-// Handler does the work of one kind of task. Its context carries the task's organisation, the user
+// Handler does the work of one kind of task. Its context carries the task's organization, the user
 // who asked for it, if any, a deadline and the worker's tools, and ends early if the worker stops or has lost the task to
 // another. It may be called again for the same task, also at the same time in another process if
 // this one was silent for too long, so what it does outside has to bear repetition.
@@ -49,7 +49,7 @@ type Kind struct {
 type End struct {
 	// Event is the terminal event, in the task's own group; nil makes the one of tasks that say nothing.
 	Event any
-	// Also are events for further groups of the task's organisation, up to [MaxNotices].
+	// Also are events for further groups of the task's organization, up to [MaxNotices].
 	Also []Notice
 }
 
@@ -79,19 +79,19 @@ type Job struct {
 	Task
 	// Attempt counts the deliveries of the task from 1.
 	Attempt int
-	// Store keeps values of the task's organisation.
+	// Store keeps values of the task's organization.
 	Store *Store
 
 	worker *Worker
 }
 
 // Progress records and publishes an event in the task's own group: anything that marshals to a JSON
-// object with a type. The organisation is added, and an event that names another one is refused.
-// The error is one of package event, [ErrForeign] if ctx is not of the task's organisation,
+// object with a type. The organization is added, and an event that names another one is refused.
+// The error is one of package event, [ErrForeign] if ctx is not of the task's organization,
 // [ErrEnded] once the terminal event has been published, or that of Redis.
 func (j *Job) Progress(ctx context.Context, v any) error { return j.tell(ctx, j.Group, v) }
 
-// Publish records and publishes an event in the group called name of the task's organisation, as
+// Publish records and publishes an event in the group called name of the task's organization, as
 // [Job.Progress] does in the task's own. A task that is tried again publishes again; what has to be
 // said once, when it ends, belongs into its [End].
 func (j *Job) Publish(ctx context.Context, name string, v any) error {
@@ -129,7 +129,7 @@ func (j *Job) tell(ctx context.Context, group event.Group, v any) error {
 	return nil
 }
 
-// encode makes an event for a group of the task's organisation.
+// encode makes an event for a group of the task's organization.
 func (j *Job) encode(group event.Group, v any) ([]byte, error) {
 	b, err := event.Marshal(v)
 	if err != nil {

@@ -49,7 +49,7 @@ func TestWorkerProcess(t *testing.T) {
 	_ = w.Run(context.Background())
 }
 
-// slowJob says under which organisation it runs, at its start, middle and end. Every seventh fails
+// slowJob says under which organization it runs, at its start, middle and end. Every seventh fails
 // at first, every eleventh always.
 func slowJob(ctx context.Context, job *task.Job) (any, error) {
 	var number int
@@ -203,7 +203,7 @@ func TestWorkersKilledInTheMiddle(t *testing.T) {
 			}
 		}
 	}
-	// The histories say the same as the channels did, and nothing of another organisation.
+	// The histories say the same as the channels did, and nothing of another organization.
 	for _, org := range orgs {
 		if got := len(f.history(t, mustGroup(t, org, "board"))); got != each {
 			t.Errorf("history of the board of %s: got %d events, want %d", org, got, each)

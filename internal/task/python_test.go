@@ -187,7 +187,7 @@ func TestPythonWorker(t *testing.T) {
 	}
 }
 
-// Many of them, one of which is killed: each job still ends once, under its own organisation.
+// Many of them, one of which is killed: each job still ends once, under its own organization.
 func TestPythonWorkersShareAndDie(t *testing.T) {
 	f := newFixture(t)
 	h := f.listen(t)

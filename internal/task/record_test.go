@@ -20,7 +20,7 @@ import (
 )
 
 // What a task says in its own group and in another one is in the histories as it was published,
-// and in no other organisation's.
+// and in no other organization's.
 func TestEventsAreRecorded(t *testing.T) {
 	f := newFixture(t)
 	h := f.listen(t)
@@ -106,8 +106,8 @@ func TestPublishRefuses(t *testing.T) {
 			event any
 			want  error
 		}{
-			"no organisation":      {orgctx.Without, "g", object{"type": "x"}, orgctx.ErrNoOrganization},
-			"another organisation": {inGlobex, "g", object{"type": "x"}, task.ErrForeign},
+			"no organization":      {orgctx.Without, "g", object{"type": "x"}, orgctx.ErrNoOrganization},
+			"another organization": {inGlobex, "g", object{"type": "x"}, task.ErrForeign},
 			"foreign event":        {same, "g", object{"type": "x", "organization_id": "globex"}, event.ErrForeign},
 			"a foreign channel":    {same, "orgcast:{globex}:group:g", object{"type": "x"}, event.ErrInvalidGroup},
 			"no group":             {same, "", object{"type": "x"}, event.ErrInvalidGroup},
@@ -172,7 +172,7 @@ func TestEndIsAllOrNothing(t *testing.T) {
 }
 
 // Whatever a task ends of, the board that lists it hears of that exactly once, together with the
-// task's own group, and nobody of another organisation does.
+// task's own group, and nobody of another organization does.
 func TestOthersHearOfTheEnd(t *testing.T) {
 	also := func(status string) []task.Notice {
 		return []task.Notice{

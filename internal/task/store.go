@@ -25,9 +25,9 @@ var (
 	ErrTooLarge = errors.New("task: value is larger than the limit")
 )
 
-// Store keeps values of one organisation under short names. There is no name that reaches another
-// organisation: package keyspace makes the key of the organisation and the name. A Store that
-// outlives its task and is used in another organisation's refuses with [ErrForeign]. It is safe for
+// Store keeps values of one organization under short names. There is no name that reaches another
+// organization: package keyspace makes the key of the organization and the name. A Store that
+// outlives its task and is used in another organization's refuses with [ErrForeign]. It is safe for
 // concurrent use.
 type Store struct {
 	client redis.UniversalClient
@@ -35,7 +35,7 @@ type Store struct {
 	org    orgctx.ID
 }
 
-// NewStore returns the Store of the context's organisation, or [orgctx.ErrNoOrganization].
+// NewStore returns the Store of the context's organization, or [orgctx.ErrNoOrganization].
 func NewStore(ctx context.Context, client redis.UniversalClient, keys keyspace.Keyspace) (*Store, error) {
 	org, ok := orgctx.From(ctx)
 	if !ok {

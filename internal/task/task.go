@@ -1,7 +1,7 @@
 // Package task is work that leaves the socket. A [Dispatcher] puts a [Task] into a Redis stream, a
-// [Worker] anywhere takes it out and runs a [Handler] for it under the task's organisation, and in
+// [Worker] anywhere takes it out and runs a [Handler] for it under the task's organization, and in
 // the end exactly one terminal event reaches the task's group. Handlers and consumers use [Tools],
-// whose values are kept in a [Store] that reaches one organisation's keys only, and [Asks], the
+// whose values are kept in a [Store] that reaches one organization's keys only, and [Asks], the
 // questions that wait for a person.
 //
 // A handler may run more than once for a task, when it fails or when its process is killed; the
@@ -34,9 +34,9 @@ const (
 var (
 	// ErrMalformed is returned for a task whose fields have no valid form.
 	ErrMalformed = errors.New("task: malformed")
-	// ErrForeign is returned for a group, or a store, of another organisation than the context's.
+	// ErrForeign is returned for a group, or a store, of another organization than the context's.
 	ErrForeign = errors.New("task: belongs to another organization")
-	// ErrNoOrganization is returned where an entry names no organisation.
+	// ErrNoOrganization is returned where an entry names no organization.
 	ErrNoOrganization = errors.New("task: entry names no organization")
 	// ErrBacklog is returned if too many tasks of the kind wait already.
 	ErrBacklog = errors.New("task: too many tasks are waiting")
@@ -44,11 +44,11 @@ var (
 	ErrEnded = errors.New("task: has ended")
 )
 
-// Task is one piece of work. Its organisation is that of Group.
+// Task is one piece of work. Its organization is that of Group.
 type Task struct {
 	// Kind says which handler runs it. It satisfies [orgctx.ValidID].
 	Kind string
-	// ID names the task inside its organisation and kind. It satisfies [orgctx.ValidID].
+	// ID names the task inside its organization and kind. It satisfies [orgctx.ValidID].
 	ID string
 	// Idempotency is the key under which a repeated dispatch is the same task. It satisfies
 	// [event.ValidGroupName]. Empty is the ID.
@@ -61,7 +61,7 @@ type Task struct {
 	Payload json.RawMessage
 }
 
-// Organization returns the organisation that the task belongs to.
+// Organization returns the organization that the task belongs to.
 func (t *Task) Organization() orgctx.ID { return t.Group.Organization() }
 
 // check returns what is wrong with a task, wrapped in [ErrMalformed].

@@ -20,8 +20,8 @@ var (
 	ErrNotJSON = errors.New("task: not JSON")
 )
 
-// Tool is something that handlers and agents call by name. Its context carries the organisation and
-// the user who asked for the work, if any, and the store reaches that organisation's keys only.
+// Tool is something that handlers and agents call by name. Its context carries the organization and
+// the user who asked for the work, if any, and the store reaches that organization's keys only.
 type Tool func(ctx context.Context, store *Store, input json.RawMessage) (json.RawMessage, error)
 
 // Tools are the tools of a process by name. It is safe for concurrent use.

@@ -33,9 +33,9 @@ func TestRunTool(t *testing.T) {
 		want             string
 		wantErr          error
 	}{
-		"organisation of the context": {"acme", "who", `{"organization_id":"globex"}`, `"acme"`, nil},
+		"organization of the context": {"acme", "who", `{"organization_id":"globex"}`, `"acme"`, nil},
 		"of another context":          {"globex", "who", `null`, `"globex"`, nil},
-		"no organisation":             {"", "who", `null`, "", orgctx.ErrNoOrganization},
+		"no organization":             {"", "who", `null`, "", orgctx.ErrNoOrganization},
 		"unknown without one":         {"", "none", `null`, "", orgctx.ErrNoOrganization},
 		"unknown":                     {"acme", "none", `null`, "", task.ErrUnknownTool},
 		"input not JSON":              {"acme", "who", `{`, "", task.ErrNotJSON},
@@ -63,7 +63,7 @@ func TestRunTool(t *testing.T) {
 	}
 }
 
-// A tool cannot reach another organisation's keys, whatever name it chooses and whichever store of
+// A tool cannot reach another organization's keys, whatever name it chooses and whichever store of
 // an earlier call it has kept.
 func TestStoreReachesOneOrganization(t *testing.T) {
 	f := newFixture(t)
@@ -84,7 +84,7 @@ func TestStoreReachesOneOrganization(t *testing.T) {
 				t.Errorf("Delete in a kept store: got %v, want ErrForeign", err)
 			}
 			if _, err := kept.Get(orgctx.Without(ctx), "notes"); !errors.Is(err, orgctx.ErrNoOrganization) {
-				t.Errorf("Get without organisation: got %v, want ErrNoOrganization", err)
+				t.Errorf("Get without organization: got %v, want ErrNoOrganization", err)
 			}
 			for _, name := range []string{"orgcast:{acme}:store:notes", "{acme}", "../acme", "", "a:b", "*", strings.Repeat("a", 101)} {
 				if _, err := store.Get(ctx, name); !errors.Is(err, task.ErrInvalidName) {

@@ -75,16 +75,16 @@ func TestTaskFromStartToEnd(t *testing.T) {
 	}
 }
 
-// Work running although the organisation is unknown.
+// Work running although the organization is unknown.
 func TestRefusedEntries(t *testing.T) {
 	tests := map[string]struct {
 		fields []any
 		reason string
 	}{
-		"no organisation":        {[]any{"kind", "job", "id", "1", "group", "jobs", "payload", `"secret"`}, "no_organization"},
-		"empty organisation":     {[]any{"organization_id", "", "kind", "job", "id", "1", "group", "jobs"}, "no_organization"},
-		"unknown organisation":   {[]any{"organization_id", "nowhere", "kind", "job", "id", "1", "group", "jobs"}, "organization_unknown"},
-		"suspended organisation": {[]any{"organization_id", "closed", "kind", "job", "id", "1", "group", "jobs"}, "organization_suspended"},
+		"no organization":        {[]any{"kind", "job", "id", "1", "group", "jobs", "payload", `"secret"`}, "no_organization"},
+		"empty organization":     {[]any{"organization_id", "", "kind", "job", "id", "1", "group", "jobs"}, "no_organization"},
+		"unknown organization":   {[]any{"organization_id", "nowhere", "kind", "job", "id", "1", "group", "jobs"}, "organization_unknown"},
+		"suspended organization": {[]any{"organization_id", "closed", "kind", "job", "id", "1", "group", "jobs"}, "organization_suspended"},
 		"payload no JSON":        {[]any{"organization_id", "acme", "kind", "job", "id", "1", "group", "jobs", "payload", "secret"}, "malformed"},
 		"no id":                  {[]any{"organization_id", "acme", "kind", "job", "group", "jobs"}, "malformed"},
 		"another kind":           {[]any{"organization_id", "acme", "kind", "jobs", "id", "1", "group", "jobs"}, "malformed"},
@@ -219,7 +219,7 @@ func TestFailures(t *testing.T) {
 			run:  func(context.Context, *task.Job) (any, error) { return func() {}, nil },
 			want: plain("bad_result"), runs: 1,
 		},
-		"result for another organisation": {
+		"result for another organization": {
 			run: func(context.Context, *task.Job) (any, error) {
 				return object{"type": "task_complete", "organization_id": "globex"}, nil
 			},
@@ -334,7 +334,7 @@ func TestPreviousTaskLeavesNothingBehind(t *testing.T) {
 		order = append(order, org.String())
 		var want string
 		if err := json.Unmarshal(job.Payload, &want); err != nil || org.String() != want || job.Organization() != org {
-			t.Errorf("got organisation %s, want %s, %v", org, want, err)
+			t.Errorf("got organization %s, want %s, %v", org, want, err)
 		}
 		if kept != nil && kept.Organization() != org {
 			if keptCtx.Err() == nil {
@@ -365,7 +365,7 @@ func TestPreviousTaskLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// Whoever starts a worker with an organisation in hand does not lend it to tasks.
+// Whoever starts a worker with an organization in hand does not lend it to tasks.
 func TestWorkerInheritsNoOrganization(t *testing.T) {
 	f := newFixture(t)
 	asked := make(chan bool, 10)
@@ -388,7 +388,7 @@ func TestWorkerInheritsNoOrganization(t *testing.T) {
 		t.Error(err)
 	}
 	if <-asked {
-		t.Error("the directory was asked under an organisation")
+		t.Error("the directory was asked under an organization")
 	}
 }
 
@@ -557,7 +557,7 @@ func TestEndedTaskDoesNotRunAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			f.dispatch(t, "acme", "1", `null`)
-			f.dispatch(t, "globex", "1", `null`) // not ended: another organisation
+			f.dispatch(t, "globex", "1", `null`) // not ended: another organization
 			var ran atomic.Int32
 			f.work(t, only(func(context.Context, *task.Job) (any, error) {
 				ran.Add(1)
@@ -620,7 +620,7 @@ func TestRedisComesBackEmpty(t *testing.T) {
 }
 
 // TestRedisCrashesMeanwhile: a Redis that keeps what it has acknowledged is killed twice while workers are
-// at it. Every job of each organisation ends all the same, and its history has one terminal event.
+// at it. Every job of each organization ends all the same, and its history has one terminal event.
 func TestRedisCrashesMeanwhile(t *testing.T) {
 	f := newFixture(t, "--appendonly", "yes", "--appendfsync", "always")
 	orgs := []string{"acme", "globex"} // which share all ids

@@ -113,7 +113,7 @@ const ATTEMPTS = [
     run: ({ wire }) => frameRefused(wire, { type: 'note', organization_id: 'acme', text: 'forged' }, 'note'),
   },
   {
-    title: 'Publish with a forged organisation',
+    title: 'Publish with a forged organization',
     code: 'POST {"group":"room.1","organization_id":"acme"}',
     run: () => postRefused({ seat: ATTACKER.seat, group: 'room.1', text: 'forged', organization_id: 'acme' }),
   },

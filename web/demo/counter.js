@@ -15,7 +15,7 @@ counter.replaceChildren(figure, el('p.caption', 'isolation violations'), detail)
 let status = null; // what the gateway last said; null while it does not answer
 let leaks = 0;
 
-/** Tells how many events of another organisation this page has received. */
+/** Tells how many events of another organization this page has received. */
 export function countLeaks(n) {
   leaks = n;
   show();

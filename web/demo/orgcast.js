@@ -41,7 +41,7 @@ var Hub = class {
     this.tell({ frame: welcome });
     this.tell({ status: { state: "open" } });
   }
-  /** Positions mean nothing any more: they are of another organisation's histories. */
+  /** Positions mean nothing any more: they are of another organization's histories. */
   forget() {
     for (const group of this.#groups.values()) group.last = void 0;
   }

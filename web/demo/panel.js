@@ -11,7 +11,7 @@ export class Panel {
   #messages = 0;
 
   /**
-   * town: organisations and people. tracker: follows every event of the page. connected: is told
+   * town: organizations and people. tracker: follows every event of the page. connected: is told
    * when the seat's socket opened or closed.
    */
   constructor(name, title, { town, tracker, connected }) {
@@ -47,7 +47,7 @@ export class Panel {
   sit(user) {
     const person = this.frame.choose(user);
     rememberPerson(this.seat.name, person.user);
-    this.acting = undefined; // the organisation that the session names, once a socket has said so
+    this.acting = undefined; // the organization that the session names, once a socket has said so
     this.removed = false; // as far as this page knows
     this.suspended = false;
     this.#part('.events').replaceChildren();
@@ -59,7 +59,7 @@ export class Panel {
     return this.seat.sit(person);
   }
 
-  // What can be taken from the person, or given back; the organisation is the session's.
+  // What can be taken from the person, or given back; the organization is the session's.
   #rights() {
     const { person } = this.seat;
     if (this.seat.refusalCode === 'organization_suspended') this.suspended = true; // by somebody, some time

@@ -18,7 +18,7 @@ const CLOSE_CODES = {
   4403: 'not allowed',
   4404: 'no such thing',
   4408: 'idle, or no answer to a ping',
-  4409: 'another organisation became active',
+  4409: 'another organization became active',
   4413: 'this page reads too slowly',
   4429: 'too many messages',
 };
@@ -150,7 +150,7 @@ export class Seat {
       case 'open': {
         this.#renewed = false;
         const { user_id: user, organization_id: org } = this.client.welcome;
-        this.#become('live', `live as ${user} of ${org || 'no organisation'}`, org);
+        this.#become('live', `live as ${user} of ${org || 'no organization'}`, org);
         break;
       }
       case 'waiting':

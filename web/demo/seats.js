@@ -64,7 +64,7 @@ export class SeatFrame {
   show(seat) {
     const organization = this.#town.organizations.find((o) => o.id === (seat.org || seat.person?.organization_id));
     this.root.dataset.org = organization?.id ?? '';
-    this.#org.textContent = organization?.name ?? 'no organisation';
+    this.#org.textContent = organization?.name ?? 'no organization';
     this.#avatar.textContent = seat.person?.name[0] ?? '';
     const before = this.#state.dataset.state;
     this.#state.dataset.state = seat.state;

@@ -1,6 +1,6 @@
 // The tracker follows each event: who published it, who received it, who did not and why. It draws
 // the list of deliveries, and it is a second, independent check of isolation: an event that shows up
-// at a seat of another organisation is a leak, whatever the gateway's own counter says.
+// at a seat of another organization is a leak, whatever the gateway's own counter says.
 
 import { announce, el, milliseconds } from './dom.js';
 
@@ -47,7 +47,7 @@ export class Tracker {
     Object.assign(entry, { org: answer.organization_id, group: answer.group, from: answer.from, text, started });
     this.#draw(entry);
     for (const seat of seats) {
-      if (seat.live && seat.org !== entry.org) announce(`Never sent to ${seat.person.name}: other organisation.`);
+      if (seat.live && seat.org !== entry.org) announce(`Never sent to ${seat.person.name}: other organization.`);
     }
   }
 
@@ -66,7 +66,7 @@ export class Tracker {
     }
     entry.arrivals.set(seat.name, { at, wall: Date.now(), leak, label, user: seat.person.name });
     this.#draw(entry);
-    if (leak) announce(`Leak: ${seat.person.name} received an event of another organisation.`);
+    if (leak) announce(`Leak: ${seat.person.name} received an event of another organization.`);
     else announce(`${seat.person.name} received: ${entry.text}.`);
   }
 
@@ -121,13 +121,13 @@ export class Tracker {
       item.dataset.seat = seat.name;
       return item;
     };
-    if (arrival?.leak) return say('leak', '✗', 'received an event of another organisation!');
+    if (arrival?.leak) return say('leak', '✗', 'received an event of another organization!');
     if (arrival) {
       const ms = this.#travelled(entry, arrival);
       return say('got', '✓', ms === null ? 'received' : `received in ${milliseconds(ms)}`);
     }
     if (!seat.live) return say('not', '—', 'not connected');
-    if (seat.org !== entry.org) return say('never', '—', 'other organisation: never sent');
+    if (seat.org !== entry.org) return say('never', '—', 'other organization: never sent');
     if (entry.group !== undefined && !seat.groups.has(entry.group)) return say('not', '—', `does not listen to ${entry.group}`);
     if (!entry.late) return say('wait', '…', 'on its way');
     return say('not', '—', 'not received');

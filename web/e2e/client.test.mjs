@@ -205,7 +205,7 @@ test('tabs of one person share a socket, hand it over, and never share it with o
   await hears(second, { type: 'error', group: 'secret' });
   assert.equal(await first.evaluate(() => heard.some(({ type }) => type === 'error')), false);
 
-  // The same person under another session cookie of another organisation: a socket of its own.
+  // The same person under another session cookie of another organization: a socket of its own.
   await signIn(ada, 'grace');
   const foreign = await page(ada, { share: true });
   await reaches(foreign, 'open');
@@ -229,7 +229,7 @@ test('tabs of one person share a socket, hand it over, and never share it with o
   assert.deepEqual(await texts(foreign), ['for Globex']);
 });
 
-test('a shared socket that finds itself in another organisation is shared no more', async (t) => {
+test('a shared socket that finds itself in another organization is shared no more', async (t) => {
   await settles(0); // tabs of earlier tests are gone
   const context = await person(t, 'ada');
   const tap = await tapped();
@@ -256,7 +256,7 @@ test('a shared socket that finds itself in another organisation is shared no mor
   }
 });
 
-test('a switch of the organisation, or the end of the session, holds for all tabs that share', async (t) => {
+test('a switch of the organization, or the end of the session, holds for all tabs that share', async (t) => {
   await settles(0); // tabs of earlier tests are gone
   const context = await person(t, 'ada');
   const key = await sessionKey(context);

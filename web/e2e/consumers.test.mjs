@@ -1,5 +1,5 @@
 // A page for each consumer, in a real browser, against the real demo: its first state, something
-// live, its end. On each page two people of two organisations look at the same id, and what one of
+// live, its end. On each page two people of two organizations look at the same id, and what one of
 // them starts is not to be seen by the other.
 
 import assert from 'node:assert/strict';
@@ -46,7 +46,7 @@ async function frames(page, side) {
 const frame = (page, side, type) => seat(page, side).locator('.wire li code', { hasText: `{"type":"${type}"` }).first();
 
 /**
- * Lets Ada start a job; Grace looks at the same id in her own organisation meanwhile. Then it goes the
+ * Lets Ada start a job; Grace looks at the same id in her own organization meanwhile. Then it goes the
  * other way round. Nobody may see more than the first state of what the other started, whose events
  * have all come when the job has ended.
  */
@@ -90,7 +90,7 @@ test('the menu leads to every page and back', async (t) => {
   await page.waitForURL(`${url}/`);
 });
 
-test('connection test: greeting, echo, error, and people without an organisation', async (t) => {
+test('connection test: greeting, echo, error, and people without an organization', async (t) => {
   const page = await open(t, 'connection');
   const left = seat(page, 'left');
   await left.locator('.status', { hasText: 'connected' }).waitFor();
@@ -103,7 +103,7 @@ test('connection test: greeting, echo, error, and people without an organisation
   assert.equal(await seat(page, 'right').locator('.answers li').count(), 0);
 
   await seat(page, 'right').locator('.person').selectOption('olga');
-  await seat(page, 'right').locator('.state-text', { hasText: 'live as olga of no organisation' }).waitFor();
+  await seat(page, 'right').locator('.state-text', { hasText: 'live as olga of no organization' }).waitFor();
   await seat(page, 'right').locator('.draft').press('Enter');
   await seat(page, 'right').locator('.answers li', { hasText: 'echo' }).waitFor();
   await accessible(page);
@@ -113,7 +113,7 @@ test('connection test: greeting, echo, error, and people without an organisation
 for (const [name, { press, first, shows, late }] of Object.entries({
   research: {
     press: async (side) => {
-      await side.locator('.query').fill('isolation of organisations');
+      await side.locator('.query').fill('isolation of organizations');
       await side.locator('.query').press('Enter');
     },
     first: 'initial_state',
@@ -141,7 +141,7 @@ for (const [name, { press, first, shows, late }] of Object.entries({
     shows: { '.picture h3': /landscape/, '.variants .best': /kB/, '.facts': /saved/ },
   },
 })) {
-  test(`${name}: first state, live, end, and the same id at another organisation`, async (t) => {
+  test(`${name}: first state, live, end, and the same id at another organization`, async (t) => {
     const page = await open(t, name);
     for (const side of ['left', 'right']) await status(page, side, 'idle').waitFor();
     await checkApart(page, name, press, first);
@@ -159,7 +159,7 @@ for (const [name, { press, first, shows, late }] of Object.entries({
   });
 }
 
-test('images: both versions are shown, to their own organisation alone', async (t) => {
+test('images: both versions are shown, to their own organization alone', async (t) => {
   const page = await open(t, 'images');
   await seat(page, 'left').locator('.start button').click();
   await status(page, 'left', 'done').waitFor();
@@ -211,7 +211,7 @@ test('narrow pages: what is said at length keeps to its own column', async (t) =
   assert.deepEqual(over, []);
 });
 
-test('crew: asks, is answered by its own organisation, and ends', async (t) => {
+test('crew: asks, is answered by its own organization, and ends', async (t) => {
   const page = await open(t, 'crew');
   await seat(page, 'left').locator('.go').click();
   await status(page, 'left', 'asks').waitFor();

@@ -1,5 +1,5 @@
 // The promise of the demo, checked in real browsers against the real binary: an event of one
-// organisation reaches its members and nobody else. An absence is proved by order: after the event
+// organization reaches its members and nobody else. An absence is proved by order: after the event
 // that must not come, one that must come takes the same path, and arrives alone.
 
 import assert from 'node:assert/strict';
@@ -57,7 +57,7 @@ for (const kind of ['embedded Redis', 'redis-server']) {
       { encoding: 'utf8' }).trim();
     });
 
-    test('an event reaches its organisation and never another one', async (t) => {
+    test('an event reaches its organization and never another one', async (t) => {
       const acme = await visit(t, url, { left: 'ada', right: 'alan' });
       const globex = await visit(t, url, { left: 'grace', right: 'greta' });
       for (const page of [acme, globex]) for (const name of ['left', 'right']) await listens(page, name, 'room.1');
@@ -66,7 +66,7 @@ for (const kind of ['embedded Redis', 'redis-server']) {
       else await publish(acme, 'left', 'room.1', 'from acme');
       for (const name of ['left', 'right']) await events(acme, name).filter({ hasText: /^from acme$/ }).waitFor();
 
-      // The control: same group name, published later, by the other organisation.
+      // The control: same group name, published later, by the other organization.
       if (publishOutside) assert.equal(publishOutside('globex', 'room.1', 'from globex'), '1', 'nodes that subscribed');
       else await publish(globex, 'left', 'room.1', 'from globex');
       for (const name of ['left', 'right']) {
@@ -88,7 +88,7 @@ for (const kind of ['embedded Redis', 'redis-server']) {
       const line = page.locator('#log > li').first();
       await line.locator('[data-seat="left"].got').waitFor();
       assert.match(await line.locator('[data-seat="left"]').textContent(), /Ada.*received in [\d.]+ ms/);
-      assert.match(await line.locator('[data-seat="right"].never').textContent(), /Grace.*other organisation: never sent/);
+      assert.match(await line.locator('[data-seat="right"].never').textContent(), /Grace.*other organization: never sent/);
       await publish(page, 'right', 'room.1', 'for Globex');
       await events(page, 'right').filter({ hasText: /^for Globex$/ }).waitFor();
       assert.deepEqual(await events(page, 'right').allTextContents(), ['for Globex']);
@@ -106,9 +106,9 @@ for (const kind of ['embedded Redis', 'redis-server']) {
       assert.deepEqual(await events(page, 'right').allTextContents(), ['for everybody']);
     });
 
-    test('the suspended and those without organisation are refused', async (t) => {
+    test('the suspended and those without organization are refused', async (t) => {
       const page = await visit(t, url, { left: 'sam', right: 'olga' });
-      for (const [name, why] of [['left', /refused with 403: not an active member/], ['right', /refused with 403: .*no active organisation/]]) {
+      for (const [name, why] of [['left', /refused with 403: not an active member/], ['right', /refused with 403: .*no active organization/]]) {
         await seat(page, name).locator('.state[data-state="refused"]').waitFor();
         assert.match(await seat(page, name).locator('.state-text').textContent(), why);
         await publish(page, name, 'room.1', 'let me in');
@@ -134,7 +134,7 @@ for (const kind of ['embedded Redis', 'redis-server']) {
       for (const [kind_, text] of outcomes) assert.equal(kind_, 'held', text);
       assert.equal(outcomes.length, 7);
       assert.match(await page.locator('#verdict').textContent(), /7 attempts, 7 held off/);
-      // What the seats saw: Ada's event and Greta's each in its own organisation.
+      // What the seats saw: Ada's event and Greta's each in its own organization.
       assert.deepEqual(await events(page, 'left').allTextContents(), ['Acme only']);
       assert.deepEqual(await events(page, 'right').allTextContents(), ['Globex only']);
       assert.equal(await violations(url), 0);

@@ -54,7 +54,7 @@ test('another person at the seat, in another tab: the first tab says so and acts
   await state(second, 'left', 'another tab gave this seat to ada');
 });
 
-test('after a switch the page comes back in the other organisation', async (t) => {
+test('after a switch the page comes back in the other organization', async (t) => {
   const page = await visit(t, 'mira', 'ada');
   await live(page, 'left', 'of acme');
   await press(page, 'left', 'Switch to Globex');
@@ -78,7 +78,7 @@ test('a removed member is out until taken back', async (t) => {
   await live(page, 'left', 'of acme');
 });
 
-test('a suspended organisation is out, the other is not', async (t) => {
+test('a suspended organization is out, the other is not', async (t) => {
   const page = await visit(t, 'greta', 'ada');
   await press(page, 'left', 'Suspend Globex');
   await state(page, 'left', 'closed with 4403');

@@ -38,7 +38,7 @@ type Conn struct {
 
 var _ consumer.Conn = (*Conn)(nil)
 
-// New returns the connection of a user in an organisation.
+// New returns the connection of a user in an organization.
 func New(tb testing.TB, organization, user string) *Conn {
 	tb.Helper()
 	org, err := orgctx.ParseID(organization)
@@ -53,7 +53,7 @@ func (c *Conn) Context(parent context.Context) context.Context {
 	return orgctx.WithUser(orgctx.With(parent, c.Who.Organization), orgctx.User(c.Who.UserID))
 }
 
-// Event makes an event of the connection's organisation, which is added to the fields given, a JSON
+// Event makes an event of the connection's organization, which is added to the fields given, a JSON
 // object. n counts the events of the history, and dates them: one each second; 0 is a transient one.
 func (c *Conn) Event(tb testing.TB, group, fields string, n uint64) *event.Event {
 	tb.Helper()

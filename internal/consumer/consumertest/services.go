@@ -13,7 +13,7 @@ import (
 )
 
 // Services do all that consumers can ask for, as far as Err allows, and record it. They refuse a
-// context without organisation, as the real ones do. They are safe for concurrent use.
+// context without organization, as the real ones do. They are safe for concurrent use.
 type Services struct {
 	// Err is what every call returns, if it is set. Set it before the call.
 	Err error
@@ -23,8 +23,8 @@ type Services struct {
 
 	mu       sync.Mutex
 	calls    []string
-	once     map[string]string         // work by organisation, kind and idempotency key
-	owners   map[string]string         // users by organisation, kind and id
+	once     map[string]string         // work by organization, kind and idempotency key
+	owners   map[string]string         // users by organization, kind and id
 	requests map[string]string         // content by organization, user and id
 	works    map[string]string         // of requests
 	done     map[string]bool           // by work
@@ -48,7 +48,7 @@ func (s *Services) Calls() []string {
 	return calls
 }
 
-// begin returns the organisation that a call is for, and notes it.
+// begin returns the organization that a call is for, and notes it.
 func (s *Services) begin(ctx context.Context, call any) (org string, err error) {
 	id, ok := orgctx.From(ctx)
 	switch {

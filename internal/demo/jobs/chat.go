@@ -65,7 +65,7 @@ func (j *jobs) chat(ctx context.Context, job *task.Job) (any, error) {
 	}, j.pause(ctx)
 }
 
-// lookUp calls the tool as any agent would: for the organisation of ctx.
+// lookUp calls the tool as any agent would: for the organization of ctx.
 func lookUp(ctx context.Context, input json.RawMessage) ([]hit, error) {
 	output, err := task.RunTool(ctx, toolSearch, input)
 	if err != nil {

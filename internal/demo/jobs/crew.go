@@ -107,7 +107,7 @@ func (p *play) run(ctx context.Context) (results []frame, err error) {
 		var output string
 		switch index {
 		case 0:
-			hits, err := lookUp(ctx, json.RawMessage(`{"query":"promises organisation isolation"}`))
+			hits, err := lookUp(ctx, json.RawMessage(`{"query":"promises organization isolation"}`))
 			if err != nil {
 				return nil, err
 			}
@@ -145,7 +145,7 @@ func (p *play) run(ctx context.Context) (results []frame, err error) {
 	return results, nil
 }
 
-// ask asks a person of the organisation, and waits.
+// ask asks a person of the organization, and waits.
 func (p *play) ask(ctx context.Context, index int) (string, error) {
 	request := frame{
 		"execution_id": p.ExecutionID, "task_index": index, "input_key": consumer.InputKey(p.ExecutionID, index),

@@ -3,7 +3,7 @@
 // script and say so. Each is a [task.Kind]; what it publishes are the frames that browsers see.
 //
 // Nothing here reaches beyond the demo: pages are fetched from its own origin alone, and all else is
-// in the binary or in the organisation's store.
+// in the binary or in the organization's store.
 package jobs
 
 import (

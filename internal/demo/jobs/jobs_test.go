@@ -415,7 +415,7 @@ func TestOptimization(t *testing.T) {
 		if result["bytes_saved"].(float64) <= 0 || result["bytes_after"] != result["best"].(object)["bytes"] || len(result["variants"].([]any)) < 6 {
 			t.Errorf("got %v, want something saved and all variants", result)
 		}
-		// Both are there to look at, here and in no other organisation.
+		// Both are there to look at, here and in no other organization.
 		for when, size := range map[string]any{"picture_before": result["bytes_before"], "picture_after": result["bytes_after"]} {
 			name := result[when].(string)
 			data, err := jobs.Picture(as(t, "acme"), store, name)
@@ -443,7 +443,7 @@ func TestOptimization(t *testing.T) {
 	if job := f.lastOfJob(t, "acme", started.JobID); job["status"] != "completed" || job["completed_count"] != 3.0 || job["progress_percentage"] != 100.0 {
 		t.Errorf("job: got %v, want all done", job)
 	}
-	// What one organisation uploaded is not there for another, and neither is what is no picture.
+	// What one organization uploaded is not there for another, and neither is what is no picture.
 	if err := store.Set(as(t, "acme"), jobs.StoredPicture("text"), []byte("GIF89a"), time.Hour); err != nil {
 		t.Fatal(err)
 	}
@@ -568,7 +568,7 @@ func TestCancelOnlyWhatRuns(t *testing.T) {
 	f.await(t, "acme", "reply_99", "cancel_response", object{"success": false})
 }
 
-// What is cancelled stops, in its own organisation alone.
+// What is cancelled stops, in its own organization alone.
 func TestCancelResearch(t *testing.T) {
 	f := newFixture(t, 150*time.Millisecond)
 	group := "research_7"
@@ -586,7 +586,7 @@ func TestCancelResearch(t *testing.T) {
 	}
 	globex := f.await(t, "globex", group, "status_update", object{"status": "completed"})
 	if !slices.Contains(types(globex), "report_update") {
-		t.Error("the other organisation's research has no report")
+		t.Error("the other organization's research has no report")
 	}
 }
 
@@ -603,7 +603,7 @@ func TestCrew(t *testing.T) {
 		t.Errorf("request: got %v, want execution, index and key", request)
 	}
 	if err := f.asks.Answer(as(t, "globex"), started.ID, 1, "no"); err == nil {
-		t.Error("another organisation answered")
+		t.Error("another organization answered")
 	}
 	if err := f.asks.Answer(as(t, "acme"), started.ID, 1, "sessions"); err != nil {
 		t.Fatal(err)

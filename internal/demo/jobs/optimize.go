@@ -32,7 +32,7 @@ const (
 // qualities are those that pictures are tried with.
 func qualities() []int { return []int{90, aimQuality, 50} }
 
-// ErrNoPicture is returned for a name under which the organisation has no picture.
+// ErrNoPicture is returned for a name under which the organization has no picture.
 var ErrNoPicture = errors.New("jobs: no such picture")
 
 // variant is one way to write a picture.
@@ -153,7 +153,7 @@ func (j *jobs) optimize(ctx context.Context, job *task.Job) (any, error) {
 	return task.End{Event: end, Also: []task.Notice{{Group: o.group(), Event: o.jobUpdate(statusCompleted, len(results))}}}, nil
 }
 
-// Picture returns a picture: a built-in one, or one in the organisation's store, be it uploaded or
+// Picture returns a picture: a built-in one, or one in the organization's store, be it uploaded or
 // what came of one. Without one of that name the error is [ErrNoPicture].
 func Picture(ctx context.Context, store *task.Store, name string) ([]byte, error) {
 	if data := drawn(name); data != nil {
@@ -171,7 +171,7 @@ func Picture(ctx context.Context, store *task.Store, name string) ([]byte, error
 	return data, nil
 }
 
-// StoredPicture returns where in the organisation's store the picture called name is.
+// StoredPicture returns where in the organization's store the picture called name is.
 func StoredPicture(name string) string { return "picture." + name }
 
 // CheckPicture returns the media type of a picture that can be optimised, and whether data looks like

@@ -18,7 +18,7 @@ func TestDefaultQuestionHasAnAnswer(t *testing.T) {
 	if question == nil {
 		t.Fatal("chat.js suggests no question")
 	}
-	for _, text := range []string{string(question[1]), "How are organisations kept apart?"} {
+	for _, text := range []string{string(question[1]), "How are organizations kept apart?"} {
 		if document, section := jobs.BestPassage(text); document != "security.md" || section != "How organizations are kept apart" {
 			t.Errorf("%s: got %s, %s", text, document, section)
 		}

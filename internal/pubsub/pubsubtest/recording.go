@@ -151,7 +151,7 @@ func recordedBatch(t trial) {
 	sink.WaitFor(t, want[2])
 	sink.WaitFor(t, want[3])
 	expect(t, "what arrived", want[:3], sink.Of(g))
-	expect(t, "what arrived", want[3:], sink.Of(other)) // organisations have no order among each other
+	expect(t, "what arrived", want[3:], sink.Of(other)) // organizations have no order among each other
 	expect(t, "history", kept, History(t, t.Bus, g, 100))
 }
 
@@ -321,7 +321,7 @@ func twoHistories(t trial) {
 	}
 	own := Record(t, t.Bus, ours, event.Recording{}, "own")
 	expect(t, "history", own, History(t, t.Bus, ours, 10))
-	// A position of another organisation opens nothing.
+	// A position of another organization opens nothing.
 	expectSince(t, ours, secret[0].Position, 10, keepAfter(own, secret[0].Position), own[0].Position == secret[0].Position)
 }
 

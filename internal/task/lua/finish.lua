@@ -1,5 +1,5 @@
 -- Records a task's terminal event, publishes it with its position and remembers that, unless that has
--- been done: all or nothing, once. Events for further groups of the organisation go along with it.
+-- been done: all or nothing, once. Events for further groups of the organization go along with it.
 --
 -- KEYS[1]  the task's end:              PREFIX:{ORG}:task:KIND:ID
 -- KEYS[2]  history of the task's group: PREFIX:{ORG}:history:NAME

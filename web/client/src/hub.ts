@@ -85,7 +85,7 @@ export class Hub {
     this.tell({ status: { state: 'open' } });
   }
 
-  /** Positions mean nothing any more: they are of another organisation's histories. */
+  /** Positions mean nothing any more: they are of another organization's histories. */
   forget(): void {
     for (const group of this.#groups.values()) group.last = undefined;
   }

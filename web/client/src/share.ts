@@ -27,7 +27,7 @@ type FromHub = { hub: Tab; to?: Tab[] | undefined } & (
 export interface ShareOwner {
   news(news: News): void;
   wants(): Wants;
-  /** This is another organisation or user than before: positions mean nothing any more. */
+  /** This is another organization or user than before: positions mean nothing any more. */
   forget(): void;
   /** Whether this is the user whom the tab is for. */
   knows(welcome: Welcome): boolean;
@@ -35,7 +35,7 @@ export interface ShareOwner {
 
 /**
  * Decides over which tab's socket this tab's frames go. Each tab first connects by itself, so that
- * the server says who it is: only tabs with equal URL, organisation and user meet. One of them holds
+ * the server says who it is: only tabs with equal URL, organization and user meet. One of them holds
  * a lock and has the socket; the others follow it, and wait for the lock, which the browser releases
  * when its tab dies.
  */
@@ -95,7 +95,7 @@ export class Share {
       this.#link.stop();
       status = this.#lastWord;
     }
-    // Under another organisation, or none, tabs no longer belong together: each asks for itself.
+    // Under another organization, or none, tabs no longer belong together: each asks for itself.
     const end = status.state === 'closed' || status.state === 'waiting' && status.code === 4409;
     if (end) this.#post({ hub: this.#id, says: 'end', status });
     if (end || this.#role === 'alone') this.#leave();

@@ -79,7 +79,7 @@ export type Status =
 /** Settings of a client; all may be left out. Times are milliseconds. */
 export interface Options {
   /**
-   * Use one socket for all tabs of the same origin, URL, organisation and user. Tabs that share a
+   * Use one socket for all tabs of the same origin, URL, organization and user. Tabs that share a
    * socket share its groups: a transient event does not tell its group, so it reaches all of them.
    * Text instead of `true` divides further: tabs share only if their texts are equal. Default: `false`.
    */

@@ -416,7 +416,7 @@ describe('after a reconnect', () => {
     expect(await socket.taken()).toEqual([{ type: 'subscribe', groups: { 'room.1': { after: '11-0', token: 't' }, all: {} } }]);
   });
 
-  test('of another organisation: positions mean nothing, so nothing is resumed or suppressed', async () => {
+  test('of another organization: positions mean nothing, so nothing is resumed or suppressed', async () => {
     lose();
     const socket = next().welcome({ resume: true, organization_id: 'globex' });
     expect(await socket.taken()).toEqual([{ type: 'subscribe', groups: { 'room.1': { token: 't' }, all: {} } }]);

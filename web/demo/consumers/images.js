@@ -114,7 +114,7 @@ class Card {
     }));
   }
 
-  /** A picture of the organisation of whoever sits here: nobody else gets it under that name. */
+  /** A picture of the organization of whoever sits here: nobody else gets it under that name. */
   #look(name, when, size, image, width, height) {
     const picture = el('img');
     const caption = el('figcaption', `${when}, ${bytes(size)}`);

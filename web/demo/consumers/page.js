@@ -1,4 +1,4 @@
-// A page of a consumer: two people look at the same id, each in their own organisation. What is
+// A page of a consumer: two people look at the same id, each in their own organization. What is
 // common to all such pages is here; what one of them shows of its frames is its view.
 
 import { ask } from '../ask.js';
@@ -121,7 +121,7 @@ class Check {
       count.own++;
     } else {
       count.foreign++;
-      announce(`Leak: ${seat.person.name} received an event of another organisation.`);
+      announce(`Leak: ${seat.person.name} received an event of another organization.`);
     }
     this.show();
   }
@@ -214,7 +214,7 @@ class Panel {
     return sent;
   }
 
-  /** Starts a job in the person's organisation; returns the answer, or null if it was refused. */
+  /** Starts a job in the person's organization; returns the answer, or null if it was refused. */
   async start(kind, payload) {
     if (this.#starting) return null; // a double click
     this.#starting = true;
@@ -230,7 +230,7 @@ class Panel {
   }
 
   /**
-   * Goes on to what was started. The other person goes along, to the same id in their own organisation,
+   * Goes on to what was started. The other person goes along, to the same id in their own organization,
    * unless both have started something.
    */
   follow(id, alone) {
