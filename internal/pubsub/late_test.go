@@ -236,6 +236,29 @@ func TestEventIsShownOncePerKey(t *testing.T) {
 	}
 }
 
+// TestEventIsShownOnceAtItsPosition: a server that wakes up passes on an event that its group has had, and that
+// others have followed. It is neither shown again nor a gap.
+func TestEventIsShownOnceAtItsPosition(t *testing.T) {
+	client, keys := newClient(t, redistest.Start(t)), newKeyspace(t)
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{PublishTimeout: calm, SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
+	var sink pubsubtest.Recorder
+	pubsubtest.Start(t, bus, &sink)
+	g := pubsubtest.Group(t, "acme", "room")
+	pubsubtest.Subscribe(t, bus, g)
+	var want []pubsubtest.Item
+	for _, key := range []string{"a", "b", "c"} {
+		want = append(want, pubsubtest.Record(t, bus, g, event.Recording{IdempotencyKey: key}, key)...)
+	}
+	for i, key := range []string{"a", "b", "c"} {
+		echo(t, client, keys.GroupChannel(g), want[i].Position, key, want[i].Payload)
+	}
+	want = append(want, pubsubtest.Record(t, bus, g, event.Recording{IdempotencyKey: "d"}, "d")...)
+	sink.WaitFor(t, want[len(want)-1])
+	if diff := cmp.Diff(want, sink.Items(), equalItems); diff != "" {
+		t.Errorf("items (-want +got):\n%s", diff)
+	}
+}
+
 // TestRepeatedEventIsNotCaughtUp: what was shown live, was lost with its master, and recorded again is not shown
 // again when its group catches up, nor to a browser that resumes; and what is twice in one history is read once.
 func TestRepeatedEventIsNotCaughtUp(t *testing.T) {

@@ -44,15 +44,15 @@ type holding struct {
 }
 
 // note moves the mark to an event that is handed over. It returns verdictKnown, verdictRepeated or
-// verdictDenied if it was handed over before, and verdictLost if it lies before the mark: within one history positions only
-// grow, so that one is gone, and its members have to be told. r.mu is held.
+// verdictDenied if it was handed over before, and verdictLost if it lies before the mark: within one history
+// positions only grow, so that one is gone, and its members have to be told. r.mu is held.
 func (s *subscription) note(h event.Head) verdict {
 	p := &s.place
 	if h.Position.IsZero() {
 		p.transient = true
 		return verdictTake
 	}
-	if p.knows(h) {
+	if p.knows(h) || s.meter.shown.has(&s.shown, h) {
 		return verdictKnown
 	}
 	p.passed = event.Position{} // they come in order, so nothing known follows

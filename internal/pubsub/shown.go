@@ -60,6 +60,12 @@ func (w *shown) repeats(in *shownGroup, h event.Head) *shownEvent {
 	return e
 }
 
+// has reports whether this very event was shown already, under its key and at its position.
+func (w *shown) has(in *shownGroup, h event.Head) bool {
+	e := w.places[shownKey{in, h.Key}]
+	return h.Key != 0 && e != nil && e.position == h.Position
+}
+
 // apart returns the milliseconds between two positions.
 func apart(p, q event.Position) uint64 {
 	a, b := p.Milliseconds(), q.Milliseconds()
