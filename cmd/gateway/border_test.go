@@ -164,7 +164,7 @@ func TestTooFewFiles(t *testing.T) {
 		"check, plenty":             {1024, []string{"check", "--max-connections", "768"}, 0, "No mistakes found."},
 	} {
 		t.Run(name, func(t *testing.T) {
-			out := new(syncBuffer)
+			out := new(testkit.SyncBuffer)
 			p := spawnWithFiles(t, test.files, newServing(t, "127.0.0.1:1", nil).env, out, out, test.args...)
 			p.expectExit(test.code)
 			if !strings.Contains(out.String(), test.want) {

@@ -773,7 +773,7 @@ func (w *world) oddInput(t *testing.T) {
 }
 
 // TestHumanInput: a question can be answered from a conversation, a run and a board alike: once, while
-// it is open, from its own organization. Whoever comes second, late, or from elsewhere gets the same
+// it is open, from its own organization. Anyone who comes second, late, or from elsewhere gets the same
 // code at each.
 func TestHumanInput(t *testing.T) {
 	w := newWorld(t)

@@ -277,7 +277,7 @@ func TestDyingProcessSaysWhy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			env := newServing(t, "127.0.0.1:1", tt.env).env
-			out := new(syncBuffer)
+			out := new(testkit.SyncBuffer)
 			spawn(t, env, out, out, tt.args...).expectExit(tt.code)
 			if got := out.String(); !strings.Contains(got, tt.want) || strings.Count(got, tt.want) != 1 {
 				t.Errorf("got %q, want %q in it, once", got, tt.want)

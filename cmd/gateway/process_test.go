@@ -105,7 +105,7 @@ func TestHangupEndsNoProcessThatStays(t *testing.T) {
 		"bench":  {args: []string{"bench", "limit", "--conns", "10", "--rate", "10", "--duration", "1h"}, up: "measuring"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			out := new(syncBuffer)
+			out := new(testkit.SyncBuffer)
 			p := spawn(t, newServing(t, redisAddr, nil).env, out, out, tt.args...)
 			testkit.Eventually(t, "at work", func() bool { return strings.Contains(out.String(), tt.up) })
 			p.signal(syscall.SIGHUP)

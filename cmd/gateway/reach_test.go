@@ -8,7 +8,7 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestPublishSaysHowManyNodesListened: whoever publishes to a group that nobody has joined is told, and standard
+// TestPublishSaysHowManyNodesListened: a publisher to a group that nobody has joined is told, and standard
 // output stays what scripts read.
 func TestPublishSaysHowManyNodesListened(t *testing.T) {
 	s := startServe(t, redistest.Start(t), nil)

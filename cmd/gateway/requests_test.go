@@ -43,7 +43,7 @@ func TestRequests(t *testing.T) {
 		if got := say(t, c, strings.Replace(first, "once", "twice", 1)); code(got) != "conflict" || !strings.Contains(got, `"request_id":"r2"`) {
 			t.Errorf("another one: got %s, want conflict", got)
 		}
-		// Whoever opens the conversation later sees one message and one answer.
+		// A viewer who opens the conversation later sees one message and one answer.
 		later, shown := w.open(t, "ada", "acme", path)
 		_, rest := until(t, later, "system_message")
 		if all := append([]string{shown}, rest...); len(all) != 2 {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -9,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -34,24 +32,6 @@ const (
 	testPublishKey = "publish-key-of-thirty-two-bytes!"
 )
 
-// syncBuffer is an output that a test reads while it is written.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 // environment is what getenv of a test answers.
 type environment map[string]string
 
@@ -69,7 +49,7 @@ func (e environment) list() []string {
 // execute runs a subcommand to its end.
 func execute(tb testing.TB, env environment, stdin string, args ...string) (stdout, stderr string, err error) {
 	tb.Helper()
-	var out, errOut syncBuffer
+	var out, errOut testkit.SyncBuffer
 	p := cli.Process{Getenv: env.get, Environ: env.list(), Stdin: strings.NewReader(stdin), Stdout: &out, Stderr: &errOut}
 	err = program().Run(tb.Context(), p, args)
 	return out.String(), errOut.String(), err
@@ -80,7 +60,7 @@ type serving struct {
 	tb              testing.TB
 	env             environment
 	public, private string // addresses
-	log             *syncBuffer
+	log             *testkit.SyncBuffer
 	cancel          context.CancelFunc // as a signal would
 	spawned         *spawned           // if it is a process of its own
 	hangups         chan os.Signal
@@ -107,7 +87,7 @@ func startServe(tb testing.TB, redisAddr string, more environment, routes ...app
 // newServing returns a gateway that has its settings and is not started.
 func newServing(tb testing.TB, redisAddr string, more environment) *serving {
 	tb.Helper()
-	s := &serving{tb: tb, log: new(syncBuffer), hangups: make(chan os.Signal, 1), done: make(chan error, 1), env: environment{
+	s := &serving{tb: tb, log: new(testkit.SyncBuffer), hangups: make(chan os.Signal, 1), done: make(chan error, 1), env: environment{
 		"ORGCAST_LISTEN": "127.0.0.1:0", "ORGCAST_ADMIN_LISTEN": "127.0.0.1:0", "ORGCAST_REDIS": "redis://" + redisAddr + "/0",
 		"ORGCAST_SESSION_KEYS": testKey, "ORGCAST_ORIGINS": testOrigin, "ORGCAST_DIRECTORY": "session",
 		"ORGCAST_PUBLISH_KEY": testPublishKey, "ORGCAST_DRAIN_WAIT": "0s", "ORGCAST_DRAIN": "0s",

@@ -30,7 +30,7 @@ func TestWorkerEchoes(t *testing.T) {
 		"ORGCAST_WORKER_CONCURRENCY": "2",
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	log := new(syncBuffer)
+	log := new(testkit.SyncBuffer)
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, []string{"worker"}, env.get, strings.NewReader(""), io.Discard, log) }()
 	defer func() {

@@ -134,7 +134,7 @@ func TestIdleStrangersGiveWay(t *testing.T) {
 // TestTLSErrorsAreSampled: whoever opens sockets and speaks no TLS is counted each time and logged now and then.
 func TestTLSErrorsAreSampled(t *testing.T) {
 	const knocks = 200
-	out := new(syncBuffer)
+	out := new(testkit.SyncBuffer)
 	n := startNode(t, setup{log: logTo(out)})
 	server := httptest.NewUnstartedServer(nil)
 	server.Config = n.gateway.HTTPServer(http.NotFoundHandler(), 0)

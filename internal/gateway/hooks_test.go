@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync"
 	"testing"
 
 	"orgcast/internal/consumer"
@@ -13,24 +12,6 @@ import (
 	"orgcast/internal/orgctx"
 	"orgcast/internal/testkit"
 )
-
-// syncBuffer is a log that a test may read while it is written.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
 
 // TestPanicEndsOneConnection: a hook that panics ends its own connection with 1011, Disconnect
 // runs all the same, the panic is counted and logged with its stack, and others do not notice.
@@ -65,7 +46,7 @@ func TestPanicEndsOneConnection(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			var seen calls
-			log := new(syncBuffer)
+			log := new(testkit.SyncBuffer)
 			h := &test.hooks
 			h.calls, h.connect = &seen, joining("all")
 			route := h.route("/ws/bad")

@@ -41,7 +41,7 @@ func TestIsolationLastComparison(t *testing.T) {
 	for name, handled := range map[string]bool{"plain": false, "with an event handler": true} {
 		t.Run(name, func(t *testing.T) {
 			var n *node
-			log := new(syncBuffer)
+			log := new(testkit.SyncBuffer)
 			h := intruder(t, &n, mustGroup(t, "globex", "all"))
 			route := h.route("/ws/intruder")
 			if handled {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -49,24 +48,6 @@ func as(tb testing.TB, org string) context.Context {
 	return orgctx.With(tb.Context(), mustID(tb, org))
 }
 
-// syncBuffer is a log that a test reads while it is written.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 // fixture is a real Redis with a directory: acme and globex are active, closed is suspended. User 7 is
 // a member of each.
 type fixture struct {
@@ -76,12 +57,12 @@ type fixture struct {
 	directory  *directory.Redis
 	dispatcher *task.Dispatcher
 	registry   *prometheus.Registry
-	log        *syncBuffer
+	log        *testkit.SyncBuffer
 }
 
 func newFixture(t *testing.T, serverArgs ...string) *fixture {
 	t.Helper()
-	f := &fixture{registry: prometheus.NewRegistry(), log: new(syncBuffer)}
+	f := &fixture{registry: prometheus.NewRegistry(), log: new(testkit.SyncBuffer)}
 	if onCluster == nil {
 		f.server = redistest.StartServer(t, serverArgs...)
 		f.client = newClient(f.server.Addr)
