@@ -132,22 +132,51 @@ func TestMissedAfterSubscribe(t *testing.T) {
 	server := redistest.StartServer(t)
 	client := newClient(t, server.Addr)
 	n := startListening(t, server.Addr, lease.ControlOptions{Interval: 20 * time.Millisecond, Timeout: testkit.Patience})
+	up := func() bool { return n.metric(t, "orgcast_control_up") == 1 }
+	testkit.Eventually(t, "the control channel is heard", up) // the first question of all is asked for by then
 	h := open(t, n.keeper, "ada", "acme", "laptop")
+
+	// Each question waits at a gate, so that the test knows what is under way.
+	arrived, pass := make(chan struct{}), make(chan struct{})
 	n.world.change(func() {
 		n.world.asking = func() {
-			if client.PubSubNumSub(context.Background(), n.keys.Control()).Val()[n.keys.Control()] == 0 {
-				t.Error("asked while nobody listened")
+			select {
+			case arrived <- struct{}{}:
+			case <-t.Context().Done():
+				return
+			}
+			select {
+			case <-pass:
+			case <-t.Context().Done():
 			}
 		}
 	})
-	for round := 1; round <= 5; round++ {
+	await := func() {
+		t.Helper()
+		select {
+		case <-arrived:
+		case <-time.After(testkit.Patience):
+			t.Fatal("nobody was asked about")
+		}
+	}
+	// The first of these may be under way already. The second is the last: nothing else asks.
+	n.keeper.Missed()
+	await()
+	n.keeper.Missed()
+	pass <- struct{}{}
+	await()
+	pass <- struct{}{}
+
+	for range 5 {
 		if err := client.Do(t.Context(), "client", "kill", "type", "pubsub").Err(); err != nil {
 			t.Fatal(err)
 		}
-		testkit.Eventually(t, "everybody is asked about", func() (asked bool) {
-			n.world.change(func() { asked = n.world.asked["ticket-laptop"] >= round })
-			return asked
-		})
+		await()
+		if !n.listensAt(t, server.Addr) {
+			t.Error("asked while nobody listened")
+		}
+		testkit.Eventually(t, "the control channel is heard again", up)
+		pass <- struct{}{}
 	}
 	n.keeper.Release(&h.lease)
 }
