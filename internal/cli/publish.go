@@ -75,7 +75,7 @@ func publishCommand(ctx context.Context, p *Process, args []string) error {
 		return err
 	}
 	defer func() { _ = client.Close() }() // all is published by then
-	bus := pubsub.NewRedis(client, keys, pubsub.Options{MaxEventSize: s.MaxEvent, PublishTimeout: 10 * time.Second})
+	publisher := pubsub.NewPublisher(client, keys, pubsub.Options{MaxEventSize: s.MaxEvent, PublishTimeout: 10 * time.Second})
 
 	out := event.Publication{Group: target}
 	if record {
@@ -85,7 +85,7 @@ func publishCommand(ctx context.Context, p *Process, args []string) error {
 		if out.Payload, err = event.WithOrganization(org, []byte(rest[1])); err != nil {
 			return err
 		}
-		result := bus.PublishAll(ctx, []event.Publication{out})[0]
+		result := publisher.PublishAll(ctx, []event.Publication{out})[0]
 		if err := p.published(result); err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func publishCommand(ctx context.Context, p *Process, args []string) error {
 		_, _ = fmt.Fprintln(p.Stderr, r.text(target, false)) // stderr may be closed
 		return nil
 	}
-	return p.publishLines(ctx, bus, out)
+	return p.publishLines(ctx, publisher, out)
 }
 
 // reach sums up how many nodes events were passed on to.
@@ -181,7 +181,7 @@ func (p *Process) published(r event.Receipt) error {
 
 // publishLines publishes what stands in the lines of standard input, in batches, each line the way
 // that out has. It skips blank lines, stops at the first line that is refused, and names it.
-func (p *Process) publishLines(ctx context.Context, bus *pubsub.Redis, out event.Publication) error {
+func (p *Process) publishLines(ctx context.Context, publisher *pubsub.Publisher, out event.Publication) error {
 	lines := bufio.NewScanner(p.Stdin)
 	lines.Buffer(nil, 16<<20)
 	var batch []event.Publication
@@ -189,7 +189,7 @@ func (p *Process) publishLines(ctx context.Context, bus *pubsub.Redis, out event
 	total := new(reach)
 	defer func() { _, _ = fmt.Fprintln(p.Stderr, total.text(out.Group, true)) }() // stderr may be closed
 	flush := func() error {
-		for i, result := range bus.PublishAll(ctx, batch) {
+		for i, result := range publisher.PublishAll(ctx, batch) {
 			if err := p.published(result); err != nil {
 				return fmt.Errorf("line %d: %w", numbers[i], err)
 			}

@@ -2,15 +2,11 @@ package pubsub
 
 import (
 	"context"
-	"crypto/rand"
 	"slices"
 	"time"
 
 	"orgcast/internal/event"
-	"orgcast/internal/orgctx"
-	"orgcast/internal/redisreply"
 
-	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 )
 
@@ -19,9 +15,6 @@ const (
 	// events each at most. Groups that have missed more are asked again, fewer at a time and at last one by one.
 	catchUpBatch = 128
 	catchUpFew   = 32
-	// answersBytes bounds the answers of one round trip, were all entries as large as an event can be: Redis takes
-	// a count, not bytes.
-	answersBytes = 64 << 20
 	// stateEntries is how many entries come with the state of a history: its first and its last.
 	stateEntries = 2
 	// catchUpMost is more than a history of the default length keeps, and catchUpMostBytes what is read of one
@@ -60,66 +53,17 @@ func (r *Redis) locate(ctx context.Context, batches []batch) {
 	// Confirmations must not look overdue for it.
 	ctx, cancel := context.WithTimeout(ctx, r.opt.LinkTimeout/2)
 	defer cancel()
-	marks, known := r.marks(ctx, subs)
+	groups := make([]event.Group, len(subs))
+	for i, s := range subs {
+		groups[i] = s.group
+	}
+	marks, known := r.marks(ctx, groups)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, s := range subs {
 		s.place.known, s.place.mark = known[i], marks[i]
 		s.place.lost = s.missed
 	}
-}
-
-// marks reads the newest position of each history, and the epoch where there is none. An organization
-// without epoch gets one.
-func (r *Redis) marks(ctx context.Context, subs []*subscription) (marks []event.Mark, known []bool) {
-	for some := range slices.Chunk(subs, r.entriesAtOnce()) {
-		m, k := r.someMarks(ctx, some)
-		marks, known = append(marks, m...), append(known, k...)
-	}
-	return marks, known
-}
-
-// someMarks does that in one round trip, and one more if an organization has no epoch.
-func (r *Redis) someMarks(ctx context.Context, subs []*subscription) (marks []event.Mark, known []bool) {
-	pipe := r.client.Pipeline()
-	epochs := make(map[orgctx.ID]*redis.StringCmd)
-	newest := make([]*redis.XMessageSliceCmd, len(subs))
-	for i, s := range subs {
-		org := s.group.Organization()
-		if epochs[org] == nil { // before the histories: who loses data between the two loses both
-			epochs[org] = pipe.Get(ctx, r.keys.Epoch(org))
-		}
-		newest[i] = pipe.XRevRangeN(ctx, r.keys.History(s.group), "+", "-", 1)
-	}
-	_ = redisreply.Exec(ctx, pipe) // each command has its own error
-	marks, known = make([]event.Mark, len(subs)), make([]bool, len(subs))
-	created := make(map[orgctx.ID]*redis.StringCmd)
-	pipe = r.client.Pipeline()
-	for i, s := range subs {
-		entries, err := newest[i].Result()
-		if err != nil {
-			continue
-		}
-		if known[i] = true; len(entries) > 0 {
-			marks[i].Position, err = event.ParsePosition(entries[0].ID)
-			known[i] = err == nil
-			continue
-		}
-		org := s.group.Organization()
-		if marks[i].Epoch = epochs[org].Val(); marks[i].Epoch == "" && created[org] == nil {
-			pipe.Do(ctx, "setnx", r.keys.Epoch(org), rand.Text()) // as the rights of the gateway have it: SET could also overwrite
-			created[org] = pipe.Get(ctx, r.keys.Epoch(org))
-		}
-	}
-	if len(created) > 0 {
-		_ = redisreply.Exec(ctx, pipe) // without rights there is no epoch, and what begins without one ends in a gap
-	}
-	for i, s := range subs {
-		if c := created[s.group.Organization()]; c != nil && known[i] && marks[i] == (event.Mark{}) {
-			marks[i].Epoch = c.Val()
-		}
-	}
-	return marks, known
 }
 
 // Mark returns the place from which a client that has received what the Sink has can resume the
@@ -151,16 +95,13 @@ func (r *Redis) catchUp(ctx context.Context, l *link, sink Sink) {
 	}
 }
 
-// entriesAtOnce is how many entries of histories one round trip may bring.
-func (r *Redis) entriesAtOnce() int { return max(answersBytes/r.opt.MaxEventSize, 1) }
-
 // bringUp hands over what some groups have missed. The fewer they are the more each may have missed.
 func (r *Redis) bringUp(ctx context.Context, l *link, sink Sink, batch []lagging, trouble *logLimiter) {
 	limit := min(catchUpFew, max(r.entriesAtOnce()/len(batch)-stateEntries-1, 1)) // one more is read
 	var more []lagging
 	answers := r.missed(ctx, batch, limit, r.seek)
 	for i, f := range answers {
-		answers[i] = found{} // not to be kept in memory beside what comes now
+		answers[i] = answer{} // not to be kept in memory beside what comes now
 		if f.more && limit < catchUpFew && len(batch) > 1 {
 			more = append(more, batch[i])
 			continue
@@ -204,15 +145,15 @@ func (r *Redis) nextBehind(l *link, most int) (batch []lagging) {
 }
 
 // seekMost asks one history for more than seek is fit for.
-func (r *Redis) seekMost(ctx context.Context, questions []sought) []found {
-	return []found{r.seekAll(ctx, questions[0], catchUpMostBytes)}
+func (r *Redis) seekMost(ctx context.Context, questions []query) []answer {
+	return []answer{r.seekAll(ctx, questions[0], catchUpMostBytes)}
 }
 
 // seekSeen asks a history that does not have the mark for what follows the newest position handed over
 // that it has. A master that hung and was replaced passes on, when it wakes up, what its successor
 // never had; the mark is then beyond all that the successor recorded meanwhile. f is the answer as to
 // the mark, which counts if the history has no position that is remembered.
-func (r *Redis) seekSeen(ctx context.Context, b lagging, f found) found {
+func (r *Redis) seekSeen(ctx context.Context, b lagging, f answer) answer {
 	r.mu.Lock()
 	if b.sub.place.round == b.round {
 		b.seen = b.sub.place.seen.list()
@@ -244,18 +185,18 @@ func (r *Redis) seekSeen(ctx context.Context, b lagging, f found) found {
 }
 
 // missed asks histories, and those that do not answer again.
-func (r *Redis) missed(ctx context.Context, batch []lagging, limit int, seek func(context.Context, []sought) []found) []found {
-	questions := make([]sought, len(batch))
+func (r *Redis) missed(ctx context.Context, batch []lagging, limit int, seek func(context.Context, []query) []answer) []answer {
+	questions := make([]query, len(batch))
 	for i, b := range batch {
-		questions[i] = sought{group: b.sub.group, mark: b.mark, limit: limit, epoch: true, skim: limit <= catchUpFew}
+		questions[i] = query{group: b.sub.group, mark: b.mark, limit: limit, epoch: true, skim: limit <= catchUpFew}
 	}
-	answers := make([]found, len(batch))
+	answers := make([]answer, len(batch))
 	open := make([]int, len(batch)) // those without an answer
 	for i := range open {
 		open[i] = i
 	}
 	for attempt := 1; ; attempt++ {
-		ask := make([]sought, len(open))
+		ask := make([]query, len(open))
 		for i, n := range open {
 			ask[i] = questions[n]
 		}

@@ -8,7 +8,7 @@ import (
 
 // hand gives the Sink what a group has missed, a gap before it if that is not everything, and what was
 // held meanwhile. It ends early if the group is paused or left.
-func (r *Redis) hand(l *link, sink Sink, b lagging, f found) {
+func (r *Redis) hand(l *link, sink Sink, b lagging, f answer) {
 	s, p := b.sub, &b.sub.place
 	r.mu.Lock()
 	gap := f.err != nil || !f.complete || p.transient || b.mark.Position.IsZero() && len(f.events) == 0
@@ -98,7 +98,7 @@ func (r *Redis) handHeld(l *link, sink Sink, b lagging) (more bool) {
 		return true
 	}
 	r.mu.Unlock()
-	e, err := r.decode(s.group, h.head, h.object, h.received) // before its turn: others would wait for it
+	e, err := r.decoder.decode(s.group, h.head, h.object, h.received) // before its turn: others would wait for it
 
 	r.delivery.Lock()
 	defer r.delivery.Unlock()
@@ -117,7 +117,7 @@ func (r *Redis) handHeld(l *link, sink Sink, b lagging) (more bool) {
 		return true
 	}
 	if err != nil {
-		r.logDropped(s.group, err)
+		r.decoder.logDropped(s.group, err)
 	}
 	r.deliver(sink, s.group, e, v)
 	return true

@@ -85,7 +85,7 @@ func (m *Memory) Unsubscribe(g event.Group) {
 	delete(m.marks, g)
 }
 
-// Publish is as [Redis.Publish]. Without a Run nobody listens and the event is gone.
+// Publish is as [Publisher.Publish]. Without a Run nobody listens and the event is gone.
 func (m *Memory) Publish(ctx context.Context, g event.Group, payload []byte) error {
 	e, err := event.Decode(g, string(payload), event.DefaultMaxSize, time.Now())
 	if err != nil {
@@ -115,7 +115,7 @@ func (m *Memory) send(ctx context.Context, e *event.Event) error {
 	}
 }
 
-// PublishAll is as [Redis.PublishAll].
+// PublishAll is as [Publisher.PublishAll].
 func (m *Memory) PublishAll(ctx context.Context, out []event.Publication) []event.Receipt {
 	results := make([]event.Receipt, len(out))
 	for i, o := range out {

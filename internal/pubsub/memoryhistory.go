@@ -39,7 +39,7 @@ type onceValue struct {
 	expires  time.Time
 }
 
-// Record is as [Redis.Record]. If it fails nothing was recorded.
+// Record is as [Publisher.Record]. If it fails nothing was recorded.
 func (m *Memory) Record(ctx context.Context, g event.Group, payload []byte, o event.Recording) (event.Position, error) {
 	if err := (event.Publication{Group: g, Payload: payload, Record: &o}).Check(event.DefaultMaxSize); err != nil {
 		return event.Position{}, err
@@ -105,7 +105,7 @@ func (h *histories) forget(now time.Time) {
 	h.sweep = max(1024, 2*(len(h.groups)+len(h.once)))
 }
 
-// History is as [Redis.History].
+// History is as [Histories.History].
 func (m *Memory) History(_ context.Context, g event.Group, n int) ([]*event.Event, error) {
 	m.histories.mu.Lock()
 	defer m.histories.mu.Unlock()
@@ -124,7 +124,7 @@ func (m *Memory) History(_ context.Context, g event.Group, n int) ([]*event.Even
 	return slices.Clone(events), nil
 }
 
-// Resume is as [Redis.Resume].
+// Resume is as [Histories.Resume].
 func (m *Memory) Resume(ctx context.Context, g event.Group, after event.Mark, limit, bytes int) (events []*event.Event, complete bool, err error) {
 	events, complete, err = m.Since(ctx, g, after.Position, limit)
 	for i, e := range slices.Backward(events) {
@@ -146,7 +146,7 @@ func (m *Memory) Mark(g event.Group) (mark event.Mark, ok bool) {
 	return event.Mark{Epoch: m.epoch}, true
 }
 
-// Since is as [Redis.Since].
+// Since is as [Histories.Since].
 func (m *Memory) Since(_ context.Context, g event.Group, after event.Position, limit int) (events []*event.Event, complete bool, err error) {
 	m.histories.mu.Lock()
 	defer m.histories.mu.Unlock()

@@ -19,7 +19,6 @@ const (
 
 type metrics struct {
 	received   prometheus.Counter
-	published  prometheus.Counter
 	dropped    *prometheus.CounterVec
 	unwanted   prometheus.Counter // of dropped, as are shed and repeated: these can be many
 	shed       prometheus.Counter
@@ -39,10 +38,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		received: f.NewCounter(prometheus.CounterOpts{
 			Name: "orgcast_events_received_total",
 			Help: "Events received from the bus and handed to the hub.",
-		}),
-		published: f.NewCounter(prometheus.CounterOpts{
-			Name: "orgcast_events_published_total",
-			Help: "Events that this process published.",
 		}),
 		dropped: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "orgcast_events_dropped_total",
@@ -82,4 +77,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.shed = m.dropped.WithLabelValues(reasonRate)
 	m.repeated = m.dropped.WithLabelValues(reasonRepeated)
 	return m
+}
+
+// newPublished makes the counter of a [Publisher], and registers it with reg unless that is nil.
+func newPublished(reg prometheus.Registerer) prometheus.Counter {
+	return promauto.With(reg).NewCounter(prometheus.CounterOpts{
+		Name: "orgcast_events_published_total",
+		Help: "Events that this process published.",
+	})
 }

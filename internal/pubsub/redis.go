@@ -2,11 +2,9 @@ package pubsub
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,28 +12,10 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
-	"orgcast/internal/redistime"
 	"orgcast/internal/subconn"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
-)
-
-// Defaults of [Options].
-const (
-	defaultCanaryInterval   = time.Second
-	defaultLinkTimeout      = 2500 * time.Millisecond // two canaries and a half
-	defaultSubscribeTimeout = 5 * time.Second
-	defaultPublishTimeout   = 2 * time.Second
-	defaultHistoryTimeout   = 2 * time.Second
-	defaultMinBackoff       = 50 * time.Millisecond
-	defaultMaxBackoff       = 2 * time.Second
-
-	// DefaultEventsPerSecond and DefaultBytesPerSecond are far above what people cause and far
-	// below what a node can receive.
-	DefaultEventsPerSecond = 20000
-	DefaultBytesPerSecond  = 64 << 20
 )
 
 // calmPeriod is how long a link must have lasted for the next loss to start with the shortest
@@ -55,90 +35,25 @@ var (
 	errUnexpected = errors.New("pubsub: the server changed a subscription unasked")
 )
 
-// Options of [NewRedis]. The zero Options work.
-type Options struct {
-	// NodeID names this node's canary channel. Default: random. Two nodes of one name do no harm.
-	NodeID string
-	// MaxEventSize is the largest payload accepted and published, in bytes.
-	// Default: event.DefaultMaxSize.
-	MaxEventSize int
-	// CanaryInterval is the mean pause between two canaries. Default: 1 s.
-	CanaryInterval time.Duration
-	// LinkTimeout is how long a canary, a confirmation, any sign of life at all, opening the link
-	// and each write to it may take before the link is given up. Default: 2.5 s. A short one makes
-	// gaps where there was only a delay.
-	LinkTimeout time.Duration
-	// SubscribeTimeout bounds Subscribe, beside its context. Default: 5 s.
-	SubscribeTimeout time.Duration
-	// PublishTimeout bounds Publish, Record and PublishAll, beside their context. Default: 2 s.
-	PublishTimeout time.Duration
-	// HistoryTimeout bounds each question to a history, beside its context. A history that takes many is read for
-	// up to five times as long. Default: 2 s.
-	HistoryTimeout time.Duration
-	// MinBackoff and MaxBackoff bound the pause before a lost link is opened again; it doubles
-	// from one to the other and is jittered. Default: 50 ms and 2 s.
-	MinBackoff, MaxBackoff time.Duration
-	// EventsPerSecond and BytesPerSecond are what this node takes of one organization in the long
-	// run; a quarter of it may come at once. Groups of an organization that exceeds either
-	// are paused, see the package comment. Default: [DefaultEventsPerSecond] and
-	// [DefaultBytesPerSecond]; negative: no limit.
-	EventsPerSecond float64
-	BytesPerSecond  int64
-	// Logger takes losses of the link, paused groups and dropped payloads, never their content.
-	// Default: none.
-	Logger *zap.Logger
-	// Registerer takes the metrics. Default: none.
-	Registerer prometheus.Registerer
-}
-
-func (o Options) withDefaults() Options {
-	if o.NodeID == "" {
-		o.NodeID = rand.Text()
-	}
-	if o.MaxEventSize == 0 {
-		o.MaxEventSize = event.DefaultMaxSize
-	}
-	for value, fallback := range map[*time.Duration]time.Duration{
-		&o.CanaryInterval:   defaultCanaryInterval,
-		&o.LinkTimeout:      defaultLinkTimeout,
-		&o.SubscribeTimeout: defaultSubscribeTimeout,
-		&o.PublishTimeout:   defaultPublishTimeout,
-		&o.HistoryTimeout:   defaultHistoryTimeout,
-		&o.MinBackoff:       defaultMinBackoff,
-		&o.MaxBackoff:       defaultMaxBackoff,
-	} {
-		if *value == 0 {
-			*value = fallback
-		}
-	}
-	if o.EventsPerSecond == 0 {
-		o.EventsPerSecond = DefaultEventsPerSecond
-	}
-	if o.BytesPerSecond == 0 {
-		o.BytesPerSecond = DefaultBytesPerSecond
-	}
-	if o.Logger == nil {
-		o.Logger = zap.NewNop()
-	}
-	return o
-}
-
-// Redis is a bus through Redis pub/sub. It keeps a list of the groups that are wanted and one
-// connection, the link, that it brings in line with the list; in a Redis Cluster one to each master. It never
-// relies on go-redis to reconnect: that goes unseen, and what goes unseen cannot be reported as a gap.
+// Redis is a bus through Redis pub/sub: a [Publisher], [Histories], and a receiver. The receiver keeps a list of
+// the groups that are wanted and one connection, the link, that it brings in line with the list; in a Redis
+// Cluster one to each master. It never relies on go-redis to reconnect: that goes unseen, and what goes unseen
+// cannot be reported as a gap.
 //
 // Its methods are safe for concurrent use.
 type Redis struct {
+	*Publisher
+	*Histories
+
 	// Fixed after construction.
-	client  redis.UniversalClient
 	keys    keyspace.Keyspace
 	opt     Options
 	log     *zap.Logger
 	metrics *metrics
+	decoder *decoder
 	tariff  tariff
 	shards  *shards         // nil unless the server is a Cluster
 	dialer  *subconn.Dialer // of the client; nil if the server is a Cluster
-	clocks  *redistime.Clocks
 
 	running atomic.Bool
 
@@ -165,15 +80,18 @@ func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, opt Options)
 	} else {
 		dialer = subconn.NewDialer(client, newSocket)
 	}
+	m := newMetrics(opt.Registerer)
 	return &Redis{
-		client:  client,
+		Publisher: NewPublisher(client, keys, opt),
+		Histories: newHistories(client, keys, opt, m),
+
 		keys:    keys,
 		opt:     opt,
 		log:     opt.Logger.Named("pubsub"),
-		metrics: newMetrics(opt.Registerer),
+		metrics: m,
+		decoder: newDecoder(opt, m),
 		tariff:  newTariff(opt.EventsPerSecond, opt.BytesPerSecond),
 		shards:  cluster,
-		clocks:  redistime.New(client, opt.Logger),
 		dialer:  dialer,
 		subs:    make(map[string]*subscription),
 		meters:  make(map[orgctx.ID]*meter),
@@ -246,6 +164,44 @@ func (r *Redis) Unsubscribe(g event.Group) {
 		s.missed = s.paused // whoever subscribes next had nothing else to miss
 	}
 	r.settle(s)
+}
+
+// Since is [Histories.Since], without what this node has shown under another position.
+func (r *Redis) Since(ctx context.Context, g event.Group, after event.Position, limit int) (events []*event.Event, complete bool, err error) {
+	events, complete, err = r.Histories.Since(ctx, g, after, limit)
+	events, complete = r.unseen(g, after, events, complete)
+	return events, complete, err
+}
+
+// Resume is [Histories.Resume], likewise.
+func (r *Redis) Resume(ctx context.Context, g event.Group, after event.Mark, limit, bytes int) (events []*event.Event, complete bool, err error) {
+	events, complete, err = r.Histories.Resume(ctx, g, after, limit, bytes)
+	events, complete = r.unseen(g, after.Position, events, complete)
+	return events, complete, err
+}
+
+// unseen leaves out of an answer what a browser that has seen everything up to a position has seen under another
+// one, as far as this node knows. Unless it was at that other position itself, the browser may have come from a
+// node that did not show it. Nothing is to be shown twice, so that is a gap, and the answer begins after it.
+func (r *Redis) unseen(g event.Group, after event.Position, events []*event.Event, complete bool) ([]*event.Event, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.subs[r.keys.GroupChannel(g)]
+	if s == nil {
+		return events, complete
+	}
+	kept := events[:0]
+	for _, e := range events {
+		before := s.meter.shown.repeats(&s.shown, event.Head{Position: e.Position(), Key: e.Key()})
+		switch {
+		case before == nil || before.position.Compare(after) > 0:
+			kept = append(kept, e)
+		case before.position != after:
+			kept, complete = kept[:0], false
+		}
+	}
+	clear(events[len(kept):])
+	return kept, complete
 }
 
 // Healthy returns nil if events really flow: a canary came through every link that there should be within
@@ -444,9 +400,9 @@ func (r *Redis) receive(ctx context.Context, l *link, sink Sink) error {
 // since one that publishes nothing else must not hide what is wrong with another's. The log bounds
 // that, and the organization's budget bounds what it costs here.
 func (r *Redis) take(sink Sink, g event.Group, h event.Head, object string, now time.Time) {
-	e, err := r.decode(g, h, object, now)
+	e, err := r.decoder.decode(g, h, object, now)
 	if err != nil {
-		r.logDropped(g, err)
+		r.decoder.logDropped(g, err)
 		return
 	}
 	r.metrics.received.Inc()
@@ -455,53 +411,10 @@ func (r *Redis) take(sink Sink, g event.Group, h event.Head, object string, now 
 	sink.Deliver(e)
 }
 
-// logDropped logs why an event is dropped. The payload is never logged: it may be another organization's.
-func (r *Redis) logDropped(g event.Group, err error) {
-	r.log.Warn("event dropped", zap.Stringer("group", g), zap.String("reason", event.Reason(err)), zap.Error(err))
-}
-
 // gap tells the sink of one.
 func (r *Redis) gap(sink Sink, g event.Group) {
 	r.metrics.gaps.Inc()
 	r.delivery.Lock()
 	defer r.delivery.Unlock()
 	sink.Gap(g)
-}
-
-// decode makes an event of an object, or counts why not. An object comes from outside; if it ever
-// made the decoder panic, it must not end every connection of the node.
-func (r *Redis) decode(g event.Group, h event.Head, object string, now time.Time) (e *event.Event, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			r.log.Error("decoding panicked", zap.Stringer("group", g), zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
-			r.metrics.dropped.WithLabelValues(reasonPanic).Inc()
-			err = fmt.Errorf("decode: panic: %v", v)
-		}
-	}()
-	e, err = event.DecodeObject(g, h, object, r.opt.MaxEventSize, now)
-	if err != nil {
-		r.metrics.dropped.WithLabelValues(event.Reason(err)).Inc()
-	}
-	return e, err
-}
-
-// logInterval is the least pause between two log lines about the same trouble: who can publish
-// must not be able to fill the disk.
-const logInterval = time.Second
-
-// logLimiter lets one log line through per interval. It is for one goroutine.
-type logLimiter struct {
-	interval   time.Duration
-	last       time.Time
-	suppressed int
-}
-
-// allow reports whether to log now, and how many lines it held back since the last one.
-func (l *logLimiter) allow(now time.Time) (suppressed int, ok bool) {
-	if now.Sub(l.last) < l.interval {
-		l.suppressed++
-		return 0, false
-	}
-	suppressed, l.suppressed, l.last = l.suppressed, 0, now
-	return suppressed, true
 }

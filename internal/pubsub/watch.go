@@ -27,7 +27,7 @@ func (r *Redis) sendCanaries(ctx context.Context, l *link) {
 		var err error
 		if on {
 			deadline, cancel := context.WithTimeout(ctx, r.opt.LinkTimeout)
-			err = r.send(deadline, r.client, channel, l.nonce+":"+strconv.Itoa(number)).Err()
+			err = r.send(deadline, r.Publisher.client, channel, l.nonce+":"+strconv.Itoa(number)).Err()
 			cancel()
 		}
 		switch {

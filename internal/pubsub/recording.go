@@ -4,7 +4,6 @@ import (
 	"context"
 	_ "embed"
 	"errors"
-	"fmt"
 
 	"orgcast/internal/event"
 
@@ -21,11 +20,11 @@ var recordLua string
 var recordScript = redis.NewScript(recordLua) //nolint:gochecknoglobals // constant
 
 // Record publishes a payload that is also kept in the group's history, and returns its position
-// there. Errors are those of [Redis.Publish], and [event.ErrInvalidIdempotencyKey]. A Record that failed
+// there. Errors are those of [Publisher.Publish], and [event.ErrInvalidIdempotencyKey]. A Record that failed
 // is not carried out later, as by a server that hung and wakes up. With an idempotency key it can be
 // repeated without harm.
-func (r *Redis) Record(ctx context.Context, g event.Group, payload []byte, o event.Recording) (event.Position, error) {
-	result := r.PublishAll(ctx, []event.Publication{{Group: g, Payload: payload, Record: &o}})[0]
+func (p *Publisher) Record(ctx context.Context, g event.Group, payload []byte, o event.Recording) (event.Position, error) {
+	result := p.PublishAll(ctx, []event.Publication{{Group: g, Payload: payload, Record: &o}})[0]
 	return result.Position, result.Err
 }
 
@@ -57,34 +56,15 @@ func recorded(r *event.Receipt, script *redis.Cmd) error {
 // errRecordAnswer is of a server that does not run the script as Redis does.
 var errRecordAnswer = errors.New("unexpected answer of the recording script")
 
-// Recorded returns the position of the event that was recorded for the group under an idempotency key. ok is
-// false if there is none, or if the key has expired.
-func (r *Redis) Recorded(ctx context.Context, g event.Group, key string) (at event.Position, ok bool, err error) {
-	if !event.ValidIdempotencyKey(key) {
-		return event.Position{}, false, event.ErrInvalidIdempotencyKey
-	}
-	ctx, cancel := context.WithTimeout(ctx, r.opt.HistoryTimeout)
-	defer cancel()
-	text, err := r.client.Get(ctx, r.keys.Once(g, key)).Result()
-	switch {
-	case errors.Is(err, redis.Nil):
-		return event.Position{}, false, nil
-	case err != nil:
-		return event.Position{}, false, fmt.Errorf("find what was recorded for %s: %w", g, err)
-	}
-	at, err = event.ParsePosition(text)
-	return at, err == nil, err
-}
-
 // record queues the script in a pipeline. latest is the last moment at which it may be carried out, by the
 // clock of its server. whole sends its text, which Redis then knows by its hash.
-func (r *Redis) record(ctx context.Context, pipe redis.Pipeliner, out event.Publication, latest string, whole bool) *redis.Cmd {
+func (p *Publisher) record(ctx context.Context, pipe redis.Pipeliner, out event.Publication, latest string, whole bool) *redis.Cmd {
 	o := out.Record.WithDefaults()
-	keys := []string{r.keys.History(out.Group)}
+	keys := []string{p.keys.History(out.Group)}
 	if o.IdempotencyKey != "" {
-		keys = append(keys, r.keys.Once(out.Group, o.IdempotencyKey))
+		keys = append(keys, p.keys.Once(out.Group, o.IdempotencyKey))
 	}
-	args := []any{r.keys.GroupChannel(out.Group), out.Payload, o.MaxLength, o.MaxAge.Milliseconds(), latest, "reach"}
+	args := []any{p.keys.GroupChannel(out.Group), out.Payload, o.MaxLength, o.MaxAge.Milliseconds(), latest, "reach"}
 	if whole {
 		return recordScript.Eval(ctx, pipe, keys, args...)
 	}

@@ -5,48 +5,80 @@ import (
 	"fmt"
 
 	"orgcast/internal/event"
+	"orgcast/internal/keyspace"
 	"orgcast/internal/redisreply"
 	"orgcast/internal/redistime"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 )
+
+// Publisher publishes and records events. It has no state that changes, so a process that only publishes needs
+// nothing else. Its methods are safe for concurrent use.
+type Publisher struct {
+	client    redis.UniversalClient
+	keys      keyspace.Keyspace
+	opt       Options
+	cluster   bool
+	clocks    *redistime.Clocks
+	published prometheus.Counter
+}
+
+// NewPublisher returns a Publisher with a client as [NewRedis] takes it. Of the Options it heeds MaxEventSize,
+// PublishTimeout, Logger and Registerer.
+func NewPublisher(client redis.UniversalClient, keys keyspace.Keyspace, opt Options) *Publisher {
+	opt = opt.withDefaults()
+	_, cluster := client.(*redis.ClusterClient)
+	return &Publisher{
+		client: client, keys: keys, opt: opt, cluster: cluster,
+		clocks: redistime.New(client, opt.Logger), published: newPublished(opt.Registerer),
+	}
+}
+
+// slot returns that of a name in a Cluster, else 0.
+func (p *Publisher) slot(name string) uint16 {
+	if !p.cluster {
+		return 0
+	}
+	return keyspace.Slot(name)
+}
 
 // Publish sends a payload to the group. A payload that [event.Decode] would refuse is refused here
 // with the same error and never leaves. Any other error means that the event may or may not have
 // been published.
-func (r *Redis) Publish(ctx context.Context, g event.Group, payload []byte) error {
-	if err := event.Check(g, payload, r.opt.MaxEventSize); err != nil {
+func (p *Publisher) Publish(ctx context.Context, g event.Group, payload []byte) error {
+	if err := event.Check(g, payload, p.opt.MaxEventSize); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.opt.PublishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.opt.PublishTimeout)
 	defer cancel()
-	if err := r.send(ctx, r.client, r.keys.GroupChannel(g), payload).Err(); err != nil {
+	if err := p.send(ctx, p.client, p.keys.GroupChannel(g), payload).Err(); err != nil {
 		return fmt.Errorf("publish to %s: %w", g, err)
 	}
-	r.metrics.published.Inc()
+	p.published.Inc()
 	return nil
 }
 
 // send publishes, or queues that in a pipeline. In a Cluster the event goes to the members that serve the
 // channel's slot, all others being spared it.
-func (r *Redis) send(ctx context.Context, to redis.Cmdable, channel string, payload any) *redis.IntCmd {
-	if r.shards != nil {
+func (p *Publisher) send(ctx context.Context, to redis.Cmdable, channel string, payload any) *redis.IntCmd {
+	if p.cluster {
 		return to.SPublish(ctx, channel, payload)
 	}
 	return to.Publish(ctx, channel, payload)
 }
 
 // PublishAll sends and records payloads in their order in one round trip. Each has a receipt, with
-// the error that [Redis.Publish] or [Redis.Record] would return; a payload that is refused does
+// the error that [Publisher.Publish] or [Publisher.Record] would return; a payload that is refused does
 // not keep back the others.
-func (r *Redis) PublishAll(ctx context.Context, out []event.Publication) []event.Receipt {
-	ctx, cancel := context.WithTimeout(ctx, r.opt.PublishTimeout)
+func (p *Publisher) PublishAll(ctx context.Context, out []event.Publication) []event.Receipt {
+	ctx, cancel := context.WithTimeout(ctx, p.opt.PublishTimeout)
 	defer cancel()
 	results := make([]event.Receipt, len(out))
 	sent := make([]redis.Cmder, len(out))
-	r.sendAll(ctx, out, sent, results)
-	if r.refusedUndone(ctx, out, sent) && ctx.Err() == nil {
-		r.sendAll(ctx, out, sent, results)
+	p.sendAll(ctx, out, sent, results)
+	if p.refusedUndone(ctx, out, sent) && ctx.Err() == nil {
+		p.sendAll(ctx, out, sent, results)
 	}
 	for i, o := range out {
 		cmd := sent[i]
@@ -66,43 +98,43 @@ func (r *Redis) PublishAll(ctx context.Context, out []event.Publication) []event
 			results[i].Err = fmt.Errorf("publish to %s: %w", o.Group, err)
 			continue
 		}
-		r.metrics.published.Inc()
+		p.published.Inc()
 	}
 	return results
 }
 
 // sendAll sends, in their order and in one round trip, what has not been sent or was refused undone, and
 // puts the commands into sent. What cannot be sent has its error in results.
-func (r *Redis) sendAll(ctx context.Context, out []event.Publication, sent []redis.Cmder, results []event.Receipt) {
+func (p *Publisher) sendAll(ctx context.Context, out []event.Publication, sent []redis.Cmder, results []event.Receipt) {
 	type server struct {
 		latest string // moment, by its clock
 		err    error
 	}
 	servers := make(map[uint16]server) // of these slots; they know the script then
-	pipe := r.client.Pipeline()
+	pipe := p.client.Pipeline()
 	for i, o := range out {
 		if sent[i] != nil && !undone(sent[i]) {
 			continue
 		}
-		if err := o.Check(r.opt.MaxEventSize); err != nil {
+		if err := o.Check(p.opt.MaxEventSize); err != nil {
 			results[i].Err = err
 			continue
 		}
-		channel := r.keys.GroupChannel(o.Group)
+		channel := p.keys.GroupChannel(o.Group)
 		if o.Record == nil {
-			sent[i] = r.send(ctx, pipe, channel, o.Payload)
+			sent[i] = p.send(ctx, pipe, channel, o.Payload)
 			continue
 		}
-		at, known := servers[r.slot(channel)]
+		at, known := servers[p.slot(channel)]
 		if !known {
-			at.latest, at.err = r.clocks.Latest(ctx, channel)
-			servers[r.slot(channel)] = at
+			at.latest, at.err = p.clocks.Latest(ctx, channel)
+			servers[p.slot(channel)] = at
 		}
 		if at.err != nil {
 			sent[i], results[i].Err = nil, fmt.Errorf("publish to %s: %w", o.Group, at.err)
 			continue
 		}
-		sent[i] = r.record(ctx, pipe, o, at.latest, !known)
+		sent[i] = p.record(ctx, pipe, o, at.latest, !known)
 	}
 	if pipe.Len() > 0 {
 		_ = redisreply.Exec(ctx, pipe) // each command has its own error
@@ -116,14 +148,14 @@ func undone(cmd redis.Cmder) bool {
 }
 
 // refusedUndone reports whether a command has been, and has the clocks read again that it was too late for.
-func (r *Redis) refusedUndone(ctx context.Context, out []event.Publication, sent []redis.Cmder) (some bool) {
+func (p *Publisher) refusedUndone(ctx context.Context, out []event.Publication, sent []redis.Cmder) (some bool) {
 	for i, cmd := range sent {
 		if cmd == nil || !undone(cmd) {
 			continue
 		}
 		some = true
 		if redistime.IsLate(cmd.Err()) {
-			r.clocks.Forget(ctx, r.keys.GroupChannel(out[i].Group))
+			p.clocks.Forget(ctx, p.keys.GroupChannel(out[i].Group))
 		}
 	}
 	return some

@@ -1,0 +1,44 @@
+package pubsub
+
+import (
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"orgcast/internal/event"
+
+	"go.uber.org/zap"
+)
+
+// decoder makes events of what comes from outside. It has no state that changes.
+type decoder struct {
+	maxSize int
+	log     *zap.Logger
+	metrics *metrics
+}
+
+func newDecoder(opt Options, m *metrics) *decoder {
+	return &decoder{maxSize: opt.MaxEventSize, log: opt.Logger.Named("pubsub"), metrics: m}
+}
+
+// decode makes an event of an object, or counts why not. An object comes from outside; if it ever
+// made the decoder panic, it must not end every connection of the node.
+func (d *decoder) decode(g event.Group, h event.Head, object string, now time.Time) (e *event.Event, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			d.log.Error("decoding panicked", zap.Stringer("group", g), zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
+			d.metrics.dropped.WithLabelValues(reasonPanic).Inc()
+			err = fmt.Errorf("decode: panic: %v", v)
+		}
+	}()
+	e, err = event.DecodeObject(g, h, object, d.maxSize, now)
+	if err != nil {
+		d.metrics.dropped.WithLabelValues(event.Reason(err)).Inc()
+	}
+	return e, err
+}
+
+// logDropped logs why an event is dropped. The payload is never logged: it may be another organization's.
+func (d *decoder) logDropped(g event.Group, err error) {
+	d.log.Warn("event dropped", zap.Stringer("group", g), zap.String("reason", event.Reason(err)), zap.Error(err))
+}

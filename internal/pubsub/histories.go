@@ -1,0 +1,160 @@
+package pubsub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"orgcast/internal/event"
+	"orgcast/internal/keyspace"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Fields of a history's entry; record.lua writes them.
+const (
+	eventField = "event" // the object
+	keyField   = "key"   // the hash of the idempotency key, if there was one
+)
+
+const (
+	// HistoryBytes bounds what [Histories.History] returns, in bytes of events. Whoever may join a group may
+	// ask for its history again and again; the longest one of the largest events has 250 MiB, of
+	// which a few at a time would fill the memory of a node.
+	HistoryBytes = 2 << 20
+	// firstPage is how many entries are read first: Redis takes a count, not bytes, and so many of the
+	// largest events are a MiB. While entries are small, pages grow up to pageBytes by the entries seen,
+	// and to pageMost if all were as large as an event can be: neither Redis nor the node has more of a
+	// history at a time before it is known to be a large one. For who may read much, as catching up does,
+	// it is half of that: each page costs a round trip.
+	firstPage = 4
+	pageBytes = 1 << 20
+	pageMost  = 4 << 20
+	// pagesTimeouts is how many HistoryTimeouts all pages of a history have together. Each has one, so it is the
+	// distance to Redis that counts: a thousand events are some 65 round trips, and as many of 30 ms took longer than
+	// one. A browser that waits keeps one of its organization's turns.
+	pagesTimeouts = 5
+)
+
+// Histories reads what was recorded. It has no state that changes. Its methods are safe for concurrent use.
+type Histories struct {
+	client  redis.UniversalClient
+	keys    keyspace.Keyspace
+	opt     Options
+	decoder *decoder
+}
+
+// NewHistories returns Histories with a client as [NewRedis] takes it. Of the Options it heeds MaxEventSize,
+// HistoryTimeout and Logger.
+func NewHistories(client redis.UniversalClient, keys keyspace.Keyspace, opt Options) *Histories {
+	opt = opt.withDefaults()
+	return newHistories(client, keys, opt, newMetrics(nil))
+}
+
+// newHistories is NewHistories with its defaults, and metrics that count what is dropped.
+func newHistories(client redis.UniversalClient, keys keyspace.Keyspace, opt Options, m *metrics) *Histories {
+	return &Histories{client: client, keys: keys, opt: opt, decoder: newDecoder(opt, m)}
+}
+
+// History returns the newest n events of the group's history, oldest first, as far as they have no
+// more than [HistoryBytes]; the newest one always. What [event.Decode] refuses is left out and counted.
+func (h *Histories) History(ctx context.Context, g event.Group, n int) ([]*event.Event, error) {
+	entries, _, err := h.newest(ctx, g, "-", n, HistoryBytes)
+	if err != nil {
+		return nil, err
+	}
+	return h.decodeEntries(g, entries, event.Head{}), nil
+}
+
+// newest reads the newest n entries of a history, newest first, back to an ID, as far as they have no more than
+// so many bytes, but the newest one always. all says that there are no more of these.
+func (h *Histories) newest(ctx context.Context, g event.Group, back string, n, bytes int) (entries []redis.XMessage, all bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, pagesTimeouts*h.opt.HistoryTimeout)
+	defer cancel()
+	count, most := firstPage, max(firstPage, max(pageMost, bytes/2)/h.opt.MaxEventSize)
+	for before := "+"; len(entries) < n; {
+		asked := min(count, n-len(entries))
+		page, err := h.page(ctx, g, before, back, asked)
+		if err != nil {
+			return nil, false, err
+		}
+		room := bytes
+		for _, entry := range page {
+			payload, _ := entry.Values[eventField].(string)
+			if bytes -= len(payload); bytes < 0 && len(entries) > 0 {
+				return entries, false, nil
+			}
+			entries = append(entries, entry)
+		}
+		if len(page) < asked {
+			return entries, true, nil
+		}
+		count = min(2*count, most, max(asked*pageBytes/max(room-bytes, 1), 1))
+		before = "(" + page[len(page)-1].ID
+	}
+	return entries, false, nil
+}
+
+// page reads one page of a history.
+func (h *Histories) page(ctx context.Context, g event.Group, before, back string, count int) ([]redis.XMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, h.opt.HistoryTimeout)
+	defer cancel()
+	page, err := h.client.XRevRangeN(ctx, h.keys.History(g), before, back, int64(count)).Result()
+	if err != nil {
+		return nil, fmt.Errorf("history of %s: %w", g, err)
+	}
+	return page, nil
+}
+
+// Since returns the events that were recorded after a position, oldest first. complete says that
+// these are all: the event at that position is still there, so that nothing behind it can have
+// been dropped for its age or number, none was deleted, and they are no more than limit and, if they are many,
+// [HistoryBytes]. If it is false, something may be missing between the position and the first event returned;
+// these are then the newest ones within the same bounds.
+//
+// After the zero Position, that of a history that was still empty, complete says that nothing
+// was ever dropped. A history that has expired as a whole since looks as if it had always been empty.
+//
+// What [event.Decode] refuses is left out and counted, and makes nothing incomplete.
+func (h *Histories) Since(ctx context.Context, g event.Group, after event.Position, limit int) (events []*event.Event, complete bool, err error) {
+	return h.since(ctx, query{group: g, mark: event.Mark{Position: after}, limit: limit}, HistoryBytes)
+}
+
+// Resume returns what was recorded after a mark, as [Histories.Since] does, and if that is many events, no more than so
+// many bytes. A zero mark is complete only if the organization's data are in the same life as then.
+func (h *Histories) Resume(ctx context.Context, g event.Group, after event.Mark, limit, bytes int) (events []*event.Event, complete bool, err error) {
+	return h.since(ctx, query{group: g, mark: after, limit: limit, epoch: true}, min(bytes, HistoryBytes))
+}
+
+func (h *Histories) since(ctx context.Context, q query, bytes int) (events []*event.Event, complete bool, err error) {
+	if q.limit <= 0 {
+		return nil, false, nil
+	}
+	few := q
+	few.limit = min(q.limit, firstPage-1) // one more is read
+	few.skim = few.limit < q.limit
+	f := h.seek(ctx, []query{few})[0]
+	if f.more && few.limit < q.limit {
+		f = h.seekAll(ctx, q, bytes)
+	}
+	return f.events, f.complete, f.err
+}
+
+// Recorded returns the position of the event that was recorded for the group under an idempotency key. ok is
+// false if there is none, or if the key has expired.
+func (h *Histories) Recorded(ctx context.Context, g event.Group, key string) (at event.Position, ok bool, err error) {
+	if !event.ValidIdempotencyKey(key) {
+		return event.Position{}, false, event.ErrInvalidIdempotencyKey
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.opt.HistoryTimeout)
+	defer cancel()
+	text, err := h.client.Get(ctx, h.keys.Once(g, key)).Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return event.Position{}, false, nil
+	case err != nil:
+		return event.Position{}, false, fmt.Errorf("find what was recorded for %s: %w", g, err)
+	}
+	at, err = event.ParsePosition(text)
+	return at, err == nil, err
+}
