@@ -166,7 +166,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestMetricsReference: docs/operations.md names every metric of ours and no other.
+// TestMetricsReference: docs/observe.md names every metric of ours and no other.
 func TestMetricsReference(t *testing.T) {
 	inCode := make(map[string]bool)
 	quoted := regexp.MustCompile(`"(orgcast_[a-z_]+)"`)
@@ -177,16 +177,16 @@ func TestMetricsReference(t *testing.T) {
 	}
 	inDoc := make(map[string]bool)
 	row := regexp.MustCompile("(?m)^\\| `(orgcast_[a-z_]+)`")
-	for _, m := range row.FindAllStringSubmatch(readDoc(t, "docs/operations.md"), -1) {
+	for _, m := range row.FindAllStringSubmatch(readDoc(t, "docs/observe.md"), -1) {
 		inDoc[m[1]] = true
 	}
 	want, got := slices.Sorted(maps.Keys(inCode)), slices.Sorted(maps.Keys(inDoc))
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("metrics in metrics.go (-), in the tables of docs/operations.md (+):\n%s", diff)
+		t.Errorf("metrics in metrics.go (-), in the tables of docs/observe.md (+):\n%s", diff)
 	}
 }
 
-// TestAlertsSeeTheFirst: what the alerts of docs/operations.md watch for a label is there before anything has
+// TestAlertsSeeTheFirst: what the alerts of docs/observe.md watch for a label is there before anything has
 // happened. A counter that appears with 1 has not risen, as Prometheus sees it.
 func TestAlertsSeeTheFirst(t *testing.T) {
 	redisAddr := redistest.Start(t)
@@ -205,7 +205,7 @@ func TestAlertsSeeTheFirst(t *testing.T) {
 	})
 	_, ofWorker := w.ask(http.MethodGet, "/metrics", "")
 	metrics += ofWorker
-	watched := regexp.MustCompile(`(orgcast_[a-z_]+)\{([a-z]+)=~?"([a-z_|]+)"\}`).FindAllStringSubmatch(section(t, readDoc(t, "docs/operations.md"), "Alerts"), -1)
+	watched := regexp.MustCompile(`(orgcast_[a-z_]+)\{([a-z]+)=~?"([a-z_|]+)"\}`).FindAllStringSubmatch(section(t, readDoc(t, "docs/observe.md"), "Alerts"), -1)
 	if len(watched) == 0 {
 		t.Fatal("no alert watches a label")
 	}
@@ -380,11 +380,11 @@ func TestTokenInProtocol(t *testing.T) {
 	}
 }
 
-// TestKubernetesProbe: the probe that operations.md has the kubelet run is a subcommand, and the image has it there.
+// TestKubernetesProbe: the probe that docs/deploy.md has the kubelet run is a subcommand, and the image has it there.
 func TestKubernetesProbe(t *testing.T) {
-	probe := regexp.MustCompile(`exec: \{command: \["(/\w+)", "(\w+)"\]\}`).FindStringSubmatch(section(t, readDoc(t, "docs/operations.md"), "Kubernetes"))
+	probe := regexp.MustCompile(`exec: \{command: \["(/\w+)", "(\w+)"\]\}`).FindStringSubmatch(section(t, readDoc(t, "docs/deploy.md"), "Kubernetes"))
 	if probe == nil {
-		t.Fatal("docs/operations.md has no exec probe")
+		t.Fatal("docs/deploy.md has no exec probe")
 	}
 	if !slices.Contains(program().Names(), probe[2]) {
 		t.Errorf("there is no subcommand %s", probe[2])

@@ -108,7 +108,7 @@ func TestServeOutlivesItsLogReader(t *testing.T) {
 	s.readUntil(lines, `"msg":"connection ended"`)
 	p.signal(syscall.SIGTERM)
 	c.ExpectClose(t, 1012)
-	s.readUntil(lines, `"msg":"gone"`)
+	s.readUntil(lines, `"msg":"stopped"`)
 	p.expectExit(0)
 }
 
@@ -247,7 +247,7 @@ func TestNoLineIsLostAtTheEnd(t *testing.T) {
 	if got := strings.Count(s.log.String(), `"msg":"connection ended"`); got != connections {
 		t.Errorf("got %d lines of connections that ended, want %d", got, connections)
 	}
-	if !strings.Contains(last, `"msg":"gone"`) {
+	if !strings.Contains(last, `"msg":"stopped"`) {
 		t.Errorf("the last line is %s, want the one of the end", last)
 	}
 }

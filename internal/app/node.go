@@ -196,7 +196,7 @@ func (n *Node) Close() error { return n.undo.unwind() }
 func (n *Node) goodbye(ctx context.Context, server *http.Server) error {
 	o := n.Options
 	n.stopping.Store(true)
-	n.Log.Info("going away", zap.Int("connections", n.Gateway.Connections()), zap.Duration("wait", o.DrainWait), zap.Duration("drain", o.Drain))
+	n.Log.Info("stopping", zap.Int("connections", n.Gateway.Connections()), zap.Duration("wait", o.DrainWait), zap.Duration("drain", o.Drain))
 	time.Sleep(o.DrainWait)
 	ctx, cancel := context.WithTimeout(ctx, o.Drain+o.CloseTimeout+time.Second)
 	defer cancel()

@@ -17,7 +17,7 @@ func (n *Node) private() http.Handler {
 		"isolation":     func(context.Context) error { return n.isolated() },
 		"drain": func(context.Context) error {
 			if n.stopping.Load() {
-				return errors.New("this node is going away")
+				return errors.New("this node is draining")
 			}
 			return nil
 		},

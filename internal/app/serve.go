@@ -48,7 +48,7 @@ func Serve(ctx context.Context, o *Options, p Process) error {
 		return err
 	}
 	for _, text := range o.Warnings() {
-		p.Log.Warn("settings", zap.String("warning", text))
+		p.Log.Warn("configuration warning", zap.String("warning", text))
 	}
 	server := n.Gateway.HTTPServer(n.public(), o.files().sockets())
 	if o.TLSCert != "" {
@@ -76,6 +76,6 @@ func Serve(ctx context.Context, o *Options, p Process) error {
 
 	<-ctx.Done()
 	err = errors.Join(n.Close(), servers.Wait())
-	p.Log.Info("gone")
+	p.Log.Info("stopped")
 	return err
 }

@@ -110,6 +110,6 @@ func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
 	})
 	p.Log.Info("working", zap.String("version", p.Version), zap.Stringer("private", private.Addr()), zap.String("directory", o.Directory))
 	err = running.Wait()
-	p.Log.Info("gone")
+	p.Log.Info("stopped")
 	return err
 }

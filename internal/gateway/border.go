@@ -159,7 +159,7 @@ func (l httpLog) Write(line []byte) (int, error) {
 	}
 	s.metrics.httpErrors.WithLabelValues(reason).Inc()
 	if suppressed, ok := s.samples.allow("http " + reason); ok {
-		s.log.Warn("http", zap.String("reason", reason), zap.ByteString("error", bytes.TrimSpace(line)), zap.Int("suppressed", suppressed))
+		s.log.Warn("public listener failure", zap.String("reason", reason), zap.ByteString("error", bytes.TrimSpace(line)), zap.Int("suppressed", suppressed))
 	}
 	return len(line), nil
 }

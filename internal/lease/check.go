@@ -172,7 +172,7 @@ func (k *Keeper) take(q *questions) {
 }
 
 // ask finds out about some of the connections, ends those that may not stay, and confirms the others.
-// It returns an error if of some nobody could say.
+// It returns an error if some could not be verified.
 func (k *Keeper) ask(ctx context.Context, q *questions, from, to int) (unavailable error) {
 	// What comes from the stores was written by others; it must not end the node.
 	defer func() {
@@ -231,8 +231,8 @@ func (k *Keeper) ask(ctx context.Context, q *questions, from, to int) (unavailab
 	return unavailable
 }
 
-// errUnavailable says that nobody could say.
-var errUnavailable = errors.New("lease: nobody could say")
+// errUnavailable means that a connection could not be verified.
+var errUnavailable = errors.New("lease: could not verify")
 
 // causeOfSession makes a cause of what the session store said.
 func causeOfSession(err error) error {

@@ -29,7 +29,7 @@ const (
 // Why a connection to the control channel was given up.
 var (
 	errNoCanary   = errors.New("lease: no canary arrived in time")
-	errUnexpected = errors.New("lease: the server changed a subscription unasked")
+	errUnexpected = errors.New("lease: unexpected subscription change")
 )
 
 // ControlOptions configure a [Control]. The zero value works.

@@ -117,7 +117,7 @@ func (r *Redis) bringUp(ctx context.Context, l *link, sink Sink, batch []lagging
 		}
 		if f.err != nil {
 			if suppressed, ok := trouble.allow(time.Now()); ok {
-				r.log.Warn("catch up", zap.Error(f.err), zap.Int("suppressed", suppressed))
+				r.log.Warn("reading missed events failed", zap.Error(f.err), zap.Int("suppressed", suppressed))
 			}
 		}
 		r.hand(l, sink, batch[i], f)

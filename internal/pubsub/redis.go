@@ -29,10 +29,10 @@ var (
 	// ErrNoCanary says that no message of this node to itself arrived lately.
 	ErrNoCanary = errors.New("pubsub: no canary arrived in time")
 	// ErrUnconfirmed says that Redis did not confirm a subscription in time.
-	ErrUnconfirmed = errors.New("pubsub: a subscription is not confirmed in time")
+	ErrUnconfirmed = errors.New("pubsub: a subscription was not confirmed in time")
 
 	errSilent     = errors.New("pubsub: the connection is silent")
-	errUnexpected = errors.New("pubsub: the server changed a subscription unasked")
+	errUnexpected = errors.New("pubsub: unexpected subscription change")
 )
 
 // Redis is a bus through Redis pub/sub: a [Publisher], [Histories], and a receiver. The receiver keeps a list of

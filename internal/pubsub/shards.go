@@ -154,7 +154,7 @@ func (r *Redis) runShards(ctx context.Context, sink Sink) {
 	for ctx.Err() == nil {
 		if err := r.survey(ctx); err != nil && ctx.Err() == nil {
 			if suppressed, ok := trouble.allow(time.Now()); ok {
-				r.log.Warn("survey of the cluster", zap.Error(err), zap.Int("suppressed", suppressed))
+				r.log.Warn("cluster topology refresh failed", zap.Error(err), zap.Int("suppressed", suppressed))
 			}
 		}
 		r.mu.Lock()

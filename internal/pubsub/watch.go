@@ -38,7 +38,7 @@ func (r *Redis) sendCanaries(ctx context.Context, l *link) {
 			// The link may be sound though publishing is not: Healthy tells, but giving up the
 			// link would only add gaps.
 			if suppressed, ok := trouble.allow(time.Now()); ok {
-				r.log.Warn("publish canary", zap.Error(err), zap.Int("suppressed", suppressed))
+				r.log.Warn("publishing canary failed", zap.Error(err), zap.Int("suppressed", suppressed))
 			}
 		}
 

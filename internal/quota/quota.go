@@ -46,11 +46,11 @@ const (
 )
 
 var (
-	// ErrFull is returned by Take if the organization has as many connections as it may.
-	ErrFull = errors.New("quota: the organization has as many connections as it may")
+	// ErrFull is returned by Take if the organization has reached its connection limit.
+	ErrFull = errors.New("quota: organization connection limit reached")
 	// ErrUnavailable is returned by Take, wrapped, if Redis had to be asked and does not answer, or
 	// does not write and what a node admits then is used up.
-	ErrUnavailable = errors.New("quota: cannot be asked")
+	ErrUnavailable = errors.New("quota: Redis unavailable")
 )
 
 //go:embed reserve.lua
@@ -230,7 +230,7 @@ func (q *Redis) renew(ctx context.Context) {
 	}
 	q.mu.Unlock()
 	if err := q.reserve(ctx, orgs, asks); err != nil {
-		q.log.Warn("cannot renew what organizations have of their connections", zap.Int("organizations", len(orgs)), zap.Error(err))
+		q.log.Warn("quota renewal failed", zap.Int("organizations", len(orgs)), zap.Error(err))
 	}
 }
 
@@ -351,6 +351,6 @@ func (q *Redis) leave(ctx context.Context) {
 		pipe.HDel(ctx, q.keys.Connections(org), q.opt.Node)
 	}
 	if err := redisreply.Exec(ctx, pipe); err != nil {
-		q.log.Warn("cannot give back what organizations had of their connections; they get it when the lease is over", zap.Error(err))
+		q.log.Warn("quota release failed, shares expire by themselves", zap.Error(err))
 	}
 }

@@ -22,7 +22,7 @@ var (
 	errClaimLost = errors.New("task: another worker has taken over")
 	errStopping  = errors.New("task: worker stops")
 	// errIgnored is no cause, but what becomes of a handler that does not heed one.
-	errIgnored = errors.New("task: handler ignores the end of its context")
+	errIgnored = errors.New("task: handler ignored the end of its context")
 )
 
 // How tasks end, as lua/finish.lua remembers it.
@@ -93,7 +93,7 @@ func (q *queue) process(ctx context.Context, log *zap.Logger, e *entry) *again {
 	select {
 	case <-ended:
 	default:
-		log.Error("handler ignores the end of its context; it keeps its slot")
+		log.Error("handler ignored the end of its context, its slot stays taken")
 		<-ended
 	}
 	return next
@@ -193,7 +193,7 @@ func (q *queue) settle(ctx context.Context, log *zap.Logger, e *entry, job *Job,
 		log.Warn("task refused while it ran", zap.Error(o.err))
 		q.giveUp(ctx, log, e, job, CodeRefused)
 	case !o.ran: // directory or Redis do not answer, which is not the task's fault
-		log.Warn("task has to wait", zap.Error(o.err))
+		log.Warn("task postponed", zap.Error(o.err))
 		return &again{delay: q.backoff(1), deliveries: e.deliveries - 1}
 	default:
 		code := codeOf(o.err)
@@ -264,7 +264,7 @@ func (q *queue) giveUp(ctx context.Context, log *zap.Logger, e *entry, job *Job,
 func (q *queue) failure(log *zap.Logger, job *Job, code string) []addressed {
 	events, err := job.failed(q.kind, code)
 	if err != nil {
-		log.Error("failed task's own words are no event", zap.Error(err))
+		log.Error("failure event of the task is invalid", zap.Error(err))
 	}
 	return events
 }
@@ -285,7 +285,7 @@ func (q *queue) conclude(ctx context.Context, log *zap.Logger, e *entry, job *Jo
 		return err
 	})
 	if err != nil {
-		log.Error("terminal event not published; whoever takes over tries again", zap.Error(err))
+		log.Error("terminal event not published, the next worker tries again", zap.Error(err))
 		return
 	}
 	if ended == how {
@@ -310,7 +310,7 @@ func (q *queue) bury(ctx context.Context, log *zap.Logger, e *entry, reason stri
 		return q.client.XAdd(ctx, &redis.XAddArgs{Stream: q.keys.DeadTasks(q.name), MaxLen: deadMost, Approx: true, Values: values}).Err()
 	})
 	if err != nil {
-		log.Error("task not dead-lettered; whoever takes over tries again", zap.Error(err))
+		log.Error("task not dead-lettered, the next worker tries again", zap.Error(err))
 	}
 	return err == nil
 }
@@ -324,7 +324,7 @@ func (q *queue) acknowledge(ctx context.Context, log *zap.Logger, e *entry) {
 		return redisreply.Exec(ctx, pipe)
 	})
 	if err != nil {
-		log.Error("task not acknowledged; whoever takes over tries again", zap.Error(err))
+		log.Error("task not acknowledged, the next worker tries again", zap.Error(err))
 	}
 }
 
@@ -335,7 +335,7 @@ func (q *queue) release(ctx context.Context, log *zap.Logger, e *entry, next *ag
 		return q.hold.Run(ctx, q.client, []string{q.stream}, consumerGroup, q.opt.Name, e.id, idle.Milliseconds(), max(next.deliveries, 0)).Err()
 	})
 	if err != nil {
-		log.Warn("task not released; it is taken over later", zap.Error(err))
+		log.Warn("task not released, another worker takes it over later", zap.Error(err))
 	}
 }
 

@@ -151,13 +151,13 @@ func (q *queue) serve(ctx, working context.Context) {
 				continue
 			}
 			if broken++; broken == 1 {
-				q.log.Warn("no tasks from Redis", zap.Error(err))
+				q.log.Warn("cannot read tasks", zap.Error(err))
 			}
 			pause(ctx, jitter(min(q.opt.Backoff<<min(broken-1, 10), retryMost)))
 			continue
 		}
 		if broken > 0 {
-			q.log.Info("tasks from Redis again")
+			q.log.Info("reading tasks again")
 			broken = 0
 		}
 		if !q.begin(e.id) {
