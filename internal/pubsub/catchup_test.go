@@ -205,12 +205,15 @@ func TestCatchUp(t *testing.T) {
 	}
 }
 
-// gate is a hook that keeps back what histories have answered.
+// gate is a hook that keeps back questions to histories, or their answers.
 type gate struct {
-	answered sync.Once
-	shut     chan struct{} // closed when there is an answer
-	open     chan struct{}
+	questions bool // rather than answers
+	arrived   sync.Once
+	shut      chan struct{} // closed when there is one
+	open      chan struct{}
 }
+
+func newGate() *gate { return &gate{shut: make(chan struct{}), open: make(chan struct{})} }
 
 func (*gate) DialHook(next redis.DialHook) redis.DialHook { return next }
 
@@ -218,15 +221,24 @@ func (*gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next
 
 func (g *gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		err := next(ctx, cmds)
-		if slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Name() == "xrevrange" }) {
-			g.answered.Do(func() { close(g.shut) })
-			select {
-			case <-g.open:
-			case <-ctx.Done():
-			}
+		if !slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Name() == "xrevrange" }) {
+			return next(ctx, cmds)
 		}
+		if g.questions {
+			g.wait(ctx)
+			return next(ctx, cmds)
+		}
+		err := next(ctx, cmds)
+		g.wait(ctx)
 		return err
+	}
+}
+
+func (g *gate) wait(ctx context.Context) {
+	g.arrived.Do(func() { close(g.shut) })
+	select {
+	case <-g.open:
+	case <-ctx.Done():
 	}
 }
 
@@ -275,7 +287,7 @@ func TestHeldEventIsCheckedInItsTurn(t *testing.T) {
 	pubsubtest.Start(t, bus, sink)
 	pubsubtest.Subscribe(t, bus, g, other)
 	bus.Pause(g)
-	answers := &gate{shut: make(chan struct{}), open: make(chan struct{})}
+	answers := newGate()
 	client.AddHook(answers)
 	pubsubtest.Eventually(t, "the pause ends", func() bool { return bus.EndPauses() == 0 })
 	<-answers.shut

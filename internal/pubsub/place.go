@@ -31,9 +31,14 @@ type place struct {
 	catching bool
 	round    int // counts how often it began or ceased to catch up
 	held     []holding
-	bytes    int            // of held
-	spilled  bool           // held was too much and dropped: the history has to be read again
-	passed   event.Position // the newest that was read; what comes up to it on the channel is known
+	bytes    int  // of held
+	spilled  bool // held was too much and dropped: the history has to be read again
+	// passed is the newest that was read, and handed how many were handed over since that began. What was read
+	// comes on the channel, too, or has come.
+	passed event.Position
+	handed int
+	// strange says that something came meanwhile that was not read.
+	strange bool
 }
 
 // holding is an event that waits.
@@ -55,7 +60,7 @@ func (s *subscription) note(h event.Head) verdict {
 	if p.knows(h) || s.meter.shown.has(&s.shown, h) {
 		return verdictKnown
 	}
-	p.passed = event.Position{} // they come in order, so nothing known follows
+	p.strange = true
 	if v := s.show(h); v != verdictTake {
 		return v // the mark stays: this position may be in no history
 	}
@@ -67,9 +72,13 @@ func (s *subscription) note(h event.Head) verdict {
 	return v
 }
 
-// knows reports whether the group has this event from its history.
+// knows reports whether the group has this event from its history. Where there is no room to remember all that
+// was read, their order has to do: they come one after the other until something else does.
 func (p *place) knows(h event.Head) bool {
-	return !h.Position.IsZero() && h.Position.Compare(p.passed) <= 0
+	if h.Position.IsZero() || h.Position.Compare(p.passed) > 0 {
+		return false
+	}
+	return p.seen.has(h.Position) || !p.strange && p.handed > len(p.seen.ring)
 }
 
 // show remembers an event that is handed over. It returns verdictRepeated or verdictDenied if it was handed
@@ -91,6 +100,7 @@ func (s *subscription) show(h event.Head) verdict {
 func (s *subscription) advance(position event.Position) {
 	s.place.mark, s.place.broken = event.Mark{Position: position}, false
 	s.place.seen.add(position, s.meter)
+	s.place.handed++
 }
 
 // take says what becomes of an event that is within the budget. r.mu is held.
@@ -122,7 +132,8 @@ func (p *place) takeHeld() {
 // startCatching leaves the subscription to catchUp. r.mu is held.
 func (s *subscription) startCatching(l *link) {
 	p := &s.place
-	p.catching, p.spilled, p.passed = true, false, event.Position{}
+	p.catching, p.spilled = true, false
+	p.forgetRead()
 	p.round++
 	l.behind.push(lagging{sub: s, round: p.round})
 	select {
@@ -138,6 +149,10 @@ func (s *subscription) stopCatching() {
 	for _, h := range p.held {
 		p.transient = p.transient || h.head.Position.IsZero()
 	}
-	p.catching, p.held, p.bytes, p.passed = false, nil, 0, event.Position{}
+	p.catching, p.held, p.bytes = false, nil, 0
+	p.forgetRead()
 	p.round++
 }
+
+// forgetRead makes nothing known.
+func (p *place) forgetRead() { p.passed, p.handed, p.strange = event.Position{}, 0, false }

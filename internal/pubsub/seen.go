@@ -3,11 +3,11 @@ package pubsub
 import "orgcast/internal/event"
 
 const (
-	// seenFirst and seenMost are how many positions a group remembers, at first and at most. A master
-	// that hung and wakes up after its replacement passes on what had queued in its sockets, which is
-	// as much as clients had under way.
+	// seenFirst and seenMost are how many positions a group remembers, at first and at most: all of catchUpMost,
+	// and what a master that hung and wakes up after its replacement puts in between. That is what had queued in
+	// its sockets, as much as clients had under way.
 	seenFirst = 8
-	seenMost  = 1024
+	seenMost  = 2048
 	// seenBytes bounds what all groups of an organization remember. Beyond it a group's oldest make
 	// room for its newest.
 	seenBytes     = 1 << 20
@@ -18,6 +18,7 @@ const (
 type seen struct {
 	ring []event.Position // full from its beginning, and used as a ring once it is as long as it may be
 	next int              // where the next one goes, if the ring is full
+	at   int              // where has found one, or somewhere
 }
 
 // add remembers a position. m is the meter of the group's organization, which bounds the memory.
@@ -38,6 +39,20 @@ func (s *seen) add(p event.Position, m *meter) {
 	}
 	s.ring[s.next] = p
 	s.next = (s.next + 1) % len(s.ring)
+}
+
+// has reports whether a position is remembered. It is quick where they are asked for in their order.
+func (s *seen) has(p event.Position) bool {
+	for range s.ring {
+		if s.at >= len(s.ring) {
+			s.at = 0
+		}
+		if s.ring[s.at] == p {
+			return true
+		}
+		s.at++
+	}
+	return false
 }
 
 // list returns the positions, oldest first.

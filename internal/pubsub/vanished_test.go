@@ -56,28 +56,76 @@ func TestHungMasterWakesUp(t *testing.T) {
 	}
 }
 
+// TestLateEventAmongKnownOnes: what a group has caught up with comes on the channel, too. It stays known
+// when a master that woke up puts in what is in no history, before it or among it.
+func TestLateEventAmongKnownOnes(t *testing.T) {
+	for _, count := range []int{3, 900, 1900} {
+		t.Run(strconv.Itoa(count), func(t *testing.T) {
+			client, keys := newClient(t, redistest.Start(t)), newKeyspace(t)
+			bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, PublishTimeout: calm, HistoryTimeout: calm})
+			g, other := pubsubtest.Group(t, "acme", "room"), pubsubtest.Group(t, "acme", "other")
+			early := pubsubtest.Record(t, bus, g, event.Recording{MaxLength: 2000}, "early")[0]
+			var sink pubsubtest.Recorder
+			pubsubtest.Start(t, bus, &sink)
+			pubsubtest.Subscribe(t, bus, g, other)
+			bus.Pause(g)
+			questions := newGate()
+			questions.questions = true
+			client.AddHook(questions)
+			pubsubtest.Eventually(t, "the pause ends", func() bool { return bus.EndPauses() == 0 })
+			<-questions.shut // from here on what comes is held
+			future := early.Position.Milliseconds() + 3600_000
+			first := late(t, client, keys, g, event.NewPosition(future, 0), "first")
+			known := pubsubtest.Record(t, bus, g, event.Recording{MaxLength: 2000}, texts(0, count)...)
+			second := late(t, client, keys, g, event.NewPosition(future, 1), "second")
+			known = append(known, pubsubtest.Record(t, bus, g, event.Recording{MaxLength: 2000}, "last")...)
+			pubsubtest.Publish(t, bus, other, "all have come")
+			sink.WaitFor(t, pubsubtest.Message(other, "all have come"))
+			close(questions.open)
+			sink.WaitFor(t, second)
+			live := pubsubtest.Record(t, bus, g, event.Recording{}, "live")[0]
+			sink.WaitFor(t, live)
+			want := append(known, first, second, pubsubtest.Gap(g), live) // it lies before those two
+			if diff := cmp.Diff(want, sink.Of(g), equalItems); diff != "" {
+				t.Errorf("items differ (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // TestClockOfRedisGoesBack: Redis keeps the order of a history whatever its clock does, so positions
-// go back only when the history is gone. Its members are told, on a link that lives.
+// go back only when the history is gone. Its members are told, on a link that lives,
+// also if they have just caught up.
 func TestClockOfRedisGoesBack(t *testing.T) {
-	for name, lost := range map[string]bool{"and everything is lost": true, "and nothing is lost": false} {
+	for name, test := range map[string]struct{ lost, caughtUp bool }{
+		"and everything is lost":                    {lost: true},
+		"and everything that was caught up is lost": {lost: true, caughtUp: true},
+		"and nothing is lost":                       {},
+		"and nothing that was caught up is lost":    {caughtUp: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			f := startFollower(t, "early")
 			// The clock was an hour ahead, and is set right.
-			ahead := time.Now().Add(time.Hour).UnixMilli()
-			if err := f.client.XAdd(t.Context(), &redis.XAddArgs{Stream: f.keys.History(f.group), ID: strconv.FormatInt(ahead, 10) + "-0", Values: []string{"event", pubsubtest.Payload(f.group, "ahead")}}).Err(); err != nil {
+			ahead := pubsubtest.Item{Group: f.group, Payload: pubsubtest.Payload(f.group, "ahead"), Position: event.NewPosition(uint64(time.Now().Add(time.Hour).UnixMilli()), 0)}
+			if err := f.client.XAdd(t.Context(), &redis.XAddArgs{Stream: f.keys.History(f.group), ID: ahead.Position.String(), Values: []string{"event", ahead.Payload}}).Err(); err != nil {
 				t.Fatal(err)
 			}
-			want := f.record(t, "before")
-			f.sink.WaitFor(t, want[0])
-			if lost {
+			var want []pubsubtest.Item
+			if test.caughtUp {
+				f.cut(t)
+				want = append(want, ahead) // nobody has published it
+			}
+			want = append(want, f.record(t, "before")...)
+			f.sink.WaitFor(t, want[len(want)-1])
+			if test.lost {
 				if err := f.client.FlushAll(t.Context()).Err(); err != nil {
 					t.Fatal(err)
 				}
 				want = append(want, pubsubtest.Gap(f.group))
 			}
 			more := f.record(t, texts(0, 3)...)
-			if back := more[0].Position.Compare(want[0].Position) < 0; back != lost {
-				t.Fatalf("positions go back: got %t, want %t", back, lost)
+			if back := more[0].Position.Compare(ahead.Position) < 0; back != test.lost {
+				t.Fatalf("positions go back: got %t, want %t", back, test.lost)
 			}
 			f.mustHave(t, append(want, more...))
 		})
