@@ -25,6 +25,7 @@ type access struct {
 	db      int
 	timeout time.Duration
 	hasTLS  bool
+	names   *names
 	// current is what new connections show and trust. A reload replaces it.
 	current atomic.Pointer[secrets]
 	// trouble is what the connection that was begun or refused last waits for or met, nil when it was
@@ -114,8 +115,7 @@ func (a *access) dial(ctx context.Context, network, address string) (net.Conn, e
 func (a *access) troubled(err error) { a.trouble.Store(&err) }
 
 func (a *access) open(ctx context.Context, network, address string) (net.Conn, error) {
-	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 5 * time.Second, Count: 3}}
-	c, err := dialer.DialContext(ctx, network, address)
+	c, err := a.names.dial(ctx, network, address)
 	config := a.current.Load().tls
 	if err != nil || config == nil {
 		return c, err // plain, it must stay what the bus takes for a socket

@@ -5,6 +5,7 @@ package redisclient
 
 import (
 	"cmp"
+	"net"
 	"runtime"
 
 	"github.com/redis/go-redis/v9"
@@ -52,7 +53,7 @@ func NewConnector(o Options) (*Connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &access{name: o.Name, db: parsed.DB, timeout: cmp.Or(parsed.DialTimeout, dialTimeout), hasTLS: parsed.TLSConfig != nil}
+	a := &access{name: o.Name, db: parsed.DB, timeout: cmp.Or(parsed.DialTimeout, dialTimeout), hasTLS: parsed.TLSConfig != nil, names: newNames(net.DefaultResolver)}
 	a.current.Store(current)
 	return &Connector{options: o, access: a}, nil
 }
