@@ -25,7 +25,7 @@ func TestRedisUsers(t *testing.T) {
 	const refused = "NOPERM"
 	const refusedInside = "ERR The user executing the script can't run this command"
 	const refusedKey = "ERR The user executing the script can't access"
-	script, err := os.ReadFile("../internal/pubsub/record.lua")
+	script, err := os.ReadFile("../clients/lua/record.v1.lua")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,14 +111,14 @@ func TestRedisUsers(t *testing.T) {
 		"web application publishes control messages":      {"webapp", []any{"publish", "orgcast:control", "x"}, ""},
 		"web application publishes no events":             {"webapp", []any{"publish", "orgcast:{1}:group:g", "x"}, refused},
 		"web application leaves other programs' keys be":  {"webapp", []any{"del", "app:secret"}, refused},
-		"gateway adds tasks":                              {"gateway", lua("../internal/task/lua/dispatch.lua", 2, "orgcast:tasks:chat", "orgcast:once:{orgcast:tasks:chat}:1:k", "t1", 1000, 10, "id", "t1"), ""},
-		"gateway remembers requests":                      {"gateway", lua("../internal/task/lua/request.lua", 1, "orgcast:once:{1}:ada:r1", "f", "w", 1000), ""},
-		"gateway notes requests":                          {"gateway", lua("../internal/task/lua/note.lua", 1, "orgcast:once:{1}:ada:r1", "f w", "f w done"), ""},
+		"gateway adds tasks":                              {"gateway", lua("../clients/lua/dispatch.v1.lua", 2, "orgcast:tasks:chat", "orgcast:once:{orgcast:tasks:chat}:1:k", "t1", 1000, 10, "id", "t1"), ""},
+		"gateway remembers requests":                      {"gateway", lua("../clients/lua/request.v1.lua", 1, "orgcast:once:{1}:ada:r1", "f", "w", 1000), ""},
+		"gateway notes requests":                          {"gateway", lua("../clients/lua/note.v1.lua", 1, "orgcast:once:{1}:ada:r1", "f w", "f w done"), ""},
 		"gateway finds what it recorded in chats":         {"gateway", []any{"get", "orgcast:{1}:once:chat_c:other"}, "redis: nil"},
 		"gateway takes no tasks":                          {"gateway", []any{"xreadgroup", "group", "workers", "me", "streams", "orgcast:tasks:chat", ">"}, refused},
 		"gateway reads no tasks":                          {"gateway", []any{"xrange", "orgcast:tasks:chat", "-", "+"}, refused},
 		"gateway removes no tasks":                        {"gateway", []any{"xdel", "orgcast:tasks:chat", "1-1"}, refused},
-		"gateway answers questions":                       {"gateway", lua("../internal/task/lua/answer.lua", 1, "orgcast:{1}:ask:e:0", "yes"), ""},
+		"gateway answers questions":                       {"gateway", lua("../clients/lua/answer.v1.lua", 1, "orgcast:{1}:ask:e:0", "yes"), ""},
 		"gateway asks no questions":                       {"gateway", []any{"hset", "orgcast:{1}:ask:e:0", "prompt", "x"}, refused},
 		"gateway claims objects":                          {"gateway", []any{"set", "orgcast:{1}:object:chat:c", "{}", "px", 1000, "nx"}, ""},
 		"gateway removes no objects":                      {"gateway", []any{"del", "orgcast:{1}:object:chat:c"}, refused},

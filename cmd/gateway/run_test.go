@@ -52,7 +52,7 @@ func TestRecorded(t *testing.T) {
 	}
 	client := redis.NewClient(&redis.Options{Addr: addr})
 	defer client.Close()
-	script := readDoc(t, "internal/pubsub/record.lua") // as other languages load it
+	script := readDoc(t, "clients/lua/record.v1.lua") // as other languages load it
 
 	record := map[string]func(key, event string) (id string){
 		"command": func(key, event string) string {
@@ -84,7 +84,7 @@ func TestRecorded(t *testing.T) {
 		t.Fatal(err)
 	}
 	record["redis-cli"] = func(key, event string) string {
-		out, err := exec.Command("redis-cli", "-p", port, "--eval", "../../internal/pubsub/record.lua",
+		out, err := exec.Command("redis-cli", "-p", port, "--eval", "../../clients/lua/record.v1.lua",
 			"orgcast:{acme}:history:all", "orgcast:{acme}:once:all:"+key, ",", "orgcast:{acme}:group:all", event, "1000", "86400000").Output()
 		if err != nil {
 			t.Fatal(err)

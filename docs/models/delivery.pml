@@ -60,7 +60,7 @@ inline contains(s, e) {
   i = 0
 }
 
-/* record.lua: an event is recorded once under its key, and published to the subscribers. */
+/* record.v1.lua: an event is recorded once under its key, and published to the subscribers. */
 inline record(s, e) {
   contains(s, e);
   if

@@ -35,7 +35,7 @@ MAX_PAYLOAD = 256 * 1024
 MAX_EVENT = 256 * 1024
 DAY = 24 * 3600
 HISTORY = [1000, DAY * 1000]  # how many events a group's history keeps, and how long, in ms
-SCRIPTS = Path(__file__).resolve().parents[2] / "internal" / "task" / "lua"
+SCRIPTS = Path(__file__).resolve().parents[2] / "clients" / "lua"
 
 
 def is_user_id(text):
@@ -178,7 +178,7 @@ class Worker:
         database = 0 if options.cluster else self.redis.connection_pool.connection_kwargs.get("db") or 0
         self.channels = f"{self.prefix}@{database}" if database else self.prefix
         self.scripts = {
-            name: self.redis.register_script((options.lua / f"{name}.lua").read_text(encoding="utf-8"))
+            name: self.redis.register_script((options.lua / f"{name}.v1.lua").read_text(encoding="utf-8"))
             for name in ("take", "hold", "finish", "progress")
         }
         self.stopping = False

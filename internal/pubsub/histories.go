@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Fields of a history's entry; record.lua writes them.
+// Fields of a history's entry; record.v1.lua writes them.
 const (
 	eventField = "event" // the object
 	keyField   = "key"   // the hash of the idempotency key, if there was one

@@ -18,7 +18,7 @@
 //
 // An event may be recorded: beside being published it is kept in its group's history, for a time and
 // up to a number, and has a [event.Position] there. The order of the history is that of the channel.
-// Recording is one script, record.lua, so that no event is in one of the two and not in the other.
+// Recording is one script, record.v1.lua, so that no event is in one of the two and not in the other.
 //
 // # Catching up
 //

@@ -2,22 +2,17 @@ package pubsub
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 
-	"orgcast/internal/event"
-
 	"github.com/redis/go-redis/v9"
+
+	"orgcast/clients/lua"
+	"orgcast/internal/event"
 )
 
-// recordLua records and publishes in one step, so that the order of a history is the order of its
+// recordScript records and publishes in one step, so that the order of a history is the order of its
 // channel. Programs in other languages load the same file.
-//
-//go:embed record.lua
-var recordLua string
-
-// recordScript holds the script with its hash.
-var recordScript = redis.NewScript(recordLua) //nolint:gochecknoglobals // constant
+var recordScript = redis.NewScript(lua.Text("record.v1")) //nolint:gochecknoglobals // constant
 
 // Record publishes a payload that is also kept in the group's history, and returns its position
 // there. Errors are those of [Publisher.Publish], and [event.ErrInvalidIdempotencyKey]. A Record that failed

@@ -5,12 +5,3 @@ func Decode(kind string, fields map[string]string) (*Task, error) { return decod
 
 // Fields is the entry that a dispatcher makes of a task.
 func (t *Task) Fields() []any { return t.fields() }
-
-// ScriptText returns a script's file, to be held against what other languages copied.
-func ScriptText(name string) string {
-	text, err := files.ReadFile("lua/" + name + ".lua")
-	if err != nil {
-		panic(err)
-	}
-	return string(text)
-}

@@ -25,7 +25,7 @@ var (
 	errIgnored = errors.New("task: handler ignored the end of its context")
 )
 
-// How tasks end, as lua/finish.lua remembers it.
+// How tasks end, as finish.v1.lua remembers it.
 const (
 	endComplete = "complete"
 	endFailed   = "failed"

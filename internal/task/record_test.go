@@ -3,8 +3,6 @@ package task_test
 import (
 	"context"
 	"errors"
-	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
+	"orgcast/clients/lua"
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/task"
@@ -264,42 +263,10 @@ func TestNoticesThatMayNotGoOut(t *testing.T) {
 	}
 }
 
-// The rules of recording and of publishing stand in three scripts, each of which has to work alone.
-func TestScriptsRecordInTheSameWords(t *testing.T) {
-	text, err := os.ReadFile("../pubsub/record.lua")
-	if err != nil {
-		t.Fatal(err)
-	}
-	rules := map[string]string{}
-	for name, pattern := range map[string]string{
-		"how to publish":        `(?s)local info = .*?\nlocal publish = .*?\n`,
-		"how to add to history": `(?s)local function append\(\)\n.*?\nend\n`,
-		"when it is too late":   `(?s)if latest then\n.*?\nend\n`,
-		"what goes out":         `(?s)local function message\(position\)\n.*?\nend\n`,
-		"publishing":            `redis\.call\(publish, .*\)\n`,
-	} {
-		if rules[name] = regexp.MustCompile(pattern).FindString(string(text)); rules[name] == "" {
-			t.Fatalf("record.lua does not say %s", name)
-		}
-	}
-	for _, name := range []string{"progress", "finish"} {
-		script := task.ScriptText(name)
-		for what, rule := range rules {
-			if !strings.Contains(script, rule) {
-				t.Errorf("%s.lua does not say %s as record.lua does:\n%s", name, what, rule)
-			}
-		}
-	}
-}
-
 // A script that may not find out whether this is a Cluster fails before it has done anything: it could
 // publish where nobody listens.
 func TestScriptsHaveToKnowWhereTheyAre(t *testing.T) {
 	f := newFixture(t)
-	text, err := os.ReadFile("../pubsub/record.lua")
-	if err != nil {
-		t.Fatal(err)
-	}
 	f.everywhere(t, "ACL", "SETUSER", "default", "-info")
 	defer f.everywhere(t, "ACL", "SETUSER", "default", "+info")
 	group := mustGroup(t, "acme", "jobs")
@@ -310,9 +277,9 @@ func TestScriptsHaveToKnowWhereTheyAre(t *testing.T) {
 		keys []string
 		args []any
 	}{
-		"record":   {string(text), []string{history}, nil},
-		"progress": {task.ScriptText("progress"), []string{end, history}, nil},
-		"finish":   {task.ScriptText("finish"), []string{end, history}, []any{"complete", 1000}},
+		"record":   {lua.Text("record.v1"), []string{history}, nil},
+		"progress": {lua.Text("progress.v1"), []string{end, history}, nil},
+		"finish":   {lua.Text("finish.v1"), []string{end, history}, []any{"complete", 1000}},
 	} {
 		err := f.client.Eval(t.Context(), script.text, script.keys, append([]any{channel, payload, 10, 1000}, script.args...)...).Err()
 		if err == nil || !strings.Contains(err.Error(), "can't run this command") {
@@ -332,10 +299,6 @@ func TestScriptsHaveToKnowWhereTheyAre(t *testing.T) {
 func TestScriptsRefuseWhatIsLate(t *testing.T) {
 	f := newFixture(t)
 	h := f.listen(t)
-	text, err := os.ReadFile("../pubsub/record.lua")
-	if err != nil {
-		t.Fatal(err)
-	}
 	group, board := mustGroup(t, "acme", "jobs"), mustGroup(t, "acme", "board.1")
 	end, once := f.keys.TaskEnd(mustID(t, "acme"), "job", "1"), f.keys.Once(group, "k")
 	const payload = `{"type":"x","organization_id":"acme"}`
@@ -346,11 +309,11 @@ func TestScriptsRefuseWhatIsLate(t *testing.T) {
 		args   []any
 		events int
 	}{
-		"record":             {string(text), []string{f.keys.History(group)}, first, 1},
-		"record once":        {string(text), []string{f.keys.History(group), once}, first, 1},
-		"progress":           {task.ScriptText("progress"), []string{end, f.keys.History(group)}, first, 1},
-		"finish":             {task.ScriptText("finish"), []string{end, f.keys.History(group)}, append(slices.Clip(first), "complete", 100000), 1},
-		"finish of a notice": {task.ScriptText("finish"), []string{end, f.keys.History(group), f.keys.History(board)}, append(slices.Clip(first), "complete", 100000, f.keys.GroupChannel(board), payload), 2},
+		"record":             {lua.Text("record.v1"), []string{f.keys.History(group)}, first, 1},
+		"record once":        {lua.Text("record.v1"), []string{f.keys.History(group), once}, first, 1},
+		"progress":           {lua.Text("progress.v1"), []string{end, f.keys.History(group)}, first, 1},
+		"finish":             {lua.Text("finish.v1"), []string{end, f.keys.History(group)}, append(slices.Clip(first), "complete", 100000), 1},
+		"finish of a notice": {lua.Text("finish.v1"), []string{end, f.keys.History(group), f.keys.History(board)}, append(slices.Clip(first), "complete", 100000, f.keys.GroupChannel(board), payload), 2},
 	}
 	count := 0
 	for name, s := range scripts {
@@ -406,7 +369,7 @@ func TestEndIsKnownAgain(t *testing.T) {
 		for _, id := range []string{"1", "2"} {
 			keys := []string{f.keys.TaskEnd(mustID(t, "acme"), "job", id), f.keys.History(group)}
 			args := []any{f.keys.GroupChannel(group), `{"type":"x","organization_id":"acme"}`, 10, 100000, "complete", 100000}
-			if err := f.client.Eval(t.Context(), task.ScriptText("finish"), keys, args...).Err(); err != nil {
+			if err := f.client.Eval(t.Context(), lua.Text("finish.v1"), keys, args...).Err(); err != nil {
 				t.Fatal(err)
 			}
 			entries, err := f.client.XRevRangeN(t.Context(), keys[1], "+", "-", 1).Result()

@@ -17,8 +17,9 @@ local ended, history = KEYS[1], KEYS[2]
 local channel, event, length, age, latest = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local hash -- none: a task that is tried again says again what it said
 
--- A server that hung carries out what has waited in its sockets when it wakes up. In the words of
--- internal/pubsub/record.lua.
+-- begin of parts/begin.lua
+-- A server that hung carries out what has waited in its sockets when it wakes up. Whoever sent that
+-- has given up long ago, and tried again.
 if latest then
   local clock = redis.call('TIME')
   if clock[1] * 1000 + math.floor(clock[2] / 1000) > latest then
@@ -28,14 +29,16 @@ end
 
 -- In a Redis Cluster a group is heard with SSUBSCRIBE, to which only SPUBLISH speaks. Whoever may
 -- not ask gets the error before anything has happened: else events would vanish. What only looks
--- like Redis may not know the section. In the words of internal/pubsub/record.lua.
+-- like Redis may not know the section.
 local info = redis.pcall('INFO', 'cluster')
 if type(info) == 'table' and not string.find(info.err, 'not supported', 1, true) then
   return info
 end
 local publish = type(info) == 'string' and string.find(info, 'cluster_enabled:1', 1, true) and 'SPUBLISH' or 'PUBLISH'
+-- end of parts/begin.lua
 
--- Adds the event to the history, in the words of internal/pubsub/record.lua.
+-- begin of parts/append.lua
+-- Adds the event to the history.
 local function append()
   local entry = hash and {'event', event, 'key', hash} or {'event', event}
   local position = redis.call('XADD', history, 'MAXLEN', '~', length, '*', unpack(entry))
@@ -45,10 +48,11 @@ local function append()
   return position
 end
 
--- What goes out on the channel, in the words of internal/pubsub/record.lua.
+-- What goes out on the channel.
 local function message(position)
   return position .. (hash and ' #' .. hash or '') .. ' ' .. event
 end
+-- end of parts/append.lua
 
 if redis.call('EXISTS', ended) == 1 then
   return false

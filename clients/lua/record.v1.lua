@@ -19,8 +19,9 @@ local history, once = KEYS[1], KEYS[2]
 local channel, event, length, age, latest = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local reach = ARGV[6] == 'reach'
 
+-- begin of parts/begin.lua
 -- A server that hung carries out what has waited in its sockets when it wakes up. Whoever sent that
--- has given up long ago, and tried again. The scripts of package task say it in the same words.
+-- has given up long ago, and tried again.
 if latest then
   local clock = redis.call('TIME')
   if clock[1] * 1000 + math.floor(clock[2] / 1000) > latest then
@@ -30,12 +31,13 @@ end
 
 -- In a Redis Cluster a group is heard with SSUBSCRIBE, to which only SPUBLISH speaks. Whoever may
 -- not ask gets the error before anything has happened: else events would vanish. What only looks
--- like Redis may not know the section. The scripts of package task say it in the same words.
+-- like Redis may not know the section.
 local info = redis.pcall('INFO', 'cluster')
 if type(info) == 'table' and not string.find(info.err, 'not supported', 1, true) then
   return info
 end
 local publish = type(info) == 'string' and string.find(info, 'cluster_enabled:1', 1, true) and 'SPUBLISH' or 'PUBLISH'
+-- end of parts/begin.lua
 
 -- An event with an idempotency key goes out with a hash of that, by which nodes know it again if it
 -- comes twice.
@@ -45,7 +47,8 @@ if once then
   hash = string.sub(redis.sha1hex(key), 1, 16)
 end
 
--- Adds the event to the history. The scripts of package task say it in the same words.
+-- begin of parts/append.lua
+-- Adds the event to the history.
 local function append()
   local entry = hash and {'event', event, 'key', hash} or {'event', event}
   local position = redis.call('XADD', history, 'MAXLEN', '~', length, '*', unpack(entry))
@@ -55,10 +58,11 @@ local function append()
   return position
 end
 
--- What goes out on the channel. The scripts of package task say it in the same words.
+-- What goes out on the channel.
 local function message(position)
   return position .. (hash and ' #' .. hash or '') .. ' ' .. event
 end
+-- end of parts/append.lua
 
 if once then
   local first = redis.call('GET', once)
