@@ -155,8 +155,8 @@ func TestTooFewFiles(t *testing.T) {
 		code  int
 		want  string
 	}{
-		"check, hardly any":         {63, []string{"check"}, 2, "open files: the limit of 63 is too low: at least 64"},
-		"serve, hardly any":         {63, []string{"serve"}, 2, "open files: the limit of 63 is too low: at least 64"},
+		"check, hardly any":         {63, []string{"check"}, 2, "open files: the limit of 63 is too low: it must be at least 64"},
+		"serve, hardly any":         {63, []string{"serve"}, 2, "open files: the limit of 63 is too low: it must be at least 64"},
 		"check, more than there is": {256, []string{"check", "--max-connections", "65"}, 2, "--max-connections: 65 is too high: a limit of 256 open files allows 64 connections"},
 		"serve, more than there is": {256, []string{"serve", "--max-connections", "65"}, 2, "--max-connections: 65 is too high: a limit of 256 open files allows 64 connections"},
 		"check, few":                {256, []string{"check"}, 0, "Warning: few open files: a limit of 256 allows 64 connections"},

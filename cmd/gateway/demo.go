@@ -29,8 +29,8 @@ import (
 )
 
 const demoUsage = `
-Try Orgcast: a page with two people of different organizations side by side, an embedded Redis, and
-the real gateway between them. Signing in asks for no password, so never let others reach it.
+Try Orgcast: one page with two people of different organizations side by side, an embedded Redis, and
+the real gateway between them. Anyone can sign in without a password, so never expose it to others.
 `
 
 // demoCommands returns the subcommand that only this build has.
@@ -49,7 +49,7 @@ func demoCommand(ctx context.Context, p *cli.Process, args []string) error {
 	set.String(&listen, "listen", "127.0.0.1:8080", "address of the page", cli.CheckAddress)
 	set.URL(&redisURL, "redis", "", "Redis server to use instead of the embedded one", func(string) error { return nil })
 	set.URL(&stateURL, "redis-state", "", "a second Redis server for sessions, revocations, directory and quotas; requires --redis", func(string) error { return nil })
-	set.Duration(&pace, "pace", 700*time.Millisecond, 0, "pause between the steps of a job, so that people can follow")
+	set.Duration(&pace, "pace", 700*time.Millisecond, 0, "pause between the steps of a job, so that viewers can follow")
 	if rest, err := p.Parse(set, args); err != nil || len(rest) > 0 {
 		return p.Surplus(rest, err)
 	}

@@ -272,7 +272,7 @@ func TestDyingProcessSaysWhy(t *testing.T) {
 		"demo":              {nil, []string{"demo", "--listen", used}, "gateway: --listen: listen tcp " + used, 1},
 		"serve, a setting":  {environment{"ORGCAST_LOG_LEVEL": "loud"}, []string{"serve"}, "--log-level", 2},
 		"serve, help":       {nil, []string{"serve", "--help"}, "Run the gateway.", 0},
-		"unknown":           {nil, []string{"unknown"}, `no subcommand "unknown"`, 2},
+		"unknown":           {nil, []string{"unknown"}, `unknown subcommand "unknown"`, 2},
 		"publish, argument": {nil, []string{"publish", "acme", "no group", "{}"}, "gateway: ", 1},
 	} {
 		t.Run(name, func(t *testing.T) {

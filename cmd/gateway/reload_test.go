@@ -149,8 +149,8 @@ func TestHangupReadsFilesAgain(t *testing.T) {
 func TestMistakeInAFileLeavesAllValues(t *testing.T) {
 	for name, tt := range map[string]struct{ file, text, logged string }{
 		"empty":                    {"publish-key", "", "file is empty"},
-		"too short":                {"signing-key", "short", "is shorter than 32 characters"},
-		"one of two keys is wrong": {"session-keys", newSecret + ",short", "hash key is shorter than 32 bytes"},
+		"too short":                {"signing-key", "short", "must have at least 32 characters"},
+		"one of two keys is wrong": {"session-keys", newSecret + ",short", "the hash key must have at least 32 bytes"},
 		"not a certificate":        {"cert.pem", "nothing", "--tls-cert and --tls-key"},
 	} {
 		t.Run(name, func(t *testing.T) {

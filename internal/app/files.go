@@ -58,7 +58,7 @@ func (o *Options) checkFiles(f fileShares) error {
 	case f.total == 0:
 		return nil
 	case f.total < fewestFiles:
-		return fmt.Errorf("open files: the limit of %d is too low: at least %d are needed (ulimit -n, LimitNOFILE=, nofile)", f.total, fewestFiles)
+		return fmt.Errorf("open files: the limit of %d is too low: it must be at least %d (ulimit -n, LimitNOFILE=, nofile)", f.total, fewestFiles)
 	case o.MaxConnections > f.connections:
 		return fmt.Errorf("--max-connections: %d is too high: a limit of %d open files allows %d connections: raise that limit (ulimit -n, LimitNOFILE=, nofile) or lower the setting",
 			o.MaxConnections, f.total, f.connections)

@@ -86,22 +86,22 @@ type Options struct {
 func (o *Options) Check() error {
 	errs := []error{o.CheckRedis(), o.checkFiles(o.files())}
 	if origins, err := gateway.ParseOrigins(o.Origins); err == nil && origins.Empty() {
-		errs = append(errs, errors.New("--origins: cookie sessions need the list of pages that may connect, or any page could use its visitors' sessions"))
+		errs = append(errs, errors.New("--origins: required: list the origins of the pages that may connect, or any page could use its visitors' sessions"))
 	}
 	if _, port, _ := net.SplitHostPort(o.Listen); o.Listen == o.AdminListen && port != "0" {
 		errs = append(errs, errors.New("--listen and --admin-listen: must differ, because the private listener must not be reachable from outside"))
 	}
 	if o.SessionStore == "cookie" && o.SessionKeys == "" {
-		errs = append(errs, errors.New("--session-keys: --session-store=cookie needs the keys of the web application"))
+		errs = append(errs, errors.New("--session-keys: required with --session-store=cookie: the keys of the web application"))
 	}
 	if o.LeaseDeadline <= o.LeasePeriod {
-		errs = append(errs, errors.New("--lease-deadline: is not longer than --lease-period"))
+		errs = append(errs, errors.New("--lease-deadline: must be longer than --lease-period"))
 	}
 	if o.ReceiveBytesPerOrganization < 2*o.MaxFrame {
 		errs = append(errs, errors.New("--receive-bytes-per-organization: must be at least twice --max-frame"))
 	}
 	if (o.TLSCert == "") != (o.TLSKey == "") {
-		errs = append(errs, errors.New("--tls-cert and --tls-key: one is of no use without the other"))
+		errs = append(errs, errors.New("--tls-cert and --tls-key: must be set together"))
 	} else if o.TLSCert != "" {
 		if _, err := tls.LoadX509KeyPair(o.TLSCert, o.TLSKey); err != nil {
 			errs = append(errs, fmt.Errorf("--tls-cert and --tls-key: %w", err))

@@ -71,11 +71,11 @@ func CheckConsumers(list []string) error {
 	}
 	for _, name := range list {
 		if !slices.Contains(known, name) {
-			return fmt.Errorf("%q is none of %s", name, strings.Join(known, ", "))
+			return fmt.Errorf("%q must be one of %s", name, strings.Join(known, ", "))
 		}
 	}
 	if len(list) == 0 {
-		return errors.New("names no consumer")
+		return errors.New("must name at least one consumer")
 	}
 	return nil
 }

@@ -61,11 +61,11 @@ func ParseKeys(text string) ([]session.KeyPair, error) {
 		block, err2 := keyBytes(blockText)
 		switch {
 		case err1 != nil || err2 != nil:
-			return nil, fmt.Errorf("key %d: hex- is not followed by hexadecimal digits", i+1)
+			return nil, fmt.Errorf("key %d: hex- must be followed by hexadecimal digits", i+1)
 		case len(hash) < MinSecret:
-			return nil, fmt.Errorf("key %d: hash key is shorter than %d bytes", i+1, MinSecret)
+			return nil, fmt.Errorf("key %d: the hash key must have at least %d bytes", i+1, MinSecret)
 		case len(block) != 0 && len(block) != 16 && len(block) != 24 && len(block) != 32:
-			return nil, fmt.Errorf("key %d: block key has not 16, 24 or 32 bytes", i+1)
+			return nil, fmt.Errorf("key %d: the block key must have 16, 24 or 32 bytes", i+1)
 		}
 		pairs = append(pairs, session.KeyPair{Hash: hash, Block: block})
 	}

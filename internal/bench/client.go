@@ -111,7 +111,7 @@ func parseUpgrade(b []byte) (n int, deflated bool, err error) {
 	status, _, _ = strings.Cut(status, " ")
 	code, err := strconv.Atoi(status)
 	if err != nil {
-		return 0, false, fmt.Errorf("handshake: no HTTP response: %.40q", b)
+		return 0, false, fmt.Errorf("handshake: not an HTTP response: %.40q", b)
 	}
 	if code != http.StatusSwitchingProtocols {
 		return 0, false, &refusal{code: code}
@@ -126,7 +126,7 @@ func parseUpgrade(b []byte) (n int, deflated bool, err error) {
 		case "Sec-Websocket-Extensions":
 			deflated = strings.HasPrefix(value, "permessage-deflate")
 			if deflated && !strings.Contains(value, "server_no_context_takeover") {
-				return 0, false, fmt.Errorf("handshake: server insists on %q", value)
+				return 0, false, fmt.Errorf("handshake: the server requires %q", value)
 			}
 		}
 	}

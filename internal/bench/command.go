@@ -18,33 +18,34 @@ Load-test a gateway and check every delivery:
   gateway bench [SETTINGS]          measure a running gateway
   gateway bench limit [SETTINGS]    measure what the machine allows: the same load on a bare write loop
   gateway bench compare [SETTINGS]  measure both in turn and print medians and ratios
-  gateway bench lease [SETTINGS]    measure how soon sockets end that may not stay; has settings of its own
+  gateway bench lease [SETTINGS]    measure how soon revoked sockets are closed; has its own settings
 
-Opens connections, signs in with minted cookies, joins groups, publishes through Redis and checks
-every delivery: nothing of another organization or group, nothing lost, twice or out of order.
-Organizations are bench-0, bench-1 …, their groups room.0, room.1 … The settings of sessions and
-Redis are the gateway's, with the same flags and variables; those of the load are flags only.
+It opens connections with minted cookies, joins groups, publishes through Redis and checks every
+delivery: nothing from another organization or group, nothing lost, duplicated or out of order. The
+organizations are bench-0, bench-1 …, their groups room.0, room.1 … Sessions and Redis have the same
+flags and variables as in serve; the settings of the load are flags only.
 
-Exit codes: 0 all well; 1 events lost, duplicated or reordered, connections dropped, or (with --admin)
-goroutines or heap of connections left behind; 2 anything foreign delivered; 3 nothing measured.
+Exit codes: 0 passed; 1 events lost, duplicated or reordered, connections dropped, or (with --admin)
+goroutines or heap of connections left behind; 2 an event delivered to another organization or group;
+3 nothing measured.
 
 Examples:
-  # 1,000 connections in one group, one event in flight, CPU time of the gateway with process id 4711
+  # 1,000 connections in one group, one event in flight; CPU time of the gateway with process ID 4711
   gateway bench --pid 4711
-  # ratio to the limit of the machine, medians of five rounds
+  # the same with 64 events in flight, compared with the limit of the machine; medians of five rounds
   gateway bench compare --rounds 5 --pid 4711 --in-flight 64
   # 5,000 connections in 1,000 groups of 5, 2,000 events per second
   gateway bench --conns 5000 --orgs 10 --groups-per-org 100 --rate 2000 --pid 4711
-  # what does one reader cost that has stalled? The settings in --against change the right-hand side
+  # the cost of one stalled reader; the settings in --against change the right-hand side
   gateway bench compare --pid 4711 --rate 100 --stalled 1 --against "--stalled 0"
-  # one noisy organization beside 999 quiet ones, against quiet ones alone; then against the same
-  # noise where nobody listens, which costs Redis and this load generator as much and the gateway nothing
+  # one noisy organization and 999 quiet ones, compared with the quiet ones alone; then with the same
+  # load on a group that nobody joined, which costs Redis and the load generator as much, but not the gateway
   gateway bench compare --pid 4711 --conns 2000 --orgs 1000 --rate 1000 --noisy --against "--noisy=false"
   gateway bench compare --pid 4711 --conns 2000 --orgs 1000 --rate 1000 --noisy --against "--noisy-unheard"
-  # memory of 10,000 idle connections in two groups each, heap and stacks apart, of a gateway that
-  # was just started (it keeps some memory of earlier connections)
+  # memory of 10,000 idle connections in two groups each, with heap and stacks listed separately; start
+  # the gateway afresh, because it keeps some memory of earlier connections
   gateway bench --conns 10000 --groups-per-org 2 --groups-per-conn 2 --idle --pid 4711 --admin http://127.0.0.1:9090
-  # handshakes: everyone comes back at once, over and over
+  # handshakes: all connections reconnect at once, over and over
   gateway bench --conns 2000 --groups-per-conn 0 --storm --pid 4711
 `
 
@@ -79,7 +80,7 @@ func (c *Command) Declare(set *config.Set) {
 	set.Bool(&c.asJSON, "json", c.asJSON, "write JSON to standard output, and the table to standard error")
 	if c.word == wordCompare {
 		set.Int(&c.rounds, "rounds", c.rounds, 1, "how often to measure each side")
-		set.String(&c.against, "against", c.against, "what to compare with: limit, or settings in one argument that change the right-hand side", nil)
+		set.String(&c.against, "against", c.against, "what to compare with: limit, or settings (in one argument) that change the right-hand side", nil)
 	}
 }
 
@@ -158,7 +159,7 @@ func (c *Command) opponent() (measurement, error) {
 	case err != nil:
 		return measurement{}, fmt.Errorf("--against: %w", err)
 	case len(words) == 0 || len(rest) > 0:
-		return measurement{}, fmt.Errorf("--against: %q is neither limit nor settings", c.against)
+		return measurement{}, fmt.Errorf("--against: %q must be limit or settings", c.against)
 	}
 	return gatewayWith(opts, c.against), nil
 }

@@ -203,12 +203,12 @@ func TestParseUpgrade(t *testing.T) {
 		"incomplete":        {in: "HTTP/1.1 101 Switching Protocols\r\n" + accept},
 		"accepted":          {in: "HTTP/1.1 101 Switching Protocols\r\n" + accept + "\r\n\x81\x00", n: 88},
 		"compressed":        {in: "HTTP/1.1 101 X\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n\r\n", n: 144, deflated: true},
-		"context takeover":  {in: "HTTP/1.1 101 X\r\n" + accept + "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n", err: "insists"},
+		"context takeover":  {in: "HTTP/1.1 101 X\r\n" + accept + "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n", err: "requires"},
 		"wrong answer":      {in: "HTTP/1.1 101 X\r\nSec-WebSocket-Accept: x\r\n\r\n", err: "wrong"},
 		"forbidden":         {in: "HTTP/1.1 403 Forbidden\r\n\r\n", err: "403 Forbidden"},
-		"no HTTP":           {in: "SSH-2.0-x\r\n\r\n", err: "no HTTP"},
+		"no HTTP":           {in: "SSH-2.0-x\r\n\r\n", err: "not an HTTP response"},
 		"endless":           {in: "HTTP/1.1 101 X\r\n" + strings.Repeat("a: b\r\n", 4000), err: "no end"},
-		"status is no code": {in: "HTTP/1.1 abc\r\n\r\n", err: "no HTTP"},
+		"status is no code": {in: "HTTP/1.1 abc\r\n\r\n", err: "not an HTTP response"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

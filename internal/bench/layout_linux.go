@@ -20,7 +20,7 @@ import (
 // newRun lays out who joins what. Nothing is opened yet.
 func newRun(ctx context.Context, opts Options, t target) (*run, error) {
 	if limit := openFilesLimit(); opts.Conns > limit-spareFiles {
-		return nil, fmt.Errorf("conns: %d connections do not fit into the limit of %d open files", opts.Conns, limit)
+		return nil, fmt.Errorf("--conns: %d connections exceed the limit of %d open files (ulimit -n)", opts.Conns, limit)
 	}
 	u, err := url.Parse(t.url)
 	if err != nil {
@@ -57,7 +57,7 @@ func resolve(ctx context.Context, hostport string) (netip.AddrPort, error) {
 	}
 	port, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("url: port %q is no number", portText)
+		return netip.AddrPort{}, fmt.Errorf("url: port %q must be a number", portText)
 	}
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {

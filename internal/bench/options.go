@@ -116,30 +116,30 @@ func (o *Options) declare(set *config.Set) {
 	set.String(&o.Admin, "admin", o.Admin, "address of the server's private listener (http://…), to ask /metrics for heap, stacks and goroutines", nil)
 
 	set.Int(&o.Conns, "conns", o.Conns, 1, "connections")
-	set.Int(&o.Orgs, "orgs", o.Orgs, 1, "organizations they belong to, in turn")
+	set.Int(&o.Orgs, "orgs", o.Orgs, 1, "organizations that the connections belong to, in turn")
 	set.Int(&o.GroupsPerOrg, "groups-per-org", o.GroupsPerOrg, 1, "groups in each organization")
 	set.Int(&o.GroupsPerConn, "groups-per-conn", o.GroupsPerConn, 0, "groups that each connection joins; 0 measures bare handshakes")
-	set.String(&o.GroupPrefix, "group-prefix", o.GroupPrefix, "start of group names, followed by a number", nil)
+	set.String(&o.GroupPrefix, "group-prefix", o.GroupPrefix, "prefix of group names, followed by a number", nil)
 
-	set.FloatFrom(&o.Rate, "rate", o.Rate, 0, "events per second over all groups; 0: as fast as --in-flight allows")
-	set.Int(&o.InFlight, "in-flight", o.InFlight, 1, "events on their way at once if --rate is 0")
-	set.Int(&o.Payload, "payload", o.Payload, 0, "bytes of an event")
-	set.Duration(&o.Warmup, "warmup", o.Warmup, 0, "load before the measurement")
-	set.Duration(&o.Duration, "duration", o.Duration, time.Nanosecond, "length of the measurement")
+	set.FloatFrom(&o.Rate, "rate", o.Rate, 0, "events per second over all groups; 0 is as fast as --in-flight allows")
+	set.Int(&o.InFlight, "in-flight", o.InFlight, 1, "events in flight at the same time if --rate is 0")
+	set.Int(&o.Payload, "payload", o.Payload, 0, "size of an event, in bytes")
+	set.Duration(&o.Warmup, "warmup", o.Warmup, 0, "how long to run the load before the measurement")
+	set.Duration(&o.Duration, "duration", o.Duration, time.Nanosecond, "how long to measure")
 
-	set.FloatFrom(&o.Churn, "churn", o.Churn, 0, "connections per second that leave and come back")
-	set.Bool(&o.Noisy, "noisy", o.Noisy, "one of the organizations publishes at full speed next to the others")
-	set.FloatFrom(&o.NoisyRate, "noisy-rate", o.NoisyRate, 0, "events per second of the noisy organization; 0: as fast as Redis takes them")
-	set.Bool(&o.NoisyUnheard, "noisy-unheard", o.NoisyUnheard, "the noisy organization publishes to a group that nobody joined")
+	set.FloatFrom(&o.Churn, "churn", o.Churn, 0, "connections per second that close and reconnect")
+	set.Bool(&o.Noisy, "noisy", o.Noisy, "let one of the organizations publish at full speed")
+	set.FloatFrom(&o.NoisyRate, "noisy-rate", o.NoisyRate, 0, "events per second of the noisy organization; 0 is as fast as Redis accepts them")
+	set.Bool(&o.NoisyUnheard, "noisy-unheard", o.NoisyUnheard, "let the noisy organization publish to a group that nobody joined")
 	set.Int(&o.Stalled, "stalled", o.Stalled, 0, "connections that stop reading")
-	set.Bool(&o.Storm, "storm", o.Storm, "all connections leave and come back at once, over and over; measures handshakes")
-	set.Bool(&o.Idle, "idle", o.Idle, "publish nothing; measures memory")
+	set.Bool(&o.Storm, "storm", o.Storm, "close and reopen all connections at once, over and over, to measure handshakes")
+	set.Bool(&o.Idle, "idle", o.Idle, "publish nothing, to measure memory")
 	set.Bool(&o.Compress, "compress", o.Compress, "offer permessage-deflate")
 
-	set.Int(&o.Threads, "threads", o.Threads, 0, "event loops of the client; 0: one for every four processors")
+	set.Int(&o.Threads, "threads", o.Threads, 0, "event loops of the client; 0 is one for every four processors")
 	set.Int(&o.Sources, "sources", o.Sources, 1, "loopback addresses to connect from")
-	set.Int(&o.Parallel, "parallel", o.Parallel, 1, "handshakes under way at once")
-	set.Duration(&o.Nap, "nap", o.Nap, 0, "pause of the client between two looks at what arrived; cheaper, but adds to latencies")
+	set.Int(&o.Parallel, "parallel", o.Parallel, 1, "handshakes in progress at the same time")
+	set.Duration(&o.Nap, "nap", o.Nap, 0, "pause of the client between reads; saves CPU time, but adds to latencies")
 }
 
 // validate reports every mistake at once. bare tells that the server is the limit's own.
@@ -152,8 +152,8 @@ func (o *Options) validate(bare bool) error {
 	}
 	if !bare {
 		u, err := url.Parse(o.URL)
-		check(err == nil && u.Scheme == "ws" && u.Host != "", "--url: %q is not ws://HOST/PATH", o.URL)
-		check(o.Sessions != nil, "no session key to sign in with (set --session-keys or --session-store=redis)")
+		check(err == nil && u.Scheme == "ws" && u.Host != "", "--url: %q must be ws://HOST/PATH", o.URL)
+		check(o.Sessions != nil, "no session keys to sign in with: set --session-keys or --session-store=redis")
 	}
 	_, err := keyspace.New(o.Prefix)
 	check(err == nil, "--prefix: %w", err)
@@ -169,7 +169,7 @@ func (o *Options) validate(bare bool) error {
 	check(o.Stalled >= 0 && o.Stalled < o.Conns, "--stalled: must be less than --conns")
 	check(!o.Noisy || o.Orgs > 1, "--noisy: requires at least two organizations in --orgs")
 	check(o.Noisy || !o.NoisyUnheard, "--noisy-unheard: requires --noisy")
-	check(!o.Idle || !o.Storm, "--idle and --storm: exclude each other")
+	check(!o.Idle || !o.Storm, "--idle and --storm: must not be set together")
 	check(o.Threads >= 0, "--threads: must not be negative")
 	check(o.Sources > 0 && o.Sources < 60000, "--sources: must be between 1 and 59999")
 	check(o.Parallel > 0, "--parallel: must be positive")

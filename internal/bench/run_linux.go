@@ -247,7 +247,7 @@ func (r *run) awaitReady(ctx context.Context, console *console) error {
 		if n != last {
 			last, progressed = n, time.Now()
 		} else if time.Since(progressed) > openTimeout {
-			return fmt.Errorf("open connections: %d of %d are ready and no more get so%s", n, len(r.clients), r.lastNotes())
+			return fmt.Errorf("open connections: only %d of %d became ready%s", n, len(r.clients), r.lastNotes())
 		}
 		console.show("opening: %d of %d ready", n, len(r.clients))
 		select {

@@ -58,7 +58,7 @@ func (p *Process) measure(set *config.Set, declare func(*config.Set), args []str
 }
 
 // errNoCluster is returned because the load is published with PUBLISH, whatever node owns the slot.
-var errNoCluster = errors.New("--redis-cluster: the load is published at one Redis, not into a Cluster")
+var errNoCluster = errors.New("--redis-cluster: not supported here: the load is published at one Redis, not into a Cluster")
 
 // bench runs the command with what the settings say of the gateway.
 func (s *settings) bench(ctx context.Context, p *Process, c *bench.Command) (int, error) {
@@ -89,7 +89,7 @@ func (s *settings) benchLease(ctx context.Context, p *Process, o leasebench.Opti
 	case len(s.Redis.Cluster)+len(s.State.Cluster) > 0:
 		return bench.ExitFailed, errNoCluster
 	case s.SessionStore != "redis":
-		return bench.ExitFailed, errors.New("--session-store: must be redis, since users log out and switch organizations there")
+		return bench.ExitFailed, errors.New("--session-store: must be redis, because users log out and switch organizations there")
 	}
 	keys, err := s.Keyspace()
 	if err != nil {

@@ -10,13 +10,13 @@ import (
 )
 
 const checkUsage = `
-Report every mistake in the settings of serve, then the effective settings and where each comes
-from. Secrets are never printed. Exit code 2 if there is a mistake. With --markdown, print the
-reference of all settings instead.
+Check the settings of serve. Prints the effective settings, where each comes from, and every mistake.
+Secrets are never printed. Exit code 2 if there is a mistake. With --markdown, it prints a reference
+of all settings instead.
 
-It makes no connection, unless you ask for that: with --connect it also tries Redis, --redis-state,
-the session store, the directory and whatever else a handshake asks, with the rights of the gateway,
-and says what does not answer. Exit code 1 if something does not.
+By default it makes no connection. With --connect, it also tries Redis, --redis-state, the session
+store, the directory and everything else that a handshake needs, with the rights of the gateway, and
+says what does not answer. Exit code 1 if something does not.
 `
 
 // checkCommand looks at the settings without serving.

@@ -12,8 +12,8 @@ import (
 )
 
 const healthcheckUsage = `
-Ask the private listener of a gateway whether it is ready, for containers without a shell. It
-reads the same --admin-listen as serve. Exit code 0 if ready, 1 if not.
+Ask the private listener of a gateway whether it is ready, for containers without a shell. Uses the
+same --admin-listen as serve. Exit code 0 if ready, 1 if not.
 `
 
 // healthcheckTimeout is shorter than what container engines allow by default.

@@ -15,23 +15,23 @@ import (
 )
 
 const publishUsage = `
-Publish an event to a group of an organization, or to the own group of one of its users:
+Publish an event to a group of an organization, or to a user's own group:
 
   gateway publish [SETTINGS] ORGANIZATION GROUP JSON
   gateway publish [SETTINGS] --user USER ORGANIZATION JSON
 
-The JSON is an object with a type. organization_id is added if it is not there, and refused if it
-names another organization. With - in place of JSON, one event is read from each line of standard
-input. Example:
+JSON is an object with a type. organization_id is added if it is missing; an event that names
+another organization is refused. With - instead of JSON, each line of standard input is one event.
+Examples:
 
   gateway publish acme room.1 '{"type":"note","text":"hello"}'
   gateway publish --user 'auth0|123' acme '{"type":"note","text":"hello"}'
 
-With --record the event is also kept in the history of the group, and its position there is
-printed, one line for each event. Of several with the same --idempotency-key one is recorded, and
-all print its position.
+With --record, the event is also kept in the history of the group, and its position there is printed,
+one line for each event. Of several events with the same --idempotency-key, only the first is
+recorded, and all print its position.
 
-Standard error says how many nodes the event reached: 0 if nobody has joined the group.
+Standard error shows how many nodes the event reached: 0 if nobody has joined the group.
 `
 
 // publishBatch is how many lines of standard input go in one round trip.
@@ -45,8 +45,8 @@ func publishCommand(ctx context.Context, p *Process, args []string) error {
 	var record bool
 	var key, user string
 	set.Bool(&record, "record", false, "keep the event in the history of the group")
-	set.String(&user, "user", "", "publish to the own group of this user, instead of GROUP", checkUser)
-	set.String(&key, "idempotency-key", "", "record only one of the events with this key; needs --record", checkIdempotencyKey)
+	set.String(&user, "user", "", "publish to this user's own group, instead of GROUP", checkUser)
+	set.String(&key, "idempotency-key", "", "record only the first event with this key; requires --record", checkIdempotencyKey)
 	rest, err := p.Parse(set, args, s.CheckRedis)
 	if err != nil {
 		return p.Surplus(nil, err)
@@ -56,7 +56,7 @@ func publishCommand(ctx context.Context, p *Process, args []string) error {
 		return p.misused(set, rest)
 	}
 	if key != "" && (!record || rest[1] == "-") {
-		return errors.New("--idempotency-key names one event, and needs --record")
+		return errors.New("--idempotency-key: requires --record and a single event")
 	}
 	org, err := parseOrganization(rest[0])
 	if err != nil {

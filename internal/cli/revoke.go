@@ -12,21 +12,25 @@ import (
 )
 
 const revokeUsage = `
-End the right to be connected, on every node within a second:
+Revoke the right to be connected, and close open connections on every node within a second:
 
-  gateway revoke session ID                  one session; the user's other devices stay
+  gateway revoke session ID                  one session; the user's other devices stay connected
   gateway revoke user USER                   all sessions of a user, in every organization
-  gateway revoke member ORGANIZATION USER    a membership
-  gateway revoke organization ORGANIZATION   all connections of an organization
+  gateway revoke member ORGANIZATION USER    the membership of a user in an organization
+  gateway revoke organization ORGANIZATION   all members of an organization
 
-The record in Redis is changed first, so that nobody comes back. If Redis
-refuses to write, connections are closed all the same, and the command fails:
-run it again until it succeeds. ID is what "gateway session read"
-and the log call session; it opens nothing. One that begins with "-" goes behind "--". To undo it:
-delete the key orgcast:session-ended:ID or orgcast:user-disabled:USER, or set the status in the
-directory to active again. In the key, each byte of USER other than A-Z a-z 0-9 _ - is % and two
-capital hexadecimal digits. With --directory=session the sessions are the record of memberships and
-organizations; what this command ends then, the web application must keep from coming back.
+The command changes the record in Redis first, so that nobody can reconnect. If Redis refuses writes,
+it closes the connections anyway and fails: run it again until it succeeds.
+
+ID is what "gateway session read" and the log show as session. It cannot be used to log in. Put an ID
+that begins with "-" after "--".
+
+To undo a revocation, delete the key orgcast:session-ended:ID or orgcast:user-disabled:USER, or set
+the status in the directory to active again. In the key, each byte of USER other than A-Z a-z 0-9 _ -
+is written as % and two capital hexadecimal digits.
+
+With --directory=session, memberships and organizations are recorded only in the sessions. The command
+then only closes connections, and the web application must keep the users from reconnecting.
 `
 
 func revokeCommand(ctx context.Context, p *Process, args []string) error {
@@ -62,14 +66,14 @@ func revokeCommand(ctx context.Context, p *Process, args []string) error {
 	}
 	recorded, err := revoker.Revoke(ctx, m)
 	if errors.Is(err, lease.ErrNotRecorded) {
-		return fmt.Errorf("revoke: announced, but not recorded: connections are closed now but can reconnect: run it again when Redis accepts writes: %w", err)
+		return fmt.Errorf("revoke: announced but not recorded, so connections are closed but can reconnect: run it again when Redis accepts writes: %w", err)
 	}
 	if err != nil {
 		return err
 	}
 	result := "revoked and announced"
 	if !recorded {
-		result = "announced only: with --directory=session the record is the web application's"
+		result = "announced only: with --directory=session, the web application keeps the record"
 	}
 	_, err = fmt.Fprintln(p.Stdout, result)
 	return err

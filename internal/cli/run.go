@@ -145,7 +145,7 @@ func (p *Process) run(ctx context.Context, args []string) (err error) {
 		p.help(p.Stdout)
 		return nil
 	case c.Run == nil:
-		_, _ = fmt.Fprintf(p.Stderr, "gateway: no subcommand %q\n\n", name) // stderr may be closed
+		_, _ = fmt.Fprintf(p.Stderr, "gateway: unknown subcommand %q\n\n", name) // stderr may be closed
 		p.help(p.Stderr)
 		return ErrUsage
 	}
@@ -189,10 +189,10 @@ func (p *Process) help(w io.Writer) {
 	for _, c := range p.program.commands() {
 		fmt.Fprintf(&b, "  %-13s %s\n", c.Name, c.Summary)
 		if c.First {
-			first = fmt.Sprintf(" Start with `gateway %s`.", c.Name)
+			first = fmt.Sprintf(" To start, try `gateway %s`.", c.Name)
 		}
 	}
-	fmt.Fprintf(&b, "\n`gateway SUBCOMMAND --help` tells more.%s\n", first)
+	fmt.Fprintf(&b, "\nFor details, see `gateway SUBCOMMAND --help`.%s\n", first)
 	_, _ = io.WriteString(w, b.String()) // it may be closed
 }
 
@@ -226,7 +226,11 @@ func (p *Process) report(set *config.Set, err error) error {
 // misused reports that arguments are missing or too many. The list of settings would push that out of
 // sight.
 func (p *Process) misused(set *config.Set, args []string) error {
-	_, _ = fmt.Fprintf(p.Stderr, "gateway: %s cannot be called with %q\n\n%s\nSee `gateway %[1]s --help` for its settings.\n", set.Name(), args, set.Usage()) // stderr may be closed
+	problem := "missing arguments"
+	if len(args) > 0 {
+		problem = fmt.Sprintf("unexpected arguments: %q", args)
+	}
+	_, _ = fmt.Fprintf(p.Stderr, "gateway %s: %s\n\n%s\nFor its settings, see `gateway %[1]s --help`.\n", set.Name(), problem, set.Usage()) // stderr may be closed
 	return ErrUsage
 }
 
@@ -235,7 +239,7 @@ func printVersion(_ context.Context, p *Process, _ []string) error {
 	return err
 }
 
-// Surplus reports arguments that nobody reads.
+// Surplus reports unexpected arguments.
 func (p *Process) Surplus(rest []string, err error) error {
 	if err != nil {
 		if errors.Is(err, ExitError(0)) {
@@ -243,6 +247,6 @@ func (p *Process) Surplus(rest []string, err error) error {
 		}
 		return err
 	}
-	_, _ = fmt.Fprintf(p.Stderr, "gateway: arguments that are not understood: %q\n", rest) // stderr may be closed
+	_, _ = fmt.Fprintf(p.Stderr, "gateway: unexpected arguments: %q\n", rest) // stderr may be closed
 	return ErrUsage
 }

@@ -13,13 +13,13 @@ const serveUsage = `
 Run the gateway. Browsers connect to the public listener with the session cookie of the web
 application; back ends publish through Redis, or with POST /v1/publish on the private listener.
 
-The least that it needs, for sessions in signed cookies and membership in Redis:
+The minimum, for sessions in signed cookies and memberships in Redis:
 
   gateway serve --redis redis://127.0.0.1:6379/0 \
     --origins https://app.example.com --session-keys-file /run/secrets/session-keys
 
-SIGINT or SIGTERM begins a goodbye in order; a second one ends the process at once. SIGHUP reads the
-files of certificates, keys and passwords again; open connections stay.
+SIGINT or SIGTERM starts a graceful shutdown; a second one ends the process at once. SIGHUP reloads
+certificates, keys and passwords from their files; open connections stay open.
 `
 
 // serve runs the gateway until ctx ends.

@@ -18,10 +18,10 @@ const sessionUsage = `
 Mint or read a session, for tests and debugging:
 
   gateway session mint [SETTINGS] USER [ORGANIZATION]   prints NAME=VALUE for a Cookie header
-  gateway session read [SETTINGS] VALUE                 prints what the cookie says
+  gateway session read [SETTINGS] VALUE                 prints what the cookie contains
 
-It uses the same settings as serve, so that what it mints is what the gateway accepts. A VALUE that
-begins with "-" goes behind "--".
+It uses the same settings as serve, so the gateway accepts the cookies that it mints. Put a VALUE that
+begins with "-" after "--".
 `
 
 func sessionCommand(ctx context.Context, p *Process, args []string) error {
@@ -31,10 +31,10 @@ func sessionCommand(ctx context.Context, p *Process, args []string) error {
 	s.declareRedis(set)
 	s.declareState(set)
 	s.declareSession(set)
-	set.Duration(&lifetime, "lifetime", time.Hour, time.Second, "life of a minted session")
+	set.Duration(&lifetime, "lifetime", time.Hour, time.Second, "lifetime of a minted session")
 	rest, err := p.Parse(set, args, s.CheckRedis, func() error {
 		if s.SessionStore == "cookie" && s.SessionKeys == "" {
-			return fmt.Errorf("--session-keys: --session-store=cookie needs the keys of the web application")
+			return fmt.Errorf("--session-keys: required with --session-store=cookie: the keys of the web application")
 		}
 		return nil
 	})

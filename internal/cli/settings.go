@@ -18,7 +18,7 @@ import (
 	"orgcast/internal/session"
 )
 
-// settings are those of the whole process; subcommands declare the parts that they need.
+// settings are the settings of the whole process; subcommands declare the parts that they need.
 type settings struct {
 	app.Options
 
@@ -27,7 +27,7 @@ type settings struct {
 
 func checkSecret(text string) error {
 	if len(text) < app.MinSecret {
-		return fmt.Errorf("is shorter than %d characters", app.MinSecret)
+		return fmt.Errorf("must have at least %d characters", app.MinSecret)
 	}
 	return nil
 }
@@ -39,17 +39,17 @@ func (s *settings) declareLogging(set *config.Set) {
 
 func (s *settings) declareSession(set *config.Set) {
 	set.Choice(&s.SessionStore, "session-store", "cookie", []string{"cookie", "redis"},
-		"where sessions live: all in a signed cookie (gorilla CookieStore), or in Redis under a random key")
+		"where sessions are stored: in a signed cookie (gorilla CookieStore), or in Redis under a random key")
 	set.String(&s.SessionCookie, "session-cookie", session.DefaultName, "name of the session cookie", nil)
 	set.Secret(&s.SessionKeys, "session-keys",
-		"keys of signed cookies, parted by commas; the first signs, the others are older ones; each is HASHKEY or HASHKEY:BLOCKKEY, a hash key having 32 characters or more and a block key 16, 24 or 32; hex-… stands for bytes",
+		"keys of signed cookies, comma-separated: the first one signs, the others are previous keys; each is HASHKEY or HASHKEY:BLOCKKEY, with a hash key of at least 32 characters and a block key of 16, 24 or 32; hex-… for bytes in hexadecimal",
 		func(text string) error { _, err := app.ParseKeys(text); return err })
 	s.declareSessionLife(set)
 	set.Bool(&s.SessionInsecure, "session-insecure", false, "mint cookies without the Secure attribute, for plain HTTP in development")
 }
 
 func (s *settings) declareSessionLife(set *config.Set) {
-	set.Duration(&s.SessionMaxAge, "session-max-age", session.DefaultMaxAge, time.Second, "maximum lifetime of a session, and how long its end is remembered")
+	set.Duration(&s.SessionMaxAge, "session-max-age", session.DefaultMaxAge, time.Second, "maximum lifetime of a session, and how long a revocation is remembered")
 }
 
 func (s *settings) declareDirectory(set *config.Set) {
@@ -62,54 +62,54 @@ func (s *settings) declareServe(set *config.Set) {
 	set.String(&s.AdminListen, "admin-listen", "127.0.0.1:9090", "address of the private listener: health, metrics, profiles, publishing", CheckAddress)
 	set.Bool(&s.allowUnknownEnv, "allow-unknown-env", false, "accept unknown environment variables that begin with ORGCAST_")
 	set.String(&s.PublicHealth, "public-health", "", "path on the public listener for load balancers, such as /healthz; answers 200, or 503 while this node drains; default: none", app.CheckPublicHealth)
-	set.String(&s.TLSCert, "tls-cert", "", "certificate file; without it the public listener is plain, for use behind a proxy", nil)
-	set.String(&s.TLSKey, "tls-key", "", "key file of the certificate", nil)
+	set.String(&s.TLSCert, "tls-cert", "", "certificate file (PEM); default: no TLS, for use behind a proxy", nil)
+	set.String(&s.TLSKey, "tls-key", "", "private key file of the certificate (PEM)", nil)
 	s.declareLogging(set)
 	s.declareRedis(set)
 	s.declareState(set)
 	s.declareSession(set)
 	s.declareDirectory(set)
 	set.List(&s.Origins, "origins", "",
-		"pages that may connect, parted by commas: https://app.example.com, https://*.example.com; none admits programs that send no Origin", func(list []string) error {
+		"origins of the pages that may connect, comma-separated: https://app.example.com, https://*.example.com; add none to admit programs that send no Origin", func(list []string) error {
 			_, err := gateway.ParseOrigins(list)
 			return err
 		})
 	set.List(&s.TrustedProxies, "trusted-proxies", "",
-		"proxies whose X-Forwarded-For is believed, comma-separated addresses and networks: 10.0.0.0/8, 2001:db8::1; the log then shows the client's address; default: none", func(list []string) error {
+		"proxies whose X-Forwarded-For is trusted, comma-separated addresses and networks: 10.0.0.0/8, 2001:db8::1; the log then shows the client's address; default: none", func(list []string) error {
 			_, err := gateway.ParseProxies(list)
 			return err
 		})
 	set.List(&s.Consumers, "consumers", app.EveryConsumer, "consumers to enable, comma-separated, or all (docs/consumers.md)", app.CheckConsumers)
 	set.String(&s.Policy, "events-policy", consumer.DefaultPolicy,
-		"who may subscribe to which group at /ws/events: rules PATTERN=WHO parted by commas, the first that fits decides; WHO is member, self, role:NAME or signed", func(text string) error {
+		"who may subscribe to which group at /ws/events: comma-separated rules PATTERN=WHO, the first match decides; WHO is member, self, role:NAME or signed", func(text string) error {
 			_, err := consumer.ParsePolicy(text, nil)
 			return err
 		})
-	set.Secret(&s.SigningKey, "signing-key", "key of the tokens for groups with the policy signed; without it no token is valid", checkSecret)
-	set.Secret(&s.PublishKey, "publish-key", "bearer key of POST /v1/publish and POST /v1/revoke on the private listener; without it the paths do not exist", checkSecret)
+	set.Secret(&s.SigningKey, "signing-key", "key of the tokens for groups with the policy signed; default: no token is valid", checkSecret)
+	set.Secret(&s.PublishKey, "publish-key", "bearer key of POST /v1/publish and POST /v1/revoke on the private listener; default: these paths do not exist", checkSecret)
 	s.declareLimits(set)
 	set.Choice(&s.OnViolation, "on-violation", app.ViolationUnready, []string{app.ViolationUnready, app.ViolationCount},
 		"after an isolation violation, report not ready until a restart, or only count it")
 	set.Duration(&s.LeasePeriod, "lease-period", lease.DefaultPeriod, 100*time.Millisecond, "how often each open connection's session and membership are re-checked")
-	set.Duration(&s.LeaseDeadline, "lease-deadline", lease.DefaultDeadline, time.Second, "how long a connection may stay open while they cannot be verified")
-	set.Duration(&s.DrainWait, "drain-wait", 2*time.Second, 0, "after SIGTERM, keep serving but report not ready for this long, so load balancers stop routing here")
-	set.Duration(&s.Drain, "drain", 10*time.Second, 0, "then close connections evenly over this period")
+	set.Duration(&s.LeaseDeadline, "lease-deadline", lease.DefaultDeadline, time.Second, "how long a connection may stay open while its session and membership cannot be verified")
+	set.Duration(&s.DrainWait, "drain-wait", 2*time.Second, 0, "after SIGTERM, keep serving but report not ready for this long, so that load balancers stop routing here")
+	set.Duration(&s.Drain, "drain", 10*time.Second, 0, "after --drain-wait, close connections evenly over this period")
 }
 
 func (s *settings) declareLimits(set *config.Set) {
-	set.Int(&s.MaxFrame, "max-frame", 64<<10, 128, "largest frame of a browser, in bytes")
+	set.Int(&s.MaxFrame, "max-frame", 64<<10, 128, "largest message from a browser, in bytes")
 	set.Int(&s.MaxEvent, "max-event", event.DefaultMaxSize, 128, "largest event, in bytes")
 	set.Int(&s.EventsPerSecond, "events-per-second", pubsub.DefaultEventsPerSecond, 0,
-		"events per second that this node accepts from one organization in the long run; groups that exceed it are paused, with a gap; 0 is no limit")
+		"events per second that this node accepts from one organization on average; groups that exceed it are paused, with a gap; 0 is no limit")
 	set.Int(&s.EventBytesPerSecond, "event-bytes-per-second", pubsub.DefaultBytesPerSecond, 0, "the same in bytes")
-	set.Int(&s.QueueBytes, "queue-bytes", 1<<20, 1024, "bytes that may wait for one browser; a connection that exceeds it is closed with 4413")
-	set.Int(&s.QueueBytesPerOrganization, "queue-bytes-per-organization", 64<<20, 1024, "bytes that may wait for all slow browsers of one organization")
+	set.Int(&s.QueueBytes, "queue-bytes", 1<<20, 1024, "bytes that may be queued for one browser; a browser that exceeds it is too slow (see --events-when-full)")
+	set.Int(&s.QueueBytesPerOrganization, "queue-bytes-per-organization", 64<<20, 1024, "bytes that may be queued for all slow browsers of one organization")
 	set.Int(&s.ReceiveBytesPerOrganization, "receive-bytes-per-organization", 16<<20, 128<<10, "bytes of unhandled messages from all browsers of one organization; a connection that exceeds it is closed with 4429")
 	set.Choice(&s.WhenFull, "events-when-full", consumer.WhenFullNames()[0], consumer.WhenFullNames(), "what to drop at /ws/events when a browser is too slow: the connection, the oldest events (with a gap frame), or all but the latest event of each group and type")
-	set.Bool(&s.Compress, "compress", false, "agree on permessage-deflate with browsers that offer it")
+	set.Bool(&s.Compress, "compress", false, "use permessage-deflate with browsers that offer it")
 	set.Int(&s.CompressThreshold, "compress-threshold", 512, 1, "smallest event that is compressed, in bytes")
-	set.Float(&s.FramesPerSecond, "frames-per-second", 20, "frames per second that a browser may send in the long run")
-	set.Int(&s.FrameBurst, "frame-burst", 100, 1, "frames that it may send at once")
+	set.Float(&s.FramesPerSecond, "frames-per-second", 20, "frames per second that a browser may send on average")
+	set.Int(&s.FrameBurst, "frame-burst", 100, 1, "frames that a browser may send at once")
 	set.Int(&s.Groups, "groups-per-connection", 100, 1, "groups that a connection may join")
 	set.Int(&s.MaxConnections, "max-connections", 0, 0, "maximum connections of this node; 0 derives it from the limit of open files: about 256 less than that limit, but at least a quarter of it")
 	set.Int(&s.MaxPerOrganization, "max-per-organization", 10000, 0, "maximum connections of one organization on all nodes together, unless the field max_connections of its hash in Redis is a number; 0 is no limit")
@@ -117,8 +117,8 @@ func (s *settings) declareLimits(set *config.Set) {
 	set.Int(&s.HandshakesPerSecond, "handshakes-per-second", 0, 0, "connections that this node admits per second, a tenth of them at once; further handshakes get 503 with Retry-After; 0 is 1000 for each available processor")
 	set.Int(&s.MemberBytesPerOrganization, "member-bytes-per-organization", quota.DefaultBytesPerOrganization, 0, "bytes that messages of one organization's members may write to Redis, over all nodes, unless the field max_member_bytes of its hash in Redis is a number; refills over 24 h; 0 is no limit")
 	set.Int(&s.MemberBytesPerUser, "member-bytes-per-user", quota.DefaultBytesPerUser, 0, "the same for one user in one organization")
-	set.Duration(&s.PingInterval, "ping-interval", 25*time.Second, time.Second, "silence after which the gateway pings a browser")
-	set.Duration(&s.PongTimeout, "pong-timeout", 10*time.Second, time.Second, "how long to wait for the pong")
+	set.Duration(&s.PingInterval, "ping-interval", 25*time.Second, time.Second, "how long a browser may be silent before the gateway pings it")
+	set.Duration(&s.PongTimeout, "pong-timeout", 10*time.Second, time.Second, "how long to wait for the pong before closing the connection")
 	set.Duration(&s.MessageTimeout, "message-timeout", 30*time.Second, time.Second, "how long a browser may take to send one message, from its first byte to its last")
 	set.Duration(&s.IdleTimeout, "idle-timeout", 0, 0, "close a connection whose page sends no message for this long (pongs do not count); 0 is never")
 	set.Duration(&s.WriteTimeout, "write-timeout", 10*time.Second, time.Second, "maximum time for a single write to a browser")
@@ -129,7 +129,7 @@ func (s *settings) declareLimits(set *config.Set) {
 // CheckAddress checks that a setting is the address of a listener.
 func CheckAddress(text string) error {
 	if _, _, err := net.SplitHostPort(text); err != nil {
-		return errors.New("is not HOST:PORT or :PORT")
+		return errors.New("must be HOST:PORT or :PORT")
 	}
 	return nil
 }

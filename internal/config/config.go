@@ -74,11 +74,11 @@ func (s *Set) add(st *setting) {
 		file.parse = func(path string) error {
 			b, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 			if err != nil {
-				return errors.New("file cannot be read")
+				return errors.New("cannot read the file")
 			}
 			text := strings.TrimSpace(string(b))
 			if text == "" { // or what it protects would quietly be off, or open
-				return errors.New("file is empty")
+				return errors.New("the file is empty")
 			}
 			st.set(text, "file "+path)
 			return nil
@@ -144,14 +144,14 @@ func (s *Set) URL(p *string, name, fallback, help string, check func(string) err
 // withoutPassword returns a URL as it may be printed.
 func withoutPassword(text string) string {
 	u, err := url.Parse(text)
-	// Where its password stands nobody knows, or some of it is taken for another part of the URL.
+	// The password may be anywhere, or part of it was parsed as something else.
 	if err != nil || u.Scheme == "" || u.Opaque != "" || u.Fragment != "" || strings.Contains(u.Path+u.RawQuery, "@") {
 		return "(not a URL)"
 	}
 	return u.Redacted()
 }
 
-// List declares a list of texts, parted by commas.
+// List declares a comma-separated list of texts.
 func (s *Set) List(p *[]string, name, fallback, help string, check func([]string) error) {
 	s.add(&setting{name: name, fallback: fallback, help: help, parse: func(text string) error {
 		*p = nil
@@ -173,19 +173,19 @@ func (s *Set) Choice(p *string, name, fallback string, choices []string, help st
 		if slices.Contains(choices, text) {
 			return nil
 		}
-		return fmt.Errorf("is none of %s", strings.Join(choices, ", "))
+		return fmt.Errorf("must be one of %s", strings.Join(choices, ", "))
 	})
 }
 
-// Int declares a whole number from low on.
+// Int declares an integer that is at least low.
 func (s *Set) Int(p *int, name string, fallback, low int, help string) {
 	s.add(&setting{name: name, fallback: strconv.Itoa(fallback), help: help, parse: func(text string) error {
 		n, err := strconv.Atoi(text)
 		if err != nil {
-			return errors.New("is no whole number")
+			return errors.New("must be an integer")
 		}
 		if n < low {
-			return fmt.Errorf("is below %d", low)
+			return fmt.Errorf("must be at least %d", low)
 		}
 		*p = n
 		return nil
@@ -197,14 +197,14 @@ func (s *Set) Float(p *float64, name string, fallback float64, help string) {
 	s.add(&setting{name: name, fallback: strconv.FormatFloat(fallback, 'g', -1, 64), help: help, parse: func(text string) error {
 		n, err := strconv.ParseFloat(text, 64)
 		if err != nil || !(n > 0) {
-			return errors.New("is no number above 0")
+			return errors.New("must be a number greater than 0")
 		}
 		*p = n
 		return nil
 	}})
 }
 
-// FloatFrom declares a number from low on.
+// FloatFrom declares a number that is at least low.
 func (s *Set) FloatFrom(p *float64, name string, fallback, low float64, help string) {
 	s.add(&setting{name: name, fallback: strconv.FormatFloat(fallback, 'g', -1, 64), help: help, parse: func(text string) error {
 		n, err := strconv.ParseFloat(text, 64)
@@ -219,15 +219,15 @@ func (s *Set) FloatFrom(p *float64, name string, fallback, low float64, help str
 	}})
 }
 
-// Duration declares a time span from low on.
+// Duration declares a duration that is at least low.
 func (s *Set) Duration(p *time.Duration, name string, fallback, low time.Duration, help string) {
 	s.add(&setting{name: name, fallback: fallback.String(), help: help, parse: func(text string) error {
 		d, err := time.ParseDuration(text)
 		if err != nil {
-			return errors.New("is no duration such as 10s or 5m")
+			return errors.New("must be a duration, such as 10s or 5m")
 		}
 		if d < low {
-			return fmt.Errorf("is below %s", low)
+			return fmt.Errorf("must be at least %s", low)
 		}
 		*p = d
 		return nil
@@ -239,7 +239,7 @@ func (s *Set) Bool(p *bool, name string, fallback bool, help string) {
 	s.add(&setting{name: name, fallback: strconv.FormatBool(fallback), help: help, isBool: true, parse: func(text string) error {
 		b, err := strconv.ParseBool(text)
 		if err != nil {
-			return errors.New("is neither true nor false")
+			return errors.New("must be true or false")
 		}
 		*p = b
 		return nil
@@ -286,8 +286,8 @@ func (s *Set) Parse(args []string, getenv func(string) string, checks ...func() 
 	return rest, errors.Join(mistakes...)
 }
 
-// parseFlags reads the flags and returns the other arguments. Flags may stand between and behind those,
-// where package flag looks no more; behind "--" none is looked for.
+// parseFlags reads the flags and returns the other arguments. Unlike package flag, it also finds flags
+// between and after those. After "--" it looks for none.
 func (s *Set) parseFlags(args []string) (rest []string, mistakes []error) {
 	for {
 		if err := s.flags.Parse(args); err != nil {

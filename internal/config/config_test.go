@@ -126,7 +126,7 @@ func TestEmptySecretFileIsAMistake(t *testing.T) {
 	}
 	var v values
 	_, err := declare(&v).Parse([]string{"--secret-key-file", file}, env())
-	if err == nil || !strings.Contains(err.Error(), "--secret-key-file (from flag): file is empty") {
+	if err == nil || !strings.Contains(err.Error(), "--secret-key-file (from flag): the file is empty") {
 		t.Errorf("got %v, want an error that names the file's setting", err)
 	}
 }
@@ -141,7 +141,7 @@ func TestAllMistakes(t *testing.T) {
 	if err == nil {
 		t.Fatal("got nil, want an error")
 	}
-	for _, want := range []string{"--count", "is below 1", "--rate", "nonsense", "--wait", "--loud", "--secret-key-file", "--share (from flag): must be at least 0", "--color (from environment)", "--url (from environment)", "do not go together"} {
+	for _, want := range []string{"--count", "must be at least 1", "--rate", "nonsense", "--wait", "--loud", "--secret-key-file", "--share (from flag): must be at least 0", "--color (from environment)", "--url (from environment)", "do not go together"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not tell of %q:\n%v", want, err)
 		}

@@ -14,7 +14,7 @@ const maxText = 64 << 10
 // validText reports whether a person's text can be passed on: some, and not too much.
 func validText(s string) bool { return strings.TrimSpace(s) != "" && len(s) <= maxText }
 
-var errBadIdent = errors.New("consumer: neither an identifier nor an integer")
+var errBadIdent = errors.New("consumer: must be an identifier or an integer")
 
 // ident is an id in a message. Pages send the keys of their database, so an integer will do as well
 // as a string. Either satisfies [orgctx.ValidID]; a missing one, null or "" is empty.

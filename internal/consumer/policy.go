@@ -32,7 +32,7 @@ type rule struct {
 	allows func(p *Policy, who session.Identity, g event.Group, token string, now time.Time) bool
 }
 
-var errBadPolicy = errors.New("consumer: bad policy")
+var errBadPolicy = errors.New("consumer: invalid policy")
 
 // ParsePolicy reads a list of rules, PATTERN=WHO, parted by commas. The first rule whose pattern
 // fits a group decides; a group that no rule fits can be joined by nobody. A pattern is a group
@@ -47,11 +47,11 @@ func ParsePolicy(text string, signingKey []byte) (*Policy, error) {
 	for part := range strings.SplitSeq(text, ",") {
 		pattern, who, ok := strings.Cut(strings.TrimSpace(part), "=")
 		if !ok {
-			return nil, fmt.Errorf("%w: %q is not PATTERN=WHO", errBadPolicy, part)
+			return nil, fmt.Errorf("%w: %q must be PATTERN=WHO", errBadPolicy, part)
 		}
 		prefix, open := strings.CutSuffix(pattern, "*")
 		if (prefix != "" || !open) && !event.ValidGroupName(prefix) {
-			return nil, fmt.Errorf("%w: %q is no group name", errBadPolicy, pattern)
+			return nil, fmt.Errorf("%w: %q is not a valid group name", errBadPolicy, pattern)
 		}
 		r := rule{prefix: prefix, exact: !open}
 		role, isRole := strings.CutPrefix(who, "role:")
@@ -65,7 +65,7 @@ func ParsePolicy(text string, signingKey []byte) (*Policy, error) {
 		case isRole && orgctx.ValidRole(role):
 			r.allows = withRole(role)
 		default:
-			return nil, fmt.Errorf("%w: %q is not member, self, role:NAME or signed", errBadPolicy, who)
+			return nil, fmt.Errorf("%w: %q must be member, self, role:NAME or signed", errBadPolicy, who)
 		}
 		p.rules = append(p.rules, r)
 	}

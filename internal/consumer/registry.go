@@ -84,7 +84,7 @@ func (p Params) Get(name string) string {
 	return ""
 }
 
-var errBadPattern = errors.New("consumer: bad route pattern")
+var errBadPattern = errors.New("consumer: invalid route pattern")
 
 // Add enters a route. Earlier routes win over later ones.
 func (r *Registry) Add(route Route) error {

@@ -87,7 +87,7 @@ type Work struct {
 
 var (
 	// ErrTooManyTasks is returned if too much work of this kind waits already.
-	ErrTooManyTasks = errors.New("consumer: too much work is waiting")
+	ErrTooManyTasks = errors.New("consumer: too many tasks are waiting")
 	// ErrInputClosed is returned for input that nothing waits for: it comes late, belongs to another
 	// organization, or was never asked for. They look alike.
 	ErrInputClosed = errors.New("consumer: no such request for input")

@@ -32,7 +32,7 @@ var (
 	ErrNoObject = errors.New("directory: no such object")
 	// ErrObjectMalformed is returned, and wraps [ErrNoObject], for what is stored under the name of
 	// an object and is none.
-	ErrObjectMalformed = fmt.Errorf("%w: it is not understood", ErrNoObject)
+	ErrObjectMalformed = fmt.Errorf("%w: its record is malformed", ErrNoObject)
 	// ErrObjectTooLarge is returned for an object beyond [MaxObject].
 	ErrObjectTooLarge = errors.New("directory: object is too large")
 )

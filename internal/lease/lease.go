@@ -34,7 +34,7 @@ var (
 	// ErrSwitched ends the connections of a session whose active organization is another now.
 	ErrSwitched = errors.New("lease: another organization became active")
 	// ErrNotAllowed ends connections whose user, membership or organization is no longer active.
-	ErrNotAllowed = errors.New("lease: user, membership or organization is not active any more")
+	ErrNotAllowed = errors.New("lease: user, membership or organization is no longer active")
 	// ErrRoleChanged ends connections whose user has another role now, so that they come back with it.
 	ErrRoleChanged = errors.New("lease: role changed")
 )
@@ -180,9 +180,9 @@ func NewKeeper(o Options) (*Keeper, error) {
 	}
 	switch {
 	case o.Sessions == nil || o.Directory == nil:
-		return nil, errors.New("lease: Sessions and Directory must be given")
+		return nil, errors.New("lease: Sessions and Directory must be set")
 	case o.Period < 0 || o.Deadline <= o.Period:
-		return nil, errors.New("lease: the deadline is not longer than the period")
+		return nil, errors.New("lease: Deadline must be longer than Period")
 	}
 	k := &Keeper{opt: o, log: o.Log.Named("lease"), metrics: newMetrics(o.Registerer), seed: maphash.MakeSeed(), wake: make(chan struct{}, 1)}
 	for i := range k.index {

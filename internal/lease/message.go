@@ -29,7 +29,7 @@ const (
 
 var (
 	// ErrUnknownType is returned for a message of a type that this version does not know.
-	ErrUnknownType = errors.New("lease: unknown type of control message")
+	ErrUnknownType = errors.New("lease: unknown control message type")
 	// ErrMalformed is returned for anything that is no message.
 	ErrMalformed = errors.New("lease: malformed control message")
 )

@@ -15,7 +15,7 @@ import (
 )
 
 // ErrNotRevocable is returned for messages that announce what somebody else has to record first.
-var ErrNotRevocable = errors.New("lease: only the application can do that; announce it after the record was changed")
+var ErrNotRevocable = errors.New("lease: only the application can revoke this: change the record, then announce it")
 
 // ErrNotAnnounced is returned, wrapped, where the record was changed and the announcement failed:
 // nodes find out by themselves, within a period.

@@ -69,14 +69,14 @@ func (s *CookieStore) PrepareKeys(keys []KeyPair) (apply func(), err error) {
 	pairs := make([][]byte, 0, 2*len(keys))
 	for i, k := range keys {
 		if len(k.Hash) < minHashKey {
-			return nil, fmt.Errorf("session: hash key %d has less than %d bytes", i+1, minHashKey)
+			return nil, fmt.Errorf("session: hash key %d must have at least %d bytes", i+1, minHashKey)
 		}
 		switch len(k.Block) {
 		case 0:
 			k.Block = nil // an empty key that is not nil would be one of the wrong length
 		case 16, 24, 32:
 		default:
-			return nil, fmt.Errorf("session: block key %d has not 16, 24 or 32 bytes", i+1)
+			return nil, fmt.Errorf("session: block key %d must have 16, 24 or 32 bytes", i+1)
 		}
 		pairs = append(pairs, k.Hash, k.Block)
 	}

@@ -68,9 +68,9 @@ func (o Options) withDefaults() (Options, error) {
 	host := strings.HasPrefix(o.Name, "__Host-")
 	switch {
 	case o.MaxAge < time.Second || o.MaxAge%time.Second != 0:
-		return o, errors.New("session: MaxAge is not a positive number of whole seconds")
+		return o, errors.New("session: MaxAge must be a positive number of whole seconds")
 	case o.Timeout < 0:
-		return o, errors.New("session: Timeout is negative")
+		return o, errors.New("session: Timeout must not be negative")
 	case host && (o.Insecure || o.Path != "/" || o.Domain != ""):
 		return o, errors.New("session: browsers refuse a __Host- cookie with a domain, another path or without Secure")
 	case o.Insecure && strings.HasPrefix(o.Name, "__Secure-"):
@@ -135,7 +135,7 @@ func (o Options) check(g Grant) (life time.Duration, end time.Time, err error) {
 		g.Lifetime = o.MaxAge
 	}
 	if g.Lifetime < time.Second || g.Lifetime%time.Second != 0 || g.Lifetime > o.MaxAge {
-		return 0, time.Time{}, fmt.Errorf("session: lifetime %v is not in whole seconds from 1s to %v", g.Lifetime, o.MaxAge)
+		return 0, time.Time{}, fmt.Errorf("session: lifetime %v must be in whole seconds from 1s to %v", g.Lifetime, o.MaxAge)
 	}
 	return g.Lifetime, o.Now().Add(g.Lifetime), nil
 }

@@ -304,14 +304,14 @@ func encodeValues(values map[any]any, end time.Time) (string, error) {
 	for k, v := range values {
 		name, ok := k.(string)
 		if !ok {
-			return "", fmt.Errorf("session: value with a name of type %T", k)
+			return "", fmt.Errorf("session: value names must be strings, not %T", k)
 		}
 		fields[name] = v
 	}
 	fields[fieldExpires] = end.Unix()
 	text, err := json.Marshal(fields)
 	if err != nil {
-		return "", fmt.Errorf("session: values do not fit JSON: %w", err)
+		return "", fmt.Errorf("session: values cannot be encoded as JSON: %w", err)
 	}
 	d, err := parseDocument(string(text))
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 // errRetired is what the client's pool meets when it checks a retired connection.
-var errRetired = errors.New("subconn: the connection is not to be used again")
+var errRetired = errors.New("subconn: the connection was retired")
 
 // connKey marks the context in which a Conn is dialed.
 type connKey struct{}

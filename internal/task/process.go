@@ -20,7 +20,7 @@ import (
 var (
 	errTimeout   = errors.New("task: took too long")
 	errClaimLost = errors.New("task: another worker has taken over")
-	errStopping  = errors.New("task: worker stops")
+	errStopping  = errors.New("task: the worker is stopping")
 	// errIgnored is no cause, but what becomes of a handler that does not heed one.
 	errIgnored = errors.New("task: handler ignored the end of its context")
 )

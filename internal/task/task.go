@@ -41,7 +41,7 @@ var (
 	// ErrBacklog is returned if too many tasks of the kind wait already.
 	ErrBacklog = errors.New("task: too many tasks are waiting")
 	// ErrEnded is returned for an event of a task whose terminal event has been published.
-	ErrEnded = errors.New("task: has ended")
+	ErrEnded = errors.New("task: already ended")
 )
 
 // Task is one piece of work. Its organization is that of Group.
@@ -120,7 +120,7 @@ func decode(kind string, fields map[string]string) (*Task, error) {
 	}
 	t.complete()
 	if t.Kind != kind {
-		return nil, fmt.Errorf("%w: kind is not the stream's", ErrMalformed)
+		return nil, fmt.Errorf("%w: kind differs from the stream's", ErrMalformed)
 	}
 	return t, t.check()
 }

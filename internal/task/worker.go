@@ -50,7 +50,7 @@ func NewWorker(client redis.UniversalClient, keys keyspace.Keyspace, dir orgctx.
 		return nil, fmt.Errorf("task: %w", err)
 	}
 	if len(kinds) == 0 {
-		return nil, errors.New("task: a worker needs kinds")
+		return nil, errors.New("task: a worker needs at least one kind")
 	}
 	for name, kind := range kinds {
 		if !orgctx.ValidID(name) || kind.Run == nil {

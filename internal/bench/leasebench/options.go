@@ -10,22 +10,21 @@ import (
 
 // Usage is the help of `gateway bench lease`.
 const Usage = `
-Measure how soon a gateway closes sockets that may not stay:
+Measure how soon a gateway closes sockets whose session or membership has ended:
 
   gateway bench lease [SETTINGS]
 
-Opens a socket for each of many users in organizations of 20, and lets events flow. Then users log
-out, switch organizations, are removed or change roles, and organizations are suspended, announced
-and not. The table says how long it took from the change in Redis to the close frame; for a
-suspension, to the last of the organization's 20 close frames. With --outage, Redis is stopped for
-a while at the end. With --idle, only the cost of watching over the sockets is measured.
+It opens a socket for each of many users, in organizations of 20, and publishes events. Then users log
+out, switch organizations, are removed or change roles, and organizations are suspended, each with and
+without an announcement. The table shows the time from the change in Redis to the close frame, or for
+a suspension to the last of the organization's 20 close frames. With --outage, it stops Redis for a
+while at the end. With --idle, it measures only what re-checking the sockets costs.
 
-The gateway must run with --session-store=redis and --directory=redis, and its Redis must be for
-this test alone: organizations org0, org1 … and users user0, user1 … are written into it. The
-settings of sessions and Redis are the gateway's, with the same flags and variables; the others are
-flags only.
+The gateway must run with --session-store=redis and --directory=redis. Its Redis must be used for this
+test only, because the command writes organizations org0, org1 … and users user0, user1 … into it.
+Sessions and Redis have the same flags and variables as in serve; the other settings are flags only.
 
-Exit codes: 0 all well; 1 a promise was broken; 3 nothing measured.
+Exit codes: 0 passed; 1 a promise was broken; 3 nothing measured.
 `
 
 // Options say what to measure. [DefaultOptions] has values for all of them.
@@ -68,18 +67,18 @@ func (o *Options) Declare(set *config.Set) {
 	set.FlagsOnly()
 	set.String(&o.URL, "url", o.URL, "WebSocket address of the gateway", nil)
 	set.String(&o.Origin, "origin", o.Origin, "Origin header; default: the origin of --url", nil)
-	set.Int(&o.Sockets, "sockets", o.Sockets, 1, "sockets that are open meanwhile, a multiple of 20")
+	set.Int(&o.Sockets, "sockets", o.Sockets, 1, "open sockets; a multiple of 20")
 	set.Int(&o.Trials, "trials", o.Trials, 1, "trials of each kind")
-	set.Int(&o.Rate, "rate", o.Rate, 1, "events per second, each to a whole organization")
-	set.Duration(&o.Announced, "announced-limit", o.Announced, 0, "how long a socket may stay after a change that was announced")
-	set.Duration(&o.Unannounced, "unannounced-limit", o.Unannounced, 0, "how long a socket may stay after a change that was not announced: --lease-period of the gateway")
-	set.Duration(&o.Deadline, "deadline", o.Deadline, 0, "how long a socket may stay without Redis: --lease-deadline of the gateway")
-	set.Duration(&o.Slack, "slack", o.Slack, 0, "added to each limit, since a busy machine also delays the measurement")
-	set.Duration(&o.Idle, "idle", o.Idle, 0, "measure only what watching over the sockets costs, for this long; needs --pid and --redis-pid")
+	set.Int(&o.Rate, "rate", o.Rate, 1, "events per second, each for a whole organization")
+	set.Duration(&o.Announced, "announced-limit", o.Announced, 0, "how long a socket may stay open after an announced change")
+	set.Duration(&o.Unannounced, "unannounced-limit", o.Unannounced, 0, "how long a socket may stay open after an unannounced change: --lease-period of the gateway")
+	set.Duration(&o.Deadline, "deadline", o.Deadline, 0, "how long a socket may stay open without Redis: --lease-deadline of the gateway")
+	set.Duration(&o.Slack, "slack", o.Slack, 0, "added to each limit, because a busy machine also delays the measurement")
+	set.Duration(&o.Idle, "idle", o.Idle, 0, "measure only what re-checking the sockets costs, for this long; requires --pid and --redis-pid")
 	set.Duration(&o.Warmup, "warmup", o.Warmup, 0, "time between the handshakes and --idle")
-	set.Duration(&o.Outage, "outage", o.Outage, 0, "at the end, stop Redis for this long; needs --redis-pid")
-	set.Int(&o.GatewayPID, "pid", o.GatewayPID, 0, "process ID of the gateway, for its CPU time and memory")
-	set.Int(&o.RedisPID, "redis-pid", o.RedisPID, 0, "process ID of Redis, for its CPU time and to stop it")
+	set.Duration(&o.Outage, "outage", o.Outage, 0, "at the end, stop Redis for this long; requires --redis-pid")
+	set.Int(&o.GatewayPID, "pid", o.GatewayPID, 0, "process ID of the gateway, to measure its CPU time and memory")
+	set.Int(&o.RedisPID, "redis-pid", o.RedisPID, 0, "process ID of Redis, to measure its CPU time and to stop it")
 }
 
 // complete fills in what is empty. It reports every mistake at once.

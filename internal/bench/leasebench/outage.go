@@ -46,7 +46,7 @@ func (m *measurement) hang(ctx context.Context) error {
 	resumed := time.Now()
 	for _, u := range m.users {
 		if err := m.reconnect(ctx, u); err != nil {
-			return fmt.Errorf("%w: %s does not come back: %w", ErrBroken, u.id, err)
+			return fmt.Errorf("%w: %s does not reconnect: %w", ErrBroken, u.id, err)
 		}
 	}
 	return m.printf("all users were back %v after Redis resumed, one after the other, without a restart\n", time.Since(resumed).Round(time.Millisecond))

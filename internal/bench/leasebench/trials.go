@@ -116,7 +116,7 @@ func (m *measurement) trial(ctx context.Context, a act, announced bool, limit ti
 		select {
 		case <-u.done:
 		case <-time.After(limit + surrender):
-			return 0, fmt.Errorf("%w: %s of %s: the socket stays open", ErrBroken, a.name, u.id)
+			return 0, fmt.Errorf("%w: %s of %s: the socket is still open", ErrBroken, a.name, u.id)
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		}
