@@ -20,9 +20,9 @@ import (
 // has nothing to tell a browser that has left, and lets the consumer finish.
 func (c *conn) End(cause error) {
 	c.mu.Lock()
-	how := causeOf(cause).how
-	if how.is(mute) && c.transport != nil { // before the upgrade nothing was written, and nothing will be
-		c.transport.Mute()
+	attached, how := c.attached, causeOf(cause).how
+	if how.is(mute) && attached { // before the upgrade nothing was written, and nothing will be
+		c.writer.transport.Mute()
 	}
 	if c.ended || c.left && how.is(waits) {
 		c.mu.Unlock()
@@ -30,25 +30,17 @@ func (c *conn) End(cause error) {
 	}
 	c.ended = true
 	c.cancel(cause)
-	if c.transport != nil { // else still before the upgrade: it is refused
-		c.sayGoodbye(cause)
-	}
 	c.mu.Unlock()
-	c.Flush()
+	c.inbox.close()
+	if c.writer.seal(cause) && attached { // else the request is refused, or attach sets the deadline
+		c.writer.transport.Expire(c.host.options.CloseTimeout)
+	}
+	c.writer.flush()
 }
 
-// sayGoodbye queues the close frame and lets the deadline run, unless that was done before. Its caller
-// holds mu.
-func (c *conn) sayGoodbye(cause error) {
-	if c.sealed {
-		return
-	}
-	c.sealed = true
-	if causeOf(cause).how.is(urgent) {
-		c.dropQueueLocked()
-	}
-	c.transport.Expire(c.server.options.CloseTimeout)
-	c.push(item{frame: goodbye(cause), last: true})
+// seal queues the close frame for a cause and reports whether it was the first to.
+func (w *writer) seal(cause error) (first bool) {
+	return w.box.Seal(goodbye(cause), causeOf(cause).how.is(urgent))
 }
 
 // goodbye makes the close frame for a cause. A browser that closed gets its own code back, or none if it
@@ -61,37 +53,19 @@ func goodbye(cause error) []byte {
 	return socket.CloseFrame(end.code, end.text)
 }
 
-// dropQueue forgets what is queued.
-func (c *conn) dropQueue() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.dropQueueLocked()
-}
-
-func (c *conn) dropQueueLocked() {
-	if c.queue == nil {
-		return
-	}
-	c.settle(c.queue)
-	c.queue = nil
-}
-
 // writeFailed takes note that nothing can be written any more. If the browser is gone, what it sent
 // before may still be on its way here: the reader reads it, meets the end, and tears down.
 func (c *conn) writeFailed(err error) {
 	cause := causeOfWrite(err)
 	c.mu.Lock()
 	gone := errors.Is(cause, ErrPeerGone) || c.left && errors.Is(cause, ErrTooSlow)
-	if gone {
-		c.sealed = true
-		c.dropQueueLocked()
-		c.transport.Expire(c.server.options.CloseTimeout)
-		c.tellHandled()
-	}
 	c.mu.Unlock()
 	if !gone {
 		c.End(cause)
+		return
 	}
+	c.writer.box.Abandon()
+	c.writer.transport.Expire(c.host.options.CloseTimeout)
 }
 
 // causeOfWrite tells why writing ended.
@@ -111,28 +85,26 @@ func (c *conn) tearDown(readErr error) {
 	c.End(readErr)
 	cause := context.Cause(c.ctx)
 	// Leave first: nobody offers events to a connection that waits for a slow hook.
-	c.leaveAll()
+	c.groups.end(c)
 	switch {
 	case errors.Is(readErr, ErrPeerClosed):
-		_ = c.transport.WriteClose(goodbye(cause)) // if no close frame has left: the browser waits for one
+		_ = c.writer.transport.WriteClose(goodbye(cause)) // if no close frame has left: the browser waits for one
 	case !errors.Is(readErr, ErrPeerGone):
-		c.transport.Drain()
+		c.writer.transport.Drain()
 	}
 	// The close frames are through, or the deadline is that End set.
-	_ = c.transport.Close() // a dead socket shows at the close
-	c.mu.Lock()
-	c.gone = true
-	c.dropQueueLocked()
-	c.mu.Unlock()
+	_ = c.writer.transport.Close() // a dead socket shows at the close
+	c.writer.box.Abandon()
+	<-c.writer.box.Quiet()
 	c.tree.Wait()
 	c.disconnect(cause)
 
 	code := causeOf(cause).code
-	c.server.metrics.closed.WithLabelValues(closeLabel(code)).Inc()
-	c.server.log.Info("connection ended",
+	c.host.metrics.closed.WithLabelValues(closeLabel(code)).Inc()
+	c.host.log.Info("connection ended",
 		zap.String("connection", c.id), zap.Stringer("organization", c.identity.Organization), zap.String("user", c.identity.UserID),
 		zap.String("route", c.route.Pattern), zap.Int("code", int(code)), zap.NamedError("cause", cause), zap.Duration("lasted", time.Since(c.started)))
-	c.server.forget(c)
+	c.onEnd(c)
 }
 
 // runOut lets the consumer handle what the browser had sent before it left, under the connection's
@@ -140,67 +112,47 @@ func (c *conn) tearDown(readErr error) {
 // HookTimeout at most, and the browser has its close frame after CloseTimeout. Any other end, such as
 // that of the session, cuts it off. A browser that sent too fast has no right to it.
 func (c *conn) runOut(cause error) {
-	c.mu.Lock()
-	idle := !c.receiving && !c.writing && c.queue == nil
-	if c.ended || idle || errors.Is(cause, ErrRateLimit) {
-		c.mu.Unlock()
+	if errors.Is(cause, ErrRateLimit) || c.inbox.idle() && c.writer.box.Idle() {
 		return
 	}
-	handled := make(chan struct{})
-	c.left, c.handled = true, handled
+	c.mu.Lock()
+	ended := c.ended
+	c.left = !ended
 	c.mu.Unlock()
-
-	o := &c.server.options
+	if ended {
+		return
+	}
+	o := &c.host.options
 	goodbye := time.AfterFunc(o.CloseTimeout, func() {
-		c.mu.Lock()
-		c.sayGoodbye(cause)
-		c.mu.Unlock()
-		if c.handling.Load() { // the writer is in a hook, which the browser's close must not wait for
-			_ = c.transport.WriteClose(goodbye(cause))
+		if c.writer.seal(cause) {
+			c.writer.transport.Expire(o.CloseTimeout)
+		}
+		if c.writer.handling.Load() { // the writer is in a hook, which the browser's close must not wait for
+			_ = c.writer.transport.WriteClose(goodbye(cause))
 			return
 		}
-		c.Flush()
+		c.writer.flush()
 	})
 	defer goodbye.Stop()
 	deadline := time.NewTimer(o.HookTimeout)
 	defer deadline.Stop()
-	select {
-	case <-handled:
-	case <-deadline.C:
-		c.mu.Lock()
-		c.overdue = true
-		c.mu.Unlock()
-	case <-c.ctx.Done():
-	}
-}
-
-// tellHandled ends the wait of runOut if all is handled and written. Its caller holds mu.
-func (c *conn) tellHandled() {
-	if c.handled != nil && !c.receiving && !c.writing && c.queue == nil {
-		close(c.handled)
-		c.handled = nil
-	}
-}
-
-// leaveAll ends all memberships.
-func (c *conn) leaveAll() {
-	c.mu.Lock()
-	groups := c.groups
-	c.groups = nil
-	for len(c.starts) > 0 {
-		c.endStart(c.starts[0].group)
-	}
-	c.mu.Unlock()
-	for _, g := range groups {
-		c.server.hub.Leave(g, c)
+	for _, over := range []func() <-chan struct{}{c.inbox.allHandled, c.writer.box.Quiet} {
+		select {
+		case <-over():
+		case <-deadline.C:
+			c.inbox.expire()
+			return
+		case <-c.ctx.Done():
+			return
+		}
 	}
 }
 
 // disconnect runs the Disconnect hook under a fresh deadline.
 func (c *conn) disconnect(cause error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), c.server.options.HookTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), c.host.options.HookTimeout)
 	defer cancel()
-	_ = c.server.guard(c, "disconnect", func() error { // guard has logged; nothing is left to end
+	_ = c.guard("disconnect", func() error { // guard has logged; nothing is left to end
 		c.consumer.Disconnect(ctx, c, cause)
 		return nil
 	})

@@ -12,14 +12,14 @@ func (s *Server) Books() (entries int, used int64) {
 	s.limits.mu.Lock()
 	defer s.limits.mu.Unlock()
 	for _, b := range s.limits.budgets {
-		used += b.used.Load() + b.received.Load()
+		used += int64(b.waiting.Used()) + b.received.Load()
 	}
 	return s.limits.total + len(s.limits.users) + len(s.limits.budgets), used
 }
 
 // ReturnWindow is the time over which so many clients are told to come back, at a rate.
 func ReturnWindow(conns int, window time.Duration, perSecond float64) time.Duration {
-	s := &Server{options: Options{HandshakesPerSecond: perSecond}}
+	s := &Server{host: host{options: Options{HandshakesPerSecond: perSecond}}}
 	return s.returnWindow(conns, window)
 }
 

@@ -42,6 +42,17 @@ func newLimits(o *Options) *limits {
 	}
 }
 
+// receivedBytes adds up what is held of what browsers sent, when metrics are asked for.
+func (l *limits) receivedBytes() float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var total int64
+	for _, b := range l.budgets {
+		total += b.received.Load()
+	}
+	return float64(total)
+}
+
 // full reports whether the node has no room, so that it can refuse before it asks who is there.
 func (l *limits) full() bool {
 	l.mu.Lock()

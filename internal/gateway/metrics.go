@@ -155,9 +155,9 @@ func (l *latency) Collect(ch chan<- prometheus.Metric) {
 func closeLabel(code socket.StatusCode) string { return strconv.Itoa(int(code)) }
 
 // violated counts an isolation violation. Whatever finds one must call it: readiness depends on the count.
-func (s *Server) violated() {
-	if s.metrics.violations.Add(1) == 1 && s.options.Violated != nil {
-		s.options.Violated()
+func (h *host) violated() {
+	if h.metrics.violations.Add(1) == 1 && h.options.Violated != nil {
+		h.options.Violated()
 	}
 }
 

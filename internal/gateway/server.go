@@ -11,19 +11,15 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"net/http"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"go.uber.org/zap"
-
 	"orgcast/internal/bucket"
 	"orgcast/internal/consumer"
 	"orgcast/internal/directory"
 	"orgcast/internal/event"
-	"orgcast/internal/hub"
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
@@ -33,14 +29,11 @@ import (
 // Server serves connections. Create it with [New]; it is an http.Handler. [Server.Drain] says
 // goodbye to all; Wait returns when they are gone.
 type Server struct {
-	options Options
-	hub     *hub.Hub
-	log     *zap.Logger
-	metrics *metrics
+	host
 	upgrade upgrade
 	limits  *limits
-	turns   turns
 	wheel   wheel
+	onEnd   func(*conn) // takes an ended connection off the books
 
 	base     context.Context //nolint:containedctx // the root of every connection's tree
 	draining atomic.Bool
@@ -63,9 +56,13 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		options: o, hub: o.Hub, log: o.Log.Named("gateway"), limits: newLimits(&o), turns: turns{slots: make(chan struct{}, 2*turnsAtOnce())},
-		base: ctx, conns: make(map[*conn]struct{}), explained: make(map[transport]struct{}),
+		host: host{
+			options: o, hub: o.Hub, log: o.Log.Named("gateway"), turns: turns{slots: make(chan struct{}, 2*turnsAtOnce())},
+		},
+		limits: newLimits(&o), base: ctx, conns: make(map[*conn]struct{}), explained: make(map[transport]struct{}),
 	}
+	s.onEnd = s.forget
+	s.setOutboxes()
 	s.upgrade = upgradeSocket(&s.options)
 	s.metrics = newMetrics(o.Registry, s.queuedBytes, s.limits.receivedBytes)
 	s.serving.Go(func() {
@@ -129,8 +126,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, refusal{err, route, who})
 		return
 	}
-	c := s.newConn(r, route, params, identity)
-	c.budget = budget
+	c := s.newConn(r, client{route: route, params: params, identity: identity, budget: budget})
 	err = s.hold(r, c, mark, asked)
 	if err == nil {
 		err = s.connect(r.Context(), c)
@@ -161,7 +157,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// A goroutine of its own lets net/http's, with its deep stack and its buffers, go.
 	s.serving.Add(1) // until forget
-	c.serve()
+	c.begin()
 }
 
 // enter counts a request among what Wait waits for, unless the server's context has ended.
@@ -236,25 +232,28 @@ const (
 	maxQuery = 2 << 10
 )
 
-// newConn makes the connection of an admitted request. Its context descends from the server's, not
+// newConn makes the connection of an admitted client. Its context descends from the server's, not
 // from the request's, which ends when the handler returns. What the connection keeps of the request
 // is copied: a part of a header line or of the request line would pin all of it, up to 32 KiB.
-func (s *Server) newConn(r *http.Request, route *consumer.Route, params consumer.Params, identity session.Identity) *conn {
+func (s *Server) newConn(r *http.Request, who client) *conn {
 	ctx := context.WithoutCancel(s.base) // whose end reaches connections through endAll, not one by one
-	if !identity.Organization.IsZero() {
-		ctx = orgctx.With(ctx, identity.Organization)
+	if !who.identity.Organization.IsZero() {
+		ctx = orgctx.With(ctx, who.identity.Organization)
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	var protocol string
-	if socket.Offers(r, consumer.ProtocolV1) {
-		protocol = consumer.ProtocolV1
-	}
+	who.host, who.id, who.query = &s.host, rand.Text(), strings.Clone(r.URL.RawQuery)
+	who.v1 = socket.Offers(r, consumer.ProtocolV1)
 	c := &conn{
-		server: s, id: rand.Text(), identity: identity, route: route, params: params, query: strings.Clone(r.URL.RawQuery),
-		protocol: protocol, consumer: route.New(), ctx: ctx, cancel: cancel, started: time.Now(), named: bucket.New(s.options.namesBurst()),
+		client: who, onEnd: s.onEnd, consumer: who.route.New(), started: time.Now(),
 		pingAt: s.options.PingInterval - time.Duration(mathrand.Int64N(int64(s.options.PingInterval)/8)), //nolint:gosec // jitter is no secret
 	}
-	c.handler, _ = c.consumer.(consumer.EventHandler)
+	c.ctx, c.cancel = context.WithCancelCause(ctx)
+	c.inbox.client = &c.client
+	c.groups.host, c.groups.named = c.host, bucket.New(s.options.namesBurst())
+	c.writer.client, c.writer.failed = &c.client, c.writeFailed
+	c.writer.box.Init(c.outboxOptions(), &c.budget.waiting)
+	if h, ok := c.consumer.(consumer.EventHandler); ok {
+		c.writer.handle = func(e *event.Event) bool { return h.HandleEvent(c.ctx, c, e) }
+	}
 	return c
 }
 
@@ -276,7 +275,7 @@ type welcomeFrame struct {
 // connect runs the Connect hook. It ends when the hook returns, when the browser gives up, or at
 // the deadline.
 func (s *Server) connect(request context.Context, c *conn) error {
-	if c.protocol == consumer.ProtocolV1 {
+	if c.v1 {
 		var userGroup string
 		if !c.identity.Organization.IsZero() {
 			userGroup = event.UserGroupName(c.identity.UserID)
@@ -295,7 +294,7 @@ func (s *Server) connect(request context.Context, c *conn) error {
 	deadline := time.AfterFunc(s.options.HookTimeout, func() { c.End(context.DeadlineExceeded) })
 	defer deadline.Stop()
 	defer context.AfterFunc(request, func() { c.End(ErrPeerGone) })()
-	err := s.guard(c, "connect", func() error { return c.consumer.Connect(c.ctx, c) })
+	err := c.guard("connect", func() error { return c.consumer.Connect(c.ctx, c) })
 	if err == nil || errors.Is(err, context.Canceled) {
 		if cause := context.Cause(c.ctx); cause != nil { // the hook may have called End
 			return cause
@@ -308,9 +307,9 @@ func (s *Server) connect(request context.Context, c *conn) error {
 func (s *Server) discard(c *conn, cause error) {
 	c.End(cause)
 	s.release(c)
-	c.leaveAll()
+	c.groups.end(c)
 	c.tree.Wait()
-	c.dropQueue()
+	c.writer.box.Abandon()
 	s.limits.give(owner{c.identity.Organization, c.identity.UserID})
 }
 
@@ -366,26 +365,10 @@ func (s *Server) Connections() int {
 func (s *Server) queuedBytes() float64 {
 	total := 0
 	for _, c := range s.snapshot() {
-		c.mu.Lock()
-		total += c.queued
-		c.mu.Unlock()
+		total += c.writer.box.Bytes()
 	}
 	return float64(total)
 }
 
 // Wait returns when the server's context has ended and every goroutine of it and its connections.
 func (s *Server) Wait() { s.serving.Wait() }
-
-// guard runs a hook. A panic is logged with its stack, counted and returned as ErrPanic, so that it
-// ends one connection alone.
-func (s *Server) guard(c *conn, hook string, fn func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			s.metrics.panics.Inc()
-			s.log.Error("panic in hook", zap.String("hook", hook), zap.String("route", c.route.Pattern),
-				zap.String("connection", c.id), zap.Stringer("organization", c.identity.Organization), zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
-			err = ErrPanic
-		}
-	}()
-	return fn()
-}

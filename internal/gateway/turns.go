@@ -13,24 +13,24 @@ import (
 // read, when it is the connection's turn. A page may ask for that in a message of 20 bytes, and of a long
 // history it takes tens of milliseconds: a few pages that ask as fast as they may would else keep all
 // cores, and Redis, from everybody. Organizations take turns, and the connections of each within it.
-func (c *conn) inTurn(ctx context.Context, begin func() (newest event.Position, bytes int, err error)) (event.Position, error) {
+func (c *client) inTurn(ctx context.Context, begin func() (newest event.Position, bytes int, err error)) (event.Position, error) {
 	if err := c.awaitTurn(ctx); err != nil {
 		return event.Position{}, err
 	}
 	defer func() { <-c.budget.line }()
 	bytes := 0
-	defer func() { c.server.turns.end(bytes) }() // also if begin panics
+	defer func() { c.host.turns.end(bytes) }() // also if begin panics
 	newest, bytes, err := begin()
 	return newest, err
 }
 
 // awaitTurn takes a place in the organization's line, and then one of the node's slots.
-func (c *conn) awaitTurn(ctx context.Context) error {
+func (c *client) awaitTurn(ctx context.Context) error {
 	started := time.Now()
-	c.server.metrics.historyWaiting.Inc()
+	c.host.metrics.historyWaiting.Inc()
 	defer func() {
-		c.server.metrics.historyWaiting.Dec()
-		c.server.metrics.historyWait.Observe(time.Since(started).Seconds())
+		c.host.metrics.historyWaiting.Dec()
+		c.host.metrics.historyWait.Observe(time.Since(started).Seconds())
 	}()
 	select {
 	case c.budget.line <- struct{}{}:
@@ -38,7 +38,7 @@ func (c *conn) awaitTurn(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	select {
-	case c.server.turns.slots <- struct{}{}:
+	case c.host.turns.slots <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		<-c.budget.line

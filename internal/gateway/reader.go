@@ -1,0 +1,82 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"orgcast/internal/event"
+	"orgcast/internal/socket"
+)
+
+// begin reads until the connection ends, and tears it down. It returns at once; the goroutine that
+// reads hands over to the next one until the last calls onEnd.
+func (c *conn) begin() {
+	c.proceed = c.read
+	go c.await()
+}
+
+// await waits for the browser on a stack that stays small, then lets another goroutine proceed.
+func (c *conn) await() {
+	c.writer.transport.Await()
+	go c.proceed()
+}
+
+// read reads what is there, then awaits more. Messages are read after End was called, too, because only
+// so is the peer's close frame seen.
+func (c *conn) read() {
+	for {
+		m, err := c.writer.transport.Next(intake{&c.client})
+		switch {
+		case errors.Is(err, socket.ErrIdle):
+			go c.await()
+			return
+		case err != nil:
+			c.tearDown(causeOfRead(err))
+			return
+		}
+		c.host.metrics.frames.Inc()
+		begin, ok := c.inbox.put(event.Frame(m), time.Since(c.started))
+		if begin {
+			c.tree.Go(c.handle)
+		}
+		if !ok {
+			c.End(ErrRateLimit)
+		}
+	}
+}
+
+// handle hands frames to the consumer one by one, and returns when none is left.
+func (c *conn) handle() {
+	for {
+		f, ok := c.inbox.next()
+		if !ok {
+			return
+		}
+		err := c.guard("receive", func() error { return c.consumer.Receive(c.ctx, c, f) })
+		c.inbox.letGo(f)
+		if err != nil {
+			c.End(err)
+		}
+	}
+}
+
+// causeOfRead tells why reading ended.
+func causeOfRead(err error) error {
+	if closed, ok := errors.AsType[socket.ClosedError](err); ok {
+		return peerClosedError{closed.Code}
+	}
+	switch {
+	case errors.Is(err, socket.ErrNotUTF8):
+		return ErrNotUTF8
+	case errors.Is(err, socket.ErrMessageTooBig):
+		return ErrFrameTooBig
+	case errors.Is(err, socket.ErrTooManyFrames):
+		return ErrRateLimit
+	case errors.Is(err, errIntakeFull):
+		return fmt.Errorf("%w: %w", ErrRateLimit, err)
+	case errors.Is(err, socket.ErrGone):
+		return ErrPeerGone
+	}
+	return fmt.Errorf("%w: %w", ErrProtocol, err)
+}

@@ -1,0 +1,261 @@
+package gateway
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"orgcast/internal/event"
+	"orgcast/internal/outbox"
+	"orgcast/internal/socket"
+)
+
+const (
+	// joinLimit is how many bytes are joined into one write; more goes in several.
+	joinLimit = 64 << 10
+	// pooledBytes bounds the room that is kept for reuse after a burst.
+	pooledBytes = 16 << 10
+)
+
+// writer sends what waits in the outbox of one connection. At most one goroutine is at it: whoever
+// flushes, or a goroutine of its own while the socket has no room.
+type writer struct {
+	// Fixed before the outbox is opened.
+	client    *client
+	transport transport
+	handle    func(*event.Event) (wanted bool) // the consumer's look at each event; nil if it wants none
+	failed    func(error)                      // called when nothing more can be written
+
+	box      outbox.Outbox
+	handling atomic.Bool // it is in handle
+}
+
+// send queues a frame of the server's own and lets it go.
+func (w *writer) send(frame []byte) {
+	if w.act(w.box.Push(frame)) {
+		w.flush()
+	}
+}
+
+// replay queues missed events of a group, behind the frame that tells of a gap if there is one, and lets
+// them go.
+func (w *writer) replay(g event.Group, gap []byte, events []*event.Event) error {
+	return w.commit(w.box.Replay(g, gap, events))
+}
+
+// release lets go of live events of a group that were held while its history was sent, which ended at
+// the position given.
+func (w *writer) release(g event.Group, newest event.Position) error {
+	return w.commit(w.box.Release(g, newest))
+}
+
+func (w *writer) commit(out outbox.Outcome) error {
+	if w.act(out) {
+		w.flush()
+	}
+	if out.Full {
+		return ErrTooSlow
+	}
+	return nil
+}
+
+// act counts what gave way and reports whether something waits for a flush. Where nothing could give
+// way the connection ends: its browser reads too slowly, and may come back.
+func (w *writer) act(out outbox.Outcome) (flush bool) {
+	if out.Dropped > 0 {
+		w.client.dropped(dropReasonOf(w.client.route.WhenFull), out.Dropped)
+	}
+	if out.Full {
+		w.client.dropped(dropTooSlow, 1)
+		w.failed(ErrTooSlow)
+	}
+	return out.Flush
+}
+
+// flush sends what is queued as far as the socket takes it at once, and leaves the rest to a
+// goroutine. It never blocks, so fan-out calls it for one connection after the other.
+func (w *writer) flush() {
+	b := w.box.Claim()
+	if b == nil {
+		return
+	}
+	if w.handle != nil || b.Bytes() > joinLimit || !w.transport.Direct() {
+		w.start(b, socket.SentNone)
+		return
+	}
+	frames, buffer, err := w.assemble(b)
+	sent := socket.SentNone
+	if err == nil && len(frames) > 0 {
+		var how socket.How
+		if buffer != nil {
+			how |= socket.Reused
+		}
+		if b.Last() {
+			how |= socket.Last
+		}
+		sent, err = w.transport.TryWrite(frames, how)
+	}
+	if buffer != nil {
+		buffer.release()
+	}
+	switch {
+	case err != nil:
+		w.box.Done(b)
+		w.failed(err)
+	case len(frames) == 0: // everything gave way
+		if w.box.Done(b) {
+			w.flush()
+		}
+	case sent != socket.SentAll:
+		w.start(b, sent)
+	default:
+		w.client.host.metrics.wrote(b.Events(), b.Oldest())
+		if w.box.Done(b) {
+			w.flush() // something came meanwhile
+		}
+	}
+}
+
+// start lets a goroutine write a claimed batch, of which the socket has taken what it would at once, and
+// what comes after it.
+func (w *writer) start(b *outbox.Batch, sent socket.Outcome) {
+	w.box.Charge(b)
+	go w.run(b, sent)
+}
+
+// run writes batches until nothing is left, and may wait for the browser at each.
+func (w *writer) run(b *outbox.Batch, sent socket.Outcome) {
+	for b != nil {
+		err := w.client.guard("write", func() error {
+			if sent == socket.SentPart {
+				return w.finish(b)
+			}
+			return w.writeBatch(b)
+		})
+		w.box.Done(b)
+		if err != nil {
+			w.failed(err)
+		}
+		b, sent = w.box.Claim(), socket.SentNone
+	}
+}
+
+// bytes returns what is sent for an item.
+func (w *writer) bytes(it *outbox.Item) []byte {
+	switch {
+	case it.Burst == nil:
+		return it.Frame
+	case w.transport.Compressed():
+		return it.Burst.Deflated(w.client.host.options.CompressThreshold)
+	default:
+		return it.Burst.Frames()
+	}
+}
+
+// assemble makes one run of bytes of a batch, without copying if it holds one item only; else the
+// bytes stand in a buffer.
+func (w *writer) assemble(b *outbox.Batch) (frames []byte, buffer *joinBuffer, err error) {
+	n := b.Len()
+	for i := range n {
+		it := b.Item(i)
+		if it.Empty() {
+			continue
+		}
+		if it.Burst != nil {
+			if err := w.client.admit(it.Burst); err != nil {
+				return nil, buffer, err
+			}
+		}
+		if n == 1 {
+			return w.bytes(it), nil, nil
+		}
+		if buffer == nil {
+			buffer, _ = joinBuffers.Get().(*joinBuffer)
+		}
+		buffer.bytes = append(buffer.bytes, w.bytes(it)...)
+	}
+	if buffer == nil { // everything gave way
+		return nil, nil, nil
+	}
+	return buffer.bytes, buffer, nil
+}
+
+// finish sends the rest of a batch that the transport has begun.
+func (w *writer) finish(b *outbox.Batch) error {
+	switch err := w.transport.Finish(); {
+	case errors.Is(err, socket.ErrMuted):
+		return nil
+	case err != nil:
+		return err
+	}
+	w.client.host.metrics.wrote(b.Events(), b.Oldest())
+	return nil
+}
+
+// writeBatch writes the items in order.
+func (w *writer) writeBatch(b *outbox.Batch) error {
+	for i := range b.Len() {
+		if err := w.writeItem(b.Item(i)); err != nil && !errors.Is(err, socket.ErrMuted) { // else the close frame may still be due
+			return err
+		}
+	}
+	return nil
+}
+
+// writeItem writes one item.
+func (w *writer) writeItem(it *outbox.Item) error {
+	switch {
+	case it.Last:
+		return w.transport.WriteClose(it.Frame)
+	case it.Empty(): // it gave way
+		return nil
+	case it.Burst != nil:
+		return w.writeBurst(it)
+	default:
+		return w.transport.Write(it.Frame)
+	}
+}
+
+// writeBurst writes events, after the consumer has had its look at each if it wants one.
+func (w *writer) writeBurst(it *outbox.Item) error {
+	if err := w.client.admit(it.Burst); err != nil {
+		return err
+	}
+	events := it.Burst.Events()
+	if w.handle == nil {
+		if err := w.transport.Write(w.bytes(it)); err != nil {
+			return err
+		}
+		w.client.host.metrics.wrote(len(events), events[0].Received())
+		return nil
+	}
+	for _, e := range events {
+		if w.transport.Muted() {
+			return socket.ErrMuted
+		}
+		w.handling.Store(true)
+		wanted := w.handle(e)
+		w.handling.Store(false)
+		if !wanted {
+			continue
+		}
+		if err := w.transport.Write(w.bytes(w.box.Alone(e))); err != nil {
+			return err
+		}
+		w.client.host.metrics.wrote(1, e.Received())
+	}
+	return nil
+}
+
+// joinBuffer is a buffer in which frames of several items meet for one write.
+type joinBuffer struct{ bytes []byte }
+
+var joinBuffers = sync.Pool{New: func() any { return new(joinBuffer) }} //nolint:gochecknoglobals // a pool is shared by nature
+
+func (j *joinBuffer) release() {
+	if cap(j.bytes) > pooledBytes {
+		return
+	}
+	j.bytes = j.bytes[:0]
+	joinBuffers.Put(j)
+}

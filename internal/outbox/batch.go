@@ -1,0 +1,179 @@
+package outbox
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"orgcast/internal/event"
+)
+
+// pooledItems bounds the room for items that is kept for reuse after a burst.
+const pooledItems = 64
+
+// Item is one thing to write: events, or a frame of the server's own. The zero Item is nothing.
+type Item struct {
+	Burst *event.Burst
+	Frame []byte
+	Last  bool // Frame is the close frame
+
+	gap event.Group // that Frame tells of, if any
+	// left holds the events of Burst of which some gave way, nil in the place of each; cut is their size.
+	left []*event.Event
+	cut  int
+}
+
+// Empty reports whether everything of an item gave way.
+func (it *Item) Empty() bool { return it.size() == 0 }
+
+// size is what an item counts for: its bytes before compression.
+func (it *Item) size() int {
+	if it.Burst != nil {
+		return len(it.Burst.Frames()) - it.cut
+	}
+	return len(it.Frame)
+}
+
+// own reports whether an item is a frame of the server's own that tells of no gap.
+func (it *Item) own() bool { return it.Burst == nil && it.Frame != nil && it.gap.IsZero() }
+
+// Batch is a run of items. Idle connections have none; they come from a pool.
+type Batch struct {
+	options *Options
+	held    bool // by a handover, so that it has to wait whatever the socket takes
+	// front holds what stays of that which stood before items, and is sent before them; see dropOldest.
+	front   front
+	items   []Item
+	bytes   int
+	charged int // of bytes, what the organization's budget counts
+	events  int
+	last    bool // the close frame is the last item
+	// gaps holds the groups of which the last item tells of a gap, nil if there is none.
+	gaps map[event.Group]struct{}
+	// latest knows what has been superseded, nil where nobody asks.
+	latest *latest
+}
+
+var batches = sync.Pool{New: func() any { return new(Batch) }} //nolint:gochecknoglobals // a pool is shared by nature
+
+func newBatch(o *Options) *Batch {
+	b, _ := batches.Get().(*Batch)
+	b.options = o
+	return b
+}
+
+// Len returns how many items there are, empty ones among them.
+func (b *Batch) Len() int { return len(b.front.items) + len(b.items) }
+
+// Item returns the item at i. It belongs to whoever has claimed the batch.
+func (b *Batch) Item(i int) *Item {
+	if i < len(b.front.items) {
+		return &b.front.items[i]
+	}
+	it := &b.items[i-len(b.front.items)]
+	if it.left != nil {
+		b.options.whole(it)
+	}
+	return it
+}
+
+// Bytes returns how many bytes the items have before compression.
+func (b *Batch) Bytes() int { return b.bytes }
+
+// Events returns how many events there are.
+func (b *Batch) Events() int { return b.events }
+
+// Last reports whether the close frame is the last item.
+func (b *Batch) Last() bool { return b.last }
+
+// Oldest returns when the first event reached this node, the zero Time without events.
+func (b *Batch) Oldest() time.Time {
+	for i := range b.items { // front has none
+		if burst := b.items[i].Burst; burst != nil {
+			return burst.Events()[0].Received()
+		}
+	}
+	return time.Time{}
+}
+
+// append adds an item. Where only the newest events are to stay it notes which these are, before there
+// is so much that looking takes time.
+func (b *Batch) append(it Item) {
+	b.items = append(b.items, it)
+	b.bytes += it.size()
+	b.last = b.last || it.Last
+	if it.Burst != nil {
+		b.events += len(it.Burst.Events())
+		if len(b.gaps) > 0 {
+			delete(b.gaps, it.Burst.Group())
+		}
+	}
+	if !it.gap.IsZero() {
+		if b.gaps == nil {
+			b.gaps = make(map[event.Group]struct{})
+		}
+		b.gaps[it.gap] = struct{}{}
+	}
+	switch {
+	case b.options.Policy != Latest:
+	case b.latest != nil:
+		b.note(len(b.items) - 1)
+	case len(b.items) > indexedFrom:
+		b.index()
+	}
+}
+
+// removeFirst removes the first of items.
+func (b *Batch) removeFirst() Item {
+	it := b.items[0]
+	b.items[0] = Item{}
+	b.items = b.items[1:]
+	b.bytes -= it.size()
+	if it.Burst != nil {
+		b.events -= len(it.Burst.Events())
+	}
+	if l := b.latest; l != nil {
+		l.first++
+		if it.size() == 0 {
+			l.holes--
+		}
+	}
+	return it
+}
+
+// told reports whether the last thing that waits for a group is the news of a gap.
+func (b *Batch) told(g event.Group) bool {
+	if b == nil {
+		return false
+	}
+	_, ok := b.gaps[g]
+	return ok
+}
+
+// recycle puts a batch that nobody needs any more back into the pool.
+func (b *Batch) recycle() {
+	if cap(b.items) > pooledItems {
+		return // shrink after a burst
+	}
+	clear(b.items)
+	*b = Batch{items: b.items[:0]}
+	batches.Put(b)
+}
+
+// shape returns a burst as the client gets it: with positions if it knows them.
+func (o *Options) shape(b *event.Burst) *event.Burst {
+	if o.Positions {
+		return b.Positioned()
+	}
+	return b
+}
+
+// sizeOf returns what an event counts for.
+func (o *Options) sizeOf(e *event.Event) int { return len(o.shape(e.Alone()).Frames()) }
+
+// whole makes a burst of what is left of an item's events.
+func (o *Options) whole(it *Item) {
+	rest := slices.DeleteFunc(it.left, func(e *event.Event) bool { return e == nil })
+	b, _ := event.NewBurst(rest, len(it.Burst.Frames())) // all of them: together they are smaller
+	*it = Item{Burst: o.shape(b)}
+}

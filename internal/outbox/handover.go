@@ -1,0 +1,260 @@
+package outbox
+
+import (
+	"slices"
+
+	"orgcast/internal/event"
+)
+
+const (
+	// releasedAtOnce is how many held items are queued before fan-out has a chance to look in.
+	releasedAtOnce = 256
+	// missedBytes bounds the events of a history that are queued as one item.
+	missedBytes = 64 << 10
+)
+
+// handover is where live events of a group begin for a connection that was given its history. The
+// group's events are held from before the history is read until the consumer has sent what it
+// makes of it. They then follow, without those that the history had. Since the history can be
+// ahead of the events on their way here, it takes until one behind it comes to be sure that all
+// others have passed.
+type handover struct {
+	next  *handover // another group's; there are few
+	group event.Group
+	after event.Position // the newest of the history
+	held  *Batch         // nil after the release
+	// What had to be dropped of held: whether there were transient events, and the newest recorded one.
+	lost      bool
+	lostAfter event.Position
+}
+
+// Hold begins to hold the events of a group. They do until [Outbox.Release].
+func (o *Outbox) Hold(g event.Group) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.sealed {
+		return nil
+	}
+	h := o.handoverOf(g)
+	switch {
+	case h == nil:
+		h = &handover{group: g, next: o.handovers}
+		o.handovers = h
+	case h.held != nil:
+		return ErrHeld
+	}
+	h.held = newBatch(o.options)
+	h.held.held = true
+	return nil
+}
+
+// Forget lets a group be as any other, and drops what is held of it.
+func (o *Outbox) Forget(g event.Group) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.endHandover(g)
+}
+
+// Release lets what is held of a group follow what was pushed, without what the history had, whose
+// newest position is given.
+func (o *Outbox) Release(g event.Group, newest event.Position) (out Outcome) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	h := o.handoverOf(g)
+	if h == nil || h.held == nil { // left, or ended
+		return Outcome{}
+	}
+	if newest.Compare(h.after) > 0 {
+		h.after = newest
+	}
+	for n := 1; !out.Full; n++ {
+		o.tellLost(h, &out)
+		if len(h.held.items) == 0 || out.Full {
+			break
+		}
+		it := o.nextHeld(h)
+		if it = o.unseen(h, it); it.size() > 0 {
+			o.add(it, &out)
+		}
+		if n%releasedAtOnce > 0 {
+			continue
+		}
+		o.mu.Unlock() // fan-out may be waiting for it; what it brings is held behind the rest
+		o.mu.Lock()
+		if o.handoverOf(g) != h {
+			return out
+		}
+	}
+	o.settle(h.held)
+	h.held = nil
+	if h.after.IsZero() { // nothing was recorded, so nothing can come twice
+		o.endHandover(g)
+	}
+	out.Flush = !out.Full && o.queue != nil && !o.writing
+	return out
+}
+
+// tellLost queues the news of what was dropped of the held events, unless the history had all of it.
+func (o *Outbox) tellLost(h *handover, out *Outcome) {
+	if (h.lost || h.lostAfter.Compare(h.after) > 0) && o.options.Gap != nil { // also while others had their chance
+		o.add(Item{Frame: o.options.Gap(h.group), gap: h.group}, out)
+	}
+	h.lost, h.lostAfter = false, event.Position{}
+}
+
+// nextHeld removes the first of what is held.
+func (o *Outbox) nextHeld(h *handover) Item {
+	before := h.held.bytes
+	it := h.held.removeFirst()
+	o.account(h.held, before)
+	if it.left != nil {
+		o.options.whole(&it)
+	}
+	return it
+}
+
+// handoverOf returns the handover of a group, nil if it has none.
+func (o *Outbox) handoverOf(g event.Group) *handover {
+	h := o.handovers
+	for h != nil && h.group != g {
+		h = h.next
+	}
+	return h
+}
+
+func (o *Outbox) endHandover(g event.Group) {
+	at := &o.handovers
+	for *at != nil && (*at).group != g {
+		at = &(*at).next
+	}
+	h := *at
+	if h == nil {
+		return
+	}
+	*at = h.next
+	if h.held != nil {
+		o.settle(h.held)
+		h.held = nil
+	}
+}
+
+// divert has an item held if its group is, or takes from it what the history had. It returns what is
+// left to queue.
+func (o *Outbox) divert(it Item, out *Outcome) (left Item) {
+	g := it.gap
+	if it.Burst != nil {
+		g = it.Burst.Group()
+	}
+	h := o.handoverOf(g)
+	switch {
+	case h == nil:
+		return it
+	case h.held != nil:
+		o.hold(h, it, out)
+		return Item{}
+	}
+	left = o.unseen(h, it)
+	if it.Burst != nil && left.Burst != nil { // they come in order, so the rest lies behind too
+		for _, e := range it.Burst.Events() {
+			if e.Position().Compare(h.after) > 0 {
+				o.endHandover(g)
+				break
+			}
+		}
+	}
+	return left
+}
+
+// unseen takes from an item the events that the history had.
+func (o *Outbox) unseen(h *handover, it Item) Item {
+	if it.Burst == nil || h.after.IsZero() {
+		return it
+	}
+	events := it.Burst.Events()
+	seen := func(e *event.Event) bool { return !e.Position().IsZero() && e.Position().Compare(h.after) <= 0 }
+	if !slices.ContainsFunc(events, seen) {
+		return it
+	}
+	rest := slices.DeleteFunc(slices.Clone(events), seen)
+	if len(rest) == 0 {
+		return Item{}
+	}
+	size := len(it.Burst.Frames())
+	b, _ := event.NewBurst(rest, size) // all of them: together they are smaller
+	return Item{Burst: o.options.shape(b)}
+}
+
+// hold adds an item to what is held, and makes room for it as the policy says.
+func (o *Outbox) hold(h *handover, it Item, out *Outcome) {
+	if o.options.Policy == Latest {
+		o.keepLatest(h.held, it, out)
+		return
+	}
+	before := h.held.bytes
+	h.held.append(it)
+	o.account(h.held, before)
+	if o.options.Policy == Disconnect {
+		out.Full = o.excess(h.held, 0) > 0
+		return
+	}
+	for o.excess(h.held, 0) > 0 && len(h.held.items) > 0 {
+		if old := o.nextHeld(h); old.Burst != nil {
+			h.lose(old.Burst.Events())
+			out.Dropped += len(old.Burst.Events())
+		}
+	}
+}
+
+// lose notes events that were held and dropped. What the history has of them is not lost after all.
+func (h *handover) lose(events []*event.Event) {
+	for _, e := range events {
+		h.lost = h.lost || e.Position().IsZero()
+		if e.Position().Compare(h.lostAfter) > 0 {
+			h.lostAfter = e.Position()
+		}
+	}
+}
+
+// Spare returns how many bytes of missed events there is room for: half of what may wait, so that the
+// client is not ended for what it has asked for, and asks for again.
+func (o *Outbox) Spare() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return max(o.options.Bytes/2-o.bytes, 0)
+}
+
+// Fitting returns the newest of the events for which there is room.
+func (o *Outbox) Fitting(events []*event.Event) []*event.Event {
+	room := o.Spare()
+	first := len(events)
+	for first > 0 {
+		if room -= o.options.sizeOf(events[first-1]); room < 0 {
+			break
+		}
+		first--
+	}
+	return events[first:]
+}
+
+// Replay queues missed events past those that are held, behind the frame that tells of a gap if there
+// is one.
+func (o *Outbox) Replay(g event.Group, gap []byte, events []*event.Event) (out Outcome) {
+	var items []Item
+	if gap != nil {
+		items = append(items, Item{Frame: gap, gap: g})
+	}
+	for len(events) > 0 {
+		var b *event.Burst
+		b, events = event.NewBurst(events, missedBytes)
+		items = append(items, Item{Burst: o.options.shape(b)})
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, it := range items {
+		if o.add(it, &out); out.Full {
+			return out
+		}
+	}
+	out.Flush = o.queue != nil && !o.writing
+	return out
+}

@@ -1,0 +1,396 @@
+package outbox_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/outbox"
+	"orgcast/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// failer is a test or a rapid case.
+type failer interface {
+	Helper()
+	Fatal(args ...any)
+}
+
+func mustGroup(t failer, name string) event.Group {
+	t.Helper()
+	id, err := orgctx.ParseID("acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := event.NewGroup(id, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// numbered returns event n of a group, recorded at position n if it is recorded.
+func numbered(t failer, g event.Group, typ string, n int, recorded bool) *event.Event {
+	t.Helper()
+	payload := fmt.Sprintf(`{"type":%q,"organization_id":"acme","n":1%06d}`, typ, n)
+	if recorded {
+		payload = fmt.Sprintf("1000-%d ", n) + payload
+	}
+	e, err := event.Decode(g, payload, 1<<20, time.Unix(0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+const (
+	limit   = 2000
+	small   = 500 // so that it is often full
+	gapText = "gap "
+)
+
+func gapOf(g event.Group) []byte { return []byte(gapText + g.Name()) }
+
+func newOutbox(policy outbox.Policy, bytes int, budget *outbox.Budget) *outbox.Outbox {
+	o := new(outbox.Outbox)
+	o.Init(&outbox.Options{Policy: policy, Gap: gapOf, Bytes: bytes, BytesPerOrganization: 2 * bytes}, budget)
+	o.Open()
+	return o
+}
+
+// text names an item as a test reads it.
+func text(it *outbox.Item) (list []string) {
+	switch {
+	case it.Empty():
+	case it.Burst == nil:
+		list = append(list, string(it.Frame))
+	default:
+		for _, e := range it.Burst.Events() {
+			list = append(list, fmt.Sprint(e.Group().Name(), " ", e.Type(), " ", e.Position().Sequence()))
+		}
+	}
+	return list
+}
+
+// texts names the items of a batch.
+func texts(b *outbox.Batch) (list []string) {
+	for i := range b.Len() {
+		list = append(list, text(b.Item(i))...)
+	}
+	return list
+}
+
+// drain writes everything that waits and returns it.
+func drain(o *outbox.Outbox) (list []string) {
+	for b := o.Claim(); b != nil; b = o.Claim() {
+		list = append(list, texts(b)...)
+		o.Done(b)
+	}
+	return list
+}
+
+// TestWhatIsHeldLeavesLessRoom: what is held while a history is read and what is queued meanwhile are
+// together no more than one connection may have.
+func TestWhatIsHeldLeavesLessRoom(t *testing.T) {
+	for name, policy := range map[string]outbox.Policy{"disconnect": outbox.Disconnect, "drop_oldest": outbox.DropOldest, "latest": outbox.Latest} {
+		t.Run(name, func(t *testing.T) {
+			var budget outbox.Budget
+			o := newOutbox(policy, limit, &budget)
+			held, live := mustGroup(t, "held"), mustGroup(t, "live")
+			if err := o.Hold(held); err != nil {
+				t.Fatal(err)
+			}
+			n := 0
+			for o.Bytes() < limit/2 {
+				n++
+				o.Offer(numbered(t, held, "t", n, true).Alone())
+			}
+			full := 0
+			for i := range 200 {
+				if o.Offer(numbered(t, live, "t", i, false).Alone()).Full {
+					full++
+				}
+				if got := o.Bytes(); got > limit {
+					t.Fatalf("%d events: got %d bytes that wait, want at most %d", i, got, limit)
+				}
+			}
+			if (full > 0) != (policy == outbox.Disconnect) {
+				t.Errorf("full: got %d times", full)
+			}
+			o.Release(held, event.Position{})
+			o.Abandon()
+			if o.Bytes() != 0 || budget.Used() != 0 {
+				t.Errorf("left: got %d and %d of the budget, want 0", o.Bytes(), budget.Used())
+			}
+		})
+	}
+}
+
+// TestHandover: live events that come while the history is read follow it, without those that it had.
+func TestHandover(t *testing.T) {
+	var budget outbox.Budget
+	o := newOutbox(outbox.Disconnect, limit, &budget)
+	g, other := mustGroup(t, "g"), mustGroup(t, "other")
+	offer := func(g event.Group, n int) { o.Offer(numbered(t, g, "t", n, true).Alone()) }
+	if err := o.Hold(g); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Hold(g); err == nil {
+		t.Error("held twice")
+	}
+	offer(g, 3)
+	offer(g, 4)
+	offer(other, 9)
+	if budget.Used() == 0 {
+		t.Error("what is held is not in the organization's budget")
+	}
+	o.Push([]byte("history up to 3"))
+	o.Release(g, event.NewPosition(1000, 3))
+	offer(g, 2) // late: the history had it
+	offer(g, 5)
+	if diff := cmp.Diff([]string{"other t 9", "history up to 3", "g t 4", "g t 5"}, drain(o)); diff != "" {
+		t.Error("(-want +got)", diff)
+	}
+	if o.Bytes() != 0 || budget.Used() != 0 {
+		t.Errorf("left: got %d and %d of the budget, want 0", o.Bytes(), budget.Used())
+	}
+}
+
+// TestSeal: the close frame is the last, and what was queued goes before it unless it is dropped.
+func TestSeal(t *testing.T) {
+	for name, test := range map[string]struct {
+		drop bool
+		want []string
+	}{
+		"after the rest":      {false, []string{"a", "b", "close"}},
+		"instead of the rest": {true, []string{"close"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOutbox(outbox.Disconnect, limit, new(outbox.Budget))
+			o.Push([]byte("a"))
+			o.Push([]byte("b"))
+			if !o.Seal([]byte("close"), test.drop) || o.Seal([]byte("again"), false) {
+				t.Error("not the first one alone has sealed")
+			}
+			o.Push([]byte("c"))
+			if diff := cmp.Diff(test.want, drain(o)); diff != "" {
+				t.Error("(-want +got)", diff)
+			}
+		})
+	}
+}
+
+// TestQuiet: who waits for it learns that nothing is queued and nobody writes, neither before nor never.
+func TestQuiet(t *testing.T) {
+	o := newOutbox(outbox.Disconnect, limit, new(outbox.Budget))
+	<-o.Quiet()
+	o.Push([]byte("a"))
+	quiet := o.Quiet()
+	b := o.Claim()
+	o.Push([]byte("b"))
+	o.Done(b)
+	select {
+	case <-quiet:
+		t.Fatal("quiet while b waits")
+	default:
+	}
+	b = o.Claim()
+	o.Abandon()
+	select {
+	case <-quiet:
+		t.Fatal("quiet while b is being written")
+	default:
+	}
+	o.Done(b)
+	<-quiet
+}
+
+// modelled is what a client may know of a group.
+type modelled struct {
+	n      int            // of the newest event
+	last   int            // of the last event that was written
+	latest map[string]int // the newest event of each type
+	shown  map[string]int // the last that was written of each type
+	told   bool           // of a gap since the last event
+	isHeld bool
+}
+
+// TestPropertyOutbox: whatever comes in whatever order, and however slowly it is written, each client
+// has the events of each group in order and once. Where some are missing the policy allows that: by
+// drop_oldest the client was told first, by latest it has the newest of each type. What waits is never
+// more than may, and in the end nothing is in the books.
+func TestPropertyOutbox(t *testing.T) {
+	for name, policy := range map[string]outbox.Policy{"disconnect": outbox.Disconnect, "drop_oldest": outbox.DropOldest, "latest": outbox.Latest} {
+		t.Run(name, func(t *testing.T) {
+			rapid.Check(t, func(rt *rapid.T) {
+				var budget outbox.Budget
+				o := newOutbox(policy, small, &budget)
+				groups := []event.Group{mustGroup(rt, "a"), mustGroup(rt, "b"), mustGroup(rt, "c")}
+				model := make(map[event.Group]*modelled)
+				for _, g := range groups {
+					model[g] = &modelled{latest: map[string]int{}, shown: map[string]int{}}
+				}
+				var claimed *outbox.Batch
+				var own, ownShown int
+				dropped, full := 0, false
+				take := func(out outbox.Outcome) {
+					dropped += out.Dropped
+					full = full || out.Full
+				}
+				finish := func() {
+					for i := range claimed.Len() {
+						it := claimed.Item(i)
+						for _, line := range text(it) {
+							if name, ok := strings.CutPrefix(line, gapText); ok {
+								model[mustGroup(rt, name)].told = true
+								continue
+							}
+							var name, typ string
+							var n int
+							if _, err := fmt.Sscanf(line, "own %d", &n); err == nil {
+								if ownShown++; n != ownShown {
+									rt.Fatalf("frame %d of the server's own came as number %d", n, ownShown)
+								}
+								continue
+							}
+							if _, err := fmt.Sscan(line, &name, &typ, &n); err != nil {
+								rt.Fatal(line, err)
+							}
+							m := model[mustGroup(rt, name)]
+							if n <= m.last {
+								rt.Fatalf("%s: event %d after %d", name, n, m.last)
+							}
+							if n != m.last+1 && policy != outbox.Latest && !m.told {
+								rt.Fatalf("%s: event %d after %d, and no word of a gap", name, n, m.last)
+							}
+							m.last, m.shown[typ], m.told = n, n, false
+						}
+					}
+					o.Done(claimed)
+					claimed = nil
+				}
+				actions := map[string]func(*rapid.T){
+					"offer": func(rt *rapid.T) {
+						g := rapid.SampledFrom(groups).Draw(rt, "group")
+						m := model[g]
+						var list []*event.Event
+						for range rapid.IntRange(1, 4).Draw(rt, "events") {
+							m.n++
+							typ := rapid.SampledFrom([]string{"x", "y"}).Draw(rt, "type")
+							m.latest[typ] = m.n
+							list = append(list, numbered(rt, g, typ, m.n, true))
+						}
+						b, _ := event.NewBurst(list, 1<<20)
+						take(o.Offer(b))
+					},
+					"push": func(*rapid.T) {
+						out := o.Push(fmt.Appendf(nil, "own %d", own+1))
+						if take(out); !out.Full {
+							own++
+						}
+					},
+					"hold": func(rt *rapid.T) {
+						g := rapid.SampledFrom(groups).Draw(rt, "group")
+						if err := o.Hold(g); (err != nil) != model[g].isHeld {
+							rt.Fatalf("hold: got %v", err)
+						}
+						model[g].isHeld = true
+					},
+					"release": func(rt *rapid.T) {
+						g := rapid.SampledFrom(groups).Draw(rt, "group")
+						take(o.Release(g, event.Position{}))
+						model[g].isHeld = false
+					},
+					"claim": func(*rapid.T) {
+						if claimed == nil {
+							if claimed = o.Claim(); claimed != nil {
+								o.Charge(claimed)
+							}
+						}
+					},
+					"finish": func(*rapid.T) {
+						if claimed != nil {
+							finish()
+						}
+					},
+					"": func(rt *rapid.T) {
+						waiting := o.Bytes()
+						if claimed != nil && policy != outbox.Disconnect {
+							waiting -= claimed.Bytes()
+						}
+						const news = 3 * len(gapText+"a") // of each group one may come on top
+						if waiting > small+news {
+							rt.Fatalf("%d bytes wait, want at most %d", waiting, small)
+						}
+						if dropped > 0 && policy == outbox.Disconnect {
+							rt.Fatal("dropped: ", dropped)
+						}
+					},
+				}
+				for name, act := range actions {
+					actions[name] = func(rt *rapid.T) {
+						if !full { // then the connection ends
+							act(rt)
+						}
+					}
+				}
+				rt.Repeat(actions)
+				for _, g := range groups {
+					take(o.Release(g, event.Position{}))
+				}
+				for {
+					if claimed == nil {
+						if claimed = o.Claim(); claimed == nil {
+							break
+						}
+					}
+					finish()
+				}
+				if full {
+					return
+				}
+				for g, m := range model {
+					switch {
+					case policy == outbox.Latest:
+						if diff := cmp.Diff(m.latest, m.shown); diff != "" {
+							rt.Fatal(g, " the newest of each type (-want +got) ", diff)
+						}
+					case m.last != m.n && !m.told:
+						rt.Fatalf("%v: got events up to %d, want %d or word of a gap", g, m.last, m.n)
+					}
+				}
+				if own != ownShown || o.Bytes() != 0 || budget.Used() != 0 {
+					rt.Fatalf("got %d of %d frames of the server's own; left %d bytes, %d of the budget", ownShown, own, o.Bytes(), budget.Used())
+				}
+			})
+		})
+	}
+}
+
+// TestReplayFitsIntoHalf: missed events take no more than half of the room, the newest of them.
+func TestReplayFitsIntoHalf(t *testing.T) {
+	o := newOutbox(outbox.Disconnect, limit, new(outbox.Budget))
+	g := mustGroup(t, "g")
+	var missed []*event.Event
+	for n := range 100 {
+		missed = append(missed, numbered(t, g, "t", n+1, true))
+	}
+	fitting := o.Fitting(missed)
+	if len(fitting) == 0 || !slices.Equal(fitting, missed[len(missed)-len(fitting):]) {
+		t.Fatalf("got %d events, want the newest", len(fitting))
+	}
+	if out := o.Replay(g, gapOf(g), fitting); out.Full || !out.Flush {
+		t.Fatalf("replay: got %+v", out)
+	}
+	if got := o.Bytes(); got > limit/2+len(gapOf(g)) || o.Spare() > len(fitting[0].Payload()) {
+		t.Errorf("got %d bytes and %d to spare, want about %d", got, o.Spare(), limit/2)
+	}
+}
