@@ -69,8 +69,8 @@ type Conn interface {
 	Leave(name string)
 	// Send queues one JSON frame for this browser. It never blocks.
 	Send(v any) error
-	// Go runs fn in a goroutine of the connection's tree: its context ends with the connection,
-	// which waits for it; an error or a panic ends the connection.
+	// Go runs fn in a goroutine of the connection's tree: its context carries the organization and the
+	// user and ends with the connection, which waits for it. An error or a panic ends the connection.
 	Go(fn func(ctx context.Context) error)
 	// End ends the connection for the cause, at once and without waiting.
 	End(cause error)

@@ -91,8 +91,6 @@ func (r *Registry) Add(route Route) error {
 	if !strings.HasPrefix(route.Pattern, "/") || route.New == nil {
 		return fmt.Errorf("%w: %q", errBadPattern, route.Pattern)
 	}
-	create := route.New
-	route.New = func() OrganizationAwareConsumer { return asUser(create()) }
 	compiled := compiledRoute{route: &route}
 	for part := range strings.SplitSeq(route.Pattern[1:], "/") {
 		inner, named := strings.CutPrefix(part, "{")

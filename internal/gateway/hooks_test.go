@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -163,6 +164,60 @@ func TestEventHandler(t *testing.T) {
 	n.publish("acme", "all", "change")
 	c.Expect(t, `{"type":"changed"}`)
 	c.Expect(t, n.publish("acme", "all", "forward"))
+}
+
+// TestEachHookHasTheCurrentUser: whatever consumer serves a connection, its hooks and what it starts run as
+// the connection's user.
+func TestEachHookHasTheCurrentUser(t *testing.T) {
+	seen := new(calls)
+	note := func(ctx context.Context, hook string) {
+		org, _ := orgctx.From(ctx)
+		user, _ := orgctx.UserFrom(ctx)
+		seen.add(fmt.Sprint(hook, "=", org, "/", user))
+	}
+	h := &hooks{
+		connect: func(ctx context.Context, c consumer.Conn) error {
+			note(ctx, "Connect")
+			c.Go(func(ctx context.Context) error { note(ctx, "Go"); return nil })
+			return c.Join(ctx, "all")
+		},
+		receive:    func(ctx context.Context, _ consumer.Conn, _ event.Frame) error { note(ctx, "Receive"); return nil },
+		disconnect: func(ctx context.Context, _ consumer.Conn, _ error) { note(ctx, "Disconnect") },
+	}
+	route := h.route("/ws/h")
+	route.New = func() consumer.OrganizationAwareConsumer {
+		return handling{h, func(ctx context.Context, _ consumer.Conn, _ *event.Event) bool { note(ctx, "HandleEvent"); return true }}
+	}
+	n := startNode(t, setup{routes: []consumer.Route{route}})
+	c := n.connect("/ws/h", "ada", "acme")
+	_ = c.SendText("x")
+	c.Expect(t, n.publish("acme", "all", "x"))
+	testkit.Eventually(t, "the frame", func() bool { return strings.Contains(seen.all(), "Receive") })
+	_ = c.Close()
+	n.expectConnections(0)
+	for _, hook := range []string{"Connect", "Go", "Receive", "HandleEvent", "Disconnect"} {
+		if !strings.Contains(seen.all(), hook+"=acme/ada") {
+			t.Errorf("%s: got no acme/ada in %s", hook, seen.all())
+		}
+	}
+}
+
+// TestUserWithoutOrganization: on a route that allows it, hooks run as a user and for no organization.
+func TestUserWithoutOrganization(t *testing.T) {
+	seen := new(calls)
+	h := &hooks{connect: func(ctx context.Context, _ consumer.Conn) error {
+		_, ok := orgctx.From(ctx)
+		user, _ := orgctx.UserFrom(ctx)
+		seen.add(fmt.Sprint(ok, " ", user))
+		return nil
+	}}
+	route := h.route("/ws/h")
+	route.WithoutOrganization = true
+	n := startNode(t, setup{routes: []consumer.Route{route}})
+	n.connect("/ws/h", "ada", "")
+	if got := seen.all(); got != "false ada" {
+		t.Errorf("got %q, want no organization and ada", got)
+	}
 }
 
 // TestEndFromAnywhere: causes become close codes, and the texts of errors stay here.

@@ -237,9 +237,7 @@ const (
 // is copied: a part of a header line or of the request line would pin all of it, up to 32 KiB.
 func (s *Server) newConn(r *http.Request, who client) *conn {
 	ctx := context.WithoutCancel(s.base) // whose end reaches connections through endAll, not one by one
-	if !who.identity.Organization.IsZero() {
-		ctx = orgctx.With(ctx, who.identity.Organization)
-	}
+	ctx = orgctx.WithMember(ctx, who.identity.Organization, orgctx.User(who.identity.UserID))
 	who.host, who.id, who.query = &s.host, rand.Text(), strings.Clone(r.URL.RawQuery)
 	who.v1 = socket.Offers(r, consumer.ProtocolV1)
 	c := &conn{

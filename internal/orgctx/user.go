@@ -18,6 +18,31 @@ func WithUser(ctx context.Context, user User) context.Context {
 	return context.WithValue(ctx, userKey{}, user)
 }
 
+// memberContext carries both in one piece, of which each open connection has one.
+type memberContext struct {
+	context.Context //nolint:containedctx // it is one
+
+	id   ID
+	user User
+}
+
+// Value implements context.Context.
+func (c *memberContext) Value(key any) any {
+	switch key.(type) {
+	case contextKey:
+		return c.id
+	case userKey:
+		return c.user
+	}
+	return c.Context.Value(key)
+}
+
+// WithMember returns a context that carries the organization and its user, as [With] and [WithUser]
+// would. The zero ID stands for no organization: some connections have none.
+func WithMember(ctx context.Context, id ID, user User) context.Context {
+	return &memberContext{ctx, id, user}
+}
+
 // WithoutUser returns a context that carries the organization of ctx and no user.
 func WithoutUser(ctx context.Context) context.Context {
 	if _, ok := UserFrom(ctx); !ok {

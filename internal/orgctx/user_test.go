@@ -39,6 +39,11 @@ func TestCurrentUser(t *testing.T) {
 		"another organization":         {orgctx.With(ada, globex), "globex "},
 		"the same organization":        {orgctx.With(ada, acme), "acme "},
 		"another organization, a user": {orgctx.WithUser(orgctx.With(ada, globex), "grace"), "globex grace"},
+		"a member":                     {orgctx.WithMember(none, acme, "ada"), "acme ada"},
+		"a member, before another":     {orgctx.WithMember(ada, globex, "grace"), "globex grace"},
+		"a user of no organization":    {orgctx.WithMember(ada, orgctx.ID{}, "grace"), " grace"},
+		"a member removed":             {orgctx.WithoutUser(orgctx.WithMember(none, acme, "ada")), "acme "},
+		"a member's child":             {context.WithoutCancel(orgctx.WithMember(none, acme, "ada")), "acme ada"},
 		"not canceled":                 {context.WithoutCancel(child), "acme ada"},
 	} {
 		if got := userOf(test.ctx); got != test.want {
