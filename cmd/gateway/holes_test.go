@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestHoles shows of each hole of the application before this one that it is shut here: with two organizations
-// that use the same ids, and people, for everything. The other holes are shut by the packages that
+// TestHoles shows that each hole of the original application is closed here: with two organizations
+// that use the same ids, and people, for everything. The other holes are closed by the packages that
 // docs/security.md names.
 func TestHoles(t *testing.T) {
 	w := newWorld(t)
@@ -52,7 +52,7 @@ func TestHolesTable(t *testing.T) {
 	for _, m := range regexp.MustCompile(`t\.Run\("(\d\d [^"]+)"`).FindAllStringSubmatch(readDoc(t, "cmd/gateway/holes_test.go"), -1) {
 		here[m[1]] = true
 	}
-	table := section(t, readDoc(t, "docs/security.md"), "Holes of the application before this one")
+	table := section(t, readDoc(t, "docs/security.md"), "Holes of the original application")
 	rows := regexp.MustCompile("(?m)^\\| (\\d+) \\| .+ \\| `([^`]+)` \\| `([^`]+)` \\|$").FindAllStringSubmatch(table, -1)
 	if len(rows) != all {
 		t.Errorf("got %d rows, want %d", len(rows), all)
