@@ -31,10 +31,13 @@ const (
 	// spareFiles are for what is no connection of the load, here and in the server: to Redis, for
 	// example, which come and go.
 	spareFiles = 64
-	// heapShare is by how much the heap may have grown when everyone has left. Beside that the Go
-	// runtime never gives back its record of a goroutine that has ended, and maps keep their size:
-	// 0.8 KiB for each connection, and 1.2 where all leave and come back at once. keptPerConn bounds it.
+	// heapShare is by how much the heap may have grown when everyone has left. In addition, a server that
+	// has just started keeps what its first work allocates, such as 0.5 MiB for compressing its metrics:
+	// heapFirst bounds that. The Go runtime never gives back its record of a goroutine that has ended, and maps
+	// keep their size: 0.8 KiB for each connection, and 1.2 where all leave and come back at once. keptPerConn
+	// bounds it.
 	heapShare   = 0.1
+	heapFirst   = 1 << 20
 	keptPerConn = 2 << 10
 )
 
@@ -171,7 +174,7 @@ func (r *Report) released(before, after usage) {
 	if n := after.files - before.files; n > spareFiles {
 		r.Left = append(r.Left, fmt.Sprintf("%.0f open files", n))
 	}
-	most := before.heap*(1+heapShare) + keptPerConn*float64(r.Conns)
+	most := before.heap*(1+heapShare) + heapFirst + keptPerConn*float64(r.Conns)
 	if after.heap > most {
 		r.Left = append(r.Left, fmt.Sprintf("%.2f MiB of heap, where %.2f would be no leak", after.heap/(1<<20), most/(1<<20)))
 	}
