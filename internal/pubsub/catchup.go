@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"orgcast/internal/event"
+	"orgcast/internal/loglimit"
+	"orgcast/internal/pubsub/roster"
 
 	"go.uber.org/zap"
 )
@@ -26,80 +28,37 @@ const (
 	catchUpPause    = 100 * time.Millisecond
 )
 
-// lagging is a subscription that has to catch up.
-type lagging struct {
-	sub   *subscription
-	round int
-	mark  event.Mark
-	seen  []event.Position // oldest first; copied only for a group whose mark is not in the history
+// catcher reads what groups of a link have missed, and hands it over.
+type catcher struct {
+	subs      *subscriptions
+	histories *Histories
+	delivery  *delivery
+	line      *line
+	log       *zap.Logger
+	trouble   loglimit.Limiter
 }
 
-// locate reads the places of those groups whose place is not known, before they are subscribed.
-// Where that fails, losses of the group will be gaps.
-func (r *Redis) locate(ctx context.Context, batches []batch) {
-	var subs []*subscription
-	r.mu.Lock()
-	for _, b := range batches {
-		for _, channel := range b.channels {
-			if s := r.subs[channel]; s != nil && s.state == stateSent && !s.place.known {
-				subs = append(subs, s)
-			}
-		}
-	}
-	r.mu.Unlock()
-	if len(subs) == 0 {
-		return
-	}
-	// Confirmations must not look overdue for it.
-	ctx, cancel := context.WithTimeout(ctx, r.opt.LinkTimeout/2)
-	defer cancel()
-	groups := make([]event.Group, len(subs))
-	for i, s := range subs {
-		groups[i] = s.group
-	}
-	marks, known := r.marks(ctx, groups)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for i, s := range subs {
-		s.place.known, s.place.mark = known[i], marks[i]
-		s.place.lost = s.missed
-	}
-}
-
-// Mark returns the place from which a client that has received what the Sink has can resume the
-// group. ok is false if that is not known.
-func (r *Redis) Mark(g event.Group) (m event.Mark, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := r.subs[r.keys.GroupChannel(g)]
-	if s == nil || !s.place.known || s.place.mark == (event.Mark{}) {
-		return event.Mark{}, false
-	}
-	return s.place.mark, true
-}
-
-// catchUp hands over what groups have missed, from their histories, until ctx ends.
-func (r *Redis) catchUp(ctx context.Context, l *link, sink Sink) {
-	trouble := logLimiter{interval: logInterval}
-	most := min(catchUpBatch, max(r.entriesAtOnce()/(2+stateEntries), 1)) // two are the mark and one event
+// run hands over what groups have missed until ctx ends.
+func (c *catcher) run(ctx context.Context) {
+	most := min(catchUpBatch, max(c.histories.entriesAtOnce()/(2+stateEntries), 1)) // two are the mark and one event
 	for ctx.Err() == nil {
-		batch := r.nextBehind(l, most)
+		batch := c.subs.behind(c.line, most)
 		if len(batch) == 0 {
 			select {
-			case <-l.fetch:
+			case <-c.line.read:
 			case <-ctx.Done():
 			}
 			continue
 		}
-		r.bringUp(ctx, l, sink, batch, &trouble)
+		c.bringUp(ctx, batch)
 	}
 }
 
 // bringUp hands over what some groups have missed. The fewer they are the more each may have missed.
-func (r *Redis) bringUp(ctx context.Context, l *link, sink Sink, batch []lagging, trouble *logLimiter) {
-	limit := min(catchUpFew, max(r.entriesAtOnce()/len(batch)-stateEntries-1, 1)) // one more is read
-	var more []lagging
-	answers := r.missed(ctx, batch, limit, r.seek)
+func (c *catcher) bringUp(ctx context.Context, batch []roster.Behind) {
+	limit := min(catchUpFew, max(c.histories.entriesAtOnce()/len(batch)-stateEntries-1, 1)) // one more is read
+	var more []roster.Behind
+	answers := c.missed(ctx, batch, limit, c.histories.seek)
 	for i, f := range answers {
 		answers[i] = answer{} // not to be kept in memory beside what comes now
 		if f.more && limit < catchUpFew && len(batch) > 1 {
@@ -107,63 +66,42 @@ func (r *Redis) bringUp(ctx context.Context, l *link, sink Sink, batch []lagging
 			continue
 		}
 		if f.more {
-			f = r.missed(ctx, batch[i:i+1], catchUpMost, r.seekMost)[0]
+			f = c.missed(ctx, batch[i:i+1], catchUpMost, c.seekMost)[0]
 		}
-		if f.err == nil && !f.complete && !f.more && !batch[i].mark.Position.IsZero() {
-			f = r.seekSeen(ctx, batch[i], f)
+		if f.err == nil && !f.complete && !f.more && !batch[i].Mark().Position.IsZero() {
+			f = c.seekRemembered(ctx, batch[i], f)
 		}
 		if ctx.Err() != nil {
 			return // the groups will catch up on the next link
 		}
 		if f.err != nil {
-			if suppressed, ok := trouble.allow(time.Now()); ok {
-				r.log.Warn("reading missed events failed", zap.Error(f.err), zap.Int("suppressed", suppressed))
+			if suppressed, ok := c.trouble.Allow(time.Now()); ok {
+				c.log.Warn("reading missed events failed", zap.Error(f.err), zap.Int("suppressed", suppressed))
 			}
 		}
-		r.hand(l, sink, batch[i], f)
+		c.hand(batch[i], f)
 	}
 	for fewer := range slices.Chunk(more, max(len(batch)/4, 1)) {
-		r.bringUp(ctx, l, sink, fewer, trouble)
+		c.bringUp(ctx, fewer)
 	}
-}
-
-// nextBehind takes up to so many groups that have to catch up.
-func (r *Redis) nextBehind(l *link, most int) (batch []lagging) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for len(batch) < most {
-		b, ok := l.behind.pop()
-		if !ok {
-			break
-		}
-		if b.sub.place.round == b.round {
-			b.mark = b.sub.place.mark
-			batch = append(batch, b)
-		}
-	}
-	return batch
 }
 
 // seekMost asks one history for more than seek is fit for.
-func (r *Redis) seekMost(ctx context.Context, questions []query) []answer {
-	return []answer{r.seekAll(ctx, questions[0], catchUpMostBytes)}
+func (c *catcher) seekMost(ctx context.Context, questions []query) []answer {
+	return []answer{c.histories.seekAll(ctx, questions[0], catchUpMostBytes)}
 }
 
-// seekSeen asks a history that does not have the mark for what follows the newest position handed over
+// seekRemembered asks a history that does not have the mark for what follows the newest position handed over
 // that it has. A master that hung and was replaced passes on, when it wakes up, what its successor
 // never had; the mark is then beyond all that the successor recorded meanwhile. f is the answer as to
 // the mark, which counts if the history has no position that is remembered.
-func (r *Redis) seekSeen(ctx context.Context, b lagging, f answer) answer {
-	r.mu.Lock()
-	if b.sub.place.round == b.round {
-		b.seen = b.sub.place.seen.list()
-	}
-	r.mu.Unlock()
-	if len(b.seen) == 0 {
+func (c *catcher) seekRemembered(ctx context.Context, b roster.Behind, f answer) answer {
+	remembered := c.subs.remembered(b)
+	if len(remembered) == 0 {
 		return f
 	}
-	oldest := slices.MinFunc(b.seen, event.Position.Compare)
-	entries, _, err := r.newest(ctx, b.sub.group, oldest.String(), catchUpMost, catchUpMostBytes)
+	oldest := slices.MinFunc(remembered, event.Position.Compare)
+	entries, _, err := c.histories.newest(ctx, b.Group(), oldest.String(), catchUpMost, catchUpMostBytes)
 	if err != nil {
 		f.err = err
 		return f
@@ -172,23 +110,23 @@ func (r *Redis) seekSeen(ctx context.Context, b lagging, f answer) answer {
 	for i, e := range entries {
 		at[e.ID] = i
 	}
-	for _, seen := range slices.Backward(b.seen) {
-		end, ok := at[seen.String()]
+	for _, position := range slices.Backward(remembered) {
+		end, ok := at[position.String()]
 		if !ok {
 			continue
 		}
 		// All that the group was handed later is not in the history, so nothing comes twice.
-		f.events = r.decodeEntries(b.sub.group, entries[:end], event.Head{Position: seen, Key: keyOf(entries[end])})
+		f.events = c.histories.decodeEntries(b.Group(), entries[:end], event.Head{Position: position, Key: keyOf(entries[end])})
 		return f
 	}
 	return f
 }
 
 // missed asks histories, and those that do not answer again.
-func (r *Redis) missed(ctx context.Context, batch []lagging, limit int, seek func(context.Context, []query) []answer) []answer {
+func (c *catcher) missed(ctx context.Context, batch []roster.Behind, limit int, seek func(context.Context, []query) []answer) []answer {
 	questions := make([]query, len(batch))
 	for i, b := range batch {
-		questions[i] = query{group: b.sub.group, mark: b.mark, limit: limit, epoch: true, skim: limit <= catchUpFew}
+		questions[i] = query{group: b.Group(), mark: b.Mark(), limit: limit, epoch: true, skim: limit <= catchUpFew}
 	}
 	answers := make([]answer, len(batch))
 	open := make([]int, len(batch)) // those without an answer
@@ -217,4 +155,49 @@ func (r *Redis) missed(ctx context.Context, batch []lagging, limit int, seek fun
 			return answers
 		}
 	}
+}
+
+// hand gives the Sink what a group has missed, a gap before it if that is not everything, and what was
+// held meanwhile. It ends early if the group is paused or left.
+func (c *catcher) hand(b roster.Behind, f answer) {
+	if c.subs.begin(b, roster.Answer{Events: f.events, Complete: f.complete, Failed: f.err != nil}) {
+		c.delivery.gap(b.Group())
+	}
+	for _, e := range f.events {
+		if !c.handOne(b, e) {
+			break
+		}
+	}
+	for c.handHeld(b) {
+	}
+}
+
+// handOne gives the Sink one event of a history, unless the group does not wait for it any more.
+func (c *catcher) handOne(b roster.Behind, e *event.Event) (more bool) {
+	c.delivery.inTurn(b.Group(), e, func() (v roster.Verdict) {
+		v, more = c.subs.caughtUp(b, event.Head{Position: e.Position(), Key: e.Key()})
+		if more && v == roster.Take {
+			c.delivery.metrics.caughtUp.Inc()
+		}
+		return v
+	})
+	return more
+}
+
+// handHeld gives the Sink the first event that is held, and reports whether there may be another one.
+func (c *catcher) handHeld(b roster.Behind) (more bool) {
+	h, ok := c.subs.firstHeld(b)
+	if !ok {
+		return false
+	}
+	decoder := c.histories.decoder
+	e, err := decoder.decode(b.Group(), h.Head, h.Object, h.Received) // before its turn: others would wait for it
+	c.delivery.inTurn(b.Group(), e, func() (v roster.Verdict) {
+		v, more = c.subs.release(b)
+		if err != nil && v != roster.Unwanted {
+			decoder.logDropped(b.Group(), err)
+		}
+		return v
+	})
+	return more
 }

@@ -298,7 +298,7 @@ func TestHeldEventIsCheckedInItsTurn(t *testing.T) {
 		t.Fatal(err) // so that it can come from nowhere else
 	}
 	close(answers.open)
-	awaitWaiting(t, "pubsub.(*Redis).hand")
+	awaitWaiting(t, "pubsub.(*catcher).hand")
 	bus.Pause(g)
 	close(sink.goOn)
 	pubsubtest.Publish(t, bus, other, "after")

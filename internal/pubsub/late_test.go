@@ -3,7 +3,6 @@ package pubsub_test
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -405,54 +404,5 @@ func TestNewcomersAreToldOfARepetition(t *testing.T) {
 			pubsubtest.Eventually(t, "no pause", func() bool { return f.EndPauses() == 0 })
 			f.mustHave(t, append(want, last))
 		})
-	}
-}
-
-// TestRepetitionsAreRememberedInBounds: a flood of keys in one group forgets only its own old ones, and that of an
-// organization only its own, within 1 MiB.
-func TestRepetitionsAreRememberedInBounds(t *testing.T) {
-	at := func(n int) event.Head {
-		return event.Head{Position: event.NewPosition(uint64(n)+1, 0), Key: uint64(n) + 1}
-	}
-	echoOf := func(n int) event.Head {
-		return event.Head{Position: event.NewPosition(uint64(n)+1, 7), Key: uint64(n) + 1}
-	}
-	var s pubsub.Shown
-	s.Add(1, at(0))
-	for n := range 3 * pubsub.ShownPerGroup {
-		s.Add(0, at(n))
-	}
-	if got, want := s.Len(), pubsub.ShownPerGroup+1; got != want {
-		t.Errorf("remembered: got %d, want %d", got, want)
-	}
-	for n, want := range map[int]bool{0: false, 2*pubsub.ShownPerGroup - 1: false, 2 * pubsub.ShownPerGroup: true, 3*pubsub.ShownPerGroup - 1: true} {
-		if got := s.Repeats(0, echoOf(n)); got != want {
-			t.Errorf("event %d of a flood: known %t, want %t", n, got, want)
-		}
-	}
-	if !s.Repeats(1, echoOf(0)) {
-		t.Error("the flood of one group made another one forget")
-	}
-
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	s = pubsub.Shown{}
-	for n := range 3 * pubsub.ShownPerOrganization {
-		s.Add(n%1000, at(n))
-	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	if got := s.Len(); got != pubsub.ShownPerOrganization {
-		t.Errorf("remembered of 1000 groups: got %d, want %d", got, pubsub.ShownPerOrganization)
-	}
-	if used := int64(after.HeapAlloc) - int64(before.HeapAlloc); used > 1<<20+200<<10 { // of which the 1000 groups take 48 bytes each
-		t.Errorf("memory: got %d bytes, want at most 1 MiB beside the groups", used)
-	}
-	for group := range 1000 {
-		s.Forget(group)
-	}
-	if got := s.Len(); got != 0 {
-		t.Errorf("remembered of groups that are gone: got %d", got)
 	}
 }

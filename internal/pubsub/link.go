@@ -2,130 +2,133 @@ package pubsub
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"strings"
 	"time"
 
+	"orgcast/internal/event"
+	"orgcast/internal/pubsub/roster"
+	"orgcast/internal/redislink"
 	"orgcast/internal/subconn"
 
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
 )
 
-// words are what Redis calls a subscription's two commands, and their confirmations.
-type words struct{ on, off string }
+// resumeInterval is how often paused groups are looked at.
+const resumeInterval = 50 * time.Millisecond
 
-//nolint:gochecknoglobals // constants
-var (
-	plainWords   = words{on: "subscribe", off: "unsubscribe"}
-	shardedWords = words{on: "ssubscribe", off: "sunsubscribe"}
-)
-
-// command is one name of a command that Redis has not confirmed yet.
-type command struct {
-	kind    string
-	channel string
-	sub     *subscription // nil for a channel of canaries
-	batch   int           // the command's number; it may have more names
-	at      time.Time
-}
-
-// numbered is a canary, a message with a number, that Redis accepted and the link has not brought yet.
-type numbered struct {
-	number   int
-	accepted time.Time
-}
-
-// link is one subscription connection, from its opening to its loss. Redis answers on it in order.
+// link works on one subscription connection: it sends the commands that the subscriptions need, hands over what
+// arrives, and has what was missed read.
 type link struct {
-	server string // address of the Cluster's member that it leads to; "" if there is one server
-	words  words
-	conn   *subconn.Conn
-	node   *redis.Client // of the link alone, in a Cluster; else nil
-	nonce  string        // marks this link's canaries
-	wake   chan struct{} // for reconcile; capacity 1: one wake-up covers all that came before it
-	fetch  chan struct{} // for catchUp; likewise
+	server    string // address of the Cluster's member that it leads to; "" if there is one server
+	canary    string // the channel of its canaries when it is opened
+	subs      *subscriptions
+	histories *Histories
+	delivery  *delivery
+	timeout   time.Duration
+	log       *zap.Logger
 
-	suspect bool // owned by receive: the server has taken channels away, and may be no master any more
+	// Of a link to a member of a Cluster: a client that has nothing but the link, and a function that asks for a
+	// survey. nil otherwise.
+	node   *redis.Client
+	survey func()
 
-	// Guarded by Redis.mu.
-	canary       string              // the channel of its canaries
-	canaryOn     bool                // they arrive there
-	canaryLost   bool                // they do not, and need another channel
-	queue        fifo[*subscription] // to be brought in line, oldest first
-	sent         fifo[command]       // to be confirmed, in the order of their sending
-	batches      int                 // commands sent so far
-	paused       []*subscription     // in the order of their pausing
-	behind       fifo[lagging]       // to catch up
-	lastReceived time.Time           // of anything at all
-	lastCanary   time.Time           // arrival
-	asked        time.Time           // when the question for the role under way was sent, zero without one
-	answeredAsk  time.Time           // when the last one that was answered was sent
-	sending      numbered            // the last canary, with the moment of its sending
-	returned     int                 // number of the last canary that arrived
-	accepted     []numbered          // not returned, oldest first
+	// Set when it is opened.
+	redis *redislink.Link
+	line  *line
+
+	suspect bool // owned by the receiving goroutine: the server has taken channels away, and may be no master any more
 }
 
-// newLink returns a link to a server that is not connected yet. The kind of subscription connection is
-// chosen here and by its words, and nowhere else.
-func (r *Redis) newLink(ctx context.Context, server string) *link {
-	l := &link{
-		server: server, words: plainWords, canary: r.keys.Canary(r.opt.NodeID),
-		nonce: rand.Text(), wake: make(chan struct{}, 1), fetch: make(chan struct{}, 1),
-	}
-	if r.shards == nil {
-		l.conn = r.dialer.Subscribe(ctx)
-		return l
-	}
-	l.words = shardedWords
-	l.node = r.shards.dial(server)
-	l.conn = subconn.NewDialer(l.node, newSocket).Subscribe(ctx)
-	return l
+var _ redislink.User = (*link)(nil)
+
+// Opened implements [redislink.User].
+func (l *link) Opened(opened *redislink.Link, work func(func(ctx context.Context) error)) {
+	l.redis = opened
+	l.line = l.subs.attach(l.server, l.canary, opened)
+	work(l.reconcile)
+	work(func(ctx context.Context) error {
+		c := &catcher{subs: l.subs, histories: l.histories, delivery: l.delivery, line: l.line, log: l.log}
+		c.run(ctx)
+		return nil
+	})
 }
 
-// open connects and subscribes to the canary channel. It returns when Redis has confirmed that, and
-// has said that it is a master: a server that refuses password or rights is found out here, and so is
-// a replica, which would take subscriptions as well.
-//
-// It is not the present link yet, so nobody else touches it.
-func (l *link) open(ctx context.Context, timeout time.Duration) error {
-	channel := l.canary
-	dialing, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	if err := l.conn.Send(dialing, l.words.on, channel); err != nil {
-		return fmt.Errorf("open: %w", err)
+// Closed implements [redislink.User].
+func (l *link) Closed() {
+	if l.line != nil {
+		l.subs.detach(l.line)
 	}
-	ended := endedContext(ctx)
-	received, err := l.conn.Receive(ended, timeout)
-	if err != nil {
-		return fmt.Errorf("open: %s: %w", l.words.on, err) // Redis may not say which command it refuses
+	if l.node != nil {
+		_ = l.node.Close() // its connection is closed
 	}
-	if m, ok := received.(*redis.Subscription); !ok || m.Kind != l.words.on || m.Channel != channel {
-		return fmt.Errorf("open: %w: %v", errUnexpected, received)
-	}
-	if err := l.conn.Ask(timeout); err != nil {
-		return fmt.Errorf("open: %w", err)
-	}
-	for until := time.Now().Add(timeout); ; { // canaries of another node of this name may come first
-		received, err := l.conn.Receive(ended, max(time.Until(until), 1)) // 0 would be no timeout
-		if err != nil {
-			return fmt.Errorf("open: %w", err)
-		}
-		if role, ok := received.(subconn.Role); ok {
-			if err := role.Err(); err != nil {
-				return fmt.Errorf("open: %w", err)
+}
+
+// reconcile sends the commands that bring the link in line with what is wanted, until ctx ends or
+// a write fails.
+func (l *link) reconcile(ctx context.Context) error {
+	ticker := time.NewTicker(resumeInterval)
+	defer ticker.Stop()
+	for {
+		commands, unlocated, paused := l.subs.next(l.line)
+		if len(commands) == 0 {
+			var tick <-chan time.Time
+			if paused {
+				tick = ticker.C
 			}
-			break
+			select {
+			case <-l.line.write:
+			case <-tick:
+			case <-ctx.Done():
+				return nil
+			}
+			continue
+		}
+		l.locate(ctx, unlocated)
+		for _, c := range commands {
+			if err := l.redis.Send(ctx, c.Kind, c.Channels); err != nil {
+				return err
+			}
 		}
 	}
-	l.canaryOn, l.lastReceived = true, time.Now()
+}
+
+// locate reads where the histories of groups end, before these are subscribed.
+// Where that fails, losses of the group will be gaps.
+func (l *link) locate(ctx context.Context, groups []event.Group) {
+	if len(groups) == 0 {
+		return
+	}
+	// Confirmations must not look overdue for it.
+	ctx, cancel := context.WithTimeout(ctx, l.timeout/2)
+	defer cancel()
+	marks, known := l.histories.marks(ctx, groups)
+	l.subs.locate(groups, marks, known)
+}
+
+// Arrived implements [redislink.User]. Once a server has taken channels away, it has to say that it is a master
+// before anything else that it brings counts: a replica brings most of the events.
+func (l *link) Arrived(ctx context.Context, received any) error {
+	if !l.suspect {
+		return nil
+	}
+	if m, ok := received.(*redis.Subscription); ok && m.Kind == subscribedOff {
+		return nil
+	}
+	if err := l.mustLead(ctx); err != nil {
+		return err
+	}
+	l.suspect = false
 	return nil
 }
 
+// subscribedOff is how a member of a Cluster says that it has taken a channel away.
+const subscribedOff = "sunsubscribe"
+
 // mustLead returns an error unless the server, a member of a Cluster, says at once that it is a master.
-// A replica brings most of the events.
-func (l *link) mustLead(ctx context.Context, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+func (l *link) mustLead(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	info, err := l.node.Info(ctx, "replication").Result()
 	if err != nil {
@@ -137,58 +140,81 @@ func (l *link) mustLead(ctx context.Context, timeout time.Duration) error {
 	return nil
 }
 
-// send writes one command for the channels.
-func (l *link) send(ctx context.Context, kind string, timeout time.Duration, channels []string) error {
-	if len(channels) == 0 {
-		return nil // without names UNSUBSCRIBE means all
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	cancel() // see endedContext; the deadline of the write stays
-	return l.conn.Send(ctx, kind, channels...)
-}
-
-// close ends the connection and with it a Receive under way. Errors say that it was closed before.
-func (l *link) close() {
-	_ = l.conn.Close()
-	if l.node != nil {
-		_ = l.node.Close()
-	}
-}
-
-// endedContext returns a context that has ended. On an open connection go-redis heeds only a
-// context's deadline, but with a context that lives it answers a broken connection, or a server's
-// request to move, by opening another one behind our back, and no gap would ever be reported.
-func endedContext(ctx context.Context) context.Context {
-	ctx, cancel := context.WithCancel(ctx)
-	cancel()
-	return ctx
-}
-
-// rouse makes reconcile look at the queue.
-func (l *link) rouse() {
-	select {
-	case l.wake <- struct{}{}:
-	default: // a wake-up is pending already
+// Message implements [redislink.User].
+func (l *link) Message(m *redis.Message, now time.Time) {
+	head, object := event.CutHead(m.Payload)
+	g, v := l.subs.admit(l.line, m.Channel, head, object, now)
+	switch v {
+	case roster.Take:
+		l.deliver(g, head, object, now)
+	case roster.Lost:
+		l.delivery.gap(g)
+		l.deliver(g, head, object, now)
+	case roster.Hold, roster.Known:
+	case roster.Denied:
+		l.delivery.gap(g)
+		l.delivery.metrics.repeated.Inc()
+	case roster.Repeated:
+		l.delivery.metrics.repeated.Inc()
+	case roster.Unwanted:
+		l.delivery.metrics.unwanted.Inc()
+	case roster.Pause:
+		l.delivery.metrics.shed.Inc()
+		if suppressed, ok := l.subs.logPause(g, now); ok {
+			l.log.Warn("organization over its event rate, group paused", zap.Stringer("group", g), zap.Int("suppressed", suppressed))
+		}
+	case roster.Shed:
+		l.delivery.metrics.shed.Inc()
 	}
 }
 
-// hasRoom reports whether a whole batch more may be unconfirmed; smaller ones would be many. r.mu
-// is held.
-func (l *link) hasRoom() bool { return l.sent.len() <= maxUnconfirmed-maxBatch }
+// deliver decodes an event and hands it over, or logs why it is dropped: for each reason and organization,
+// since one that publishes nothing else must not hide what is wrong with another's. The log bounds
+// that, and the organization's budget bounds what it costs here.
+func (l *link) deliver(g event.Group, h event.Head, object string, now time.Time) {
+	e, err := l.histories.decoder.decode(g, h, object, now)
+	if err != nil {
+		l.histories.decoder.logDropped(g, err)
+		return
+	}
+	l.delivery.deliver(e)
+}
 
-// healthy returns nil if events flow on the link, which may be nil. Redis.mu is held.
-func (l *link) healthy(now time.Time, timeout time.Duration) error {
+// Subscription implements [redislink.User].
+func (l *link) Subscription(m *redis.Subscription, now time.Time) error {
+	c, canary, ok := l.subs.confirm(l.line, m.Kind, m.Channel, now)
 	switch {
-	case l == nil:
-		return ErrNoLink
-	case now.Sub(l.lastCanary) > timeout:
-		return ErrNoCanary
+	case !ok:
+		return fmt.Errorf("%w: %s", redislink.ErrUnexpected, m.Kind)
+	case c.Taken:
+		l.suspect = true
+		l.survey()
 	}
-	if s, ok := l.queue.first(); ok && now.Sub(s.queued) > timeout && s.link == l && !s.queued.IsZero() {
-		return ErrUnconfirmed
+	if c.Canary {
+		l.redis.SetCanary(canary, !c.Taken) // those under way went to the slot's new owner
 	}
-	if c, ok := l.sent.first(); ok && now.Sub(c.at) > timeout {
-		return ErrUnconfirmed
+	if !c.Gap.IsZero() {
+		l.delivery.gap(c.Gap)
 	}
 	return nil
 }
+
+// Refused implements [redislink.User]: a member of a Cluster does not have the slot of a command, or not at present.
+func (l *link) Refused(err error, now time.Time) bool {
+	owner, moved := redis.IsMovedError(err)
+	_, asked := redis.IsAskError(err)
+	if l.node == nil || !moved && !asked && !redis.IsClusterDownError(err) && !redis.IsTryAgainError(err) {
+		return false
+	}
+	if !moved || strings.HasPrefix(owner, ":") {
+		owner = "" // it does not know that server's address itself
+	}
+	if !l.subs.refuse(l.line, owner, now) {
+		return false
+	}
+	l.survey()
+	return true
+}
+
+// UnconfirmedSince implements [redislink.User].
+func (l *link) UnconfirmedSince() time.Time { return l.subs.unconfirmedSince(l.line) }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"orgcast/internal/event"
+	"orgcast/internal/pubsub/roster"
 	"orgcast/internal/redisreply"
 
 	"github.com/redis/go-redis/v9"
@@ -145,7 +146,7 @@ func (h *Histories) decodeEntries(g event.Group, entries []redis.XMessage, seen 
 		head := event.Head{Key: keyOf(entry)}
 		head.Position, _ = event.ParsePosition(entry.ID) // as Redis made it
 		if head.Key != 0 {
-			if before, ok := keyed[head.Key]; ok && apart(before, head.Position) < shownFor {
+			if before, ok := keyed[head.Key]; ok && roster.Repeats(before, head.Position) {
 				h.decoder.metrics.repeated.Inc()
 				continue
 			}

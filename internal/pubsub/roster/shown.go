@@ -1,4 +1,4 @@
-package pubsub
+package roster
 
 import "orgcast/internal/event"
 
@@ -18,7 +18,7 @@ const (
 	shownFor = uint64(event.DefaultHistoryAge / 1e6)
 )
 
-// shown is what the groups of one organization have shown under idempotency keys. Redis.mu guards it. The
+// shown is what the groups of one organization have shown under idempotency keys. The
 // zero shown is empty.
 type shown struct {
 	places map[shownKey]*shownEvent
@@ -54,7 +54,7 @@ func (w *shown) repeats(in *shownGroup, h event.Head) *shownEvent {
 		return nil
 	}
 	e := w.places[shownKey{in, h.Key}]
-	if e == nil || e.position == h.Position || apart(e.position, h.Position) >= shownFor {
+	if e == nil || e.position == h.Position || !Repeats(e.position, h.Position) {
 		return nil
 	}
 	return e
@@ -65,6 +65,10 @@ func (w *shown) has(in *shownGroup, h event.Head) bool {
 	e := w.places[shownKey{in, h.Key}]
 	return h.Key != 0 && e != nil && e.position == h.Position
 }
+
+// Repeats reports whether two events of a group under one idempotency key are the same one, by their positions: a
+// key that is used again much later means another event.
+func Repeats(p, q event.Position) bool { return apart(p, q) < shownFor }
 
 // apart returns the milliseconds between two positions.
 func apart(p, q event.Position) uint64 {

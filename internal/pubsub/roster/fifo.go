@@ -1,4 +1,4 @@
-package pubsub
+package roster
 
 // fifo is a queue.
 type fifo[T any] struct {

@@ -1,9 +1,9 @@
-package pubsub
+package roster
 
 import "orgcast/internal/event"
 
 const (
-	// seenFirst and seenMost are how many positions a group remembers, at first and at most: all of catchUpMost,
+	// seenFirst and seenMost are how many positions a group remembers, at first and at most: all that is read of one history,
 	// and what a master that hung and wakes up after its replacement puts in between. That is what had queued in
 	// its sockets, as much as clients had under way.
 	seenFirst = 8
@@ -14,21 +14,21 @@ const (
 	positionBytes = 16
 )
 
-// seen are the newest positions that a group was handed, in that order. Redis.mu guards it.
+// seen are the newest positions that a group was handed, in that order.
 type seen struct {
 	ring []event.Position // full from its beginning, and used as a ring once it is as long as it may be
 	next int              // where the next one goes, if the ring is full
 	at   int              // where has found one, or somewhere
 }
 
-// add remembers a position. m is the meter of the group's organization, which bounds the memory.
-func (s *seen) add(p event.Position, m *meter) {
+// add remembers a position. b is the budget of the group's organization, which bounds the memory.
+func (s *seen) add(p event.Position, b *budget) {
 	if len(s.ring) < cap(s.ring) {
 		s.ring = append(s.ring, p)
 		return
 	}
-	if size := max(2*cap(s.ring), seenFirst); size <= seenMost && m.seen+(size-cap(s.ring))*positionBytes <= seenBytes {
-		m.seen += (size - cap(s.ring)) * positionBytes
+	if size := max(2*cap(s.ring), seenFirst); size <= seenMost && b.seen+(size-cap(s.ring))*positionBytes <= seenBytes {
+		b.seen += (size - cap(s.ring)) * positionBytes
 		grown := make([]event.Position, 0, size)
 		grown = append(append(grown, s.ring[s.next:]...), s.ring[:s.next]...)
 		s.ring, s.next = append(grown, p), 0
@@ -61,7 +61,7 @@ func (s *seen) list() []event.Position {
 }
 
 // forget gives the memory back.
-func (s *seen) forget(m *meter) {
-	m.seen -= cap(s.ring) * positionBytes
+func (s *seen) forget(b *budget) {
+	b.seen -= cap(s.ring) * positionBytes
 	*s = seen{}
 }
