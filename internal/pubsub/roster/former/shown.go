@@ -1,0 +1,141 @@
+package former
+
+import "orgcast/internal/event"
+
+// An event may arrive twice, under two positions. A server that hung runs the commands in its sockets when
+// it wakes up, after their sender has recorded the event at the replacement. Or a master publishes an event
+// and dies before its replica has it, and the event is recorded again. The idempotency key shows that it is
+// the same event.
+const (
+	// shownPerGroup is how many keyed events of a group are remembered.
+	shownPerGroup = 1024
+	// shownPerOrganization bounds those of all groups of an organization: 1 MiB at shownCost each.
+	shownPerOrganization = 1 << 20 / shownCost
+	// shownCost is an upper bound of the memory for one: itself, and its place in a map at the lowest load.
+	shownCost = 128
+	// shownFor is how long a key counts unless its publisher says otherwise, in milliseconds. A key
+	// that is used again later means another event.
+	shownFor = uint64(event.DefaultHistoryAge / 1e6)
+)
+
+// shown is what the groups of one organization have shown under idempotency keys.  The
+// zero shown is empty.
+type shown struct {
+	places map[shownKey]*shownEvent
+	// The oldest and the newest of all groups.
+	oldest, newest *shownEvent
+}
+
+// shownKey is a hash of a key in its group.
+type shownKey struct {
+	in  *shownGroup
+	key uint64
+}
+
+// shownGroup is one group's part of it.
+type shownGroup struct {
+	oldest, newest *shownEvent
+	count          int
+}
+
+// shownEvent is one event that was delivered.
+type shownEvent struct {
+	shownKey
+
+	position          event.Position
+	joined            uint64      // how often its group had been joined then
+	newer             *shownEvent // in the group
+	before, following *shownEvent // in the organization, by age
+}
+
+// repeats returns what was shown already, if this is the same event under another position; else nil.
+func (w *shown) repeats(in *shownGroup, h event.Head) *shownEvent {
+	if h.Key == 0 {
+		return nil
+	}
+	e := w.places[shownKey{in, h.Key}]
+	if e == nil || e.position == h.Position || apart(e.position, h.Position) >= shownFor {
+		return nil
+	}
+	return e
+}
+
+// has reports whether this very event was shown already, under its key and at its position.
+func (w *shown) has(in *shownGroup, h event.Head) bool {
+	e := w.places[shownKey{in, h.Key}]
+	return h.Key != 0 && e != nil && e.position == h.Position
+}
+
+// apart returns the milliseconds between two positions.
+func apart(p, q event.Position) uint64 {
+	a, b := p.Milliseconds(), q.Milliseconds()
+	return max(a, b) - min(a, b)
+}
+
+// add remembers an event that is delivered to a group, and forgets the oldest one if there is no room. joined
+// is how often the group has been joined.
+func (w *shown) add(in *shownGroup, h event.Head, joined uint64) {
+	if h.Key == 0 {
+		return
+	}
+	at := shownKey{in, h.Key}
+	if e := w.places[at]; e != nil { // the same one, or another one long after
+		e.position, e.joined = h.Position, joined
+		return
+	}
+	var e *shownEvent
+	switch {
+	case in.count == shownPerGroup:
+		e = w.drop(in)
+	case len(w.places) == shownPerOrganization:
+		e = w.drop(w.oldest.in) // its oldest event is the oldest of all
+	default:
+		e = new(shownEvent)
+	}
+	if w.places == nil {
+		w.places = make(map[shownKey]*shownEvent)
+	}
+	*e = shownEvent{shownKey: at, position: h.Position, joined: joined, before: w.newest}
+	w.places[at] = e
+	if w.newest == nil {
+		w.oldest = e
+	} else {
+		w.newest.following = e
+	}
+	w.newest = e
+	if in.newest == nil {
+		in.oldest = e
+	} else {
+		in.newest.newer = e
+	}
+	in.newest = e
+	in.count++
+}
+
+// drop forgets the oldest event of a group, and returns its memory for reuse.
+func (w *shown) drop(in *shownGroup) *shownEvent {
+	e := in.oldest
+	delete(w.places, e.shownKey)
+	if in.oldest = e.newer; in.oldest == nil {
+		in.newest = nil
+	}
+	in.count--
+	if e.before == nil {
+		w.oldest = e.following
+	} else {
+		e.before.following = e.following
+	}
+	if e.following == nil {
+		w.newest = e.before
+	} else {
+		e.following.before = e.before
+	}
+	return e
+}
+
+// forget drops all events of a group.
+func (w *shown) forget(in *shownGroup) {
+	for in.count > 0 {
+		w.drop(in)
+	}
+}

@@ -1,0 +1,216 @@
+package roster_test
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"orgcast/internal/event"
+	"orgcast/internal/pubsub/roster"
+	"orgcast/internal/pubsub/roster/former"
+)
+
+// receiver is a roster, or what was one before.
+type receiver[L link, B behind] interface {
+	Subscribe(g event.Group, now time.Time) bool
+	Unsubscribe(g event.Group, now time.Time) bool
+	Attach(server, canary string, now time.Time) L
+	Detach(l L, now time.Time)
+	Resume(l L, now time.Time) bool
+	Next(l L, now time.Time) []roster.Command
+	Unlocated(commands []roster.Command) []event.Group
+	Locate(groups []event.Group, marks []event.Mark, known []bool)
+	Confirm(l L, kind, channel string, now time.Time) (roster.Confirmation, bool)
+	Refuse(l L, owner string, now time.Time) bool
+	Surveyed(owners []string, now time.Time)
+	Masters() ([]string, bool)
+	CanaryOf(server, other string) (string, bool)
+	Admit(l L, channel string, h event.Head, object string, now time.Time) (event.Group, roster.Verdict)
+	Behind(l L, most int) []B
+	Remembered(b B) []event.Position
+	Begin(b B, a roster.Answer, now time.Time) bool
+	CaughtUp(b B, h event.Head) (roster.Verdict, bool)
+	FirstHeld(b B) (roster.Held, bool)
+	Release(b B) (roster.Verdict, bool)
+	Mark(g event.Group) (event.Mark, bool)
+	Unseen(g event.Group, after event.Position, events []*event.Event, complete bool) ([]*event.Event, bool)
+	Wanted() (wanted, paused int)
+	Size() roster.Size
+}
+
+type link interface {
+	MayWrite() bool
+	MayRead() bool
+	Canary() string
+	UnconfirmedSince() time.Time
+}
+
+type behind interface {
+	Group() event.Group
+	Mark() event.Mark
+}
+
+var (
+	_ receiver[*roster.Link, roster.Behind] = (*roster.Roster)(nil)
+	_ receiver[*former.Link, former.Behind] = (*former.Receiver)(nil)
+)
+
+// input is something that happens to a receiver. link and catching say to which of its links and catchings-up, by
+// their numbers in the order of their making.
+type input struct {
+	Do       string
+	At       time.Duration `json:",omitempty"`
+	Link     int           `json:",omitempty"`
+	Catching int           `json:",omitempty"`
+
+	Group   event.Group   `json:"-"`
+	Server  string        `json:",omitempty"`
+	Kind    string        `json:",omitempty"`
+	Channel string        `json:",omitempty"`
+	Head    event.Head    `json:"-"`
+	Object  string        `json:"-"`
+	Owners  []string      `json:"-"`
+	Answer  roster.Answer `json:"-"`
+	Groups  []event.Group `json:"-"`
+	Marks   []event.Mark  `json:"-"`
+	Known   []bool        `json:"-"`
+}
+
+func (i input) String() string {
+	s := fmt.Sprintf("%v %s link %d", i.At, i.Do, i.Link)
+	for _, v := range []any{i.Server, i.Kind, i.Channel, i.Object} {
+		if v != "" {
+			s += fmt.Sprintf(" %.60v", v)
+		}
+	}
+	if !i.Group.IsZero() {
+		s += " " + i.Group.String()
+	}
+	if i.Head != (event.Head{}) {
+		s += fmt.Sprintf(" at %v key %d", i.Head.Position, i.Head.Key)
+	}
+	if i.Do == "begin" {
+		s += fmt.Sprintf(" %d events, complete %t, failed %t", len(i.Answer.Events), i.Answer.Complete, i.Answer.Failed)
+	}
+	return s
+}
+
+// output is what a receiver makes of an input. Only some fields matter for each.
+type output struct {
+	OK, More, Paused bool
+	Commands         []roster.Command
+	Groups           []event.Group
+	Group            event.Group
+	Mark             event.Mark
+	Verdict          roster.Verdict
+	Confirmation     roster.Confirmation
+	Held             event.Head
+	Positions        []event.Position
+	Servers          []string
+	Text             string
+	Events           int
+}
+
+// String leaves out what is zero.
+func (o output) String() string {
+	var parts []string
+	for v, i := reflect.ValueOf(o), 0; i < v.NumField(); i++ {
+		if f := v.Field(i); !f.IsZero() {
+			parts = append(parts, fmt.Sprintf("%s: %v", v.Type().Field(i).Name, f.Interface()))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// machine drives a receiver.
+type machine[L link, B behind] struct {
+	receiver[L, B]
+	links     []L
+	catchings []B
+	start     time.Time
+}
+
+// driven is a machine, whatever it drives.
+type driven interface {
+	do(i input) output
+	state(g event.Group) string
+}
+
+func newMachine[L link, B behind](r receiver[L, B], start time.Time) *machine[L, B] {
+	return &machine[L, B]{receiver: r, start: start}
+}
+
+func (m *machine[L, B]) do(i input) (o output) {
+	now := m.start.Add(i.At)
+	switch i.Do {
+	case "subscribe":
+		o.OK = m.Subscribe(i.Group, now)
+	case "unsubscribe":
+		o.OK = m.Unsubscribe(i.Group, now)
+	case "attach":
+		m.links = append(m.links, m.Attach(i.Server, i.Channel, now))
+	case "detach":
+		m.Detach(m.links[i.Link], now)
+	case "next":
+		o.Paused = m.Resume(m.links[i.Link], now)
+		o.Commands = m.Next(m.links[i.Link], now)
+		o.Groups = m.Unlocated(o.Commands)
+	case "locate":
+		m.Locate(i.Groups, i.Marks, i.Known)
+	case "confirm":
+		o.Confirmation, o.OK = m.Confirm(m.links[i.Link], i.Kind, i.Channel, now)
+		o.Text = m.links[i.Link].Canary()
+	case "refuse":
+		o.OK = m.Refuse(m.links[i.Link], i.Server, now)
+	case "surveyed":
+		m.Surveyed(i.Owners, now)
+		o.Servers, o.OK = m.Masters()
+	case "canary":
+		o.Text, o.OK = m.CanaryOf(i.Server, i.Channel)
+	case "admit":
+		o.Group, o.Verdict = m.Admit(m.links[i.Link], i.Channel, i.Head, i.Object, now)
+	case "behind":
+		if batch := m.Behind(m.links[i.Link], 1); len(batch) > 0 {
+			m.catchings = append(m.catchings, batch[0])
+			o.OK, o.Group, o.Mark = true, batch[0].Group(), batch[0].Mark()
+		}
+	case "remembered":
+		o.Positions = m.Remembered(m.catchings[i.Catching])
+	case "begin":
+		o.OK = m.Begin(m.catchings[i.Catching], i.Answer, now)
+	case "caught up":
+		o.Verdict, o.More = m.CaughtUp(m.catchings[i.Catching], i.Head)
+	case "first held":
+		var h roster.Held
+		h, o.OK = m.FirstHeld(m.catchings[i.Catching])
+		o.Held, o.Text = h.Head, fmt.Sprintf("%.20s", h.Object)
+	case "release":
+		o.Verdict, o.More = m.Release(m.catchings[i.Catching])
+	case "unseen":
+		events, complete := m.Unseen(i.Group, i.Head.Position, append([]*event.Event(nil), i.Answer.Events...), i.Answer.Complete)
+		o.Events, o.OK = len(events), complete
+	default:
+		panic("unknown input " + i.Do)
+	}
+	return o
+}
+
+// state says what can be seen from outside, of one group.
+func (m *machine[L, B]) state(g event.Group) string {
+	mark, known := m.Mark(g)
+	wanted, paused := m.Wanted()
+	text := fmt.Sprintf("%v %t %d %d %v", mark, known, wanted, paused, m.Size())
+	for _, l := range m.links {
+		text += fmt.Sprint(" ", l.MayWrite(), l.MayRead(), l.UnconfirmedSince().Sub(m.start))
+	}
+	return text
+}
+
+// compare returns what differs.
+func compare(a, b output) string {
+	if reflect.DeepEqual(a, b) {
+		return ""
+	}
+	return fmt.Sprintf("now    %v\nformer %v", a, b)
+}

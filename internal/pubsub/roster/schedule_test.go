@@ -1,0 +1,82 @@
+package roster_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// pseudo chooses by a seed.
+type pseudo struct{ *rand.Rand }
+
+func (p pseudo) Intn(n int) int { return p.IntN(n) }
+
+// drawn chooses as rapid has it, which finds the shortest schedule that fails.
+type drawn struct{ t *rapid.T }
+
+func (d drawn) Intn(n int) int { return rapid.IntRange(0, n-1).Draw(d.t, "choice") }
+
+// kinds of simulation.
+type kind struct{ compare, sharded, rare bool }
+
+func (k kind) String() string {
+	return fmt.Sprintf("former %t, cluster %t, rare %t", k.compare, k.sharded, k.rare)
+}
+
+// schedule runs one from its beginning to its end, and returns how many inputs that took.
+func schedule(tb testing.TB, t reporter, c choices, k kind, steps int) int {
+	tb.Helper()
+	s := newSim(tb, t, c, k.compare, k.sharded, k.rare)
+	for range steps {
+		s.step()
+	}
+	s.finish()
+	s.end()
+	return s.steps
+}
+
+// TestMillionSteps: whatever is joined, left, published, confirmed, refused, lost, moved and paused, in whatever order,
+// each group gets every recorded event once and in order, or is told of a gap; in the end it is subscribed where it is
+// to be, and nothing is remembered that nobody wants.
+func TestMillionSteps(t *testing.T) {
+	million := 1_000_000
+	if testing.Short() {
+		million /= 10
+	}
+	inputs := 0
+	for seed := uint64(1); inputs < million; seed++ {
+		k := kind{sharded: seed%2 == 0, rare: seed%4 < 2}
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			inputs += schedule(t, t, pseudo{rand.New(rand.NewPCG(seed, 0))}, k, 2000)
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// TestScheduleProperty is likewise, for short schedules, of which rapid finds the shortest that fails.
+func TestScheduleProperty(t *testing.T) {
+	for _, k := range []kind{{}, {rare: true}, {sharded: true}, {sharded: true, rare: true}} {
+		t.Run(k.String(), func(t *testing.T) {
+			rapid.Check(t, func(rt *rapid.T) { schedule(t, rt, drawn{rt}, k, rapid.IntRange(1, 300).Draw(rt, "steps")) })
+		})
+	}
+}
+
+// TestSameAsFormer: the roster answers every input as the receiver did that it was made of.
+func TestSameAsFormer(t *testing.T) {
+	for seed := uint64(1); seed <= 40; seed++ {
+		k := kind{compare: true, sharded: seed%2 == 0, rare: seed%4 < 2}
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			schedule(t, t, pseudo{rand.New(rand.NewPCG(seed, 1))}, k, 2000)
+		})
+	}
+	for _, k := range []kind{{compare: true}, {compare: true, rare: true}, {compare: true, sharded: true}, {compare: true, sharded: true, rare: true}} {
+		t.Run(k.String(), func(t *testing.T) {
+			rapid.Check(t, func(rt *rapid.T) { schedule(t, rt, drawn{rt}, k, rapid.IntRange(1, 200).Draw(rt, "steps")) })
+		})
+	}
+}
