@@ -35,7 +35,7 @@ func TestCommands(t *testing.T) {
 		"origin list of none":    {env: environment{"ORGCAST_SESSION_KEYS": testKey, "ORGCAST_ORIGINS": "none"}, err: cli.ErrUsage, stderr: []string{"--origins"}},
 		"surplus":                {args: []string{"serve", "now"}, env: good, err: cli.ErrUsage, stderr: []string{`"now"`}},
 		"check":                  {args: []string{"check"}, env: good, stdout: []string{"No mistakes", testOrigin, "(set, not shown)", "user:xxxxx@"}},
-		"check finds everything": {args: []string{"check", "--listen", "here", "--max-frame=1", "--tls-cert=x", "--colour"}, err: cli.ErrUsage, stderr: []string{"--listen", "--max-frame", "--tls-cert", "colour", "--origins", "--session-keys"}},
+		"check finds everything": {args: []string{"check", "--listen", "here", "--max-frame=1", "--tls-cert=x", "--color"}, err: cli.ErrUsage, stderr: []string{"--listen", "--max-frame", "--tls-cert", "color", "--origins", "--session-keys"}},
 		"every part of a list":   {args: []string{"check", "--origins", "one.example,two.example"}, env: good, err: cli.ErrUsage, stderr: []string{`--origins (from flag): "one.example" must be an origin, such as https://app.example.com, https://*.example.com, http://localhost:3000 or none`, `"two.example" must be an origin`}},
 		"every mistake of Redis": {args: []string{"check", "--redis-tls-ca", "ca.pem", "--redis-sentinel-master", "m"}, env: good, err: cli.ErrUsage, stderr: []string{"rediss://", "--redis-sentinels: must be set together"}},
 		"no such certificate":    {args: []string{"check", "--tls-cert", "/nowhere", "--tls-key", "/nowhere"}, env: good, err: cli.ErrUsage, stderr: []string{"--tls-cert and --tls-key: open /nowhere"}},

@@ -253,7 +253,7 @@ class Worker:
             self.bury(entry, deliveries, fields, str(reason))
             return self.acknowledge(entry)
         ended = self.redis.get(job.end)
-        if ended:  # a worker died between the terminal event and the acknowledgement
+        if ended:  # a worker died between the terminal event and the acknowledgment
             if ended == "failed":
                 self.bury(entry, deliveries, fields, "failed")
             return self.acknowledge(entry)

@@ -177,7 +177,7 @@ func (n *Node) Start() {
 // Serves says that server accepts the gateway's connections. Close then begins with a goodbye.
 func (n *Node) Serves(server *http.Server) {
 	o := n.Options
-	n.undo.add("goodbye", undoTimeout+o.DrainWait+o.Drain+o.CloseTimeout, func(ctx context.Context) error {
+	n.undo.add("drain", undoTimeout+o.DrainWait+o.Drain+o.CloseTimeout, func(ctx context.Context) error {
 		return n.goodbye(ctx, server)
 	})
 }

@@ -33,7 +33,7 @@ type client struct {
 
 	state      state
 	fd         int
-	generation int32 // counts sockets, so that an event for an earlier one is recognised
+	generation int32 // counts sockets, so that an event for an earlier one is recognized
 	deflated   bool  // permessage-deflate was agreed
 	started    int64 // when it began to connect
 	awaiting   int   // subscriptions without answer

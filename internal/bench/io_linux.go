@@ -10,7 +10,7 @@ import (
 // handle serves one socket that is ready for something.
 func (l *loop) handle(c *client, events uint32) {
 	if c.state == connecting {
-		if err := dialled(c.fd); err != nil {
+		if err := dialed(c.fd); err != nil {
 			l.ended(c, err)
 			return
 		}

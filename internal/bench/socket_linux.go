@@ -161,8 +161,8 @@ func dial(target netip.AddrPort, source netip.Addr, stalled bool) (fd int, err e
 	return fd, nil
 }
 
-// dialled returns how connecting ended.
-func dialled(fd int) error {
+// dialed returns how connecting ended.
+func dialed(fd int) error {
 	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
 		return fmt.Errorf("get SO_ERROR: %w", err)

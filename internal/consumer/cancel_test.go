@@ -30,7 +30,7 @@ func TestCancelAnswersOneConnection(t *testing.T) {
 	for name, test := range map[string]struct{ end, want string }{
 		"accepted": {`{"type":"cancel_response","success":true,"message":"The research stops."}`, `{"type":"cancel_response","success":true,"message":"The research stops.","request_id":"r1"}`},
 		"refused":  {`{"type":"cancel_response","success":false,"message":"The research had ended."}`, `{"type":"cancel_response","success":false,"message":"The research had ended.","request_id":"r1"}`},
-		"failed":   {`{"type":"task_failed","task_id":"x","code":"crashed"}`, `{"type":"cancel_response","success":false,"message":"This did not work.","code":"crashed","request_id":"r1"}`},
+		"failed":   {`{"type":"task_failed","task_id":"x","code":"crashed"}`, `{"type":"cancel_response","success":false,"message":"Something went wrong.","code":"crashed","request_id":"r1"}`},
 		"silent":   {`{"type":"task_complete","task_id":"x"}`, `{"type":"cancel_response","success":true,"message":"","request_id":"r1"}`},
 		"odd":      {`{"type":"cancel_response","success":"yes","message":7}`, `{"type":"cancel_response","success":false,"message":"","request_id":"r1"}`},
 	} {
@@ -74,7 +74,7 @@ func TestFailedCancelEndsNoResearch(t *testing.T) {
 	failed := c.Event(t, group, `{"type":"task_failed","task_id":"x","code":"crashed"}`, 2)
 	c.History[group] = append(c.History[group], failed)
 	c.Deliver(ctx, cons, failed)
-	compare(t, "answer", []string{`{"type":"cancel_response","success":false,"message":"This did not work.","code":"crashed"}`}, c.Sent())
+	compare(t, "answer", []string{`{"type":"cancel_response","success":false,"message":"Something went wrong.","code":"crashed"}`}, c.Sent())
 	say(ctx, t, c, cons, `{"type":"get_state"}`)
 	if state := strings.Join(c.Sent(), ""); !strings.Contains(state, `"status":"completed"`) {
 		t.Errorf("state: got %s, want completed", state)

@@ -39,38 +39,38 @@ const (
 	CodeInputTaken    = "input_taken"
 	CodeQuotaExceeded = "quota_exceeded"
 	CodeConflict      = "conflict"
-	// CodeUnknownMessage tells that a message is not in the conversation.
+	// CodeUnknownMessage means that a message is not in the conversation.
 	CodeUnknownMessage = "unknown_message"
 )
 
-// errorText says to people what the code says to programs. The text of an error value never
-// reaches a browser: it may name what the browser's user must not know.
+// errorText is the code in words, for people. The text of an error value never reaches a browser,
+// because it may contain what the browser's user must not know.
 func errorText(code string) string {
 	switch code {
 	case CodeBadMessage:
 		return "The message is not a JSON object with the expected fields."
 	case CodeUnknownType:
-		return "There is no message of this type here."
+		return "Unknown message type."
 	case CodeUnknownGroup:
-		return "There is no such group, or you may not join it."
+		return "This group does not exist, or you may not join it."
 	case CodeTooManyGroups:
-		return "This connection has joined as many groups as it may."
+		return "Group limit reached for this connection."
 	case CodeTooManyTasks:
-		return "Too much work is waiting already. Try again later."
+		return "Too many tasks are waiting. Try again later."
 	case CodeInputClosed:
-		return "Nothing waits for this input, or not any more."
+		return "This question is no longer open."
 	case CodeInputTaken:
-		return "Somebody else has answered already."
+		return "Someone else has already answered."
 	case CodeConflict:
-		return "This request id was used for something else."
+		return "This request id was already used for something else."
 	case CodeUnknownMessage:
-		return "There is no such message in this conversation."
+		return "No such message in this conversation."
 	case CodeQuotaExceeded:
-		return "Your message quota or your organization's is used up. Try again later."
+		return "Your message quota, or that of your organization, is used up. Try again later."
 	case CodeUnavailable:
-		return "This cannot be done at the moment. Try again later."
+		return "Temporarily unavailable. Try again later."
 	default:
-		return "This did not work."
+		return "Something went wrong."
 	}
 }
 

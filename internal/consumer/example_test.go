@@ -133,7 +133,7 @@ func Example() {
 	// join acme/report_7
 	// send {"type":"initial_state","percent":40}
 	// send {"type":"initial_state","percent":40}
-	// send {"type":"error","code":"unknown_type","message":"There is no message of this type here."}
+	// send {"type":"error","code":"unknown_type","message":"Unknown message type."}
 	// join globex/report_7
 	// globex is refused as not found: true
 }

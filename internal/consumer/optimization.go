@@ -10,7 +10,7 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// Optimization shows the optimisation of images at /ws/image-optimizer/{id:int}/: the last update,
+// Optimization shows the optimization of images at /ws/image-optimizer/{id:int}/: the last update,
 // then each optimization_update, and each job_update of the jobs that do it. It follows the jobs that
 // the query names, ?job=ID, and those that an optimization_update names as its job_id, be it recorded
 // or live. What back ends put into data stands in the frame itself, as pages of the original expect. It
@@ -36,7 +36,7 @@ var (
 // maxJobs is how many jobs a connection follows: a page shows one or two.
 const maxJobs = 8
 
-// Connect joins the group of the optimisation and sends its last update, and then those of its jobs.
+// Connect joins the group of the optimization and sends its last update, and then those of its jobs.
 func (o *Optimization) Connect(ctx context.Context, c Conn) error {
 	for _, id := range c.Query()["job"] {
 		if !orgctx.ValidID(id) || !o.take(job{id, rawText(id)}) {

@@ -172,7 +172,7 @@ func TestEditOfWhatWasCut(t *testing.T) {
 	c.Sent()
 	services.Calls()
 	say(ctx, t, c, chat, `{"type":"edit","message_id":"m2"}`)
-	compare(t, "gone", []string{`{"type":"error","code":"unknown_message","message":"There is no such message in this conversation."}`}, c.Sent())
+	compare(t, "gone", []string{`{"type":"error","code":"unknown_message","message":"No such message in this conversation."}`}, c.Sent())
 	compare(t, "asked", []string{}, services.Calls())
 	say(ctx, t, c, chat, `{"type":"edit","message_id":"m1"}`)
 	compare(t, "again", []string{}, c.Sent())

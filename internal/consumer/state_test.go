@@ -118,7 +118,7 @@ func TestNothingIsShown(t *testing.T) {
 	chat := consumer.JSON(&consumer.Chat{Dispatcher: services, Recorder: speechless{}, Inputs: services, Owners: services, Requests: services})
 	c, ctx := open(t, chat)
 	say(ctx, t, c, chat, `{"type":"user_message","message":"Hello","request_id":"c1"}`)
-	compare(t, "message", []string{`{"type":"error","code":"unavailable","message":"This cannot be done at the moment. Try again later.","request_id":"c1"}`}, c.Sent())
+	compare(t, "message", []string{`{"type":"error","code":"unavailable","message":"Temporarily unavailable. Try again later.","request_id":"c1"}`}, c.Sent())
 	compare(t, "asked", []string{}, services.Calls())
 	say(ctx, t, c, chat, `{"type":"user_message","message":"yes","request_id":"c2","context":{"is_human_input":true,"execution_id":"e1","task_index":0}}`)
 	compare(t, "answer", []string{`{"type":"human_input_accepted","execution_id":"e1","task_index":0,"request_id":"c2"}`}, c.Sent())

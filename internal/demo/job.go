@@ -47,7 +47,7 @@ func (d *server) startJob(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// optimizationRequest asks for pictures to be optimised: those that it brings, or else built-in ones.
+// optimizationRequest asks for pictures to be optimized: those that it brings, or else built-in ones.
 type optimizationRequest struct {
 	fromSeat
 

@@ -19,7 +19,7 @@ var full = flag.Bool("full", false, "1,000 connections and long faults, instead 
 
 func TestMain(m *testing.M) {
 	logging.Disable() // the publishers' client tells of each dial that fails
-	// A member that is gone for good is dialled until a second after its client was closed.
+	// A member that is gone for good is dialed until a second after its client was closed.
 	testkit.Main(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 

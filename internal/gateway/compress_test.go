@@ -100,7 +100,7 @@ func TestCompressionAgreed(t *testing.T) {
 		"browser":                    {false, []string{deflateOffer}, true},
 		"no takeover":                {false, []string{"permessage-deflate; server_no_context_takeover; client_no_context_takeover"}, true},
 		"window that we cannot keep": {false, []string{"permessage-deflate; server_max_window_bits=10"}, false},
-		"unknown parameter":          {false, []string{"permessage-deflate; colour=red"}, false},
+		"unknown parameter":          {false, []string{"permessage-deflate; color=red"}, false},
 		"second offer":               {false, []string{"permessage-deflate; server_max_window_bits=10, permessage-deflate"}, true},
 		"two headers":                {false, []string{"x-other", "permessage-deflate"}, true},
 	}

@@ -213,8 +213,8 @@ func TestQuiet(t *testing.T) {
 	<-quiet
 }
 
-// modelled is what a client may know of a group.
-type modelled struct {
+// modeled is what a client may know of a group.
+type modeled struct {
 	n      int            // of the newest event
 	last   int            // of the last event that was written
 	latest map[string]int // the newest event of each type
@@ -234,9 +234,9 @@ func TestPropertyOutbox(t *testing.T) {
 				var budget outbox.Budget
 				o := newOutbox(policy, small, &budget)
 				groups := []event.Group{mustGroup(rt, "a"), mustGroup(rt, "b"), mustGroup(rt, "c")}
-				model := make(map[event.Group]*modelled)
+				model := make(map[event.Group]*modeled)
 				for _, g := range groups {
-					model[g] = &modelled{latest: map[string]int{}, shown: map[string]int{}}
+					model[g] = &modeled{latest: map[string]int{}, shown: map[string]int{}}
 				}
 				var claimed *outbox.Batch
 				var own, ownShown int

@@ -21,14 +21,14 @@ func socketPair(t *testing.T) (link, peer net.Conn) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	dialled, err := new(net.Dialer).DialContext(t.Context(), "tcp", listener.Addr().String())
+	dialed, err := new(net.Dialer).DialContext(t.Context(), "tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if peer, err = listener.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	if link, err = pubsub.NewSocket(dialled); err != nil {
+	if link, err = pubsub.NewSocket(dialed); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

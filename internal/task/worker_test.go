@@ -547,7 +547,7 @@ func TestTaskTakenFromSlowWorker(t *testing.T) {
 	}
 }
 
-// What an attempt that died between the terminal event and the acknowledgement leaves to do.
+// What an attempt that died between the terminal event and the acknowledgment leaves to do.
 func TestEndedTaskDoesNotRunAgain(t *testing.T) {
 	for how, dead := range map[string]int{"complete": 0, "failed": 1} {
 		t.Run(how, func(t *testing.T) {

@@ -116,7 +116,7 @@ func (p *play) run(ctx context.Context) (results []frame, err error) {
 			if subject, err = p.ask(ctx, index); err != nil {
 				return nil, err
 			}
-			output = "Somebody answered: " + clip(subject, 200)
+			output = "Someone answered: " + clip(subject, 200)
 		default:
 			hits, err := lookUp(ctx, mustJSON(map[string]string{"query": clip(subject, maxQuery)}))
 			if err != nil {

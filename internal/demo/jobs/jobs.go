@@ -1,5 +1,5 @@
 // Package jobs does the work behind the demo's pages: audits and crawls of the demo's own pages,
-// optimisation of pictures, research in the project's documents, and a crew and a chat that play a
+// optimization of pictures, research in the project's documents, and a crew and a chat that play a
 // script and say so. Each is a [task.Kind]; what it publishes are the frames that browsers see.
 //
 // Nothing here reaches beyond the demo: pages are fetched from its own origin alone, and all else is

@@ -456,7 +456,7 @@ func TestOptimization(t *testing.T) {
 	}
 }
 
-// lastOfJob returns how the job of an optimisation ended, which it does once.
+// lastOfJob returns how the job of an optimization ended, which it does once.
 func (f *fixture) lastOfJob(t *testing.T, org, job string) object {
 	t.Helper()
 	events := f.history(t, org, "optimization_job_"+job)

@@ -69,7 +69,7 @@ type optimization struct {
 	Images         []string `json:"images"`
 }
 
-// group returns where the job of the optimisation is followed.
+// group returns where the job of the optimization is followed.
 func (o *optimization) group() string { return "optimization_job_" + o.JobID }
 
 // check fails the job unless its group is one.
@@ -83,7 +83,7 @@ func (o *optimization) jobUpdate(status string, done int) frame {
 	}
 }
 
-// update says how far the optimisation is, and what it saved.
+// update says how far the optimization is, and what it saved.
 func (o *optimization) update(status string, results []optimized) frame {
 	before, after := 0, 0
 	for _, r := range results {
@@ -174,7 +174,7 @@ func Picture(ctx context.Context, store *task.Store, name string) ([]byte, error
 // StoredPicture returns where in the organization's store the picture called name is.
 func StoredPicture(name string) string { return "picture." + name }
 
-// CheckPicture returns the media type of a picture that can be optimised, and whether data looks like
+// CheckPicture returns the media type of a picture that can be optimized, and whether data looks like
 // one: it reads the head of the file alone, so that nothing is unpacked for it.
 func CheckPicture(data []byte) (mediaType string, ok bool) {
 	config, format, err := image.DecodeConfig(bytes.NewReader(data))

@@ -21,8 +21,8 @@ const (
 	stateLife = time.Hour
 )
 
-// errCancelled ends a research that somebody cancelled.
-var errCancelled = errors.New("jobs: cancelled")
+// errCancelled ends a research that someone canceled.
+var errCancelled = errors.New("jobs: canceled")
 
 // runOf returns where in the organization's store the task of a research's newest run stands.
 func runOf(id string) string { return "research." + id + ".run" }
@@ -83,9 +83,9 @@ func (j *jobs) research(ctx context.Context, job *task.Job) (any, error) {
 // isCancelled reports whether an outcome is a cancellation.
 func isCancelled(outcome string) bool { return strings.HasPrefix(outcome, statusCancelled) }
 
-// cancelled is the end of a research that was cancelled.
+// cancelled is the end of a research that was canceled.
 func cancelled() frame {
-	return frame{"type": "status_update", "status": statusCancelled, "message": "The research was cancelled.", "progress": 0}
+	return frame{"type": "status_update", "status": statusCancelled, "message": "The research was canceled.", "progress": 0}
 }
 
 // search goes through the documents and returns the report.
@@ -145,7 +145,7 @@ func (j *jobs) search(ctx context.Context, job *task.Job, id, query string) (rep
 	return frame{"title": query, "summary": summary, "findings": best, "sources": sources}, nil
 }
 
-// goOn pauses, and says whether the research may go on: errCancelled once somebody cancelled it.
+// goOn pauses, and says whether the research may go on: errCancelled once someone canceled it.
 // Between looks at most a look's time passes, however long the pause.
 func (j *jobs) goOn(ctx context.Context, job *task.Job) error {
 	const look = 200 * time.Millisecond
@@ -196,15 +196,15 @@ func (*jobs) cancelResearch(ctx context.Context, job *task.Job) (any, error) {
 	case err != nil:
 		return nil, err
 	case outcome == ours:
-		return answer(true, "The research was cancelled.")
+		return answer(true, "The research was canceled.")
 	case isCancelled(outcome):
-		return answer(false, "The research was cancelled before.")
+		return answer(false, "The research was already canceled.")
 	default:
 		return answer(false, "The research had ended.")
 	}
 }
 
-// researchFailed ends a research that is given up, unless somebody cancelled it before.
+// researchFailed ends a research that is given up, unless someone canceled it before.
 func researchFailed(job *task.Job, code string) any {
 	// The worker has no context for this: the task's may have ended. The store has deadlines of its own.
 	ctx := orgctx.With(context.Background(), job.Organization())

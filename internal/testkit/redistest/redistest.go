@@ -27,7 +27,7 @@ const (
 	// startAttempts is how many ports are tried, since somebody else may take one that was free.
 	startAttempts = 10
 	// firstPort and lastPort lie below the ports that Linux gives to outgoing connections, so a
-	// port stays free for Restart while clients keep dialling.
+	// port stays free for Restart while clients keep dialing.
 	firstPort, lastPort = 16400, 32000
 )
 

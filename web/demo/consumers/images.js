@@ -1,4 +1,4 @@
-// Image optimiser: what a picture weighs before and after, as /ws/image-optimizer/INT/ tells it.
+// Image optimizer: what a picture weighs before and after, as /ws/image-optimizer/INT/ tells it.
 
 import { el } from '../dom.js';
 import { openPage } from './page.js';
@@ -32,7 +32,7 @@ class Images {
         this.#update(frame);
         break;
       case 'job_update':
-        if (frame.status === 'failed') break; // which the optimisation says, too
+        if (frame.status === 'failed') break; // which the optimization says, too
         setBar(this.panel.part('progress'), frame.progress_percentage);
         this.panel.part('.message').textContent = `${frame.processed_files} of ${frame.total_files} pictures`;
         break;
@@ -51,7 +51,7 @@ class Images {
     const { status, image, variant, result, results, message } = frame;
     this.panel.status(status);
     if (status === 'failed') {
-      this.panel.problem(`Not optimised: ${message ?? frame.error} (${frame.code ?? 'failed'}).`);
+      this.panel.problem(`Not optimized: ${message ?? frame.error} (${frame.code ?? 'failed'}).`);
       return;
     }
     if (status === 'running' && frame.processed_files === 0 && image === undefined) this.#clear();

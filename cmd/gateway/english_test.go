@@ -1,0 +1,97 @@
+package main
+
+import (
+	"go/scanner"
+	"go/token"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// translated are phrases that read as a translation, with what to write instead.
+var translated = map[string]string{
+	`\banew\b`:                          "again",
+	`\b(any|some)body\b`:                "anyone, someone",
+	`\bbe it\b`:                         "whether",
+	`\bbeside\b`:                        "next to, in addition to",
+	`\bbut for\b`:                       "unless, except for",
+	`\bfor ever\b`:                      "forever",
+	`\bgoodbyes?\b`:                     "close",
+	`\bin place of\b`:                   "instead of",
+	`\bis (neither|none of)\b`:          "must be, must be one of",
+	`\bis no (valid|whole|number|more)`: "is not a",
+	`\bnot any ?more\b`:                 "no longer",
+	`\bof (its|their|our|your) own([.,;:)|]|$| (and|or|for|to|on|in|with|from|that|when)\b)`: "its own, their own",
+	`\bof no use\b`:                                   "useless, must be set together",
+	`\b(parted|separated) by commas\b`:                "comma-separated",
+	`\bsave (for|that)\b`:                             "except for, except that",
+	`\bsees? to it\b`:                                 "makes sure",
+	`\bthat of (Redis|the)\b`:                         "the noun",
+	`\b(there|where|here)(of|by|upon)\b`:              "the noun",
+	`\bunasked\b`:                                     "unexpected",
+	`\bwhoever\b`:                                     "anyone who, the noun",
+	`\bas (many|much|long) as (it|they|he|she) may\b`: "the limit",
+}
+
+// TestPlainEnglishInDocs: neither our pages nor the texts in our code use phrases that read as a translation.
+func TestPlainEnglishInDocs(t *testing.T) {
+	patterns := make(map[*regexp.Regexp]string, len(translated))
+	for pattern, instead := range translated {
+		patterns[regexp.MustCompile(`(?i)`+pattern)] = instead
+	}
+	check := func(file string, line int, text string) {
+		for pattern, instead := range patterns {
+			if found := pattern.FindString(text); found != "" {
+				t.Errorf("%s:%d: %q: write %s", file, line, found, instead)
+			}
+		}
+	}
+	for _, page := range sources(t, ".md") {
+		text := codeSpan.ReplaceAllString(blank(readDoc(t, page)), "")
+		for i, line := range strings.Split(text, "\n") {
+			check(page, i+1, line)
+		}
+	}
+	forTests := []string{"internal/testkit/", "internal/faults/", "internal/pubsub/pubsubtest/", "internal/consumer/consumertest/"}
+	for _, path := range sources(t, ".go") {
+		if strings.HasSuffix(path, "_test.go") || slices.ContainsFunc(forTests, func(dir string) bool { return strings.HasPrefix(path, dir) }) {
+			continue
+		}
+		for line, text := range literals(t, path) {
+			check(path, line, text)
+		}
+	}
+}
+
+// blank empties the code blocks of a page, so that its lines keep their numbers.
+func blank(markdown string) string {
+	return codeBlock.ReplaceAllStringFunc(markdown, func(block string) string {
+		return strings.Repeat("\n", strings.Count(block, "\n"))
+	})
+}
+
+// literals returns the string literals of a Go file by their lines.
+func literals(tb testing.TB, path string) map[int]string {
+	tb.Helper()
+	source := []byte(readDoc(tb, path))
+	files := token.NewFileSet()
+	file := files.AddFile(path, files.Base(), len(source))
+	var s scanner.Scanner
+	s.Init(file, source, nil, 0)
+	found := make(map[int]string)
+	for {
+		pos, tok, text := s.Scan()
+		switch tok {
+		case token.EOF:
+			return found
+		case token.STRING:
+			value, err := strconv.Unquote(text)
+			if err != nil {
+				tb.Fatalf("%s: %v", path, err)
+			}
+			found[file.Line(pos)] += value + "\n"
+		}
+	}
+}
