@@ -57,13 +57,18 @@ test: deps vet unit client-test e2e ## Every test there is: vet, formatting, Go 
 	@echo "test: all passed"
 
 .PHONY: test-more
-test-more: models ## What CI runs beyond test: the models of docs/models
+test-more: models clients-test ## What CI runs beyond test: the models of docs/models, the clients in all languages
 	@echo "test-more: all passed"
 
 .PHONY: models
 models: ## Check the models of docs/models with spin, and that each breaks without any of its guards
 	@scripts/deps models
 	scripts/models
+
+.PHONY: clients-test
+clients-test: ## Tests of the clients for back ends, in every language, against a gateway and a Redis
+	@scripts/deps clients
+	go test -race -count=1 -timeout=20m ./clients -args -languages=go,node,php,ruby
 
 .PHONY: deps
 deps: ## Show what the tests need; install it (as root on Debian or Ubuntu) or say how
@@ -72,7 +77,7 @@ deps: ## Show what the tests need; install it (as root on Debian or Ubuntu) or s
 .PHONY: vet
 vet:
 	go vet ./...
-	@unformatted=$$(gofmt -l cmd deploy internal web/*.go); \
+	@unformatted=$$(gofmt -l clients cmd deploy internal web/*.go); \
 	  if [[ -n $$unformatted ]]; then echo "not formatted, run make fmt:" $$unformatted >&2; exit 1; fi
 
 .PHONY: unit

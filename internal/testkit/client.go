@@ -229,12 +229,13 @@ func (c *Client) Expect(tb testing.TB, want string) {
 	if err != nil {
 		tb.Fatalf("read: got %v, want %s", err, want)
 	}
-	if !sameJSON(got, want) {
+	if !SameJSON(got, want) {
 		tb.Fatalf("frame: got %s, want %s", got, want)
 	}
 }
 
-func sameJSON(a, b string) bool {
+// SameJSON reports whether two texts are the same JSON value, with names in any order.
+func SameJSON(a, b string) bool {
 	if a == b {
 		return true
 	}
