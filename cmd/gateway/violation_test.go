@@ -22,7 +22,7 @@ type housebreaker struct{ tb testing.TB }
 
 func (housebreaker) Connect(context.Context, consumer.Conn) error     { return nil }
 func (housebreaker) Disconnect(context.Context, consumer.Conn, error) {}
-func (h housebreaker) Receive(_ context.Context, c consumer.Conn, _ event.Frame) error {
+func (h housebreaker) Receive(_ context.Context, c consumer.Conn, _ event.RawMessage) error {
 	org, err := orgctx.ParseID("globex")
 	if err != nil {
 		return err

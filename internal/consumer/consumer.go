@@ -24,7 +24,7 @@ type OrganizationAwareConsumer interface {
 	// Receive handles one frame. It may take its time: events and pings do not wait for it, only the
 	// next frame does. When the browser has left, its context lives on for the gateway's hook timeout; the
 	// end of the session ends it at once. An error ends the connection.
-	Receive(ctx context.Context, c Conn, f event.Frame) error
+	Receive(ctx context.Context, c Conn, f event.RawMessage) error
 	// Disconnect runs once for each Connect that returned nil, after the groups were left. Its
 	// context carries the organization and the user, and has a fresh deadline. cause says why it ended.
 	Disconnect(ctx context.Context, c Conn, cause error)

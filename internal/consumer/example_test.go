@@ -126,8 +126,8 @@ func Example() {
 			fmt.Fprintln(os.Stdout, name, "is refused as not found:", errors.Is(err, consumer.ErrNotFound))
 			continue
 		}
-		_ = r.Receive(ctx, c, event.Frame{Data: []byte(`{"type":"get_state"}`)})
-		_ = r.Receive(ctx, c, event.Frame{Data: []byte(`{"type":"delete"}`)})
+		_ = r.Receive(ctx, c, event.RawMessage{Data: []byte(`{"type":"get_state"}`)})
+		_ = r.Receive(ctx, c, event.RawMessage{Data: []byte(`{"type":"delete"}`)})
 	}
 	// Output:
 	// join acme/report_7

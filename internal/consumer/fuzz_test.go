@@ -40,7 +40,7 @@ func FuzzReceive(f *testing.F) {
 				t.Fatalf("%s: Connect: %v", name, err)
 			}
 			c.Sent()
-			err := cons.Receive(ctx, c, event.Frame{Binary: binary, Data: data})
+			err := cons.Receive(ctx, c, event.RawMessage{Binary: binary, Data: data})
 			if binary != errors.Is(err, consumer.ErrTextRequired) || !binary && err != nil {
 				t.Errorf("%s: binary %t: got %v", name, binary, err)
 			}

@@ -54,7 +54,7 @@ func (j jsonConsumer) Disconnect(ctx context.Context, c Conn, cause error) {
 	j.handler.Disconnect(ctx, c, cause)
 }
 
-func (j jsonConsumer) Receive(ctx context.Context, c Conn, f event.Frame) error {
+func (j jsonConsumer) Receive(ctx context.Context, c Conn, f event.RawMessage) error {
 	if f.Binary {
 		return ErrTextRequired
 	}

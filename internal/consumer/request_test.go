@@ -121,7 +121,7 @@ func TestMessageAndItsWorkGoTogether(t *testing.T) {
 			if sent := strings.Join(c.Sent(), ""); strings.Contains(sent, `"error"`) {
 				t.Errorf("got %s, want no error", sent)
 			}
-			if err := chat.Receive(ctx, c, event.Frame{Data: []byte(strings.Replace(frame, "r1", "r2", 1))}); !errors.Is(err, context.Canceled) {
+			if err := chat.Receive(ctx, c, event.RawMessage{Data: []byte(strings.Replace(frame, "r1", "r2", 1))}); !errors.Is(err, context.Canceled) {
 				t.Errorf("after the end: got %v, want %v", err, context.Canceled)
 			}
 			if calls := services.Calls(); len(calls) != 0 {

@@ -162,7 +162,7 @@ func open(t *testing.T, cons consumer.OrganizationAwareConsumer) (*consumertest.
 // say sends a frame that does not end the connection.
 func say(ctx context.Context, t *testing.T, c *consumertest.Conn, cons consumer.OrganizationAwareConsumer, frame string) {
 	t.Helper()
-	if err := cons.Receive(ctx, c, event.Frame{Data: []byte(frame)}); err != nil {
+	if err := cons.Receive(ctx, c, event.RawMessage{Data: []byte(frame)}); err != nil {
 		t.Fatal(err)
 	}
 }

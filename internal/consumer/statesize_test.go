@@ -56,8 +56,8 @@ func TestMarkupTakesItsOwnLength(t *testing.T) {
 	if got := len(strings.Join(c.Sent(), "")); got > said {
 		t.Errorf("got a first frame of %d bytes of events of %d", got, said)
 	}
-	frame, err := event.Encode(map[string]string{"text": "<&>"})
+	frame, err := event.Marshal(map[string]string{"text": "<&>"})
 	if err != nil || !strings.HasSuffix(string(frame), `{"text":"<&>"}`) {
-		t.Errorf("Encode: got %q, %v, want the text as it is", frame, err)
+		t.Errorf("Marshal: got %q, %v, want the text as it is", frame, err)
 	}
 }

@@ -196,7 +196,7 @@ func (x *exchange) run(ctx context.Context, t *testing.T, c *consumertest.Conn, 
 		what = string(x.Event)
 		c.Deliver(ctx, cons, c.Event(t, x.Group, what, 1000))
 	} else {
-		frame := event.Frame{Binary: x.Binary, Data: x.From}
+		frame := event.RawMessage{Binary: x.Binary, Data: x.From}
 		var text string
 		if json.Unmarshal(x.From, &text) == nil {
 			frame.Data = []byte(text)

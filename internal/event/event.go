@@ -1,9 +1,9 @@
 // Package event holds the words that Redis, hub, consumers and browser share: a [Group] is where
-// events go, an [Event] is what a back end published, a [Frame] is what a browser sent, and
-// [Encode] makes what the server itself says to one browser.
+// events go, an [Event] is what a back end published, a [RawMessage] is what a browser sent, and
+// [Marshal] makes what the server itself says to one browser.
 //
-// An Event is immutable once decoded. Its WebSocket frame is built once and shared by all
-// connections that receive it.
+// An Event is immutable once decoded. How it is written is a transport's affair: what an [Encoding]
+// makes of it is made once, kept with it, and shared by all connections that receive it.
 package event
 
 import (
@@ -77,8 +77,7 @@ type Event struct {
 	group    Group
 	org      orgctx.ID // as the payload names it
 	typ      string
-	frame    []byte // a whole WebSocket text frame; the payload is its tail
-	header   int    // length of the frame's header
+	payload  []byte
 	position Position
 	key      uint64
 	received time.Time
@@ -102,19 +101,15 @@ func DecodeObject(g Group, h Head, object string, limit int, received time.Time)
 	if len(object) > limit {
 		return nil, ErrTooLarge
 	}
-	frame, header := newTextFrame(len(object))
-	copy(frame[header:], object)
-
-	fields, org, err := check(g, frame[header:])
+	payload := []byte(object)
+	fields, org, err := check(g, payload)
 	if err != nil {
 		return nil, err
 	}
-	e := &Event{group: g, org: org, typ: fields.typ, frame: frame, header: header, position: h.Position, key: h.Key, received: received}
+	e := &Event{group: g, org: org, typ: fields.typ, payload: payload, position: h.Position, key: h.Key, received: received}
 	e.self[0] = e
-	e.alone.group, e.alone.org, e.alone.events, e.alone.frames = g, org, e.self[:], frame
-	if !h.Position.IsZero() {
-		e.alone.positioned = new(positioned)
-	}
+	e.alone.group, e.alone.org, e.alone.events = g, org, e.self[:]
+	e.alone.recorded = !h.Position.IsZero()
 	return e, nil
 }
 
@@ -174,12 +169,11 @@ func (e *Event) Position() Position { return e.position }
 // none. See [Head].
 func (e *Event) Key() uint64 { return e.key }
 
-// Payload returns the JSON object. The caller must not change it.
-func (e *Event) Payload() []byte { return e.frame[e.header:] }
+// Payload returns the JSON object. It is shared: the caller must not change it.
+func (e *Event) Payload() []byte { return e.payload }
 
-// Frame returns the WebSocket text frame, header included, that carries the payload and nothing of
-// its head. It is shared: the caller must not change it.
-func (e *Event) Frame() []byte { return e.frame }
+// Size returns how many bytes the payload has.
+func (e *Event) Size() int { return len(e.payload) }
 
 // Received returns the moment at which this node received the event.
 func (e *Event) Received() time.Time { return e.received }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"net/url"
 	"runtime/debug"
 
@@ -20,32 +21,82 @@ type host struct {
 	log     *zap.Logger
 	metrics *metrics
 	turns   turns
-	// outboxes are the options of outboxes by policy, without and with the subprotocol.
-	outboxes [3][2]outbox.Options
+	kinds   []kinds // by carrier
 }
 
-// setOutboxes makes the options of every kind of outbox there is.
-func (h *host) setOutboxes() {
+// kind is what clients have in common that came by one carrier, agreed on the subprotocol or not, and
+// have one policy for what gives way.
+type kind struct {
+	carrier Carrier
+	v1      bool // the subprotocol was agreed on
+	outbox  outbox.Options
+	// compressed is how events are written for clients that agreed on compression.
+	compressed *event.Encoding
+}
+
+// kinds are all kinds of one carrier: by policy, without and with the subprotocol.
+type kinds struct {
+	carrier Carrier
+	of      [3][2]kind
+}
+
+// kindsOf makes the kinds of a carrier.
+func kindsOf(carrier Carrier, o *Options) kinds {
 	policies := [...]outbox.Policy{
 		consumer.Disconnect: outbox.Disconnect, consumer.DropOldest: outbox.DropOldest, consumer.Latest: outbox.Latest,
 	}
+	ks := kinds{carrier: carrier}
 	for i, policy := range policies {
-		plain := outbox.Options{Policy: policy, Bytes: h.options.QueueBytes, BytesPerOrganization: h.options.QueueBytesPerOrganization}
+		plain := kind{carrier: carrier}
+		plain.outbox = outbox.Options{Policy: policy, Shape: event.Plain, Bytes: o.QueueBytes, BytesPerOrganization: o.QueueBytesPerOrganization}
+		plain.outbox.Encoding, plain.compressed = carrier.Encodings()
 		v1 := plain
-		v1.Positions, v1.Gap = true, gapOf
-		h.outboxes[i] = [2]outbox.Options{plain, v1}
+		v1.v1, v1.outbox.Shape = true, event.Positioned
+		v1.outbox.Gap = func(g event.Group) []byte {
+			frame, _ := v1.frame(gapFrame{Type: "gap", Group: g.Name()}) // two texts
+			return frame
+		}
+		ks.of[i] = [2]kind{plain, v1}
 	}
+	return ks
+}
+
+// frame makes a frame of the server's own.
+func (k *kind) frame(v any) ([]byte, error) {
+	text, err := event.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return k.carrier.Frame(text), nil
+}
+
+// bytes returns what is sent of events.
+func (k *kind) bytes(b *event.Burst, t Transport) []byte {
+	if t.Compressed() {
+		return b.Bytes(k.outbox.Shape, k.compressed)
+	}
+	return b.Bytes(k.outbox.Shape, k.outbox.Encoding)
+}
+
+// goodbye makes the close frame for a cause. A browser that closed gets its own code back, or none if it
+// sent none.
+func (k *kind) goodbye(cause error) []byte {
+	if peer, ok := errors.AsType[peerClosedError](cause); ok {
+		return k.carrier.CloseFrame(peer.code, "")
+	}
+	end := causeOf(cause)
+	return k.carrier.CloseFrame(end.code, end.text)
 }
 
 // client is who is connected, and on whose account. It never changes.
 type client struct {
 	host     *host
+	kind     *kind
 	id       string
 	identity session.Identity
 	route    *consumer.Route
 	params   consumer.Params
 	query    string  // not yet parsed: few consumers ask
-	v1       bool    // the subprotocol was agreed on
 	budget   *budget // of the organization
 }
 
@@ -63,19 +114,10 @@ func (c *client) Query() url.Values {
 
 // Protocol implements consumer.Conn.
 func (c *client) Protocol() string {
-	if c.v1 {
+	if c.kind.v1 {
 		return consumer.ProtocolV1
 	}
 	return ""
-}
-
-// outboxOptions returns those of the client's outbox.
-func (c *client) outboxOptions() *outbox.Options {
-	kind := 0
-	if c.v1 {
-		kind = 1
-	}
-	return &c.host.outboxes[c.route.WhenFull][kind]
 }
 
 // guard runs a hook. A panic is logged with its stack, counted and returned as ErrPanic, so that it

@@ -11,7 +11,6 @@ import (
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
-	"orgcast/internal/socket"
 )
 
 // conn is one connection and the root of its goroutine tree:
@@ -98,7 +97,7 @@ func (c *conn) Charge(n int) error { return c.groups.charge(n, time.Since(c.star
 
 // Send implements consumer.Conn.
 func (c *conn) Send(v any) error {
-	frame, err := event.Encode(v)
+	frame, err := c.kind.frame(v)
 	if err != nil {
 		return err
 	}
@@ -134,7 +133,7 @@ func (c *conn) Go(fn func(ctx context.Context) error) {
 }
 
 // attach hands the upgraded socket to the connection and lets the writer begin.
-func (c *conn) attach(t transport) {
+func (c *conn) attach(t Transport) {
 	c.mu.Lock()
 	c.writer.transport, c.attached = t, true
 	c.inbox.talked.Store(int64(time.Since(c.started))) // before, it could not
@@ -190,7 +189,7 @@ func (c *conn) tick(now time.Time) time.Duration {
 		return 0
 	case c.pinged == 0 && silence >= c.pingAt:
 		c.pinged = age
-		c.writer.send(socket.PingFrame())
+		c.writer.send(c.kind.carrier.PingFrame())
 	}
 	// The bare durations are for what may begin at any moment: a message, or the silence after a pong.
 	next := min(expires, o.MessageTimeout, c.pingAt)

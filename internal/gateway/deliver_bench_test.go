@@ -24,7 +24,7 @@ func BenchmarkOffer(b *testing.B) {
 			c := n.connect("/ws/one", "ada", "acme")
 			_ = c.SetReadDeadline(time.Time{}) // a dead socket shows at the read
 			e := newNumbers(b).event(mustGroup(b, "acme", "all"), "note", size)
-			buf := make([]byte, len(e.Frame()))
+			buf := make([]byte, frameSize(e, event.Plain))
 			b.ReportAllocs()
 			for b.Loop() {
 				if member.Offer(e.Alone()) {
@@ -54,7 +54,7 @@ func BenchmarkDeliver(b *testing.B) {
 		c := n.subscribe("ada", "acme", "all")
 		_ = c.SetReadDeadline(time.Time{}) // a dead socket shows at the read
 		readers.Go(func() {
-			buf := make([]byte, len(e.Frame()))
+			buf := make([]byte, frameSize(e, event.Plain))
 			for {
 				if _, err := io.ReadFull(c, buf); err != nil {
 					return

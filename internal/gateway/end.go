@@ -40,17 +40,7 @@ func (c *conn) End(cause error) {
 
 // seal queues the close frame for a cause and reports whether it was the first to.
 func (w *writer) seal(cause error) (first bool) {
-	return w.box.Seal(goodbye(cause), causeOf(cause).how.is(urgent))
-}
-
-// goodbye makes the close frame for a cause. A browser that closed gets its own code back, or none if it
-// sent none.
-func goodbye(cause error) []byte {
-	if peer, ok := errors.AsType[peerClosedError](cause); ok {
-		return socket.CloseFrame(peer.code, "")
-	}
-	end := causeOf(cause)
-	return socket.CloseFrame(end.code, end.text)
+	return w.box.Seal(w.client.kind.goodbye(cause), causeOf(cause).how.is(urgent))
 }
 
 // writeFailed takes note that nothing can be written any more. If the browser is gone, what it sent
@@ -88,7 +78,7 @@ func (c *conn) tearDown(readErr error) {
 	c.groups.end(c)
 	switch {
 	case errors.Is(readErr, ErrPeerClosed):
-		_ = c.writer.transport.WriteClose(goodbye(cause)) // if no close frame has left: the browser waits for one
+		_ = c.writer.transport.WriteClose(c.kind.goodbye(cause)) // if no close frame has left: the browser waits for one
 	case !errors.Is(readErr, ErrPeerGone):
 		c.writer.transport.Drain()
 	}
@@ -128,7 +118,7 @@ func (c *conn) runOut(cause error) {
 			c.writer.transport.Expire(o.CloseTimeout)
 		}
 		if c.writer.handling.Load() { // the writer is in a hook, which the browser's close must not wait for
-			_ = c.writer.transport.WriteClose(goodbye(cause))
+			_ = c.writer.transport.WriteClose(c.kind.goodbye(cause))
 			return
 		}
 		c.writer.flush()

@@ -69,10 +69,17 @@ func Causes() []Cause {
 	return list
 }
 
-// Transport is what carries the frames of a connection.
-type Transport = transport
-
 // UpgradeTo lets the next handshakes lead to a transport, whatever they came by.
 func (s *Server) UpgradeTo(t Transport) {
-	s.upgrade = func(http.ResponseWriter, *http.Request) (transport, error) { return t, nil }
+	s.kinds[0] = kindsOf(leadingTo{s.kinds[0].carrier, t}, &s.options)
+}
+
+type leadingTo struct {
+	Carrier
+
+	transport Transport
+}
+
+func (l leadingTo) Upgrade(http.ResponseWriter, *http.Request) (Transport, error) {
+	return l.transport, nil
 }

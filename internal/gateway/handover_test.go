@@ -175,7 +175,7 @@ func TestFirstStateAnew(t *testing.T) {
 		return []*event.Event{recordedEvent(t, p, p)}, nil
 	})
 	h := &hooks{connect: starting("all", 10)}
-	h.receive = func(ctx context.Context, c consumer.Conn, _ event.Frame) error {
+	h.receive = func(ctx context.Context, c consumer.Conn, _ event.RawMessage) error {
 		return c.JoinWithHistory(ctx, "all", 10, func(history []*event.Event) error {
 			if err := c.JoinWithHistory(ctx, "all", 10, func([]*event.Event) error { return nil }); err == nil {
 				t.Error("a second one within the first: got nil, want an error")
@@ -245,7 +245,7 @@ func TestFirstStateFails(t *testing.T) {
 // gives way is what the route says.
 func TestFirstStateOverfull(t *testing.T) {
 	const events = 40
-	size := len(recordedEvent(t, "1-0", strings.Repeat("x", 100)).Frame())
+	size := frameSize(recordedEvent(t, "1-0", strings.Repeat("x", 100)), event.Plain)
 	for name, test := range map[string]struct {
 		policy  consumer.WhenFull
 		history string // the newest

@@ -28,6 +28,7 @@ import (
 	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/session"
+	"orgcast/internal/socket"
 	"orgcast/internal/testkit"
 )
 
@@ -351,7 +352,7 @@ func (n *node) expectMetric(want float64, name string, labels ...string) {
 // hooks is a consumer made of functions, each of which may be nil, that notes the calls.
 type hooks struct {
 	connect    func(ctx context.Context, c consumer.Conn) error
-	receive    func(ctx context.Context, c consumer.Conn, f event.Frame) error
+	receive    func(ctx context.Context, c consumer.Conn, f event.RawMessage) error
 	disconnect func(ctx context.Context, c consumer.Conn, cause error)
 
 	calls *calls
@@ -386,7 +387,7 @@ func (h *hooks) Connect(ctx context.Context, c consumer.Conn) error {
 	return h.connect(ctx, c)
 }
 
-func (h *hooks) Receive(ctx context.Context, c consumer.Conn, f event.Frame) error {
+func (h *hooks) Receive(ctx context.Context, c consumer.Conn, f event.RawMessage) error {
 	h.calls.add("receive")
 	if h.receive == nil {
 		return nil
@@ -415,6 +416,11 @@ type handling struct {
 
 func (h handling) HandleEvent(ctx context.Context, c consumer.Conn, e *event.Event) bool {
 	return h.handle(ctx, c, e)
+}
+
+// frameSize returns how many bytes a WebSocket frame of an event has.
+func frameSize(e *event.Event, s event.Shape) int {
+	return len(socket.NewTextFrame(e.TextSize(s))) + e.TextSize(s)
 }
 
 // joining returns a Connect that joins groups.

@@ -64,7 +64,7 @@ func (c *conn) Mark(name string) (m event.Mark, ok bool) {
 // JoinAfter implements consumer.Resumer.
 func (c *conn) JoinAfter(ctx context.Context, name string, after event.Mark, done func(at event.Mark) error) error {
 	source := c.host.resumer()
-	if source == nil || !c.v1 {
+	if source == nil || !c.kind.v1 {
 		return consumer.ErrUnknownType
 	}
 	return c.joinFrom(ctx, name, func(g event.Group) (newest event.Position, bytes int, err error) {
@@ -76,7 +76,7 @@ func (c *conn) JoinAfter(ctx context.Context, name string, after event.Mark, don
 		complete = complete && len(fitting) == len(events)
 		var gap []byte
 		if !complete {
-			if gap, err = missedGap(g, after, fitting); err != nil {
+			if gap, err = c.kind.frame(missedGap(g, after, fitting)); err != nil {
 				return event.Position{}, bytesOf(events), err
 			}
 		}
@@ -151,17 +151,11 @@ type gapFrame struct {
 	Before string `json:"before,omitempty"`
 }
 
-// gapOf makes the frame that tells of a gap.
-func gapOf(g event.Group) []byte {
-	frame, _ := event.Encode(gapFrame{Type: "gap", Group: g.Name()}) // two texts
-	return frame
-}
-
-// missedGap makes the frame that tells of the gap between the mark and the events that are left.
-func missedGap(g event.Group, after event.Mark, left []*event.Event) ([]byte, error) {
+// missedGap tells of the gap between the mark and the events that are left.
+func missedGap(g event.Group, after event.Mark, left []*event.Event) gapFrame {
 	frame := gapFrame{Type: "gap", Group: g.Name(), After: after.String()}
 	if len(left) > 0 {
 		frame.Before = left[0].Position().String()
 	}
-	return event.Encode(frame)
+	return frame
 }

@@ -23,23 +23,23 @@ func TestPanicEndsOneConnection(t *testing.T) {
 	}
 	boom := func() { panic("boom") }
 	tests := map[string]behavior{
-		"Receive": {hooks: hooks{receive: func(context.Context, consumer.Conn, event.Frame) error { boom(); return nil }}},
-		"Go": {hooks: hooks{receive: func(_ context.Context, c consumer.Conn, _ event.Frame) error {
+		"Receive": {hooks: hooks{receive: func(context.Context, consumer.Conn, event.RawMessage) error { boom(); return nil }}},
+		"Go": {hooks: hooks{receive: func(_ context.Context, c consumer.Conn, _ event.RawMessage) error {
 			c.Go(func(context.Context) error { boom(); return nil })
 			return nil
 		}}},
-		"nil pointer": {hooks: hooks{receive: func(context.Context, consumer.Conn, event.Frame) error {
+		"nil pointer": {hooks: hooks{receive: func(context.Context, consumer.Conn, event.RawMessage) error {
 			var f *event.Event
 			_ = f.Type()
 			return nil
 		}}},
 		"HandleEvent": {handle: func(context.Context, consumer.Conn, *event.Event) bool { boom(); return true }},
 		"Receive and Disconnect": {hooks: hooks{
-			receive:    func(context.Context, consumer.Conn, event.Frame) error { boom(); return nil },
+			receive:    func(context.Context, consumer.Conn, event.RawMessage) error { boom(); return nil },
 			disconnect: func(context.Context, consumer.Conn, error) { boom() },
 		}},
-		"error of Receive": {hooks: hooks{receive: func(context.Context, consumer.Conn, event.Frame) error { return errDown }}},
-		"error of Go": {hooks: hooks{receive: func(_ context.Context, c consumer.Conn, _ event.Frame) error {
+		"error of Receive": {hooks: hooks{receive: func(context.Context, consumer.Conn, event.RawMessage) error { return errDown }}},
+		"error of Go": {hooks: hooks{receive: func(_ context.Context, c consumer.Conn, _ event.RawMessage) error {
 			c.Go(func(context.Context) error { return errDown })
 			return nil
 		}}},
@@ -106,7 +106,7 @@ func TestHookOrder(t *testing.T) {
 			check(ctx, c)
 			return joining("all")(ctx, c)
 		},
-		receive: func(ctx context.Context, c consumer.Conn, f event.Frame) error {
+		receive: func(ctx context.Context, c consumer.Conn, f event.RawMessage) error {
 			check(ctx, c)
 			if string(f.Data) == "wait" {
 				<-ctx.Done()
@@ -181,7 +181,7 @@ func TestEachHookHasTheCurrentUser(t *testing.T) {
 			c.Go(func(ctx context.Context) error { note(ctx, "Go"); return nil })
 			return c.Join(ctx, "all")
 		},
-		receive:    func(ctx context.Context, _ consumer.Conn, _ event.Frame) error { note(ctx, "Receive"); return nil },
+		receive:    func(ctx context.Context, _ consumer.Conn, _ event.RawMessage) error { note(ctx, "Receive"); return nil },
 		disconnect: func(ctx context.Context, _ consumer.Conn, _ error) { note(ctx, "Disconnect") },
 	}
 	route := h.route("/ws/h")
@@ -235,7 +235,7 @@ func TestEndFromAnywhere(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			h := &hooks{receive: func(_ context.Context, c consumer.Conn, _ event.Frame) error {
+			h := &hooks{receive: func(_ context.Context, c consumer.Conn, _ event.RawMessage) error {
 				c.End(test.cause)
 				c.End(consumer.ErrDone) // the first counts
 				return nil

@@ -17,7 +17,7 @@ type inbox struct {
 	client *client
 
 	mu       sync.Mutex
-	frames   []event.Frame
+	frames   []event.RawMessage
 	bytes    int // in frames
 	handling bool
 	closed   bool          // nothing is handed out any more
@@ -30,7 +30,7 @@ type inbox struct {
 // put takes a message in, and reports whether somebody has to begin to handle what is here. A consumer
 // that falls behind by the whole inbox is not waited for, since pongs and the peer's close frame
 // would wait too: then ok is false, and the browser is told that it sends too fast.
-func (in *inbox) put(f event.Frame, age time.Duration) (begin, ok bool) {
+func (in *inbox) put(f event.RawMessage, age time.Duration) (begin, ok bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.closed {
@@ -51,17 +51,17 @@ func (in *inbox) put(f event.Frame, age time.Duration) (begin, ok bool) {
 }
 
 // next returns the next message to handle. If ok is false none is left, and who handles them is done.
-func (in *inbox) next() (f event.Frame, ok bool) {
+func (in *inbox) next() (f event.RawMessage, ok bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.closed || len(in.frames) == 0 {
 		in.handling = false
 		in.drop()
 		in.tellHandled()
-		return event.Frame{}, false
+		return event.RawMessage{}, false
 	}
 	f = in.frames[0]
-	in.frames[0] = event.Frame{}
+	in.frames[0] = event.RawMessage{}
 	in.frames = in.frames[1:]
 	in.bytes -= len(f.Data)
 	return f, true
@@ -119,12 +119,12 @@ func (in *inbox) drop() {
 }
 
 // letGo gives back what a message counts for from its last byte until its consumer has handled it.
-func (in *inbox) letGo(f event.Frame) { intake{in.client}.Give(socket.Held(f.Data)) }
+func (in *inbox) letGo(f event.RawMessage) { intake{in.client}.Give(socket.Held(f.Data)) }
 
 // errIntakeFull ends a connection whose frame has no room in what its organization may have taken in.
 var errIntakeFull = errors.New("gateway: the organization's receive budget is used up")
 
-// intake is the budget of the organization, as the [transport] of a connection uses it.
+// intake is the budget of the organization, as the [Transport] of a connection uses it.
 type intake struct{ client *client }
 
 // Take implements socket.Budget.

@@ -271,7 +271,7 @@ func TestMalformedPayloads(t *testing.T) {
 func TestSlowReceiveDelaysNothing(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	var order calls
-	h := &hooks{calls: &order, connect: joining("all"), receive: func(context.Context, consumer.Conn, event.Frame) error {
+	h := &hooks{calls: &order, connect: joining("all"), receive: func(context.Context, consumer.Conn, event.RawMessage) error {
 		close(entered)
 		<-release
 		return nil
@@ -300,7 +300,7 @@ func TestReceiveOneByOne(t *testing.T) {
 	var inside atomic.Int32
 	done := make(chan struct{})
 	var got calls
-	h := &hooks{receive: func(_ context.Context, _ consumer.Conn, f event.Frame) error {
+	h := &hooks{receive: func(_ context.Context, _ consumer.Conn, f event.RawMessage) error {
 		if inside.Add(1) != 1 {
 			t.Error("two frames at once")
 		}
@@ -351,7 +351,7 @@ func TestControlFramesAndFragmentsAreLimited(t *testing.T) {
 // that wait for a slow browser.
 func TestInboxIsBoundedInBytes(t *testing.T) {
 	release := make(chan struct{})
-	h := &hooks{receive: func(ctx context.Context, _ consumer.Conn, _ event.Frame) error {
+	h := &hooks{receive: func(ctx context.Context, _ consumer.Conn, _ event.RawMessage) error {
 		select {
 		case <-release:
 		case <-ctx.Done():

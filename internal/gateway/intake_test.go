@@ -76,7 +76,7 @@ func TestEndlessMessage(t *testing.T) {
 func TestLargestMessages(t *testing.T) {
 	const limit = 1000
 	got := make(chan int, 1) // one message at a time
-	h := &hooks{receive: func(_ context.Context, _ consumer.Conn, f event.Frame) error { got <- len(f.Data); return nil }}
+	h := &hooks{receive: func(_ context.Context, _ consumer.Conn, f event.RawMessage) error { got <- len(f.Data); return nil }}
 	n := startNode(t, setup{
 		options: gateway.Options{Compress: true, MaxFrame: limit, FramesPerSecond: 1e9, FrameBurst: 1e6}, routes: []consumer.Route{h.route("/ws/large")},
 	})
@@ -152,7 +152,7 @@ func TestSenderOfACutOffConnectionIsReadSlowly(t *testing.T) {
 func blocking(tb testing.TB, pattern string, without bool) (route consumer.Route, release func()) {
 	tb.Helper()
 	gate := make(chan struct{}) // closed by release
-	h := &hooks{receive: func(ctx context.Context, _ consumer.Conn, _ event.Frame) error {
+	h := &hooks{receive: func(ctx context.Context, _ consumer.Conn, _ event.RawMessage) error {
 		select {
 		case <-gate:
 		case <-ctx.Done():

@@ -38,7 +38,7 @@ type ledger struct {
 
 func newLedger() *ledger {
 	l := &ledger{proceed: make(chan struct{}), begun: make(chan struct{}), over: make(chan error, 1)}
-	l.receive = func(ctx context.Context, c consumer.Conn, f event.Frame) error {
+	l.receive = func(ctx context.Context, c consumer.Conn, f event.RawMessage) error {
 		if string(f.Data) == "wait" {
 			close(l.begun)
 			select {
@@ -182,7 +182,7 @@ func TestTwentyMessagesAndClose(t *testing.T) {
 	handled := make(map[string][]string) // by connection
 	ended := 0
 	h := &hooks{
-		receive: func(ctx context.Context, c consumer.Conn, f event.Frame) error {
+		receive: func(ctx context.Context, c consumer.Conn, f event.RawMessage) error {
 			err := c.Send(string(f.Data))
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
@@ -417,7 +417,7 @@ func TestDrainAfterTheClose(t *testing.T) {
 func TestReceiveErrorEndsTheInbox(t *testing.T) {
 	l := newLedger()
 	handle := l.receive
-	l.receive = func(ctx context.Context, c consumer.Conn, f event.Frame) error {
+	l.receive = func(ctx context.Context, c consumer.Conn, f event.RawMessage) error {
 		if string(f.Data) == "after" {
 			return consumer.ErrForbidden
 		}
@@ -439,7 +439,7 @@ func TestReceiveErrorEndsTheInbox(t *testing.T) {
 func TestJoinAfterTheClose(t *testing.T) {
 	l := newLedger()
 	handle := l.receive
-	l.receive = func(ctx context.Context, c consumer.Conn, f event.Frame) error {
+	l.receive = func(ctx context.Context, c consumer.Conn, f event.RawMessage) error {
 		if string(f.Data) == "after" {
 			if err := c.Join(ctx, "all"); err != nil {
 				return err

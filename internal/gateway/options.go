@@ -45,6 +45,8 @@ type Options struct {
 	Leases *lease.Keeper
 	// History gives consumers the recorded events of their groups. Nil: all histories are empty.
 	History History
+	// Carriers are kinds of transports besides WebSockets. May be nil.
+	Carriers []Carrier
 	// Origins are the pages that may connect.
 	Origins Origins
 	// Proxies are the peers that say where a client is. The zero Proxies trusts none.

@@ -36,7 +36,7 @@ func (c *conn) read() {
 			return
 		}
 		c.host.metrics.frames.Inc()
-		begin, ok := c.inbox.put(event.Frame(m), time.Since(c.started))
+		begin, ok := c.inbox.put(event.RawMessage(m), time.Since(c.started))
 		if begin {
 			c.tree.Go(c.handle)
 		}

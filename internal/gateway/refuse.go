@@ -13,7 +13,6 @@ import (
 	"go.uber.org/zap"
 
 	"orgcast/internal/consumer"
-	"orgcast/internal/socket"
 )
 
 // refusal is why a request is not served.
@@ -101,21 +100,22 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, why refusal) {
 	}
 	defer s.limits.giveExplained()
 	c := s.note(r, why)
-	t, err := s.upgrade(w, r)
+	carrier := s.kindsFor(r).carrier
+	t, err := carrier.Upgrade(w, r)
 	if err != nil {
-		return // upgrade has answered
+		return // Upgrade has answered
 	}
 	t.Expire(s.options.CloseTimeout)
 	s.enterExplained(t)
 	defer s.leaveExplained(t)
 	defer func() { _ = t.Close() }() // a dead socket shows at the close
-	if t.WriteClose(socket.CloseFrame(c.code, c.text)) == nil {
+	if t.WriteClose(carrier.CloseFrame(c.code, c.text)) == nil {
 		t.DrainUpTo(explainedBytes)
 	}
 }
 
 // enterExplained puts an upgraded refusal on the books.
-func (s *Server) enterExplained(t transport) {
+func (s *Server) enterExplained(t Transport) {
 	s.metrics.connections.Inc()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,7 +126,7 @@ func (s *Server) enterExplained(t transport) {
 }
 
 // leaveExplained takes it off them.
-func (s *Server) leaveExplained(t transport) {
+func (s *Server) leaveExplained(t Transport) {
 	s.metrics.connections.Dec()
 	s.mu.Lock()
 	defer s.mu.Unlock()

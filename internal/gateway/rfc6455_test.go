@@ -18,7 +18,7 @@ import (
 
 // echo answers every frame with its payload as a JSON string.
 func echo() *hooks {
-	return &hooks{receive: func(_ context.Context, c consumer.Conn, f event.Frame) error {
+	return &hooks{receive: func(_ context.Context, c consumer.Conn, f event.RawMessage) error {
 		if f.Binary {
 			return c.Send(fmt.Sprintf("binary % x", f.Data))
 		}

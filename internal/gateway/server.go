@@ -23,17 +23,15 @@ import (
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
-	"orgcast/internal/socket"
 )
 
 // Server serves connections. Create it with [New]; it is an http.Handler. [Server.Drain] says
 // goodbye to all; Wait returns when they are gone.
 type Server struct {
 	host
-	upgrade upgrade
-	limits  *limits
-	wheel   wheel
-	onEnd   func(*conn) // takes an ended connection off the books
+	limits *limits
+	wheel  wheel
+	onEnd  func(*conn) // takes an ended connection off the books
 
 	base     context.Context //nolint:containedctx // the root of every connection's tree
 	draining atomic.Bool
@@ -44,7 +42,7 @@ type Server struct {
 	mu        sync.Mutex
 	over      bool // ctx has ended
 	conns     map[*conn]struct{}
-	explained map[transport]struct{} // refusals that were upgraded to say why
+	explained map[Transport]struct{} // refusals that were upgraded to say why
 	onEmpty   []chan struct{}        // closed when both become empty
 }
 
@@ -59,11 +57,12 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		host: host{
 			options: o, hub: o.Hub, log: o.Log.Named("gateway"), turns: turns{slots: make(chan struct{}, 2*turnsAtOnce())},
 		},
-		limits: newLimits(&o), base: ctx, conns: make(map[*conn]struct{}), explained: make(map[transport]struct{}),
+		limits: newLimits(&o), base: ctx, conns: make(map[*conn]struct{}), explained: make(map[Transport]struct{}),
 	}
 	s.onEnd = s.forget
-	s.setOutboxes()
-	s.upgrade = upgradeSocket(&s.options)
+	for _, carrier := range append([]Carrier{newWebSocket(&s.options)}, o.Carriers...) {
+		s.kinds = append(s.kinds, kindsOf(carrier, &s.options))
+	}
 	s.metrics = newMetrics(o.Registry, s.queuedBytes, s.limits.receivedBytes)
 	s.serving.Go(func() {
 		s.wheel.run(ctx)
@@ -96,7 +95,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, refusal{err: ErrUnknownPath})
 		return
 	}
-	if !socket.IsHandshake(r) {
+	ks := s.kindsFor(r)
+	if ks == nil {
 		w.Header().Set("Sec-WebSocket-Version", "13")
 		s.refuse(w, r, refusal{err: ErrNoHandshake, route: route})
 		return
@@ -126,7 +126,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, refusal{err, route, who})
 		return
 	}
-	c := s.newConn(r, client{route: route, params: params, identity: identity, budget: budget})
+	c := s.newConn(r, ks, client{route: route, params: params, identity: identity, budget: budget})
 	err = s.hold(r, c, mark, asked)
 	if err == nil {
 		err = s.connect(r.Context(), c)
@@ -137,8 +137,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// From here on Disconnect is due.
-	t, err := s.upgrade(w, r)
-	if err != nil { // upgrade has answered, if it still could
+	t, err := ks.carrier.Upgrade(w, r)
+	if err != nil { // Upgrade has answered, if it still could
 		s.note(r, refusal{fmt.Errorf("%w: %w", ErrPeerGone, err), route, who})
 		s.discard(c, ErrPeerGone)
 		c.disconnect(ErrPeerGone)
@@ -158,6 +158,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A goroutine of its own lets net/http's, with its deep stack and its buffers, go.
 	s.serving.Add(1) // until forget
 	c.begin()
+	if bound, ok := t.(Bound); ok {
+		bound.Wait()
+	}
+}
+
+// kindsFor returns the kinds of connections that a request may lead to, nil if no carrier was asked for.
+func (s *Server) kindsFor(r *http.Request) *kinds {
+	for i := range s.kinds {
+		if s.kinds[i].carrier.Asked(r) {
+			return &s.kinds[i]
+		}
+	}
+	return nil
 }
 
 // enter counts a request among what Wait waits for, unless the server's context has ended.
@@ -235,11 +248,15 @@ const (
 // newConn makes the connection of an admitted client. Its context descends from the server's, not
 // from the request's, which ends when the handler returns. What the connection keeps of the request
 // is copied: a part of a header line or of the request line would pin all of it, up to 32 KiB.
-func (s *Server) newConn(r *http.Request, who client) *conn {
+func (s *Server) newConn(r *http.Request, ks *kinds, who client) *conn {
 	ctx := context.WithoutCancel(s.base) // whose end reaches connections through endAll, not one by one
 	ctx = orgctx.WithMember(ctx, who.identity.Organization, orgctx.User(who.identity.UserID))
 	who.host, who.id, who.query = &s.host, rand.Text(), strings.Clone(r.URL.RawQuery)
-	who.v1 = socket.Offers(r, consumer.ProtocolV1)
+	protocol := 0
+	if ks.carrier.Offers(r, consumer.ProtocolV1) {
+		protocol = 1
+	}
+	who.kind = &ks.of[who.route.WhenFull][protocol]
 	c := &conn{
 		client: who, onEnd: s.onEnd, consumer: who.route.New(), started: time.Now(),
 		pingAt: s.options.PingInterval - time.Duration(mathrand.Int64N(int64(s.options.PingInterval)/8)), //nolint:gosec // jitter is no secret
@@ -248,7 +265,7 @@ func (s *Server) newConn(r *http.Request, who client) *conn {
 	c.inbox.client = &c.client
 	c.groups.host, c.groups.named = c.host, bucket.New(s.options.namesBurst())
 	c.writer.client, c.writer.failed = &c.client, c.writeFailed
-	c.writer.box.Init(c.outboxOptions(), &c.budget.waiting)
+	c.writer.box.Init(&c.kind.outbox, &c.budget.waiting)
 	if h, ok := c.consumer.(consumer.EventHandler); ok {
 		c.writer.handle = func(e *event.Event) bool { return h.HandleEvent(c.ctx, c, e) }
 	}
@@ -273,7 +290,7 @@ type welcomeFrame struct {
 // connect runs the Connect hook. It ends when the hook returns, when the browser gives up, or at
 // the deadline.
 func (s *Server) connect(request context.Context, c *conn) error {
-	if c.v1 {
+	if c.kind.v1 {
 		var userGroup string
 		if !c.identity.Organization.IsZero() {
 			userGroup = event.UserGroupName(c.identity.UserID)

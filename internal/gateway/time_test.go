@@ -309,7 +309,7 @@ func TestHookOfTenSeconds(t *testing.T) {
 					time.Sleep(slow) // and does not heed its context
 					over.Store(int64(time.Since(began)))
 				}
-				h := &hooks{calls: &order, connect: joining("all"), receive: func(context.Context, consumer.Conn, event.Frame) error {
+				h := &hooks{calls: &order, connect: joining("all"), receive: func(context.Context, consumer.Conn, event.RawMessage) error {
 					sleep()
 					return nil
 				}}

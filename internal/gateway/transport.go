@@ -5,12 +5,13 @@ import (
 	"time"
 
 	"orgcast/internal/consumer"
+	"orgcast/internal/event"
 	"orgcast/internal/socket"
 )
 
-// transport carries frames to one browser and messages from it. [socket.Conn] is the one that there is,
-// and its comments are the contract: one goroutine reads and closes, the rest may be called by all.
-type transport interface {
+// Transport carries frames to one client and messages from it. The comments of [socket.Conn] are the
+// contract: one goroutine reads and closes, the rest may be called by all.
+type Transport interface {
 	Await()
 	Next(b socket.Budget) (socket.Message, error)
 	Heard() time.Time
@@ -31,23 +32,90 @@ type transport interface {
 	Close() error
 }
 
-var _ transport = (*socket.Conn)(nil)
+// Bound is an extra ability of a [Transport] that lives no longer than the handler of its request.
+type Bound interface {
+	// Wait returns after Close.
+	Wait()
+}
 
-// upgrade answers a handshake and returns what it leads to.
-type upgrade func(w http.ResponseWriter, r *http.Request) (transport, error)
+// Carrier is a kind of transport: how a client asks for it, how it begins, and how things look on it. It
+// is safe for concurrent use.
+type Carrier interface {
+	// Asked reports whether a request is for this carrier.
+	Asked(r *http.Request) bool
+	// Offers reports whether the client of a request knows a subprotocol.
+	Offers(r *http.Request, protocol string) bool
+	// Upgrade begins what was asked for. If it cannot, it has answered.
+	Upgrade(w http.ResponseWriter, r *http.Request) (Transport, error)
 
-// upgradeSocket returns the upgrade to WebSocket. It compares the origin a second time.
-func upgradeSocket(o *Options) upgrade {
-	agreed := &socket.Options{
-		Protocol: consumer.ProtocolV1, OriginPatterns: o.Origins.patterns, Compress: o.Compress,
-		MaxMessage: o.MaxFrame, FramesPerSecond: o.FramesPerSecond, FrameBurst: o.FrameBurst,
-		WriteTimeout: o.WriteTimeout, CloseTimeout: o.CloseTimeout,
+	// Encodings returns how events are written, and how on a transport that is Compressed.
+	Encodings() (plain, compressed *event.Encoding)
+	// Frame makes a frame of a JSON text of the gateway's own.
+	Frame(text []byte) []byte
+	// PingFrame returns a frame that makes a client that is there say so.
+	PingFrame() []byte
+	// CloseFrame makes the last frame.
+	CloseFrame(code socket.StatusCode, reason string) []byte
+}
+
+var _ Transport = (*socket.Conn)(nil)
+
+// websocket is the [Carrier] of package socket.
+type websocket struct {
+	agreed   *socket.Options
+	deflated *event.Encoding
+}
+
+//nolint:gochecknoglobals // the table of each burst has a place for each
+var (
+	textSlot     = event.NewSlot()
+	deflatedSlot = event.NewSlot()
+
+	textFrames = &event.Encoding{Slot: textSlot, Encode: func(e *event.Event, s event.Shape, _ []byte) []byte {
+		return e.AppendText(socket.NewTextFrame(e.TextSize(s)), s)
+	}}
+)
+
+// newWebSocket returns the carrier of WebSockets. It compares the origin a second time.
+func newWebSocket(o *Options) *websocket {
+	threshold := o.CompressThreshold
+	return &websocket{
+		agreed: &socket.Options{
+			Protocol: consumer.ProtocolV1, OriginPatterns: o.Origins.patterns, Compress: o.Compress,
+			MaxMessage: o.MaxFrame, FramesPerSecond: o.FramesPerSecond, FrameBurst: o.FrameBurst,
+			WriteTimeout: o.WriteTimeout, CloseTimeout: o.CloseTimeout,
+		},
+		deflated: &event.Encoding{Slot: deflatedSlot, Base: textFrames, Encode: func(_ *event.Event, _ event.Shape, frame []byte) []byte {
+			return socket.Deflate(frame, threshold)
+		}},
 	}
-	return func(w http.ResponseWriter, r *http.Request) (transport, error) {
-		c, err := socket.Upgrade(w, r, agreed)
-		if err != nil {
-			return nil, err // a nil *Conn would be a transport
-		}
-		return c, nil
+}
+
+// Asked implements [Carrier].
+func (*websocket) Asked(r *http.Request) bool { return socket.IsHandshake(r) }
+
+// Offers implements [Carrier].
+func (*websocket) Offers(r *http.Request, protocol string) bool { return socket.Offers(r, protocol) }
+
+// Upgrade implements [Carrier].
+func (ws *websocket) Upgrade(w http.ResponseWriter, r *http.Request) (Transport, error) {
+	c, err := socket.Upgrade(w, r, ws.agreed)
+	if err != nil {
+		return nil, err // a nil *Conn would be a Transport
 	}
+	return c, nil
+}
+
+// Encodings implements [Carrier].
+func (ws *websocket) Encodings() (plain, compressed *event.Encoding) { return textFrames, ws.deflated }
+
+// Frame implements [Carrier].
+func (*websocket) Frame(text []byte) []byte { return socket.TextFrame(text) }
+
+// PingFrame implements [Carrier].
+func (*websocket) PingFrame() []byte { return socket.PingFrame() }
+
+// CloseFrame implements [Carrier].
+func (*websocket) CloseFrame(code socket.StatusCode, reason string) []byte {
+	return socket.CloseFrame(code, reason)
 }

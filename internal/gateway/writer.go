@@ -22,7 +22,7 @@ const (
 type writer struct {
 	// Fixed before the outbox is opened.
 	client    *client
-	transport transport
+	transport Transport
 	handle    func(*event.Event) (wanted bool) // the consumer's look at each event; nil if it wants none
 	failed    func(error)                      // called when nothing more can be written
 
@@ -142,14 +142,10 @@ func (w *writer) run(b *outbox.Batch, sent socket.Outcome) {
 
 // bytes returns what is sent for an item.
 func (w *writer) bytes(it *outbox.Item) []byte {
-	switch {
-	case it.Burst == nil:
+	if it.Burst == nil {
 		return it.Frame
-	case w.transport.Compressed():
-		return it.Burst.Deflated(w.client.host.options.CompressThreshold)
-	default:
-		return it.Burst.Frames()
 	}
+	return w.client.kind.bytes(it.Burst, w.transport)
 }
 
 // assemble makes one run of bytes of a batch, without copying if it holds one item only; else the
@@ -239,7 +235,7 @@ func (w *writer) writeBurst(it *outbox.Item) error {
 		if !wanted {
 			continue
 		}
-		if err := w.transport.Write(w.bytes(w.box.Alone(e))); err != nil {
+		if err := w.transport.Write(w.client.kind.bytes(e.Alone(), w.transport)); err != nil {
 			return err
 		}
 		w.client.host.metrics.wrote(1, e.Received())

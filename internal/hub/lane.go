@@ -25,7 +25,7 @@ const (
 	loneWork = 1 << 16
 	// workBytes is how many bytes take about as long to write as the write itself.
 	workBytes = 64 << 10
-	// burstBytes bounds the frames that are joined for one write.
+	// burstBytes bounds the payloads that are joined for one write.
 	burstBytes = 32 << 10
 )
 
@@ -55,7 +55,7 @@ func workOf(a arrival, members int) int {
 	if a.event == nil {
 		return members
 	}
-	return members * (1 + len(a.event.Frame())/workBytes)
+	return members * (1 + a.event.Size()/workBytes)
 }
 
 // arrival is what came from the bus: an event, or a gap in the group if event is nil.
@@ -170,7 +170,7 @@ func (l *lane) membersFor(a arrival) []Member {
 func (h *Hub) take(l *lane, a arrival) {
 	size := 0
 	if a.event != nil {
-		size = len(a.event.Frame())
+		size = a.event.Size()
 	}
 	l.mu.Lock()
 	ms := l.groups[a.group]
@@ -313,7 +313,7 @@ func (l *lane) turn(batch []arrival, alone bool) []arrival {
 	for ; n < len(l.waiting) && work > 0; n++ {
 		a := l.waiting[n]
 		if a.event != nil {
-			l.bytes -= len(a.event.Frame())
+			l.bytes -= a.event.Size()
 		}
 		if ms := l.groups[a.group]; ms != nil {
 			work -= workOf(a, len(ms.list))

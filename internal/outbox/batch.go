@@ -17,22 +17,14 @@ type Item struct {
 	Frame []byte
 	Last  bool // Frame is the close frame
 
-	gap event.Group // that Frame tells of, if any
-	// left holds the events of Burst of which some gave way, nil in the place of each; cut is their size.
+	gap   event.Group // that Frame tells of, if any
+	bytes int         // what it counts for: its bytes before compression
+	// left holds the events of Burst of which some gave way, nil in the place of each.
 	left []*event.Event
-	cut  int
 }
 
 // Empty reports whether everything of an item gave way.
-func (it *Item) Empty() bool { return it.size() == 0 }
-
-// size is what an item counts for: its bytes before compression.
-func (it *Item) size() int {
-	if it.Burst != nil {
-		return len(it.Burst.Frames()) - it.cut
-	}
-	return len(it.Frame)
-}
+func (it *Item) Empty() bool { return it.bytes == 0 }
 
 // own reports whether an item is a frame of the server's own that tells of no gap.
 func (it *Item) own() bool { return it.Burst == nil && it.Frame != nil && it.gap.IsZero() }
@@ -98,9 +90,9 @@ func (b *Batch) Oldest() time.Time {
 
 // append adds an item. Where only the newest events are to stay it notes which these are, before there
 // is so much that looking takes time.
-func (b *Batch) append(it Item) {
-	b.items = append(b.items, it)
-	b.bytes += it.size()
+func (b *Batch) append(it *Item) {
+	b.items = append(b.items, *it)
+	b.bytes += it.bytes
 	b.last = b.last || it.Last
 	if it.Burst != nil {
 		b.events += len(it.Burst.Events())
@@ -128,13 +120,13 @@ func (b *Batch) removeFirst() Item {
 	it := b.items[0]
 	b.items[0] = Item{}
 	b.items = b.items[1:]
-	b.bytes -= it.size()
+	b.bytes -= it.bytes
 	if it.Burst != nil {
 		b.events -= len(it.Burst.Events())
 	}
 	if l := b.latest; l != nil {
 		l.first++
-		if it.size() == 0 {
+		if it.bytes == 0 {
 			l.holes--
 		}
 	}
@@ -160,20 +152,27 @@ func (b *Batch) recycle() {
 	batches.Put(b)
 }
 
-// shape returns a burst as the client gets it: with positions if it knows them.
-func (o *Options) shape(b *event.Burst) *event.Burst {
-	if o.Positions {
-		return b.Positioned()
-	}
-	return b
+// events makes an item of a burst.
+func (o *Options) events(b *event.Burst) Item {
+	return Item{Burst: b, bytes: len(b.Bytes(o.Shape, o.Encoding))}
 }
 
 // sizeOf returns what an event counts for.
-func (o *Options) sizeOf(e *event.Event) int { return len(o.shape(e.Alone()).Frames()) }
+func (o *Options) sizeOf(e *event.Event) int { return len(e.Alone().Bytes(o.Shape, o.Encoding)) }
+
+// frame makes an item of a frame of the server's own.
+func frame(b []byte) Item { return Item{Frame: b, bytes: len(b)} }
+
+// gap makes the item that tells of a gap in a group.
+func (o *Options) gap(g event.Group) Item {
+	it := frame(o.Gap(g))
+	it.gap = g
+	return it
+}
 
 // whole makes a burst of what is left of an item's events.
 func (o *Options) whole(it *Item) {
 	rest := slices.DeleteFunc(it.left, func(e *event.Event) bool { return e == nil })
-	b, _ := event.NewBurst(rest, len(it.Burst.Frames())) // all of them: together they are smaller
-	*it = Item{Burst: o.shape(b)}
+	b, _ := event.NewBurst(rest, it.Burst.Size()) // all of them: together they are smaller
+	*it = o.events(b)
 }

@@ -18,7 +18,7 @@ func (o *Outbox) needQueue() *Batch {
 }
 
 // push appends to the queue.
-func (o *Outbox) push(it Item) {
+func (o *Outbox) push(it *Item) {
 	b := o.needQueue()
 	before := b.bytes
 	b.append(it)

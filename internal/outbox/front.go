@@ -30,7 +30,7 @@ func (f *front) withdraw(g event.Group) (size int) {
 	if !ok {
 		return 0
 	}
-	size = f.items[at].size()
+	size = f.items[at].bytes
 	f.items[at] = Item{}
 	f.holes++
 	return size

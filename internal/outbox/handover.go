@@ -73,8 +73,8 @@ func (o *Outbox) Release(g event.Group, newest event.Position) (out Outcome) {
 			break
 		}
 		it := o.nextHeld(h)
-		if it = o.unseen(h, it); it.size() > 0 {
-			o.add(it, &out)
+		if it = o.unseen(h, it); it.bytes > 0 {
+			o.add(&it, &out)
 		}
 		if n%releasedAtOnce > 0 {
 			continue
@@ -97,7 +97,8 @@ func (o *Outbox) Release(g event.Group, newest event.Position) (out Outcome) {
 // tellLost queues the news of what was dropped of the held events, unless the history had all of it.
 func (o *Outbox) tellLost(h *handover, out *Outcome) {
 	if (h.lost || h.lostAfter.Compare(h.after) > 0) && o.options.Gap != nil { // also while others had their chance
-		o.add(Item{Frame: o.options.Gap(h.group), gap: h.group}, out)
+		news := o.options.gap(h.group)
+		o.add(&news, out)
 	}
 	h.lost, h.lostAfter = false, event.Position{}
 }
@@ -179,19 +180,18 @@ func (o *Outbox) unseen(h *handover, it Item) Item {
 	if len(rest) == 0 {
 		return Item{}
 	}
-	size := len(it.Burst.Frames())
-	b, _ := event.NewBurst(rest, size) // all of them: together they are smaller
-	return Item{Burst: o.options.shape(b)}
+	b, _ := event.NewBurst(rest, it.Burst.Size()) // all of them: together they are smaller
+	return o.options.events(b)
 }
 
 // hold adds an item to what is held, and makes room for it as the policy says.
 func (o *Outbox) hold(h *handover, it Item, out *Outcome) {
 	if o.options.Policy == Latest {
-		o.keepLatest(h.held, it, out)
+		o.keepLatest(h.held, &it, out)
 		return
 	}
 	before := h.held.bytes
-	h.held.append(it)
+	h.held.append(&it)
 	o.account(h.held, before)
 	if o.options.Policy == Disconnect {
 		out.Full = o.excess(h.held, 0) > 0
@@ -241,17 +241,19 @@ func (o *Outbox) Fitting(events []*event.Event) []*event.Event {
 func (o *Outbox) Replay(g event.Group, gap []byte, events []*event.Event) (out Outcome) {
 	var items []Item
 	if gap != nil {
-		items = append(items, Item{Frame: gap, gap: g})
+		it := frame(gap)
+		it.gap = g
+		items = append(items, it)
 	}
 	for len(events) > 0 {
 		var b *event.Burst
 		b, events = event.NewBurst(events, missedBytes)
-		items = append(items, Item{Burst: o.options.shape(b)})
+		items = append(items, o.options.events(b))
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, it := range items {
-		if o.add(it, &out); out.Full {
+	for i := range items {
+		if o.add(&items[i], &out); out.Full {
 			return out
 		}
 	}

@@ -57,7 +57,7 @@ func (b *Batch) drop(at cursor) (size int) {
 	}
 	size = b.options.sizeOf(it.left[at.event])
 	it.left[at.event] = nil
-	if it.cut += size; it.size() == 0 {
+	if it.bytes -= size; it.bytes == 0 {
 		*it = Item{}
 		b.latest.holes++
 	}
@@ -90,7 +90,7 @@ func (b *Batch) note(i int) {
 // closeHoles removes the empty items at the beginning, and those in between when they are half of all.
 func (b *Batch) closeHoles() {
 	l := b.latest
-	for l.holes > 0 && b.items[0].size() == 0 {
+	for l.holes > 0 && b.items[0].bytes == 0 {
 		b.items = b.items[1:]
 		l.first++
 		l.holes--
@@ -102,7 +102,7 @@ func (b *Batch) closeHoles() {
 	kept := make([]Item, 0, len(b.items)-l.holes)
 	for i := range b.items {
 		moved[i] = len(kept)
-		if b.items[i].size() > 0 {
+		if b.items[i].bytes > 0 {
 			kept = append(kept, b.items[i])
 		}
 	}

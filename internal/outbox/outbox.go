@@ -26,8 +26,9 @@ const (
 // Options say what an outbox may hold and what gives way. Outboxes share them, so they must not change.
 type Options struct {
 	Policy Policy
-	// Positions has events show their positions.
-	Positions bool
+	// Shape and Encoding are what events are counted in: as they are written, except for compression.
+	Shape    event.Shape
+	Encoding *event.Encoding
 	// Gap makes the frame that tells of a gap in a group. Nil if the client does not know such frames.
 	Gap func(g event.Group) []byte
 	// Bytes bounds what waits for one client; BytesPerOrganization what waits for all clients of one
@@ -77,17 +78,17 @@ func (o *Outbox) Open() {
 }
 
 // Offer takes events of one group.
-func (o *Outbox) Offer(b *event.Burst) Outcome { return o.accept(Item{Burst: o.options.shape(b)}) }
+func (o *Outbox) Offer(b *event.Burst) Outcome { return o.accept(o.options.events(b)) }
 
 // Push takes a frame of the server's own.
-func (o *Outbox) Push(frame []byte) Outcome { return o.accept(Item{Frame: frame}) }
+func (o *Outbox) Push(b []byte) Outcome { return o.accept(frame(b)) }
 
 // Gap takes the news that events of a group may have been lost at this point.
 func (o *Outbox) Gap(g event.Group) Outcome {
 	if o.options.Gap == nil {
 		return Outcome{}
 	}
-	return o.accept(Item{Frame: o.options.Gap(g), gap: g})
+	return o.accept(o.options.gap(g))
 }
 
 // accept puts an item last, or has it held where its group is.
@@ -100,8 +101,8 @@ func (o *Outbox) accept(it Item) (out Outcome) {
 	if o.handovers != nil {
 		it = o.divert(it, &out)
 	}
-	if it.size() > 0 {
-		o.add(it, &out)
+	if it.bytes > 0 {
+		o.add(&it, &out)
 	}
 	out.Flush = !out.Full && o.queue != nil && !o.writing
 	return out
@@ -119,7 +120,9 @@ func (o *Outbox) Seal(last []byte, drop bool) (first bool) {
 	if drop {
 		o.dropQueue()
 	}
-	o.push(Item{Frame: last, Last: true})
+	it := frame(last)
+	it.Last = true
+	o.push(&it)
 	return true
 }
 
@@ -204,6 +207,3 @@ func (o *Outbox) tellQuiet() {
 		o.quiet = nil
 	}
 }
-
-// Alone returns an event as an item of its own, as this client gets it.
-func (o *Outbox) Alone(e *event.Event) *Item { return &Item{Burst: o.options.shape(e.Alone())} }

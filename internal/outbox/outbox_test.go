@@ -57,11 +57,16 @@ const (
 	gapText = "gap "
 )
 
+var slot = event.NewSlot()
+
+// encoding leaves events: as it is.
+var encoding = &event.Encoding{Slot: slot, Encode: func(e *event.Event, s event.Shape, _ []byte) []byte { return e.AppendText(nil, s) }}
+
 func gapOf(g event.Group) []byte { return []byte(gapText + g.Name()) }
 
 func newOutbox(policy outbox.Policy, bytes int, budget *outbox.Budget) *outbox.Outbox {
 	o := new(outbox.Outbox)
-	o.Init(&outbox.Options{Policy: policy, Gap: gapOf, Bytes: bytes, BytesPerOrganization: 2 * bytes}, budget)
+	o.Init(&outbox.Options{Policy: policy, Gap: gapOf, Encoding: encoding, Bytes: bytes, BytesPerOrganization: 2 * bytes}, budget)
 	o.Open()
 	return o
 }

@@ -25,10 +25,10 @@ func (o *Outbox) excess(b *Batch, size int) int {
 
 // add puts an item last in the queue. Where it has no room, the policy says what gives way. What would
 // stand behind the close frame it drops.
-func (o *Outbox) add(it Item, out *Outcome) {
+func (o *Outbox) add(it *Item, out *Outcome) {
 	switch {
 	case o.sealed:
-	case o.excess(o.queue, it.size()) <= 0:
+	case o.excess(o.queue, it.bytes) <= 0:
 		o.push(it)
 	case o.options.Policy == DropOldest:
 		o.dropOldest(it, out)
@@ -45,15 +45,15 @@ func (o *Outbox) add(it Item, out *Outcome) {
 // with a queue full of such frames, the outbox is full.
 //
 // What it passes it moves to the front of the batch, so that it looks at everything once.
-func (o *Outbox) dropOldest(it Item, out *Outcome) {
+func (o *Outbox) dropOldest(it *Item, out *Outcome) {
 	b := o.needQueue()
 	before := b.bytes
 	room := b.bytes - o.excess(b, 0)
-	for len(b.items) > 0 && b.bytes+it.size() > room {
+	for len(b.items) > 0 && b.bytes+it.bytes > room {
 		switch old := b.removeFirst(); {
 		case old.own():
 			b.front.keep(old)
-			b.bytes += old.size()
+			b.bytes += old.bytes
 		case old.Burst != nil:
 			out.Dropped += len(old.Burst.Events())
 			b.tell(old.Burst.Group())
@@ -62,10 +62,10 @@ func (o *Outbox) dropOldest(it Item, out *Outcome) {
 		}
 	}
 	switch {
-	case b.bytes+it.size() > room && it.Burst != nil: // only frames of the server's own are left before it
+	case b.bytes+it.bytes > room && it.Burst != nil: // only frames of the server's own are left before it
 		out.Dropped += len(it.Burst.Events())
 		b.tell(it.Burst.Group())
-	case b.bytes+it.size() > o.options.Bytes:
+	case b.bytes+it.bytes > o.options.Bytes:
 		out.Full = true
 	default:
 		b.append(it)
@@ -83,15 +83,15 @@ func (b *Batch) tell(g event.Group) {
 	if b.options.Gap == nil || f.told(g) {
 		return
 	}
-	news := Item{Frame: b.options.Gap(g), gap: g}
-	b.bytes += news.size() - f.withdraw(g)
+	news := b.options.gap(g)
+	b.bytes += news.bytes - f.withdraw(g)
 	f.tell(news)
 }
 
 // keepLatest puts an item last in a batch that is full, and takes from it events that newer ones of the
 // same group and type have superseded, until there is room.
-func (o *Outbox) keepLatest(b *Batch, it Item, out *Outcome) {
-	need := o.excess(b, it.size())
+func (o *Outbox) keepLatest(b *Batch, it *Item, out *Outcome) {
+	need := o.excess(b, it.bytes)
 	before := b.bytes
 	b.append(it)
 	freed, dropped := b.dropStale(need)

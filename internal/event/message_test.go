@@ -8,9 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"orgcast/internal/event"
-
 	"github.com/google/go-cmp/cmp"
+
+	"orgcast/internal/event"
+	"orgcast/internal/socket"
 )
 
 // readFrame reads a WebSocket frame by hand, after RFC 6455 section 5.2, with no rest allowed.
@@ -66,28 +67,19 @@ func TestFrameHeaders(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%d bytes: %v", size, err)
 		}
-		mustFrame(t, e.Frame(), sized(size))
-		if got := len(e.Frame()) - size; got != header {
+		mustFrame(t, frameOf(e), sized(size))
+		if got := len(frameOf(e)) - size; got != header {
 			t.Errorf("%d bytes: header of %d bytes, want %d", size, got, header)
 		}
 
-		// Encode adds two quotes.
-		frame, err := event.Encode(strings.Repeat("x", size-2))
-		if err != nil {
-			t.Fatalf("Encode %d bytes: %v", size, err)
-		}
-		mustFrame(t, frame, `"`+strings.Repeat("x", size-2)+`"`)
+		mustFrame(t, socket.TextFrame([]byte(strings.Repeat("x", size))), strings.Repeat("x", size))
 	}
-	frame, err := event.Encode(json.RawMessage("0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff([]byte{0x81, 1, '0'}, frame); diff != "" {
+	if diff := cmp.Diff([]byte{0x81, 1, '0'}, socket.TextFrame([]byte("0"))); diff != "" {
 		t.Errorf("smallest frame (-want +got):\n%s", diff)
 	}
 }
 
-func TestEncode(t *testing.T) {
+func TestMarshal(t *testing.T) {
 	for name, test := range map[string]struct {
 		value any
 		want  string
@@ -98,37 +90,36 @@ func TestEncode(t *testing.T) {
 		"not UTF-8":         {"\xff", "\"\\ufffd\""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			frame, err := event.Encode(test.value)
-			if err != nil {
-				t.Fatal(err)
+			text, err := event.Marshal(test.value)
+			if err != nil || string(text) != test.want {
+				t.Errorf("got %s, %v, want %s", text, err, test.want)
 			}
-			mustFrame(t, frame, test.want)
 		})
 	}
-	if _, err := event.Encode(math.NaN()); err == nil {
-		t.Error("Encode NaN: got nil, want an error")
+	if _, err := event.Marshal(math.NaN()); err == nil {
+		t.Error("Marshal NaN: got nil, want an error")
 	}
 }
 
 var messages = map[string]struct {
-	frame    event.Frame
+	frame    event.RawMessage
 	wantType string
 	want     error
 }{
-	"ping":              {event.Frame{Data: []byte(`{"type":"ping"}`)}, "ping", nil},
-	"no type":           {event.Frame{Data: []byte(`{"message":"hi"}`)}, "", nil},
-	"type no text":      {event.Frame{Data: []byte(`{"type":7}`)}, "", nil},
-	"escaped type":      {event.Frame{Data: []byte(`{"t\u0079pe":"\u0070ing"}`)}, "ping", nil},
-	"nested type":       {event.Frame{Data: []byte(`{"a":{"type":"ping"}}`)}, "", nil},
-	"binary":            {event.Frame{Binary: true, Data: []byte(`{"type":"ping"}`)}, "", event.ErrNotObject},
-	"empty":             {event.Frame{}, "", event.ErrNotObject},
-	"array":             {event.Frame{Data: []byte(`["ping"]`)}, "", event.ErrNotObject},
-	"null":              {event.Frame{Data: []byte(`null`)}, "", event.ErrNotObject},
-	"text":              {event.Frame{Data: []byte(`ping`)}, "", event.ErrNotObject},
-	"trailing bytes":    {event.Frame{Data: []byte(`{"type":"ping"} x`)}, "", event.ErrNotObject},
-	"two types":         {event.Frame{Data: []byte(`{"type":"ping","type":"edit"}`)}, "", event.ErrDuplicateField},
-	"two types escaped": {event.Frame{Data: []byte(`{"type":"ping","typ\u0065":"edit"}`)}, "", event.ErrDuplicateField},
-	"two organizations": {event.Frame{Data: []byte(`{"type":"ping","organization_id":1,"organization_id":2}`)}, "", event.ErrDuplicateField},
+	"ping":              {event.RawMessage{Data: []byte(`{"type":"ping"}`)}, "ping", nil},
+	"no type":           {event.RawMessage{Data: []byte(`{"message":"hi"}`)}, "", nil},
+	"type no text":      {event.RawMessage{Data: []byte(`{"type":7}`)}, "", nil},
+	"escaped type":      {event.RawMessage{Data: []byte(`{"t\u0079pe":"\u0070ing"}`)}, "ping", nil},
+	"nested type":       {event.RawMessage{Data: []byte(`{"a":{"type":"ping"}}`)}, "", nil},
+	"binary":            {event.RawMessage{Binary: true, Data: []byte(`{"type":"ping"}`)}, "", event.ErrNotObject},
+	"empty":             {event.RawMessage{}, "", event.ErrNotObject},
+	"array":             {event.RawMessage{Data: []byte(`["ping"]`)}, "", event.ErrNotObject},
+	"null":              {event.RawMessage{Data: []byte(`null`)}, "", event.ErrNotObject},
+	"text":              {event.RawMessage{Data: []byte(`ping`)}, "", event.ErrNotObject},
+	"trailing bytes":    {event.RawMessage{Data: []byte(`{"type":"ping"} x`)}, "", event.ErrNotObject},
+	"two types":         {event.RawMessage{Data: []byte(`{"type":"ping","type":"edit"}`)}, "", event.ErrDuplicateField},
+	"two types escaped": {event.RawMessage{Data: []byte(`{"type":"ping","typ\u0065":"edit"}`)}, "", event.ErrDuplicateField},
+	"two organizations": {event.RawMessage{Data: []byte(`{"type":"ping","organization_id":1,"organization_id":2}`)}, "", event.ErrDuplicateField},
 }
 
 func TestParseMessage(t *testing.T) {
@@ -143,7 +134,7 @@ func TestParseMessage(t *testing.T) {
 }
 
 func TestMessageDecode(t *testing.T) {
-	m, err := event.ParseMessage(event.Frame{Data: []byte(`{"type":"user_message","message":"hi","agent_id":3,"unknown":[]}`)})
+	m, err := event.ParseMessage(event.RawMessage{Data: []byte(`{"type":"user_message","message":"hi","agent_id":3,"unknown":[]}`)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +166,7 @@ func FuzzParseMessage(f *testing.F) {
 		f.Add(false, []byte(seed.payload))
 	}
 	f.Fuzz(func(t *testing.T, binary bool, data []byte) {
-		m, err := event.ParseMessage(event.Frame{Binary: binary, Data: data})
+		m, err := event.ParseMessage(event.RawMessage{Binary: binary, Data: data})
 		fields, duplicate, isObject := topLevel(string(data))
 		var want error
 		switch {

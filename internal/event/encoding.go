@@ -1,0 +1,126 @@
+package event
+
+import (
+	"bytes"
+	"sync"
+	"sync/atomic"
+)
+
+// Shape is which fields clients get of an event.
+type Shape uint8
+
+// The shapes.
+const (
+	// Plain is the payload as it was published.
+	Plain Shape = iota
+	// Positioned is the payload in which a recorded event has two more fields, the last ones: "group",
+	// and "id" with its position.
+	Positioned
+
+	shapes
+)
+
+// slots is how many encodings there may be in one process.
+const slots = 4
+
+// Slot is where bursts keep what one encoding makes of them.
+type Slot uint8
+
+var reserved atomic.Uint32 //nolint:gochecknoglobals // slots are of the process, as the table of every burst is
+
+// NewSlot reserves the place of an encoding. A transport reserves one for each encoding that it has,
+// once for the process. Too many are a programming error, and panic.
+func NewSlot() Slot {
+	n := reserved.Add(1)
+	if n > slots {
+		panic("event: no slot is left for an encoding")
+	}
+	return Slot(n - 1)
+}
+
+// Encoding is a form in which a transport writes events.
+type Encoding struct {
+	// Slot is the encoding's own.
+	Slot Slot
+	// Base is another encoding that this one works on, nil if it is none.
+	Base *Encoding
+	// Encode makes the bytes of one event. base is what Base made of it. They may be the same, if there
+	// is nothing to do.
+	Encode func(e *Event, s Shape, base []byte) []byte
+}
+
+// table holds what was made of a burst, by shape and encoding. It is filled as somebody asks.
+type table struct {
+	mu    sync.Mutex // held while a cell is filled
+	cells [shapes][slots]atomic.Pointer[[]byte]
+}
+
+// Bytes returns the events in a row in a shape and an encoding. They are made once, at the first call,
+// and shared by all receivers: the caller must not change them.
+func (b *Burst) Bytes(s Shape, enc *Encoding) []byte {
+	if made := b.table.cells[s][enc.Slot].Load(); made != nil {
+		return *made
+	}
+	return b.encode(s, enc)
+}
+
+func (b *Burst) encode(s Shape, enc *Encoding) []byte {
+	var base []byte
+	switch {
+	case s == Positioned && !b.recorded: // it looks the same
+		return b.Bytes(Plain, enc)
+	case enc.Base != nil && len(b.events) == 1:
+		base = b.Bytes(s, enc.Base)
+	}
+	b.table.mu.Lock()
+	defer b.table.mu.Unlock()
+	cell := &b.table.cells[s][enc.Slot]
+	if made := cell.Load(); made != nil {
+		return *made
+	}
+	var made []byte
+	if len(b.events) == 1 {
+		made = enc.Encode(b.events[0], s, base)
+	} else {
+		size := 0
+		for _, e := range b.events {
+			size += len(e.alone.Bytes(s, enc))
+		}
+		made = make([]byte, 0, size)
+		for _, e := range b.events {
+			made = append(made, e.alone.Bytes(s, enc)...)
+		}
+	}
+	cell.Store(&made)
+	return made
+}
+
+// The text of a positioned event. Neither group nor position holds a character that JSON escapes, and the
+// object is not empty: it has a type.
+const (
+	groupField = `,"group":"`
+	idField    = `","id":"`
+	textEnd    = `"}`
+)
+
+// TextSize returns how many bytes AppendText appends.
+func (e *Event) TextSize(s Shape) int {
+	if s == Plain || e.position.IsZero() {
+		return len(e.payload)
+	}
+	var room [maxPositionLength]byte
+	return bytes.LastIndexByte(e.payload, '}') + len(groupField) + len(e.group.Name()) + len(idField) + len(e.position.AppendTo(room[:0])) + len(textEnd)
+}
+
+// AppendText appends the JSON text of the event in a shape.
+func (e *Event) AppendText(dst []byte, s Shape) []byte {
+	if s == Plain || e.position.IsZero() {
+		return append(dst, e.payload...)
+	}
+	dst = append(dst, e.payload[:bytes.LastIndexByte(e.payload, '}')]...)
+	dst = append(dst, groupField...)
+	dst = append(dst, e.group.Name()...)
+	dst = append(dst, idField...)
+	dst = e.position.AppendTo(dst)
+	return append(dst, textEnd...)
+}

@@ -1,0 +1,70 @@
+package event_test
+
+import (
+	"testing"
+
+	"orgcast/internal/event"
+	"orgcast/internal/socket"
+)
+
+// The encodings of WebSockets, which the tests here use.
+var (
+	textSlot, deflatedSlot = event.NewSlot(), event.NewSlot()
+
+	textFrames = &event.Encoding{Slot: textSlot, Encode: func(e *event.Event, s event.Shape, _ []byte) []byte {
+		return e.AppendText(socket.NewTextFrame(e.TextSize(s)), s)
+	}}
+)
+
+func deflatedFrom(threshold int) *event.Encoding {
+	return &event.Encoding{Slot: deflatedSlot, Base: textFrames, Encode: func(_ *event.Event, _ event.Shape, frame []byte) []byte {
+		return socket.Deflate(frame, threshold)
+	}}
+}
+
+// shaped is a burst as clients get it that know a shape.
+type shaped struct {
+	*event.Burst
+
+	shape event.Shape
+}
+
+func plain(b *event.Burst) shaped      { return shaped{b, event.Plain} }
+func positioned(b *event.Burst) shaped { return shaped{b, event.Positioned} }
+
+// Frames returns the text frames in a row.
+func (s shaped) Frames() []byte { return s.Bytes(s.shape, textFrames) }
+
+// Deflated returns the frames, compressed from a threshold on.
+func (s shaped) Deflated(threshold int) []byte { return s.Bytes(s.shape, deflatedFrom(threshold)) }
+
+// frameOf returns the text frame of a payload as it was published.
+func frameOf(e *event.Event) []byte { return plain(e.Alone()).Frames() }
+
+// TestTextSize: the size that is told before is the size of the text.
+func TestTextSize(t *testing.T) {
+	g := mustGroup(t, "7", "all")
+	for _, e := range []*event.Event{decoded(t, g, "x"), recorded(t, g, "1-1", "x"), recorded(t, g, "18446744073709551615-18446744073709551615", "")} {
+		for _, s := range []event.Shape{event.Plain, event.Positioned} {
+			if got, want := e.TextSize(s), len(e.AppendText(nil, s)); got != want {
+				t.Errorf("%v in shape %d: got %d, want %d", e, s, got, want)
+			}
+		}
+	}
+}
+
+// TestSlotsAreFew: every burst has room for every slot, so that too many are refused at the start.
+func TestSlotsAreFew(t *testing.T) {
+	for range 8 {
+		func() {
+			defer func() { _ = recover() }()
+			event.NewSlot()
+		}()
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("got one more slot than there is room for, want a panic")
+		}
+	}()
+	event.NewSlot()
+}
