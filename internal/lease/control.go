@@ -5,9 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,36 +13,22 @@ import (
 	"go.uber.org/zap"
 
 	"orgcast/internal/keyspace"
+	"orgcast/internal/redislink"
 	"orgcast/internal/subconn"
-)
-
-// Defaults of [ControlOptions], and how long is waited after a loss.
-const (
-	defaultInterval = time.Second
-	defaultTimeout  = 2500 * time.Millisecond // two canaries and a half
-	minBackoff      = 50 * time.Millisecond
-	maxBackoff      = 2 * time.Second
-)
-
-// Why a connection to the control channel was given up.
-var (
-	errNoCanary   = errors.New("lease: no canary arrived in time")
-	errUnexpected = errors.New("lease: unexpected subscription change")
 )
 
 // ControlOptions configure a [Control]. The zero value works.
 type ControlOptions struct {
-	// Interval is the mean pause between two canaries. Default 1 s.
+	// Interval is the mean pause between two canaries. Default [redislink.DefaultInterval].
 	Interval time.Duration
-	// Timeout is how long the connection may be deaf. Default 2.5 s.
+	// Timeout is how long the connection may be deaf. Default [redislink.DefaultTimeout].
 	Timeout time.Duration
 }
 
-// Control listens to the control channel. It has a connection of its own, so that no announcement
-// waits behind a burst of events, and sends itself a canary through Redis to see that it hears. With
-// each canary it asks the connection's server for its role, because a replica takes canaries too. In a
-// Cluster that is no fault: there every member passes on what is published at any other. Each
-// time that it could have missed something, everybody is asked about at once.
+// Control listens to the control channel. It has a connection of its own (package redislink), so that no announcement
+// waits behind a burst of events. Each time that it could have missed something, everybody is asked about at once.
+//
+// In a Cluster the server may be a replica: there every member passes on what is published at any other.
 type Control struct {
 	client  redis.UniversalClient
 	keys    keyspace.Keyspace
@@ -64,12 +48,6 @@ func (c *Control) Listening() bool { return c.listening.Load() }
 // NewControl returns a Control that lets a Keeper know what it hears. The client is that of one
 // server, Sentinel or Cluster, with ContextTimeoutEnabled; the caller closes it.
 func NewControl(client redis.UniversalClient, keys keyspace.Keyspace, k *Keeper, o ControlOptions) *Control {
-	if o.Interval == 0 {
-		o.Interval = defaultInterval
-	}
-	if o.Timeout == 0 {
-		o.Timeout = defaultTimeout
-	}
 	_, cluster := client.(*redis.ClusterClient)
 	return &Control{
 		client: client, keys: keys, channel: keys.Control(), opt: o, keeper: k, log: k.log.Named("control"),
@@ -79,154 +57,75 @@ func NewControl(client redis.UniversalClient, keys keyspace.Keyspace, k *Keeper,
 
 // Run listens until ctx ends; then it returns nil. It survives every failure of Redis.
 func (c *Control) Run(ctx context.Context) error {
-	backoff := minBackoff
-	var lastLog time.Time
-	for before := (past{}); ctx.Err() == nil; before.opened = true {
-		heard, err := c.listen(ctx, before)
-		if before.replica = errors.Is(err, subconn.ErrReplica); before.replica {
-			c.dialer.CloseOthers(time.Now())
-		}
-		if heard {
-			backoff = minBackoff
-		}
-		if ctx.Err() == nil && time.Since(lastLog) >= logInterval {
-			lastLog = time.Now()
-			c.log.Warn("control connection lost", zap.Error(err))
-		}
-		// A jittered pause keeps nodes from coming back all at once.
-		select {
-		case <-time.After(backoff/2 + mathrand.N(backoff/2+1)): //nolint:gosec // jitter is no secret
-		case <-ctx.Done():
-		}
-		backoff = min(2*backoff, maxBackoff)
+	o := redislink.Options{
+		Publish: func(ctx context.Context, channel, payload string) error {
+			return c.client.Publish(ctx, channel, payload).Err()
+		},
+		Interval: c.opt.Interval, Timeout: c.opt.Timeout, Strict: true, AnyRole: !c.single,
+		Log: c.log, LogInterval: logInterval, Lost: "control connection lost",
+		Reopened: c.keeper.metrics.reconnects.Inc,
 	}
+	if c.single {
+		o.Others = c.dialer
+	}
+	redislink.Keep(ctx, o, c.connect)
 	return nil
 }
 
-// past is what came before a connection.
-type past struct {
-	opened  bool // another one, or the attempt to open one
-	replica bool // it led to a replica
-}
-
-// listen opens a connection and hands on what it brings until it is lost or ctx ends. heard says
-// whether it ever worked.
-func (c *Control) listen(ctx context.Context, before past) (heard bool, err error) {
-	started := time.Now()
-	ctx, cancel := context.WithCancel(ctx)
-	canary := c.keys.Canary("control-" + rand.Text())
-	conn := c.dialer.Subscribe(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	// PubSub ignores the end of a context while it reads: only closing it ends that.
-	wg.Go(func() {
-		<-ctx.Done()
-		_ = conn.Close() // an error says that it was closed before
-	})
-	if err := c.open(ctx, conn, canary); err != nil {
-		return false, err
-	}
-	if before.opened {
-		c.keeper.metrics.reconnects.Inc()
-	}
-	if before.replica {
-		c.dialer.CloseOthers(started) // what was dialed earlier may still lead to it
-	}
-	wg.Go(func() { c.sing(ctx, conn, canary) })
-	// What was announced before this point may be lost. What is announced from now on is heard.
-	c.keeper.Missed()
-	c.keeper.metrics.up.Set(1)
-	defer c.keeper.metrics.up.Set(0)
-	c.listening.Store(true)
-	defer c.listening.Store(false)
-
-	// With a context that lives, go-redis would answer a loss by opening another connection behind
-	// our back, and nobody would ask about what was missed.
-	ended, end := context.WithCancel(ctx)
-	end()
-	last := time.Now() // canary
-	for {
-		received, err := conn.Receive(ended, max(c.opt.Timeout-time.Since(last), 1)) // 0 would be for ever
-		if err == nil && time.Since(last) > c.opt.Timeout {
-			err = errNoCanary
-		}
-		if err != nil {
-			return heard, fmt.Errorf("receive: %w", err)
-		}
-		switch m := received.(type) {
-		case *redis.Message:
-			if m.Channel == c.channel {
-				c.hear(m.Payload)
-			} else {
-				last, heard = time.Now(), true
-			}
-		case subconn.Role:
-			if err := m.Err(); err != nil {
-				return heard, err
-			}
-		case *redis.Subscription:
-			return heard, fmt.Errorf("%w: %s", errUnexpected, m.Kind)
-		}
-	}
-}
-
-// open subscribes, and returns when Redis has confirmed it and said that it is a master. In a Cluster every member carries the control
+// connect says what the next connection is made of. In a Cluster every member carries the control
 // channel, and the client goes to the master of the first name's slot. That is the canary's, another one
 // each time: so nodes spread over the masters, and do not wait for one that is away.
-func (c *Control) open(ctx context.Context, conn *subconn.Conn, canary string) error {
-	dialing, cancel := context.WithTimeout(ctx, c.opt.Timeout)
-	defer cancel()
-	if err := conn.Send(dialing, "subscribe", canary, c.channel); err != nil {
-		return fmt.Errorf("open: %w", err)
-	}
-	ended, end := context.WithCancel(ctx)
-	end()
-	for _, channel := range []string{canary, c.channel} {
-		received, err := conn.Receive(ended, c.opt.Timeout)
-		if err != nil {
-			return fmt.Errorf("open: subscribe: %w", err) // Redis may not say which command it refuses
-		}
-		if m, ok := received.(*redis.Subscription); !ok || m.Kind != "subscribe" || m.Channel != channel {
-			return fmt.Errorf("open: %w", errUnexpected)
-		}
-	}
-	if !c.single {
-		return nil
-	}
-	if err := conn.Ask(c.opt.Timeout); err != nil {
-		return fmt.Errorf("open: %w", err)
-	}
-	for until := time.Now().Add(c.opt.Timeout); ; {
-		received, err := conn.Receive(ended, max(time.Until(until), 1)) // 0 would be for ever
-		if err != nil {
-			return fmt.Errorf("open: %w", err)
-		}
-		if role, ok := received.(subconn.Role); ok {
-			return role.Err()
-		}
-		// An announcement that comes so early counts among those that may be lost.
+func (c *Control) connect(context.Context) (redislink.Connection, redislink.User, error) {
+	return redislink.Connection{
+		Dialer: c.dialer, Subscribe: "subscribe", Canary: c.keys.Canary("control-" + rand.Text()), Channels: []string{c.channel},
+	}, &listener{control: c}, nil
+}
+
+// listener uses one connection to the control channel.
+type listener struct {
+	control *Control
+	opened  bool
+}
+
+var _ redislink.User = (*listener)(nil)
+
+// Opened implements [redislink.User]. What was announced before this point may be lost. What is announced from
+// now on is heard.
+func (l *listener) Opened(*redislink.Link, func(func(ctx context.Context) error)) {
+	l.opened = true
+	l.control.keeper.Missed()
+	l.control.keeper.metrics.up.Set(1)
+	l.control.listening.Store(true)
+}
+
+// Closed implements [redislink.User].
+func (l *listener) Closed() {
+	if l.opened {
+		l.control.listening.Store(false)
+		l.control.keeper.metrics.up.Set(0)
 	}
 }
 
-// sing publishes canaries, and asks for the role of the connection's server, until ctx ends. What
-// does not leave shows at the other end.
-func (c *Control) sing(ctx context.Context, conn *subconn.Conn, canary string) {
-	for {
-		if c.single {
-			_ = conn.Ask(c.opt.Timeout)
-		}
-		deadline, cancel := context.WithTimeout(ctx, c.opt.Timeout)
-		_ = c.client.Publish(deadline, canary, "1").Err()
-		cancel()
-		pause := c.opt.Interval*4/5 + mathrand.N(c.opt.Interval*2/5+1) //nolint:gosec // jitter is no secret
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return
-		}
+// Message implements [redislink.User].
+func (l *listener) Message(m *redis.Message, _ time.Time) {
+	if m.Channel == l.control.channel {
+		l.control.hear(m.Payload)
 	}
 }
+
+// Subscription implements [redislink.User]: nobody has asked for a change.
+func (l *listener) Subscription(m *redis.Subscription, _ time.Time) error {
+	return fmt.Errorf("%w: %s", redislink.ErrUnexpected, m.Kind)
+}
+
+// Arrived implements [redislink.User].
+func (l *listener) Arrived(context.Context, any) error { return nil }
+
+// Refused implements [redislink.User]: no command is under way that may be refused.
+func (l *listener) Refused(error, time.Time) bool { return false }
+
+// UnconfirmedSince implements [redislink.User].
+func (l *listener) UnconfirmedSince() time.Time { return time.Time{} }
 
 // hear takes a message that came over the control channel.
 func (c *Control) hear(payload string) {

@@ -141,7 +141,7 @@ func (h *health) judge(now time.Time, timeout time.Duration, strict bool, unconf
 	case !unconfirmed.IsZero() && overdue(unconfirmed):
 		return errUnconfirmed
 	case strict && now.Sub(h.openedAt) > timeout && now.Sub(h.lastCanary) > timeout:
-		return ErrNoCanary
+		return errNoneAtAll
 	}
 	return nil
 }

@@ -50,6 +50,7 @@ var (
 	ErrUnexpected = errors.New("unexpected subscription change")
 
 	errSilent      = errors.New("the connection is silent")
+	errNoneAtAll   = errors.New("no canary arrived in time") // and perhaps none was accepted
 	errUnconfirmed = errors.New("a subscription was not confirmed in time")
 )
 

@@ -1,0 +1,49 @@
+package redislink
+
+import "time"
+
+// Health is what a link has shown.
+type Health struct{ health }
+
+// NewHealth returns the health of a link that was opened at a moment.
+func NewHealth(now time.Time) *Health {
+	h := &Health{health{nonce: "n", channel: "canary", on: true}}
+	h.opened(now)
+	return h
+}
+
+// What happens to a link.
+
+func (h *Health) Arrived(now time.Time)                { h.arrived(now) }
+func (h *Health) Message(c string, now time.Time) bool { return h.message(c, now) }
+func (h *Health) SetCanary(channel string, on bool)    { h.setCanary(channel, on) }
+func (h *Health) Ask(now time.Time) bool               { return h.ask(now) }
+func (h *Health) Answered(now time.Time)               { h.answered(now) }
+func (h *Health) Healthy(now time.Time, timeout time.Duration) error {
+	return h.healthy(now, timeout)
+}
+
+// Send returns the next canary.
+func (h *Health) Send(now time.Time) (channel, payload string, number int) { return h.nextCanary(now) }
+
+// Accept takes note that Redis accepted a canary.
+func (h *Health) Accept(channel string, number int, now time.Time) {
+	h.canaryAccepted(channel, number, now)
+}
+
+// Return takes note that a canary came back.
+func (h *Health) Return(payload string, now time.Time) (took time.Duration, latest bool) {
+	return h.canaryReturned(payload, now)
+}
+
+// Judge returns why the link must be given up.
+func (h *Health) Judge(now time.Time, timeout time.Duration, strict bool, unconfirmed time.Time) error {
+	return h.judge(now, timeout, strict, unconfirmed)
+}
+
+// Why a link is given up.
+var (
+	ErrSilent      = errSilent
+	ErrUnconfirmed = errUnconfirmed
+	ErrNoneAtAll   = errNoneAtAll
+)
