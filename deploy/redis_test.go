@@ -40,6 +40,17 @@ func TestRedisUsers(t *testing.T) {
 		}
 		return append([]any{"eval", string(text)}, args...)
 	}
+	tasks := func(script string, names []string, args ...any) []any {
+		command := lua("../clients/lua/"+script+".v1.lua", 1+len(names), "orgcast:tasks:chat")
+		for _, name := range names {
+			key := "orgcast:" + name + ":{orgcast:tasks:chat}"
+			if name == "once" {
+				key += ":1:k"
+			}
+			command = append(command, key)
+		}
+		return append(command, args...)
+	}
 	charge := func(keys ...any) []any {
 		return append(append(lua("../internal/quota/charge.lua", len(keys)), keys...), 100, 86400000, 1<<20, 1<<20)
 	}
@@ -111,7 +122,11 @@ func TestRedisUsers(t *testing.T) {
 		"web application publishes control messages":      {"webapp", []any{"publish", "orgcast:control", "x"}, ""},
 		"web application publishes no events":             {"webapp", []any{"publish", "orgcast:{1}:group:g", "x"}, refused},
 		"web application leaves other programs' keys be":  {"webapp", []any{"del", "app:secret"}, refused},
-		"gateway adds tasks":                              {"gateway", lua("../clients/lua/dispatch.v1.lua", 2, "orgcast:tasks:chat", "orgcast:once:{orgcast:tasks:chat}:1:k", "t1", 1000, 10, "id", "t1"), ""},
+		"gateway adds tasks":                              {"gateway", tasks("dispatch", []string{"once", "ring", "lines", "idle"}, "t1", 1000, 10, 1000, 1, "workers", "organization_id", "1", "id", "t1"), ""},
+		"gateway reads no tasks that wait":                {"gateway", []any{"lpop", "orgcast:line:{orgcast:tasks:chat}:1"}, refused},
+		"gateway gives no one a turn":                     {"gateway", tasks("next", []string{"ring", "lines", "idle"}, "workers", "me", 0, 0), refusedInside},
+		"gateway drops no tasks":                          {"gateway", []any{"del", "orgcast:line:{orgcast:tasks:chat}:1"}, refused},
+		"back end adds no tasks":                          {"backend", tasks("dispatch", []string{"once", "ring", "lines", "idle"}, "t1", 1000, 10, 1000, 1, "workers", "organization_id", "1", "id", "t1"), refused},
 		"gateway remembers requests":                      {"gateway", lua("../clients/lua/request.v1.lua", 1, "orgcast:once:{1}:ada:r1", "f", "w", 1000), ""},
 		"gateway notes requests":                          {"gateway", lua("../clients/lua/note.v1.lua", 1, "orgcast:once:{1}:ada:r1", "f w", "f w done"), ""},
 		"gateway finds what it recorded in chats":         {"gateway", []any{"get", "orgcast:{1}:once:chat_c:other"}, "redis: nil"},
@@ -132,11 +147,14 @@ func TestRedisUsers(t *testing.T) {
 		"back end charges no bytes":                       {"backend", charge("orgcast:{1}:bytes", "orgcast:{1}:bytes:7"), refused},
 		"web application charges no bytes":                {"webapp", []any{"set", "orgcast:{1}:bytes", "0 0"}, refused},
 		"worker charges no bytes":                         {"worker", charge("orgcast:{1}:bytes", "orgcast:{1}:bytes:7"), refused},
-		"worker adds no tasks":                            {"worker", []any{"xadd", "orgcast:tasks:chat", "*", "id", "t1"}, refused},
+		"worker moves tasks from lines":                   {"worker", []any{"xadd", "orgcast:tasks:chat", "*", "id", "t1"}, ""},
+		"worker asks what waits":                          {"worker", []any{"lrange", "orgcast:line:{orgcast:tasks:chat}:1", 0, 10}, ""},
+		"worker remembers tasks alone":                    {"worker", []any{"set", "orgcast:once:{1}:ada:r1", "x"}, refused},
 		"worker buries tasks":                             {"worker", []any{"xadd", "orgcast:tasks:chat:dead", "*", "id", "t1"}, ""},
 		"worker reads no histories":                       {"worker", []any{"xrevrange", "orgcast:{1}:history:g", "+", "-"}, refused},
 		"worker reads no sessions":                        {"worker", []any{"get", "orgcast:session:k"}, refused},
-		"worker reads no members":                         {"worker", []any{"hgetall", "orgcast:{1}:member:7"}, refused},
+		"worker reads members":                            {"worker", []any{"hmget", "orgcast:{1}:member:7", "status", "role"}, ""},
+		"worker writes no members":                        {"worker", []any{"hset", "orgcast:{1}:member:7", "status", "active"}, refused},
 		"worker changes no organizations":                 {"worker", []any{"hset", "orgcast:{1}:org", "status", "active"}, refused},
 		"worker claims nothing":                           {"worker", []any{"set", "orgcast:{1}:object:chat:c", "{}"}, refused},
 		"worker ends no sessions":                         {"worker", []any{"publish", "orgcast:control", "x"}, refused},
@@ -189,6 +207,8 @@ func TestStateUsers(t *testing.T) {
 		"web application writes members of any id":   {"webapp", []any{"hset", "orgcast:{1}:member:auth0%7C123", "role", "org:owner"}, ""},
 		"web application announces at the other one": {"webapp", []any{"publish", "orgcast:control", "x"}, refused},
 		"worker asks for organizations":              {"worker", []any{"hmget", "orgcast:{1}:org", "status"}, ""},
+		"worker asks for members":                    {"worker", []any{"hmget", "orgcast:{1}:member:7", "status"}, ""},
+		"worker writes no members":                   {"worker", []any{"hset", "orgcast:{1}:member:7", "status", "active"}, refused},
 		"worker reads no sessions":                   {"worker", []any{"get", "orgcast:session:k"}, refused},
 		"worker takes no tasks":                      {"worker", []any{"xdel", "orgcast:tasks:chat", "1-1"}, refused},
 	} {

@@ -42,7 +42,8 @@ func testRightsSuffice(t *testing.T, connect func(t *testing.T, user string) red
 	if err != nil {
 		t.Fatal(err)
 	}
-	members, err := directory.NewRedis(connect(t, "webapp"), keys)
+	webapp := connect(t, "webapp")
+	members, err := directory.NewRedis(webapp, keys)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +56,10 @@ func testRightsSuffice(t *testing.T, connect func(t *testing.T, user string) red
 	dispatcher, err4 := task.NewDispatcher(gateway, keys, task.DispatcherOptions{})
 	objects, err5 := directory.NewObjects(gateway, keys, nil)
 	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+		t.Fatal(err)
+	}
+	tools := task.NewTools(worker, keys, active, map[string]task.Tool{"echo": func(_ context.Context, _ *task.Store, in json.RawMessage) (json.RawMessage, error) { return in, nil }})
+	if err := webapp.HSet(t.Context(), keys.Member(org, "ada"), "status", "active").Err(); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 2) // one for each task
@@ -75,6 +80,9 @@ func testRightsSuffice(t *testing.T, connect func(t *testing.T, user string) red
 			if err := job.Store.Delete(ctx, job.ID); err != nil {
 				return err
 			}
+			if _, err := task.RunTool(ctx, "echo", json.RawMessage(`1`)); err != nil {
+				return err
+			}
 			if _, err := asks.Open(ctx, job.ID, 0, json.RawMessage(`"?"`), time.Minute); err != nil {
 				return err
 			}
@@ -91,7 +99,7 @@ func testRightsSuffice(t *testing.T, connect func(t *testing.T, user string) red
 			return nil, task.Fail("on_purpose")
 		}
 		return nil, nil
-	}}}, task.Options{Poll: 20 * time.Millisecond, Attempts: 1})
+	}}}, task.Options{Poll: 20 * time.Millisecond, Attempts: 1, Concurrency: 1, Tools: tools})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +113,7 @@ func testRightsSuffice(t *testing.T, connect func(t *testing.T, user string) red
 		t.Fatal(err)
 	}
 	for _, id := range []string{"ends", "fails"} {
-		if _, err := dispatcher.Dispatch(in, task.Task{Kind: "job", ID: id, Group: group}); err != nil {
+		if _, err := dispatcher.Dispatch(in, task.Task{Kind: "job", ID: id, Group: group, UserID: "ada"}); err != nil {
 			t.Fatalf("dispatch: %v", err)
 		}
 	}
@@ -115,8 +123,9 @@ func testRightsSuffice(t *testing.T, connect func(t *testing.T, user string) red
 		}
 	}
 	testkit.Eventually(t, "the tasks are ended, buried and acknowledged", func() bool {
-		open, err := gateway.XLen(t.Context(), keys.Tasks("job")).Result()
-		return err == nil && open == 0
+		open, err1 := gateway.XLen(t.Context(), keys.Tasks("job")).Result()
+		waiting, err2 := gateway.LLen(t.Context(), keys.TaskLine(org, "job")).Result()
+		return errors.Join(err1, err2) == nil && open+waiting == 0
 	})
 	cancel()
 	if err := <-stopped; err != nil {

@@ -24,6 +24,7 @@ import (
 	"orgcast/internal/directory"
 	"orgcast/internal/journal"
 	"orgcast/internal/lease"
+	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
 	"orgcast/internal/task"
 )
@@ -152,7 +153,11 @@ func (n *demoNode) handler(ctx context.Context, site *url.URL) (http.Handler, er
 	if err := demo.Seed(ctx, n.Redis.State, n.Keys); err != nil {
 		return nil, err
 	}
-	dispatcher, err := task.NewDispatcher(n.Redis.Events, n.Keys, task.DispatcherOptions{Backlog: demoBacklog})
+	dispatcher, err := task.NewDispatcher(n.Redis.Events, n.Keys, task.DispatcherOptions{
+		Limit: func(context.Context, orgctx.ID) task.Limit {
+			return task.Limit{Tasks: demoBacklog, Bytes: task.DefaultWaitingBytes}
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +177,7 @@ func (n *demoNode) handler(ctx context.Context, site *url.URL) (http.Handler, er
 }
 
 const (
-	// demoBacklog is how many jobs of a kind may wait or run: more than people start, less than
+	// demoBacklog is how many jobs of a kind an organization may have waiting: more than people start, less than
 	// would fill the memory of an embedded Redis.
 	demoBacklog = 1000
 	// demoConcurrency is how many jobs of a kind run at a time; most of theirs is spent on pauses.

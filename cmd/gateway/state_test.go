@@ -91,7 +91,9 @@ func TestRedisStateTakesWhatLetsPeopleIn(t *testing.T) {
 	if err := chat.SendText(`{"type":"user_message","message":"hello"}`); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, "a task", func() bool { return s.eventsClient.XLen(t.Context(), "orgcast:tasks:chat").Val() == 1 })
+	testkit.Eventually(t, "a task", func() bool {
+		return s.eventsClient.LLen(t.Context(), "orgcast:line:{orgcast:tasks:chat}:acme").Val() == 1
+	})
 	// The announcement comes through the channel at --redis, the record is at --redis-state.
 	id := s.sessionID(handshake)
 	if _, errOut, err := execute(t, s.env, "", "revoke", "session", id); err != nil {
@@ -118,7 +120,7 @@ func TestRedisStateTakesWhatLetsPeopleIn(t *testing.T) {
 		}
 	}
 	for client, want := range map[*redis.Client][]string{
-		s.eventsClient: {"orgcast:{acme}:history:all", "orgcast:{acme}:object:chat:" + conversationID, "orgcast:tasks:chat"},
+		s.eventsClient: {"orgcast:{acme}:history:all", "orgcast:{acme}:object:chat:" + conversationID, "orgcast:line:{orgcast:tasks:chat}:acme"},
 		s.stateClient:  {"orgcast:session-ended:" + id, "orgcast:{acme}:connections", "orgcast:{acme}:org"},
 	} {
 		for _, name := range want {

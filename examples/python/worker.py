@@ -164,6 +164,8 @@ class Worker:
         self.attempts, self.takeover, self.poll = options.attempts, int(options.takeover * 1000), int(options.poll * 1000)
         self.backoff, self.trusting = options.backoff * 1000, options.directory == "session"
         self.stream = f"{self.prefix}:tasks:{self.kind}"
+        # Where tasks of each organization wait: whose turn it is, what is known of the lines, who waits for a task.
+        self.lines = [f"{self.prefix}:{name}:{{{self.stream}}}" for name in ("ring", "lines", "idle")]
         self.name = f"{socket.gethostname()}-{os.getpid()}-{random.randrange(1 << 32):x}"
         client = redis.RedisCluster if options.cluster else redis.Redis
         # There the library prints the trace of every error, also of those that are handled here.
@@ -179,7 +181,7 @@ class Worker:
         self.channels = f"{self.prefix}@{database}" if database else self.prefix
         self.scripts = {
             name: self.redis.register_script((options.lua / f"{name}.v1.lua").read_text(encoding="utf-8"))
-            for name in ("take", "hold", "finish", "progress")
+            for name in ("take", "next", "hold", "finish", "progress")
         }
         self.stopping = False
 
@@ -215,6 +217,12 @@ class Worker:
         if taken:
             flat = taken[2]
             return taken[0], taken[1], dict(zip(flat[::2], flat[1::2]))
+        read = [""]
+        while read and not read[0]:  # it asks to be asked again
+            read = self.scripts["next"](keys=[self.stream, *self.lines], args=[GROUP, self.name, self.poll, 0])
+        if read:
+            flat = read[1]
+            return read[0], 1, dict(zip(flat[::2], flat[1::2]))
         read = self.redis.xreadgroup(GROUP, self.name, {self.stream: ">"}, count=1, block=self.poll)
         if not read:
             return None
@@ -239,6 +247,8 @@ class Worker:
         """Brings an entry to its end, or to its next attempt."""
         if not fields:
             return self.acknowledge(entry)  # somebody deleted it
+        before = fields.get("delivered_before", "")  # it was put back into its line
+        attempt = deliveries + (int(before) if re.fullmatch("[0-9]{1,6}", before) else 0)
         job = None
         try:
             job = Job(self, fields)
@@ -250,12 +260,12 @@ class Worker:
                 terminal = job.event({"type": "task_failed", "task_id": job.id, "code": "refused"})
                 if job.finish("failed", terminal) != "failed":
                     return self.acknowledge(entry)
-            self.bury(entry, deliveries, fields, str(reason))
+            self.bury(entry, attempt, fields, str(reason))
             return self.acknowledge(entry)
         ended = self.redis.get(job.end)
         if ended:  # a worker died between the terminal event and the acknowledgment
             if ended == "failed":
-                self.bury(entry, deliveries, fields, "failed")
+                self.bury(entry, attempt, fields, "failed")
             return self.acknowledge(entry)
 
         done = threading.Event()
@@ -263,7 +273,7 @@ class Worker:
         renewing.start()
         how, code, terminal = "failed", "crashed", None
         try:
-            if deliveries <= self.attempts:
+            if attempt <= self.attempts:
                 terminal = job.event(self.handler(job) or {"type": "task_complete", "task_id": job.id})
                 how = "complete"
         except Lost:
@@ -273,8 +283,8 @@ class Worker:
         except Exception:
             code = "failed"
             traceback.print_exc()
-            if deliveries < self.attempts:
-                delay = min(self.backoff * 2 ** (deliveries - 1), self.takeover) * random.uniform(0.5, 1)
+            if attempt < self.attempts:
+                delay = min(self.backoff * 2 ** (attempt - 1), self.takeover) * random.uniform(0.5, 1)
                 done.set()
                 renewing.join()
                 self.hold(entry, self.takeover - delay, deliveries)
@@ -286,7 +296,7 @@ class Worker:
             terminal = job.event({"type": "task_failed", "task_id": job.id, "code": code})
         # Publishes the terminal event and remembers that, or learns that it was published before.
         if job.finish(how, terminal) == "failed":
-            self.bury(entry, deliveries, fields, code)
+            self.bury(entry, attempt, fields, code)
         return self.acknowledge(entry)
 
     def renew(self, job, entry, deliveries, done):

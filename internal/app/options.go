@@ -68,6 +68,7 @@ type Options struct {
 	MaxConnections, MaxPerOrganization, MaxPerUser int
 	HandshakesPerSecond                            int
 	MemberBytesPerOrganization, MemberBytesPerUser int
+	TasksPerOrganization, TaskBytesPerOrganization int
 	QueueBytesPerOrganization, CompressThreshold   int
 	ReceiveBytesPerOrganization                    int
 	Compress                                       bool

@@ -39,7 +39,7 @@ var (
 
 // NewServices makes them of the parts of a node that [New] would have made already.
 func NewServices(n *Node) (*Services, error) {
-	dispatcher, err1 := task.NewDispatcher(n.Redis.Events, n.Keys, task.DispatcherOptions{Registerer: n.Metrics})
+	dispatcher, err1 := task.NewDispatcher(n.Redis.Events, n.Keys, task.DispatcherOptions{Limit: n.taskLimits(), Registerer: n.Metrics})
 	asks, err2 := task.NewAsks(n.Redis.Events, n.Keys)
 	objects, err3 := directory.NewObjects(n.Redis.Events, n.Keys, n.Log)
 	requests, err4 := task.NewRequests(n.Redis.Events, n.Keys)
@@ -51,6 +51,15 @@ func NewServices(n *Node) (*Services, error) {
 		PerOrganization: int64(o.MemberBytesPerOrganization), PerUser: int64(o.MemberBytesPerUser), Log: n.Log, Registerer: n.Metrics,
 	})
 	return &Services{dispatcher: dispatcher, asks: asks, requests: requests, bus: n.Bus, objects: objects, bytes: bytes, log: n.Log.Named("consumer")}, nil
+}
+
+// taskLimits returns what says how many tasks organizations may have waiting.
+func (n *Node) taskLimits() func(ctx context.Context, org orgctx.ID) task.Limit {
+	o := n.Options
+	limits := quota.NewTasks(n.Redis.State, n.Keys, quota.TaskLimit{
+		Tasks: int64(o.TasksPerOrganization), Bytes: int64(o.TaskBytesPerOrganization), Weight: 1,
+	}, n.Log)
+	return func(ctx context.Context, org orgctx.ID) task.Limit { return task.Limit(limits.Limit(ctx, org)) }
 }
 
 // What something takes in Redis in addition to its own bytes: a stream entry with its share of the index, and

@@ -19,8 +19,10 @@ import (
 type WorkerOptions struct {
 	Options
 
-	// Concurrency is how many tasks of each kind run at a time, Attempts how many each gets.
+	// Concurrency is how many tasks of each kind run at a time, Attempts how many each gets. Share is the part of
+	// Concurrency that tasks of one organization may have.
 	Concurrency, Attempts int
+	Share                 float64
 	// Timeout bounds one run. Backoff is the pause after a first failure. Takeover is the silence after
 	// which a worker counts as dead. Drain is how long running tasks may take to finish at the end.
 	Timeout, Backoff, Takeover, Drain time.Duration
@@ -29,7 +31,7 @@ type WorkerOptions struct {
 // taskOptions takes the limits over.
 func (w *WorkerOptions) taskOptions() task.Options {
 	o := task.Options{
-		Concurrency: w.Concurrency, Attempts: w.Attempts, Timeout: w.Timeout,
+		Concurrency: w.Concurrency, Share: w.Share, Attempts: w.Attempts, Timeout: w.Timeout,
 		Backoff: w.Backoff, Takeover: w.Takeover, Drain: w.Drain,
 	}
 	if o.Drain == 0 {

@@ -16,6 +16,7 @@ import (
 	"orgcast/internal/pubsub"
 	"orgcast/internal/quota"
 	"orgcast/internal/session"
+	"orgcast/internal/task"
 )
 
 // settings are the settings of the whole process; subcommands declare the parts that they need.
@@ -117,6 +118,8 @@ func (s *settings) declareLimits(set *config.Set) {
 	set.Int(&s.HandshakesPerSecond, "handshakes-per-second", 0, 0, "connections that this node admits per second, a tenth of them at once; further handshakes get 503 with Retry-After; 0 is 1000 for each available processor")
 	set.Int(&s.MemberBytesPerOrganization, "member-bytes-per-organization", quota.DefaultBytesPerOrganization, 0, "bytes that messages of one organization's members may write to Redis, over all nodes, unless the field max_member_bytes of its hash in Redis is a number; refills over 24 h; 0 is no limit")
 	set.Int(&s.MemberBytesPerUser, "member-bytes-per-user", quota.DefaultBytesPerUser, 0, "the same for one user in one organization")
+	set.Int(&s.TasksPerOrganization, "tasks-per-organization", task.DefaultWaiting, 0, "tasks of each kind that may wait for one organization, unless the field max_tasks of its hash in Redis is a number; 0 is no limit")
+	set.Int(&s.TaskBytesPerOrganization, "task-bytes-per-organization", task.DefaultWaitingBytes, 0, "the same in bytes; the field is max_task_bytes")
 	set.Duration(&s.PingInterval, "ping-interval", 25*time.Second, time.Second, "how long a browser may be silent before the gateway pings it")
 	set.Duration(&s.PongTimeout, "pong-timeout", 10*time.Second, time.Second, "how long to wait for the pong before closing the connection")
 	set.Duration(&s.MessageTimeout, "message-timeout", 30*time.Second, time.Second, "how long a browser may take to send one message, from its first byte to its last")

@@ -2,11 +2,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"orgcast/internal/app"
 	"orgcast/internal/config"
 	"orgcast/internal/event"
+	"orgcast/internal/task"
 )
 
 const workerUsage = `
@@ -30,6 +32,7 @@ reloads certificates and passwords from their files; running tasks continue.
 // declareTasks declares how tasks are run.
 func declareTasks(set *config.Set, w *app.WorkerOptions) {
 	set.Int(&w.Concurrency, "worker-concurrency", 8, 1, "tasks of each kind to run at the same time")
+	set.Float(&w.Share, "worker-share", task.DefaultShare, "part of --worker-concurrency that tasks of one organization may take, at least one slot; the rest stays free for the others; at most 1")
 	set.Int(&w.Attempts, "worker-attempts", 5, 1, "attempts before a task is given up")
 	set.Duration(&w.Timeout, "worker-timeout", 5*time.Minute, time.Second, "maximum time for one run of a task")
 	set.Duration(&w.Backoff, "worker-backoff", time.Second, time.Millisecond, "pause after a task's first failure; it doubles with each, up to --worker-takeover")
@@ -49,11 +52,19 @@ func (s *settings) declareWorker(set *config.Set, own *app.WorkerOptions) {
 	declareTasks(set, own)
 }
 
+// checkShare holds the upper end of a share.
+func checkShare(w *app.WorkerOptions) error {
+	if w.Share > 1 {
+		return errors.New("--worker-share: must be at most 1")
+	}
+	return nil
+}
+
 func workerCommand(ctx context.Context, p *Process, args []string) error {
 	s, own := new(settings), new(app.WorkerOptions)
 	set := config.New("worker", workerUsage)
 	s.declareWorker(set, own)
-	if rest, err := p.Parse(set, args, s.CheckRedis); err != nil || len(rest) > 0 {
+	if rest, err := p.Parse(set, args, s.CheckRedis, func() error { return checkShare(own) }); err != nil || len(rest) > 0 {
 		return p.Surplus(rest, err)
 	}
 	own.Options = s.Options

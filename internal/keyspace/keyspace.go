@@ -157,11 +157,32 @@ func (k Keyspace) Tasks(kind string) string { return k.prefix + "tasks:" + kind 
 // DeadTasks returns the stream of those tasks of a kind that nobody will try again.
 func (k Keyspace) DeadTasks(kind string) string { return k.Tasks(kind) + ":dead" }
 
+// TaskLine returns the list of the tasks of a kind that wait for an organization's turn. Like the other
+// names of a kind it is in the slot of the kind's stream.
+func (k Keyspace) TaskLine(org orgctx.ID, kind string) string {
+	return k.ofTasks("line", kind) + ":" + org.String()
+}
+
+// TaskRing returns the sorted set of the organizations that have tasks of a kind in a line, by their turns.
+func (k Keyspace) TaskRing(kind string) string { return k.ofTasks("ring", kind) }
+
+// TaskLines returns the hash of what is known of the lines of a kind: sizes and weights.
+func (k Keyspace) TaskLines(kind string) string { return k.ofTasks("lines", kind) }
+
+// TaskIdle returns the sorted set of the workers that wait for a task of a kind.
+func (k Keyspace) TaskIdle(kind string) string { return k.ofTasks("idle", kind) }
+
+// ofTasks returns a name that belongs to the stream of a kind, which stands in braces: Redis Cluster keeps
+// both in one slot.
+func (k Keyspace) ofTasks(what, kind string) string {
+	return k.prefix + what + ":{" + k.Tasks(kind) + "}"
+}
+
 // TaskOnce returns the key that remembers that an organization dispatched a task under an
 // idempotency key, which must satisfy [event.ValidGroupName]. The stream's name stands in braces:
 // Redis Cluster keeps both in one slot.
 func (k Keyspace) TaskOnce(org orgctx.ID, kind, idempotency string) string {
-	return k.prefix + "once:{" + k.Tasks(kind) + "}:" + org.String() + ":" + idempotency
+	return k.ofTasks("once", kind) + ":" + org.String() + ":" + idempotency
 }
 
 // Request returns the key that remembers what a user of an organization asked for under a request id,

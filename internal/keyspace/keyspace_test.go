@@ -80,6 +80,10 @@ func TestNames(t *testing.T) {
 		k.Tasks("crew"):                        "orgcast:tasks:crew",
 		k.DeadTasks("crew"):                    "orgcast:tasks:crew:dead",
 		k.TaskOnce(org, "crew", "c-1"):         "orgcast:once:{orgcast:tasks:crew}:7:c-1",
+		k.TaskLine(org, "crew"):                "orgcast:line:{orgcast:tasks:crew}:7",
+		k.TaskRing("crew"):                     "orgcast:ring:{orgcast:tasks:crew}",
+		k.TaskLines("crew"):                    "orgcast:lines:{orgcast:tasks:crew}",
+		k.TaskIdle("crew"):                     "orgcast:idle:{orgcast:tasks:crew}",
 		k.Request(org, "u-1", "r-1"):           "orgcast:once:{7}:u-1:r-1",
 		k.Request(org, "auth0|1:2", "r-1"):     "orgcast:once:{7}:auth0%7C1%3A2:r-1",
 		k.TaskEnd(org, "crew", "t-1"):          "orgcast:{7}:task:crew:t-1",
@@ -191,7 +195,7 @@ func TestGroupChannelRoundTrip(t *testing.T) {
 // Whatever two things names are made for, they are equal only if the things are.
 func TestNamesNeverCollide(t *testing.T) {
 	// Few and short values, so that a collision would come up.
-	short := rapid.StringMatching(`[a_-]{1,3}|org|member|group|session|session-ended|user-disabled|control|canary|tasks|dead|once|task|ask|store|history|epoch|bytes`)
+	short := rapid.StringMatching(`[a_-]{1,3}|org|member|group|session|session-ended|user-disabled|control|canary|tasks|dead|once|line|ring|lines|idle|task|ask|store|history|epoch|bytes`)
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(label string) (name, thing string) {
 			prefix := short.Draw(t, label+" prefix")
@@ -208,7 +212,7 @@ func TestNamesNeverCollide(t *testing.T) {
 				t.Fatal(err)
 			}
 			more, user := short.Draw(t, label+" more"), userIDs.Draw(t, label+" user")
-			switch kind := rapid.IntRange(0, 19).Draw(t, label+" kind"); kind {
+			switch kind := rapid.IntRange(0, 21).Draw(t, label+" kind"); kind {
 			case 0:
 				g, err := event.NewGroup(org, rest)
 				if err != nil {
@@ -229,6 +233,12 @@ func TestNamesNeverCollide(t *testing.T) {
 				return k.MemberBytes(org), fmt.Sprint("bytes ", prefix, " ", orgText)
 			case 19:
 				return k.MemberBytesOf(org, user), fmt.Sprint("bytes of ", prefix, " ", orgText, " ", user)
+			case 20:
+				return k.TaskLine(org, rest), fmt.Sprint("line ", prefix, " ", orgText, " ", rest)
+			case 21:
+				of := map[string]func(string) string{"ring": k.TaskRing, "lines": k.TaskLines, "idle": k.TaskIdle}
+				what := rapid.SampledFrom([]string{"ring", "lines", "idle"}).Draw(t, label+" what")
+				return of[what](rest), fmt.Sprint(what, " ", prefix, " ", rest)
 			case 14:
 				return k.UserDisabled(user), fmt.Sprint("user disabled ", prefix, " ", user)
 			case 15:
@@ -285,6 +295,9 @@ func TestEveryNameParsesBackInOneWay(t *testing.T) {
 		"session ended": prefix + `session-ended:` + id, "user disabled": prefix + `user-disabled:` + user,
 		"tasks": prefix + `tasks:` + id, "dead tasks": prefix + `tasks:` + id + `:dead`,
 		"task once": prefix + `once:\{[A-Za-z0-9_-]{1,64}:tasks:` + id + `\}:` + id + `:` + name,
+		"task line": prefix + `line:\{[A-Za-z0-9_-]{1,64}:tasks:` + id + `\}:` + id,
+		"task ring": prefix + `ring:\{[A-Za-z0-9_-]{1,64}:tasks:` + id + `\}`, "task lines": prefix + `lines:\{[A-Za-z0-9_-]{1,64}:tasks:` + id + `\}`,
+		"task idle": prefix + `idle:\{[A-Za-z0-9_-]{1,64}:tasks:` + id + `\}`,
 		"request":   prefix + `once:\{` + id + `\}:` + user + `:` + id,
 		"task end":  prefix + `\{` + id + `\}:task:` + id + `:` + id, "ask": prefix + `\{` + id + `\}:ask:` + id + `:([0-9]+)`,
 		"stored": prefix + `\{` + id + `\}:store:` + name,
@@ -294,7 +307,7 @@ func TestEveryNameParsesBackInOneWay(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		// Short values, among them all words of the forms, so that confusions would come up.
 		short := rapid.OneOf(rapid.StringMatching(`[a_-]{1,3}`), rapid.SampledFrom([]string{
-			"org", "member", "group", "session", "session-ended", "user-disabled", "control", "canary", "tasks", "dead", "once",
+			"org", "member", "group", "session", "session-ended", "user-disabled", "control", "canary", "tasks", "dead", "once", "line", "ring", "lines", "idle",
 			"task", "ask", "store", "history", "epoch", "connections", "object", "bytes",
 		}))
 		person := userIDs.Draw(t, "user")
@@ -336,10 +349,12 @@ func TestEveryNameParsesBackInOneWay(t *testing.T) {
 			"user disabled": {k.UserDisabled(person), []string{prefix, person}}, "tasks": {k.Tasks(first), []string{prefix, first}},
 			"dead tasks": {k.DeadTasks(first), []string{prefix, first}},
 			"task once":  {k.TaskOnce(org, first, second), []string{prefix, first, orgText, second}},
-			"request":    {k.Request(org, person, second), []string{prefix, orgText, person, second}},
-			"task end":   {k.TaskEnd(org, first, second), []string{prefix, orgText, first, second}},
-			"ask":        {k.Ask(org, first, index), []string{prefix, orgText, first, strconv.Itoa(index)}},
-			"stored":     {k.Stored(org, first), []string{prefix, orgText, first}},
+			"task line":  {k.TaskLine(org, first), []string{prefix, first, orgText}}, "task ring": {k.TaskRing(first), []string{prefix, first}},
+			"task lines": {k.TaskLines(first), []string{prefix, first}}, "task idle": {k.TaskIdle(first), []string{prefix, first}},
+			"request":  {k.Request(org, person, second), []string{prefix, orgText, person, second}},
+			"task end": {k.TaskEnd(org, first, second), []string{prefix, orgText, first, second}},
+			"ask":      {k.Ask(org, first, index), []string{prefix, orgText, first, strconv.Itoa(index)}},
+			"stored":   {k.Stored(org, first), []string{prefix, orgText, first}},
 		}
 		for kind, made := range names {
 			for form, pattern := range forms {
@@ -394,4 +409,20 @@ func FuzzParseGroupChannel(f *testing.F) {
 			t.Errorf("%q is a channel of %d databases", channel, taken)
 		}
 	})
+}
+
+// TestTasksOfAKindShareASlot: scripts use all names of a kind at once.
+func TestTasksOfAKindShareASlot(t *testing.T) {
+	k := mustKeyspace(t, keyspace.DefaultPrefix)
+	for _, kind := range []string{"crew", "a", "tasks", "ring"} {
+		want := keyspace.Slot(k.Tasks(kind))
+		for _, name := range []string{
+			k.TaskOnce(mustID(t, "acme"), kind, "k"), k.TaskLine(mustID(t, "acme"), kind), k.TaskLine(mustID(t, "globex"), kind),
+			k.TaskRing(kind), k.TaskLines(kind), k.TaskIdle(kind),
+		} {
+			if got := keyspace.Slot(name); got != want {
+				t.Errorf("%s: got slot %d, want %d, that of %s", name, got, want, k.Tasks(kind))
+			}
+		}
+	}
 }

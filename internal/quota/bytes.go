@@ -5,10 +5,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"maps"
-	"regexp"
-	"strconv"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,14 +22,8 @@ const (
 	DefaultBytesPeriod          = 24 * time.Hour
 )
 
-const (
-	// limitFor is how long a limit from an organization's hash is kept before it is read again.
-	limitFor = 5 * time.Second
-	// fieldBytes is the field of the organization's hash that holds its limit.
-	fieldBytes = "max_member_bytes"
-	// sweepLimits is the number of kept limits at which expired ones are dropped.
-	sweepLimits = 1024
-)
+// fieldBytes is the field of the organization's hash that holds its limit.
+const fieldBytes = "max_member_bytes"
 
 // ErrSpent is returned by Charge if the organization or the user has reached its limit.
 var ErrSpent = errors.New("quota: byte limit reached")
@@ -61,22 +51,12 @@ type BytesOptions struct {
 // keeps a bucket for each organization and for each of its users. Buckets refill steadily. Bytes is safe
 // for concurrent use.
 type Bytes struct {
-	client, state redis.UniversalClient
-	keys          keyspace.Keyspace
-	opt           BytesOptions
-	log           *zap.Logger
-	script        *redis.Script
-	refused       *prometheus.CounterVec
-
-	mu     sync.Mutex // never held during I/O
-	limits map[orgctx.ID]limit
-	sweep  int
-}
-
-// limit is the limit of one organization, as last read.
-type limit struct {
-	bytes int64
-	until time.Time
+	client  redis.UniversalClient
+	keys    keyspace.Keyspace
+	opt     BytesOptions
+	script  *redis.Script
+	refused *prometheus.CounterVec
+	limits  *fields
 }
 
 // NewBytes returns the buckets. client is the Redis to which the bytes are written, and state the one with
@@ -89,8 +69,8 @@ func NewBytes(client, state redis.UniversalClient, keys keyspace.Keyspace, o Byt
 		o.Log = zap.NewNop()
 	}
 	return &Bytes{
-		client: client, state: state, keys: keys, opt: o, log: o.Log.Named("quota"), script: redis.NewScript(chargeScript),
-		refused: newRefused(o.Registerer), limits: make(map[orgctx.ID]limit), sweep: sweepLimits,
+		client: client, keys: keys, opt: o, script: redis.NewScript(chargeScript), refused: newRefused(o.Registerer),
+		limits: newFields(state, keys, o.Log.Named("quota"), field{name: fieldBytes, fallback: o.PerOrganization}),
 	}
 }
 
@@ -99,7 +79,7 @@ func NewBytes(client, state redis.UniversalClient, keys keyspace.Keyspace, o Byt
 func (b *Bytes) Charge(ctx context.Context, org orgctx.ID, user string, bytes int) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	perOrganization := b.limit(ctx, org)
+	perOrganization := b.limits.read(ctx, org)[0]
 	perUser := b.opt.PerUser
 	if perOrganization == 0 && perUser == 0 {
 		return nil
@@ -117,39 +97,4 @@ func (b *Bytes) Charge(ctx context.Context, org orgctx.ID, user string, bytes in
 		return ErrSpent
 	}
 	return nil
-}
-
-// wholeNumber matches a valid limit: up to 15 digits, which Lua represents exactly.
-var wholeNumber = regexp.MustCompile(`^[0-9]{1,15}$`)
-
-// limit returns the limit of an organization. If reading it fails, the last known one still applies.
-func (b *Bytes) limit(ctx context.Context, org orgctx.ID) int64 {
-	now := time.Now()
-	b.mu.Lock()
-	known, ok := b.limits[org]
-	b.mu.Unlock()
-	if ok && now.Before(known.until) {
-		return known.bytes
-	}
-	text, err := b.state.HGet(ctx, b.keys.Organization(org), fieldBytes).Result()
-	switch {
-	case err != nil && !errors.Is(err, redis.Nil):
-		b.log.Warn("reading byte limit failed", zap.Stringer("organization_id", org), zap.Error(err))
-		if !ok {
-			known.bytes = b.opt.PerOrganization
-		}
-	case wholeNumber.MatchString(text):
-		known.bytes, _ = strconv.ParseInt(text, 10, 64) // cannot fail
-	default:
-		known.bytes = b.opt.PerOrganization
-	}
-	known.until = now.Add(limitFor)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.limits[org] = known
-	if len(b.limits) >= b.sweep {
-		maps.DeleteFunc(b.limits, func(_ orgctx.ID, l limit) bool { return !now.Before(l.until) })
-		b.sweep = max(sweepLimits, 2*len(b.limits))
-	}
-	return known.bytes
 }

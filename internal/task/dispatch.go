@@ -21,8 +21,11 @@ const DefaultMemory = 7 * 24 * time.Hour
 // DefaultKeyLife is how long an idempotency key counts, as long as that of a recorded event.
 const DefaultKeyLife = event.DefaultHistoryAge
 
-// DefaultBacklog is how many tasks of a kind may wait or run.
-const DefaultBacklog = 100_000
+// How much of a kind an organization may have waiting.
+const (
+	DefaultWaiting      = 10_000
+	DefaultWaitingBytes = 64 << 20
+)
 
 // Dispatcher puts tasks where workers find them. It is safe for concurrent use.
 type Dispatcher struct {
@@ -68,8 +71,13 @@ func (d *Dispatcher) Dispatch(ctx context.Context, t Task) (id string, err error
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	keys := []string{d.keys.Tasks(t.Kind), d.keys.TaskOnce(org, t.Kind, t.Idempotency)}
-	args := append([]any{t.ID, d.opt.Memory.Milliseconds(), d.opt.Backlog}, t.fields()...)
+	limit := d.opt.Limit(ctx, org)
+	keys := []string{
+		d.keys.Tasks(t.Kind), d.keys.TaskOnce(org, t.Kind, t.Idempotency),
+		d.keys.TaskRing(t.Kind), d.keys.TaskLines(t.Kind), d.keys.TaskIdle(t.Kind),
+	}
+	weight := min(max(limit.Weight, 1), MaxWeight)
+	args := append([]any{t.ID, d.opt.Memory.Milliseconds(), max(limit.Tasks, 0), max(limit.Bytes, 0), weight, consumerGroup}, t.fields()...)
 	answer, err := d.script.Run(ctx, d.client, keys, args...).Slice()
 	if err != nil || len(answer) != 2 {
 		d.metrics.dispatched.WithLabelValues("failed").Inc()

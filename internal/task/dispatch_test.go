@@ -4,15 +4,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
 	"orgcast/internal/orgctx"
 	"orgcast/internal/task"
+	"orgcast/internal/testkit"
 )
 
 func TestDispatchWritesTheDocumentedEntry(t *testing.T) {
@@ -23,16 +26,20 @@ func TestDispatchWritesTheDocumentedEntry(t *testing.T) {
 	if err != nil || id != "t-1" {
 		t.Fatalf("Dispatch: got %q, %v", id, err)
 	}
-	entries, err := f.client.XRange(t.Context(), "orgcast:tasks:job", "-", "+").Result()
-	if err != nil || len(entries) != 1 {
-		t.Fatalf("stream: got %v, %v, want one entry", entries, err)
-	}
 	want := map[string]any{
 		"organization_id": "acme", "user_id": "7", "kind": "job", "id": "t-1", "idempotency_key": "click.9",
 		"group": "chat_1", "payload": `{"text":"é"}`,
 	}
-	if diff := cmp.Diff(want, entries[0].Values); diff != "" {
-		t.Errorf("entry: want (-), got (+):\n%s", diff)
+	for where, entry := range map[string]map[string]any{"line": f.line(t, "acme", "job")[0], "stream": f.read(t, "job", "w")} {
+		at, _ := entry["dispatched_at"].(string)
+		if ms, err := strconv.ParseInt(at, 10, 64); err != nil || time.Since(time.UnixMilli(ms)).Abs() > testkit.Patience {
+			t.Errorf("%s: dispatched_at: got %q, want the time", where, at)
+		}
+		delete(entry, "dispatched_at")
+		delete(entry, "entry")
+		if diff := cmp.Diff(want, entry); diff != "" {
+			t.Errorf("%s: want (-), got (+):\n%s", where, diff)
+		}
 	}
 }
 
@@ -71,8 +78,8 @@ func TestDispatchRefuses(t *testing.T) {
 	if _, err := f.dispatcher.Dispatch(t.Context(), good); !errors.Is(err, orgctx.ErrNoOrganization) {
 		t.Errorf("without organization: got %v, want ErrNoOrganization", err)
 	}
-	if n := f.client.Exists(t.Context(), f.keys.Tasks("job")).Val(); n != 0 {
-		t.Error("a refused task reached the stream")
+	if n := f.open(t, "job"); n != 0 {
+		t.Error("a refused task waits")
 	}
 }
 
@@ -98,7 +105,7 @@ func TestDispatchOnce(t *testing.T) {
 			t.Errorf("click %d: got task %s, want %s", i, ids[i], ids[i%2])
 		}
 	}
-	if n := f.client.XLen(t.Context(), f.keys.Tasks("job")).Val(); n != 2 || ids[0] == ids[1] {
+	if n := f.open(t, "job"); n != 2 || ids[0] == ids[1] {
 		t.Errorf("got %d entries, tasks %s and %s, want one for each organization", n, ids[0], ids[1])
 	}
 	if got := f.counter(t, "orgcast_tasks_dispatched_total", "repeated"); got != 98 {
@@ -109,27 +116,6 @@ func TestDispatchOnce(t *testing.T) {
 	two, err2 := f.dispatcher.Dispatch(as(t, "acme"), task.Task{Kind: "job", Group: mustGroup(t, "acme", "jobs")})
 	if err := errors.Join(err1, err2); err != nil || one == two || one == "" {
 		t.Errorf("got %q and %q, %v, want two new ids", one, two, err)
-	}
-}
-
-func TestDispatchBacklog(t *testing.T) {
-	f := newFixture(t)
-	d, err := task.NewDispatcher(f.client, f.keys, task.DispatcherOptions{Backlog: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 3 {
-		_, err := d.Dispatch(as(t, "acme"), task.Task{Kind: "job", ID: fmt.Sprint(i), Group: mustGroup(t, "acme", "jobs")})
-		if want := i == 2; errors.Is(err, task.ErrBacklog) != want {
-			t.Errorf("task %d: got %v", i, err)
-		}
-	}
-	// What was refused is not remembered.
-	if err := f.client.Del(t.Context(), f.keys.Tasks("job")).Err(); err != nil {
-		t.Fatal(err)
-	}
-	if id, err := d.Dispatch(as(t, "acme"), task.Task{Kind: "job", ID: "2", Group: mustGroup(t, "acme", "jobs")}); err != nil || id != "2" {
-		t.Errorf("second try: got %q, %v", id, err)
 	}
 }
 

@@ -3,6 +3,7 @@ package task_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"orgcast/clients/lua"
 	"orgcast/internal/directory"
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
@@ -190,12 +192,68 @@ func (f *fixture) add(t *testing.T, fields ...any) {
 	}
 }
 
+// open returns how many tasks of a kind wait or run, or -1 if Redis does not say.
+func (f *fixture) open(t *testing.T, kind string) int64 {
+	t.Helper()
+	pipe := f.client.TxPipeline() // at once, since entries move from one to the other
+	inStream, inLines := pipe.XLen(t.Context(), f.keys.Tasks(kind)), pipe.HGet(t.Context(), f.keys.TaskLines(kind), ":entries")
+	_, _ = pipe.Exec(t.Context()) // each has its own error
+	n, err := inLines.Int64()
+	if inStream.Err() != nil || err != nil && !errors.Is(err, redis.Nil) {
+		return -1
+	}
+	return inStream.Val() + n
+}
+
+// line returns the entries in the line of an organization.
+func (f *fixture) line(t *testing.T, org, kind string) (entries []map[string]any) {
+	t.Helper()
+	texts, err := f.client.LRange(t.Context(), f.keys.TaskLine(mustID(t, org), kind), 0, -1).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range texts {
+		var flat []string
+		if err := json.Unmarshal([]byte(text), &flat); err != nil || len(flat)%2 != 0 {
+			t.Fatalf("line of %s: got %q, want names and values", org, text)
+		}
+		fields := make(map[string]any)
+		for i := 0; i < len(flat); i += 2 {
+			fields[flat[i]] = flat[i+1]
+		}
+		entries = append(entries, fields)
+	}
+	return entries
+}
+
+// read reads the next task of a kind as a worker does, which then holds it and does no more. It returns the
+// fields, or nil if there is none.
+func (f *fixture) read(t *testing.T, kind, worker string, passed ...any) map[string]any {
+	t.Helper()
+	err := f.client.XGroupCreateMkStream(t.Context(), f.keys.Tasks(kind), "workers", "0").Err()
+	if err != nil && !redis.HasErrorPrefix(err, "BUSYGROUP") {
+		t.Fatal(err)
+	}
+	keys := []string{f.keys.Tasks(kind), f.keys.TaskRing(kind), f.keys.TaskLines(kind), f.keys.TaskIdle(kind)}
+	answer, err := f.client.Eval(t.Context(), lua.Text("next.v1"), keys, append([]any{"workers", worker, 0, 0}, passed...)...).Slice()
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	if err != nil || len(answer) != 2 {
+		t.Fatalf("next: got %v, %v", answer, err)
+	}
+	flat, _ := answer[1].([]any)
+	fields := map[string]any{"entry": answer[0]}
+	for i := 0; i+1 < len(flat); i += 2 {
+		fields[flat[i].(string)] = flat[i+1]
+	}
+	return fields
+}
+
 // expectDone waits until no entry is open.
 func (f *fixture) expectDone(t *testing.T) {
 	t.Helper()
-	testkit.Eventually(t, "no task is open", func() bool {
-		return f.client.XLen(t.Context(), f.keys.Tasks("job")).Val() == 0
-	})
+	testkit.Eventually(t, "no task is open", func() bool { return f.open(t, "job") == 0 })
 	pending, err := f.client.XPending(t.Context(), f.keys.Tasks("job"), "workers").Result()
 	if err != nil || pending.Count != 0 {
 		t.Errorf("pending entries: got %v, %v, want none", pending, err)

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"context"
 	"crypto/rand"
 	"os"
 	"strconv"
@@ -10,24 +11,52 @@ import (
 	"go.uber.org/zap"
 
 	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
 )
 
 // DispatcherOptions configure a [Dispatcher]. Zero values are replaced by defaults.
 type DispatcherOptions struct {
-	Memory     time.Duration         // how long an idempotency key counts; default [DefaultKeyLife]
-	Backlog    int                   // most entries of a kind; default [DefaultBacklog]
+	// Memory is how long an idempotency key counts; default [DefaultKeyLife].
+	Memory time.Duration
+	// Limit returns what an organization may have waiting. It is called for each task, so it must be
+	// quick; nil is [DefaultLimit] for all.
+	Limit func(ctx context.Context, org orgctx.ID) Limit
+
 	Registerer prometheus.Registerer // for metrics; may be nil
 }
 
+// Limit is what one organization may have waiting of each kind, and how often it has its turn.
+type Limit struct {
+	// Tasks and Bytes bound its line; 0 is no limit.
+	Tasks, Bytes int64
+	// Weight is how many of its tasks go for each one of an organization with the weight 1, while both
+	// wait: 1 to [MaxWeight].
+	Weight int64
+}
+
+// MaxWeight is the largest weight of an organization.
+const MaxWeight = 100
+
+// DefaultLimit is what an organization may have waiting unless somebody says otherwise.
+func DefaultLimit() Limit { return Limit{Tasks: DefaultWaiting, Bytes: DefaultWaitingBytes, Weight: 1} }
+
 func (o *DispatcherOptions) complete() {
 	setDefault(&o.Memory, DefaultKeyLife)
-	setDefault(&o.Backlog, DefaultBacklog)
+	if o.Limit == nil {
+		o.Limit = func(context.Context, orgctx.ID) Limit { return DefaultLimit() }
+	}
 }
+
+// DefaultShare is the part of a worker's slots of a kind that one organization may have.
+const DefaultShare = 0.5
 
 // Options configure a [Worker]. Zero values are replaced by defaults.
 type Options struct {
 	// Concurrency is how many tasks of each kind run at a time; default 8.
 	Concurrency int
+	// Share is the part of these that tasks of one organization may have, though at least one; above 0, up
+	// to 1. The rest stays free for others, whose tasks begin at once however many of one wait. Default 0.5.
+	Share float64
 	// Timeout is the deadline of one run of a handler; default 5 min.
 	Timeout time.Duration
 	// Attempts is how often a task is tried before it is given up; default 5.
@@ -65,6 +94,9 @@ type Options struct {
 
 func (o *Options) complete() {
 	setDefault(&o.Concurrency, 8)
+	if o.Share <= 0 || o.Share > 1 {
+		o.Share = DefaultShare
+	}
 	setDefault(&o.Timeout, 5*time.Minute)
 	setDefault(&o.Attempts, 5)
 	setDefault(&o.Backoff, time.Second)

@@ -55,7 +55,7 @@ func (q *queue) process(ctx context.Context, log *zap.Logger, e *entry) *again {
 	}
 	log = log.With(zap.Stringer("organization_id", t.Organization()), zap.String("task", t.ID))
 	job := &Job{
-		Task: *t, Attempt: e.deliveries, worker: q.Worker,
+		Task: *t, Attempt: e.attempts(), worker: q.Worker,
 		Store: &Store{client: q.client, keys: q.keys, org: t.Organization()},
 	}
 
@@ -75,7 +75,7 @@ func (q *queue) process(ctx context.Context, log *zap.Logger, e *entry) *again {
 		if how, err := q.howEnded(ctx, t); err != nil || how != "" {
 			return cmp.Or[error](err, &endedError{how: how})
 		}
-		if e.deliveries > q.opt.Attempts {
+		if e.attempts() > q.opt.Attempts {
 			return Fail(CodeCrashed)
 		}
 		ran = true
@@ -199,12 +199,12 @@ func (q *queue) settle(ctx context.Context, log *zap.Logger, e *entry, job *Job,
 		code := codeOf(o.err)
 		count(code)
 		// A second attempt beside one that is still running would do harm.
-		if e.deliveries >= q.opt.Attempts || errors.Is(o.err, errIgnored) {
+		if e.attempts() >= q.opt.Attempts || errors.Is(o.err, errIgnored) {
 			log.Warn("task failed for good", zap.String("code", code), zap.Error(o.err))
 			q.giveUp(ctx, log, e, job, code)
 			return nil
 		}
-		delay := q.backoff(e.deliveries)
+		delay := q.backoff(e.attempts())
 		log.Info("task failed, another attempt follows", zap.String("code", code), zap.Duration("after", delay), zap.Error(o.err))
 		return &again{delay: delay, deliveries: e.deliveries}
 	}
@@ -305,7 +305,7 @@ func (q *queue) bury(ctx context.Context, log *zap.Logger, e *entry, reason stri
 	for name, value := range e.fields {
 		values = append(values, name, value)
 	}
-	values = append(values, "dead_reason", reason, "dead_entry", e.id, "dead_deliveries", e.deliveries)
+	values = append(values, "dead_reason", reason, "dead_entry", e.id, "dead_deliveries", e.attempts())
 	err := q.persist(ctx, func(ctx context.Context) error {
 		return q.client.XAdd(ctx, &redis.XAddArgs{Stream: q.keys.DeadTasks(q.name), MaxLen: deadMost, Approx: true, Values: values}).Err()
 	})

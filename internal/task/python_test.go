@@ -109,12 +109,8 @@ func TestPythonWorker(t *testing.T) {
 	stream := f.keys.Tasks("words")
 	// One of a worker that died in the middle.
 	f.dispatchWords(t, "acme", "1", `{"text":"Of a worker. That died."}`)
-	if err := f.client.XGroupCreate(t.Context(), stream, "workers", "0").Err(); err != nil {
-		t.Fatal(err)
-	}
-	err := f.client.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "workers", Consumer: "dead", Streams: []string{stream, ">"}, Count: 1, Block: -1}).Err()
-	if err != nil {
-		t.Fatal(err)
+	if f.read(t, "words", "dead") == nil {
+		t.Fatal("got no task")
 	}
 	f.dispatchWords(t, "globex", "1", `{"text":"Grüße aus Köln."}`)
 	f.dispatchWords(t, "globex", "2", `{"no":"text"}`)
@@ -135,7 +131,7 @@ func TestPythonWorker(t *testing.T) {
 		}
 	}
 	cmd := f.startPython(t)
-	testkit.Eventually(t, "no task is open", func() bool { return f.client.XLen(t.Context(), stream).Val() == 0 })
+	testkit.Eventually(t, "no task is open", func() bool { return f.open(t, "words") == 0 })
 	want := map[string][]object{
 		"acme": {
 			{"type": "words_progress", "organization_id": "acme", "task_id": "1", "done": 1.0, "of": 2.0},
@@ -219,7 +215,7 @@ func TestPythonWorkersShareAndDie(t *testing.T) {
 				}
 			})
 		}
-		return got == 2*each && f.client.XLen(t.Context(), f.keys.Tasks("words")).Val() == 0
+		return got == 2*each && f.open(t, "words") == 0
 	})
 	for job, n := range ends() {
 		if n != 1 {
@@ -237,11 +233,7 @@ func TestPythonWorkersShareAndDie(t *testing.T) {
 func TestPythonWorkerOutlivesRedis(t *testing.T) {
 	f := newFixture(t, "--appendonly", "yes", "--appendfsync", "always")
 	stream := f.keys.Tasks("words")
-	open := func() bool {
-		n, err := f.client.XLen(t.Context(), stream).Result()
-		return err != nil || n > 0
-	}
-	done := func() { testkit.Eventually(t, "no task is open", func() bool { return !open() }) }
+	done := func() { testkit.Eventually(t, "no task is open", func() bool { return f.open(t, "words") == 0 }) }
 	if err := f.client.Set(t.Context(), stream, "no stream", 0).Err(); err != nil {
 		t.Fatal(err)
 	}

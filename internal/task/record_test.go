@@ -198,12 +198,12 @@ func TestOthersHearOfTheEnd(t *testing.T) {
 			f := newFixture(t)
 			h := f.listen(t)
 			f.dispatch(t, "acme", "1", `null`)
-			entry := f.client.XRange(t.Context(), f.keys.Tasks("job"), "-", "+").Val()[0]
+			entry := f.line(t, "acme", "job")[0]
 			f.work(t, map[string]task.Kind{"job": test.kind}, f.options())
 			f.expectDone(t)
 			h.expect(t, 4)
 			// As if the worker had died before it could acknowledge.
-			if err := f.client.XAdd(t.Context(), &redis.XAddArgs{Stream: f.keys.Tasks("job"), Values: entry.Values}).Err(); err != nil {
+			if err := f.client.XAdd(t.Context(), &redis.XAddArgs{Stream: f.keys.Tasks("job"), Values: entry}).Err(); err != nil {
 				t.Fatal(err)
 			}
 			f.expectDone(t)

@@ -1,6 +1,7 @@
-// Package task is work that leaves the socket. A [Dispatcher] puts a [Task] into a Redis stream, a
-// [Worker] anywhere takes it out and runs a [Handler] for it under the task's organization, and in
-// the end exactly one terminal event reaches the task's group. Handlers and consumers use [Tools],
+// Package task is work that leaves the socket. A [Dispatcher] puts a [Task] into the line of its
+// organization in Redis, a [Worker] anywhere takes the lines of all organizations in turn and runs a
+// [Handler] under the task's organization, and in the end exactly one terminal event reaches the task's
+// group. Handlers and consumers use [Tools],
 // whose values are kept in a [Store] that reaches one organization's keys only, and [Asks], the
 // questions that wait for a person.
 //
@@ -38,8 +39,8 @@ var (
 	ErrForeign = errors.New("task: belongs to another organization")
 	// ErrNoOrganization is returned where an entry names no organization.
 	ErrNoOrganization = errors.New("task: entry names no organization")
-	// ErrBacklog is returned if too many tasks of the kind wait already.
-	ErrBacklog = errors.New("task: too many tasks are waiting")
+	// ErrBacklog is returned if as many tasks of the organization and kind wait already as may.
+	ErrBacklog = errors.New("task: too many tasks of the organization are waiting")
 	// ErrEnded is returned for an event of a task whose terminal event has been published.
 	ErrEnded = errors.New("task: already ended")
 )
@@ -93,6 +94,9 @@ const (
 	fieldIdempotency  = "idempotency_key"
 	fieldGroup        = "group"
 	fieldPayload      = "payload"
+	// What scripts add.
+	fieldDispatched = "dispatched_at"
+	fieldBefore     = "delivered_before"
 )
 
 // fields is the entry of a task, as names and values in turn.

@@ -581,14 +581,8 @@ func TestPoisonThatKillsWorkers(t *testing.T) {
 	h := f.listen(t)
 	f.dispatch(t, "acme", "1", `null`)
 	stream := f.keys.Tasks("job")
-	if err := f.client.XGroupCreateMkStream(t.Context(), stream, "workers", "0").Err(); err != nil {
-		t.Fatal(err)
-	}
-	read, err := f.client.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "workers", Consumer: "dead", Streams: []string{stream, ">"}, Count: 1, Block: -1}).Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := f.client.Do(t.Context(), "XCLAIM", stream, "workers", "dead", 0, read[0].Messages[0].ID, "RETRYCOUNT", 3, "IDLE", 3600_000, "JUSTID").Err(); err != nil {
+	read := f.read(t, "job", "dead")
+	if err := f.client.Do(t.Context(), "XCLAIM", stream, "workers", "dead", 0, read["entry"], "RETRYCOUNT", 3, "IDLE", 3600_000, "JUSTID").Err(); err != nil {
 		t.Fatal(err)
 	}
 	var ran atomic.Bool
@@ -636,11 +630,10 @@ func TestRedisCrashesMeanwhile(t *testing.T) {
 	o.Registerer = nil
 	f.work(t, map[string]task.Kind{"job": {Run: slowJob}}, o)
 	open := func() int64 {
-		n, err := f.client.XLen(t.Context(), f.keys.Tasks("job")).Result()
-		if err != nil {
-			return each * int64(len(orgs))
+		if n := f.open(t, "job"); n >= 0 {
+			return n
 		}
-		return n
+		return each * int64(len(orgs))
 	}
 	for _, left := range []int64{80, 40} {
 		testkit.Eventually(t, fmt.Sprintf("%d jobs are left", left), func() bool { return open() <= left })

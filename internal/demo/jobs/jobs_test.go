@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
+	"orgcast/clients/lua"
 	"orgcast/internal/demo/jobs"
 	"orgcast/internal/directory"
 	"orgcast/internal/event"
@@ -691,11 +692,12 @@ func (f *fixture) holdAndDie(t *testing.T, kind string, times int) {
 	if err := f.client.XGroupCreateMkStream(t.Context(), stream, "workers", "0").Err(); err != nil {
 		t.Fatal(err)
 	}
-	read, err := f.client.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "workers", Consumer: "dead", Streams: []string{stream, ">"}, Count: 1, Block: -1}).Result()
+	keys := []string{stream, f.keys.TaskRing(kind), f.keys.TaskLines(kind), f.keys.TaskIdle(kind)}
+	read, err := f.client.Eval(t.Context(), lua.Text("next.v1"), keys, "workers", "dead", 0, 0).Slice()
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = f.client.Do(t.Context(), "XCLAIM", stream, "workers", "dead", 0, read[0].Messages[0].ID, "RETRYCOUNT", times, "IDLE", 3_600_000, "JUSTID").Err()
+	err = f.client.Do(t.Context(), "XCLAIM", stream, "workers", "dead", 0, read[0], "RETRYCOUNT", times, "IDLE", 3_600_000, "JUSTID").Err()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,225 @@
+package task
+
+import (
+	"context"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"orgcast/internal/orgctx"
+)
+
+const (
+	// retryMost is the longest pause before Redis is asked again after an error.
+	retryMost = 5 * time.Second
+	// goneAfter is the silence after which a consumer that holds nothing is forgotten.
+	goneAfter = time.Hour
+)
+
+// queue is the tasks of one kind, as one worker sees them.
+type queue struct {
+	*Worker
+	name   string
+	kind   Kind
+	stream string
+	slots  chan struct{} // as many as may run
+	log    *zap.Logger
+
+	mu      sync.Mutex
+	running map[string]bool   // entries that are being worked on here
+	share   map[orgctx.ID]int // how many of them each organization has
+	looked  time.Time         // when entries to take over were last sought
+	found   bool              // and one was found
+	waiting time.Time         // until when serve may wait for an entry of the stream; zero: it does not
+}
+
+// entry is an entry of the stream, delivered to this worker.
+type entry struct {
+	id         string
+	deliveries int // of this entry, with this one
+	before     int // of the task, before it was put back into its line
+	org        orgctx.ID
+	fields     map[string]string
+}
+
+// newEntry makes an entry of what a script returned.
+func newEntry(id string, deliveries int, flat []any) *entry {
+	e := &entry{id: id, deliveries: deliveries, fields: make(map[string]string, len(flat)/2)}
+	for i := 0; i+1 < len(flat); i += 2 {
+		name, _ := flat[i].(string)
+		e.fields[name], _ = flat[i+1].(string)
+	}
+	e.complete()
+	return e
+}
+
+// mostBefore bounds what an entry says about itself.
+const mostBefore = 1_000_000
+
+// complete reads what the queue needs of an entry. An entry without an organization is refused by
+// whoever decodes it, and has no share.
+func (e *entry) complete() {
+	e.org, _ = orgctx.ParseID(e.fields[fieldOrganization])
+	if before, err := strconv.Atoi(e.fields[fieldBefore]); err == nil && before > 0 && before <= mostBefore {
+		e.before = before
+	}
+}
+
+// attempts counts the deliveries of the task from 1.
+func (e *entry) attempts() int { return e.before + e.deliveries }
+
+// claim is what became of an entry that was read.
+type claim int
+
+const (
+	begun     claim = iota
+	duplicate       // it is worked on here already
+	overShare       // its organization has its share of the slots
+)
+
+// begin notes that an entry is worked on, unless it must not be.
+func (q *queue) begin(e *entry) claim {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.running[e.id]:
+		return duplicate
+	case !e.org.IsZero() && q.share[e.org] >= q.most():
+		return overShare
+	}
+	q.running[e.id] = true
+	if !e.org.IsZero() {
+		q.share[e.org]++
+	}
+	return begun
+}
+
+func (q *queue) end(e *entry) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.running, e.id)
+	if e.org.IsZero() {
+		return
+	}
+	if q.share[e.org]--; q.share[e.org] == 0 {
+		delete(q.share, e.org)
+	}
+}
+
+// most is how many slots one organization may have.
+func (q *queue) most() int {
+	return min(max(int(q.opt.Share*float64(q.opt.Concurrency)), 1), q.opt.Concurrency)
+}
+
+// passed are the organizations that have their share of the slots.
+func (q *queue) passed() (orgs []any) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for org, n := range q.share {
+		if n >= q.most() {
+			orgs = append(orgs, org.String())
+		}
+	}
+	return orgs
+}
+
+// serve hands entries to goroutines of its own, and returns when ctx has ended and they have too.
+func (q *queue) serve(ctx, working context.Context) {
+	var wg sync.WaitGroup
+	defer q.leave(working)
+	defer wg.Wait()
+	broken := 0 // errors in a row
+	for {
+		select {
+		case q.slots <- struct{}{}:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		e, err := q.next(ctx)
+		if err != nil || !q.accept(working, e) {
+			<-q.slots
+			if err == nil {
+				broken = 0
+				continue
+			}
+			if broken++; broken == 1 {
+				q.log.Warn("cannot read tasks", zap.Error(err))
+			}
+			pause(ctx, jitter(min(q.opt.Backoff<<min(broken-1, 10), retryMost)))
+			continue
+		}
+		if broken > 0 {
+			q.log.Info("reading tasks again")
+			broken = 0
+		}
+		wg.Go(func() {
+			defer func() { <-q.slots }()
+			for e := e; e != nil; e = q.another(ctx, working) {
+				q.work(working, e)
+			}
+		})
+	}
+}
+
+// accept reports whether an entry is to be worked on. Otherwise it gives it away. There may be none.
+func (q *queue) accept(working context.Context, e *entry) bool {
+	if e == nil {
+		return false
+	}
+	claim := q.begin(e)
+	switch claim {
+	case begun:
+	case duplicate:
+		// Ours already: this process was silent for too long, and lives. That is no delivery.
+		q.release(working, q.log, e, &again{delay: q.opt.Takeover, deliveries: e.deliveries - 1})
+	case overShare:
+		q.putBack(working, e)
+	}
+	return claim == begun
+}
+
+// another returns the next entry for a slot that has become free, or nil if there is none at once: serve
+// waits for one then. A task of an organization that had its share has to be sought here, since serve
+// may be waiting for tasks of the others.
+func (q *queue) another(ctx, working context.Context) *entry {
+	for ctx.Err() == nil {
+		e, err := q.look(ctx, 0)
+		if err != nil || e == nil { // serve comes upon the error, too
+			return nil
+		}
+		if q.accept(working, e) {
+			return e
+		}
+	}
+	return nil
+}
+
+// work processes an entry that was begun.
+func (q *queue) work(working context.Context, e *entry) {
+	log := q.log.With(zap.String("entry", e.id), zap.Int("delivery", e.attempts()))
+	next := q.process(working, log, e)
+	q.end(e) // before anyone may take it again
+	if next != nil {
+		q.release(working, log, e, next)
+	}
+}
+
+// pause waits for d or the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// jitter shortens d at random by up to a half.
+func jitter(d time.Duration) time.Duration {
+	return d - rand.N(d/2+1) //nolint:gosec // no secret
+}
