@@ -57,7 +57,7 @@ test: deps vet unit client-test e2e ## Every test there is: vet, formatting, Go 
 	@echo "test: all passed"
 
 .PHONY: test-more
-test-more: models clients-test ## What CI runs beyond test: the models of docs/models, the clients in all languages
+test-more: models clients-test python-test ## What CI runs beyond test: the models of docs/models, the clients in all languages
 	@echo "test-more: all passed"
 
 .PHONY: models
@@ -69,6 +69,11 @@ models: ## Check the models of docs/models with spin, and that each breaks witho
 clients-test: ## Tests of the clients for back ends, in every language, against a gateway and a Redis
 	@scripts/deps clients
 	go test -race -count=1 -timeout=20m ./clients -args -languages=go,node,php,ruby
+
+.PHONY: python-test
+python-test: ## Types and tests of the Python package, installed from its wheel
+	@scripts/deps python
+	scripts/python-test
 
 .PHONY: deps
 deps: ## Show what the tests need; install it (as root on Debian or Ubuntu) or say how

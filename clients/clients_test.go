@@ -8,6 +8,7 @@ import (
 	"flag"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,7 +18,10 @@ import (
 	"orgcast/internal/testkit"
 )
 
-var languages = flag.String("languages", "go,node", "comma-separated: the clients to test")
+var (
+	languages = flag.String("languages", "go,node", "comma-separated: the clients to test")
+	python    = flag.String("python", "", "interpreter that has the Python package installed; default: Debian's, with the package of this tree")
+)
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
@@ -27,6 +31,22 @@ var commands = map[string][]string{
 	"node": {"node", "node/vectors.test.mjs"},
 	"php":  {"php", "-d", "error_reporting=-1", "-d", "display_errors=stderr", "php/vectors_test.php"},
 	"ruby": {"ruby", "-w", "ruby/vectors_test.rb"},
+}
+
+// pythonWays are the ways of publishing that the Python package has. Each makes the calls.
+var pythonWays = []string{"http", "functions", "asyncio", "redis"}
+
+// pythonCommand returns the command and the environment of a Python program.
+func pythonCommand(t *testing.T, args ...string) (command, env []string) {
+	t.Helper()
+	if *python != "" {
+		return append([]string{*python}, args...), nil
+	}
+	source, err := filepath.Abs("python/src")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append([]string{"/usr/bin/python3", "-B"}, args...), []string{"PYTHONPATH=" + source}
 }
 
 // vectors is clients/vectors.json.
@@ -75,42 +95,72 @@ func readVectors(t *testing.T) (v vectors) {
 func TestVectors(t *testing.T) {
 	v, binary := readVectors(t), buildGateway(t)
 	for language := range strings.SplitSeq(*languages, ",") {
-		t.Run(language, func(t *testing.T) {
-			g := startGateway(t, binary)
-			f := startFront(t, g.private)
-			arrived := listen(t, g, v.Listeners)
-			go func() {
-				arrived.published.Wait()
-				close(f.beforeRevoking)
-			}()
-			if language == "go" {
-				runGo(t, v, f.URL)
-			} else {
-				// This address means 127.0.0.1, and no library takes it for one that needs no proxy.
-				runCommand(t, language, strings.Replace(f.URL, "127.0.0.1", "0.0.0.0", 1))
-			}
-			arrived.wait(t)
-			checkAttempts(t, f)
-			if got, want := g.history(t, "acme", "room.1"), int64(4); got != want {
-				t.Errorf("got %d recorded events of acme, want %d", got, want)
-			}
-		})
+		if language != "python" {
+			t.Run(language, func(t *testing.T) { testVectors(t, v, binary, language, "") })
+			continue
+		}
+		for _, way := range pythonWays {
+			t.Run(language+" "+way, func(t *testing.T) { testVectors(t, v, binary, language, way) })
+		}
+	}
+}
+
+func testVectors(t *testing.T, v vectors, binary, language, way string) {
+	t.Helper()
+	g := startGateway(t, binary)
+	f := startFront(t, g.private)
+	arrived := listen(t, g, v.Listeners)
+	go func() {
+		arrived.published.Wait()
+		close(f.beforeRevoking)
+	}()
+	if language == "go" {
+		runGo(t, v, f.URL)
+	} else {
+		runCommand(t, g, f, language, way)
+	}
+	arrived.wait(t)
+	if way != "redis" { // nothing stands between that and Redis
+		checkAttempts(t, f)
+	}
+	if got, want := g.history(t, "acme", "room.1"), int64(4); got != want {
+		t.Errorf("got %d recorded events of acme, want %d", got, want)
 	}
 }
 
 // runCommand runs the test in a language.
-func runCommand(t *testing.T, language, front string) {
+func runCommand(t *testing.T, g *gateway, f *front, language, way string) {
 	t.Helper()
-	command := commands[language]
+	command, env := commands[language], []string(nil)
+	if language == "python" {
+		command, env = pythonCommand(t, "-m", "pytest", "-q", "-p", "no:cacheprovider", "python/vectors_test.py")
+	}
 	if command == nil {
 		t.Fatalf("no client in %q", language)
 	}
 	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
-	cmd.Env = append(os.Environ(), "ORGCAST_TEST_FRONT="+front, "ORGCAST_TEST_KEY="+publishKey,
+	// This address means 127.0.0.1, and no library takes it for one that needs no proxy.
+	front := strings.Replace(f.URL, "127.0.0.1", "0.0.0.0", 1)
+	cmd.Env = append(append(os.Environ(), env...),
+		"ORGCAST_TEST_FRONT="+front, "ORGCAST_TEST_KEY="+publishKey, "ORGCAST_TEST_REDIS=redis://"+g.redisAddr+"/0", "ORGCAST_TEST_WAY="+way,
 		// The key must not reach a proxy.
-		"http_proxy=http://127.0.0.1:1", "HTTP_PROXY=http://127.0.0.1:1")
+		"http_proxy=http://127.0.0.1:1", "HTTP_PROXY=http://127.0.0.1:1", "PYTHONDONTWRITEBYTECODE=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%s: %v\n%s", strings.Join(command, " "), err, out)
+	}
+}
+
+// TestPythonHasTheScripts: the scripts in the Python package are copies of those in clients/lua.
+func TestPythonHasTheScripts(t *testing.T) {
+	const folder = "python/src/orgcast/lua"
+	copies, err := filepath.Glob(folder + "/*.lua")
+	if err != nil || len(copies) == 0 {
+		t.Fatalf("got %v, %v, want scripts", copies, err)
+	}
+	for _, path := range copies {
+		if name := filepath.Base(path); readFile(t, path) != readFile(t, filepath.Join("lua", name)) {
+			t.Errorf("%s is not what it was copied from: run cp clients/lua/%s clients/%s/", path, name, folder)
+		}
 	}
 }
 

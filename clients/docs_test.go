@@ -31,6 +31,8 @@ var programs = map[string]program{
 	"php":  {"php", []string{"php/README.md"}, "program.php", []string{"php"}, "php/Orgcast.php"},
 	"ruby": {"ruby", []string{"ruby/README.md"}, "program.rb", []string{"ruby", "-w"}, "ruby/orgcast.rb"},
 	"go":   {"go", []string{"go/orgcast/README.md"}, "program.go", []string{"go", "run"}, ""},
+	// Its package is installed, or found by PYTHONPATH.
+	"python": {"python", []string{"python/README.md"}, "program.py", nil, ""},
 }
 
 // block matches a block of code: its language and its text.
@@ -115,11 +117,15 @@ func (p program) run(t *testing.T, g *gateway, text string) {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), p.command[0], append(p.command[1:], filepath.Join(dir, p.file))...)
+	command, env := append(p.command, filepath.Join(dir, p.file)), []string(nil)
+	if p.tag == "python" {
+		command, env = pythonCommand(t, command...)
+	}
+	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
 	if p.client != "" {
 		cmd.Dir = dir // the program in Go has its client from this module
 	}
-	cmd.Env = append(os.Environ(), "ORGCAST_PUBLISH_KEY="+publishKey, "ORGCAST_SIGNING_KEY="+signingKey)
+	cmd.Env = append(append(os.Environ(), env...), "ORGCAST_PUBLISH_KEY="+publishKey, "ORGCAST_SIGNING_KEY="+signingKey)
 	var errOut strings.Builder
 	cmd.Stderr = &errOut
 	out, err := cmd.Output()

@@ -12,7 +12,8 @@ import (
 
 // front stands between the clients and the gateway, and does to a call what the first part of its path
 // says: direct passes it on; lossy passes it on and loses the answer the first time; busy, page and
-// elsewhere give answers of their own; silent gives none.
+// elsewhere give answers of their own; silent gives none; published waits until what
+// was published has arrived.
 type front struct {
 	*httptest.Server
 	gateway string
@@ -78,6 +79,8 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "<!doctype html><title>Sign in</title>")
 	case "elsewhere":
 		http.Redirect(w, r, "/trap/"+path, http.StatusTemporaryRedirect)
+	case "published": // answers once revocations may be made
+		<-f.beforeRevoking
 	case "silent":
 		<-r.Context().Done()
 	default:

@@ -1,0 +1,50 @@
+"""A Redis server for the tests."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+#: How long tests wait for what must happen, in seconds.
+PATIENCE = 60
+
+
+def start(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+    for _ in range(20):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "no"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        client = redis.Redis(port=port, socket_timeout=PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                if client.info("server")["process_id"] == process.pid:
+                    return process, port
+                break  # another server has taken the port meanwhile
+            except redis.exceptions.ConnectionError:
+                time.sleep(0.01)
+        process.kill()
+        process.wait()
+    raise AssertionError("no redis-server starts")
+
+
+@pytest.fixture(scope="session")
+def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    process, port = start(tmp_path_factory.mktemp("redis"))
+    yield port
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def redis_url(redis_port: int) -> str:
+    redis.Redis(port=redis_port).flushall()
+    return f"redis://127.0.0.1:{redis_port}/0"
