@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"orgcast/internal/admin"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/quota"
 	"orgcast/internal/task"
 )
 
@@ -58,6 +61,15 @@ func echo(ctx context.Context, job *task.Job) (any, error) {
 		TaskID string          `json:"task_id"`
 		Result json.RawMessage `json:"result"`
 	}{"task_complete", job.ID, job.Payload}, nil
+}
+
+// NewQueues returns the tasks of all kinds as operators see them. What is tried again may exceed the limits of its
+// organization.
+func NewQueues(clients *Clients, keys keyspace.Keyspace) (*task.Queues, error) {
+	limits := quota.NewTasks(clients.State, keys, quota.TaskLimit{Weight: 1}, nil)
+	return task.NewQueues(clients.Events, keys, task.DispatcherOptions{Limit: func(ctx context.Context, org orgctx.ID) task.Limit {
+		return task.Limit{Weight: limits.Limit(ctx, org).Weight}
+	}})
 }
 
 // Work runs tasks until ctx ends.

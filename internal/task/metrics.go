@@ -1,8 +1,12 @@
 package task
 
 import (
+	"context"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+	"go.uber.org/zap"
 )
 
 type dispatchMetrics struct {
@@ -17,6 +21,48 @@ func newDispatchMetrics(reg prometheus.Registerer) *dispatchMetrics {
 	}, []string{"result"})}
 }
 
+// counts reads how many tasks of each kind there are when somebody asks for metrics.
+type counts struct {
+	*Worker
+
+	tasks, bytes *prometheus.Desc
+}
+
+// registerCounts registers the counts with reg unless that is nil.
+func (w *Worker) registerCounts(reg prometheus.Registerer) error {
+	if reg == nil {
+		return nil
+	}
+	return reg.Register(&counts{
+		Worker: w,
+		tasks:  prometheus.NewDesc("orgcast_tasks", "Tasks of all workers, by where they are.", []string{"kind", "state"}, nil),
+		bytes:  prometheus.NewDesc("orgcast_tasks_waiting_bytes", "Bytes of the tasks that wait in lines.", []string{"kind"}, nil),
+	})
+}
+
+// Describe implements prometheus.Collector.
+func (c *counts) Describe(to chan<- *prometheus.Desc) { to <- c.tasks; to <- c.bytes }
+
+// Collect implements prometheus.Collector. While Redis does not answer, there are no counts.
+func (c *counts) Collect(to chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), countsTimeout)
+	defer cancel()
+	for kind := range c.kinds {
+		n, err := countTasks(ctx, c.client, c.keys, kind)
+		if err != nil {
+			c.opt.Log.Warn("cannot count tasks", zap.String("kind", kind), zap.Error(err))
+			return
+		}
+		to <- prometheus.MustNewConstMetric(c.bytes, prometheus.GaugeValue, float64(n.WaitingBytes), kind)
+		for state, number := range map[string]int64{Waiting: n.Waiting, Unread: max(n.Open-n.Held, 0), Held: n.Held, Dead: n.Dead} {
+			to <- prometheus.MustNewConstMetric(c.tasks, prometheus.GaugeValue, float64(number), kind, state)
+		}
+	}
+}
+
+// countsTimeout bounds a question for metrics, so that a slow Redis does not take the other metrics away.
+const countsTimeout = 2 * time.Second
+
 // The kinds are those that a worker has handlers for, so there are few.
 type workerMetrics struct {
 	attempts  *prometheus.CounterVec
@@ -25,6 +71,7 @@ type workerMetrics struct {
 	takenOver *prometheus.CounterVec
 	running   *prometheus.GaugeVec
 	seconds   *prometheus.HistogramVec
+	waited    *prometheus.HistogramVec
 }
 
 // newWorkerMetrics makes the metrics and registers them with reg unless that is nil.
@@ -55,6 +102,11 @@ func newWorkerMetrics(reg prometheus.Registerer, kinds map[string]Kind) *workerM
 			Name:    "orgcast_task_seconds",
 			Help:    "Time of each run of a handler.",
 			Buckets: []float64{.01, .1, 1, 10, 60, 300, 1800},
+		}, []string{"kind"}),
+		waited: f.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "orgcast_task_wait_seconds",
+			Help:    "Time from the dispatch of a task to its first run, by the clocks of Redis and of this worker.",
+			Buckets: []float64{.01, .05, .1, 1, 10, 60, 600, 3600, 86400},
 		}, []string{"kind"}),
 	}
 	// There from the start, or the first failure and the first refusal would raise no alert.

@@ -79,6 +79,9 @@ func (q *queue) process(ctx context.Context, log *zap.Logger, e *entry) *again {
 			return Fail(CodeCrashed)
 		}
 		ran = true
+		if at, ok := e.dispatched(); ok && job.Attempt == 1 {
+			q.metrics.waited.WithLabelValues(q.name).Observe(max(time.Since(at), 0).Seconds())
+		}
 		if t.UserID != "" {
 			ctx = orgctx.WithUser(ctx, orgctx.User(t.UserID))
 		}

@@ -68,6 +68,12 @@ func (e *entry) complete() {
 	}
 }
 
+// dispatched returns when the task was dispatched, if a script noted that.
+func (e *entry) dispatched() (at time.Time, ok bool) {
+	ms, err := strconv.ParseInt(e.fields[fieldDispatched], 10, 64)
+	return time.UnixMilli(ms), err == nil
+}
+
 // attempts counts the deliveries of the task from 1.
 func (e *entry) attempts() int { return e.before + e.deliveries }
 

@@ -49,12 +49,13 @@ func NewWorker(client redis.UniversalClient, keys keyspace.Keyspace, dir orgctx.
 		}
 	}
 	o.complete()
-	return &Worker{
+	w := &Worker{
 		client: client, keys: keys, dir: dir, kinds: kinds, opt: o, metrics: newWorkerMetrics(o.Registerer, kinds),
 		clocks: redistime.New(client, o.Log),
 		finish: script("finish"), progress: script("progress"), take: script("take"), hold: script("hold"), tidy: script("tidy"),
 		nextEntry: script("next"), back: script("back"),
-	}, nil
+	}
+	return w, w.registerCounts(o.Registerer)
 }
 
 // Run works until ctx ends. Running handlers then have [Options.Drain] to finish; those that do not
