@@ -29,7 +29,7 @@ func cancelResearch(ctx context.Context, t *testing.T, c *consumertest.Conn, ser
 func TestCancelAnswersOneConnection(t *testing.T) {
 	for name, test := range map[string]struct{ end, want string }{
 		"accepted": {`{"type":"cancel_response","success":true,"message":"The research stops."}`, `{"type":"cancel_response","success":true,"message":"The research stops.","request_id":"r1"}`},
-		"refused":  {`{"type":"cancel_response","success":false,"message":"The research had ended."}`, `{"type":"cancel_response","success":false,"message":"The research had ended.","request_id":"r1"}`},
+		"refused":  {`{"type":"cancel_response","success":false,"message":"The research has already ended."}`, `{"type":"cancel_response","success":false,"message":"The research has already ended.","request_id":"r1"}`},
 		"failed":   {`{"type":"task_failed","task_id":"x","code":"crashed"}`, `{"type":"cancel_response","success":false,"message":"Something went wrong.","code":"crashed","request_id":"r1"}`},
 		"silent":   {`{"type":"task_complete","task_id":"x"}`, `{"type":"cancel_response","success":true,"message":"","request_id":"r1"}`},
 		"odd":      {`{"type":"cancel_response","success":"yes","message":7}`, `{"type":"cancel_response","success":false,"message":"","request_id":"r1"}`},

@@ -193,7 +193,7 @@ export function setUpBreakIn(tracker) {
       verdict.dataset.kind = 'unclear';
       verdict.textContent = `Not run: ${missing}`;
       button.dataset.restore = 'yes';
-      button.textContent = 'Restore everybody and run';
+      button.textContent = 'Restore everyone and run';
       return;
     }
     const outcomes = await attack(rows, tracker);
@@ -202,7 +202,7 @@ export function setUpBreakIn(tracker) {
     verdict.dataset.kind = kind;
     verdict.textContent = {
       held: `${held} attempts, ${held} held off. Greta received nothing of Acme’s.`,
-      broken: 'Greta got through. That is a fault of the gateway: please report it.',
+      broken: 'Greta got through. That is a bug in the gateway: please report it.',
       unclear: `${held} of ${ATTEMPTS.length} attempts held off; the others got no clear answer.`,
     }[kind];
     announce(verdict.textContent);

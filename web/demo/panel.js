@@ -72,7 +72,7 @@ export class Panel {
     const label = {
       'sign-out': 'Sign out',
       switch: other ? `Switch to ${name(other)}` : '',
-      member: !current ? '' : this.removed ? `Take back into ${name(current)}` : `Remove from ${name(current)}`,
+      member: !current ? '' : this.removed ? `Add back to ${name(current)}` : `Remove from ${name(current)}`,
       organization: !current ? '' : this.suspended ? `Restore ${name(current)}` : `Suspend ${name(current)}`,
     };
     for (const button of this.root.querySelectorAll('.rights button')) {

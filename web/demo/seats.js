@@ -47,7 +47,7 @@ export class SeatFrame {
     this.#state.dataset.state = 'connecting';
     this.#state.append(dot, this.#text, this.#reconnect);
     this.root = el('article.seat',
-      el('div.seat-head', this.#avatar, el('label.who', el('span.label', 'Who sits here?'), this.#select), this.#org), this.#state);
+      el('div.seat-head', this.#avatar, el('label.who', el('span.label', 'Signed in as'), this.#select), this.#org), this.#state);
     this.root.dataset.org = '';
     this.root.dataset.seat = name;
     this.root.setAttribute('aria-label', title);

@@ -160,7 +160,7 @@ test('works by keyboard alone', async (t) => {
 });
 
 for (const colorScheme of ['light', 'dark']) {
-  test(`meets WCAG AA, contrast included, in ${colorScheme} colours`, async (t) => {
+  test(`meets WCAG AA, contrast included, in ${colorScheme} colors`, async (t) => {
     const url = await workshop.demo();
     const page = await visit(t, url, { left: 'ada', right: 'sam', colorScheme, reducedMotion: 'reduce' });
     await listens(page, 'left', 'room.1');

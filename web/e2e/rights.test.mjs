@@ -99,7 +99,7 @@ test('suspended and reloaded: it can be restored, and a break-in says why it doe
   await page.keyboard.press('Enter');
   await page.locator('#verdict', { hasText: 'Not run: Greta cannot take part: Globex is suspended.' }).waitFor();
   assert.equal(await page.evaluate(() => document.activeElement.id), 'breakin-start', 'the focus stays');
-  await page.getByRole('button', { name: 'Restore everybody and run' }).click();
+  await page.getByRole('button', { name: 'Restore everyone and run' }).click();
   await page.locator('#verdict[data-kind="held"]').waitFor();
   assert.match(await page.locator('#verdict').textContent(), /7 attempts, 7 held off/);
   await page.getByRole('button', { name: 'Reset the demo' }).click();

@@ -100,18 +100,18 @@ func judge(address string, f *fetched, err error) (issues []issue) {
 	}
 	switch n := len(p.headings); {
 	case n == 0:
-		add("heading_missing", "medium", "The page has no heading of the first level.")
+		add("heading_missing", "medium", "The page has no first-level heading.")
 	case n > 1:
-		add("heading_repeated", "low", fmt.Sprintf("The page has %d headings of the first level.", n))
+		add("heading_repeated", "low", fmt.Sprintf("The page has %d first-level headings.", n))
 	}
 	if p.language == "" {
-		add("language_missing", "medium", "The page does not say its language, which screen readers need.")
+		add("language_missing", "medium", "The page does not declare its language, which screen readers need.")
 	}
 	if !p.viewport {
-		add("viewport_missing", "medium", "The page does not say how it fits small screens.")
+		add("viewport_missing", "medium", "The page does not declare a viewport for small screens.")
 	}
 	if p.canonical == "" {
-		add("canonical_missing", "low", "The page does not say which of its addresses is the real one.")
+		add("canonical_missing", "low", "The page does not declare its canonical address.")
 	}
 	if p.withoutText > 0 {
 		add("image_text_missing", "medium", fmt.Sprintf("%d of %d pictures have no alternative text.", p.withoutText, p.images))

@@ -56,7 +56,7 @@ func (j *jobs) chat(ctx context.Context, job *task.Job) (any, error) {
 	if err := say("tool_result", frame{"content": frame{"tool": toolSearch, "result": hits}}); err != nil {
 		return nil, err
 	}
-	answer := scripted + "The documents say nothing of that."
+	answer := scripted + "The documents say nothing about that."
 	if len(hits) > 0 {
 		answer = fmt.Sprintf("%sFrom %s, “%s”: %s", scripted, hits[0].Document, hits[0].Section, hits[0].Excerpt)
 	}
@@ -86,7 +86,7 @@ func (j *jobs) chatEdit(ctx context.Context, job *task.Job) (any, error) {
 	}
 	return frame{
 		"type": "agent_finish", "message_id": p.MessageID, "model": "script", "request_id": p.RequestID,
-		"message": scripted + "That message and what followed are forgotten.",
+		"message": scripted + "That message and everything after it are removed.",
 	}, j.pause(ctx)
 }
 

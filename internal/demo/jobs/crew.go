@@ -122,7 +122,7 @@ func (p *play) run(ctx context.Context) (results []frame, err error) {
 			if err != nil {
 				return nil, err
 			}
-			output = "The documents say nothing of “" + clip(subject, 100) + "”."
+			output = "The documents say nothing about “" + clip(subject, 100) + "”."
 			if len(hits) > 0 {
 				output = fmt.Sprintf("On “%s”, %s says: %s", clip(subject, 100), hits[0].Document, hits[0].Excerpt)
 			}
@@ -149,7 +149,7 @@ func (p *play) run(ctx context.Context) (results []frame, err error) {
 func (p *play) ask(ctx context.Context, index int) (string, error) {
 	request := frame{
 		"execution_id": p.ExecutionID, "task_index": index, "input_key": consumer.InputKey(p.ExecutionID, index),
-		"prompt": "What shall the crew write about?", "context": scripted + "The answer is looked up in the documents, for example: sessions.",
+		"prompt": "What should the crew write about?", "context": scripted + "The answer is looked up in the documents, for example: sessions.",
 	}
 	if _, err := p.jobs.Asks.Open(ctx, p.ExecutionID, index, mustJSON(request), askLife); err != nil {
 		return "", err
@@ -159,7 +159,7 @@ func (p *play) ask(ctx context.Context, index int) (string, error) {
 	if err := p.job.Publish(ctx, p.board(), question); err != nil {
 		return "", err
 	}
-	if err := p.tell(ctx, crewWaiting, index, request, script()[index].agent, scripted+"What shall we write about?"); err != nil {
+	if err := p.tell(ctx, crewWaiting, index, request, script()[index].agent, scripted+"What should we write about?"); err != nil {
 		return "", err
 	}
 	answer, err := p.jobs.Asks.Wait(ctx, p.ExecutionID, index)

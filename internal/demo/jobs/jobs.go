@@ -174,18 +174,18 @@ func clip(text string, limit int) string {
 func explain(code string) string {
 	switch code {
 	case codeBadPayload:
-		return "The request is not of the expected form."
+		return "The request does not have the expected form."
 	case codeForeignURL:
-		return "The demo fetches its own pages only."
+		return "The demo fetches only its own pages."
 	case codeUnreachable:
 		return "The first page could not be fetched."
 	case codeNoPicture:
-		return "There is no such picture, or it cannot be read."
+		return "The image does not exist or cannot be read."
 	case codeNoInput:
 		return "Nobody answered in time."
 	case task.CodeTimeout:
 		return "This took too long."
 	default:
-		return "This did not work."
+		return "Something went wrong."
 	}
 }

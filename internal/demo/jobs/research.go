@@ -109,7 +109,7 @@ func (j *jobs) search(ctx context.Context, job *task.Job, id, query string) (rep
 		})
 	}
 	err = job.Progress(ctx, frame{
-		"type": "status_update", "status": statusRunning, "message": "The research has begun.", "progress": 0,
+		"type": "status_update", "status": statusRunning, "message": "The research has started.", "progress": 0,
 		"research_id": id, "query": query, "created_at": time.Now().UTC().Format(time.RFC3339),
 	})
 	if err != nil {
@@ -186,7 +186,7 @@ func (*jobs) cancelResearch(ctx context.Context, job *task.Job) (any, error) {
 	run, err := job.Store.Get(ctx, runOf(p.ResearchID))
 	switch {
 	case errors.Is(err, task.ErrNotStored):
-		return answer(false, "This research does not run.")
+		return answer(false, "This research is not running.")
 	case err != nil:
 		return nil, err
 	}
@@ -200,7 +200,7 @@ func (*jobs) cancelResearch(ctx context.Context, job *task.Job) (any, error) {
 	case isCancelled(outcome):
 		return answer(false, "The research was already canceled.")
 	default:
-		return answer(false, "The research had ended.")
+		return answer(false, "The research has already ended.")
 	}
 }
 

@@ -73,7 +73,7 @@ class Chat {
         this.#cut(frame.message_id);
         break;
       case 'task_failed':
-        this.#note('Nobody answers: the work was refused. Send it again.');
+        this.#note('Nobody will answer: the task was refused. Send the message again.');
         this.panel.status('failed');
         break;
       case 'execution_update':
@@ -137,5 +137,5 @@ openPage({
   path: (id) => `/ws/chat/?session=${id}`,
   group: (id) => `chat_${id}`,
   view: (panel) => new Chat(panel),
-  both: 'Say it on both sides',
+  both: 'Send on both sides',
 });

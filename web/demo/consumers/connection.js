@@ -10,7 +10,7 @@ class ConnectionTest {
 
   constructor(panel) {
     this.panel = panel;
-    panel.part('.draft').value = 'Is anybody there?';
+    panel.part('.draft').value = 'Is anyone there?';
     panel.onSubmit('.start', () => this.start());
     panel.onClick('.wrong', () => this.#send({ message: 42 }));
   }

@@ -149,10 +149,10 @@ async function base64(file) {
 
 openPage({
   subject: {
-    label: 'Optimisation number', id: '7', valid: /^[1-9][0-9]{0,8}$/, hint: 'a number from 1 on',
+    label: 'Optimization number', id: '7', valid: /^[1-9][0-9]{0,8}$/, hint: 'a number from 1 on',
   },
   path: (id) => `/ws/image-optimizer/${id}/`,
   group: (id) => `optimization_${id}`,
   view: (panel) => new Images(panel),
-  both: 'Optimise on both sides',
+  both: 'Optimize on both sides',
 });

@@ -86,7 +86,7 @@ function subjectForm({ label, next, valid, hint }, input, panels, show, both) {
 }
 
 /** What the check says before it has anything to count. */
-const NOTHING = 'Events are counted here as they come, by their organization.';
+const NOTHING = 'Events are counted here as they arrive, by organization.';
 
 /** Counts whose events came to whom: an independent check of what the gateway promises. */
 class Check {
@@ -166,7 +166,7 @@ class Panel {
     const body = el('div.view', document.getElementById('view').content.cloneNode(true));
     this.#frames.tabIndex = 0;
     this.#frames.setAttribute('aria-label', 'Frames, newest first');
-    const wire = el('details.wire', el('summary', 'Frames as they came ', this.#count), this.#frames);
+    const wire = el('details.wire', el('summary', 'Frames as received ', this.#count), this.#frames);
     this.root.append(this.#place, this.#problem, body, wire); // the problem where people look, however long the body
     this.seat = new Seat(name, {
       change: () => this.#show(),

@@ -52,13 +52,13 @@ export class Question {
   open(request) {
     const key = request.input_key ?? `${request.execution_id}:${request.task_index}`;
     this.request = request;
-    this.root.querySelector('.prompt').textContent = words(request.prompt ?? request.message ?? 'Your word is wanted.');
+    this.root.querySelector('.prompt').textContent = words(request.prompt ?? request.message ?? 'Your answer is needed.');
     this.root.querySelector('.context').textContent = words(request.context);
     this.root.hidden = false;
     if (key === this.#key) return; // the same one again
     this.#key = key;
     this.#input.value = '';
-    announce(`Input wanted: ${words(request.prompt)}`);
+    announce(`Answer needed: ${words(request.prompt)}`);
   }
 
   /** Whoever has just answered by keyboard goes on from what the question was about. */
