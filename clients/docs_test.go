@@ -17,7 +17,7 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// program is how a program of our pages is run: from which file, with which command, beside which client.
+// program is how a program of our pages is run: from which file, with which command, in addition to which client.
 type program struct {
 	tag     string // of its block
 	pages   []string

@@ -12,7 +12,7 @@ import (
 
 // front stands between the clients and the gateway, and does to a call what the first part of its path
 // says: direct passes it on; lossy passes it on and loses the answer the first time; busy, page and
-// elsewhere give answers of their own; silent gives none; published waits until what
+// elsewhere give their own answers; silent gives none; published waits until what
 // was published has arrived.
 type front struct {
 	*httptest.Server

@@ -36,7 +36,7 @@ func buildGateway(t *testing.T) (binary string) {
 	return binary
 }
 
-// gateway is a gateway with a Redis of its own.
+// gateway is a gateway with its own Redis.
 type gateway struct {
 	public, private string
 	redisAddr       string

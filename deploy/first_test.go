@@ -14,7 +14,7 @@ import (
 )
 
 // dockerStandIn runs what the page has compose run, on this machine: redis-cli against the server of state, and the
-// gateway with its socket in place of the name of its container.
+// gateway with its socket instead of the name of its container.
 const dockerStandIn = `#!/usr/bin/env bash
 set -euo pipefail
 [[ $1 == compose ]]

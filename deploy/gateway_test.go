@@ -34,7 +34,7 @@ const (
 )
 
 // TestGatewayRightsSuffice runs a whole gateway as the user of that name, while the web application and a
-// back end are users of their own: people come in, hear events, return, chat and are shown out, and in the
+// back end are separate users: people come in, hear events, return, chat and are shown out, and in the
 // log no right is missed.
 func TestGatewayRightsSuffice(t *testing.T) {
 	for name, state := range map[string]string{"one server": "", "two servers": "state.acl"} {

@@ -237,7 +237,7 @@ func startRedis(t *testing.T) (dial func(t *testing.T, user string) *redis.Conn)
 	}
 }
 
-// startRedisFor is the same with clients in place of connections.
+// startRedisFor is the same with clients instead of connections.
 func startRedisFor(t *testing.T) (connect func(t *testing.T, user string) redis.UniversalClient) {
 	t.Helper()
 	_, single := startScript(t, "redis/start.sh")

@@ -25,7 +25,7 @@ func (s *serving) mintAlone(user string) testkit.Handshake {
 }
 
 // TestUsersWithoutOrganizationShareALimit: users without an organization get no more out of a node
-// than the members of one do. All of them together count as one, under a name in Redis of their own.
+// than the members of one do. All of them together count as one, under their own name in Redis.
 func TestUsersWithoutOrganizationShareALimit(t *testing.T) {
 	addr := redistest.Start(t)
 	s := startServe(t, addr, environment{"ORGCAST_MAX_PER_ORGANIZATION": "3"})
@@ -61,7 +61,7 @@ func TestUsersWithoutOrganizationShareALimit(t *testing.T) {
 	}
 }
 
-// startWithFiles is startServe in a process of its own, with a limit of open files.
+// startWithFiles is startServe in its own process, with a limit of open files.
 func startWithFiles(tb testing.TB, files int, more environment) *serving {
 	tb.Helper()
 	s := newServing(tb, redistest.Start(tb), more)

@@ -74,7 +74,7 @@ func (w *world) foreignInput(t *testing.T) {
 	input := func(key string) string {
 		return `{"type":"human_input","input_key":"` + key + `","input":"yes","organization_id":"acme"}`
 	}
-	closed := `{"code":"input_closed","message":"Nothing waits for this input, or not any more.","type":"error"}`
+	closed := `{"code":"input_closed","message":"This question is no longer open.","type":"error"}`
 	for _, path := range []string{"/ws/crew/writers/kanban/", "/ws/crew_execution/" + execution + "/", "/ws/chat/?session=aaaaaaaa-0000-4000-8000-000000000001"} {
 		c, _ := w.open(t, "grace", "globex", path)
 		for _, key := range []string{execution + ":0", "never:0", "orgcast:{acme}:ask:" + execution + ":0", "{acme}:ask:" + execution, "../acme:0", execution + ":0:"} {
@@ -399,7 +399,7 @@ func (w *world) limits(t *testing.T) {
 	w.connectionLimits(t)
 }
 
-// connectionLimits meets the limits of a gateway of its own: connections of a user and of an organization, and
+// connectionLimits meets the limits of its own gateway: connections of a user and of an organization, and
 // time in which a browser says nothing.
 func (w *world) connectionLimits(t *testing.T) {
 	t.Helper()
@@ -718,7 +718,7 @@ func (w *world) hooksAfterException(t *testing.T) {
 	}
 	for name, meets := range map[string]func(t *testing.T, c *testkit.Client, v view){
 		"research": asks("get_state"), "meta tags": asks("check_status"), "audit": asks("get_status"),
-		"optimization": func(t *testing.T, c *testkit.Client, v view) { // in a goroutine of its own
+		"optimization": func(t *testing.T, c *testkit.Client, v view) { // in its own goroutine
 			t.Helper()
 			defer spoil(t, "optimization_job_j77")()
 			w.record(t, "acme", v.group, `{"type":"optimization_update","status":"running","job_id":"j77"}`)

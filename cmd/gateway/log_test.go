@@ -191,7 +191,7 @@ func freeAddress(t *testing.T) (addr string) {
 	return addr
 }
 
-// TestOthersOutliveTheirReaders: worker, demo and bench write to pipes that nobody reads any more, too.
+// TestOthersOutliveTheirReaders: worker, demo and bench write to pipes that nobody reads anymore, too.
 func TestOthersOutliveTheirReaders(t *testing.T) {
 	redisAddr := redistest.Start(t)
 	for name, tt := range map[string]struct {

@@ -26,7 +26,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	return program().Run(ctx, p, args)
 }
 
-// spawned is a subcommand in a process of its own, with real signals and files.
+// spawned is a subcommand in its own process, with real signals and files.
 type spawned struct {
 	tb   testing.TB
 	cmd  *exec.Cmd

@@ -56,7 +56,7 @@ func (r *rotated) password(t *testing.T, password string) {
 }
 
 // TestPasswordRotationSignsNobodyOut: a Redis that does not know the gateway's password any more knows
-// nothing of anybody's session either. Pages stay, nobody new gets in, and when the password is right again
+// nothing of anyone's session either. Pages stay, nobody new gets in, and when the password is right again
 // all is as before.
 func TestPasswordRotationSignsNobodyOut(t *testing.T) {
 	r := rotate(t, "1h")

@@ -126,7 +126,7 @@ func TestRecorded(t *testing.T) {
 }
 
 // TestMainJob is the whole way: log in, subscribe, and get what a back end publishes in each of
-// the ways there are, and nothing of another organization; then the goodbye.
+// the ways there are, and nothing of another organization; then the close.
 func TestMainJob(t *testing.T) {
 	addr := redistest.Start(t)
 	for name, more := range map[string]environment{
@@ -216,7 +216,7 @@ func TestRedisAwayAtStart(t *testing.T) {
 	c.Expect(t, `{"organization_id":"acme","type":"note"}`)
 	server.Stop()
 	testkit.Eventually(t, "not ready", func() bool { status, _ := s.ask("GET", "/readyz", ""); return status == 503 })
-	_ = c.SendText(`{"type":"ping"}`) // whoever is connected stays so
+	_ = c.SendText(`{"type":"ping"}`) // connected clients stay connected
 	c.Expect(t, `{"type":"pong"}`)
 }
 
@@ -265,7 +265,7 @@ func (s *serving) dialTLS(pool *x509.CertPool) testkit.DialFunc {
 	}
 }
 
-// TestTLS serves with a certificate of its own making.
+// TestTLS serves with its own certificate.
 func TestTLS(t *testing.T) {
 	certFile, keyFile, pool := writeCertificate(t, t.TempDir())
 	s := startServe(t, redistest.Start(t), environment{"ORGCAST_TLS_CERT": certFile, "ORGCAST_TLS_KEY": keyFile})

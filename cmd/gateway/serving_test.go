@@ -62,7 +62,7 @@ type serving struct {
 	public, private string // addresses
 	log             *testkit.SyncBuffer
 	cancel          context.CancelFunc // as a signal would
-	spawned         *spawned           // if it is a process of its own
+	spawned         *spawned           // if it is a separate process
 	hangups         chan os.Signal
 	done            chan error
 }

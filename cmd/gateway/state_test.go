@@ -14,7 +14,7 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// split is a gateway whose sessions, revocations, directory and quotas are on a server of their own.
+// split is a gateway whose sessions, revocations, directory and quotas are on their own server.
 type split struct {
 	*serving
 

@@ -174,9 +174,9 @@ class Worker:
         settings = {"decode_responses": True, "encoding_errors": "surrogateescape", "socket_timeout": timeout}
         self.redis = client.from_url(options.redis, **settings)
         self.clocks = Clocks(self.redis, timeout)
-        # Whether an organization is active may be known to a server of its own.
+        # Whether an organization is active may be known to a separate server.
         self.state = redis.Redis.from_url(options.redis_state, **settings) if options.redis_state else self.redis
-        # Databases have keys of their own, but channels in common. A Cluster has one database.
+        # Databases have their own keys, but channels in common. A Cluster has one database.
         database = 0 if options.cluster else self.redis.connection_pool.connection_kwargs.get("db") or 0
         self.channels = f"{self.prefix}@{database}" if database else self.prefix
         self.scripts = {
@@ -197,7 +197,7 @@ class Worker:
                     self.process(*entry)
                 groupless = False
             except redis.exceptions.RedisError as error:
-                # What was in hand is taken over, by whoever is first, once it counts as abandoned.
+                # Unfinished work is taken over by the first worker that sees it once it counts as abandoned.
                 self.clocks.forget()  # the next connection may lead to another server
                 groupless = "NOGROUP" in str(error)
                 if not groupless:
@@ -230,7 +230,7 @@ class Worker:
         return identifier, 1, fields
 
     def hold(self, entry, idle, deliveries):
-        """Keeps or gives back an entry. False if it is not ours any more."""
+        """Keeps or gives back an entry. False if it is not ours anymore."""
         return bool(self.scripts["hold"](keys=[self.stream], args=[GROUP, self.name, entry, int(idle), deliveries]))
 
     def check_organization(self, organization):
@@ -315,7 +315,7 @@ class Worker:
         self.redis.xadd(f"{self.stream}:dead", dead, maxlen=10_000, approximate=True)
 
     def acknowledge(self, entry):
-        # In this order: what is pending and no longer there is acknowledged by whoever takes it over.
+        # In this order: what is pending and no longer there is acknowledged by the worker that takes it over.
         self.redis.xdel(self.stream, entry)
         self.redis.xack(self.stream, GROUP, entry)
 

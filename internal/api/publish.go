@@ -70,7 +70,7 @@ var errBadField = errors.New("api: unknown or repeated field")
 
 // UnmarshalJSON implements json.Unmarshaler. Each name may occur once and in this spelling only:
 // encoding/json would take Organization_ID for organization_id and believe the last of two, where
-// whoever authorized the request may have believed the first.
+// the program that authorized the request may have believed the first.
 func (p *publication) UnmarshalJSON(b []byte) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	if start, err := d.Token(); err != nil || start != json.Delim('{') {

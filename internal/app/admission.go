@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// admissionInterval is how often a node checks whether anybody could connect.
+	// admissionInterval is how often a node checks whether anyone could connect.
 	admissionInterval = time.Second
 	// admissionPatience is how old the last success may be, as with the canary of events.
 	admissionPatience = 2500 * time.Millisecond
@@ -34,7 +34,7 @@ const (
 // errNotAsked is in the readiness report until the first answer.
 var errNotAsked = errors.New("not checked yet")
 
-// admission tells whether anybody could connect. It asks what a handshake asks, through the same clients and
+// admission tells whether anyone could connect. It asks what a handshake asks, through the same clients and
 // with the same rights, about users who do not exist: any answer means that a member would get one, too.
 type admission struct {
 	tries       int
@@ -85,7 +85,7 @@ func (a *admission) note(err error, now time.Time) {
 	}
 }
 
-// healthy returns nil if somebody could connect, or else what keeps everybody out.
+// healthy returns nil if someone could connect, or else what keeps everybody out.
 func (a *admission) healthy() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -42,7 +42,7 @@ func (s *stack) add(name string, within time.Duration, run func(ctx context.Cont
 	}
 	s.mu.Unlock()
 	if late {
-		_ = u.do() // whoever unwound has the others' errors and no use for this one
+		_ = u.do() // the first caller has the others' errors and does not need this one
 	}
 }
 
@@ -58,7 +58,7 @@ func (s *stack) unwind() error {
 		return s.err
 	}
 	var errs []error
-	for _, u := range slices.Backward(s.undos) { // nobody appends any more
+	for _, u := range slices.Backward(s.undos) { // nobody appends anymore
 		errs = append(errs, u.do())
 	}
 	s.err = errors.Join(errs...)

@@ -58,7 +58,7 @@ func TestStackGivesUpWhatHangs(t *testing.T) {
 	})
 }
 
-// TestStackUnwindsOnce: whoever ends a process while it is ending waits until it has ended.
+// TestStackUnwindsOnce: a second shutdown waits until the first has ended.
 func TestStackUnwindsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0

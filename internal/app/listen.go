@@ -58,7 +58,7 @@ func Served(err error) error {
 	return err
 }
 
-// nextPort returns an address beside one that is taken.
+// nextPort returns an address next to one that is taken.
 func nextPort(address string) string {
 	host, port, _ := net.SplitHostPort(address) // it was parsed before
 	n, err := strconv.Atoi(port)

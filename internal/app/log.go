@@ -12,7 +12,7 @@ import (
 	"orgcast/internal/journal"
 )
 
-// NewLogger makes the log of the process. What libraries log of their own accord goes there, too.
+// NewLogger makes the log of the process. What libraries log by themselves goes there, too.
 func (o *Options) NewLogger(w *journal.Writer) (*zap.Logger, error) {
 	level, err := zapcore.ParseLevel(o.LogLevel)
 	if err != nil {
@@ -33,7 +33,7 @@ func (o *Options) NewLogger(w *journal.Writer) (*zap.Logger, error) {
 	return log, nil
 }
 
-// redisLog takes what the client library says of its own accord, for the whole process.
+// redisLog takes what the client library logs by itself, for the whole process.
 type redisLog struct{ log *zap.Logger }
 
 // logRedis puts it into the log, in the log's form. While Redis is away the library says the same again

@@ -57,7 +57,7 @@ type Node struct {
 }
 
 // New makes the parts. Nothing waits for Redis: a node without it starts, and is not ready.
-// The node's own contexts do not descend from ctx's end: a signal begins a goodbye, not a cut.
+// The node's own contexts do not descend from ctx's end: a signal begins a drain and does not cut connections.
 func New(ctx context.Context, o *Options, log *zap.Logger) (*Node, error) {
 	return newNode(ctx, o, log, newStack())
 }
@@ -174,11 +174,11 @@ func (n *Node) Start() {
 	n.background(func(ctx context.Context) error { trimMemory(ctx); return nil })
 }
 
-// Serves says that server accepts the gateway's connections. Close then begins with a goodbye.
+// Serves says that server accepts the gateway's connections. Close then begins with a drain.
 func (n *Node) Serves(server *http.Server) {
 	o := n.Options
 	n.undo.add("drain", undoTimeout+o.DrainWait+o.Drain+o.CloseTimeout, func(ctx context.Context) error {
-		return n.goodbye(ctx, server)
+		return n.drain(ctx, server)
 	})
 }
 
@@ -192,8 +192,8 @@ func (n *Node) OnClose(name string, undo func(ctx context.Context) error) {
 // returns the same.
 func (n *Node) Close() error { return n.undo.unwind() }
 
-// goodbye is: not ready, then a pause for the balancer, then the farewells. server accepts until they are said.
-func (n *Node) goodbye(ctx context.Context, server *http.Server) error {
+// drain reports not ready, waits for load balancers, then closes the connections. server accepts until they are told.
+func (n *Node) drain(ctx context.Context, server *http.Server) error {
 	o := n.Options
 	n.stopping.Store(true)
 	n.Log.Info("stopping", zap.Int("connections", n.Gateway.Connections()), zap.Duration("wait", o.DrainWait), zap.Duration("drain", o.Drain))

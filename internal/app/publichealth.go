@@ -22,7 +22,7 @@ func (n *Node) public() http.Handler {
 	})
 }
 
-// answerHealth tells a load balancer whether to send new connections here. Anybody may ask, so the answer
+// answerHealth tells a load balancer whether to send new connections here. Anyone may ask, so the answer
 // is cheap and gives no reason. The private listener reports what is wrong.
 func (n *Node) answerHealth(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

@@ -47,7 +47,7 @@ func (o *Options) Connect(connections int) (*Clients, error) {
 	return c, nil
 }
 
-// secondServer reports whether sessions, revocations, directory and quotas have a server of their own.
+// secondServer reports whether sessions, revocations, directory and quotas have their own server.
 func (o *Options) secondServer() bool { return o.State.URL != "" }
 
 // ConnectEvents makes only the client of events, for a short time.

@@ -25,7 +25,7 @@ const (
 	trimLeast    = 4 << 20
 )
 
-// tuneRuntime sets the garbage collector up, save for what the operator has set with GOGC or
+// tuneRuntime sets the garbage collector up, except what the operator has set with GOGC or
 // GOMEMLIMIT.
 func tuneRuntime(getenv func(string) string) {
 	if getenv("GOGC") == "" {

@@ -30,7 +30,7 @@ func (p *Process) reload(ctx context.Context, steps *reloadSteps, metrics promet
 	return func() error { r.run(ctx, p.Hangups); return nil }
 }
 
-// Serve runs the gateway until ctx ends, then says goodbye.
+// Serve runs the gateway until ctx ends, then shuts down gracefully.
 func Serve(ctx context.Context, o *Options, p Process) error {
 	tuneRuntime(p.Getenv)
 	undo := newStack()

@@ -26,7 +26,7 @@ const (
 type trial struct {
 	name string
 	try  func(ctx context.Context) error
-	// note says in place of a result why nothing is tried.
+	// note is set instead of a result, and says why nothing is tried.
 	note string
 }
 

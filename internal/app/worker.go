@@ -80,7 +80,7 @@ func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
 	if err != nil {
 		return err
 	}
-	// A connection for each kind waits for entries, and each task may need one of its own.
+	// A connection for each kind waits for entries, and each task may need one.
 	kinds := workerKinds()
 	clients, err := o.Connect(len(kinds) * (o.Concurrency + 2))
 	if err != nil {

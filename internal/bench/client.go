@@ -20,7 +20,7 @@ const (
 )
 
 // client is one WebSocket connection: a record of a few hundred bytes, without goroutine and
-// without buffers of its own. All of it belongs to one loop after construction.
+// without its own buffers. All of it belongs to one loop after construction.
 type client struct {
 	// Fixed after construction.
 	index       int // among all connections

@@ -72,7 +72,7 @@ func (l *loop) hangUp(c *client) {
 	case ready:
 		l.counters.ready.Add(-1)
 		if !c.stalled {
-			// A page that is left says goodbye and does not wait for the answer.
+			// A page that is left sends a close frame and does not wait for the answer.
 			_, _ = unix.Write(c.fd, appendClientFrame(nil, opClose, binary.BigEndian.AppendUint16(nil, goingAway)))
 		}
 	default:

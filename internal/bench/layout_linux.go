@@ -81,7 +81,7 @@ func (r *run) populate(ctx context.Context, opts Options, u *url.URL) error {
 	for i := range orgs {
 		noisy := opts.Noisy && i == 0
 		name := "bench-" + strconv.Itoa(i)
-		if noisy { // a name of its own: the server may hold the noise against it for a while
+		if noisy { // a separate name, because the server may limit this organization for a while
 			name = "bench-noisy"
 		}
 		id, err := orgctx.ParseID(name)
@@ -119,7 +119,7 @@ func (r *run) populate(ctx context.Context, opts Options, u *url.URL) error {
 	return err
 }
 
-// newRoom makes a group. Only groups that somebody joins exist: events go to all of them in turn.
+// newRoom makes a group. Only groups that someone joins exist: events go to all of them in turn.
 func (r *run) newRoom(keys keyspace.Keyspace, org *organization, number int) (*room, error) {
 	group, err := event.NewGroup(org.id, r.opts.GroupPrefix+strconv.Itoa(number))
 	if err != nil {

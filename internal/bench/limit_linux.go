@@ -136,7 +136,7 @@ func (m *members) serve(conn net.Conn) {
 	defer m.mu.Unlock()
 	c.gone.Store(true) // fanOut takes it out of its groups
 	delete(m.all, c)
-	_ = conn.Close() // it is of no use any more, whatever Close says
+	_ = conn.Close() // it is not needed anymore, whatever Close returns
 }
 
 // admit answers the upgrade request and adds the connection to its groups.

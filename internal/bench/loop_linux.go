@@ -49,7 +49,7 @@ type loop struct {
 	latency   histogram // publish to browser
 	noisy     histogram // the same for the noisy organization
 	handshake histogram // connect to ready
-	closing   bool      // the run is over; nothing is opened any more
+	closing   bool      // the run is over; nothing is opened anymore
 	stop      bool
 
 	counters counters

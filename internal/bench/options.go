@@ -33,7 +33,7 @@ type Options struct {
 	// Conns is how many connections to open.
 	Conns int
 	// Orgs is how many organizations they belong to, in turn: bench-0, bench-1 and so on. Each
-	// connection has a user of its own.
+	// connection has its own user.
 	Orgs int
 	// GroupsPerOrg is how many groups each organization has. Groups of different organizations bear
 	// the same names.
@@ -58,8 +58,8 @@ type Options struct {
 
 	// Churn is how many connections per second leave and come back.
 	Churn float64
-	// Noisy has one of the organizations, named bench-noisy, publish NoisyRate events per second beside
-	// the others, whose figures stand apart from its own.
+	// Noisy has one of the organizations, named bench-noisy, publish NoisyRate events per second next
+	// to the others, whose figures are listed separately.
 	Noisy bool
 	// NoisyRate 0 means as fast as Redis takes them.
 	NoisyRate float64

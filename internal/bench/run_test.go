@@ -21,7 +21,7 @@ func TestRunAgainstAFaithfulServer(t *testing.T) {
 	tests := map[string]struct {
 		server func(*stub)
 		change func(*bench.Options)
-		enough func(bench.Report) bool // beside what each run needs
+		enough func(bench.Report) bool // in addition to what each run needs
 		check  func(*testing.T, bench.Report)
 	}{
 		"at a rate": {},

@@ -146,7 +146,7 @@ func dial(target netip.AddrPort, source netip.Addr, stalled bool) (fd int, err e
 		}
 	}
 	if source.IsValid() {
-		// Without this option bind would take a port of its own for each socket, and the ports of
+		// Without this option bind would take its own port for each socket, and the ports of
 		// one address would have to suffice for all targets.
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 			return fd, fmt.Errorf("set IP_BIND_ADDRESS_NO_PORT: %w", err)

@@ -31,7 +31,7 @@ type stub struct {
 
 	// Fixed after construction.
 	compression websocket.CompressionMode
-	// spoil says which payloads reach the n-th receiver of all, in place of the right one. nil
+	// spoil says which payloads reach the n-th receiver of all, instead of the right one. nil
 	// means to pass on everything as it is.
 	spoil func(s *stub, to *stubConn, n int, payload string) []string
 	// kick says whether to end the connection before the n-th delivery.
@@ -48,7 +48,7 @@ type stubConn struct {
 	held     string // by a spoiler that reorders
 }
 
-// stubs counts the stubs of this process. Each has a prefix of its own, so that they can share a
+// stubs counts the stubs of this process. Each has its own prefix, so that they can share a
 // Redis.
 var stubs atomic.Int64
 

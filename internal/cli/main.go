@@ -11,7 +11,7 @@ import (
 
 // Main runs the program with the arguments, variables, files and signals of this process, and returns its exit code.
 func (g Program) Main() int {
-	// After the first signal the process says goodbye in order; stop gives the second its usual
+	// After the first signal the process shuts down gracefully; stop gives the second its usual
 	// meaning, which is to end the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)

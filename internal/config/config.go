@@ -37,7 +37,7 @@ type setting struct {
 	name, fallback, help string
 	env                  string // its variable; empty if it has none
 	secret               bool
-	show                 func(string) string // what to print in place of the value; nil: the value
+	show                 func(string) string // what to print instead of the value; nil: the value
 	parse                func(string) error
 	isBool               bool
 

@@ -164,7 +164,7 @@ type workFailed struct {
 }
 
 // failed ends announced work that was not handed over, so that nobody waits for it, and returns the error.
-// It has a time of its own: what failed may have used up the other.
+// It has its own time: what failed may have used up the other.
 func (t *chatTurn) failed(ctx context.Context, request Request, err error) error {
 	e, ok := errors.AsType[*dispatchError](err)
 	if !ok {
@@ -191,8 +191,8 @@ func (t *chatTurn) reply(ctx context.Context) (any, error) {
 		if err := t.Inputs.Answer(ctx, given); err != nil {
 			return err
 		}
-		// The answer counts, whether or not it can be shown: whoever was told to try again would hear
-		// that somebody else has answered.
+		// The answer counts, whether or not it can be shown: a page that was told to try again would hear
+		// that someone else has answered.
 		_ = t.record(ctx, t.message())
 		return nil
 	})
@@ -240,7 +240,7 @@ type crewStarted struct {
 	RequestID   requestID `json:"request_id,omitempty"`
 }
 
-// startCrew asks for a run of a crew. It has a group of its own; its worker tells the conversation, in which
+// startCrew asks for a run of a crew. It has its own group; its worker tells the conversation, in which
 // the crew takes part from now on.
 func (t *chatTurn) startCrew(ctx context.Context) (any, error) {
 	if len(t.in.CrewID) == 0 {

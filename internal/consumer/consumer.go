@@ -61,7 +61,7 @@ type Conn interface {
 	// newest n events of the group's history, or fewer if they are large, oldest first, and first
 	// sends the state that they make. From the oldest of these on, every recorded event is in that
 	// history or comes after what first has sent, in order and never in both. For a group that was
-	// joined before this gives the state anew. Connections of an organization take turns at this, so
+	// joined before this gives the state again. Connections of an organization take turns at this, so
 	// first must not do it for another group. Errors are those of Join, of reading the history, and of
 	// first; after one the connection is no member of the group.
 	JoinWithHistory(ctx context.Context, name string, n int, first func(history []*event.Event) error) error
@@ -79,7 +79,7 @@ type Conn interface {
 // Resumer is an extra ability of a [Conn]: to go on where an earlier connection ended.
 type Resumer interface {
 	// JoinAfter joins as Join does, and begins with the recorded events behind the mark, in order. Where
-	// some of them are not there any more, a gap frame comes first. Then it calls done with the place
+	// some of them are not there anymore, a gap frame comes first. Then it calls done with the place
 	// that is reached, the zero Mark if it is unknown, and after what done has sent come live events. Errors are
 	// those of [Conn.JoinWithHistory], and [ErrUnknownType] where nothing can be resumed.
 	JoinAfter(ctx context.Context, name string, after event.Mark, done func(at event.Mark) error) error

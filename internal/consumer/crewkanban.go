@@ -8,7 +8,7 @@ import (
 )
 
 // CrewKanban shows the board of a crew at /ws/crew/{id:id}/kanban/: the runs that are open, then each
-// execution_update, agent_step, human_input_request and task_complete. Whoever watches may answer
+// execution_update, agent_step, human_input_request and task_complete. Every viewer may answer
 // what a run asks for. It serves one connection.
 type CrewKanban struct {
 	Quiet

@@ -13,7 +13,7 @@ var (
 	ErrDone = errors.New("consumer: done")
 	// ErrForbidden refuses what this user may not do.
 	ErrForbidden = errors.New("consumer: not allowed")
-	// ErrNotFound refuses what does not exist, or belongs to somebody else: they look alike.
+	// ErrNotFound refuses what does not exist, or belongs to someone else: they look alike.
 	ErrNotFound = errors.New("consumer: no such thing")
 	// ErrTextRequired ends a connection that sent a binary frame where text is due.
 	ErrTextRequired = errors.New("consumer: text required")

@@ -96,7 +96,7 @@ func (e Events) admit(c Conn, names []string) ([]string, error) {
 
 // subscribeOne joins a group, with what was missed if that was asked for. A name of no valid form, one
 // that does not exist and one that is not yours look alike. What is no place of that group's history,
-// or not any more, is answered with a gap: whose it is does not show.
+// or not anymore, is answered with a gap: whose it is does not show.
 func (e Events) subscribeOne(ctx context.Context, c Conn, name string, want wanted) error {
 	g, err := event.NewGroup(c.Identity().Organization, name)
 	if err != nil {

@@ -102,7 +102,7 @@ func endsRun(o occurrence) bool {
 	return strings.Contains(o.fields, "task_complete") || strings.Contains(o.fields, "COMPLETED") || strings.Contains(o.fields, "FAILED")
 }
 
-// placed gives a cut the place of its message, or one before all others if that is not there any more.
+// placed gives a cut the place of its message, or one before all others if that is not there anymore.
 func placed(fields string, events []occurrence) string {
 	var cut struct {
 		From string `json:"from"`

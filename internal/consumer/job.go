@@ -42,7 +42,7 @@ func failureOf(e *event.Event) string {
 }
 
 // show joins the group of a job and sends the state that fold makes of its history, oldest event
-// first. Done again it sends the state anew. A job of which nothing is known yet, an unknown one and
+// first. Done again it sends the state again. A job of which nothing is known yet, an unknown one and
 // one of another organization look alike: their history is empty.
 func show(ctx context.Context, c Conn, group string, fold func(history []*event.Event) any) error {
 	return c.JoinWithHistory(ctx, group, historyLength, func(history []*event.Event) error {

@@ -12,7 +12,7 @@ import (
 
 // Optimization shows the optimization of images at /ws/image-optimizer/{id:int}/: the last update,
 // then each optimization_update, and each job_update of the jobs that do it. It follows the jobs that
-// the query names, ?job=ID, and those that an optimization_update names as its job_id, be it recorded
+// the query names, ?job=ID, and those that an optimization_update names as its job_id, whether recorded
 // or live. What back ends put into data stands in the frame itself, as pages of the original expect. It
 // serves one connection.
 type Optimization struct {

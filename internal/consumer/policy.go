@@ -38,7 +38,7 @@ var errBadPolicy = errors.New("consumer: invalid policy")
 // fits a group decides; a group that no rule fits can be joined by nobody. A pattern is a group
 // name, or the start of one followed by "*". WHO is "member" (everyone in the organization), "self"
 // (the group is the user's own or below it, see [event.IsUserGroupName]), "role:NAME" (members with that role,
-// as the directory says) or "signed" (whoever shows a token of the back end, see [SignGroup]).
+// as the directory says) or "signed" (anyone who shows a token of the back end, see [SignGroup]).
 // signingKey is the key of those tokens; it has at least 32 bytes if a rule says "signed" and
 // tokens are to be accepted, and may be empty, in which case no token is good.
 func ParsePolicy(text string, signingKey []byte) (*Policy, error) {
@@ -72,7 +72,7 @@ func ParsePolicy(text string, signingKey []byte) (*Policy, error) {
 	return p, nil
 }
 
-// SetSigningKey replaces the key of tokens. Tokens under the previous one are not good any more; groups
+// SetSigningKey replaces the key of tokens. Tokens under the previous one are not good anymore; groups
 // that were joined with them stay joined.
 func (p *Policy) SetSigningKey(key []byte) { p.key.Store(&key) }
 
@@ -104,7 +104,7 @@ func withRole(role string) func(*Policy, session.Identity, event.Group, string, 
 }
 
 // maxTokenExpiry is the latest end of a token, in Unix seconds: the year 5138. What is later was given in
-// milliseconds by mistake, and would be good for longer than anybody means.
+// milliseconds by mistake, and would be good for longer than anyone means.
 const maxTokenExpiry = 99_999_999_999
 
 func withToken(p *Policy, _ session.Identity, g event.Group, token string, now time.Time) bool {

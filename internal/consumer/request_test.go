@@ -159,7 +159,7 @@ func TestCutByTwoTabs(t *testing.T) {
 	compare(t, "later", []string{want[3], `{"type":"system_message","connection_status":"connected","session_id":"` + conversationQuery + `","participant_type":"agent"}`}, c.Sent())
 }
 
-// TestEditOfWhatWasCut: a message that went together with an earlier one is not in the conversation any more.
+// TestEditOfWhatWasCut: a message that went together with an earlier one is not in the conversation anymore.
 // The cut of the earlier one may be asked for again, to no effect.
 func TestEditOfWhatWasCut(t *testing.T) {
 	services := new(consumertest.Services)

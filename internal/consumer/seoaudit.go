@@ -36,7 +36,7 @@ func (a SEOAudit) ReceiveMessage(ctx context.Context, c Conn, m event.Message) e
 }
 
 // foldAudit makes the status of an audit: what its events said of it in data. percent_complete is called
-// progress there. Other fields of the events stand beside data.
+// progress there. Other fields of the events stand next to data.
 func foldAudit(history []*event.Event) any {
 	data := newSum(fields{
 		"status": rawText(statusPending), "progress": json.RawMessage("0"), "error": rawNull(),
@@ -104,7 +104,7 @@ func addAudit(data *sum, typ string, u, said fields) bool {
 	return true
 }
 
-// auditError returns the error that an event gives, in data or beside it.
+// auditError returns the error that an event gives, in data or next to it.
 func auditError(u, said fields) json.RawMessage {
 	if reason := said["error"]; !isNull(reason) {
 		return reason

@@ -73,7 +73,7 @@ func TestFirstStateOfManyFieldsIsBounded(t *testing.T) {
 	}
 }
 
-// TestConversationHasOneOwner: a conversation is its first user's, in each organization anew.
+// TestConversationHasOneOwner: a conversation is its first user's, in each organization again.
 func TestConversationHasOneOwner(t *testing.T) {
 	services := new(consumertest.Services)
 	chat := jobConsumers(services)["chat"]()

@@ -12,7 +12,7 @@ type translated struct {
 	began bool
 }
 
-// forward decides about an event: frame is what a page of the original gets in its place, nil if that is
+// forward decides about an event: frame is what a page of the original gets instead, nil if that is
 // the event itself. A frame that is sent goes behind the events that wait already, so from the first
 // one on every event goes that way: else they would overtake it.
 func (t *translated) forward(c Conn, e *event.Event, frame json.RawMessage) bool {

@@ -95,7 +95,7 @@ var (
 	ErrInputTaken = errors.New("consumer: request for input has been answered")
 	// ErrConflict is returned for a request id under which the user has asked for something else.
 	ErrConflict = errors.New("consumer: request id was used for something else")
-	// ErrUnknownMessage is returned for a message that is not in the conversation, or not any more.
+	// ErrUnknownMessage is returned for a message that is not, or no longer, in the conversation.
 	ErrUnknownMessage = errors.New("consumer: no such message")
 	// ErrQuotaExceeded is returned for what exceeds what the user, or the members of the organization
 	// together, may have the gateway keep.

@@ -17,7 +17,7 @@ type fromSeat struct {
 
 func (f fromSeat) seat() string { return f.Seat }
 
-// readRequest reads what somebody at a seat asks for. Where it is no such thing, it has answered and
+// readRequest reads what someone at a seat asks for. Where it is no such thing, it has answered and
 // ok is false.
 func readRequest(w http.ResponseWriter, r *http.Request, req interface{ seat() string }) (ok bool) {
 	// A form is refused: browsers send forms across origins without asking first.

@@ -81,9 +81,9 @@ type Options struct {
 	CookieName string
 	// Minter signs people in.
 	Minter Minter
-	// Sessions resolves the cookie of somebody who publishes.
+	// Sessions resolves the cookie of someone who publishes.
 	Sessions session.Resolver
-	// Membership is asked before somebody publishes.
+	// Membership is asked before someone publishes.
 	Membership Membership
 	// Publisher carries events to the gateway, through Redis.
 	Publisher Publisher

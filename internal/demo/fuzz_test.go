@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Whatever somebody sends, it is published in the sender's own organization under the sender's own
+// Whatever someone sends, it is published in the sender's own organization under the sender's own
 // name, or not at all.
 func FuzzPublish(f *testing.F) {
 	f.Add(`{"group":"room.1","text":"hi"}`)

@@ -85,7 +85,7 @@ func (d *server) startOptimization(w http.ResponseWriter, r *http.Request) {
 	d.dispatch(w, r, id, jobs.KindOptimization, jobs.Request{Pictures: names, ID: req.ID})
 }
 
-// picture serves a picture of the organization in which somebody sits at a seat. One that is another
+// picture serves a picture of the organization in which someone sits at a seat. One that is another
 // organization's looks like one that is not there.
 func (d *server) picture(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
@@ -104,7 +104,7 @@ func (d *server) picture(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, codeNotFound, "there is no such picture")
 		return
 	}
-	// Somebody brought it: it is shown as nothing but a picture, and to this origin's pages alone.
+	// Someone brought it: it is shown as nothing but a picture, and to this origin's pages alone.
 	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
@@ -127,7 +127,7 @@ func (d *server) readJob(w http.ResponseWriter, r *http.Request, req interface{ 
 	return d.identify(ctx, w, d.atSeat(r, req.seat()))
 }
 
-// dispatch starts a job for somebody, in the organization of the session, and answers where it can
+// dispatch starts a job for someone, in the organization of the session, and answers where it can
 // be followed.
 func (d *server) dispatch(w http.ResponseWriter, r *http.Request, id session.Identity, kind string, req jobs.Request) {
 	job, started, err := jobs.New(d.Site, kind, id.Organization, id.UserID, req)

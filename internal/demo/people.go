@@ -13,7 +13,7 @@ type Organization struct {
 	Name string `json:"name"`
 }
 
-// Person is somebody who can sit down at the demo.
+// Person is someone who can sit down at the demo.
 type Person struct {
 	User string `json:"user"`
 	// UserGroup is the name of the user's own group, filled in by [People].

@@ -120,7 +120,7 @@ func TestRights(t *testing.T) {
 	checkRefusal(t, do(newHandler(t, newTown()), postJSON("/demo/sign-out", `{}`)), 404, "not_found")
 }
 
-// TestSeatOfAnotherPerson: who signs in at a seat ends the session of somebody else there, so that no tab
+// TestSeatOfAnotherPerson: who signs in at a seat ends the session of someone else there, so that no tab
 // is one person on its socket and another in what it asks for. The same person keeps the session.
 func TestSeatOfAnotherPerson(t *testing.T) {
 	t.Parallel()
@@ -148,14 +148,14 @@ func TestSeatOfAnotherPerson(t *testing.T) {
 	if got := who(other.Cookies()[0]); got != http.StatusOK {
 		t.Errorf("alan: got status %d, want 200", got)
 	}
-	// The browser's real cookie is nobody's seat: each sign-in is a session of its own.
+	// The browser's real cookie is nobody's seat: each sign-in is a separate session.
 	jar := signIn(t, h, "ada", "")
 	if next := do(h, postJSON("/demo/sign-in", `{"user":"ada","seat":""}`, jar)); len(next.Cookies()) != 1 || next.Cookies()[0].Value == jar.Value {
 		t.Error("without a seat: got no session of its own")
 	}
 }
 
-// TestReset: whatever was suspended or removed is as at the start, even if nobody can sign in any more.
+// TestReset: whatever was suspended or removed is as at the start, even if nobody can sign in anymore.
 func TestReset(t *testing.T) {
 	t.Parallel()
 	h, announced := newRights(t)

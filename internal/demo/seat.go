@@ -37,7 +37,7 @@ func (d *server) seatCookie(seat string) string {
 }
 
 // atSeat returns a copy of r that bears the seat's session and no other cookie. Without a session
-// at the seat it bears no cookie at all: never the one of somebody else in the same browser.
+// at the seat it bears no cookie at all: never the one of someone else in the same browser.
 func (d *server) atSeat(r *http.Request, seat string) *http.Request {
 	cookie, err := r.Cookie(d.seatCookie(seat))
 	r = r.Clone(r.Context())

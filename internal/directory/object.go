@@ -22,7 +22,7 @@ const (
 	// MaxObject is the largest object that is written or read, in bytes.
 	MaxObject = 64 << 10
 	// ClaimLife is how long a claim counts after its owner last made it. It has to exceed the age
-	// up to which histories are kept, or somebody else could claim what still has one.
+	// up to which histories are kept, or someone else could claim what still has one.
 	ClaimLife = 30 * 24 * time.Hour
 )
 
@@ -86,8 +86,8 @@ func (o *Objects) Claim(ctx context.Context, kind, id, user string) (owner bool,
 	if err != nil {
 		return false, err
 	}
-	for { // again only if somebody else claims it, or such a claim expires, just now
-		// Read first: who has claimed it before needs nothing that a full Redis refuses.
+	for { // again only if someone else claims it, or such a claim expires, just now
+		// Read first: an owner who claimed it before needs nothing that a full Redis refuses.
 		claimed, _, err := o.read(ctx, key)
 		switch {
 		case errors.Is(err, ErrObjectMalformed):
@@ -102,7 +102,7 @@ func (o *Objects) Claim(ctx context.Context, kind, id, user string) (owner bool,
 		case err != nil || claimed != user:
 			return false, err
 		}
-		// An object that lives for ever goes on to do so.
+		// An object that lives forever goes on to do so.
 		err = o.client.ExpireGT(ctx, key, ClaimLife).Err()
 		if redisreply.WritesRefused(err) {
 			return true, nil // the claim lasts for as long as it did
@@ -112,7 +112,7 @@ func (o *Objects) Claim(ctx context.Context, kind, id, user string) (owner bool,
 }
 
 // Get returns an object of the context's organization. The error is [orgctx.ErrNoOrganization],
-// [ErrNoObject] if this organization has none of that name, whoever else has, or [ErrUnavailable].
+// [ErrNoObject] if this organization has none of that name, even if others have, or [ErrUnavailable].
 func Get[T any](ctx context.Context, o *Objects, kind, id string) (Object[T], error) {
 	org, ok := orgctx.From(ctx)
 	if !ok {
@@ -153,8 +153,8 @@ func get[T any](ctx context.Context, o *Objects, org orgctx.ID, kind, id string)
 	return object, nil
 }
 
-// Put writes an object of the context's organization, in place of the one that there was. It lives
-// for the time given; 0 is for ever. The error is [orgctx.ErrNoOrganization], [orgctx.ErrInvalidID],
+// Put writes an object of the context's organization, and replaces a previous one. It lives
+// for the time given; 0 is forever. The error is [orgctx.ErrNoOrganization], [orgctx.ErrInvalidID],
 // [orgctx.ErrInvalidUserID], [ErrObjectTooLarge], [ErrUnavailable], or that of encoding the value.
 func Put[T any](ctx context.Context, o *Objects, kind, id string, object Object[T], life time.Duration) error {
 	org, ok := orgctx.From(ctx)

@@ -93,7 +93,7 @@ func TestClaimLife(t *testing.T) {
 			t.Errorf("claim of ada's conversation by %s: renewed %v, want %v", user, got, renewed)
 		}
 	}
-	// What lives for ever is not made mortal.
+	// What lives forever is not made mortal.
 	if err := f.client.Set(t.Context(), key, `{"owner":"ada"}`, 0).Err(); err != nil {
 		t.Fatal(err)
 	}

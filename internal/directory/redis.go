@@ -157,7 +157,7 @@ func (d *Redis) PutOrganization(ctx context.Context, org orgctx.ID, status Statu
 	return nil
 }
 
-// PutMember writes a membership, in place of the one that there was.
+// PutMember writes a membership, and replaces a previous one.
 func (d *Redis) PutMember(ctx context.Context, org orgctx.ID, userID string, status Status, m Member) error {
 	if err := checkNames(org, userID); err != nil {
 		return err
@@ -177,7 +177,7 @@ func (d *Redis) PutMember(ctx context.Context, org orgctx.ID, userID string, sta
 	return nil
 }
 
-// RemoveMember ends a membership. Removing somebody who is no member is no error.
+// RemoveMember ends a membership. Removing someone who is not a member is not an error.
 func (d *Redis) RemoveMember(ctx context.Context, org orgctx.ID, userID string) error {
 	if err := checkNames(org, userID); err != nil {
 		return err

@@ -34,7 +34,7 @@ type audience struct {
 	publishers sync.WaitGroup
 
 	mu      sync.Mutex
-	last    time.Time // that anybody had an event
+	last    time.Time // that anyone had an event
 	silence silence   // the longest of all together, since begin
 }
 
@@ -160,7 +160,7 @@ func (a *audience) begin() {
 	a.silence = silence{}
 }
 
-// handshake is that of a user of an organization, with a session of its own.
+// handshake is that of a user of an organization, with its own session.
 func handshake(tb testing.TB, organization string) testkit.Handshake {
 	tb.Helper()
 	store, err := session.NewCookieStore([]session.KeyPair{{Hash: []byte(sessionKey)}}, session.Options{})
@@ -345,7 +345,7 @@ func (a *audience) quiet() silence {
 	return a.silence
 }
 
-// heard takes note that somebody had an event.
+// heard takes note that someone had an event.
 func (a *audience) heard(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

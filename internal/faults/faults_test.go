@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 }
 
 // promptness is within what time readiness is to follow what happens to events. The small tests, which run
-// beside others, only see that it does.
+// next to others, only see that it does.
 const promptness = 3 * time.Second
 
 // fault is one way in which things break.
@@ -33,7 +33,7 @@ type fault struct {
 	nodes int                          // default: 1
 	// distant puts a network between Redis and the gateways.
 	distant bool
-	// strike breaks something and mends it, and returns when it is mended.
+	// strike breaks something and repairs it, and returns when it is repaired.
 	strike func(*scene)
 	// stops says that no events flow meanwhile, for longer than readiness may take to notice.
 	stops bool
@@ -66,7 +66,7 @@ func scale[T any](short, long T) T {
 	return short
 }
 
-// small lets a test run beside others, unless figures are wanted.
+// small lets a test run next to others, unless figures are wanted.
 func small(t *testing.T) {
 	t.Helper()
 	if !*full {
@@ -106,7 +106,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// test is no helper: what fails in it has lines of its own.
+// test is not a helper: its failures are reported at their own lines.
 func (f fault) test(t *testing.T, binary string) { //nolint:thelper // see above
 	if f.on == nil {
 		f.on = single
@@ -187,7 +187,7 @@ func (s *scene) expectControlHeard() {
 	}
 }
 
-// awaitNotReady waits until the first gateway has said so, so that no fault is over before anybody has looked.
+// awaitNotReady waits until the first gateway has said so, so that no fault is over before anyone has looked.
 func (s *scene) awaitNotReady() {
 	s.tb.Helper()
 	testkit.Eventually(s.tb, "not ready", func() bool {
@@ -211,7 +211,7 @@ func (s *scene) hangRedis() {
 }
 
 // deposeMaster is a failover in order. The old master answers, and keeps its subscribers for some ten
-// seconds: only the canary shows that nothing comes from it any more.
+// seconds: only the canary shows that nothing comes from it anymore.
 func (s *scene) deposeMaster() { s.redis.sentinels.Failover() }
 
 func (s *scene) crashMaster() {

@@ -109,7 +109,7 @@ func (p *process) kill() {
 	<-p.done
 }
 
-// stop asks the process to say goodbye, and does not wait.
+// stop asks the process to shut down, and does not wait.
 func (p *process) stop() { p.signal(syscall.SIGTERM) }
 
 func (p *process) signal(sig syscall.Signal) {

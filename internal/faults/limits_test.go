@@ -19,7 +19,7 @@ func TestOrganizationLimit(t *testing.T) {
 	for _, node := range nodes {
 		testkit.Eventually(t, "ready", func() bool { return node.ready(t.Context()) })
 	}
-	// enter connects for as long as the gateway lets anybody in, and returns for how many it did.
+	// enter connects for as long as the gateway lets anyone in, and returns for how many it did.
 	enter := func(node *process, most int) (admitted int) {
 		t.Helper()
 		for ; admitted < most; admitted++ {

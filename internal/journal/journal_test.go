@@ -88,7 +88,7 @@ func TestWriteNeverWaits(t *testing.T) {
 	out := newStuck()
 	const limit, line = 1000, 10
 	w := journal.NewWriter(out, limit)
-	for i := range 300 { // would wait for ever
+	for i := range 300 { // would wait forever
 		say(w, "line %04d", i)
 	}
 	expectDropped(t, w, 300-limit/line, 0)

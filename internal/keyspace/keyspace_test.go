@@ -89,7 +89,7 @@ func TestNames(t *testing.T) {
 		k.TaskEnd(org, "crew", "t-1"):          "orgcast:{7}:task:crew:t-1",
 		k.Ask(org, "e-1", 3):                   "orgcast:{7}:ask:e-1:3",
 		k.Stored(org, "notes.x"):               "orgcast:{7}:store:notes.x",
-		// Databases have the same channels in common, and keys of their own.
+		// Databases have the same channels in common, and their own keys.
 		k.InDatabase(0).GroupChannel(g):         "orgcast:{7}:group:chat.x_1-2",
 		k.InDatabase(3).GroupChannel(g):         "orgcast@3:{7}:group:chat.x_1-2",
 		k.InDatabase(12).Control():              "orgcast@12:control",

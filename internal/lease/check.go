@@ -53,7 +53,7 @@ func (k *Keeper) tick(ctx context.Context) {
 		k.turn = (k.turn + 1) % slotCount
 		k.rouse()
 		k.mu.Unlock()
-		// Whoever could pass the deadline before the next look has reached it.
+		// A connection that could pass the deadline before the next look has reached it.
 		k.endUnconfirmed(time.Now().Add((1+reserve)*interval - k.opt.Deadline))
 	}
 }
@@ -83,7 +83,7 @@ func (k *Keeper) endUnconfirmed(before time.Time) {
 }
 
 // questions are connections that are asked about. The lists are reused from one slot to the next: made
-// anew, they were most of what a node with idle connections leaves to the garbage collector.
+// again, they were most of what a node with idle connections leaves to the garbage collector.
 type questions struct {
 	about []subject
 	held  []session.Held // of each

@@ -67,7 +67,7 @@ func (c *clustered) listensAt() *redistest.Server {
 	return nil
 }
 
-// disable announces that the holder's user is, as somebody would who tries until Redis takes it.
+// disable announces that the holder's user is, as someone would who tries until Redis takes it.
 func (c *clustered) disable(h *holder) {
 	testkit.Eventually(c.tb, "announced", func() bool {
 		return c.announcer.Announce(context.Background(), lease.Message{Type: lease.UserDisabled, UserID: h.id.UserID}) == nil

@@ -25,7 +25,7 @@ type ControlOptions struct {
 	Timeout time.Duration
 }
 
-// Control listens to the control channel. It has a connection of its own (package redislink), so that no announcement
+// Control listens to the control channel. It has its own connection (package redislink), so that no announcement
 // waits behind a burst of events. Each time that it could have missed something, everybody is asked about at once.
 //
 // In a Cluster the server may be a replica: there every member passes on what is published at any other.

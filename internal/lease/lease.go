@@ -24,7 +24,7 @@ import (
 	"orgcast/internal/session"
 )
 
-// Causes with which a Keeper ends connections, beside [UnconfirmedError].
+// Causes with which a Keeper ends connections, in addition to [UnconfirmedError].
 var (
 	// ErrSessionEnded ends the connections of a session that was ended or has expired.
 	ErrSessionEnded = errors.New("lease: session ended")

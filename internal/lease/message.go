@@ -57,7 +57,7 @@ const (
 	fieldRole         = "role"
 )
 
-// fieldsOf returns the fields that a message of a type has beside the type, all and no others.
+// fieldsOf returns the fields that a message of a type has in addition to the type, all and no others.
 func fieldsOf(t Type) (names []string, ok bool) {
 	switch t {
 	case SessionEnded:
@@ -78,7 +78,7 @@ func fieldsOf(t Type) (names []string, ok bool) {
 }
 
 // Decode reads a message. It takes no field twice, none in another spelling, and none that the type
-// does not have: whoever wrote it meant something else. Identifiers are text or integers; a role
+// does not have: its author meant something else. Identifiers are text or integers; a role
 // and the organization that a session switched to may also be null or empty.
 func Decode(payload []byte) (Message, error) {
 	if len(payload) > MaxMessage || !utf8.Valid(payload) {

@@ -14,7 +14,7 @@ import (
 	"orgcast/internal/session"
 )
 
-// ErrNotRevocable is returned for messages that announce what somebody else has to record first.
+// ErrNotRevocable is returned for messages that announce what someone else has to record first.
 var ErrNotRevocable = errors.New("lease: only the application can revoke this: change the record, then announce it")
 
 // ErrNotAnnounced is returned, wrapped, where the record was changed and the announcement failed:

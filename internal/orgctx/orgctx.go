@@ -3,7 +3,7 @@
 // The organization lives in two places only: in values of the opaque type [ID] and in a
 // [context.Context]. There is no process-wide or goroutine-wide "current organization" that one
 // request could leave behind for the next. An ID comes into being through [ParseID] alone, so
-// whoever holds one holds a name that is safe inside a Redis key.
+// a caller that holds one holds a name that is safe inside a Redis key.
 package orgctx
 
 import (

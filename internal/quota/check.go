@@ -8,7 +8,7 @@ import (
 	"orgcast/internal/redisreply"
 )
 
-// Check returns nil if Take could admit somebody, and [ErrUnavailable], wrapped, if Redis answers about none
+// Check returns nil if Take could admit someone, and [ErrUnavailable], wrapped, if Redis answers about none
 // of the organizations. It reserves nothing.
 func (q *Redis) Check(ctx context.Context, orgs []orgctx.ID) error {
 	asks := make([]*question, len(orgs))

@@ -3,10 +3,10 @@
 // reservation is a lease: a node that dies gives its share back by silence.
 //
 // While Redis answers but refuses to write (see [redisreply.WritesRefused]), a node goes on with a part
-// of each limit, so that a full Redis is no reason for anybody to be kept out.
+// of each limit, so that a full Redis keeps nobody out.
 //
 // The limit of one organization is the field max_connections of its hash in Redis, read with each
-// reservation, so it can be changed at run time; without the field it is that of [Options]. Lowering
+// reservation, so it can be changed at run time; without the field, that of [Options] applies. Lowering
 // it ends no connection.
 //
 // Users without an organization, for whom the zero ID stands, count as one organization: what the
@@ -58,7 +58,7 @@ var reserveScript string
 
 // Options of [NewRedis]. The zero Options work.
 type Options struct {
-	// Limit is that of organizations without one of their own. 0 is none.
+	// Limit applies to organizations without their own. 0 is none.
 	Limit int
 	// Lease is how long a reservation holds; it is renewed three times as often. Default
 	// [DefaultLease].
@@ -262,7 +262,7 @@ func (q *Redis) reserve(ctx context.Context, orgs []orgctx.ID, asks []*question)
 			}
 			s.refused = ask.refused
 			close(ask.done)
-			if s.used == 0 && s.granted == 0 && !ask.more { // else whoever asked is about to take
+			if s.used == 0 && s.granted == 0 && !ask.more { // else the caller that asked is about to take
 				delete(q.shares, orgs[i])
 			}
 		}

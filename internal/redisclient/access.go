@@ -47,7 +47,7 @@ func (a *access) credentials() (user, password string) {
 	return s.user, s.password
 }
 
-// throughSentinels stands in place of the network's name where a client dials the master that its
+// throughSentinels replaces the network's name where a client dials the master that its
 // Sentinels named. It dials those with the same function, and they have another password.
 const throughSentinels = "redis"
 

@@ -16,7 +16,7 @@ import (
 const clusterReload = time.Second
 
 // clusterTimeout bounds that question, which is put to any member: one that hangs must not keep the
-// others' answer away for longer than the failover takes. Commands have shorter deadlines of their own.
+// others' answer away for longer than the failover takes. Commands have their own, shorter deadlines.
 const clusterTimeout = 2 * time.Second
 
 // newClusterClient makes the client of a Cluster with some of its members. Everything else is that
@@ -25,7 +25,7 @@ func newClusterClient(members []string, o *redis.Options) *redis.ClusterClient {
 	client := redis.NewClusterClient(&redis.ClusterOptions{
 		Addrs: members, ClusterStateReloadInterval: clusterReload,
 		MaxRedirects: 3, // else nothing works while a slot moves
-		// Else the client asks for the list of all commands, which needs a right of its own, to part
+		// Else the client asks for the list of all commands, which needs a separate right, to part
 		// commands of many keys between members; nothing here has such.
 		DisableRoutingPolicies: true,
 		CredentialsProvider:    o.CredentialsProvider, Dialer: o.Dialer, TLSConfig: o.TLSConfig, Protocol: o.Protocol, ClientName: o.ClientName,

@@ -65,7 +65,7 @@ func TestClusterClientSendsOnce(t *testing.T) {
 	}
 }
 
-// TestClusterClientFollows: commands get to whoever has the slot, and to a member that was not named.
+// TestClusterClientFollows: commands reach the owner of the slot, and a member that was not named.
 func TestClusterClientFollows(t *testing.T) {
 	cluster := redistest.StartCluster(t, redistest.ClusterOptions{})
 	client := clusterClient(t, redisclient.Options{Name: "redis", URL: "redis://127.0.0.1:1/0", Cluster: []string{cluster.Masters[0].Addr, "127.0.0.1:1"}})

@@ -33,7 +33,7 @@ type KeyPair struct {
 // values are user_id and active_organization_id (text or integer), expires_at (Unix seconds,
 // optional) and session_id (text, optional).
 //
-// Nothing is kept on the server, so a session cannot be ended before it expires, save by a
+// Nothing is kept on the server, so a session cannot be ended before it expires, except by a
 // revocation of its SessionID ([Revocations]).
 //
 // It is safe for concurrent use.
@@ -84,7 +84,7 @@ func (s *CookieStore) PrepareKeys(keys []KeyPair) (apply func(), err error) {
 	store.Options = s.opts.gorilla()
 	for _, c := range store.Codecs {
 		if codec, ok := c.(*securecookie.SecureCookie); ok {
-			codec.MaxAge(0) // it has a clock of its own; Resolve checks the age by ours
+			codec.MaxAge(0) // it has its own clock; Resolve checks the age by ours
 			codec.SetSerializer(gobValues{})
 		}
 	}

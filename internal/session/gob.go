@@ -7,7 +7,7 @@ import (
 	"github.com/gorilla/securecookie"
 )
 
-// gobValues is gorilla's serializer, encoding/gob, save that it reads by itself what nearly every
+// gobValues is gorilla's serializer, encoding/gob, except that it reads by itself what nearly every
 // session is: a map from text to text, integers and booleans. A gob.Decoder compiles a program by
 // reflection for each stream, here to run it once over some hundred bytes; that took longer than
 // everything else about a cookie, the signature included.

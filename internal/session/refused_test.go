@@ -67,7 +67,7 @@ func (b beforePipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) red
 	}
 }
 
-// TestRefusedBetweenTwoQuestions: somebody on the list makes the list be asked once more, who it is. If
+// TestRefusedBetweenTwoQuestions: someone on the list makes the list be asked once more, who it is. If
 // that is refused, everybody is as unknown as before, and not let in.
 func TestRefusedBetweenTwoQuestions(t *testing.T) {
 	f := newRedisFixture(t, session.Options{})

@@ -88,7 +88,7 @@ func (h Held) judge(now Identity, err error) Standing {
 	switch {
 	case err != nil:
 		return Standing{Err: err}
-	case now.UserID != h.Identity.UserID: // somebody else logged in
+	case now.UserID != h.Identity.UserID: // someone else logged in
 		return Standing{Err: ErrEnded}
 	case now.Organization != h.Identity.Organization:
 		return Standing{Err: ErrSwitched}

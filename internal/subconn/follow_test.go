@@ -49,7 +49,7 @@ func TestFollowLeavesAReplica(t *testing.T) {
 			}
 			_ = idle.Close()
 			if _, err := client.Pipelined(t.Context(), func(p redis.Pipeliner) error { return p.Ping(t.Context()).Err() }); err != nil {
-				t.Fatal(err) // pipelines have connections of their own
+				t.Fatal(err) // pipelines have their own connections
 			}
 			pair.Promote()
 			pair.Depose()

@@ -267,7 +267,7 @@ var Link = class {
     return true;
   }
   /**
-   * The network may have changed, or somebody looks: trusts nothing. hopeful says that an attempt may
+   * The network may have changed, or someone looks: trusts nothing. hopeful says that an attempt may
    * succeed now: then it waits no longer, except for a slot that the server assigned.
    */
   nudge(hopeful) {
@@ -646,7 +646,7 @@ var Client = class {
     return this.#share.request({ send: frame });
   }
   /**
-   * Tries again now, also after the connection was closed for good: say, when somebody has signed in,
+   * Tries again now, also after the connection was closed for good: say, when someone has signed in,
    * who may be another user than before.
    */
   retry() {

@@ -62,7 +62,7 @@ export class Panel {
   // What can be taken from the person, or given back; the organization is the session's.
   #rights() {
     const { person } = this.seat;
-    if (this.seat.refusalCode === 'organization_suspended') this.suspended = true; // by somebody, some time
+    if (this.seat.refusalCode === 'organization_suspended') this.suspended = true; // by someone, earlier
     if (this.seat.refusalCode === 'not_a_member' && !person?.suspended) this.removed = true;
     if (this.seat.live) this.suspended = this.removed = false;
     if (this.seat.org) this.acting = this.seat.org;

@@ -173,7 +173,7 @@ export class Seat {
   // The client has stopped.
   #ended(code, reason, why) {
     if (code === 4404) { // what is not yours does not exist for you, and that is the point
-      this.#become('apart', 'not found: whatever this is, it is somebody else’s (4404)');
+      this.#become('apart', 'not found, or someone else’s (4404)');
       return;
     }
     const refused = code === 1006 ? this.#refusal.status : 0;
@@ -188,7 +188,7 @@ export class Seat {
     if (code === 4403) this.#admitted().then(() => this.callbacks.change()); // asks why
   }
 
-  // The session of this tab has ended: perhaps somebody sits here in another tab.
+  // The session of this tab has ended: perhaps someone signed in here in another tab.
   async #tellWho(why, reason) {
     const turn = this.#turn;
     let user = '';

@@ -257,7 +257,7 @@ test('board: by keyboard alone', async (t) => {
     const { tagName, textContent } = document.activeElement;
     return `${tagName} ${textContent.trim()}`;
   });
-  /** Presses Tab until what has the focus is that, and not for ever. */
+  /** Presses Tab until what has the focus is that, but not forever. */
   const tabTo = async (what) => {
     for (let i = 0; i < 30; i++) {
       await page.keyboard.press('Tab');
@@ -270,12 +270,12 @@ test('board: by keyboard alone', async (t) => {
   await tabTo(/^BUTTON Start a run$/);
   await page.keyboard.press('Enter');
   await asks.waitFor();
-  await page.waitForFunction(() => document.getElementById('announcer').textContent.includes('Input wanted'));
+  await page.waitForFunction(() => document.getElementById('announcer').textContent.includes('Answer needed'));
   await tabTo(/^INPUT/);
   await page.keyboard.type('sessions');
   await page.keyboard.press('Enter');
   await seat(page, 'left').locator('[data-column="ended"] .run[data-outcome="done"]').waitFor();
-  // The card has moved, and whoever answered has moved with it.
+  // The card has moved, and the focus has moved with it.
   assert.match(await focused(), /^LI /);
   await tabTo(/^SUMMARY Frames/);
   await page.keyboard.press('Enter');
@@ -305,13 +305,13 @@ test('chat: one id, two conversations, and none for a colleague', async (t) => {
 
   // A message that is edited leaves the conversation with its answers, and comes back as a draft.
   await seat(page, 'left').getByRole('button', { name: 'Edit: What is <b>isolated</b>?' }).click();
-  await talk('left').locator('li', { hasText: 'forgotten' }).waitFor();
+  await talk('left').locator('li', { hasText: 'are removed' }).waitFor();
   assert.doesNotMatch(await talk('left').textContent(), /isolated/);
   assert.equal(await seat(page, 'left').locator('.draft').inputValue(), 'What is <b>isolated</b>?');
   assert.match(await talk('right').textContent(), /And with us\?/);
   await page.reload();
   await seat(page, 'left').locator('.state[data-state="live"]').waitFor();
-  await talk('left').locator('li', { hasText: 'forgotten' }).waitFor();
+  await talk('left').locator('li', { hasText: 'are removed' }).waitFor();
   assert.doesNotMatch(await talk('left').textContent(), /isolated/);
 
   await seat(page, 'left').getByRole('button', { name: 'Start a crew' }).click();
@@ -324,7 +324,7 @@ test('chat: one id, two conversations, and none for a colleague', async (t) => {
 
   // Alan works with Ada. To him her conversation is not there.
   await seat(page, 'left').locator('.person').selectOption('alan');
-  await seat(page, 'left').locator('.state[data-state="apart"] .state-text', { hasText: 'somebody else’s (4404)' }).waitFor(); // not a fault
+  await seat(page, 'left').locator('.state[data-state="apart"] .state-text', { hasText: 'someone else’s (4404)' }).waitFor(); // not a fault
   assert.equal(await talk('left').locator('li').count(), 0);
 });
 

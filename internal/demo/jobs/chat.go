@@ -13,7 +13,7 @@ import (
 // scripted begins whatever a script says, so that nobody takes it for a mind.
 const scripted = "(scripted) "
 
-// turn is what somebody said in a conversation.
+// turn is what someone said in a conversation.
 type turn struct {
 	SessionID string          `json:"session_id"`
 	Message   string          `json:"message"`

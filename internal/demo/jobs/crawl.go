@@ -12,7 +12,7 @@ import (
 const listedTitle = 200
 
 // crawl follows the links of the demo's own pages. Its heart beats once for each page. Every update
-// lists all pages so far: whoever comes later is shown the last update alone.
+// lists all pages so far: a later viewer is shown only the last update.
 func (j *jobs) crawl(ctx context.Context, job *task.Job) (any, error) {
 	p, first, err := j.tour(job)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // The original cancelled a research that had ended, and told everyone that it was cancelled. Here a research ends
-// once, and whoever cancels hears how it ended, even if both happen at the same moment.
+// once, and the user who cancels hears how it ended, even if both happen at the same moment.
 func TestCancelAgreesWithTheEnd(t *testing.T) {
 	f := newFixture(t, 0)
 	moments := []struct {

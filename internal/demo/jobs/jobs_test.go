@@ -551,7 +551,7 @@ func TestCancelOnlyWhatRuns(t *testing.T) {
 			cancelled++
 		}
 		f.await(t, "acme", "research_"+id, "status_update", object{"status": status})
-		// Whatever its end is, there is nothing to cancel any more.
+		// Whatever its end is, there is nothing to cancel anymore.
 		f.dispatch(t, "acme", jobs.KindCancelResearch, "again_"+id, object{"research_id": id})
 		again := newest(t, f.await(t, "acme", "again_"+id, "cancel_response", object{}), "cancel_response")
 		if again["success"] != false {

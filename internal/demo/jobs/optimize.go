@@ -23,7 +23,7 @@ const (
 	MaxPicture = 256 << 10
 	// maxPixels bounds what a small file can blow up to.
 	maxPixels = 4 << 20
-	// PictureLife is how long a picture is kept, be it uploaded or what came of one.
+	// PictureLife is how long a picture is kept, whether uploaded or what came of one.
 	PictureLife = time.Hour
 	// aimQuality is the worst quality that is chosen by itself; lesser ones are only shown.
 	aimQuality = 75
@@ -96,7 +96,7 @@ func (o *optimization) update(status string, results []optimized) frame {
 	}
 }
 
-// optimize writes pictures anew in several qualities and sizes, and chooses the smallest that looks
+// optimize writes pictures again in several qualities and sizes, and chooses the smallest that looks
 // the same.
 func (j *jobs) optimize(ctx context.Context, job *task.Job) (any, error) {
 	o, err := payload[optimization](job)
@@ -137,7 +137,7 @@ func (j *jobs) optimize(ctx context.Context, job *task.Job) (any, error) {
 			return nil, err
 		}
 		result.Picture, result.Written = name, name
-		if result.best != nil { // less than the one before, which was bounded; another attempt writes it anew
+		if result.best != nil { // less than the one before, which was bounded; another attempt writes it again
 			result.Written = fmt.Sprintf("result-%s-%d", o.OptimizationID, len(results))
 			if err := job.Store.Set(ctx, StoredPicture(result.Written), result.best, PictureLife); err != nil {
 				return nil, err
@@ -153,7 +153,7 @@ func (j *jobs) optimize(ctx context.Context, job *task.Job) (any, error) {
 	return task.End{Event: end, Also: []task.Notice{{Group: o.group(), Event: o.jobUpdate(statusCompleted, len(results))}}}, nil
 }
 
-// Picture returns a picture: a built-in one, or one in the organization's store, be it uploaded or
+// Picture returns a picture: a built-in one, or one in the organization's store, whether uploaded or
 // what came of one. Without one of that name the error is [ErrNoPicture].
 func Picture(ctx context.Context, store *task.Store, name string) ([]byte, error) {
 	if data := drawn(name); data != nil {

@@ -23,7 +23,7 @@ var (
 	ErrRequest = errors.New("jobs: bad request")
 )
 
-// Request is what somebody asks for. Which fields count depends on the kind.
+// Request is what someone asks for. Which fields count depends on the kind.
 type Request struct {
 	URL      string // where to begin, on the demo's own site; empty is its first page
 	MaxPages int    // 0 is the default

@@ -206,7 +206,7 @@ func (*jobs) cancelResearch(ctx context.Context, job *task.Job) (any, error) {
 
 // researchFailed ends a research that is given up, unless someone canceled it before.
 func researchFailed(job *task.Job, code string) any {
-	// The worker has no context for this: the task's may have ended. The store has deadlines of its own.
+	// The worker has no context for this: the task's may have ended. The store has its own deadlines.
 	ctx := orgctx.With(context.Background(), job.Organization())
 	if outcome, err := decide(ctx, job.Store, job.ID, statusFailed); err == nil && isCancelled(outcome) {
 		return cancelled()

@@ -81,7 +81,7 @@ func ownPage(origin, u *url.URL) bool {
 	return u.Scheme == origin.Scheme && u.Host == origin.Host && u.User == nil && u.Opaque == "" && !endpoint
 }
 
-// resolve makes an address of the site of what somebody asked for; empty is its first page.
+// resolve makes an address of the site of what someone asked for; empty is its first page.
 func resolve(origin *url.URL, text string) (*url.URL, error) {
 	u, err := origin.Parse(text)
 	if err != nil {

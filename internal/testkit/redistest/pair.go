@@ -34,7 +34,7 @@ func (p *Pair) AwaitInStep() {
 	})
 }
 
-// Promote makes the replica a master of its own. What was the master goes on as it was.
+// Promote makes the replica a master. The former master continues as before.
 func (p *Pair) Promote() {
 	p.tb.Helper()
 	p.Replica.must("REPLICAOF", "NO", "ONE")

@@ -1,5 +1,5 @@
-// Package redistest runs a real redis-server for a test: on a loopback port of its own, in a
-// directory of its own, without persistence, ended with the test. A test that needs Redis and
+// Package redistest runs a real redis-server for a test: on its own loopback port, in its own
+// directory, without persistence, ended with the test. A test that needs Redis and
 // finds no redis-server fails; it never passes by being skipped.
 package redistest
 
@@ -24,7 +24,7 @@ const (
 	readyTimeout = 60 * time.Second
 	// readyInterval is the pause between two questions whether a starting server answers.
 	readyInterval = 5 * time.Millisecond
-	// startAttempts is how many ports are tried, since somebody else may take one that was free.
+	// startAttempts is how many ports are tried, since someone else may take one that was free.
 	startAttempts = 10
 	// firstPort and lastPort lie below the ports that Linux gives to outgoing connections, so a
 	// port stays free for Restart while clients keep dialing.
@@ -42,7 +42,7 @@ type Server struct {
 	dir  string
 	port int
 	args []string
-	// sentinel is what a Sentinel's configuration says beside its port; empty for a server.
+	// sentinel is what a Sentinel's configuration says in addition to its port; empty for a server.
 	sentinel string
 	// bus is the port on which members of a Cluster talk to each other; 0 for a server on its own.
 	bus int

@@ -45,7 +45,7 @@ func (s *Server) NewRefusedClient(r Refusal) *redis.Client {
 	o := r.client
 	o.Addr, o.ClientName = s.Addr, "refused"
 	o.ContextTimeoutEnabled, o.MaxRetries, o.DialerRetries = true, -1, 1
-	o.PipelineReadBufferSize, o.PipelineWriteBufferSize = 8<<10, 8<<10 // pipelines have a pool of their own
+	o.PipelineReadBufferSize, o.PipelineWriteBufferSize = 8<<10, 8<<10 // pipelines have their own pool
 	client := redis.NewClient(&o)
 	s.tb.Cleanup(func() { _ = client.Close() })
 	if err := client.Ping(s.tb.Context()).Err(); err == nil {

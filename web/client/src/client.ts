@@ -92,7 +92,7 @@ export class Client<Events extends object = Record<never, never>> {
   }
 
   /**
-   * Tries again now, also after the connection was closed for good: say, when somebody has signed in,
+   * Tries again now, also after the connection was closed for good: say, when someone has signed in,
    * who may be another user than before.
    */
   retry(): void {

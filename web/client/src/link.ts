@@ -52,7 +52,7 @@ export class Link {
   }
 
   /**
-   * The network may have changed, or somebody looks: trusts nothing. hopeful says that an attempt may
+   * The network may have changed, or someone looks: trusts nothing. hopeful says that an attempt may
    * succeed now: then it waits no longer, except for a slot that the server assigned.
    */
   nudge(hopeful: boolean): void {
