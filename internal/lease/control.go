@@ -118,9 +118,6 @@ func (l *listener) Subscription(m *redis.Subscription, _ time.Time) error {
 	return fmt.Errorf("%w: %s", redislink.ErrUnexpected, m.Kind)
 }
 
-// Arrived implements [redislink.User].
-func (l *listener) Arrived(context.Context, any) error { return nil }
-
 // Refused implements [redislink.User]: no command is under way that may be refused.
 func (l *listener) Refused(error, time.Time) bool { return false }
 

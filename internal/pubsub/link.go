@@ -107,9 +107,9 @@ func (l *link) locate(ctx context.Context, groups []event.Group) {
 	l.subs.locate(groups, marks, known)
 }
 
-// Arrived implements [redislink.User]. Once a server has taken channels away, it has to say that it is a master
-// before anything else that it brings counts: a replica brings most of the events.
-func (l *link) Arrived(ctx context.Context, received any) error {
+// check is called for everything that arrives from a member of a Cluster. Once a server has taken channels away, it
+// has to say that it is a master before anything else that it brings counts: a replica brings most of the events.
+func (l *link) check(ctx context.Context, received any) error {
 	if !l.suspect {
 		return nil
 	}

@@ -165,7 +165,7 @@ func (r *Redis) newLink(server string, d *delivery) (redislink.Connection, redis
 			return c, nil, errNoSlots
 		}
 		l.node, l.survey = r.cluster.dial(server), r.cluster.look
-		c.Dialer, c.Subscribe = subconn.NewDialer(l.node, newSocket), "ssubscribe"
+		c.Dialer, c.Subscribe, c.Check = subconn.NewDialer(l.node, newSocket), "ssubscribe", l.check
 	}
 	c.Canary = l.canary
 	return c, l, nil

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,42 +17,24 @@ type canary struct {
 
 // health is what a link has shown. It does no I/O and asks no clock. Its methods are safe for concurrent use.
 type health struct {
-	nonce string // marks this link's canaries
+	nonce    string    // marks this link's canaries
+	openedAt time.Time // fixed before anything arrives
+
+	arrival atomic.Int64 // of anything at all, since openedAt
 
 	mu          sync.Mutex
 	channel     string    // of the canaries
 	on          bool      // they arrive there
-	lastArrival time.Time // of anything at all
 	lastCanary  time.Time // arrival
 	returned    int       // number of the last canary that arrived, 0 before the first
 	sending     canary    // the last one, with the moment of its sending
 	accepted    []canary  // not returned, oldest first
 	asked       time.Time // when the question for the role under way was sent, zero without one
 	answeredAsk time.Time // when the last one that was answered was sent
-	openedAt    time.Time
 }
 
-// opened takes note that the link is open.
-func (h *health) opened(now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.openedAt, h.lastArrival = now, now
-}
-
-// arrived takes note that something arrived.
-func (h *health) arrived(now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.lastArrival = now
-}
-
-// message takes note of a message, and reports whether it is on the channel of the canaries.
-func (h *health) message(channel string, now time.Time) (canary bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.lastArrival = now
-	return channel == h.channel
-}
+// arrived takes note that something arrived. It is called for every message, so it takes no lock.
+func (h *health) arrived(now time.Time) { h.arrival.Store(int64(now.Sub(h.openedAt))) }
 
 // setCanary takes note of where the canaries arrive. Those under way to another channel do not count.
 func (h *health) setCanary(channel string, on bool) {
@@ -112,10 +95,9 @@ func (h *health) ask(now time.Time) bool {
 }
 
 // answered takes note of a master's answer to the question for its role.
-func (h *health) answered(now time.Time) {
+func (h *health) answered() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.lastArrival = now
 	h.answeredAsk, h.asked = h.asked, time.Time{}
 }
 
@@ -134,7 +116,7 @@ func (h *health) judge(now time.Time, timeout time.Duration, strict bool, unconf
 		return now.Sub(since) > timeout && h.answeredAsk.After(since)
 	}
 	switch {
-	case !h.asked.IsZero() && now.Sub(h.asked) > timeout && now.Sub(h.lastArrival) > timeout:
+	case !h.asked.IsZero() && now.Sub(h.asked) > timeout && now.Sub(h.openedAt)-time.Duration(h.arrival.Load()) > timeout:
 		return errSilent
 	case len(h.accepted) > 0 && overdue(h.accepted[0].accepted):
 		return ErrNoCanary

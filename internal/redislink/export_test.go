@@ -7,18 +7,15 @@ type Health struct{ health }
 
 // NewHealth returns the health of a link that was opened at a moment.
 func NewHealth(now time.Time) *Health {
-	h := &Health{health{nonce: "n", channel: "canary", on: true}}
-	h.opened(now)
-	return h
+	return &Health{health{nonce: "n", openedAt: now, channel: "canary", on: true}}
 }
 
 // What happens to a link.
 
-func (h *Health) Arrived(now time.Time)                { h.arrived(now) }
-func (h *Health) Message(c string, now time.Time) bool { return h.message(c, now) }
-func (h *Health) SetCanary(channel string, on bool)    { h.setCanary(channel, on) }
-func (h *Health) Ask(now time.Time) bool               { return h.ask(now) }
-func (h *Health) Answered(now time.Time)               { h.answered(now) }
+func (h *Health) Arrived(now time.Time)             { h.arrived(now) }
+func (h *Health) SetCanary(channel string, on bool) { h.setCanary(channel, on) }
+func (h *Health) Ask(now time.Time) bool            { return h.ask(now) }
+func (h *Health) Answered(now time.Time)            { h.arrived(now); h.answered() }
 func (h *Health) Healthy(now time.Time, timeout time.Duration) error {
 	return h.healthy(now, timeout)
 }

@@ -42,7 +42,6 @@ func (u *user) Opened(l *redislink.Link, work func(func(ctx context.Context) err
 		return nil
 	})
 }
-func (u *user) Arrived(context.Context, any) error    { return nil }
 func (u *user) Message(m *redis.Message, _ time.Time) { u.note(m.Channel + " " + m.Payload) }
 func (u *user) Subscription(m *redis.Subscription, _ time.Time) error {
 	u.note(m.Kind + " " + m.Channel)

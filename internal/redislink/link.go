@@ -20,6 +20,7 @@ type Link struct {
 	opt    Options
 	conn   *subconn.Conn
 	health health
+	canary string // the channel of its canaries; owned by receive
 }
 
 // serve opens a link, works on it until it breaks or ctx ends, and returns why it broke.
@@ -35,7 +36,7 @@ func serve(ctx context.Context, o Options, start func(ctx context.Context) (Conn
 	defer user.Closed() // last: nothing works on the link any more
 	defer working.Wait()
 	defer cancel(nil)
-	l := &Link{opt: o, conn: c.Dialer.Subscribe(ctx), health: health{nonce: rand.Text(), channel: c.Canary, on: true}}
+	l := &Link{opt: o, conn: c.Dialer.Subscribe(ctx), health: health{nonce: rand.Text(), channel: c.Canary, on: true}, canary: c.Canary}
 	// The library ignores the end of a context while it reads: only closing the connection ends that.
 	working.Go(func() {
 		<-ctx.Done()
@@ -54,7 +55,7 @@ func serve(ctx context.Context, o Options, start func(ctx context.Context) (Conn
 	user.Opened(l, work)
 	working.Go(func() { l.sendCanaries(ctx) })
 	work(func(ctx context.Context) error { return l.watch(ctx, user) })
-	cancel(l.receive(ctx, user))
+	cancel(l.receive(ctx, user, c.Check))
 	return context.Cause(ctx) // the first of them to end knows why
 }
 
@@ -83,7 +84,7 @@ func (l *Link) open(ctx context.Context, c Connection) error {
 			return fmt.Errorf("open: %w", err)
 		}
 	}
-	l.health.opened(time.Now())
+	l.health.openedAt = time.Now()
 	return nil
 }
 
@@ -104,7 +105,7 @@ func (l *Link) mustLead(ended context.Context) error {
 }
 
 // receive hands on what the link brings until the link fails. It waits for nothing but the socket and the user.
-func (l *Link) receive(ctx context.Context, user User) error {
+func (l *Link) receive(ctx context.Context, user User, check func(ctx context.Context, received any) error) error {
 	ended := endedContext(ctx)
 	for {
 		received, err := l.conn.Receive(ended, 0)
@@ -116,18 +117,20 @@ func (l *Link) receive(ctx context.Context, user User) error {
 			}
 			return fmt.Errorf("receive: %w", err)
 		}
-		if err := user.Arrived(ctx, received); err != nil {
-			return err
+		if check != nil {
+			if err := check(ctx, received); err != nil {
+				return err
+			}
 		}
+		l.health.arrived(now)
 		switch m := received.(type) {
 		case *redis.Message:
-			if !l.health.message(m.Channel, now) {
+			if m.Channel != l.canary {
 				user.Message(m, now)
 			} else if took, latest := l.health.canaryReturned(m.Payload, now); latest {
 				l.opt.Returned(took)
 			}
 		case *redis.Subscription:
-			l.health.arrived(now)
 			if err := user.Subscription(m, now); err != nil {
 				return err
 			}
@@ -135,7 +138,7 @@ func (l *Link) receive(ctx context.Context, user User) error {
 			if err := m.Err(); err != nil && !l.opt.AnyRole {
 				return err
 			}
-			l.health.answered(now)
+			l.health.answered()
 		}
 	}
 }
@@ -153,8 +156,12 @@ func (l *Link) Send(ctx context.Context, command string, channels []string) erro
 	return nil
 }
 
-// SetCanary says on which channel the canaries arrive from now on, or with on false, that they do not arrive.
-func (l *Link) SetCanary(channel string, on bool) { l.health.setCanary(channel, on) }
+// SetCanary says on which channel the canaries arrive from now on, or with on false, that they do not arrive. It is
+// for methods of the [User] that wait for each other.
+func (l *Link) SetCanary(channel string, on bool) {
+	l.canary = channel
+	l.health.setCanary(channel, on)
+}
 
 // Healthy returns nil if a canary arrived within the timeout.
 func (l *Link) Healthy(now time.Time) error { return l.health.healthy(now, l.opt.Timeout) }

@@ -115,6 +115,9 @@ type Connection struct {
 	// Canary is the channel of the canaries, Channels others that are subscribed with it.
 	Canary   string
 	Channels []string
+	// Check is called for everything that arrives, the link's own traffic included, before anything else. An error
+	// ends the link. It may be nil.
+	Check func(ctx context.Context, received any) error
 }
 
 // User uses one link. Opened is called once, if the link could be opened, and Closed in any case. The others are
@@ -123,9 +126,6 @@ type User interface {
 	// Opened takes a link whose channels are subscribed. work runs a function until the link ends; if it returns an
 	// error, the link ends for it.
 	Opened(l *Link, work func(func(ctx context.Context) error))
-	// Arrived is called for everything that arrives, the link's own traffic included, before anything else. An error
-	// ends the link.
-	Arrived(ctx context.Context, received any) error
 	// Message takes a message on any channel but that of the canaries.
 	Message(m *redis.Message, now time.Time)
 	// Subscription takes a confirmation, or a change that the server made of its own accord. An error ends the link.
