@@ -127,6 +127,7 @@ func TestRedisUsers(t *testing.T) {
 		"gateway gives no one a turn":                     {"gateway", tasks("next", []string{"ring", "lines", "idle"}, "workers", "me", 0, 0), refusedInside},
 		"gateway drops no tasks":                          {"gateway", []any{"del", "orgcast:line:{orgcast:tasks:chat}:1"}, refused},
 		"back end adds no tasks":                          {"backend", tasks("dispatch", []string{"once", "ring", "lines", "idle"}, "t1", 1000, 10, 1000, 1, "workers", "organization_id", "1", "id", "t1"), refused},
+		"gateway withdraws tasks":                         {"gateway", lua("../clients/lua/withdraw.v1.lua", 1, "orgcast:once:{orgcast:tasks:chat}:1:w", 1000), ""},
 		"gateway remembers requests":                      {"gateway", lua("../clients/lua/request.v1.lua", 1, "orgcast:once:{1}:ada:r1", "f", "w", 1000), ""},
 		"gateway notes requests":                          {"gateway", lua("../clients/lua/note.v1.lua", 1, "orgcast:once:{1}:ada:r1", "f w", "f w done"), ""},
 		"gateway finds what it recorded in chats":         {"gateway", []any{"get", "orgcast:{1}:once:chat_c:other"}, "redis: nil"},

@@ -28,6 +28,7 @@ import redis
 
 GROUP = "workers"
 IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+EVENT_TYPE = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 GROUP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 # Python calls these printable, but they draw nothing, or stand for what nobody could read.
 UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\ufffd\U000e0100-\U000e01ef ]")
@@ -100,8 +101,8 @@ class Job:
         """The payload of an event. Nobody publishes for another organization."""
         if fields.get("organization_id", self.organization) != self.organization:
             raise ValueError("event of another organization")
-        if not isinstance(fields.get("type"), str) or not fields["type"]:
-            raise ValueError("event without a type")
+        if not isinstance(fields.get("type"), str) or not EVENT_TYPE.fullmatch(fields["type"]):
+            raise ValueError("event without a valid type")
         text = json.dumps({**fields, "organization_id": self.organization}, allow_nan=False)
         if len(text) > MAX_EVENT:
             raise ValueError("event is too large")

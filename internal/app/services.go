@@ -113,6 +113,12 @@ func (s *Services) Dispatch(ctx context.Context, w consumer.Work) (string, error
 	return id, s.unavailable(ctx, err)
 }
 
+// Withdraw implements [consumer.Dispatcher].
+func (s *Services) Withdraw(ctx context.Context, kind, id string) (bool, error) {
+	withdrawn, err := s.dispatcher.Withdraw(ctx, kind, id)
+	return withdrawn, s.unavailable(ctx, err)
+}
+
 // Record implements [consumer.Recorder].
 func (s *Services) Record(ctx context.Context, name, key string, v any) error {
 	return s.record(ctx, name, key, v, s.charge)

@@ -120,6 +120,7 @@ type userTurn struct {
 type dispatchError struct {
 	cause     error
 	messageID string
+	kind      string
 	work      string
 }
 
@@ -151,7 +152,7 @@ func (t *chatTurn) dispatch(ctx context.Context, messageID string, fresh bool, w
 	if !refused {
 		return err
 	}
-	return &dispatchError{cause: err, messageID: messageID, work: w.ID}
+	return &dispatchError{cause: err, messageID: messageID, kind: w.Kind, work: w.ID}
 }
 
 // workFailed is the terminal event of work that was announced in a conversation and not handed over.
@@ -172,9 +173,17 @@ func (t *chatTurn) failed(ctx context.Context, request Request, err error) error
 	}
 	ctx, cancel := promptly(ctx)
 	defer cancel()
+	// Another tab may be about to hand the same work over, and a request that is sent again is the same work
+	// unless Again is noted. Both must find that it has ended.
+	switch withdrawn, failure := t.Dispatcher.Withdraw(ctx, e.kind, e.work); {
+	case failure != nil:
+		return err // it stays open, and the same work may be tried again
+	case !withdrawn:
+		return nil // it is on its way
+	}
 	end := workFailed{Type: typeTaskFailed, TaskID: e.work, MessageID: e.messageID, Code: codeOf(err), RequestID: t.in.RequestID}
 	if t.Recorder.RecordFailure(ctx, chatGroup(t.session), "failed:"+e.work, end) == nil && t.in.RequestID != "" {
-		_ = t.Requests.Again(ctx, request) // else the same work may be tried again, and end otherwise
+		_ = t.Requests.Again(ctx, request) // else the same work is refused and ends once more, unnoticed
 	}
 	return err
 }

@@ -98,3 +98,79 @@ func workOf(t *testing.T, calls []string) (works []string, failed bool) {
 	}
 	return works, failed
 }
+
+// queue hands over each work once, unless it is full or the work was withdrawn.
+type queue struct {
+	*consumertest.Services
+	full bool
+	// hurry, if it is set, is called once, before work is withdrawn.
+	hurry func()
+
+	handed, withdrawn map[string]bool
+}
+
+func (q *queue) Dispatch(ctx context.Context, w consumer.Work) (string, error) {
+	if _, err := q.Services.Dispatch(ctx, w); err != nil {
+		return "", err
+	}
+	if !q.handed[w.ID] && (q.full || q.withdrawn[w.ID]) {
+		return "", consumer.ErrTooManyTasks
+	}
+	q.handed[w.ID] = true
+	return w.ID, nil
+}
+
+func (q *queue) Withdraw(_ context.Context, _, id string) (bool, error) {
+	if hurry := q.hurry; hurry != nil {
+		q.hurry = nil
+		hurry()
+	}
+	if !q.handed[id] {
+		q.withdrawn[id] = true
+	}
+	return q.withdrawn[id], nil
+}
+
+// Again is lost on its way.
+func (*queue) Again(context.Context, consumer.Request) error { return consumer.ErrUnavailable }
+
+// TestRefusedWorkEndsOnce: work that was refused, and whose conversation was told so, is not handed over later,
+// although the request counts as the same work still. Work that another tab has handed over in the meantime is
+// not told to have failed.
+func TestRefusedWorkEndsOnce(t *testing.T) {
+	const frame = `{"type":"user_message","message":"Hello","request_id":"r1"}`
+	open := func(t *testing.T) (*queue, func() string) {
+		parts := &queue{Services: new(consumertest.Services), full: true, handed: make(map[string]bool), withdrawn: make(map[string]bool)}
+		chat := consumer.JSON(&consumer.Chat{Dispatcher: parts, Recorder: parts, Inputs: parts, Owners: parts, Requests: parts})
+		c, ctx := open(t, chat)
+		return parts, func() string {
+			say(ctx, t, c, chat, frame)
+			return strings.Join(c.Sent(), "")
+		}
+	}
+	t.Run("sent again", func(t *testing.T) {
+		parts, ask := open(t)
+		for i := range 3 {
+			if sent := ask(); !strings.Contains(sent, "too_many_tasks") {
+				t.Errorf("try %d: got %s, want too_many_tasks", i, sent)
+			}
+			parts.full = false
+		}
+		if works, failed := workOf(t, parts.Calls()); !failed || len(slices.Compact(works)) != 1 || len(parts.handed) != 0 {
+			t.Errorf("got work %q, failed %t, handed over %v, want one that failed", works, failed, parts.handed)
+		}
+	})
+	t.Run("two tabs", func(t *testing.T) {
+		parts, ask := open(t)
+		parts.hurry = func() {
+			parts.full = false
+			ask()
+		}
+		if sent := ask(); strings.Contains(sent, "error") {
+			t.Errorf("got %s, want no error", sent)
+		}
+		if _, failed := workOf(t, parts.Calls()); failed || len(parts.handed) != 1 {
+			t.Errorf("failed %t, handed over %v, want one work that goes on", failed, parts.handed)
+		}
+	})
+}

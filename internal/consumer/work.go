@@ -18,6 +18,9 @@ type (
 		// Dispatch returns the ID of the work: that of the earlier one if some was dispatched under
 		// the same kind and idempotency key. It returns [ErrTooManyTasks] if too much waits already.
 		Dispatch(ctx context.Context, w Work) (id string, err error)
+		// Withdraw makes sure that work that was refused is not handed over later under the same ID: Dispatch
+		// then returns [ErrTooManyTasks]. It returns false if the work was handed over.
+		Withdraw(ctx context.Context, kind, id string) (withdrawn bool, err error)
 	}
 	// Recorder publishes what the server itself has to say to a group, and keeps it in the group's
 	// history.

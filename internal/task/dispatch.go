@@ -32,8 +32,9 @@ type Dispatcher struct {
 	client  redis.UniversalClient
 	keys    keyspace.Keyspace
 	opt     DispatcherOptions
-	script  *redis.Script
 	metrics *dispatchMetrics
+
+	script, withdraw *redis.Script
 }
 
 // NewDispatcher returns a Dispatcher. The caller closes the client.
@@ -42,7 +43,7 @@ func NewDispatcher(client redis.UniversalClient, keys keyspace.Keyspace, o Dispa
 		return nil, fmt.Errorf("task: %w", err)
 	}
 	o.complete()
-	return &Dispatcher{client: client, keys: keys, opt: o, script: script("dispatch"), metrics: newDispatchMetrics(o.Registerer)}, nil
+	return &Dispatcher{client: client, keys: keys, opt: o, script: script("dispatch"), withdraw: script("withdraw"), metrics: newDispatchMetrics(o.Registerer)}, nil
 }
 
 // Dispatch hands the task over and returns its ID: a new one if t.ID is empty, that of the earlier
@@ -94,4 +95,24 @@ func (d *Dispatcher) Dispatch(ctx context.Context, t Task) (id string, err error
 		d.metrics.dispatched.WithLabelValues("accepted").Inc()
 	}
 	return id, nil
+}
+
+// Withdraw makes sure that a task that was refused is not handed over later under the same idempotency key, by
+// a try that is late or another one: Dispatch then returns [ErrBacklog]. It reports whether that is so. If not,
+// the task was handed over. The organization is the context's, or the error is [orgctx.ErrNoOrganization].
+func (d *Dispatcher) Withdraw(ctx context.Context, kind, idempotency string) (withdrawn bool, err error) {
+	org, ok := orgctx.From(ctx)
+	if !ok {
+		return false, orgctx.ErrNoOrganization
+	}
+	if !orgctx.ValidID(kind) || !event.ValidGroupName(idempotency) {
+		return false, fmt.Errorf("%w: kind or idempotency_key", ErrMalformed)
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	n, err := d.withdraw.Run(ctx, d.client, []string{d.keys.TaskOnce(org, kind, idempotency)}, d.opt.Memory.Milliseconds()).Int()
+	if err != nil {
+		return false, fmt.Errorf("withdraw %s: %w", kind, err)
+	}
+	return n == 1, nil
 }

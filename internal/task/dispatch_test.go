@@ -119,6 +119,51 @@ func TestDispatchOnce(t *testing.T) {
 	}
 }
 
+// TestWithdrawnTaskIsNotHandedOver: of a dispatch and a withdrawal under one key, one counts.
+func TestWithdrawnTaskIsNotHandedOver(t *testing.T) {
+	f := newFixture(t)
+	ctx, group := as(t, "acme"), mustGroup(t, "acme", "jobs")
+	dispatch := func(id string) error {
+		_, err := f.dispatcher.Dispatch(ctx, task.Task{Kind: "job", ID: id, Group: group})
+		return err
+	}
+	if err := dispatch("first"); err != nil {
+		t.Fatal(err)
+	}
+	if withdrawn, err := f.dispatcher.Withdraw(ctx, "job", "first"); withdrawn || err != nil {
+		t.Errorf("Withdraw after Dispatch: got %v, %v, want false", withdrawn, err)
+	}
+	for range 2 {
+		if withdrawn, err := f.dispatcher.Withdraw(ctx, "job", "never"); !withdrawn || err != nil {
+			t.Errorf("Withdraw: got %v, %v, want true", withdrawn, err)
+		}
+		if err := dispatch("never"); !errors.Is(err, task.ErrBacklog) {
+			t.Errorf("Dispatch after Withdraw: got %v, want ErrBacklog", err)
+		}
+	}
+	if _, err := f.dispatcher.Dispatch(as(t, "globex"), task.Task{Kind: "job", ID: "never", Group: mustGroup(t, "globex", "jobs")}); err != nil {
+		t.Errorf("another organization: got %v", err)
+	}
+	for i := range 50 {
+		id := fmt.Sprint("race-", i)
+		var wg sync.WaitGroup
+		var err1, err2 error
+		withdrawn := false
+		wg.Go(func() { err1 = dispatch(id) })
+		wg.Go(func() { withdrawn, err2 = f.dispatcher.Withdraw(ctx, "job", id) })
+		wg.Wait()
+		if err2 != nil || withdrawn != errors.Is(err1, task.ErrBacklog) {
+			t.Errorf("%s: dispatch %v, withdrawn %v, %v, want one of the two", id, err1, withdrawn, err2)
+		}
+	}
+	if _, err := f.dispatcher.Withdraw(t.Context(), "job", "x"); !errors.Is(err, orgctx.ErrNoOrganization) {
+		t.Errorf("without an organization: got %v", err)
+	}
+	if _, err := f.dispatcher.Withdraw(ctx, "job", "a:b"); !errors.Is(err, task.ErrMalformed) {
+		t.Errorf("malformed key: got %v", err)
+	}
+}
+
 func TestClientMustKeepDeadlines(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	defer client.Close()

@@ -66,3 +66,33 @@ func TestPythonUsers(t *testing.T) {
 		}
 	}
 }
+
+// TestPythonEventTypes: both languages allow the same types of events.
+func TestPythonEventTypes(t *testing.T) {
+	types := []string{
+		"", "a", "task.done", "org:x-Y_9", "a b", "a\n", "ü", "a/b", strings.Repeat("a", event.MaxTypeLength), strings.Repeat("a", event.MaxTypeLength+1),
+	}
+	input, err := json.Marshal(types)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const code = `
+job = worker.Job.__new__(worker.Job)
+job.organization = "acme"
+def valid(text):
+    try:
+        job.event({"type": text})
+        return True
+    except ValueError:
+        return False
+print(json.dumps([valid(text) for text in json.load(sys.stdin)]))`
+	var got []bool
+	if err := json.Unmarshal([]byte(askPython(t, code, string(input))), &got); err != nil || len(got) != len(types) {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	for i, text := range types {
+		if want := event.ValidType(text); got[i] != want {
+			t.Errorf("%q: Python says %v, Go %v", text, got[i], want)
+		}
+	}
+}

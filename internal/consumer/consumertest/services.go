@@ -83,6 +83,12 @@ func (s *Services) Dispatch(ctx context.Context, w consumer.Work) (string, error
 	return first(&s.once, org+" "+w.Kind+" "+w.Idempotency, w.ID), nil
 }
 
+// Withdraw implements [consumer.Dispatcher]. No work was handed over.
+func (s *Services) Withdraw(ctx context.Context, _, _ string) (bool, error) {
+	_, err := s.begin(ctx, nil)
+	return err == nil, err
+}
+
 // Record implements [consumer.Recorder].
 func (s *Services) Record(ctx context.Context, name, key string, v any) error {
 	org, err := s.begin(ctx, map[string]any{"record": v, "group": name, "once": key})
