@@ -140,6 +140,7 @@ func (*queue) Again(context.Context, consumer.Request) error { return consumer.E
 func TestRefusedWorkEndsOnce(t *testing.T) {
 	const frame = `{"type":"user_message","message":"Hello","request_id":"r1"}`
 	open := func(t *testing.T) (*queue, func() string) {
+		t.Helper()
 		parts := &queue{Services: new(consumertest.Services), full: true, handed: make(map[string]bool), withdrawn: make(map[string]bool)}
 		chat := consumer.JSON(&consumer.Chat{Dispatcher: parts, Recorder: parts, Inputs: parts, Owners: parts, Requests: parts})
 		c, ctx := open(t, chat)
