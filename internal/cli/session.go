@@ -95,7 +95,7 @@ func (p *Process) read(ctx context.Context, store app.SessionStore, revocations 
 	request := (&http.Request{Header: http.Header{"Cookie": {name + "=" + value}}}).WithContext(ctx)
 	identity, err := store.Resolve(ctx, request)
 	if err != nil {
-		return err
+		return fmt.Errorf("session read: %w%s", err, sessionHint(err))
 	}
 	organization, group := "(none)", "(none)"
 	if !identity.Organization.IsZero() {
@@ -113,4 +113,16 @@ func (p *Process) read(ctx context.Context, store app.SessionStore, revocations 
 	_, err = fmt.Fprintf(p.Stdout, "user          %s\norganization  %s\nuser group    %s\nsession       %s\nexpires       %s\nrevoked       %s\n",
 		identity.UserID, organization, group, identity.SessionID, identity.Expires.UTC().Format(time.RFC3339), revoked)
 	return err
+}
+
+// sessionHint says what to look at when a session cannot be read.
+func sessionHint(err error) string {
+	switch {
+	case errors.Is(err, session.ErrInvalid):
+		return ": check the value, --session-store and --session-keys"
+	case errors.Is(err, session.ErrNone):
+		return ": check the value, --session-store and --redis"
+	default:
+		return ""
+	}
 }

@@ -25,9 +25,9 @@ const DefaultMaxSize = 256 << 10
 var (
 	ErrTooLarge       = errors.New("event: payload is larger than the limit")
 	ErrNotUTF8        = errors.New("event: payload is not UTF-8")
-	ErrNotObject      = errors.New("event: payload is not one JSON object")
-	ErrInvalidType    = errors.New("event: type is missing, not text or not of the allowed form")
-	ErrNoOrganization = errors.New("event: organization_id is missing or has no valid form")
+	ErrNotObject      = errors.New("event: payload must be one JSON object")
+	ErrInvalidType    = errors.New("event: type must be text of the allowed form")
+	ErrNoOrganization = errors.New("event: organization_id is missing or invalid")
 	ErrForeign        = errors.New("event: organization_id differs from the organization of its channel")
 	ErrDuplicateField = errors.New("event: type or organization_id occurs twice")
 )

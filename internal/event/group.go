@@ -11,7 +11,7 @@ import (
 const MaxGroupNameLength = 100
 
 // ErrInvalidGroup is returned for text that cannot name a group, or a group without organization.
-var ErrInvalidGroup = errors.New("event: group name is not 1 to 100 characters of A-Z a-z 0-9 _ . -")
+var ErrInvalidGroup = errors.New("event: group name must be 1 to 100 characters of A-Z a-z 0-9 _ . -")
 
 // Group is where events go: a name inside one organization. Two organizations' groups of the same
 // name are different groups. Its fields are closed so that none exists without an organization,

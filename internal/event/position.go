@@ -11,7 +11,7 @@ import (
 )
 
 // ErrInvalidPosition is returned for text that is no position.
-var ErrInvalidPosition = errors.New("event: position is not of the form MILLISECONDS-SEQUENCE")
+var ErrInvalidPosition = errors.New("event: position must have the form MILLISECONDS-SEQUENCE")
 
 // How much a group's history keeps unless somebody is told otherwise.
 const (
@@ -76,7 +76,7 @@ func (p Position) AppendTo(b []byte) []byte {
 }
 
 // ErrInvalidMark is returned for text that is no mark.
-var ErrInvalidMark = errors.New("event: mark is not a position, or of the form 0-0.EPOCH")
+var ErrInvalidMark = errors.New("event: mark must be a position or have the form 0-0.EPOCH")
 
 // Mark is a place in a group's history from which to go on: behind the event at Position. If that is
 // zero the history was empty, and Epoch says in which life of its organization's data it was: a later
@@ -182,7 +182,7 @@ func ParseKeyHash(text string) (key uint64, ok bool) {
 const MaxIdempotencyKeyLength = 128
 
 // ErrInvalidIdempotencyKey is returned for a key of another form than [ValidIdempotencyKey] wants.
-var ErrInvalidIdempotencyKey = errors.New("event: idempotency key is not 1 to 128 visible ASCII characters")
+var ErrInvalidIdempotencyKey = errors.New("event: idempotency key must be 1 to 128 visible ASCII characters")
 
 // ValidIdempotencyKey reports whether key may name one publication of a group: 1 to
 // [MaxIdempotencyKeyLength] visible ASCII characters.

@@ -19,9 +19,9 @@ import (
 var (
 	// ErrNone is returned if the request bears no session cookie, one that names no session, or
 	// one of a session that nobody is logged in to.
-	ErrNone = errors.New("session: none")
+	ErrNone = errors.New("session: no session")
 	// ErrInvalid is returned for a cookie that fails its signature, or a session of no valid form.
-	ErrInvalid = errors.New("session: invalid")
+	ErrInvalid = errors.New("session: not a valid session")
 	// ErrExpired is returned for a session past its expiry.
 	ErrExpired = errors.New("session: expired")
 	// ErrStale is returned by Recheck for a session of which the store knows only the copy that the

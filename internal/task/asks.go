@@ -33,7 +33,7 @@ var (
 	// ErrAskAnswered is returned to members of the question's own organization who come second.
 	ErrAskAnswered = errors.New("task: request for input has been answered")
 	// ErrAskInput is returned for input that is not UTF-8 or longer than [MaxInput].
-	ErrAskInput = errors.New("task: input is not UTF-8 or too long")
+	ErrAskInput = errors.New("task: input must be UTF-8 and not too long")
 )
 
 // Asks are questions to people: a task opens one and waits, somebody of the same organization

@@ -18,7 +18,7 @@ const MaxStored = 1 << 20
 
 var (
 	// ErrInvalidName is returned for a name that does not satisfy [event.ValidGroupName].
-	ErrInvalidName = errors.New("task: name is not 1 to 100 characters of A-Z a-z 0-9 _ . -")
+	ErrInvalidName = errors.New("task: name must be 1 to 100 characters of A-Z a-z 0-9 _ . -")
 	// ErrNotStored is returned for a name under which there is nothing.
 	ErrNotStored = errors.New("task: nothing is stored under this name")
 	// ErrTooLarge is returned for values beyond a limit.
