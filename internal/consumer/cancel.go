@@ -8,15 +8,16 @@ import (
 	"orgcast/internal/event"
 )
 
-// cancelResponse tells a page what has become of its cancel_research.
-type cancelResponse struct {
-	Type      string    `json:"type"` // typeCancelResponse
+// workReply tells a page what has become of work that only it asked for.
+type workReply struct {
+	Type      string    `json:"type"`
 	Success   bool      `json:"success"`
 	Message   string    `json:"message"`
 	Code      string    `json:"code,omitempty"`
 	RequestID requestID `json:"request_id,omitempty"`
 }
 
+// typeCancelResponse answers cancel_research.
 const typeCancelResponse = "cancel_response"
 
 // replyPrefix begins the groups in which workers answer one connection. What follows is by chance, then,
@@ -49,7 +50,7 @@ func (r Research) cancel(ctx context.Context, c Conn, m event.Message) error {
 	group := ""
 	request, err := once(ctx, r.Requests, in.RequestID, []string{m.Type, c.Param("id")}, func(q Request) error {
 		group = replyGroup(q.Work, in.RequestID)
-		if err := awaitReply(ctx, c, group); err != nil {
+		if err := awaitReply(ctx, c, group, typeCancelResponse); err != nil {
 			return err
 		}
 		_, err := r.Dispatcher.Dispatch(ctx, Work{
@@ -62,7 +63,7 @@ func (r Research) cancel(ctx context.Context, c Conn, m event.Message) error {
 		return err
 	})
 	if err == nil && request.Done { // the answer has come, or comes
-		err = awaitReply(ctx, c, replyGroup(request.Work, in.RequestID))
+		err = awaitReply(ctx, c, replyGroup(request.Work, in.RequestID), typeCancelResponse)
 	}
 	if err != nil {
 		c.Leave(group)
@@ -71,13 +72,13 @@ func (r Research) cancel(ctx context.Context, c Conn, m event.Message) error {
 	return nil
 }
 
-// awaitReply joins a group of answers. One that has come already is passed on.
-func awaitReply(ctx context.Context, c Conn, group string) error {
+// awaitReply joins a group of answers, which become frames of a type. One that has come already is passed on.
+func awaitReply(ctx context.Context, c Conn, group, typ string) error {
 	const few = 10
 	answered := false
 	err := c.JoinWithHistory(ctx, group, few, func(history []*event.Event) error {
 		for _, e := range history {
-			if answer, ok := cancelAnswer(e); ok && !answered {
+			if answer, ok := replyOf(e, typ); ok && !answered {
 				answered = true
 				if err := c.Send(answer); err != nil {
 					return err
@@ -97,7 +98,7 @@ func (Research) HandleEvent(_ context.Context, c Conn, e *event.Event) (forward 
 	if !strings.HasPrefix(e.Group().Name(), replyPrefix) {
 		return true
 	}
-	if answer, ok := cancelAnswer(e); ok {
+	if answer, ok := replyOf(e, typeCancelResponse); ok {
 		if err := c.Send(answer); err != nil {
 			c.End(err)
 		}
@@ -106,20 +107,20 @@ func (Research) HandleEvent(_ context.Context, c Conn, e *event.Event) (forward 
 	return false
 }
 
-// cancelAnswer makes the answer of the terminal event of a cancellation. ok is false for any other event.
-func cancelAnswer(e *event.Event) (answer cancelResponse, ok bool) {
+// replyOf makes the answer of the terminal event of work, a frame of a type. ok is false for any other event.
+func replyOf(e *event.Event, typ string) (answer workReply, ok bool) {
 	f, _ := read(e, kinds{"message": isText, "code": isText}) // none of another kind
 	_, id, _ := strings.Cut(e.Group().Name(), ".")
-	answer = cancelResponse{Type: typeCancelResponse, Message: textOf(f["message"]), Code: textOf(f["code"]), RequestID: requestID(id)}
+	answer = workReply{Type: typ, Message: textOf(f["message"]), Code: textOf(f["code"]), RequestID: requestID(id)}
 	switch e.Type() {
-	case typeCancelResponse:
+	case typ:
 		_ = json.Unmarshal(f["success"], &answer.Success) // what is no truth value is false
 	case "task_complete":
 		answer.Success = true
 	case typeTaskFailed:
 		answer.Message = errorText("")
 	default:
-		return cancelResponse{}, false
+		return workReply{}, false
 	}
 	return answer, true
 }

@@ -85,19 +85,24 @@ func (a answers) receive(ctx context.Context, c Conn, m event.Message) error {
 	if err != nil {
 		return refused(c, err, in.RequestID)
 	}
+	return a.give(ctx, c, m.Type, given, in.RequestID)
+}
+
+// give passes an answer on and confirms it.
+func (a answers) give(ctx context.Context, c Conn, typ string, given Answer, id requestID) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	ctx, cancel := promptly(ctx)
 	defer cancel()
-	_, err = once(ctx, a.requests, in.RequestID, []any{m.Type, given}, func(q Request) error {
+	_, err := once(ctx, a.requests, id, []any{typ, given}, func(q Request) error {
 		given.Key = q.Work
 		return a.inputs.Answer(ctx, given)
 	})
 	if err != nil {
-		return refused(c, err, in.RequestID)
+		return refused(c, err, id)
 	}
-	return c.Send(accepted(given, in.RequestID))
+	return c.Send(accepted(given, id))
 }
 
 // accepted confirms an answer.

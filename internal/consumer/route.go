@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"orgcast/internal/orgctx"
@@ -53,9 +54,10 @@ func ParseWhenFull(text string) (WhenFull, bool) {
 // WhenFullNames lists the names of the policies in their order.
 func WhenFullNames() []string { return []string{"disconnect", "drop_oldest", "latest"} }
 
-// Registry finds the route of a path. It is filled before serving and read-only from then on.
+// Registry finds the route of a path. Routes are added before serving; declared ones may be replaced while it serves.
 type Registry struct {
-	routes []compiledRoute
+	routes   []compiledRoute
+	declared atomic.Pointer[[]compiledRoute]
 }
 
 type compiledRoute struct {
@@ -64,9 +66,10 @@ type compiledRoute struct {
 }
 
 type segment struct {
-	literal string
-	name    string                  // of a parameter, else empty
-	form    func(part *string) bool // checks a parameter, and decodes it
+	literal  string
+	name     string                  // of a parameter, else empty
+	formName string                  // "int", "id" or empty
+	form     func(part *string) bool // checks a parameter, and decodes it
 }
 
 // Params are the named parts of a path.
@@ -88,26 +91,109 @@ var errBadPattern = errors.New("consumer: invalid route pattern")
 
 // Add enters a route. Earlier routes win over later ones.
 func (r *Registry) Add(route Route) error {
-	if !strings.HasPrefix(route.Pattern, "/") || route.New == nil {
-		return fmt.Errorf("%w: %q", errBadPattern, route.Pattern)
+	compiled, err := compile(route)
+	if err != nil {
+		return err
 	}
-	compiled := compiledRoute{route: &route}
-	for part := range strings.SplitSeq(route.Pattern[1:], "/") {
+	r.routes = append(r.routes, compiled)
+	return nil
+}
+
+// PrepareDeclared compiles routes that may change while the gateway serves. apply puts them in the place of those
+// that were declared before; connections keep the route that they came with. Two routes that one path could match
+// are a mistake, whether or not both are declared.
+func (r *Registry) PrepareDeclared(routes []Route) (apply func(), err error) {
+	list := make([]compiledRoute, 0, len(routes))
+	var errs []error
+	for _, route := range routes {
+		compiled, err := compile(route)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, other := range slices.Concat(r.routes, list) {
+			if compiled.overlaps(other) {
+				errs = append(errs, fmt.Errorf("path %s: the path %s is there already and matches the same requests", route.Pattern, other.route.Pattern))
+			}
+		}
+		list = append(list, compiled)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return func() { r.declared.Store(&list) }, nil
+}
+
+// compile makes a route that can be matched.
+func compile(route Route) (compiledRoute, error) {
+	if route.New == nil {
+		return compiledRoute{}, fmt.Errorf("%w: %q", errBadPattern, route.Pattern)
+	}
+	segments, err := parsePattern(route.Pattern)
+	return compiledRoute{route: &route, segments: segments}, err
+}
+
+// Param is a named segment of a pattern.
+type Param struct {
+	Name string
+	Form string // "int", "id", or empty for any text
+}
+
+// ParsePattern returns the named segments of a pattern.
+func ParsePattern(pattern string) ([]Param, error) {
+	segments, err := parsePattern(pattern)
+	var params []Param
+	for _, s := range segments {
+		if s.name != "" {
+			params = append(params, Param{s.name, s.formName})
+		}
+	}
+	return params, err
+}
+
+func parsePattern(pattern string) ([]segment, error) {
+	bad := fmt.Errorf("%w: %q", errBadPattern, pattern)
+	rest, ok := strings.CutPrefix(pattern, "/")
+	if !ok {
+		return nil, bad
+	}
+	var segments []segment
+	for part := range strings.SplitSeq(rest, "/") {
 		inner, named := strings.CutPrefix(part, "{")
 		if !named {
-			compiled.segments = append(compiled.segments, segment{literal: part})
+			segments = append(segments, segment{literal: part})
 			continue
 		}
 		inner, closed := strings.CutSuffix(inner, "}")
 		name, form, _ := strings.Cut(inner, ":")
 		fits, known := segmentForm(form)
 		if !closed || name == "" || !known {
-			return fmt.Errorf("%w: %q", errBadPattern, route.Pattern)
+			return nil, bad
 		}
-		compiled.segments = append(compiled.segments, segment{name: name, form: fits})
+		segments = append(segments, segment{name: name, formName: form, form: fits})
 	}
-	r.routes = append(r.routes, compiled)
-	return nil
+	return segments, nil
+}
+
+// overlaps reports whether one path can match both.
+func (c *compiledRoute) overlaps(other compiledRoute) bool {
+	if len(c.segments) != len(other.segments) {
+		return false
+	}
+	for i, a := range c.segments {
+		b := other.segments[i]
+		if a.name == "" {
+			a, b = b, a
+		}
+		literal := b.literal
+		switch {
+		case a.name == "" && a.literal != b.literal: // both are literal
+			return false
+		case a.name != "" && b.name == "" && !a.form(&literal):
+			return false
+		}
+	}
+	return true
 }
 
 // Match returns the route of a path as it stands in the request, not decoded: a proxy in front may
@@ -118,6 +204,13 @@ func (r *Registry) Match(path string) (*Route, Params, bool) {
 	for i := range r.routes {
 		if params, ok := r.routes[i].match(path); ok {
 			return r.routes[i].route, params, true
+		}
+	}
+	if declared := r.declared.Load(); declared != nil {
+		for i := range *declared {
+			if params, ok := (*declared)[i].match(path); ok {
+				return (*declared)[i].route, params, true
+			}
 		}
 	}
 	return nil, nil, false

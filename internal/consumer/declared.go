@@ -1,0 +1,362 @@
+package consumer
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"orgcast/internal/event"
+)
+
+// Declaration is a route that needs no code. Package routefile reads it from a file and checks it. All of it is inside
+// the organization of each connection; nothing in it can name one. It is read-only.
+type Declaration struct {
+	Pattern string
+	Params  []Param // of the pattern
+	Who     Who
+	Groups  []Template // of names of groups; the first is the one that First shows
+	First   First
+	// Events are the types of events that pass, each with the fields that do. Nil lets every event pass as it is.
+	Events map[string][]string
+	// Receive says what becomes of messages, by type.
+	Receive map[string]Reaction
+	// Hook decides in addition, if it is not nil.
+	Hook Hook
+}
+
+// Who says which members may connect. The zero Who is every member.
+type Who struct {
+	Role  string // members with this role
+	Self  string // the user whose id this parameter of the path is
+	Owner string // the user who came first with this parameter of the path
+}
+
+// First is what a connection begins with, and what a message may ask for again.
+type First struct {
+	// Newest is how many of the newest events are sent, oldest first; 0 is none.
+	Newest int
+	// Fold, unless it is empty, is the type of one frame with the fields of all recorded events, each with the value
+	// that was recorded last.
+	Fold string
+	// Empty has the fields of that frame if nothing was recorded. If it is nil, there is no frame then.
+	Empty []Member
+}
+
+// joins reports whether showing it joins the first group.
+func (f First) joins() bool { return f.Fold != "" || f.Newest > 0 }
+
+// Reaction is what becomes of a message. One of its fields is set.
+type Reaction struct {
+	// First sends the first state again.
+	First bool
+	// Answer is the input_key of the question that the message's "input" answers.
+	Answer Template
+	// Task is the work that the message asks for.
+	Task *TaskReaction
+}
+
+// TaskReaction is work that a message asks for. The user and the organization are those of the connection; the role
+// stands in the payload.
+type TaskReaction struct {
+	Kind    string
+	Payload []Member
+	// Key names the request, for [Requests]. Empty, or made of a field that the message does not have, it names none.
+	Key Template
+	// Reply, unless it is empty, is the type of the frame with which the worker's terminal event is answered to this
+	// connection alone. Else the events of the work go to the first group.
+	Reply string
+}
+
+// DeclaredServices are what declared routes need.
+type DeclaredServices struct {
+	Dispatcher Dispatcher
+	Inputs     Inputs
+	Owners     Owners
+	Requests   Requests
+}
+
+// Route returns the route that is declared. Its consumers keep to the declaration that they came with.
+func (d *Declaration) Route(s DeclaredServices) Route {
+	shared := &declared{Declaration: d, services: s}
+	watches := d.Events != nil
+	for _, r := range d.Receive {
+		watches = watches || r.Task != nil && r.Task.Reply != ""
+	}
+	return Route{Pattern: d.Pattern, Explain: true, New: func() OrganizationAwareConsumer {
+		c := &declaredConn{declared: shared}
+		if watches {
+			return JSON(watchingConn{c})
+		}
+		return JSON(c)
+	}}
+}
+
+// declared is what all connections of a declaration share.
+type declared struct {
+	*Declaration
+
+	services DeclaredServices
+	// last is the frame that was made last. Most connections of a group show the same event next.
+	last atomic.Pointer[shownEvent]
+}
+
+type shownEvent struct {
+	event *event.Event
+	frame json.RawMessage
+}
+
+// declaredConn is one connection of a declared route.
+type declaredConn struct {
+	*declared
+
+	groups  []string // Connect sets it
+	awaited awaited
+}
+
+// watchingConn is one that sees events before the browser does. Others get them at less cost.
+type watchingConn struct{ *declaredConn }
+
+var (
+	_ MessageHandler = (*declaredConn)(nil)
+	_ EventHandler   = watchingConn{}
+)
+
+// vars returns the values of the path, and of the message unless that is nil.
+func (d *declaredConn) vars(c Conn, message fields) variables {
+	return variables{conn: c, params: d.Params, message: message}
+}
+
+// Connect admits the user, joins the groups and sends the first state.
+func (d *declaredConn) Connect(ctx context.Context, c Conn) error {
+	for _, t := range d.Groups {
+		name, err := t.text(d.vars(c, nil))
+		if err != nil || !d.mayJoin(t, c, name) {
+			return ErrNotFound
+		}
+		d.groups = append(d.groups, name)
+	}
+	if err := d.admit(ctx, c); err != nil {
+		return err
+	}
+	if !d.asks(HookConnect) {
+		return d.enter(ctx, c)
+	}
+	answer, err := d.ask(ctx, c, HookConnect, nil)
+	if err != nil {
+		return err
+	}
+	for _, name := range answer.Groups {
+		if !slices.Contains(d.groups, name) {
+			d.groups = append(d.groups, name)
+		}
+	}
+	if err = d.enter(ctx, c); err == nil {
+		err = d.apply(ctx, c, answer)
+	}
+	if err != nil {
+		d.Disconnect(ctx, c, err) // the gateway calls it only if Connect returns nil
+	}
+	return err
+}
+
+// mayJoin reports whether a template may make the name of a group: none of an answer to another connection, and none
+// of a user's own group but that of this user.
+func (d *declaredConn) mayJoin(t Template, c Conn, name string) bool {
+	if slices.Contains(t.Variables(), userGroupVariable) {
+		return event.IsUserGroupName(name, c.Identity().UserID)
+	}
+	return !OwnedGroupName(name)
+}
+
+// OwnedGroupName reports whether a group has a name of those that the gateway gives to one user or one connection.
+func OwnedGroupName(name string) bool {
+	return strings.HasPrefix(name, replyPrefix) || strings.HasPrefix(name, "user.")
+}
+
+// enter joins the groups and sends the first state.
+func (d *declaredConn) enter(ctx context.Context, c Conn) error {
+	if err := d.first(ctx, c); err != nil {
+		return err
+	}
+	for i, name := range d.groups {
+		if i == 0 && d.First.joins() {
+			continue
+		}
+		if err := c.Join(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// admit returns why the user may not connect. What belongs to somebody else looks like what does not exist.
+func (d *declaredConn) admit(ctx context.Context, c Conn) error {
+	who := c.Identity()
+	switch {
+	case d.Who.Role != "" && who.Role != d.Who.Role:
+		return ErrForbidden
+	case d.Who.Self != "" && c.Param(d.Who.Self) != who.UserID:
+		return ErrNotFound
+	case d.Who.Owner != "":
+		owner, err := d.services.Owners.Claim(ctx, ownedKind, ownedID(d.groups[0]), who.UserID)
+		if err == nil && !owner {
+			err = ErrNotFound
+		}
+		return err
+	}
+	return nil
+}
+
+// ownedKind is the kind of object under which the group of a declared route is owned.
+const ownedKind = "declared_group"
+
+// ownedID returns the object that is a group. What is owned is the group, so that all paths that lead to it have one
+// owner, and another path that is given to it later has, too.
+func ownedID(group string) string {
+	sum := sha256.Sum256([]byte(group))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// ReceiveMessage does what is declared for the type, or leaves the message to the hook.
+func (d *declaredConn) ReceiveMessage(ctx context.Context, c Conn, m event.Message) error {
+	r, ok := d.Receive[m.Type]
+	switch {
+	case !ok && d.asks(HookReceive):
+		return d.receiveByHook(ctx, c, m)
+	case !ok:
+		return ErrUnknownType
+	case r.First:
+		return d.first(ctx, c)
+	case r.Task != nil:
+		return d.dispatch(ctx, c, m, r.Task)
+	}
+	return d.answer(ctx, c, m, r.Answer)
+}
+
+// Disconnect tells the hook, by a task, so that it survives this process.
+func (d *declaredConn) Disconnect(ctx context.Context, c Conn, _ error) {
+	if d.asks(HookDisconnect) {
+		d.Hook.Lost(d.tellEnd(ctx, c))
+	}
+}
+
+// first sends the first state, if there is one, and joins its group.
+func (d *declaredConn) first(ctx context.Context, c Conn) error {
+	switch {
+	case len(d.groups) == 0:
+		return nil
+	case d.First.Fold != "":
+		return c.JoinWithHistory(ctx, d.groups[0], historyLength, func(history []*event.Event) error {
+			frame, err := d.fold(d.vars(c, nil), history)
+			if err != nil || frame == nil {
+				return err
+			}
+			return c.Send(frame)
+		})
+	case d.First.Newest > 0:
+		return c.JoinWithHistory(ctx, d.groups[0], historyLength, func(history []*event.Event) error {
+			for _, frame := range d.newest(c, history) {
+				if err := c.Send(frame); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return nil
+}
+
+// fold makes one frame of a history; nil is none.
+func (d *declared) fold(vars variables, history []*event.Event) (json.RawMessage, error) {
+	all := newSum(nil)
+	for _, e := range history {
+		if f, ok := d.fieldsOf(e); ok {
+			all.add(f)
+		}
+	}
+	switch {
+	case all.events > 0:
+		return all.object(d.First.Fold), nil
+	case d.First.Empty != nil:
+		var b bytes.Buffer
+		typ := Member{"type", RawValue(rawText(d.First.Fold))}
+		err := ObjectValue(append([]Member{typ}, d.First.Empty...)).fill(&b, vars)
+		return b.Bytes(), err
+	}
+	return nil, nil
+}
+
+// newest makes frames of the newest events of a history that pass, as many as have room.
+func (d *declared) newest(c Conn, history []*event.Event) (frames []json.RawMessage) {
+	size := 0
+	for _, e := range slices.Backward(history) {
+		frame := asLive(c, e)
+		if d.Events != nil {
+			var ok bool
+			if frame, ok = d.show(e); !ok {
+				continue
+			}
+		}
+		if size += len(frame); size > stateBytes || len(frames) == d.First.Newest {
+			break
+		}
+		frames = append(frames, frame)
+	}
+	slices.Reverse(frames)
+	return frames
+}
+
+// fieldsOf returns the fields of an event that pass. ok is false if the event does not.
+func (d *declared) fieldsOf(e *event.Event) (f fields, ok bool) {
+	listed, ok := d.Events[e.Type()]
+	if !ok && d.Events != nil {
+		return nil, false
+	}
+	f, ok = read(e, nil)
+	if !ok || d.Events == nil {
+		return f, ok
+	}
+	passing := make(fields, len(listed))
+	for _, name := range listed {
+		if value, ok := f[name]; ok {
+			passing[name] = value
+		}
+	}
+	return passing, true
+}
+
+// show makes the frame of an event whose fields are listed. ok is false if the event does not pass.
+func (d *declared) show(e *event.Event) (frame json.RawMessage, ok bool) {
+	if last := d.last.Load(); last != nil && last.event == e {
+		return last.frame, true
+	}
+	f, ok := d.fieldsOf(e)
+	if !ok {
+		return nil, false
+	}
+	frame = f.object(e.Type())
+	d.last.Store(&shownEvent{e, frame})
+	return frame, true
+}
+
+// HandleEvent lets listed events pass, with the fields that are listed, and answers of workers.
+func (w watchingConn) HandleEvent(_ context.Context, c Conn, e *event.Event) (forward bool) {
+	if strings.HasPrefix(e.Group().Name(), replyPrefix) {
+		w.reply(c, e)
+		return false
+	}
+	if w.Events == nil {
+		return true
+	}
+	if frame, ok := w.show(e); ok {
+		if err := c.Send(frame); err != nil {
+			c.End(err)
+		}
+	}
+	return false
+}

@@ -1,0 +1,191 @@
+package consumer
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+)
+
+// What a [Hook] is asked about.
+const (
+	HookConnect    = "connect"
+	HookReceive    = "receive"
+	HookDisconnect = "disconnect"
+)
+
+// HookTask is the kind of task by which hooks hear that a connection has ended. The gateway works on it itself.
+const HookTask = "orgcast_hook"
+
+// Hook is another program that decides for a declared route. It is safe for concurrent use.
+type Hook interface {
+	// Asks reports whether it is asked about an event.
+	Asks(event string) bool
+	// Ask asks for the organization of ctx. The id names the question, for a program that is asked again. Errors are
+	// [ErrForbidden], [ErrNotFound], and others if there was no answer.
+	Ask(ctx context.Context, id string, question json.RawMessage) (HookAnswer, error)
+	// Lost notes that the hook will not hear of a connection's end. It does nothing for nil.
+	Lost(err error)
+}
+
+// HookAnswer is what a hook decides. All of it is inside the organization that the hook was asked for.
+type HookAnswer struct {
+	Groups []string          // to join; counts at [HookConnect] only
+	Send   []json.RawMessage // frames to send, which are not control frames
+	Task   *Work             // to dispatch; its payload is an object
+	Close  error             // to end the connection with, nil if it is to stay
+}
+
+// HookQuestion is what a hook is asked, as JSON.
+type HookQuestion struct {
+	Event          string                     `json:"event"`
+	OrganizationID orgctx.ID                  `json:"organization_id"`
+	UserID         string                     `json:"user_id"`
+	Role           string                     `json:"role"`
+	ConnectionID   string                     `json:"connection_id"`
+	Path           string                     `json:"path"`
+	Params         map[string]json.RawMessage `json:"params"`
+	Query          url.Values                 `json:"query"`
+	Message        json.RawMessage            `json:"message"` // null unless the event is "receive"
+}
+
+// HookEnded is the payload of a [HookTask].
+type HookEnded struct {
+	Route    string          `json:"route"` // the pattern
+	Question json.RawMessage `json:"question"`
+}
+
+func (d *declaredConn) asks(what string) bool { return d.Hook != nil && d.Hook.Asks(what) }
+
+// question makes what the hook is asked.
+func (d *declaredConn) question(c Conn, what string, message json.RawMessage) (json.RawMessage, error) {
+	who, vars := c.Identity(), d.vars(c, nil)
+	q := HookQuestion{
+		Event: what, OrganizationID: who.Organization, UserID: who.UserID, Role: who.Role, ConnectionID: c.ID(),
+		Path: d.path(c), Params: make(map[string]json.RawMessage), Query: c.Query(), Message: message,
+	}
+	for _, p := range d.Params {
+		q.Params[p.Name] = vars.get(p.Name)
+	}
+	if q.Query == nil {
+		q.Query = url.Values{}
+	}
+	b, err := event.Marshal(q)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", event.ErrBadFields, err)
+	}
+	return b, nil
+}
+
+// path returns the path of the connection.
+func (d *declared) path(c Conn) string {
+	path := d.Pattern
+	for _, p := range d.Params {
+		form := p.Name
+		if p.Form != "" {
+			form += ":" + p.Form
+		}
+		path = strings.Replace(path, "{"+form+"}", url.PathEscape(c.Param(p.Name)), 1)
+	}
+	return path
+}
+
+// ask asks the hook. An answer that comes after the connection has ended is none.
+func (d *declaredConn) ask(ctx context.Context, c Conn, what string, message json.RawMessage) (HookAnswer, error) {
+	q, err := d.question(c, what, message)
+	if err != nil {
+		return HookAnswer{}, err
+	}
+	answer, err := d.Hook.Ask(ctx, what+"_"+rand.Text(), q)
+	switch {
+	case ctx.Err() != nil:
+		return HookAnswer{}, context.Cause(ctx)
+	case err != nil && !errors.Is(err, ErrForbidden) && !errors.Is(err, ErrNotFound):
+		return HookAnswer{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return answer, err
+}
+
+// apply does what a hook has decided.
+func (d *declaredConn) apply(ctx context.Context, c Conn, a HookAnswer) error {
+	for _, frame := range a.Send {
+		if err := c.Send(frame); err != nil {
+			return err
+		}
+	}
+	if a.Task != nil {
+		work := *a.Task
+		work.User = c.Identity().UserID
+		if work.Group == "" && len(d.groups) > 0 {
+			work.Group = d.groups[0]
+		}
+		payload, _ := work.Payload.(json.RawMessage) // as hooks have it
+		stamped, err := stamp(payload, c.Identity().Role)
+		if err != nil {
+			return err
+		}
+		work.Payload = stamped
+		ctx, cancel := promptly(ctx)
+		defer cancel()
+		if _, err := d.services.Dispatcher.Dispatch(ctx, work); err != nil {
+			return err
+		}
+	}
+	return a.Close
+}
+
+// stamp adds the role to the payload of a task.
+func stamp(payload json.RawMessage, role string) (json.RawMessage, error) {
+	f := make(fields)
+	if len(payload) > 0 && json.Unmarshal(payload, &f) != nil {
+		return nil, event.ErrBadFields
+	}
+	f[roleField] = rawText(role)
+	return f.object(""), nil
+}
+
+// receiveByHook leaves a message to the hook.
+func (d *declaredConn) receiveByHook(ctx context.Context, c Conn, m event.Message) error {
+	_, id, err := receivedFields(m)
+	if err != nil {
+		return err
+	}
+	var message json.RawMessage
+	if err := m.Decode(&message); err != nil {
+		return err
+	}
+	answer, err := d.ask(ctx, c, HookReceive, message)
+	if errors.Is(err, ErrUnavailable) {
+		return refused(c, err, id)
+	}
+	if err != nil {
+		return err
+	}
+	switch err = d.apply(ctx, c, answer); {
+	case err == nil, errors.Is(err, ErrDone), errors.Is(err, ErrForbidden), errors.Is(err, ErrNotFound):
+		return err
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return refused(c, err, id)
+}
+
+// tellEnd dispatches the task by which the hook hears of the end.
+func (d *declaredConn) tellEnd(ctx context.Context, c Conn) error {
+	q, err := d.question(c, HookDisconnect, nil)
+	if err != nil {
+		return err
+	}
+	id := rand.Text()
+	_, err = d.services.Dispatcher.Dispatch(ctx, Work{
+		Kind: HookTask, ID: id, Group: replyGroup(id, ""), User: c.Identity().UserID,
+		Payload: HookEnded{Route: d.Pattern, Question: q},
+	})
+	return err
+}
