@@ -55,6 +55,8 @@ type Options struct {
 	Consumers []string
 	// Routes are served in addition to ours, whatever Consumers says.
 	Routes []Route
+	// RoutesFile declares further routes; empty: none.
+	RoutesFile string
 	// Policy says who may subscribe to which group at /ws/events; SigningKey is the key of its tokens.
 	Policy, SigningKey string
 	// PublishKey opens publishing and revoking on the private listener. Without it the paths do not exist.
@@ -85,7 +87,7 @@ type Options struct {
 
 // Check holds the options of a gateway against each other. Errors name the settings.
 func (o *Options) Check() error {
-	errs := []error{o.CheckRedis(), o.checkFiles(o.files())}
+	errs := []error{o.CheckRedis(), o.checkFiles(o.files()), o.checkRoutesFile()}
 	if origins, err := gateway.ParseOrigins(o.Origins); err == nil && origins.Empty() {
 		errs = append(errs, errors.New("--origins: required: list the origins of the pages that may connect, or any page could use its visitors' sessions"))
 	}

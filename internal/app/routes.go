@@ -82,12 +82,20 @@ func CheckConsumers(list []string) error {
 
 // newRoutes returns the routes that the settings ask for.
 func newRoutes(n *Node) (*consumer.Registry, error) {
-	o := n.Options
 	parts, err := NewServices(n)
 	if err != nil {
 		return nil, err
 	}
-	all, err := allRoutes(o, parts, &n.reloads)
+	routes, err := codedRoutes(n.Options, parts, &n.reloads)
+	if err != nil {
+		return nil, err
+	}
+	return routes, n.addDeclared(routes, parts)
+}
+
+// codedRoutes returns those of them that are written in Go.
+func codedRoutes(o *Options, parts *Services, reloads *reloadSteps) (*consumer.Registry, error) {
+	all, err := allRoutes(o, parts, reloads)
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,8 @@ import (
 )
 
 const checkUsage = `
-Check the settings of serve. Prints the effective settings, where each comes from, and every mistake.
+Check the settings of serve. Prints the effective settings, where each comes from, what each route of
+--routes-file allows, and every mistake.
 Secrets are never printed. Exit code 2 if there is a mistake. With --markdown, it prints a reference
 of all settings instead.
 
@@ -39,6 +40,9 @@ func checkCommand(ctx context.Context, p *Process, args []string) error {
 	}
 	if err := p.report(set, err); err != nil || len(rest) > 0 {
 		return p.Surplus(rest, err)
+	}
+	if err := s.DescribeRoutes(p.Stdout); err != nil {
+		return err
 	}
 	for _, text := range s.Warnings() {
 		_, _ = fmt.Fprintln(p.Stdout, "\nWarning:", text) // best effort: stdout is a terminal

@@ -83,6 +83,7 @@ func (g Program) commands() []Command {
 		Command{Name: "session", Summary: "mint or read a session cookie, for tests and debugging", Run: sessionCommand},
 		Command{Name: "bench", Summary: "load-test a gateway and check every delivery", Run: benchCommand, Stays: true},
 		Command{Name: "check", Summary: "check the settings and print the effective ones", Run: checkCommand},
+		Command{Name: "config", Summary: "print the JSON Schema of the routes file", Run: configCommand},
 		Command{Name: "healthcheck", Summary: "ask a running gateway whether it is ready (exit code 0 or 1)", Run: healthcheck},
 		Command{Name: "version", Summary: "print the version", Run: printVersion},
 	)

@@ -19,7 +19,7 @@ The minimum, for sessions in signed cookies and memberships in Redis:
     --origins https://app.example.com --session-keys-file /run/secrets/session-keys
 
 SIGINT or SIGTERM starts a graceful shutdown; a second one ends the process at once. SIGHUP reloads
-certificates, keys and passwords from their files; open connections stay open.
+certificates, keys, passwords and routes from their files; open connections stay open.
 `
 
 // serve runs the gateway until ctx ends.

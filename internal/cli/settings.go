@@ -81,6 +81,7 @@ func (s *settings) declareServe(set *config.Set) {
 			return err
 		})
 	set.List(&s.Consumers, "consumers", app.EveryConsumer, "consumers to enable, comma-separated, or all (docs/consumers.md)", app.CheckConsumers)
+	set.String(&s.RoutesFile, "routes-file", "", "YAML file of routes that need no code (docs/consumers.md); read again on SIGHUP; default: none", nil)
 	set.String(&s.Policy, "events-policy", consumer.DefaultPolicy,
 		"who may subscribe to which group at /ws/events: comma-separated rules PATTERN=WHO, the first match decides; WHO is member, self, role:NAME or signed", func(text string) error {
 			_, err := consumer.ParsePolicy(text, nil)

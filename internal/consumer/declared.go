@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -241,7 +242,9 @@ func (d *declaredConn) ReceiveMessage(ctx context.Context, c Conn, m event.Messa
 // Disconnect tells the hook, by a task, so that it survives this process.
 func (d *declaredConn) Disconnect(ctx context.Context, c Conn, _ error) {
 	if d.asks(HookDisconnect) {
-		d.Hook.Lost(d.tellEnd(ctx, c))
+		if err := d.tellEnd(ctx, c); err != nil {
+			d.Hook.Failed(ctx, fmt.Errorf("dispatch the end of a connection: %w", err))
+		}
 	}
 }
 

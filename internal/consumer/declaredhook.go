@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"orgcast/internal/event"
@@ -30,8 +31,8 @@ type Hook interface {
 	// Ask asks for the organization of ctx. The id names the question, for a program that is asked again. Errors are
 	// [ErrForbidden], [ErrNotFound], and others if there was no answer.
 	Ask(ctx context.Context, id string, question json.RawMessage) (HookAnswer, error)
-	// Lost notes that the hook will not hear of a connection's end. It does nothing for nil.
-	Lost(err error)
+	// Failed notes why nothing came of a question or an answer.
+	Failed(ctx context.Context, err error)
 }
 
 // HookAnswer is what a hook decides. All of it is inside the organization that the hook was asked for.
@@ -109,7 +110,22 @@ func (d *declaredConn) ask(ctx context.Context, c Conn, what string, message jso
 	case err != nil && !errors.Is(err, ErrForbidden) && !errors.Is(err, ErrNotFound):
 		return HookAnswer{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
+	for _, name := range answer.groups() {
+		if OwnedGroupName(name) && !event.IsUserGroupName(name, c.Identity().UserID) {
+			err := fmt.Errorf("%w: the hook names a group of somebody else", ErrUnavailable)
+			d.Hook.Failed(ctx, err)
+			return HookAnswer{}, err
+		}
+	}
 	return answer, err
+}
+
+// groups returns all groups that the answer names.
+func (a *HookAnswer) groups() []string {
+	if a.Task == nil || a.Task.Group == "" {
+		return a.Groups
+	}
+	return append(slices.Clip(a.Groups), a.Task.Group)
 }
 
 // apply does what a hook has decided.
@@ -184,7 +200,8 @@ func (d *declaredConn) tellEnd(ctx context.Context, c Conn) error {
 	}
 	id := rand.Text()
 	_, err = d.services.Dispatcher.Dispatch(ctx, Work{
-		Kind: HookTask, ID: id, Group: replyGroup(id, ""), User: c.Identity().UserID,
+		// Without a user: one who has been removed meanwhile would have it refused.
+		Kind: HookTask, ID: id, Group: replyGroup(id, ""),
 		Payload: HookEnded{Route: d.Pattern, Question: q},
 	})
 	return err

@@ -113,7 +113,7 @@ func (t Template) text(v variables) (string, error) {
 // a variable in a path: "int" or "id".
 func (t Template) Ambiguous(form func(name string) string) bool {
 	ids, before, literal := 0, "", ""
-	var dotted, numbered = true, true // every gap has a dot; has something that is no digit
+	dotted, numbered := true, true // every gap has a dot, or has something that is not a digit
 	for _, p := range t.parts {
 		if p.name == "" {
 			literal += p.literal

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -114,7 +115,7 @@ func (r *reader) mapping(n *node, what string, known ...string) bool {
 	}
 	ok := true
 	for _, m := range n.object {
-		if !contains(known, m.name) {
+		if !slices.Contains(known, m.name) {
 			r.wrong(&node{line: m.line}, "%s: unknown key %q; known are %s", what, m.name, strings.Join(known, ", "))
 			ok = false
 		}
@@ -140,13 +141,4 @@ func (r *reader) list(n *node, what string, most int) []*node {
 		return nil
 	}
 	return n.list
-}
-
-func contains(list []string, text string) bool {
-	for _, other := range list {
-		if other == text {
-			return true
-		}
-	}
-	return false
 }

@@ -115,12 +115,12 @@ func reserved(name string) bool {
 	return name == userGroup || slices.Contains(consumer.ReservedNames(), name)
 }
 
-func (out *Route) param(name string) (p consumer.Param, ok bool) {
-	i := slices.IndexFunc(out.Params, func(p consumer.Param) bool { return p.Name == name })
+func (r *Route) param(name string) (p consumer.Param, ok bool) {
+	i := slices.IndexFunc(r.Params, func(p consumer.Param) bool { return p.Name == name })
 	if i < 0 {
 		return p, false
 	}
-	return out.Params[i], true
+	return r.Params[i], true
 }
 
 func (r *reader) group(n *node, out *Route) {

@@ -119,6 +119,7 @@ func checkTokens(tokens token.Tokens) error {
 			return mistake{line, "anchors, aliases, merge keys, tags and directives are not accepted"}
 		case token.MappingValueType:
 			keys++
+		default:
 		}
 		if keys > maxKeys {
 			return mistake{line, fmt.Sprintf("the file has more than %d keys", maxKeys)}

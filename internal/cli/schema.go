@@ -1,0 +1,28 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"orgcast/internal/config"
+	"orgcast/internal/routefile"
+)
+
+const configUsage = `
+Print the JSON Schema of a file that the gateway reads: gateway config schema prints that of
+--routes-file. With it, editors complete the file and mark mistakes.
+`
+
+// configCommand prints what editors need to know of our files.
+func configCommand(_ context.Context, p *Process, args []string) error {
+	set := config.New("config", configUsage)
+	rest, err := p.Parse(set, args)
+	if err != nil {
+		return p.Surplus(rest, err)
+	}
+	if len(rest) != 1 || rest[0] != "schema" {
+		return p.misused(set, rest)
+	}
+	_, err = fmt.Fprint(p.Stdout, routefile.Schema())
+	return err
+}
