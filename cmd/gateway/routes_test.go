@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/base64"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -220,6 +222,15 @@ func testHook(t *testing.T, redis, root string, command []string) {
 	text := strings.NewReplacer("8090", port, "2s", "10s").Replace(string(routes)) // the machine may be busy
 	s := startServe(t, redis, environment{"ORGCAST_ROUTES_FILE": writeFile(t, dir, "routes.yaml", text), "ORGCAST_PREFIX": "hook" + port})
 	s.expectReady()
+	ctx, stop := context.WithCancel(t.Context())
+	worked := make(chan error, 1)
+	go func() { worked <- run(ctx, []string{"worker"}, s.env.get, strings.NewReader(""), io.Discard, s.log) }()
+	defer func() {
+		stop()
+		if err := <-worked; err != nil {
+			t.Errorf("worker: %v", err)
+		}
+	}()
 
 	acme, globex := s.visitAt(t, "/ws/report/7/", "ada", "acme"), s.visitAt(t, "/ws/report/7/", "eve", "globex")
 	for c, title := range map[*testkit.Client]string{acme: "Sales", globex: "Costs"} {

@@ -22,7 +22,6 @@ import (
 	"orgcast/internal/pubsub"
 	"orgcast/internal/quota"
 	"orgcast/internal/session"
-	"orgcast/internal/task"
 )
 
 // Node is one gateway process, its parts put together but not yet at work:
@@ -49,7 +48,6 @@ type Node struct {
 	hub       *hub.Hub
 	quota     *quota.Redis
 	admission *admission
-	hooks     *task.Worker // tells hooks of ended connections; nil without --routes-file
 
 	stopping atomic.Bool
 	reloads  reloadSteps
@@ -174,9 +172,6 @@ func (n *Node) Start() {
 	n.background(func(ctx context.Context) error { n.admission.run(ctx); return nil })
 	n.background(func(ctx context.Context) error { n.warnOfSharedServer(ctx); return nil })
 	n.background(func(ctx context.Context) error { trimMemory(ctx); return nil })
-	if n.hooks != nil {
-		n.background(n.hooks.Run)
-	}
 }
 
 // Serves says that server accepts the gateway's connections. Close then begins with a drain.

@@ -81,7 +81,11 @@ func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
 		return err
 	}
 	// A connection for each kind waits for entries, and each task may need one.
-	kinds := workerKinds()
+	kinds, reloads := workerKinds(), new(reloadSteps)
+	registry := prometheus.NewRegistry()
+	if err := o.addHooks(kinds, newHooks(registry, p.Log, undo), reloads); err != nil {
+		return err
+	}
 	clients, err := o.Connect(len(kinds) * (o.Concurrency + 2))
 	if err != nil {
 		return err
@@ -95,7 +99,6 @@ func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
 	if err != nil {
 		return err
 	}
-	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	p.Journal.Register(registry)
 	to := o.taskOptions()
@@ -113,7 +116,6 @@ func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
 			return errors.Join(clients.Events.Ping(ctx).Err(), clients.State.Ping(ctx).Err())
 		},
 	}}), p.Log)
-	reloads := new(reloadSteps)
 	reloads.add(clients.prepareReload)
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(p.reload(ctx, reloads, registry))

@@ -58,6 +58,10 @@ func (s *settings) declareDirectory(set *config.Set) {
 		"source of truth for active organizations and memberships: hashes in Redis, or the session alone")
 }
 
+func (s *settings) declareRoutesFile(set *config.Set) {
+	set.String(&s.RoutesFile, "routes-file", "", "YAML file of routes that need no code (docs/consumers.md); reloaded on SIGHUP; default: none", nil)
+}
+
 func (s *settings) declareServe(set *config.Set) {
 	set.String(&s.Listen, "listen", ":8080", "address of the public listener", CheckAddress)
 	set.String(&s.AdminListen, "admin-listen", "127.0.0.1:9090", "address of the private listener: health, metrics, profiles, publishing", CheckAddress)
@@ -81,7 +85,7 @@ func (s *settings) declareServe(set *config.Set) {
 			return err
 		})
 	set.List(&s.Consumers, "consumers", app.EveryConsumer, "consumers to enable, comma-separated, or all (docs/consumers.md)", app.CheckConsumers)
-	set.String(&s.RoutesFile, "routes-file", "", "YAML file of routes that need no code (docs/consumers.md); read again on SIGHUP; default: none", nil)
+	s.declareRoutesFile(set)
 	set.String(&s.Policy, "events-policy", consumer.DefaultPolicy,
 		"who may subscribe to which group at /ws/events: comma-separated rules PATTERN=WHO, the first match decides; WHO is member, self, role:NAME or signed", func(text string) error {
 			_, err := consumer.ParsePolicy(text, nil)

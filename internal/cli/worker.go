@@ -26,7 +26,9 @@ Connections of acme that have joined the group all get {"type":"echo_progress",â
 
 After SIGINT or SIGTERM, running tasks may finish within --worker-drain; other workers get the rest at
 once. A second signal ends the process, and its tasks are taken over after --worker-takeover. SIGHUP
-reloads certificates and passwords from their files; running tasks continue.
+reloads certificates, passwords and routes from their files; running tasks continue.
+
+With the --routes-file of serve, it also tells hooks of connections that have ended.
 `
 
 // declareTasks declares how tasks are run.
@@ -49,6 +51,7 @@ func (s *settings) declareWorker(set *config.Set, own *app.WorkerOptions) {
 		"source of truth for active organizations and memberships: hashes in Redis, or session, which accepts all of them")
 	set.String(&s.AdminListen, "admin-listen", "127.0.0.1:9091", "address of the private listener: health, metrics, profiles", CheckAddress)
 	set.Int(&s.MaxEvent, "max-event", event.DefaultMaxSize, 128, "largest event, in bytes")
+	s.declareRoutesFile(set)
 	declareTasks(set, own)
 }
 

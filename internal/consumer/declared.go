@@ -195,7 +195,7 @@ func (d *declaredConn) enter(ctx context.Context, c Conn) error {
 	return nil
 }
 
-// admit returns why the user may not connect. What belongs to somebody else looks like what does not exist.
+// admit returns why the user may not connect. What belongs to another user looks like what does not exist.
 func (d *declaredConn) admit(ctx context.Context, c Conn) error {
 	who := c.Identity()
 	switch {

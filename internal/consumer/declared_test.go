@@ -82,7 +82,7 @@ receive:
 	}
 	var groups []string
 	for _, typ := range []string{"cancel", "export"} {
-		if err := cons.Receive(ctx, c, event.Frame{Data: []byte(`{"type":"` + typ + `","request_id":"` + typ + `1"}`)}); err != nil {
+		if err := cons.Receive(ctx, c, event.RawMessage{Data: []byte(`{"type":"` + typ + `","request_id":"` + typ + `1"}`)}); err != nil {
 			t.Fatal(err)
 		}
 		joined := c.Joined()
@@ -245,7 +245,7 @@ func TestDeclaredTasksStayInOrganization(t *testing.T) {
 		}
 		frame := strings.ReplaceAll(`{"type":"refresh","organization_id":"OTHER","organization":"OTHER","user_id":"user-of-OTHER","role":"member-of-OTHER",
 			"group":"OTHER","id":"OTHER","kind":"OTHER","task":"OTHER","key":"OTHER","depth":"{organization_id}{id}"}`, "OTHER", other)
-		if err := cons.Receive(ctx, c, event.Frame{Data: []byte(frame)}); err != nil {
+		if err := cons.Receive(ctx, c, event.RawMessage{Data: []byte(frame)}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -112,7 +112,7 @@ func (d *declaredConn) ask(ctx context.Context, c Conn, what string, message jso
 	}
 	for _, name := range answer.groups() {
 		if OwnedGroupName(name) && !event.IsUserGroupName(name, c.Identity().UserID) {
-			err := fmt.Errorf("%w: the hook names a group of somebody else", ErrUnavailable)
+			err := fmt.Errorf("%w: the hook names a group of another user or connection", ErrUnavailable)
 			d.Hook.Failed(ctx, err)
 			return HookAnswer{}, err
 		}

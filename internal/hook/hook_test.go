@@ -98,7 +98,7 @@ func TestQuestion(t *testing.T) {
 	if err := cons.Connect(ctx, c); err != nil {
 		t.Fatal(err)
 	}
-	if err := cons.Receive(ctx, c, event.Frame{Data: []byte(`{"type":"say","organization_id":"globex","n":41}`)}); err != nil {
+	if err := cons.Receive(ctx, c, event.RawMessage{Data: []byte(`{"type":"say","organization_id":"globex","n":41}`)}); err != nil {
 		t.Fatal(err)
 	}
 	head := `"organization_id":"acme","user_id":"ada","role":"editor","connection_id":"connection","path":"/ws/report/7/a%20b","params":{"id":7,"name":"a b"},"query":{"q":["1","2"]},"message":`
@@ -128,7 +128,7 @@ func TestAnswer(t *testing.T) {
 	if got := c.Joined(); !slices.Equal(got, []string{"report_7", "all"}) {
 		t.Errorf("joined %q", got)
 	}
-	if err := cons.Receive(ctx, c, event.Frame{Data: []byte(`{"type":"export"}`)}); !errors.Is(err, consumer.ErrDone) {
+	if err := cons.Receive(ctx, c, event.RawMessage{Data: []byte(`{"type":"export"}`)}); !errors.Is(err, consumer.ErrDone) {
 		t.Errorf("got %v", err)
 	}
 	if got := strings.Join(c.Sent(), " "); got != `{"type":"hello","n":1.50} {"type":"a","organization_id":"acme"}` {
@@ -217,7 +217,7 @@ func TestLyingHook(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := c.Joined()
-			err := cons.Receive(ctx, c, event.Frame{Data: []byte(`{"type":"say","request_id":"r1"}`)})
+			err := cons.Receive(ctx, c, event.RawMessage{Data: []byte(`{"type":"say","request_id":"r1"}`)})
 			got := strings.Join(c.Sent(), " ")
 			if strings.HasPrefix(lie, `{"groups":["user.`) || strings.HasPrefix(lie, `{"groups":["reply_`) {
 				before = c.Joined() // groups do not count here, whatever they are
@@ -285,7 +285,7 @@ func TestAnswerAfterTheEnd(t *testing.T) {
 	}
 	c.Sent()
 	p.services.Calls()
-	err := cons.Receive(ctx, c, event.Frame{Data: []byte(`{"type":"say"}`)})
+	err := cons.Receive(ctx, c, event.RawMessage{Data: []byte(`{"type":"say"}`)})
 	if sent, calls := c.Sent(), p.services.Calls(); !errors.Is(err, left) || len(sent)+len(calls) > 0 {
 		t.Errorf("got %v, sent %q, asked for %q", err, sent, calls)
 	}
@@ -308,14 +308,14 @@ func TestDeadHook(t *testing.T) {
 	}
 	dead.Store(true)
 	for range 10 {
-		if err := cons.Receive(ctx, c, event.Frame{Data: []byte(`{"type":"say"}`)}); err != nil {
+		if err := cons.Receive(ctx, c, event.RawMessage{Data: []byte(`{"type":"say"}`)}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if sent := c.Sent(); len(sent) != 10 || !strings.Contains(sent[9], `"unavailable"`) {
 		t.Errorf("sent %q", sent)
 	}
-	if err := cons.Receive(ctx, c, event.Frame{Data: []byte(`{"type":"declared"}`)}); err != nil {
+	if err := cons.Receive(ctx, c, event.RawMessage{Data: []byte(`{"type":"declared"}`)}); err != nil {
 		t.Fatal(err)
 	}
 	if sent := c.Sent(); len(sent) != 1 || !strings.Contains(sent[0], "task_accepted") {

@@ -86,7 +86,7 @@ func New(o Options) *Client {
 
 func newHTTPClient(dialer net.Dialer) *http.Client {
 	return &http.Client{
-		// A redirect could lead where the URL may not, and would repeat what is signed for somebody else.
+		// A redirect could lead where the URL may not, and would repeat a call that was signed for another receiver.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			Proxy:                  nil, // a variable of the environment must not see, or answer, what is meant for others
