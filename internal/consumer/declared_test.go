@@ -98,7 +98,7 @@ receive:
 	c.Deliver(ctx, cons, c.Event(t, groups[0], `{"type":"task_failed","code":"timeout"}`, 5))
 	got := strings.Join(c.Sent(), "\n")
 	want := `{"type":"exported","success":true,"message":"done","request_id":"export1"}` + "\n" +
-		`{"type":"cancelled","success":false,"message":"This did not work.","code":"timeout","request_id":"cancel1"}`
+		`{"type":"cancelled","success":false,"message":"Something went wrong.","code":"timeout","request_id":"cancel1"}`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

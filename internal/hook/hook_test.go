@@ -222,7 +222,7 @@ func TestLyingHook(t *testing.T) {
 			if strings.HasPrefix(lie, `{"groups":["user.`) || strings.HasPrefix(lie, `{"groups":["reply_`) {
 				before = c.Joined() // groups do not count here, whatever they are
 			}
-			want := `{"type":"error","code":"unavailable","message":"This cannot be done at the moment. Try again later.","request_id":"r1"}`
+			want := `{"type":"error","code":"unavailable","message":"Temporarily unavailable. Try again later.","request_id":"r1"}`
 			if err != nil || got != want || !slices.Equal(before, c.Joined()) || len(p.services.Calls()) > 0 {
 				t.Errorf("receive: got %v, sent %s, joined %q", err, got, c.Joined())
 			}
