@@ -180,6 +180,7 @@ func TestHookExamples(t *testing.T) {
 }
 
 func testHook(t *testing.T, redis, root string, command []string) {
+	t.Helper()
 	dir := t.TempDir()
 	key := writeFile(t, dir, "hook.key", "whsec_"+base64.StdEncoding.EncodeToString([]byte("thirty-two bytes of a hook's key"))+"\n")
 	cmd := exec.Command(command[0], append(command[1:], key, "0")...)

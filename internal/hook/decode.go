@@ -203,7 +203,8 @@ func checkPayload(value json.RawMessage) error {
 	return nil
 }
 
-func decodeClose(value json.RawMessage) (error, error) { //nolint:revive // the first one is the cause, not an error
+// decodeClose returns the cause with which a connection ends, and what is wrong with the answer.
+func decodeClose(value json.RawMessage) (cause, wrong error) {
 	switch word, _ := text(value); word {
 	case "done":
 		return consumer.ErrDone, nil
