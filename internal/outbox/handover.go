@@ -197,7 +197,29 @@ func (o *Outbox) hold(h *handover, it Item, out *Outcome) {
 		out.Full = o.excess(h.held, 0) > 0
 		return
 	}
-	for o.excess(h.held, 0) > 0 && len(h.held.items) > 0 {
+	o.dropOldestHeld(h, h.held, 0, out)
+}
+
+// yieldHeld lets what is held give way to so many bytes that are to be queued, such as the state that a
+// consumer makes of a history.
+func (o *Outbox) yieldHeld(size int, out *Outcome) {
+	for h := o.handovers; h != nil; h = h.next {
+		switch {
+		case h.held == nil:
+		case o.options.Policy == DropOldest:
+			o.dropOldestHeld(h, o.queue, size, out)
+		case o.options.Policy == Latest:
+			before := h.held.bytes
+			_, dropped := h.held.dropStale(o.excess(o.queue, size))
+			o.account(h.held, before)
+			out.Dropped += dropped
+		}
+	}
+}
+
+// dropOldestHeld drops the oldest of what is held, until a batch has room for size bytes more.
+func (o *Outbox) dropOldestHeld(h *handover, b *Batch, size int, out *Outcome) {
+	for o.excess(b, size) > 0 && len(h.held.items) > 0 {
 		if old := o.nextHeld(h); old.Burst != nil {
 			h.lose(old.Burst.Events())
 			out.Dropped += len(old.Burst.Events())

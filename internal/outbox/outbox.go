@@ -102,6 +102,9 @@ func (o *Outbox) accept(it Item) (out Outcome) {
 		it = o.divert(it, &out)
 	}
 	if it.bytes > 0 {
+		if o.handovers != nil {
+			o.yieldHeld(it.bytes, &out)
+		}
 		o.add(&it, &out)
 	}
 	out.Flush = !out.Full && o.queue != nil && !o.writing

@@ -139,6 +139,41 @@ func TestWhatIsHeldLeavesLessRoom(t *testing.T) {
 	}
 }
 
+// TestWhatIsHeldGivesWayToTheFirstState: where something may give way, the state that a consumer makes of a
+// history finds room, however much is held behind it.
+func TestWhatIsHeldGivesWayToTheFirstState(t *testing.T) {
+	for name, policy := range map[string]outbox.Policy{"drop_oldest": outbox.DropOldest, "latest": outbox.Latest} {
+		t.Run(name, func(t *testing.T) {
+			var budget outbox.Budget
+			o := newOutbox(policy, limit, &budget)
+			g := mustGroup(t, "g")
+			if err := o.Hold(g); err != nil {
+				t.Fatal(err)
+			}
+			dropped, n := 0, 0
+			for dropped == 0 {
+				n++
+				dropped += o.Offer(numbered(t, g, "t", n, true).Alone()).Dropped
+			}
+			out := o.Push([]byte(strings.Repeat("s", 300)))
+			if out.Full || out.Dropped == 0 {
+				t.Errorf("first state: got %+v, want that events gave way", out)
+			}
+			if got := o.Bytes(); got > limit {
+				t.Errorf("got %d bytes that wait, want at most %d", got, limit)
+			}
+			o.Release(g, event.Position{})
+			got := drain(o)
+			if len(got) < 2 || len(got[0]) != 300 || got[len(got)-1] != fmt.Sprint("g t ", n) {
+				t.Errorf("got %.40q, want the state first and event %d last", got, n)
+			}
+			if o.Bytes() != 0 || budget.Used() != 0 {
+				t.Errorf("left: got %d and %d of the budget, want 0", o.Bytes(), budget.Used())
+			}
+		})
+	}
+}
+
 // TestHandover: live events that come while the history is read follow it, without those that it had.
 func TestHandover(t *testing.T) {
 	var budget outbox.Budget
