@@ -83,15 +83,16 @@ func literals(tb testing.TB, path string) map[int]string {
 	found := make(map[int]string)
 	for {
 		pos, tok, text := s.Scan()
-		switch tok {
-		case token.EOF:
+		if tok == token.EOF {
 			return found
-		case token.STRING:
-			value, err := strconv.Unquote(text)
-			if err != nil {
-				tb.Fatalf("%s: %v", path, err)
-			}
-			found[file.Line(pos)] += value + "\n"
 		}
+		if tok != token.STRING {
+			continue
+		}
+		value, err := strconv.Unquote(text)
+		if err != nil {
+			tb.Fatalf("%s: %v", path, err)
+		}
+		found[file.Line(pos)] += value + "\n"
 	}
 }
