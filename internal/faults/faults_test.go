@@ -10,7 +10,7 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 	"go.uber.org/goleak"
 
-	"orgcast/internal/pubsub"
+	"orgcast/internal/redislink"
 	"orgcast/internal/testkit"
 )
 
@@ -83,7 +83,7 @@ func TestFaults(t *testing.T) {
 		"redis crashes and comes back with its append-only file": {strike: (*scene).crashRedis, stops: true},
 		"redis crashes and comes back empty":                     {on: forgetful, strike: (*scene).crashRedis, stops: true},
 		"redis hangs":                                            {strike: (*scene).hangRedis, stops: true},
-		"sentinels depose the master":                            {on: watched, strike: (*scene).deposeMaster, stops: true, says: pubsub.ErrNoCanary.Error()},
+		"sentinels depose the master":                            {on: watched, strike: (*scene).deposeMaster, stops: true, says: redislink.ErrNoCanary.Error()},
 		"master under sentinels crashes":                         {on: watched, strike: (*scene).crashMaster, stops: true},
 		"master under sentinels hangs":                           {on: watched, strike: (*scene).hangMaster, stops: true},
 		"a master of a cluster is deposed":                       {on: clustered, strike: (*scene).deposeOwner},
