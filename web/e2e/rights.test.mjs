@@ -74,7 +74,7 @@ test('a removed member is out until taken back', async (t) => {
   const page = await visit(t, 'alan', 'ada');
   await press(page, 'left', 'Remove from Acme');
   await state(page, 'left', 'closed with 4403');
-  await press(page, 'left', 'Take back into Acme');
+  await press(page, 'left', 'Add back to Acme');
   await live(page, 'left', 'of acme');
 });
 
