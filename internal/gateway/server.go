@@ -72,7 +72,11 @@ func New(ctx context.Context, o Options) (*Server, error) {
 			t.Expire(0)
 		}
 		s.mu.Unlock()
-		s.endAll(func(*conn) error { return context.Cause(ctx) })
+		cause := context.Cause(ctx)
+		if s.draining.Load() { // what is left slipped in while Drain looked
+			cause = DrainError{RetryAfter: minReturn}
+		}
+		s.endAll(func(*conn) error { return cause })
 	})
 	return s, nil
 }
