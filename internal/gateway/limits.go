@@ -94,7 +94,7 @@ func (l *limits) give(who owner) {
 }
 
 // maxExplained bounds the refusals that are being explained at a time. Each is a socket, a goroutine and
-// some KiB for a stranger, for up to CloseTimeout; whoever comes after gets a status in place of it.
+// some KiB for a stranger, for up to CloseTimeout; those who come after get a status in place of it.
 const maxExplained = 128
 
 // takeExplained counts a refusal that is to be explained, or says that there is no room for it. All of

@@ -92,7 +92,7 @@ const explainedBytes = 64 << 10
 
 // explain refuses, but upgrades first if the route wants its browsers to see why: they are told
 // nothing of a status. Until the browser has answered the close frame, or for CloseTimeout, that is a
-// connection like others, to the limit of the node, to metrics, and to whoever waits for the server.
+// connection like others, to the limit of the node, to metrics, and to those who wait for the server.
 func (s *Server) explain(w http.ResponseWriter, r *http.Request, why refusal) {
 	if !why.route.Explain || !s.limits.takeExplained() {
 		s.refuse(w, r, why)

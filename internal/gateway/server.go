@@ -1,6 +1,6 @@
 // Package gateway takes a request from HTTP upgrade to served connection and to its end. It is the
-// only package that knows HTTP and connections together; WebSocket itself is package socket's. Whoever is refused is refused before the
-// upgrade; whoever is served has a session, an organization and a consumer, and is written to only
+// only package that knows HTTP and connections together; WebSocket itself is package socket's. Refusals come
+// before the upgrade; a client that is served has a session, an organization and a consumer, and is written to only
 // after one more comparison of organizations.
 package gateway
 
@@ -67,7 +67,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	s.serving.Go(func() {
 		s.wheel.run(ctx)
 		s.mu.Lock()
-		s.over = true // whoever is not counted in serving by now is refused
+		s.over = true // a request that is not counted in serving by now is refused
 		for t := range s.explained {
 			t.Expire(0)
 		}
@@ -345,7 +345,7 @@ func (s *Server) forget(c *conn) {
 	s.serving.Done()
 }
 
-// tellIfEmpty tells whoever waits for the last connection that it is gone. Its caller holds mu.
+// tellIfEmpty tells those who wait for the last connection that it is gone. Its caller holds mu.
 func (s *Server) tellIfEmpty() {
 	if len(s.conns)+len(s.explained) > 0 {
 		return

@@ -17,8 +17,8 @@ const (
 	pooledBytes = 16 << 10
 )
 
-// writer sends what waits in the outbox of one connection. At most one goroutine is at it: whoever
-// flushes, or a goroutine of its own while the socket has no room.
+// writer sends what waits in the outbox of one connection. At most one goroutine is at it: the
+// one that flushes, or a goroutine of its own while the socket has no room.
 type writer struct {
 	// Fixed before the outbox is opened.
 	client    *client

@@ -57,7 +57,7 @@ func newBatch(o *Options) *Batch {
 // Len returns how many items there are, empty ones among them.
 func (b *Batch) Len() int { return len(b.front.items) + len(b.items) }
 
-// Item returns the item at i. It belongs to whoever has claimed the batch.
+// Item returns the item at i. It belongs to the goroutine that has claimed the batch.
 func (b *Batch) Item(i int) *Item {
 	if i < len(b.front.items) {
 		return &b.front.items[i]

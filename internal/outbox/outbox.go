@@ -1,5 +1,5 @@
 // Package outbox holds what waits for one client, and decides what gives way when that is too much. It
-// neither writes nor knows what it writes to: whoever does claims a [Batch], writes its items in order,
+// neither writes nor knows what it writes to: the writer claims a [Batch], writes its items in order,
 // and says when that is [Outbox.Done].
 //
 // Everything that waits is counted: for each client, and of those that are behind for all clients of

@@ -18,7 +18,7 @@ const (
 )
 
 const (
-	// HistoryBytes bounds what [Histories.History] returns, in bytes of events. Whoever may join a group may
+	// HistoryBytes bounds what [Histories.History] returns, in bytes of events. A member who may join a group may
 	// ask for its history again and again; the longest one of the largest events has 250 MiB, of
 	// which a few at a time would fill the memory of a node.
 	HistoryBytes = 2 << 20

@@ -104,7 +104,7 @@ func (r *Roster) Unsubscribe(g event.Group, now time.Time) (last bool) {
 	s.count--
 	if s.count == 0 {
 		r.wanted--
-		s.missed = s.paused // whoever subscribes next had nothing else to miss
+		s.missed = s.paused // the next subscriber had nothing else to miss
 	}
 	r.settle(s, now)
 	return s.count == 0

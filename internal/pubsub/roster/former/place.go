@@ -142,7 +142,7 @@ func (s *subscription) startCatching(l *link) {
 	}
 }
 
-// stopCatching forgets what is held: the subscription ends, or will have to catch up anew.
+// stopCatching forgets what is held: the subscription ends, or will have to catch up again.
 func (s *subscription) stopCatching() {
 	p := &s.place
 	for _, h := range p.held {
