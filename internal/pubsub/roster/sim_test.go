@@ -339,7 +339,7 @@ func (s *sim) step() {
 		s.leave(g)
 	case n < 22:
 		object := "small"
-		if s.choices.Intn(30) == 0 {
+		if s.choices.Intn(6) == 0 {
 			object = large
 		}
 		s.record(g, s.choices.Intn(2) == 0, object)
