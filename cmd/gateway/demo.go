@@ -165,10 +165,10 @@ func (n *demoNode) handler(ctx context.Context, site *url.URL) (http.Handler, er
 	if authority.Members, err = directory.NewRedis(n.Redis.State, n.Keys); err != nil {
 		return nil, err
 	}
-	authority.Sessions, _ = n.Sessions.(*session.RedisStore) // as runDemo's settings say
+	authority.Sessions, _ = app.Store[*session.RedisStore](n.Sessions) // as runDemo's settings say
 	return demo.Handler(demo.Options{
 		Authority: authority,
-		Gateway:   n.Gateway, CookieName: n.Options.SessionCookie, Sessions: n.Resolver(), Membership: n.Directory, Publisher: n.Bus, Logger: n.Log,
+		Gateway:   n.Gateway, CookieName: n.Options.SessionCookies[0], Sessions: n.Resolver(), Membership: n.Directory, Publisher: n.Bus, Logger: n.Log,
 		Minter: n.Sessions, Dispatcher: dispatcher, Pictures: pictures{n}, Site: site,
 		Status: func() demo.Status {
 			return demo.Status{Violations: n.Gateway.Violations(), Connections: n.Gateway.Connections()}

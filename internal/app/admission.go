@@ -38,7 +38,7 @@ var errNotAsked = errors.New("not checked yet")
 // with the same rights, about users who do not exist: any answer means that a member would get one, too.
 type admission struct {
 	tries       int
-	sessions    session.Store // without the revocations, whose silence it would not show
+	sessions    session.Several // without the revocations, whose silence it would not show
 	revocations *session.Revocations
 	directory   directory.Directory
 	quota       *quota.Redis
@@ -51,7 +51,7 @@ type admission struct {
 
 // newAdmission returns the admission of a node. The other parts of the node must exist already.
 func newAdmission(n *Node) *admission {
-	a := &admission{tries: 1, sessions: n.Sessions, revocations: n.revoker.Revocations, directory: n.Directory, quota: n.quota, log: n.Log}
+	a := &admission{tries: 1, sessions: n.Sessions.Several, revocations: n.revoker.Revocations, directory: n.Directory, quota: n.quota, log: n.Log}
 	if _, cluster := n.Redis.State.(*redis.ClusterClient); cluster {
 		a.tries = admissionTries
 	}
@@ -142,9 +142,23 @@ func (a *admission) ask(ctx context.Context) error {
 	return a.quota.Check(ctx, s.orgs)
 }
 
+// askSessions returns nil if one of the stores answers: the node can then serve those whose sessions are there.
 func (a *admission) askSessions(ctx context.Context, s strangers) error {
 	var errs []error
-	for _, status := range a.sessions.Recheck(ctx, s.held) {
+	for _, store := range a.sessions {
+		errs = append(errs, askStore(ctx, store, s))
+	}
+	return all(errs)
+}
+
+// askStore returns nil if a store answers about one of the strangers, or has just answered somebody else: each
+// question costs the web application more than it costs Redis.
+func askStore(ctx context.Context, store session.Store, s strangers) error {
+	if web, ok := store.(*session.WebStore); ok && time.Since(web.Answered()) < admissionInterval {
+		return nil
+	}
+	var errs []error
+	for _, status := range store.Recheck(ctx, s.held) {
 		errs = append(errs, unanswered(status.Err, session.ErrUnavailable))
 	}
 	return all(errs)

@@ -23,7 +23,7 @@ func (n *Node) addDeclared(registry *consumer.Registry, parts *Services) error {
 		return nil
 	}
 	d := &declaredRoutes{
-		registry: registry, hooks: newHooks(n.Metrics, n.Log, n.undo),
+		registry: registry, hooks: &hooks{client: n.calls, log: n.Log},
 		services: consumer.DeclaredServices{Dispatcher: parts, Inputs: parts, Owners: parts, Requests: parts},
 	}
 	apply, err := d.prepare(n.Options)

@@ -2,6 +2,7 @@ package app
 
 import (
 	"fmt"
+	"time"
 
 	"orgcast/internal/redisclient"
 	"orgcast/internal/rlimit"
@@ -72,5 +73,11 @@ func (o *Options) Warnings() (list []string) {
 	if f.total > 0 && f.total < plentyOfFiles {
 		list = append(list, fmt.Sprintf("few open files: a limit of %d allows %d connections; raise it (ulimit -n, LimitNOFILE=, nofile)", f.total, f.connections))
 	}
+	if o.HasStore(StoreHTTP) && o.LeaseDeadline < webDeadline {
+		list = append(list, fmt.Sprintf("--lease-deadline=%s with --session-store=http: when the web application is away for longer than that, as it may be during a deployment, every page is disconnected; %s is a good value", o.LeaseDeadline, webDeadline))
+	}
 	return list
 }
+
+// webDeadline is how long a web application may well be away while it is deployed or restarted.
+const webDeadline = 120 * time.Second

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"orgcast/internal/consumer"
@@ -21,12 +20,6 @@ type hooks struct {
 	client *outgoing.Client
 	log    *zap.Logger
 	byPath atomic.Pointer[map[string]*hook.Hook] // of a worker
-}
-
-func newHooks(metrics prometheus.Registerer, log *zap.Logger, undo *stack) *hooks {
-	h := &hooks{client: outgoing.New(outgoing.Options{Registerer: metrics}), log: log}
-	undo.add("calls to hooks", undoTimeout, func(context.Context) error { h.client.Close(); return nil })
-	return h
 }
 
 // attach makes the hook of each route, and returns them by the path of the route.

@@ -20,3 +20,11 @@ func newReloadCounter(reg prometheus.Registerer) *prometheus.CounterVec {
 	}
 	return count
 }
+
+// newAskedMetric returns what counts the cookies that the web application is asked about.
+func newAskedMetric(reg prometheus.Registerer) func(cookies int) {
+	asked := promauto.With(reg).NewCounter(prometheus.CounterOpts{
+		Name: "orgcast_session_cookies_asked_total", Help: "Cookies that the web application was asked about, with --session-store=http.",
+	})
+	return func(cookies int) { asked.Add(float64(cookies)) }
+}

@@ -19,6 +19,7 @@ import (
 	"orgcast/internal/hub"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/lease"
+	"orgcast/internal/outgoing"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/quota"
 	"orgcast/internal/session"
@@ -37,11 +38,12 @@ type Node struct {
 	Metrics   *prometheus.Registry
 	Redis     *Clients
 	Keys      keyspace.Keyspace
-	Sessions  SessionStore
+	Sessions  *Sessions
 	Directory directory.Directory
 	Bus       *pubsub.Redis
 	Gateway   *gateway.Server
 
+	calls     *outgoing.Client
 	leases    *lease.Keeper
 	control   *lease.Control
 	revoker   *lease.Revoker
@@ -74,7 +76,7 @@ func newNode(ctx context.Context, o *Options, log *zap.Logger, undo *stack) (*No
 	return n, nil
 }
 
-// connect makes the clients of Redis.
+// connect makes the clients of Redis and of other programs.
 func (n *Node) connect(context.Context) (err error) {
 	if n.Keys, err = n.Options.Keyspace(); err != nil {
 		return err
@@ -84,14 +86,20 @@ func (n *Node) connect(context.Context) (err error) {
 	}
 	n.undo.add("Redis", undoTimeout, func(context.Context) error { return n.Redis.Close() })
 	n.reloads.add(n.Redis.prepareReload)
+	n.calls = outgoing.New(outgoing.Options{Registerer: n.Metrics})
+	n.undo.add("calls to other programs", undoTimeout, func(context.Context) error { n.calls.Close(); return nil })
 	return nil
 }
 
 // addStores makes what says who may connect.
 func (n *Node) addStores(context.Context) (err error) {
-	if n.Sessions, err = newSessionStore(n.Options, n.Redis.State, n.Keys, &n.reloads); err != nil {
+	n.Sessions, err = n.Options.sessions(storeParts{
+		client: n.Redis.State, keys: n.Keys, calls: n.calls, asked: newAskedMetric(n.Metrics), reloads: &n.reloads,
+	})
+	if err != nil {
 		return err
 	}
+	n.undo.add("questions about sessions", undoTimeout, func(context.Context) error { n.Sessions.Close(); return nil })
 	n.Directory, err = newDirectory(n.Options, n.Redis, n.Keys)
 	return err
 }

@@ -39,14 +39,22 @@ type Options struct {
 	// Prefix is the first part of every name in Redis.
 	Prefix string
 
-	// SessionStore is cookie or redis. SessionKeys are the keys of signed cookies, as [ParseKeys] reads them.
-	SessionStore, SessionCookie, SessionKeys string
+	// SessionStores are cookie, redis or http, in the order in which they are asked, and SessionCookies the names of
+	// their cookies. SessionKeys are the keys of signed cookies, as [ParseKeys] reads them.
+	SessionStores, SessionCookies []string
+	SessionKeys                   string
+	// SessionURL is where the web application answers whose a cookie is, to calls with SessionURLKey.
+	SessionURL, SessionURLKey string
+	SessionURLBatch           int
+	SessionURLTimeout         time.Duration
+	// SessionCookiePick is first or last: which of several cookies of one name the web application takes.
+	SessionCookiePick string
 	// SessionMaxAge is the longest life of a session. With less than the web application's, the end of
 	// a session is forgotten before its cookie expires.
 	SessionMaxAge time.Duration
 	// SessionInsecure mints cookies for plain HTTP.
 	SessionInsecure bool
-	// Directory is redis or session.
+	// Directory is redis or session, or empty for the default that [Options.DirectoryKind] chooses.
 	Directory string
 	// Origins may connect. Proxies are believed about their clients' addresses, which are only logged.
 	Origins, TrustedProxies []string
@@ -87,15 +95,12 @@ type Options struct {
 
 // Check holds the options of a gateway against each other. Errors name the settings.
 func (o *Options) Check() error {
-	errs := []error{o.CheckRedis(), o.checkFiles(o.files()), o.checkRoutesFile()}
+	errs := []error{o.CheckRedis(), o.checkFiles(o.files()), o.checkRoutesFile(), o.CheckSessions()}
 	if origins, err := gateway.ParseOrigins(o.Origins); err == nil && origins.Empty() {
 		errs = append(errs, errors.New("--origins: required: list the origins of the pages that may connect, or any page could use its visitors' sessions"))
 	}
 	if _, port, _ := net.SplitHostPort(o.Listen); o.Listen == o.AdminListen && port != "0" {
 		errs = append(errs, errors.New("--listen and --admin-listen: must differ, because the private listener must not be reachable from outside"))
-	}
-	if o.SessionStore == "cookie" && o.SessionKeys == "" {
-		errs = append(errs, errors.New("--session-keys: required with --session-store=cookie: the keys of the web application"))
 	}
 	if o.LeaseDeadline <= o.LeasePeriod {
 		errs = append(errs, errors.New("--lease-deadline: must be longer than --lease-period"))

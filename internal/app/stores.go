@@ -3,8 +3,10 @@ package app
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -12,24 +14,115 @@ import (
 	"orgcast/internal/directory"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/lease"
+	"orgcast/internal/outgoing"
 	"orgcast/internal/session"
 )
 
-// SessionStore is what both kinds of session store can do.
-type SessionStore interface {
-	session.Store
+// Kinds of session store.
+const (
+	StoreCookie = "cookie"
+	StoreRedis  = "redis"
+	StoreHTTP   = "http"
+)
+
+// StoreKinds are those that --session-store may name.
+func StoreKinds() []string { return []string{StoreCookie, StoreRedis, StoreHTTP} }
+
+// HasStore reports whether one of the session stores is of a kind.
+func (o *Options) HasStore(kind string) bool { return slices.Contains(o.SessionStores, kind) }
+
+// Minter makes new sessions.
+type Minter interface {
 	Mint(ctx context.Context, g session.Grant) (*http.Cookie, error)
 }
 
-// NewSessionStore makes the store that the options name.
-func NewSessionStore(o *Options, client redis.UniversalClient, keys keyspace.Keyspace) (SessionStore, error) {
-	return newSessionStore(o, client, keys, new(reloadSteps))
+var (
+	_ Minter = (*session.CookieStore)(nil)
+	_ Minter = (*session.RedisStore)(nil)
+)
+
+// Sessions are the session stores of a process.
+type Sessions struct {
+	session.Several
+
+	web []*session.WebStore
 }
 
-func newSessionStore(o *Options, client redis.UniversalClient, keys keyspace.Keyspace, reloads *reloadSteps) (SessionStore, error) {
-	so := session.Options{Name: o.SessionCookie, MaxAge: o.SessionMaxAge, Insecure: o.SessionInsecure}
-	if o.SessionStore == "redis" {
-		return session.NewRedisStore(client, keys, so)
+// Store returns the first store of a type, or false.
+func Store[T session.Store](s *Sessions) (store T, ok bool) {
+	for _, part := range s.Several {
+		if store, ok = part.(T); ok {
+			return store, true
+		}
+	}
+	return store, false
+}
+
+// errNoMinter is returned if no store can make a session.
+var errNoMinter = errors.New("--session-store: the web application makes the sessions; only cookie and redis can mint one")
+
+// Mint makes a session in the first store that can.
+func (s *Sessions) Mint(ctx context.Context, g session.Grant) (*http.Cookie, error) {
+	for _, part := range s.Several {
+		if m, ok := part.(Minter); ok {
+			return m.Mint(ctx, g)
+		}
+	}
+	return nil, errNoMinter
+}
+
+// Close waits for questions to the web application that are under way.
+func (s *Sessions) Close() {
+	for _, web := range s.web {
+		web.Close()
+	}
+}
+
+// storeParts are what stores are made of.
+type storeParts struct {
+	client  redis.UniversalClient
+	keys    keyspace.Keyspace
+	calls   *outgoing.Client
+	asked   func(cookies int)
+	reloads *reloadSteps
+}
+
+// NewSessions makes the stores that the options name, for a process that serves nobody. Close them after use.
+func NewSessions(o *Options, client redis.UniversalClient, keys keyspace.Keyspace) (*Sessions, error) {
+	return o.sessions(storeParts{client: client, keys: keys, calls: outgoing.New(outgoing.Options{}), reloads: new(reloadSteps)})
+}
+
+func (o *Options) sessions(p storeParts) (*Sessions, error) {
+	s := new(Sessions)
+	for i, kind := range o.SessionStores {
+		part, err := o.store(kind, o.cookieName(i), p)
+		if err != nil {
+			s.Close()
+			return nil, err
+		}
+		if web, ok := part.(*session.WebStore); ok {
+			s.web = append(s.web, web)
+		}
+		s.Several = append(s.Several, part)
+	}
+	return s, nil
+}
+
+// cookieName returns the name of the cookie of the store in that place.
+func (o *Options) cookieName(place int) string {
+	if place < len(o.SessionCookies) {
+		return o.SessionCookies[place]
+	}
+	return session.DefaultName
+}
+
+func (o *Options) store(kind, cookie string, p storeParts) (session.Part, error) {
+	so := session.Options{Name: cookie, MaxAge: o.SessionMaxAge, Insecure: o.SessionInsecure}
+	switch kind {
+	case StoreRedis:
+		return session.NewRedisStore(p.client, p.keys, so)
+	case StoreHTTP:
+		return o.webStore(cookie, p)
 	}
 	pairs, err := ParseKeys(o.SessionKeys)
 	if err != nil {
@@ -39,7 +132,7 @@ func newSessionStore(o *Options, client redis.UniversalClient, keys keyspace.Key
 	if err != nil {
 		return nil, err
 	}
-	reloads.add(func(next *Options) (func(), error) {
+	p.reloads.add(func(next *Options) (func(), error) {
 		pairs, err := ParseKeys(next.SessionKeys)
 		if err != nil {
 			return nil, fmt.Errorf("--session-keys: %w", err)
@@ -47,6 +140,49 @@ func newSessionStore(o *Options, client redis.UniversalClient, keys keyspace.Key
 		return store.PrepareKeys(pairs)
 	})
 	return store, nil
+}
+
+// CheckSessions holds the options of sessions against each other.
+func (o *Options) CheckSessions() error {
+	var errs []error
+	if o.HasStore(StoreCookie) && o.SessionKeys == "" {
+		errs = append(errs, errors.New("--session-keys: required with --session-store=cookie: the keys of the web application"))
+	}
+	if len(o.SessionCookies) > 0 && len(o.SessionCookies) != len(o.SessionStores) {
+		errs = append(errs, fmt.Errorf("--session-cookie: must name a cookie for each store of --session-store, in the same order: %d stores, %d cookies", len(o.SessionStores), len(o.SessionCookies)))
+	}
+	names := make([]string, len(o.SessionStores))
+	for i := range names {
+		names[i] = o.cookieName(i)
+	}
+	if slices.Sort(names); len(slices.Compact(names)) < len(o.SessionStores) {
+		errs = append(errs, errors.New("--session-cookie: each store of --session-store must have a cookie of its own: the name says which store decides"))
+	}
+	if o.HasStore(StoreHTTP) {
+		if o.SessionURL == "" {
+			errs = append(errs, errors.New("--session-url: required with --session-store=http: where the web application answers whose a cookie is"))
+		}
+		if o.SessionURLKey == "" {
+			errs = append(errs, errors.New("--session-url-key: required with --session-store=http: the key that the web application expects"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// CheckStores checks a value of --session-store.
+func CheckStores(list []string) error {
+	for i, kind := range list {
+		if !slices.Contains(StoreKinds(), kind) {
+			return fmt.Errorf("must be one or more of %s, comma-separated", strings.Join(StoreKinds(), ", "))
+		}
+		if slices.Contains(list[:i], kind) {
+			return fmt.Errorf("must not name %s twice", kind)
+		}
+	}
+	if len(list) == 0 {
+		return errors.New("must name at least one store")
+	}
+	return nil
 }
 
 // MinSecret is the shortest key: 32 bytes are the strength of SHA-256.
@@ -79,9 +215,27 @@ func keyBytes(text string) ([]byte, error) {
 	return []byte(text), nil
 }
 
+// Values of Options.Directory.
+const (
+	DirectoryRedis   = "redis"
+	DirectorySession = "session"
+)
+
+// DirectoryKind returns what --directory means: by default the web application that is asked about sessions
+// also knows memberships.
+func (o *Options) DirectoryKind() string {
+	switch {
+	case o.Directory != "":
+		return o.Directory
+	case o.HasStore(StoreHTTP):
+		return DirectorySession
+	}
+	return DirectoryRedis
+}
+
 // newDirectory makes the directory that the options name.
 func newDirectory(o *Options, clients *Clients, keys keyspace.Keyspace) (directory.Directory, error) {
-	if o.Directory == "redis" {
+	if o.DirectoryKind() == DirectoryRedis {
 		return directory.NewRedis(clients.State, keys)
 	}
 	return directory.TrustSession{}, nil
@@ -94,7 +248,7 @@ func NewRevoker(o *Options, clients *Clients, keys keyspace.Keyspace) (*lease.Re
 		return nil, err
 	}
 	r := &lease.Revoker{Announcer: lease.NewAnnouncer(clients.Events, keys), Revocations: revocations, SessionLife: o.SessionMaxAge}
-	if o.Directory == "redis" {
+	if o.DirectoryKind() == DirectoryRedis {
 		if r.Members, err = directory.NewRedis(clients.State, keys); err != nil {
 			return nil, err
 		}

@@ -91,15 +91,18 @@ func (n *Node) trials(last *lastWarning) ([]trial, error) {
 	if n.Options.secondServer() {
 		list = append(list, trial{name: "--redis-state", try: func(ctx context.Context) error { return ping(ctx, n.Redis.State) }})
 	}
-	sessions := trial{name: "session store", try: func(ctx context.Context) error { return a.askSessions(ctx, unknown) }}
-	if o.SessionStore == "cookie" {
-		sessions = trial{name: sessions.name, note: "not needed: signed cookies"}
+	for i, kind := range o.SessionStores {
+		sessions := trial{name: "session store", try: func(ctx context.Context) error { return askStore(ctx, a.sessions[i], unknown) }}
+		if kind == StoreCookie {
+			sessions = trial{name: sessions.name, note: "not needed: signed cookies"}
+		}
+		list = append(list, sessions)
 	}
 	members := trial{name: "directory", try: func(ctx context.Context) error { return a.askDirectory(ctx, unknown) }}
-	if o.Directory == "session" {
+	if o.DirectoryKind() == DirectorySession {
 		members = trial{name: members.name, note: "not needed: the session names the organization"}
 	}
-	return append(list, sessions,
+	return append(list,
 		trial{name: "revocations", try: func(ctx context.Context) error { return a.askRevocations(ctx, unknown) }}, members,
 		trial{name: "quotas", try: func(ctx context.Context) error { return a.quota.Check(ctx, unknown.orgs) }},
 	), nil

@@ -14,6 +14,7 @@ import (
 	"orgcast/internal/admin"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/outgoing"
 	"orgcast/internal/quota"
 	"orgcast/internal/task"
 )
@@ -83,7 +84,9 @@ func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
 	// A connection for each kind waits for entries, and each task may need one.
 	kinds, reloads := workerKinds(), new(reloadSteps)
 	registry := prometheus.NewRegistry()
-	if err := o.addHooks(kinds, newHooks(registry, p.Log, undo), reloads); err != nil {
+	calls := outgoing.New(outgoing.Options{Registerer: registry})
+	undo.add("calls to hooks", undoTimeout, func(context.Context) error { calls.Close(); return nil })
+	if err := o.addHooks(kinds, &hooks{client: calls, log: p.Log}, reloads); err != nil {
 		return err
 	}
 	clients, err := o.Connect(len(kinds) * (o.Concurrency + 2))
@@ -124,7 +127,7 @@ func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
 		err := w.Run(ctx)
 		return errors.Join(err, private.server.Close())
 	})
-	p.Log.Info("working", zap.String("version", p.Version), zap.Stringer("private", private.Addr()), zap.String("directory", o.Directory))
+	p.Log.Info("working", zap.String("version", p.Version), zap.Stringer("private", private.Addr()), zap.String("directory", o.DirectoryKind()))
 	err = running.Wait()
 	p.Log.Info("stopped")
 	return err

@@ -66,7 +66,7 @@ func (s *settings) bench(ctx context.Context, p *Process, c *bench.Command) (int
 		return bench.ExitFailed, errNoCluster
 	}
 	c.Redis, c.Prefix = s.Redis.URL, s.Prefix
-	if s.SessionStore == "redis" || s.SessionKeys != "" {
+	if s.HasStore(app.StoreRedis) || s.SessionKeys != "" {
 		keys, err := s.Keyspace()
 		if err != nil {
 			return bench.ExitFailed, err
@@ -76,9 +76,12 @@ func (s *settings) bench(ctx context.Context, p *Process, c *bench.Command) (int
 			return bench.ExitFailed, err
 		}
 		defer func() { _ = client.Close() }() // sessions are minted by then
-		if c.Sessions, err = app.NewSessionStore(&s.Options, client, keys); err != nil {
+		sessions, err := app.NewSessions(&s.Options, client, keys)
+		if err != nil {
 			return bench.ExitFailed, err
 		}
+		defer sessions.Close()
+		c.Sessions = sessions
 	}
 	return c.Run(ctx, p.Stdin, p.Stdout, p.Stderr)
 }
@@ -88,7 +91,7 @@ func (s *settings) benchLease(ctx context.Context, p *Process, o leasebench.Opti
 	switch {
 	case len(s.Redis.Cluster)+len(s.State.Cluster) > 0:
 		return bench.ExitFailed, errNoCluster
-	case s.SessionStore != "redis":
+	case len(s.SessionStores) != 1 || !s.HasStore(app.StoreRedis):
 		return bench.ExitFailed, errors.New("--session-store: must be redis, because users log out and switch organizations there")
 	}
 	keys, err := s.Keyspace()
@@ -100,7 +103,7 @@ func (s *settings) benchLease(ctx context.Context, p *Process, o leasebench.Opti
 		return bench.ExitFailed, err
 	}
 	defer func() { _ = clients.Close() }() // all is measured by then
-	store, err := session.NewRedisStore(clients.State, keys, session.Options{Name: s.SessionCookie, MaxAge: s.SessionMaxAge, Insecure: s.SessionInsecure})
+	store, err := session.NewRedisStore(clients.State, keys, session.Options{Name: s.SessionCookies[0], MaxAge: s.SessionMaxAge, Insecure: s.SessionInsecure})
 	if err != nil {
 		return bench.ExitFailed, err
 	}

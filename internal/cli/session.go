@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"orgcast/internal/app"
@@ -21,7 +22,7 @@ Mint or read a session, for tests and debugging:
   gateway session read [SETTINGS] VALUE                 prints what the cookie contains
 
 It uses the same settings as serve, so the gateway accepts the cookies that it mints. Put a VALUE that
-begins with "-" after "--".
+begins with "-" after "--". With several session stores, give NAME=VALUE, with the name of the cookie.
 `
 
 func sessionCommand(ctx context.Context, p *Process, args []string) error {
@@ -32,12 +33,7 @@ func sessionCommand(ctx context.Context, p *Process, args []string) error {
 	s.declareState(set)
 	s.declareSession(set)
 	set.Duration(&lifetime, "lifetime", time.Hour, time.Second, "lifetime of a minted session")
-	rest, err := p.Parse(set, args, s.CheckRedis, func() error {
-		if s.SessionStore == "cookie" && s.SessionKeys == "" {
-			return fmt.Errorf("--session-keys: required with --session-store=cookie: the keys of the web application")
-		}
-		return nil
-	})
+	rest, err := p.Parse(set, args, s.CheckRedis, s.CheckSessions)
 	if err != nil {
 		return p.Surplus(nil, err)
 	}
@@ -57,10 +53,11 @@ func sessionCommand(ctx context.Context, p *Process, args []string) error {
 		return err
 	}
 	defer func() { _ = client.Close() }() // all is written by then
-	store, err := app.NewSessionStore(&s.Options, client, keys)
+	store, err := app.NewSessions(&s.Options, client, keys)
 	if err != nil {
 		return err
 	}
+	defer store.Close()
 	if verb == "mint" {
 		return p.mint(ctx, store, rest[1:], lifetime)
 	}
@@ -68,10 +65,20 @@ func sessionCommand(ctx context.Context, p *Process, args []string) error {
 	if err != nil {
 		return err
 	}
-	return p.read(ctx, store, revocations, s.SessionCookie, rest[1])
+	return p.read(ctx, store, revocations, s.cookieNamed(rest[1]))
 }
 
-func (p *Process) mint(ctx context.Context, store app.SessionStore, who []string, lifetime time.Duration) error {
+// cookieNamed returns NAME=VALUE for what may be the value alone: it is then that of the first store's cookie.
+func (s *settings) cookieNamed(text string) string {
+	for _, name := range s.SessionCookies {
+		if strings.HasPrefix(text, name+"=") {
+			return text
+		}
+	}
+	return s.SessionCookies[0] + "=" + text
+}
+
+func (p *Process) mint(ctx context.Context, store *app.Sessions, who []string, lifetime time.Duration) error {
 	grant := session.Grant{UserID: who[0], Lifetime: lifetime}
 	if len(who) == 2 {
 		org, err := parseOrganization(who[1])
@@ -91,8 +98,8 @@ func (p *Process) mint(ctx context.Context, store app.SessionStore, who []string
 	return err
 }
 
-func (p *Process) read(ctx context.Context, store app.SessionStore, revocations *session.Revocations, name, value string) error {
-	request := (&http.Request{Header: http.Header{"Cookie": {name + "=" + value}}}).WithContext(ctx)
+func (p *Process) read(ctx context.Context, store *app.Sessions, revocations *session.Revocations, cookie string) error {
+	request := (&http.Request{Header: http.Header{"Cookie": {cookie}}}).WithContext(ctx)
 	identity, err := store.Resolve(ctx, request)
 	if err != nil {
 		return fmt.Errorf("session read: %w%s", err, sessionHint(err))

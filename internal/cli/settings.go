@@ -13,6 +13,7 @@ import (
 	"orgcast/internal/gateway"
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/outgoing"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/quota"
 	"orgcast/internal/session"
@@ -39,9 +40,10 @@ func (s *settings) declareLogging(set *config.Set) {
 }
 
 func (s *settings) declareSession(set *config.Set) {
-	set.Choice(&s.SessionStore, "session-store", "cookie", []string{"cookie", "redis"},
-		"where sessions are stored: in a signed cookie (gorilla CookieStore), or in Redis under a random key")
-	set.String(&s.SessionCookie, "session-cookie", session.DefaultName, "name of the session cookie", nil)
+	set.List(&s.SessionStores, "session-store", app.StoreCookie,
+		"where sessions are stored: cookie, in a signed cookie (gorilla CookieStore); redis, in Redis under a random key; http, wherever the web application keeps them: it is asked at --session-url. With several, comma-separated, the first one whose cookie a browser sends decides alone", app.CheckStores)
+	set.List(&s.SessionCookies, "session-cookie", session.DefaultName, "name of the session cookie; with several stores, of each one's, comma-separated and in the same order", nil)
+	s.declareSessionURL(set)
 	set.Secret(&s.SessionKeys, "session-keys",
 		"keys of signed cookies, comma-separated: the first one signs, the others are previous keys; each is HASHKEY or HASHKEY:BLOCKKEY, with a hash key of at least 32 characters and a block key of 16, 24 or 32; hex-… for bytes in hexadecimal",
 		func(text string) error { _, err := app.ParseKeys(text); return err })
@@ -49,13 +51,30 @@ func (s *settings) declareSession(set *config.Set) {
 	set.Bool(&s.SessionInsecure, "session-insecure", false, "mint cookies without the Secure attribute, for plain HTTP in development")
 }
 
+func (s *settings) declareSessionURL(set *config.Set) {
+	set.String(&s.SessionURL, "session-url", "", "with --session-store=http: URL at which the web application answers whose a cookie is (docs/integrate.md)", checkURL)
+	set.Secret(&s.SessionURLKey, "session-url-key", "bearer key of calls to --session-url", checkSecret)
+	set.Int(&s.SessionURLBatch, "session-url-batch", session.DefaultBatch, 1, "most cookies in one call to --session-url")
+	set.Duration(&s.SessionURLTimeout, "session-url-timeout", outgoing.DefaultTimeout, 100*time.Millisecond, "maximum time for a call to --session-url; then handshakes get 503, and open connections are asked about again")
+	set.Choice(&s.SessionCookiePick, "session-cookie-pick", string(session.PickFirst), []string{string(session.PickFirst), string(session.PickLast)},
+		"with --session-store=http: which cookie counts if a browser sends several of the same name; it must be the one that the web application takes: Django takes the last")
+}
+
+// checkURL checks where calls go.
+func checkURL(text string) error {
+	if text == "" {
+		return nil
+	}
+	return outgoing.CheckURL(text)
+}
+
 func (s *settings) declareSessionLife(set *config.Set) {
 	set.Duration(&s.SessionMaxAge, "session-max-age", session.DefaultMaxAge, time.Second, "maximum lifetime of a session, and how long a revocation is remembered")
 }
 
 func (s *settings) declareDirectory(set *config.Set) {
-	set.Choice(&s.Directory, "directory", "redis", []string{"redis", "session"},
-		"source of truth for active organizations and memberships: hashes in Redis, or the session alone")
+	set.Choice(&s.Directory, "directory", "", []string{app.DirectoryRedis, app.DirectorySession},
+		"source of truth for active organizations, memberships and roles: hashes in Redis, or what the session says; default: redis, or session with --session-store=http")
 }
 
 func (s *settings) declareRoutesFile(set *config.Set) {

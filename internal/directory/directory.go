@@ -30,6 +30,8 @@ type Member struct {
 	// Role is the user's role in the organization. It satisfies [orgctx.ValidRole], or is empty
 	// for none.
 	Role string
+	// InSession says that the directory keeps no roles: what the session names counts.
+	InSession bool
 }
 
 // Directory is asked at admission, and again while a connection lives. Its methods may wait for
@@ -60,7 +62,7 @@ type Admission struct {
 }
 
 // TrustSession is the directory of a gateway whose web application checks membership whenever it
-// writes a session: every organization is active and every user a member without role.
+// writes a session: every organization is active, and every user a member in the role that the session names.
 type TrustSession struct{}
 
 var (
@@ -78,19 +80,19 @@ func (TrustSession) OrganizationActive(_ context.Context, org orgctx.ID) error {
 
 // Member implements [Directory].
 func (TrustSession) Member(_ context.Context, org orgctx.ID, userID string) (Member, error) {
-	return Member{}, checkNames(org, userID)
+	return Member{InSession: true}, checkNames(org, userID)
 }
 
 // Admit implements [Directory].
 func (TrustSession) Admit(_ context.Context, org orgctx.ID, userID string) (Member, error) {
-	return Member{}, checkNames(org, userID)
+	return Member{InSession: true}, checkNames(org, userID)
 }
 
 // AdmitAll implements [Directory].
 func (TrustSession) AdmitAll(_ context.Context, list []Membership) []Admission {
 	out := make([]Admission, len(list))
 	for i, m := range list {
-		out[i].Err = checkNames(m.Organization, m.UserID)
+		out[i] = Admission{Member: Member{InSession: true}, Err: checkNames(m.Organization, m.UserID)}
 	}
 	return out
 }

@@ -197,6 +197,8 @@ func (s *Server) identify(ctx context.Context, r *http.Request, route *consumer.
 		return session.Identity{}, fmt.Errorf("%w: %w", ErrOverloaded, err)
 	case errors.Is(err, session.ErrDisabled):
 		return session.Identity{}, fmt.Errorf("%w: %w", consumer.ErrForbidden, err)
+	case errors.Is(err, orgctx.ErrNoOrganization):
+		return session.Identity{}, err
 	case err != nil:
 		return session.Identity{}, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
 	case !time.Now().Before(identity.Expires):
@@ -214,7 +216,9 @@ func (s *Server) identify(ctx context.Context, r *http.Request, route *consumer.
 		// Unknown, suspended and not a member look alike from outside.
 		return identity, fmt.Errorf("%w: %w", consumer.ErrForbidden, err)
 	}
-	identity.Role = member.Role
+	if !member.InSession {
+		identity.Role = member.Role
+	}
 	return identity, nil
 }
 

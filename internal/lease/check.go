@@ -201,6 +201,9 @@ func (k *Keeper) ask(ctx context.Context, q *questions, from, to int) (unavailab
 		id := &held[i].Identity
 		err := causeOfSession(standings[i].Err)
 		if standings[i].Err == nil && !id.Organization.IsZero() {
+			if admissions[0].Member.InSession {
+				admissions[0].Member.Role = standings[i].Role
+			}
 			err = causeOfAdmission(admissions[0], id.Role)
 			admissions = admissions[1:]
 		}

@@ -24,7 +24,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
 		}, []string{"purpose"}),
 	}
-	r.MustRegister(m.calls, m.seconds)
+	if r != nil {
+		r.MustRegister(m.calls, m.seconds)
+	}
 	return m
 }
 

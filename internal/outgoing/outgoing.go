@@ -1,5 +1,5 @@
 // Package outgoing makes the gateway's HTTP calls to other programs: hooks of routes, and whatever else an
-// operator or an organization names by a URL. Every call is signed, has a deadline, reads a bounded answer,
+// operator or an organization names by a URL. Every call is signed or carries a key, has a deadline, reads a bounded answer,
 // follows no redirect and uses no proxy. Each organization has a bounded number of calls under way, and a circuit
 // breaker of its own, so a slow or dead receiver of one organization delays no other.
 //
@@ -64,7 +64,7 @@ const (
 type Options struct {
 	// PrivateNetworks are networks that URLs of organizations may lead to although they are not public.
 	PrivateNetworks []netip.Prefix
-	// Registerer takes the metrics. It must not be nil.
+	// Registerer takes the metrics. It may be nil.
 	Registerer prometheus.Registerer
 }
 
@@ -118,6 +118,9 @@ type EndpointOptions struct {
 	FromOrganization bool
 	// Keys sign each call. Without any, calls are not signed.
 	Keys Keys
+	// Bearer returns the key that each call carries in the header Authorization, for receivers that expect one. It
+	// may be nil.
+	Bearer func() string
 	// Timeout bounds a call, from waiting for its turn to the last byte of the answer.
 	Timeout time.Duration
 	// MaxAnswer is the longest body of an answer, in bytes.
@@ -137,7 +140,7 @@ func CheckURL(text string) error {
 	case u.Hostname() == "":
 		return errors.New("must name a host")
 	case u.User != nil:
-		return errors.New("must not contain a user or password: calls are signed")
+		return errors.New("must not contain a user or password: calls carry a signature or a key of their own")
 	case u.Fragment != "":
 		return errors.New("must not contain a fragment")
 	}
@@ -233,6 +236,9 @@ func (e *Endpoint) post(ctx context.Context, call Call) (Answer, error) {
 	// Without a value it is not sent. It lets the transport repeat a call on another connection when the one
 	// that it has waited on was closed meanwhile.
 	request.Header["Idempotency-Key"] = nil
+	if e.opt.Bearer != nil {
+		request.Header.Set("Authorization", "Bearer "+e.opt.Bearer())
+	}
 	e.opt.Keys.sign(request.Header, call.ID, time.Now(), call.Body)
 	response, err := e.http.Do(request)
 	if err != nil {

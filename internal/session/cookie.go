@@ -16,6 +16,23 @@ func firstCookie(r *http.Request, name string) (value string, ok bool) {
 	return c.Value, true
 }
 
+// rawCookie returns the value of the request's cookie called name as it stands in the header, or "". Of equal
+// names the first or the last counts.
+func rawCookie(r *http.Request, name string, pick Pick) (value string) {
+	for _, line := range r.Header.Values("Cookie") {
+		for piece := range strings.SplitSeq(line, ";") {
+			key, text, hasEquals := strings.Cut(piece, "=")
+			if !hasEquals || trimSpace(key) != name {
+				continue
+			}
+			if value = trimSpace(text); pick == PickFirst {
+				return value
+			}
+		}
+	}
+	return value
+}
+
 // CookieValue returns the value of the request's cookie called name, which is matched exactly, as Django
 // takes it: of equal names the last counts, and values lose quotes and backslash escapes. The header's
 // bytes are taken as Latin-1, as Channels does.

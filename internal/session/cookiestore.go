@@ -141,6 +141,12 @@ func (s *CookieStore) Resolve(_ context.Context, r *http.Request) (Identity, err
 	return id, nil
 }
 
+// Bears implements [Bearer].
+func (s *CookieStore) Bears(r *http.Request) bool {
+	value, _ := firstCookie(r, s.opts.Name)
+	return value != ""
+}
+
 // Ticket implements [Store]. The cookie has said everything.
 func (*CookieStore) Ticket(*http.Request) string { return "" }
 

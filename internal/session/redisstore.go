@@ -111,6 +111,12 @@ func (s *RedisStore) Resolve(ctx context.Context, r *http.Request) (Identity, er
 	return id, nil
 }
 
+// Bears implements [Bearer].
+func (s *RedisStore) Bears(r *http.Request) bool {
+	value, _ := firstCookie(r, s.opts.Name)
+	return value != ""
+}
+
 // Ticket implements [Store]: it is the key.
 func (s *RedisStore) Ticket(r *http.Request) string {
 	key, _ := requestKey(r, s.opts.Name) // without one Recheck finds none

@@ -48,7 +48,8 @@ type Identity struct {
 	SessionID string
 	// Expires is the end of the session. It is never zero.
 	Expires time.Time
-	// Role is the user's role in Organization, as the directory says; empty in mode "session".
+	// Role is the user's role in Organization, as the directory says, or the session if the directory keeps no
+	// roles; empty for none.
 	Role string
 }
 
@@ -80,12 +81,16 @@ type Standing struct {
 	// Expires is the end of the session as it is now, if Err is nil: the application may have
 	// renewed it.
 	Expires time.Time
-	Err     error
+	// Role is the role that the session names now, if Err is nil.
+	Role string
+	Err  error
 }
 
 // judge holds what the store has now, or why it has nothing, against what the connection was admitted with.
 func (h Held) judge(now Identity, err error) Standing {
 	switch {
+	case errors.Is(err, orgctx.ErrNoOrganization) && !h.Identity.Organization.IsZero():
+		return Standing{Err: ErrSwitched}
 	case err != nil:
 		return Standing{Err: err}
 	case now.UserID != h.Identity.UserID: // someone else logged in
@@ -93,5 +98,5 @@ func (h Held) judge(now Identity, err error) Standing {
 	case now.Organization != h.Identity.Organization:
 		return Standing{Err: ErrSwitched}
 	}
-	return Standing{Expires: now.Expires}
+	return Standing{Expires: now.Expires, Role: now.Role}
 }

@@ -1,0 +1,88 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"net/http"
+)
+
+// Bearer tells whether a request has a cookie of a store.
+type Bearer interface {
+	Bears(r *http.Request) bool
+}
+
+// Part is one of several stores.
+type Part interface {
+	Store
+	Bearer
+}
+
+// Several asks the first of some stores whose cookie a request bears. That store decides alone: what it refuses,
+// or cannot say, no other store is asked about. A site can so move from one kind of session to another page by page.
+type Several []Part
+
+var _ Store = Several(nil)
+
+// maxStores is how many stores there may be: their place is one byte of a ticket.
+const maxStores = 8
+
+// NewSeveral returns the stores, in the order in which they are asked.
+func NewSeveral(parts ...Part) (Several, error) {
+	if len(parts) == 0 || len(parts) > maxStores {
+		return nil, errors.New("session: there must be one to eight stores")
+	}
+	return parts, nil
+}
+
+// of returns the place of the store for a request.
+func (s Several) of(r *http.Request) (place int, ok bool) {
+	for i, part := range s {
+		if part.Bears(r) {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// Resolve implements [Resolver].
+func (s Several) Resolve(ctx context.Context, r *http.Request) (Identity, error) {
+	place, ok := s.of(r)
+	if !ok {
+		return Identity{}, ErrNone
+	}
+	return s[place].Resolve(ctx, r)
+}
+
+// Ticket implements [Store]: the place of the store, and its ticket.
+func (s Several) Ticket(r *http.Request) string {
+	place, ok := s.of(r)
+	if !ok {
+		return ""
+	}
+	return string(rune('0'+place)) + s[place].Ticket(r)
+}
+
+// Recheck implements [Store].
+func (s Several) Recheck(ctx context.Context, held []Held) []Standing {
+	out := make([]Standing, len(held))
+	own := make([][]Held, len(s))
+	places := make([][]int, len(s)) // in held
+	for i, h := range held {
+		out[i] = Standing{Err: ErrNone}
+		if h.Ticket == "" || int(h.Ticket[0]-'0') >= len(s) {
+			continue
+		}
+		place := h.Ticket[0] - '0'
+		h.Ticket = h.Ticket[1:]
+		own[place], places[place] = append(own[place], h), append(places[place], i)
+	}
+	for place, list := range own {
+		if len(list) == 0 {
+			continue
+		}
+		for j, standing := range s[place].Recheck(ctx, list) {
+			out[places[place][j]] = standing
+		}
+	}
+	return out
+}
