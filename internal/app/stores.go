@@ -156,7 +156,7 @@ func (o *Options) CheckSessions() error {
 		names[i] = o.cookieName(i)
 	}
 	if slices.Sort(names); len(slices.Compact(names)) < len(o.SessionStores) {
-		errs = append(errs, errors.New("--session-cookie: each store of --session-store must have a cookie of its own: the name says which store decides"))
+		errs = append(errs, errors.New("--session-cookie: two stores of --session-store have the same cookie: the name says which store decides"))
 	}
 	if o.HasStore(StoreHTTP) {
 		if o.SessionURL == "" {

@@ -38,6 +38,7 @@ func revokeCommand(ctx context.Context, p *Process, args []string) error {
 	set := config.New("revoke", revokeUsage)
 	s.declareRedis(set)
 	s.declareState(set)
+	s.declareStores(set)
 	s.declareDirectory(set)
 	s.declareSessionLife(set)
 	rest, err := p.Parse(set, args, s.CheckRedis)

@@ -39,9 +39,14 @@ func (s *settings) declareLogging(set *config.Set) {
 	set.Choice(&s.LogFormat, "log-format", "json", []string{"json", "console"}, "log format")
 }
 
-func (s *settings) declareSession(set *config.Set) {
+// declareStores declares what also decides what --directory is by default.
+func (s *settings) declareStores(set *config.Set) {
 	set.List(&s.SessionStores, "session-store", app.StoreCookie,
 		"where sessions are stored: cookie, in a signed cookie (gorilla CookieStore); redis, in Redis under a random key; http, wherever the web application keeps them: it is asked at --session-url. With several, comma-separated, the first one whose cookie a browser sends decides alone", app.CheckStores)
+}
+
+func (s *settings) declareSession(set *config.Set) {
+	s.declareStores(set)
 	set.List(&s.SessionCookies, "session-cookie", session.DefaultName, "name of the session cookie; with several stores, of each one's, comma-separated and in the same order", nil)
 	s.declareSessionURL(set)
 	set.Secret(&s.SessionKeys, "session-keys",
@@ -52,7 +57,7 @@ func (s *settings) declareSession(set *config.Set) {
 }
 
 func (s *settings) declareSessionURL(set *config.Set) {
-	set.String(&s.SessionURL, "session-url", "", "with --session-store=http: URL at which the web application answers whose a cookie is (docs/integrate.md)", checkURL)
+	set.String(&s.SessionURL, "session-url", "", "with --session-store=http: URL at which the web application answers whose a cookie is (docs/protocol.md)", checkURL)
 	set.Secret(&s.SessionURLKey, "session-url-key", "bearer key of calls to --session-url", checkSecret)
 	set.Int(&s.SessionURLBatch, "session-url-batch", session.DefaultBatch, 1, "most cookies in one call to --session-url")
 	set.Duration(&s.SessionURLTimeout, "session-url-timeout", outgoing.DefaultTimeout, 100*time.Millisecond, "maximum time for a call to --session-url; then handshakes get 503, and open connections are asked about again")

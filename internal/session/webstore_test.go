@@ -130,7 +130,7 @@ func TestWebStoreAnswers(t *testing.T) {
 		"a list":                    {says: `[]`, err: session.ErrUnavailable},
 		"user is true":              {says: strings.Replace(ada, "7", "true", 1), err: session.ErrUnavailable},
 		"user is 7.0":               {says: strings.Replace(ada, "7", "7.0", 1), err: session.ErrUnavailable},
-		"user has a line end":       {says: strings.Replace(ada, "7", `"a\\nsecret"`, 1), err: session.ErrUnavailable},
+		"user has a line end":       {says: strings.Replace(ada, "7", `"a\nsecret"`, 1), err: session.ErrUnavailable},
 		"organization is an object": {says: strings.Replace(ada, `"acme"`, "{}", 1), err: session.ErrUnavailable},
 		"organization has braces":   {says: strings.Replace(ada, `acme`, "{a}", 1), err: session.ErrUnavailable},
 		"role is a list":            {says: strings.Replace(ada, `"admin"`, `["admin"]`, 1), err: session.ErrUnavailable},

@@ -31,6 +31,8 @@ class Response:
         for attribute, setting in attributes.items():
             self.cookies[name][attribute.replace("_", "-")] = setting
 
+SESSIONS = {}  # of the site itself, for the last section of the page
+
 class Site(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         url = urllib.parse.urlsplit(self.path)
@@ -38,6 +40,11 @@ class Site(http.server.BaseHTTPRequestHandler):
         response, kind, body = Response(), "text/html", PAGE
         if url.path == "/sign-in":
             sign_in(response, asked["user"], asked["organization"])
+        elif url.path == "/own-sign-in":
+            SESSIONS["own"] = {"user": asked["user"], "organization": asked["organization"], "role": "admin", "expires": int(time.time()) + 3600}
+            response.set_cookie("sessionid", "own", httponly=True)
+        elif url.path == "/own-sign-out":
+            SESSIONS.clear()
         elif url.path == "/sign-out":
             sign_out(http.cookies.SimpleCookie(self.headers["Cookie"])["orgcast_session"].value)
         elif url.path == "/publish":
@@ -50,6 +57,13 @@ class Site(http.server.BaseHTTPRequestHandler):
             self.send_header("Set-Cookie", morsel.OutputString())
         self.end_headers()
         self.wfile.write(body.encode())
+
+    def do_POST(self):
+        question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        status, answer = identity(self.headers["Authorization"], question, KEY, lambda cookies: {c: SESSIONS[c] for c in cookies if c in SESSIONS})
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
 
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
 print("site at", server.server_address[1], flush=True)
@@ -88,10 +102,13 @@ test('docs/integrate.md, block by block', async () => {
   const redis = await workshop.redis();
   let gatewayPort;
   const html = take('html');
-  const python = [take('python'), take('python'), take('python'), take('python')];
+  const python = Array.from({ length: 5 }, () => take('python'));
+  const key = 'a-key-that-only-the-two-of-them-know';
+  writeFileSync(join(workshop.dir, 'key'), key);
   const client = readFileSync(join(root, 'web', 'demo', 'orgcast.js'), 'utf8'); // the same, not minified
   const script = join(workshop.dir, 'site.py');
   writeFileSync(script, `${python.join('\n').replace('port=6379', `port=${redis}`)}
+KEY = ${JSON.stringify(key)}
 PAGE, CLIENT = ${JSON.stringify(html)}, ${JSON.stringify(client)}
 ${SITE}`);
   const [, site] = await workshop.run('/usr/bin/python3', ['-B', script], (output) => output.match(/site at (\d+)/));
@@ -140,5 +157,28 @@ ${SITE}`);
   assert.equal(await closed, 4401);
   await fetch(`${origin}/publish?organization=globex&text=still-there`);
   await people.grace.notes.filter({ hasText: 'still-there' }).waitFor();
+
+  // The last section: the gateway asks the site about the site's own cookie.
+  let askingPort;
+  const asking = `http://127.0.0.1:${await proxy(Number(site), () => askingPort)}`;
+  const settings = args(take('console')).map((arg) => (arg === origin ? asking : arg === 'key' ? join(workshop.dir, 'key') : arg.replace(':8000', `:${site}`)));
+  [, askingPort] = await workshop.run(workshop.binary, [...settings, '--admin-listen', '127.0.0.1:0'],
+    (output) => output.match(/"serving".*?"public":"127\.0\.0\.1:(\d+)"/));
+  const page = await (await browser.newContext()).newPage();
+  const subscribed = new Promise((resolve) => {
+    page.on('websocket', (socket) => socket.on('framereceived', ({ payload }) => String(payload).includes('"subscribed"') && resolve()));
+  });
+  await page.goto(`${asking}/own-sign-in?user=edith&organization=acme`);
+  await subscribed;
+  await fetch(`${origin}/publish?organization=globex&text=foreign`);
+  await fetch(`${origin}/publish?organization=acme&text=asked`);
+  await page.locator('#notes li').filter({ hasText: 'asked' }).waitFor();
+  assert.deepEqual(await page.locator('#notes li').allTextContents(), ['asked']);
+  const ended = page.evaluate(() => new Promise((resolve) => {
+    const socket = new WebSocket(`ws://${location.host}/ws/events`, 'orgcast.v1');
+    socket.onmessage = () => fetch('/own-sign-out'); // and nothing is announced
+    socket.onclose = ({ code, reason }) => resolve(`${code} ${reason}`);
+  }));
+  assert.equal(await ended, '4401 {"retry":"once"}');
   assert.deepEqual(all, [], 'every block was run');
 });
