@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -83,9 +84,7 @@ func (w *website) settings(more environment) environment {
 		"ORGCAST_SESSION_URL_KEY": testPublishKey, "ORGCAST_SESSION_KEYS": "", "ORGCAST_DIRECTORY": "",
 		"ORGCAST_LEASE_PERIOD": "200ms", "ORGCAST_LEASE_DEADLINE": "1h",
 	}
-	for name, value := range more {
-		env[name] = value
-	}
+	maps.Copy(env, more)
 	return env
 }
 
@@ -293,9 +292,7 @@ func TestSessionSettings(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			env := environment{}
 			for _, e := range []environment{base, test.env} {
-				for k, v := range e {
-					env[k] = v
-				}
+				maps.Copy(env, e)
 			}
 			out, errOut, _ := execute(t, env, "", "check")
 			if !strings.Contains(strings.ReplaceAll(out+errOut, " (from environment)", ""), test.want) {
@@ -319,9 +316,7 @@ func TestCheckAsksTheWebsite(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			env := w.settings(environment{"ORGCAST_REDIS": "redis://" + addr, "ORGCAST_ORIGINS": testOrigin})
-			for k, v := range test.env {
-				env[k] = v
-			}
+			maps.Copy(env, test.env)
 			out, errOut, _ := execute(t, env, "", "check", "--connect")
 			if !strings.Contains(out, test.want) {
 				t.Errorf("got\n%s%s\nwant %q", out, errOut, test.want)

@@ -2,8 +2,8 @@ package session
 
 import (
 	"context"
-	"errors"
 	"net/http"
+	"strings"
 )
 
 // Bearer tells whether a request has a cookie of a store.
@@ -23,16 +23,8 @@ type Several []Part
 
 var _ Store = Several(nil)
 
-// maxStores is how many stores there may be: their place is one byte of a ticket.
-const maxStores = 8
-
-// NewSeveral returns the stores, in the order in which they are asked.
-func NewSeveral(parts ...Part) (Several, error) {
-	if len(parts) == 0 || len(parts) > maxStores {
-		return nil, errors.New("session: there must be one to eight stores")
-	}
-	return parts, nil
-}
+// places are the first bytes of tickets: which store it is that has the rest.
+const places = "01234567"
 
 // of returns the place of the store for a request.
 func (s Several) of(r *http.Request) (place int, ok bool) {
@@ -59,29 +51,32 @@ func (s Several) Ticket(r *http.Request) string {
 	if !ok {
 		return ""
 	}
-	return string(rune('0'+place)) + s[place].Ticket(r)
+	return places[place:place+1] + s[place].Ticket(r)
 }
 
 // Recheck implements [Store].
 func (s Several) Recheck(ctx context.Context, held []Held) []Standing {
 	out := make([]Standing, len(held))
 	own := make([][]Held, len(s))
-	places := make([][]int, len(s)) // in held
+	indexes := make([][]int, len(s)) // in held
 	for i, h := range held {
 		out[i] = Standing{Err: ErrNone}
-		if h.Ticket == "" || int(h.Ticket[0]-'0') >= len(s) {
+		if h.Ticket == "" {
 			continue
 		}
-		place := h.Ticket[0] - '0'
+		place := strings.IndexByte(places, h.Ticket[0])
+		if place < 0 || place >= len(s) {
+			continue
+		}
 		h.Ticket = h.Ticket[1:]
-		own[place], places[place] = append(own[place], h), append(places[place], i)
+		own[place], indexes[place] = append(own[place], h), append(indexes[place], i)
 	}
 	for place, list := range own {
 		if len(list) == 0 {
 			continue
 		}
 		for j, standing := range s[place].Recheck(ctx, list) {
-			out[places[place][j]] = standing
+			out[indexes[place][j]] = standing
 		}
 	}
 	return out
