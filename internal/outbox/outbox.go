@@ -50,7 +50,7 @@ type Outcome struct {
 var ErrHeld = errors.New("outbox: the history of this group is being read for this connection")
 
 // Outbox is what waits for one client. Set it up with Init. All methods are safe for concurrent use,
-// and none waits.
+// and none waits. Unexported methods, except for accept, are called with mu held.
 type Outbox struct {
 	// Fixed after Init.
 	options *Options
