@@ -308,7 +308,7 @@ func next(t *testing.T, c *testkit.Client, kind string) (f frame) {
 			t.Fatalf("waiting for %s: %v", kind, err)
 		}
 		f = frame{}
-		if err := json.Unmarshal([]byte(text), &f); err != nil {
+		if err := json.Unmarshal(testkit.Flat(text), &f); err != nil {
 			t.Fatal(err)
 		}
 		switch f.Type {

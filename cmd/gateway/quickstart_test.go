@@ -76,5 +76,5 @@ func TestQuickstart(t *testing.T) {
 	}
 	cli(publish) // the first that arrives, so none of the others did
 	_, event, _ := strings.Cut(publish, "' '")
-	ws.Expect(t, strings.TrimSuffix(event, "'"))
+	ws.Expect(t, `{"event":`+strings.TrimSuffix(event, "'")+`,"group":"all"}`)
 }

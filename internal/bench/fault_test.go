@@ -53,6 +53,28 @@ func TestRunDetectsFaults(t *testing.T) {
 			}),
 			fault: func(rep bench.Report) int64 { return rep.Foreign }, code: bench.ExitForeign,
 		},
+		"event under another group": {
+			server: func(s *stub) {
+				s.wrap = func(n int, payload, group string) []byte {
+					if n%seldom == 0 {
+						group += "x"
+					}
+					return inEnvelope([]byte(payload), group)
+				}
+			},
+			fault: func(rep bench.Report) int64 { return rep.Foreign }, code: bench.ExitForeign,
+		},
+		"event outside of an envelope": {
+			server: func(s *stub) {
+				s.wrap = func(n int, payload, group string) []byte {
+					if n%seldom == 0 {
+						return []byte(payload)
+					}
+					return inEnvelope([]byte(payload), group)
+				}
+			},
+			fault: func(rep bench.Report) int64 { return rep.Unexpected }, code: bench.ExitUnfaithful,
+		},
 		"lost": {
 			server: every(func(*stub, *stubConn, string) []string { return nil }),
 			fault:  func(rep bench.Report) int64 { return rep.Lost }, code: bench.ExitUnfaithful,

@@ -15,9 +15,13 @@ const (
 	opPong         = 0xA
 )
 
-// maxFrame is the longest payload that a server may send here, in bytes: four times the largest
-// event of a node, so that only a broken stream exceeds it.
-const maxFrame = 1 << 20
+const (
+	// maxEvent is the longest event, in bytes: four times the largest of a node.
+	maxEvent = 1 << 20
+	// maxFrame is the longest payload that a server may send here, in bytes: an event in its envelope. Only a
+	// broken stream exceeds it.
+	maxFrame = maxEvent + 1<<10
+)
 
 // errFrame is returned for bytes that no server may send.
 var errFrame = errors.New("bench: not a server frame of RFC 6455")

@@ -101,9 +101,12 @@ func TestParseDelivery(t *testing.T) {
 	for _, size := range []int{0, 128, 1024} {
 		want := bench.NewDelivery(3, 12_345, 1_790_000_000_123_456_789)
 		payload := bench.AppendEvent(nil, head, want, size)
-		got, ok := bench.ParseDelivery(payload, head)
+		got, ok := bench.ParseDelivery(inEnvelope(payload, "g"), head)
 		if !ok || got != want {
 			t.Errorf("%s: got %v, %t, want %v", payload, got, ok, want)
+		}
+		if _, ok := bench.ParseDelivery(payload, head); ok {
+			t.Errorf("%s: taken for an event outside of an envelope", payload)
 		}
 		if len(payload) < size || (size > 110 && len(payload) != size) {
 			t.Errorf("size: got %d, want %d", len(payload), size)
@@ -118,12 +121,18 @@ func TestParseDelivery(t *testing.T) {
 	}
 }
 
+// inEnvelope returns an event as the server sends it.
+func inEnvelope(payload []byte, group string) []byte {
+	return fmt.Appendf(nil, `{"event":%s,"group":%q}`, payload, group)
+}
+
 func FuzzParseDelivery(f *testing.F) {
 	head := bench.EventHead("o")
-	f.Add(bench.AppendEvent(nil, head, bench.NewDelivery(1, 2, 3), 128))
-	f.Add([]byte(`{"type":"bench","organization_id":"o","room":1,"seq":99999999999999999999,"t":1,"pad":""}`))
-	f.Add([]byte(`{"type":"bench","organization_id":"p","room":1,"seq":1,"t":1,"pad":""}`))
-	f.Add([]byte(`{"type":"bench","organization_id":"o","room":`))
+	f.Add(inEnvelope(bench.AppendEvent(nil, head, bench.NewDelivery(1, 2, 3), 128), "g"))
+	f.Add(inEnvelope([]byte(`{"type":"bench","organization_id":"o","room":1,"seq":99999999999999999999,"t":1,"pad":""}`), "g"))
+	f.Add(inEnvelope([]byte(`{"type":"bench","organization_id":"p","room":1,"seq":1,"t":1,"pad":""}`), "g"))
+	f.Add([]byte(`{"type":"bench","organization_id":"o","room":1,"seq":1,"t":1,"pad":""}`))
+	f.Add([]byte(`{"event":{"type":"bench","organization_id":"o","room":`))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		got, ok := bench.ParseDelivery(p, head)
 		if !ok {
@@ -137,7 +146,7 @@ func FuzzParseDelivery(f *testing.F) {
 			Organization string `json:"organization_id"`
 			Room, Seq, T int64
 		}
-		first, _, _ := bytes.Cut(p, []byte(`,"pad":`)) // later fields could repeat names
+		first, _, _ := bytes.Cut(bytes.TrimPrefix(p, []byte(`{"event":`)), []byte(`,"pad":`)) // later fields could repeat names
 		if err := json.Unmarshal(append(first, '}'), &want); err != nil {
 			return // leading zeros are no JSON
 		}

@@ -122,7 +122,7 @@ func (l *loop) frames(c *client, b []byte) {
 		if f.opcode == opText && f.final && !f.compressed {
 			if d, ok := parseDelivery(f.payload, c.org.head); ok {
 				deliveries++
-				l.deliver(c, d, now)
+				l.deliver(c, d, f.payload, now)
 				continue
 			}
 		}

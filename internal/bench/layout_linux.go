@@ -126,7 +126,7 @@ func (r *run) newRoom(keys keyspace.Keyspace, org *organization, number int) (*r
 		return nil, err
 	}
 	made := &room{
-		index: len(r.rooms), number: int64(number), org: org, group: group,
+		index: len(r.rooms), number: int64(number), org: org, group: group, tail: eventTail(group.Name()),
 		channel: keys.GroupChannel(group), completed: r.tokens,
 	}
 	if r.tokens != nil && !org.noisy {

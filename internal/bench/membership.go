@@ -22,6 +22,7 @@ type room struct {
 	number  int64
 	org     *organization
 	group   event.Group
+	tail    []byte // see eventTail
 	channel string
 	// outstanding counts, for each of the last events, the members that still have to receive it;
 	// nil without flow control. The index is the sequence number modulo the length, which is a

@@ -164,7 +164,7 @@ func (o *Options) validate(bare bool) error {
 	check(event.ValidGroupName(o.GroupPrefix+"1000000"), "--group-prefix: %w", event.ErrInvalidGroup)
 	check(o.Rate >= 0 && o.NoisyRate >= 0 && o.Churn >= 0, "--rate, --noisy-rate and --churn: must not be negative")
 	check(o.InFlight > 0, "--in-flight: must be positive")
-	check(o.Payload >= 0 && o.Payload <= maxFrame, "--payload: must be between 0 and %d", maxFrame)
+	check(o.Payload >= 0 && o.Payload <= maxEvent, "--payload: must be between 0 and %d", maxEvent)
 	check(o.Warmup >= 0 && o.Duration > 0, "--warmup and --duration: must be positive")
 	check(o.Stalled >= 0 && o.Stalled < o.Conns, "--stalled: must be less than --conns")
 	check(!o.Noisy || o.Orgs > 1, "--noisy: requires at least two organizations in --orgs")

@@ -11,10 +11,15 @@ import (
 //	{"type":"bench","organization_id":"ORG","room":N,"seq":N,"t":NANOSECONDS,"pad":"…"}
 //
 // room is the group's number inside its organization, seq counts the group's events from 1 and t
-// is the moment of publishing. The server passes payloads on byte for byte, so a client finds
-// every field without decoding JSON: all up to the room number is the same for all events that it
-// may see. Whatever looks otherwise is decoded properly and judged then.
+// is the moment of publishing. The server passes payloads on byte for byte, in the envelope
+//
+//	{"event":EVENT,"group":"GROUP"}
+//
+// so a client finds every field without decoding JSON: all up to the room number is the same for all
+// events that it may see, and so is what follows the event for all of a group. Whatever looks otherwise
+// is decoded properly and judged then.
 const (
+	eventField = `{"event":`
 	eventType  = "bench"
 	seqField   = `,"seq":`
 	timeField  = `,"t":`
@@ -27,6 +32,9 @@ const (
 func eventHead(organization string) []byte {
 	return []byte(`{"type":"` + eventType + `","organization_id":"` + organization + roomPrefix)
 }
+
+// eventTail returns what every event of the group ends with, as a client gets it.
+func eventTail(group string) []byte { return []byte(`,"group":"` + group + `"}`) }
 
 // appendEvent appends an event of at least size bytes; it is longer if its fields need more.
 func appendEvent(dst, head []byte, d delivery, size int) []byte {
@@ -56,9 +64,10 @@ type delivery struct {
 	at   int64 // nanoseconds since 1970
 }
 
-// parseDelivery reads an event that starts with head. ok is false for anything else.
+// parseDelivery reads an event that starts with head, in its envelope. ok is false for anything else.
 func parseDelivery(p, head []byte) (d delivery, ok bool) {
-	if !bytes.HasPrefix(p, head) {
+	p, ok = bytes.CutPrefix(p, []byte(eventField))
+	if !ok || !bytes.HasPrefix(p, head) {
 		return d, false
 	}
 	if d.room, p, ok = cutNumber(p[len(head):], seqField); !ok {
@@ -84,7 +93,13 @@ func cutNumber(p []byte, follow string) (n int64, rest []byte, ok bool) {
 	return n, p[i+len(follow):], true
 }
 
-// message is a frame of the server that is no event in the usual form.
+// envelope is what events come in.
+type envelope struct {
+	Event json.RawMessage `json:"event"`
+	Group string          `json:"group"`
+}
+
+// message is a frame of the server, or an event that has not the usual form.
 type message struct {
 	Type         string          `json:"type"`
 	Organization json.RawMessage `json:"organization_id"`

@@ -44,7 +44,8 @@ func (s *redisSink) publish(ctx context.Context, events []outgoing) error {
 	return nil
 }
 
-// pipeSink hands events to the limit's server: group and length as 32-bit numbers, then payload.
+// pipeSink hands events to the limit's server: group and length as 32-bit numbers, then the event in its
+// envelope, so that the limit writes as many bytes as the gateway.
 type pipeSink struct {
 	w   io.Writer
 	buf []byte
@@ -53,9 +54,12 @@ type pipeSink struct {
 func (s *pipeSink) publish(_ context.Context, events []outgoing) error {
 	s.buf = s.buf[:0]
 	for _, e := range events {
-		s.buf = binary.LittleEndian.AppendUint32(s.buf, uint32(e.room.index))   //nolint:gosec // there are fewer groups
-		s.buf = binary.LittleEndian.AppendUint32(s.buf, uint32(len(e.payload))) //nolint:gosec // at most maxFrame
+		size := len(eventField) + len(e.payload) + len(e.room.tail)
+		s.buf = binary.LittleEndian.AppendUint32(s.buf, uint32(e.room.index)) //nolint:gosec // there are fewer groups
+		s.buf = binary.LittleEndian.AppendUint32(s.buf, uint32(size))         //nolint:gosec // at most maxFrame
+		s.buf = append(s.buf, eventField...)
 		s.buf = append(s.buf, e.payload...)
+		s.buf = append(s.buf, e.room.tail...)
 	}
 	if _, err := s.w.Write(s.buf); err != nil {
 		return fmt.Errorf("publish: %w", err)

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -62,11 +63,16 @@ func (l *loop) frame(c *client, f frame, now int64) {
 func (l *loop) message(c *client, p []byte, now int64) {
 	if d, ok := parseDelivery(p, c.org.head); ok {
 		l.countDeliveries(c, 1)
-		l.deliver(c, d, now)
+		l.deliver(c, d, p, now)
 		return
 	}
+	inner := p
+	var outer envelope
+	if json.Unmarshal(p, &outer) == nil && outer.Event != nil {
+		inner = outer.Event
+	}
 	var m message
-	if err := json.Unmarshal(p, &m); err != nil {
+	if err := json.Unmarshal(inner, &m); err != nil {
 		l.counters.unexpected.Add(1)
 		l.run.note("connection %d: unexpected frame %.80q", c.index, p)
 		return
@@ -76,10 +82,13 @@ func (l *loop) message(c *client, p []byte, now int64) {
 		l.run.note("foreign: connection %d of %s received %.120s", c.index, c.org.id, p)
 		return
 	}
-	if d, ok := m.delivery(); ok {
-		l.countDeliveries(c, 1)
-		l.deliver(c, d, now)
-		return
+	if outer.Event != nil {
+		if d, ok := m.delivery(); ok {
+			l.countDeliveries(c, 1)
+			l.deliver(c, d, eventTail(outer.Group), now)
+			return
+		}
+		m.Type = "" // it is no frame of the server's own, whatever its type
 	}
 	switch m.Type {
 	case "welcome":
@@ -138,12 +147,17 @@ func (l *loop) becomeReady(c *client) {
 	l.handshake.record(time.Duration(l.run.clock.now() - c.started))
 }
 
-// deliver accounts for one event of the connection's organization.
-func (l *loop) deliver(c *client, d delivery, now int64) {
+// deliver accounts for one event of the connection's organization, which came in p.
+func (l *loop) deliver(c *client, d delivery, p []byte, now int64) {
 	m := c.membership(d.room)
 	if m == nil {
 		l.counters.foreign.Add(1)
 		l.run.note("foreign: connection %d of %s received an event of its room %d, which it did not join", c.index, c.org.id, d.room)
+		return
+	}
+	if !bytes.HasSuffix(p, m.room.tail) {
+		l.counters.foreign.Add(1)
+		l.run.note("foreign: connection %d of %s received an event of %s under another group: %.20q", c.index, c.org.id, m.room.group, p[max(0, len(p)-20):])
 		return
 	}
 	a := m.receive(d.seq)

@@ -34,6 +34,8 @@ type stub struct {
 	// spoil says which payloads reach the n-th receiver of all, instead of the right one. nil
 	// means to pass on everything as it is.
 	spoil func(s *stub, to *stubConn, n int, payload string) []string
+	// wrap makes the frame of the n-th delivery. nil means an envelope.
+	wrap func(n int, payload, group string) []byte
 	// kick says whether to end the connection before the n-th delivery.
 	kick func(n int) bool
 
@@ -175,7 +177,11 @@ func (s *stub) deliver(ctx context.Context, m *redis.Message) {
 			payloads = s.spoil(s, c, s.deliveries, m.Payload)
 		}
 		for _, p := range payloads {
-			_ = c.ws.Write(ctx, websocket.MessageText, []byte(p)) // who has left misses nothing
+			text := inEnvelope([]byte(p), group.Name())
+			if s.wrap != nil {
+				text = s.wrap(s.deliveries, p, group.Name())
+			}
+			_ = c.ws.Write(ctx, websocket.MessageText, text) // who has left misses nothing
 		}
 	}
 }

@@ -47,7 +47,7 @@ func (ch *Chat) Connect(ctx context.Context, c Conn) error {
 	return c.JoinWithHistory(ctx, chatGroup(session), historyLength, func(history []*event.Event) error {
 		shown, participant := ch.cuts.foldChat(history)
 		for _, e := range shown {
-			if err := c.Send(asLive(c, e)); err != nil {
+			if err := c.Send(e); err != nil {
 				return err
 			}
 		}

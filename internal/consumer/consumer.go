@@ -67,7 +67,9 @@ type Conn interface {
 	JoinWithHistory(ctx context.Context, name string, n int, first func(history []*event.Event) error) error
 	// Leave ends the membership. Leaving a group that was not joined does nothing.
 	Leave(name string)
-	// Send queues one JSON frame for this browser. It never blocks.
+	// Send queues one JSON frame for this browser. It never blocks. An [event.Event] looks as if it came at
+	// this moment. With [ProtocolV1] no frame may have one of the [ControlTypes]: then the error is
+	// [ErrControlType].
 	Send(v any) error
 	// Go runs fn in a goroutine of the connection's tree: its context carries the organization and the
 	// user and ends with the connection, which waits for it. An error or a panic ends the connection.
@@ -97,6 +99,5 @@ type Limiter interface {
 	Charge(n int) error
 }
 
-// ProtocolV1 is the subprotocol with which a client also gets welcome, positions, gap and error
-// frames.
+// ProtocolV1 is the subprotocol with which a client gets events in an envelope, and welcome and gap frames.
 const ProtocolV1 = "orgcast.v1"

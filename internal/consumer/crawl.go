@@ -17,7 +17,7 @@ func (Crawl) Connect(ctx context.Context, c Conn) error {
 	return show(ctx, c, "crawl_"+c.Param("id"), func(history []*event.Event) any {
 		last, failed := newestOf(history, "crawl_update")
 		if last != nil && failed == nil {
-			return asLive(c, last)
+			return last
 		}
 		return foldCrawl(last, failed)
 	})

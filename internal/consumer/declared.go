@@ -263,7 +263,7 @@ func (d *declaredConn) first(ctx context.Context, c Conn) error {
 		})
 	case d.First.Newest > 0:
 		return c.JoinWithHistory(ctx, d.groups[0], historyLength, func(history []*event.Event) error {
-			for _, frame := range d.newest(c, history) {
+			for _, frame := range d.newest(history) {
 				if err := c.Send(frame); err != nil {
 					return err
 				}
@@ -294,18 +294,21 @@ func (d *declared) fold(vars variables, history []*event.Event) (json.RawMessage
 	return nil, nil
 }
 
-// newest makes frames of the newest events of a history that pass, as many as have room.
-func (d *declared) newest(c Conn, history []*event.Event) (frames []json.RawMessage) {
+// newest returns the newest events of a history that pass, or the frames with their listed fields: as many
+// as have room.
+func (d *declared) newest(history []*event.Event) (frames []any) {
 	size := 0
 	for _, e := range slices.Backward(history) {
-		frame := asLive(c, e)
+		var frame any = e
+		length := len(e.Payload())
 		if d.Events != nil {
-			var ok bool
-			if frame, ok = d.show(e); !ok {
+			shown, ok := d.show(e)
+			if !ok {
 				continue
 			}
+			frame, length = shown, len(shown)
 		}
-		if size += len(frame); size > stateBytes || len(frames) == d.First.Newest {
+		if size += length; size > stateBytes || len(frames) == d.First.Newest {
 			break
 		}
 		frames = append(frames, frame)

@@ -114,7 +114,12 @@ func TestDeclaredFirst(t *testing.T) {
 		want  []string
 	}{
 		"none": {``, nil},
-		"last": {`first: last`, []string{`{"organization_id":"acme","type":"b","n":3}`}},
+		"history, with the subprotocol": {`first: {history: 2}`, []string{
+			`{"event":{"organization_id":"acme","type":"a","n":2},"group":"x_7","id":"1700000001000-0"}`,
+			`{"event":{"organization_id":"acme","type":"b","n":3},"group":"x_7","id":"1700000002000-0"}`,
+		}},
+		"listed fields, with the subprotocol": {"first: last\nevents: {a: [n]}", []string{`{"type":"a","n":2}`}},
+		"last":                                {`first: last`, []string{`{"organization_id":"acme","type":"b","n":3}`}},
 		"history": {`first: {history: 2}`, []string{
 			`{"organization_id":"acme","type":"a","n":2}`, `{"organization_id":"acme","type":"b","n":3}`,
 		}},
@@ -130,6 +135,9 @@ func TestDeclaredFirst(t *testing.T) {
 			cons := parseRoute(t, nil, "path: /ws/{id:int}/\nwho: member\ngroups: [\"x_{id}\"]\n"+test.route)
 			c := consumertest.New(t, "acme", "ada")
 			c.Params = map[string]string{"id": "7"}
+			if strings.HasSuffix(name, "with the subprotocol") {
+				c.Speaks = consumer.ProtocolV1
+			}
 			for i, fields := range []string{`{"type":"a","n":1,"m":1}`, `{"type":"a","n":2}`, `{"type":"b","n":3}`} {
 				c.History["x_7"] = append(c.History["x_7"], c.Event(t, "x_7", fields, uint64(i+1)))
 			}

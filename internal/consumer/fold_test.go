@@ -67,9 +67,8 @@ func visit(t *testing.T, name, protocol string, events []occurrence, before int)
 	see := func(group string) {
 		for _, text := range c.Sent() {
 			frame := normal(t, text).(object)
-			if frame["group"] != nil { // its place, which comes with the subprotocol
-				delete(frame, "group")
-				delete(frame, "id")
+			if e, ok := frame["event"].(object); ok && frame["type"] == nil { // in its envelope, with the subprotocol
+				frame = e
 			}
 			p.see(group, frame)
 		}

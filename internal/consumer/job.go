@@ -66,18 +66,6 @@ func newestOf(history []*event.Event, typ string) (newest, failed *event.Event) 
 	return nil, failed
 }
 
-// asLive shows a recorded event as the browser would have seen it when it came: with its position
-// if the browser knows such.
-func asLive(c Conn, e *event.Event) json.RawMessage {
-	if c.Protocol() != ProtocolV1 || e.Position().IsZero() {
-		return e.Payload()
-	}
-	object := bytes.TrimRight(e.Payload(), " \t\r\n")
-	shown := append([]byte(nil), object[:len(object)-1]...)
-	shown = append(shown, `,"group":"`+e.Group().Name()+`","id":"`...)
-	return append(e.Position().AppendTo(shown), `"}`...)
-}
-
 // journal is what the events of a job have added up to, oldest first. What comes under the key of an
 // earlier entry takes its place, since a task that is tried again says again what it said.
 type journal struct {

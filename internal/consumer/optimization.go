@@ -102,7 +102,7 @@ func followJob(ctx context.Context, c Conn, j job) error {
 
 // lastUpdate shows the newest event of a type, as it was when it came. If the work was given up after it,
 // the update says that it failed, and with what code. begin is the update of what has said nothing yet.
-func lastUpdate(c Conn, typ string, last, failed *event.Event, begin fields) json.RawMessage {
+func lastUpdate(c Conn, typ string, last, failed *event.Event, begin fields) any {
 	u, nested := begin, false
 	if last != nil {
 		u, nested = flatten(last)
@@ -114,7 +114,7 @@ func lastUpdate(c Conn, typ string, last, failed *event.Event, begin fields) jso
 			u = begin
 		}
 	case last != nil && (!nested || c.Protocol() == ProtocolV1):
-		return asLive(c, last)
+		return last
 	case last != nil:
 		return flatFrame(last, typ, u)
 	}

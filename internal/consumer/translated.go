@@ -20,10 +20,11 @@ func (t *translated) forward(c Conn, e *event.Event, frame json.RawMessage) bool
 		return true
 	}
 	t.began = true
+	var sent any = frame
 	if frame == nil {
-		frame = e.Payload()
+		sent = e
 	}
-	if err := c.Send(frame); err != nil {
+	if err := c.Send(sent); err != nil {
 		c.End(err)
 	}
 	return false

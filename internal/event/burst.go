@@ -5,11 +5,10 @@ import "orgcast/internal/orgctx"
 // Burst is a run of events of one group, in order, that one write carries. It is immutable and shared
 // by all receivers, and so is what encodings make of it.
 type Burst struct {
-	group    Group
-	org      orgctx.ID // that every payload names
-	events   []*Event
-	recorded bool // an event has a position
-	table    table
+	group  Group
+	org    orgctx.ID // that every payload names
+	events []*Event
+	table  table
 }
 
 // NewBurst joins events from the front of the list: as many as have the group and the organization
@@ -26,9 +25,6 @@ func NewBurst(list []*Event, limit int) (b *Burst, rest []*Event) {
 		return first.Alone(), list[1:]
 	}
 	b = &Burst{group: first.group, org: first.org, events: list[:n:n]}
-	for _, e := range b.events {
-		b.recorded = b.recorded || e.alone.recorded
-	}
 	return b, list[n:]
 }
 

@@ -1,7 +1,6 @@
 package event
 
 import (
-	"bytes"
 	"sync"
 	"sync/atomic"
 )
@@ -13,9 +12,9 @@ type Shape uint8
 const (
 	// Plain is the payload as it was published.
 	Plain Shape = iota
-	// Positioned is the payload in which a recorded event has two more fields, the last ones: "group",
-	// and "id" with its position.
-	Positioned
+	// Enveloped is the payload as the field "event" of an object that also says where it comes from:
+	// "group", and for recorded events "id" with the position.
+	Enveloped
 
 	shapes
 )
@@ -66,10 +65,7 @@ func (b *Burst) Bytes(s Shape, enc *Encoding) []byte {
 
 func (b *Burst) encode(s Shape, enc *Encoding) []byte {
 	var base []byte
-	switch {
-	case s == Positioned && !b.recorded: // it looks the same
-		return b.Bytes(Plain, enc)
-	case enc.Base != nil && len(b.events) == 1:
+	if enc.Base != nil && len(b.events) == 1 {
 		base = b.Bytes(s, enc.Base)
 	}
 	b.table.mu.Lock()
@@ -95,9 +91,9 @@ func (b *Burst) encode(s Shape, enc *Encoding) []byte {
 	return made
 }
 
-// The text of a positioned event. Neither group nor position holds a character that JSON escapes, and the
-// object is not empty: it has a type.
+// The text of an enveloped event. Neither group nor position holds a character that JSON escapes.
 const (
+	eventField = `{"event":`
 	groupField = `,"group":"`
 	idField    = `","id":"`
 	textEnd    = `"}`
@@ -105,22 +101,29 @@ const (
 
 // TextSize returns how many bytes AppendText appends.
 func (e *Event) TextSize(s Shape) int {
-	if s == Plain || e.position.IsZero() {
+	if s == Plain {
 		return len(e.payload)
 	}
-	var room [maxPositionLength]byte
-	return bytes.LastIndexByte(e.payload, '}') + len(groupField) + len(e.group.Name()) + len(idField) + len(e.position.AppendTo(room[:0])) + len(textEnd)
+	size := len(eventField) + len(e.payload) + len(groupField) + len(e.group.Name()) + len(textEnd)
+	if !e.position.IsZero() {
+		var room [maxPositionLength]byte
+		size += len(idField) + len(e.position.AppendTo(room[:0]))
+	}
+	return size
 }
 
 // AppendText appends the JSON text of the event in a shape.
 func (e *Event) AppendText(dst []byte, s Shape) []byte {
-	if s == Plain || e.position.IsZero() {
+	if s == Plain {
 		return append(dst, e.payload...)
 	}
-	dst = append(dst, e.payload[:bytes.LastIndexByte(e.payload, '}')]...)
+	dst = append(dst, eventField...)
+	dst = append(dst, e.payload...)
 	dst = append(dst, groupField...)
 	dst = append(dst, e.group.Name()...)
-	dst = append(dst, idField...)
-	dst = e.position.AppendTo(dst)
+	if !e.position.IsZero() {
+		dst = append(dst, idField...)
+		dst = e.position.AppendTo(dst)
+	}
 	return append(dst, textEnd...)
 }

@@ -29,8 +29,8 @@ type shaped struct {
 	shape event.Shape
 }
 
-func plain(b *event.Burst) shaped      { return shaped{b, event.Plain} }
-func positioned(b *event.Burst) shaped { return shaped{b, event.Positioned} }
+func plain(b *event.Burst) shaped     { return shaped{b, event.Plain} }
+func enveloped(b *event.Burst) shaped { return shaped{b, event.Enveloped} }
 
 // Frames returns the text frames in a row.
 func (s shaped) Frames() []byte { return s.Bytes(s.shape, textFrames) }
@@ -45,7 +45,7 @@ func frameOf(e *event.Event) []byte { return plain(e.Alone()).Frames() }
 func TestTextSize(t *testing.T) {
 	g := mustGroup(t, "7", "all")
 	for _, e := range []*event.Event{decoded(t, g, "x"), recorded(t, g, "1-1", "x"), recorded(t, g, "18446744073709551615-18446744073709551615", "")} {
-		for _, s := range []event.Shape{event.Plain, event.Positioned} {
+		for _, s := range []event.Shape{event.Plain, event.Enveloped} {
 			if got, want := e.TextSize(s), len(e.AppendText(nil, s)); got != want {
 				t.Errorf("%v in shape %d: got %d, want %d", e, s, got, want)
 			}

@@ -453,7 +453,7 @@ func (v *viewer) take(text string) {
 		Group          string `json:"group"`
 		ID             string `json:"id"`
 	}
-	if err := json.Unmarshal([]byte(text), &frame); err != nil {
+	if err := json.Unmarshal(testkit.Flat(text), &frame); err != nil {
 		v.audience.tb.Errorf("no JSON: %.80s", text)
 		return
 	}

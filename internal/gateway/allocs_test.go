@@ -62,7 +62,7 @@ func TestNoAllocationPerDelivery(t *testing.T) {
 				t.Fatal(err)
 			}
 			deliver := func() {
-				due.Add(int64(members / 2 * (frameSize(e, event.Plain) + frameSize(e, event.Positioned))))
+				due.Add(int64(members / 2 * (frameSize(e, event.Plain) + frameSize(e, event.Enveloped))))
 				n.hub.Deliver(e)
 				<-arrived
 			}

@@ -51,7 +51,7 @@ func kindsOf(carrier Carrier, o *Options) kinds {
 		plain.outbox = outbox.Options{Policy: policy, Shape: event.Plain, Bytes: o.QueueBytes, BytesPerOrganization: o.QueueBytesPerOrganization}
 		plain.outbox.Encoding, plain.compressed = carrier.Encodings()
 		v1 := plain
-		v1.v1, v1.outbox.Shape = true, event.Positioned
+		v1.v1, v1.outbox.Shape = true, event.Enveloped
 		v1.outbox.Gap = func(g event.Group) []byte {
 			frame, _ := v1.frame(gapFrame{Type: "gap", Group: g.Name()}) // two texts
 			return frame

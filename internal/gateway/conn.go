@@ -97,11 +97,21 @@ func (c *conn) Charge(n int) error { return c.groups.charge(n, time.Since(c.star
 
 // Send implements consumer.Conn.
 func (c *conn) Send(v any) error {
-	frame, err := c.kind.frame(v)
+	if e, ok := v.(*event.Event); ok {
+		if err := c.admit(e.Alone()); err != nil {
+			return err
+		}
+		c.writer.send(e.Alone().Bytes(c.kind.outbox.Shape, c.kind.outbox.Encoding))
+		return nil
+	}
+	text, err := event.Marshal(v)
+	if err == nil && c.kind.v1 {
+		err = consumer.CheckFrame(v, text)
+	}
 	if err != nil {
 		return err
 	}
-	c.writer.send(frame)
+	c.writer.send(c.kind.carrier.Frame(text))
 	return nil
 }
 

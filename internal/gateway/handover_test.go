@@ -83,7 +83,7 @@ func receive(tb testing.TB, c *testkit.Client, last string) (names []string) {
 			tb.Fatalf("after %q: %v", names, err)
 		}
 		var f struct{ Type, Text, ID, Group string }
-		if err := json.Unmarshal([]byte(frame), &f); err != nil {
+		if err := json.Unmarshal(testkit.Flat(frame), &f); err != nil {
 			tb.Fatal(err)
 		}
 		switch {
@@ -422,7 +422,7 @@ func TestPropertyFirstState(t *testing.T) {
 					ID  string
 					IDs []string
 				}
-				if err := json.Unmarshal([]byte(text), &ids); err != nil {
+				if err := json.Unmarshal(testkit.Flat(text), &ids); err != nil {
 					rt.Fatal(err)
 				}
 				if ids.ID != "" {

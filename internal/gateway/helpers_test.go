@@ -275,6 +275,19 @@ func (n *node) connect(path, user, org string) *testkit.Client {
 	return testkit.Connect(n.tb, n.dial, n.handshake(path, user, org, nil))
 }
 
+// connectAs connects with a subprotocol, or without one, and reads the welcome that comes with it.
+func (n *node) connectAs(path, protocol, user, org string) *testkit.Client {
+	n.tb.Helper()
+	if protocol == "" {
+		return n.connect(path, user, org)
+	}
+	c := testkit.Connect(n.tb, n.dial, n.handshake(path, user, org, http.Header{"Sec-Websocket-Protocol": {protocol}}))
+	if _, err := c.Next(); err != nil {
+		n.tb.Fatal(err)
+	}
+	return c
+}
+
 // subscribe connects to /ws/events and joins groups.
 func (n *node) subscribe(user, org string, groups ...string) *testkit.Client {
 	n.tb.Helper()

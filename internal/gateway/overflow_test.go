@@ -95,7 +95,7 @@ func (r *reading) take(text string) (typ string, err error) {
 		OrganizationID  string `json:"organization_id"`
 		N               int
 	}
-	if err := json.Unmarshal([]byte(text), &f); err != nil {
+	if err := json.Unmarshal(testkit.Flat(text), &f); err != nil {
 		return "", err
 	}
 	switch {

@@ -66,7 +66,7 @@ func frames(tb testing.TB, c *testkit.Client, n int) (list []string) {
 			tb.Fatalf("after %q: %v", list, err)
 		}
 		var f struct{ Type, Text, Group, Code, ID, After, Before string }
-		if err := json.Unmarshal([]byte(text), &f); err != nil {
+		if err := json.Unmarshal(testkit.Flat(text), &f); err != nil {
 			tb.Fatal(err)
 		}
 		if f.Type == "note" {
@@ -304,7 +304,7 @@ func TestPropertyResume(t *testing.T) {
 					rt.Fatal(err)
 				}
 				var f struct{ Type, Text, ID string }
-				if err := json.Unmarshal([]byte(text), &f); err != nil {
+				if err := json.Unmarshal(testkit.Flat(text), &f); err != nil {
 					rt.Fatal(err)
 				}
 				switch f.Type {

@@ -303,7 +303,7 @@ func (s *Server) connect(request context.Context, c *conn) error {
 		if !c.identity.Organization.IsZero() {
 			userGroup = event.UserGroupName(c.identity.UserID)
 		}
-		err := c.Send(welcomeFrame{
+		frame, err := c.kind.frame(welcomeFrame{
 			Type: "welcome", OrganizationID: c.identity.Organization, UserID: c.identity.UserID,
 			UserGroup: userGroup, ConnectionID: c.id, PingMS: s.options.PingInterval.Milliseconds(),
 			MaxFrame: s.options.MaxFrame,
@@ -312,6 +312,7 @@ func (s *Server) connect(request context.Context, c *conn) error {
 		if err != nil {
 			return err
 		}
+		c.writer.send(frame)
 	}
 	// Both end the connection's own context: a context derived for this would be remembered by it.
 	deadline := time.AfterFunc(s.options.HookTimeout, func() { c.End(context.DeadlineExceeded) })

@@ -147,10 +147,11 @@ const ATTEMPTS = [
       const from = wire.frames.length;
       const started = performance.now();
       const secret = await publish(tracker, VICTIM.seat, 'Acme only');
-      const heard = await victim.wait((f) => f.id === secret.id);
+      const heard = await victim.wait((f) => f.event?.id === secret.id);
       const own = await publish(tracker, ATTACKER.seat, 'Globex only');
-      const control = await wire.wait((f) => f.id === own.id, from);
-      if (wire.frames.slice(from).some(({ frame }) => frame.id === secret.id || frame.organization_id === VICTIM.org)) {
+      const control = await wire.wait((f) => f.event?.id === own.id, from);
+      const came = wire.frames.slice(from).map(({ frame }) => frame.event ?? frame);
+      if (came.some((event) => event.id === secret.id || event.organization_id === VICTIM.org)) {
         return broken('Greta received Ada’s event');
       }
       if (heard === null || control === null) return unclear('a control event did not arrive');

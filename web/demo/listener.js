@@ -9,14 +9,18 @@ export class Listener extends Seat {
   #org; // of the last welcome
   #switched = false; // this connection is of another organization than the last one: nothing is missing in it
 
-  /** change: something to show changed. event(event, at): an event came. problem(text): something is wrong. */
+  /** change: something to show changed. event(event, at, source): an event came. problem(text): something is wrong. */
   constructor(name, { change, event, problem }) {
     super(name, {
       change: () => {
         if (!this.live) this.groups.clear();
         change();
       },
-      frame: (frame, at) => {
+      frame: (frame, at, source) => {
+        if (source) { // whatever its type is called
+          event(frame, at, source);
+          return;
+        }
         switch (frame.type) {
           case 'welcome':
             this.groups.clear();
@@ -38,8 +42,6 @@ export class Listener extends Seat {
           case 'gap':
             if (!this.#switched) problem('Some events may be missing here.');
             break;
-          default:
-            event(frame, at);
         }
       },
     });

@@ -2,9 +2,8 @@
 
 // src/position.ts
 var POSITION = /^\d{1,20}-\d{1,20}$/;
-function positionOf(frame) {
-  const { group, id } = frame;
-  return typeof group === "string" && typeof id === "string" && POSITION.test(id) ? { group, id } : void 0;
+function isPosition(id) {
+  return typeof id === "string" && POSITION.test(id);
 }
 function after(a, b) {
   return b === void 0 || sortable(a) > sortable(b);
@@ -82,13 +81,17 @@ var Hub = class {
       this.#answered(frame, name, group);
       return;
     }
-    const position = positionOf(frame);
-    if (group && position && (group.gap || after(position.id, group.last))) {
-      group.gap = false;
-      group.last = position.id;
-    }
     if (group && frame.type === "gap") group.gap = true;
     this.tell({ frame });
+  }
+  /** An event came. */
+  event(event) {
+    const group = this.#groups.get(event.group);
+    if (group && isPosition(event.id) && (group.gap || after(event.id, group.last))) {
+      group.gap = false;
+      group.last = event.id;
+    }
+    this.tell({ event });
   }
   #want(tab, name, { token, last, again }) {
     const group = this.#groups.get(name) ?? { live: false, tabs: /* @__PURE__ */ new Set() };
@@ -294,6 +297,11 @@ var Link = class {
     } catch {
       return;
     }
+    if (isEnvelope(frame)) {
+      this.#pulse?.heard();
+      this.owner.event(frame);
+      return;
+    }
     if (typeof frame?.type !== "string") return;
     if (frame.type === "welcome") {
       const welcome = frame;
@@ -344,6 +352,10 @@ var Link = class {
     socket?.close(1e3);
   }
 };
+function isEnvelope(frame) {
+  const { type, event, group } = Object(frame);
+  return type === void 0 && typeof event?.type === "string" && typeof group === "string";
+}
 
 // src/share.ts
 var HELLO_MS = 3e3;
@@ -440,6 +452,9 @@ var Share = class {
   }
   frame(frame) {
     this.#hub.frame(frame);
+  }
+  event(envelope) {
+    this.#hub.event(envelope);
   }
   // Alone.
   #connect() {
@@ -581,6 +596,7 @@ function lasting(signal) {
 
 // src/client.ts
 var GROUP = /^[\w.-]{1,100}$/;
+var CONTROL = ["welcome", "subscribed", "unsubscribed", "gap", "error", "pong", "presence", "presence_change", "history", "token_accepted"];
 var Client = class {
   #listeners = /* @__PURE__ */ new Map();
   #groups = /* @__PURE__ */ new Map();
@@ -615,8 +631,9 @@ var Client = class {
     return this.#welcome;
   }
   /**
-   * Calls the listener with each frame of the type. `'*'` stands for every event, that is every frame
-   * which the gateway does not say itself. Returns a function that ends it.
+   * Calls the listener with each frame or event of the type; for an event also with where it comes from.
+   * `'*'` stands for all that the gateway does not say itself: every event, whatever its type, and every
+   * frame of a consumer. Returns a function that ends it.
    */
   on(type, listener) {
     return this.#listen(type, listener);
@@ -665,10 +682,10 @@ var Client = class {
     this.#listeners.set(type, listeners.add(listener));
     return () => listeners.delete(listener);
   }
-  #emit(type, value) {
+  #emit(type, value, source) {
     for (const listener of this.#listeners.get(type) ?? []) {
       try {
-        listener(value);
+        listener(value, source);
       } catch (error) {
         queueMicrotask(() => {
           throw error;
@@ -679,6 +696,10 @@ var Client = class {
   #news(news) {
     if ("frame" in news) {
       this.#frame(news.frame);
+      return;
+    }
+    if ("event" in news) {
+      this.#event(news.event);
       return;
     }
     this.#status = news.status;
@@ -706,21 +727,25 @@ var Client = class {
         if (mine && !mine.live && frame.code !== "unavailable") this.unsubscribe(name);
         return;
       default:
-        control = false;
-        if (!this.#fresh(frame)) return;
+        control = CONTROL.includes(frame.type);
     }
     this.#emit(frame.type, frame);
     if (!control) this.#emit("*", frame);
   }
-  /** Reports whether the event is for this tab, and was not seen before. */
-  #fresh(frame) {
-    const position = positionOf(frame);
-    if (!position) return true;
-    const mine = this.#groups.get(position.group);
+  #event({ event, group, id }) {
+    if (!this.#fresh(group, id)) return;
+    const source = id === void 0 ? { group } : { group, id };
+    if (!CONTROL.includes(event.type)) this.#emit(event.type, event, source);
+    this.#emit("*", event, source);
+  }
+  /** Reports whether an event is for this tab, and was not seen before. */
+  #fresh(group, id) {
+    const mine = this.#groups.get(group);
     if (!mine) return !this.#share.shared;
-    if (!mine.gap && !after(position.id, mine.last)) return false;
+    if (!isPosition(id)) return true;
+    if (!mine.gap && !after(id, mine.last)) return false;
     mine.gap = false;
-    mine.last = position.id;
+    mine.last = id;
     return true;
   }
   #welcomed(welcome) {

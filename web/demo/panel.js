@@ -23,7 +23,7 @@ export class Panel {
     this.root.append(this.#template.cloneNode(true));
     this.seat = new Listener(name, {
       change: () => this.#show(),
-      event: (event, at) => this.#arrived(event, at),
+      event: (event, at, source) => this.#arrived(event, at, source),
       problem: (text) => this.#problem(text),
     });
     for (const button of this.root.querySelectorAll('.rights button')) {
@@ -155,7 +155,7 @@ export class Panel {
     }
   }
 
-  #arrived(event, at) {
+  #arrived(event, at, source) {
     const time = el('span.time', '');
     const text = typeof event.text === 'string' ? event.text : JSON.stringify(event);
     const group = el('code.to', '');
@@ -166,7 +166,7 @@ export class Panel {
     this.#count(Number(this.#part('.count').textContent) + 1);
     this.root.classList.remove('arrived');
     requestAnimationFrame(() => this.root.classList.add('arrived'));
-    this.tracker.received(this.seat, event, at, (entry, ms) => {
+    this.tracker.received(this.seat, event, at, source, (entry, ms) => {
       group.textContent = entry.group ?? '';
       time.textContent = ms === null ? '' : milliseconds(ms);
     });

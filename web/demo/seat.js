@@ -42,7 +42,10 @@ export class Seat {
   #countdown; // shows how long it still waits
   #turn = 0; // grows with each change of person, so that late answers for the previous one are ignored
 
-  /** change: something to show changed. frame(frame, at): a frame came, those of the gateway itself included. */
+  /**
+   * change: something to show changed. frame(frame, at, source): a frame came, those of the gateway itself
+   * included, or an event, which has a source.
+   */
   constructor(name, { change, frame }) {
     this.name = name;
     this.callbacks = { change, frame };
@@ -117,8 +120,8 @@ export class Seat {
       if (client === this.client) this.#show(status);
     });
     for (const type of [...CONTROL, '*']) {
-      client.on(type, (frame) => {
-        if (client === this.client) this.callbacks.frame(frame, performance.now());
+      client.on(type, (frame, source) => {
+        if (client === this.client) this.callbacks.frame(frame, performance.now(), source);
       });
     }
     this.connected();

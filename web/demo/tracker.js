@@ -52,13 +52,13 @@ export class Tracker {
   }
 
   /** A seat has received an event. label is called now and whenever more is known. */
-  received(seat, event, at, label) {
+  received(seat, event, at, source, label) {
     const entry = this.#entry(event.id ?? JSON.stringify(event), this.snapshot());
     entry.org ??= String(event.organization_id ?? '');
     entry.from ??= event.from ?? 'back end';
     entry.text ??= typeof event.text === 'string' ? event.text : event.type;
     entry.sentAt ??= event.sent_at;
-    if (event.group !== undefined) entry.group ??= event.group;
+    entry.group ??= source.group;
     const leak = String(event.organization_id ?? '') !== seat.org;
     if (leak) {
       this.leaks++;
@@ -99,7 +99,6 @@ export class Tracker {
   }
 
   #draw(entry) {
-    // An event from outside does not tell its group: the browser gets it as it was published.
     const target = el('span.to', ...(entry.group === undefined ? ['to a group'] : ['to ', el('code', entry.group)]));
     target.dataset.org = entry.org ?? '';
     entry.row.replaceChildren(

@@ -4,7 +4,6 @@ package consumertest
 
 import (
 	"context"
-	"fmt"
 	"net/url"
 	"slices"
 	"sync"
@@ -85,7 +84,16 @@ func (c *Conn) Deliver(ctx context.Context, to consumer.OrganizationAwareConsume
 	if h, ok := to.(consumer.EventHandler); ok && !h.HandleEvent(ctx, c, e) {
 		return
 	}
-	c.record(string(e.Payload()))
+	c.record(c.live(e))
+}
+
+// live returns an event as it comes.
+func (c *Conn) live(e *event.Event) string {
+	shape := event.Plain
+	if c.Protocol() == consumer.ProtocolV1 {
+		shape = event.Enveloped
+	}
+	return string(e.AppendText(nil, shape))
 }
 
 // Sent runs what the consumer gave to Go, to its end, and returns the frames that were sent since
@@ -183,9 +191,18 @@ func (c *Conn) Leave(name string) {
 
 // Send implements [consumer.Conn].
 func (c *Conn) Send(v any) error {
+	if e, ok := v.(*event.Event); ok {
+		c.record(c.live(e))
+		return nil
+	}
 	b, err := event.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("encode frame: %w", err)
+		return err
+	}
+	if c.Protocol() == consumer.ProtocolV1 {
+		if err := consumer.CheckFrame(v, b); err != nil {
+			return err
+		}
 	}
 	c.record(string(b))
 	return nil

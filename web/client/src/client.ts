@@ -1,7 +1,7 @@
 import type { News, Wanted } from './hub.js';
-import { after, positionOf } from './position.js';
+import { after, isPosition } from './position.js';
 import { Share } from './share.js';
-import type { ControlFrames, Frame, FrameOf, Options, Refusal, Status, Welcome } from './types.js';
+import type { ControlFrames, Envelope, Frame, FrameOf, Options, Refusal, Source, Status, Welcome } from './types.js';
 
 const GROUP = /^[\w.-]{1,100}$/;
 
@@ -12,7 +12,10 @@ interface Mine extends Wanted {
   gap?: boolean;
 }
 
-type Listener = (frame: any) => void;
+type Listener = (frame: any, source?: Source) => void;
+
+/** Types of the gateway's own frames. An event of such a type goes to those alone who want every event. */
+const CONTROL = ['welcome', 'subscribed', 'unsubscribed', 'gap', 'error', 'pong', 'presence', 'presence_change', 'history', 'token_accepted'];
 
 /**
  * A connection to Orgcast that comes back by itself. `Events` maps the types of the page's events to
@@ -54,11 +57,12 @@ export class Client<Events extends object = Record<never, never>> {
   }
 
   /**
-   * Calls the listener with each frame of the type. `'*'` stands for every event, that is every frame
-   * which the gateway does not say itself. Returns a function that ends it.
+   * Calls the listener with each frame or event of the type; for an event also with where it comes from.
+   * `'*'` stands for all that the gateway does not say itself: every event, whatever its type, and every
+   * frame of a consumer. Returns a function that ends it.
    */
   on<Type extends (keyof Events & string) | keyof ControlFrames | '*' | (string & {})>(
-    type: Type, listener: (frame: FrameOf<Events, Type>) => void,
+    type: Type, listener: (frame: FrameOf<Events, Type>, source?: Source) => void,
   ): () => void {
     return this.#listen(type, listener);
   }
@@ -114,10 +118,10 @@ export class Client<Events extends object = Record<never, never>> {
     return () => listeners.delete(listener);
   }
 
-  #emit(type: string, value: unknown): void {
+  #emit(type: string, value: unknown, source?: Source): void {
     for (const listener of this.#listeners.get(type) ?? []) {
       try {
-        listener(value);
+        listener(value, source);
       } catch (error) {
         queueMicrotask(() => { throw error; }); // the page's fault, and nobody else's loss
       }
@@ -127,6 +131,10 @@ export class Client<Events extends object = Record<never, never>> {
   #news(news: News): void {
     if ('frame' in news) {
       this.#frame(news.frame);
+      return;
+    }
+    if ('event' in news) {
+      this.#event(news.event);
       return;
     }
     this.#status = news.status;
@@ -155,22 +163,27 @@ export class Client<Events extends object = Record<never, never>> {
         if (mine && !mine.live && (frame as unknown as Refusal).code !== 'unavailable') this.unsubscribe(name);
         return;
       default:
-        control = false;
-        if (!this.#fresh(frame)) return;
+        control = CONTROL.includes(frame.type);
     }
     this.#emit(frame.type, frame);
     if (!control) this.#emit('*', frame);
   }
 
-  /** Reports whether the event is for this tab, and was not seen before. */
-  #fresh(frame: Frame): boolean {
-    const position = positionOf(frame);
-    if (!position) return true;
-    const mine = this.#groups.get(position.group);
+  #event({ event, group, id }: Envelope): void {
+    if (!this.#fresh(group, id)) return;
+    const source = id === undefined ? { group } : { group, id };
+    if (!CONTROL.includes(event.type)) this.#emit(event.type, event, source);
+    this.#emit('*', event, source);
+  }
+
+  /** Reports whether an event is for this tab, and was not seen before. */
+  #fresh(group: string, id: string | undefined): boolean {
+    const mine = this.#groups.get(group);
     if (!mine) return !this.#share.shared;
-    if (!mine.gap && !after(position.id, mine.last)) return false;
+    if (!isPosition(id)) return true;
+    if (!mine.gap && !after(id, mine.last)) return false;
     mine.gap = false;
-    mine.last = position.id;
+    mine.last = id;
     return true;
   }
 

@@ -1,6 +1,6 @@
 import type { Link } from './link.js';
-import { after, positionOf } from './position.js';
-import type { Frame, Status, Welcome } from './types.js';
+import { after, isPosition } from './position.js';
+import type { Envelope, Frame, Status, Welcome } from './types.js';
 
 /** Names a tab among those that share a socket. */
 export type Tab = string;
@@ -21,7 +21,7 @@ export type Request =
   | { send: object };
 
 /** What the hub tells tabs. */
-export type News = { status: Status } | { frame: Frame };
+export type News = { status: Status } | { frame: Frame } | { event: Envelope };
 
 interface Group extends Wanted {
   /** Whether the server has confirmed the subscription on this connection. */
@@ -130,13 +130,18 @@ export class Hub {
       this.#answered(frame, name, group);
       return;
     }
-    const position = positionOf(frame);
-    if (group && position && (group.gap || after(position.id, group.last))) {
-      group.gap = false;
-      group.last = position.id;
-    }
     if (group && frame.type === 'gap') group.gap = true;
     this.tell({ frame });
+  }
+
+  /** An event came. */
+  event(event: Envelope): void {
+    const group = this.#groups.get(event.group);
+    if (group && isPosition(event.id) && (group.gap || after(event.id, group.last))) {
+      group.gap = false;
+      group.last = event.id;
+    }
+    this.tell({ event });
   }
 
   #want(tab: Tab, name: string, { token, last, again }: Wanted): void {

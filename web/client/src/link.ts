@@ -1,6 +1,6 @@
 import { Pulse } from './pulse.js';
 import { plan } from './retry.js';
-import type { Frame, Options, Status, Welcome } from './types.js';
+import type { Envelope, Frame, Options, Status, Welcome } from './types.js';
 
 const PROTOCOL = 'orgcast.v1';
 
@@ -15,6 +15,7 @@ export interface LinkOwner {
   status(status: Status): void;
   welcome(welcome: Welcome): void;
   frame(frame: Frame): void;
+  event(envelope: Envelope): void;
 }
 
 /** A socket that comes back. It knows close codes and silence, and nothing of groups. */
@@ -75,10 +76,15 @@ export class Link {
   }
 
   #receive(data: unknown): void {
-    let frame: Frame;
+    let frame: Frame | Envelope;
     try {
       frame = JSON.parse(String(data));
     } catch {
+      return;
+    }
+    if (isEnvelope(frame)) {
+      this.#pulse?.heard();
+      this.owner.event(frame);
       return;
     }
     if (typeof frame?.type !== 'string') return;
@@ -133,4 +139,10 @@ export class Link {
     this.#openedAt = 0;
     socket?.close(1000);
   }
+}
+
+/** Only events come in one: a frame of the gateway or of a consumer has a type. */
+function isEnvelope(frame: Frame | Envelope): frame is Envelope {
+  const { type, event, group } = Object(frame);
+  return type === undefined && typeof event?.type === 'string' && typeof group === 'string';
 }

@@ -1,11 +1,8 @@
-import type { Frame } from './types.js';
-
 const POSITION = /^\d{1,20}-\d{1,20}$/;
 
-/** The event's place in the history of its group, if it is a recorded one. */
-export function positionOf(frame: Frame): { group: string; id: string } | undefined {
-  const { group, id } = frame;
-  return typeof group === 'string' && typeof id === 'string' && POSITION.test(id) ? { group, id } : undefined;
+/** Reports whether text is the place of an event in the history of its group. */
+export function isPosition(id: unknown): id is string {
+  return typeof id === 'string' && POSITION.test(id);
 }
 
 /** Reports whether position a comes after b. They are pairs of numbers too large for a Number. */

@@ -1,7 +1,7 @@
 import { Hub, type News, type Request, type Tab, type Wanted } from './hub.js';
 import { Link } from './link.js';
 import { Pulse } from './pulse.js';
-import type { Frame, Options, Status, Welcome } from './types.js';
+import type { Envelope, Frame, Options, Status, Welcome } from './types.js';
 
 /** How long the tab that has the socket may take to answer a new one, in milliseconds. */
 const HELLO_MS = 3_000;
@@ -131,6 +131,10 @@ export class Share {
 
   frame(frame: Frame): void {
     this.#hub.frame(frame);
+  }
+
+  event(envelope: Envelope): void {
+    this.#hub.event(envelope);
   }
 
   // Alone.

@@ -1,7 +1,20 @@
-/** A frame as the server sends it: a flat object with a `type`. */
+/** A frame of the server, or an event: a flat object with a `type`. */
 export interface Frame {
   readonly type: string;
   readonly [field: string]: unknown;
+}
+
+/** Where an event comes from. */
+export interface Source {
+  /** The group that it was published to. */
+  readonly group: string;
+  /** Recorded events only: the position in the history of the group. */
+  readonly id?: string;
+}
+
+/** How events come: byte for byte as they were published, next to where they come from. */
+export interface Envelope extends Source {
+  readonly event: Frame;
 }
 
 /** The first frame of a connection: who the server takes this browser for. */
@@ -44,7 +57,7 @@ export interface Refusal {
   readonly group?: string;
 }
 
-/** The frames that the gateway itself says. Every other frame is an event. */
+/** The frames that the gateway itself says. */
 export interface ControlFrames {
   welcome: Welcome;
   gap: Gap;
@@ -53,19 +66,15 @@ export interface ControlFrames {
   error: Refusal;
 }
 
-/** What every event has beside its own fields. */
-export interface Envelope {
+/** What every event has in addition to its own fields. */
+export interface Published {
   readonly organization_id: string | number;
-  /** Recorded events only: the group. */
-  readonly group?: string;
-  /** Recorded events only: the position in the history of the group. */
-  readonly id?: string;
 }
 
 /** What a listener for the type gets, given the page's map from event types to their fields. */
 export type FrameOf<Events, Type extends string> =
   Type extends keyof ControlFrames ? ControlFrames[Type]
-  : Type extends keyof Events ? Events[Type] & Envelope & { readonly type: Type }
+  : Type extends keyof Events ? Events[Type] & Published & { readonly type: Type }
   : Frame;
 
 /** Where the connection stands. Times are milliseconds since 1970. */
@@ -79,8 +88,8 @@ export type Status =
 /** Settings of a client; all may be left out. Times are milliseconds. */
 export interface Options {
   /**
-   * Use one socket for all tabs of the same origin, URL, organization and user. Tabs that share a
-   * socket share its groups: a transient event does not tell its group, so it reaches all of them.
+   * Use one socket for all tabs of the same origin, URL, organization and user. Each tab gets the events
+   * of the groups that it subscribed to.
    * Text instead of `true` divides further: tabs share only if their texts are equal. Default: `false`.
    */
   share?: boolean | string;

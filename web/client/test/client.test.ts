@@ -22,7 +22,7 @@ function open(options: Options = {}, url = '/ws/events'): FakeWebSocket {
   statuses = [];
   seen = [];
   client.onStatus((status) => statuses.push(status));
-  for (const type of ['*', 'gap', 'subscribed', 'unsubscribed', 'error'] as const) client.on(type, (frame) => seen.push(frame));
+  for (const type of ['*', 'gap', 'subscribed', 'unsubscribed', 'error'] as const) client.on(type, (frame: object, source?: object) => seen.push(source ? { event: frame, ...source } : frame));
   return FakeWebSocket.last;
 }
 
@@ -38,7 +38,7 @@ function next(): FakeWebSocket {
   return FakeWebSocket.last;
 }
 
-const note = (id: string, group = 'room.1') => ({ type: 'note', organization_id: 'acme', group, id });
+const note = (id: string, group = 'room.1') => ({ event: { type: 'note', organization_id: 'acme' }, group, id });
 
 describe('connecting', () => {
   test.each([
@@ -68,8 +68,9 @@ describe('connecting', () => {
 
   test('a path without groups works as it is', async () => {
     const socket = open({}, '/ws/chat/?session=7').welcome();
-    socket.says({ type: 'history', messages: [] }, { ...note('5-0', 'chat_7') }, { type: 'gap', group: 'chat_7' });
-    expect(seen.map((frame) => (frame as any).type)).toEqual(['history', 'note', 'gap']);
+    const frames = [{ type: 'initial_state', messages: [] }, note('5-0', 'chat_7'), { type: 'gap', group: 'chat_7' }];
+    socket.says(...frames);
+    expect(seen).toEqual(frames);
     expect(client.send({ type: 'user_message', message: 'hi' })).toBe(true);
     expect(await socket.taken()).toEqual([{ type: 'user_message', message: 'hi' }]);
     socket.ends(1006);
@@ -582,6 +583,39 @@ describe('listeners', () => {
     expect(heard).toEqual(['note', '* note', '* other', '* note']);
   });
 
+  test('get events untouched, next to where they come from', () => {
+    const socket = open().welcome();
+    const event = { type: 'note', organization_id: 'acme', group: 'of the publisher', id: 7, event: { type: 'x' } };
+    const heard: unknown[] = [];
+    client.on('note', (...all) => heard.push(all));
+    socket.says({ event, group: 'room.1' }, { event, group: 'room.1', id: '1-0' });
+    expect(heard).toEqual([[event, { group: 'room.1' }], [event, { group: 'room.1', id: '1-0' }]]);
+  });
+
+  test('never take an event for a frame of the gateway', async () => {
+    const socket = open().welcome();
+    client.subscribe('room.1');
+    socket.says({ type: 'subscribed', group: 'room.1' });
+    await socket.taken();
+    seen = [];
+    const types = ['welcome', 'subscribed', 'unsubscribed', 'gap', 'error', 'pong', 'presence', 'presence_change', 'history', 'token_accepted'];
+    const heard: string[] = [];
+    for (const type of types) client.on(type, () => heard.push(type));
+    const events = types.map((type) => ({ event: { type, organization_id: 'globex', group: 'room.1', code: 'unknown_group' }, group: 'room.1' }));
+    socket.says(...events);
+    expect(heard).toEqual([]);
+    expect(seen, 'as events').toEqual(events);
+    expect(client.welcome).toMatchObject({ organization_id: 'acme' });
+    expect(client.status).toEqual({ state: 'open' });
+    expect(await socket.taken(), 'the subscription stands').toEqual([]);
+  });
+
+  test.each([[null], [7], [[]], [{}], [{ event: null, group: 'a' }], [{ event: {}, group: 'a' }], [{ event: { type: 'note' } }], [{ event: { type: 'note' }, group: 7 }]])(
+    'hear nothing of %j', (frame) => {
+      open().welcome().says(frame as object);
+      expect(seen).toEqual([]);
+    });
+
   test('an event may be called status, or like a method', () => {
     const socket = open().welcome();
     const heard: unknown[] = [];
@@ -636,6 +670,19 @@ describe('tabs that share a socket', () => {
     client = { close: () => made.forEach(({ one }) => one.close()) } as Client;
     return { tabs, first: made[0]!, second: made[1]! };
   }
+
+  test('get the events of their own groups, recorded or not', async () => {
+    const { tabs, first, second } = await two();
+    const heard: string[] = [];
+    for (const [name, { one }] of Object.entries({ first, second })) one.on('note', (_, source) => heard.push(`${name} ${source?.group}`));
+    first.one.subscribe('a');
+    second.one.subscribe('b');
+    tabs.deliver();
+    const { event } = note('1-0');
+    first.socket.says({ event, group: 'a' }, { event, group: 'b' }, note('1-0', 'a'), note('1-0', 'b'));
+    tabs.deliver();
+    expect(heard).toEqual(['first a', 'first a', 'second b', 'second b']);
+  });
 
   test.each([
     ['at once', false],

@@ -1,7 +1,7 @@
 // Holds if `tsc` accepts it: what listeners get, by type.
 
 import { expectTypeOf, test } from 'vitest';
-import type { Client, Frame, Gap, Refusal, Status } from '../src/index.js';
+import type { Client, Frame, Gap, Refusal, Source, Status } from '../src/index.js';
 
 interface Events {
   note: { text: string };
@@ -13,8 +13,9 @@ test('listeners get what the map says', () => {
     client.on('note', (event) => {
       expectTypeOf(event.text).toEqualTypeOf<string>();
       expectTypeOf(event.type).toEqualTypeOf<'note'>();
-      expectTypeOf(event.group).toEqualTypeOf<string | undefined>();
+      expectTypeOf(event.organization_id).toEqualTypeOf<string | number>();
     });
+    client.on('note', (_, source) => expectTypeOf(source).toEqualTypeOf<Source | undefined>());
     client.on('progress', ({ percent }) => expectTypeOf(percent).toEqualTypeOf<number>());
     client.on('gap', (gap) => expectTypeOf(gap).toEqualTypeOf<Gap>());
     client.on('error', (error) => expectTypeOf(error).toEqualTypeOf<Refusal>());
