@@ -14,8 +14,7 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// fullQueue is a connection whose browser does not read and whose queue of QueueBytes is full of events
-// of some 45 bytes.
+// fullQueue is a connection whose browser does not read and whose queue of QueueBytes is full of short events.
 type fullQueue struct {
 	member hub.Member
 	next   []*event.Event // to be offered in turn
@@ -28,8 +27,9 @@ func (q *fullQueue) offer() {
 	q.offers++
 }
 
-// fillQueue makes one. The events have so many types, in turn.
-func fillQueue(tb testing.TB, policy consumer.WhenFull, queueBytes, types int) *fullQueue {
+// fillQueue makes one. The events have one type, or else, in turn, as many types as leave an eighth of the queue to
+// events that newer ones have superseded: without any of these, the connection would end.
+func fillQueue(tb testing.TB, policy consumer.WhenFull, queueBytes int, oneType bool) *fullQueue {
 	tb.Helper()
 	q := &fullQueue{}
 	h := &hooks{connect: func(_ context.Context, c consumer.Conn) error { q.member, _ = c.(hub.Member); return nil }}
@@ -41,12 +41,16 @@ func fillQueue(tb testing.TB, policy consumer.WhenFull, queueBytes, types int) *
 	tb.Cleanup(n.stop)
 	testkit.Connect(tb, narrow(n.addr()), n.handshake("/ws/full", "ada", "acme", v1()))
 	g := mustGroup(tb, "acme", "all")
-	for i := range types {
-		e, err := event.Decode(g, fmt.Sprintf(`{"type":"t%d","organization_id":"acme","n":1}`, i), 1000, time.Now())
+	for size := 0; size < queueBytes*7/8; {
+		e, err := event.Decode(g, fmt.Sprintf(`{"type":"t%d","organization_id":"acme","n":1}`, len(q.next)), 1000, time.Now())
 		if err != nil {
 			tb.Fatal(err)
 		}
 		q.next = append(q.next, e)
+		size += frameSize(e, event.Enveloped)
+		if oneType {
+			break
+		}
 	}
 	// What the kernel takes leaves first: large events fill its buffers.
 	large := newNumbers(tb)
@@ -56,8 +60,13 @@ func fillQueue(tb testing.TB, policy consumer.WhenFull, queueBytes, types int) *
 		}
 	}
 	full := map[consumer.WhenFull]string{consumer.DropOldest: "drop_oldest", consumer.Latest: "latest"}[policy]
-	for n.dropped(full) < types {
-		q.offer()
+	for n.dropped(full) < len(q.next) {
+		for range max(100, len(q.next)) {
+			q.offer()
+		}
+		if got := n.metric("orgcast_connections"); got != 1 {
+			tb.Fatal("the connection has ended")
+		}
 	}
 	return q
 }
@@ -66,14 +75,14 @@ func fillQueue(tb testing.TB, policy consumer.WhenFull, queueBytes, types int) *
 func BenchmarkFullQueue(b *testing.B) {
 	for name, test := range map[string]struct {
 		policy consumer.WhenFull
-		types  int
+		one    bool // type
 	}{
-		"drop_oldest":          {consumer.DropOldest, 1},
-		"latest, one type":     {consumer.Latest, 1},
-		"latest, 20,000 types": {consumer.Latest, 20000},
+		"drop_oldest":        {consumer.DropOldest, true},
+		"latest, one type":   {consumer.Latest, true},
+		"latest, many types": {consumer.Latest, false},
 	} {
 		b.Run(name, func(b *testing.B) {
-			q := fillQueue(b, test.policy, 1<<20, test.types)
+			q := fillQueue(b, test.policy, 1<<20, test.one)
 			b.ReportAllocs()
 			for b.Loop() {
 				q.offer()
@@ -88,12 +97,12 @@ func TestFullQueueCostsNoMoreThanAShortOne(t *testing.T) {
 	const offers, most = 2000, 2 << 10
 	for name, test := range map[string]struct {
 		policy consumer.WhenFull
-		types  int
+		one    bool // type
 	}{
-		"drop_oldest": {consumer.DropOldest, 1}, "latest, one type": {consumer.Latest, 1}, "latest, many types": {consumer.Latest, 5200},
+		"drop_oldest": {consumer.DropOldest, true}, "latest, one type": {consumer.Latest, true}, "latest, many types": {consumer.Latest, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			q := fillQueue(t, test.policy, 256<<10, test.types)
+			q := fillQueue(t, test.policy, 256<<10, test.one)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			for range offers {
