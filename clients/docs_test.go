@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"orgcast/internal/consumer"
-	"orgcast/internal/event"
-	"orgcast/internal/orgctx"
 	"orgcast/internal/testkit"
 )
 
@@ -150,14 +148,7 @@ func (p program) run(t *testing.T, g *gateway, text string) {
 // expectGood sees that the token opens the group, for about ten minutes.
 func expectGood(t *testing.T, token string) {
 	t.Helper()
-	org, err := orgctx.ParseID("acme")
-	if err != nil {
-		t.Fatal(err)
-	}
-	group, err := event.NewGroup(org, "invoice_4711")
-	if err != nil {
-		t.Fatal(err)
-	}
+	group := testkit.Group(t, "acme", "invoice_4711")
 	until, _, _ := strings.Cut(token, ".")
 	var expires int64
 	if err := json.Unmarshal([]byte(until), &expires); err != nil {

@@ -13,9 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
-	"orgcast/internal/orgctx"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
@@ -48,9 +46,7 @@ func startGateway(t *testing.T, binary string) *gateway {
 	t.Helper()
 	g := &gateway{redisAddr: redistest.Start(t)}
 	var err error
-	if g.keys, err = keyspace.New(keyspace.DefaultPrefix); err != nil {
-		t.Fatal(err)
-	}
+	g.keys = testkit.Keys(t)
 	g.redis = redis.NewClient(&redis.Options{Addr: g.redisAddr, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { _ = g.redis.Close() })
 	cmd := exec.Command(binary, "serve")
@@ -120,10 +116,7 @@ type listener struct {
 // connect signs the user in, connects and subscribes.
 func (g *gateway) connect(t *testing.T, l listener) *testkit.Client {
 	t.Helper()
-	org, err := orgctx.ParseID(l.Organization)
-	if err != nil {
-		t.Fatal(err)
-	}
+	org := testkit.Org(t, l.Organization)
 	session, err := json.Marshal(map[string]any{"user_id": l.User, "active_organization_id": l.Organization, "expires_at": time.Now().Add(time.Hour).Unix()})
 	if err != nil {
 		t.Fatal(err)
@@ -160,14 +153,7 @@ func (g *gateway) connect(t *testing.T, l listener) *testkit.Client {
 // history returns how many events of a group are recorded.
 func (g *gateway) history(t *testing.T, organization, name string) int64 {
 	t.Helper()
-	org, err := orgctx.ParseID(organization)
-	if err != nil {
-		t.Fatal(err)
-	}
-	group, err := event.NewGroup(org, name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	group := testkit.Group(t, organization, name)
 	n, err := g.redis.XLen(t.Context(), g.keys.History(group)).Result()
 	if err != nil {
 		t.Fatal(err)

@@ -22,7 +22,6 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/lease"
-	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/session"
 	"orgcast/internal/testkit"
@@ -151,13 +150,8 @@ func startSite(t *testing.T, socket string, connect, stateConnect func(*testing.
 	t.Helper()
 	s := &site{t: t, webapp: connect(t, "webapp"), backend: connect(t, "backend"), state: stateConnect(t, "webapp")}
 	var err error
-	if s.keys, err = keyspace.New(keyspace.DefaultPrefix); err != nil {
-		t.Fatal(err)
-	}
-	org, err := orgctx.ParseID("acme")
-	if err != nil {
-		t.Fatal(err)
-	}
+	s.keys = testkit.Keys(t)
+	org := testkit.Org(t, "acme")
 	if s.group, err = event.NewGroup(org, "all"); err != nil {
 		t.Fatal(err)
 	}

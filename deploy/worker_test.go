@@ -11,7 +11,6 @@ import (
 
 	"orgcast/internal/directory"
 	"orgcast/internal/event"
-	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/pubsub/pubsubtest"
@@ -34,14 +33,8 @@ func TestRightsSuffice(t *testing.T) {
 func testRightsSuffice(t *testing.T, connect func(t *testing.T, user string) redis.UniversalClient) {
 	t.Helper()
 	gateway, worker := connect(t, "gateway"), connect(t, "worker")
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
-	org, err := orgctx.ParseID("acme")
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := testkit.Keys(t)
+	org := testkit.Org(t, "acme")
 	webapp := connect(t, "webapp")
 	members, err := directory.NewRedis(webapp, keys)
 	if err != nil {

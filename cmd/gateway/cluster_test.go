@@ -8,7 +8,6 @@ import (
 
 	"orgcast/internal/app"
 	"orgcast/internal/directory"
-	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/redisclient"
 	"orgcast/internal/testkit"
@@ -29,20 +28,14 @@ func TestServeOnCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := testkit.Keys(t)
 	members, err := directory.NewRedis(client, keys)
 	if err != nil {
 		t.Fatal(err)
 	}
 	orgs := map[string]orgctx.ID{}
 	for _, name := range []string{"acme", "globex"} {
-		org, err := orgctx.ParseID(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		org := testkit.Org(t, name)
 		orgs[name] = org
 		err = errors.Join(members.PutOrganization(t.Context(), org, directory.Active), members.PutMember(t.Context(), org, "ada", directory.Active, directory.Member{}))
 		if err != nil {

@@ -9,17 +9,13 @@ import (
 	"go.uber.org/zap"
 
 	"orgcast/internal/app"
-	"orgcast/internal/keyspace"
 	"orgcast/internal/testkit"
 )
 
 // services are what the gateway's consumers work with, for a test that calls it itself.
 func (w *world) services(t *testing.T) *app.Services {
 	t.Helper()
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := testkit.Keys(t)
 	s, err := app.NewServices(&app.Node{Options: new(app.Options), Log: zap.NewNop(), Metrics: prometheus.NewRegistry(), Redis: &app.Clients{Events: w.redis, State: w.redis}, Keys: keys, Bus: w.bus})
 	if err != nil {
 		t.Fatal(err)

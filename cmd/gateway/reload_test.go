@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"orgcast/internal/consumer"
-	"orgcast/internal/event"
-	"orgcast/internal/orgctx"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
@@ -86,14 +84,7 @@ func (s *secrets) publish(t *testing.T, key, note string) int {
 // signed returns the answer to a subscription with a token under the key.
 func signed(t *testing.T, c *testkit.Client, key, group string) string {
 	t.Helper()
-	org, err := orgctx.ParseID("acme")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := event.NewGroup(org, group)
-	if err != nil {
-		t.Fatal(err)
-	}
+	g := testkit.Group(t, "acme", group)
 	token := consumer.SignGroup([]byte(key), g, time.Now().Add(time.Hour))
 	return say(t, c, `{"type":"subscribe","group":"`+group+`","token":"`+token+`"}`)
 }

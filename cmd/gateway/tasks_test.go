@@ -8,10 +8,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"orgcast/internal/event"
-	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/task"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
 
@@ -20,25 +19,15 @@ func TestTasksCommand(t *testing.T) {
 	addr := redistest.Start(t)
 	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
 	defer client.Close()
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := testkit.Keys(t)
 	d, err := task.NewDispatcher(client, keys, task.DispatcherOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"acme", "globex"} {
-		org, err := orgctx.ParseID(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		group, err := event.NewGroup(org, "jobs")
-		if err != nil {
-			t.Fatal(err)
-		}
+		group := testkit.Group(t, name, "jobs")
 		for _, id := range []string{"t1", "t2", "t3"} {
-			if _, err := d.Dispatch(orgctx.With(t.Context(), org), task.Task{Kind: "crew", ID: id, Group: group, UserID: "ada", Payload: json.RawMessage(`{"n":1}`)}); err != nil {
+			if _, err := d.Dispatch(orgctx.With(t.Context(), group.Organization()), task.Task{Kind: "crew", ID: id, Group: group, UserID: "ada", Payload: json.RawMessage(`{"n":1}`)}); err != nil {
 				t.Fatal(err)
 			}
 		}

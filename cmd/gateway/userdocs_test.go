@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"orgcast/internal/event"
-	"orgcast/internal/keyspace"
+	"orgcast/internal/testkit"
 )
 
 // TestUserNamesInDocs: the functions of docs/protocol.md make the names that the gateway makes.
@@ -17,10 +17,7 @@ func TestUserNamesInDocs(t *testing.T) {
 		"ada", "42", "A-z_9", "ada.inbox", "a|b", "a%7Cb", "ü", "u\u0308", "..", "李🚀", `'"$(id)\` + "`", "!~*'()", "AZaz09_-@[^{/:", "-n",
 		strings.Repeat("a", 64), strings.Repeat("a", 65), strings.Repeat("ü", 64),
 	}
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := testkit.Keys(t)
 	var want strings.Builder
 	for _, user := range users {
 		key := strings.TrimPrefix(keys.UserDisabled(user), "orgcast:user-disabled:")

@@ -44,10 +44,7 @@ func newWorld(t *testing.T) *world {
 	addr := redistest.Start(t)
 	w := &world{redis: redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true}), relay: startRelay(t, addr)}
 	t.Cleanup(func() { _ = w.redis.Close() })
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := testkit.Keys(t)
 	for key, status := range map[string]string{
 		"{acme}:org": "active", "{acme}:member:ada": "active", "{acme}:member:alan": "active", "{acme}:member:eve": "removed",
 		"{globex}:org": "active", "{globex}:member:ada": "active", "{globex}:member:grace": "active",
@@ -176,15 +173,8 @@ func code(frame string) string {
 // record records an event and returns it as browsers see it.
 func (w *world) record(t *testing.T, org, group, fields string) string {
 	t.Helper()
-	id, err := orgctx.ParseID(org)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := event.NewGroup(id, group)
-	if err != nil {
-		t.Fatal(err)
-	}
-	payload, err := event.WithOrganization(id, []byte(fields))
+	g := testkit.Group(t, org, group)
+	payload, err := event.WithOrganization(g.Organization(), []byte(fields))
 	if err != nil {
 		t.Fatal(err)
 	}

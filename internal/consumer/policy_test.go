@@ -7,7 +7,6 @@ import (
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/event"
-	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
 	"orgcast/internal/testkit"
 )
@@ -15,19 +14,6 @@ import (
 func TestMain(m *testing.M) { testkit.Main(m) }
 
 var signingKey = []byte("fedcba9876543210fedcba9876543210")
-
-func mustGroup(tb testing.TB, org, name string) event.Group {
-	tb.Helper()
-	id, err := orgctx.ParseID(org)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	g, err := event.NewGroup(id, name)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return g
-}
 
 func mustPolicy(tb testing.TB, text string) *consumer.Policy {
 	tb.Helper()
@@ -71,7 +57,7 @@ func TestParsePolicy(t *testing.T) {
 
 func TestPolicyAllows(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	secret := mustGroup(t, "acme", "secret")
+	secret := testkit.Group(t, "acme", "secret")
 	good := consumer.SignGroup(signingKey, secret, now.Add(time.Minute))
 	tests := map[string]struct {
 		policy       string // default consumer.DefaultPolicy
@@ -87,7 +73,7 @@ func TestPolicyAllows(t *testing.T) {
 		"not quite the prefix":         {group: "roomy", token: ""},
 		"exact is exact":               {group: "all.more"},
 		"foreign organization":         {group: "all", organization: "globex"},
-		"foreign, signed":              {group: "secret", organization: "globex", token: consumer.SignGroup(signingKey, mustGroup(t, "globex", "secret"), now.Add(time.Minute))},
+		"foreign, signed":              {group: "secret", organization: "globex", token: consumer.SignGroup(signingKey, testkit.Group(t, "globex", "secret"), now.Add(time.Minute))},
 		"self":                         {group: "user.4", want: true},
 		"self, below":                  {group: "user.4.drafts", want: true},
 		"self is no prefix":            {group: "user.42"},
@@ -143,7 +129,7 @@ func TestPolicyAllows(t *testing.T) {
 			if test.organization != "" {
 				org = test.organization
 			}
-			g := mustGroup(t, org, test.group)
+			g := testkit.Group(t, org, test.group)
 			if got := mustPolicy(t, policy).Allows(who, g, test.token, now); got != test.want {
 				t.Errorf("got %t, want %t", got, test.want)
 			}
@@ -170,7 +156,7 @@ func TestPolicyAllows(t *testing.T) {
 // printf 'orgcast.v1.group\nacme\nsecret\n1800000000' | openssl dgst -sha256 -hmac KEY.
 func TestSignGroupVector(t *testing.T) {
 	const want = "1800000000.ad264f2461ea23e228effac4a5a5ed8c0f88b8a3c39c3a272db907aa8ff12244"
-	if got := consumer.SignGroup(signingKey, mustGroup(t, "acme", "secret"), time.Unix(1_800_000_000, 0)); got != want {
+	if got := consumer.SignGroup(signingKey, testkit.Group(t, "acme", "secret"), time.Unix(1_800_000_000, 0)); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -187,8 +173,8 @@ func FuzzParsePolicy(f *testing.F) {
 		if err != nil || !event.ValidGroupName(name) {
 			return
 		}
-		who := session.Identity{UserID: "4", Organization: mustGroup(t, "acme", "all").Organization()}
-		if p.Allows(who, mustGroup(t, "globex", name), "", time.Now()) {
+		who := session.Identity{UserID: "4", Organization: testkit.Group(t, "acme", "all").Organization()}
+		if p.Allows(who, testkit.Group(t, "globex", name), "", time.Now()) {
 			t.Errorf("policy %q lets acme into globex", text)
 		}
 	})
@@ -196,7 +182,7 @@ func FuzzParsePolicy(f *testing.F) {
 
 func FuzzToken(f *testing.F) {
 	now := time.Unix(1_800_000_000, 0)
-	secret := mustGroup(f, "acme", "secret")
+	secret := testkit.Group(f, "acme", "secret")
 	good := consumer.SignGroup(signingKey, secret, now.Add(time.Minute))
 	for _, seed := range []string{good, "", ".", "1.", ".00", good + "0", strings.ToUpper(good), "-1.00"} {
 		f.Add(seed)

@@ -11,6 +11,7 @@ import (
 	"orgcast/internal/demo"
 	"orgcast/internal/subconn"
 	"orgcast/internal/testkit"
+	"orgcast/internal/testkit/redistest"
 )
 
 // TestEmbeddedRedisTellsItsRoleBetweenEvents: the answer and the events of a subscriber are whole,
@@ -21,8 +22,7 @@ func TestEmbeddedRedisTellsItsRoleBetweenEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Close)
-	client := redis.NewClient(&redis.Options{Addr: server.Addr(), ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1})
-	t.Cleanup(func() { _ = client.Close() })
+	client := redistest.NewClient(t, server.Addr())
 	conn := subconn.NewDialer(client, nil).Subscribe(t.Context())
 	t.Cleanup(func() { _ = conn.Close() })
 	if err := conn.Send(t.Context(), "subscribe", "channel"); err != nil {

@@ -6,9 +6,9 @@ import (
 
 	"orgcast/internal/demo"
 	"orgcast/internal/directory"
-	"orgcast/internal/keyspace"
 	"orgcast/internal/lease"
 	"orgcast/internal/session"
+	"orgcast/internal/testkit"
 )
 
 // newRights returns a demo with a directory and sessions in Redis, and what waits for its next
@@ -17,10 +17,7 @@ func newRights(t *testing.T) (h http.Handler, announced func() lease.Message) {
 	t.Helper()
 	client := newRedis(t)
 	ctx := t.Context()
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := testkit.Keys(t)
 	if err := demo.Seed(ctx, client, keys); err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,8 @@ import (
 
 	"orgcast/internal/demo"
 	"orgcast/internal/directory"
-	"orgcast/internal/keyspace"
-	"orgcast/internal/orgctx"
+	"orgcast/internal/testkit"
+	"orgcast/internal/testkit/redistest"
 )
 
 // newRedis starts the embedded Redis and returns a client of it.
@@ -28,10 +28,7 @@ func newRedis(tb testing.TB) *redis.Client {
 func TestSeedAdmitsMembersAndNobodyElse(t *testing.T) {
 	t.Parallel()
 	client := newRedis(t)
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := testkit.Keys(t)
 	for range 2 { // a second start of the demo on the same Redis
 		if err := demo.Seed(t.Context(), client, keys); err != nil {
 			t.Fatalf("Seed: %v", err)
@@ -44,10 +41,7 @@ func TestSeedAdmitsMembersAndNobodyElse(t *testing.T) {
 	members := map[string]string{"ada": "acme", "alan": "acme", "grace": "globex", "greta": "globex"}
 	for _, person := range demo.People() {
 		for _, o := range demo.Organizations() {
-			org, err := orgctx.ParseID(o.ID)
-			if err != nil {
-				t.Fatal(err)
-			}
+			org := testkit.Org(t, o.ID)
 			member, err := dir.Admit(t.Context(), org, person.User)
 			switch {
 			case members[person.User] == o.ID, person.User == "mira":
@@ -67,13 +61,9 @@ func TestSeedWithoutRedis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := redis.NewClient(&redis.Options{Addr: server.Addr(), ContextTimeoutEnabled: true, MaxRetries: -1})
-	defer client.Close()
+	client := redistest.NewClient(t, server.Addr())
 	server.Close()
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := testkit.Keys(t)
 	if err := demo.Seed(t.Context(), client, keys); !errors.Is(err, directory.ErrUnavailable) {
 		t.Errorf("got error %v, want %v", err, directory.ErrUnavailable)
 	}

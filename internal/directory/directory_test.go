@@ -18,15 +18,6 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func mustID(tb testing.TB, text string) orgctx.ID {
-	tb.Helper()
-	id, err := orgctx.ParseID(text)
-	if err != nil {
-		tb.Fatalf("ParseID(%q): %v", text, err)
-	}
-	return id
-}
-
 // fixture is a directory over a real Redis.
 type fixture struct {
 	*directory.Redis
@@ -37,23 +28,16 @@ type fixture struct {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := testkit.Keys(t)
 	f := &fixture{keys: keys}
 	if onCluster != nil {
 		onCluster.Clear()
-		f.client = redis.NewClusterClient(&redis.ClusterOptions{Addrs: onCluster.Addrs(), ContextTimeoutEnabled: true, DialerRetries: 1, DisableRoutingPolicies: true})
+		f.client = onCluster.NewClient(t)
 	} else {
 		f.server = redistest.StartServer(t)
-		f.client = redis.NewClient(&redis.Options{
-			Addr: f.server.Addr, ContextTimeoutEnabled: true,
-			// After PoolSize failed dials go-redis starts a goroutine that outlives Close by a second.
-			MaxRetries: -1, DialerRetries: 1,
-		})
+		f.client = redistest.NewClient(t, f.server.Addr)
 	}
-	t.Cleanup(func() { _ = f.client.Close() })
+	var err error
 	if f.Redis, err = directory.NewRedis(f.client, keys); err != nil {
 		t.Fatalf("NewRedis: %v", err)
 	}
@@ -72,14 +56,14 @@ func (f *fixture) stop(t *testing.T) {
 
 func (f *fixture) putOrganization(t *testing.T, org string, status directory.Status) {
 	t.Helper()
-	if err := f.PutOrganization(t.Context(), mustID(t, org), status); err != nil {
+	if err := f.PutOrganization(t.Context(), testkit.Org(t, org), status); err != nil {
 		t.Fatalf("PutOrganization: %v", err)
 	}
 }
 
 func (f *fixture) putMember(t *testing.T, org, user string, status directory.Status, role string) {
 	t.Helper()
-	if err := f.PutMember(t.Context(), mustID(t, org), user, status, directory.Member{Role: role}); err != nil {
+	if err := f.PutMember(t.Context(), testkit.Org(t, org), user, status, directory.Member{Role: role}); err != nil {
 		t.Fatalf("PutMember: %v", err)
 	}
 }
@@ -99,14 +83,14 @@ func TestRedisAdmit(t *testing.T) {
 	f.putMember(t, "closed", "7", directory.Active, "admin")
 	f.putMember(t, "nowhere", "7", directory.Active, "admin")
 	// What other programs may have written.
-	f.client.HSet(ctx, f.keys.Organization(mustID(t, "odd")), "status", "Active")
-	f.client.HSet(ctx, f.keys.Organization(mustID(t, "bare")), "name", "Bare Inc.")
-	f.client.HSet(ctx, f.keys.Member(mustID(t, "acme"), "no-status"), "role", "admin")
-	f.client.HSet(ctx, f.keys.Member(mustID(t, "acme"), "no-role"), "status", "active")
-	f.client.HSet(ctx, f.keys.Member(mustID(t, "acme"), "odd-role"), "status", "active", "role", "admin:*")
-	f.client.HSet(ctx, f.keys.Member(mustID(t, "acme"), "odd-status"), "status", "active ", "role", "admin")
-	f.client.Set(ctx, f.keys.Organization(mustID(t, "garbage")), "active", 0)
-	f.client.Set(ctx, f.keys.Member(mustID(t, "acme"), "garbage"), "active", 0)
+	f.client.HSet(ctx, f.keys.Organization(testkit.Org(t, "odd")), "status", "Active")
+	f.client.HSet(ctx, f.keys.Organization(testkit.Org(t, "bare")), "name", "Bare Inc.")
+	f.client.HSet(ctx, f.keys.Member(testkit.Org(t, "acme"), "no-status"), "role", "admin")
+	f.client.HSet(ctx, f.keys.Member(testkit.Org(t, "acme"), "no-role"), "status", "active")
+	f.client.HSet(ctx, f.keys.Member(testkit.Org(t, "acme"), "odd-role"), "status", "active", "role", "admin:*")
+	f.client.HSet(ctx, f.keys.Member(testkit.Org(t, "acme"), "odd-status"), "status", "active ", "role", "admin")
+	f.client.Set(ctx, f.keys.Organization(testkit.Org(t, "garbage")), "active", 0)
+	f.client.Set(ctx, f.keys.Member(testkit.Org(t, "acme"), "garbage"), "active", 0)
 
 	tests := map[string]struct {
 		org, user string
@@ -137,7 +121,7 @@ func TestRedisAdmit(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			org := mustID(t, test.org)
+			org := testkit.Org(t, test.org)
 			got, err := f.Admit(ctx, org, test.user)
 			if !errors.Is(err, test.wantErr) || got.Role != test.role {
 				t.Errorf("Admit: got %+v, %v, want role %q, error %v", got, err, test.role, test.wantErr)
@@ -170,7 +154,7 @@ func TestRedisAdmit(t *testing.T) {
 
 func TestRedisChangesCountAtOnce(t *testing.T) {
 	f := newFixture(t)
-	ctx, org := t.Context(), mustID(t, "acme")
+	ctx, org := t.Context(), testkit.Org(t, "acme")
 	f.putOrganization(t, "acme", directory.Active)
 	f.putMember(t, "acme", "7", directory.Active, "admin")
 	f.putMember(t, "acme", "7", directory.Active, "")
@@ -194,7 +178,7 @@ func TestRedisChangesCountAtOnce(t *testing.T) {
 
 func TestRedisRefusesToWriteBadNames(t *testing.T) {
 	f := newFixture(t)
-	ctx, org := t.Context(), mustID(t, "acme")
+	ctx, org := t.Context(), testkit.Org(t, "acme")
 	for name, err := range map[string]error{
 		"no organization":           f.PutOrganization(ctx, orgctx.ID{}, directory.Active),
 		"member of no organization": f.PutMember(ctx, orgctx.ID{}, "7", directory.Active, directory.Member{}),
@@ -236,7 +220,7 @@ func TestRedisAdmitIsOneRoundTrip(t *testing.T) {
 	f.putMember(t, "acme", "7", directory.Active, "")
 	var h admitHook
 	f.client.AddHook(&h)
-	if _, err := f.Admit(t.Context(), mustID(t, "acme"), "7"); err != nil {
+	if _, err := f.Admit(t.Context(), testkit.Org(t, "acme"), "7"); err != nil {
 		t.Fatalf("Admit: %v", err)
 	}
 	if h.trips != 1 {
@@ -248,7 +232,7 @@ func TestRedisAway(t *testing.T) {
 	f := newFixture(t)
 	f.putOrganization(t, "acme", directory.Active)
 	f.putMember(t, "acme", "7", directory.Active, "admin")
-	org := mustID(t, "acme")
+	org := testkit.Org(t, "acme")
 	check := func(t *testing.T, ctx context.Context) {
 		t.Helper()
 		member, memberErr := f.Member(ctx, org, "7")
@@ -287,10 +271,7 @@ func TestRedisAway(t *testing.T) {
 }
 
 func TestRedisNeedsAClientThatKeepsDeadlines(t *testing.T) {
-	keys, err := keyspace.New("x")
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := testkit.KeysUnder(t, "x")
 	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	defer client.Close()
 	if _, err := directory.NewRedis(client, keys); err == nil {
@@ -309,11 +290,11 @@ func TestAdmitAllIsAdmit(t *testing.T) {
 	f.putMember(t, "acme", "8", directory.Active, "")
 	f.putMember(t, "acme", "9", directory.Suspended, "")
 	f.putMember(t, "closed", "7", directory.Active, "")
-	f.client.Set(ctx, f.keys.Member(mustID(t, "acme"), "garbage"), "x", 0)
+	f.client.Set(ctx, f.keys.Member(testkit.Org(t, "acme"), "garbage"), "x", 0)
 	var list []directory.Membership
 	for _, org := range []string{"acme", "closed", "nowhere"} {
 		for _, user := range []string{"7", "8", "9", "garbage", "nobody", "a:b", "a b", "", "7"} {
-			list = append(list, directory.Membership{Organization: mustID(t, org), UserID: user})
+			list = append(list, directory.Membership{Organization: testkit.Org(t, org), UserID: user})
 		}
 	}
 	list = append(list, directory.Membership{UserID: "7"})
@@ -352,7 +333,7 @@ func TestDoAsksTheDirectory(t *testing.T) {
 		"acme": nil, "closed": directory.ErrOrganizationSuspended, "nowhere": directory.ErrOrganizationUnknown,
 	} {
 		ran := false
-		err := orgctx.Do(t.Context(), f, mustID(t, name), func(context.Context) error {
+		err := orgctx.Do(t.Context(), f, testkit.Org(t, name), func(context.Context) error {
 			ran = true
 			return nil
 		})
@@ -364,7 +345,7 @@ func TestDoAsksTheDirectory(t *testing.T) {
 
 func TestTrustSession(t *testing.T) {
 	var d directory.TrustSession
-	ctx, org := t.Context(), mustID(t, "acme")
+	ctx, org := t.Context(), testkit.Org(t, "acme")
 	if err := d.OrganizationActive(ctx, org); err != nil {
 		t.Errorf("OrganizationActive: %v", err)
 	}

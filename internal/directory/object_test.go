@@ -17,6 +17,7 @@ import (
 
 	"orgcast/internal/directory"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/testkit"
 )
 
 // audit is what the tests keep of an object.
@@ -37,7 +38,7 @@ func newObjects(t *testing.T, f *fixture) (*directory.Objects, *observer.Observe
 
 func as(tb testing.TB, org string) context.Context {
 	tb.Helper()
-	return orgctx.With(tb.Context(), mustID(tb, org))
+	return orgctx.With(tb.Context(), testkit.Org(tb, org))
 }
 
 // A conversation opened under another organization or by another user.
@@ -81,7 +82,7 @@ func TestClaimLife(t *testing.T) {
 	f := newFixture(t)
 	o, _ := newObjects(t, f)
 	ctx := as(t, "acme")
-	key := f.keys.Object(mustID(t, "acme"), "chat", "1")
+	key := f.keys.Object(testkit.Org(t, "acme"), "chat", "1")
 	for user, renewed := range map[string]bool{"alan": false, "ada": true} {
 		if err := f.client.Set(t.Context(), key, `{"owner":"ada"}`, time.Minute).Err(); err != nil {
 			t.Fatal(err)
@@ -108,7 +109,7 @@ func TestClaimLife(t *testing.T) {
 func TestClaimNotUnderstood(t *testing.T) {
 	f := newFixture(t)
 	o, logs := newObjects(t, f)
-	key := f.keys.Object(mustID(t, "acme"), "chat", "1")
+	key := f.keys.Object(testkit.Org(t, "acme"), "chat", "1")
 	for _, text := range []string{"ada", `{"owner":7}`, `{"owner":null}`, `{}`, `[]`, `{"owner":"ada","owner":"alan"}`, `{"Owner":"ada"}`} {
 		if err := f.client.Set(t.Context(), key, text, 0).Err(); err != nil {
 			t.Fatal(err)
@@ -207,7 +208,7 @@ func TestUnscopedGetSaysWhoCalled(t *testing.T) {
 	if err := directory.Put(as(t, "globex"), o, "audit", "1", directory.Object[audit]{Owner: "grace"}, 0); err != nil {
 		t.Fatal(err)
 	}
-	got, err := directory.UnscopedGet[audit](as(t, "acme"), o, mustID(t, "globex"), "audit", "1")
+	got, err := directory.UnscopedGet[audit](as(t, "acme"), o, testkit.Org(t, "globex"), "audit", "1")
 	if err != nil || got.Owner != "grace" {
 		t.Errorf("got %+v, %v, want that of globex", got, err)
 	}

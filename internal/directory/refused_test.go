@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"orgcast/internal/directory"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
 
@@ -25,7 +26,7 @@ func TestConnectionRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, org := as(t, "acme"), mustID(t, "acme")
+			ctx, org := as(t, "acme"), testkit.Org(t, "acme")
 			_, memberErr := d.Member(ctx, org, "7")
 			_, admitErr := d.Admit(ctx, org, "7")
 			_, claimErr := o.Claim(ctx, "chat", "1", "7")

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"orgcast/internal/event"
-	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/session"
 	"orgcast/internal/testkit"
@@ -113,10 +112,7 @@ func open(tb testing.TB, addr string, d *deployment, s size) *audience {
 		a.running.Wait()
 	})
 	for o := range s.organizations {
-		org, err := orgctx.ParseID(fmt.Sprint("org", o))
-		if err != nil {
-			tb.Fatal(err)
-		}
+		org := testkit.Org(tb, fmt.Sprint("org", o))
 		for g := range s.groupsEach {
 			name, err := event.NewGroup(org, fmt.Sprint("g", g))
 			if err != nil {
@@ -167,10 +163,7 @@ func handshake(tb testing.TB, organization string) testkit.Handshake {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	org, err := orgctx.ParseID(organization)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	org := testkit.Org(tb, organization)
 	cookie, err := store.Mint(tb.Context(), session.Grant{UserID: rand.Text(), Organization: org})
 	if err != nil {
 		tb.Fatal(err)

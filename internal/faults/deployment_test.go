@@ -41,10 +41,7 @@ type deployment struct {
 func (d *deployment) publishThrough(client redis.UniversalClient) *deployment {
 	d.tb.Helper()
 	d.tb.Cleanup(func() { _ = client.Close() })
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		d.tb.Fatal(err)
-	}
+	keys := testkit.Keys(d.tb)
 	keys = keys.InDatabase(d.database)
 	d.client, d.keys, d.bus = client, keys, pubsub.NewRedis(client, keys, pubsub.Options{})
 	return d

@@ -6,6 +6,7 @@ import (
 
 	"orgcast/internal/event"
 	"orgcast/internal/hub"
+	"orgcast/internal/testkit"
 )
 
 // idle is a member that takes everything and does nothing.
@@ -21,7 +22,7 @@ func BenchmarkDeliver(b *testing.B) {
 	for _, members := range []int{1, 30, 1000} {
 		b.Run(fmt.Sprint(members, "members"), func(b *testing.B) {
 			h := hub.New(newBus(), hub.Options{})
-			g := mustGroup(b, "acme", "all")
+			g := testkit.Group(b, "acme", "all")
 			for range members {
 				if err := h.Join(b.Context(), g, new(idle)); err != nil {
 					b.Fatal(err)
@@ -41,7 +42,7 @@ func BenchmarkDeliver(b *testing.B) {
 func BenchmarkDeliverBurst(b *testing.B) {
 	const members, events = 1000, 1000
 	h := hub.New(newBus(), hub.Options{})
-	g := mustGroup(b, "acme", "all")
+	g := testkit.Group(b, "acme", "all")
 	for range members {
 		if err := h.Join(b.Context(), g, new(idle)); err != nil {
 			b.Fatal(err)
@@ -63,7 +64,7 @@ func BenchmarkLeave(b *testing.B) {
 	for _, members := range []int{10, 100, 10_000} {
 		b.Run(fmt.Sprint(members, "members"), func(b *testing.B) {
 			h := hub.New(newBus(), hub.Options{})
-			g := mustGroup(b, "acme", "all")
+			g := testkit.Group(b, "acme", "all")
 			all := make([]*idle, members)
 			for i := range all {
 				all[i] = new(idle)

@@ -30,19 +30,6 @@ type failer interface {
 	Fatal(args ...any)
 }
 
-func mustGroup(t failer, org, name string) event.Group {
-	t.Helper()
-	id, err := orgctx.ParseID(org)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := event.NewGroup(id, name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return g
-}
-
 // decode makes an event as a bus would; it returns nil for a payload that is none.
 func decode(g event.Group, payload string) *event.Event {
 	e, err := event.Decode(g, payload, event.DefaultMaxSize, time.Now())
@@ -161,7 +148,7 @@ func TestPropertyIsolation(t *testing.T) {
 		var groups []event.Group
 		for _, org := range []string{"a", "a-1", "A", "1"} {
 			for _, name := range []string{"all", "a", "1"} {
-				groups = append(groups, mustGroup(t, org, name))
+				groups = append(groups, testkit.Group(t, org, name))
 			}
 		}
 		type joined struct {
@@ -254,7 +241,7 @@ func TestPropertyIsolation(t *testing.T) {
 func TestConcurrentMembership(t *testing.T) {
 	bus := newBus()
 	h := hub.New(bus, hub.Options{IntakeBytes: 1 << 30})
-	groups := []event.Group{mustGroup(t, "acme", "all"), mustGroup(t, "globex", "all"), mustGroup(t, "acme", "room.1")}
+	groups := []event.Group{testkit.Group(t, "acme", "all"), testkit.Group(t, "globex", "all"), testkit.Group(t, "acme", "room.1")}
 	const events, members, rounds = 2000, 50, 20
 	stay := newMember(groups[0].Organization())
 	if err := h.Join(t.Context(), groups[0], stay); err != nil {
@@ -315,7 +302,7 @@ func (g gate) Offer(b *event.Burst) bool {
 // then, who would get it with a hole behind it.
 func TestNothingFromBeforeTheGroup(t *testing.T) {
 	h := hub.New(newBus(), hub.Options{})
-	g, other := mustGroup(t, "acme", "all"), mustGroup(t, "acme", "room.1")
+	g, other := testkit.Group(t, "acme", "all"), testkit.Group(t, "acme", "room.1")
 	slow := gate{newMember(g.Organization()), make(chan struct{}), make(chan struct{})}
 	leaver, late := newMember(g.Organization()), newMember(g.Organization())
 	join := func(g event.Group, m hub.Member) {
@@ -366,7 +353,7 @@ func TestJoinRefused(t *testing.T) {
 	bus := newBus()
 	bus.err = errors.New("no")
 	h := hub.New(bus, hub.Options{})
-	g := mustGroup(t, "acme", "all")
+	g := testkit.Group(t, "acme", "all")
 	m := newMember(g.Organization())
 	if err := h.Join(t.Context(), g, m); !errors.Is(err, bus.err) {
 		t.Errorf("Join: got %v, want the error of the bus", err)
@@ -400,7 +387,7 @@ func TestOverloadIsLoggedPerOrganization(t *testing.T) {
 	release := make(chan struct{})
 	began := time.Now()
 	for _, org := range []string{"acme", "globex"} {
-		g := mustGroup(t, org, "all")
+		g := testkit.Group(t, org, "all")
 		for range 41 { // a crowd, so that the receiver itself does not serve it
 			if err := h.Join(t.Context(), g, blocking{newMember(g.Organization()), release}); err != nil {
 				t.Fatal(err)
@@ -414,7 +401,7 @@ func TestOverloadIsLoggedPerOrganization(t *testing.T) {
 	close(release)
 	h.Wait()
 	for _, org := range []string{"acme", "globex"} {
-		lines := logs.FilterMessage("intake full, events dropped").FilterField(zap.Stringer("organization", mustGroup(t, org, "all").Organization()))
+		lines := logs.FilterMessage("intake full, events dropped").FilterField(zap.Stringer("organization", testkit.Group(t, org, "all").Organization()))
 		if lines.Len() == 0 || lines.Len() > most {
 			t.Errorf("%s: got %d lines, want 1 to %d", org, lines.Len(), most)
 		}
@@ -425,7 +412,7 @@ func TestOverloadIsLoggedPerOrganization(t *testing.T) {
 // it, in the right place of the order, while another goes on untouched.
 func TestOverload(t *testing.T) {
 	h := hub.New(newBus(), hub.Options{IntakeBytes: 4 << 10})
-	noisy, quiet := mustGroup(t, "acme", "all"), mustGroup(t, "globex", "all")
+	noisy, quiet := testkit.Group(t, "acme", "all"), testkit.Group(t, "globex", "all")
 	slow := blocking{newMember(noisy.Organization()), make(chan struct{})}
 	other := newMember(quiet.Organization())
 	if err := errors.Join(h.Join(t.Context(), noisy, slow), h.Join(t.Context(), quiet, other)); err != nil {
@@ -503,7 +490,7 @@ func TestLongTurnIsMadeUpFor(t *testing.T) {
 	// All workers are held; then one is let go, and serves two lanes in turn.
 	var held []gate
 	for i := range max(2, runtime.GOMAXPROCS(0)) {
-		g := mustGroup(t, fmt.Sprint("held-", i), "all")
+		g := testkit.Group(t, fmt.Sprint("held-", i), "all")
 		m := gate{newMember(g.Organization()), make(chan struct{}), make(chan struct{})}
 		crowd(g, m, 50)
 		h.Deliver(numbered(g, 0))
@@ -512,7 +499,7 @@ func TestLongTurnIsMadeUpFor(t *testing.T) {
 	}
 	const heavyEvents, lightEvents = 3, 400
 	seen := &order{total: heavyEvents + lightEvents, done: make(chan struct{})}
-	heavy, light := mustGroup(t, "heavy", "all"), mustGroup(t, "light", "all")
+	heavy, light := testkit.Group(t, "heavy", "all"), testkit.Group(t, "light", "all")
 	crowd(heavy, ordered{seen}, 99)
 	crowd(light, ordered{seen}, 49)
 	payload := `{"type":"note","organization_id":"heavy","text":"` + strings.Repeat("x", 4<<20) + `"}`
@@ -549,7 +536,7 @@ func (*counted) OfferGap(event.Group)        {}
 // later, and all others get each event once.
 func TestLargeGroupsAreLeft(t *testing.T) {
 	h := hub.New(newBus(), hub.Options{})
-	g := mustGroup(t, "acme", "all")
+	g := testkit.Group(t, "acme", "all")
 	in, out := make(map[*counted]int), []*counted{new(counted)} // in: what each has to have had
 	join := func(n int) {
 		for range n {

@@ -15,20 +15,11 @@ import (
 
 	"orgcast/internal/event"
 	"orgcast/internal/journal"
-	"orgcast/internal/orgctx"
+	"orgcast/internal/testkit"
 )
 
 func newLogger(w *journal.Writer) *zap.Logger {
 	return journal.NewLogger(w, zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.InfoLevel)
-}
-
-func organization(tb testing.TB, text string) orgctx.ID {
-	tb.Helper()
-	id, err := orgctx.ParseID(text)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return id
 }
 
 // logged runs fn with a logger and returns the entries that it logged, and how many were sampled away.
@@ -71,7 +62,7 @@ func TestOneOrganizationCannotFillTheLog(t *testing.T) {
 	const flood = 10 * journal.Burst
 	entries, sampled := logged(t, func(t *testing.T, log *zap.Logger) {
 		t.Helper()
-		acme, globex := organization(t, "acme"), organization(t, "globex")
+		acme, globex := testkit.Org(t, "acme"), testkit.Org(t, "globex")
 		group, err := event.NewGroup(acme, "all")
 		if err != nil {
 			t.Fatal(err)
@@ -141,12 +132,12 @@ func TestManySubjectsAreBounded(t *testing.T) {
 	entries, sampled := logged(t, func(t *testing.T, log *zap.Logger) {
 		t.Helper()
 		for i := range 2 * journal.MaxBuckets {
-			log.Info("made up", zap.Stringer("organization", organization(t, fmt.Sprintf("o%d", i))))
+			log.Info("made up", zap.Stringer("organization", testkit.Org(t, fmt.Sprintf("o%d", i))))
 		}
 		time.Sleep(time.Hour)
-		log.Info("later", zap.Stringer("organization", organization(t, "late")))
+		log.Info("later", zap.Stringer("organization", testkit.Org(t, "late")))
 		for range journal.Burst { // as many as one of its own allows
-			log.Info("later", zap.Stringer("organization", organization(t, "later")))
+			log.Info("later", zap.Stringer("organization", testkit.Org(t, "later")))
 		}
 	})
 	if got, want := count(entries, "made up"), journal.MaxBuckets+journal.Burst; got != want {

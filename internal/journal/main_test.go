@@ -3,7 +3,7 @@ package journal_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"orgcast/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }

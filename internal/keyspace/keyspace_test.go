@@ -20,24 +20,6 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func mustKeyspace(tb testing.TB, prefix string) keyspace.Keyspace {
-	tb.Helper()
-	k, err := keyspace.New(prefix)
-	if err != nil {
-		tb.Fatalf("New(%q): %v", prefix, err)
-	}
-	return k
-}
-
-func mustID(tb testing.TB, text string) orgctx.ID {
-	tb.Helper()
-	id, err := orgctx.ParseID(text)
-	if err != nil {
-		tb.Fatalf("ParseID(%q): %v", text, err)
-	}
-	return id
-}
-
 func TestNewRefusesAmbiguousPrefixes(t *testing.T) {
 	for _, prefix := range []string{"", "a:b", "a{", "}", "*", "é", "a b", strings.Repeat("a", 65)} {
 		if _, err := keyspace.New(prefix); !errors.Is(err, keyspace.ErrInvalidPrefix) {
@@ -48,8 +30,8 @@ func TestNewRefusesAmbiguousPrefixes(t *testing.T) {
 
 // The names are used by other programs, so they do not change.
 func TestNames(t *testing.T) {
-	k := mustKeyspace(t, keyspace.DefaultPrefix)
-	org := mustID(t, "7")
+	k := testkit.Keys(t)
+	org := testkit.Org(t, "7")
 	g, err := event.NewGroup(org, "chat.x_1-2")
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +97,7 @@ func group(tb testing.TB, org orgctx.ID, name string) event.Group {
 }
 
 func TestParseGroupChannelRefusesHostileNames(t *testing.T) {
-	k := mustKeyspace(t, keyspace.DefaultPrefix)
+	k := testkit.Keys(t)
 	for _, channel := range []string{
 		"",
 		"orgcast",
@@ -388,7 +370,7 @@ func FuzzParseGroupChannel(f *testing.F) {
 	f.Add("\xff")
 	f.Add("orgcast@3:{a}:group:y")
 	f.Add("orgcast@03:{a}:group:y")
-	zero := mustKeyspace(f, keyspace.DefaultPrefix)
+	zero := testkit.Keys(f)
 	f.Fuzz(func(t *testing.T, channel string) {
 		taken := 0
 		for _, k := range []keyspace.Keyspace{zero, zero.InDatabase(1), zero.InDatabase(3)} {
@@ -413,11 +395,11 @@ func FuzzParseGroupChannel(f *testing.F) {
 
 // TestTasksOfAKindShareASlot: scripts use all names of a kind at once.
 func TestTasksOfAKindShareASlot(t *testing.T) {
-	k := mustKeyspace(t, keyspace.DefaultPrefix)
+	k := testkit.Keys(t)
 	for _, kind := range []string{"crew", "a", "tasks", "ring"} {
 		want := keyspace.Slot(k.Tasks(kind))
 		for _, name := range []string{
-			k.TaskOnce(mustID(t, "acme"), kind, "k"), k.TaskLine(mustID(t, "acme"), kind), k.TaskLine(mustID(t, "globex"), kind),
+			k.TaskOnce(testkit.Org(t, "acme"), kind, "k"), k.TaskLine(testkit.Org(t, "acme"), kind), k.TaskLine(testkit.Org(t, "globex"), kind),
 			k.TaskRing(kind), k.TaskLines(kind), k.TaskIdle(kind),
 		} {
 			if got := keyspace.Slot(name); got != want {

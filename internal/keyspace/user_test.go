@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/testkit"
 )
 
 // FuzzUserInNames: a user id in a name can be read back, contains no separator, and is no other user's.
@@ -24,8 +24,8 @@ func FuzzUserInNames(f *testing.F) {
 	} {
 		f.Add(seed[0], seed[1])
 	}
-	keys := mustKeyspace(f, keyspace.DefaultPrefix)
-	org := mustID(f, "acme")
+	keys := testkit.Keys(f)
+	org := testkit.Org(f, "acme")
 	f.Fuzz(func(t *testing.T, user, other string) {
 		for begin, nameOf := range map[string]func(user string) string{
 			"orgcast:{acme}:member:": func(user string) string { return keys.Member(org, user) },

@@ -10,7 +10,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"orgcast/internal/keyspace"
 	"orgcast/internal/lease"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
@@ -31,14 +30,8 @@ type clustered struct {
 func startClustered(t *testing.T) *clustered {
 	t.Helper()
 	c := &clustered{Cluster: redistest.StartCluster(t, redistest.ClusterOptions{Replicas: true}), tb: t, world: newWorld()}
-	client := redis.NewClusterClient(&redis.ClusterOptions{
-		Addrs: c.Addrs(), ContextTimeoutEnabled: true, DialerRetries: 1, DisableRoutingPolicies: true, ClusterStateReloadInterval: time.Second,
-	})
-	t.Cleanup(func() { _ = client.Close() })
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
+	client := c.NewClient(t)
+	keys := testkit.Keys(t)
 	c.channel = keys.Control()
 	c.keeper = start(t, c.world, 24*time.Hour, 48*time.Hour) // nobody is asked about but for a reason
 	c.announcer = lease.NewAnnouncer(client, keys)

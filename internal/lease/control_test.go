@@ -28,15 +28,13 @@ func startListening(t *testing.T, addr string, o lease.ControlOptions) *listenin
 	t.Helper()
 	n := &listening{world: newWorld(), metrics: prometheus.NewRegistry()}
 	var err error
-	if n.keys, err = keyspace.New(keyspace.DefaultPrefix); err != nil {
-		t.Fatal(err)
-	}
+	n.keys = testkit.Keys(t)
 	// Nobody is asked about but for a reason.
 	n.keeper, err = lease.NewKeeper(lease.Options{Sessions: n.world, Directory: n.world, Period: 24 * time.Hour, Deadline: 48 * time.Hour, Registerer: n.metrics})
 	if err != nil {
 		t.Fatal(err)
 	}
-	control := lease.NewControl(newClient(t, addr), n.keys, n.keeper, o)
+	control := lease.NewControl(redistest.NewClient(t, addr), n.keys, n.keeper, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = n.keeper.Run(ctx) }) // always nil
@@ -47,13 +45,6 @@ func startListening(t *testing.T, addr string, o lease.ControlOptions) *listenin
 	})
 	testkit.Eventually(t, "the node listens", func() bool { return n.listensAt(t, addr) })
 	return n
-}
-
-func newClient(t *testing.T, addr string) *redis.Client {
-	t.Helper()
-	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1})
-	t.Cleanup(func() { _ = client.Close() })
-	return client
 }
 
 func (n *listening) listensAt(t *testing.T, addr string) bool {
@@ -98,7 +89,7 @@ func TestControlWhileRedisRefusesWrites(t *testing.T) {
 		t.Run(string(state), func(t *testing.T) {
 			server := redistest.StartServer(t)
 			n := startListening(t, server.Addr, lease.ControlOptions{Interval: 20 * time.Millisecond, Timeout: testkit.Patience})
-			client := newClient(t, server.Addr)
+			client := redistest.NewClient(t, server.Addr)
 			announcer := lease.NewAnnouncer(client, n.keys)
 			server.RefuseWrites(state)
 			for i := range 10 {
@@ -135,7 +126,7 @@ func TestControlLedToReplica(t *testing.T) {
 		n.world.change(func() { asked = n.world.asked["ticket-laptop"] > 0 })
 		return asked
 	})
-	announcer := lease.NewAnnouncer(newClient(t, pair.Replica.Addr), n.keys)
+	announcer := lease.NewAnnouncer(redistest.NewClient(t, pair.Replica.Addr), n.keys)
 	if err := announcer.Announce(t.Context(), lease.Message{Type: lease.UserDisabled, UserID: "ada"}); err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"orgcast/internal/directory"
-	"orgcast/internal/keyspace"
 	"orgcast/internal/lease"
 	"orgcast/internal/session"
 	"orgcast/internal/testkit"
@@ -43,11 +42,8 @@ func (l *commandLog) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 // TestRevokeRecordsFirst: a client that reconnects as soon as it hears the announcement must find the
 // record changed.
 func TestRevokeRecordsFirst(t *testing.T) {
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := newClient(t, redistest.StartServer(t).Addr)
+	keys := testkit.Keys(t)
+	client := redistest.NewClient(t, redistest.StartServer(t).Addr)
 	revocations, err := session.NewRevocations(client, keys)
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +57,7 @@ func TestRevokeRecordsFirst(t *testing.T) {
 	r := &lease.Revoker{
 		Announcer: lease.NewAnnouncer(client, keys), Revocations: revocations, Members: members, SessionLife: time.Hour,
 	}
-	acme := mustOrg(t, "acme")
+	acme := testkit.Org(t, "acme")
 	for _, m := range []lease.Message{
 		{Type: lease.SessionEnded, SessionID: "s"},
 		{Type: lease.UserDisabled, UserID: "ada"},
@@ -130,7 +126,7 @@ func TestConfirmationCountsFromTheQuestion(t *testing.T) {
 // announcement between the two would be lost.
 func TestMissedAfterSubscribe(t *testing.T) {
 	server := redistest.StartServer(t)
-	client := newClient(t, server.Addr)
+	client := redistest.NewClient(t, server.Addr)
 	n := startListening(t, server.Addr, lease.ControlOptions{Interval: 20 * time.Millisecond, Timeout: testkit.Patience})
 	up := func() bool { return n.metric(t, "orgcast_control_up") == 1 }
 	testkit.Eventually(t, "the control channel is heard", up) // the first question of all is asked for by then

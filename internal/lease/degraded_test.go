@@ -8,14 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap/zaptest"
 
 	"orgcast/internal/api"
 	"orgcast/internal/directory"
-	"orgcast/internal/keyspace"
 	"orgcast/internal/lease"
 	"orgcast/internal/session"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
 
@@ -25,12 +24,8 @@ func TestRevokeWhileWritesAreRefused(t *testing.T) {
 	for _, state := range redistest.States() {
 		t.Run(string(state), func(t *testing.T) {
 			s := redistest.StartServer(t)
-			keys, err := keyspace.New(keyspace.DefaultPrefix)
-			if err != nil {
-				t.Fatal(err)
-			}
-			client := redis.NewClient(&redis.Options{Addr: s.Addr, ContextTimeoutEnabled: true, MaxRetries: -1})
-			defer client.Close()
+			keys := testkit.Keys(t)
+			client := redistest.NewClient(t, s.Addr)
 			list, err := session.NewRevocations(client, keys)
 			if err != nil {
 				t.Fatal(err)
@@ -47,7 +42,7 @@ func TestRevokeWhileWritesAreRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.RefuseWrites(state)
-			acme := mustOrg(t, "acme")
+			acme := testkit.Org(t, "acme")
 			for _, m := range []lease.Message{
 				{Type: lease.SessionEnded, SessionID: "s"},
 				{Type: lease.UserDisabled, UserID: "ada"},

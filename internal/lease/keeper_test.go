@@ -130,7 +130,7 @@ func open(tb testing.TB, k *lease.Keeper, user, org, id string) *holder {
 	tb.Helper()
 	h := &holder{id: session.Identity{UserID: user, SessionID: id, Expires: time.Now().Add(time.Hour)}}
 	if org != "" {
-		h.id.Organization = mustOrg(tb, org)
+		h.id.Organization = testkit.Org(tb, org)
 	}
 	mark, at := k.Mark()
 	if err := k.Hold(&h.lease, h, "ticket-"+id, mark, at); err != nil {
@@ -163,7 +163,7 @@ func run(tb testing.TB, k *lease.Keeper) {
 }
 
 func TestAnnouncements(t *testing.T) {
-	acme, globex := mustOrg(t, "acme"), mustOrg(t, "globex")
+	acme, globex := testkit.Org(t, "acme"), testkit.Org(t, "globex")
 	// Of ada's two devices, alan, and ada in another organization: who is ended by what?
 	tests := map[string]struct {
 		message lease.Message
@@ -219,7 +219,7 @@ func TestAnnouncedDuringHandshake(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &holder{id: session.Identity{UserID: "ada", SessionID: "s1", Organization: mustOrg(t, "acme")}}
+	h := &holder{id: session.Identity{UserID: "ada", SessionID: "s1", Organization: testkit.Org(t, "acme")}}
 	before, at := k.Mark()
 	k.Apply(lease.Message{Type: lease.SessionEnded, SessionID: "s1"})
 	after, _ := k.Mark()
@@ -257,7 +257,7 @@ func TestMissedDuringHandshake(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld()
 				k := start(t, w, time.Hour, 2*time.Hour)
-				h := &holder{id: session.Identity{UserID: "ada", SessionID: "s1", Organization: mustOrg(t, "acme")}}
+				h := &holder{id: session.Identity{UserID: "ada", SessionID: "s1", Organization: testkit.Org(t, "acme")}}
 				mark, at := k.Mark()
 				w.change(func() { w.sessions["s1"] = session.Standing{Err: session.ErrNone} })
 				happens(k)
@@ -277,7 +277,7 @@ func TestMissedDuringHandshake(t *testing.T) {
 // TestUnannounced: whatever changes in the stores is found out within a period.
 func TestUnannounced(t *testing.T) {
 	const period = 5 * time.Second
-	acme := mustOrg(t, "acme")
+	acme := testkit.Org(t, "acme")
 	ada := directory.Membership{Organization: acme, UserID: "ada"}
 	tests := map[string]struct {
 		change func(w *world)

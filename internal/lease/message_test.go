@@ -11,22 +11,14 @@ import (
 
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/testkit"
 )
-
-func mustOrg(tb testing.TB, text string) orgctx.ID {
-	tb.Helper()
-	id, err := orgctx.ParseID(text)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return id
-}
 
 // sameMessages lets cmp look into identifiers.
 var sameMessages = cmp.Comparer(func(a, b lease.Message) bool { return a == b })
 
 func TestDecode(t *testing.T) {
-	acme, seven := mustOrg(t, "acme"), mustOrg(t, "7")
+	acme, seven := testkit.Org(t, "acme"), testkit.Org(t, "7")
 	tests := map[string]struct {
 		payload string
 		want    lease.Message
@@ -44,7 +36,7 @@ func TestDecode(t *testing.T) {
 		"any role":               {`{"type":"member.role","organization_id":7,"user_id":"..","role":"billing:read.all"}`, lease.Message{Type: lease.MemberRole, Organization: seven, UserID: "..", Role: "billing:read.all"}},
 		"longest, all escaped": {
 			`{"type":"member.role","organization_id":"` + strings.Repeat(`\u0061`, 64) + `","user_id":"` + strings.Repeat(`\u0061`, 128) + `","role":"` + strings.Repeat(`\u0061`, 64) + `"}`,
-			lease.Message{Type: lease.MemberRole, Organization: mustOrg(t, strings.Repeat("a", 64)), UserID: strings.Repeat("a", 128), Role: strings.Repeat("a", 64)},
+			lease.Message{Type: lease.MemberRole, Organization: testkit.Org(t, strings.Repeat("a", 64)), UserID: strings.Repeat("a", 128), Role: strings.Repeat("a", 64)},
 		},
 		"escapes": {`{"typ\u0065":"session.ended","session_id":"s\u0031"}`, lease.Message{Type: lease.SessionEnded, SessionID: "s1"}},
 	}

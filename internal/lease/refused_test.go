@@ -9,10 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"orgcast/internal/directory"
-	"orgcast/internal/keyspace"
 	"orgcast/internal/lease"
 	"orgcast/internal/session"
 	"orgcast/internal/testkit"
@@ -25,17 +22,13 @@ func TestConnectionRefused(t *testing.T) {
 	for name, refusal := range redistest.Refusals() {
 		t.Run(name, func(t *testing.T) {
 			s := redistest.StartServer(t)
-			keys, err := keyspace.New(keyspace.DefaultPrefix)
-			if err != nil {
-				t.Fatal(err)
-			}
-			good := redis.NewClient(&redis.Options{Addr: s.Addr, ContextTimeoutEnabled: true, MaxRetries: -1})
-			defer good.Close()
+			keys := testkit.Keys(t)
+			good := redistest.NewClient(t, s.Addr)
 			sessions, err := session.NewRedisStore(good, keys, session.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			cookie, err := sessions.Mint(t.Context(), session.Grant{UserID: "ada", Organization: mustOrg(t, "acme")})
+			cookie, err := sessions.Mint(t.Context(), session.Grant{UserID: "ada", Organization: testkit.Org(t, "acme")})
 			if err != nil {
 				t.Fatal(err)
 			}

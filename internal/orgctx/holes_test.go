@@ -6,12 +6,13 @@ import (
 	"testing"
 
 	"orgcast/internal/orgctx"
+	"orgcast/internal/testkit"
 )
 
 // The original's context manager turned each error of its body into another one, and ran the body for an
 // organization that nobody knew.
 func TestScopedBlockKeepsErrorsAndRefusesTheUnknown(t *testing.T) {
-	acme, globex := mustID(t, "acme"), mustID(t, "globex")
+	acme, globex := testkit.Org(t, "acme"), testkit.Org(t, "globex")
 	errOwn := errors.New("own")
 	blocks := map[string]func(ctx context.Context, dir orgctx.Directory, id orgctx.ID, fn func(context.Context) error) error{
 		"alone": orgctx.Do,
@@ -35,7 +36,7 @@ func TestScopedBlockKeepsErrorsAndRefusesTheUnknown(t *testing.T) {
 				}()
 				_ = do(t.Context(), directory{acme: true}, acme, func(context.Context) error { panic(errOwn) })
 			}()
-			for what, id := range map[string]orgctx.ID{"unknown": mustID(t, "nowhere"), "none": {}} {
+			for what, id := range map[string]orgctx.ID{"unknown": testkit.Org(t, "nowhere"), "none": {}} {
 				ran := false
 				err := do(t.Context(), directory{acme: true}, id, func(context.Context) error {
 					ran = true

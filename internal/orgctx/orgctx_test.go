@@ -17,15 +17,6 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func mustID(tb testing.TB, text string) orgctx.ID {
-	tb.Helper()
-	id, err := orgctx.ParseID(text)
-	if err != nil {
-		tb.Fatalf("ParseID(%q): %v", text, err)
-	}
-	return id
-}
-
 func TestParseID(t *testing.T) {
 	tests := map[string]struct {
 		text string
@@ -67,7 +58,7 @@ func TestParseID(t *testing.T) {
 			if err != nil || id.String() != test.text || id.IsZero() {
 				t.Errorf("ParseID(%q): got %q, %v", test.text, id, err)
 			}
-			if id != mustID(t, strings.Clone(test.text)) {
+			if id != testkit.Org(t, strings.Clone(test.text)) {
 				t.Errorf("two IDs of %q differ", test.text)
 			}
 		})
@@ -75,7 +66,7 @@ func TestParseID(t *testing.T) {
 }
 
 func TestIDAsText(t *testing.T) {
-	got, err := json.Marshal(map[string]orgctx.ID{"some": mustID(t, "acme"), "none": {}})
+	got, err := json.Marshal(map[string]orgctx.ID{"some": testkit.Org(t, "acme"), "none": {}})
 	if want := `{"none":"","some":"acme"}`; err != nil || string(got) != want {
 		t.Errorf("Marshal: got %s, %v, want %s", got, err, want)
 	}
@@ -107,7 +98,7 @@ func from(ctx context.Context) string {
 }
 
 func TestContexts(t *testing.T) {
-	acme, globex := mustID(t, "acme"), mustID(t, "globex")
+	acme, globex := testkit.Org(t, "acme"), testkit.Org(t, "globex")
 	none := t.Context()
 	outer := orgctx.With(none, acme)
 	inner := orgctx.With(outer, globex)
@@ -151,7 +142,7 @@ func (d directory) OrganizationActive(_ context.Context, id orgctx.ID) error {
 }
 
 func TestDo(t *testing.T) {
-	acme := mustID(t, "acme")
+	acme := testkit.Org(t, "acme")
 	errOwn := errors.New("own")
 	tests := map[string]struct {
 		id      orgctx.ID
@@ -160,7 +151,7 @@ func TestDo(t *testing.T) {
 		runs    bool
 	}{
 		"known":           {acme, nil, nil, true},
-		"unknown":         {mustID(t, "globex"), nil, errUnknown, false},
+		"unknown":         {testkit.Org(t, "globex"), nil, errUnknown, false},
 		"no organization": {orgctx.ID{}, nil, orgctx.ErrNoOrganization, false},
 		"error of fn":     {acme, errOwn, errOwn, true},
 	}
@@ -185,7 +176,7 @@ func TestDo(t *testing.T) {
 }
 
 func TestDoNests(t *testing.T) {
-	acme, globex := mustID(t, "acme"), mustID(t, "globex")
+	acme, globex := testkit.Org(t, "acme"), testkit.Org(t, "globex")
 	dir := directory{acme: true, globex: true}
 	var seen []string
 	err := orgctx.Do(t.Context(), dir, acme, func(outer context.Context) error {
@@ -206,7 +197,7 @@ func TestDoNests(t *testing.T) {
 
 // The original left the organization of one task behind for the next when the task raised.
 func TestPanicLeavesNoOrganizationBehind(t *testing.T) {
-	acme, globex := mustID(t, "acme"), mustID(t, "globex")
+	acme, globex := testkit.Org(t, "acme"), testkit.Org(t, "globex")
 	ctx := orgctx.With(t.Context(), globex)
 	func() {
 		defer func() {
@@ -222,7 +213,7 @@ func TestPanicLeavesNoOrganizationBehind(t *testing.T) {
 }
 
 func TestMiddlewareAndGuard(t *testing.T) {
-	acme, globex := mustID(t, "acme"), mustID(t, "globex")
+	acme, globex := testkit.Org(t, "acme"), testkit.Org(t, "globex")
 	tests := map[string]struct {
 		incoming   context.Context //nolint:containedctx // what is tested
 		resolve    func(*http.Request) (orgctx.ID, bool)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"orgcast/internal/orgctx"
+	"orgcast/internal/testkit"
 )
 
 // userOf returns organization and user of ctx as text, "" for none.
@@ -19,7 +20,7 @@ func userOf(ctx context.Context) string {
 
 // TestCurrentUser: the user stands next to the organization, and goes with it.
 func TestCurrentUser(t *testing.T) {
-	acme, globex := mustID(t, "acme"), mustID(t, "globex")
+	acme, globex := testkit.Org(t, "acme"), testkit.Org(t, "globex")
 	none := t.Context()
 	ada := orgctx.WithUser(orgctx.With(none, acme), "ada")
 	child, cancel := context.WithCancel(ada)
@@ -63,7 +64,7 @@ func TestWithUserRefusesNoUser(t *testing.T) {
 
 // TestDoHasNoUser: work for an organization does not run as the user of the caller's.
 func TestDoHasNoUser(t *testing.T) {
-	acme, globex := mustID(t, "acme"), mustID(t, "globex")
+	acme, globex := testkit.Org(t, "acme"), testkit.Org(t, "globex")
 	ctx := orgctx.WithUser(orgctx.With(t.Context(), acme), "ada")
 	err := orgctx.Do(ctx, directory{globex: true}, globex, func(inner context.Context) error {
 		if got := userOf(inner); got != "globex " {

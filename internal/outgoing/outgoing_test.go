@@ -16,7 +16,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"orgcast/internal/orgctx"
 	"orgcast/internal/outgoing"
 	"orgcast/internal/testkit"
 )
@@ -24,15 +23,6 @@ import (
 func TestMain(m *testing.M) { testkit.Main(m) }
 
 const key = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-
-func mustID(tb testing.TB, text string) orgctx.ID {
-	tb.Helper()
-	id, err := orgctx.ParseID(text)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return id
-}
 
 // receive starts a receiver on 127.0.0.1.
 func receive(tb testing.TB, h http.HandlerFunc) *httptest.Server {
@@ -65,7 +55,7 @@ func newEndpoint(tb testing.TB, c *outgoing.Client, o outgoing.EndpointOptions) 
 
 func post(tb testing.TB, e *outgoing.Endpoint, org string) (outgoing.Answer, error) {
 	tb.Helper()
-	return e.Post(tb.Context(), outgoing.Call{Organization: mustID(tb, org), ID: "m1", Body: []byte(`{"a":1}`)})
+	return e.Post(tb.Context(), outgoing.Call{Organization: testkit.Org(tb, org), ID: "m1", Body: []byte(`{"a":1}`)})
 }
 
 // TestPost: a call is signed, carries no cookie, and brings the answer whatever its status.
@@ -238,7 +228,7 @@ func TestAbandonedCallIsNoFailure(t *testing.T) {
 		ctx, leave := context.WithCancelCause(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() { <-arrived; leave(left) })
-		_, err := e.Post(ctx, outgoing.Call{Organization: mustID(t, "acme"), ID: "m1"})
+		_, err := e.Post(ctx, outgoing.Call{Organization: testkit.Org(t, "acme"), ID: "m1"})
 		if !errors.Is(err, outgoing.ErrAbandoned) || !errors.Is(err, left) {
 			t.Fatalf("got %v", err)
 		}
@@ -269,7 +259,7 @@ func TestSlowCallsOfOneOrganization(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 4 * limit {
 		wg.Go(func() {
-			if _, err := e.Post(t.Context(), outgoing.Call{Organization: mustID(t, "acme"), ID: "slow"}); err != nil {
+			if _, err := e.Post(t.Context(), outgoing.Call{Organization: testkit.Org(t, "acme"), ID: "slow"}); err != nil {
 				t.Errorf("one that waited for its turn: %v", err)
 			}
 		})
@@ -299,7 +289,7 @@ func TestBusy(t *testing.T) {
 	testkit.Eventually(t, "one call under way", func() bool { return calls.Load() == 1 })
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := e.Post(ctx, outgoing.Call{Organization: mustID(t, "acme")}); !errors.Is(err, outgoing.ErrBusy) {
+	if _, err := e.Post(ctx, outgoing.Call{Organization: testkit.Org(t, "acme")}); !errors.Is(err, outgoing.ErrBusy) {
 		t.Errorf("got %v, want %v", err, outgoing.ErrBusy)
 	}
 	close(release)

@@ -10,6 +10,7 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
 
@@ -32,7 +33,7 @@ func (s *batchSink) Deliver(*event.Event) {
 // the Sink, in batches, with other groups subscribed beside. ns/event is the figure to read.
 func BenchmarkReceive(b *testing.B) {
 	const batch, others = 1000, 1000
-	client := newClient(b, redistest.Start(b))
+	client := redistest.NewClient(b, redistest.Start(b))
 	for name, bus := range map[string]pubsubtest.Bus{
 		"redis":  pubsub.NewRedis(client, newKeyspace(b), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, EventsPerSecond: -1}),
 		"memory": pubsub.NewMemory(),
@@ -41,11 +42,11 @@ func BenchmarkReceive(b *testing.B) {
 			sink := &batchSink{size: batch, complete: make(chan struct{}, 1)}
 			pubsubtest.Start(b, bus, sink)
 			for i := range others {
-				pubsubtest.Subscribe(b, bus, pubsubtest.Group(b, "acme", strconv.Itoa(i)))
+				pubsubtest.Subscribe(b, bus, testkit.Group(b, "acme", strconv.Itoa(i)))
 			}
 			out := make([]event.Publication, batch)
 			for i := range out {
-				g := pubsubtest.Group(b, "acme", strconv.Itoa(i%others))
+				g := testkit.Group(b, "acme", strconv.Itoa(i%others))
 				out[i] = event.Publication{Group: g, Payload: []byte(pubsubtest.Payload(g, "hello"))}
 			}
 			b.ReportAllocs()
@@ -65,7 +66,7 @@ func BenchmarkReceive(b *testing.B) {
 // BenchmarkHop measures what the way through Redis takes by itself, in which the gateway has no part: from
 // PUBLISH, 2,000 times a second, to a bare subscriber. p50-ns and p99-ns are the figures to read.
 func BenchmarkHop(b *testing.B) {
-	client := newClient(b, redistest.Start(b))
+	client := redistest.NewClient(b, redistest.Start(b))
 	subscriber := client.Subscribe(b.Context(), "hop")
 	defer subscriber.Close()
 	if _, err := subscriber.Receive(b.Context()); err != nil {

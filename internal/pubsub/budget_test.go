@@ -10,6 +10,7 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 
 	"github.com/google/go-cmp/cmp"
@@ -35,13 +36,13 @@ func TestFloodHarmsNobodyElse(t *testing.T) {
 	// back even if this process does not get to run for a while. The quiet organization publishes
 	// one for each batch, which a budget's burst covers.
 	const rate, batch, published = 1000, 250, 50000
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	keys, reg := newKeyspace(t), prometheus.NewRegistry()
 	core, logs := observer.New(zap.WarnLevel)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, EventsPerSecond: rate, Registerer: reg, Logger: zap.New(core)})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
-	noisy, quiet := pubsubtest.Group(t, "noisy", "room"), pubsubtest.Group(t, "quiet", "room")
+	noisy, quiet := testkit.Group(t, "noisy", "room"), testkit.Group(t, "quiet", "room")
 	start := time.Now()
 	pubsubtest.Subscribe(t, bus, noisy, quiet)
 
@@ -116,7 +117,7 @@ func TestFloodHarmsNobodyElse(t *testing.T) {
 
 // TestPausesAreLoggedPerOrganization: an organization over its budget does not hide another's in the log.
 func TestPausesAreLoggedPerOrganization(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	core, logs := observer.New(zap.WarnLevel)
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{
 		SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, EventsPerSecond: 0.001, BytesPerSecond: -1, Logger: zap.New(core),
@@ -124,12 +125,12 @@ func TestPausesAreLoggedPerOrganization(t *testing.T) {
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
 	for _, org := range []string{"acme", "globex"} {
-		g := pubsubtest.Group(t, org, "room")
+		g := testkit.Group(t, org, "room")
 		pubsubtest.Subscribe(t, bus, g)
 		pubsubtest.Publish(t, bus, g, "1", "2")
 	}
 	for _, org := range []string{"acme", "globex"} {
-		g := pubsubtest.Group(t, org, "room")
+		g := testkit.Group(t, org, "room")
 		pubsubtest.Eventually(t, "the pause of "+org+" is in the log", func() bool {
 			return logs.FilterMessageSnippet("group paused").FilterField(zap.Stringer("group", g)).Len() == 1
 		})
@@ -143,14 +144,14 @@ func TestPausedGroup(t *testing.T) {
 		"bytes":  {EventsPerSecond: -1, BytesPerSecond: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			client := newClient(t, redistest.Start(t))
+			client := redistest.NewClient(t, redistest.Start(t))
 			keys, reg := newKeyspace(t), prometheus.NewRegistry()
 			opt.LinkTimeout, opt.Registerer = calm, reg
 			bus := pubsub.NewRedis(client, keys, opt)
 			var sink pubsubtest.Recorder
 			pubsubtest.Start(t, bus, &sink)
-			paused, left := pubsubtest.Group(t, "acme", "paused"), pubsubtest.Group(t, "acme", "left")
-			calmGroup, other := pubsubtest.Group(t, "acme", "calm"), pubsubtest.Group(t, "rival", "room")
+			paused, left := testkit.Group(t, "acme", "paused"), testkit.Group(t, "acme", "left")
+			calmGroup, other := testkit.Group(t, "acme", "calm"), testkit.Group(t, "rival", "room")
 			pubsubtest.Subscribe(t, bus, paused, left, calmGroup, other)
 			long := strings.Repeat("x", 1000)
 			pubsubtest.Publish(t, bus, paused, long, "1", "2")
@@ -182,7 +183,7 @@ func TestPausedGroup(t *testing.T) {
 			bus.Unsubscribe(paused)
 			pubsubtest.Subscribe(t, bus, paused)
 			bus.Unsubscribe(left)
-			pubsubtest.Subscribe(t, bus, pubsubtest.Group(t, "rival", "barrier"))
+			pubsubtest.Subscribe(t, bus, testkit.Group(t, "rival", "barrier"))
 			if !unsubscribed() {
 				t.Error("a group came back although its organization has no budget left")
 			}
@@ -202,7 +203,7 @@ func TestPausedGroup(t *testing.T) {
 			if got := sink.Of(left); len(got) != 0 {
 				t.Errorf("items of a group that was left: got %v, want none", got)
 			}
-			for _, g := range []event.Group{paused, calmGroup, other, pubsubtest.Group(t, "rival", "barrier")} {
+			for _, g := range []event.Group{paused, calmGroup, other, testkit.Group(t, "rival", "barrier")} {
 				bus.Unsubscribe(g)
 			}
 			pubsubtest.Eventually(t, "nothing is remembered", func() bool { return bus.WantedGroups()+bus.Meters() == 0 })
@@ -212,14 +213,14 @@ func TestPausedGroup(t *testing.T) {
 
 // TestNoBudget takes at once what would be twice the default budget's burst.
 func TestNoBudget(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{
 		LinkTimeout: calm, PublishTimeout: calm, EventsPerSecond: -1, BytesPerSecond: -1,
 	})
 	out := make([]event.Publication, pubsub.DefaultEventsPerSecond/2)
 	sink := &batchSink{size: len(out), complete: make(chan struct{}, 1)}
 	pubsubtest.Start(t, bus, sink)
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	pubsubtest.Subscribe(t, bus, g)
 	for i := range out {
 		out[i] = event.Publication{Group: g, Payload: []byte(pubsubtest.Payload(g, strconv.Itoa(i)))}

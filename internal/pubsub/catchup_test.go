@@ -15,6 +15,7 @@ import (
 	"orgcast/internal/keyspace"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 
 	"github.com/google/go-cmp/cmp"
@@ -41,8 +42,8 @@ type follower struct {
 func startFollower(t *testing.T, early ...string) *follower {
 	t.Helper()
 	f := &follower{
-		client: newClient(t, redistest.Start(t)), keys: newKeyspace(t), reg: prometheus.NewRegistry(), t: t,
-		group: pubsubtest.Group(t, "acme", "room"),
+		client: redistest.NewClient(t, redistest.Start(t)), keys: newKeyspace(t), reg: prometheus.NewRegistry(), t: t,
+		group: testkit.Group(t, "acme", "room"),
 	}
 	f.Redis = pubsub.NewRedis(f.client, f.keys, pubsub.Options{
 		SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, PublishTimeout: calm, HistoryTimeout: calm, Registerer: f.reg,
@@ -277,11 +278,11 @@ func awaitWaiting(t *testing.T, function string) {
 // calls of the Sink do not overlap. If the group stops waiting for it meanwhile, as when its slot moves to a server
 // whose link then brings what is newer, it is not handed over.
 func TestHeldEventIsCheckedInItsTurn(t *testing.T) {
-	client, keys := newClient(t, redistest.Start(t)), newKeyspace(t)
+	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{
 		SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, PublishTimeout: calm, HistoryTimeout: calm,
 	})
-	g, other := pubsubtest.Group(t, "acme", "room"), pubsubtest.Group(t, "acme", "other")
+	g, other := testkit.Group(t, "acme", "room"), testkit.Group(t, "acme", "other")
 	sink := &stuckSink{at: pubsubtest.Message(other, "stuck"), reached: make(chan struct{}), goOn: make(chan struct{})}
 	pubsubtest.Record(t, bus, g, event.Recording{}, "early")
 	pubsubtest.Start(t, bus, sink)
@@ -335,14 +336,11 @@ func TestCatchUpWhileMuchArrives(t *testing.T) {
 // events gets each once, in order, without a gap; and one with transient ones gets at least the recorded
 // ones so.
 func TestCatchUpProperty(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
-	pure := []event.Group{pubsubtest.Group(t, "acme", "a"), pubsubtest.Group(t, "acme", "b"), pubsubtest.Group(t, "rival", "a")}
-	mixed := pubsubtest.Group(t, "acme", "mixed")
+	client := redistest.NewClient(t, redistest.Start(t))
+	pure := []event.Group{testkit.Group(t, "acme", "a"), testkit.Group(t, "acme", "b"), testkit.Group(t, "rival", "a")}
+	mixed := testkit.Group(t, "acme", "mixed")
 	rapid.Check(t, func(rt *rapid.T) {
-		keys, err := keyspace.New(rand.Text())
-		if err != nil {
-			rt.Fatal(err)
-		}
+		keys := testkit.KeysUnder(rt, rand.Text())
 		bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, MinBackoff: time.Millisecond, MaxBackoff: 4 * time.Millisecond})
 		var sink pubsubtest.Recorder
 		ctx, stop := context.WithTimeout(t.Context(), pubsubtest.Patience)

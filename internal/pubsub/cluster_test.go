@@ -14,6 +14,7 @@ import (
 	"orgcast/internal/keyspace"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -138,7 +139,7 @@ func startOnCluster(t *testing.T, linkTimeout time.Duration, o redistest.Cluster
 	pubsubtest.Start(t, n, &n.sink)
 	owners := make(map[*redistest.Server]bool)
 	for i := range 8 {
-		g := pubsubtest.Group(t, "org"+strconv.Itoa(i), "room")
+		g := testkit.Group(t, "org"+strconv.Itoa(i), "room")
 		pubsubtest.Subscribe(t, n, g)
 		n.streams = append(n.streams, startRecorder(t, n, g))
 		owners[n.cluster.Owner(n.key(g))] = true
@@ -260,7 +261,7 @@ func TestClusterUnderway(t *testing.T) {
 	for i := range 4 {
 		wg.Go(func() {
 			for round := 0; ; round++ {
-				g := pubsubtest.Group(t, "org"+strconv.Itoa((i+round)%8), fmt.Sprint("passing", i))
+				g := testkit.Group(t, "org"+strconv.Itoa((i+round)%8), fmt.Sprint("passing", i))
 				if err := n.Subscribe(ctx, g); err != nil {
 					t.Errorf("Subscribe(%v): %v", g, err)
 					return
@@ -289,7 +290,7 @@ func TestClusterUnderway(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	n.mustHaveAll(t)
-	late := pubsubtest.Group(t, "org0", "late")
+	late := testkit.Group(t, "org0", "late")
 	pubsubtest.Subscribe(t, n, late)
 	pubsubtest.Publish(t, n, late, "here")
 	n.sink.WaitFor(t, pubsubtest.Message(late, "here"))

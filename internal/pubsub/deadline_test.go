@@ -27,7 +27,7 @@ func TestDeadlinesOfItsOwn(t *testing.T) {
 			t.Cleanup(func() { _ = client.Close() })
 			// Everything on the link is a second apart.
 			const canaries = 3
-			direct := newClient(t, server.Addr)
+			direct := redistest.NewClient(t, server.Addr)
 			linked := &elsewhere{UniversalClient: client, other: direct}
 			linked.diverted.Store(true) // what is published has the time that it needs
 			n := startNode(t, linked, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: 5 * time.Second, CanaryInterval: time.Second})

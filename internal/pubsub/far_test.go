@@ -13,6 +13,7 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 
 	"github.com/google/go-cmp/cmp"
@@ -104,7 +105,7 @@ func TestFarHistory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const events = 1000
-				g := pubsubtest.Group(t, "acme", "room")
+				g := testkit.Group(t, "acme", "room")
 				f := &far{roundTrip: test.roundTrip, count: events, payload: pubsubtest.Payload(g, "x")}
 				bus := newFar(t, f, pubsub.Options{HistoryTimeout: 2 * time.Second})
 				for what, read := range map[string]func() ([]*event.Event, error){
@@ -177,7 +178,7 @@ func (l *largest) note(cmds []redis.Cmder) {
 // catch up. If every entry were as large as an event can be, neither Redis nor the node would hold more than 64 MiB.
 func TestOneAnswerIsBoundedInBytes(t *testing.T) {
 	const groups, missed, eventSize, most = 150, 40, 1 << 20, 64
-	client, keys := newClient(t, redistest.Start(t)), newKeyspace(t)
+	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 	hook := new(largest)
 	client.AddHook(hook)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{
@@ -188,7 +189,7 @@ func TestOneAnswerIsBoundedInBytes(t *testing.T) {
 	want := make(map[event.Group][]pubsubtest.Item)
 	var subscribing sync.WaitGroup
 	for i := range groups {
-		g := pubsubtest.Group(t, "acme", strconv.Itoa(i))
+		g := testkit.Group(t, "acme", strconv.Itoa(i))
 		pubsubtest.Record(t, bus, g, event.Recording{}, "early")
 		want[g] = nil
 		subscribing.Go(func() { _ = bus.Subscribe(t.Context(), g) })

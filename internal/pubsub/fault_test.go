@@ -15,6 +15,7 @@ import (
 	"orgcast/internal/keyspace"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 
 	"github.com/google/go-cmp/cmp"
@@ -41,7 +42,7 @@ func startNode(t *testing.T, client redis.UniversalClient, opt pubsub.Options) *
 	n := &node{
 		keys: newKeyspace(t),
 		reg:  prometheus.NewRegistry(),
-		kept: pubsubtest.Group(t, "acme", "kept"), abandons: pubsubtest.Group(t, "acme", "abandons"),
+		kept: testkit.Group(t, "acme", "kept"), abandons: testkit.Group(t, "acme", "abandons"),
 	}
 	opt.Registerer = n.reg
 	if opt.MaxBackoff == 0 {
@@ -90,11 +91,11 @@ func (n *node) mustFlow(t *testing.T, g event.Group) {
 
 func TestServerRestarts(t *testing.T) {
 	server := redistest.StartServer(t)
-	n := startNode(t, newClient(t, server.Addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
+	n := startNode(t, redistest.NewClient(t, server.Addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
 	server.Stop()
 	pubsubtest.Eventually(t, "unhealthy without a server", func() bool { return !n.isHealthy() })
 	n.Unsubscribe(n.abandons)
-	late := pubsubtest.Group(t, "acme", "late")
+	late := testkit.Group(t, "acme", "late")
 	joined := make(chan error, 1) // one result
 	go func() { joined <- n.Subscribe(t.Context(), late) }()
 	server.Restart()
@@ -110,7 +111,7 @@ func TestServerRestarts(t *testing.T) {
 }
 
 func TestServerKillsSubscribers(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	n := startNode(t, client, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
 	if err := client.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err(); err != nil {
 		t.Fatal(err)
@@ -123,7 +124,7 @@ func TestServerKillsSubscribers(t *testing.T) {
 
 func TestServerHangs(t *testing.T) {
 	server := redistest.StartServer(t)
-	n := startNode(t, newClient(t, server.Addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: time.Second, CanaryInterval: 50 * time.Millisecond})
+	n := startNode(t, redistest.NewClient(t, server.Addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: time.Second, CanaryInterval: 50 * time.Millisecond})
 	server.Pause()
 	pubsubtest.Eventually(t, "no link to a server that hangs", func() bool { return n.Healthy() == pubsub.ErrNoLink }) //nolint:errorlint // it is returned as it is
 	server.Resume()
@@ -135,10 +136,10 @@ func TestServerHangs(t *testing.T) {
 func TestServerAwayAtStart(t *testing.T) {
 	server := redistest.StartServer(t)
 	server.Stop()
-	bus := pubsub.NewRedis(newClient(t, server.Addr), newKeyspace(t), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, MaxBackoff: 100 * time.Millisecond})
+	bus := pubsub.NewRedis(redistest.NewClient(t, server.Addr), newKeyspace(t), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, MaxBackoff: 100 * time.Millisecond})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	joined := make(chan error, 1) // one result
 	go func() { joined <- bus.Subscribe(t.Context(), g) }()
 	if err := bus.Healthy(); err == nil {
@@ -158,10 +159,10 @@ func TestServerAwayAtStart(t *testing.T) {
 
 func TestRunEndsWhileServerHangs(t *testing.T) {
 	server := redistest.StartServer(t)
-	bus := pubsub.NewRedis(newClient(t, server.Addr), newKeyspace(t), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
+	bus := pubsub.NewRedis(redistest.NewClient(t, server.Addr), newKeyspace(t), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
 	var sink pubsubtest.Recorder
 	stop := pubsubtest.Start(t, bus, &sink)
-	pubsubtest.Subscribe(t, bus, pubsubtest.Group(t, "acme", "room"))
+	pubsubtest.Subscribe(t, bus, testkit.Group(t, "acme", "room"))
 	server.Pause()
 	defer server.Resume()
 	stop() // fails the test unless Run returns
@@ -169,16 +170,16 @@ func TestRunEndsWhileServerHangs(t *testing.T) {
 
 func TestPasswordRefused(t *testing.T) {
 	addr := redistest.Start(t)
-	admin := newClient(t, addr)
+	admin := redistest.NewClient(t, addr)
 	conn := admin.Conn() // stays authenticated
 	defer func() { _ = conn.Close() }()
 	if err := conn.ConfigSet(t.Context(), "requirepass", "secret").Err(); err != nil {
 		t.Fatal(err)
 	}
-	bus := pubsub.NewRedis(newClient(t, addr), newKeyspace(t), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, MaxBackoff: 100 * time.Millisecond})
+	bus := pubsub.NewRedis(redistest.NewClient(t, addr), newKeyspace(t), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, MaxBackoff: 100 * time.Millisecond})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if err := bus.Subscribe(ctx, g); err == nil {
@@ -196,7 +197,7 @@ func TestPasswordRefused(t *testing.T) {
 
 // TestChannelsRefused takes away the right to the groups' channels but not to the canary's.
 func TestChannelsRefused(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	keys := newKeyspace(t)
 	setRights := func(rules ...any) {
 		t.Helper()
@@ -209,7 +210,7 @@ func TestChannelsRefused(t *testing.T) {
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
 	pubsubtest.Eventually(t, "healthy while no group is wanted", func() bool { return bus.Healthy() == nil })
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	joined := make(chan error, 1) // one result
 	go func() { joined <- bus.Subscribe(t.Context(), g) }()
 	pubsubtest.Eventually(t, "unhealthy", func() bool { return bus.Healthy() != nil })
@@ -240,8 +241,8 @@ func (c *elsewhere) Publish(ctx context.Context, channel string, message any) *r
 
 func TestLinkStaysWithDeposedMaster(t *testing.T) {
 	client := &elsewhere{
-		UniversalClient: newClient(t, redistest.Start(t)),
-		other:           newClient(t, redistest.Start(t)),
+		UniversalClient: redistest.NewClient(t, redistest.Start(t)),
+		other:           redistest.NewClient(t, redistest.Start(t)),
 	}
 	n := startNode(t, client, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: time.Second, CanaryInterval: 50 * time.Millisecond})
 	client.diverted.Store(true)
@@ -263,14 +264,14 @@ func (s *slowSink) Deliver(e *event.Event) {
 // up a link that merely has much to carry would lose events exactly when there are many.
 func TestBurstIsNotDeafness(t *testing.T) {
 	t.Parallel() // it takes its time, as the link has to have some in which a busy machine answers
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	reg := prometheus.NewRegistry()
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{
 		SubscribeTimeout: pubsubtest.Patience, LinkTimeout: 2 * time.Second, CanaryInterval: 20 * time.Millisecond, Registerer: reg,
 	})
 	var sink slowSink
 	pubsubtest.Start(t, bus, &sink)
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	pubsubtest.Subscribe(t, bus, g)
 	const events = 1000
 	out := make([]event.Publication, events)
@@ -295,7 +296,7 @@ func TestBurstIsNotDeafness(t *testing.T) {
 // slot moves.
 func TestServerSpeaksUnasked(t *testing.T) {
 	proxy := startProxy(t, redistest.Start(t))
-	n := startNode(t, newClient(t, proxy.addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
+	n := startNode(t, redistest.NewClient(t, proxy.addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
 	channel := n.keys.GroupChannel(n.kept)
 	proxy.inject(t, ">3\r\n$11\r\nunsubscribe\r\n$"+strconv.Itoa(len(channel))+"\r\n"+channel+"\r\n:1\r\n")
 	n.mustRecover(t)

@@ -11,6 +11,7 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,9 +23,9 @@ import (
 // since whoever sent it has given up, and perhaps tried again.
 func TestHungServerDoesNothingLate(t *testing.T) {
 	server := redistest.StartServer(t)
-	client, observer := newClient(t, server.Addr), newClient(t, server.Addr)
+	client, observer := redistest.NewClient(t, server.Addr), redistest.NewClient(t, server.Addr)
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm})
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	before := pubsubtest.Record(t, bus, g, event.Recording{}, "before", "before") // so that its clock is known
 	server.Pause()
 	for _, key := range []string{"", "k"} {
@@ -89,11 +90,11 @@ func openPipeline(tb testing.TB, client *redis.Client) {
 // TestLateRecordIsTriedAgainOnce: who is told that he is late, though his time has not run out, had a wrong idea
 // of the server's clock. He asks again, once.
 func TestLateRecordIsTriedAgainOnce(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm})
 	clock := &wrongClock{slow: 2 * calm}
 	client.AddHook(clock)
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	openPipeline(t, client) // so that what is told counts
 	clock.lies.Store(1)
 	var out []event.Publication
@@ -129,11 +130,11 @@ func TestLateRecordIsTriedAgainOnce(t *testing.T) {
 
 // TestTimeIsAskedOnce: a minute's publications ask a connection for the time once.
 func TestTimeIsAskedOnce(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm})
 	clock := new(wrongClock)
 	client.AddHook(clock)
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	openPipeline(t, client)
 	pubsubtest.Record(t, bus, g, event.Recording{}, texts(0, 50)...)
 	if got := clock.asked.Load(); got != 1 {
@@ -144,14 +145,14 @@ func TestTimeIsAskedOnce(t *testing.T) {
 // TestRecordWithoutTime: a user who may not ask for the time records as ever.
 func TestRecordWithoutTime(t *testing.T) {
 	addr := redistest.Start(t)
-	admin := newClient(t, addr)
+	admin := redistest.NewClient(t, addr)
 	if err := admin.Do(t.Context(), "ACL", "SETUSER", "backend", "on", "nopass", "~*", "&*", "+@all", "-time").Err(); err != nil {
 		t.Fatal(err)
 	}
 	client := redis.NewClient(&redis.Options{Addr: addr, Username: "backend", Password: "x", MaxRetries: -1, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { _ = client.Close() })
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm})
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	items := pubsubtest.Record(t, bus, g, event.Recording{}, "a", "b")
 	if diff := cmp.Diff(items, pubsubtest.History(t, bus, g, 10), equalItems); diff != "" {
 		t.Errorf("history (-want +got):\n%s", diff)
@@ -161,9 +162,9 @@ func TestRecordWithoutTime(t *testing.T) {
 // TestScriptTellsKeysApart: the hash of an idempotency key is the same to the script, which sends it, and to
 // us, on the channel and in the history; without a key there is none.
 func TestScriptTellsKeysApart(t *testing.T) {
-	client, keys := newClient(t, redistest.Start(t)), newKeyspace(t)
+	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{PublishTimeout: calm})
-	g := pubsubtest.Group(t, "acme", "room.1")
+	g := testkit.Group(t, "acme", "room.1")
 	listener := client.Subscribe(t.Context(), keys.GroupChannel(g))
 	t.Cleanup(func() { _ = listener.Close() })
 	if _, err := listener.Receive(t.Context()); err != nil {
@@ -205,11 +206,11 @@ func echo(tb testing.TB, client *redis.Client, channel string, p event.Position,
 // TestEventIsShownOncePerKey: an event comes again under another position, because a server that hung passes on
 // what it had. It is shown once; the same key in another group, in another organization, or a day later is another event.
 func TestEventIsShownOncePerKey(t *testing.T) {
-	client, keys, reg := newClient(t, redistest.Start(t)), newKeyspace(t), prometheus.NewRegistry()
+	client, keys, reg := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t), prometheus.NewRegistry()
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{PublishTimeout: calm, SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, Registerer: reg})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
-	g, other, rival := pubsubtest.Group(t, "acme", "room"), pubsubtest.Group(t, "acme", "other"), pubsubtest.Group(t, "rival", "room")
+	g, other, rival := testkit.Group(t, "acme", "room"), testkit.Group(t, "acme", "other"), testkit.Group(t, "rival", "room")
 	pubsubtest.Subscribe(t, bus, g, other, rival)
 	o := event.Recording{IdempotencyKey: "k"}
 	var want []pubsubtest.Item
@@ -238,11 +239,11 @@ func TestEventIsShownOncePerKey(t *testing.T) {
 // TestEventIsShownOnceAtItsPosition: a server that wakes up passes on an event that its group has had, and that
 // others have followed. It is neither shown again nor a gap.
 func TestEventIsShownOnceAtItsPosition(t *testing.T) {
-	client, keys := newClient(t, redistest.Start(t)), newKeyspace(t)
+	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{PublishTimeout: calm, SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	pubsubtest.Subscribe(t, bus, g)
 	var want []pubsubtest.Item
 	for _, key := range []string{"a", "b", "c"} {
@@ -261,11 +262,11 @@ func TestEventIsShownOnceAtItsPosition(t *testing.T) {
 // TestRepeatedEventIsNotCaughtUp: what was shown live, was lost with its master, and recorded again is not shown
 // again when its group catches up, nor to a browser that resumes; and what is twice in one history is read once.
 func TestRepeatedEventIsNotCaughtUp(t *testing.T) {
-	client, keys := newClient(t, redistest.Start(t)), newKeyspace(t)
+	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{PublishTimeout: calm, HistoryTimeout: calm, SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	pubsubtest.Subscribe(t, bus, g)
 	key := func(name string) event.Recording { return event.Recording{IdempotencyKey: name} }
 	first := pubsubtest.Record(t, bus, g, key("first"), "first")[0]

@@ -9,6 +9,7 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 
 	"github.com/google/go-cmp/cmp"
@@ -18,10 +19,10 @@ import (
 
 // TestHistoryDropsForeignEntries: what somebody put into a history past the checks reaches nobody.
 func TestHistoryDropsForeignEntries(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	keys, reg := newKeyspace(t), prometheus.NewRegistry()
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{Registerer: reg})
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	first := pubsubtest.Record(t, bus, g, event.Recording{}, "first")
 	for _, values := range [][]string{
 		{"event", `{"type":"t","organization_id":"rival"}`},
@@ -50,10 +51,10 @@ func TestHistoryDropsForeignEntries(t *testing.T) {
 
 // TestSinceSeesDeletedEntries: an entry that somebody deleted by hand is missing, and not silently.
 func TestSinceSeesDeletedEntries(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	keys := newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{})
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	items := pubsubtest.Record(t, bus, g, event.Recording{}, "0", "1", "2", "3")
 	if err := client.XDel(t.Context(), keys.History(g), items[2].Position.String()).Err(); err != nil {
 		t.Fatal(err)
@@ -70,9 +71,9 @@ func TestSinceSeesDeletedEntries(t *testing.T) {
 
 // TestRecordOutlivesScriptFlush: Redis may forget the script at any time.
 func TestRecordOutlivesScriptFlush(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{})
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	for range 3 {
 		pubsubtest.Record(t, bus, g, event.Recording{}, "x")
 		if err := client.ScriptFlush(t.Context()).Err(); err != nil {
@@ -86,10 +87,10 @@ func TestRecordOutlivesScriptFlush(t *testing.T) {
 
 // TestRecordExpires: a group that nobody writes to leaves nothing in Redis, keys included.
 func TestRecordExpires(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	keys := newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{})
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	pubsubtest.Record(t, bus, g, event.Recording{IdempotencyKey: "k"}, "x")
 	for _, key := range []string{keys.History(g), keys.Once(g, "k")} {
 		ttl, err := client.PTTL(t.Context(), key).Result()
@@ -107,10 +108,10 @@ func TestRecordExpires(t *testing.T) {
 
 // TestRecorded: what was recorded under an idempotency key is found by it, in its own group.
 func TestRecorded(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	keys := newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{})
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	items := pubsubtest.Record(t, bus, g, event.Recording{IdempotencyKey: "k"}, "x")
 	for name, test := range map[string]struct {
 		org, group, key string
@@ -119,7 +120,7 @@ func TestRecorded(t *testing.T) {
 		"found": {"acme", "room", "k", true}, "another key": {"acme", "room", "l", false},
 		"another group": {"acme", "other", "k", false}, "another organization": {"globex", "room", "k", false},
 	} {
-		at, ok, err := bus.Recorded(t.Context(), pubsubtest.Group(t, test.org, test.group), test.key)
+		at, ok, err := bus.Recorded(t.Context(), testkit.Group(t, test.org, test.group), test.key)
 		if err != nil || ok != test.ok || ok != (at == items[0].Position) {
 			t.Errorf("%s: got %v, %v, %v, want %v at %v", name, at, ok, err, test.ok, items[0].Position)
 		}
@@ -136,12 +137,12 @@ func TestRecorded(t *testing.T) {
 
 // TestRecordFailsWithoutHarm: what stands where a history should makes an error, and nothing goes out.
 func TestRecordFailsWithoutHarm(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	keys := newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{LinkTimeout: calm})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
-	g, other := pubsubtest.Group(t, "acme", "room"), pubsubtest.Group(t, "acme", "other")
+	g, other := testkit.Group(t, "acme", "room"), testkit.Group(t, "acme", "other")
 	pubsubtest.Subscribe(t, bus, g, other)
 	if err := client.Set(t.Context(), keys.History(g), "no stream", 0).Err(); err != nil {
 		t.Fatal(err)
@@ -165,9 +166,9 @@ func TestRecordFailsWithoutHarm(t *testing.T) {
 // TestHistoryIsReadInBounds: who may join a group may ask for its history, and for what it missed of it. Either
 // answer has a bound in bytes, also where that is far less than what was asked for.
 func TestHistoryIsReadInBounds(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm, HistoryTimeout: calm})
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	first := pubsubtest.Record(t, bus, g, event.Recording{}, "first")[0].Position
 	const many = 300
 	large := strings.Repeat("x", pubsub.HistoryBytes/100)
@@ -204,9 +205,9 @@ func TestHistoryIsReadInBounds(t *testing.T) {
 // TestLargeHistoryIsReadByBytes: Redis sends no more of a history than was asked for in bytes, also where
 // small events stand before large ones.
 func TestLargeHistoryIsReadByBytes(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm, HistoryTimeout: calm})
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	for range 100 {
 		pubsubtest.Record(t, bus, g, event.Recording{}, strings.Repeat("x", 200<<10))
 	}
@@ -244,9 +245,9 @@ func TestLargeHistoryIsReadByBytes(t *testing.T) {
 
 // TestResumeOverPages: an answer of many small events is complete.
 func TestResumeOverPages(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm, HistoryTimeout: calm})
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	all := pubsubtest.Record(t, bus, g, event.Recording{}, texts(0, 600)...)
 	for _, seen := range []int{0, 300, 470, 471, 472, 473, 599} {
 		missed, complete, err := bus.Since(t.Context(), g, all[seen].Position, 1000)
@@ -264,9 +265,9 @@ func TestResumeOverPages(t *testing.T) {
 // TestResumeInAnotherLife: the place before the first event of a history is one in the life of its
 // organization's data in which it was told, and in no other.
 func TestResumeInAnotherLife(t *testing.T) {
-	client, keys := newClient(t, redistest.Start(t)), newKeyspace(t)
+	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{HistoryTimeout: calm})
-	acme, globex := pubsubtest.Group(t, "acme", "room"), pubsubtest.Group(t, "globex", "room")
+	acme, globex := testkit.Group(t, "acme", "room"), testkit.Group(t, "globex", "room")
 	for g, epoch := range map[event.Group]string{acme: "NOW", globex: "THEIRS"} {
 		if err := client.Set(t.Context(), keys.Epoch(g.Organization()), epoch, 0).Err(); err != nil {
 			t.Fatal(err)
@@ -281,9 +282,9 @@ func TestResumeInAnotherLife(t *testing.T) {
 }
 
 func BenchmarkRecord(b *testing.B) {
-	client := newClient(b, redistest.Start(b))
+	client := redistest.NewClient(b, redistest.Start(b))
 	bus := pubsub.NewRedis(client, newKeyspace(b), pubsub.Options{PublishTimeout: time.Minute})
-	g := pubsubtest.Group(b, "acme", "room")
+	g := testkit.Group(b, "acme", "room")
 	payload := []byte(pubsubtest.Payload(g, strings.Repeat("x", 200)))
 	b.Run("publish", func(b *testing.B) {
 		for b.Loop() {

@@ -41,21 +41,10 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 // calm is for tests without a fault: a machine that is merely slow must not look like one.
 const calm = 30 * time.Second
 
-func newClient(tb testing.TB, addr string) *redis.Client {
-	tb.Helper()
-	c := redis.NewClient(&redis.Options{Addr: addr, DialerRetries: 1, MaxRetries: -1, ContextTimeoutEnabled: true})
-	tb.Cleanup(func() { _ = c.Close() })
-	return c
-}
-
 // newKeyspace returns names that no other test uses.
 func newKeyspace(tb testing.TB) keyspace.Keyspace {
 	tb.Helper()
-	keys, err := keyspace.New(rand.Text())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return keys
+	return testkit.KeysUnder(tb, rand.Text())
 }
 
 // ahead returns a function that has a history go on an hour ahead, as after a clock that was wrong.
@@ -72,7 +61,7 @@ func lose(client redis.UniversalClient, keys keyspace.Keyspace) func(context.Con
 }
 
 func TestContractRedis(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	pubsubtest.Run(t, func(t *testing.T) pubsubtest.Fixture {
 		t.Helper()
 		keys := newKeyspace(t)
@@ -93,7 +82,7 @@ func TestContractMiniredis(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Close)
-	client := newClient(t, server.Addr())
+	client := redistest.NewClient(t, server.Addr())
 	pubsubtest.Run(t, func(t *testing.T) pubsubtest.Fixture {
 		t.Helper()
 		keys := newKeyspace(t)
@@ -124,13 +113,13 @@ func TestContractMemory(t *testing.T) {
 }
 
 func TestDroppedPayloadsAreCountedAndLoggedWithoutContent(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	keys, reg := newKeyspace(t), prometheus.NewRegistry()
 	core, logs := observer.New(zap.DebugLevel)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, Registerer: reg, Logger: zap.New(core)})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
-	g := pubsubtest.Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	pubsubtest.Subscribe(t, bus, g)
 
 	const flood = 500
@@ -179,10 +168,10 @@ func TestDroppedPayloadsAreCountedAndLoggedWithoutContent(t *testing.T) {
 // TestSubscriptionsConverge runs random orders of Subscribe, Unsubscribe, contexts that end while
 // waiting, pauses and lost links, against a real server and a model that only counts.
 func TestSubscriptionsConverge(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	var groups []event.Group
 	for i := range 4 {
-		groups = append(groups, pubsubtest.Group(t, "org"+strconv.Itoa(i%2), "room"+strconv.Itoa(i/2)))
+		groups = append(groups, testkit.Group(t, "org"+strconv.Itoa(i%2), "room"+strconv.Itoa(i/2)))
 	}
 	type waiter struct {
 		g      event.Group
@@ -192,10 +181,7 @@ func TestSubscriptionsConverge(t *testing.T) {
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		prefix := rand.Text()
-		keys, err := keyspace.New(prefix)
-		if err != nil {
-			rt.Fatal(err)
-		}
+		keys := testkit.KeysUnder(rt, prefix)
 		bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, MinBackoff: time.Millisecond})
 		var sink pubsubtest.Recorder
 		ctx, cancel := context.WithTimeout(t.Context(), pubsubtest.Patience)
@@ -280,7 +266,7 @@ func TestSubscriptionsConverge(t *testing.T) {
 		// lives on; the second stands behind all that link had to settle; the third stands behind
 		// what the confirmations of those brought up.
 		for i := range 3 {
-			g := pubsubtest.Group(t, "barrier", strconv.Itoa(i))
+			g := testkit.Group(t, "barrier", strconv.Itoa(i))
 			if err := bus.Subscribe(ctx, g); err != nil {
 				rt.Fatalf("Subscribe(%v): %v", g, err)
 			}
@@ -301,12 +287,12 @@ func TestSubscriptionsConverge(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			rt.Fatalf("subscribed channels differ (-want +got):\n%s", diff)
 		}
-		for _, g := range append(groups, pubsubtest.Group(t, "barrier", "0")) {
+		for _, g := range append(groups, testkit.Group(t, "barrier", "0")) {
 			if err := bus.Publish(ctx, g, []byte(pubsubtest.Payload(g, "final"))); err != nil {
 				rt.Fatal(err)
 			}
 		}
-		sink.WaitFor(t, pubsubtest.Message(pubsubtest.Group(t, "barrier", "0"), "final"))
+		sink.WaitFor(t, pubsubtest.Message(testkit.Group(t, "barrier", "0"), "final"))
 		for _, g := range groups {
 			final := pubsubtest.Message(g, "final")
 			if model[g] > 0 {
@@ -319,7 +305,7 @@ func TestSubscriptionsConverge(t *testing.T) {
 			}
 		}
 		for i := range 3 {
-			bus.Unsubscribe(pubsubtest.Group(t, "barrier", strconv.Itoa(i)))
+			bus.Unsubscribe(testkit.Group(t, "barrier", strconv.Itoa(i)))
 		}
 		pubsubtest.Eventually(t, "nothing is remembered", func() bool { return bus.WantedGroups()+bus.Meters() == 0 })
 	})
@@ -328,14 +314,14 @@ func TestSubscriptionsConverge(t *testing.T) {
 // TestMassJoin subscribes to many groups at once: more than fit into one command, and more than may
 // be unconfirmed at a time.
 func TestMassJoin(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
+	client := redistest.NewClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
 	ctx, cancel := context.WithTimeout(t.Context(), pubsubtest.Patience)
 	defer cancel()
 	const many = 10000
 	var wg sync.WaitGroup
 	for i := range many {
-		g := pubsubtest.Group(t, "acme", strconv.Itoa(i))
+		g := testkit.Group(t, "acme", strconv.Itoa(i))
 		wg.Go(func() {
 			if err := bus.Subscribe(ctx, g); err != nil {
 				t.Errorf("Subscribe(%v): %v", g, err)
@@ -351,15 +337,15 @@ func TestMassJoin(t *testing.T) {
 	if most := many/512 + 20; got > most {
 		t.Errorf("SUBSCRIBE commands: got %d, want at most %d", got, most)
 	}
-	last := pubsubtest.Group(t, "acme", strconv.Itoa(many-1))
+	last := testkit.Group(t, "acme", strconv.Itoa(many-1))
 	pubsubtest.Publish(t, bus, last, "here")
 	sink.WaitFor(t, pubsubtest.Message(last, "here"))
 }
 
 func TestPublishFailsWithoutServer(t *testing.T) {
 	server := redistest.StartServer(t)
-	bus := pubsub.NewRedis(newClient(t, server.Addr), newKeyspace(t), pubsub.Options{PublishTimeout: 200 * time.Millisecond})
-	g := pubsubtest.Group(t, "acme", "room")
+	bus := pubsub.NewRedis(redistest.NewClient(t, server.Addr), newKeyspace(t), pubsub.Options{PublishTimeout: 200 * time.Millisecond})
+	g := testkit.Group(t, "acme", "room")
 	server.Pause()
 	defer server.Resume()
 	payload := []byte(pubsubtest.Payload(g, "x"))
@@ -376,8 +362,8 @@ func TestPublishFailsWithoutServer(t *testing.T) {
 
 // TestSubscribeTimeout: who joins learns within a bounded time that nobody confirms.
 func TestSubscribeTimeout(t *testing.T) {
-	bus := pubsub.NewRedis(newClient(t, redistest.Start(t)), newKeyspace(t), pubsub.Options{SubscribeTimeout: 10 * time.Millisecond})
-	if err := bus.Subscribe(t.Context(), pubsubtest.Group(t, "acme", "room")); !errors.Is(err, pubsub.ErrUnconfirmed) {
+	bus := pubsub.NewRedis(redistest.NewClient(t, redistest.Start(t)), newKeyspace(t), pubsub.Options{SubscribeTimeout: 10 * time.Millisecond})
+	if err := bus.Subscribe(t.Context(), testkit.Group(t, "acme", "room")); !errors.Is(err, pubsub.ErrUnconfirmed) {
 		t.Errorf("got %v, want %v", err, pubsub.ErrUnconfirmed)
 	}
 	if got := bus.WantedGroups(); got != 0 {

@@ -7,6 +7,7 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
 
@@ -17,7 +18,7 @@ func TestConnectionRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			client := redistest.StartServer(t).NewRefusedClient(refusal)
 			bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{})
-			g := pubsubtest.Group(t, "acme", "room")
+			g := testkit.Group(t, "acme", "room")
 			payload := []byte(pubsubtest.Payload(g, "x"))
 			ctx := t.Context()
 			_, recorded := bus.Record(ctx, g, payload, event.Recording{})

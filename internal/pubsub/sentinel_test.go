@@ -10,6 +10,7 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 
 	"github.com/google/go-cmp/cmp"
@@ -50,7 +51,7 @@ func TestSentinelFailover(t *testing.T) {
 			fail(s)
 
 			// Whoever can, publishes at the new master.
-			direct := newClient(t, s.Master())
+			direct := redistest.NewClient(t, s.Master())
 			publisher := pubsub.NewRedis(direct, n.keys, pubsub.Options{})
 			var after []pubsubtest.Item
 			pubsubtest.Eventually(t, "the new master takes events", func() bool {
@@ -65,7 +66,7 @@ func TestSentinelFailover(t *testing.T) {
 			if name == "hang" {
 				s.Servers[0].Resume()
 				pubsubtest.Eventually(t, "the former master is a replica", func() bool {
-					return strings.Contains(newClient(t, s.Servers[0].Addr).Info(t.Context(), "replication").Val(), "role:slave")
+					return strings.Contains(redistest.NewClient(t, s.Servers[0].Addr).Info(t.Context(), "replication").Val(), "role:slave")
 				})
 				after = append(after, pubsubtest.Record(t, publisher, n.kept, event.Recording{}, "awake")...)
 				n.sink.WaitFor(t, after[1])
@@ -92,11 +93,11 @@ func TestHungMasterReplacedByHand(t *testing.T) {
 	t.Parallel()
 	pair := redistest.StartPair(t)
 	proxy := redistest.StartProxy(t, pair.Master.Addr)
-	n := startNode(t, newClient(t, proxy.Addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: time.Second, CanaryInterval: 100 * time.Millisecond})
+	n := startNode(t, redistest.NewClient(t, proxy.Addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: time.Second, CanaryInterval: 100 * time.Millisecond})
 	want := pubsubtest.Record(t, n, n.kept, event.Recording{}, "before")
 	n.sink.WaitFor(t, want[0])
 	pair.AwaitInStep()
-	formerly := newClient(t, pair.Master.Addr)
+	formerly := redistest.NewClient(t, pair.Master.Addr)
 	if err := formerly.Ping(t.Context()).Err(); err != nil { // it has a connection
 		t.Fatal(err)
 	}
@@ -111,7 +112,7 @@ func TestHungMasterReplacedByHand(t *testing.T) {
 	}()
 	pair.Promote()
 	proxy.Redirect(pair.Replica.Addr)
-	publisher := pubsub.NewRedis(newClient(t, pair.Replica.Addr), n.keys, pubsub.Options{PublishTimeout: calm})
+	publisher := pubsub.NewRedis(redistest.NewClient(t, pair.Replica.Addr), n.keys, pubsub.Options{PublishTimeout: calm})
 	want = append(want, pubsubtest.Record(t, publisher, n.kept, event.Recording{}, texts(0, 20)...)...)
 	n.sink.WaitFor(t, want[20])
 	pubsubtest.Eventually(t, "healthy at the new master", n.isHealthy)
@@ -151,9 +152,9 @@ func TestFormerMasterAnswersAgain(t *testing.T) {
 	t.Parallel()
 	pair := redistest.StartPair(t)
 	proxy := redistest.StartProxy(t, pair.Master.Addr)
-	client := newClient(t, proxy.Addr)
+	client := redistest.NewClient(t, proxy.Addr)
 	n := startNode(t, client, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: time.Second, CanaryInterval: 100 * time.Millisecond, HistoryTimeout: calm})
-	recordings := pubsubtest.Group(t, "acme", "recordings") // no transient event has come there
+	recordings := testkit.Group(t, "acme", "recordings") // no transient event has come there
 	pubsubtest.Record(t, n, recordings, event.Recording{}, "early")
 	pubsubtest.Subscribe(t, n, recordings)
 	want := pubsubtest.Record(t, n, recordings, event.Recording{}, "before")
@@ -173,11 +174,11 @@ func TestFormerMasterAnswersAgain(t *testing.T) {
 	}
 	pubsubtest.Eventually(t, "no link", func() bool { return errors.Is(n.Healthy(), pubsub.ErrNoLink) })
 	pair.Promote()
-	publisher := pubsub.NewRedis(newClient(t, pair.Replica.Addr), n.keys, pubsub.Options{PublishTimeout: calm})
+	publisher := pubsub.NewRedis(redistest.NewClient(t, pair.Replica.Addr), n.keys, pubsub.Options{PublishTimeout: calm})
 	want = append(want, pubsubtest.Record(t, publisher, recordings, event.Recording{}, texts(0, 5)...)...)
 	proxy.Redirect(pair.Replica.Addr)
 	pair.Master.Resume()
-	at, channel := newClient(t, pair.Replica.Addr), n.keys.GroupChannel(recordings)
+	at, channel := redistest.NewClient(t, pair.Replica.Addr), n.keys.GroupChannel(recordings)
 	pubsubtest.Eventually(t, "subscribed at the new master", func() bool { return at.PubSubNumSub(t.Context(), channel).Val()[channel] == 1 })
 	want = append(want, pubsubtest.Record(t, publisher, recordings, event.Recording{}, "after")...)
 	n.sink.WaitFor(t, want[len(want)-1])

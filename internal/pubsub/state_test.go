@@ -13,6 +13,7 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 
 	"github.com/google/go-cmp/cmp"
@@ -42,7 +43,7 @@ func TestDeliversWhileRedisRefusesWrites(t *testing.T) {
 		t.Run(string(state), func(t *testing.T) {
 			t.Parallel()
 			server := redistest.StartServer(t)
-			n := startNode(t, newClient(t, server.Addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, PublishTimeout: calm})
+			n := startNode(t, redistest.NewClient(t, server.Addr), pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, PublishTimeout: calm})
 			server.RefuseWrites(state)
 			want := []pubsubtest.Item{pubsubtest.Message(n.kept, "before")}
 			for i := range 100 {
@@ -53,7 +54,7 @@ func TestDeliversWhileRedisRefusesWrites(t *testing.T) {
 				want = append(want, pubsubtest.Message(n.kept, strconv.Itoa(i)))
 			}
 			n.sink.WaitFor(t, want[len(want)-1])
-			late := pubsubtest.Group(t, "acme", "late")
+			late := testkit.Group(t, "acme", "late")
 			pubsubtest.Subscribe(t, n, late)
 			pubsubtest.Publish(t, n, late, "here")
 			n.sink.WaitFor(t, pubsubtest.Message(late, "here"))
@@ -78,7 +79,7 @@ func TestLinkLedToReplica(t *testing.T) {
 	t.Parallel()
 	pair := redistest.StartPair(t)
 	proxy := redistest.StartProxy(t, pair.Master.Addr)
-	client := newClient(t, proxy.Addr)
+	client := redistest.NewClient(t, proxy.Addr)
 	core, logs := observer.New(zap.DebugLevel)
 	n := startNode(t, client, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, Logger: zap.New(core)})
 	want := append(n.sink.Of(n.kept), pubsubtest.Record(t, n, n.kept, event.Recording{}, "recorded")...)
@@ -102,7 +103,7 @@ func TestLinkLedToReplica(t *testing.T) {
 	if err := n.Healthy(); !errors.Is(err, pubsub.ErrNoLink) {
 		t.Errorf("Healthy while the proxy leads to a replica: got %v, want %v", err, pubsub.ErrNoLink)
 	}
-	elsewhere := pubsub.NewRedis(newClient(t, pair.Replica.Addr), n.keys, pubsub.Options{})
+	elsewhere := pubsub.NewRedis(redistest.NewClient(t, pair.Replica.Addr), n.keys, pubsub.Options{})
 	missed := pubsubtest.Record(t, elsewhere, n.kept, event.Recording{}, texts(0, 3)...)
 
 	proxy.Redirect(pair.Replica.Addr)
@@ -139,7 +140,7 @@ func TestOthersStayAtFormerMaster(t *testing.T) {
 				},
 			})
 			t.Cleanup(func() { _ = client.Close() })
-			keys, g := newKeyspace(t), pubsubtest.Group(t, "acme", "room")
+			keys, g := newKeyspace(t), testkit.Group(t, "acme", "room")
 			bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, PublishTimeout: calm, HistoryTimeout: calm})
 			pubsubtest.Record(t, bus, g, event.Recording{}, "early")
 			var sink pubsubtest.Recorder
@@ -150,16 +151,16 @@ func TestOthersStayAtFormerMaster(t *testing.T) {
 			pair.AwaitInStep()
 
 			pair.Promote()
-			elsewhere := pubsub.NewRedis(newClient(t, pair.Replica.Addr), keys, pubsub.Options{PublishTimeout: calm})
+			elsewhere := pubsub.NewRedis(redistest.NewClient(t, pair.Replica.Addr), keys, pubsub.Options{PublishTimeout: calm})
 			want = append(want, pubsubtest.Record(t, elsewhere, g, event.Recording{}, texts(2, 3)...)...)
 			proxy.Redirect(pair.Replica.Addr)
 			if !behind {
 				address.Store(pair.Replica.Addr)
 			}
-			if err := newClient(t, pair.Master.Addr).ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err(); err != nil {
+			if err := redistest.NewClient(t, pair.Master.Addr).ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err(); err != nil {
 				t.Fatal(err)
 			}
-			follow := newClient(t, pair.Replica.Addr)
+			follow := redistest.NewClient(t, pair.Replica.Addr)
 			pubsubtest.Eventually(t, "the group is subscribed at the successor", func() bool {
 				counts, err := follow.PubSubNumSub(t.Context(), keys.GroupChannel(g)).Result()
 				return err == nil && counts[keys.GroupChannel(g)] == 1

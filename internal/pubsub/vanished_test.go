@@ -12,6 +12,7 @@ import (
 	"orgcast/internal/keyspace"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 
 	"github.com/google/go-cmp/cmp"
@@ -61,9 +62,9 @@ func TestHungMasterWakesUp(t *testing.T) {
 func TestLateEventAmongKnownOnes(t *testing.T) {
 	for _, count := range []int{3, 900, 1900} {
 		t.Run(strconv.Itoa(count), func(t *testing.T) {
-			client, keys := newClient(t, redistest.Start(t)), newKeyspace(t)
+			client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 			bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, PublishTimeout: calm, HistoryTimeout: calm})
-			g, other := pubsubtest.Group(t, "acme", "room"), pubsubtest.Group(t, "acme", "other")
+			g, other := testkit.Group(t, "acme", "room"), testkit.Group(t, "acme", "other")
 			early := pubsubtest.Record(t, bus, g, event.Recording{MaxLength: 2000}, "early")[0]
 			var sink pubsubtest.Recorder
 			pubsubtest.Start(t, bus, &sink)
@@ -135,13 +136,10 @@ func TestClockOfRedisGoesBack(t *testing.T) {
 // TestVanishedProperty: events that are in no history come between, links break, everything is lost:
 // what is recorded comes once and in order, and what vanished is told.
 func TestVanishedProperty(t *testing.T) {
-	client := newClient(t, redistest.Start(t))
-	g := pubsubtest.Group(t, "acme", "room")
+	client := redistest.NewClient(t, redistest.Start(t))
+	g := testkit.Group(t, "acme", "room")
 	rapid.Check(t, func(rt *rapid.T) {
-		keys, err := keyspace.New(rand.Text())
-		if err != nil {
-			rt.Fatal(err)
-		}
+		keys := testkit.KeysUnder(rt, rand.Text())
 		bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, MinBackoff: time.Millisecond, MaxBackoff: 4 * time.Millisecond})
 		var sink pubsubtest.Recorder
 		ctx, stop := context.WithTimeout(t.Context(), pubsubtest.Patience)
@@ -193,14 +191,14 @@ func TestVanishedProperty(t *testing.T) {
 // TestRememberedPositionsAreBounded: an organization with many groups remembers no more than one with
 // few, and nothing when they are left.
 func TestRememberedPositionsAreBounded(t *testing.T) {
-	client, keys := newClient(t, redistest.Start(t)), newKeyspace(t)
+	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, PublishTimeout: calm, EventsPerSecond: -1, BytesPerSecond: -1})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
 	const groups, each = 100, 1000
 	var last pubsubtest.Item
 	for i := range groups {
-		g := pubsubtest.Group(t, "acme", strconv.Itoa(i))
+		g := testkit.Group(t, "acme", strconv.Itoa(i))
 		pubsubtest.Subscribe(t, bus, g)
 		pipe := client.Pipeline()
 		for n := range each {
@@ -217,7 +215,7 @@ func TestRememberedPositionsAreBounded(t *testing.T) {
 		t.Errorf("remembered: got %d bytes, want up to %d, and most of that", got, pubsub.SeenLimit)
 	}
 	for i := range groups - 1 {
-		bus.Unsubscribe(pubsubtest.Group(t, "acme", strconv.Itoa(i)))
+		bus.Unsubscribe(testkit.Group(t, "acme", strconv.Itoa(i)))
 	}
 	pubsubtest.Eventually(t, "what is left is that of one group", func() bool { return bus.WantedGroups() == 1 })
 	if got, most := bus.SeenBytes(g), pubsub.SeenLimit/groups*2; got > most {

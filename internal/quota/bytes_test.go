@@ -15,15 +15,6 @@ import (
 	"orgcast/internal/testkit"
 )
 
-func mustOrg(tb testing.TB, text string) orgctx.ID {
-	tb.Helper()
-	org, err := orgctx.ParseID(text)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return org
-}
-
 func (f fixture) bytes(o quota.BytesOptions) *quota.Bytes {
 	return quota.NewBytes(f.client, f.client, f.keys, o)
 }
@@ -40,7 +31,7 @@ func expectCharge(tb testing.TB, b *quota.Bytes, org orgctx.ID, user string, byt
 func TestMembersFillNoRedis(t *testing.T) {
 	f := newFixture(t)
 	b := f.bytes(quota.BytesOptions{PerOrganization: 1000, PerUser: 400})
-	acme, globex := mustOrg(t, "acme"), mustOrg(t, "globex")
+	acme, globex := testkit.Org(t, "acme"), testkit.Org(t, "globex")
 	expectCharge(t, b, acme, "ada", 300, nil)
 	expectCharge(t, b, acme, "ada", 101, quota.ErrSpent)
 	expectCharge(t, b, acme, "ada", 100, nil)
@@ -56,7 +47,7 @@ func TestMembersFillNoRedis(t *testing.T) {
 // TestBytesOfTwoNodes: nodes that charge at once let no byte too much through, and not one too little.
 func TestBytesOfTwoNodes(t *testing.T) {
 	f := newFixture(t)
-	acme := mustOrg(t, "acme")
+	acme := testkit.Org(t, "acme")
 	var taken atomic.Int64
 	var wg sync.WaitGroup
 	for range 2 {
@@ -84,7 +75,7 @@ func TestBytesOfTwoNodes(t *testing.T) {
 func TestBytesComeBack(t *testing.T) {
 	f := newFixture(t)
 	b := f.bytes(quota.BytesOptions{PerOrganization: 1000, PerUser: 1000, Period: 500 * time.Millisecond})
-	acme := mustOrg(t, "acme")
+	acme := testkit.Org(t, "acme")
 	expectCharge(t, b, acme, "ada", 1000, nil)
 	for range 3 { // each time as soon as a third is back
 		testkit.Eventually(t, "a third comes back", func() bool { return b.Charge(t.Context(), acme, "ada", 333) == nil })
@@ -99,7 +90,7 @@ func TestBytesComeBack(t *testing.T) {
 // one that was set forward, or what is no bucket, forgives at most all.
 func TestBytesWhenTheClockJumps(t *testing.T) {
 	f := newFixture(t)
-	acme := mustOrg(t, "acme")
+	acme := testkit.Org(t, "acme")
 	for name, test := range map[string]struct {
 		text string
 		want error
@@ -129,7 +120,7 @@ func TestBytesWhenTheClockJumps(t *testing.T) {
 // TestBytesOfOneOrganization: the field of its hash overrides the limit, also to none, and is no limit if it is no number.
 func TestBytesOfOneOrganization(t *testing.T) {
 	f := newFixture(t)
-	acme := mustOrg(t, "acme")
+	acme := testkit.Org(t, "acme")
 	for text, want := range map[string]int{"10": 10, "0": 1 << 30, "x": 1000, "-1": 1000, "": 1000, "1e3": 1000, "9999999999999999": 1000} {
 		b := f.bytes(quota.BytesOptions{PerOrganization: 1000})
 		if err := errors.Join(f.client.Del(t.Context(), f.keys.MemberBytes(acme)).Err(),
@@ -148,7 +139,7 @@ func TestBytesWithoutRedis(t *testing.T) {
 	f := newFixture(t)
 	away := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true})
 	defer away.Close()
-	acme := mustOrg(t, "acme")
+	acme := testkit.Org(t, "acme")
 	expectCharge(t, quota.NewBytes(away, f.client, f.keys, quota.BytesOptions{PerOrganization: 1}), acme, "ada", 1, quota.ErrUnavailable)
 	expectCharge(t, quota.NewBytes(away, f.client, f.keys, quota.BytesOptions{}), acme, "ada", 1, nil)
 	expectCharge(t, quota.NewBytes(f.client, away, f.keys, quota.BytesOptions{PerOrganization: 1}), acme, "ada", 1, nil)

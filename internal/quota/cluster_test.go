@@ -3,7 +3,6 @@ package quota_test
 import (
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -14,12 +13,6 @@ import (
 
 // onCluster is where fixtures live while TestOnCluster runs, else nil.
 var onCluster *redistest.Cluster
-
-func newClusterClient(c *redistest.Cluster) *redis.ClusterClient {
-	return redis.NewClusterClient(&redis.ClusterOptions{
-		Addrs: c.Addrs(), ContextTimeoutEnabled: true, DialerRetries: 1, DisableRoutingPolicies: true, ClusterStateReloadInterval: time.Second,
-	})
-}
 
 // TestOnCluster has the tests of what goes through Redis run on a Redis Cluster, too.
 func TestOnCluster(t *testing.T) {
@@ -46,7 +39,7 @@ func TestOnCluster(t *testing.T) {
 func organizations(t *testing.T, f fixture) (here, elsewhere string) {
 	t.Helper()
 	for _, org := range []string{"acme", "globex", "initech", "hooli", "umbrella", "stark", "wayne"} {
-		switch owner := onCluster.Owner(f.keys.Connections(parse(t, org))); {
+		switch owner := onCluster.Owner(f.keys.Connections(testkit.Org(t, org))); {
 		case owner == onCluster.Masters[0] && here == "":
 			here = org
 		case owner != onCluster.Masters[0] && owner != nil && elsewhere == "":
@@ -66,7 +59,7 @@ func testScriptsForgotten(t *testing.T) {
 	here, elsewhere := organizations(t, f)
 	q := f.node(quota.Options{Limit: 3})
 	for _, org := range []string{here, elsewhere} {
-		if err := q.Take(t.Context(), parse(t, org)); err != nil {
+		if err := q.Take(t.Context(), testkit.Org(t, org)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -76,13 +69,13 @@ func testScriptsForgotten(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, org := range []string{here, elsewhere} {
-		if err := f.client.Del(t.Context(), f.keys.Connections(parse(t, org))).Err(); err != nil {
+		if err := f.client.Del(t.Context(), f.keys.Connections(testkit.Org(t, org))).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	q.Renew(t.Context())
 	for _, org := range []string{here, elsewhere} {
-		if n, err := f.client.HLen(t.Context(), f.keys.Connections(parse(t, org))).Result(); n != 1 || err != nil {
+		if n, err := f.client.HLen(t.Context(), f.keys.Connections(testkit.Org(t, org))).Result(); n != 1 || err != nil {
 			t.Errorf("%s: got %d reservations (%v), want 1", org, n, err)
 		}
 	}
@@ -96,21 +89,21 @@ func testShardAway(t *testing.T) {
 	here, elsewhere := organizations(t, f)
 	q := f.node(quota.Options{Limit: 3})
 	for _, org := range []string{here, elsewhere} {
-		if err := q.Take(t.Context(), parse(t, org)); err != nil {
+		if err := q.Take(t.Context(), testkit.Org(t, org)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	onCluster.Clear()
 	onCluster.StopUntilEnd(t, onCluster.Masters[0])
 	q.Renew(t.Context())
-	if err := q.Take(t.Context(), parse(t, here)); !errors.Is(err, quota.ErrUnavailable) {
+	if err := q.Take(t.Context(), testkit.Org(t, here)); !errors.Is(err, quota.ErrUnavailable) {
 		t.Errorf("where the master is away: got %v, want ErrUnavailable", err)
 	}
 	testkit.Eventually(t, "the other one is counted", func() bool {
-		n, err := f.client.HLen(t.Context(), f.keys.Connections(parse(t, elsewhere))).Result()
+		n, err := f.client.HLen(t.Context(), f.keys.Connections(testkit.Org(t, elsewhere))).Result()
 		return n == 1 && err == nil
 	})
-	if err := q.Take(t.Context(), parse(t, elsewhere)); err != nil {
+	if err := q.Take(t.Context(), testkit.Org(t, elsewhere)); err != nil {
 		t.Errorf("where it is not: got %v, want nil", err)
 	}
 }

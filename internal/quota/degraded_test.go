@@ -10,6 +10,7 @@ import (
 
 	"orgcast/internal/quota"
 	"orgcast/internal/redisreply"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
 
@@ -17,7 +18,7 @@ import (
 func takeRefused(tb testing.TB, q *quota.Redis, org string) (n int) {
 	tb.Helper()
 	for {
-		err := q.Take(tb.Context(), parse(tb, org))
+		err := q.Take(tb.Context(), testkit.Org(tb, org))
 		if err == nil && n < 1000 {
 			n++
 			continue
@@ -50,13 +51,13 @@ func TestWritesRefused(t *testing.T) {
 			registry := prometheus.NewRegistry()
 			q := f.node(quota.Options{Limit: 200, Registerer: registry})
 			for org, limit := range map[string]string{"small": "3", "free": "0", "held": "4", "known": "50"} {
-				if err := f.client.HSet(t.Context(), f.keys.Organization(parse(t, org)), "max_connections", limit).Err(); err != nil {
+				if err := f.client.HSet(t.Context(), f.keys.Organization(testkit.Org(t, org)), "max_connections", limit).Err(); err != nil {
 					t.Fatal(err)
 				}
 			}
 			for org, n := range map[string]int{"shared": 1, "held": 4, "known": 1} {
 				for range n {
-					if err := q.Take(t.Context(), parse(t, org)); err != nil {
+					if err := q.Take(t.Context(), testkit.Org(t, org)); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -88,7 +89,7 @@ func TestWritesRefused(t *testing.T) {
 			if got := takeRefused(t, q, "first"); got != 0 {
 				t.Errorf("after a renewal that was refused: got %d more, want 0", got)
 			}
-			q.Give(parse(t, "first"))
+			q.Give(testkit.Org(t, "first"))
 			if got := takeRefused(t, q, "first"); got != 1 {
 				t.Errorf("after one was given back: got %d, want 1", got)
 			}
@@ -97,10 +98,10 @@ func TestWritesRefused(t *testing.T) {
 			before := unrecorded(t, registry)
 			q.Renew(t.Context())
 			other := f.node(quota.Options{Limit: 20})
-			if err := other.Take(t.Context(), parse(t, "first")); !errors.Is(err, quota.ErrFull) {
+			if err := other.Take(t.Context(), testkit.Org(t, "first")); !errors.Is(err, quota.ErrFull) {
 				t.Errorf("another node, after a renewal that was recorded: got %v, want ErrFull", err)
 			}
-			if err := q.Take(t.Context(), parse(t, "first")); err != nil {
+			if err := q.Take(t.Context(), testkit.Org(t, "first")); err != nil {
 				t.Errorf("got %v, want nil", err)
 			}
 			if got := unrecorded(t, registry); got != before {
@@ -121,7 +122,7 @@ func TestWritesRefusedToManyAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 40 {
 		wg.Go(func() {
-			err := q.Take(t.Context(), parse(t, "acme"))
+			err := q.Take(t.Context(), testkit.Org(t, "acme"))
 			mu.Lock()
 			defer mu.Unlock()
 			switch {

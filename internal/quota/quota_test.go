@@ -33,19 +33,14 @@ func newFixture(tb testing.TB, addr ...string) fixture {
 	switch {
 	case len(addr) == 0 && onCluster != nil:
 		onCluster.Clear()
-		client = newClusterClient(onCluster)
+		client = onCluster.NewClient(tb)
 	case len(addr) == 0:
 		addr = []string{redistest.Start(tb)}
 		fallthrough
 	default:
-		client = redis.NewClient(&redis.Options{Addr: addr[0], ContextTimeoutEnabled: true, MaxRetries: -1})
+		client = redistest.NewClient(tb, addr[0])
 	}
-	tb.Cleanup(func() { _ = client.Close() })
-	keys, err := keyspace.New("quota")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return fixture{client: client, keys: keys}
+	return fixture{client: client, keys: testkit.KeysUnder(tb, "quota")}
 }
 
 func (f fixture) node(o quota.Options) *quota.Redis { return quota.NewRedis(f.client, f.keys, o) }
@@ -59,15 +54,6 @@ func run(tb testing.TB, q *quota.Redis) (stop func()) {
 	stop = sync.OnceFunc(func() { cancel(); <-done })
 	tb.Cleanup(stop)
 	return stop
-}
-
-func parse(tb testing.TB, text string) orgctx.ID {
-	tb.Helper()
-	org, err := orgctx.ParseID(text)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return org
 }
 
 // take takes until there is no more and returns how many it got.
@@ -88,7 +74,7 @@ func take(tb testing.TB, q *quota.Redis, org orgctx.ID) (n int) {
 // another organization's limit is another one.
 func TestLimitOverNodes(t *testing.T) {
 	f := newFixture(t)
-	acme, globex := parse(t, "acme"), parse(t, "globex")
+	acme, globex := testkit.Org(t, "acme"), testkit.Org(t, "globex")
 	const limit = 500
 	var got [2]atomic.Int64
 	var wg sync.WaitGroup
@@ -111,7 +97,7 @@ func TestLimitOverNodes(t *testing.T) {
 // TestGivenBack: what one node gives back another one may have after a renewal.
 func TestGivenBack(t *testing.T) {
 	f := newFixture(t)
-	org := parse(t, "acme")
+	org := testkit.Org(t, "acme")
 	a, b := f.node(quota.Options{Limit: 10}), f.node(quota.Options{Limit: 10})
 	if n := take(t, a, org); n != 10 {
 		t.Fatalf("got %d, want 10", n)
@@ -135,7 +121,7 @@ func TestGivenBack(t *testing.T) {
 // TestChangedLimit: the organization's own limit counts, from the next reservation on.
 func TestChangedLimit(t *testing.T) {
 	f := newFixture(t)
-	org := parse(t, "acme")
+	org := testkit.Org(t, "acme")
 	q := f.node(quota.Options{Limit: 2})
 	set := func(value string) {
 		t.Helper()
@@ -163,7 +149,7 @@ func TestChangedLimit(t *testing.T) {
 // TestDeadNode: the share of a node that says nothing any more becomes free.
 func TestDeadNode(t *testing.T) {
 	f := newFixture(t)
-	org := parse(t, "acme")
+	org := testkit.Org(t, "acme")
 	const lease = 300 * time.Millisecond
 	dead, live := f.node(quota.Options{Limit: 3, Lease: lease}), f.node(quota.Options{Limit: 3})
 	began := time.Now()
@@ -185,7 +171,7 @@ func TestDeadNode(t *testing.T) {
 // TestRunGivesBack: a node that stops in order leaves nothing behind.
 func TestRunGivesBack(t *testing.T) {
 	f := newFixture(t)
-	org := parse(t, "acme")
+	org := testkit.Org(t, "acme")
 	q := f.node(quota.Options{Limit: 3})
 	stop := run(t, q)
 	take(t, q, org)
@@ -200,7 +186,7 @@ func TestRunGivesBack(t *testing.T) {
 func TestRedisAway(t *testing.T) {
 	server := redistest.StartServer(t)
 	f := newFixture(t, server.Addr)
-	org := parse(t, "acme")
+	org := testkit.Org(t, "acme")
 	// What is renewed each second does not lapse on a machine that is busy for a while.
 	q := f.node(quota.Options{Limit: 3, Lease: 3 * time.Second})
 	run(t, q)
@@ -238,10 +224,10 @@ func TestTakeEndsWithItsContext(t *testing.T) {
 	q := f.node(quota.Options{Limit: 3})
 	server.Pause()
 	first := make(chan error, 1)
-	go func() { first <- q.Take(context.Background(), parse(t, "acme")) }() // asks, for two seconds
+	go func() { first <- q.Take(context.Background(), testkit.Org(t, "acme")) }() // asks, for two seconds
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := q.Take(ctx, parse(t, "acme")); err == nil {
+	if err := q.Take(ctx, testkit.Org(t, "acme")); err == nil {
 		t.Error("got nil, want an error")
 	}
 	server.Resume()
@@ -254,12 +240,12 @@ func TestPropertyNeverMore(t *testing.T) {
 	f := newFixture(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		for _, org := range []string{"1", "2"} {
-			if err := f.client.Del(t.Context(), f.keys.Connections(parse(t, org))).Err(); err != nil {
+			if err := f.client.Del(t.Context(), f.keys.Connections(testkit.Org(t, org))).Err(); err != nil {
 				rt.Fatal(err)
 			}
 		}
 		const limit = 12
-		orgs := []orgctx.ID{parse(t, "1"), parse(t, "2")}
+		orgs := []orgctx.ID{testkit.Org(t, "1"), testkit.Org(t, "2")}
 		nodes := []*quota.Redis{f.node(quota.Options{Limit: limit}), f.node(quota.Options{Limit: limit}), f.node(quota.Options{Limit: limit})}
 		has := map[orgctx.ID][]int{orgs[0]: make([]int, len(nodes)), orgs[1]: make([]int, len(nodes))}
 		sum := func(org orgctx.ID) (n int) {

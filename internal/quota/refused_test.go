@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"orgcast/internal/quota"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
 
@@ -21,7 +22,7 @@ func TestConnectionRefused(t *testing.T) {
 			f := newFixture(t, s.Addr)
 			core, logs := observer.New(zap.WarnLevel)
 			q := quota.NewRedis(s.NewRefusedClient(refusal), f.keys, quota.Options{Limit: 3, Log: zap.New(core)})
-			err := q.Take(t.Context(), parse(t, "acme"))
+			err := q.Take(t.Context(), testkit.Org(t, "acme"))
 			if !errors.Is(err, quota.ErrUnavailable) || !strings.Contains(err.Error(), refusal.Error) {
 				t.Errorf("got %v, want ErrUnavailable and %s", err, refusal.Error)
 			}

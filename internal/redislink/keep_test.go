@@ -65,8 +65,7 @@ func keep(t *testing.T, change func(o *redislink.Options)) *kept {
 	t.Helper()
 	core, logs := observer.New(zap.WarnLevel)
 	k := &kept{server: redistest.StartServer(t), logs: logs}
-	k.client = redis.NewClient(&redis.Options{Addr: k.server.Addr, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1})
-	t.Cleanup(func() { _ = k.client.Close() })
+	k.client = redistest.NewClient(t, k.server.Addr)
 	dialer := subconn.NewDialer(k.client, nil)
 	o := redislink.Options{
 		Publish: func(ctx context.Context, channel, payload string) error {

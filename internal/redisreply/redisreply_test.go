@@ -8,13 +8,13 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 
 	"orgcast/internal/redisreply"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // TestConnectionRefused: after a connection that Redis refused, each command of a pipeline has the error
 // of the refusal, however Redis came to refuse.
@@ -46,8 +46,7 @@ func TestConnectionRefused(t *testing.T) {
 
 // TestEachCommandKeepsItsOwn: what was answered stays as it was answered.
 func TestEachCommandKeepsItsOwn(t *testing.T) {
-	client := redis.NewClient(&redis.Options{Addr: redistest.Start(t), ContextTimeoutEnabled: true, MaxRetries: -1})
-	defer client.Close()
+	client := redistest.NewClient(t, redistest.Start(t))
 	ctx := t.Context()
 	pipe := client.Pipeline()
 	set, wrong, missing, get := pipe.Set(ctx, "k", "v", 0), pipe.HGet(ctx, "k", "f"), pipe.Get(ctx, "nothing"), pipe.Get(ctx, "k")
@@ -74,8 +73,7 @@ func TestWritesRefused(t *testing.T) {
 	for _, state := range redistest.States() {
 		t.Run(string(state), func(t *testing.T) {
 			s := redistest.StartServer(t)
-			client := redis.NewClient(&redis.Options{Addr: s.Addr, ContextTimeoutEnabled: true, MaxRetries: -1})
-			defer client.Close()
+			client := redistest.NewClient(t, s.Addr)
 			s.RefuseWrites(state)
 			for name, err := range map[string]error{
 				"SET":    client.Set(t.Context(), "k", "v", 0).Err(),

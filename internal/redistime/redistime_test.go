@@ -9,18 +9,18 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
 	"orgcast/internal/redistime"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // patience is far above what Redis takes, on a busy machine, too.
-const patience = 30 * time.Second
+const patience = testkit.Patience
 
 func newClient(tb testing.TB, o redis.Options) *redis.Client {
 	tb.Helper()

@@ -15,6 +15,7 @@ import (
 
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
+	"orgcast/internal/testkit"
 )
 
 var (
@@ -102,7 +103,7 @@ func TestCookieStoreReadsWhatGorillaWrote(t *testing.T) {
 				t.Fatalf("got %v, want an identity", err)
 			}
 			identity := session.Identity{
-				UserID: "42", Organization: mustID(t, "7"), SessionID: got.SessionID,
+				UserID: "42", Organization: testkit.Org(t, "7"), SessionID: got.SessionID,
 				Expires: time.Unix(1767225600+c.Verify.MaxAge, 0),
 			}
 			if c.ID == "go-int-key" || c.ID == "go-flash" { // have no organization
@@ -181,7 +182,7 @@ func TestCookieStoreValues(t *testing.T) {
 
 func TestCookieStoreMint(t *testing.T) {
 	s := newCookieStore(t, session.Options{}, keyA)
-	org := mustID(t, "acme")
+	org := testkit.Org(t, "acme")
 	c, err := s.Mint(t.Context(), session.Grant{UserID: "ann", Organization: org, Lifetime: time.Hour})
 	if err != nil {
 		t.Fatalf("Mint: %v", err)

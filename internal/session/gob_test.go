@@ -13,6 +13,7 @@ import (
 	"github.com/gorilla/sessions"
 
 	"orgcast/internal/session"
+	"orgcast/internal/testkit"
 )
 
 func encodeGob(tb testing.TB, v any) []byte {
@@ -181,7 +182,7 @@ func TestCookieStoreReadsWhatSessionsSaves(t *testing.T) {
 
 // TestSessionsReadsWhatCookieStoreMints is the other way round.
 func TestSessionsReadsWhatCookieStoreMints(t *testing.T) {
-	c, err := newCookieStore(t, session.Options{}, keyA).Mint(t.Context(), session.Grant{UserID: "ann", Organization: mustID(t, "acme")})
+	c, err := newCookieStore(t, session.Options{}, keyA).Mint(t.Context(), session.Grant{UserID: "ann", Organization: testkit.Org(t, "acme")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +199,7 @@ func TestSessionsReadsWhatCookieStoreMints(t *testing.T) {
 
 func BenchmarkResolve(b *testing.B) {
 	s := newCookieStore(b, session.Options{}, keyB)
-	c, err := s.Mint(b.Context(), session.Grant{UserID: "ann", Organization: mustID(b, "acme")})
+	c, err := s.Mint(b.Context(), session.Grant{UserID: "ann", Organization: testkit.Org(b, "acme")})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"orgcast/internal/orgctx"
 	"orgcast/internal/testkit"
 )
 
@@ -18,15 +17,6 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 
 // start is a moment at which tests begin. The cookies of testdata are a minute old then.
 var start = time.Unix(1767225660, 0)
-
-func mustID(tb testing.TB, text string) orgctx.ID {
-	tb.Helper()
-	id, err := orgctx.ParseID(text)
-	if err != nil {
-		tb.Fatalf("ParseID(%q): %v", text, err)
-	}
-	return id
-}
 
 // request returns a request with the given Cookie header.
 func request(header string) *http.Request {

@@ -19,6 +19,7 @@ import (
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
 
@@ -35,28 +36,21 @@ type redisFixture struct {
 
 func newRedisFixture(t *testing.T, o session.Options) *redisFixture {
 	t.Helper()
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := testkit.Keys(t)
 	f := &redisFixture{keys: keys, now: start}
 	if onCluster != nil {
 		onCluster.Clear()
-		f.client = redis.NewClusterClient(&redis.ClusterOptions{Addrs: onCluster.Addrs(), ContextTimeoutEnabled: true, DialerRetries: 1, DisableRoutingPolicies: true})
+		f.client = onCluster.NewClient(t)
 	} else {
 		f.server = redistest.StartServer(t)
-		f.client = redis.NewClient(&redis.Options{
-			Addr: f.server.Addr, ContextTimeoutEnabled: true,
-			// After PoolSize failed dials go-redis starts a goroutine that outlives Close by a second.
-			MaxRetries: -1, DialerRetries: 1,
-		})
+		f.client = redistest.NewClient(t, f.server.Addr)
 	}
-	t.Cleanup(func() { _ = f.client.Close() })
 	o.Now = func() time.Time {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		return f.now
 	}
+	var err error
 	if f.store, err = session.NewRedisStore(f.client, keys, o); err != nil {
 		t.Fatalf("NewRedisStore: %v", err)
 	}
@@ -119,7 +113,7 @@ const someKey = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 func TestRedisStoreMintResolveSignOut(t *testing.T) {
 	f := newRedisFixture(t, session.Options{})
 	ctx := t.Context()
-	org := mustID(t, "acme")
+	org := testkit.Org(t, "acme")
 	r, c := f.mint(t, session.Grant{UserID: "ann", Organization: org, Lifetime: time.Hour})
 	if !c.Secure || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.MaxAge != 3600 {
 		t.Errorf("attributes: got %+v", c)
@@ -292,7 +286,7 @@ func TestRedisStoreSetOrganization(t *testing.T) {
 	f.client.Set(ctx, name, before, time.Hour)
 	r := request("s=" + someKey)
 
-	if err := f.store.SetOrganization(ctx, r, mustID(t, "globex")); err != nil {
+	if err := f.store.SetOrganization(ctx, r, testkit.Org(t, "globex")); err != nil {
 		t.Fatalf("SetOrganization: %v", err)
 	}
 	const after = `{"active_organization_id":"globex","cart":{"n":9007199254740993},"expires_at":4102444800,"user_id":9007199254740993}`
@@ -311,7 +305,7 @@ func TestRedisStoreSetOrganization(t *testing.T) {
 	}
 
 	f.client.Del(ctx, name)
-	if err := f.store.SetOrganization(ctx, r, mustID(t, "acme")); !errors.Is(err, session.ErrNone) {
+	if err := f.store.SetOrganization(ctx, r, testkit.Org(t, "acme")); !errors.Is(err, session.ErrNone) {
 		t.Errorf("of an ended session: got %v, want ErrNone", err)
 	}
 	if got := f.sessionKeys(t); len(got) != 0 {
@@ -478,7 +472,7 @@ func TestRedisStoreConcurrentChanges(t *testing.T) {
 	var wg sync.WaitGroup
 	errs := make([]error, 3)
 	for i := range errs {
-		org := mustID(t, fmt.Sprint("org", i))
+		org := testkit.Org(t, fmt.Sprint("org", i))
 		wg.Go(func() { errs[i] = f.store.SetOrganization(t.Context(), r, org) })
 	}
 	wg.Wait()
@@ -527,10 +521,7 @@ func TestRedisStoreWithoutRedis(t *testing.T) {
 }
 
 func TestRedisStoreNeedsAClientThatKeepsDeadlines(t *testing.T) {
-	keys, err := keyspace.New("x")
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := testkit.KeysUnder(t, "x")
 	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	defer client.Close()
 	if _, err := session.NewRedisStore(client, keys, session.Options{}); err == nil {

@@ -11,6 +11,7 @@ import (
 
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
 
@@ -20,7 +21,7 @@ func TestConnectionRefused(t *testing.T) {
 	for name, refusal := range redistest.Refusals() {
 		t.Run(name, func(t *testing.T) {
 			f := newRedisFixture(t, session.Options{})
-			r, _ := f.mint(t, session.Grant{UserID: "ann", Organization: mustID(t, "acme")})
+			r, _ := f.mint(t, session.Grant{UserID: "ann", Organization: testkit.Org(t, "acme")})
 			id, err := f.store.Resolve(t.Context(), r)
 			if err != nil {
 				t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"orgcast/internal/session"
+	"orgcast/internal/testkit"
 )
 
 func newRevocations(t *testing.T, f *redisFixture) *session.Revocations {
@@ -25,7 +26,7 @@ func newRevocations(t *testing.T, f *redisFixture) *session.Revocations {
 // TestRedisStoreRecheck: what the store says of the session of an open connection.
 func TestRedisStoreRecheck(t *testing.T) {
 	f := newRedisFixture(t, session.Options{})
-	ctx, acme := t.Context(), mustID(t, "acme")
+	ctx, acme := t.Context(), testkit.Org(t, "acme")
 	put := func(key string, fields map[string]any) {
 		text, err := json.Marshal(fields)
 		if err = errors.Join(err, f.client.Set(ctx, f.keys.Session(key), text, 0).Err()); err != nil {
@@ -118,7 +119,7 @@ func TestRedisStoreRecheck(t *testing.T) {
 // either kind of store; nobody else is; and if the list cannot be read, nobody gets in.
 func TestRevocations(t *testing.T) {
 	f := newRedisFixture(t, session.Options{})
-	ctx, acme := t.Context(), mustID(t, "acme")
+	ctx, acme := t.Context(), testkit.Org(t, "acme")
 	cookies, err := session.NewCookieStore([]session.KeyPair{{Hash: []byte("0123456789abcdef0123456789abcdef")}}, session.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -8,14 +8,13 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 
 	"orgcast/internal/subconn"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 func newClient(t *testing.T, addr string, protocol int) *redis.Client {
 	t.Helper()

@@ -142,7 +142,7 @@ func TestLateAnswer(t *testing.T) {
 	f, asks := newAsks(t)
 	mustOpen(t, asks, "acme", "short", 0, time.Millisecond)
 	testkit.Eventually(t, "question is over", func() bool {
-		return f.client.Exists(t.Context(), f.keys.Ask(mustID(t, "acme"), "short", 0)).Val() == 0
+		return f.client.Exists(t.Context(), f.keys.Ask(testkit.Org(t, "acme"), "short", 0)).Val() == 0
 	})
 	if err := asks.Answer(as(t, "acme"), "short", 0, "x"); !errors.Is(err, task.ErrAskNotFound) {
 		t.Errorf("Answer: got %v, want ErrAskNotFound", err)
@@ -150,7 +150,7 @@ func TestLateAnswer(t *testing.T) {
 	if _, err := asks.Wait(as(t, "acme"), "short", 0); !errors.Is(err, task.ErrAskNotFound) {
 		t.Errorf("Wait: got %v, want ErrAskNotFound", err)
 	}
-	if f.client.Exists(t.Context(), f.keys.Ask(mustID(t, "acme"), "short", 0)).Val() != 0 {
+	if f.client.Exists(t.Context(), f.keys.Ask(testkit.Org(t, "acme"), "short", 0)).Val() != 0 {
 		t.Error("a late answer left a key behind")
 	}
 }

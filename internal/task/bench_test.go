@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"orgcast/internal/directory"
-	"orgcast/internal/keyspace"
 	"orgcast/internal/task"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
 
@@ -26,16 +26,13 @@ func benchmarkStart(b *testing.B, waiting int) {
 	b.Helper()
 	client := newClient(redistest.Start(b))
 	b.Cleanup(func() { _ = client.Close() })
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		b.Fatal(err)
-	}
+	keys := testkit.Keys(b)
 	d, err := task.NewDispatcher(client, keys, task.DispatcherOptions{})
 	if err != nil {
 		b.Fatal(err)
 	}
 	dispatch := func(d *task.Dispatcher, org string, id int) {
-		_, err := d.Dispatch(as(b, org), task.Task{Kind: "job", ID: fmt.Sprint(id), Group: mustGroup(b, org, "jobs"), Payload: json.RawMessage(`{}`)})
+		_, err := d.Dispatch(as(b, org), task.Task{Kind: "job", ID: fmt.Sprint(id), Group: testkit.Group(b, org, "jobs"), Payload: json.RawMessage(`{}`)})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -88,15 +85,12 @@ func benchmarkStart(b *testing.B, waiting int) {
 func BenchmarkDispatch(b *testing.B) {
 	client := newClient(redistest.Start(b))
 	b.Cleanup(func() { _ = client.Close() })
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		b.Fatal(err)
-	}
+	keys := testkit.Keys(b)
 	d, err := task.NewDispatcher(client, keys, task.DispatcherOptions{Limit: (&limits{}).limit})
 	if err != nil {
 		b.Fatal(err)
 	}
-	ctx, group := as(b, "acme"), mustGroup(b, "acme", "jobs")
+	ctx, group := as(b, "acme"), testkit.Group(b, "acme", "jobs")
 	id := 0
 	for b.Loop() {
 		id++

@@ -21,7 +21,7 @@ import (
 func TestDispatchWritesTheDocumentedEntry(t *testing.T) {
 	f := newFixture(t)
 	id, err := f.dispatcher.Dispatch(as(t, "acme"), task.Task{
-		Kind: "job", ID: "t-1", Idempotency: "click.9", Group: mustGroup(t, "acme", "chat_1"), UserID: "7", Payload: json.RawMessage(`{"text":"é"}`),
+		Kind: "job", ID: "t-1", Idempotency: "click.9", Group: testkit.Group(t, "acme", "chat_1"), UserID: "7", Payload: json.RawMessage(`{"text":"é"}`),
 	})
 	if err != nil || id != "t-1" {
 		t.Fatalf("Dispatch: got %q, %v", id, err)
@@ -45,7 +45,7 @@ func TestDispatchWritesTheDocumentedEntry(t *testing.T) {
 
 func TestDispatchRefuses(t *testing.T) {
 	f := newFixture(t)
-	good := task.Task{Kind: "job", ID: "1", Group: mustGroup(t, "acme", "jobs"), UserID: "7", Payload: json.RawMessage(`{}`)}
+	good := task.Task{Kind: "job", ID: "1", Group: testkit.Group(t, "acme", "jobs"), UserID: "7", Payload: json.RawMessage(`{}`)}
 	with := func(change func(*task.Task)) task.Task {
 		changed := good
 		change(&changed)
@@ -55,7 +55,7 @@ func TestDispatchRefuses(t *testing.T) {
 		task task.Task
 		want error
 	}{
-		"group of another organization": {with(func(t2 *task.Task) { t2.Group = mustGroup(t, "globex", "jobs") }), task.ErrForeign},
+		"group of another organization": {with(func(t2 *task.Task) { t2.Group = testkit.Group(t, "globex", "jobs") }), task.ErrForeign},
 		"no group":                      {task.Task{Kind: "job", ID: "1"}, task.ErrMalformed},
 		"no kind":                       {with(func(t *task.Task) { t.Kind = "" }), task.ErrMalformed},
 		"kind that is another key":      {with(func(t *task.Task) { t.Kind = "job:dead" }), task.ErrMalformed},
@@ -90,7 +90,7 @@ func TestDispatchOnce(t *testing.T) {
 	ids := make([]string, 100)
 	for i := range ids {
 		org := []string{"acme", "globex"}[i%2]
-		ctx, group := as(t, org), mustGroup(t, org, "jobs")
+		ctx, group := as(t, org), testkit.Group(t, org, "jobs")
 		wg.Go(func() {
 			var err error
 			ids[i], err = f.dispatcher.Dispatch(ctx, task.Task{Kind: "job", ID: fmt.Sprintf("t-%d", i), Idempotency: "click", Group: group})
@@ -112,8 +112,8 @@ func TestDispatchOnce(t *testing.T) {
 		t.Errorf("repeated: got %v, want 98", got)
 	}
 	// Without ids and keys each is a task of its own.
-	one, err1 := f.dispatcher.Dispatch(as(t, "acme"), task.Task{Kind: "job", Group: mustGroup(t, "acme", "jobs")})
-	two, err2 := f.dispatcher.Dispatch(as(t, "acme"), task.Task{Kind: "job", Group: mustGroup(t, "acme", "jobs")})
+	one, err1 := f.dispatcher.Dispatch(as(t, "acme"), task.Task{Kind: "job", Group: testkit.Group(t, "acme", "jobs")})
+	two, err2 := f.dispatcher.Dispatch(as(t, "acme"), task.Task{Kind: "job", Group: testkit.Group(t, "acme", "jobs")})
 	if err := errors.Join(err1, err2); err != nil || one == two || one == "" {
 		t.Errorf("got %q and %q, %v, want two new ids", one, two, err)
 	}
@@ -122,7 +122,7 @@ func TestDispatchOnce(t *testing.T) {
 // TestWithdrawnTaskIsNotHandedOver: of a dispatch and a withdrawal under one key, one counts.
 func TestWithdrawnTaskIsNotHandedOver(t *testing.T) {
 	f := newFixture(t)
-	ctx, group := as(t, "acme"), mustGroup(t, "acme", "jobs")
+	ctx, group := as(t, "acme"), testkit.Group(t, "acme", "jobs")
 	dispatch := func(id string) error {
 		_, err := f.dispatcher.Dispatch(ctx, task.Task{Kind: "job", ID: id, Group: group})
 		return err
@@ -141,7 +141,7 @@ func TestWithdrawnTaskIsNotHandedOver(t *testing.T) {
 			t.Errorf("Dispatch after Withdraw: got %v, want ErrBacklog", err)
 		}
 	}
-	if _, err := f.dispatcher.Dispatch(as(t, "globex"), task.Task{Kind: "job", ID: "never", Group: mustGroup(t, "globex", "jobs")}); err != nil {
+	if _, err := f.dispatcher.Dispatch(as(t, "globex"), task.Task{Kind: "job", ID: "never", Group: testkit.Group(t, "globex", "jobs")}); err != nil {
 		t.Errorf("another organization: got %v", err)
 	}
 	for i := range 50 {

@@ -26,28 +26,10 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func mustID(tb testing.TB, text string) orgctx.ID {
-	tb.Helper()
-	id, err := orgctx.ParseID(text)
-	if err != nil {
-		tb.Fatalf("ParseID(%q): %v", text, err)
-	}
-	return id
-}
-
-func mustGroup(tb testing.TB, org, name string) event.Group {
-	tb.Helper()
-	g, err := event.NewGroup(mustID(tb, org), name)
-	if err != nil {
-		tb.Fatalf("NewGroup(%q, %q): %v", org, name, err)
-	}
-	return g
-}
-
 // as returns a context of the organization.
 func as(tb testing.TB, org string) context.Context {
 	tb.Helper()
-	return orgctx.With(tb.Context(), mustID(tb, org))
+	return orgctx.With(tb.Context(), testkit.Org(tb, org))
 }
 
 // fixture is a real Redis with a directory: acme and globex are active, closed is suspended. User 7 is
@@ -74,9 +56,7 @@ func newFixture(t *testing.T, serverArgs ...string) *fixture {
 	}
 	t.Cleanup(func() { _ = f.client.Close() })
 	var err error
-	if f.keys, err = keyspace.New(keyspace.DefaultPrefix); err != nil {
-		t.Fatal(err)
-	}
+	f.keys = testkit.Keys(t)
 	if f.directory, err = directory.NewRedis(f.client, f.keys); err != nil {
 		t.Fatal(err)
 	}
@@ -133,10 +113,10 @@ func (f *fixture) fill(t *testing.T) {
 	for org, status := range map[string]directory.Status{
 		"acme": directory.Active, "globex": directory.Active, "closed": directory.Suspended,
 	} {
-		if err := f.directory.PutOrganization(t.Context(), mustID(t, org), status); err != nil {
+		if err := f.directory.PutOrganization(t.Context(), testkit.Org(t, org), status); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.directory.PutMember(t.Context(), mustID(t, org), "7", directory.Active, directory.Member{}); err != nil {
+		if err := f.directory.PutMember(t.Context(), testkit.Org(t, org), "7", directory.Active, directory.Member{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -177,7 +157,7 @@ func only(run task.Handler) map[string]task.Kind { return map[string]task.Kind{"
 func (f *fixture) dispatch(t *testing.T, org, id, payload string) {
 	t.Helper()
 	got, err := f.dispatcher.Dispatch(as(t, org), task.Task{
-		Kind: "job", ID: id, Group: mustGroup(t, org, "jobs"), UserID: "7", Payload: json.RawMessage(payload),
+		Kind: "job", ID: id, Group: testkit.Group(t, org, "jobs"), UserID: "7", Payload: json.RawMessage(payload),
 	})
 	if err != nil || got != id {
 		t.Fatalf("Dispatch of %s: got %q, %v", id, got, err)
@@ -208,7 +188,7 @@ func (f *fixture) open(t *testing.T, kind string) int64 {
 // line returns the entries in the line of an organization.
 func (f *fixture) line(t *testing.T, org, kind string) (entries []map[string]any) {
 	t.Helper()
-	texts, err := f.client.LRange(t.Context(), f.keys.TaskLine(mustID(t, org), kind), 0, -1).Result()
+	texts, err := f.client.LRange(t.Context(), f.keys.TaskLine(testkit.Org(t, org), kind), 0, -1).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,7 +311,7 @@ func (f *fixture) listen(t *testing.T) *heard {
 	for _, org := range []string{"acme", "globex", "closed"} {
 		var channels []string
 		for _, name := range []string{"jobs", "board.1", "chat", "g"} {
-			channels = append(channels, f.keys.GroupChannel(mustGroup(t, org, name)))
+			channels = append(channels, f.keys.GroupChannel(testkit.Group(t, org, name)))
 		}
 		f.record(t, h, f.client.SSubscribe(t.Context(), channels...), len(channels))
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"orgcast/internal/directory"
-	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/task"
 	"orgcast/internal/testkit"
@@ -28,10 +27,7 @@ func TestWorkerProcess(t *testing.T) {
 		return
 	}
 	client := newClient(*workerProcess)
-	keys, err := keyspace.New(keyspace.DefaultPrefix)
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := testkit.Keys(t)
 	dir, err := directory.NewRedis(client, keys)
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +120,7 @@ func TestWorkersKilledInTheMiddle(t *testing.T) {
 	h := f.listen(t)
 	orgs := []string{"acme", "globex", "initech", "umbrella", "hooli"}
 	for _, org := range orgs {
-		if err := f.directory.PutOrganization(t.Context(), mustID(t, org), directory.Active); err != nil {
+		if err := f.directory.PutOrganization(t.Context(), testkit.Org(t, org), directory.Active); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -205,11 +201,11 @@ func TestWorkersKilledInTheMiddle(t *testing.T) {
 	}
 	// The histories say the same as the channels did, and nothing of another organization.
 	for _, org := range orgs {
-		if got := len(f.history(t, mustGroup(t, org, "board"))); got != each {
+		if got := len(f.history(t, testkit.Group(t, org, "board"))); got != each {
 			t.Errorf("history of the board of %s: got %d events, want %d", org, got, each)
 		}
 		recorded := make(map[string]int)
-		for _, s := range f.history(t, mustGroup(t, org, "jobs")) {
+		for _, s := range f.history(t, testkit.Group(t, org, "jobs")) {
 			if says, ok := s.fields["says"]; ok && says != org {
 				t.Errorf("history of %s: got %v", org, s.fields)
 			}

@@ -56,7 +56,7 @@ func (f *fixture) limited(t *testing.T, l *limits) *task.Dispatcher {
 
 func dispatchWith(t *testing.T, d *task.Dispatcher, org, id, payload string) error {
 	t.Helper()
-	_, err := d.Dispatch(as(t, org), task.Task{Kind: "job", ID: id, Group: mustGroup(t, org, "jobs"), Payload: json.RawMessage(payload)})
+	_, err := d.Dispatch(as(t, org), task.Task{Kind: "job", ID: id, Group: testkit.Group(t, org, "jobs"), Payload: json.RawMessage(payload)})
 	return err
 }
 
@@ -380,18 +380,18 @@ func TestLineThatSomebodyBroke(t *testing.T) {
 	f := newFixture(t)
 	for _, text := range []string{"", "{", `"x"`, `[]`, `["id"]`, `["id",1]`, `["id",null]`, `[["id","1"],"x"]`, `{"a":"b"}`} {
 		f.dispatch(t, "acme", "first", `null`)
-		if err := f.client.LPush(t.Context(), f.keys.TaskLine(mustID(t, "acme"), "job"), text).Err(); err != nil {
+		if err := f.client.LPush(t.Context(), f.keys.TaskLine(testkit.Org(t, "acme"), "job"), text).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	f.work(t, only(func(context.Context, *task.Job) (any, error) { return nil, nil }), f.options())
 	testkit.Eventually(t, "the line is empty", func() bool {
-		return f.client.Exists(t.Context(), f.keys.TaskLine(mustID(t, "acme"), "job"), f.keys.TaskLines("job")).Val() == 0 && f.open(t, "job") == 0
+		return f.client.Exists(t.Context(), f.keys.TaskLine(testkit.Org(t, "acme"), "job"), f.keys.TaskLines("job")).Val() == 0 && f.open(t, "job") == 0
 	})
 	if got := len(f.dead(t)); got != 9 {
 		t.Errorf("got %d dead letters, want 9", got)
 	}
-	if got := len(f.history(t, mustGroup(t, "acme", "jobs"))); got != 1 {
+	if got := len(f.history(t, testkit.Group(t, "acme", "jobs"))); got != 1 {
 		t.Errorf("got %d events, want the end of the task", got)
 	}
 }
@@ -424,7 +424,7 @@ func TestOldEntriesInTheStream(t *testing.T) {
 // directoryHas makes an organization active.
 func (f *fixture) directoryHas(t *testing.T, org string) {
 	t.Helper()
-	if err := f.directory.PutOrganization(t.Context(), mustID(t, org), directory.Active); err != nil {
+	if err := f.directory.PutOrganization(t.Context(), testkit.Org(t, org), directory.Active); err != nil {
 		t.Fatal(err)
 	}
 }

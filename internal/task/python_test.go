@@ -53,7 +53,7 @@ func (f *fixture) startPython(t *testing.T, more ...string) *exec.Cmd {
 
 func (f *fixture) dispatchWords(t *testing.T, org, id, payload string) {
 	t.Helper()
-	_, err := f.dispatcher.Dispatch(as(t, org), task.Task{Kind: "words", ID: id, Group: mustGroup(t, org, "jobs"), UserID: "auth0|ü", Payload: json.RawMessage(payload)})
+	_, err := f.dispatcher.Dispatch(as(t, org), task.Task{Kind: "words", ID: id, Group: testkit.Group(t, org, "jobs"), UserID: "auth0|ü", Payload: json.RawMessage(payload)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestPythonWorkerInDatabase(t *testing.T) {
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
-	if err := members.PutOrganization(t.Context(), mustID(t, "initech"), directory.Active); err != nil {
+	if err := members.PutOrganization(t.Context(), testkit.Org(t, "initech"), directory.Active); err != nil {
 		t.Fatal(err)
 	}
 	heard := inDatabase.PSubscribe(t.Context(), "*")
@@ -84,7 +84,7 @@ func TestPythonWorkerInDatabase(t *testing.T) {
 	if _, err := heard.Receive(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	group := mustGroup(t, "initech", "jobs")
+	group := testkit.Group(t, "initech", "jobs")
 	if _, err := dispatcher.Dispatch(as(t, "initech"), task.Task{Kind: "words", ID: "1", Group: group, Payload: json.RawMessage(`{"text":"One."}`)}); err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func TestPythonWorker(t *testing.T) {
 	}
 	for org, events := range want {
 		var recorded []object
-		for _, s := range f.history(t, mustGroup(t, org, "jobs")) {
+		for _, s := range f.history(t, testkit.Group(t, org, "jobs")) {
 			recorded = append(recorded, s.fields)
 		}
 		if diff := cmp.Diff(events, recorded); diff != "" {
@@ -249,7 +249,7 @@ func TestPythonWorkerOutlivesRedis(t *testing.T) {
 	}
 	done()
 	for org, want := range map[string]int{"acme": 5, "globex": 3} { // a step for each sentence, and an end
-		if got := len(f.history(t, mustGroup(t, org, "jobs"))); got != want {
+		if got := len(f.history(t, testkit.Group(t, org, "jobs"))); got != want {
 			t.Errorf("history of %s: got %d events, want %d\n%s", org, got, want, f.log)
 		}
 	}

@@ -27,7 +27,7 @@ func (f *fixture) queues(t *testing.T) *task.Queues {
 // states returns the tasks of an organization with their states, in order.
 func states(t *testing.T, q *task.Queues, org string) (all []string) {
 	t.Helper()
-	err := q.Tasks(t.Context(), "job", mustID(t, org), func(f task.Found) bool {
+	err := q.Tasks(t.Context(), "job", testkit.Org(t, org), func(f task.Found) bool {
 		all = append(all, f.ID+" "+f.State)
 		return true
 	})
@@ -71,11 +71,11 @@ func TestQueuesShowWhereTasksAre(t *testing.T) {
 	if diff := cmp.Diff(map[string]int64{"acme": 2, "globex": 1}, lines); diff != "" || err != nil {
 		t.Errorf("lines: %v, want (-), got (+):\n%s", err, diff)
 	}
-	got, err := q.Find(t.Context(), "job", mustID(t, "acme"), "a1")
+	got, err := q.Find(t.Context(), "job", testkit.Org(t, "acme"), "a1")
 	if err != nil || string(got.Payload) != `{"n":1}` || got.UserID != "7" || got.Dispatched.IsZero() {
 		t.Errorf("Find: got %+v, %v", got, err)
 	}
-	if _, err := q.Find(t.Context(), "job", mustID(t, "globex"), "a1"); !errors.Is(err, task.ErrNoTask) {
+	if _, err := q.Find(t.Context(), "job", testkit.Org(t, "globex"), "a1"); !errors.Is(err, task.ErrNoTask) {
 		t.Errorf("task of another organization: got %v, want ErrNoTask", err)
 	}
 }
@@ -91,7 +91,7 @@ func TestDropEndsATask(t *testing.T) {
 	}
 	f.add(t, "organization_id", "acme", "kind", "job", "id", "x", "group", "jobs")
 	for _, id := range []string{"a1", "x"} {
-		found, err := q.Find(t.Context(), "job", mustID(t, "acme"), id)
+		found, err := q.Find(t.Context(), "job", testkit.Org(t, "acme"), id)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +129,7 @@ func TestDropEndsATask(t *testing.T) {
 		return nil, nil
 	}), f.options())
 	<-begun
-	found, err := q.Find(t.Context(), "job", mustID(t, "acme"), "a2")
+	found, err := q.Find(t.Context(), "job", testkit.Org(t, "acme"), "a2")
 	if err != nil || found.State != task.Held {
 		t.Fatalf("Find: got %+v, %v", found, err)
 	}
@@ -140,7 +140,7 @@ func TestDropEndsATask(t *testing.T) {
 		t.Errorf("running task: got %v, want ErrEnded", err)
 	}
 	f.expectDone(t)
-	if ends := ended(f.history(t, mustGroup(t, "acme", "jobs"))); ends["a0"] != 1 || ends["a1"] != 1 || ends["a2"] != 1 || ends["x"] != 1 {
+	if ends := ended(f.history(t, testkit.Group(t, "acme", "jobs"))); ends["a0"] != 1 || ends["a1"] != 1 || ends["a2"] != 1 || ends["x"] != 1 {
 		t.Errorf("ends in acme: got %v, want one each", ends)
 	}
 	mu.Lock()
@@ -180,7 +180,7 @@ func TestRetryIsANewTask(t *testing.T) {
 	f.dispatch(t, "acme", "bad", `{"n":1}`)
 	f.dispatch(t, "globex", "bad", `{"n":2}`)
 	f.expectDone(t)
-	found, err := q.Find(t.Context(), "job", mustID(t, "acme"), "bad")
+	found, err := q.Find(t.Context(), "job", testkit.Org(t, "acme"), "bad")
 	if err != nil || found.State != task.Dead || found.Reason != "no_luck" || found.Deliveries != 1 {
 		t.Fatalf("Find: got %+v, %v", found, err)
 	}
@@ -195,13 +195,13 @@ func TestRetryIsANewTask(t *testing.T) {
 	if diff := cmp.Diff([]string{`7 {"n":1}`}, payloads); diff != "" {
 		t.Errorf("runs: want (-), got (+):\n%s", diff)
 	}
-	if got := ended(f.history(t, mustGroup(t, "acme", "jobs"))); got["bad"] != 1 || got[first] != 1 {
+	if got := ended(f.history(t, testkit.Group(t, "acme", "jobs"))); got["bad"] != 1 || got[first] != 1 {
 		t.Errorf("ends: got %v, want one of each id", got)
 	}
 	if dead := f.dead(t); len(dead) != 1 || dead[0]["organization_id"] != "globex" {
 		t.Errorf("dead letters: got %v, want that of globex", dead)
 	}
-	waiting := task.Found{Task: task.Task{Kind: "job", ID: "1", Group: mustGroup(t, "acme", "jobs"), Payload: json.RawMessage("1")}, State: task.Waiting}
+	waiting := task.Found{Task: task.Task{Kind: "job", ID: "1", Group: testkit.Group(t, "acme", "jobs"), Payload: json.RawMessage("1")}, State: task.Waiting}
 	if _, err := q.Retry(t.Context(), waiting); !errors.Is(err, task.ErrNotDead) {
 		t.Errorf("Retry of a task that waits: got %v, want ErrNotDead", err)
 	}

@@ -40,7 +40,7 @@ func TestEventsAreRecorded(t *testing.T) {
 	all := h.expect(t, 8)
 	for _, org := range orgs {
 		for name, types := range map[string][]string{"jobs": {"step", "step", "done"}, "board.1": {"moved"}} {
-			group := mustGroup(t, org, name)
+			group := testkit.Group(t, org, name)
 			published := slices.DeleteFunc(slices.Clone(all), func(s said) bool { return s.channel != f.keys.GroupChannel(group) })
 			recorded := f.history(t, group)
 			if diff := cmp.Diff(published, recorded, cmp.AllowUnexported(said{}, event.Position{})); diff != "" {
@@ -68,7 +68,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	f := newFixture(t)
 	o := f.options()
 	o.HistoryLength, o.HistoryAge = 10, 300*time.Millisecond
-	group := mustGroup(t, "acme", "jobs")
+	group := testkit.Group(t, "acme", "jobs")
 	many, proceed := make(chan struct{}), make(chan struct{})
 	f.work(t, only(func(ctx context.Context, job *task.Job) (any, error) {
 		for range 500 {
@@ -144,7 +144,7 @@ func TestPublishRefuses(t *testing.T) {
 // A terminal event that cannot be published is not recorded either, and the task has not ended.
 func TestEndIsAllOrNothing(t *testing.T) {
 	f := newFixture(t)
-	group, board := mustGroup(t, "acme", "jobs"), mustGroup(t, "acme", "board.1")
+	group, board := testkit.Group(t, "acme", "jobs"), testkit.Group(t, "acme", "board.1")
 	mayPublish := func(rule string) { f.everywhere(t, "ACL", "SETUSER", "default", "resetchannels", rule) }
 	mayPublish("&nothing")
 	f.work(t, only(func(context.Context, *task.Job) (any, error) {
@@ -157,7 +157,7 @@ func TestEndIsAllOrNothing(t *testing.T) {
 			t.Errorf("%s: recorded: got %v, want nothing", g, recorded)
 		}
 	}
-	if n := f.client.Exists(t.Context(), f.keys.TaskEnd(mustID(t, "acme"), "job", "1")).Val(); n != 0 {
+	if n := f.client.Exists(t.Context(), f.keys.TaskEnd(testkit.Org(t, "acme"), "job", "1")).Val(); n != 0 {
 		t.Error("the task has ended, though nobody learned of it")
 	}
 	mayPublish("allchannels")
@@ -209,7 +209,7 @@ func TestOthersHearOfTheEnd(t *testing.T) {
 			f.expectDone(t)
 			all := h.expect(t, 4)
 			for group, want := range map[string][]any{"jobs": {nil}, "board.1": {test.status}, "chat": {test.status, "twice"}} {
-				g := mustGroup(t, "acme", group)
+				g := testkit.Group(t, "acme", group)
 				published := slices.DeleteFunc(slices.Clone(all), func(s said) bool { return s.channel != f.keys.GroupChannel(g) })
 				recorded := f.history(t, g)
 				if diff := cmp.Diff(published, recorded, cmp.AllowUnexported(said{}, event.Position{})); diff != "" {
@@ -269,8 +269,8 @@ func TestScriptsHaveToKnowWhereTheyAre(t *testing.T) {
 	f := newFixture(t)
 	f.everywhere(t, "ACL", "SETUSER", "default", "-info")
 	defer f.everywhere(t, "ACL", "SETUSER", "default", "+info")
-	group := mustGroup(t, "acme", "jobs")
-	end, history, channel := f.keys.TaskEnd(mustID(t, "acme"), "job", "1"), f.keys.History(group), f.keys.GroupChannel(group)
+	group := testkit.Group(t, "acme", "jobs")
+	end, history, channel := f.keys.TaskEnd(testkit.Org(t, "acme"), "job", "1"), f.keys.History(group), f.keys.GroupChannel(group)
 	const payload = `{"type":"x","organization_id":"acme"}`
 	for name, script := range map[string]struct {
 		text string
@@ -299,8 +299,8 @@ func TestScriptsHaveToKnowWhereTheyAre(t *testing.T) {
 func TestScriptsRefuseWhatIsLate(t *testing.T) {
 	f := newFixture(t)
 	h := f.listen(t)
-	group, board := mustGroup(t, "acme", "jobs"), mustGroup(t, "acme", "board.1")
-	end, once := f.keys.TaskEnd(mustID(t, "acme"), "job", "1"), f.keys.Once(group, "k")
+	group, board := testkit.Group(t, "acme", "jobs"), testkit.Group(t, "acme", "board.1")
+	end, once := f.keys.TaskEnd(testkit.Org(t, "acme"), "job", "1"), f.keys.Once(group, "k")
 	const payload = `{"type":"x","organization_id":"acme"}`
 	first := []any{f.keys.GroupChannel(group), payload, 10, 100000}
 	scripts := map[string]struct {
@@ -363,11 +363,11 @@ func serverTime(t *testing.T, f *fixture, key string) time.Time {
 // for one task, another one for another task.
 func TestEndIsKnownAgain(t *testing.T) {
 	f := newFixture(t)
-	group := mustGroup(t, "acme", "jobs")
+	group := testkit.Group(t, "acme", "jobs")
 	seen := make(map[string]string)
 	for range 2 {
 		for _, id := range []string{"1", "2"} {
-			keys := []string{f.keys.TaskEnd(mustID(t, "acme"), "job", id), f.keys.History(group)}
+			keys := []string{f.keys.TaskEnd(testkit.Org(t, "acme"), "job", id), f.keys.History(group)}
 			args := []any{f.keys.GroupChannel(group), `{"type":"x","organization_id":"acme"}`, 10, 100000, "complete", 100000}
 			if err := f.client.Eval(t.Context(), lua.Text("finish.v1"), keys, args...).Err(); err != nil {
 				t.Fatal(err)

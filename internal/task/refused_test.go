@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"orgcast/internal/task"
+	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
 
@@ -29,7 +30,7 @@ func TestConnectionRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, dispatched := dispatcher.Dispatch(ctx, task.Task{Kind: "chat", Group: mustGroup(t, "acme", "room")})
+			_, dispatched := dispatcher.Dispatch(ctx, task.Task{Kind: "chat", Group: testkit.Group(t, "acme", "room")})
 			_, got := store.Get(ctx, "name")
 			_, prompt := asks.Prompt(ctx, "execution", 0)
 			_, input := asks.Wait(ctx, "execution", 0)

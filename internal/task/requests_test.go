@@ -9,6 +9,7 @@ import (
 
 	"orgcast/internal/orgctx"
 	"orgcast/internal/task"
+	"orgcast/internal/testkit"
 )
 
 func newRequests(t *testing.T, f *fixture) *task.Requests {
@@ -107,7 +108,7 @@ func TestRequestsAreForgotten(t *testing.T) {
 	if err := requests.Done(ctx, q); err != nil {
 		t.Fatal(err)
 	}
-	key := f.keys.Request(mustID(t, "acme"), "ada", "r1")
+	key := f.keys.Request(testkit.Org(t, "acme"), "ada", "r1")
 	if life, err := f.client.PTTL(ctx, key).Result(); err != nil || life <= 24*time.Hour || life > task.RequestLife {
 		t.Errorf("life: got %v, %v, want about %v", life, err, task.RequestLife)
 	}
@@ -208,7 +209,7 @@ func TestSetNew(t *testing.T) {
 	if value, err := store.Get(ctx, "outcome"); err != nil || string(value) != "0" {
 		t.Errorf("got %q, %v, want 0", value, err)
 	}
-	if life := f.client.PTTL(ctx, f.keys.Stored(mustID(t, "acme"), "outcome")).Val(); life <= 0 {
+	if life := f.client.PTTL(ctx, f.keys.Stored(testkit.Org(t, "acme"), "outcome")).Val(); life <= 0 {
 		t.Errorf("life: got %v, want about an hour", life)
 	}
 	if _, err := store.SetNew(as(t, "globex"), "outcome", nil, 0); !errors.Is(err, task.ErrForeign) {

@@ -21,7 +21,7 @@ func TestToolAsksTheDirectory(t *testing.T) {
 		"closed": {"carl": directory.Active},
 	} {
 		for user, status := range users {
-			if err := f.directory.PutMember(t.Context(), mustID(t, org), user, status, directory.Member{}); err != nil {
+			if err := f.directory.PutMember(t.Context(), testkit.Org(t, org), user, status, directory.Member{}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -101,7 +101,7 @@ func TestRemovedMemberRunsNoTool(t *testing.T) {
 		ran <- err
 		return nil, err
 	}), o)
-	if err := f.directory.PutMember(t.Context(), mustID(t, "acme"), "7", directory.Suspended, directory.Member{}); err != nil {
+	if err := f.directory.PutMember(t.Context(), testkit.Org(t, "acme"), "7", directory.Suspended, directory.Member{}); err != nil {
 		t.Fatal(err)
 	}
 	f.dispatch(t, "acme", "1", `null`)

@@ -553,7 +553,7 @@ func TestEndedTaskDoesNotRunAgain(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			f := newFixture(t)
 			h := f.listen(t)
-			if err := f.client.Set(t.Context(), f.keys.TaskEnd(mustID(t, "acme"), "job", "1"), how, time.Hour).Err(); err != nil {
+			if err := f.client.Set(t.Context(), f.keys.TaskEnd(testkit.Org(t, "acme"), "job", "1"), how, time.Hour).Err(); err != nil {
 				t.Fatal(err)
 			}
 			f.dispatch(t, "acme", "1", `null`)
@@ -645,7 +645,7 @@ func TestRedisCrashesMeanwhile(t *testing.T) {
 	testkit.Eventually(t, "no task is open", func() bool { return open() == 0 })
 	for _, org := range orgs {
 		ends := make(map[string]int)
-		for _, s := range f.history(t, mustGroup(t, org, "jobs")) {
+		for _, s := range f.history(t, testkit.Group(t, org, "jobs")) {
 			if s.fields["organization_id"] != org || s.fields["says"] != nil && s.fields["says"] != org {
 				t.Errorf("history of %s: got %v", org, s.fields)
 			}
@@ -658,7 +658,7 @@ func TestRedisCrashesMeanwhile(t *testing.T) {
 				t.Errorf("%s of %s: got %d terminal events, want one", id, org, ends[id])
 			}
 		}
-		if got := len(f.history(t, mustGroup(t, org, "board"))); got != each-each/11-1 { // those that fail tell no board
+		if got := len(f.history(t, testkit.Group(t, org, "board"))); got != each-each/11-1 { // those that fail tell no board
 			t.Errorf("board of %s: got %d events", org, got)
 		}
 	}

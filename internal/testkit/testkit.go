@@ -23,12 +23,18 @@ const pollInterval = 2 * time.Millisecond
 // gives no signal to wait for, such as a counter.
 func Eventually(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
+	Poll(tb, pollInterval, what, holds)
+}
+
+// Poll is Eventually with a pause of its own between two looks, for conditions that cost more to check.
+func Poll(tb testing.TB, pause time.Duration, what string, holds func() bool) {
+	tb.Helper()
 	deadline := time.Now().Add(Patience)
 	for !holds() {
 		if time.Now().After(deadline) {
 			tb.Fatalf("never happened: %s", what)
 		}
-		time.Sleep(pollInterval)
+		time.Sleep(pause)
 	}
 }
 

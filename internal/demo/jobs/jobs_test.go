@@ -72,9 +72,7 @@ func newIdleFixture(t *testing.T, pace time.Duration) *fixture {
 		Addr: redistest.Start(t), ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, PoolSize: 60,
 	})
 	t.Cleanup(func() { _ = f.client.Close() })
-	if f.keys, err = keyspace.New(keyspace.DefaultPrefix); err != nil {
-		t.Fatal(err)
-	}
+	f.keys = testkit.Keys(t)
 	if f.dispatcher, err = task.NewDispatcher(f.client, f.keys, task.DispatcherOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -125,33 +123,15 @@ func pages(elsewhere string) http.Handler {
 	return mux
 }
 
-func mustID(tb testing.TB, text string) orgctx.ID {
-	tb.Helper()
-	id, err := orgctx.ParseID(text)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return id
-}
-
 func as(tb testing.TB, org string) context.Context {
 	tb.Helper()
-	return orgctx.With(tb.Context(), mustID(tb, org))
-}
-
-func mustGroup(tb testing.TB, org, name string) event.Group {
-	tb.Helper()
-	g, err := event.NewGroup(mustID(tb, org), name)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return g
+	return orgctx.With(tb.Context(), testkit.Org(tb, org))
 }
 
 // start dispatches a job as the demo does.
 func (f *fixture) start(t *testing.T, org, kind string, r jobs.Request) jobs.Started {
 	t.Helper()
-	job, started, err := jobs.New(f.site, kind, mustID(t, org), "ada", r)
+	job, started, err := jobs.New(f.site, kind, testkit.Org(t, org), "ada", r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +148,7 @@ func (f *fixture) dispatch(t *testing.T, org, kind, group string, payload any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.dispatcher.Dispatch(as(t, org), task.Task{Kind: kind, Group: mustGroup(t, org, group), UserID: "ada", Payload: text}); err != nil {
+	if _, err := f.dispatcher.Dispatch(as(t, org), task.Task{Kind: kind, Group: testkit.Group(t, org, group), UserID: "ada", Payload: text}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -176,7 +156,7 @@ func (f *fixture) dispatch(t *testing.T, org, kind, group string, payload any) {
 // history returns what a group's history holds, and fails if something there is not fit for it.
 func (f *fixture) history(t *testing.T, org, name string) (events []object) {
 	t.Helper()
-	g := mustGroup(t, org, name)
+	g := testkit.Group(t, org, name)
 	entries, err := f.client.XRange(t.Context(), f.keys.History(g), "-", "+").Result()
 	if err != nil {
 		t.Fatal(err)
@@ -784,7 +764,7 @@ func TestNewRefuses(t *testing.T) {
 		"unreadable url":  {jobs.KindAudit, jobs.Request{URL: "http://[::1"}},
 		"escaped foreign": {jobs.KindAudit, jobs.Request{URL: `/\example.org`}},
 	} {
-		job, started, err := jobs.New(site, test.kind, mustID(t, "acme"), "ada", test.r)
+		job, started, err := jobs.New(site, test.kind, testkit.Org(t, "acme"), "ada", test.r)
 		if name == "escaped foreign" { // a path like any other
 			if err != nil || !strings.Contains(string(job.Payload), "http://127.0.0.1:8080/") {
 				t.Errorf("%s: got %s, %v, want an address of the site", name, job.Payload, err)

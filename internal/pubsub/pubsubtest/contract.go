@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"orgcast/internal/event"
-	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/testkit"
 
@@ -46,20 +45,6 @@ type Fixture struct {
 	// Uncounted says that the server does not count what it dropped of a history, so that nothing
 	// can be said to be complete from the beginning.
 	Uncounted bool
-}
-
-// Group makes a group, or fails the test.
-func Group(tb testing.TB, org, name string) event.Group {
-	tb.Helper()
-	id, err := orgctx.ParseID(org)
-	if err != nil {
-		tb.Fatalf("ParseID(%q): %v", org, err)
-	}
-	g, err := event.NewGroup(id, name)
-	if err != nil {
-		tb.Fatalf("NewGroup(%q): %v", name, err)
-	}
-	return g
 }
 
 // Payload makes a payload for the group that carries a text.
@@ -159,7 +144,7 @@ func Run(t *testing.T, newFixture func(t *testing.T) Fixture) {
 func inOrder(t trial) {
 	var sink Recorder
 	Start(t, t.Bus, &sink)
-	g := Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	Subscribe(t, t.Bus, g)
 	var want []Item
 	for i := range 200 {
@@ -175,7 +160,7 @@ func inOrder(t trial) {
 func inOrderAll(t trial) {
 	var sink Recorder
 	Start(t, t.Bus, &sink)
-	g := Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	Subscribe(t, t.Bus, g)
 	results := t.Bus.PublishAll(t.Context(), []event.Publication{
 		{Group: g, Payload: []byte(Payload(g, "1"))},
@@ -198,7 +183,7 @@ func inOrderAll(t trial) {
 func counted(t trial) {
 	var sink Recorder
 	Start(t, t.Bus, &sink)
-	g, other := Group(t, "acme", "room"), Group(t, "acme", "other")
+	g, other := testkit.Group(t, "acme", "room"), testkit.Group(t, "acme", "other")
 	Subscribe(t, t.Bus, g, g, other)
 	t.Bus.Unsubscribe(g)
 	Publish(t, t.Bus, g, "kept by the second")
@@ -220,7 +205,7 @@ func counted(t trial) {
 func twoOrganizations(t trial) {
 	var sink Recorder
 	Start(t, t.Bus, &sink)
-	ours, theirs := Group(t, "acme", "research_7"), Group(t, "rival", "research_7")
+	ours, theirs := testkit.Group(t, "acme", "research_7"), testkit.Group(t, "rival", "research_7")
 	Subscribe(t, t.Bus, ours)
 	Publish(t, t.Bus, theirs, "secret")
 	Publish(t, t.Bus, ours, "ours")
@@ -247,7 +232,7 @@ func manySubscribers(t trial) {
 	for w := range workers {
 		wg.Go(func() {
 			for i := range rounds {
-				g := Group(t, fmt.Sprintf("org%d", w%2), fmt.Sprintf("g%d", (w*i)%names))
+				g := testkit.Group(t, fmt.Sprintf("org%d", w%2), fmt.Sprintf("g%d", (w*i)%names))
 				if err := t.Bus.Subscribe(ctx, g); err != nil {
 					t.Errorf("Subscribe(%v): %v", g, err)
 					return
@@ -265,9 +250,9 @@ func manySubscribers(t trial) {
 	// Nothing is left behind: no count, no event.
 	before := len(sink.Items())
 	for n := range names {
-		Publish(t, t.Bus, Group(t, "org0", fmt.Sprintf("g%d", n)), "late")
+		Publish(t, t.Bus, testkit.Group(t, "org0", fmt.Sprintf("g%d", n)), "late")
 	}
-	last := Group(t, "org0", "last")
+	last := testkit.Group(t, "org0", "last")
 	Subscribe(t, t.Bus, last)
 	Publish(t, t.Bus, last, "last")
 	sink.WaitFor(t, Message(last, "last"))
@@ -279,7 +264,7 @@ func manySubscribers(t trial) {
 func malformed(t trial) {
 	var sink Recorder
 	Start(t, t.Bus, &sink)
-	g := Group(t, "7", "room")
+	g := testkit.Group(t, "7", "room")
 	Subscribe(t, t.Bus, g)
 	for name, test := range map[string]struct {
 		payload string
@@ -318,7 +303,7 @@ func malformed(t trial) {
 
 func subscribeEnds(t trial) {
 	// Nothing runs, so nothing can confirm.
-	g := Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	result := make(chan error, 1) // one result
 	go func() { result <- t.Bus.Subscribe(ctx, g) }()
@@ -330,7 +315,7 @@ func subscribeEnds(t trial) {
 	// It counts for nothing.
 	var sink Recorder
 	Start(t, t.Bus, &sink)
-	other := Group(t, "acme", "other")
+	other := testkit.Group(t, "acme", "other")
 	Subscribe(t, t.Bus, other)
 	Publish(t, t.Bus, g, "nobody wants it")
 	Publish(t, t.Bus, other, "last")
@@ -347,7 +332,7 @@ func runEnds(t trial) {
 	}
 	var sink Recorder
 	stop := Start(t, t.Bus, &sink)
-	Subscribe(t, t.Bus, Group(t, "acme", "room"))
+	Subscribe(t, t.Bus, testkit.Group(t, "acme", "room"))
 	Eventually(t, "healthy", func() bool { return t.Bus.Healthy() == nil })
 	stop()
 	if err := t.Bus.Healthy(); err == nil {
@@ -361,7 +346,7 @@ func runEnds(t trial) {
 func runsOnce(t trial) {
 	var sink Recorder
 	Start(t, t.Bus, &sink)
-	Subscribe(t, t.Bus, Group(t, "acme", "room")) // so it runs
+	Subscribe(t, t.Bus, testkit.Group(t, "acme", "room")) // so it runs
 	if err := t.Bus.Run(t.Context(), &sink); !errors.Is(err, pubsub.ErrRunning) {
 		t.Fatalf("second Run: got %v, want %v", err, pubsub.ErrRunning)
 	}
@@ -370,7 +355,7 @@ func runsOnce(t trial) {
 func runsAgain(t trial) {
 	var sink Recorder
 	stop := Start(t, t.Bus, &sink)
-	kept, left := Group(t, "acme", "kept"), Group(t, "acme", "left")
+	kept, left := testkit.Group(t, "acme", "kept"), testkit.Group(t, "acme", "left")
 	Subscribe(t, t.Bus, kept, left)
 	stop()
 	t.Bus.Unsubscribe(left)
@@ -403,7 +388,7 @@ func zeroGroup(t trial) {
 func unsubscribeAlone(t trial) {
 	var sink Recorder
 	Start(t, t.Bus, &sink)
-	g := Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	t.Bus.Unsubscribe(g)
 	Subscribe(t, t.Bus, g)
 	Publish(t, t.Bus, g, "1")

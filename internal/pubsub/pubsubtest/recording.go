@@ -10,6 +10,7 @@ import (
 
 	"orgcast/internal/event"
 	"orgcast/internal/pubsub"
+	"orgcast/internal/testkit"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -82,7 +83,7 @@ func numbers(n int) []string {
 func recorded(t trial) {
 	var sink Recorder
 	Start(t, t.Bus, &sink)
-	g := Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	early := Record(t, t.Bus, g, event.Recording{}, "nobody listened")
 	Subscribe(t, t.Bus, g)
 	want := Record(t, t.Bus, g, event.Recording{}, numbers(50)...)
@@ -102,7 +103,7 @@ func recorded(t trial) {
 
 // longHistory reads one of several pages, in all lengths about their borders.
 func longHistory(t trial) {
-	g := Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	all := Record(t, t.Bus, g, event.Recording{}, numbers(300)...)
 	for _, n := range []int{1, 127, 128, 129, 255, 256, 257, 299, 300, 301, 1000} {
 		expect(t, fmt.Sprintf("History of %d", n), all[max(0, len(all)-n):], History(t, t.Bus, g, n))
@@ -111,7 +112,7 @@ func longHistory(t trial) {
 
 // largeHistory is one of which the newest events alone are read.
 func largeHistory(t trial) {
-	g := Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	const size = 200 << 10
 	texts := numbers(40)
 	for i := range texts {
@@ -126,7 +127,7 @@ func largeHistory(t trial) {
 func recordedBatch(t trial) {
 	var sink Recorder
 	Start(t, t.Bus, &sink)
-	g, other := Group(t, "acme", "room"), Group(t, "rival", "room")
+	g, other := testkit.Group(t, "acme", "room"), testkit.Group(t, "rival", "room")
 	Subscribe(t, t.Bus, g, other)
 	keep := new(event.Recording)
 	payload := func(g event.Group, text string) []byte { return []byte(Payload(g, text)) }
@@ -158,7 +159,7 @@ func recordedBatch(t trial) {
 func idempotent(t trial) {
 	var sink Recorder
 	Start(t, t.Bus, &sink)
-	g, other := Group(t, "acme", "room"), Group(t, "acme", "other")
+	g, other := testkit.Group(t, "acme", "room"), testkit.Group(t, "acme", "other")
 	Subscribe(t, t.Bus, g, other)
 	once := event.Recording{IdempotencyKey: "order:17"}
 	first := Record(t, t.Bus, g, once, "paid")
@@ -201,7 +202,7 @@ func idempotent(t trial) {
 }
 
 func notRecorded(t trial) {
-	g := Group(t, "7", "room")
+	g := testkit.Group(t, "7", "room")
 	for payload, want := range map[string]error{
 		``:                                     event.ErrNotObject,
 		`{"type":"t"}`:                         event.ErrNoOrganization,
@@ -224,7 +225,7 @@ func notRecorded(t trial) {
 }
 
 func boundedLength(t trial) {
-	g := Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	const most, slack = 10, 100 // Redis drops whole blocks of its stream
 	all := Record(t, t.Bus, g, event.Recording{MaxLength: most}, numbers(3*slack)...)
 	kept := History(t, t.Bus, g, len(all))
@@ -238,7 +239,7 @@ func boundedLength(t trial) {
 }
 
 func boundedAge(t trial) {
-	g := Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	old := Record(t, t.Bus, g, event.Recording{IdempotencyKey: "k"}, "old")
 	short := event.Recording{MaxAge: 2 * time.Millisecond, IdempotencyKey: "s"}
 	first := Record(t, t.Bus, g, short, "short")
@@ -271,7 +272,7 @@ func boundedAge(t trial) {
 }
 
 func since(t trial) {
-	g := Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	all := Record(t, t.Bus, g, event.Recording{}, numbers(20)...)
 	last := all[len(all)-1].Position
 	tests := map[string]struct {
@@ -303,7 +304,7 @@ func since(t trial) {
 }
 
 func sinceNothing(t trial) {
-	g := Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	expectSince(t, g, event.Position{}, 10, nil, true)
 	expectSince(t, g, event.NewPosition(1, 1), 10, nil, false)
 	if got := History(t, t.Bus, g, 10); len(got) != 0 {
@@ -314,7 +315,7 @@ func sinceNothing(t trial) {
 }
 
 func twoHistories(t trial) {
-	ours, theirs := Group(t, "acme", "research_7"), Group(t, "rival", "research_7")
+	ours, theirs := testkit.Group(t, "acme", "research_7"), testkit.Group(t, "rival", "research_7")
 	secret := Record(t, t.Bus, theirs, event.Recording{}, "secret")
 	if got := History(t, t.Bus, ours, 10); len(got) != 0 {
 		t.Fatalf("history: got %v, want nothing", got)
@@ -339,7 +340,7 @@ func keepAfter(items []Item, after event.Position) (kept []Item) {
 func sameOrder(t trial) {
 	var sink Recorder
 	Start(t, t.Bus, &sink)
-	g := Group(t, "acme", "room")
+	g := testkit.Group(t, "acme", "room")
 	Subscribe(t, t.Bus, g)
 	const publishers, each = 8, 25
 	var wg sync.WaitGroup
@@ -366,7 +367,7 @@ func sameOrder(t trial) {
 func positionsGoBack(t trial) {
 	var sink Recorder
 	Start(t, t.Bus, &sink)
-	g, other := Group(t, "acme", "room"), Group(t, "acme", "other")
+	g, other := testkit.Group(t, "acme", "room"), testkit.Group(t, "acme", "other")
 	Subscribe(t, t.Bus, g, other)
 	if err := t.Ahead(t.Context(), g); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub/roster"
 	"orgcast/internal/pubsub/roster/former"
+	"orgcast/internal/testkit"
 )
 
 // choices decide what happens next.
@@ -111,10 +112,7 @@ type simGroup struct {
 
 func newSim(tb testing.TB, t reporter, c choices, compare, sharded, rare bool) *sim {
 	tb.Helper()
-	keys, err := keyspace.New("sim")
-	if err != nil {
-		tb.Fatal(err)
-	}
+	keys := testkit.KeysUnder(tb, "sim")
 	s := &sim{t: t, choices: c, former: compare, sharded: sharded, rare: rare, keys: keys, servers: []string{""}, epochs: make(map[orgctx.ID]int), filler: make(map[event.Group]*event.Event)}
 	o := roster.Options{
 		Keys: keys, NodeID: "node", Sharded: sharded, EventsPerSecond: 200, BytesPerSecond: -1,
@@ -134,16 +132,10 @@ func newSim(tb testing.TB, t reporter, c choices, compare, sharded, rare bool) *
 		s.do(input{Do: "surveyed", Owners: slices.Clone(s.owners)})
 	}
 	for i := range 5 {
-		org, err := orgctx.ParseID("org" + strconv.Itoa(i%3))
-		if err != nil {
-			tb.Fatal(err)
-		}
-		g, err := event.NewGroup(org, "room"+strconv.Itoa(i))
-		if err != nil {
-			tb.Fatal(err)
-		}
+		g := testkit.Group(tb, "org"+strconv.Itoa(i%3), "room"+strconv.Itoa(i))
 		s.groups = append(s.groups, &simGroup{group: g, channel: keys.GroupChannel(g), ids: make(map[string]int)})
-		if s.filler[g], err = event.Decode(g, `{"type":"t","organization_id":"`+org.String()+`"}`, 1000, start); err != nil {
+		var err error
+		if s.filler[g], err = event.Decode(g, `{"type":"t","organization_id":"`+g.Organization().String()+`"}`, 1000, start); err != nil {
 			tb.Fatal(err)
 		}
 	}

@@ -7,6 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // clusterSlots is how many slots every Redis Cluster has.
@@ -78,6 +81,16 @@ func StartCluster(tb testing.TB, o ClusterOptions) *Cluster {
 		})
 	}
 	return c
+}
+
+// NewClient returns a client of the Cluster, as [NewClient] does of a server. It sees a failover within a second.
+func (c *Cluster) NewClient(tb testing.TB) *redis.ClusterClient {
+	tb.Helper()
+	client := redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs: c.Addrs(), ContextTimeoutEnabled: true, DialerRetries: 1, DisableRoutingPolicies: true, ClusterStateReloadInterval: time.Second,
+	})
+	tb.Cleanup(func() { _ = client.Close() })
+	return client
 }
 
 // Addrs are those of all members.

@@ -17,11 +17,13 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"orgcast/internal/testkit"
 )
 
 const (
 	// readyTimeout is how long a server may take to answer. It takes some 10 ms on an idle machine.
-	readyTimeout = 60 * time.Second
+	readyTimeout = testkit.Patience
 	// readyInterval is the pause between two questions whether a starting server answers.
 	readyInterval = 5 * time.Millisecond
 	// startAttempts is how many ports are tried, since someone else may take one that was free.

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"orgcast/internal/testkit"
+
 	"github.com/redis/go-redis/v9"
 )
 
@@ -83,15 +85,10 @@ func (s *Sentinels) eventually(what string, condition func() bool) {
 	eventually(s.tb, what, condition)
 }
 
-// eventually waits for what other processes do in their own time.
+// eventually waits for what other processes do. Each look asks them, so it looks less often than tests do.
 func eventually(tb testing.TB, what string, condition func() bool) {
 	tb.Helper()
-	const patience = 60 * time.Second
-	for deadline := time.Now().Add(patience); !condition(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			tb.Fatalf("not within %v: %s", patience, what)
-		}
-	}
+	testkit.Poll(tb, 20*time.Millisecond, what, condition)
 }
 
 // ask sends one command and returns its answer as text, "" if there is none. A list has a part in each line.
