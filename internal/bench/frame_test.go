@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"orgcast/internal/bench"
-
 	"github.com/google/go-cmp/cmp"
+
+	"orgcast/internal/bench"
 )
 
 func TestNextFrame(t *testing.T) {

@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"orgcast/internal/bench"
-
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"orgcast/internal/bench"
 )
 
 func TestMembershipTellsFaultsApart(t *testing.T) {

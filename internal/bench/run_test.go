@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
+
 	"orgcast/internal/bench"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
-
-	"github.com/coder/websocket"
 )
 
 func TestRunAgainstAFaithfulServer(t *testing.T) {

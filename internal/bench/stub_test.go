@@ -13,13 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
+	"github.com/redis/go-redis/v9"
+
 	"orgcast/internal/bench"
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/session"
-
-	"github.com/coder/websocket"
-	"github.com/redis/go-redis/v9"
 )
 
 // stub is a small gateway: it signs in with real cookies, joins groups, and passes on what Redis

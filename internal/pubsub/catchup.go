@@ -5,11 +5,11 @@ import (
 	"slices"
 	"time"
 
+	"go.uber.org/zap"
+
 	"orgcast/internal/event"
 	"orgcast/internal/loglimit"
 	"orgcast/internal/pubsub/roster"
-
-	"go.uber.org/zap"
 )
 
 const (

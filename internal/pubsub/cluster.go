@@ -10,11 +10,11 @@ import (
 	"sync"
 	"time"
 
-	"orgcast/internal/keyspace"
-	"orgcast/internal/loglimit"
-
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
+
+	"orgcast/internal/keyspace"
+	"orgcast/internal/loglimit"
 )
 
 const (

@@ -10,15 +10,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/pubsub/pubsubtest"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
 )
 
 func newClusterClient(tb testing.TB, c *redistest.Cluster) *redis.ClusterClient {

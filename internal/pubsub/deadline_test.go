@@ -5,11 +5,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"orgcast/internal/pubsub"
 	"orgcast/internal/pubsub/pubsubtest"
 	"orgcast/internal/testkit/redistest"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // TestDeadlinesOfItsOwn: how long the link may be silent is LinkTimeout, whatever deadlines the client has

@@ -5,9 +5,9 @@ import (
 	"runtime/debug"
 	"time"
 
-	"orgcast/internal/event"
-
 	"go.uber.org/zap"
+
+	"orgcast/internal/event"
 )
 
 // decoder makes events of what comes from outside. It has no state that changes.

@@ -11,17 +11,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/pubsub/pubsubtest"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
-
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
 )
 
 // equalItems lets go-cmp compare groups, whose fields are closed.

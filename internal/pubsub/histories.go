@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/redis/go-redis/v9"
+
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // Fields of a history's entry; record.v1.lua writes them.

@@ -6,13 +6,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
 	"orgcast/internal/event"
 	"orgcast/internal/pubsub/roster"
 	"orgcast/internal/redislink"
 	"orgcast/internal/subconn"
-
-	"github.com/redis/go-redis/v9"
-	"go.uber.org/zap"
 )
 
 // resumeInterval is how often paused groups are looked at.

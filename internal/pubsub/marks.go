@@ -5,11 +5,11 @@ import (
 	"crypto/rand"
 	"slices"
 
+	"github.com/redis/go-redis/v9"
+
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/redisreply"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // answersBytes bounds the answers of one round trip, were all entries as large as an event can be: Redis takes

@@ -1,10 +1,10 @@
 package pubsub
 
 import (
-	"orgcast/internal/event"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"orgcast/internal/event"
 )
 
 // Reasons of orgcast_events_dropped_total beside those of event.Reason.

@@ -4,10 +4,10 @@ import (
 	"crypto/rand"
 	"time"
 
-	"orgcast/internal/event"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+
+	"orgcast/internal/event"
 )
 
 // Defaults of [Options].

@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/redisreply"
 	"orgcast/internal/redistime"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
 )
 
 // Publisher publishes and records events. It has no state that changes, so a process that only publishes needs

@@ -7,11 +7,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"orgcast/internal/event"
 	"orgcast/internal/pubsub/roster"
 	"orgcast/internal/redisreply"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // query is a question to a history: what came after the mark, at most the newest limit events?

@@ -6,14 +6,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/pubsub/roster"
 	"orgcast/internal/redislink"
 	"orgcast/internal/subconn"
-
-	"github.com/redis/go-redis/v9"
-	"go.uber.org/zap"
 )
 
 // Why a node is not healthy.

@@ -11,14 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"orgcast/internal/event"
-	"orgcast/internal/hub"
-	"orgcast/internal/keyspace"
-	"orgcast/internal/pubsub"
-	"orgcast/internal/pubsub/pubsubtest"
-	"orgcast/internal/testkit"
-	"orgcast/internal/testkit/redistest"
-
 	"github.com/alicebob/miniredis/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,6 +19,14 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 	"pgregory.net/rapid"
+
+	"orgcast/internal/event"
+	"orgcast/internal/hub"
+	"orgcast/internal/keyspace"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/pubsub/pubsubtest"
+	"orgcast/internal/testkit"
+	"orgcast/internal/testkit/redistest"
 )
 
 var (

@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"orgcast/internal/pubsub"
-
 	"github.com/google/go-cmp/cmp"
+
+	"orgcast/internal/pubsub"
 )
 
 func TestPace(t *testing.T) {

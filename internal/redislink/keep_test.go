@@ -8,14 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
 	"orgcast/internal/redislink"
 	"orgcast/internal/subconn"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
-
-	"github.com/redis/go-redis/v9"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }

@@ -7,11 +7,11 @@ import (
 	"sync"
 	"time"
 
-	"orgcast/internal/loglimit"
-	"orgcast/internal/subconn"
-
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
+
+	"orgcast/internal/loglimit"
+	"orgcast/internal/subconn"
 )
 
 // Link is one subscription connection, from its opening to its loss. Redis answers on it in order. Its methods are

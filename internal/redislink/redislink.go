@@ -23,11 +23,11 @@ import (
 	mathrand "math/rand/v2"
 	"time"
 
-	"orgcast/internal/loglimit"
-	"orgcast/internal/subconn"
-
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
+
+	"orgcast/internal/loglimit"
+	"orgcast/internal/subconn"
 )
 
 // Defaults of [Options].

@@ -9,13 +9,13 @@ import (
 	"testing"
 	"time"
 
-	"orgcast/internal/event"
-	"orgcast/internal/pubsub"
-	"orgcast/internal/testkit"
-
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.uber.org/goleak"
+
+	"orgcast/internal/event"
+	"orgcast/internal/pubsub"
+	"orgcast/internal/testkit"
 )
 
 // Bus is what every bus of package pubsub can do.

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"orgcast/internal/testkit"
-
 	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/testkit"
 )
 
 // SentinelMaster is the name under which the Sentinels of [StartSentinels] know their master.
