@@ -168,7 +168,7 @@ func (n *demoNode) handler(ctx context.Context, site *url.URL) (http.Handler, er
 	authority.Sessions, _ = app.Store[*session.RedisStore](n.Sessions) // as runDemo's settings say
 	return demo.Handler(demo.Options{
 		Authority: authority,
-		Gateway:   n.Gateway, CookieName: n.Options.SessionCookies[0], Sessions: n.Resolver(), Membership: n.Directory, Publisher: n.Bus, Logger: n.Log,
+		Gateway:   n.Gateway, CookieName: n.Options.SessionCookies[0], Sessions: n.Resolver(), Membership: n.Directory, Publisher: n.Bus, Log: n.Log,
 		Minter: n.Sessions, Dispatcher: dispatcher, Pictures: pictures{n}, Site: site,
 		Status: func() demo.Status {
 			return demo.Status{Violations: n.Gateway.Violations(), Connections: n.Gateway.Connections()}

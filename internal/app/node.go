@@ -123,9 +123,9 @@ func (n *Node) addLeases(context.Context) (err error) {
 // addBus makes the way of events, and what counts.
 func (n *Node) addBus(ctx context.Context) error {
 	bus := n.Options.busOptions()
-	bus.Logger, bus.Registerer = n.Log, n.Metrics
+	bus.Log, bus.Registerer = n.Log, n.Metrics
 	n.Bus = pubsub.NewRedis(n.Redis.Events, n.Keys, bus)
-	n.hub = hub.New(n.Bus, hub.Options{Registry: n.Metrics, Log: n.Log})
+	n.hub = hub.New(n.Bus, hub.Options{Registerer: n.Metrics, Log: n.Log})
 	n.quota = quota.NewRedis(n.Redis.State, n.Keys, quota.Options{Limit: n.Options.MaxPerOrganization, Log: n.Log, Registerer: n.Metrics})
 	n.admission = newAdmission(n)
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -46,13 +46,13 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 
 // unavailable answers that Redis could not be asked. The reason goes to the log, not to the page.
 func (d *server) unavailable(w http.ResponseWriter, doing string, err error) {
-	d.Logger.Warn("redis does not answer", zap.String("doing", doing), zap.Error(err))
+	d.Log.Warn("redis does not answer", zap.String("doing", doing), zap.Error(err))
 	w.Header().Set("Retry-After", "1")
 	refuse(w, http.StatusServiceUnavailable, codeUnavailable, "Redis does not answer right now; try again in a moment")
 }
 
 // fail answers an error that is our own.
 func (d *server) fail(w http.ResponseWriter, doing string, err error) {
-	d.Logger.Error("demo request failed", zap.String("doing", doing), zap.Error(err))
+	d.Log.Error("demo request failed", zap.String("doing", doing), zap.Error(err))
 	refuse(w, http.StatusInternalServerError, codeInternal, "something went wrong on our side")
 }

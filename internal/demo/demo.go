@@ -100,8 +100,8 @@ type Options struct {
 	Status func() Status
 	// Pages are the files of the page. Optional: without them it is the embedded page.
 	Pages fs.FS
-	// Logger is optional.
-	Logger *zap.Logger
+	// Log is optional.
+	Log *zap.Logger
 }
 
 // ErrOptions is returned by [Handler] if a required part is missing.
@@ -121,8 +121,8 @@ func Handler(o Options) (http.Handler, error) {
 	if o.Pages == nil {
 		o.Pages = web.Demo()
 	}
-	if o.Logger == nil {
-		o.Logger = zap.NewNop()
+	if o.Log == nil {
+		o.Log = zap.NewNop()
 	}
 	d := &server{Options: o}
 

@@ -27,9 +27,9 @@ type Options struct {
 	// IntakeBytes bounds the events of one organization that wait for their turn. Default 8 MiB.
 	// Events beyond it are dropped and counted, and the members of their groups told of the gap.
 	IntakeBytes int
-	// Registry takes the metrics, and Log says which organization loses events; they may be nil.
-	Registry prometheus.Registerer
-	Log      *zap.Logger
+	// Registerer takes the metrics, and Log says which organization loses events; they may be nil.
+	Registerer prometheus.Registerer
+	Log        *zap.Logger
 }
 
 // Hub routes events to members. Create it with [New]. All methods are safe for concurrent use.
@@ -58,7 +58,7 @@ func New(bus Bus, o Options) *Hub {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	h := &Hub{bus: bus, intake: o.IntakeBytes, metrics: newMetrics(o.Registry), log: o.Log.Named("hub"), seed: maphash.MakeSeed()}
+	h := &Hub{bus: bus, intake: o.IntakeBytes, metrics: newMetrics(o.Registerer), log: o.Log.Named("hub"), seed: maphash.MakeSeed()}
 	h.sched.serve = h.serve
 	h.sched.init()
 	for i := range h.shards {

@@ -39,7 +39,7 @@ func TestFloodHarmsNobodyElse(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	keys, reg := newKeyspace(t), prometheus.NewRegistry()
 	core, logs := observer.New(zap.WarnLevel)
-	bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, EventsPerSecond: rate, Registerer: reg, Logger: zap.New(core)})
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, EventsPerSecond: rate, Registerer: reg, Log: zap.New(core)})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
 	noisy, quiet := testkit.Group(t, "noisy", "room"), testkit.Group(t, "quiet", "room")
@@ -120,7 +120,7 @@ func TestPausesAreLoggedPerOrganization(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	core, logs := observer.New(zap.WarnLevel)
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{
-		SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, EventsPerSecond: 0.001, BytesPerSecond: -1, Logger: zap.New(core),
+		SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, EventsPerSecond: 0.001, BytesPerSecond: -1, Log: zap.New(core),
 	})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)

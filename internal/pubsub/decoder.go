@@ -18,7 +18,7 @@ type decoder struct {
 }
 
 func newDecoder(opt Options, m *metrics) *decoder {
-	return &decoder{maxSize: opt.MaxEventSize, log: opt.Logger.Named("pubsub"), metrics: m}
+	return &decoder{maxSize: opt.MaxEventSize, log: opt.Log.Named("pubsub"), metrics: m}
 }
 
 // decode makes an event of an object, or counts why not. An object comes from outside; if it ever

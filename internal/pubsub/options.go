@@ -8,17 +8,14 @@ import (
 	"go.uber.org/zap"
 
 	"orgcast/internal/event"
+	"orgcast/internal/redislink"
 )
 
 // Defaults of [Options].
 const (
-	defaultCanaryInterval   = time.Second
-	defaultLinkTimeout      = 2500 * time.Millisecond // two canaries and a half
 	defaultSubscribeTimeout = 5 * time.Second
 	defaultPublishTimeout   = 2 * time.Second
 	defaultHistoryTimeout   = 2 * time.Second
-	defaultMinBackoff       = 50 * time.Millisecond
-	defaultMaxBackoff       = 2 * time.Second
 
 	// DefaultEventsPerSecond and DefaultBytesPerSecond are far above what people cause and far
 	// below what a node can receive.
@@ -33,11 +30,11 @@ type Options struct {
 	// MaxEventSize is the largest payload accepted and published, in bytes.
 	// Default: event.DefaultMaxSize.
 	MaxEventSize int
-	// CanaryInterval is the mean pause between two canaries. Default: 1 s.
+	// CanaryInterval is the mean pause between two canaries. Default: [redislink.DefaultInterval].
 	CanaryInterval time.Duration
 	// LinkTimeout is how long a canary, a confirmation, any sign of life at all, opening the link
-	// and each write to it may take before the link is given up. Default: 2.5 s. A short one makes
-	// gaps where there was only a delay.
+	// and each write to it may take before the link is given up. Default: [redislink.DefaultTimeout].
+	// A short one makes gaps where there was only a delay.
 	LinkTimeout time.Duration
 	// SubscribeTimeout bounds Subscribe, beside its context. Default: 5 s.
 	SubscribeTimeout time.Duration
@@ -47,7 +44,8 @@ type Options struct {
 	// up to five times as long. Default: 2 s.
 	HistoryTimeout time.Duration
 	// MinBackoff and MaxBackoff bound the pause before a lost link is opened again; it doubles
-	// from one to the other and is jittered. Default: 50 ms and 2 s.
+	// from one to the other and is jittered. Default: [redislink.DefaultMinBackoff] and
+	// [redislink.DefaultMaxBackoff].
 	MinBackoff, MaxBackoff time.Duration
 	// EventsPerSecond and BytesPerSecond are what this node takes of one organization in the long
 	// run; a quarter of it may come at once. Groups of an organization that exceeds either
@@ -55,9 +53,9 @@ type Options struct {
 	// [DefaultBytesPerSecond]; negative: no limit.
 	EventsPerSecond float64
 	BytesPerSecond  int64
-	// Logger takes losses of the link, paused groups and dropped payloads, never their content.
+	// Log takes losses of the link, paused groups and dropped payloads, never their content.
 	// Default: none.
-	Logger *zap.Logger
+	Log *zap.Logger
 	// Registerer takes the metrics. Default: none.
 	Registerer prometheus.Registerer
 }
@@ -70,13 +68,13 @@ func (o Options) withDefaults() Options {
 		o.MaxEventSize = event.DefaultMaxSize
 	}
 	for value, fallback := range map[*time.Duration]time.Duration{
-		&o.CanaryInterval:   defaultCanaryInterval,
-		&o.LinkTimeout:      defaultLinkTimeout,
+		&o.CanaryInterval:   redislink.DefaultInterval,
+		&o.LinkTimeout:      redislink.DefaultTimeout,
 		&o.SubscribeTimeout: defaultSubscribeTimeout,
 		&o.PublishTimeout:   defaultPublishTimeout,
 		&o.HistoryTimeout:   defaultHistoryTimeout,
-		&o.MinBackoff:       defaultMinBackoff,
-		&o.MaxBackoff:       defaultMaxBackoff,
+		&o.MinBackoff:       redislink.DefaultMinBackoff,
+		&o.MaxBackoff:       redislink.DefaultMaxBackoff,
 	} {
 		if *value == 0 {
 			*value = fallback
@@ -88,8 +86,8 @@ func (o Options) withDefaults() Options {
 	if o.BytesPerSecond == 0 {
 		o.BytesPerSecond = DefaultBytesPerSecond
 	}
-	if o.Logger == nil {
-		o.Logger = zap.NewNop()
+	if o.Log == nil {
+		o.Log = zap.NewNop()
 	}
 	return o
 }

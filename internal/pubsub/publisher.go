@@ -31,7 +31,7 @@ func NewPublisher(client redis.UniversalClient, keys keyspace.Keyspace, opt Opti
 	_, cluster := client.(*redis.ClusterClient)
 	return &Publisher{
 		client: client, keys: keys, opt: opt, cluster: cluster,
-		clocks: redistime.New(client, opt.Logger), published: newPublished(opt.Registerer),
+		clocks: redistime.New(client, opt.Log), published: newPublished(opt.Registerer),
 	}
 }
 

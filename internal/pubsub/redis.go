@@ -64,7 +64,7 @@ func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, opt Options)
 		client:  client,
 		keys:    keys,
 		opt:     opt,
-		log:     opt.Logger.Named("pubsub"),
+		log:     opt.Log.Named("pubsub"),
 		metrics: m,
 	}
 	c, sharded := client.(*redis.ClusterClient)

@@ -116,7 +116,7 @@ func TestDroppedPayloadsAreCountedAndLoggedWithoutContent(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	keys, reg := newKeyspace(t), prometheus.NewRegistry()
 	core, logs := observer.New(zap.DebugLevel)
-	bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, Registerer: reg, Logger: zap.New(core)})
+	bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, Registerer: reg, Log: zap.New(core)})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
 	g := testkit.Group(t, "acme", "room")

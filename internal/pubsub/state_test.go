@@ -81,7 +81,7 @@ func TestLinkLedToReplica(t *testing.T) {
 	proxy := redistest.StartProxy(t, pair.Master.Addr)
 	client := redistest.NewClient(t, proxy.Addr)
 	core, logs := observer.New(zap.DebugLevel)
-	n := startNode(t, client, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, Logger: zap.New(core)})
+	n := startNode(t, client, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, Log: zap.New(core)})
 	want := append(n.sink.Of(n.kept), pubsubtest.Record(t, n, n.kept, event.Recording{}, "recorded")...)
 	n.sink.WaitFor(t, want[1])
 	pair.AwaitInStep()
@@ -181,7 +181,7 @@ func TestServerTellsNoRole(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: redistest.Start(t), Protocol: 2, DialerRetries: 1, MaxRetries: -1, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { _ = client.Close() })
 	core, logs := observer.New(zap.DebugLevel)
-	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{LinkTimeout: calm, Logger: zap.New(core)})
+	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{LinkTimeout: calm, Log: zap.New(core)})
 	var sink pubsubtest.Recorder
 	pubsubtest.Start(t, bus, &sink)
 	pubsubtest.Eventually(t, "a line in the log", func() bool { return logs.Len() > 0 })
