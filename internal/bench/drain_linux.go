@@ -85,8 +85,8 @@ func (r *run) finish(rep *Report) {
 	rep.Notes = r.notes
 }
 
-// release closes everything and sees whether the server lets go of it too.
-func (r *run) release(ctx context.Context, t target, before usage, rep *Report) error {
+// measureLeft closes everything and sees whether the server lets go of it too.
+func (r *run) measureLeft(ctx context.Context, t target, before usage, rep *Report) error {
 	if err := r.stop(); err != nil {
 		return err
 	}
@@ -112,6 +112,6 @@ func (r *run) release(ctx context.Context, t target, before usage, rep *Report) 
 	if err != nil {
 		return err
 	}
-	rep.released(before, after)
+	rep.recordLeft(before, after)
 	return nil
 }

@@ -124,7 +124,7 @@ func serveLimit(ctx context.Context, stdin io.Reader, stdout io.Writer) (err err
 // while others write to it.
 func (m *members) serve(conn net.Conn) {
 	c := &member{conn: conn}
-	if m.admit(c) == nil {
+	if m.add(c) == nil {
 		var ignored [256]byte
 		for {
 			if _, err := conn.Read(ignored[:]); err != nil {
@@ -139,8 +139,8 @@ func (m *members) serve(conn net.Conn) {
 	_ = conn.Close() // it is not needed anymore, whatever Close returns
 }
 
-// admit answers the upgrade request and adds the connection to its groups.
-func (m *members) admit(c *member) error {
+// add answers the upgrade request and adds the connection to its groups.
+func (m *members) add(c *member) error {
 	if err := c.conn.SetDeadline(time.Now().Add(limitHandshake)); err != nil {
 		return err
 	}

@@ -72,9 +72,9 @@ func (r *room) last() int64 {
 	return r.published
 }
 
-// settled says that one member needs to receive the events after, up to and including seq, no
+// doneWith says that one member needs to receive the events after, up to and including seq, no
 // more.
-func (r *room) settled(after, seq int64) {
+func (r *room) doneWith(after, seq int64) {
 	if r.outstanding == nil {
 		return
 	}
@@ -141,7 +141,7 @@ func (m *membership) receive(seq int64) arrival {
 	}
 	if seq >= next {
 		if m.confirmed {
-			m.room.settled(max(m.last, m.from), max(seq, m.from))
+			m.room.doneWith(max(m.last, m.from), max(seq, m.from))
 		}
 		m.last = seq
 		if seq > next {
@@ -187,7 +187,7 @@ func (m *membership) leave() {
 	if m.confirmed {
 		m.room.mu.Lock()
 		m.room.members--
-		m.room.settled(max(m.last, m.from), m.room.published)
+		m.room.doneWith(max(m.last, m.from), m.room.published)
 		m.room.mu.Unlock()
 	}
 	*m = membership{room: m.room}

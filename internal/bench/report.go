@@ -164,8 +164,8 @@ func (r *Report) memory(before, during usage, kernel int64) {
 	r.GoroutinesDuring = during.goroutines
 }
 
-// released fills in what the server holds when everyone has left, and judges it.
-func (r *Report) released(before, after usage) {
+// recordLeft fills in what the server holds when everyone has left, and judges it.
+func (r *Report) recordLeft(before, after usage) {
 	r.GoroutinesBefore, r.GoroutinesAfter = before.goroutines, after.goroutines
 	r.HeapBefore, r.HeapAfter = before.heap, after.heap
 	if n := after.goroutines - before.goroutines; n > spareGoroutines {

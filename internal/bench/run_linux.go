@@ -128,7 +128,7 @@ func execute(ctx context.Context, opts Options, t target, progress io.Writer) (r
 		return rep, err
 	}
 	r.finish(&rep)
-	return rep, r.release(context.WithoutCancel(ctx), t, before, &rep)
+	return rep, r.measureLeft(context.WithoutCancel(ctx), t, before, &rep)
 }
 
 // start brings up the event loops, with the connections shared out among them.

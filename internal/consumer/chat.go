@@ -79,12 +79,12 @@ func (ch *Chat) ReceiveMessage(ctx context.Context, c Conn, m event.Message) err
 	if err := m.Decode(&in); err != nil {
 		return err
 	}
-	return ch.take(ctx, c, typ, in)
+	return ch.perform(ctx, c, typ, in)
 }
 
 // ReceiveText handles text that is not JSON: pages of the original send what a person has typed.
 func (ch *Chat) ReceiveText(ctx context.Context, c Conn, text string) error {
-	return ch.take(ctx, c, "user_message", chatMessage{Message: text})
+	return ch.perform(ctx, c, "user_message", chatMessage{Message: text})
 }
 
 // untypedMessage reports whether a message has a text and no type at all.
@@ -98,8 +98,8 @@ func untypedMessage(m event.Message) bool {
 	return says && !typed
 }
 
-// take does what a page asks for.
-func (ch *Chat) take(ctx context.Context, c Conn, typ string, in chatMessage) error {
+// perform does what a page asks for.
+func (ch *Chat) perform(ctx context.Context, c Conn, typ string, in chatMessage) error {
 	session, _ := uuid(c.Query().Get("session")) // Connect has seen it
 	turn := chatTurn{Chat: ch, typ: typ, session: session, user: c.Identity().UserID, in: in, to: "agent"}
 	if ctx.Err() != nil {

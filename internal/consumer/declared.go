@@ -145,7 +145,7 @@ func (d *declaredConn) Connect(ctx context.Context, c Conn) error {
 		return err
 	}
 	if !d.asks(HookConnect) {
-		return d.enter(ctx, c)
+		return d.joinAll(ctx, c)
 	}
 	answer, err := d.ask(ctx, c, HookConnect, nil)
 	if err != nil {
@@ -156,7 +156,7 @@ func (d *declaredConn) Connect(ctx context.Context, c Conn) error {
 			d.groups = append(d.groups, name)
 		}
 	}
-	if err = d.enter(ctx, c); err == nil {
+	if err = d.joinAll(ctx, c); err == nil {
 		err = d.apply(ctx, c, answer)
 	}
 	if err != nil {
@@ -179,8 +179,8 @@ func OwnedGroupName(name string) bool {
 	return strings.HasPrefix(name, replyPrefix) || strings.HasPrefix(name, "user.")
 }
 
-// enter joins the groups and sends the first state.
-func (d *declaredConn) enter(ctx context.Context, c Conn) error {
+// joinAll joins the groups and sends the first state.
+func (d *declaredConn) joinAll(ctx context.Context, c Conn) error {
 	if err := d.first(ctx, c); err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func (e Events) subscribe(ctx context.Context, c Conn, m event.Message) error {
 	case in.Groups == nil: // without either it names no group
 		return e.subscribeOne(ctx, c, nameOf(in.Group), in.wanted)
 	}
-	names, err := e.admit(c, slices.Sorted(maps.Keys(in.Groups)))
+	names, err := e.charge(c, slices.Sorted(maps.Keys(in.Groups)))
 	for _, name := range names {
 		if err == nil {
 			err = e.subscribeOne(ctx, c, name, in.Groups[name])
@@ -73,8 +73,8 @@ func (e Events) subscribe(ctx context.Context, c Conn, m event.Message) error {
 	return err
 }
 
-// admit charges a frame for the names in it, refuses those beyond the limit and returns the others.
-func (e Events) admit(c Conn, names []string) ([]string, error) {
+// charge makes a frame pay for the names in it, refuses those beyond the limit and returns the others.
+func (e Events) charge(c Conn, names []string) ([]string, error) {
 	if len(names) == 0 {
 		return nil, SendError(c, CodeBadMessage, "")
 	}
@@ -153,7 +153,7 @@ func (e Events) unsubscribe(c Conn, m event.Message) error {
 	case names == nil:
 		names = []string{nameOf(in.Group)}
 	}
-	names, err := e.admit(c, names)
+	names, err := e.charge(c, names)
 	for _, name := range names {
 		switch {
 		case err != nil:

@@ -39,13 +39,13 @@ const maxJobs = 8
 // Connect joins the group of the optimization and sends its last update, and then those of its jobs.
 func (o *Optimization) Connect(ctx context.Context, c Conn) error {
 	for _, id := range c.Query()["job"] {
-		if !orgctx.ValidID(id) || !o.take(job{id, rawText(id)}) {
+		if !orgctx.ValidID(id) || !o.remember(job{id, rawText(id)}) {
 			return ErrNotFound
 		}
 	}
 	err := show(ctx, c, "optimization_"+c.Param("id"), func(history []*event.Event) any {
 		for _, e := range slices.Backward(history) {
-			o.take(jobOf(e))
+			o.remember(jobOf(e))
 		}
 		const typ = "optimization_update"
 		last, failed := newestOf(history, typ)
@@ -70,7 +70,7 @@ func (*Optimization) ReceiveMessage(context.Context, Conn, event.Message) error 
 // HandleEvent follows the job that a live event names. Joining waits for the bus; the writer, in which
 // this runs, does not.
 func (o *Optimization) HandleEvent(_ context.Context, c Conn, e *event.Event) (forward bool) {
-	if j := jobOf(e); o.take(j) {
+	if j := jobOf(e); o.remember(j) {
 		c.Go(func(ctx context.Context) error { return followJob(ctx, c, j) })
 	}
 	if u, ok := flatten(e); ok {
@@ -79,8 +79,8 @@ func (o *Optimization) HandleEvent(_ context.Context, c Conn, e *event.Event) (f
 	return o.forward(c, e, nil)
 }
 
-// take enters a job among those that are followed, and reports whether it was new and there was room.
-func (o *Optimization) take(j job) bool {
+// remember adds a job to those that are followed, and reports whether it was new and there was room.
+func (o *Optimization) remember(j job) bool {
 	if j.id == "" || len(o.jobs) == maxJobs || slices.ContainsFunc(o.jobs, func(known job) bool { return known.id == j.id }) {
 		return false
 	}

@@ -59,7 +59,7 @@ func New(bus Bus, o Options) *Hub {
 		o.Log = zap.NewNop()
 	}
 	h := &Hub{bus: bus, intake: o.IntakeBytes, metrics: newMetrics(o.Registerer), log: o.Log.Named("hub"), seed: maphash.MakeSeed()}
-	h.sched.serve = h.serve
+	h.sched.serve = h.runTurn
 	h.sched.init()
 	for i := range h.shards {
 		h.shards[i].lanes = make(map[orgctx.ID]*lane)
@@ -118,14 +118,14 @@ func (h *Hub) Leave(g event.Group, m Member) {
 // overlap. It returns soon: what takes longer than a moment happens later.
 func (h *Hub) Deliver(e *event.Event) {
 	if l := h.lane(e.Group().Organization()); l != nil {
-		h.take(l, arrival{event: e, group: e.Group()})
+		h.accept(l, arrival{event: e, group: e.Group()})
 	}
 }
 
 // Gap tells every member of the group that events may have been lost at this point of their order.
 func (h *Hub) Gap(g event.Group) {
 	if l := h.lane(g.Organization()); l != nil {
-		h.take(l, arrival{group: g})
+		h.accept(l, arrival{group: g})
 	}
 }
 

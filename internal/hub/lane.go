@@ -165,9 +165,9 @@ func (l *lane) membersFor(a arrival) []Member {
 	return a.members.list
 }
 
-// take accepts an arrival. A small group of an idle lane is served on the spot; anything else
+// accept accepts an arrival. A small group of an idle lane is served on the spot; anything else
 // waits for a worker.
-func (h *Hub) take(l *lane, a arrival) {
+func (h *Hub) accept(l *lane, a arrival) {
 	size := 0
 	if a.event != nil {
 		size = a.event.Size()
@@ -263,8 +263,8 @@ func (h *Hub) done(l *lane) {
 	}
 }
 
-// serve gives a lane its turn. It runs in a worker; alone says that no other lane waits.
-func (h *Hub) serve(w *worker, l *lane, alone bool) {
+// runTurn gives a lane its turn. It runs in a worker; alone says that no other lane waits.
+func (h *Hub) runTurn(w *worker, l *lane, alone bool) {
 	batch := l.turn(w.batch[:0], alone)
 	for i := 0; i < len(batch); {
 		if batch[i].event == nil {
@@ -296,7 +296,7 @@ func (h *Hub) serve(w *worker, l *lane, alone bool) {
 	}
 	w.flush()
 	w.batch = batch
-	w.release()
+	w.clear()
 	h.done(l)
 }
 

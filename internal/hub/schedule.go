@@ -113,8 +113,8 @@ func (w *worker) flush() {
 	wg.Wait()
 }
 
-// release forgets what was served, and gives up room that a burst had needed.
-func (w *worker) release() {
+// clear forgets what was served, and gives up room that a burst had needed.
+func (w *worker) clear() {
 	if cap(w.batch) > pooledArrivals {
 		w.batch = nil
 	}

@@ -125,7 +125,7 @@ func (w *Writer) run() {
 // drain writes until nothing is queued.
 func (w *Writer) drain() {
 	for {
-		batch := w.take()
+		batch := w.swap()
 		if len(batch) == 0 {
 			return
 		}
@@ -143,8 +143,8 @@ func (w *Writer) drain() {
 	}
 }
 
-// take returns what is queued; the caller owns it.
-func (w *Writer) take() []byte {
+// swap returns what is queued, which the caller owns, and starts an empty queue.
+func (w *Writer) swap() []byte {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	batch := w.pending

@@ -128,7 +128,7 @@ func (k *Keeper) check(ctx context.Context) {
 		case <-k.wake:
 		}
 		for ctx.Err() == nil {
-			k.take(&q)
+			k.listDue(&q)
 			if len(q.about) == 0 {
 				break
 			}
@@ -144,8 +144,8 @@ func (k *Keeper) check(ctx context.Context) {
 	}
 }
 
-// take lists the connections of slots that are due, of several as long as they make one batch.
-func (k *Keeper) take(q *questions) {
+// listDue lists the connections of slots that are due, of several as long as they make one batch.
+func (k *Keeper) listDue(q *questions) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	first := min(batchSize, len(k.doubted))

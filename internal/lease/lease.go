@@ -221,7 +221,7 @@ func (k *Keeper) Hold(l *Lease, h Holder, ticket string, since Mark, at time.Tim
 	}
 	*l = Lease{holder: h, ticket: ticket, confirmed: at, slot: k.slotOf(id)}
 	for i := range k.index {
-		k.enter(i, keyOf(i, id), l)
+		k.insert(i, keyOf(i, id), l)
 	}
 	s := &k.slots[l.slot]
 	if len(s.leases) == 0 || at.Before(s.oldest) {
@@ -273,8 +273,8 @@ func keyOf(index int, id session.Identity) string {
 	}
 }
 
-// enter puts a lease first in its list. Its caller holds mu.
-func (k *Keeper) enter(i int, key string, l *Lease) {
+// insert puts a lease first in its list. Its caller holds mu.
+func (k *Keeper) insert(i int, key string, l *Lease) {
 	first := k.index[i][key]
 	l.links[i].next = first
 	if first != nil {

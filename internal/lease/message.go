@@ -106,7 +106,7 @@ func Decode(payload []byte) (Message, error) {
 			return Message{}, fmt.Errorf("%w: no %s", ErrMalformed, name)
 		}
 		value, ok := identifier(raw)
-		if !ok || !m.Type.takes(name, value) {
+		if !ok || !m.Type.allows(name, value) {
 			return Message{}, fmt.Errorf("%w: %s", ErrMalformed, name)
 		}
 		m = m.with(name, value)
@@ -114,8 +114,8 @@ func Decode(payload []byte) (Message, error) {
 	return m, nil
 }
 
-// takes reports whether a field of a message of the type can have the value.
-func (t Type) takes(name, value string) bool {
+// allows reports whether a field of a message of the type can have the value.
+func (t Type) allows(name, value string) bool {
 	switch {
 	case name == fieldUser:
 		return orgctx.ValidUserID(value)

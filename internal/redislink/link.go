@@ -23,8 +23,8 @@ type Link struct {
 	canary string // the channel of its canaries; owned by receive
 }
 
-// serve opens a link, works on it until it breaks or ctx ends, and returns why it broke.
-func serve(ctx context.Context, o Options, start func(ctx context.Context) (Connection, User, error), before *past) error {
+// runLink opens a link, works on it until it breaks or ctx ends, and returns why it broke.
+func runLink(ctx context.Context, o Options, start func(ctx context.Context) (Connection, User, error), before *past) error {
 	started := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	var working sync.WaitGroup

@@ -147,7 +147,7 @@ func Keep(ctx context.Context, o Options, start func(ctx context.Context) (Conne
 	backoff := o.MinBackoff
 	for before := (past{}); ; before.opened = true {
 		started := time.Now()
-		err := serve(ctx, o, start, &before)
+		err := runLink(ctx, o, start, &before)
 		if ctx.Err() != nil {
 			return // the end was asked for; what broke on the way is no news
 		}

@@ -89,7 +89,7 @@ func (q *queue) process(ctx context.Context, log *zap.Logger, e *entry) *again {
 		terminal, ended, err = q.attempt(ctx, log, job)
 		return err
 	})
-	next := q.settle(ctx, log, e, job, outcome{terminal: terminal, err: err, ran: ran})
+	next := q.finishAttempt(ctx, log, e, job, outcome{terminal: terminal, err: err, ran: ran})
 
 	close(stop)
 	<-renewed
@@ -158,8 +158,8 @@ func (q *queue) attempt(ctx context.Context, log *zap.Logger, job *Job) (termina
 	return r.terminal, ended, r.err
 }
 
-// settle does what follows from how an attempt ended.
-func (q *queue) settle(ctx context.Context, log *zap.Logger, e *entry, job *Job, o outcome) *again {
+// finishAttempt does what follows from how an attempt ended.
+func (q *queue) finishAttempt(ctx context.Context, log *zap.Logger, e *entry, job *Job, o outcome) *again {
 	count := func(result string) { q.metrics.attempts.WithLabelValues(q.name, result).Inc() }
 	var before *endedError
 	var failure *FailError
@@ -331,8 +331,8 @@ func (q *queue) acknowledge(ctx context.Context, log *zap.Logger, e *entry) {
 	}
 }
 
-// release gives an entry back, to be taken by anyone after the delay, which is at most Takeover.
-func (q *queue) release(ctx context.Context, log *zap.Logger, e *entry, next *again) {
+// giveBack gives an entry back, to be taken by anyone after the delay, which is at most Takeover.
+func (q *queue) giveBack(ctx context.Context, log *zap.Logger, e *entry, next *again) {
 	idle := max(q.opt.Takeover-next.delay, 0)
 	err := q.persist(ctx, func(ctx context.Context) error {
 		return q.hold.Run(ctx, q.client, []string{q.stream}, consumerGroup, q.opt.Name, e.id, idle.Milliseconds(), max(next.deliveries, 0)).Err()

@@ -81,13 +81,13 @@ func (e *entry) attempts() int { return e.before + e.deliveries }
 type claim int
 
 const (
-	begun     claim = iota
+	marked    claim = iota
 	duplicate       // it is worked on here already
 	overShare       // its organization has its share of the slots
 )
 
-// begin notes that an entry is worked on, unless it must not be.
-func (q *queue) begin(e *entry) claim {
+// markRunning notes that an entry is worked on, unless it must not be.
+func (q *queue) markRunning(e *entry) claim {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
@@ -100,7 +100,7 @@ func (q *queue) begin(e *entry) claim {
 	if !e.org.IsZero() {
 		q.share[e.org]++
 	}
-	return begun
+	return marked
 }
 
 func (q *queue) end(e *entry) {
@@ -177,16 +177,16 @@ func (q *queue) accept(working context.Context, e *entry) bool {
 	if e == nil {
 		return false
 	}
-	claim := q.begin(e)
+	claim := q.markRunning(e)
 	switch claim {
-	case begun:
+	case marked:
 	case duplicate:
 		// Ours already: this process was silent for too long, and lives. That is no delivery.
-		q.release(working, q.log, e, &again{delay: q.opt.Takeover, deliveries: e.deliveries - 1})
+		q.giveBack(working, q.log, e, &again{delay: q.opt.Takeover, deliveries: e.deliveries - 1})
 	case overShare:
 		q.putBack(working, e)
 	}
-	return claim == begun
+	return claim == marked
 }
 
 // another returns the next entry for a slot that has become free, or nil if there is none at once: serve
@@ -211,7 +211,7 @@ func (q *queue) work(working context.Context, e *entry) {
 	next := q.process(working, log, e)
 	q.end(e) // before anyone may take it again
 	if next != nil {
-		q.release(working, log, e, next)
+		q.giveBack(working, log, e, next)
 	}
 }
 

@@ -159,7 +159,7 @@ func (q *queue) putBack(ctx context.Context, e *entry) {
 	case err != nil:
 		q.log.Warn("task not put back, another worker takes it over later", zap.Error(err))
 	case taken == 0:
-		q.release(ctx, q.log, e, &again{delay: q.opt.Poll, deliveries: e.deliveries - 1})
+		q.giveBack(ctx, q.log, e, &again{delay: q.opt.Poll, deliveries: e.deliveries - 1})
 	}
 }
 

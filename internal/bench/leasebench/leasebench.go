@@ -131,7 +131,7 @@ func (m *measurement) open(ctx context.Context) error {
 	for n := range errs {
 		entering.Go(func() {
 			for i := n; i < len(m.users) && errs[n] == nil; i += len(errs) {
-				errs[n] = m.enter(ctx, m.users[i])
+				errs[n] = m.signIn(ctx, m.users[i])
 			}
 		})
 	}

@@ -129,7 +129,7 @@ func (m *measurement) trial(ctx context.Context, a act, announced bool, limit ti
 		return 0, fmt.Errorf("%w: %s: took %v, want at most %v", ErrBroken, a.name, worst, limit)
 	}
 	for _, u := range victims { // for the next trial
-		if err := m.enter(ctx, u); err != nil {
+		if err := m.signIn(ctx, u); err != nil {
 			return 0, err
 		}
 	}

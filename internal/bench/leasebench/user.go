@@ -36,8 +36,8 @@ type user struct {
 	code   websocket.StatusCode
 }
 
-// enter makes a user a member with a role, signs them in and connects them.
-func (m *measurement) enter(ctx context.Context, u *user) error {
+// signIn makes a user a member with a role, signs them in and connects them.
+func (m *measurement) signIn(ctx context.Context, u *user) error {
 	err := errors.Join(
 		m.members.PutOrganization(ctx, u.org, directory.Active),
 		m.members.PutMember(ctx, u.org, u.id, directory.Active, directory.Member{Role: role}))

@@ -48,8 +48,8 @@ func (s *Services) Calls() []string {
 	return calls
 }
 
-// begin returns the organization that a call is for, and notes it.
-func (s *Services) begin(ctx context.Context, call any) (org string, err error) {
+// called returns the organization that a call is for, and notes it.
+func (s *Services) called(ctx context.Context, call any) (org string, err error) {
 	id, ok := orgctx.From(ctx)
 	switch {
 	case !ok:
@@ -71,7 +71,7 @@ func (s *Services) begin(ctx context.Context, call any) (org string, err error) 
 
 // Dispatch implements [consumer.Dispatcher].
 func (s *Services) Dispatch(ctx context.Context, w consumer.Work) (string, error) {
-	org, err := s.begin(ctx, map[string]any{"dispatch": w.Kind, "id": w.ID, "once": w.Idempotency, "group": w.Group, "user": w.User, "payload": w.Payload})
+	org, err := s.called(ctx, map[string]any{"dispatch": w.Kind, "id": w.ID, "once": w.Idempotency, "group": w.Group, "user": w.User, "payload": w.Payload})
 	if err == nil {
 		err = s.DispatchErr
 	}
@@ -85,13 +85,13 @@ func (s *Services) Dispatch(ctx context.Context, w consumer.Work) (string, error
 
 // Withdraw implements [consumer.Dispatcher]. No work was handed over.
 func (s *Services) Withdraw(ctx context.Context, _, _ string) (bool, error) {
-	_, err := s.begin(ctx, nil)
+	_, err := s.called(ctx, nil)
 	return err == nil, err
 }
 
 // Record implements [consumer.Recorder].
 func (s *Services) Record(ctx context.Context, name, key string, v any) error {
-	org, err := s.begin(ctx, map[string]any{"record": v, "group": name, "once": key})
+	org, err := s.called(ctx, map[string]any{"record": v, "group": name, "once": key})
 	if err == nil && key != "" {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -115,7 +115,7 @@ func (s *Services) RecordFailure(ctx context.Context, name, key string, v any) e
 
 // Recorded implements [consumer.Recorder].
 func (s *Services) Recorded(ctx context.Context, name, key string) (event.Position, bool, error) {
-	org, err := s.begin(ctx, nil)
+	org, err := s.called(ctx, nil)
 	if err != nil {
 		return event.Position{}, false, err
 	}
@@ -127,13 +127,13 @@ func (s *Services) Recorded(ctx context.Context, name, key string) (event.Positi
 
 // Answer implements [consumer.Inputs].
 func (s *Services) Answer(ctx context.Context, a consumer.Answer) error {
-	_, err := s.begin(ctx, map[string]any{"answer": a.Input, "execution": a.Execution, "task_index": a.TaskIndex, "once": a.Key})
+	_, err := s.called(ctx, map[string]any{"answer": a.Input, "execution": a.Execution, "task_index": a.TaskIndex, "once": a.Key})
 	return err
 }
 
 // Begin implements [consumer.Requests].
 func (s *Services) Begin(ctx context.Context, id string, content any) (consumer.Request, error) {
-	org, err := s.begin(ctx, nil)
+	org, err := s.called(ctx, nil)
 	if err != nil {
 		return consumer.Request{}, err
 	}
@@ -180,7 +180,7 @@ func (s *Services) Again(_ context.Context, r consumer.Request) error {
 
 // Claim implements [consumer.Owners].
 func (s *Services) Claim(ctx context.Context, kind, id, user string) (owner bool, err error) {
-	org, err := s.begin(ctx, nil)
+	org, err := s.called(ctx, nil)
 	if err != nil {
 		return false, err
 	}

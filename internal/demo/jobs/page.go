@@ -33,14 +33,14 @@ func parsePage(r io.Reader) *page {
 	}
 	for node := range root.Descendants() {
 		if node.Type == html.ElementNode {
-			p.take(node)
+			p.read(node)
 		}
 	}
 	return p
 }
 
-// take notes what an element says.
-func (p *page) take(node *html.Node) {
+// read notes what an element says.
+func (p *page) read(node *html.Node) {
 	switch node.DataAtom {
 	case atom.Html:
 		p.language = attribute(node, "lang")
