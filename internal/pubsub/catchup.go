@@ -160,7 +160,7 @@ func (c *catcher) missed(ctx context.Context, batch []roster.Behind, limit int, 
 // hand gives the Sink what a group has missed, a gap before it if that is not everything, and what was
 // held meanwhile. It ends early if the group is paused or left.
 func (c *catcher) hand(b roster.Behind, f answer) {
-	if c.subs.begin(b, roster.Answer{Events: f.events, Complete: f.complete, Failed: f.err != nil}) {
+	if c.subs.handOver(b, roster.Answer{Events: f.events, Complete: f.complete, Failed: f.err != nil}) {
 		c.delivery.gap(b.Group())
 	}
 	for _, e := range f.events {
@@ -176,7 +176,7 @@ func (c *catcher) hand(b roster.Behind, f answer) {
 func (c *catcher) handOne(b roster.Behind, e *event.Event) (more bool) {
 	c.delivery.inTurn(b.Group(), e, func() (v roster.Verdict) {
 		v, more = c.subs.caughtUp(b, event.Head{Position: e.Position(), Key: e.Key()})
-		if more && v == roster.Take {
+		if more && v == roster.Deliver {
 			c.delivery.metrics.caughtUp.Inc()
 		}
 		return v

@@ -44,7 +44,7 @@ func (d *delivery) inTurn(g event.Group, e *event.Event, judge func() roster.Ver
 	if v == roster.Repeated || v == roster.Denied {
 		d.metrics.repeated.Inc()
 	}
-	if e != nil && (v == roster.Take || v == roster.Lost) {
+	if e != nil && (v == roster.Deliver || v == roster.Lost) {
 		d.metrics.received.Inc()
 		d.sink.Deliver(e)
 	}

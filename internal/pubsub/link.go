@@ -143,9 +143,9 @@ func (l *link) mustLead(ctx context.Context) error {
 // Message implements [redislink.User].
 func (l *link) Message(m *redis.Message, now time.Time) {
 	head, object := event.CutHead(m.Payload)
-	g, v := l.subs.admit(l.line, m.Channel, head, object, now)
+	g, v := l.subs.judge(l.line, m.Channel, head, object, now)
 	switch v {
-	case roster.Take:
+	case roster.Deliver:
 		l.deliver(g, head, object, now)
 	case roster.Lost:
 		l.delivery.gap(g)
@@ -186,12 +186,12 @@ func (l *link) Subscription(m *redis.Subscription, now time.Time) error {
 	switch {
 	case !ok:
 		return fmt.Errorf("%w: %s", redislink.ErrUnexpected, m.Kind)
-	case c.Taken:
+	case c.SlotLost:
 		l.suspect = true
 		l.survey()
 	}
 	if c.Canary {
-		l.redis.SetCanary(canary, !c.Taken) // those under way went to the slot's new owner
+		l.redis.SetCanary(canary, !c.SlotLost) // those under way went to the slot's new owner
 	}
 	if !c.Gap.IsZero() {
 		l.delivery.gap(c.Gap)

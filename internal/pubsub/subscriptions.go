@@ -176,11 +176,11 @@ func (s *subscriptions) locate(groups []event.Group, marks []event.Mark, known [
 	s.roster.Locate(groups, marks, known)
 }
 
-// admit is [roster.Roster.Admit].
-func (s *subscriptions) admit(l *line, channel string, h event.Head, object string, now time.Time) (g event.Group, v roster.Verdict) {
+// judge is [roster.Roster.Judge].
+func (s *subscriptions) judge(l *line, channel string, h event.Head, object string, now time.Time) (g event.Group, v roster.Verdict) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g, v = s.roster.Admit(l.roster, channel, h, object, now)
+	g, v = s.roster.Judge(l.roster, channel, h, object, now)
 	if v == roster.Pause {
 		s.changed()
 	}
@@ -254,11 +254,11 @@ func (s *subscriptions) remembered(b roster.Behind) []event.Position {
 	return s.roster.Remembered(b)
 }
 
-// begin is [roster.Roster.Begin].
-func (s *subscriptions) begin(b roster.Behind, a roster.Answer) (gap bool) {
+// handOver is [roster.Roster.HandOver].
+func (s *subscriptions) handOver(b roster.Behind, a roster.Answer) (gap bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.roster.Begin(b, a, time.Now())
+	return s.roster.HandOver(b, a, time.Now())
 }
 
 // caughtUp is [roster.Roster.CaughtUp].

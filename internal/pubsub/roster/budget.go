@@ -60,10 +60,10 @@ func (b *budget) owe(now time.Time, t tariff, events []*event.Event) {
 // hasRoom reports whether a group of the organization may come back.
 func (b *budget) hasRoom(now time.Time) bool { return b.paid.Sub(now) <= burst-resumeRoom }
 
-// takeUp lets a group come back, after a pause that may have been longer than the shortest. The more the
+// resume lets a group come back, after a pause that may have been longer than the shortest. The more the
 // organization delayed others, and the faster it used up what it had, the less it may send before it is
 // paused again: who only exceeds its budget has all of it, a flood what it takes to see that it goes on.
-func (b *budget) takeUp(now time.Time, pause time.Duration) {
+func (b *budget) resume(now time.Time, pause time.Duration) {
 	room := time.Duration(float64(min(max(b.lasted, minRoom), burst)) * float64(minPause) / float64(pause))
 	b.since = now
 	if most := now.Add(burst - room); b.paid.Before(most) {

@@ -78,10 +78,10 @@ type Answer struct {
 	Failed   bool // the history could not be read
 }
 
-// Begin begins to hand over what a group has missed, and reports whether its members are to be told of a gap first:
+// HandOver begins to hand over what a group has missed, and reports whether its members are to be told of a gap first:
 // that may not be everything. Then [Roster.CaughtUp] follows for each event of the answer, and [Roster.FirstHeld]
 // and [Roster.Release] for what was held meanwhile. All end early if the group is paused, moved or left.
-func (r *Roster) Begin(b Behind, a Answer, now time.Time) (gap bool) {
+func (r *Roster) HandOver(b Behind, a Answer, now time.Time) (gap bool) {
 	s := b.sub
 	if !b.isCurrent() || s.count == 0 {
 		return false

@@ -21,11 +21,11 @@ type Confirmation struct {
 	Subscribed string
 	// Gap is the group whose members are to be told of a gap now.
 	Gap event.Group
-	// Canary says that it is about the channel of the canaries: they arrive there from now on, or if Taken, not
+	// Canary says that it is about the channel of the canaries: they arrive there from now on, or if SlotLost, not
 	// any more.
 	Canary bool
-	// Taken says that the server has taken a channel away, because it has lost its slot.
-	Taken bool
+	// SlotLost says that the server has taken a channel away, because it has lost its slot.
+	SlotLost bool
 }
 
 // Confirm takes note of a confirmation. A group that has missed something is left to [Roster.Behind], unless it is not
@@ -37,7 +37,7 @@ func (r *Roster) Confirm(l *Link, kind, channel string, now time.Time) (c Confir
 	first, ok := l.sent.first()
 	if !ok || first.kind != kind || first.channel != channel {
 		if kind == shardedWords.off {
-			return r.taken(l, channel, now), true
+			return r.lostSlot(l, channel, now), true
 		}
 		return Confirmation{}, false
 	}
@@ -73,9 +73,9 @@ func (r *Roster) unset(s *subscription, now, asked time.Time) {
 	r.settle(s, now)
 }
 
-// taken takes note that a server has taken a channel away because it has lost its slot.
-func (r *Roster) taken(l *Link, channel string, now time.Time) Confirmation {
-	c := Confirmation{Taken: true}
+// lostSlot takes note that a server has taken a channel away because it has lost its slot.
+func (r *Roster) lostSlot(l *Link, channel string, now time.Time) Confirmation {
+	c := Confirmation{SlotLost: true}
 	if channel == l.canary {
 		l.canaryLost = true
 		c.Canary = true

@@ -58,16 +58,16 @@ func (s *subscription) note(h event.Head) Verdict {
 	c := &s.cursor
 	if h.Position.IsZero() {
 		c.transient = true
-		return Take
+		return Deliver
 	}
 	if c.knows(h) || s.budget.shown.has(&s.shown, h) {
 		return Known
 	}
 	c.strange = true
-	if v := s.show(h); v != Take {
+	if v := s.show(h); v != Deliver {
 		return v // the mark stays: this position may be in no history
 	}
-	v := Take
+	v := Deliver
 	if !c.broken && h.Position.Compare(c.mark.Position) < 0 {
 		v = Lost
 	}
@@ -91,7 +91,7 @@ func (s *subscription) show(h event.Head) Verdict {
 	switch {
 	case before == nil:
 		s.budget.shown.add(&s.shown, h, s.joined)
-		return Take
+		return Deliver
 	case before.joined == s.joined:
 		return Repeated
 	}
@@ -106,8 +106,8 @@ func (s *subscription) advance(position event.Position) {
 	s.cursor.handed++
 }
 
-// take says what becomes of an event that is within the budget.
-func (s *subscription) take(h event.Head, object string, now time.Time) Verdict {
+// judge says what becomes of an event that is within the budget.
+func (s *subscription) judge(h event.Head, object string, now time.Time) Verdict {
 	c := &s.cursor
 	switch {
 	case !c.catching:

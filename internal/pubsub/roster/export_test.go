@@ -16,7 +16,7 @@ func RoomAfter(over time.Duration, steps int, pause time.Duration) time.Duration
 		now = start.Add(over * time.Duration(i+1) / time.Duration(steps))
 	}
 	back := now.Add(pause)
-	b.takeUp(back, pause)
+	b.resume(back, pause)
 	return burst - b.paid.Sub(back)
 }
 

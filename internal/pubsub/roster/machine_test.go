@@ -26,10 +26,10 @@ type receiver[L link, B behind] interface {
 	Surveyed(owners []string, now time.Time)
 	Masters() ([]string, bool)
 	CanaryOf(server, other string) (string, bool)
-	Admit(l L, channel string, h event.Head, object string, now time.Time) (event.Group, roster.Verdict)
+	Judge(l L, channel string, h event.Head, object string, now time.Time) (event.Group, roster.Verdict)
 	Behind(l L, most int) []B
 	Remembered(b B) []event.Position
-	Begin(b B, a roster.Answer, now time.Time) bool
+	HandOver(b B, a roster.Answer, now time.Time) bool
 	CaughtUp(b B, h event.Head) (roster.Verdict, bool)
 	FirstHeld(b B) (roster.Held, bool)
 	Release(b B) (roster.Verdict, bool)
@@ -168,8 +168,8 @@ func (m *machine[L, B]) do(i input) (o output) {
 		o.Servers, o.OK = m.Masters()
 	case "canary":
 		o.Text, o.OK = m.CanaryOf(i.Server, i.Channel)
-	case "admit":
-		o.Group, o.Verdict = m.Admit(m.links[i.Link], i.Channel, i.Head, i.Object, now)
+	case "judge":
+		o.Group, o.Verdict = m.Judge(m.links[i.Link], i.Channel, i.Head, i.Object, now)
 	case "behind":
 		if batch := m.Behind(m.links[i.Link], 1); len(batch) > 0 {
 			m.catchings = append(m.catchings, batch[0])
@@ -178,7 +178,7 @@ func (m *machine[L, B]) do(i input) (o output) {
 	case "remembered":
 		o.Positions = m.Remembered(m.catchings[i.Catching])
 	case "begin":
-		o.OK = m.Begin(m.catchings[i.Catching], i.Answer, now)
+		o.OK = m.HandOver(m.catchings[i.Catching], i.Answer, now)
 	case "caught up":
 		o.Verdict, o.More = m.CaughtUp(m.catchings[i.Catching], i.Head)
 	case "first held":

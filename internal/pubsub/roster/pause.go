@@ -42,7 +42,7 @@ func (r *Roster) Resume(l *Link, now time.Time) (waiting bool) {
 			kept = append(kept, s)
 			continue
 		}
-		s.budget.takeUp(now, s.pause)
+		s.budget.resume(now, s.pause)
 		r.unpause(s)
 		r.settle(s, now)
 	}

@@ -14,8 +14,8 @@
 //
 // # Messages
 //
-// [Roster.Admit] judges each message before anything is spent on it. A group that has missed something catches
-// up first: its messages are held, and handed over after what its history has. See [Roster.Begin].
+// [Roster.Judge] says what becomes of each message before anything is spent on it. A group that has missed something catches
+// up first: its messages are held, and handed over after what its history has. See [Roster.HandOver].
 package roster
 
 import (

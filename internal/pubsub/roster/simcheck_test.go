@@ -35,7 +35,7 @@ func (s *sim) verdict(g *simGroup, v roster.Verdict, id int) {
 	if v == roster.Lost || v == roster.Denied {
 		g.gap()
 	}
-	if v == roster.Take || v == roster.Lost {
+	if v == roster.Deliver || v == roster.Lost {
 		s.hand(g, id)
 	}
 }

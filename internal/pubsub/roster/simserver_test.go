@@ -221,7 +221,7 @@ func (s *sim) receive(l *simLink) {
 			s.byGroup(g).gap()
 		}
 	default:
-		o := s.do(input{Do: "admit", Link: l.number, Channel: a.channel, Head: a.head, Object: a.object})
+		o := s.do(input{Do: "judge", Link: l.number, Channel: a.channel, Head: a.head, Object: a.object})
 		s.verdict(s.byChannel(a.channel), o.Verdict, a.id)
 	}
 }

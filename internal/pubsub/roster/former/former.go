@@ -168,9 +168,9 @@ func (r *Receiver) Confirm(l *Link, kind, channel string, now time.Time) (c rost
 	l.l.suspect = false
 	canary := l.l.canaryLost
 	gap, err := r.confirm(l.l, kind, channel, now)
-	c = roster.Confirmation{Gap: gap, Taken: l.l.suspect}
-	c.Canary = !c.Taken && ok && first.sub == nil && err == nil || c.Taken && l.l.canaryLost && !canary
-	if !c.Taken && err == nil && ok && first.sub != nil && first.kind == l.l.words.on && closed() {
+	c = roster.Confirmation{Gap: gap, SlotLost: l.l.suspect}
+	c.Canary = !c.SlotLost && ok && first.sub == nil && err == nil || c.SlotLost && l.l.canaryLost && !canary
+	if !c.SlotLost && err == nil && ok && first.sub != nil && first.kind == l.l.words.on && closed() {
 		c.Subscribed = channel
 	}
 	return c, err == nil
@@ -223,13 +223,13 @@ func (l *Link) MayRead() bool { return l.l.behind.len() > 0 }
 
 // verdicts are what the verdicts of the former receiver are called now.
 var verdicts = map[verdict]roster.Verdict{ //nolint:gochecknoglobals // constant
-	verdictTake: roster.Take, verdictUnwanted: roster.Unwanted, verdictShed: roster.Shed, verdictPause: roster.Pause,
+	verdictTake: roster.Deliver, verdictUnwanted: roster.Unwanted, verdictShed: roster.Shed, verdictPause: roster.Pause,
 	verdictHeld: roster.Hold, verdictKnown: roster.Known, verdictRepeated: roster.Repeated, verdictDenied: roster.Denied,
 	verdictLost: roster.Lost,
 }
 
-// Admit is as [roster.Roster.Admit].
-func (r *Receiver) Admit(l *Link, channel string, head event.Head, object string, now time.Time) (event.Group, roster.Verdict) {
+// Judge is as [roster.Roster.Judge].
+func (r *Receiver) Judge(l *Link, channel string, head event.Head, object string, now time.Time) (event.Group, roster.Verdict) {
 	r.now = now
 	g, v := r.admit(l.l, channel, head, object, now)
 	return g, verdicts[v]
@@ -272,7 +272,7 @@ func (r *Receiver) Remembered(b Behind) []event.Position {
 }
 
 // Begin is as [roster.Roster.Begin].
-func (r *Receiver) Begin(b Behind, f roster.Answer, now time.Time) bool {
+func (r *Receiver) HandOver(b Behind, f roster.Answer, now time.Time) bool {
 	s, p := b.sub, &b.sub.place
 	gap := f.Failed || !f.Complete || p.transient || b.mark.Position.IsZero() && len(f.Events) == 0
 	ok := b.current() && s.count > 0

@@ -11,8 +11,8 @@ type Verdict int
 
 // Verdicts.
 const (
-	// Take: it is handed over.
-	Take Verdict = iota
+	// Deliver: it is handed over.
+	Deliver Verdict = iota
 	// Unwanted: it is dropped, because nobody here wants its group.
 	Unwanted
 	// Shed: it is dropped, because its organization is over its budget.
@@ -31,9 +31,9 @@ const (
 	Lost
 )
 
-// Admit judges a message that a link brings, before anything is spent on decoding it. g is zero if its group is
-// unknown.
-func (r *Roster) Admit(l *Link, channel string, head event.Head, object string, now time.Time) (g event.Group, v Verdict) {
+// Judge says what becomes of a message that a link brings, before anything is spent on decoding it.
+// g is zero if its group is unknown.
+func (r *Roster) Judge(l *Link, channel string, head event.Head, object string, now time.Time) (g event.Group, v Verdict) {
 	s := r.subs[channel]
 	switch {
 	case s == nil || s.link != l && !s.paused:
@@ -49,7 +49,7 @@ func (r *Roster) Admit(l *Link, channel string, head event.Head, object string, 
 	case s.state != stateOn:
 		return s.group, Unwanted
 	case s.budget.spend(now, r.tariff.cost(len(object))):
-		return s.group, s.take(head, object, now)
+		return s.group, s.judge(head, object, now)
 	}
 	s.cursor.carried(head)
 	r.pauseNow(l, s, now)
