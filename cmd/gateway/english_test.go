@@ -4,7 +4,6 @@ import (
 	"go/scanner"
 	"go/token"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,9 +53,8 @@ func TestPlainEnglishInDocs(t *testing.T) {
 			check(page, i+1, line)
 		}
 	}
-	forTests := []string{"internal/testkit/", "internal/faults/", "internal/pubsub/pubsubtest/", "internal/consumer/consumertest/"}
 	for _, path := range sources(t, ".go") {
-		if strings.HasSuffix(path, "_test.go") || slices.ContainsFunc(forTests, func(dir string) bool { return strings.HasPrefix(path, dir) }) {
+		if onlyForTests(path) {
 			continue
 		}
 		for line, text := range literals(t, path) {

@@ -111,7 +111,7 @@ func (l *lane) leave(g event.Group, m Member) (left, last, empty bool) {
 	if ms == nil {
 		return false, false, false
 	}
-	i := ms.index(m)
+	i := l.index(ms, m)
 	if i < 0 {
 		return false, false, false
 	}
@@ -136,8 +136,8 @@ func (l *lane) leave(g event.Group, m Member) (left, last, empty bool) {
 	return true, end == 0, len(l.groups) == 0
 }
 
-// index returns where a member stands, below 0 if it is none. The lane's mu is held.
-func (ms *members) index(m Member) int {
+// index returns where a member stands among those of a group, below 0 if it is none. l.mu is held.
+func (l *lane) index(ms *members, m Member) int {
 	if ms.at == nil && len(ms.list) < indexedFrom {
 		return slices.Index(ms.list, m)
 	}

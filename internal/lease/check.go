@@ -99,8 +99,8 @@ type subject struct {
 	holder Holder
 }
 
-// add puts a lease on the list, unless it is over. Its caller holds the Keeper's mu.
-func (q *questions) add(l *Lease) {
+// askAbout puts a lease on a list of questions, unless it is over. Its caller holds mu.
+func (k *Keeper) askAbout(l *Lease, q *questions) {
 	if l.holder == nil || l.ended {
 		return
 	}
@@ -151,7 +151,7 @@ func (k *Keeper) listDue(q *questions) {
 	first := min(batchSize, len(k.doubted))
 	for i, l := range k.doubted[:first] {
 		l.doubted, k.doubted[i] = false, nil
-		q.add(l)
+		k.askAbout(l, q)
 	}
 	if k.doubted = k.doubted[first:]; len(k.doubted) == 0 {
 		k.doubted = nil
@@ -166,7 +166,7 @@ func (k *Keeper) listDue(q *questions) {
 		}
 		s.due = false
 		for _, l := range s.leases {
-			q.add(l)
+			k.askAbout(l, q)
 		}
 	}
 }
