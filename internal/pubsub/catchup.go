@@ -60,7 +60,7 @@ func (c *catcher) bringUp(ctx context.Context, batch []roster.Behind) {
 	var more []roster.Behind
 	answers := c.missed(ctx, batch, limit, c.histories.seek)
 	for i, f := range answers {
-		answers[i] = answer{} // not to be kept in memory beside what comes now
+		answers[i] = answer{} // frees its memory before the next are read
 		if f.more && limit < catchUpFew && len(batch) > 1 {
 			more = append(more, batch[i])
 			continue

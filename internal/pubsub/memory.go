@@ -186,7 +186,7 @@ func (m *Memory) start(sink Sink) (queue chan *event.Event, err error) {
 		m.mu.Unlock()
 		return nil, ErrRunning
 	}
-	// A queue of its own: what still waits in the last one belongs to the gap.
+	// A new queue: what still waits in the last one belongs to the gap.
 	queue = make(chan *event.Event, memoryQueue)
 	m.queue = queue
 	m.stopped = make(chan struct{})

@@ -7,7 +7,7 @@ import (
 	"orgcast/internal/event"
 )
 
-// Reasons of orgcast_events_dropped_total beside those of event.Reason.
+// Reasons of orgcast_events_dropped_total in addition to those of event.Reason.
 const (
 	reasonUnwanted = "unwanted" // of a group that nobody here wants any more
 	reasonPanic    = "panic"    // decoding panicked

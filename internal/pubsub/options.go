@@ -36,11 +36,11 @@ type Options struct {
 	// and each write to it may take before the link is given up. Default: [redislink.DefaultTimeout].
 	// A short one makes gaps where there was only a delay.
 	LinkTimeout time.Duration
-	// SubscribeTimeout bounds Subscribe, beside its context. Default: 5 s.
+	// SubscribeTimeout bounds Subscribe, as its context does. Default: 5 s.
 	SubscribeTimeout time.Duration
-	// PublishTimeout bounds Publish, Record and PublishAll, beside their context. Default: 2 s.
+	// PublishTimeout bounds Publish, Record and PublishAll, as their context does. Default: 2 s.
 	PublishTimeout time.Duration
-	// HistoryTimeout bounds each question to a history, beside its context. A history that takes many is read for
+	// HistoryTimeout bounds each question to a history, as its context does. A history that takes many is read for
 	// up to five times as long. Default: 2 s.
 	HistoryTimeout time.Duration
 	// MinBackoff and MaxBackoff bound the pause before a lost link is opened again; it doubles

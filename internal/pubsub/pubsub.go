@@ -16,41 +16,42 @@
 //
 // # Histories
 //
-// An event may be recorded: beside being published it is kept in its group's history, for a time and
-// up to a number, and has a [event.Position] there. The order of the history is that of the channel.
-// Recording is one script, record.v1.lua, so that no event is in one of the two and not in the other.
+// An event may be recorded: it is published and also kept in its group's history, for a time and up to
+// a number, where it has an [event.Position]. The history has the order of the channel.
+// One script, record.v1.lua, does both, so that no event is in one of the two and not in the other.
 //
 // # Catching up
 //
-// Redis keeps nothing on a channel for a subscriber that is away. When the connection is lost, or silently
-// stops carrying events, events published until the group is subscribed again are gone from the
-// channel. After that renewed subscription, and before any later event of the group, the recorded
-// ones are read from the group's history and handed over, so that nobody notices.
+// Redis keeps nothing on a channel for a subscriber that is not connected. When the connection is lost, or
+// silently stops carrying events, the channel loses the events that are published until the group is
+// subscribed again. After that, and before any later event of the group, the link reads the recorded
+// ones from the group's history and hands them over, so that members notice nothing.
 //
 // # Gaps
 //
-// The Sink's Gap is called first if that may not be everything: if the history has dropped what was
-// missed, or cannot be read; if transient events have been seen in the group, since of those no
-// history tells; if the group has no history at all, as one of transient events; and with
-// [Memory], always.
+// The Sink's Gap is called first if that may not be everything: if the history has dropped missed
+// events, or cannot be read; if transient events have been seen in the group, because no history
+// has them; if the group has no history at all, such as one of transient events; and with [Memory],
+// always.
 //
-// A gap also stands in place of an event that comes again under its idempotency key and another position, if
-// somebody has joined the group since it was handed over.
+// A gap also replaces an event that comes again under its idempotency key and another position, if
+// a member has joined the group since it was handed over.
 //
 // # Pauses
 //
-// All organizations share one connection: behind the events of one wait those of the others. So
-// each organization has a budget of events and bytes per second. A group whose event finds it spent
-// is paused: this event and those on their way are dropped, the group is unsubscribed, and when the
-// organization has saved up some of its budget, subscribed again. It then catches up, or the Sink is told
-// of the gap, as after a lost connection. The longer others had to wait the longer is the pause, up to 15 s.
+// All organizations share one connection, so the events of one wait behind those of the others.
+// Therefore each organization has a budget of events and bytes per second. A group whose event exceeds
+// it is paused: the receiver drops this event and those on their way, and unsubscribes the group. It
+// subscribes the group again when the organization has saved up some of its budget. The group then
+// catches up, or the Sink is told of the gap, as after a lost connection. The longer the others had to
+// wait, the longer the pause, up to 15 s.
 //
 // # Redis Cluster
 //
-// There events travel on sharded channels, with SPUBLISH and SSUBSCRIBE, and there is one connection to
-// each master. All names of an organization are in one slot, so its events come on one connection, in the
-// order in which that slot's master took them. When the slot moves, or another server becomes its master, the groups
-// concerned are subscribed there and catch up; all others go on as if nothing had been.
+// In a Redis Cluster, events travel on sharded channels, with SPUBLISH and SSUBSCRIBE, and there is one
+// connection to each master. All names of an organization are in one slot, so its events come on one
+// connection, in the order in which that slot's master took them. When the slot moves, or another
+// server becomes its master, its groups are subscribed there and catch up. No other group is affected.
 package pubsub
 
 import (

@@ -74,7 +74,7 @@ func (h *Histories) seek(ctx context.Context, questions []query) []answer {
 	return answers
 }
 
-// about is what has to be known of a history beside its entries. epoch is nil if it does not matter.
+// about is what has to be known of a history in addition to its entries. epoch is nil if it does not matter.
 type about struct {
 	state *redis.XInfoStreamCmd
 	epoch *redis.StringCmd
@@ -129,8 +129,8 @@ func (f *answer) judge(q query, entries []redis.XMessage, info *redis.XInfoStrea
 	return entries
 }
 
-// deletedAfter reports whether an entry behind the position was deleted by somebody; one that was
-// dropped for its age or number does not count here.
+// deletedAfter reports whether someone deleted an entry after the position. One that was dropped for
+// its age or number does not count here.
 func deletedAfter(info *redis.XInfoStream, after event.Position) bool {
 	deleted, err := event.ParsePosition(info.MaxDeletedEntryID)
 	return err == nil && deleted.Compare(after) > 0

@@ -91,7 +91,7 @@ func (r *Redis) Subscribe(ctx context.Context, g event.Group) error {
 }
 
 // Unsubscribe takes one Subscribe of the group back. With the last one gone no more events of the
-// group reach the Sink, save for one that is being handed over right now. It does not wait.
+// group reach the Sink, except for one that is being handed over right now. It does not wait.
 // Without a Subscribe to take back it does nothing.
 func (r *Redis) Unsubscribe(g event.Group) { r.subs.unsubscribe(g, r.keys.GroupChannel(g)) }
 

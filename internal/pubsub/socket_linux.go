@@ -31,7 +31,7 @@ type socket struct {
 	bounded       atomic.Bool  // a read deadline is set
 	writeBy       atomic.Int64 // write deadline in Unix nanoseconds, 0 for none
 
-	// The runtime's poller waits for gate, an epoll of its own that watches the socket while open.
+	// The runtime's poller waits for gate, an epoll that watches only the socket while open.
 	// So the socket of a busy link wakes nobody but its reader.
 	gate    *os.File
 	gateRaw syscall.RawConn
@@ -50,7 +50,7 @@ type socket struct {
 	receiveErr error
 }
 
-// newSocket takes over the socket of a plain TCP connection, which is of no use any more then.
+// newSocket takes over the socket of a plain TCP connection, which cannot be used afterwards.
 // Others, such as TLS, it returns as they are.
 func newSocket(c net.Conn) (net.Conn, error) {
 	tcp, ok := c.(*net.TCPConn)
@@ -145,7 +145,7 @@ func (s *socket) Read(b []byte) (n int, err error) {
 }
 
 // yield lets other goroutines go first where it is time. To do so costs some 20 µs, since the runtime
-// wakes another thread for it; to see whether anybody waits costs next to nothing.
+// wakes another thread for it; to see whether any waits costs next to nothing.
 func (s *socket) yield(now time.Time) {
 	if now.Sub(s.looked) < lookInterval {
 		return
@@ -191,7 +191,7 @@ func (s *socket) receiveNow(fd uintptr) {
 	}
 }
 
-// Write implements net.Conn. It waits for room in a thread of its own: a link sends little, and
+// Write implements net.Conn. It waits for room in its own thread: a link sends little, and
 // Redis takes it at once.
 func (s *socket) Write(b []byte) (written int, err error) {
 	for written < len(b) {
@@ -209,7 +209,7 @@ func (s *socket) Write(b []byte) (written int, err error) {
 // send writes what finds room, and waits for room if there is none, up to the deadline.
 func (s *socket) send(fd int, b []byte) (int, error) {
 	for {
-		wait := -1 // for ever
+		wait := -1 // forever
 		if by := s.writeBy.Load(); by != 0 {
 			left := time.Until(time.Unix(0, by))
 			if left <= 0 {
@@ -256,7 +256,7 @@ func (s *socket) SetDeadline(t time.Time) error {
 	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
 }
 
-// SetReadDeadline implements net.Conn, save for what [socket.Read] says.
+// SetReadDeadline implements net.Conn, except for what [socket.Read] says.
 func (s *socket) SetReadDeadline(t time.Time) error {
 	if bounded := !t.IsZero(); s.bounded.Swap(bounded) || bounded {
 		return s.gate.SetReadDeadline(t)

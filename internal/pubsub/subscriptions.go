@@ -18,7 +18,7 @@ type subscriptions struct {
 
 	mu      sync.Mutex // never held during I/O or calls of the Sink
 	roster  *roster.Roster
-	waiting map[string]chan struct{} // by channel, closed when that is subscribed; of those that somebody waits for
+	waiting map[string]chan struct{} // by channel, closed when that is subscribed; only of those that a caller waits for
 	lines   map[string]*line         // by the address of their server, "" if there is one; those that are open
 }
 
@@ -194,7 +194,7 @@ func (s *subscriptions) logPause(g event.Group, now time.Time) (suppressed int, 
 	return s.roster.LogPause(g, now)
 }
 
-// confirm is [roster.Roster.Confirm]. It tells who waits for the channel. canary is that of the link now.
+// confirm is [roster.Roster.Confirm]. It wakes callers that wait for the channel. canary is the link's canary channel now.
 func (s *subscriptions) confirm(l *line, kind, channel string, now time.Time) (c roster.Confirmation, canary string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

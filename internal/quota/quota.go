@@ -97,7 +97,7 @@ type share struct {
 
 // question is one reservation. full and err are read after done is closed.
 type question struct {
-	used    int  // connections when it was asked; fewer, if any, when it is answered, but for refusals
+	used    int  // connections when it was asked; fewer, if any, when it is answered, except for refusals
 	more    bool // or just as many
 	done    chan struct{}
 	full    bool // no more are to be had

@@ -36,7 +36,7 @@ var (
 	ErrAskInput = errors.New("task: input must be UTF-8 and not too long")
 )
 
-// Asks are questions to people: a task opens one and waits, somebody of the same organization
+// Asks are questions to people: a task opens one and waits, someone of the same organization
 // answers it, once. A question belongs to the organization of the context, an execution and the
 // index of a step in it; no client names a key. Methods refuse a context without organization with
 // [orgctx.ErrNoOrganization] and are safe for concurrent use.

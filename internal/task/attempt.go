@@ -40,12 +40,12 @@ type again struct {
 	deliveries int // so far
 }
 
-// process brings an entry as far as it gets: to its end, or to its next attempt, which is not nil
-// then. If Redis fails meanwhile the entry stays with us until it counts as abandoned, and somebody
-// goes on from there.
+// process brings an entry as far as it gets: to its end, or to its next attempt, which it then
+// returns. If Redis fails meanwhile, the entry stays with this worker until it counts as abandoned, and
+// another worker continues.
 func (q *queue) process(ctx context.Context, log *zap.Logger, e *entry) *again {
 	if len(e.fields) == 0 {
-		q.acknowledge(ctx, log, e) // deleted from the stream by somebody
+		q.acknowledge(ctx, log, e) // someone has deleted it from the stream
 		return nil
 	}
 	t, err := decode(q.name, e.fields)
@@ -191,7 +191,7 @@ func (q *queue) finishAttempt(ctx context.Context, log *zap.Logger, e *entry, jo
 	case errors.As(o.err, &failure):
 		count("given_up")
 		q.giveUp(ctx, log, e, job, failure.Code)
-	case o.ran && errors.Is(o.err, directory.ErrUnknown): // as from [RunTool]: who asked for it may not any more
+	case o.ran && errors.Is(o.err, directory.ErrUnknown): // as from [RunTool]: the user who asked for it is no longer allowed to
 		count(CodeRefused)
 		log.Warn("task refused while it ran", zap.Error(o.err))
 		q.giveUp(ctx, log, e, job, CodeRefused)
@@ -201,7 +201,7 @@ func (q *queue) finishAttempt(ctx context.Context, log *zap.Logger, e *entry, jo
 	default:
 		code := codeOf(o.err)
 		count(code)
-		// A second attempt beside one that is still running would do harm.
+		// A second attempt next to one that is still running would do harm.
 		if e.attempts() >= q.opt.Attempts || errors.Is(o.err, errIgnored) {
 			log.Warn("task failed for good", zap.String("code", code), zap.Error(o.err))
 			q.giveUp(ctx, log, e, job, code)

@@ -46,11 +46,11 @@ func NewDispatcher(client redis.UniversalClient, keys keyspace.Keyspace, o Dispa
 	return &Dispatcher{client: client, keys: keys, opt: o, script: script("dispatch"), withdraw: script("withdraw"), metrics: newDispatchMetrics(o.Registerer)}, nil
 }
 
-// Dispatch hands the task over and returns its ID: a new one if t.ID is empty, that of the earlier
-// task if one was dispatched under the same idempotency key of the same organization and kind. The
+// Dispatch hands the task over and returns its ID: a new one if t.ID is empty, or the ID of an earlier
+// task that was dispatched under the same idempotency key of the same organization and kind. The
 // organization is the context's; without one, nothing happens and the error is
-// [orgctx.ErrNoOrganization]. Other errors are [ErrForeign], [ErrMalformed], [ErrBacklog], or that
-// of Redis: the task may then have been dispatched or not, and a second try under the same ID or
+// [orgctx.ErrNoOrganization]. Other errors are [ErrForeign], [ErrMalformed], [ErrBacklog], or an
+// error of Redis: the task may then have been dispatched or not, and a second try under the same ID or
 // idempotency key is safe.
 func (d *Dispatcher) Dispatch(ctx context.Context, t Task) (id string, err error) {
 	org, ok := orgctx.From(ctx)

@@ -13,12 +13,12 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// Codes of terminal events of tasks that failed, beside those that handlers choose.
+// Codes of terminal events of tasks that failed, in addition to those that handlers choose.
 const (
 	CodeFailed    = "failed"     // the handler returned an error, each time
 	CodePanic     = "panic"      // the handler panicked, each time
 	CodeTimeout   = "timeout"    // the handler took too long
-	CodeCrashed   = "crashed"    // the worker's process died of it, or beside it, each time
+	CodeCrashed   = "crashed"    // the worker's process died while it ran, each time
 	CodeBadResult = "bad_result" // what the handler returned makes no event
 	CodeRefused   = "refused"    // the organization is suspended, or the user who asked is no member any more
 )
@@ -88,7 +88,7 @@ type Job struct {
 // Progress records and publishes an event in the task's own group: anything that marshals to a JSON
 // object with a type. The organization is added, and an event that names another one is refused.
 // The error is one of package event, [ErrForeign] if ctx is not of the task's organization,
-// [ErrEnded] once the terminal event has been published, or that of Redis.
+// [ErrEnded] once the terminal event has been published, or an error of Redis.
 func (j *Job) Progress(ctx context.Context, v any) error { return j.tell(ctx, j.Group, v) }
 
 // Publish records and publishes an event in the group called name of the task's organization, as

@@ -21,7 +21,7 @@ func newDispatchMetrics(reg prometheus.Registerer) *dispatchMetrics {
 	}, []string{"result"})}
 }
 
-// counts reads how many tasks of each kind there are when somebody asks for metrics.
+// counts reads how many tasks of each kind there are when the metrics are read.
 type counts struct {
 	*Worker
 

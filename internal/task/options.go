@@ -37,7 +37,7 @@ type Limit struct {
 // MaxWeight is the largest weight of an organization.
 const MaxWeight = 100
 
-// DefaultLimit is what an organization may have waiting unless somebody says otherwise.
+// DefaultLimit is what an organization may have waiting if nothing else is set.
 func DefaultLimit() Limit { return Limit{Tasks: DefaultWaiting, Bytes: DefaultWaitingBytes, Weight: 1} }
 
 func (o *DispatcherOptions) complete() {

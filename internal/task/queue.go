@@ -59,8 +59,8 @@ func newEntry(id string, deliveries int, flat []any) *entry {
 // mostBefore bounds what an entry says about itself.
 const mostBefore = 1_000_000
 
-// complete reads what the queue needs of an entry. An entry without an organization is refused by
-// whoever decodes it, and has no share.
+// complete reads what the queue needs of an entry. An entry without an organization has no share, and
+// decode refuses it.
 func (e *entry) complete() {
 	e.org, _ = orgctx.ParseID(e.fields[fieldOrganization])
 	if before, err := strconv.Atoi(e.fields[fieldBefore]); err == nil && before > 0 && before <= mostBefore {
@@ -132,7 +132,7 @@ func (q *queue) passed() (orgs []any) {
 	return orgs
 }
 
-// serve hands entries to goroutines of its own, and returns when ctx has ended and they have too.
+// serve hands entries to its own goroutines, and returns when ctx has ended and they have too.
 func (q *queue) serve(ctx, working context.Context) {
 	var wg sync.WaitGroup
 	defer q.leave(working)

@@ -321,7 +321,7 @@ func (q *Queues) Drop(ctx context.Context, f Found) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	// The end comes first: whoever finds the task meanwhile sees that it has ended.
+	// The end comes first: a reader that finds the task meanwhile sees that it has ended.
 	payload, err := json.Marshal(map[string]string{
 		"organization_id": f.Organization().String(), "type": "task_failed", "task_id": f.ID, "code": CodeDropped,
 	})

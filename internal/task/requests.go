@@ -57,9 +57,9 @@ func NewRequests(client redis.UniversalClient, keys keyspace.Keyspace) (*Request
 	return &Requests{client: client, keys: keys, begin: script("request"), note: script("note")}, nil
 }
 
-// Begin returns the request that the context's user made under the id, which is a new one if there is
-// none. The error is [ErrConflict] if that has another content, [ErrMalformed] for an id that does not
-// satisfy [orgctx.ValidID], [orgctx.ErrNoOrganization], [ErrNoUser], or that of Redis.
+// Begin returns the request that the context's user made under the id, or a new one if there is none.
+// The error is [ErrConflict] if that request has another content, [ErrMalformed] for an id that does not
+// satisfy [orgctx.ValidID], [orgctx.ErrNoOrganization], [ErrNoUser], or an error of Redis.
 func (r *Requests) Begin(ctx context.Context, id string, content []byte) (Request, error) {
 	org, ok := orgctx.From(ctx)
 	if !ok {
@@ -92,12 +92,12 @@ func (r *Requests) Begin(ctx context.Context, id string, content []byte) (Reques
 	return made, nil
 }
 
-// Done notes that the work was handed over: whoever asks again learns so.
+// Done notes that the work was handed over: a repeated request learns so.
 func (r *Requests) Done(ctx context.Context, q Request) error {
 	return r.replace(ctx, q, q.Work+" done")
 }
 
-// Again notes that the work has ended as failed before it was handed over: whoever asks again begins new
+// Again notes that the work has ended as failed before it was handed over: a repeated request begins new
 // work under a new id.
 func (r *Requests) Again(ctx context.Context, q Request) error {
 	return r.replace(ctx, q, rand.Text())

@@ -75,7 +75,7 @@ func (s *Store) Get(ctx context.Context, name string) ([]byte, error) {
 	return value, nil
 }
 
-// Set stores a value for a time; 0 is for ever.
+// Set stores a value for a time; 0 is forever.
 func (s *Store) Set(ctx context.Context, name string, value []byte, life time.Duration) error {
 	key, err := s.key(ctx, name)
 	if err != nil {

@@ -62,7 +62,7 @@ func NewWorker(client redis.UniversalClient, keys keyspace.Keyspace, dir orgctx.
 // are cut, and their tasks are free for other workers at once. Redis may come and go. The error is
 // nil or [ErrStuck].
 func (w *Worker) Run(ctx context.Context) error {
-	// Work must not end with ctx, and inherits no organization from whoever runs the worker.
+	// Work must not end with ctx, and inherits no organization from the caller of Run.
 	working, cut := context.WithCancelCause(orgctx.Without(context.WithoutCancel(ctx)))
 	defer cut(errStopping)
 	if w.opt.Tools != nil {

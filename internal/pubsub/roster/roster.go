@@ -3,7 +3,7 @@
 // its budget.
 //
 // It is a state machine: inputs and times go in, commands and verdicts come out. It does no I/O, starts no
-// goroutine, asks no clock, and has no lock: the caller sees to it that one call runs at a time. The same
+// goroutine, asks no clock, and has no lock: its caller makes one call at a time. The same
 // inputs have the same results, so tests drive it without Redis.
 //
 // # Commands
@@ -14,8 +14,9 @@
 //
 // # Messages
 //
-// [Roster.Judge] says what becomes of each message before anything is spent on it. A group that has missed something catches
-// up first: its messages are held, and handed over after what its history has. See [Roster.HandOver].
+// [Roster.Judge] says what becomes of each message before anything is spent on it. A group that has missed
+// events catches up first: its messages are held, and handed over after the events of its history. See
+// [Roster.HandOver].
 package roster
 
 import (

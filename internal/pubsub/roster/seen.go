@@ -16,7 +16,7 @@ const (
 
 // seen are the newest positions that a group was handed, in that order.
 type seen struct {
-	ring []event.Position // full from its beginning, and used as a ring once it is as long as it may be
+	ring []event.Position // full from its beginning, and used as a ring once it has its full length
 	next int              // where the next one goes, if the ring is full
 	at   int              // where has found one, or somewhere
 }

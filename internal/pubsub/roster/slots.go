@@ -8,15 +8,15 @@ import (
 	"orgcast/internal/keyspace"
 )
 
-// canaryTags is how many names are tried to find one in the slots of a given server. With a single
-// slot of its own, one in 16,384 fits.
+// canaryTags is how many names are tried to find one in the slots of a given server. If it has
+// only one slot, one name in 16,384 fits.
 const canaryTags = 20 * keyspace.Slots
 
 // slots are those of a Cluster.
 type slots struct {
 	owners []string // addresses of masters, by slot; "" where none is known
-	// strays says that subscriptions wait for the next survey: their server refused them, and nobody said
-	// who has them.
+	// strays says that subscriptions wait for the next survey: their server refused them, and no
+	// answer named another.
 	strays bool
 }
 
