@@ -13,8 +13,8 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// dockerStandIn runs what the page has compose run, on this machine: redis-cli against the server of state, and the
-// gateway with its socket instead of the name of its container.
+// dockerStandIn runs what the page has compose run, on this machine: redis-cli against the server
+// of state, and the gateway with its socket instead of the name of its container.
 const dockerStandIn = `#!/usr/bin/env bash
 set -euo pipefail
 [[ $1 == compose ]]
@@ -58,7 +58,8 @@ func find(t *testing.T, text string) (found []string) {
 	return found
 }
 
-// TestFirstConnection follows README.md from an empty .env to a welcome, with the users and rights that it ships.
+// TestFirstConnection follows README.md from an empty .env to a welcome, with the users and rights
+// that it ships.
 func TestFirstConnection(t *testing.T) {
 	dir := t.TempDir()
 	example, err := os.ReadFile(".env.example")

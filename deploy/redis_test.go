@@ -177,8 +177,8 @@ func TestRedisUsers(t *testing.T) {
 	}
 }
 
-// TestStateUsers does the same with the server of --redis-state: nobody may do there what belongs to the
-// other one, and back ends have no business there.
+// TestStateUsers does the same with the server of --redis-state: nobody may do there what belongs
+// to the other one, and back ends have no business there.
 func TestStateUsers(t *testing.T) {
 	_, connect := startScript(t, "redis/start.sh", "ORGCAST_REDIS_USERS=state.acl", "ORGCAST_BACKEND_PASSWORD=")
 	const refused = "NOPERM"

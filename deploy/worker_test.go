@@ -19,8 +19,9 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// TestRightsSuffice has the gateway's user and the worker's do all that their programs do: hand over a
-// task, take it, tell of it, ask a person, answer, keep a value, end, fail, and claim a conversation.
+// TestRightsSuffice has the gateway's user and the worker's do all that their programs do: hand
+// over a task, take it, tell of it, ask a person, answer, keep a value, end, fail, and claim a
+// conversation.
 func TestRightsSuffice(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) (connect func(*testing.T, string) redis.UniversalClient){
 		"one server": startRedisFor,

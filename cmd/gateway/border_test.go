@@ -87,8 +87,8 @@ func (s *serving) metricLine(line string) bool {
 	return strings.Contains(body, "\n"+line+"\n")
 }
 
-// TestFilesAreKeptForHealthAndRedis: however many connect, the private listener answers, Redis is reached, and
-// those over the limit are told so.
+// TestFilesAreKeptForHealthAndRedis: however many connect, the private listener answers, Redis is
+// reached, and those over the limit are told so.
 func TestFilesAreKeptForHealthAndRedis(t *testing.T) {
 	s := startWithFiles(t, 256, nil)
 	dial := testkit.DialTCP(s.public)
@@ -124,8 +124,8 @@ func TestFilesAreKeptForHealthAndRedis(t *testing.T) {
 	}
 }
 
-// TestStrangersThatNeverReadHoldNothing: who sends requests without a session, one behind the other, and reads
-// no answer, loses the socket with the first of them.
+// TestStrangersThatNeverReadHoldNothing: who sends requests without a session, one behind the
+// other, and reads no answer, loses the socket with the first of them.
 func TestStrangersThatNeverReadHoldNothing(t *testing.T) {
 	const files = 700
 	s := startWithFiles(t, files, nil)
@@ -146,8 +146,8 @@ func TestStrangersThatNeverReadHoldNothing(t *testing.T) {
 	}
 }
 
-// TestTooFewFiles: a limit of connections that the files do not allow, or hardly any files, is told before the
-// first browser is refused.
+// TestTooFewFiles: a limit of connections that the files do not allow, or hardly any files, is told
+// before the first browser is refused.
 func TestTooFewFiles(t *testing.T) {
 	for name, test := range map[string]struct {
 		files int

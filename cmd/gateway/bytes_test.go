@@ -11,8 +11,9 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestMembersCannotFillRedis: members who say more than they may, in whichever conversation, at whichever node, are told so, and
-// nothing of it is kept. Others of the organization, and other organizations, go on.
+// TestMembersCannotFillRedis: members who say more than they may, in whichever conversation, at
+// whichever node, are told so, and nothing of it is kept. Others of the organization, and other
+// organizations, go on.
 func TestMembersCannotFillRedis(t *testing.T) {
 	addr := redistest.Start(t)
 	limits := environment{"ORGCAST_MEMBER_BYTES_PER_USER": "100000", "ORGCAST_MEMBER_BYTES_PER_ORGANIZATION": "150000"}
@@ -32,7 +33,8 @@ func TestMembersCannotFillRedis(t *testing.T) {
 		return c
 	}
 	text := strings.Repeat("x", 20000)
-	// say sends messages of 20 kB, which cost twice that and some more, and returns how many were taken.
+	// say sends messages of 20 kB, which cost twice that and some more, and returns how many were
+	// taken.
 	messages := 0
 	say := func(c *testkit.Client, most int) (taken int) {
 		for range most {

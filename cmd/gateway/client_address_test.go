@@ -9,8 +9,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestServeLogsTheClientBehindAProxy: with --trusted-proxies the log says at its default level which client was
-// refused, and nothing that the client invented.
+// TestServeLogsTheClientBehindAProxy: with --trusted-proxies the log says at its default level
+// which client was refused, and nothing that the client invented.
 func TestServeLogsTheClientBehindAProxy(t *testing.T) {
 	s := startServe(t, redistest.Start(t), environment{"ORGCAST_TRUSTED_PROXIES": "127.0.0.0/8,10.0.0.0/8"})
 	s.expectReady()

@@ -14,9 +14,9 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestServeOnCluster is the whole way in a Redis Cluster: sessions, members and the count of connections in Redis,
-// events of each kind in each way there is, and an announcement; before and after the organization's master was
-// deposed. What was recorded meanwhile arrives, too, once.
+// TestServeOnCluster is the whole way in a Redis Cluster: sessions, members and the count of
+// connections in Redis, events of each kind in each way there is, and an announcement; before and
+// after the organization's master was deposed. What was recorded meanwhile arrives, too, once.
 func TestServeOnCluster(t *testing.T) {
 	cluster := redistest.StartCluster(t, redistest.ClusterOptions{Replicas: true})
 	env := environment{

@@ -13,8 +13,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestCheckFindsWhatDoesNotAnswer: check --connect names each part that a node needs and that does not answer, the
-// identity's among them, and says why. Without the flag it makes no connection.
+// TestCheckFindsWhatDoesNotAnswer: check --connect names each part that a node needs and that does
+// not answer, the identity's among them, and says why. Without the flag it makes no connection.
 func TestCheckFindsWhatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	good := redistest.Start(t)

@@ -8,8 +8,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestGatewaysInDatabasesAreApart: gateways with one prefix in databases 0, 1 and 2 of one server hear
-// neither each other's events nor each other's revocations, whichever way those come.
+// TestGatewaysInDatabasesAreApart: gateways with one prefix in databases 0, 1 and 2 of one server
+// hear neither each other's events nor each other's revocations, whichever way those come.
 func TestGatewaysInDatabasesAreApart(t *testing.T) {
 	addr := redistest.Start(t)
 	type site struct {

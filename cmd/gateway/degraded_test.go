@@ -8,9 +8,9 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestRedisRefusesWrites: a Redis that answers but does not write, for want of memory or after a failed
-// snapshot, keeps no event from anyone, no organization's first member out, and no revocation from taking
-// effect; what it could not record is said.
+// TestRedisRefusesWrites: a Redis that answers but does not write, for want of memory or after a
+// failed snapshot, keeps no event from anyone, no organization's first member out, and no
+// revocation from taking effect; what it could not record is said.
 func TestRedisRefusesWrites(t *testing.T) {
 	for _, state := range redistest.States() {
 		t.Run("of sessions with "+string(state), func(t *testing.T) {

@@ -186,8 +186,8 @@ func TestMetricsReference(t *testing.T) {
 	}
 }
 
-// TestAlertsSeeTheFirst: what the alerts of docs/observe.md watch for a label is there before anything has
-// happened. A counter that appears with 1 has not risen, as Prometheus sees it.
+// TestAlertsSeeTheFirst: what the alerts of docs/observe.md watch for a label is there before
+// anything has happened. A counter that appears with 1 has not risen, as Prometheus sees it.
 func TestAlertsSeeTheFirst(t *testing.T) {
 	redisAddr := redistest.Start(t)
 	s := startServe(t, redisAddr, nil)
@@ -264,8 +264,8 @@ func TestModelGuards(t *testing.T) {
 	}
 }
 
-// TestEleventhConsumer does what docs/consumers.md says: it adds the file and the line, to a copy that only
-// the compiler sees, builds, and looks at the frames.
+// TestEleventhConsumer does what docs/consumers.md says: it adds the file and the line, to a copy
+// that only the compiler sees, builds, and looks at the frames.
 func TestEleventhConsumer(t *testing.T) {
 	doc, routes := readDoc(t, "docs/consumers.md"), readDoc(t, "internal/app/routes.go")
 	blocks := make(map[string][]string) // language → content
@@ -380,7 +380,8 @@ func TestTokenInProtocol(t *testing.T) {
 	}
 }
 
-// TestKubernetesProbe: the probe that docs/deploy.md has the kubelet run is a subcommand, and the image has it there.
+// TestKubernetesProbe: the probe that docs/deploy.md has the kubelet run is a subcommand, and the
+// image has it there.
 func TestKubernetesProbe(t *testing.T) {
 	probe := regexp.MustCompile(`exec: \{command: \["(/\w+)", "(\w+)"\]\}`).FindStringSubmatch(section(t, readDoc(t, "docs/deploy.md"), "Kubernetes"))
 	if probe == nil {

@@ -34,7 +34,8 @@ var translated = map[string]string{
 	`\bas (many|much|long) as (it|they|he|she) may\b`: "the limit",
 }
 
-// TestPlainEnglishInDocs: neither our pages nor the texts in our code use phrases that read as a translation.
+// TestPlainEnglishInDocs: neither our pages nor the texts in our code use phrases that read as a
+// translation.
 func TestPlainEnglishInDocs(t *testing.T) {
 	patterns := make(map[*regexp.Regexp]string, len(translated))
 	for pattern, instead := range translated {

@@ -129,8 +129,8 @@ func (w *world) limits(t *testing.T) {
 	w.connectionLimits(t)
 }
 
-// connectionLimits meets the limits of its own gateway: connections of a user and of an organization, and
-// time in which a browser says nothing.
+// connectionLimits meets the limits of its own gateway: connections of a user and of an
+// organization, and time in which a browser says nothing.
 func (w *world) connectionLimits(t *testing.T) {
 	t.Helper()
 	s := startServe(t, w.relay.addr, environment{

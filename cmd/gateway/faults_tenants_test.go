@@ -115,7 +115,8 @@ func (w *world) contextLeftBehind(t *testing.T) {
 			}
 		}
 	}
-	// What a connection of acme has just done says nothing to one without acme, or without an organization.
+	// What a connection of acme has just done says nothing to one without acme, or without an
+	// organization.
 	w.record(t, "acme", "audit_71", `{"type":"audit.update","data":{"status":"secret of acme"}}`)
 	audit, _ := w.open(t, "grace", "globex", "/ws/seo_audit/71/")
 	alone := testkit.Connect(t, w.dial, w.mintAlone("ada"))
@@ -129,14 +130,16 @@ func (w *world) contextLeftBehind(t *testing.T) {
 		if got := code(say(t, alone, `{"type":"get_status"}`)); got != "unknown_type" {
 			t.Errorf("without an organization: got %s, want unknown_type", got)
 		}
-		// The gateway and its worker run in this process: what they leave behind would be seen here.
+		// The gateway and its worker run in this process: what they leave behind would be seen
+		// here.
 		if org, ok := orgctx.From(t.Context()); ok {
 			t.Errorf("a context without an organization has %s", org)
 		}
 	}
 }
 
-// ownerless asks for work, events, answers and owners in the name of no organization, or of one that is none.
+// ownerless asks for work, events, answers and owners in the name of no organization, or of one
+// that is none.
 func (w *world) ownerless(t *testing.T) {
 	before := w.redis.DBSize(t.Context()).Val()
 	parts := w.services(t)

@@ -41,7 +41,8 @@ func (w *world) badEvent(t *testing.T) {
 		for _, payload := range []string{"", "no json", "[]", `{"type":7,"organization_id":"acme"}`, "\xff", `{"type":"x","organization_id":"acme"`, strings.Repeat("[", 20000)} {
 			w.raw(t, "orgcast:{acme}:group:"+v.group, payload)
 		}
-		// Well formed, but with fields that nobody expects; these are delivered, and folded into nothing.
+		// Well formed, but with fields that nobody expects; these are delivered, and folded into
+		// nothing.
 		odd := `{"type":"` + typeOf(v.event) + `","status":["x"],"data":7,"messages":{},"execution_id":{},"job_id":{},"progress":"much"}`
 		want := w.record(t, "acme", v.group, odd)
 		one.Expect(t, want)
@@ -93,7 +94,8 @@ func (w *world) html(t *testing.T) {
 		if err := json.Unmarshal([]byte(got), &m); err != nil {
 			t.Fatal(err)
 		}
-		// JSON alone: the text is what was typed, for the page to show as text, and no field holds markup.
+		// JSON alone: the text is what was typed, for the page to show as text, and no field holds
+		// markup.
 		message, _ := m["message"].(string)
 		if !strings.HasPrefix(message, text) || strings.Count(got, "<") != 1 || m["html"] != nil || m["message_html"] != nil {
 			t.Errorf("got %s, want the text as it was typed, and no field of markup", got)
@@ -109,7 +111,8 @@ func (w *world) subscriptionDies(t *testing.T) {
 	if err := w.redis.Do(t.Context(), "client", "kill", "type", "pubsub").Err(); err != nil {
 		t.Fatal(err)
 	}
-	// Nobody hears what is published before the gateway is back; what it hears then reaches the page.
+	// Nobody hears what is published before the gateway is back; what it hears then reaches the
+	// page.
 	arrived := make(chan string, 1)
 	var reading sync.WaitGroup
 	reading.Go(func() {
@@ -140,8 +143,8 @@ func (w *world) sideEffects(t *testing.T) {
 	w.pollingLoops(t)
 }
 
-// pollingLoops sees that no consumer does anything while nothing happens: no goroutine is inside one,
-// neither while pages are open nor when they have gone.
+// pollingLoops sees that no consumer does anything while nothing happens: no goroutine is inside
+// one, neither while pages are open nor when they have gone.
 func (w *world) pollingLoops(t *testing.T) {
 	t.Helper()
 	idle := func() bool {
@@ -225,7 +228,8 @@ func (w *world) terminalEvent(t *testing.T) {
 	for org, c := range clients { // and once
 		c.Expect(t, w.record(t, org, "research_76", views()["research"].event))
 	}
-	// The ends that the original left out: without results, and without the ids of a job and an optimization.
+	// The ends that the original left out: without results, and without the ids of a job and an
+	// optimization.
 	w.record(t, "acme", "audit_76", `{"type":"audit.complete","data":{"results":{"issues":[],"summary":{}}}}`)
 	w.record(t, "acme", "optimization_76", `{"type":"optimization_update","status":"running","job_id":"j76"}`)
 	for _, group := range []string{"optimization_76", "optimization_job_j76"} {
@@ -285,8 +289,8 @@ func (w *world) closeCodes(t *testing.T) {
 	}
 }
 
-// slowHandler lets Redis take no commands, so that the consumer waits for it. A hook of any kind that
-// waits is the subject of gateway.TestHookOfTenSeconds.
+// slowHandler lets Redis take no commands, so that the consumer waits for it. A hook of any kind
+// that waits is the subject of gateway.TestHookOfTenSeconds.
 func (w *world) slowHandler(t *testing.T) {
 	v := chat("aaaaaaaa-0000-4000-8000-000000000006")
 	c, _ := w.open(t, "ada", "acme", v.path)
@@ -304,8 +308,9 @@ func (w *world) slowHandler(t *testing.T) {
 	c.ExpectClose(t, 1000)
 }
 
-// hooksAfterException lets a consumer meet an error that it does not expect: a history that cannot be
-// read. That Disconnect runs, also after a panic, is the subject of gateway.TestPanicEndsOneConnection.
+// hooksAfterException lets a consumer meet an error that it does not expect: a history that cannot
+// be read. That Disconnect runs, also after a panic, is the subject of
+// gateway.TestPanicEndsOneConnection.
 func (w *world) hooksAfterException(t *testing.T) {
 	spoil := func(t *testing.T, group string) (repair func()) {
 		t.Helper()
@@ -379,9 +384,9 @@ func (w *world) oddInput(t *testing.T) {
 	}
 }
 
-// TestHumanInput: a question can be answered from a conversation, a run and a board alike: once, while
-// it is open, from its own organization. Anyone who comes second, late, or from elsewhere gets the same
-// code at each.
+// TestHumanInput: a question can be answered from a conversation, a run and a board alike: once,
+// while it is open, from its own organization. Anyone who comes second, late, or from elsewhere
+// gets the same code at each.
 func TestHumanInput(t *testing.T) {
 	w := newWorld(t)
 	const session = "aaaaaaaa-0000-4000-8000-000000000008"

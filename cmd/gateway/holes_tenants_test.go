@@ -23,7 +23,8 @@ func (w *world) services(t *testing.T) *app.Services {
 	return s
 }
 
-// guessedIDs tries every route without a session, and the integers of another organization with one.
+// guessedIDs tries every route without a session, and the integers of another organization with
+// one.
 func (w *world) guessedIDs(t *testing.T) {
 	nobody := testkit.Handshake{Header: http.Header{"Origin": {testOrigin}}}
 	forged := testkit.Handshake{Header: http.Header{"Origin": {testOrigin}, "Cookie": {"session=forged"}}}
@@ -93,7 +94,8 @@ func (w *world) superuser(t *testing.T) {
 	}
 }
 
-// oldestFirst opens a run late. A page appends what comes, so the first frame begins with the oldest.
+// oldestFirst opens a run late. A page appends what comes, so the first frame begins with the
+// oldest.
 func (w *world) oldestFirst(t *testing.T) {
 	v := views()["crew execution"].at("79")
 	undisturbed := w.neighbor(t, v)
@@ -116,7 +118,8 @@ func (w *world) oldestFirst(t *testing.T) {
 	undisturbed()
 }
 
-// TestPagesOfTheOriginalKeepTheOrder: what pages of the original get in another form stays in its place.
+// TestPagesOfTheOriginalKeepTheOrder: what pages of the original get in another form stays in its
+// place.
 func TestPagesOfTheOriginalKeepTheOrder(t *testing.T) {
 	const rounds = 100
 	w := newWorld(t)

@@ -10,8 +10,8 @@ import (
 )
 
 // TestHoles shows that each hole of the original application is closed here: with two organizations
-// that use the same ids, and people, for everything. The other holes are closed by the packages that
-// docs/security.md names.
+// that use the same ids, and people, for everything. The other holes are closed by the packages
+// that docs/security.md names.
 func TestHoles(t *testing.T) {
 	w := newWorld(t)
 	t.Run("01 crew board shared by all tenants", func(t *testing.T) { w.expectApart(t, views()["board"]) })
@@ -45,7 +45,8 @@ func TestHoles(t *testing.T) {
 	t.Run("32 newest-first first frame", w.oldestFirst)
 }
 
-// TestHolesTable: docs/security.md leads from each hole to one test, which is there, in the file that it names.
+// TestHolesTable: docs/security.md leads from each hole to one test, which is there, in the file
+// that it names.
 func TestHolesTable(t *testing.T) {
 	const all = 32
 	here := make(map[string]bool)

@@ -65,8 +65,8 @@ func (s *serving) readUntil(lines *bufio.Scanner, text string) {
 	s.tb.Fatalf("the log ended before %q: %v\n%s", text, lines.Err(), s.log)
 }
 
-// TestServeOutlivesItsLogReader: `gateway serve 2>fifo`, and the fifo's reader exits. The gateway serves on,
-// counts the lines that nobody gets, and gives the next ones to the next reader.
+// TestServeOutlivesItsLogReader: `gateway serve 2>fifo`, and the fifo's reader exits. The gateway
+// serves on, counts the lines that nobody gets, and gives the next ones to the next reader.
 func TestServeOutlivesItsLogReader(t *testing.T) {
 	s := newServing(t, redistest.Start(t), nil)
 	path := filepath.Join(t.TempDir(), "fifo")
@@ -112,8 +112,8 @@ func TestServeOutlivesItsLogReader(t *testing.T) {
 	p.expectExit(0)
 }
 
-// TestNobodyReadsTheLog: the log goes into a pipe that is full. Lines are dropped and counted, and nothing
-// waits: connections end, events arrive, and the process ends when it is told to.
+// TestNobodyReadsTheLog: the log goes into a pipe that is full. Lines are dropped and counted, and
+// nothing waits: connections end, events arrive, and the process ends when it is told to.
 func TestNobodyReadsTheLog(t *testing.T) {
 	redisAddr := redistest.Start(t)
 	s := newServing(t, redisAddr, nil)
@@ -179,8 +179,8 @@ func TestServeOutlivesAFullDisk(t *testing.T) {
 	p.expectExit(0)
 }
 
-// freeAddress is one at which nobody listens. Its port is below those that Linux gives to outgoing connections, which
-// may take theirs before the gateway does.
+// freeAddress is one at which nobody listens. Its port is below those that Linux gives to outgoing
+// connections, which may take theirs before the gateway does.
 func freeAddress(t *testing.T) (addr string) {
 	t.Helper()
 	testkit.Eventually(t, "a port that is free", func() bool {
@@ -191,7 +191,8 @@ func freeAddress(t *testing.T) (addr string) {
 	return addr
 }
 
-// TestOthersOutliveTheirReaders: worker, demo and bench write to pipes that nobody reads anymore, too.
+// TestOthersOutliveTheirReaders: worker, demo and bench write to pipes that nobody reads anymore,
+// too.
 func TestOthersOutliveTheirReaders(t *testing.T) {
 	redisAddr := redistest.Start(t)
 	for name, tt := range map[string]struct {
@@ -252,8 +253,8 @@ func TestNoLineIsLostAtTheEnd(t *testing.T) {
 	}
 }
 
-// TestDyingProcessSaysWhy: an error that ends a subcommand is on standard error, behind the log, and the
-// exit code is 1. So is a mistake in the settings, with 2.
+// TestDyingProcessSaysWhy: an error that ends a subcommand is on standard error, behind the log,
+// and the exit code is 1. So is a mistake in the settings, with 2.
 func TestDyingProcessSaysWhy(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -286,8 +287,9 @@ func TestDyingProcessSaysWhy(t *testing.T) {
 	}
 }
 
-// TestOneOrganizationsBadEventsHideNoOthers: an organization whose back end publishes nothing but what is malformed
-// fills no log, and the first bad event of another one, or for another reason, is still told.
+// TestOneOrganizationsBadEventsHideNoOthers: an organization whose back end publishes nothing but
+// what is malformed fills no log, and the first bad event of another one, or for another reason, is
+// still told.
 func TestOneOrganizationsBadEventsHideNoOthers(t *testing.T) {
 	redisAddr := redistest.Start(t)
 	// As many as there are must be taken, or the organization's budget is what stops them.

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestLogMessagesInDocs: docs/observe.md has every message that a gateway or a worker logs, and no other.
+// TestLogMessagesInDocs: docs/observe.md has every message that a gateway or a worker logs, and no
+// other.
 func TestLogMessagesInDocs(t *testing.T) {
 	outside := []string{"internal/bench/", "internal/demo/", "internal/testkit/", "internal/faults/", "internal/pubsub/pubsubtest/"}
 	logged := regexp.MustCompile(`\b\w*[lL]og\.(?:Info|Warn|Error)\("([^"]+)"`)

@@ -8,8 +8,9 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestLongTexts: a text of markup takes no more than its own length. A text that is longer as JSON than events may
-// be is refused for good: a page that is told to try again later would do so forever.
+// TestLongTexts: a text of markup takes no more than its own length. A text that is longer as JSON
+// than events may be is refused for good: a page that is told to try again later would do so
+// forever.
 func TestLongTexts(t *testing.T) {
 	node := startServe(t, redistest.Start(t), nil)
 	node.expectReady()

@@ -6,8 +6,9 @@ import (
 	"testing"
 )
 
-// TestNoDemoInABuildWithoutIt: with the tag nodemo the program builds, and neither the demo nor its embedded Redis
-// is in it. That go list sees both without the tag shows that the test would notice them.
+// TestNoDemoInABuildWithoutIt: with the tag nodemo the program builds, and neither the demo nor its
+// embedded Redis is in it. That go list sees both without the tag shows that the test would notice
+// them.
 func TestNoDemoInABuildWithoutIt(t *testing.T) {
 	has := func(tags string) (found []string) {
 		t.Helper()

@@ -89,8 +89,8 @@ func (s *spawned) expectExit(code int) {
 	}
 }
 
-// TestHangupEndsNoProcessThatStays: SIGHUP ends none of the subcommands that run until they are told
-// to end. Of two signals that wait the kernel delivers the lower number first, so one that
+// TestHangupEndsNoProcessThatStays: SIGHUP ends none of the subcommands that run until they are
+// told to end. Of two signals that wait the kernel delivers the lower number first, so one that
 // SIGHUP would end never gets as far as SIGTERM.
 func TestHangupEndsNoProcessThatStays(t *testing.T) {
 	redisAddr := redistest.Start(t)

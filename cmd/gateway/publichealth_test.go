@@ -9,8 +9,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestPublicHealth: a balancer that reaches the public listener alone learns whether the node drains, and
-// the path hides no socket and no other path.
+// TestPublicHealth: a balancer that reaches the public listener alone learns whether the node
+// drains, and the path hides no socket and no other path.
 func TestPublicHealth(t *testing.T) {
 	s := startServe(t, redistest.Start(t), environment{"ORGCAST_PUBLIC_HEALTH": "/healthz"})
 	s.expectReady()

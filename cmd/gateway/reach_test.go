@@ -8,8 +8,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestPublishSaysHowManyNodesListened: a publisher to a group that nobody has joined is told, and standard
-// output stays what scripts read.
+// TestPublishSaysHowManyNodesListened: a publisher to a group that nobody has joined is told, and
+// standard output stays what scripts read.
 func TestPublishSaysHowManyNodesListened(t *testing.T) {
 	s := startServe(t, redistest.Start(t), nil)
 	s.expectReady()

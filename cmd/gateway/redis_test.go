@@ -12,9 +12,9 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestRedisTLS: with the authority's certificate and one of its own a gateway works over TLS, with user,
-// password and database of the URL, and comes back after Redis was away; and nothing is said to a server that
-// cannot prove who it is.
+// TestRedisTLS: with the authority's certificate and one of its own a gateway works over TLS, with
+// user, password and database of the URL, and comes back after Redis was away; and nothing is said
+// to a server that cannot prove who it is.
 func TestRedisTLS(t *testing.T) {
 	server := redistest.StartTLS(t)
 	admin := redis.NewClient(&redis.Options{Addr: server.Addr})

@@ -35,8 +35,9 @@ func publishNote(t *testing.T, env environment) (errOut string, err error) {
 	return errOut, err
 }
 
-// TestPasswordWithSpecialCharacters: a password with # / % ^ and others works percent-encoded in the URL,
-// and as it is in a file. As it is in the URL it is refused with what to do, and never shown.
+// TestPasswordWithSpecialCharacters: a password with # / % ^ and others works percent-encoded in
+// the URL, and as it is in a file. As it is in the URL it is refused with what to do, and never
+// shown.
 func TestPasswordWithSpecialCharacters(t *testing.T) {
 	addr := redistest.Start(t)
 	setUser(t, addr, "gateway", "on", ">"+hardPassword, "~*", "&*", "+@all")
@@ -72,8 +73,8 @@ func TestPasswordWithSpecialCharacters(t *testing.T) {
 	}
 }
 
-// TestRedisRefusalsSayWhatToDo: what Redis, or the way to it, refuses is told with the setting to change,
-// and a missing right with the command.
+// TestRedisRefusalsSayWhatToDo: what Redis, or the way to it, refuses is told with the setting to
+// change, and a missing right with the command.
 func TestRedisRefusalsSayWhatToDo(t *testing.T) {
 	server := redistest.StartTLS(t)
 	_, port, err := net.SplitHostPort(server.TLSAddr)
@@ -114,8 +115,8 @@ func TestRedisRefusalsSayWhatToDo(t *testing.T) {
 	}
 }
 
-// TestHandshakeWithoutAnswerIsTold: a server that takes connections and never answers the TLS handshake is
-// told as such, and not as a deadline alone.
+// TestHandshakeWithoutAnswerIsTold: a server that takes connections and never answers the TLS
+// handshake is told as such, and not as a deadline alone.
 func TestHandshakeWithoutAnswerIsTold(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -201,8 +202,8 @@ func expectBehindGap(t *testing.T, c *testkit.Client, want string) {
 	}
 }
 
-// TestPasswordRotatedWhileSocketsAreOpen: with SIGHUP new connections to both Redis servers show the new
-// password. Sockets stay, and hear what is published after the old connections are gone.
+// TestPasswordRotatedWhileSocketsAreOpen: with SIGHUP new connections to both Redis servers show
+// the new password. Sockets stay, and hear what is published after the old connections are gone.
 func TestPasswordRotatedWhileSocketsAreOpen(t *testing.T) {
 	events, state := redistest.Start(t), redistest.Start(t)
 	for _, addr := range []string{events, state} {
@@ -246,7 +247,8 @@ func TestPasswordRotatedWhileSocketsAreOpen(t *testing.T) {
 	}
 }
 
-// TestSentinelPasswordRotated: with SIGHUP Sentinels are shown the new password, and the next master is found.
+// TestSentinelPasswordRotated: with SIGHUP Sentinels are shown the new password, and the next
+// master is found.
 func TestSentinelPasswordRotated(t *testing.T) {
 	sentinels := redistest.StartSentinels(t)
 	for _, addr := range sentinels.Addrs {

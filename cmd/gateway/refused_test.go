@@ -44,7 +44,8 @@ func rotate(t *testing.T, deadline string) *rotated {
 	return r
 }
 
-// password sets the password of the gateway's user, and ends its connections, as a restart of Redis would.
+// password sets the password of the gateway's user, and ends its connections, as a restart of Redis
+// would.
 func (r *rotated) password(t *testing.T, password string) {
 	t.Helper()
 	if err := r.client.Do(t.Context(), "ACL", "SETUSER", "gateway", "on", "resetpass", ">"+password, "~*", "&*", "+@all").Err(); err != nil {
@@ -55,9 +56,9 @@ func (r *rotated) password(t *testing.T, password string) {
 	}
 }
 
-// TestPasswordRotationSignsNobodyOut: a Redis that does not know the gateway's password any more knows
-// nothing of anyone's session either. Pages stay, nobody new gets in, and when the password is right again
-// all is as before.
+// TestPasswordRotationSignsNobodyOut: a Redis that does not know the gateway's password any more
+// knows nothing of anyone's session either. Pages stay, nobody new gets in, and when the password
+// is right again all is as before.
 func TestPasswordRotationSignsNobodyOut(t *testing.T) {
 	r := rotate(t, "1h")
 	testkit.Eventually(t, "everybody was asked about, in vain, again and again", func() bool {
@@ -85,7 +86,8 @@ func TestPasswordRotationSignsNobodyOut(t *testing.T) {
 	}
 }
 
-// TestPasswordRotationEndsAtDeadline: what nobody can confirm ends at the deadline, and may come back.
+// TestPasswordRotationEndsAtDeadline: what nobody can confirm ends at the deadline, and may come
+// back.
 func TestPasswordRotationEndsAtDeadline(t *testing.T) {
 	r := rotate(t, "2s")
 	r.page.ExpectClose(t, 1013)

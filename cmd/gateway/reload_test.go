@@ -89,8 +89,8 @@ func signed(t *testing.T, c *testkit.Client, key, group string) string {
 	return say(t, c, `{"type":"subscribe","group":"`+group+`","token":"`+token+`"}`)
 }
 
-// TestHangupReadsFilesAgain: certificate, session keys, publish key and key of tokens are those of the
-// files from then on, without a restart, and what is open stays open.
+// TestHangupReadsFilesAgain: certificate, session keys, publish key and key of tokens are those of
+// the files from then on, without a restart, and what is open stays open.
 func TestHangupReadsFilesAgain(t *testing.T) {
 	s := startWithSecrets(t)
 	oldSession, oldPool := s.mint("ada", "acme"), s.pool

@@ -19,7 +19,8 @@ func until(t *testing.T, c *testkit.Client, typ string) (frame string, before []
 	}
 }
 
-// TestRequests: what users ask for under request ids, with a real Redis and two users of one organization.
+// TestRequests: what users ask for under request ids, with a real Redis and two users of one
+// organization.
 func TestRequests(t *testing.T) {
 	w := newWorld(t)
 	t.Run("two messages about one customer", func(t *testing.T) {

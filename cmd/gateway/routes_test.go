@@ -82,8 +82,8 @@ func TestDeclaredRoute(t *testing.T) {
 	}
 }
 
-// TestReloadKeepsOpenRoutes: after SIGHUP, new connections get the routes of the file as it is then; open ones keep
-// theirs. A mistake in the file changes nothing.
+// TestReloadKeepsOpenRoutes: after SIGHUP, new connections get the routes of the file as it is
+// then; open ones keep theirs. A mistake in the file changes nothing.
 func TestReloadKeepsOpenRoutes(t *testing.T) {
 	dir := t.TempDir()
 	file := writeFile(t, dir, "routes.yaml", reportRoutes)
@@ -158,7 +158,8 @@ func TestSchemaIsPrinted(t *testing.T) {
 	}
 }
 
-// TestHookExamples: the hooks of examples/hooks decide for a declared route, in three languages alike.
+// TestHookExamples: the hooks of examples/hooks decide for a declared route, in three languages
+// alike.
 func TestHookExamples(t *testing.T) {
 	root, err := filepath.Abs(repository)
 	if err != nil {

@@ -71,9 +71,9 @@ func names(t *testing.T, client *redis.Client) []string {
 	return all
 }
 
-// TestRedisStateTakesWhatLetsPeopleIn: with --redis-state sessions, revocations, directory and quotas are
-// there and nowhere else, for every subcommand; events, histories, objects, tasks and the control channel
-// stay.
+// TestRedisStateTakesWhatLetsPeopleIn: with --redis-state sessions, revocations, directory and
+// quotas are there and nowhere else, for every subcommand; events, histories, objects, tasks and
+// the control channel stay.
 func TestRedisStateTakesWhatLetsPeopleIn(t *testing.T) {
 	s := startSplit(t, nil)
 	c := s.subscribe(s.dial, "ada", "acme") // minted by the subcommand
@@ -131,7 +131,8 @@ func TestRedisStateTakesWhatLetsPeopleIn(t *testing.T) {
 	}
 }
 
-// TestRedisStateSettings: mistakes in the settings of the second Redis are named as those of the first.
+// TestRedisStateSettings: mistakes in the settings of the second Redis are named as those of the
+// first.
 func TestRedisStateSettings(t *testing.T) {
 	for name, test := range map[string]struct {
 		env  environment
@@ -186,8 +187,8 @@ func full(t *testing.T, client *redis.Client, is bool) {
 	}
 }
 
-// TestEventsServerFullOrGone: while --redis is full events flow, people come in for the first time and are
-// shown out. While it is gone the node is not ready, and sockets stay.
+// TestEventsServerFullOrGone: while --redis is full events flow, people come in for the first time
+// and are shown out. While it is gone the node is not ready, and sockets stay.
 func TestEventsServerFullOrGone(t *testing.T) {
 	s := startSplit(t, nil)
 	c := s.subscribe(s.dial, "ada", "acme")
@@ -222,8 +223,9 @@ func TestEventsServerFullOrGone(t *testing.T) {
 	s.expectEvents(t, c, "acme", "back again")
 }
 
-// TestStateServerFullOrGone: while --redis-state is full events flow and sockets stay. While it is gone nobody
-// could connect, so the node is not ready and says why; events flow to those who are there.
+// TestStateServerFullOrGone: while --redis-state is full events flow and sockets stay. While it is
+// gone nobody could connect, so the node is not ready and says why; events flow to those who are
+// there.
 func TestStateServerFullOrGone(t *testing.T) {
 	s := startSplit(t, nil)
 	c := s.subscribe(s.dial, "ada", "acme")
@@ -258,9 +260,9 @@ func TestStateServerFullOrGone(t *testing.T) {
 	s.report(t, 200)
 }
 
-// TestStateServerReplaced: the server of --redis-state was replaced, and a proxy keeps the node's connections to the
-// former one, which has become a replica. It refuses reservations, and that is how the node finds the new one,
-// for what it reads, too.
+// TestStateServerReplaced: the server of --redis-state was replaced, and a proxy keeps the node's
+// connections to the former one, which has become a replica. It refuses reservations, and that is
+// how the node finds the new one, for what it reads, too.
 func TestStateServerReplaced(t *testing.T) {
 	pair := redistest.StartPair(t)
 	proxy := redistest.StartProxy(t, pair.Master.Addr)
@@ -286,8 +288,8 @@ func TestStateServerReplaced(t *testing.T) {
 	expectPong(t, c)
 }
 
-// TestNotReadyWithoutRightsOnKeys: while the Redis user may not read or write what a handshake needs, the node
-// is not ready, and the report names the command. Events flow meanwhile.
+// TestNotReadyWithoutRightsOnKeys: while the Redis user may not read or write what a handshake
+// needs, the node is not ready, and the report names the command. Events flow meanwhile.
 func TestNotReadyWithoutRightsOnKeys(t *testing.T) {
 	addr := redistest.Start(t)
 	rights := func(keys ...any) {
@@ -327,8 +329,8 @@ func TestNotReadyWithoutRightsOnKeys(t *testing.T) {
 	}
 }
 
-// TestStateOnTheSameServer: memory limits hold for a whole server, so check and serve warn if --redis-state
-// leads to that of --redis. Two servers are no reason to.
+// TestStateOnTheSameServer: memory limits hold for a whole server, so check and serve warn if
+// --redis-state leads to that of --redis. Two servers are no reason to.
 func TestStateOnTheSameServer(t *testing.T) {
 	addr, other := redistest.Start(t), redistest.Start(t)
 	for name, test := range map[string]struct {

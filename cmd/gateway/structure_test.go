@@ -23,7 +23,8 @@ func onlyForTests(path string) bool {
 // roomRow is a line of the table of rooms.
 var roomRow = regexp.MustCompile("(?m)^\\| `([^`]+)` \\| .* \\| ([^|]+) \\|$")
 
-// TestImportsTable: the table of rooms in docs/architecture.md names each package, and what of ours it imports.
+// TestImportsTable: the table of rooms in docs/architecture.md names each package, and what of ours
+// it imports.
 func TestImportsTable(t *testing.T) {
 	documented := make(map[string]string)
 	for _, row := range roomRow.FindAllStringSubmatch(section(t, readDoc(t, "docs/architecture.md"), "Rooms"), -1) {
@@ -122,7 +123,8 @@ func TestOwnLocks(t *testing.T) {
 	}
 }
 
-// foreignLock returns what is wrong if a lock of the owner, or of the variable, is not the receiver's.
+// foreignLock returns what is wrong if a lock of the owner, or of the variable, is not the
+// receiver's.
 func foreignLock(f *ast.FuncDecl, owner, variable string) string {
 	if f.Recv == nil || len(f.Recv.List[0].Names) == 0 {
 		return "it is no method"

@@ -22,8 +22,8 @@ import (
 // mostUpward is how many calls inside a room may go up, from a file to one above it.
 const mostUpward = 5
 
-// TestCallsGoDown: the files of a room stand in an order in which calls go down, but for a few. Who reads a file then
-// knows what is below it, and nothing of what is above.
+// TestCallsGoDown: the files of a room stand in an order in which calls go down, but for a few. Who
+// reads a file then knows what is below it, and nothing of what is above.
 func TestCallsGoDown(t *testing.T) {
 	for _, room := range []string{"gateway", "socket", "outbox", "pubsub"} {
 		t.Run(room, func(t *testing.T) {
@@ -48,7 +48,8 @@ func TestCallsGoDown(t *testing.T) {
 // files are a file that calls and the one that is called.
 type files struct{ from, to string }
 
-// callsBetweenFiles returns which functions of a room use which in another of its files, each pair once.
+// callsBetweenFiles returns which functions of a room use which in another of its files, each pair
+// once.
 func callsBetweenFiles(tb testing.TB, room string) map[files][]string {
 	tb.Helper()
 	set := token.NewFileSet()
@@ -127,7 +128,8 @@ func exports(tb testing.TB, path string) importer.Lookup {
 	}
 }
 
-// downward orders files so that few calls go up: it moves one file at a time to where it is best, until none moves.
+// downward orders files so that few calls go up: it moves one file at a time to where it is best,
+// until none moves.
 func downward(calls map[files][]string) []string {
 	names := make(map[string]int) // how many more calls leave a file than reach it
 	for between, list := range calls {

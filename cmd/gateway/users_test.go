@@ -12,8 +12,9 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// oddUsers are user ids that could be taken for one another, each with what stands for it in keys and its own group.
-// The web application and back ends make these names too, so they stand here as text.
+// oddUsers are user ids that could be taken for one another, each with what stands for it in keys
+// and its own group. The web application and back ends make these names too, so they stand here as
+// text.
 var oddUsers = []struct{ id, key, group string }{
 	{"ada", "ada", "user.ada"},
 	{"Ada", "Ada", "user.Ada"},
@@ -52,8 +53,8 @@ func (s *serving) join(dial testkit.DialFunc, user string) joined {
 	return joined{c, welcome.Group}
 }
 
-// TestUserReachesNoOther: whatever their ids look like, no user joins another's group, is admitted by another's
-// membership, or is ended by another's revocation.
+// TestUserReachesNoOther: whatever their ids look like, no user joins another's group, is admitted
+// by another's membership, or is ended by another's revocation.
 func TestUserReachesNoOther(t *testing.T) {
 	addr := redistest.Start(t)
 	client := redis.NewClient(&redis.Options{Addr: addr})
@@ -117,7 +118,8 @@ func (s *serving) revoke(t *testing.T, args ...string) {
 	}
 }
 
-// joinsOnlyOwn has the page of one of the users ask for the groups of all, and for what others may take for them.
+// joinsOnlyOwn has the page of one of the users ask for the groups of all, and for what others may
+// take for them.
 func (s *serving) joinsOnlyOwn(page joined, owner int) {
 	s.tb.Helper()
 	own := oddUsers[owner].group

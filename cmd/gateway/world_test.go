@@ -62,8 +62,8 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// work runs a worker. Its chat answers with the organization of its context, its crew asks a person,
-// and its research panics.
+// work runs a worker. Its chat answers with the organization of its context, its crew asks a
+// person, and its research panics.
 func (w *world) work(t *testing.T, keys keyspace.Keyspace) {
 	t.Helper()
 	dir, err := directory.NewRedis(w.redis, keys)
@@ -242,7 +242,8 @@ func everywhere(session string) []string {
 }
 
 // neighbor opens a view as the user who is called ada in the other organization, too. The function
-// that it returns sees that until then nothing has come of what went on in acme, and that all is well.
+// that it returns sees that until then nothing has come of what went on in acme, and that all is
+// well.
 func (w *world) neighbor(t *testing.T, v view) (undisturbed func()) {
 	t.Helper()
 	c, _ := w.open(t, "ada", "globex", v.path)
@@ -253,7 +254,8 @@ func (w *world) neighbor(t *testing.T, v view) (undisturbed func()) {
 	}
 }
 
-// expectApart sees that a viewer of each organization gets its own state and events, and nothing else.
+// expectApart sees that a viewer of each organization gets its own state and events, and nothing
+// else.
 func (w *world) expectApart(t *testing.T, v view) {
 	t.Helper()
 	marked := func(mark string) string { return strings.ReplaceAll(v.event, "MARK", mark) }

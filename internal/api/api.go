@@ -1,6 +1,6 @@
-// Package api is the HTTP API for back ends, on the private listener: they publish events and revoke
-// the right to be connected. Every call is authenticated, bounded, answered and logged here, in one
-// way; a file for each says what its body means and what it does.
+// Package api is the HTTP API for back ends, on the private listener: they publish events and
+// revoke the right to be connected. Every call is authenticated, bounded, answered and logged here,
+// in one way; a file for each says what its body means and what it does.
 //
 // Callers get stable codes and never the text of an error.
 package api
@@ -33,10 +33,11 @@ type call struct {
 	path string
 	// maxBody is the largest body, in bytes.
 	maxBody int64
-	// problems lists why a request or a part of it can come to nothing. Any other error is [unavailable].
+	// problems lists why a request or a part of it can come to nothing. Any other error is
+	// [unavailable].
 	problems []problem
-	// do serves a request. It returns what became of its parts, or of the whole, and the worst error;
-	// without results, the error is about the whole.
+	// do serves a request. It returns what became of its parts, or of the whole, and the worst
+	// error; without results, the error is about the whole.
 	do func(ctx context.Context, body []byte) ([]result, error)
 	// list says that the answer is {"results":[…]}; else it is the one result.
 	list bool

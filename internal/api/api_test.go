@@ -95,8 +95,8 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// TestCodesInDocs: the tables of docs/protocol.md have the codes of each call, with their statuses, and no
-// others.
+// TestCodesInDocs: the tables of docs/protocol.md have the codes of each call, with their statuses,
+// and no others.
 func TestCodesInDocs(t *testing.T) {
 	page, err := os.ReadFile("../../docs/protocol.md")
 	if err != nil {

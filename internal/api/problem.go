@@ -12,8 +12,8 @@ type problem struct {
 	code   string // stable
 }
 
-// result returns the result of what has the problem. What was refused will be again; what failed may
-// succeed if it is repeated.
+// result returns the result of what has the problem. What was refused will be again; what failed
+// may succeed if it is repeated.
 func (p problem) result() result {
 	if p.status >= http.StatusInternalServerError {
 		return result{Status: "failed", Code: p.code}

@@ -99,7 +99,8 @@ func (p *publication) UnmarshalJSON(b []byte) error {
 // identifier is text or a whole number, as organization_id may be in events.
 type identifier string
 
-// UnmarshalJSON implements json.Unmarshaler. What is neither names nothing, and must not become a name.
+// UnmarshalJSON implements json.Unmarshaler. What is neither names nothing, and must not become a
+// name.
 func (id *identifier) UnmarshalJSON(b []byte) error {
 	text, _ := orgctx.TextOrInteger(b)
 	*id = identifier(text)

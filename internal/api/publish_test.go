@@ -161,8 +161,8 @@ func FuzzPublish(f *testing.F) {
 	})
 }
 
-// TestOneNameOneMeaning: a request cannot show one organization to the program that authorizes it and another
-// to us.
+// TestOneNameOneMeaning: a request cannot show one organization to the program that authorizes it
+// and another to us.
 func TestOneNameOneMeaning(t *testing.T) {
 	for _, second := range []string{"organization_id", "Organization_ID"} {
 		var p recorder

@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// certificate is the certificate of a listener. A reload replaces it. Open connections and handshakes in
-// progress keep the one that they began with.
+// certificate is the certificate of a listener. A reload replaces it. Open connections and
+// handshakes in progress keep the one that they began with.
 type certificate struct {
 	current atomic.Pointer[tls.Certificate]
 }

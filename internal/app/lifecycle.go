@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// undoTimeout is how long an undo may take, unless it says otherwise: far longer than any of them does. It is for
-// a part that hangs, which must not keep the process from ending.
+// undoTimeout is how long an undo may take, unless it says otherwise: far longer than any of them
+// does. It is for a part that hangs, which must not keep the process from ending.
 const undoTimeout = 30 * time.Second
 
 // stack has the undo of each thing that was acquired.
@@ -31,8 +31,9 @@ type undo struct {
 	run    func(ctx context.Context) error
 }
 
-// add registers an undo, which is called once, in the reverse order of registration. Its context ends when its
-// time is over, and nobody waits for it any longer. An undo that comes too late is called at once.
+// add registers an undo, which is called once, in the reverse order of registration. Its context
+// ends when its time is over, and nobody waits for it any longer. An undo that comes too late is
+// called at once.
 func (s *stack) add(name string, within time.Duration, run func(ctx context.Context) error) {
 	u := undo{name, within, run}
 	s.mu.Lock()
@@ -46,8 +47,8 @@ func (s *stack) add(name string, within time.Duration, run func(ctx context.Cont
 	}
 }
 
-// unwind calls all undos, whatever comes of each, and returns their errors. Another call waits for the first one
-// and returns the same.
+// unwind calls all undos, whatever comes of each, and returns their errors. Another call waits for
+// the first one and returns the same.
 func (s *stack) unwind() error {
 	s.mu.Lock()
 	again := s.started

@@ -15,8 +15,8 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// TestStackUnwindsInReverse: the last thing acquired goes first, all of them go whatever comes of one, and each
-// goes once.
+// TestStackUnwindsInReverse: the last thing acquired goes first, all of them go whatever comes of
+// one, and each goes once.
 func TestStackUnwindsInReverse(t *testing.T) {
 	errFirst, errLast := errors.New("first"), errors.New("last")
 	var order []string
@@ -38,7 +38,8 @@ func TestStackUnwindsInReverse(t *testing.T) {
 	}
 }
 
-// TestStackGivesUpWhatHangs: an undo that does not return holds the others up for its own time only, and is named.
+// TestStackGivesUpWhatHangs: an undo that does not return holds the others up for its own time
+// only, and is named.
 func TestStackGivesUpWhatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		released := make(chan struct{})

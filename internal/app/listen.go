@@ -15,7 +15,8 @@ import (
 	"orgcast/internal/journal"
 )
 
-// Listen binds an address, so that a port of 0 is known before anything serves. Its errors name the setting.
+// Listen binds an address, so that a port of 0 is known before anything serves. Its errors name the
+// setting.
 func Listen(ctx context.Context, setting, address string) (net.Listener, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	switch {
@@ -78,8 +79,8 @@ const (
 	maxHeader = 32 << 10
 )
 
-// NewHTTPServer returns the server of a listener that is not for strangers: the private one, and the
-// demo's. For the public one see [gateway.Server.HTTPServer].
+// NewHTTPServer returns the server of a listener that is not for strangers: the private one, and
+// the demo's. For the public one see [gateway.Server.HTTPServer].
 func NewHTTPServer(h http.Handler, log *zap.Logger) *http.Server {
 	errorLog, err := zap.NewStdLogAt(log.Named("http").WithOptions(journal.FreeText()), zap.WarnLevel)
 	if err != nil {

@@ -36,8 +36,8 @@ func (o *Options) NewLogger(w *journal.Writer) (*zap.Logger, error) {
 // redisLog takes what the client library logs by itself, for the whole process.
 type redisLog struct{ log *zap.Logger }
 
-// logRedis puts it into the log, in the log's form. While Redis is away the library says the same again
-// and again, with each dial, so each line passes once in a second.
+// logRedis puts it into the log, in the log's form. While Redis is away the library says the same
+// again and again, with each dial, so each line passes once in a second.
 func logRedis(log *zap.Logger, w *journal.Writer) {
 	once := zap.WrapCore(func(core zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(core, time.Second, 1, 0, zapcore.SamplerHook(func(_ zapcore.Entry, d zapcore.SamplingDecision) {

@@ -32,9 +32,9 @@ func (n *Node) private() http.Handler {
 	return admin.New(o)
 }
 
-// isolated says why the node is not ready if an isolation violation was counted. The count never falls, so it
-// stays that way until a restart: a fault of the gateway that let one event get as far as the last
-// comparison may let others through elsewhere.
+// isolated says why the node is not ready if an isolation violation was counted. The count never
+// falls, so it stays that way until a restart: a fault of the gateway that let one event get as far
+// as the last comparison may let others through elsewhere.
 func (n *Node) isolated() error {
 	if n.Options.OnViolation == ViolationUnready && n.Gateway.Violations() > 0 {
 		return errors.New("an isolation violation was counted; see the log, then restart this node")

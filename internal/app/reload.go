@@ -10,13 +10,13 @@ import (
 )
 
 // reloadStep prepares a part of the process for options whose files were read again, and returns a
-// function that applies them. apply must not fail and must not wait: all steps are prepared first, and
-// applied only if none of them found a mistake. A nil apply means that there is nothing to do. Only what
-// files say can differ: arguments and environment of a process stay as they are.
+// function that applies them. apply must not fail and must not wait: all steps are prepared first,
+// and applied only if none of them found a mistake. A nil apply means that there is nothing to do.
+// Only what files say can differ: arguments and environment of a process stay as they are.
 type reloadStep func(next *Options) (apply func(), err error)
 
-// reloadSteps are those of a process. Parts that keep what a file said (a key, a password, a certificate)
-// register one while they are made.
+// reloadSteps are those of a process. Parts that keep what a file said (a key, a password, a
+// certificate) register one while they are made.
 type reloadSteps struct{ steps []reloadStep }
 
 func (r *reloadSteps) add(step reloadStep) { r.steps = append(r.steps, step) }
@@ -50,8 +50,8 @@ type reloader struct {
 	count *prometheus.CounterVec
 }
 
-// run reloads at every hangup until ctx ends. It never ends the process: after a mistake in a file, all
-// previous values stay in effect.
+// run reloads at every hangup until ctx ends. It never ends the process: after a mistake in a file,
+// all previous values stay in effect.
 func (r *reloader) run(ctx context.Context, hangups <-chan os.Signal) {
 	for {
 		select {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestReloadIsAllOrNothing: a step that finds a mistake keeps the others from being applied, and every
-// mistake is told.
+// TestReloadIsAllOrNothing: a step that finds a mistake keeps the others from being applied, and
+// every mistake is told.
 func TestReloadIsAllOrNothing(t *testing.T) {
 	var applied []string
 	step := func(name string, err error) reloadStep {

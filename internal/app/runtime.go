@@ -18,8 +18,8 @@ const (
 	// memoryShare of a container's limit is for the Go runtime; the rest is for the binary and
 	// what the kernel counts as ours.
 	memoryShare = 0.9
-	// trimInterval is how often memory that nothing uses is looked at, trimShare the share of what is
-	// used from which on it is given back, and trimLeast an amount that is not worth it.
+	// trimInterval is how often memory that nothing uses is looked at, trimShare the share of what
+	// is used from which on it is given back, and trimLeast an amount that is not worth it.
 	trimInterval = 15 * time.Second
 	trimShare    = 0.1
 	trimLeast    = 4 << 20
@@ -49,9 +49,9 @@ func containerMemory(file string) int64 {
 	return limit
 }
 
-// trimMemory gives memory back that a burst has left, such as everyone coming back after a deploy, and
-// what became garbage since. The runtime by itself keeps as much as the last collection allows it to
-// grow to again, and a node whose connections are idle may wait minutes for the next one.
+// trimMemory gives memory back that a burst has left, such as everyone coming back after a deploy,
+// and what became garbage since. The runtime by itself keeps as much as the last collection allows
+// it to grow to again, and a node whose connections are idle may wait minutes for the next one.
 func trimMemory(ctx context.Context) {
 	ticker := time.NewTicker(trimInterval)
 	defer ticker.Stop()

@@ -46,7 +46,8 @@ const sameServerTimeout = 2 * time.Second
 // sameServer explains what is wrong if --redis-state leads to the server of --redis.
 const sameServer = "--redis and --redis-state are the same server: a memory limit applies to the whole server, so when it is full it refuses writes for both"
 
-// shared reports whether both clients use a common server. It is false for a process with one client.
+// shared reports whether both clients use a common server. It is false for a process with one
+// client.
 func (c *Clients) shared(ctx context.Context) (bool, error) {
 	if c.State == c.Events {
 		return false, nil
@@ -61,7 +62,8 @@ func (c *Clients) shared(ctx context.Context) (bool, error) {
 	return slices.ContainsFunc(events, func(id string) bool { return slices.Contains(state, id) }), nil
 }
 
-// compareServers returns a warning if both clients lead to one server, or if that cannot be checked.
+// compareServers returns a warning if both clients lead to one server, or if that cannot be
+// checked.
 func (c *Clients) compareServers(ctx context.Context) (warning string) {
 	shared, err := c.shared(ctx)
 	if err == nil && !shared {

@@ -1,4 +1,5 @@
-// Package bucket is a token bucket in 16 bytes: every connection has two, and x/time/rate's takes 80.
+// Package bucket is a token bucket in 16 bytes: every connection has two, and x/time/rate's takes
+// 80.
 package bucket
 
 import "time"

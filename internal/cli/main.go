@@ -9,7 +9,8 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 )
 
-// Main runs the program with the arguments, variables, files and signals of this process, and returns its exit code.
+// Main runs the program with the arguments, variables, files and signals of this process, and
+// returns its exit code.
 func (g Program) Main() int {
 	// After the first signal the process shuts down gracefully; stop gives the second its usual
 	// meaning, which is to end the process at once.
@@ -26,8 +27,8 @@ func (g Program) Main() int {
 
 // outlive keeps the process alive when its terminal or parent exits, and returns its hangups.
 func outlive() (hangups <-chan os.Signal) {
-	// A write to standard output or error that nobody can read any more ends a Go program unless
-	// it takes this signal itself; it then gets an error, as from any other file. Ignoring the signal
+	// A write to standard output or error that nobody can read any more ends a Go program unless it
+	// takes this signal itself; it then gets an error, as from any other file. Ignoring the signal
 	// would do, too, but child processes would inherit that.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 

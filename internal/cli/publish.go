@@ -142,7 +142,8 @@ func (r *reach) text(g event.Group, lines bool) string {
 	return text
 }
 
-// publishTarget returns the name of the group to publish to, and the other arguments: ORGANIZATION and JSON.
+// publishTarget returns the name of the group to publish to, and the other arguments: ORGANIZATION
+// and JSON.
 func publishTarget(args []string, user string) (group string, rest []string, ok bool) {
 	switch {
 	case user != "" && len(args) == 2:

@@ -15,14 +15,15 @@ func (s *settings) declareRedis(set *config.Set) {
 	})
 }
 
-// declareState declares the server of sessions, revocations, directory and quotas, for subcommands that
-// use it.
+// declareState declares the server of sessions, revocations, directory and quotas, for subcommands
+// that use it.
 func (s *settings) declareState(set *config.Set) {
 	declareServer(set, &s.State, "redis-state", "", "a second Redis server for sessions, revocations, directory and quotas, so that they keep working when events fill --redis; default: --redis")
 }
 
-// declareServer declares the settings of one Redis: a server, the master that Sentinels watch, or a Cluster. They
-// are declared in one place and used twice, for --redis and --redis-state, with different prefixes.
+// declareServer declares the settings of one Redis: a server, the master that Sentinels watch, or a
+// Cluster. They are declared in one place and used twice, for --redis and --redis-state, with
+// different prefixes.
 func declareServer(set *config.Set, r *redisclient.Options, name, fallback, help string) {
 	r.Name = name
 	set.URL(&r.URL, name, fallback, help, func(text string) error {

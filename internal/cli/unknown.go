@@ -19,11 +19,12 @@ var deployVariables = []string{ //nolint:gochecknoglobals // constant
 }
 
 // kubernetesVariable is what Kubernetes sets in every container for a Service called orgcast or
-// orgcast-something (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
+// orgcast-something
+// (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
 var kubernetesVariable = regexp.MustCompile(`_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`)
 
-// checkUnknown reports variables that look like ours but that nothing reads: a setting whose name is
-// misspelled silently keeps its default.
+// checkUnknown reports variables that look like ours but that nothing reads: a setting whose name
+// is misspelled silently keeps its default.
 func (p *Process) checkUnknown(allow *bool) func() error {
 	return func() error {
 		if *allow {

@@ -286,8 +286,8 @@ func (s *Set) Parse(args []string, getenv func(string) string, checks ...func() 
 	return rest, errors.Join(mistakes...)
 }
 
-// parseFlags reads the flags and returns the other arguments. Unlike package flag, it also finds flags
-// between and after those. After "--" it looks for none.
+// parseFlags reads the flags and returns the other arguments. Unlike package flag, it also finds
+// flags between and after those. After "--" it looks for none.
 func (s *Set) parseFlags(args []string) (rest []string, mistakes []error) {
 	for {
 		if err := s.flags.Parse(args); err != nil {

@@ -117,8 +117,8 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestEmptySecretFileIsAMistake: an empty file does not switch off what the secret protects, and does not take
-// the place of a secret that was given before.
+// TestEmptySecretFileIsAMistake: an empty file does not switch off what the secret protects, and
+// does not take the place of a secret that was given before.
 func TestEmptySecretFileIsAMistake(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "key")
 	if err := os.WriteFile(file, []byte(" \n"), 0o600); err != nil {

@@ -20,8 +20,8 @@ type workReply struct {
 // typeCancelResponse answers cancel_research.
 const typeCancelResponse = "cancel_response"
 
-// replyPrefix begins the groups in which workers answer one connection. What follows is by chance, then,
-// behind a dot, the request id if there is one.
+// replyPrefix begins the groups in which workers answer one connection. What follows is by chance,
+// then, behind a dot, the request id if there is one.
 const replyPrefix = "reply_"
 
 // replyGroup returns the group in which the work answers.
@@ -32,9 +32,10 @@ func replyGroup(work string, id requestID) string {
 	return replyPrefix + work + "." + string(id)
 }
 
-// cancel leaves the decision to the worker, since it alone knows whether there is something to cancel. The
-// worker answers in a group that no other connection knows: what becomes of a cancellation is nothing that
-// the research's viewers are to see, least of all as the research's own end.
+// cancel leaves the decision to the worker, since it alone knows whether there is something to
+// cancel. The worker answers in a group that no other connection knows: what becomes of a
+// cancellation is nothing that the research's viewers are to see, least of all as the research's
+// own end.
 func (r Research) cancel(ctx context.Context, c Conn, m event.Message) error {
 	var in struct {
 		RequestID requestID `json:"request_id"`
@@ -72,7 +73,8 @@ func (r Research) cancel(ctx context.Context, c Conn, m event.Message) error {
 	return nil
 }
 
-// awaitReply joins a group of answers, which become frames of a type. One that has come already is passed on.
+// awaitReply joins a group of answers, which become frames of a type. One that has come already is
+// passed on.
 func awaitReply(ctx context.Context, c Conn, group, typ string) error {
 	const few = 10
 	answered := false
@@ -93,7 +95,8 @@ func awaitReply(ctx context.Context, c Conn, group, typ string) error {
 	return err
 }
 
-// HandleEvent passes on what a worker answers to this connection, once; all else are the research's events.
+// HandleEvent passes on what a worker answers to this connection, once; all else are the research's
+// events.
 func (Research) HandleEvent(_ context.Context, c Conn, e *event.Event) (forward bool) {
 	if !strings.HasPrefix(e.Group().Name(), replyPrefix) {
 		return true
@@ -107,7 +110,8 @@ func (Research) HandleEvent(_ context.Context, c Conn, e *event.Event) (forward 
 	return false
 }
 
-// replyOf makes the answer of the terminal event of work, a frame of a type. ok is false for any other event.
+// replyOf makes the answer of the terminal event of work, a frame of a type. ok is false for any
+// other event.
 func replyOf(e *event.Event, typ string) (answer workReply, ok bool) {
 	f, _ := read(e, kinds{"message": isText, "code": isText}) // none of another kind
 	_, id, _ := strings.Cut(e.Group().Name(), ".")

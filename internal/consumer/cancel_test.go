@@ -24,8 +24,8 @@ func cancelResearch(ctx context.Context, t *testing.T, c *consumertest.Conn, ser
 	return work.Group
 }
 
-// TestCancelAnswersOneConnection: cancel_response goes to the connection that canceled, once, with its
-// request_id, in whatever words the worker ended; never to the viewers of the research.
+// TestCancelAnswersOneConnection: cancel_response goes to the connection that canceled, once, with
+// its request_id, in whatever words the worker ended; never to the viewers of the research.
 func TestCancelAnswersOneConnection(t *testing.T) {
 	for name, test := range map[string]struct{ end, want string }{
 		"accepted": {`{"type":"cancel_response","success":true,"message":"The research stops."}`, `{"type":"cancel_response","success":true,"message":"The research stops.","request_id":"r1"}`},
@@ -63,8 +63,8 @@ func TestCancelAnswersOneConnection(t *testing.T) {
 	}
 }
 
-// TestFailedCancelEndsNoResearch: what becomes of a cancellation is not in the research's history, so a finished
-// research stays finished.
+// TestFailedCancelEndsNoResearch: what becomes of a cancellation is not in the research's history,
+// so a finished research stays finished.
 func TestFailedCancelEndsNoResearch(t *testing.T) {
 	services := new(consumertest.Services)
 	cons := jobConsumers(services)["research"]()

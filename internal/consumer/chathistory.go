@@ -13,7 +13,8 @@ const (
 	participantCrew  = "crew" // since the first start_crew
 )
 
-// systemMessage ends the history that a page is given. It is recorded when a crew joins the conversation.
+// systemMessage ends the history that a page is given. It is recorded when a crew joins the
+// conversation.
 type systemMessage struct {
 	Type             string `json:"type"` // "system_message"
 	ConnectionStatus string `json:"connection_status"`
@@ -28,8 +29,8 @@ func newSystemMessage(session, participant string) systemMessage {
 // typeCut is the event that cuts a conversation.
 const typeCut = "conversation_cut"
 
-// conversationCut takes a message and what followed it out of a conversation. Pages remove that message
-// and all after it, or everything if they do not show the message.
+// conversationCut takes a message and what followed it out of a conversation. Pages remove that
+// message and all after it, or everything if they do not show the message.
 type conversationCut struct {
 	Type      string    `json:"type"` // typeCut
 	MessageID ident     `json:"message_id"`
@@ -47,8 +48,9 @@ type cuts struct {
 // cut takes out what stands from a place on, up to the cut itself.
 type cut struct{ from, at event.Position }
 
-// add enters a cut and returns the place from which on it takes events out. ok is false for one that takes
-// nothing out: it is malformed, or its message was taken out before. Two tabs may cut one conversation at once.
+// add enters a cut and returns the place from which on it takes events out. ok is false for one
+// that takes nothing out: it is malformed, or its message was taken out before. Two tabs may cut
+// one conversation at once.
 func (c *cuts) add(e *event.Event) (from event.Position, ok bool) {
 	f, _ := read(e, nil)
 	from, err := event.ParsePosition(textOf(f["from"]))
@@ -73,8 +75,8 @@ func (c *cuts) took(message event.Position) bool {
 
 func (c cut) covers(at event.Position) bool { return c.from.Compare(at) <= 0 && at.Compare(c.at) < 0 }
 
-// foldChat returns what a page of a conversation is shown of its history, the newest that has room, and who
-// takes part. It enters the cuts.
+// foldChat returns what a page of a conversation is shown of its history, the newest that has room,
+// and who takes part. It enters the cuts.
 func (c *cuts) foldChat(history []*event.Event) (shown []*event.Event, participant string) {
 	participant = participantAgent
 	for _, e := range history {

@@ -44,8 +44,8 @@ func (t *chatTurn) once(ctx context.Context, do func(q Request) error) (Request,
 	return once(ctx, t.Requests, t.in.RequestID, []any{t.typ, t.session, content}, do)
 }
 
-// userMessage is a message of the user as everyone in the conversation sees it. The server makes it:
-// plain text, and nothing of what else the page sent.
+// userMessage is a message of the user as everyone in the conversation sees it. The server makes
+// it: plain text, and nothing of what else the page sent.
 type userMessage struct {
 	Type      string    `json:"type"` // "user_message"
 	MessageID string    `json:"message_id"`
@@ -116,7 +116,8 @@ type userTurn struct {
 	RequestID requestID `json:"request_id,omitempty"`
 }
 
-// dispatchError is the error of work that was announced in the conversation and certainly not handed over.
+// dispatchError is the error of work that was announced in the conversation and certainly not
+// handed over.
 type dispatchError struct {
 	cause     error
 	messageID string
@@ -128,9 +129,10 @@ func (e *dispatchError) Error() string { return e.cause.Error() }
 
 func (e *dispatchError) Unwrap() error { return e.cause }
 
-// dispatch hands over the work that was announced as a message, or as a cut at it. An answer that is lost leaves
-// open whether a worker has the work, so dispatch asks once more: under its id it is handed over once. If that
-// stays open, the error is no dispatchError. The same request, sent again, is the same work then.
+// dispatch hands over the work that was announced as a message, or as a cut at it. An answer that
+// is lost leaves open whether a worker has the work, so dispatch asks once more: under its id it is
+// handed over once. If that stays open, the error is no dispatchError. The same request, sent
+// again, is the same work then.
 func (t *chatTurn) dispatch(ctx context.Context, messageID string, fresh bool, w Work) error {
 	w.Group, w.User = chatGroup(t.session), t.user
 	_, err := t.Dispatcher.Dispatch(ctx, w)
@@ -155,7 +157,8 @@ func (t *chatTurn) dispatch(ctx context.Context, messageID string, fresh bool, w
 	return &dispatchError{cause: err, messageID: messageID, kind: w.Kind, work: w.ID}
 }
 
-// workFailed is the terminal event of work that was announced in a conversation and not handed over.
+// workFailed is the terminal event of work that was announced in a conversation and not handed
+// over.
 type workFailed struct {
 	Type      string    `json:"type"` // typeTaskFailed
 	TaskID    string    `json:"task_id"`
@@ -164,8 +167,8 @@ type workFailed struct {
 	RequestID requestID `json:"request_id,omitempty"`
 }
 
-// failed ends announced work that was not handed over, so that nobody waits for it, and returns the error.
-// It has its own time: what failed may have used up the other.
+// failed ends announced work that was not handed over, so that nobody waits for it, and returns the
+// error. It has its own time: what failed may have used up the other.
 func (t *chatTurn) failed(ctx context.Context, request Request, err error) error {
 	e, ok := errors.AsType[*dispatchError](err)
 	if !ok {
@@ -173,8 +176,8 @@ func (t *chatTurn) failed(ctx context.Context, request Request, err error) error
 	}
 	ctx, cancel := promptly(ctx)
 	defer cancel()
-	// Another tab may be about to hand the same work over, and a request that is sent again is the same work
-	// unless Again is noted. Both must find that it has ended.
+	// Another tab may be about to hand the same work over, and a request that is sent again is the
+	// same work unless Again is noted. Both must find that it has ended.
 	switch withdrawn, failure := t.Dispatcher.Withdraw(ctx, e.kind, e.work); {
 	case failure != nil:
 		return err // it stays open, and the same work may be tried again
@@ -200,8 +203,8 @@ func (t *chatTurn) reply(ctx context.Context) (any, error) {
 		if err := t.Inputs.Answer(ctx, given); err != nil {
 			return err
 		}
-		// The answer counts, whether or not it can be shown: a page that was told to try again would hear
-		// that someone else has answered.
+		// The answer counts, whether or not it can be shown: a page that was told to try again
+		// would hear that someone else has answered.
 		_ = t.record(ctx, t.message())
 		return nil
 	})
@@ -249,8 +252,8 @@ type crewStarted struct {
 	RequestID   requestID `json:"request_id,omitempty"`
 }
 
-// startCrew asks for a run of a crew. It has its own group; its worker tells the conversation, in which
-// the crew takes part from now on.
+// startCrew asks for a run of a crew. It has its own group; its worker tells the conversation, in
+// which the crew takes part from now on.
 func (t *chatTurn) startCrew(ctx context.Context) (any, error) {
 	if len(t.in.CrewID) == 0 {
 		return nil, event.ErrBadFields

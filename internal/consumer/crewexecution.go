@@ -7,8 +7,8 @@ import (
 	"orgcast/internal/event"
 )
 
-// CrewExecution shows one run of a crew at /ws/crew_execution/{id:id}/: all its messages so far, then
-// each crew_execution_update with the new ones. Every viewer may answer what the run asks for.
+// CrewExecution shows one run of a crew at /ws/crew_execution/{id:id}/: all its messages so far,
+// then each crew_execution_update with the new ones. Every viewer may answer what the run asks for.
 type CrewExecution struct {
 	Quiet
 	Inputs   Inputs

@@ -7,8 +7,8 @@ import (
 	"orgcast/internal/event"
 )
 
-// CrewKanban shows the board of a crew at /ws/crew/{id:id}/kanban/: the runs that are open, then each
-// execution_update, agent_step, human_input_request and task_complete. Every viewer may answer
+// CrewKanban shows the board of a crew at /ws/crew/{id:id}/kanban/: the runs that are open, then
+// each execution_update, agent_step, human_input_request and task_complete. Every viewer may answer
 // what a run asks for. It serves one connection.
 type CrewKanban struct {
 	Quiet
@@ -46,8 +46,9 @@ func (k *CrewKanban) ReceiveMessage(ctx context.Context, c Conn, m event.Message
 	return answers{inputs: k.Inputs, requests: k.Requests}.receive(ctx, c, m)
 }
 
-// HandleEvent shows an agent_step as pages of the original know it: as an execution_update. It withholds what
-// says nothing, as an update without a status of a run that has ended: pages would take it for a new run.
+// HandleEvent shows an agent_step as pages of the original know it: as an execution_update. It
+// withholds what says nothing, as an update without a status of a run that has ended: pages would
+// take it for a new run.
 func (k *CrewKanban) HandleEvent(_ context.Context, c Conn, e *event.Event) (forward bool) {
 	id, u, ok := readBoard(e)
 	if !ok {
@@ -74,7 +75,8 @@ type run struct {
 	ended bool
 }
 
-// board is what a board has shown: each run that is open or has been, in the order in which they began.
+// board is what a board has shown: each run that is open or has been, in the order in which they
+// began.
 type board struct {
 	runs []*run
 	last map[string]*run // the newest run of each execution
@@ -97,8 +99,8 @@ func endsRun(e *event.Event, u fields) bool {
 	return e.Type() == "task_complete" || ends && e.Type() != "human_input_request"
 }
 
-// says reports whether an event that does not end its run says something of one that has ended: that it begins
-// again. Others leave it as it ended.
+// says reports whether an event that does not end its run says something of one that has ended:
+// that it begins again. Others leave it as it ended.
 func says(e *event.Event, u fields) bool {
 	return e.Type() == "human_input_request" || !isNull(u["status"])
 }

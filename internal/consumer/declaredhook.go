@@ -21,21 +21,23 @@ const (
 	HookDisconnect = "disconnect"
 )
 
-// HookTask is the kind of task by which hooks hear that a connection has ended. The gateway works on it itself.
+// HookTask is the kind of task by which hooks hear that a connection has ended. The gateway works
+// on it itself.
 const HookTask = "orgcast_hook"
 
 // Hook is another program that decides for a declared route. It is safe for concurrent use.
 type Hook interface {
 	// Asks reports whether it is asked about an event.
 	Asks(event string) bool
-	// Ask asks for the organization of ctx. The id names the question, for a program that is asked again. Errors are
-	// [ErrForbidden], [ErrNotFound], and others if there was no answer.
+	// Ask asks for the organization of ctx. The id names the question, for a program that is asked
+	// again. Errors are [ErrForbidden], [ErrNotFound], and others if there was no answer.
 	Ask(ctx context.Context, id string, question json.RawMessage) (HookAnswer, error)
 	// Failed notes why nothing came of a question or an answer.
 	Failed(ctx context.Context, err error)
 }
 
-// HookAnswer is what a hook decides. All of it is inside the organization that the hook was asked for.
+// HookAnswer is what a hook decides. All of it is inside the organization that the hook was asked
+// for.
 type HookAnswer struct {
 	Groups []string          // to join; counts at [HookConnect] only
 	Send   []json.RawMessage // frames to send, which are not control frames

@@ -11,11 +11,12 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// roleField is the member of a task's payload that has the role of the user who asked. The task itself has the
-// organization and the user.
+// roleField is the member of a task's payload that has the role of the user who asked. The task
+// itself has the organization and the user.
 const roleField = "role"
 
-// ReservedNames are names that no template, payload or answer of a hook may use: what they say is the gateway's alone.
+// ReservedNames are names that no template, payload or answer of a hook may use: what they say is
+// the gateway's alone.
 func ReservedNames() []string { return []string{"organization_id", "user_id", roleField} }
 
 // receivedFields returns the fields of a message, and the request id if it has one.
@@ -80,8 +81,8 @@ func (d *declaredConn) dispatch(ctx context.Context, c Conn, m event.Message, t 
 	return nil
 }
 
-// replies returns the group to which the events of a request's work go: the first one, or one of which no other
-// connection knows, which it joins.
+// replies returns the group to which the events of a request's work go: the first one, or one of
+// which no other connection knows, which it joins.
 func (d *declaredConn) replies(ctx context.Context, c Conn, q Request, t *TaskReaction, id requestID) (group string, err error) {
 	if t.Reply == "" {
 		return d.groups[0], nil
@@ -95,7 +96,8 @@ func (d *declaredConn) replies(ctx context.Context, c Conn, q Request, t *TaskRe
 	return group, nil
 }
 
-// awaited are the groups in which workers answer a connection, with the type of the frame that each answer becomes.
+// awaited are the groups in which workers answer a connection, with the type of the frame that each
+// answer becomes.
 type awaited struct {
 	mu    sync.Mutex
 	types map[string]string // guarded by mu

@@ -8,8 +8,8 @@ import (
 // maxEnded is how many ended runs a board knows: as many as a history can tell of.
 const maxEnded = historyLength
 
-// endedRuns are the runs of a board that have ended, the last ones. It keeps a hash of each id, which workers
-// choose as long as they like.
+// endedRuns are the runs of a board that have ended, the last ones. It keeps a hash of each id,
+// which workers choose as long as they like.
 type endedRuns struct {
 	order []idHash // oldest first
 	known map[idHash]struct{}

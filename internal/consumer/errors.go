@@ -92,8 +92,8 @@ func SendError(c Conn, code, group string) error {
 	return c.Send(ErrorFrame{Type: "error", Code: code, Message: errorText(code), Group: group})
 }
 
-// answer turns the errors that a browser may be told into error frames, and returns others. The id that
-// the browser gave its message comes back, if that is one, whatever is wrong with the rest.
+// answer turns the errors that a browser may be told into error frames, and returns others. The id
+// that the browser gave its message comes back, if that is one, whatever is wrong with the rest.
 func answer(c Conn, m event.Message, err error) error {
 	code := CodeBadMessage
 	switch {
@@ -109,7 +109,8 @@ func answer(c Conn, m event.Message, err error) error {
 	return sendError(c, code, in.RequestID)
 }
 
-// sendError sends the error frame of a code. id is the one that the browser gave its request, if any.
+// sendError sends the error frame of a code. id is the one that the browser gave its request, if
+// any.
 func sendError(c Conn, code string, id requestID) error {
 	return c.Send(ErrorFrame{Type: "error", Code: code, Message: errorText(code), RequestID: string(id)})
 }

@@ -73,7 +73,8 @@ func (e Events) subscribe(ctx context.Context, c Conn, m event.Message) error {
 	return err
 }
 
-// charge makes a frame pay for the names in it, refuses those beyond the limit and returns the others.
+// charge makes a frame pay for the names in it, refuses those beyond the limit and returns the
+// others.
 func (e Events) charge(c Conn, names []string) ([]string, error) {
 	if len(names) == 0 {
 		return nil, SendError(c, CodeBadMessage, "")
@@ -94,9 +95,9 @@ func (e Events) charge(c Conn, names []string) ([]string, error) {
 	return names, c.Send(ErrorFrame{Type: "error", Code: CodeTooManyGroups, Message: errorText(CodeTooManyGroups), Groups: rest})
 }
 
-// subscribeOne joins a group, with what was missed if that was asked for. A name of no valid form, one
-// that does not exist and one that is not yours look alike. What is no place of that group's history,
-// or not anymore, is answered with a gap: whose it is does not show.
+// subscribeOne joins a group, with what was missed if that was asked for. A name of no valid form,
+// one that does not exist and one that is not yours look alike. What is no place of that group's
+// history, or not anymore, is answered with a gap: whose it is does not show.
 func (e Events) subscribeOne(ctx context.Context, c Conn, name string, want wanted) error {
 	g, err := event.NewGroup(c.Identity().Organization, name)
 	if err != nil {

@@ -36,7 +36,8 @@ func (id *ident) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// sentID is an [ident] that goes on as it was sent: 41 stays a number and "41" a text. It is nil for none.
+// sentID is an [ident] that goes on as it was sent: 41 stays a number and "41" a text. It is nil
+// for none.
 type sentID json.RawMessage
 
 // UnmarshalJSON implements json.Unmarshaler.

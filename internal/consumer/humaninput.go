@@ -9,9 +9,9 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// InputKey is what a worker hands out, as input_key, with a request for input: the execution and the
-// index of the step in it. It is parsed when it comes back and names nothing by itself, so a browser
-// that makes one up reaches no other questions than those of its own organization.
+// InputKey is what a worker hands out, as input_key, with a request for input: the execution and
+// the index of the step in it. It is parsed when it comes back and names nothing by itself, so a
+// browser that makes one up reaches no other questions than those of its own organization.
 func InputKey(execution string, taskIndex int) string {
 	return execution + ":" + strconv.Itoa(taskIndex)
 }
@@ -59,8 +59,8 @@ type acceptedFrame struct {
 	RequestID   requestID `json:"request_id,omitempty"`
 }
 
-// answers take what people answer to questions. If only is not empty, to those of that execution and no
-// others.
+// answers take what people answer to questions. If only is not empty, to those of that execution
+// and no others.
 type answers struct {
 	inputs   Inputs
 	requests Requests

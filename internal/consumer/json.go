@@ -18,8 +18,8 @@ type MessageHandler interface {
 	Disconnect(ctx context.Context, c Conn, cause error)
 }
 
-// TextHandler is an extra ability of a [MessageHandler]: it takes text that is not JSON, too, which others
-// answer with an error frame.
+// TextHandler is an extra ability of a [MessageHandler]: it takes text that is not JSON, too, which
+// others answer with an error frame.
 type TextHandler interface {
 	// ReceiveText handles one text frame; its errors are those of ReceiveMessage.
 	ReceiveText(ctx context.Context, c Conn, text string) error

@@ -25,8 +25,9 @@ func (m *mute) Dispatch(ctx context.Context, w consumer.Work) (string, error) {
 	return id, err
 }
 
-// TestWorkWhoseAnswerWasLostEndsOnce: if the gateway does not learn whether work was handed over, a worker may be
-// doing it. So the conversation is not told that it failed, and the same request is the same work again.
+// TestWorkWhoseAnswerWasLostEndsOnce: if the gateway does not learn whether work was handed over, a
+// worker may be doing it. So the conversation is not told that it failed, and the same request is
+// the same work again.
 func TestWorkWhoseAnswerWasLostEndsOnce(t *testing.T) {
 	lost, full, spent := consumer.ErrUnavailable, consumer.ErrTooManyTasks, consumer.ErrQuotaExceeded
 	for name, test := range map[string]struct {
@@ -63,8 +64,8 @@ func TestWorkWhoseAnswerWasLostEndsOnce(t *testing.T) {
 	}
 }
 
-// TestQuotaUsedUpForWorkThatMayBeDone: a quota that is used up when a request comes again says nothing about the
-// work that its first try may have handed over.
+// TestQuotaUsedUpForWorkThatMayBeDone: a quota that is used up when a request comes again says
+// nothing about the work that its first try may have handed over.
 func TestQuotaUsedUpForWorkThatMayBeDone(t *testing.T) {
 	parts := &mute{new(consumertest.Services), []error{consumer.ErrUnavailable, consumer.ErrUnavailable, consumer.ErrQuotaExceeded}}
 	chat := consumer.JSON(&consumer.Chat{Dispatcher: parts, Recorder: parts, Inputs: parts, Owners: parts, Requests: parts})
@@ -134,9 +135,9 @@ func (q *queue) Withdraw(_ context.Context, _, id string) (bool, error) {
 // Again is lost on its way.
 func (*queue) Again(context.Context, consumer.Request) error { return consumer.ErrUnavailable }
 
-// TestRefusedWorkEndsOnce: work that was refused, and whose conversation was told so, is not handed over later,
-// although the request counts as the same work still. Work that another tab has handed over in the meantime is
-// not told to have failed.
+// TestRefusedWorkEndsOnce: work that was refused, and whose conversation was told so, is not handed
+// over later, although the request counts as the same work still. Work that another tab has handed
+// over in the meantime is not told to have failed.
 func TestRefusedWorkEndsOnce(t *testing.T) {
 	const frame = `{"type":"user_message","message":"Hello","request_id":"r1"}`
 	open := func(t *testing.T) (*queue, func() string) {

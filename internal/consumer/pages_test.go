@@ -10,8 +10,9 @@ import (
 // object is a JSON object.
 type object = map[string]any
 
-// page is what a page knows, and how it learns it: from first frames and live ones alike, by the rules of
-// docs/consumers.md. It is written without the code of the consumers, so that it can judge them.
+// page is what a page knows, and how it learns it: from first frames and live ones alike, by the
+// rules of docs/consumers.md. It is written without the code of the consumers, so that it can judge
+// them.
 type page interface {
 	// see takes a frame in. group is the group of a live event, "" for a frame of the consumer.
 	see(group string, frame object)
@@ -42,8 +43,8 @@ func lay(over, frame object, except ...string) {
 	}
 }
 
-// layStatus lays an update over what is known: one without a status keeps the former one, another status
-// takes the error away.
+// layStatus lays an update over what is known: one without a status keeps the former one, another
+// status takes the error away.
 func layStatus(over, frame object, except ...string) {
 	if frame["status"] == nil {
 		except = append(except, "status")

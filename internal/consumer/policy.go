@@ -37,10 +37,10 @@ var errBadPolicy = errors.New("consumer: invalid policy")
 // ParsePolicy reads a list of rules, PATTERN=WHO, parted by commas. The first rule whose pattern
 // fits a group decides; a group that no rule fits can be joined by nobody. A pattern is a group
 // name, or the start of one followed by "*". WHO is "member" (everyone in the organization), "self"
-// (the group is the user's own or below it, see [event.IsUserGroupName]), "role:NAME" (members with that role,
-// as the directory says) or "signed" (anyone who shows a token of the back end, see [SignGroup]).
-// signingKey is the key of those tokens; it has at least 32 bytes if a rule says "signed" and
-// tokens are to be accepted, and may be empty, in which case no token is good.
+// (the group is the user's own or below it, see [event.IsUserGroupName]), "role:NAME" (members with
+// that role, as the directory says) or "signed" (anyone who shows a token of the back end, see
+// [SignGroup]). signingKey is the key of those tokens; it has at least 32 bytes if a rule says
+// "signed" and tokens are to be accepted, and may be empty, in which case no token is good.
 func ParsePolicy(text string, signingKey []byte) (*Policy, error) {
 	p := new(Policy)
 	p.SetSigningKey(signingKey)
@@ -72,8 +72,8 @@ func ParsePolicy(text string, signingKey []byte) (*Policy, error) {
 	return p, nil
 }
 
-// SetSigningKey replaces the key of tokens. Tokens under the previous one are not good anymore; groups
-// that were joined with them stay joined.
+// SetSigningKey replaces the key of tokens. Tokens under the previous one are not good anymore;
+// groups that were joined with them stay joined.
 func (p *Policy) SetSigningKey(key []byte) { p.key.Store(&key) }
 
 // Allows reports whether the identity may subscribe to the group. token is what the page sent
@@ -103,8 +103,8 @@ func withRole(role string) func(*Policy, session.Identity, event.Group, string, 
 	}
 }
 
-// maxTokenExpiry is the latest end of a token, in Unix seconds: the year 5138. What is later was given in
-// milliseconds by mistake, and would be good for longer than anyone means.
+// maxTokenExpiry is the latest end of a token, in Unix seconds: the year 5138. What is later was
+// given in milliseconds by mistake, and would be good for longer than anyone means.
 const maxTokenExpiry = 99_999_999_999
 
 func withToken(p *Policy, _ session.Identity, g event.Group, token string, now time.Time) bool {

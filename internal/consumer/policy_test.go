@@ -257,8 +257,9 @@ func TestRegistry(t *testing.T) {
 	}
 }
 
-// TestEncodedPathIsAnotherPath: a proxy in front may refuse a path, or pass on only some; what it reads as
-// another path must be another one here, too, and each text of a parameter has one spelling.
+// TestEncodedPathIsAnotherPath: a proxy in front may refuse a path, or pass on only some; what it
+// reads as another path must be another one here, too, and each text of a parameter has one
+// spelling.
 func TestEncodedPathIsAnotherPath(t *testing.T) {
 	routes := namedRoutes(t)
 	for _, path := range []string{

@@ -8,8 +8,9 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// requestID is the id that a browser gave to what it asks for. It satisfies [orgctx.ValidID], or is empty
-// for none. Sent again under the same one, it is the same request. Two users may use the same one.
+// requestID is the id that a browser gave to what it asks for. It satisfies [orgctx.ValidID], or is
+// empty for none. Sent again under the same one, it is the same request. Two users may use the same
+// one.
 type requestID string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -28,10 +29,10 @@ func (id *requestID) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// once has do hand over the work that the context's user asks for under the id, whose content is given. A
-// request that was done before is not done again: its answer is made of what it returns, which is the same.
-// Without an id each request is new. do gets the request, and may be called again with the same one
-// if it failed.
+// once has do hand over the work that the context's user asks for under the id, whose content is
+// given. A request that was done before is not done again: its answer is made of what it returns,
+// which is the same. Without an id each request is new. do gets the request, and may be called
+// again with the same one if it failed.
 func once(ctx context.Context, requests Requests, id requestID, content any, do func(q Request) error) (Request, error) {
 	if id == "" {
 		r := Request{Work: rand.Text(), New: true}

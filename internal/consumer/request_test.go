@@ -12,8 +12,8 @@ import (
 	"orgcast/internal/event"
 )
 
-// TestRequestIDsOfTwoUsers: two users of one organization may use the same request_id, for the same and for
-// other things.
+// TestRequestIDsOfTwoUsers: two users of one organization may use the same request_id, for the same
+// and for other things.
 func TestRequestIDsOfTwoUsers(t *testing.T) {
 	services := new(consumertest.Services)
 	for user, input := range map[string]string{"ada": "yes", "alan": "no"} {
@@ -31,8 +31,8 @@ func TestRequestIDsOfTwoUsers(t *testing.T) {
 	}
 }
 
-// TestRequestIDInAnotherConversation: a request_id under which a user has said something is taken in all
-// conversations of that user: no message vanishes, and no crew answers for another one.
+// TestRequestIDInAnotherConversation: a request_id under which a user has said something is taken
+// in all conversations of that user: no message vanishes, and no crew answers for another one.
 func TestRequestIDInAnotherConversation(t *testing.T) {
 	services := new(consumertest.Services)
 	start := func(session string) string {
@@ -59,8 +59,8 @@ func TestRequestIDInAnotherConversation(t *testing.T) {
 	}
 }
 
-// TestAnswerOfAFinishedRequestIsNotDoneAgain: an answer that was accepted stays accepted, even when its question
-// is over by the time it comes again.
+// TestAnswerOfAFinishedRequestIsNotDoneAgain: an answer that was accepted stays accepted, even when
+// its question is over by the time it comes again.
 func TestAnswerOfAFinishedRequestIsNotDoneAgain(t *testing.T) {
 	services := new(consumertest.Services)
 	board := jobConsumers(services)["crew_kanban"]()
@@ -94,8 +94,8 @@ func (l leaving) Dispatch(ctx context.Context, w consumer.Work) (string, error) 
 	return l.Services.Dispatch(ctx, w)
 }
 
-// TestMessageAndItsWorkGoTogether: a connection that ends between a message and its work ends behind both. One
-// that has ended before does neither.
+// TestMessageAndItsWorkGoTogether: a connection that ends between a message and its work ends
+// behind both. One that has ended before does neither.
 func TestMessageAndItsWorkGoTogether(t *testing.T) {
 	for name, frame := range map[string]string{
 		"message": `{"type":"user_message","message":"Hello","request_id":"r1"}`,
@@ -131,8 +131,8 @@ func TestMessageAndItsWorkGoTogether(t *testing.T) {
 	}
 }
 
-// TestCutByTwoTabs: a message that one tab has cut already is not cut again by another one: what was said
-// meanwhile stays, on pages that are open and on those that open later.
+// TestCutByTwoTabs: a message that one tab has cut already is not cut again by another one: what
+// was said meanwhile stays, on pages that are open and on those that open later.
 func TestCutByTwoTabs(t *testing.T) {
 	chat := jobConsumers(new(consumertest.Services))["chat"]()
 	c, ctx := open(t, chat)
@@ -159,8 +159,8 @@ func TestCutByTwoTabs(t *testing.T) {
 	compare(t, "later", []string{want[3], `{"type":"system_message","connection_status":"connected","session_id":"` + conversationQuery + `","participant_type":"agent"}`}, c.Sent())
 }
 
-// TestEditOfWhatWasCut: a message that went together with an earlier one is not in the conversation anymore.
-// The cut of the earlier one may be asked for again, to no effect.
+// TestEditOfWhatWasCut: a message that went together with an earlier one is not in the conversation
+// anymore. The cut of the earlier one may be asked for again, to no effect.
 func TestEditOfWhatWasCut(t *testing.T) {
 	services := new(consumertest.Services)
 	chat := jobConsumers(services)["chat"]()

@@ -40,8 +40,8 @@ func (r Research) ReceiveMessage(ctx context.Context, c Conn, m event.Message) e
 
 func researchGroup(c Conn) string { return "research_" + c.Param("id") }
 
-// foldResearch makes the state of the job called id: what its updates said of it, its steps, and what
-// the last report_update said.
+// foldResearch makes the state of the job called id: what its updates said of it, its steps, and
+// what the last report_update said.
 func foldResearch(id string) func(history []*event.Event) any {
 	return func(history []*event.Event) any {
 		research := newSum(fields{

@@ -35,8 +35,8 @@ func (a SEOAudit) ReceiveMessage(ctx context.Context, c Conn, m event.Message) e
 	}
 }
 
-// foldAudit makes the status of an audit: what its events said of it in data. percent_complete is called
-// progress there. Other fields of the events stand next to data.
+// foldAudit makes the status of an audit: what its events said of it in data. percent_complete is
+// called progress there. Other fields of the events stand next to data.
 func foldAudit(history []*event.Event) any {
 	data := newSum(fields{
 		"status": rawText(statusPending), "progress": json.RawMessage("0"), "error": rawNull(),

@@ -45,7 +45,8 @@ func TestFirstStateIsBounded(t *testing.T) {
 	}
 }
 
-// TestFirstStateOfManyFieldsIsBounded: fields that each event calls otherwise do not add up without end.
+// TestFirstStateOfManyFieldsIsBounded: fields that each event calls otherwise do not add up without
+// end.
 func TestFirstStateOfManyFieldsIsBounded(t *testing.T) {
 	const events, size, limit = 100, 8000, 300 << 10
 	for name, test := range map[string]struct{ group, fields string }{
@@ -111,8 +112,8 @@ func (speechless) Recorded(context.Context, string, string) (event.Position, boo
 	return event.Position{}, false, consumer.ErrUnavailable
 }
 
-// TestNothingIsShown: if the conversation cannot show what its user says, no agent hears it either. An
-// answer that a run has taken is confirmed all the same: it cannot be given again.
+// TestNothingIsShown: if the conversation cannot show what its user says, no agent hears it either.
+// An answer that a run has taken is confirmed all the same: it cannot be given again.
 func TestNothingIsShown(t *testing.T) {
 	services := new(consumertest.Services)
 	chat := consumer.JSON(&consumer.Chat{Dispatcher: services, Recorder: speechless{}, Inputs: services, Owners: services, Requests: services})

@@ -36,8 +36,9 @@ func (k kinds) fit(f fields) bool {
 	return true
 }
 
-// deepest is how deep arrays and objects in an event may be nested for it to add something to a state, in which
-// they are nested deeper. JSON that is nested deeper than 10,000 times cannot be sent.
+// deepest is how deep arrays and objects in an event may be nested for it to add something to a
+// state, in which they are nested deeper. JSON that is nested deeper than 10,000 times cannot be
+// sent.
 const deepest = 1000
 
 // tooDeep reports whether a JSON value is nested deeper than that.
@@ -63,9 +64,9 @@ func tooDeep(value []byte) bool {
 	return false
 }
 
-// read returns the fields of an event, except its type and organization. Workers are written by anyone:
-// an event whose fields are of other kinds than expected, or nested too deep, adds nothing to a state, and
-// harms nobody.
+// read returns the fields of an event, except its type and organization. Workers are written by
+// anyone: an event whose fields are of other kinds than expected, or nested too deep, adds nothing
+// to a state, and harms nobody.
 func read(e *event.Event, expected kinds) (f fields, ok bool) {
 	if tooDeep(e.Payload()) || json.Unmarshal(e.Payload(), &f) != nil || !expected.fit(f) {
 		return make(fields), false
@@ -119,7 +120,8 @@ func rawText(text string) json.RawMessage {
 	return b
 }
 
-// sum is what the events about one thing add up to: of each field what was said last, as it was said.
+// sum is what the events about one thing add up to: of each field what was said last, as it was
+// said.
 type sum struct {
 	defaults fields // what the sum says of fields of which no event has said anything
 	fields   map[string]lastSaid
@@ -142,8 +144,8 @@ func (s *sum) add(f fields) {
 	}
 }
 
-// addStatus adds an update of a status. One that gives no status keeps the former one. An error and its
-// code belong to the status that they came with, so another status takes them away.
+// addStatus adds an update of a status. One that gives no status keeps the former one. An error and
+// its code belong to the status that they came with, so another status takes them away.
 func (s *sum) addStatus(f fields) {
 	if isNull(f["status"]) {
 		delete(f, "status")

@@ -136,8 +136,8 @@ func TestConversations(t *testing.T) {
 	}
 }
 
-// TestWhatAllShare: pings, and what is wrong everywhere, get the same answer from every consumer, as
-// shared.json says.
+// TestWhatAllShare: pings, and what is wrong everywhere, get the same answer from every consumer,
+// as shared.json says.
 func TestWhatAllShare(t *testing.T) {
 	shared := readTable[exchange](t, "shared")
 	for name := range jobConsumers(nil) {

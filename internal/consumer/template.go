@@ -12,8 +12,8 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// Template is text with {names} in it, for which each connection or message has values. A value is never looked at
-// for names. The zero Template is empty text.
+// Template is text with {names} in it, for which each connection or message has values. A value is
+// never looked at for names. The zero Template is empty text.
 type Template struct{ parts []templatePart }
 
 type templatePart struct {
@@ -23,8 +23,8 @@ type templatePart struct {
 
 var errBadTemplate = errors.New("consumer: bad template")
 
-// ParseTemplate reads a template. A brace stands only around a name, which begins with a lower-case letter and goes on
-// with those, digits and _.
+// ParseTemplate reads a template. A brace stands only around a name, which begins with a lower-case
+// letter and goes on with those, digits and _.
 func ParseTemplate(text string) (Template, error) {
 	var t Template
 	for text != "" {
@@ -91,8 +91,8 @@ func (t Template) whole() (name string, ok bool) {
 	return name, name != ""
 }
 
-// text fills the template in. Its error is [event.ErrBadFields] for a value that is missing, or neither text nor an
-// integer.
+// text fills the template in. Its error is [event.ErrBadFields] for a value that is missing, or
+// neither text nor an integer.
 func (t Template) text(v variables) (string, error) {
 	var b strings.Builder
 	for _, p := range t.parts {
@@ -109,8 +109,8 @@ func (t Template) text(v variables) (string, error) {
 	return b.String(), nil
 }
 
-// Ambiguous reports whether two different sets of values can make the same text of the template. form returns that of
-// a variable in a path: "int" or "id".
+// Ambiguous reports whether two different sets of values can make the same text of the template.
+// form returns that of a variable in a path: "int" or "id".
 func (t Template) Ambiguous(form func(name string) string) bool {
 	ids, before, literal := 0, "", ""
 	dotted, numbered := true, true // every gap has a dot, or has something that is not a digit
@@ -139,7 +139,8 @@ type variables struct {
 	message fields
 }
 
-// get returns the JSON of a variable, nil if there is none. What the path names, no message can replace.
+// get returns the JSON of a variable, nil if there is none. What the path names, no message can
+// replace.
 func (v variables) get(name string) json.RawMessage {
 	if name == userGroupVariable {
 		return rawText(event.UserGroupName(v.conn.Identity().UserID))
@@ -157,8 +158,8 @@ func (v variables) get(name string) json.RawMessage {
 // userGroupVariable is the name of the user's own group.
 const userGroupVariable = "user_group"
 
-// Value is JSON in which every text is a [Template]. One that is a variable and nothing else becomes the variable's
-// value as it is, null if it has none. The zero Value is null.
+// Value is JSON in which every text is a [Template]. One that is a variable and nothing else
+// becomes the variable's value as it is, null if it has none. The zero Value is null.
 type Value struct {
 	raw    json.RawMessage // of anything but text, lists and objects
 	text   *Template

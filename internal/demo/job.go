@@ -31,7 +31,8 @@ type jobRequest struct {
 	MaxPages int    `json:"max_pages"`
 	Query    string `json:"query"`
 	CrewID   string `json:"crew_id"`
-	// ID is the one to use, so that two organizations can have the same; one is made if it is empty.
+	// ID is the one to use, so that two organizations can have the same; one is made if it is
+	// empty.
 	ID string `json:"id"`
 }
 
@@ -47,7 +48,8 @@ func (d *server) startJob(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// optimizationRequest asks for pictures to be optimized: those that it brings, or else built-in ones.
+// optimizationRequest asks for pictures to be optimized: those that it brings, or else built-in
+// ones.
 type optimizationRequest struct {
 	fromSeat
 

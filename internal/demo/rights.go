@@ -77,8 +77,8 @@ func (d *server) change(do func(ctx context.Context, r *http.Request, id session
 	}
 }
 
-// reset makes every organization and membership as at the start. Nobody has to be signed in for it: there
-// may be nobody left who could.
+// reset makes every organization and membership as at the start. Nobody has to be signed in for it:
+// there may be nobody left who could.
 func (d *server) reset(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()

@@ -117,8 +117,9 @@ func TestRights(t *testing.T) {
 	checkRefusal(t, do(newHandler(t, newTown()), postJSON("/demo/sign-out", `{}`)), 404, "not_found")
 }
 
-// TestSeatOfAnotherPerson: who signs in at a seat ends the session of someone else there, so that no tab
-// is one person on its socket and another in what it asks for. The same person keeps the session.
+// TestSeatOfAnotherPerson: who signs in at a seat ends the session of someone else there, so that
+// no tab is one person on its socket and another in what it asks for. The same person keeps the
+// session.
 func TestSeatOfAnotherPerson(t *testing.T) {
 	t.Parallel()
 	h, announced := newRights(t)
@@ -152,7 +153,8 @@ func TestSeatOfAnotherPerson(t *testing.T) {
 	}
 }
 
-// TestReset: whatever was suspended or removed is as at the start, even if nobody can sign in anymore.
+// TestReset: whatever was suspended or removed is as at the start, even if nobody can sign in
+// anymore.
 func TestReset(t *testing.T) {
 	t.Parallel()
 	h, announced := newRights(t)

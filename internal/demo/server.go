@@ -130,7 +130,8 @@ func (d *server) identify(ctx context.Context, w http.ResponseWriter, r *http.Re
 		refuse(w, http.StatusForbidden, codeNoOrganization, "the session has no active organization")
 		return session.Identity{}, false
 	}
-	// The gateway tells nobody which of these it is; the demo does, so that its page can offer to undo it.
+	// The gateway tells nobody which of these it is; the demo does, so that its page can offer to
+	// undo it.
 	switch _, err := d.Membership.Admit(ctx, id.Organization, id.UserID); {
 	case err == nil:
 		return id, true

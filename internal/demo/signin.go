@@ -61,9 +61,10 @@ func (d *server) signIn(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, person)
 }
 
-// vacate ends the session that sits at a seat, since its cookie is about to be replaced: another tab
-// would otherwise go on as one person on its socket and as another in what it asks for. A session of
-// the same person in the same organization is kept, so that several tabs can show the same people.
+// vacate ends the session that sits at a seat, since its cookie is about to be replaced: another
+// tab would otherwise go on as one person on its socket and as another in what it asks for. A
+// session of the same person in the same organization is kept, so that several tabs can show the
+// same people.
 func (d *server) vacate(ctx context.Context, r *http.Request, seat, user string, org orgctx.ID) (kept bool, err error) {
 	if seat == "" || d.Authority == nil {
 		return false, nil

@@ -37,8 +37,8 @@ var (
 	ErrObjectTooLarge = errors.New("directory: object is too large")
 )
 
-// Object is a thing of an organization, such as a conversation or an audit, in as far as the gateway
-// has to know of it.
+// Object is a thing of an organization, such as a conversation or an audit, in as far as the
+// gateway has to know of it.
 type Object[T any] struct {
 	// Owner is the user to whom it belongs, or empty if it is the whole organization's.
 	Owner string
@@ -55,8 +55,8 @@ type Objects struct {
 	log    *zap.Logger
 }
 
-// NewObjects returns the objects. It refuses a client that keeps no deadlines. The caller closes the client. log
-// may be nil.
+// NewObjects returns the objects. It refuses a client that keeps no deadlines. The caller closes
+// the client. log may be nil.
 func NewObjects(client redis.UniversalClient, keys keyspace.Keyspace, log *zap.Logger) (*Objects, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
@@ -112,7 +112,8 @@ func (o *Objects) Claim(ctx context.Context, kind, id, user string) (owner bool,
 }
 
 // Get returns an object of the context's organization. The error is [orgctx.ErrNoOrganization],
-// [ErrNoObject] if this organization has none of that name, even if others have, or [ErrUnavailable].
+// [ErrNoObject] if this organization has none of that name, even if others have, or
+// [ErrUnavailable].
 func Get[T any](ctx context.Context, o *Objects, kind, id string) (Object[T], error) {
 	org, ok := orgctx.From(ctx)
 	if !ok {
@@ -121,8 +122,9 @@ func Get[T any](ctx context.Context, o *Objects, kind, id string) (Object[T], er
 	return get[T](ctx, o, org, kind, id)
 }
 
-// UnscopedGet returns an object of an organization that is not the context's, for tools of operators.
-// Nothing that serves a browser may call it. Each call is logged with the place that it came from.
+// UnscopedGet returns an object of an organization that is not the context's, for tools of
+// operators. Nothing that serves a browser may call it. Each call is logged with the place that it
+// came from.
 func UnscopedGet[T any](ctx context.Context, o *Objects, org orgctx.ID, kind, id string) (Object[T], error) {
 	caller := "unknown"
 	if _, file, line, ok := runtime.Caller(1); ok {

@@ -46,7 +46,8 @@ var (
 	_ orgctx.Directory = (*Redis)(nil)
 )
 
-// NewRedis returns a directory. It refuses a client that keeps no deadlines. The caller closes the client.
+// NewRedis returns a directory. It refuses a client that keeps no deadlines. The caller closes the
+// client.
 func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace) (*Redis, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)

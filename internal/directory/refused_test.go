@@ -9,8 +9,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestConnectionRefused: a Redis that refuses the connection itself, for a changed password or a deleted
-// user, says nothing about organizations, members and objects.
+// TestConnectionRefused: a Redis that refuses the connection itself, for a changed password or a
+// deleted user, says nothing about organizations, members and objects.
 func TestConnectionRefused(t *testing.T) {
 	for name, refusal := range redistest.Refusals() {
 		t.Run(name, func(t *testing.T) {

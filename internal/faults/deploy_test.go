@@ -9,9 +9,9 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// TestDeploy: two gateways are replaced one after the other, each of them with what is left to take all
-// its clients. These come back when they were told to, all of them, no faster than the gateway admits, and
-// miss nothing.
+// TestDeploy: two gateways are replaced one after the other, each of them with what is left to take
+// all its clients. These come back when they were told to, all of them, no faster than the gateway
+// admits, and miss nothing.
 func TestDeploy(t *testing.T) {
 	small(t)
 	binary, d := buildGateway(t), single(t)
@@ -26,7 +26,8 @@ func TestDeploy(t *testing.T) {
 	b := startBalancer(t, nodes...)
 	a := open(t, b.addr(), d, scale(size{5, 2, 20, 100 * time.Millisecond}, size{5, 20, 50, time.Second}))
 	began := time.Now()
-	// Only one gateway takes connections at any time, so that its rate is that of all who come back.
+	// Only one gateway takes connections at any time, so that its rate is that of all who come
+	// back.
 	for _, step := range []struct {
 		goes  *process
 		takes func() *process
@@ -83,9 +84,9 @@ func (a *audience) awaitBack(before int) {
 	}
 }
 
-// expectPaced sees that one gateway has admitted no more handshakes in any time than its rate and its
-// burst, a tenth of a second's, allow. A handshake counts for a time in which it began and ended, so a
-// busy machine makes none too many.
+// expectPaced sees that one gateway has admitted no more handshakes in any time than its rate and
+// its burst, a tenth of a second's, allow. A handshake counts for a time in which it began and
+// ended, so a busy machine makes none too many.
 func expectPaced(tb testing.TB, entries []entry, perSecond int) {
 	tb.Helper()
 	slices.SortFunc(entries, func(a, b entry) int { return a.to.Compare(b.to) })

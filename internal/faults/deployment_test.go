@@ -53,8 +53,9 @@ func forgetful(tb testing.TB) *deployment {
 	return alone(tb, true)
 }
 
-// single is one server that keeps what it has acknowledged, also when it is killed: with its default it
-// may put off writing for a second, and what was lost so is not the gateway's to bring back.
+// single is one server that keeps what it has acknowledged, also when it is killed: with its
+// default it may put off writing for a second, and what was lost so is not the gateway's to bring
+// back.
 func single(tb testing.TB) *deployment {
 	tb.Helper()
 	return alone(tb, false, "--appendonly", "yes", "--appendfsync", "always")
@@ -67,8 +68,8 @@ func alone(tb testing.TB, forgets bool, args ...string) *deployment {
 	return d.publishThrough(redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1}))
 }
 
-// watched is a master with a replica that Sentinels watch. User, password and database are in the URL,
-// whose address does not count.
+// watched is a master with a replica that Sentinels watch. User, password and database are in the
+// URL, whose address does not count.
 func watched(tb testing.TB) *deployment {
 	tb.Helper()
 	const user, password, database = "gateway", "hush", 3
@@ -113,7 +114,8 @@ func inCluster(tb testing.TB, o redistest.ClusterOptions) *deployment {
 	}))
 }
 
-// historyLength is how many events of a group Redis keeps: more than a test publishes, however long it takes.
+// historyLength is how many events of a group Redis keeps: more than a test publishes, however long
+// it takes.
 const historyLength = 100 * event.DefaultHistoryLength
 
 // kept returns what is in the history of a group, oldest first.

@@ -23,8 +23,8 @@ func TestMain(m *testing.M) {
 	testkit.Main(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 
-// promptness is within what time readiness is to follow what happens to events. The small tests, which run
-// next to others, only see that it does.
+// promptness is within what time readiness is to follow what happens to events. The small tests,
+// which run next to others, only see that it does.
 const promptness = 3 * time.Second
 
 // fault is one way in which things break.
@@ -37,8 +37,9 @@ type fault struct {
 	strike func(*scene)
 	// stops says that no events flow meanwhile, for longer than readiness may take to notice.
 	stops bool
-	// echoes says that an old master wakes up and takes what publishers still wait for, and that the new one
-	// passes it on. Everybody has it, once, and nobody is told that it is in no history.
+	// echoes says that an old master wakes up and takes what publishers still wait for, and that
+	// the new one passes it on. Everybody has it, once, and nobody is told that it is in no
+	// history.
 	echoes bool
 	// says is what the gateway's log has to say.
 	says string
@@ -177,9 +178,11 @@ func (s *scene) expectControlHeard() {
 			metrics, err := node.ask(s.tb.Context(), "/metrics")
 			return err == nil && strings.Contains(metrics, "orgcast_control_up 1")
 		})
-		// Announced again and again: on a busy machine the link may be lost and made up for once more.
+		// Announced again and again: on a busy machine the link may be lost and made up for once
+		// more.
 		testkit.Eventually(s.tb, "an announcement is heard", func() bool {
-			// An error here is not the gateway's fault: this client may still have to find the new master.
+			// An error here is not the gateway's fault: this client may still have to find the new
+			// master.
 			_ = s.redis.client.Publish(s.tb.Context(), s.redis.keys.Control(), `{"type":"user.disabled","user_id":"nobody"}`).Err()
 			metrics, err := node.ask(s.tb.Context(), "/metrics")
 			return err == nil && strings.Contains(metrics, heard) && !strings.Contains(metrics, heard+"0\n")
@@ -187,7 +190,8 @@ func (s *scene) expectControlHeard() {
 	}
 }
 
-// awaitNotReady waits until the first gateway has said so, so that no fault is over before anyone has looked.
+// awaitNotReady waits until the first gateway has said so, so that no fault is over before anyone
+// has looked.
 func (s *scene) awaitNotReady() {
 	s.tb.Helper()
 	testkit.Eventually(s.tb, "not ready", func() bool {
@@ -210,8 +214,8 @@ func (s *scene) hangRedis() {
 	s.redis.server.Resume()
 }
 
-// deposeMaster is a failover in order. The old master answers, and keeps its subscribers for some ten
-// seconds: only the canary shows that nothing comes from it anymore.
+// deposeMaster is a failover in order. The old master answers, and keeps its subscribers for some
+// ten seconds: only the canary shows that nothing comes from it anymore.
 func (s *scene) deposeMaster() { s.redis.sentinels.Failover() }
 
 func (s *scene) crashMaster() {

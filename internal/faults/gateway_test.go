@@ -162,8 +162,8 @@ type change struct {
 	ready bool
 }
 
-// watch looks every 50 ms until the test ends. A gateway that gives no answer, because it hangs or the machine
-// is busy, has not said that it is not ready.
+// watch looks every 50 ms until the test ends. A gateway that gives no answer, because it hangs or
+// the machine is busy, has not said that it is not ready.
 func watch(tb testing.TB, p *process) *readiness {
 	tb.Helper()
 	r := new(readiness)

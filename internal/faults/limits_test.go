@@ -8,8 +8,8 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// TestOrganizationLimit: an organization's limit holds over two gateways, which say when to come back;
-// the share of one that is killed becomes free; and the limit can be changed while they run.
+// TestOrganizationLimit: an organization's limit holds over two gateways, which say when to come
+// back; the share of one that is killed becomes free; and the limit can be changed while they run.
 func TestOrganizationLimit(t *testing.T) {
 	small(t)
 	const limit = 20

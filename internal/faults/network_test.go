@@ -9,8 +9,8 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// network is a TCP proxy, and so what lies between two programs. It can be lost, with all connections, or
-// stand still, with all that is in them on hold.
+// network is a TCP proxy, and so what lies between two programs. It can be lost, with all
+// connections, or stand still, with all that is in them on hold.
 type network struct {
 	listener net.Listener
 	dial     func() (net.Conn, error)
@@ -69,8 +69,8 @@ func (n *network) setLost(lost bool) {
 	n.lost = lost
 }
 
-// stall lets nothing pass for so long. Nobody is told: connections stay, and new ones begin but get no
-// answer.
+// stall lets nothing pass for so long. Nobody is told: connections stay, and new ones begin but get
+// no answer.
 func (n *network) stall(d time.Duration) {
 	moves := make(chan struct{})
 	n.mu.Lock()

@@ -28,8 +28,8 @@ func malformed(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
 }
 
-// Decode reads an answer to a question that was asked for an organization. It refuses what it does not know, what is
-// there twice, and what belongs to the gateway or to another organization.
+// Decode reads an answer to a question that was asked for an organization. It refuses what it does
+// not know, what is there twice, and what belongs to the gateway or to another organization.
 func Decode(org orgctx.ID, body []byte) (consumer.HookAnswer, error) {
 	var answer consumer.HookAnswer
 	fields, err := members(body)

@@ -1,6 +1,7 @@
-// Package hook asks other programs what a declared route decides. Each question is one signed HTTP call; what comes
-// back is checked before anything of it is done. A hook that fails, lies or does not answer in time has decided
-// nothing: connections are refused, messages are answered with the error unavailable.
+// Package hook asks other programs what a declared route decides. Each question is one signed HTTP
+// call; what comes back is checked before anything of it is done. A hook that fails, lies or does
+// not answer in time has decided nothing: connections are refused, messages are answered with the
+// error unavailable.
 package hook
 
 import (
@@ -89,8 +90,8 @@ func (h *Hook) Failed(ctx context.Context, err error) {
 	}
 }
 
-// Tell tells the program something for the organization of ctx, whatever it thinks of it. An error says that it may
-// not have heard it, and may be told again under the same id.
+// Tell tells the program something for the organization of ctx, whatever it thinks of it. An error
+// says that it may not have heard it, and may be told again under the same id.
 func (h *Hook) Tell(ctx context.Context, id string, question json.RawMessage) error {
 	org, ok := orgctx.From(ctx)
 	if !ok {

@@ -197,8 +197,8 @@ func lies() map[string]string {
 	}
 }
 
-// TestLyingHook: of an answer that claims what it may not, nothing at all is done: a connection is refused as
-// unavailable, a message is answered so, and the connection stays.
+// TestLyingHook: of an answer that claims what it may not, nothing at all is done: a connection is
+// refused as unavailable, a message is answered so, and the connection stays.
 func TestLyingHook(t *testing.T) {
 	for name, lie := range lies() {
 		t.Run(name, func(t *testing.T) {
@@ -291,8 +291,8 @@ func TestAnswerAfterTheEnd(t *testing.T) {
 	}
 }
 
-// TestDeadHook: a hook that is not there refuses at once after some tries, in one organization as in another, and
-// what is declared goes on without it.
+// TestDeadHook: a hook that is not there refuses at once after some tries, in one organization as
+// in another, and what is declared goes on without it.
 func TestDeadHook(t *testing.T) {
 	var dead atomic.Bool
 	p := start(t, testkit.Patience, func(w http.ResponseWriter, _ *http.Request) {

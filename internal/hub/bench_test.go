@@ -59,7 +59,8 @@ func BenchmarkDeliverBurst(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*events), "ns/event")
 }
 
-// BenchmarkLeave is one member of a large group that leaves and comes back, as in a drain or after it.
+// BenchmarkLeave is one member of a large group that leaves and comes back, as in a drain or after
+// it.
 func BenchmarkLeave(b *testing.B) {
 	for _, members := range []int{10, 100, 10_000} {
 		b.Run(fmt.Sprint(members, "members"), func(b *testing.B) {

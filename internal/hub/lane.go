@@ -11,16 +11,16 @@ import (
 )
 
 const (
-	// inlineWork is up to how much work the receiver does itself, at once: waking a worker would cost as
-	// much as writing to a few members.
+	// inlineWork is up to how much work the receiver does itself, at once: waking a worker would
+	// cost as much as writing to a few members.
 	inlineWork = 32
-	// inlineEvents is how many events of a lane the receiver serves itself within inlinePeriod. What
-	// is beyond is better joined by a worker: writes of one organization are no more than that many
-	// of the things that everybody else waits for.
+	// inlineEvents is how many events of a lane the receiver serves itself within inlinePeriod.
+	// What is beyond is better joined by a worker: writes of one organization are no more than that
+	// many of the things that everybody else waits for.
 	inlineEvents = 16
 	inlinePeriod = time.Millisecond
-	// turnWork is how much work one turn of a lane may be while others wait; loneWork is the same while
-	// none does.
+	// turnWork is how much work one turn of a lane may be while others wait; loneWork is the same
+	// while none does.
 	turnWork = 2048
 	loneWork = 1 << 16
 	// workBytes is how many bytes take about as long to write as the write itself.
@@ -46,7 +46,8 @@ type lane struct {
 	// inlined is how many events were served at once since the moment given.
 	inlined      int
 	inlinedSince time.Time
-	// debt is the work by which turns were longer than they may be: one event can be more than a turn.
+	// debt is the work by which turns were longer than they may be: one event can be more than a
+	// turn.
 	debt int
 }
 
@@ -62,20 +63,20 @@ func workOf(a arrival, members int) int {
 type arrival struct {
 	event *event.Event
 	group event.Group
-	// members are those whom it came for. If all of them leave before its turn, who joined since then
-	// must not get it: what came in between was for nobody.
+	// members are those whom it came for. If all of them leave before its turn, who joined since
+	// then must not get it: what came in between was for nobody.
 	members *members
 }
 
-// indexedFrom is how many members a group has when it begins to remember where each stands. Below that looking at
-// all of them takes about as long.
+// indexedFrom is how many members a group has when it begins to remember where each stands. Below
+// that looking at all of them takes about as long.
 const indexedFrom = 256
 
 // members of one group.
 type members struct {
 	list []Member
-	// at is where each stands in list, some 40 bytes for each. It is nil until one leaves a group of indexedFrom,
-	// and again when the group has shrunk to a quarter.
+	// at is where each stands in list, some 40 bytes for each. It is nil until one leaves a group
+	// of indexedFrom, and again when the group has shrunk to a quarter.
 	at   map[Member]int
 	full int // the most that at has had
 	// lent says that a delivery may still be reading list: elements below its length must stay as
@@ -220,8 +221,8 @@ func (h *Hub) accept(l *lane, a arrival) {
 // dropsInterval is the least pause between two log lines about what an organization loses here.
 const dropsInterval = 10 * time.Second
 
-// drop counts an arrival that has no room, and returns how many have had none if the log is to say so.
-// l.mu is held.
+// drop counts an arrival that has no room, and returns how many have had none if the log is to say
+// so. l.mu is held.
 func (l *lane) drop(now time.Time) (count int) {
 	l.dropped++
 	if now.Sub(l.loggedAt) < dropsInterval {
@@ -300,8 +301,8 @@ func (h *Hub) runTurn(w *worker, l *lane, alone bool) {
 	h.done(l)
 }
 
-// turn takes arrivals from the front, for about as much work as a turn may be. What an earlier turn was
-// too long for comes off, so it may take none; while nobody else waits that does not matter.
+// turn takes arrivals from the front, for about as much work as a turn may be. What an earlier turn
+// was too long for comes off, so it may take none; while nobody else waits that does not matter.
 func (l *lane) turn(batch []arrival, alone bool) []arrival {
 	l.mu.Lock()
 	defer l.mu.Unlock()

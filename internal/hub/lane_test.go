@@ -18,8 +18,8 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// blocking is a member whose Offer waits, as no member's should: it stands for an organization whose
-// work takes long.
+// blocking is a member whose Offer waits, as no member's should: it stands for an organization
+// whose work takes long.
 type blocking struct {
 	*member
 
@@ -31,7 +31,8 @@ func (b blocking) Offer(burst *event.Burst) bool {
 	return b.member.Offer(burst)
 }
 
-// TestOverloadIsLoggedPerOrganization: what an organization loses is in the log, a line each and not one for each event.
+// TestOverloadIsLoggedPerOrganization: what an organization loses is in the log, a line each and
+// not one for each event.
 func TestOverloadIsLoggedPerOrganization(t *testing.T) {
 	core, logs := observer.New(zap.WarnLevel)
 	h := hub.New(newBus(), hub.Options{IntakeBytes: 4 << 10, Log: zap.New(core)})
@@ -124,8 +125,8 @@ func (ordered) Flush() {}
 
 func (ordered) OfferGap(event.Group) {}
 
-// TestLongTurnIsMadeUpFor: an organization whose events are each more work than a turn may be gets its
-// turn the more seldom.
+// TestLongTurnIsMadeUpFor: an organization whose events are each more work than a turn may be gets
+// its turn the more seldom.
 func TestLongTurnIsMadeUpFor(t *testing.T) {
 	h := hub.New(newBus(), hub.Options{IntakeBytes: 1 << 30})
 	crowd := func(g event.Group, m hub.Member, more int) {
@@ -186,8 +187,8 @@ func (*counted) Flush() {}
 
 func (*counted) OfferGap(event.Group) {}
 
-// TestLargeGroupsAreLeft: whoever leaves a group that is large, or was, whatever the order, gets nothing of what comes
-// later, and all others get each event once.
+// TestLargeGroupsAreLeft: whoever leaves a group that is large, or was, whatever the order, gets
+// nothing of what comes later, and all others get each event once.
 func TestLargeGroupsAreLeft(t *testing.T) {
 	h := hub.New(newBus(), hub.Options{})
 	g := testkit.Group(t, "acme", "all")

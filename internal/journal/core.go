@@ -16,30 +16,32 @@ import (
 
 const (
 	// burst is how many lines one organization may cause at once for one reason. It is above the
-	// number of connections that most organizations have on a node: a deploy logs a line for each of them.
+	// number of connections that most organizations have on a node: a deploy logs a line for each
+	// of them.
 	burst = 500
 	// perSecond is how many it may cause in the long run: about 4 kB per second for each reason.
 	perSecond = 10
-	// maxBuckets bounds the memory for that, about 3 MB. When all are in use, new subjects share one.
+	// maxBuckets bounds the memory for that, about 3 MB. When all are in use, new subjects share
+	// one.
 	maxBuckets = 16 << 10
-	// sweepPause is how often full buckets are dropped. forgetAfter is when a bucket is dropped although its
-	// suppressed lines were never reported.
+	// sweepPause is how often full buckets are dropped. forgetAfter is when a bucket is dropped
+	// although its suppressed lines were never reported.
 	sweepPause  = burst / perSecond * time.Second
 	forgetAfter = 5 * sweepPause
 )
 
 // NewLogger returns a logger that writes its entries to w. What one organization can cause is
-// sampled: of the entries with the same message, reason and organization a burst passes at once, and then so
-// many per second. The rest are counted, and the next one that passes says in "suppressed" how
-// many there were. An entry is about the organization whose [orgctx.ID] or [event.Group] is among its
-// fields, and its reason is in the fields "reason" and "code".
+// sampled: of the entries with the same message, reason and organization a burst passes at once,
+// and then so many per second. The rest are counted, and the next one that passes says in
+// "suppressed" how many there were. An entry is about the organization whose [orgctx.ID] or
+// [event.Group] is among its fields, and its reason is in the fields "reason" and "code".
 func NewLogger(w *Writer, encoder zapcore.Encoder, level zapcore.Level) *zap.Logger {
 	c := &core{LevelEnabler: level, encoder: encoder, out: w, limiter: &limiter{buckets: make(map[subject]*bucket)}}
 	return zap.New(c, zap.ErrorOutput(zapcore.AddSync(w)))
 }
 
-// FreeText makes a logger for a library that puts variable text, such as addresses of strangers, into its
-// messages: only the first words identify what an entry is about.
+// FreeText makes a logger for a library that puts variable text, such as addresses of strangers,
+// into its messages: only the first words identify what an entry is about.
 func FreeText() zap.Option {
 	return zap.WrapCore(func(inner zapcore.Core) zapcore.Core {
 		c, ok := inner.(*core)
@@ -112,8 +114,8 @@ func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 // Sync implements [zapcore.Core]. It does nothing: Close of the writer waits for lines.
 func (*core) Sync() error { return nil }
 
-// subject is the key by which entries are counted. Its texts are constants of ours, but for user input that
-// no field here can hold.
+// subject is the key by which entries are counted. Its texts are constants of ours, but for user
+// input that no field here can hold.
 type subject struct {
 	organization            orgctx.ID
 	logger, message, reason string
@@ -144,8 +146,8 @@ func (s *subject) look(fields []zapcore.Field) (counted bool) {
 	return counted
 }
 
-// firstWords returns the start of a message: at most three words, and none from the first word on that
-// contains part of an address, a number or a quotation.
+// firstWords returns the start of a message: at most three words, and none from the first word on
+// that contains part of an address, a number or a quotation.
 func firstWords(message string) string {
 	const most = 3
 	rest, words := message, 0

@@ -22,7 +22,8 @@ func newLogger(w *journal.Writer) *zap.Logger {
 	return journal.NewLogger(w, zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.InfoLevel)
 }
 
-// logged runs fn with a logger and returns the entries that it logged, and how many were sampled away.
+// logged runs fn with a logger and returns the entries that it logged, and how many were sampled
+// away.
 func logged(t *testing.T, fn func(t *testing.T, log *zap.Logger)) (entries []map[string]any, sampled uint64) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -56,8 +57,8 @@ func count(entries []map[string]any, message string, fields ...string) (n int) {
 	return n
 }
 
-// TestOneOrganizationCannotFillTheLog: what its members cause is sampled for each reason. The lines of others,
-// and its own for other reasons, pass.
+// TestOneOrganizationCannotFillTheLog: what its members cause is sampled for each reason. The lines
+// of others, and its own for other reasons, pass.
 func TestOneOrganizationCannotFillTheLog(t *testing.T) {
 	const flood = 10 * journal.Burst
 	entries, sampled := logged(t, func(t *testing.T, log *zap.Logger) {
@@ -103,7 +104,8 @@ func TestOneOrganizationCannotFillTheLog(t *testing.T) {
 	}
 }
 
-// TestSuppressedLinesAreTold: the next line that passes says how many did not, unless it counts them itself.
+// TestSuppressedLinesAreTold: the next line that passes says how many did not, unless it counts
+// them itself.
 func TestSuppressedLinesAreTold(t *testing.T) {
 	entries, _ := logged(t, func(_ *testing.T, log *zap.Logger) {
 		for range journal.Burst + 7 {
@@ -126,8 +128,8 @@ func TestSuppressedLinesAreTold(t *testing.T) {
 	}
 }
 
-// TestManySubjectsAreBounded: who makes up subjects gets no memory for each, and no lines either. After a
-// while everything is as it was.
+// TestManySubjectsAreBounded: who makes up subjects gets no memory for each, and no lines either.
+// After a while everything is as it was.
 func TestManySubjectsAreBounded(t *testing.T) {
 	entries, sampled := logged(t, func(t *testing.T, log *zap.Logger) {
 		t.Helper()

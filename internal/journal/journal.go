@@ -1,8 +1,8 @@
 // Package journal is the log of a process: a bounded queue between the parts that write lines and
 // their reader, and a bound on the lines that one organization can cause.
 //
-// The reader of standard error may be slow, stuck or stopped, and a disk may be full. None of that may
-// block a part that logs, or end the process, so lines are dropped and counted instead.
+// The reader of standard error may be slow, stuck or stopped, and a disk may be full. None of that
+// may block a part that logs, or end the process, so lines are dropped and counted instead.
 package journal
 
 import (
@@ -22,8 +22,8 @@ const (
 	DefaultBytes = 256 << 10
 	// chunk is the most that is written at once, so that a slow reader frees space as it reads.
 	chunk = 16 << 10
-	// retryPause is how long to wait when the file is not ready. That happens if another process that
-	// shares the file made it non-blocking.
+	// retryPause is how long to wait when the file is not ready. That happens if another process
+	// that shares the file made it non-blocking.
 	retryPause = 10 * time.Millisecond
 )
 
@@ -186,8 +186,8 @@ func (w *Writer) writeAll(p []byte) (written int, err error) {
 	}
 }
 
-// wholeLines returns how many bytes of p, at most a chunk unless its first line is longer, are whole
-// lines.
+// wholeLines returns how many bytes of p, at most a chunk unless its first line is longer, are
+// whole lines.
 func wholeLines(p []byte) int {
 	if len(p) <= chunk {
 		return len(p)

@@ -82,8 +82,9 @@ func expectDropped(tb testing.TB, w *journal.Writer, wantFull, wantFailed uint64
 	}
 }
 
-// TestWriteNeverWaits: while the reader is stuck lines are queued up to the limit, in bytes, and from then on
-// dropped and counted. What was queued arrives whole and in order once the reader reads.
+// TestWriteNeverWaits: while the reader is stuck lines are queued up to the limit, in bytes, and
+// from then on dropped and counted. What was queued arrives whole and in order once the reader
+// reads.
 func TestWriteNeverWaits(t *testing.T) {
 	out := newStuck()
 	const limit, line = 1000, 10
@@ -103,8 +104,8 @@ func TestWriteNeverWaits(t *testing.T) {
 	}
 }
 
-// TestRoomIsMadeWhileASlowReaderReads: a long queue is written piece by piece, each of whole lines, and each
-// makes room.
+// TestRoomIsMadeWhileASlowReaderReads: a long queue is written piece by piece, each of whole lines,
+// and each makes room.
 func TestRoomIsMadeWhileASlowReaderReads(t *testing.T) {
 	out := &stuck{free: make(chan struct{})}
 	out.write = func(p []byte) (int, error) {
@@ -149,8 +150,8 @@ func TestLineBeyondTheLimitIsDropped(t *testing.T) {
 	}
 }
 
-// TestReaderGoneAndBack: with no reader lines are counted; the next reader of the fifo gets what comes
-// from then on.
+// TestReaderGoneAndBack: with no reader lines are counted; the next reader of the fifo gets what
+// comes from then on.
 func TestReaderGoneAndBack(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
@@ -201,8 +202,8 @@ func TestFullDisk(t *testing.T) {
 	expectDropped(t, w, 0, 7)
 }
 
-// TestLinesAreNotGlued: a disk that became full within a line, and has room again, gets the next line
-// as a line.
+// TestLinesAreNotGlued: a disk that became full within a line, and has room again, gets the next
+// line as a line.
 func TestLinesAreNotGlued(t *testing.T) {
 	out := new(scripted)
 	room := 9
@@ -231,8 +232,8 @@ func TestLinesAreNotGlued(t *testing.T) {
 	expectDropped(t, w, 0, 2)
 }
 
-// TestFileThatIsNotReady: another process made the file non-blocking, and it is full for a moment. Nothing
-// is lost.
+// TestFileThatIsNotReady: another process made the file non-blocking, and it is full for a moment.
+// Nothing is lost.
 func TestFileThatIsNotReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := new(scripted)

@@ -33,9 +33,9 @@ func New(prefix string) (Keyspace, error) {
 	return Keyspace{prefix: prefix + ":", channels: prefix + ":"}, nil
 }
 
-// InDatabase returns the Keyspace for a database of Redis. Keys of two databases are apart, but channels
-// are not: a server has each of them once. So those of database N begin with prefix@N, and those of
-// database 0 with the prefix alone.
+// InDatabase returns the Keyspace for a database of Redis. Keys of two databases are apart, but
+// channels are not: a server has each of them once. So those of database N begin with prefix@N, and
+// those of database 0 with the prefix alone.
 func (k Keyspace) InDatabase(n int) Keyspace {
 	prefix := strings.TrimSuffix(k.prefix, ":")
 	if n > 0 {
@@ -76,8 +76,8 @@ func (k Keyspace) History(g event.Group) string {
 	return k.prefix + "{" + g.Organization().String() + "}:history:" + g.Name()
 }
 
-// Epoch returns the string that tells one life of an organization's data from the next: it is gone when
-// Redis has lost them.
+// Epoch returns the string that tells one life of an organization's data from the next: it is gone
+// when Redis has lost them.
 func (k Keyspace) Epoch(org orgctx.ID) string { return k.prefix + "{" + org.String() + "}:epoch" }
 
 // Once returns the key that remembers the event recorded for the group under an idempotency key:
@@ -90,13 +90,14 @@ func (k Keyspace) Once(g event.Group, key string) string {
 // Organization returns the hash that says whether an organization is active.
 func (k Keyspace) Organization(org orgctx.ID) string { return k.prefix + "{" + tenant(org) + "}:org" }
 
-// Connections returns the hash that says how many connections of the organization each node has. The
-// zero ID stands for all users without an organization, who count as one.
+// Connections returns the hash that says how many connections of the organization each node has.
+// The zero ID stands for all users without an organization, who count as one.
 func (k Keyspace) Connections(org orgctx.ID) string {
 	return k.prefix + "{" + tenant(org) + "}:connections"
 }
 
-// MemberBytes returns the key that says how much the members of an organization have written of late.
+// MemberBytes returns the key that says how much the members of an organization have written of
+// late.
 func (k Keyspace) MemberBytes(org orgctx.ID) string { return k.prefix + "{" + tenant(org) + "}:bytes" }
 
 // MemberBytesOf returns the key that says the same of one of them.
@@ -144,8 +145,8 @@ func (k Keyspace) Control() string { return k.channels + "control" }
 // Canary returns the channel on which a node sends messages to itself to see that they arrive.
 func (k Keyspace) Canary(node string) string { return k.channels + "canary:" + node }
 
-// CanaryIn returns such a channel for a node of a Redis Cluster, in the slot of a tag, which must satisfy
-// [orgctx.ValidID].
+// CanaryIn returns such a channel for a node of a Redis Cluster, in the slot of a tag, which must
+// satisfy [orgctx.ValidID].
 func (k Keyspace) CanaryIn(tag, node string) string {
 	return k.channels + "canary:{" + tag + "}:" + node
 }
@@ -157,13 +158,14 @@ func (k Keyspace) Tasks(kind string) string { return k.prefix + "tasks:" + kind 
 // DeadTasks returns the stream of those tasks of a kind that nobody will try again.
 func (k Keyspace) DeadTasks(kind string) string { return k.Tasks(kind) + ":dead" }
 
-// TaskLine returns the list of the tasks of a kind that wait for an organization's turn. Like the other
-// names of a kind it is in the slot of the kind's stream.
+// TaskLine returns the list of the tasks of a kind that wait for an organization's turn. Like the
+// other names of a kind it is in the slot of the kind's stream.
 func (k Keyspace) TaskLine(org orgctx.ID, kind string) string {
 	return k.ofTasks("line", kind) + ":" + org.String()
 }
 
-// TaskRing returns the sorted set of the organizations that have tasks of a kind in a line, by their turns.
+// TaskRing returns the sorted set of the organizations that have tasks of a kind in a line, by
+// their turns.
 func (k Keyspace) TaskRing(kind string) string { return k.ofTasks("ring", kind) }
 
 // TaskLines returns the hash of what is known of the lines of a kind: sizes and weights.
@@ -172,8 +174,8 @@ func (k Keyspace) TaskLines(kind string) string { return k.ofTasks("lines", kind
 // TaskIdle returns the sorted set of the workers that wait for a task of a kind.
 func (k Keyspace) TaskIdle(kind string) string { return k.ofTasks("idle", kind) }
 
-// ofTasks returns a name that belongs to the stream of a kind, which stands in braces: Redis Cluster keeps
-// both in one slot.
+// ofTasks returns a name that belongs to the stream of a kind, which stands in braces: Redis
+// Cluster keeps both in one slot.
 func (k Keyspace) ofTasks(what, kind string) string {
 	return k.prefix + what + ":{" + k.Tasks(kind) + "}"
 }
@@ -185,8 +187,9 @@ func (k Keyspace) TaskOnce(org orgctx.ID, kind, idempotency string) string {
 	return k.ofTasks("once", kind) + ":" + org.String() + ":" + idempotency
 }
 
-// Request returns the key that remembers what a user of an organization asked for under a request id,
-// which must satisfy [orgctx.ValidID]. It belongs to the keys of idempotency, as [Keyspace.TaskOnce] does.
+// Request returns the key that remembers what a user of an organization asked for under a request
+// id, which must satisfy [orgctx.ValidID]. It belongs to the keys of idempotency, as
+// [Keyspace.TaskOnce] does.
 func (k Keyspace) Request(org orgctx.ID, user, id string) string {
 	return k.prefix + "once:{" + org.String() + "}:" + escapeUser(user) + ":" + id
 }

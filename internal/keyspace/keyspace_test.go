@@ -261,8 +261,8 @@ func TestNamesNeverCollide(t *testing.T) {
 	})
 }
 
-// TestEveryNameParsesBackInOneWay: of the forms that names have, exactly one fits each name, and says for
-// what it was made, whatever the prefix, the database and the parts are.
+// TestEveryNameParsesBackInOneWay: of the forms that names have, exactly one fits each name, and
+// says for what it was made, whatever the prefix, the database and the parts are.
 func TestEveryNameParsesBackInOneWay(t *testing.T) {
 	const id, user, name, prefix, channel = `([A-Za-z0-9_-]{1,64})`, `((?:[A-Za-z0-9_-]|%[0-9A-F]{2}){1,384})`, `([A-Za-z0-9_.-]{1,100})`, `^([A-Za-z0-9_-]{1,64}):`, `^([A-Za-z0-9_-]{1,64})(?:@([1-9][0-9]*))?:`
 	forms := map[string]*regexp.Regexp{}

@@ -5,8 +5,9 @@ import "strings"
 // Slots is how many slots every Redis Cluster has.
 const Slots = 16384
 
-// Slot returns the slot of a name in a Redis Cluster: the CRC16 of what stands between its first brace and the
-// next closing one, or of the whole name if that is nothing (Redis Cluster specification, "Hash tags").
+// Slot returns the slot of a name in a Redis Cluster: the CRC16 of what stands between its first
+// brace and the next closing one, or of the whole name if that is nothing (Redis Cluster
+// specification, "Hash tags").
 func Slot(name string) uint16 {
 	if _, rest, ok := strings.Cut(name, "{"); ok {
 		if tag, _, ok := strings.Cut(rest, "}"); ok && tag != "" {

@@ -6,8 +6,8 @@ import (
 	"orgcast/internal/keyspace"
 )
 
-// TestSlot compares with what CLUSTER KEYSLOT of Redis 7.0 answers, and with the check value of the CRC in the
-// Redis Cluster specification.
+// TestSlot compares with what CLUSTER KEYSLOT of Redis 7.0 answers, and with the check value of the
+// CRC in the Redis Cluster specification.
 func TestSlot(t *testing.T) {
 	for name, want := range map[string]uint16{
 		"123456789":                 0x31c3,

@@ -76,8 +76,8 @@ func (c *clustered) expectEnded(holders ...*holder) {
 	}
 }
 
-// TestControlDuringClusterFailover: a member that is deposed in order goes on hearing the control channel, and so
-// does the node that listens there. Not one announcement is missed.
+// TestControlDuringClusterFailover: a member that is deposed in order goes on hearing the control
+// channel, and so does the node that listens there. Not one announcement is missed.
 func TestControlDuringClusterFailover(t *testing.T) {
 	c := startClustered(t)
 	at := c.listensAt()
@@ -106,8 +106,8 @@ func TestControlDuringClusterFailover(t *testing.T) {
 	}
 }
 
-// TestControlAfterClusterCrash: when the member at which a node listens dies, the node asks about everybody, since
-// it may have missed something, and hears again.
+// TestControlAfterClusterCrash: when the member at which a node listens dies, the node asks about
+// everybody, since it may have missed something, and hears again.
 func TestControlAfterClusterCrash(t *testing.T) {
 	c := startClustered(t)
 	h := open(t, c.keeper, "ada", "acme", "laptop")

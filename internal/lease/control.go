@@ -25,10 +25,12 @@ type ControlOptions struct {
 	Timeout time.Duration
 }
 
-// Control listens to the control channel. It has its own connection (package redislink), so that no announcement
-// waits behind a burst of events. Each time that it could have missed something, everybody is asked about at once.
+// Control listens to the control channel. It has its own connection (package redislink), so that no
+// announcement waits behind a burst of events. Each time that it could have missed something,
+// everybody is asked about at once.
 //
-// In a Cluster the server may be a replica: there every member passes on what is published at any other.
+// In a Cluster the server may be a replica: there every member passes on what is published at any
+// other.
 type Control struct {
 	client  redis.UniversalClient
 	keys    keyspace.Keyspace
@@ -73,8 +75,8 @@ func (c *Control) Run(ctx context.Context) error {
 }
 
 // connect says what the next connection is made of. In a Cluster every member carries the control
-// channel, and the client goes to the master of the first name's slot. That is the canary's, another one
-// each time: so nodes spread over the masters, and do not wait for one that is away.
+// channel, and the client goes to the master of the first name's slot. That is the canary's,
+// another one each time: so nodes spread over the masters, and do not wait for one that is away.
 func (c *Control) connect(context.Context) (redislink.Connection, redislink.User, error) {
 	return redislink.Connection{
 		Dialer: c.dialer, Subscribe: "subscribe", Canary: c.keys.Canary("control-" + rand.Text()), Channels: []string{c.channel},
@@ -89,8 +91,8 @@ type listener struct {
 
 var _ redislink.User = (*listener)(nil)
 
-// Opened implements [redislink.User]. What was announced before this point may be lost. What is announced from
-// now on is heard.
+// Opened implements [redislink.User]. What was announced before this point may be lost. What is
+// announced from now on is heard.
 func (l *listener) Opened(*redislink.Link, func(func(ctx context.Context) error)) {
 	l.opened = true
 	l.control.keeper.Missed()

@@ -109,8 +109,8 @@ func TestControlWhileRedisRefusesWrites(t *testing.T) {
 	}
 }
 
-// TestControlLedToReplica: behind a proxy that keeps connections, what was the master goes on taking
-// the node's canaries as a replica, on which nobody announces anything.
+// TestControlLedToReplica: behind a proxy that keeps connections, what was the master goes on
+// taking the node's canaries as a replica, on which nobody announces anything.
 func TestControlLedToReplica(t *testing.T) {
 	pair := redistest.StartPair(t)
 	proxy := redistest.StartProxy(t, pair.Master.Addr)

@@ -39,8 +39,8 @@ func (l *commandLog) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 	}
 }
 
-// TestRevokeRecordsFirst: a client that reconnects as soon as it hears the announcement must find the
-// record changed.
+// TestRevokeRecordsFirst: a client that reconnects as soon as it hears the announcement must find
+// the record changed.
 func TestRevokeRecordsFirst(t *testing.T) {
 	keys := testkit.Keys(t)
 	client := redistest.NewClient(t, redistest.StartServer(t).Addr)
@@ -87,8 +87,8 @@ func (s slowStore) Recheck(ctx context.Context, held []session.Held) []session.S
 	return standings
 }
 
-// TestConfirmationCountsFromTheQuestion: a confirmation that arrives late is as old as its question.
-// Otherwise slow answers would add up to more than the deadline.
+// TestConfirmationCountsFromTheQuestion: a confirmation that arrives late is as old as its
+// question. Otherwise slow answers would add up to more than the deadline.
 func TestConfirmationCountsFromTheQuestion(t *testing.T) {
 	const period, deadline, delay = 5 * time.Second, 30 * time.Second, 20 * time.Second
 	synctest.Test(t, func(t *testing.T) {
@@ -122,8 +122,8 @@ func TestConfirmationCountsFromTheQuestion(t *testing.T) {
 	})
 }
 
-// TestMissedAfterSubscribe: everybody is asked about only when the control channel is heard again. An
-// announcement between the two would be lost.
+// TestMissedAfterSubscribe: everybody is asked about only when the control channel is heard again.
+// An announcement between the two would be lost.
 func TestMissedAfterSubscribe(t *testing.T) {
 	server := redistest.StartServer(t)
 	client := redistest.NewClient(t, server.Addr)

@@ -18,8 +18,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestRevokeWhileWritesAreRefused: what cannot be recorded is announced, so that it ends now, and is not
-// passed off as done.
+// TestRevokeWhileWritesAreRefused: what cannot be recorded is announced, so that it ends now, and
+// is not passed off as done.
 func TestRevokeWhileWritesAreRefused(t *testing.T) {
 	for _, state := range redistest.States() {
 		t.Run(string(state), func(t *testing.T) {

@@ -337,8 +337,8 @@ func TestRenewedSession(t *testing.T) {
 	})
 }
 
-// TestDoubt: a connection whose session should be over is asked about at once. While nobody can say, it
-// stays until the deadline.
+// TestDoubt: a connection whose session should be over is asked about at once. While nobody can
+// say, it stays until the deadline.
 func TestDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()

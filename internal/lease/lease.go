@@ -28,14 +28,15 @@ import (
 var (
 	// ErrSessionEnded ends the connections of a session that was ended or has expired.
 	ErrSessionEnded = errors.New("lease: session ended")
-	// ErrSessionStale ends the connections that came with a copy of a session that has expired, where the
-	// session itself may live on: the browser may come back with a newer copy.
+	// ErrSessionStale ends the connections that came with a copy of a session that has expired,
+	// where the session itself may live on: the browser may come back with a newer copy.
 	ErrSessionStale = errors.New("lease: this copy of the session has expired")
 	// ErrSwitched ends the connections of a session whose active organization is another now.
 	ErrSwitched = errors.New("lease: another organization became active")
 	// ErrNotAllowed ends connections whose user, membership or organization is no longer active.
 	ErrNotAllowed = errors.New("lease: user, membership or organization is no longer active")
-	// ErrRoleChanged ends connections whose user has another role now, so that they come back with it.
+	// ErrRoleChanged ends connections whose user has another role now, so that they come back with
+	// it.
 	ErrRoleChanged = errors.New("lease: role changed")
 )
 
@@ -151,8 +152,8 @@ type slot struct {
 	oldest time.Time // no lease of the slot was confirmed before; stale, but never too late
 }
 
-// Doubt has a connection asked about at once, because what was confirmed about it is over: its session
-// may have been renewed. Until the stores say so it stays, at most until the deadline.
+// Doubt has a connection asked about at once, because what was confirmed about it is over: its
+// session may have been renewed. Until the stores say so it stays, at most until the deadline.
 func (k *Keeper) Doubt(l *Lease) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

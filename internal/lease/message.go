@@ -34,8 +34,8 @@ var (
 	ErrMalformed = errors.New("lease: malformed control message")
 )
 
-// MaxMessage is the longest message, in bytes. No message that means something is longer, even if its encoder
-// escapes every character.
+// MaxMessage is the longest message, in bytes. No message that means something is longer, even if
+// its encoder escapes every character.
 const MaxMessage = 2 << 10
 
 // Message is an announcement.
@@ -57,7 +57,8 @@ const (
 	fieldRole         = "role"
 )
 
-// fieldsOf returns the fields that a message of a type has in addition to the type, all and no others.
+// fieldsOf returns the fields that a message of a type has in addition to the type, all and no
+// others.
 func fieldsOf(t Type) (names []string, ok bool) {
 	switch t {
 	case SessionEnded:

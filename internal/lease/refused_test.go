@@ -16,8 +16,9 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestConnectionRefused: while Redis refuses the connection itself, for a changed password or a deleted
-// user, nobody can say whether people may stay: they do until the deadline, and then may come back.
+// TestConnectionRefused: while Redis refuses the connection itself, for a changed password or a
+// deleted user, nobody can say whether people may stay: they do until the deadline, and then may
+// come back.
 func TestConnectionRefused(t *testing.T) {
 	for name, refusal := range redistest.Refusals() {
 		t.Run(name, func(t *testing.T) {

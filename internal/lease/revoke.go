@@ -21,8 +21,8 @@ var ErrNotRevocable = errors.New("lease: only the application can revoke this: c
 // nodes find out by themselves, within a period.
 var ErrNotAnnounced = errors.New("lease: recorded, but not announced")
 
-// ErrNotRecorded is returned, wrapped, where the announcement was made although the record could not be
-// changed: connections end now, but their clients may come back.
+// ErrNotRecorded is returned, wrapped, where the announcement was made although the record could
+// not be changed: connections end now, but their clients may come back.
 var ErrNotRecorded = errors.New("lease: announced, but not recorded")
 
 // announceTimeout bounds an announcement.
@@ -74,8 +74,8 @@ type Revoker struct {
 	SessionLife time.Duration
 }
 
-// Revoke ends a session, a user, a membership or an organization. recorded is false where the record
-// is not ours to change, and where it could not be changed.
+// Revoke ends a session, a user, a membership or an organization. recorded is false where the
+// record is not ours to change, and where it could not be changed.
 //
 // A record that cannot be changed, because Redis is full, say, does not keep the announcement back:
 // [ErrNotRecorded] says that what was to end has ended, and that Revoke has to be repeated until it
@@ -103,7 +103,8 @@ func (r *Revoker) Revoke(ctx context.Context, m Message) (recorded bool, err err
 	if err != nil && !notRecorded {
 		return false, err // about names that cannot be announced either
 	}
-	// A caller whose patience the record has used up still wants the announcement, which is bounded.
+	// A caller whose patience the record has used up still wants the announcement, which is
+	// bounded.
 	announced := r.Announcer.Announce(context.WithoutCancel(ctx), m)
 	switch {
 	case notRecorded && announced != nil:

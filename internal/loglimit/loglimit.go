@@ -1,4 +1,5 @@
-// Package loglimit bounds how often the same trouble is logged: who can cause it must not be able to fill the disk.
+// Package loglimit bounds how often the same trouble is logged: who can cause it must not be able
+// to fill the disk.
 package loglimit
 
 import "time"
@@ -6,7 +7,8 @@ import "time"
 // Interval is the least pause between two lines of a [Limiter] that has none of its own.
 const Interval = time.Second
 
-// Limiter lets one log line through per interval. The zero Limiter is ready. It is not safe for concurrent use.
+// Limiter lets one log line through per interval. The zero Limiter is ready. It is not safe for
+// concurrent use.
 type Limiter struct {
 	Interval time.Duration // default: [Interval]
 

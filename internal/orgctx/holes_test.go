@@ -9,8 +9,8 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// The original's context manager turned each error of its body into another one, and ran the body for an
-// organization that nobody knew.
+// The original's context manager turned each error of its body into another one, and ran the body
+// for an organization that nobody knew.
 func TestScopedBlockKeepsErrorsAndRefusesTheUnknown(t *testing.T) {
 	acme, globex := testkit.Org(t, "acme"), testkit.Org(t, "globex")
 	errOwn := errors.New("own")

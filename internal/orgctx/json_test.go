@@ -9,7 +9,8 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// TestTextOrInteger: integers are their digits, never a float's; nothing else becomes an identifier.
+// TestTextOrInteger: integers are their digits, never a float's; nothing else becomes an
+// identifier.
 func TestTextOrInteger(t *testing.T) {
 	for raw, want := range map[string]string{
 		`"acme"`: "acme", `"7"`: "7", `7`: "7", `-7`: "-7", `0`: "0", `""`: "", `"a b"`: "a b", `"\u0061\n"`: "a\n", `"ü"`: "ü", `"\\"`: `\`,
@@ -26,7 +27,8 @@ func TestTextOrInteger(t *testing.T) {
 	}
 }
 
-// FuzzTextOrInteger: it reads text as encoding/json does, and of numbers no other spelling than their own.
+// FuzzTextOrInteger: it reads text as encoding/json does, and of numbers no other spelling than
+// their own.
 func FuzzTextOrInteger(f *testing.F) {
 	for _, seed := range []string{`"a"`, `7`, `"\ud800"`, `1e2`, `null`, `-0`} {
 		f.Add(seed)

@@ -20,19 +20,20 @@ var (
 	ErrInvalidRole = errors.New("orgctx: role must be 1 to 64 characters of A-Z a-z 0-9 _ . : -")
 )
 
-// ValidUserID reports whether text can identify a user: 1 to [MaxUserIDLength] bytes of UTF-8 in which each
-// character is visible. Ids are compared byte by byte, so ids that differ in case or in Unicode
-// normalization are different users.
+// ValidUserID reports whether text can identify a user: 1 to [MaxUserIDLength] bytes of UTF-8 in
+// which each character is visible. Ids are compared byte by byte, so ids that differ in case or in
+// Unicode normalization are different users.
 //
 // Visible means letters, marks, numbers, punctuation and symbols ([unicode.IsPrint]), without
-//   - spaces of any kind, controls, line ends, format characters such as bidi controls and zero-width joiners,
-//     private and unassigned characters,
-//   - marks and letters that draw nothing, such as variation selectors and Hangul fillers: Unicode calls them
-//     default ignorable,
-//   - U+FFFD, which decoders put where they could not read a character: two unreadable ids would be one user.
+//   - spaces of any kind, controls, line ends, format characters such as bidi controls and
+//     zero-width joiners, private and unassigned characters,
+//   - marks and letters that draw nothing, such as variation selectors and Hangul fillers: Unicode
+//     calls them default ignorable,
+//   - U+FFFD, which decoders put where they could not read a character: two unreadable ids would be
+//     one user.
 //
-// So an id cannot break or reorder a line of a log. It can still resemble another one, as "а" in Cyrillic does "a".
-// A newer Unicode version may make more characters visible, never fewer.
+// So an id cannot break or reorder a line of a log. It can still resemble another one, as "а" in
+// Cyrillic does "a". A newer Unicode version may make more characters visible, never fewer.
 func ValidUserID(text string) bool {
 	if text == "" || len(text) > MaxUserIDLength {
 		return false
@@ -56,8 +57,8 @@ func visible(c rune) bool {
 	}
 }
 
-// ValidRole reports whether text can name a role: 1 to [MaxRoleLength] ASCII letters, digits, underscores, dots,
-// colons and hyphens.
+// ValidRole reports whether text can name a role: 1 to [MaxRoleLength] ASCII letters, digits,
+// underscores, dots, colons and hyphens.
 func ValidRole(text string) bool {
 	if text == "" || len(text) > MaxRoleLength {
 		return false

@@ -69,7 +69,8 @@ func TestValidUserID(t *testing.T) {
 	}
 }
 
-// TestUserIDsAreVisible: no character of an id is a control, a format character or a space of any kind.
+// TestUserIDsAreVisible: no character of an id is a control, a format character or a space of any
+// kind.
 func TestUserIDsAreVisible(t *testing.T) {
 	for c := rune(0); c <= unicode.MaxRune; c++ {
 		text := string(c)

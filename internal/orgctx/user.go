@@ -3,14 +3,15 @@ package orgctx
 import "context"
 
 // User is the id of the current user, as sessions and the directory have it. The empty User means
-// "none", as for work that no user asked for. It never grants anything by itself: ask the directory.
+// "none", as for work that no user asked for. It never grants anything by itself: ask the
+// directory.
 type User string
 
 // userKey is unexported so that no other package can put a user into a context.
 type userKey struct{}
 
-// WithUser returns a context that carries the user in addition to its organization. Passing the empty
-// User is a programming error and panics; see [WithoutUser].
+// WithUser returns a context that carries the user in addition to its organization. Passing the
+// empty User is a programming error and panics; see [WithoutUser].
 func WithUser(ctx context.Context, user User) context.Context {
 	if user == "" {
 		panic("orgctx: WithUser called without a user")

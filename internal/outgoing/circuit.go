@@ -13,12 +13,13 @@ const (
 	failuresInARow = 5
 	// openFor is how long it stays open. Then one call tries whether the receiver is back.
 	openFor = 5 * time.Second
-	// maxFailing is how many organizations are known to fail before those that have stopped calling are forgotten.
+	// maxFailing is how many organizations are known to fail before those that have stopped calling
+	// are forgotten.
 	maxFailing = 10_000
 )
 
-// circuit stops calls to a receiver that fails. It does so for each organization by itself: members of one may know
-// a message that the receiver fails at, and must not be able to cut off the others.
+// circuit stops calls to a receiver that fails. It does so for each organization by itself: members
+// of one may know a message that the receiver fails at, and must not be able to cut off the others.
 type circuit struct {
 	now func() time.Time
 

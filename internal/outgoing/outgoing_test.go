@@ -210,7 +210,8 @@ func TestDeadReceiver(t *testing.T) {
 	}
 }
 
-// TestAbandonedCallIsNoFailure: a member who leaves while a call is under way cannot open the circuit.
+// TestAbandonedCallIsNoFailure: a member who leaves while a call is under way cannot open the
+// circuit.
 func TestAbandonedCallIsNoFailure(t *testing.T) {
 	arrived := make(chan struct{})
 	var answer atomic.Bool
@@ -240,7 +241,8 @@ func TestAbandonedCallIsNoFailure(t *testing.T) {
 	}
 }
 
-// TestSlowCallsOfOneOrganization: an organization that has all its calls under way waits, and delays no other.
+// TestSlowCallsOfOneOrganization: an organization that has all its calls under way waits, and
+// delays no other.
 func TestSlowCallsOfOneOrganization(t *testing.T) {
 	const limit = 3
 	var under, most atomic.Int32
@@ -299,7 +301,8 @@ func TestBusy(t *testing.T) {
 	}
 }
 
-// TestClosedConnection: a receiver that closed a waiting connection gets the call on another one, with the same id.
+// TestClosedConnection: a receiver that closed a waiting connection gets the call on another one,
+// with the same id.
 func TestClosedConnection(t *testing.T) {
 	var calls atomic.Int32
 	s := receive(t, func(http.ResponseWriter, *http.Request) { calls.Add(1) })

@@ -7,8 +7,9 @@ import (
 	"syscall"
 )
 
-// reach says which addresses URLs of organizations lead to. It looks at the address to which a connection is about
-// to be made, when its name has been resolved: what a name resolves to at another time does not count.
+// reach says which addresses URLs of organizations lead to. It looks at the address to which a
+// connection is about to be made, when its name has been resolved: what a name resolves to at
+// another time does not count.
 type reach struct {
 	networks []netip.Prefix // allowed although they are not public
 }
@@ -30,8 +31,8 @@ func (r reach) allows(addr netip.Addr) bool {
 	return isPublic(addr) || slices.ContainsFunc(r.networks, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// isPublic reports whether an address belongs to a host somewhere on the Internet. Of IPv6 this is the one block
-// that is given out, without what leads back to IPv4.
+// isPublic reports whether an address belongs to a host somewhere on the Internet. Of IPv6 this is
+// the one block that is given out, without what leads back to IPv4.
 func isPublic(addr netip.Addr) bool {
 	if addr.Is6() && !netip.MustParsePrefix("2000::/3").Contains(addr) {
 		return false
@@ -39,7 +40,8 @@ func isPublic(addr netip.Addr) bool {
 	return !slices.ContainsFunc(special(), func(text string) bool { return netip.MustParsePrefix(text).Contains(addr) })
 }
 
-// special are the networks of the registries of special-purpose addresses (RFC 6890), and multicast.
+// special are the networks of the registries of special-purpose addresses (RFC 6890), and
+// multicast.
 func special() []string {
 	return []string{
 		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",

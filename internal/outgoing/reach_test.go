@@ -18,8 +18,8 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// TestPrivateAddresses: a URL of an organization leads to no private address, in whatever spelling, unless the
-// operator lists the network; a URL of the operator does.
+// TestPrivateAddresses: a URL of an organization leads to no private address, in whatever spelling,
+// unless the operator lists the network; a URL of the operator does.
 func TestPrivateAddresses(t *testing.T) {
 	var calls atomic.Int32
 	s := receive(t, func(http.ResponseWriter, *http.Request) { calls.Add(1) })
@@ -42,7 +42,8 @@ func TestPrivateAddresses(t *testing.T) {
 	}
 }
 
-// TestConnectionsAreNotShared: a connection that waits after an operator's call never serves an organization's URL.
+// TestConnectionsAreNotShared: a connection that waits after an operator's call never serves an
+// organization's URL.
 func TestConnectionsAreNotShared(t *testing.T) {
 	s := receive(t, func(http.ResponseWriter, *http.Request) {})
 	c := newClient(t)
@@ -58,7 +59,8 @@ func TestConnectionsAreNotShared(t *testing.T) {
 	}
 }
 
-// TestRebinding: a name that resolves to an allowed address at first and to a private one later is refused then.
+// TestRebinding: a name that resolves to an allowed address at first and to a private one later is
+// refused then.
 func TestRebinding(t *testing.T) {
 	var private atomic.Int32
 	h := func(_ http.ResponseWriter, r *http.Request) {

@@ -31,12 +31,13 @@ const (
 
 var (
 	errBadKeys = errors.New("must be one or more keys of the form whsec_BASE64, of 24 to 64 bytes each")
-	// ErrBadSignature is returned for a call that was not signed with any of the keys, or too long ago.
+	// ErrBadSignature is returned for a call that was not signed with any of the keys, or too long
+	// ago.
 	ErrBadSignature = errors.New("outgoing: signature is not valid")
 )
 
-// Keys sign calls. With several, each call has a signature of each, so that a receiver may know either while keys
-// are exchanged. The zero Keys sign nothing.
+// Keys sign calls. With several, each call has a signature of each, so that a receiver may know
+// either while keys are exchanged. The zero Keys sign nothing.
 type Keys struct{ keys [][]byte }
 
 // ParseKeys reads keys that are separated by white space. Its error does not show them.
@@ -71,8 +72,9 @@ func (k Keys) sign(h http.Header, id string, at time.Time, body []byte) {
 	h.Set(HeaderSignature, strings.Join(signatures, " "))
 }
 
-// Verify checks the signature of a call. It returns [ErrBadSignature], wrapped or not. It does not know which calls
-// came before: a receiver that must not act twice remembers their ids for twice the [Tolerance].
+// Verify checks the signature of a call. It returns [ErrBadSignature], wrapped or not. It does not
+// know which calls came before: a receiver that must not act twice remembers their ids for twice
+// the [Tolerance].
 func (k Keys) Verify(h http.Header, body []byte, now time.Time) error {
 	id, timestamp := h.Get(HeaderID), h.Get(HeaderTimestamp)
 	seconds, err := strconv.ParseInt(timestamp, 10, 64)

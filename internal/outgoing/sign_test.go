@@ -21,8 +21,8 @@ func mustKeys(tb testing.TB, text string) outgoing.Keys {
 	return k
 }
 
-// TestSignatures: calls are signed as Standard Webhooks does it; the vectors come from its specification and from
-// another language.
+// TestSignatures: calls are signed as Standard Webhooks does it; the vectors come from its
+// specification and from another language.
 func TestSignatures(t *testing.T) {
 	b, err := os.ReadFile("testdata/signatures.json")
 	if err != nil {

@@ -24,8 +24,8 @@ type line struct {
 
 func newTurns(limit int) *turns { return &turns{limit: limit, lines: make(map[orgctx.ID]*line)} }
 
-// take waits for a place, which leave gives back. It returns [ErrBusy] if there was none in time, and
-// [ErrAbandoned] if ctx ended otherwise.
+// take waits for a place, which leave gives back. It returns [ErrBusy] if there was none in time,
+// and [ErrAbandoned] if ctx ended otherwise.
 func (t *turns) take(ctx context.Context, org orgctx.ID) (leave func(), err error) {
 	t.mu.Lock()
 	l := t.lines[org]

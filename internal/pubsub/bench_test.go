@@ -63,8 +63,9 @@ func BenchmarkReceive(b *testing.B) {
 	}
 }
 
-// BenchmarkHop measures what the way through Redis takes by itself, in which the gateway has no part: from
-// PUBLISH, 2,000 times a second, to a bare subscriber. p50-ns and p99-ns are the figures to read.
+// BenchmarkHop measures what the way through Redis takes by itself, in which the gateway has no
+// part: from PUBLISH, 2,000 times a second, to a bare subscriber. p50-ns and p99-ns are the figures
+// to read.
 func BenchmarkHop(b *testing.B) {
 	client := redistest.NewClient(b, redistest.Start(b))
 	subscriber := client.Subscribe(b.Context(), "hop")

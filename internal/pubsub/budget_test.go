@@ -115,7 +115,8 @@ func TestFloodHarmsNobodyElse(t *testing.T) {
 	}
 }
 
-// TestPausesAreLoggedPerOrganization: an organization over its budget does not hide another's in the log.
+// TestPausesAreLoggedPerOrganization: an organization over its budget does not hide another's in
+// the log.
 func TestPausesAreLoggedPerOrganization(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	core, logs := observer.New(zap.WarnLevel)

@@ -13,14 +13,15 @@ import (
 )
 
 const (
-	// catchUpBatch is how many histories at most are asked in one round trip, and catchUpFew for how many
-	// events each at most. Groups that have missed more are asked again, fewer at a time and at last one by one.
+	// catchUpBatch is how many histories at most are asked in one round trip, and catchUpFew for
+	// how many events each at most. Groups that have missed more are asked again, fewer at a time
+	// and at last one by one.
 	catchUpBatch = 128
 	catchUpFew   = 32
 	// stateEntries is how many entries come with the state of a history: its first and its last.
 	stateEntries = 2
-	// catchUpMost is more than a history of the default length keeps, and catchUpMostBytes what is read of one
-	// at most, so that a few of large events do not fill the memory of the node.
+	// catchUpMost is more than a history of the default length keeps, and catchUpMostBytes what is
+	// read of one at most, so that a few of large events do not fill the memory of the node.
 	catchUpMost      = 2 * event.DefaultHistoryLength
 	catchUpMostBytes = 64 << 20
 	// catchUpAttempts is how often a history is asked before the group is told of a gap instead.
@@ -54,7 +55,8 @@ func (c *catcher) run(ctx context.Context) {
 	}
 }
 
-// bringUp hands over what some groups have missed. The fewer they are the more each may have missed.
+// bringUp hands over what some groups have missed. The fewer they are the more each may have
+// missed.
 func (c *catcher) bringUp(ctx context.Context, batch []roster.Behind) {
 	limit := min(catchUpFew, max(c.histories.entriesAtOnce()/len(batch)-stateEntries-1, 1)) // one more is read
 	var more []roster.Behind
@@ -91,10 +93,10 @@ func (c *catcher) seekMost(ctx context.Context, questions []query) []answer {
 	return []answer{c.histories.seekAll(ctx, questions[0], catchUpMostBytes)}
 }
 
-// seekRemembered asks a history that does not have the mark for what follows the newest position handed over
-// that it has. A master that hung and was replaced passes on, when it wakes up, what its successor
-// never had; the mark is then beyond all that the successor recorded meanwhile. f is the answer as to
-// the mark, which counts if the history has no position that is remembered.
+// seekRemembered asks a history that does not have the mark for what follows the newest position
+// handed over that it has. A master that hung and was replaced passes on, when it wakes up, what
+// its successor never had; the mark is then beyond all that the successor recorded meanwhile. f is
+// the answer as to the mark, which counts if the history has no position that is remembered.
 func (c *catcher) seekRemembered(ctx context.Context, b roster.Behind, f answer) answer {
 	remembered := c.subs.remembered(b)
 	if len(remembered) == 0 {
@@ -157,8 +159,8 @@ func (c *catcher) missed(ctx context.Context, batch []roster.Behind, limit int, 
 	}
 }
 
-// hand gives the Sink what a group has missed, a gap before it if that is not everything, and what was
-// held meanwhile. It ends early if the group is paused or left.
+// hand gives the Sink what a group has missed, a gap before it if that is not everything, and what
+// was held meanwhile. It ends early if the group is paused or left.
 func (c *catcher) hand(b roster.Behind, f answer) {
 	if c.subs.handOver(b, roster.Answer{Events: f.events, Complete: f.complete, Failed: f.err != nil}) {
 		c.delivery.gap(b.Group())
@@ -184,7 +186,8 @@ func (c *catcher) handOne(b roster.Behind, e *event.Event) (more bool) {
 	return more
 }
 
-// handHeld gives the Sink the first event that is held, and reports whether there may be another one.
+// handHeld gives the Sink the first event that is held, and reports whether there may be another
+// one.
 func (c *catcher) handHeld(b roster.Behind) (more bool) {
 	h, ok := c.subs.firstHeld(b)
 	if !ok {

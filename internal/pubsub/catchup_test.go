@@ -88,8 +88,8 @@ func texts(first, n int) []string {
 	return list
 }
 
-// TestCatchUpTakesFewRoundTrips: what a group has missed is read within one HistoryTimeout, or not at
-// all. So the farther Redis is, the fewer pages there may be, and members cannot ask for these.
+// TestCatchUpTakesFewRoundTrips: what a group has missed is read within one HistoryTimeout, or not
+// at all. So the farther Redis is, the fewer pages there may be, and members cannot ask for these.
 func TestCatchUpTakesFewRoundTrips(t *testing.T) {
 	const events, most = 1000, 24
 	f := startFollower(t, "early")
@@ -274,9 +274,9 @@ func awaitWaiting(t *testing.T, function string) {
 	})
 }
 
-// TestHeldEventIsCheckedInItsTurn: an event that was held while its group caught up waits for its turn, since
-// calls of the Sink do not overlap. If the group stops waiting for it meanwhile, as when its slot moves to a server
-// whose link then brings what is newer, it is not handed over.
+// TestHeldEventIsCheckedInItsTurn: an event that was held while its group caught up waits for its
+// turn, since calls of the Sink do not overlap. If the group stops waiting for it meanwhile, as
+// when its slot moves to a server whose link then brings what is newer, it is not handed over.
 func TestHeldEventIsCheckedInItsTurn(t *testing.T) {
 	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{
@@ -333,8 +333,8 @@ func TestCatchUpWhileMuchArrives(t *testing.T) {
 }
 
 // TestCatchUpProperty: whatever is recorded, cut and paused, in whatever order, a group of recorded
-// events gets each once, in order, without a gap; and one with transient ones gets at least the recorded
-// ones so.
+// events gets each once, in order, without a gap; and one with transient ones gets at least the
+// recorded ones so.
 func TestCatchUpProperty(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	pure := []event.Group{testkit.Group(t, "acme", "a"), testkit.Group(t, "acme", "b"), testkit.Group(t, "rival", "a")}

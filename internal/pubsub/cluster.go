@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// surveyInterval is the pause between two questions who owns which slots, and surveyPause the least
-	// one, when there is reason to ask at once.
+	// surveyInterval is the pause between two questions who owns which slots, and surveyPause the
+	// least one, when there is reason to ask at once.
 	surveyInterval = time.Second
 	surveyPause    = 50 * time.Millisecond
 	// surveyTimeout is how long one member may take to answer. Another one is asked then.
@@ -35,14 +35,14 @@ var (
 // cluster is what a Redis Cluster adds: which of its masters owns which slot, and a link to each of
 // them. The names of one organization are in one slot, so its events come on one link, in order.
 //
-// A slot may move to another master, by an operator's hand or because its master has failed. A master
-// that loses a slot says so for each channel; a master that is gone says nothing, and its link breaks. Either
-// way those subscriptions are off, and are made again where the slot is now; what was missed between is caught up
-// with, as after any loss.
+// A slot may move to another master, by an operator's hand or because its master has failed. A
+// master that loses a slot says so for each channel; a master that is gone says nothing, and its
+// link breaks. Either way those subscriptions are off, and are made again where the slot is now;
+// what was missed between is caught up with, as after any loss.
 //
-// A master that steps down says so likewise, and then serves subscriptions as a replica, to which the new
-// master passes events on, but not from its first moment. So a server that has taken channels away has to say
-// that it is a master before anything else that it brings counts.
+// A master that steps down says so likewise, and then serves subscriptions as a replica, to which
+// the new master passes events on, but not from its first moment. So a server that has taken
+// channels away has to say that it is a master before anything else that it brings counts.
 type cluster struct {
 	client  *redis.ClusterClient
 	subs    *subscriptions
@@ -54,8 +54,8 @@ type cluster struct {
 // look asks for a survey.
 func (c *cluster) look() { signal(c.changed) }
 
-// dial returns a client of one member, with the settings of the Cluster's, that has nothing but a link.
-// The Cluster's own would lead a link to whichever member it believes to own a slot.
+// dial returns a client of one member, with the settings of the Cluster's, that has nothing but a
+// link. The Cluster's own would lead a link to whichever member it believes to own a slot.
 func (c *cluster) dial(server string) *redis.Client {
 	o := c.client.Options()
 	options := &redis.Options{

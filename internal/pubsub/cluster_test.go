@@ -45,8 +45,8 @@ func TestContractCluster(t *testing.T) {
 	})
 }
 
-// recorder records numbered events in a group until it is told to stop. It tries again what failed, under the
-// same idempotency key. before are events of the group that came earlier.
+// recorder records numbered events in a group until it is told to stop. It tries again what failed,
+// under the same idempotency key. before are events of the group that came earlier.
 type recorder struct {
 	group event.Group
 	stop  context.CancelFunc
@@ -85,7 +85,8 @@ func (r *recorder) finish() {
 	<-r.done
 }
 
-// mustHaveAll ends the recording, and sees that the group got every event, once, in order, and no gap.
+// mustHaveAll ends the recording, and sees that the group got every event, once, in order, and no
+// gap.
 func (r *recorder) mustHaveAll(t *testing.T, sink *pubsubtest.Recorder) {
 	t.Helper()
 	r.finish()
@@ -114,8 +115,8 @@ func (r *recorder) mustHaveAll(t *testing.T, sink *pubsubtest.Recorder) {
 	}())
 }
 
-// onCluster is a bus that runs on a Cluster, with a recorded stream in a group of each of some organizations,
-// whose slots are spread over all masters.
+// onCluster is a bus that runs on a Cluster, with a recorded stream in a group of each of some
+// organizations, whose slots are spread over all masters.
 type onCluster struct {
 	*pubsub.Redis
 	cluster *redistest.Cluster
@@ -168,8 +169,9 @@ func (n *onCluster) reconnects(t *testing.T) float64 {
 	return counter(t, n.reg, "orgcast_bus_reconnects_total")
 }
 
-// TestClusterOrderedFailover: the master that steps down takes the subscriptions away, one by one, and go-redis
-// leaves it at that. They follow to the new master, and what was recorded between is read.
+// TestClusterOrderedFailover: the master that steps down takes the subscriptions away, one by one,
+// and go-redis leaves it at that. They follow to the new master, and what was recorded between is
+// read.
 func TestClusterOrderedFailover(t *testing.T) {
 	t.Parallel()
 	n := startOnCluster(t, time.Second, redistest.ClusterOptions{Replicas: true})
@@ -179,8 +181,8 @@ func TestClusterOrderedFailover(t *testing.T) {
 	n.mustHaveAll(t)
 }
 
-// TestClusterSlotMoves: the slots of organizations move to another master while events are recorded, and so
-// do those of the canaries. Nobody loses anything, and no link breaks.
+// TestClusterSlotMoves: the slots of organizations move to another master while events are
+// recorded, and so do those of the canaries. Nobody loses anything, and no link breaks.
 func TestClusterSlotMoves(t *testing.T) {
 	t.Parallel()
 	n := startOnCluster(t, calm, redistest.ClusterOptions{})
@@ -204,8 +206,8 @@ func TestClusterSlotMoves(t *testing.T) {
 	}
 }
 
-// TestClusterMasterFails: the link to a master that crashes breaks, and that to one that hangs is given up. The
-// replica takes over, and the subscriptions follow. Others are not disturbed.
+// TestClusterMasterFails: the link to a master that crashes breaks, and that to one that hangs is
+// given up. The replica takes over, and the subscriptions follow. Others are not disturbed.
 func TestClusterMasterFails(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]func(*redistest.Server){
@@ -249,8 +251,8 @@ func TestClusterMasterFails(t *testing.T) {
 	}
 }
 
-// TestClusterUnderway: groups are joined and left all the time, slots move and links are cut. Who stays has every
-// recorded event once and in order, and who joins hears events.
+// TestClusterUnderway: groups are joined and left all the time, slots move and links are cut. Who
+// stays has every recorded event once and in order, and who joins hears events.
 func TestClusterUnderway(t *testing.T) {
 	t.Parallel()
 	n := startOnCluster(t, calm, redistest.ClusterOptions{})

@@ -12,9 +12,9 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestDeadlinesOfItsOwn: how long the link may be silent is LinkTimeout, whatever deadlines the client has
-// for its commands: short ones do not end a link on which nothing happens, and without any a server that
-// hangs is given up nevertheless.
+// TestDeadlinesOfItsOwn: how long the link may be silent is LinkTimeout, whatever deadlines the
+// client has for its commands: short ones do not end a link on which nothing happens, and without
+// any a server that hangs is given up nevertheless.
 func TestDeadlinesOfItsOwn(t *testing.T) {
 	t.Parallel()
 	for name, timeout := range map[string]time.Duration{"short": 300 * time.Millisecond, "none": -1} {

@@ -38,7 +38,8 @@ func (d *decoder) decode(g event.Group, h event.Head, object string, now time.Ti
 	return e, err
 }
 
-// logDropped logs why an event is dropped. The payload is never logged: it may be another organization's.
+// logDropped logs why an event is dropped. The payload is never logged: it may be another
+// organization's.
 func (d *decoder) logDropped(g event.Group, err error) {
 	d.log.Warn("event dropped", zap.Stringer("group", g), zap.String("reason", event.Reason(err)), zap.Error(err))
 }

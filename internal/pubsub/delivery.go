@@ -7,7 +7,8 @@ import (
 	"orgcast/internal/pubsub/roster"
 )
 
-// delivery hands events and gaps to the Sink of a Run, one after the other, whichever link brings them.
+// delivery hands events and gaps to the Sink of a Run, one after the other, whichever link brings
+// them.
 type delivery struct {
 	sink    Sink
 	metrics *metrics
@@ -31,8 +32,9 @@ func (d *delivery) gap(g event.Group) {
 	d.sink.Gap(g)
 }
 
-// inTurn asks what becomes of an event when its turn to be handed over has come, and does it: what another link
-// brings, after the group has moved there, comes after this. e is nil if the event was malformed.
+// inTurn asks what becomes of an event when its turn to be handed over has come, and does it: what
+// another link brings, after the group has moved there, comes after this. e is nil if the event was
+// malformed.
 func (d *delivery) inTurn(g event.Group, e *event.Event, judge func() roster.Verdict) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -67,8 +67,8 @@ func (p *Pace) Read(now time.Time) bool {
 // BusyReads is how many reads in a row make a link busy.
 const BusyReads = busyReads
 
-// AskRoles asks the servers of all links for their roles, unless a question is under way, and reports
-// whether all have answered one that was sent after a moment.
+// AskRoles asks the servers of all links for their roles, unless a question is under way, and
+// reports whether all have answered one that was sent after a moment.
 func (r *Redis) AskRoles(after time.Time) (answered bool) {
 	r.subs.mu.Lock()
 	lines := slices.Collect(maps.Values(r.subs.lines))

@@ -21,7 +21,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// far is a hook that answers as a server does that is far away and keeps histories of numbered events.
+// far is a hook that answers as a server does that is far away and keeps histories of numbered
+// events.
 type far struct {
 	roundTrip time.Duration
 	count     int    // events of each history
@@ -89,8 +90,8 @@ func newFar(t *testing.T, f *far, o pubsub.Options) *pubsub.Redis {
 	return pubsub.NewRedis(client, newKeyspace(t), o)
 }
 
-// TestFarHistory: a history of a thousand events takes some 65 round trips. Each has HistoryTimeout, so that Redis may be
-// far away, and all together have a few times that.
+// TestFarHistory: a history of a thousand events takes some 65 round trips. Each has
+// HistoryTimeout, so that Redis may be far away, and all together have a few times that.
 func TestFarHistory(t *testing.T) {
 	for name, test := range map[string]struct {
 		roundTrip time.Duration
@@ -174,8 +175,9 @@ func (l *largest) note(cmds []redis.Cmder) {
 	l.entries = max(l.entries, entries)
 }
 
-// TestOneAnswerIsBoundedInBytes: histories of many groups are asked in one round trip, when they are subscribed and when they
-// catch up. If every entry were as large as an event can be, neither Redis nor the node would hold more than 64 MiB.
+// TestOneAnswerIsBoundedInBytes: histories of many groups are asked in one round trip, when they
+// are subscribed and when they catch up. If every entry were as large as an event can be, neither
+// Redis nor the node would hold more than 64 MiB.
 func TestOneAnswerIsBoundedInBytes(t *testing.T) {
 	const groups, missed, eventSize, most = 150, 40, 1 << 20, 64
 	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)

@@ -79,8 +79,8 @@ func (n *node) mustRecover(t *testing.T) {
 	}
 }
 
-// mustFlow sees that events flow again. A link that has little time to answer may be lost once more on a busy machine,
-// and with it what is in no history.
+// mustFlow sees that events flow again. A link that has little time to answer may be lost once more
+// on a busy machine, and with it what is in no history.
 func (n *node) mustFlow(t *testing.T, g event.Group) {
 	t.Helper()
 	pubsubtest.Eventually(t, "events flow again", func() bool {

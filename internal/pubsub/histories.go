@@ -18,25 +18,27 @@ const (
 )
 
 const (
-	// HistoryBytes bounds what [Histories.History] returns, in bytes of events. A member who may join a group may
-	// ask for its history again and again; the longest one of the largest events has 250 MiB, of
-	// which a few at a time would fill the memory of a node.
+	// HistoryBytes bounds what [Histories.History] returns, in bytes of events. A member who may
+	// join a group may ask for its history again and again; the longest one of the largest events
+	// has 250 MiB, of which a few at a time would fill the memory of a node.
 	HistoryBytes = 2 << 20
-	// firstPage is how many entries are read first: Redis takes a count, not bytes, and so many of the
-	// largest events are a MiB. While entries are small, pages grow up to pageBytes by the entries seen,
-	// and to pageMost if all were as large as an event can be: neither Redis nor the node has more of a
-	// history at a time before it is known to be a large one. For who may read much, as catching up does,
-	// it is half of that: each page costs a round trip.
+	// firstPage is how many entries are read first: Redis takes a count, not bytes, and so many of
+	// the largest events are a MiB. While entries are small, pages grow up to pageBytes by the
+	// entries seen, and to pageMost if all were as large as an event can be: neither Redis nor the
+	// node has more of a history at a time before it is known to be a large one. For who may read
+	// much, as catching up does, it is half of that: each page costs a round trip.
 	firstPage = 4
 	pageBytes = 1 << 20
 	pageMost  = 4 << 20
-	// pagesTimeouts is how many HistoryTimeouts all pages of a history have together. Each has one, so it is the
-	// distance to Redis that counts: a thousand events are some 65 round trips, and as many of 30 ms took longer than
-	// one. A browser that waits keeps one of its organization's turns.
+	// pagesTimeouts is how many HistoryTimeouts all pages of a history have together. Each has one,
+	// so it is the distance to Redis that counts: a thousand events are some 65 round trips, and as
+	// many of 30 ms took longer than one. A browser that waits keeps one of its organization's
+	// turns.
 	pagesTimeouts = 5
 )
 
-// Histories reads what was recorded. It has no state that changes. Its methods are safe for concurrent use.
+// Histories reads what was recorded. It has no state that changes. Its methods are safe for
+// concurrent use.
 type Histories struct {
 	client  redis.UniversalClient
 	keys    keyspace.Keyspace
@@ -44,8 +46,8 @@ type Histories struct {
 	decoder *decoder
 }
 
-// NewHistories returns Histories with a client as [NewRedis] takes it. Of the Options it heeds MaxEventSize,
-// HistoryTimeout and Logger.
+// NewHistories returns Histories with a client as [NewRedis] takes it. Of the Options it heeds
+// MaxEventSize, HistoryTimeout and Logger.
 func NewHistories(client redis.UniversalClient, keys keyspace.Keyspace, opt Options) *Histories {
 	opt = opt.withDefaults()
 	return newHistories(client, keys, opt, newMetrics(nil))
@@ -57,7 +59,8 @@ func newHistories(client redis.UniversalClient, keys keyspace.Keyspace, opt Opti
 }
 
 // History returns the newest n events of the group's history, oldest first, as far as they have no
-// more than [HistoryBytes]; the newest one always. What [event.Decode] refuses is left out and counted.
+// more than [HistoryBytes]; the newest one always. What [event.Decode] refuses is left out and
+// counted.
 func (h *Histories) History(ctx context.Context, g event.Group, n int) ([]*event.Event, error) {
 	entries, _, err := h.newest(ctx, g, "-", n, HistoryBytes)
 	if err != nil {
@@ -66,8 +69,8 @@ func (h *Histories) History(ctx context.Context, g event.Group, n int) ([]*event
 	return h.decodeEntries(g, entries, event.Head{}), nil
 }
 
-// newest reads the newest n entries of a history, newest first, back to an ID, as far as they have no more than
-// so many bytes, but the newest one always. all says that there are no more of these.
+// newest reads the newest n entries of a history, newest first, back to an ID, as far as they have
+// no more than so many bytes, but the newest one always. all says that there are no more of these.
 func (h *Histories) newest(ctx context.Context, g event.Group, back string, n, bytes int) (entries []redis.XMessage, all bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pagesTimeouts*h.opt.HistoryTimeout)
 	defer cancel()
@@ -107,21 +110,22 @@ func (h *Histories) page(ctx context.Context, g event.Group, before, back string
 }
 
 // Since returns the events that were recorded after a position, oldest first. complete says that
-// these are all: the event at that position is still there, so that nothing behind it can have
-// been dropped for its age or number, none was deleted, and they are no more than limit and, if they are many,
-// [HistoryBytes]. If it is false, something may be missing between the position and the first event returned;
-// these are then the newest ones within the same bounds.
+// these are all: the event at that position is still there, so that nothing behind it can have been
+// dropped for its age or number, none was deleted, and they are no more than limit and, if they are
+// many, [HistoryBytes]. If it is false, something may be missing between the position and the first
+// event returned; these are then the newest ones within the same bounds.
 //
-// After the zero Position, that of a history that was still empty, complete says that nothing
-// was ever dropped. A history that has expired as a whole since looks as if it had always been empty.
+// After the zero Position, that of a history that was still empty, complete says that nothing was
+// ever dropped. A history that has expired as a whole since looks as if it had always been empty.
 //
 // What [event.Decode] refuses is left out and counted, and makes nothing incomplete.
 func (h *Histories) Since(ctx context.Context, g event.Group, after event.Position, limit int) (events []*event.Event, complete bool, err error) {
 	return h.since(ctx, query{group: g, mark: event.Mark{Position: after}, limit: limit}, HistoryBytes)
 }
 
-// Resume returns what was recorded after a mark, as [Histories.Since] does, and if that is many events, no more than so
-// many bytes. A zero mark is complete only if the organization's data are in the same life as then.
+// Resume returns what was recorded after a mark, as [Histories.Since] does, and if that is many
+// events, no more than so many bytes. A zero mark is complete only if the organization's data are
+// in the same life as then.
 func (h *Histories) Resume(ctx context.Context, g event.Group, after event.Mark, limit, bytes int) (events []*event.Event, complete bool, err error) {
 	return h.since(ctx, query{group: g, mark: after, limit: limit, epoch: true}, min(bytes, HistoryBytes))
 }
@@ -140,8 +144,8 @@ func (h *Histories) since(ctx context.Context, q query, bytes int) (events []*ev
 	return f.events, f.complete, f.err
 }
 
-// Recorded returns the position of the event that was recorded for the group under an idempotency key. ok is
-// false if there is none, or if the key has expired.
+// Recorded returns the position of the event that was recorded for the group under an idempotency
+// key. ok is false if there is none, or if the key has expired.
 func (h *Histories) Recorded(ctx context.Context, g event.Group, key string) (at event.Position, ok bool, err error) {
 	if !event.ValidIdempotencyKey(key) {
 		return event.Position{}, false, event.ErrInvalidIdempotencyKey

@@ -19,8 +19,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestHungServerDoesNothingLate: what waits in the sockets of a server that hangs is refused when it wakes up,
-// since whoever sent it has given up, and perhaps tried again.
+// TestHungServerDoesNothingLate: what waits in the sockets of a server that hangs is refused when
+// it wakes up, since whoever sent it has given up, and perhaps tried again.
 func TestHungServerDoesNothingLate(t *testing.T) {
 	server := redistest.StartServer(t)
 	client, observer := redistest.NewClient(t, server.Addr), redistest.NewClient(t, server.Addr)
@@ -87,8 +87,8 @@ func openPipeline(tb testing.TB, client *redis.Client) {
 	}
 }
 
-// TestLateRecordIsTriedAgainOnce: who is told that he is late, though his time has not run out, had a wrong idea
-// of the server's clock. He asks again, once.
+// TestLateRecordIsTriedAgainOnce: who is told that he is late, though his time has not run out, had
+// a wrong idea of the server's clock. He asks again, once.
 func TestLateRecordIsTriedAgainOnce(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm})
@@ -159,8 +159,8 @@ func TestRecordWithoutTime(t *testing.T) {
 	}
 }
 
-// TestScriptTellsKeysApart: the hash of an idempotency key is the same to the script, which sends it, and to
-// us, on the channel and in the history; without a key there is none.
+// TestScriptTellsKeysApart: the hash of an idempotency key is the same to the script, which sends
+// it, and to us, on the channel and in the history; without a key there is none.
 func TestScriptTellsKeysApart(t *testing.T) {
 	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{PublishTimeout: calm})
@@ -194,7 +194,8 @@ func TestScriptTellsKeysApart(t *testing.T) {
 	}
 }
 
-// echo is what a server that should not have passes on: an event under a position that is in no history.
+// echo is what a server that should not have passes on: an event under a position that is in no
+// history.
 func echo(tb testing.TB, client *redis.Client, channel string, p event.Position, key, payload string) {
 	tb.Helper()
 	text := fmt.Sprintf("%s #%016x %s", p, event.HashKey(key), payload)
@@ -203,8 +204,9 @@ func echo(tb testing.TB, client *redis.Client, channel string, p event.Position,
 	}
 }
 
-// TestEventIsShownOncePerKey: an event comes again under another position, because a server that hung passes on
-// what it had. It is shown once; the same key in another group, in another organization, or a day later is another event.
+// TestEventIsShownOncePerKey: an event comes again under another position, because a server that
+// hung passes on what it had. It is shown once; the same key in another group, in another
+// organization, or a day later is another event.
 func TestEventIsShownOncePerKey(t *testing.T) {
 	client, keys, reg := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t), prometheus.NewRegistry()
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{PublishTimeout: calm, SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, Registerer: reg})
@@ -236,8 +238,8 @@ func TestEventIsShownOncePerKey(t *testing.T) {
 	}
 }
 
-// TestEventIsShownOnceAtItsPosition: a server that wakes up passes on an event that its group has had, and that
-// others have followed. It is neither shown again nor a gap.
+// TestEventIsShownOnceAtItsPosition: a server that wakes up passes on an event that its group has
+// had, and that others have followed. It is neither shown again nor a gap.
 func TestEventIsShownOnceAtItsPosition(t *testing.T) {
 	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{PublishTimeout: calm, SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
@@ -259,8 +261,9 @@ func TestEventIsShownOnceAtItsPosition(t *testing.T) {
 	}
 }
 
-// TestRepeatedEventIsNotCaughtUp: what was shown live, was lost with its master, and recorded again is not shown
-// again when its group catches up, nor to a browser that resumes; and what is twice in one history is read once.
+// TestRepeatedEventIsNotCaughtUp: what was shown live, was lost with its master, and recorded again
+// is not shown again when its group catches up, nor to a browser that resumes; and what is twice in
+// one history is read once.
 func TestRepeatedEventIsNotCaughtUp(t *testing.T) {
 	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{PublishTimeout: calm, HistoryTimeout: calm, SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
@@ -322,8 +325,9 @@ func TestRepeatedEventIsNotCaughtUp(t *testing.T) {
 	}
 }
 
-// shownAndLost is a bus that has shown an event under a position that is in no history, as a master does that
-// publishes it and dies before its replica has it, and a later event that is in the history.
+// shownAndLost is a bus that has shown an event under a position that is in no history, as a master
+// does that publishes it and dies before its replica has it, and a later event that is in the
+// history.
 type shownAndLost struct {
 	*follower
 	lost, second pubsubtest.Item
@@ -351,9 +355,10 @@ func (f *shownAndLost) recordAs(t *testing.T, text string) pubsubtest.Item {
 	return pubsubtest.Record(t, f, f.group, event.Recording{IdempotencyKey: text}, text)[0]
 }
 
-// TestResumeTellsOfARepetitionThatMayBeUnseen: an event was shown here, lost with its master and recorded again. A page
-// comes with a position between the two. It may have seen the event here, or have come from a node that never had it. It
-// does not get the event, which it must not get twice, and is told of a gap.
+// TestResumeTellsOfARepetitionThatMayBeUnseen: an event was shown here, lost with its master and
+// recorded again. A page comes with a position between the two. It may have seen the event here, or
+// have come from a node that never had it. It does not get the event, which it must not get twice,
+// and is told of a gap.
 func TestResumeTellsOfARepetitionThatMayBeUnseen(t *testing.T) {
 	f := showAndLose(t)
 	third := f.recordAs(t, "third")
@@ -382,9 +387,9 @@ func TestResumeTellsOfARepetitionThatMayBeUnseen(t *testing.T) {
 	}
 }
 
-// TestNewcomersAreToldOfARepetition: an event was shown here, lost with its master and recorded again. The group does not
-// get it twice. Members that have joined between the two did not get it once, so there is a gap, whether it comes live, or
-// after a pause.
+// TestNewcomersAreToldOfARepetition: an event was shown here, lost with its master and recorded
+// again. The group does not get it twice. Members that have joined between the two did not get it
+// once, so there is a gap, whether it comes live, or after a pause.
 func TestNewcomersAreToldOfARepetition(t *testing.T) {
 	for name, test := range map[string]struct{ newcomer, pause bool }{
 		"live": {true, false}, "caught up with": {true, true},

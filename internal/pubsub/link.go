@@ -18,8 +18,8 @@ import (
 // resumeInterval is how often paused groups are looked at.
 const resumeInterval = 50 * time.Millisecond
 
-// link works on one subscription connection: it sends the commands that the subscriptions need, hands over what
-// arrives, and has what was missed read.
+// link works on one subscription connection: it sends the commands that the subscriptions need,
+// hands over what arrives, and has what was missed read.
 type link struct {
 	server    string // address of the Cluster's member that it leads to; "" if there is one server
 	canary    string // the channel of its canaries when it is opened
@@ -29,8 +29,8 @@ type link struct {
 	timeout   time.Duration
 	log       *zap.Logger
 
-	// Of a link to a member of a Cluster: a client that has nothing but the link, and a function that asks for a
-	// survey. nil otherwise.
+	// Of a link to a member of a Cluster: a client that has nothing but the link, and a function
+	// that asks for a survey. nil otherwise.
 	node   *redis.Client
 	survey func()
 
@@ -107,8 +107,9 @@ func (l *link) locate(ctx context.Context, groups []event.Group) {
 	l.subs.locate(groups, marks, known)
 }
 
-// check is called for everything that arrives from a member of a Cluster. Once a server has taken channels away, it
-// has to say that it is a master before anything else that it brings counts: a replica brings most of the events.
+// check is called for everything that arrives from a member of a Cluster. Once a server has taken
+// channels away, it has to say that it is a master before anything else that it brings counts: a
+// replica brings most of the events.
 func (l *link) check(ctx context.Context, received any) error {
 	if !l.suspect {
 		return nil
@@ -126,7 +127,8 @@ func (l *link) check(ctx context.Context, received any) error {
 // subscribedOff is how a member of a Cluster says that it has taken a channel away.
 const subscribedOff = "sunsubscribe"
 
-// mustLead returns an error unless the server, a member of a Cluster, says at once that it is a master.
+// mustLead returns an error unless the server, a member of a Cluster, says at once that it is a
+// master.
 func (l *link) mustLead(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
@@ -168,9 +170,9 @@ func (l *link) Message(m *redis.Message, now time.Time) {
 	}
 }
 
-// deliver decodes an event and hands it over, or logs why it is dropped: for each reason and organization,
-// since one that publishes nothing else must not hide what is wrong with another's. The log bounds
-// that, and the organization's budget bounds what it costs here.
+// deliver decodes an event and hands it over, or logs why it is dropped: for each reason and
+// organization, since one that publishes nothing else must not hide what is wrong with another's.
+// The log bounds that, and the organization's budget bounds what it costs here.
 func (l *link) deliver(g event.Group, h event.Head, object string, now time.Time) {
 	e, err := l.histories.decoder.decode(g, h, object, now)
 	if err != nil {
@@ -199,7 +201,8 @@ func (l *link) Subscription(m *redis.Subscription, now time.Time) error {
 	return nil
 }
 
-// Refused implements [redislink.User]: a member of a Cluster does not have the slot of a command, or not at present.
+// Refused implements [redislink.User]: a member of a Cluster does not have the slot of a command,
+// or not at present.
 func (l *link) Refused(err error, now time.Time) bool {
 	owner, moved := redis.IsMovedError(err)
 	_, asked := redis.IsAskError(err)

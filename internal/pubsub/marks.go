@@ -12,15 +12,15 @@ import (
 	"orgcast/internal/redisreply"
 )
 
-// answersBytes bounds the answers of one round trip, were all entries as large as an event can be: Redis takes
-// a count, not bytes.
+// answersBytes bounds the answers of one round trip, were all entries as large as an event can be:
+// Redis takes a count, not bytes.
 const answersBytes = 64 << 20
 
 // entriesAtOnce is how many entries of histories one round trip may bring.
 func (h *Histories) entriesAtOnce() int { return max(answersBytes/h.opt.MaxEventSize, 1) }
 
-// marks reads the newest position of each history, and the epoch where there is none. An organization
-// without epoch gets one.
+// marks reads the newest position of each history, and the epoch where there is none. An
+// organization without epoch gets one.
 func (h *Histories) marks(ctx context.Context, groups []event.Group) (marks []event.Mark, known []bool) {
 	for some := range slices.Chunk(groups, h.entriesAtOnce()) {
 		m, k := h.someMarks(ctx, some)

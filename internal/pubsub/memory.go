@@ -163,8 +163,8 @@ func (m *Memory) Run(ctx context.Context, sink Sink) error {
 	}
 }
 
-// note reports whether an event is wanted, and whether its position lies before the last one: the history has
-// expired, and the clock has gone back.
+// note reports whether an event is wanted, and whether its position lies before the last one: the
+// history has expired, and the clock has gone back.
 func (m *Memory) note(e *event.Event) (wanted, lost bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -68,7 +68,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Last round trip of a message from this node through the bus to itself.",
 		}),
 	}
-	// A counter that begins with 1 never rises for who watches it: the first drop would raise no alert.
+	// A counter that begins with 1 never rises for who watches it: the first drop would raise no
+	// alert.
 	for _, err := range event.DecodeErrors() {
 		m.dropped.WithLabelValues(event.Reason(err))
 	}

@@ -33,15 +33,15 @@ type Options struct {
 	// CanaryInterval is the mean pause between two canaries. Default: [redislink.DefaultInterval].
 	CanaryInterval time.Duration
 	// LinkTimeout is how long a canary, a confirmation, any sign of life at all, opening the link
-	// and each write to it may take before the link is given up. Default: [redislink.DefaultTimeout].
-	// A short one makes gaps where there was only a delay.
+	// and each write to it may take before the link is given up. Default:
+	// [redislink.DefaultTimeout]. A short one makes gaps where there was only a delay.
 	LinkTimeout time.Duration
 	// SubscribeTimeout bounds Subscribe, as its context does. Default: 5 s.
 	SubscribeTimeout time.Duration
 	// PublishTimeout bounds Publish, Record and PublishAll, as their context does. Default: 2 s.
 	PublishTimeout time.Duration
-	// HistoryTimeout bounds each question to a history, as its context does. A history that takes many is read for
-	// up to five times as long. Default: 2 s.
+	// HistoryTimeout bounds each question to a history, as its context does. A history that takes
+	// many is read for up to five times as long. Default: 2 s.
 	HistoryTimeout time.Duration
 	// MinBackoff and MaxBackoff bound the pause before a lost link is opened again; it doubles
 	// from one to the other and is jittered. Default: [redislink.DefaultMinBackoff] and

@@ -13,8 +13,8 @@ import (
 	"orgcast/internal/redistime"
 )
 
-// Publisher publishes and records events. It has no state that changes, so a process that only publishes needs
-// nothing else. Its methods are safe for concurrent use.
+// Publisher publishes and records events. It has no state that changes, so a process that only
+// publishes needs nothing else. Its methods are safe for concurrent use.
 type Publisher struct {
 	client    redis.UniversalClient
 	keys      keyspace.Keyspace
@@ -24,8 +24,8 @@ type Publisher struct {
 	published prometheus.Counter
 }
 
-// NewPublisher returns a Publisher with a client as [NewRedis] takes it. Of the Options it heeds MaxEventSize,
-// PublishTimeout, Logger and Registerer.
+// NewPublisher returns a Publisher with a client as [NewRedis] takes it. Of the Options it heeds
+// MaxEventSize, PublishTimeout, Logger and Registerer.
 func NewPublisher(client redis.UniversalClient, keys keyspace.Keyspace, opt Options) *Publisher {
 	opt = opt.withDefaults()
 	_, cluster := client.(*redis.ClusterClient)
@@ -59,8 +59,8 @@ func (p *Publisher) Publish(ctx context.Context, g event.Group, payload []byte) 
 	return nil
 }
 
-// send publishes, or queues that in a pipeline. In a Cluster the event goes to the members that serve the
-// channel's slot, all others being spared it.
+// send publishes, or queues that in a pipeline. In a Cluster the event goes to the members that
+// serve the channel's slot, all others being spared it.
 func (p *Publisher) send(ctx context.Context, to redis.Cmdable, channel string, payload any) *redis.IntCmd {
 	if p.cluster {
 		return to.SPublish(ctx, channel, payload)
@@ -69,8 +69,8 @@ func (p *Publisher) send(ctx context.Context, to redis.Cmdable, channel string, 
 }
 
 // PublishAll sends and records payloads in their order in one round trip. Each has a receipt, with
-// the error that [Publisher.Publish] or [Publisher.Record] would return; a payload that is refused does
-// not keep back the others.
+// the error that [Publisher.Publish] or [Publisher.Record] would return; a payload that is refused
+// does not keep back the others.
 func (p *Publisher) PublishAll(ctx context.Context, out []event.Publication) []event.Receipt {
 	ctx, cancel := context.WithTimeout(ctx, p.opt.PublishTimeout)
 	defer cancel()
@@ -103,8 +103,8 @@ func (p *Publisher) PublishAll(ctx context.Context, out []event.Publication) []e
 	return results
 }
 
-// sendAll sends, in their order and in one round trip, what has not been sent or was refused undone, and
-// puts the commands into sent. What cannot be sent has its error in results.
+// sendAll sends, in their order and in one round trip, what has not been sent or was refused
+// undone, and puts the commands into sent. What cannot be sent has its error in results.
 func (p *Publisher) sendAll(ctx context.Context, out []event.Publication, sent []redis.Cmder, results []event.Receipt) {
 	type server struct {
 		latest string // moment, by its clock
@@ -141,13 +141,15 @@ func (p *Publisher) sendAll(ctx context.Context, out []event.Publication, sent [
 	}
 }
 
-// undone reports whether a server has refused a command and done nothing: it had not seen the script, as one
-// that has been given a slot between two commands, or got to it after its latest moment.
+// undone reports whether a server has refused a command and done nothing: it had not seen the
+// script, as one that has been given a slot between two commands, or got to it after its latest
+// moment.
 func undone(cmd redis.Cmder) bool {
 	return redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") || redistime.IsLate(cmd.Err())
 }
 
-// refusedUndone reports whether a command has been, and has the clocks read again that it was too late for.
+// refusedUndone reports whether a command has been, and has the clocks read again that it was too
+// late for.
 func (p *Publisher) refusedUndone(ctx context.Context, out []event.Publication, sent []redis.Cmder) (some bool) {
 	for i, cmd := range sent {
 		if cmd == nil || !undone(cmd) {

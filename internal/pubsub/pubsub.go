@@ -16,16 +16,17 @@
 //
 // # Histories
 //
-// An event may be recorded: it is published and also kept in its group's history, for a time and up to
-// a number, where it has an [event.Position]. The history has the order of the channel.
-// One script, record.v1.lua, does both, so that no event is in one of the two and not in the other.
+// An event may be recorded: it is published and also kept in its group's history, for a time and up
+// to a number, where it has an [event.Position]. The history has the order of the channel. One
+// script, record.v1.lua, does both, so that no event is in one of the two and not in the other.
 //
 // # Catching up
 //
-// Redis keeps nothing on a channel for a subscriber that is not connected. When the connection is lost, or
-// silently stops carrying events, the channel loses the events that are published until the group is
-// subscribed again. After that, and before any later event of the group, the link reads the recorded
-// ones from the group's history and hands them over, so that members notice nothing.
+// Redis keeps nothing on a channel for a subscriber that is not connected. When the connection is
+// lost, or silently stops carrying events, the channel loses the events that are published until
+// the group is subscribed again. After that, and before any later event of the group, the link
+// reads the recorded ones from the group's history and hands them over, so that members notice
+// nothing.
 //
 // # Gaps
 //
@@ -40,18 +41,19 @@
 // # Pauses
 //
 // All organizations share one connection, so the events of one wait behind those of the others.
-// Therefore each organization has a budget of events and bytes per second. A group whose event exceeds
-// it is paused: the receiver drops this event and those on their way, and unsubscribes the group. It
-// subscribes the group again when the organization has saved up some of its budget. The group then
-// catches up, or the Sink is told of the gap, as after a lost connection. The longer the others had to
-// wait, the longer the pause, up to 15 s.
+// Therefore each organization has a budget of events and bytes per second. A group whose event
+// exceeds it is paused: the receiver drops this event and those on their way, and unsubscribes the
+// group. It subscribes the group again when the organization has saved up some of its budget. The
+// group then catches up, or the Sink is told of the gap, as after a lost connection. The longer the
+// others had to wait, the longer the pause, up to 15 s.
 //
 // # Redis Cluster
 //
-// In a Redis Cluster, events travel on sharded channels, with SPUBLISH and SSUBSCRIBE, and there is one
-// connection to each master. All names of an organization are in one slot, so its events come on one
-// connection, in the order in which that slot's master took them. When the slot moves, or another
-// server becomes its master, its groups are subscribed there and catch up. No other group is affected.
+// In a Redis Cluster, events travel on sharded channels, with SPUBLISH and SSUBSCRIBE, and there is
+// one connection to each master. All names of an organization are in one slot, so its events come
+// on one connection, in the order in which that slot's master took them. When the slot moves, or
+// another server becomes its master, its groups are subscribed there and catch up. No other group
+// is affected.
 package pubsub
 
 import (
@@ -63,8 +65,8 @@ import (
 // ErrRunning is returned by Run while another Run of the same bus goes on: there is one receiver.
 var ErrRunning = errors.New("pubsub: already running")
 
-// Sink takes what a bus received; the hub is one. Calls of its methods do not overlap, are in order for
-// each group, and must not block: every event of the node waits behind them.
+// Sink takes what a bus received; the hub is one. Calls of its methods do not overlap, are in order
+// for each group, and must not block: every event of the node waits behind them.
 type Sink interface {
 	// Deliver takes an event of a group that is subscribed.
 	Deliver(e *event.Event)

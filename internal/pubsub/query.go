@@ -15,7 +15,8 @@ import (
 )
 
 // query is a question to a history: what came after the mark, at most the newest limit events?
-// epoch has the epoch looked at if the mark is zero; skim says that the events of an answer with more are not wanted.
+// epoch has the epoch looked at if the mark is zero; skim says that the events of an answer with
+// more are not wanted.
 type query struct {
 	group event.Group
 	mark  event.Mark
@@ -24,7 +25,8 @@ type query struct {
 	skim  bool
 }
 
-// answer is what a history says to it. more says that it is incomplete because of the limit alone, as far as known.
+// answer is what a history says to it. more says that it is incomplete because of the limit alone,
+// as far as known.
 type answer struct {
 	events         []*event.Event
 	complete, more bool
@@ -74,7 +76,8 @@ func (h *Histories) seek(ctx context.Context, questions []query) []answer {
 	return answers
 }
 
-// about is what has to be known of a history in addition to its entries. epoch is nil if it does not matter.
+// about is what has to be known of a history in addition to its entries. epoch is nil if it does
+// not matter.
 type about struct {
 	state *redis.XInfoStreamCmd
 	epoch *redis.StringCmd
@@ -89,8 +92,8 @@ func (h *Histories) ask(ctx context.Context, pipe redis.Pipeliner, q query) (a a
 	return a
 }
 
-// conclude puts the answer to a question together. entries are the newest ones from the mark on, newest first, at
-// most one more than the limit.
+// conclude puts the answer to a question together. entries are the newest ones from the mark on,
+// newest first, at most one more than the limit.
 func (h *Histories) conclude(q query, entries []redis.XMessage, a about) (f answer) {
 	info, err := a.state.Result()
 	if err != nil && strings.Contains(err.Error(), "no such key") {
@@ -129,8 +132,8 @@ func (f *answer) judge(q query, entries []redis.XMessage, info *redis.XInfoStrea
 	return entries
 }
 
-// deletedAfter reports whether someone deleted an entry after the position. One that was dropped for
-// its age or number does not count here.
+// deletedAfter reports whether someone deleted an entry after the position. One that was dropped
+// for its age or number does not count here.
 func deletedAfter(info *redis.XInfoStream, after event.Position) bool {
 	deleted, err := event.ParsePosition(info.MaxDeletedEntryID)
 	return err == nil && deleted.Compare(after) > 0

@@ -135,7 +135,8 @@ func TestRecorded(t *testing.T) {
 	}
 }
 
-// TestRecordFailsWithoutHarm: what stands where a history should makes an error, and nothing goes out.
+// TestRecordFailsWithoutHarm: what stands where a history should makes an error, and nothing goes
+// out.
 func TestRecordFailsWithoutHarm(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	keys := newKeyspace(t)
@@ -163,8 +164,8 @@ func TestRecordFailsWithoutHarm(t *testing.T) {
 	}
 }
 
-// TestHistoryIsReadInBounds: who may join a group may ask for its history, and for what it missed of it. Either
-// answer has a bound in bytes, also where that is far less than what was asked for.
+// TestHistoryIsReadInBounds: who may join a group may ask for its history, and for what it missed
+// of it. Either answer has a bound in bytes, also where that is far less than what was asked for.
 func TestHistoryIsReadInBounds(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm, HistoryTimeout: calm})
@@ -202,8 +203,8 @@ func TestHistoryIsReadInBounds(t *testing.T) {
 	}
 }
 
-// TestLargeHistoryIsReadByBytes: Redis sends no more of a history than was asked for in bytes, also where
-// small events stand before large ones.
+// TestLargeHistoryIsReadByBytes: Redis sends no more of a history than was asked for in bytes, also
+// where small events stand before large ones.
 func TestLargeHistoryIsReadByBytes(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm, HistoryTimeout: calm})

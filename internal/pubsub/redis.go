@@ -26,9 +26,9 @@ var (
 	ErrUnconfirmed = errors.New("pubsub: a subscription was not confirmed in time")
 )
 
-// Redis is a bus through Redis pub/sub: a [Publisher], [Histories], and a receiver. The receiver keeps a list of
-// the groups that are wanted (package roster) and one connection, the link, that it brings in line with the list
-// (package redislink); in a Redis Cluster one to each master.
+// Redis is a bus through Redis pub/sub: a [Publisher], [Histories], and a receiver. The receiver
+// keeps a list of the groups that are wanted (package roster) and one connection, the link, that it
+// brings in line with the list (package redislink); in a Redis Cluster one to each master.
 //
 // Its methods are safe for concurrent use.
 type Redis struct {
@@ -49,11 +49,11 @@ type Redis struct {
 }
 
 // NewRedis returns a bus that does nothing yet: events flow while [Redis.Run] runs. The client
-// stays the caller's; it is a single node's, Sentinel's, or a [redis.ClusterClient]. It needs ContextTimeoutEnabled:
-// without that go-redis heeds its own timeouts only, and a server that hangs holds Publish, and the
-// end of Run, for as long as those. A client that retries (MaxRetries) may publish an event twice
-// when the answer of Redis got lost. It gets a hook, which opens the link's connection, and closes the
-// others when the link turns out to lead to a replica.
+// stays the caller's; it is a single node's, Sentinel's, or a [redis.ClusterClient]. It needs
+// ContextTimeoutEnabled: without that go-redis heeds its own timeouts only, and a server that hangs
+// holds Publish, and the end of Run, for as long as those. A client that retries (MaxRetries) may
+// publish an event twice when the answer of Redis got lost. It gets a hook, which opens the link's
+// connection, and closes the others when the link turns out to lead to a replica.
 func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, opt Options) *Redis {
 	opt = opt.withDefaults()
 	m := newMetrics(opt.Registerer)
@@ -113,8 +113,8 @@ func (r *Redis) Resume(ctx context.Context, g event.Group, after event.Mark, lim
 	return events, complete, err
 }
 
-// Healthy returns nil if events really flow: a canary came through every link that there should be within
-// LinkTimeout, and no wanted group has waited longer than that for its confirmation.
+// Healthy returns nil if events really flow: a canary came through every link that there should be
+// within LinkTimeout, and no wanted group has waited longer than that for its confirmation.
 func (r *Redis) Healthy() error { return r.subs.healthy(r.opt.LinkTimeout) }
 
 // Run receives events and hands them to sink until ctx ends; then it returns nil, with everything
@@ -152,8 +152,8 @@ func (r *Redis) keepLink(ctx context.Context, server string, d *delivery) {
 	redislink.Keep(ctx, o, func(context.Context) (redislink.Connection, redislink.User, error) { return r.newLink(server, d) })
 }
 
-// newLink returns a link to a server, and what its connection is made of. The kind of subscription connection
-// is chosen here, and nowhere else.
+// newLink returns a link to a server, and what its connection is made of. The kind of subscription
+// connection is chosen here, and nowhere else.
 func (r *Redis) newLink(server string, d *delivery) (redislink.Connection, redislink.User, error) {
 	l := &link{
 		server: server, canary: r.keys.Canary(r.opt.NodeID), subs: r.subs, histories: r.Histories, delivery: d, timeout: r.opt.LinkTimeout, log: r.log,

@@ -17,9 +17,9 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestSentinelFailover: the link follows the master, whether it was deposed in order, and so still answers
-// for a while, or crashed, or hung and wakes up when it has been replaced. Recorded events that the new master has reach
-// the group, once.
+// TestSentinelFailover: the link follows the master, whether it was deposed in order, and so still
+// answers for a while, or crashed, or hung and wakes up when it has been replaced. Recorded events
+// that the new master has reach the group, once.
 func TestSentinelFailover(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]func(*redistest.Sentinels){
@@ -86,9 +86,10 @@ func TestSentinelFailover(t *testing.T) {
 	}
 }
 
-// TestHungMasterReplacedByHand: a master hangs, an operator promotes its replica, and a proxy leads to that one. Then the
-// former master wakes up, with what publishers had sent it, and nobody makes it a replica. What it does reaches no group, and
-// what the new master has recorded does, once and in order.
+// TestHungMasterReplacedByHand: a master hangs, an operator promotes its replica, and a proxy leads
+// to that one. Then the former master wakes up, with what publishers had sent it, and nobody makes
+// it a replica. What it does reaches no group, and what the new master has recorded does, once and
+// in order.
 func TestHungMasterReplacedByHand(t *testing.T) {
 	t.Parallel()
 	pair := redistest.StartPair(t)
@@ -145,9 +146,10 @@ func TestHungMasterReplacedByHand(t *testing.T) {
 	}
 }
 
-// TestFormerMasterAnswersAgain: a master hung, its replica was promoted, and a proxy leads new connections there. When the
-// former master wakes up, as a master, the node's idle connections still lead to it. Its history has all that the group
-// was handed and nothing of what it missed, so it must not be asked.
+// TestFormerMasterAnswersAgain: a master hung, its replica was promoted, and a proxy leads new
+// connections there. When the former master wakes up, as a master, the node's idle connections
+// still lead to it. Its history has all that the group was handed and nothing of what it missed, so
+// it must not be asked.
 func TestFormerMasterAnswersAgain(t *testing.T) {
 	t.Parallel()
 	pair := redistest.StartPair(t)

@@ -10,9 +10,9 @@ const (
 	// quietGap ends that. It is below the 10 ms after which the Go runtime takes its share of the
 	// processor away from a system call, and looks after system calls every 20 µs for a while.
 	quietGap = 8 * time.Millisecond
-	// lookInterval is how often the reader of a busy link checks whether other goroutines wait. It lets
-	// them run first then: they might wait behind it. At yieldInterval it does so in any case. That,
-	// too, with a pause before the next event, is below those 10 ms.
+	// lookInterval is how often the reader of a busy link checks whether other goroutines wait. It
+	// lets them run first then: they might wait behind it. At yieldInterval it does so in any case.
+	// That, too, with a pause before the next event, is below those 10 ms.
 	lookInterval  = 500 * time.Microsecond
 	yieldInterval = 7 * time.Millisecond
 )

@@ -17,10 +17,10 @@ import (
 )
 
 // socket is the TCP connection of a link. A quiet one waits as every connection of a Go program
-// does, in the runtime's poller. A busy one waits in the read itself. That wakes one thread for what
-// has come, where the poller's way takes two reads, a wait and a second thread that is woken to find
-// nothing to do: for an event that goes to a few browsers, as much as the rest of its way (see
-// docs/decisions/0015-busy-link.md).
+// does, in the runtime's poller. A busy one waits in the read itself. That wakes one thread for
+// what has come, where the poller's way takes two reads, a wait and a second thread that is woken
+// to find nothing to do: for an event that goes to a few browsers, as much as the rest of its way
+// (see docs/decisions/0015-busy-link.md).
 //
 // Read is for one goroutine at a time, as is Write.
 type socket struct {
@@ -144,8 +144,8 @@ func (s *socket) Read(b []byte) (n int, err error) {
 	return n, err
 }
 
-// yield lets other goroutines go first where it is time. To do so costs some 20 µs, since the runtime
-// wakes another thread for it; to see whether any waits costs next to nothing.
+// yield lets other goroutines go first where it is time. To do so costs some 20 µs, since the
+// runtime wakes another thread for it; to see whether any waits costs next to nothing.
 func (s *socket) yield(now time.Time) {
 	if now.Sub(s.looked) < lookInterval {
 		return

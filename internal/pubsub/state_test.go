@@ -32,8 +32,8 @@ func awaitRoles(t *testing.T, bus *pubsub.Redis) {
 }
 
 // TestDeliversWhileRedisRefusesWrites: PUBLISH and SUBSCRIBE work in these states, so events flow,
-// nobody is told of a gap, and the node is ready. A link that was kept alive by PING, which a server
-// that cannot save refuses, broke several times a second.
+// nobody is told of a gap, and the node is ready. A link that was kept alive by PING, which a
+// server that cannot save refuses, broke several times a second.
 func TestDeliversWhileRedisRefusesWrites(t *testing.T) {
 	t.Parallel()
 	for _, state := range redistest.States() {
@@ -71,10 +71,10 @@ func TestDeliversWhileRedisRefusesWrites(t *testing.T) {
 	}
 }
 
-// TestLinkLedToReplica: an operator promotes a replica, and a proxy keeps the connections to what was
-// the master. That one goes on answering, and takes the node's canaries, as a replica on which nobody
-// else publishes. The node must not call itself healthy, must find the new master when the proxy leads
-// there, and must not leave its other connections behind.
+// TestLinkLedToReplica: an operator promotes a replica, and a proxy keeps the connections to what
+// was the master. That one goes on answering, and takes the node's canaries, as a replica on which
+// nobody else publishes. The node must not call itself healthy, must find the new master when the
+// proxy leads there, and must not leave its other connections behind.
 func TestLinkLedToReplica(t *testing.T) {
 	t.Parallel()
 	pair := redistest.StartPair(t)
@@ -117,9 +117,10 @@ func TestLinkLedToReplica(t *testing.T) {
 	}
 }
 
-// TestOthersStayAtFormerMaster: a master was replaced and goes on as one, as it does for some seconds
-// under Sentinels, and the client's other connections stay there when the link leads to its successor.
-// What only the successor has must not be taken for nothing, and the node must find together again.
+// TestOthersStayAtFormerMaster: a master was replaced and goes on as one, as it does for some
+// seconds under Sentinels, and the client's other connections stay there when the link leads to its
+// successor. What only the successor has must not be taken for nothing, and the node must find
+// together again.
 func TestOthersStayAtFormerMaster(t *testing.T) {
 	t.Parallel()
 	for name, behind := range map[string]bool{"at other addresses": false, "behind one address": true} {

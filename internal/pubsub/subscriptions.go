@@ -11,8 +11,8 @@ import (
 	"orgcast/internal/redislink"
 )
 
-// subscriptions is a roster that goroutines share: those who subscribe, and those of the links, which are told when
-// there is something to do for them.
+// subscriptions is a roster that goroutines share: those who subscribe, and those of the links,
+// which are told when there is something to do for them.
 type subscriptions struct {
 	metrics *metrics
 
@@ -108,8 +108,8 @@ func (s *subscriptions) unseen(g event.Group, after event.Position, events []*ev
 	return s.roster.Unseen(g, after, events, complete)
 }
 
-// healthy returns nil if a canary came through every link that there should be within the timeout, and nothing
-// has waited longer than that for its confirmation.
+// healthy returns nil if a canary came through every link that there should be within the timeout,
+// and nothing has waited longer than that for its confirmation.
 func (s *subscriptions) healthy(timeout time.Duration) error {
 	now := time.Now()
 	s.mu.Lock()
@@ -157,8 +157,8 @@ func (s *subscriptions) detach(l *line) {
 	s.changed()
 }
 
-// next returns the commands to send on a link, and the groups whose newest positions are to be read before. paused
-// says that the end of pauses is to be looked for.
+// next returns the commands to send on a link, and the groups whose newest positions are to be read
+// before. paused says that the end of pauses is to be looked for.
 func (s *subscriptions) next(l *line) (commands []roster.Command, unlocated []event.Group, paused bool) {
 	now := time.Now()
 	s.mu.Lock()
@@ -194,7 +194,8 @@ func (s *subscriptions) logPause(g event.Group, now time.Time) (suppressed int, 
 	return s.roster.LogPause(g, now)
 }
 
-// confirm is [roster.Roster.Confirm]. It wakes callers that wait for the channel. canary is the link's canary channel now.
+// confirm is [roster.Roster.Confirm]. It wakes callers that wait for the channel. canary is the
+// link's canary channel now.
 func (s *subscriptions) confirm(l *line, kind, channel string, now time.Time) (c roster.Confirmation, canary string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -30,8 +30,8 @@ func late(tb testing.TB, client *redis.Client, keys keyspace.Keyspace, g event.G
 	return item
 }
 
-// TestHungMasterWakesUp: what it passes on after its replacement raises the mark beyond all that the
-// new master has. What is in the new master's history comes all the same, once.
+// TestHungMasterWakesUp: what it passes on after its replacement raises the mark beyond all that
+// the new master has. What is in the new master's history comes all the same, once.
 func TestHungMasterWakesUp(t *testing.T) {
 	t.Parallel()
 	for name, count := range map[string]int{"a few events": 3, "as many as are remembered": 900} {
@@ -57,8 +57,8 @@ func TestHungMasterWakesUp(t *testing.T) {
 	}
 }
 
-// TestLateEventAmongKnownOnes: what a group has caught up with comes on the channel, too. It stays known
-// when a master that woke up puts in what is in no history, before it or among it.
+// TestLateEventAmongKnownOnes: what a group has caught up with comes on the channel, too. It stays
+// known when a master that woke up puts in what is in no history, before it or among it.
 func TestLateEventAmongKnownOnes(t *testing.T) {
 	for _, count := range []int{3, 900, 1900} {
 		t.Run(strconv.Itoa(count), func(t *testing.T) {
@@ -94,9 +94,9 @@ func TestLateEventAmongKnownOnes(t *testing.T) {
 	}
 }
 
-// TestClockOfRedisGoesBack: Redis keeps the order of a history whatever its clock does, so positions
-// go back only when the history is gone. Its members are told, on a link that lives,
-// also if they have just caught up.
+// TestClockOfRedisGoesBack: Redis keeps the order of a history whatever its clock does, so
+// positions go back only when the history is gone. Its members are told, on a link that lives, also
+// if they have just caught up.
 func TestClockOfRedisGoesBack(t *testing.T) {
 	for name, test := range map[string]struct{ lost, caughtUp bool }{
 		"and everything is lost":                    {lost: true},
@@ -133,8 +133,8 @@ func TestClockOfRedisGoesBack(t *testing.T) {
 	}
 }
 
-// TestVanishedProperty: events that are in no history come between, links break, everything is lost:
-// what is recorded comes once and in order, and what vanished is told.
+// TestVanishedProperty: events that are in no history come between, links break, everything is
+// lost: what is recorded comes once and in order, and what vanished is told.
 func TestVanishedProperty(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	g := testkit.Group(t, "acme", "room")
@@ -188,8 +188,8 @@ func TestVanishedProperty(t *testing.T) {
 	})
 }
 
-// TestRememberedPositionsAreBounded: an organization with many groups remembers no more than one with
-// few, and nothing when they are left.
+// TestRememberedPositionsAreBounded: an organization with many groups remembers no more than one
+// with few, and nothing when they are left.
 func TestRememberedPositionsAreBounded(t *testing.T) {
 	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, PublishTimeout: calm, EventsPerSecond: -1, BytesPerSecond: -1})

@@ -33,13 +33,13 @@ var chargeScript string
 
 // BytesOptions are the options of [NewBytes].
 type BytesOptions struct {
-	// PerOrganization is how many bytes the members of an organization may have written at once, unless the
-	// field max_member_bytes of its hash is a number. 0 is no limit.
+	// PerOrganization is how many bytes the members of an organization may have written at once,
+	// unless the field max_member_bytes of its hash is a number. 0 is no limit.
 	PerOrganization int64
 	// PerUser is the limit of one user in one organization. 0 is no limit.
 	PerUser int64
-	// Period is the time in which an empty bucket refills. Default [DefaultBytesPeriod], which is how long
-	// histories keep what was written.
+	// Period is the time in which an empty bucket refills. Default [DefaultBytesPeriod], which is
+	// how long histories keep what was written.
 	Period time.Duration
 	// Log receives failures to read a limit. Default: none.
 	Log *zap.Logger
@@ -47,9 +47,9 @@ type BytesOptions struct {
 	Registerer prometheus.Registerer
 }
 
-// Bytes bounds the bytes that the gateway writes to Redis for browsers, over all conversations and nodes. It
-// keeps a bucket for each organization and for each of its users. Buckets refill steadily. Bytes is safe
-// for concurrent use.
+// Bytes bounds the bytes that the gateway writes to Redis for browsers, over all conversations and
+// nodes. It keeps a bucket for each organization and for each of its users. Buckets refill
+// steadily. Bytes is safe for concurrent use.
 type Bytes struct {
 	client  redis.UniversalClient
 	keys    keyspace.Keyspace
@@ -59,8 +59,8 @@ type Bytes struct {
 	limits  *fields
 }
 
-// NewBytes returns the buckets. client is the Redis to which the bytes are written, and state the one with
-// the hashes of organizations. They may be the same.
+// NewBytes returns the buckets. client is the Redis to which the bytes are written, and state the
+// one with the hashes of organizations. They may be the same.
 func NewBytes(client, state redis.UniversalClient, keys keyspace.Keyspace, o BytesOptions) *Bytes {
 	if o.Period <= 0 {
 		o.Period = DefaultBytesPeriod
@@ -74,8 +74,8 @@ func NewBytes(client, state redis.UniversalClient, keys keyspace.Keyspace, o Byt
 	}
 }
 
-// Charge charges bytes that are about to be written for a user of an organization. The error is [ErrSpent]
-// if a limit is reached, or [ErrUnavailable].
+// Charge charges bytes that are about to be written for a user of an organization. The error is
+// [ErrSpent] if a limit is reached, or [ErrUnavailable].
 func (b *Bytes) Charge(ctx context.Context, org orgctx.ID, user string, bytes int) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

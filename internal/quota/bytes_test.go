@@ -26,8 +26,9 @@ func expectCharge(tb testing.TB, b *quota.Bytes, org orgctx.ID, user string, byt
 	}
 }
 
-// TestMembersFillNoRedis: who writes as fast as he may reaches his limit, and all of an organization together theirs; what
-// is refused is not charged, other organizations notice nothing, and neither does the user elsewhere.
+// TestMembersFillNoRedis: who writes as fast as he may reaches his limit, and all of an
+// organization together theirs; what is refused is not charged, other organizations notice nothing,
+// and neither does the user elsewhere.
 func TestMembersFillNoRedis(t *testing.T) {
 	f := newFixture(t)
 	b := f.bytes(quota.BytesOptions{PerOrganization: 1000, PerUser: 400})
@@ -44,7 +45,8 @@ func TestMembersFillNoRedis(t *testing.T) {
 	expectCharge(t, b, globex, "bob", 401, quota.ErrSpent)
 }
 
-// TestBytesOfTwoNodes: nodes that charge at once let no byte too much through, and not one too little.
+// TestBytesOfTwoNodes: nodes that charge at once let no byte too much through, and not one too
+// little.
 func TestBytesOfTwoNodes(t *testing.T) {
 	f := newFixture(t)
 	acme := testkit.Org(t, "acme")
@@ -71,7 +73,8 @@ func TestBytesOfTwoNodes(t *testing.T) {
 	}
 }
 
-// TestBytesComeBack: steadily, over the period, without loss by rounding, and a full bucket leaves nothing in Redis.
+// TestBytesComeBack: steadily, over the period, without loss by rounding, and a full bucket leaves
+// nothing in Redis.
 func TestBytesComeBack(t *testing.T) {
 	f := newFixture(t)
 	b := f.bytes(quota.BytesOptions{PerOrganization: 1000, PerUser: 1000, Period: 500 * time.Millisecond})
@@ -86,8 +89,8 @@ func TestBytesComeBack(t *testing.T) {
 	})
 }
 
-// TestBytesWhenTheClockJumps: a clock that was set back neither forgives nor keeps what was written for longer than a period;
-// one that was set forward, or what is no bucket, forgives at most all.
+// TestBytesWhenTheClockJumps: a clock that was set back neither forgives nor keeps what was written
+// for longer than a period; one that was set forward, or what is no bucket, forgives at most all.
 func TestBytesWhenTheClockJumps(t *testing.T) {
 	f := newFixture(t)
 	acme := testkit.Org(t, "acme")
@@ -117,7 +120,8 @@ func TestBytesWhenTheClockJumps(t *testing.T) {
 	testkit.Eventually(t, "it comes back from now on", func() bool { return b.Charge(t.Context(), acme, "ada", 500) == nil })
 }
 
-// TestBytesOfOneOrganization: the field of its hash overrides the limit, also to none, and is no limit if it is no number.
+// TestBytesOfOneOrganization: the field of its hash overrides the limit, also to none, and is no
+// limit if it is no number.
 func TestBytesOfOneOrganization(t *testing.T) {
 	f := newFixture(t)
 	acme := testkit.Org(t, "acme")
@@ -134,7 +138,8 @@ func TestBytesOfOneOrganization(t *testing.T) {
 	}
 }
 
-// TestBytesWithoutRedis: what cannot be charged must not be written; without limits nobody is asked.
+// TestBytesWithoutRedis: what cannot be charged must not be written; without limits nobody is
+// asked.
 func TestBytesWithoutRedis(t *testing.T) {
 	f := newFixture(t)
 	away := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true})

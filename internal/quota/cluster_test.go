@@ -52,7 +52,8 @@ func organizations(t *testing.T, f fixture) (here, elsewhere string) {
 	return here, elsewhere
 }
 
-// testScriptsForgotten: one master that comes without the script gets it, in the middle of a renewal of all.
+// testScriptsForgotten: one master that comes without the script gets it, in the middle of a
+// renewal of all.
 func testScriptsForgotten(t *testing.T) {
 	t.Helper()
 	f := newFixture(t)
@@ -81,8 +82,8 @@ func testScriptsForgotten(t *testing.T) {
 	}
 }
 
-// testShardAway: the organizations of a master that is away have to wait; the others do not, although all are
-// renewed together, and although their master has forgotten the script.
+// testShardAway: the organizations of a master that is away have to wait; the others do not,
+// although all are renewed together, and although their master has forgotten the script.
 func testShardAway(t *testing.T) {
 	t.Helper()
 	f := newFixture(t)

@@ -14,7 +14,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// takeRefused takes until there is no more, while Redis refuses to write, and returns how many it got.
+// takeRefused takes until there is no more, while Redis refuses to write, and returns how many it
+// got.
 func takeRefused(tb testing.TB, q *quota.Redis, org string) (n int) {
 	tb.Helper()
 	for {
@@ -40,9 +41,9 @@ func unrecorded(tb testing.TB, registry *prometheus.Registry) int {
 	return int(families[0].GetMetric()[0].GetCounter().GetValue())
 }
 
-// TestWritesRefused: while Redis answers but does not write, a node admits up to what it had last, or
-// to a tenth of the limit, never less than ten and never more than the limit. It counts them, and tells
-// Redis when that writes again.
+// TestWritesRefused: while Redis answers but does not write, a node admits up to what it had last,
+// or to a tenth of the limit, never less than ten and never more than the limit. It counts them,
+// and tells Redis when that writes again.
 func TestWritesRefused(t *testing.T) {
 	for _, state := range redistest.States() {
 		t.Run(string(state), func(t *testing.T) {
@@ -81,7 +82,8 @@ func TestWritesRefused(t *testing.T) {
 				}
 				total += n
 			}
-			// Of the reservations ahead, those that were used before a refusal was met are not counted.
+			// Of the reservations ahead, those that were used before a refusal was met are not
+			// counted.
 			if got := unrecorded(t, registry); got > total || got < total-24-8 {
 				t.Errorf("metric: got %d, want about %d", got, total)
 			}
@@ -111,7 +113,8 @@ func TestWritesRefused(t *testing.T) {
 	}
 }
 
-// TestWritesRefusedToManyAtOnce: those who wait for the same answer are admitted together, as many as may.
+// TestWritesRefusedToManyAtOnce: those who wait for the same answer are admitted together, as many
+// as may.
 func TestWritesRefusedToManyAtOnce(t *testing.T) {
 	s := redistest.StartServer(t)
 	f := newFixture(t, s.Addr)

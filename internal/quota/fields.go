@@ -22,14 +22,15 @@ const (
 	sweepLimits = 1024
 )
 
-// field is a field of an organization's hash that holds a whole number, and what counts without one.
+// field is a field of an organization's hash that holds a whole number, and what counts without
+// one.
 type field struct {
 	name     string
 	fallback int64
 }
 
-// fields reads the limits of organizations from their hashes, and keeps them for a while. It is safe for
-// concurrent use.
+// fields reads the limits of organizations from their hashes, and keeps them for a while. It is
+// safe for concurrent use.
 type fields struct {
 	state redis.UniversalClient
 	keys  keyspace.Keyspace
@@ -61,8 +62,8 @@ func newFields(state redis.UniversalClient, keys keyspace.Keyspace, log *zap.Log
 // wholeNumber matches a valid limit: up to 15 digits, which Lua represents exactly.
 var wholeNumber = regexp.MustCompile(`^[0-9]{1,15}$`)
 
-// read returns the limits of an organization, in the order of the fields. If reading them fails, the last
-// known ones still apply. The caller must not change them.
+// read returns the limits of an organization, in the order of the fields. If reading them fails,
+// the last known ones still apply. The caller must not change them.
 func (f *fields) read(ctx context.Context, org orgctx.ID) []int64 {
 	now := time.Now()
 	f.mu.Lock()

@@ -2,12 +2,12 @@
 // reserves in Redis what it needs, some at a time, so that most connections cost no round trip. A
 // reservation is a lease: a node that dies gives its share back by silence.
 //
-// While Redis answers but refuses to write (see [redisreply.WritesRefused]), a node goes on with a part
-// of each limit, so that a full Redis keeps nobody out.
+// While Redis answers but refuses to write (see [redisreply.WritesRefused]), a node goes on with a
+// part of each limit, so that a full Redis keeps nobody out.
 //
 // The limit of one organization is the field max_connections of its hash in Redis, read with each
-// reservation, so it can be changed at run time; without the field, that of [Options] applies. Lowering
-// it ends no connection.
+// reservation, so it can be changed at run time; without the field, that of [Options] applies.
+// Lowering it ends no connection.
 //
 // Users without an organization, for whom the zero ID stands, count as one organization: what the
 // members of one cannot do, a user who belongs to none must not do either.
@@ -40,8 +40,9 @@ const (
 	// timeout bounds each conversation with Redis, which takes a millisecond when all is well.
 	timeout = 2 * time.Second
 	// While Redis refuses to write, a node without a larger share admits one of unrecordedPart
-	// connections of the limit, or unrecordedLeast if that is more. The nodes do not know of each other
-	// then, so together they may exceed a limit, by as much as they are more than unrecordedPart.
+	// connections of the limit, or unrecordedLeast if that is more. The nodes do not know of each
+	// other then, so together they may exceed a limit, by as much as they are more than
+	// unrecordedPart.
 	unrecordedPart, unrecordedLeast = 10, 10
 )
 
@@ -172,9 +173,10 @@ func (q *Redis) share(org orgctx.ID) *share {
 	return s
 }
 
-// takeUnrecorded counts one more connection although Redis does not write it down, unless the node has
-// all that it admits then: its last share, or a part of the limit if that is more. A renewal lets a share
-// shrink to what is used, so the last one alone would keep out the second member of an organization.
+// takeUnrecorded counts one more connection although Redis does not write it down, unless the node
+// has all that it admits then: its last share, or a part of the limit if that is more. A renewal
+// lets a share shrink to what is used, so the last one alone would keep out the second member of an
+// organization.
 func (q *Redis) takeUnrecorded(org orgctx.ID, refusal error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -237,8 +239,8 @@ func (q *Redis) renew(ctx context.Context) {
 // batch bounds how many reservations travel together.
 const batch = 500
 
-// reserve asks Redis what the organizations' questions ask, and answers them. In a Cluster some may be
-// answered and others not. It returns the last error.
+// reserve asks Redis what the organizations' questions ask, and answers them. In a Cluster some may
+// be answered and others not. It returns the last error.
 func (q *Redis) reserve(ctx context.Context, orgs []orgctx.ID, asks []*question) error {
 	var last error
 	for len(orgs) > 0 {
@@ -296,8 +298,8 @@ func read(reply *redis.Cmd) (a answer) {
 	return a
 }
 
-// run asks for organizations in one round trip, or in two after Redis, or one master of a Cluster, has
-// lost its scripts.
+// run asks for organizations in one round trip, or in two after Redis, or one master of a Cluster,
+// has lost its scripts.
 func (q *Redis) run(ctx context.Context, orgs []orgctx.ID, asks []*question) []*redis.Cmd {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -305,8 +307,8 @@ func (q *Redis) run(ctx context.Context, orgs []orgctx.ID, asks []*question) []*
 	if !q.evaluate(ctx, orgs, asks, answers) {
 		return answers
 	}
-	// Each master of a Cluster gets the script, in a part of the time: one that is away must not keep it
-	// from the others. Who did not get it says so again.
+	// Each master of a Cluster gets the script, in a part of the time: one that is away must not
+	// keep it from the others. Who did not get it says so again.
 	loading, loaded := context.WithTimeout(ctx, timeout/4)
 	_ = q.script.Load(loading, q.client).Err()
 	loaded()
@@ -314,8 +316,8 @@ func (q *Redis) run(ctx context.Context, orgs []orgctx.ID, asks []*question) []*
 	return answers
 }
 
-// evaluate runs the script for the organizations that have no answer yet, or one from a Redis that does
-// not know it. It reports whether there are such then.
+// evaluate runs the script for the organizations that have no answer yet, or one from a Redis that
+// does not know it. It reports whether there are such then.
 func (q *Redis) evaluate(ctx context.Context, orgs []orgctx.ID, asks []*question, answers []*redis.Cmd) (unknown bool) {
 	pipe := q.client.Pipeline()
 	for i, org := range orgs {

@@ -86,7 +86,8 @@ func TestLimitOverNodes(t *testing.T) {
 		wg.Go(func() { got[1].Add(int64(take(t, node, globex))) })
 	}
 	wg.Wait()
-	// What a node reserved ahead the others miss until it renews; it is little where little is left.
+	// What a node reserved ahead the others miss until it renews; it is little where little is
+	// left.
 	for i, name := range []string{"acme", "globex"} {
 		if n := got[i].Load(); n > limit || n < limit-3 {
 			t.Errorf("%s: got %d connections, want %d", name, n, limit)
@@ -234,8 +235,8 @@ func TestTakeEndsWithItsContext(t *testing.T) {
 	<-first
 }
 
-// TestPropertyNeverMore: over random takes, gives and renewals on three nodes no organization ever has
-// more connections than it may, and none is refused while there is plenty.
+// TestPropertyNeverMore: over random takes, gives and renewals on three nodes no organization ever
+// has more connections than it may, and none is refused while there is plenty.
 func TestPropertyNeverMore(t *testing.T) {
 	f := newFixture(t)
 	rapid.Check(t, func(rt *rapid.T) {

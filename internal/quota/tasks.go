@@ -27,8 +27,8 @@ type TaskLimit struct {
 // Tasks knows how many tasks organizations may have waiting. It is safe for concurrent use.
 type Tasks struct{ limits *fields }
 
-// NewTasks returns the limits: those of the organizations' hashes in state where they are numbers, else
-// those given. log receives failures to read them and may be nil.
+// NewTasks returns the limits: those of the organizations' hashes in state where they are numbers,
+// else those given. log receives failures to read them and may be nil.
 func NewTasks(state redis.UniversalClient, keys keyspace.Keyspace, fallback TaskLimit, log *zap.Logger) *Tasks {
 	if log == nil {
 		log = zap.NewNop()

@@ -28,8 +28,8 @@ type access struct {
 	names   *names
 	// current is what new connections show and trust. A reload replaces it.
 	current atomic.Pointer[secrets]
-	// trouble is what the connection that was begun or refused last waits for or met, nil when it was
-	// opened. The client's own error for it is the caller's deadline.
+	// trouble is what the connection that was begun or refused last waits for or met, nil when it
+	// was opened. The client's own error for it is the caller's deadline.
 	trouble  atomic.Pointer[error]
 	answered atomic.Bool // some command was
 }
@@ -51,8 +51,8 @@ func (a *access) credentials() (user, password string) {
 // Sentinels named. It dials those with the same function, and they have another password.
 const throughSentinels = "redis"
 
-// dialSentinels is dial for a client with Sentinels. The client would take their password once and for
-// all; so they are shown the one of now before the client gets to speak.
+// dialSentinels is dial for a client with Sentinels. The client would take their password once and
+// for all; so they are shown the one of now before the client gets to speak.
 func (a *access) dialSentinels(ctx context.Context, network, address string) (net.Conn, error) {
 	if network == throughSentinels {
 		return a.dial(ctx, "tcp", address)
@@ -179,8 +179,8 @@ func (a *access) explain(command string, err error) error {
 	return &explained{err, advice}
 }
 
-// ofConnection reports whether a command is one of those that begin a connection. What comes of them is the
-// error of the command that needed it, and explained there.
+// ofConnection reports whether a command is one of those that begin a connection. What comes of
+// them is the error of the command that needed it, and explained there.
 func ofConnection(command string) bool {
 	return command == "hello" || command == "auth" || command == "select" || command == "client"
 }

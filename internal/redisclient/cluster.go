@@ -16,7 +16,8 @@ import (
 const clusterReload = time.Second
 
 // clusterTimeout bounds that question, which is put to any member: one that hangs must not keep the
-// others' answer away for longer than the failover takes. Commands have their own, shorter deadlines.
+// others' answer away for longer than the failover takes. Commands have their own, shorter
+// deadlines.
 const clusterTimeout = 2 * time.Second
 
 // newClusterClient makes the client of a Cluster with some of its members. Everything else is that
@@ -42,9 +43,9 @@ func newClusterClient(members []string, o *redis.Options) *redis.ClusterClient {
 	return client
 }
 
-// onceDialler has each command sent once. The client of a Cluster counts a lost answer among what it
-// may try again, as often as it may be redirected, and cannot be told otherwise: an event that was
-// published would be published again. So its connections hide from it what kind of failure they
+// onceDialler has each command sent once. The client of a Cluster counts a lost answer among what
+// it may try again, as often as it may be redirected, and cannot be told otherwise: an event that
+// was published would be published again. So its connections hide from it what kind of failure they
 // met. It still follows redirections and dials again: nothing had been done then.
 type onceDialler struct{}
 

@@ -19,8 +19,8 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// TestClusterClientSendsOnce: of what was sent and whose answer got lost nobody knows whether it was done,
-// so it is not sent again.
+// TestClusterClientSendsOnce: of what was sent and whose answer got lost nobody knows whether it
+// was done, so it is not sent again.
 func TestClusterClientSendsOnce(t *testing.T) {
 	cluster := redistest.StartCluster(t, redistest.ClusterOptions{})
 	const key = "doomed"

@@ -9,8 +9,8 @@ import (
 	"orgcast/internal/redisclient"
 )
 
-// TestClientsKeepDeadlines: every kind of client that a Connector makes keeps its callers' deadlines, and one that
-// does not is found out.
+// TestClientsKeepDeadlines: every kind of client that a Connector makes keeps its callers'
+// deadlines, and one that does not is found out.
 func TestClientsKeepDeadlines(t *testing.T) {
 	for name, o := range map[string]redisclient.Options{
 		"server":    {},

@@ -12,11 +12,13 @@ import (
 )
 
 const (
-	// lookupTimeout bounds looking up a name. It is longer than any caller waits: a resolver gives each name
-	// server five seconds before it asks the next one (resolv.conf(5), timeout and attempts), so a look-up that
-	// ended with its caller would never get past a first server that is down.
+	// lookupTimeout bounds looking up a name. It is longer than any caller waits: a resolver gives
+	// each name server five seconds before it asks the next one (resolv.conf(5), timeout and
+	// attempts), so a look-up that ended with its caller would never get past a first server that
+	// is down.
 	lookupTimeout = 30 * time.Second
-	// lookupPatience is how long a caller waits at most for a look-up while it knows an address that worked.
+	// lookupPatience is how long a caller waits at most for a look-up while it knows an address
+	// that worked.
 	lookupPatience = time.Second
 )
 
@@ -46,8 +48,8 @@ func newNames(resolver *net.Resolver) *names {
 	}
 }
 
-// dial opens a connection. A name is looked up each time, so that a host may move. If the name servers do not
-// answer, dial takes the address of the last connection to that host.
+// dial opens a connection. A name is looked up each time, so that a host may move. If the name
+// servers do not answer, dial takes the address of the last connection to that host.
 func (n *names) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || !strings.HasPrefix(network, "tcp") {
@@ -112,7 +114,8 @@ func (n *names) resolve(ctx context.Context, host string) ([]netip.Addr, error) 
 	return l.addresses, l.err
 }
 
-// lookup returns the question for a host that is under way, or puts it. The context has no end. n.mu is held.
+// lookup returns the question for a host that is under way, or puts it. The context has no end.
+// n.mu is held.
 func (n *names) lookup(ctx context.Context, host string) *lookup {
 	if l := n.asked[host]; l != nil {
 		return l

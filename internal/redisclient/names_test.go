@@ -162,8 +162,9 @@ func mustLeadTo(t *testing.T, n redisclient.Names, port, want string) {
 	}
 }
 
-// TestLookupOutlivesItsCaller: an answer may come after the one who dialed has given up, as when the first name
-// server is down and a resolver waits five seconds for it. Until then, the next one who dials waits for it too.
+// TestLookupOutlivesItsCaller: an answer may come after the one who dialed has given up, as when
+// the first name server is down and a resolver waits five seconds for it. Until then, the next one
+// who dials waits for it too.
 func TestLookupOutlivesItsCaller(t *testing.T) {
 	s := startNameServer(t)
 	s.set(func() { s.answer, s.keeps = netip.MustParseAddr("127.0.0.1"), 2 }) // for A and AAAA

@@ -8,11 +8,13 @@ import (
 	"strings"
 )
 
-// Options say how to reach one Redis. Errors call them by their settings, whose names begin with Name.
+// Options say how to reach one Redis. Errors call them by their settings, whose names begin with
+// Name.
 type Options struct {
 	// Name is that of the setting with the URL, such as redis or redis-state.
 	Name string
-	// URL says where the server is, the user, the database, and everything else that go-redis reads there.
+	// URL says where the server is, the user, the database, and everything else that go-redis reads
+	// there.
 	URL string
 	// Password is for one that does not stand in the URL.
 	Password string
@@ -35,7 +37,8 @@ func CheckAddresses(list []string) error {
 	return nil
 }
 
-// Check holds the options against each other. Without a name they are not used, and nothing is wrong.
+// Check holds the options against each other. Without a name they are not used, and nothing is
+// wrong.
 func (r Options) Check() error {
 	if r.Name == "" {
 		return nil

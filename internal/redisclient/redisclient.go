@@ -1,6 +1,6 @@
-// Package redisclient makes the clients of a Redis: of a single server, of the master that Sentinels watch, or of a
-// Cluster. Its clients keep the deadlines of their callers, send nothing twice, show each new connection the
-// current password, and explain what they are refused.
+// Package redisclient makes the clients of a Redis: of a single server, of the master that
+// Sentinels watch, or of a Cluster. Its clients keep the deadlines of their callers, send nothing
+// twice, show each new connection the current password, and explain what they are refused.
 package redisclient
 
 import (
@@ -24,11 +24,12 @@ const perProcessor = 10
 // fewFiles is the limit of open files below which a client opens fewer connections.
 const fewFiles = 512
 
-// MaxConnections is how many connections a client opens at most to each server, unless it is asked for more.
+// MaxConnections is how many connections a client opens at most to each server, unless it is asked
+// for more.
 func MaxConnections() int { return perProcessor * runtime.GOMAXPROCS(0) }
 
-// poolSize returns how many connections a client opens at most. The client's own choice depends on the
-// processors alone; this also respects the limit of open files.
+// poolSize returns how many connections a client opens at most. The client's own choice depends on
+// the processors alone; this also respects the limit of open files.
 func poolSize() int {
 	if f := rlimit.OpenFiles(); f > 0 && f < fewFiles {
 		return min(MaxConnections(), max(f/16, 4))
@@ -36,8 +37,8 @@ func poolSize() int {
 	return MaxConnections()
 }
 
-// Connector makes the clients of one Redis. All of them show and trust what the last reload said. It is safe for
-// concurrent use.
+// Connector makes the clients of one Redis. All of them show and trust what the last reload said.
+// It is safe for concurrent use.
 type Connector struct {
 	options Options
 	access  *access
@@ -58,8 +59,8 @@ func NewConnector(o Options) (*Connector, error) {
 	return &Connector{options: o, access: a}, nil
 }
 
-// PrepareReload reads the files of certificates of options that differ only in what files say, and returns what
-// has new connections use them, and the passwords.
+// PrepareReload reads the files of certificates of options that differ only in what files say, and
+// returns what has new connections use them, and the passwords.
 func (c *Connector) PrepareReload(next Options) (apply func(), err error) {
 	fresh, err := next.secrets()
 	if err != nil {
@@ -68,11 +69,11 @@ func (c *Connector) PrepareReload(next Options) (apply func(), err error) {
 	return func() { c.access.current.Store(fresh) }, nil
 }
 
-// Connect makes a client; the caller closes it. One with Sentinels asks them for the master whenever it dials,
-// and drops its connections to another one when they tell of a failover; one of a Cluster learns from its
-// members who has which slot. The subscription connections, which clients do not manage, are given up by the
-// bus. connections is the least size of its pool, of one for each member in a Cluster; 0 is the client's own
-// choice.
+// Connect makes a client; the caller closes it. One with Sentinels asks them for the master
+// whenever it dials, and drops its connections to another one when they tell of a failover; one of
+// a Cluster learns from its members who has which slot. The subscription connections, which clients
+// do not manage, are given up by the bus. connections is the least size of its pool, of one for
+// each member in a Cluster; 0 is the client's own choice.
 func (c *Connector) Connect(connections int) (redis.UniversalClient, error) {
 	r, access := c.options, c.access
 	o, err := r.parse()
@@ -112,8 +113,8 @@ func (c *Connector) Connect(connections int) (redis.UniversalClient, error) {
 		ReadBufferSize: o.ReadBufferSize, WriteBufferSize: o.WriteBufferSize,
 		PipelineReadBufferSize: o.PipelineReadBufferSize, PipelineWriteBufferSize: o.PipelineWriteBufferSize,
 		PoolFIFO: o.PoolFIFO, PoolSize: o.PoolSize, PoolTimeout: o.PoolTimeout,
-		// No connections in advance: they would be dialed before the hook can say that they are not to
-		// a Sentinel.
+		// No connections in advance: they would be dialed before the hook can say that they are not
+		// to a Sentinel.
 		MaxIdleConns: o.MaxIdleConns, MaxActiveConns: o.MaxActiveConns,
 		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime,
 	})

@@ -21,8 +21,8 @@ func (r Options) parse() (*redis.Options, error) {
 	return o, nil
 }
 
-// parseURL reads the URL in a setting. Errors do not show it: it may hold a password, and where that
-// begins and ends is the question if it was not encoded.
+// parseURL reads the URL in a setting. Errors do not show it: it may hold a password, and where
+// that begins and ends is the question if it was not encoded.
 func parseURL(name, text string) (*redis.Options, error) {
 	u, err := url.Parse(text)
 	// With # or / or ? in the password the rest of it, and the host, seem to be of another part.
@@ -64,7 +64,8 @@ func (r Options) readTLS(c *tls.Config) error {
 	return nil
 }
 
-// CheckURL checks the URL in the setting called name. Errors do not show it, since it may hold a password.
+// CheckURL checks the URL in the setting called name. Errors do not show it, since it may hold a
+// password.
 func CheckURL(name, text string) error {
 	_, err := parseURL(name, text)
 	return err

@@ -15,7 +15,8 @@ type canary struct {
 	accepted time.Time
 }
 
-// health is what a link has shown. It does no I/O and asks no clock. Its methods are safe for concurrent use.
+// health is what a link has shown. It does no I/O and asks no clock. Its methods are safe for
+// concurrent use.
 type health struct {
 	nonce    string    // marks this link's canaries
 	openedAt time.Time // fixed before anything arrives
@@ -36,7 +37,8 @@ type health struct {
 // arrived takes note that something arrived. It is called for every message, so it takes no lock.
 func (h *health) arrived(now time.Time) { h.arrival.Store(int64(now.Sub(h.openedAt))) }
 
-// setCanary takes note of where the canaries arrive. Those under way to another channel do not count.
+// setCanary takes note of where the canaries arrive. Those under way to another channel do not
+// count.
 func (h *health) setCanary(channel string, on bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -101,14 +103,14 @@ func (h *health) answered() {
 	h.answeredAsk, h.asked = h.asked, time.Time{}
 }
 
-// judge returns why the link must be given up, if it must. unconfirmed is when the oldest command was sent that
-// has not been confirmed.
+// judge returns why the link must be given up, if it must. unconfirmed is when the oldest command
+// was sent that has not been confirmed.
 //
 // A link is lost when it is silent although it was asked for an answer: the server hangs or is
 // gone. It is deaf when a canary that the server accepted, or a confirmation, is overdue and yet a
-// question sent later was answered: a master that was deposed, for example. The answers come in order,
-// so a link that merely has much to carry, its canary waiting in line behind a burst of events, is
-// neither; giving up that one would add lost events to the load.
+// question sent later was answered: a master that was deposed, for example. The answers come in
+// order, so a link that merely has much to carry, its canary waiting in line behind a burst of
+// events, is neither; giving up that one would add lost events to the load.
 func (h *health) judge(now time.Time, timeout time.Duration, strict bool, unconfirmed time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

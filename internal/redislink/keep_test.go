@@ -99,7 +99,8 @@ func (k *kept) has(what string) (count int) {
 	return count
 }
 
-// TestKeepOpensAgain: a link that is killed is closed when nothing works on it any more, and another one is opened.
+// TestKeepOpensAgain: a link that is killed is closed when nothing works on it any more, and
+// another one is opened.
 func TestKeepOpensAgain(t *testing.T) {
 	var mu sync.Mutex
 	reopened := 0
@@ -135,7 +136,8 @@ func TestKeepOpensAgain(t *testing.T) {
 	}
 }
 
-// TestKeepStrict: a strict link is given up if its canaries cannot be published; another one is not.
+// TestKeepStrict: a strict link is given up if its canaries cannot be published; another one is
+// not.
 func TestKeepStrict(t *testing.T) {
 	for name, strict := range map[string]bool{"strict": true, "not strict": false} {
 		t.Run(name, func(t *testing.T) {

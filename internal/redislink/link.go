@@ -14,8 +14,8 @@ import (
 	"orgcast/internal/subconn"
 )
 
-// Link is one subscription connection, from its opening to its loss. Redis answers on it in order. Its methods are
-// safe for concurrent use.
+// Link is one subscription connection, from its opening to its loss. Redis answers on it in order.
+// Its methods are safe for concurrent use.
 type Link struct {
 	opt    Options
 	conn   *subconn.Conn
@@ -37,7 +37,8 @@ func runLink(ctx context.Context, o Options, start func(ctx context.Context) (Co
 	defer working.Wait()
 	defer cancel(nil)
 	l := &Link{opt: o, conn: c.Dialer.Subscribe(ctx), health: health{nonce: rand.Text(), channel: c.Canary, on: true}, canary: c.Canary}
-	// The library ignores the end of a context while it reads: only closing the connection ends that.
+	// The library ignores the end of a context while it reads: only closing the connection ends
+	// that.
 	working.Go(func() {
 		<-ctx.Done()
 		_ = l.conn.Close() // an error says that it was closed before
@@ -59,9 +60,9 @@ func runLink(ctx context.Context, o Options, start func(ctx context.Context) (Co
 	return context.Cause(ctx) // the first of them to end knows why
 }
 
-// open connects and subscribes. It returns when Redis has confirmed that, and has said that it is a master: a
-// server that refuses password or rights is found out here, and so is a replica, which would take subscriptions
-// as well.
+// open connects and subscribes. It returns when Redis has confirmed that, and has said that it is a
+// master: a server that refuses password or rights is found out here, and so is a replica, which
+// would take subscriptions as well.
 func (l *Link) open(ctx context.Context, c Connection) error {
 	channels := append([]string{c.Canary}, c.Channels...)
 	dialing, cancel := context.WithTimeout(ctx, l.opt.Timeout)
@@ -104,7 +105,8 @@ func (l *Link) mustLead(ended context.Context) error {
 	}
 }
 
-// receive hands on what the link brings until the link fails. It waits for nothing but the socket and the user.
+// receive hands on what the link brings until the link fails. It waits for nothing but the socket
+// and the user.
 func (l *Link) receive(ctx context.Context, user User, check func(ctx context.Context, received any) error) error {
 	ended := endedContext(ctx)
 	for {
@@ -156,8 +158,8 @@ func (l *Link) Send(ctx context.Context, command string, channels []string) erro
 	return nil
 }
 
-// SetCanary says on which channel the canaries arrive from now on, or with on false, that they do not arrive. It is
-// for methods of the [User] that wait for each other.
+// SetCanary says on which channel the canaries arrive from now on, or with on false, that they do
+// not arrive. It is for methods of the [User] that wait for each other.
 func (l *Link) SetCanary(channel string, on bool) {
 	l.canary = channel
 	l.health.setCanary(channel, on)
@@ -175,7 +177,8 @@ func endedContext(ctx context.Context) context.Context {
 	return ctx
 }
 
-// sendCanaries publishes canaries until ctx ends. A strict link asks for the role of its server as often.
+// sendCanaries publishes canaries until ctx ends. A strict link asks for the role of its server as
+// often.
 func (l *Link) sendCanaries(ctx context.Context) {
 	trouble := loglimit.Limiter{Interval: l.opt.LogInterval}
 	for {
@@ -230,8 +233,8 @@ func (l *Link) watch(ctx context.Context, user User) error {
 	}
 }
 
-// askIfDue asks for the role of the server, unless a question is under way. That is also the sign of life: a
-// server that cannot save refuses PING.
+// askIfDue asks for the role of the server, unless a question is under way. That is also the sign
+// of life: a server that cannot save refuses PING.
 func (l *Link) askIfDue(now time.Time) error {
 	if l.opt.AnyRole || !l.health.ask(now) {
 		return nil

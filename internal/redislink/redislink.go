@@ -1,20 +1,22 @@
 // Package redislink keeps a subscription connection to Redis that is known to work.
 //
-// A subscription can stop working without an error: the server hangs, or was deposed and nobody publishes there
-// anymore. The client library reconnects by itself, and what goes unseen cannot be reported as lost. So a link
-// is opened, used until anything about it is wrong, and closed. Then another one is opened after a jittered pause.
+// A subscription can stop working without an error: the server hangs, or was deposed and nobody
+// publishes there anymore. The client library reconnects by itself, and what goes unseen cannot be
+// reported as lost. So a link is opened, used until anything about it is wrong, and closed. Then
+// another one is opened after a jittered pause.
 //
 // # What a link must show
 //
-// The node publishes a numbered message to itself, a canary, again and again, through the client's other connections. It
-// also asks the link's server for its role, on the link itself (package subconn). The link is given up when
+// The node publishes a numbered message to itself, a canary, again and again, through the client's
+// other connections. It also asks the link's server for its role, on the link itself (package
+// subconn). The link is given up when
 //
 //   - the connection breaks, or the server changes a subscription unasked,
 //   - the server is a replica,
 //   - the link is silent: an answer is overdue and nothing at all has arrived for as long,
-//   - the link is deaf: a canary that the server accepted is overdue, or the confirmation of a command,
-//     although a later question was answered. Answers come in order, so a link that merely has much
-//     to carry is not deaf.
+//   - the link is deaf: a canary that the server accepted is overdue, or the confirmation of a
+//     command, although a later question was answered. Answers come in order, so a link that merely
+//     has much to carry is not deaf.
 package redislink
 
 import (
@@ -60,28 +62,29 @@ type Options struct {
 	Publish func(ctx context.Context, channel, payload string) error
 	// Interval is the mean pause between two canaries. Default [DefaultInterval].
 	Interval time.Duration
-	// Timeout is how long a canary, an answer, opening a link and each write may take before the link is given up.
-	// Default [DefaultTimeout].
+	// Timeout is how long a canary, an answer, opening a link and each write may take before the
+	// link is given up. Default [DefaultTimeout].
 	Timeout time.Duration
-	// MinBackoff and MaxBackoff bound the pause before another link is opened. It doubles from one to the other,
-	// with jitter. Default [DefaultMinBackoff] and [DefaultMaxBackoff].
+	// MinBackoff and MaxBackoff bound the pause before another link is opened. It doubles from one
+	// to the other, with jitter. Default [DefaultMinBackoff] and [DefaultMaxBackoff].
 	MinBackoff, MaxBackoff time.Duration
-	// Strict gives a link up on which no canary arrived within Timeout, for whatever reason: also if none could be
-	// published, and if the link has much to carry.
+	// Strict gives a link up on which no canary arrived within Timeout, for whatever reason: also
+	// if none could be published, and if the link has much to carry.
 	Strict bool
-	// AnyRole takes a link to a replica as well, and does not ask. It needs Strict, because no question is
-	// answered.
+	// AnyRole takes a link to a replica as well, and does not ask. It needs Strict, because no
+	// question is answered.
 	AnyRole bool
-	// Others are the client's other connections, to be left when a link shows that they may lead to the wrong server;
-	// nil in a Cluster.
+	// Others are the client's other connections, to be left when a link shows that they may lead to
+	// the wrong server; nil in a Cluster.
 	Others *subconn.Dialer
-	// Log takes losses of links, at most one line in LogInterval (default [loglimit.Interval]) of each kind. Lost is
-	// their message. Log must be given.
+	// Log takes losses of links, at most one line in LogInterval (default [loglimit.Interval]) of
+	// each kind. Lost is their message. Log must be given.
 	Log         *zap.Logger
 	LogInterval time.Duration
 	Lost        string
-	// Reopened, Returned and OnLoss are called when a link is opened after another one or the attempt to open one,
-	// when a canary arrived, with the time that it took, and when a link is lost. They may be nil and must not block.
+	// Reopened, Returned and OnLoss are called when a link is opened after another one or the
+	// attempt to open one, when a canary arrived, with the time that it took, and when a link is
+	// lost. They may be nil and must not block.
 	Reopened func()
 	Returned func(took time.Duration)
 	OnLoss   func(err error)
@@ -115,32 +118,35 @@ type Connection struct {
 	// Canary is the channel of the canaries, Channels others that are subscribed with it.
 	Canary   string
 	Channels []string
-	// Check is called for everything that arrives, the link's own traffic included, before anything else. An error
-	// ends the link. It may be nil.
+	// Check is called for everything that arrives, the link's own traffic included, before anything
+	// else. An error ends the link. It may be nil.
 	Check func(ctx context.Context, received any) error
 }
 
-// User uses one link. Opened is called once, if the link could be opened, and Closed in any case. The others are
-// called between them, by one goroutine, which waits for them: the link is not read meanwhile.
+// User uses one link. Opened is called once, if the link could be opened, and Closed in any case.
+// The others are called between them, by one goroutine, which waits for them: the link is not read
+// meanwhile.
 type User interface {
-	// Opened takes a link whose channels are subscribed. work runs a function until the link ends; if it returns an
-	// error, the link ends for it.
+	// Opened takes a link whose channels are subscribed. work runs a function until the link ends;
+	// if it returns an error, the link ends for it.
 	Opened(l *Link, work func(func(ctx context.Context) error))
 	// Message takes a message on any channel but that of the canaries.
 	Message(m *redis.Message, now time.Time)
-	// Subscription takes a confirmation, or a change that the server made of its own accord. An error ends the link.
+	// Subscription takes a confirmation, or a change that the server made of its own accord. An
+	// error ends the link.
 	Subscription(m *redis.Subscription, now time.Time) error
 	// Refused takes an error that Redis answered, and reports whether the link goes on.
 	Refused(err error, now time.Time) bool
-	// UnconfirmedSince returns when the oldest command was sent that Redis has not confirmed, zero without one. It
-	// may be called by any goroutine.
+	// UnconfirmedSince returns when the oldest command was sent that Redis has not confirmed, zero
+	// without one. It may be called by any goroutine.
 	UnconfirmedSince() time.Time
-	// Closed is called when the link has ended, and with it everything that worked on it, or could not be opened.
+	// Closed is called when the link has ended, and with it everything that worked on it, or could
+	// not be opened.
 	Closed()
 }
 
-// Keep opens a link, and another one whenever it is lost, until ctx ends. start says what each is made of, and who
-// uses it; an error of it counts as a loss.
+// Keep opens a link, and another one whenever it is lost, until ctx ends. start says what each is
+// made of, and who uses it; an error of it counts as a loss.
 func Keep(ctx context.Context, o Options, start func(ctx context.Context) (Connection, User, error)) {
 	o = o.withDefaults()
 	lost := loglimit.Limiter{Interval: o.LogInterval}
@@ -151,8 +157,8 @@ func Keep(ctx context.Context, o Options, start func(ctx context.Context) (Conne
 		if ctx.Err() != nil {
 			return // the end was asked for; what broke on the way is no news
 		}
-		// A canary that was accepted and did not come was accepted by another server. A server that hung may
-		// wake up when it has been replaced.
+		// A canary that was accepted and did not come was accepted by another server. A server that
+		// hung may wake up when it has been replaced.
 		before.astray = errors.Is(err, subconn.ErrReplica) || errors.Is(err, ErrNoCanary) || errors.Is(err, errSilent)
 		if o.Others != nil && before.astray {
 			o.Others.CloseOthers(time.Now())
@@ -181,13 +187,15 @@ type past struct {
 	remote string // where the last one that was opened led to
 }
 
-// leave leaves connections of the client that were dialed before a link was opened, and may lead elsewhere.
+// leave leaves connections of the client that were dialed before a link was opened, and may lead
+// elsewhere.
 func (p *past) leave(others *subconn.Dialer, remote string, started time.Time) {
 	switch {
 	case others == nil:
 	case p.astray || p.remote != "" && p.remote != remote:
-		// What was dialed earlier may still lead to the former master. Its history has all that groups
-		// were handed, and nothing of what they have missed, so they would be told of no gap.
+		// What was dialed earlier may still lead to the former master. Its history has all that
+		// groups were handed, and nothing of what they have missed, so they would be told of no
+		// gap.
 		others.CloseOthers(started)
 	case p.opened:
 		others.RetireOthers(started) // likewise, behind a proxy

@@ -16,8 +16,8 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// TestConnectionRefused: after a connection that Redis refused, each command of a pipeline has the error
-// of the refusal, however Redis came to refuse.
+// TestConnectionRefused: after a connection that Redis refused, each command of a pipeline has the
+// error of the refusal, however Redis came to refuse.
 func TestConnectionRefused(t *testing.T) {
 	for name, refusal := range redistest.Refusals() {
 		t.Run(name, func(t *testing.T) {
@@ -68,7 +68,8 @@ func TestEachCommandKeepsItsOwn(t *testing.T) {
 	}
 }
 
-// TestWritesRefused: the errors by which real servers refuse to write, directly and inside a script.
+// TestWritesRefused: the errors by which real servers refuse to write, directly and inside a
+// script.
 func TestWritesRefused(t *testing.T) {
 	for _, state := range redistest.States() {
 		t.Run(string(state), func(t *testing.T) {

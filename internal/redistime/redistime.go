@@ -1,9 +1,9 @@
-// Package redistime knows the time by the clock of a Redis server, so that a script can be given the latest
-// moment at which it may run.
+// Package redistime knows the time by the clock of a Redis server, so that a script can be given
+// the latest moment at which it may run.
 //
-// While a server hangs, commands queue in its sockets. When it wakes up it runs them, long after their
-// senders have given up and tried again, perhaps at the server's replacement. A script that knows its
-// latest moment then refuses to run, with an error that begins with [Late].
+// While a server hangs, commands queue in its sockets. When it wakes up it runs them, long after
+// their senders have given up and tried again, perhaps at the server's replacement. A script that
+// knows its latest moment then refuses to run, with an error that begins with [Late].
 package redistime
 
 import (
@@ -23,15 +23,16 @@ import (
 // Late is the prefix of the error of a script that was run too late and did nothing.
 const Late = "LATE"
 
-// goodFor is how long a server's answer counts: in that time two clocks drift apart by some milliseconds.
+// goodFor is how long a server's answer counts: in that time two clocks drift apart by some
+// milliseconds.
 const goodFor = time.Minute
 
 // Clocks are the clocks of the servers that a client uses. It is safe for concurrent use.
 //
-// A reading is valid for a minute, by the local monotonic clock. Without a Cluster, opening a connection
-// drops it, because a new connection may lead to another server. In a Cluster it is kept by the member's
-// address. Scripts must be sent as a pipeline: the client has separate connections for pipelines, and the
-// time is asked for on those.
+// A reading is valid for a minute, by the local monotonic clock. Without a Cluster, opening a
+// connection drops it, because a new connection may lead to another server. In a Cluster it is kept
+// by the member's address. Scripts must be sent as a pipeline: the client has separate connections
+// for pipelines, and the time is asked for on those.
 type Clocks struct {
 	// Fixed after construction.
 	client  redis.UniversalClient
@@ -51,8 +52,8 @@ type reading struct {
 	refused bool // it does not report its time
 }
 
-// New returns the clocks of a client's servers. The client gets a hook that counts its connections. log
-// may be nil.
+// New returns the clocks of a client's servers. The client gets a hook that counts its connections.
+// log may be nil.
 func New(client redis.UniversalClient, log *zap.Logger) *Clocks {
 	if log == nil {
 		log = zap.NewNop()
@@ -66,10 +67,10 @@ func New(client redis.UniversalClient, log *zap.Logger) *Clocks {
 	return c
 }
 
-// Latest returns the deadline of ctx in milliseconds since 1970 by the clock of the server that has the
-// key, as text for a script. It is empty if ctx has no deadline, or the server does not report its time.
-// Then the script may run at any time. An error means that the server cannot be asked, so it would not have
-// accepted the script either.
+// Latest returns the deadline of ctx in milliseconds since 1970 by the clock of the server that has
+// the key, as text for a script. It is empty if ctx has no deadline, or the server does not report
+// its time. Then the script may run at any time. An error means that the server cannot be asked, so
+// it would not have accepted the script either.
 func (c *Clocks) Latest(ctx context.Context, key string) (latest string, err error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -99,7 +100,8 @@ func (c *Clocks) Latest(ctx context.Context, key string) (latest string, err err
 	return strconv.FormatInt(r.server.Add(deadline.Sub(r.taken)).UnixMilli(), 10), nil
 }
 
-// Forget drops the reading of the server that has the key, after the server showed that it is wrong.
+// Forget drops the reading of the server that has the key, after the server showed that it is
+// wrong.
 func (c *Clocks) Forget(ctx context.Context, key string) {
 	if _, address, err := c.serverOf(ctx, key); err == nil {
 		c.mu.Lock()
@@ -130,8 +132,8 @@ func (c *Clocks) Run(ctx context.Context, script *redis.Script, keys []string, a
 	}
 }
 
-// alone runs one command as a pipeline. The client has separate connections for pipelines, so both TIME and
-// the script that depends on it use those.
+// alone runs one command as a pipeline. The client has separate connections for pipelines, so both
+// TIME and the script that depends on it use those.
 func alone[C redis.Cmder](ctx context.Context, client redis.Cmdable, queue func(redis.Pipeliner) C) C {
 	pipe := client.Pipeline()
 	cmd := queue(pipe)
@@ -154,8 +156,8 @@ func (c *Clocks) serverOf(ctx context.Context, key string) (server redis.Cmdable
 	return node, node.Options().Addr, nil
 }
 
-// ask asks a server for its time. The reading is taken at the moment at which the answer arrives, so a
-// deadline is too early by the time that the answer took, and never too late.
+// ask asks a server for its time. The reading is taken at the moment at which the answer arrives,
+// so a deadline is too early by the time that the answer took, and never too late.
 func (c *Clocks) ask(ctx context.Context, server redis.Cmdable) (reading, error) {
 	at, err := alone(ctx, server, func(p redis.Pipeliner) *redis.TimeCmd { return p.Time(ctx) }).Result()
 	now := c.now()

@@ -47,8 +47,8 @@ func (a *asked) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	}
 }
 
-// latest asks for the latest moment, which must lie between those at which a deadline may be by the clock of this
-// machine, which is the server's, too.
+// latest asks for the latest moment, which must lie between those at which a deadline may be by the
+// clock of this machine, which is the server's, too.
 func latest(tb testing.TB, c *redistime.Clocks, key string) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), patience)
@@ -65,8 +65,8 @@ func latest(tb testing.TB, c *redistime.Clocks, key string) {
 	}
 }
 
-// TestTimeIsAskedOncePerMinute: and again after a minute, when it is told to, and when a connection is opened, which
-// may lead to another server.
+// TestTimeIsAskedOncePerMinute: and again after a minute, when it is told to, and when a connection
+// is opened, which may lead to another server.
 func TestTimeIsAskedOncePerMinute(t *testing.T) {
 	client := newClient(t, redis.Options{Addr: redistest.Start(t)})
 	clocks := redistime.New(client, nil)
@@ -118,8 +118,9 @@ func TestWithoutDeadlineNobodyIsAsked(t *testing.T) {
 	}
 }
 
-// TestServerThatTellsNoTime: rights that do not have TIME are told in the log, once a minute, and nothing else changes; a
-// server that does not answer is an error, since it would not take the command either.
+// TestServerThatTellsNoTime: rights that do not have TIME are told in the log, once a minute, and
+// nothing else changes; a server that does not answer is an error, since it would not take the
+// command either.
 func TestServerThatTellsNoTime(t *testing.T) {
 	addr := redistest.Start(t)
 	admin := newClient(t, redis.Options{Addr: addr})

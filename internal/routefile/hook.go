@@ -11,7 +11,8 @@ import (
 )
 
 var (
-	// timeoutForm is 50 ms to 10 s; the hook of a connection's beginning also keeps to --hook-timeout.
+	// timeoutForm is 50 ms to 10 s; the hook of a connection's beginning also keeps to
+	// --hook-timeout.
 	timeoutForm = regexp.MustCompile(`^([5-9][0-9]|[1-9][0-9]{2,3}|10000)ms$|^([1-9]|10)s$`)
 	urlForm     = regexp.MustCompile(`^https?://[^/?#@\s]+(/[^#@\s]*)?$`)
 )

@@ -1,6 +1,6 @@
-// Package routefile reads the file of --routes-file: routes that need no code. It checks everything that can be
-// checked before a connection comes, and says on which line a mistake stands. docs/consumers.md describes the file;
-// routes.schema.json describes it to editors.
+// Package routefile reads the file of --routes-file: routes that need no code. It checks everything
+// that can be checked before a connection comes, and says on which line a mistake stands.
+// docs/consumers.md describes the file; routes.schema.json describes it to editors.
 package routefile
 
 import (
@@ -22,8 +22,9 @@ import (
 //go:embed routes.schema.json
 var schema string
 
-// Schema returns the JSON Schema of a routes file. It accepts what [Parse] accepts; it cannot know what depends on two
-// places of the file, such as whether a path has the parameter that a group names.
+// Schema returns the JSON Schema of a routes file. It accepts what [Parse] accepts; it cannot know
+// what depends on two places of the file, such as whether a path has the parameter that a group
+// names.
 func Schema() string { return schema }
 
 // Route is a route of a file.
@@ -31,7 +32,8 @@ type Route struct {
 	consumer.Declaration
 
 	Line int
-	// Hook is the program that decides in addition, nil if there is none. Declaration.Hook is left to the caller.
+	// Hook is the program that decides in addition, nil if there is none. Declaration.Hook is left
+	// to the caller.
 	Hook *Hook
 }
 

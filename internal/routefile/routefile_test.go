@@ -24,8 +24,8 @@ type specimen struct {
 	name, want, where, text string
 }
 
-// corpus reads testdata/corpus.txt. Each file says what becomes of it: accept, refuse, or beyond, which is refused
-// although the schema cannot see why.
+// corpus reads testdata/corpus.txt. Each file says what becomes of it: accept, refuse, or beyond,
+// which is refused although the schema cannot see why.
 func corpus(tb testing.TB) (list []specimen) {
 	tb.Helper()
 	b, err := os.ReadFile("testdata/corpus.txt")
@@ -75,8 +75,8 @@ func judge(s *jsonschema.Schema, text string) error {
 	return s.Validate(value)
 }
 
-// TestCorpus: the gateway and the schema accept and refuse the same files. What the schema cannot see, such as
-// whether a path has a parameter, the gateway refuses alone.
+// TestCorpus: the gateway and the schema accept and refuse the same files. What the schema cannot
+// see, such as whether a path has a parameter, the gateway refuses alone.
 func TestCorpus(t *testing.T) {
 	counts, schema := make(map[string]int), compileSchema(t)
 	for _, s := range corpus(t) {
@@ -159,7 +159,8 @@ func manyKeys() string {
 	return b.String()
 }
 
-// TestLoadReadsKeys: keys are read from the file's own folder, and a mistake in one does not show it.
+// TestLoadReadsKeys: keys are read from the file's own folder, and a mistake in one does not show
+// it.
 func TestLoadReadsKeys(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "routes.yaml")

@@ -11,7 +11,8 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// Bounds of a file, so that a mistake in a program that writes it does not become one of the gateway.
+// Bounds of a file, so that a mistake in a program that writes it does not become one of the
+// gateway.
 const (
 	maxRoutes  = 1000
 	maxGroups  = 16
@@ -20,8 +21,9 @@ const (
 	maxPathLen = 200
 )
 
-// The forms of a path and a group. In a path a segment begins with none of the dots that proxies take for something
-// else; in a group a name stands behind text, so that no value of it opens the groups of others.
+// The forms of a path and a group. In a path a segment begins with none of the dots that proxies
+// take for something else; in a group a name stands behind text, so that no value of it opens the
+// groups of others.
 var (
 	pathForm  = regexp.MustCompile(`^(/([A-Za-z0-9_~-][A-Za-z0-9._~-]*|\{[a-z][a-z0-9_]{0,63}(:(int|id))?\}))+/?$`)
 	groupForm = regexp.MustCompile(`^([A-Za-z0-9_.-]|\{user_group\}(\.|$))([A-Za-z0-9_.-]|\{[a-z][a-z0-9_]{0,63}\})*$`)

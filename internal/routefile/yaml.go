@@ -17,9 +17,11 @@ import (
 const (
 	// MaxSize is the largest routes file, in bytes.
 	MaxSize = 256 << 10
-	// maxDepth is how deep lists and mappings may stand in each other. A route needs six levels without its payload.
+	// maxDepth is how deep lists and mappings may stand in each other. A route needs six levels
+	// without its payload.
 	maxDepth = 32
-	// maxKeys is how many keys all mappings have together; the parser's time grows with the square of those of one.
+	// maxKeys is how many keys all mappings have together; the parser's time grows with the square
+	// of those of one.
 	maxKeys = 10_000
 	// maxMessage is how long the message of a mistake is, in bytes: it may quote what the file has.
 	maxMessage = 400
@@ -64,8 +66,8 @@ func (m mistake) Error() string {
 	return fmt.Sprintf("line %d: %s", m.line, strings.ToValidUTF8(m.text[:min(len(m.text), maxMessage)], ""))
 }
 
-// readYAML reads one document. It accepts no anchors, aliases, merge keys, tags and directives, which a routes file
-// needs for nothing and with which a small file can become a large one.
+// readYAML reads one document. It accepts no anchors, aliases, merge keys, tags and directives,
+// which a routes file needs for nothing and with which a small file can become a large one.
 func readYAML(text []byte) (n *node, err error) {
 	if len(text) > MaxSize {
 		return nil, fmt.Errorf("is larger than %d bytes", MaxSize)

@@ -36,8 +36,8 @@ func TestCookieValueIsDjangos(t *testing.T) {
 	}
 }
 
-// TestTwoCookiesOfOneName: the stores take the cookie that gorilla's session takes, so the gateway sees the
-// user whom the application sees.
+// TestTwoCookiesOfOneName: the stores take the cookie that gorilla's session takes, so the gateway
+// sees the user whom the application sees.
 func TestTwoCookiesOfOneName(t *testing.T) {
 	cookies := newCookieStore(t, session.Options{Name: "s"}, keyB)
 	ann := signValues(t, "s", map[any]any{"user_id": "ann"})

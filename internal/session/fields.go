@@ -50,8 +50,8 @@ func person(get func(name string) (any, bool)) (user string, org orgctx.ID, err 
 	return user, org, nil
 }
 
-// textOrInteger returns text as it is and an integer as its digits, "" for nothing: nil, 0 and "". All
-// else is ErrInvalid, so that true is never user 1 and 7.0 never organization 7.
+// textOrInteger returns text as it is and an integer as its digits, "" for nothing: nil, 0 and "".
+// All else is ErrInvalid, so that true is never user 1 and 7.0 never organization 7.
 func textOrInteger(v any) (string, error) {
 	if text, isText := v.(string); isText || v == nil {
 		return text, nil

@@ -36,16 +36,17 @@ const (
 	// gobDefined is the lowest number that a definition gives.
 	gobDefined = 64
 
-	// The definition of map[any]any, around its own number, is a wireType with the field MapT, which has
-	// the fields CommonType (of which only the number is set), Key and Elem (both number 8, an interface).
+	// The definition of map[any]any, around its own number, is a wireType with the field MapT,
+	// which has the fields CommonType (of which only the number is set), Key and Elem (both number
+	// 8, an interface).
 	gobMapBegin = "\x04\x01\x02"
 	gobMapEnd   = "\x00\x01\x10\x01\x10\x00\x00"
 	// gobSingle stands before a value that is no struct.
 	gobSingle = "\x00"
 )
 
-// readGob reads a stream of two messages, the definition of map[any]any and one such map, whose keys
-// are text and whose values text, int, int64 or bool. Of everything else it says not ok.
+// readGob reads a stream of two messages, the definition of map[any]any and one such map, whose
+// keys are text and whose values text, int, int64 or bool. Of everything else it says not ok.
 func readGob(src []byte) (values map[any]any, ok bool) {
 	r := gobReader{rest: src}
 	definition := gobReader{rest: r.bytes(r.uint())}
@@ -102,8 +103,8 @@ func (r *gobReader) literal(want string) {
 	}
 }
 
-// uint takes a number: one byte up to 7F, or the negated count of the bytes that follow, the highest
-// of them first.
+// uint takes a number: one byte up to 7F, or the negated count of the bytes that follow, the
+// highest of them first.
 func (r *gobReader) uint() uint64 {
 	first := r.bytes(1)
 	if len(first) == 0 || first[0] <= 0x7f {
@@ -134,8 +135,8 @@ func (r *gobReader) int() int64 {
 	return i
 }
 
-// value takes what an interface holds: the name of the type, its number, and the bytes of the value.
-// It returns nil and has failed if that is of another type than the four.
+// value takes what an interface holds: the name of the type, its number, and the bytes of the
+// value. It returns nil and has failed if that is of another type than the four.
 func (r *gobReader) value() any {
 	name := r.bytes(r.uint())
 	id := r.int()

@@ -59,10 +59,11 @@ func (s *RedisStore) New(r *http.Request, name string) (*sessions.Session, error
 	return session, nil
 }
 
-// Save implements [sessions.Store]. The store makes the key of a new session, whatever its ID says, and
-// of a session whose user changed: an attacker who knew the key before the login must not know it
-// afterwards. Save does not bring back a session that was ended meanwhile, and returns [ErrNone]. A
-// negative MaxAge ends the session. Names of values must be text, and values must fit JSON.
+// Save implements [sessions.Store]. The store makes the key of a new session, whatever its ID says,
+// and of a session whose user changed: an attacker who knew the key before the login must not know
+// it afterwards. Save does not bring back a session that was ended meanwhile, and returns
+// [ErrNone]. A negative MaxAge ends the session. Names of values must be text, and values must fit
+// JSON.
 func (s *RedisStore) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.opts.Timeout)
 	defer cancel()

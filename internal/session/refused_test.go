@@ -15,8 +15,9 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestConnectionRefused: a Redis that refuses the connection itself, for a changed password or a deleted
-// user, says nothing about a session or a revocation. Nobody is signed out by it, and nobody let in.
+// TestConnectionRefused: a Redis that refuses the connection itself, for a changed password or a
+// deleted user, says nothing about a session or a revocation. Nobody is signed out by it, and
+// nobody let in.
 func TestConnectionRefused(t *testing.T) {
 	for name, refusal := range redistest.Refusals() {
 		t.Run(name, func(t *testing.T) {
@@ -68,8 +69,8 @@ func (b beforePipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) red
 	}
 }
 
-// TestRefusedBetweenTwoQuestions: someone on the list makes the list be asked once more, who it is. If
-// that is refused, everybody is as unknown as before, and not let in.
+// TestRefusedBetweenTwoQuestions: someone on the list makes the list be asked once more, who it is.
+// If that is refused, everybody is as unknown as before, and not let in.
 func TestRefusedBetweenTwoQuestions(t *testing.T) {
 	f := newRedisFixture(t, session.Options{})
 	ctx := t.Context()

@@ -41,7 +41,8 @@ func (v *Revocations) EndSession(ctx context.Context, id string, life time.Durat
 	return v.put(ctx, v.keys.SessionEnded(id), life)
 }
 
-// DisableUser shuts out all sessions of a user, in every organization, until someone deletes the key.
+// DisableUser shuts out all sessions of a user, in every organization, until someone deletes the
+// key.
 func (v *Revocations) DisableUser(ctx context.Context, user string) error {
 	if !orgctx.ValidUserID(user) {
 		return fmt.Errorf("session: %w", orgctx.ErrInvalidUserID)

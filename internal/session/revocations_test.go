@@ -193,7 +193,8 @@ func TestRevocations(t *testing.T) {
 	}
 }
 
-// TestRevocationsOfMany: one that is shut out among many that are not, and the cost of the usual case.
+// TestRevocationsOfMany: one that is shut out among many that are not, and the cost of the usual
+// case.
 func TestRevocationsOfMany(t *testing.T) {
 	f := newRedisFixture(t, session.Options{})
 	v := newRevocations(t, f)

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// drainBytes is what is read at once of what a peer still sends when its connection ends: more than
-	// an honest one has under way. Beyond that it is drainPiece after each drainPause.
+	// drainBytes is what is read at once of what a peer still sends when its connection ends: more
+	// than an honest one has under way. Beyond that it is drainPiece after each drainPause.
 	drainBytes = 1 << 20
 	drainPiece = 16 << 10
 	drainPause = 100 * time.Millisecond
@@ -35,8 +35,8 @@ const (
 	StatusTryAgainLater           = StatusCode(websocket.StatusTryAgainLater)
 )
 
-// CloseFrame makes a close frame (RFC 6455, section 5.5.1), an empty one for [StatusNoStatusRcvd], which no
-// frame may carry. The reason is short: at most 123 bytes.
+// CloseFrame makes a close frame (RFC 6455, section 5.5.1), an empty one for [StatusNoStatusRcvd],
+// which no frame may carry. The reason is short: at most 123 bytes.
 func CloseFrame(code StatusCode, reason string) []byte {
 	if code == StatusNoStatusRcvd {
 		return []byte{closeHeader, 0}
@@ -74,8 +74,8 @@ func (c *Conn) setFinal(after time.Duration) {
 // Drain reads away what the peer goes on sending until it has seen our close frame and ends the
 // connection, or until the deadline: a socket closed over unread bytes is reset, and the frame lost
 // with it. A peer that waits for the end of the connection need not wait for ours, if the frame has
-// left. A peer that sends on and on is read slowly after drainBytes: it must not keep a core busy with
-// what nobody wants.
+// left. A peer that sends on and on is read slowly after drainBytes: it must not keep a core busy
+// with what nobody wants.
 func (c *Conn) Drain() {
 	c.closeWrite()
 	n, err := io.CopyN(io.Discard, c.conn, drainBytes)
@@ -100,8 +100,9 @@ func (c *Conn) closeWrite() {
 	}
 }
 
-// Close closes the connection at once, without a close frame. Whoever reads calls it. It waits for a
-// write in progress to fail, so that no TryWrite can meet another socket under the same descriptor.
+// Close closes the connection at once, without a close frame. Whoever reads calls it. It waits for
+// a write in progress to fail, so that no TryWrite can meet another socket under the same
+// descriptor.
 func (c *Conn) Close() error {
 	if c.parser != nil {
 		c.parser.close()

@@ -11,18 +11,19 @@ type framing struct {
 	fragmented bool   // a message has begun and its last frame has not
 	packed     bool   // the newest message is compressed
 	begun      int    // frames whose header has come and which nobody has counted
-	// payload is what the newest message has announced so far; wire is that together with its headers
-	// and the control frames between its fragments.
+	// payload is what the newest message has announced so far; wire is that together with its
+	// headers and the control frames between its fragments.
 	payload, wire uint64
 }
 
-// A message may have wireFactor times as many bytes on the wire as it may have payload, and wireSlack
-// more: a client that sends tiny fragments pays for their headers, too.
+// A message may have wireFactor times as many bytes on the wire as it may have payload, and
+// wireSlack more: a client that sends tiny fragments pays for their headers, too.
 const (
 	wireFactor = 2
 	wireSlack  = 1 << 10
-	// packedShare bounds by how much compression may make a message longer: by an eighth at most, with
-	// codes of 9 bits for bytes. Compressors that store what they cannot compress add far less.
+	// packedShare bounds by how much compression may make a message longer: by an eighth at most,
+	// with codes of 9 bits for bytes. Compressors that store what they cannot compress add far
+	// less.
 	packedShare = 8
 	// packedSlack is for the last, empty block of a message and for very small ones.
 	packedSlack = 64

@@ -9,8 +9,8 @@ import (
 	"orgcast/internal/socket"
 )
 
-// TestFinishAfterPart: when the socket takes a part of some frames, Finish sends the rest, nothing comes
-// between, and the peer reads each byte once.
+// TestFinishAfterPart: when the socket takes a part of some frames, Finish sends the rest, nothing
+// comes between, and the peer reads each byte once.
 func TestFinishAfterPart(t *testing.T) {
 	p := connect(t, options(), false, nil)
 	if !p.conn.Direct() {
@@ -43,8 +43,8 @@ func TestFinishAfterPart(t *testing.T) {
 	}
 }
 
-// TestNothingBetweenParts: while the rest of a frame waits, TryWrite sends nothing, and Write sends the rest
-// first.
+// TestNothingBetweenParts: while the rest of a frame waits, TryWrite sends nothing, and Write sends
+// the rest first.
 func TestNothingBetweenParts(t *testing.T) {
 	p := connect(t, options(), false, nil)
 	if !p.conn.Direct() {
@@ -74,8 +74,8 @@ func TestNothingBetweenParts(t *testing.T) {
 	}
 }
 
-// TestMuteFinishesTheFrame: of frames that wait, the one of which a part has left is finished. Of the others
-// only the close frame follows, whoever sends it.
+// TestMuteFinishesTheFrame: of frames that wait, the one of which a part has left is finished. Of
+// the others only the close frame follows, whoever sends it.
 func TestMuteFinishesTheFrame(t *testing.T) {
 	for name, test := range map[string]struct {
 		last bool // the close frame waits with the rest

@@ -67,8 +67,8 @@ func (b *borrowedConn) Read(p []byte) (int, error) { return b.socket.read(p) }
 // Write implements net.Conn.
 func (b *borrowedConn) Write(p []byte) (int, error) { return b.socket.writeControl(p) }
 
-// Close implements net.Conn. It ends the parser's reading and leaves the Conn open: where the parser has
-// seen the peer's close frame, answers and ours are still due.
+// Close implements net.Conn. It ends the parser's reading and leaves the Conn open: where the
+// parser has seen the peer's close frame, answers and ours are still due.
 func (b *borrowedConn) Close() error {
 	if b.returned {
 		return nil

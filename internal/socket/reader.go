@@ -18,12 +18,13 @@ import (
 	"orgcast/internal/bucket"
 )
 
-// ErrIdle is returned by Next where a message ends and no other has begun. coder/websocket reads it,
-// passes it on and can be asked again, and so lets go of a goroutine that it would otherwise hold deep
-// in its stack.
+// ErrIdle is returned by Next where a message ends and no other has begun. coder/websocket reads
+// it, passes it on and can be asked again, and so lets go of a goroutine that it would otherwise
+// hold deep in its stack.
 var ErrIdle = errors.New("socket: no message under way")
 
-// Why reading ends. Any other error of Next tells how the peer broke RFC 6455, or is one of the Budget.
+// Why reading ends. Any other error of Next tells how the peer broke RFC 6455, or is one of the
+// Budget.
 var (
 	// ErrGone is that the connection broke without a close frame, or its deadline has passed.
 	ErrGone = errors.New("socket: connection lost")
@@ -57,14 +58,14 @@ type inbound struct {
 	chunk   *readChunk // holds what was read and not yet asked for; nil if there is none
 	ready   []byte     // of chunk
 	frame   framing
-	// begun is the age of the connection at which the message under way began, in nanoseconds; 0 while
-	// none is. [Conn.Unfinished] reads it.
+	// begun is the age of the connection at which the message under way began, in nanoseconds; 0
+	// while none is. [Conn.Unfinished] reads it.
 	begun   atomic.Int64
 	allowed bucket.Bucket
 }
 
-// Await waits until something can be read, or reading would fail; Next is due after it. It keeps its
-// stack small. Where only Next can wait, or need not, it returns at once.
+// Await waits until something can be read, or reading would fail; Next is due after it. It keeps
+// its stack small. Where only Next can wait, or need not, it returns at once.
 func (c *Conn) Await() {
 	if !c.idle() {
 		return
@@ -73,9 +74,9 @@ func (c *Conn) Await() {
 	c.in.awaited = true
 }
 
-// Next returns the next message, or why there is none. [ErrIdle] says that the caller should await more;
-// after any other error there is nothing more to be read. The budget counts what is held of a message while
-// it comes, and goes on counting [Held] of one that is returned.
+// Next returns the next message, or why there is none. [ErrIdle] says that the caller should await
+// more; after any other error there is nothing more to be read. The budget counts what is held of a
+// message while it comes, and goes on counting [Held] of one that is returned.
 func (c *Conn) Next(b Budget) (Message, error) {
 	if c.in.awaited {
 		c.in.awaited = false

@@ -1,9 +1,9 @@
-// Package socket speaks RFC 6455 with one peer. It owns the upgrade, frames, close frames and pongs, and
-// the system calls that do not wait. It takes whole frames and hands out whole messages, within limits,
-// and knows nothing of what is in them.
+// Package socket speaks RFC 6455 with one peer. It owns the upgrade, frames, close frames and
+// pongs, and the system calls that do not wait. It takes whole frames and hands out whole messages,
+// within limits, and knows nothing of what is in them.
 //
-// It is the only package that knows coder/websocket, which reads messages and answers pings. Between
-// two messages a [Conn] on a plain TCP socket has none of it: see [Conn.Await].
+// It is the only package that knows coder/websocket, which reads messages and answers pings.
+// Between two messages a [Conn] on a plain TCP socket has none of it: see [Conn.Await].
 package socket
 
 import (
@@ -24,20 +24,20 @@ const (
 	closeHeader = 0x88 // FIN, opcode 8
 )
 
-// Options say what a handshake agrees on and what a peer may do. They are shared by many connections
-// and must not change. All numbers must be above 0.
+// Options say what a handshake agrees on and what a peer may do. They are shared by many
+// connections and must not change. All numbers must be above 0.
 type Options struct {
 	// Protocol is the subprotocol that is agreed on if the peer offers it. Empty: none.
 	Protocol string
-	// OriginPatterns are the pages that may connect, in the form of coder/websocket. Pages of the host
-	// that was asked, and peers that send no origin, may too: who must not is refused before.
+	// OriginPatterns are the pages that may connect, in the form of coder/websocket. Pages of the
+	// host that was asked, and peers that send no origin, may too: who must not is refused before.
 	OriginPatterns []string
 	// Compress agrees on permessage-deflate, without context takeover, with peers that offer it.
 	Compress bool
 	// MaxMessage is the largest message of a peer in bytes, as announced and as inflated.
 	MaxMessage int64
-	// FramesPerSecond and FrameBurst bound frames of every kind: control frames and fragments cost as
-	// much as messages.
+	// FramesPerSecond and FrameBurst bound frames of every kind: control frames and fragments cost
+	// as much as messages.
 	FramesPerSecond float64
 	FrameBurst      int
 	// WriteTimeout bounds one write.
@@ -51,15 +51,15 @@ var (
 	// ErrClosing is returned for writes after the close frame, which must be the last (RFC 6455,
 	// section 5.5.1).
 	ErrClosing = errors.New("socket: close frame sent")
-	// ErrMuted is returned where data frames were left out because the connection may not have them any
-	// more. The close frame can still be sent.
+	// ErrMuted is returned where data frames were left out because the connection may not have them
+	// any more. The close frame can still be sent.
 	ErrMuted = errors.New("socket: muted")
 )
 
-// Conn is a hijacked connection. One goroutine reads, with Await and Next, and in the end calls Close;
-// everything else is safe for concurrent use. Two parties write: coder/websocket its pongs, and the
-// caller whole prebuilt frames, through TryWrite where nobody may wait and through Write elsewhere.
-// Conn keeps their frames apart and lets nothing follow a close frame.
+// Conn is a hijacked connection. One goroutine reads, with Await and Next, and in the end calls
+// Close; everything else is safe for concurrent use. Two parties write: coder/websocket its pongs,
+// and the caller whole prebuilt frames, through TryWrite where nobody may wait and through Write
+// elsewhere. Conn keeps their frames apart and lets nothing follow a close frame.
 type Conn struct {
 	// Fixed after the upgrade.
 	conn       net.Conn
@@ -102,8 +102,8 @@ func (c *Conn) Heard() time.Time { return c.opened.Add(time.Duration(c.heard.Loa
 // hear notes that the peer is alive.
 func (c *Conn) hear() { c.heard.Store(int64(time.Since(c.opened))) }
 
-// Mute lets no data frame be begun any more, not even one of a write that is waiting. Only a close frame
-// can follow.
+// Mute lets no data frame be begun any more, not even one of a write that is waiting. Only a close
+// frame can follow.
 func (c *Conn) Mute() { c.muted.Store(true) }
 
 // Muted reports whether Mute was called.

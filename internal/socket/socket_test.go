@@ -16,8 +16,8 @@ func text(s string) testkit.Frame {
 	return testkit.Frame{Opcode: testkit.OpText, Payload: []byte(s)}
 }
 
-// TestNext: messages come whole, a connection that breaks a rule tells which, and a budget has everything
-// back that it was charged but for the messages that were returned.
+// TestNext: messages come whole, a connection that breaks a rule tells which, and a budget has
+// everything back that it was charged but for the messages that were returned.
 func TestNext(t *testing.T) {
 	long := strings.Repeat("x", 3000)
 	more := text("a")

@@ -69,9 +69,9 @@ var deflaters = sync.Pool{New: func() any { //nolint:gochecknoglobals // a pool 
 	return d
 }}
 
-// Deflate returns a text frame for those that agreed on permessage-deflate: compressed, without context
-// takeover, if its payload has at least threshold bytes and becomes smaller, and else as it is. It leaves
-// the frame unchanged.
+// Deflate returns a text frame for those that agreed on permessage-deflate: compressed, without
+// context takeover, if its payload has at least threshold bytes and becomes smaller, and else as it
+// is. It leaves the frame unchanged.
 func Deflate(frame []byte, threshold int) []byte {
 	payload := frame[headerLength(frame):]
 	if len(payload) < threshold {

@@ -13,8 +13,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// Upgrade agrees to a handshake and takes the connection over from net/http. If it returns an error it
-// has answered, as far as that could be done.
+// Upgrade agrees to a handshake and takes the connection over from net/http. If it returns an error
+// it has answered, as far as that could be done.
 func Upgrade(w http.ResponseWriter, r *http.Request, o *Options) (*Conn, error) {
 	agreed := websocket.AcceptOptions{OriginPatterns: o.OriginPatterns}
 	if o.Compress {
@@ -121,8 +121,8 @@ func findToken(h http.Header, name, token string) string {
 	return ""
 }
 
-// Offers reports whether a handshake offers the subprotocol, regardless of case. Upgrade answers with
-// the client's own spelling, since the answer must be one that it offered.
+// Offers reports whether a handshake offers the subprotocol, regardless of case. Upgrade answers
+// with the client's own spelling, since the answer must be one that it offered.
 func Offers(r *http.Request, protocol string) bool {
 	return hasToken(r.Header, protocolHeader, protocol)
 }

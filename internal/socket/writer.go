@@ -17,8 +17,8 @@ const (
 	pieceSize = 16 << 10
 )
 
-// writeControl sends a pong of coder/websocket, which hands over each control frame in one call. Its close
-// frames go nowhere: the caller sends one of its own when what came before is handled.
+// writeControl sends a pong of coder/websocket, which hands over each control frame in one call.
+// Its close frames go nowhere: the caller sends one of its own when what came before is handled.
 //
 // A dead socket shows at the end of what can still be read from it, not here.
 func (c *Conn) writeControl(p []byte) (int, error) {
@@ -77,9 +77,9 @@ const (
 	Last                   // they end with the close frame
 )
 
-// TryWrite sends whole frames as far as the socket takes them at once; it never waits, neither for the
-// socket nor for another writer. What is left of frames that it began, the Conn keeps, and [Conn.Finish]
-// sends it. After an error nothing more can be sent.
+// TryWrite sends whole frames as far as the socket takes them at once; it never waits, neither for
+// the socket nor for another writer. What is left of frames that it began, the Conn keeps, and
+// [Conn.Finish] sends it. After an error nothing more can be sent.
 func (c *Conn) TryWrite(frames []byte, how How) (Outcome, error) {
 	if !c.mu.TryLock() {
 		return SentNone, nil // coder/websocket is sending a control frame

@@ -30,9 +30,9 @@ type Dialer struct {
 
 var _ redis.Hook = (*Dialer)(nil)
 
-// NewDialer returns a Dialer and adds it to the client as a hook. wrap, which may be nil, wraps each
-// connection that was dialed for a subscription. A Cluster client runs no such hooks, so use the client of
-// a single member there.
+// NewDialer returns a Dialer and adds it to the client as a hook. wrap, which may be nil, wraps
+// each connection that was dialed for a subscription. A Cluster client runs no such hooks, so use
+// the client of a single member there.
 func NewDialer(client redis.UniversalClient, wrap func(net.Conn) (net.Conn, error)) *Dialer {
 	d := &Dialer{client: client, wrap: wrap, others: make(map[*other]struct{})}
 	client.AddHook(d)
@@ -56,9 +56,9 @@ func (d *Dialer) CloseOthers(before time.Time) {
 	}
 }
 
-// RetireOthers has all connections of the client, except for subscriptions, that were dialed before a moment
-// used no more. Commands under way are finished. The client finds out when it checks a connection before
-// it uses it again; it checks none with TLS, so those stay.
+// RetireOthers has all connections of the client, except for subscriptions, that were dialed before
+// a moment used no more. Commands under way are finished. The client finds out when it checks a
+// connection before it uses it again; it checks none with TLS, so those stay.
 func (d *Dialer) RetireOthers(before time.Time) {
 	for _, o := range d.dialedBefore(before) {
 		o.retired.Store(true)
@@ -132,8 +132,8 @@ func (o otherSocket) SyscallConn() (syscall.RawConn, error) {
 	return o.socket.SyscallConn()
 }
 
-// wrapped is a connection that encrypts another one. The client checks the inner connection for received
-// data, such as the reason why a server refuses the connection.
+// wrapped is a connection that encrypts another one. The client checks the inner connection for
+// received data, such as the reason why a server refuses the connection.
 type wrapped interface{ NetConn() net.Conn }
 
 // otherWrapped is an other that encrypts another connection.

@@ -9,8 +9,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestFollowLeavesAReplica: a proxy keeps connections to a master that has become a replica. When it has refused
-// one write, all connections are left, those on which only reads were sent, too.
+// TestFollowLeavesAReplica: a proxy keeps connections to a master that has become a replica. When
+// it has refused one write, all connections are left, those on which only reads were sent, too.
 func TestFollowLeavesAReplica(t *testing.T) {
 	const caught = `local r = redis.pcall('SET', KEYS[1], 'y'); return {1, type(r) == 'table' and r.err or ''}`
 	for name, write := range map[string]func(*redis.Client) error{

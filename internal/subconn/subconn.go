@@ -1,13 +1,13 @@
 // Package subconn is one subscription connection to Redis whose server can be asked for its role.
 //
-// A deposed server keeps its subscribers. It answers them and accepts publications, but nobody publishes
-// there anymore. Behind a proxy that keeps connections even a canary does not show this, because the
-// publisher's connections still lead to the same server. Only the server itself can tell, and only on the
-// connection in question, because any other may lead elsewhere.
+// A deposed server keeps its subscribers. It answers them and accepts publications, but nobody
+// publishes there anymore. Behind a proxy that keeps connections even a canary does not show this,
+// because the publisher's connections still lead to the same server. Only the server itself can
+// tell, and only on the connection in question, because any other may lead elsewhere.
 //
-// HELLO is the only suitable command: RESP3 allows it on a subscribed connection, it needs no rights on
-// keys, and no server refuses it because it cannot save (MISCONF, with which it refuses PING), is out of
-// memory (OOM), or runs a script (BUSY).
+// HELLO is the only suitable command: RESP3 allows it on a subscribed connection, it needs no
+// rights on keys, and no server refuses it because it cannot save (MISCONF, with which it refuses
+// PING), is out of memory (OOM), or runs a script (BUSY).
 package subconn
 
 import (
@@ -32,8 +32,8 @@ var (
 	errNotOpen = errors.New("the subscription connection is not open")
 )
 
-// hello is HELLO 3, because Redis 6.0 requires the number. On a RESP3 connection, which this is, it means
-// the same as HELLO alone.
+// hello is HELLO 3, because Redis 6.0 requires the number. On a RESP3 connection, which this is, it
+// means the same as HELLO alone.
 const hello = "*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n"
 
 // Role is the role that a server reports.
@@ -61,8 +61,8 @@ type Conn struct {
 	writing sync.Mutex // held while a command is written: the library and Ask both write to raw
 }
 
-// Send writes a subscription command, given in lower case. The first one connects, within ctx. Later ones
-// only respect the deadline of ctx, and do not reconnect.
+// Send writes a subscription command, given in lower case. The first one connects, within ctx.
+// Later ones only respect the deadline of ctx, and do not reconnect.
 func (c *Conn) Send(ctx context.Context, command string, channels ...string) error {
 	if c.raw.Load() == nil {
 		ctx = context.WithValue(ctx, connKey{}, c)
@@ -107,9 +107,9 @@ func (c *Conn) Remote() string {
 	return (*raw).RemoteAddr().String()
 }
 
-// Receive returns what comes next: a [redis.Message], a [redis.Subscription], both as pointers, or a
-// [Role]. A timeout of 0 means none. After an error that is not an answer of Redis the connection is
-// unusable.
+// Receive returns what comes next: a [redis.Message], a [redis.Subscription], both as pointers, or
+// a [Role]. A timeout of 0 means none. After an error that is not an answer of Redis the connection
+// is unusable.
 func (c *Conn) Receive(ctx context.Context, timeout time.Duration) (any, error) {
 	received, err := c.pubsub.ReceiveTimeout(ctx, timeout)
 	if err == nil {
@@ -127,8 +127,8 @@ func (c *Conn) Receive(ctx context.Context, timeout time.Duration) (any, error) 
 // Close closes the connection and ends a Receive in progress.
 func (c *Conn) Close() error { return c.pubsub.Close() }
 
-// unsupported is the start of the error that the client library makes of an answer to a command that its
-// subscriptions do not support. The answer, a map, follows in %#v form.
+// unsupported is the start of the error that the client library makes of an answer to a command
+// that its subscriptions do not support. The answer, a map, follows in %#v form.
 const unsupported = "redis: unsupported pubsub message: map["
 
 // parseRole finds the role in the answer to HELLO. The role is "" if the answer has none.
@@ -147,7 +147,8 @@ func parseRole(text string) (role Role, ok bool) {
 	return Role(value), true
 }
 
-// refusedHello reports whether a server refused HELLO: because of RESP2, of missing rights, or as unknown.
+// refusedHello reports whether a server refused HELLO: because of RESP2, of missing rights, or as
+// unknown.
 func refusedHello(err error) bool {
 	var answer redis.Error
 	return errors.As(err, &answer) && strings.Contains(strings.ToLower(answer.Error()), "hello")

@@ -133,7 +133,8 @@ func TestCloseOthers(t *testing.T) {
 	}
 }
 
-// TestRetireOthers: connections that were dialed before a moment finish what is under way on them, and are not used again.
+// TestRetireOthers: connections that were dialed before a moment finish what is under way on them,
+// and are not used again.
 func TestRetireOthers(t *testing.T) {
 	client := newClient(t, redistest.Start(t), 3)
 	d := subconn.NewDialer(client, nil)

@@ -105,8 +105,8 @@ func (a *Asks) Answer(ctx context.Context, execution string, taskIndex int, inpu
 	return a.AnswerOnce(ctx, execution, taskIndex, input, "")
 }
 
-// AnswerOnce is Answer under a key: an answer that comes again under the key of the one that was taken is
-// no second one, and no error.
+// AnswerOnce is Answer under a key: an answer that comes again under the key of the one that was
+// taken is no second one, and no error.
 func (a *Asks) AnswerOnce(ctx context.Context, execution string, taskIndex int, input, answerKey string) error {
 	key, err := a.key(ctx, execution, taskIndex)
 	if err != nil {

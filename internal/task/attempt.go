@@ -41,8 +41,8 @@ type again struct {
 }
 
 // process brings an entry as far as it gets: to its end, or to its next attempt, which it then
-// returns. If Redis fails meanwhile, the entry stays with this worker until it counts as abandoned, and
-// another worker continues.
+// returns. If Redis fails meanwhile, the entry stays with this worker until it counts as abandoned,
+// and another worker continues.
 func (q *queue) process(ctx context.Context, log *zap.Logger, e *entry) *again {
 	if len(e.fields) == 0 {
 		q.acknowledge(ctx, log, e) // someone has deleted it from the stream
@@ -273,8 +273,8 @@ func (q *queue) failure(log *zap.Logger, job *Job, code string) []addressed {
 }
 
 // conclude publishes the terminal event, which is the first of events, and what goes along with it,
-// then buries what failed, then acknowledges. A worker that takes over in between goes on from where
-// it finds things.
+// then buries what failed, then acknowledges. A worker that takes over in between goes on from
+// where it finds things.
 func (q *queue) conclude(ctx context.Context, log *zap.Logger, e *entry, job *Job, how string, events []addressed, code string) {
 	keys := q.recordKeys(&job.Task, events[0].group)
 	args := append(q.recordArgs(events[0].group, events[0].payload), how, q.opt.Memory.Milliseconds())

@@ -14,8 +14,8 @@ import (
 	"orgcast/internal/redisclient"
 )
 
-// DefaultMemory is how long it is remembered how a task ended. It has to exceed the time that an entry
-// can wait in its stream.
+// DefaultMemory is how long it is remembered how a task ended. It has to exceed the time that an
+// entry can wait in its stream.
 const DefaultMemory = 7 * 24 * time.Hour
 
 // DefaultKeyLife is how long an idempotency key counts, as long as that of a recorded event.
@@ -46,12 +46,12 @@ func NewDispatcher(client redis.UniversalClient, keys keyspace.Keyspace, o Dispa
 	return &Dispatcher{client: client, keys: keys, opt: o, script: script("dispatch"), withdraw: script("withdraw"), metrics: newDispatchMetrics(o.Registerer)}, nil
 }
 
-// Dispatch hands the task over and returns its ID: a new one if t.ID is empty, or the ID of an earlier
-// task that was dispatched under the same idempotency key of the same organization and kind. The
-// organization is the context's; without one, nothing happens and the error is
+// Dispatch hands the task over and returns its ID: a new one if t.ID is empty, or the ID of an
+// earlier task that was dispatched under the same idempotency key of the same organization and
+// kind. The organization is the context's; without one, nothing happens and the error is
 // [orgctx.ErrNoOrganization]. Other errors are [ErrForeign], [ErrMalformed], [ErrBacklog], or an
-// error of Redis: the task may then have been dispatched or not, and a second try under the same ID or
-// idempotency key is safe.
+// error of Redis: the task may then have been dispatched or not, and a second try under the same ID
+// or idempotency key is safe.
 func (d *Dispatcher) Dispatch(ctx context.Context, t Task) (id string, err error) {
 	org, ok := orgctx.From(ctx)
 	if !ok {
@@ -97,9 +97,10 @@ func (d *Dispatcher) Dispatch(ctx context.Context, t Task) (id string, err error
 	return id, nil
 }
 
-// Withdraw makes sure that a task that was refused is not handed over later under the same idempotency key, by
-// a try that is late or another one: Dispatch then returns [ErrBacklog]. It reports whether that is so. If not,
-// the task was handed over. The organization is the context's, or the error is [orgctx.ErrNoOrganization].
+// Withdraw makes sure that a task that was refused is not handed over later under the same
+// idempotency key, by a try that is late or another one: Dispatch then returns [ErrBacklog]. It
+// reports whether that is so. If not, the task was handed over. The organization is the context's,
+// or the error is [orgctx.ErrNoOrganization].
 func (d *Dispatcher) Withdraw(ctx context.Context, kind, idempotency string) (withdrawn bool, err error) {
 	org, ok := orgctx.From(ctx)
 	if !ok {

@@ -27,9 +27,10 @@ const (
 var ErrPanic = errors.New("task: panic")
 
 // Handler does the work of one kind of task. Its context carries the task's organization, the user
-// who asked for it, if any, a deadline and the worker's tools, and ends early if the worker stops or has lost the task to
-// another. It may be called again for the same task, also at the same time in another process if
-// this one was silent for too long, so what it does outside has to bear repetition.
+// who asked for it, if any, a deadline and the worker's tools, and ends early if the worker stops
+// or has lost the task to another. It may be called again for the same task, also at the same time
+// in another process if this one was silent for too long, so what it does outside has to bear
+// repetition.
 //
 // The value that it returns is the terminal event: anything that marshals to a JSON object with a
 // type, or nil for {"type":"task_complete","task_id":ID}, or an [End] with one. An error means
@@ -40,14 +41,16 @@ type Handler func(ctx context.Context, job *Job) (terminal any, err error)
 type Kind struct {
 	Run Handler
 	// Failed returns the terminal event of a task that is given up, with a stable code that the
-	// client may see, or an [End] with one. nil makes {"type":"task_failed","task_id":ID,"code":CODE}.
+	// client may see, or an [End] with one. nil makes
+	// {"type":"task_failed","task_id":ID,"code":CODE}.
 	Failed func(job *Job, code string) any
 }
 
 // End is a terminal event that others have to hear of, too, such as the board that lists the task.
 // All is recorded and published together with the terminal event: at once, and exactly once.
 type End struct {
-	// Event is the terminal event, in the task's own group; nil makes the one of tasks that say nothing.
+	// Event is the terminal event, in the task's own group; nil makes the one of tasks that say
+	// nothing.
 	Event any
 	// Also are events for further groups of the task's organization, up to [MaxNotices].
 	Also []Notice

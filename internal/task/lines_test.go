@@ -60,8 +60,9 @@ func dispatchWith(t *testing.T, d *task.Dispatcher, org, id, payload string) err
 	return err
 }
 
-// TestFullLineHoldsUpItsOwnOrganization: as many tasks wait as the organization may have, and no one else is
-// refused for it. The limit counts from the moment that it is changed, and what was refused is not remembered.
+// TestFullLineHoldsUpItsOwnOrganization: as many tasks wait as the organization may have, and no
+// one else is refused for it. The limit counts from the moment that it is changed, and what was
+// refused is not remembered.
 func TestFullLineHoldsUpItsOwnOrganization(t *testing.T) {
 	f := newFixture(t)
 	l := &limits{all: task.Limit{Tasks: 3}}
@@ -93,7 +94,8 @@ func TestFullLineHoldsUpItsOwnOrganization(t *testing.T) {
 	}
 }
 
-// TestLineIsBoundedInBytes: few large tasks fill a line as many small ones do, and what leaves it makes room.
+// TestLineIsBoundedInBytes: few large tasks fill a line as many small ones do, and what leaves it
+// makes room.
 func TestLineIsBoundedInBytes(t *testing.T) {
 	f := newFixture(t)
 	d := f.limited(t, &limits{all: task.Limit{Bytes: 10_000}})
@@ -120,8 +122,8 @@ func TestLineIsBoundedInBytes(t *testing.T) {
 	}
 }
 
-// TestOrganizationsTakeTurns: whoever has many tasks waiting does not go before those who have few, nor does
-// one that comes new owe anything.
+// TestOrganizationsTakeTurns: whoever has many tasks waiting does not go before those who have few,
+// nor does one that comes new owe anything.
 func TestOrganizationsTakeTurns(t *testing.T) {
 	f := newFixture(t)
 	for i := range 20 {
@@ -145,8 +147,8 @@ func TestOrganizationsTakeTurns(t *testing.T) {
 	}
 }
 
-// TestPassedOverOrganizationSavesNothingUp: an organization that had its share of a worker for long does not
-// go before all others afterwards.
+// TestPassedOverOrganizationSavesNothingUp: an organization that had its share of a worker for long
+// does not go before all others afterwards.
 func TestPassedOverOrganizationSavesNothingUp(t *testing.T) {
 	f := newFixture(t)
 	for i := range 20 {
@@ -175,8 +177,8 @@ func TestPassedOverOrganizationSavesNothingUp(t *testing.T) {
 	}
 }
 
-// TestWeights: of two organizations that both have tasks waiting, one with three times the weight has three
-// times as many done.
+// TestWeights: of two organizations that both have tasks waiting, one with three times the weight
+// has three times as many done.
 func TestWeights(t *testing.T) {
 	f := newFixture(t)
 	l := &limits{}
@@ -207,7 +209,8 @@ func TestWeights(t *testing.T) {
 	expect(104, map[string]int{"closed": 100, "acme": 3, "globex": 1})
 }
 
-// TestManyOrganizationsThatWait: each of very many has its turn, also those behind lines that are empty by now.
+// TestManyOrganizationsThatWait: each of very many has its turn, also those behind lines that are
+// empty by now.
 func TestManyOrganizationsThatWait(t *testing.T) {
 	f := newFixture(t)
 	const many = 3000
@@ -232,8 +235,8 @@ func TestManyOrganizationsThatWait(t *testing.T) {
 	}
 }
 
-// TestBusyOrganizationLeavesRoom: while one organization has many tasks waiting, and as many running as it may, a
-// task of another one begins before all that wait.
+// TestBusyOrganizationLeavesRoom: while one organization has many tasks waiting, and as many
+// running as it may, a task of another one begins before all that wait.
 func TestBusyOrganizationLeavesRoom(t *testing.T) {
 	f := newFixture(t)
 	f.directoryHas(t, "initech")
@@ -287,8 +290,8 @@ func TestBusyOrganizationLeavesRoom(t *testing.T) {
 	}
 }
 
-// TestEntriesOfOthersPassTheShareToo: what other programs add to the stream, and what is tried again, counts for
-// the share as well, and is no attempt.
+// TestEntriesOfOthersPassTheShareToo: what other programs add to the stream, and what is tried
+// again, counts for the share as well, and is no attempt.
 func TestEntriesOfOthersPassTheShareToo(t *testing.T) {
 	f := newFixture(t)
 	var mu sync.Mutex
@@ -396,7 +399,8 @@ func TestLineThatSomebodyBroke(t *testing.T) {
 	}
 }
 
-// TestOldEntriesInTheStream: what an earlier version dispatched is done, and what this one dispatches as well.
+// TestOldEntriesInTheStream: what an earlier version dispatched is done, and what this one
+// dispatches as well.
 func TestOldEntriesInTheStream(t *testing.T) {
 	f := newFixture(t)
 	for i := range 5 {
@@ -429,8 +433,8 @@ func (f *fixture) directoryHas(t *testing.T, org string) {
 	}
 }
 
-// TestWaitingWorkerIsToldOfEachTask: a worker that waits for a task has it at once, whichever of its slots
-// looked for one before. None is left until the worker looks by itself.
+// TestWaitingWorkerIsToldOfEachTask: a worker that waits for a task has it at once, whichever of
+// its slots looked for one before. None is left until the worker looks by itself.
 func TestWaitingWorkerIsToldOfEachTask(t *testing.T) {
 	f := newFixture(t)
 	o := f.options()

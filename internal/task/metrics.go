@@ -60,7 +60,8 @@ func (c *counts) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// countsTimeout bounds a question for metrics, so that a slow Redis does not take the other metrics away.
+// countsTimeout bounds a question for metrics, so that a slow Redis does not take the other metrics
+// away.
 const countsTimeout = 2 * time.Second
 
 // The kinds are those that a worker has handlers for, so there are few.

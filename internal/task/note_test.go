@@ -2,8 +2,8 @@ package task_test
 
 import "testing"
 
-// TestNoteOfAnEarlierTryChangesNothing: what a try of a request notes late, after a later try has handed the work
-// over or has begun new work, does not undo that.
+// TestNoteOfAnEarlierTryChangesNothing: what a try of a request notes late, after a later try has
+// handed the work over or has begun new work, does not undo that.
 func TestNoteOfAnEarlierTryChangesNothing(t *testing.T) {
 	f := newFixture(t)
 	requests := newRequests(t, f)

@@ -18,8 +18,8 @@ import (
 type DispatcherOptions struct {
 	// Memory is how long an idempotency key counts; default [DefaultKeyLife].
 	Memory time.Duration
-	// Limit returns what an organization may have waiting. It is called for each task, so it must be
-	// quick; nil is [DefaultLimit] for all.
+	// Limit returns what an organization may have waiting. It is called for each task, so it must
+	// be quick; nil is [DefaultLimit] for all.
 	Limit func(ctx context.Context, org orgctx.ID) Limit
 
 	Registerer prometheus.Registerer // for metrics; may be nil
@@ -29,8 +29,8 @@ type DispatcherOptions struct {
 type Limit struct {
 	// Tasks and Bytes bound its line; 0 is no limit.
 	Tasks, Bytes int64
-	// Weight is how many of its tasks go for each one of an organization with the weight 1, while both
-	// wait: 1 to [MaxWeight].
+	// Weight is how many of its tasks go for each one of an organization with the weight 1, while
+	// both wait: 1 to [MaxWeight].
 	Weight int64
 }
 
@@ -54,8 +54,9 @@ const DefaultShare = 0.5
 type Options struct {
 	// Concurrency is how many tasks of each kind run at a time; default 8.
 	Concurrency int
-	// Share is the part of these that tasks of one organization may have, though at least one; above 0, up
-	// to 1. The rest stays free for others, whose tasks begin at once however many of one wait. Default 0.5.
+	// Share is the part of these that tasks of one organization may have, though at least one;
+	// above 0, up to 1. The rest stays free for others, whose tasks begin at once however many of
+	// one wait. Default 0.5.
 	Share float64
 	// Timeout is the deadline of one run of a handler; default 5 min.
 	Timeout time.Duration

@@ -59,8 +59,8 @@ func newEntry(id string, deliveries int, flat []any) *entry {
 // mostBefore bounds what an entry says about itself.
 const mostBefore = 1_000_000
 
-// complete reads what the queue needs of an entry. An entry without an organization has no share, and
-// decode refuses it.
+// complete reads what the queue needs of an entry. An entry without an organization has no share,
+// and decode refuses it.
 func (e *entry) complete() {
 	e.org, _ = orgctx.ParseID(e.fields[fieldOrganization])
 	if before, err := strconv.Atoi(e.fields[fieldBefore]); err == nil && before > 0 && before <= mostBefore {
@@ -172,7 +172,8 @@ func (q *queue) serve(ctx, working context.Context) {
 	}
 }
 
-// accept reports whether an entry is to be worked on. Otherwise it gives it away. There may be none.
+// accept reports whether an entry is to be worked on. Otherwise it gives it away. There may be
+// none.
 func (q *queue) accept(working context.Context, e *entry) bool {
 	if e == nil {
 		return false
@@ -189,9 +190,9 @@ func (q *queue) accept(working context.Context, e *entry) bool {
 	return claim == marked
 }
 
-// another returns the next entry for a slot that has become free, or nil if there is none at once: serve
-// waits for one then. A task of an organization that had its share has to be sought here, since serve
-// may be waiting for tasks of the others.
+// another returns the next entry for a slot that has become free, or nil if there is none at once:
+// serve waits for one then. A task of an organization that had its share has to be sought here,
+// since serve may be waiting for tasks of the others.
 func (q *queue) another(ctx, working context.Context) *entry {
 	for ctx.Err() == nil {
 		e, err := q.look(ctx, 0)

@@ -39,7 +39,8 @@ var (
 	ErrNoTask = errors.New("task: no such task")
 	// ErrTaskEnded is returned for a task that was complete when it was dropped.
 	ErrTaskEnded = errors.New("task: is complete")
-	// ErrNotDead is returned for a task that cannot be tried again since it is not in the dead letters.
+	// ErrNotDead is returned for a task that cannot be tried again since it is not in the dead
+	// letters.
 	ErrNotDead = errors.New("task: is not a dead letter")
 )
 
@@ -52,8 +53,8 @@ type Queues struct {
 	finish, drop *redis.Script
 }
 
-// NewQueues returns the queues. Tasks that are tried again have the limits of the options. The caller closes
-// the client.
+// NewQueues returns the queues. Tasks that are tried again have the limits of the options. The
+// caller closes the client.
 func NewQueues(client redis.UniversalClient, keys keyspace.Keyspace, o DispatcherOptions) (*Queues, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("task: %w", err)
@@ -170,8 +171,8 @@ type Found struct {
 	text  string // in a line
 }
 
-// Tasks hands the tasks of an organization to fn until that returns false: those that wait in their order, then
-// those in the stream, then dead letters. What is malformed is left out.
+// Tasks hands the tasks of an organization to fn until that returns false: those that wait in their
+// order, then those in the stream, then dead letters. What is malformed is left out.
 func (q *Queues) Tasks(ctx context.Context, kind string, org orgctx.ID, fn func(Found) bool) error {
 	for _, walk := range []func(context.Context, string, orgctx.ID, func(Found) bool) (bool, error){q.waiting, q.open, q.dead} {
 		if more, err := walk(ctx, kind, org, fn); err != nil || !more {
@@ -181,7 +182,8 @@ func (q *Queues) Tasks(ctx context.Context, kind string, org orgctx.ID, fn func(
 	return nil
 }
 
-// Find returns the task with the ID. If there are several, it is one that has not ended, or the newest dead letter.
+// Find returns the task with the ID. If there are several, it is one that has not ended, or the
+// newest dead letter.
 func (q *Queues) Find(ctx context.Context, kind string, org orgctx.ID, id string) (Found, error) {
 	var found Found
 	err := q.Tasks(ctx, kind, org, func(f Found) bool {
@@ -298,8 +300,8 @@ func found(kind string, org orgctx.ID, fields map[string]string, state string) (
 	return f, true
 }
 
-// Retry has a dead letter tried again, as a new task, since the old one has ended. It returns the new ID. Called
-// twice, it makes one task.
+// Retry has a dead letter tried again, as a new task, since the old one has ended. It returns the
+// new ID. Called twice, it makes one task.
 func (q *Queues) Retry(ctx context.Context, f Found) (id string, err error) {
 	if f.State != Dead {
 		return "", ErrNotDead
@@ -313,8 +315,9 @@ func (q *Queues) Retry(ctx context.Context, f Found) (id string, err error) {
 	return id, q.client.XDel(ctx, q.keys.DeadTasks(t.Kind), f.entry).Err()
 }
 
-// Drop ends a task that waits or runs as failed, with the code [CodeDropped], and removes it. A worker that has it
-// is told so when it next says something. A dead letter is removed, since it has ended.
+// Drop ends a task that waits or runs as failed, with the code [CodeDropped], and removes it. A
+// worker that has it is told so when it next says something. A dead letter is removed, since it has
+// ended.
 func (q *Queues) Drop(ctx context.Context, f Found) error {
 	if f.State == Dead {
 		return q.client.XDel(ctx, q.keys.DeadTasks(f.Kind), f.entry).Err()

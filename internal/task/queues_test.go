@@ -161,8 +161,8 @@ func ended(events []said) map[string]int {
 	return ends
 }
 
-// TestRetryIsANewTask: a dead letter runs again under a new id, once however often it is tried again, and leaves
-// the dead letters.
+// TestRetryIsANewTask: a dead letter runs again under a new id, once however often it is tried
+// again, and leaves the dead letters.
 func TestRetryIsANewTask(t *testing.T) {
 	f := newFixture(t)
 	q := f.queues(t)

@@ -48,8 +48,8 @@ func (q *queue) waits(until time.Time) {
 	q.waiting = until
 }
 
-// look returns an entry that is there at once, or nil. wait is how long the caller is going to wait for one
-// if there is none, which those who dispatch have to know; 0 is for those who are not.
+// look returns an entry that is there at once, or nil. wait is how long the caller is going to wait
+// for one if there is none, which those who dispatch have to know; 0 is for those who are not.
 func (q *queue) look(ctx context.Context, wait time.Duration) (*entry, error) {
 	if q.takeOverDue() {
 		if e, err := q.takeOver(ctx); e != nil || err != nil && q.createGroup(ctx, err) != nil {
@@ -74,8 +74,9 @@ func (q *queue) look(ctx context.Context, wait time.Duration) (*entry, error) {
 	}
 }
 
-// takeOverDue reports whether it is time to seek entries to take over. While there are some, they and new
-// ones take turns: an organization whose tasks fail again and again must not hold up those of others.
+// takeOverDue reports whether it is time to seek entries to take over. While there are some, they
+// and new ones take turns: an organization whose tasks fail again and again must not hold up those
+// of others.
 func (q *queue) takeOverDue() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -118,8 +119,8 @@ func (q *queue) takeOver(ctx context.Context) (*entry, error) {
 	return newEntry(id, int(deliveries), flat), nil
 }
 
-// read returns the next entry of the stream and of the lines, passing over organizations that have their
-// share of this worker. more means that there may be one nevertheless if there is none.
+// read returns the next entry of the stream and of the lines, passing over organizations that have
+// their share of this worker. more means that there may be one nevertheless if there is none.
 func (q *queue) read(ctx context.Context, wait time.Duration) (e *entry, more bool, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -146,8 +147,8 @@ func (q *queue) read(ctx context.Context, wait time.Duration) (e *entry, more bo
 	return newEntry(id, 1, flat), false, nil
 }
 
-// putBack puts an entry that was not begun back into its organization's line. One that does not fit there
-// waits in the stream instead.
+// putBack puts an entry that was not begun back into its organization's line. One that does not fit
+// there waits in the stream instead.
 func (q *queue) putBack(ctx context.Context, e *entry) {
 	var taken int
 	err := q.persist(ctx, func(ctx context.Context) (err error) {

@@ -263,8 +263,8 @@ func TestNoticesThatMayNotGoOut(t *testing.T) {
 	}
 }
 
-// A script that may not find out whether this is a Cluster fails before it has done anything: it could
-// publish where nobody listens.
+// A script that may not find out whether this is a Cluster fails before it has done anything: it
+// could publish where nobody listens.
 func TestScriptsHaveToKnowWhereTheyAre(t *testing.T) {
 	f := newFixture(t)
 	f.everywhere(t, "ACL", "SETUSER", "default", "-info")
@@ -294,8 +294,8 @@ func TestScriptsHaveToKnowWhereTheyAre(t *testing.T) {
 	}
 }
 
-// Whoever sent what a server gets to after its latest moment has given up: nothing is done. Until then, and
-// without such a moment, all is as ever.
+// Whoever sent what a server gets to after its latest moment has given up: nothing is done. Until
+// then, and without such a moment, all is as ever.
 func TestScriptsRefuseWhatIsLate(t *testing.T) {
 	f := newFixture(t)
 	h := f.listen(t)
@@ -359,8 +359,8 @@ func serverTime(t *testing.T, f *fixture, key string) time.Time {
 	return now
 }
 
-// The end of a task goes out under what tells it from others, so that a node knows it again: always the same
-// for one task, another one for another task.
+// The end of a task goes out under what tells it from others, so that a node knows it again: always
+// the same for one task, another one for another task.
 func TestEndIsKnownAgain(t *testing.T) {
 	f := newFixture(t)
 	group := testkit.Group(t, "acme", "jobs")

@@ -12,8 +12,9 @@ import (
 // reasonSuspended is why tasks of a suspended organization are in the dead letters.
 const reasonSuspended = "organization_suspended"
 
-// refuseJob ends a task that does not run because its organization is suspended. The organization and
-// its groups exist, so those who look at the task, now or after the suspension, learn of its end.
+// refuseJob ends a task that does not run because its organization is suspended. The organization
+// and its groups exist, so those who look at the task, now or after the suspension, learn of its
+// end.
 func (q *queue) refuseJob(ctx context.Context, log *zap.Logger, e *entry, job *Job) {
 	q.metrics.refused.WithLabelValues(q.name, reasonSuspended).Inc()
 	log.Warn("task refused", zap.String("reason", reasonSuspended))

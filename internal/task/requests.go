@@ -17,8 +17,8 @@ import (
 	"orgcast/internal/redisclient"
 )
 
-// RequestLife is how long a request id counts: a day, and a little more, so that it is forgotten after
-// the event that was recorded under it.
+// RequestLife is how long a request id counts: a day, and a little more, so that it is forgotten
+// after the event that was recorded under it.
 const RequestLife = DefaultKeyLife + time.Minute
 
 var (
@@ -29,8 +29,8 @@ var (
 )
 
 // Requests remember what users asked for, so that a request that is sent again is the same work. A
-// request id belongs to the organization and the user of the context: two users may use the same one.
-// It is safe for concurrent use.
+// request id belongs to the organization and the user of the context: two users may use the same
+// one. It is safe for concurrent use.
 type Requests struct {
 	client      redis.UniversalClient
 	keys        keyspace.Keyspace
@@ -41,7 +41,8 @@ type Requests struct {
 type Request struct {
 	// Work is the id of the work that the request has become, or becomes.
 	Work string
-	// Done says that the work was handed over. Until then it is handed over again, under the same id.
+	// Done says that the work was handed over. Until then it is handed over again, under the same
+	// id.
 	Done bool
 	// New says that nobody has asked for it before.
 	New bool
@@ -57,9 +58,10 @@ func NewRequests(client redis.UniversalClient, keys keyspace.Keyspace) (*Request
 	return &Requests{client: client, keys: keys, begin: script("request"), note: script("note")}, nil
 }
 
-// Begin returns the request that the context's user made under the id, or a new one if there is none.
-// The error is [ErrConflict] if that request has another content, [ErrMalformed] for an id that does not
-// satisfy [orgctx.ValidID], [orgctx.ErrNoOrganization], [ErrNoUser], or an error of Redis.
+// Begin returns the request that the context's user made under the id, or a new one if there is
+// none. The error is [ErrConflict] if that request has another content, [ErrMalformed] for an id
+// that does not satisfy [orgctx.ValidID], [orgctx.ErrNoOrganization], [ErrNoUser], or an error of
+// Redis.
 func (r *Requests) Begin(ctx context.Context, id string, content []byte) (Request, error) {
 	org, ok := orgctx.From(ctx)
 	if !ok {
@@ -97,8 +99,8 @@ func (r *Requests) Done(ctx context.Context, q Request) error {
 	return r.replace(ctx, q, q.Work+" done")
 }
 
-// Again notes that the work has ended as failed before it was handed over: a repeated request begins new
-// work under a new id.
+// Again notes that the work has ended as failed before it was handed over: a repeated request
+// begins new work under a new id.
 func (r *Requests) Again(ctx context.Context, q Request) error {
 	return r.replace(ctx, q, rand.Text())
 }

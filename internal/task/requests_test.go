@@ -27,7 +27,8 @@ func asUser(t *testing.T, org string, user orgctx.User) context.Context {
 	return orgctx.WithUser(as(t, org), user)
 }
 
-// TestRequestIDsArePerUser: under a request id a user gets the same work again, and nobody else does.
+// TestRequestIDsArePerUser: under a request id a user gets the same work again, and nobody else
+// does.
 func TestRequestIDsArePerUser(t *testing.T) {
 	f := newFixture(t)
 	requests := newRequests(t, f)
@@ -62,8 +63,8 @@ func TestRequestIDsArePerUser(t *testing.T) {
 	}
 }
 
-// TestRequestIsNoted: a request that was handed over stays so, and one that failed before that becomes new
-// work, under the same content.
+// TestRequestIsNoted: a request that was handed over stays so, and one that failed before that
+// becomes new work, under the same content.
 func TestRequestIsNoted(t *testing.T) {
 	f := newFixture(t)
 	requests := newRequests(t, f)
@@ -95,8 +96,8 @@ func TestRequestIsNoted(t *testing.T) {
 	}
 }
 
-// TestRequestsAreForgotten: a request id counts for a day and a minute, whatever is noted meanwhile, and one
-// that is forgotten is not noted.
+// TestRequestsAreForgotten: a request id counts for a day and a minute, whatever is noted
+// meanwhile, and one that is forgotten is not noted.
 func TestRequestsAreForgotten(t *testing.T) {
 	f := newFixture(t)
 	requests := newRequests(t, f)
@@ -167,7 +168,8 @@ func TestRequestsRefuse(t *testing.T) {
 	}
 }
 
-// TestSameAnswerAgain: an answer that its sender repeats is no second one, and other answers still come too late.
+// TestSameAnswerAgain: an answer that its sender repeats is no second one, and other answers still
+// come too late.
 func TestSameAnswerAgain(t *testing.T) {
 	f := newFixture(t)
 	asks, err := task.NewAsks(f.client, f.keys)

@@ -92,8 +92,8 @@ func (s *Store) Set(ctx context.Context, name string, value []byte, life time.Du
 	return nil
 }
 
-// SetNew stores a value unless something is stored under the name, and reports whether it did. Of many
-// who set a name at once one does.
+// SetNew stores a value unless something is stored under the name, and reports whether it did. Of
+// many who set a name at once one does.
 func (s *Store) SetNew(ctx context.Context, name string, value []byte, life time.Duration) (stored bool, err error) {
 	key, err := s.key(ctx, name)
 	if err != nil {

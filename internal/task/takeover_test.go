@@ -148,8 +148,9 @@ func TestRedisComesBackEmpty(t *testing.T) {
 	h.expect(t, 1)
 }
 
-// TestRedisCrashesMeanwhile: a Redis that keeps what it has acknowledged is killed twice while workers are
-// at it. Every job of each organization ends all the same, and its history has one terminal event.
+// TestRedisCrashesMeanwhile: a Redis that keeps what it has acknowledged is killed twice while
+// workers are at it. Every job of each organization ends all the same, and its history has one
+// terminal event.
 func TestRedisCrashesMeanwhile(t *testing.T) {
 	f := newFixture(t, "--appendonly", "yes", "--appendfsync", "always")
 	orgs := []string{"acme", "globex"} // which share all ids

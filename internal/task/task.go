@@ -1,9 +1,8 @@
 // Package task is work that leaves the socket. A [Dispatcher] puts a [Task] into the line of its
-// organization in Redis, a [Worker] anywhere takes the lines of all organizations in turn and runs a
-// [Handler] under the task's organization, and in the end exactly one terminal event reaches the task's
-// group. Handlers and consumers use [Tools],
-// whose values are kept in a [Store] that reaches one organization's keys only, and [Asks], the
-// questions that wait for a person.
+// organization in Redis, a [Worker] anywhere takes the lines of all organizations in turn and runs
+// a [Handler] under the task's organization, and in the end exactly one terminal event reaches the
+// task's group. Handlers and consumers use [Tools], whose values are kept in a [Store] that reaches
+// one organization's keys only, and [Asks], the questions that wait for a person.
 //
 // A handler may run more than once for a task, when it fails or when its process is killed; the
 // terminal event is still published once, because one script publishes it and remembers that.

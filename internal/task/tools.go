@@ -44,11 +44,11 @@ func NewTools(client redis.UniversalClient, keys keyspace.Keyspace, dir Director
 	return &Tools{client: client, keys: keys, dir: dir, byName: byName}
 }
 
-// RunTool runs a tool for the context's organization and user. The directory is asked each time: the
-// tool runs only while the organization is active and the user a member of it, or, for work that no
-// user asked for, while the organization is active. Otherwise the error is the directory's, wrapped,
-// or [orgctx.ErrNoOrganization]. An error of the tool comes back unchanged; a panic comes back as an
-// error that wraps [ErrPanic].
+// RunTool runs a tool for the context's organization and user. The directory is asked each time:
+// the tool runs only while the organization is active and the user a member of it, or, for work
+// that no user asked for, while the organization is active. Otherwise the error is the directory's,
+// wrapped, or [orgctx.ErrNoOrganization]. An error of the tool comes back unchanged; a panic comes
+// back as an error that wraps [ErrPanic].
 func (t *Tools) RunTool(ctx context.Context, name string, input json.RawMessage) (output json.RawMessage, err error) {
 	store, err := NewStore(ctx, t.client, t.keys)
 	if err != nil {
@@ -77,7 +77,8 @@ func (t *Tools) RunTool(ctx context.Context, name string, input json.RawMessage)
 	return output, nil
 }
 
-// admit asks whether tools may run for the context's user, or for the organization if there is none.
+// admit asks whether tools may run for the context's user, or for the organization if there is
+// none.
 func (t *Tools) admit(ctx context.Context, org orgctx.ID) error {
 	user, ok := orgctx.UserFrom(ctx)
 	if !ok {

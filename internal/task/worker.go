@@ -33,9 +33,9 @@ type Worker struct {
 	finish, progress, take, hold, tidy, nextEntry, back *redis.Script
 }
 
-// NewWorker returns a Worker for the kinds of the map, which must not change any more. The client needs a
-// connection for each kind in addition to those that handlers use. Like all constructors of this package NewWorker
-// refuses a client that keeps no deadlines. The caller closes the client.
+// NewWorker returns a Worker for the kinds of the map, which must not change any more. The client
+// needs a connection for each kind in addition to those that handlers use. Like all constructors of
+// this package NewWorker refuses a client that keeps no deadlines. The caller closes the client.
 func NewWorker(client redis.UniversalClient, keys keyspace.Keyspace, dir orgctx.Directory, kinds map[string]Kind, o Options) (*Worker, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("task: %w", err)

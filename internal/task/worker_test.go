@@ -119,8 +119,8 @@ func TestRefusedEntries(t *testing.T) {
 	}
 }
 
-// TestRefusedWorkEnds: the viewers of work that is refused because its organization is suspended learn
-// that it has ended, once, in the words of its kind. Jobs without a terminal event.
+// TestRefusedWorkEnds: the viewers of work that is refused because its organization is suspended
+// learn that it has ended, once, in the words of its kind. Jobs without a terminal event.
 func TestRefusedWorkEnds(t *testing.T) {
 	f := newFixture(t)
 	h := f.listen(t)

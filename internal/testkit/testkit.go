@@ -26,7 +26,8 @@ func Eventually(tb testing.TB, what string, holds func() bool) {
 	Poll(tb, pollInterval, what, holds)
 }
 
-// Poll is Eventually with a pause of its own between two looks, for conditions that cost more to check.
+// Poll is Eventually with a pause of its own between two looks, for conditions that cost more to
+// check.
 func Poll(tb testing.TB, pause time.Duration, what string, holds func() bool) {
 	tb.Helper()
 	deadline := time.Now().Add(Patience)
@@ -38,8 +39,9 @@ func Poll(tb testing.TB, pause time.Duration, what string, holds func() bool) {
 	}
 }
 
-// Main is a TestMain: it runs the tests of a package, and fails if goroutines are left over. Those that are about to
-// end have Patience to do so, where goleak itself takes what a busy machine does in half a second.
+// Main is a TestMain: it runs the tests of a package, and fails if goroutines are left over. Those
+// that are about to end have Patience to do so, where goleak itself takes what a busy machine does
+// in half a second.
 func Main(m *testing.M, options ...goleak.Option) {
 	code := m.Run()
 	if err := leaks(options); code == 0 && err != nil {

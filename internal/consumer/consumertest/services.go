@@ -39,7 +39,8 @@ var (
 	_ consumer.Owners     = (*Services)(nil)
 )
 
-// Calls returns what was asked for since the last call, each as one JSON object. Claims are left out.
+// Calls returns what was asked for since the last call, each as one JSON object. Claims are left
+// out.
 func (s *Services) Calls() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,7 +8,8 @@ import (
 	"orgcast/internal/task"
 )
 
-// listedTitle bounds a title in the list of pages, in bytes, so that a full list is no too large event.
+// listedTitle bounds a title in the list of pages, in bytes, so that a full list is no too large
+// event.
 const listedTitle = 200
 
 // crawl follows the links of the demo's own pages. Its heart beats once for each page. Every update

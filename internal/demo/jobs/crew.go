@@ -233,8 +233,8 @@ func mustJSON(v any) json.RawMessage {
 	return b
 }
 
-// crewFailed tells the execution's own page, and the board and the chat, on which it would else stay
-// open: whatever a worker died of, they learn of it with the end.
+// crewFailed tells the execution's own page, and the board and the chat, on which it would else
+// stay open: whatever a worker died of, they learn of it with the end.
 func crewFailed(job *task.Job, code string) any {
 	e, _ := payload[execution](job) // what cannot be read is empty
 	end := task.End{Event: frame{

@@ -169,7 +169,8 @@ func (f *fixture) history(t *testing.T, org, name string) (events []object) {
 	return events
 }
 
-// expectFields sees that an event has the fields that pages of the application before this one read.
+// expectFields sees that an event has the fields that pages of the application before this one
+// read.
 func expectFields(t *testing.T, group string, e object) {
 	t.Helper()
 	read := map[string]map[string]string{ // by the beginning of the group, then by type

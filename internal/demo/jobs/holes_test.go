@@ -10,8 +10,9 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// The original cancelled a research that had ended, and told everyone that it was cancelled. Here a research ends
-// once, and the user who cancels hears how it ended, even if both happen at the same moment.
+// The original cancelled a research that had ended, and told everyone that it was cancelled. Here a
+// research ends once, and the user who cancels hears how it ended, even if both happen at the same
+// moment.
 func TestCancelAgreesWithTheEnd(t *testing.T) {
 	f := newFixture(t, 0)
 	moments := []struct {

@@ -2,8 +2,8 @@
 // optimization of pictures, research in the project's documents, and a crew and a chat that play a
 // script and say so. Each is a [task.Kind]; what it publishes are the frames that browsers see.
 //
-// Nothing here reaches beyond the demo: pages are fetched from its own origin alone, and all else is
-// in the binary or in the organization's store.
+// Nothing here reaches beyond the demo: pages are fetched from its own origin alone, and all else
+// is in the binary or in the organization's store.
 package jobs
 
 import (
@@ -111,8 +111,8 @@ func (j *jobs) pause(ctx context.Context) error {
 	}
 }
 
-// payload reads what the job was given. What is no object, or has fields of other kinds than expected,
-// fails it for good.
+// payload reads what the job was given. What is no object, or has fields of other kinds than
+// expected, fails it for good.
 func payload[T any](job *task.Job) (p T, err error) {
 	if json.Unmarshal(job.Payload, &p) != nil {
 		return p, task.Fail(codeBadPayload)

@@ -250,8 +250,8 @@ func TestResearch(t *testing.T) {
 	f.await(t, "acme", "reply_1", "cancel_response", object{"success": false})
 }
 
-// TestCancelOnlyWhatRuns: of a cancellation and an end that come together one counts, and both tell the same.
-// What has ended, failed or been cancelled is not cancelled, and stays as it is.
+// TestCancelOnlyWhatRuns: of a cancellation and an end that come together one counts, and both tell
+// the same. What has ended, failed or been cancelled is not cancelled, and stays as it is.
 func TestCancelOnlyWhatRuns(t *testing.T) {
 	f := newFixture(t, 0)
 	const many = 20

@@ -55,7 +55,8 @@ type optimized struct {
 	Best     variant   `json:"best"`
 	Variants []variant `json:"variants"`
 	Original bool      `json:"kept_original"` // nothing was smaller
-	// Picture and Written are the names under which [Picture] finds it before and after, for a while.
+	// Picture and Written are the names under which [Picture] finds it before and after, for a
+	// while.
 	Picture string `json:"picture_before"`
 	Written string `json:"picture_after"`
 
@@ -96,8 +97,8 @@ func (o *optimization) update(status string, results []optimized) frame {
 	}
 }
 
-// optimize writes pictures again in several qualities and sizes, and chooses the smallest that looks
-// the same.
+// optimize writes pictures again in several qualities and sizes, and chooses the smallest that
+// looks the same.
 func (j *jobs) optimize(ctx context.Context, job *task.Job) (any, error) {
 	o, err := payload[optimization](job)
 	if err != nil {
@@ -153,8 +154,8 @@ func (j *jobs) optimize(ctx context.Context, job *task.Job) (any, error) {
 	return task.End{Event: end, Also: []task.Notice{{Group: o.group(), Event: o.jobUpdate(statusCompleted, len(results))}}}, nil
 }
 
-// Picture returns a picture: a built-in one, or one in the organization's store, whether uploaded or
-// what came of one. Without one of that name the error is [ErrNoPicture].
+// Picture returns a picture: a built-in one, or one in the organization's store, whether uploaded
+// or what came of one. Without one of that name the error is [ErrNoPicture].
 func Picture(ctx context.Context, store *task.Store, name string) ([]byte, error) {
 	if data := drawn(name); data != nil {
 		return data, nil
@@ -174,8 +175,8 @@ func Picture(ctx context.Context, store *task.Store, name string) ([]byte, error
 // StoredPicture returns where in the organization's store the picture called name is.
 func StoredPicture(name string) string { return "picture." + name }
 
-// CheckPicture returns the media type of a picture that can be optimized, and whether data looks like
-// one: it reads the head of the file alone, so that nothing is unpacked for it.
+// CheckPicture returns the media type of a picture that can be optimized, and whether data looks
+// like one: it reads the head of the file alone, so that nothing is unpacked for it.
 func CheckPicture(data []byte) (mediaType string, ok bool) {
 	config, format, err := image.DecodeConfig(bytes.NewReader(data))
 	ok = err == nil && len(data) <= MaxPicture && (format == "jpeg" || format == "png") &&
@@ -305,7 +306,8 @@ func drawn(name string) []byte {
 	return b.Bytes()
 }
 
-// optimizationFailed tells those who follow the job, too. How far it was is in what they have heard.
+// optimizationFailed tells those who follow the job, too. How far it was is in what they have
+// heard.
 func optimizationFailed(job *task.Job, code string) any {
 	o, _ := payload[optimization](job) // what cannot be read is empty
 	end := task.End{Event: frame{

@@ -7,8 +7,8 @@ import (
 	"orgcast/internal/task"
 )
 
-// TestFirstOutcomeCounts: a research that was cancelled behind its last step does not complete, and one that has
-// completed is not cancelled. What repeats its own outcome finds it.
+// TestFirstOutcomeCounts: a research that was cancelled behind its last step does not complete, and
+// one that has completed is not cancelled. What repeats its own outcome finds it.
 func TestFirstOutcomeCounts(t *testing.T) {
 	f := newFixture(t, 0)
 	ctx := as(t, "acme")

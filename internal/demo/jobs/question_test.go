@@ -8,7 +8,8 @@ import (
 	"orgcast/internal/demo/jobs"
 )
 
-// TestDefaultQuestionHasAnAnswer: the question that the chat page suggests finds the passage about it, in either spelling.
+// TestDefaultQuestionHasAnAnswer: the question that the chat page suggests finds the passage about
+// it, in either spelling.
 func TestDefaultQuestionHasAnAnswer(t *testing.T) {
 	page, err := os.ReadFile("../../../web/demo/consumers/chat.js")
 	if err != nil {

@@ -27,8 +27,8 @@ var errCancelled = errors.New("jobs: canceled")
 // runOf returns where in the organization's store the task of a research's newest run stands.
 func runOf(id string) string { return "research." + id + ".run" }
 
-// outcomeOf returns where the outcome of such a run stands. It is written once: of an end and a cancellation
-// that come together, the first one counts.
+// outcomeOf returns where the outcome of such a run stands. It is written once: of an end and a
+// cancellation that come together, the first one counts.
 func outcomeOf(run string) string { return "research.run." + run + ".outcome" }
 
 // decide sets the outcome of a run unless it has one, and returns the one that it has.
@@ -44,8 +44,8 @@ func decide(ctx context.Context, store *task.Store, run, outcome string) (string
 	return string(had), err
 }
 
-// research looks for a question in the project's documents, one after the other, and writes a report
-// of what it found.
+// research looks for a question in the project's documents, one after the other, and writes a
+// report of what it found.
 func (j *jobs) research(ctx context.Context, job *task.Job) (any, error) {
 	p, err := payload[struct {
 		ResearchID string `json:"research_id"`
@@ -169,7 +169,8 @@ func (j *jobs) goOn(ctx context.Context, job *task.Job) error {
 	}
 }
 
-// cancelResearch cancels a research that runs. The answer goes to the one connection that asked for it.
+// cancelResearch cancels a research that runs. The answer goes to the one connection that asked for
+// it.
 func (*jobs) cancelResearch(ctx context.Context, job *task.Job) (any, error) {
 	p, err := payload[struct {
 		ResearchID string `json:"research_id"`
@@ -206,7 +207,8 @@ func (*jobs) cancelResearch(ctx context.Context, job *task.Job) (any, error) {
 
 // researchFailed ends a research that is given up, unless someone canceled it before.
 func researchFailed(job *task.Job, code string) any {
-	// The worker has no context for this: the task's may have ended. The store has its own deadlines.
+	// The worker has no context for this: the task's may have ended. The store has its own
+	// deadlines.
 	ctx := orgctx.With(context.Background(), job.Organization())
 	if outcome, err := decide(ctx, job.Store, job.ID, statusFailed); err == nil && isCancelled(outcome) {
 		return cancelled()

@@ -39,8 +39,8 @@ type Fixture struct {
 	Inject func(ctx context.Context, g event.Group, payload string) error
 	// Pass lets time pass for what is recorded. Nil if it passes by itself.
 	Pass func(d time.Duration)
-	// Ahead makes the next position of a group's history lie an hour ahead, and Lose loses that history, so that the
-	// next one is of today.
+	// Ahead makes the next position of a group's history lie an hour ahead, and Lose loses that
+	// history, so that the next one is of today.
 	Ahead, Lose func(ctx context.Context, g event.Group) error
 	// Uncounted says that the server does not count what it dropped of a history, so that nothing
 	// can be said to be complete from the beginning.

@@ -362,8 +362,8 @@ func sameOrder(t trial) {
 	expect(t, "what arrived", want, sink.Items())
 }
 
-// positionsGoBack: within one history they only grow, so it was lost, on a connection that lives, and the members of
-// the group are told, once.
+// positionsGoBack: within one history they only grow, so it was lost, on a connection that lives,
+// and the members of the group are told, once.
 func positionsGoBack(t trial) {
 	var sink Recorder
 	Start(t, t.Bus, &sink)

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// burst is how much an organization may save up, in time of its budget. A flood comes at
-	// once until that is used up, and meanwhile fills what Redis keeps for this subscriber: with the
+	// burst is how much an organization may save up, in time of its budget. A flood comes at once
+	// until that is used up, and meanwhile fills what Redis keeps for this subscriber: with the
 	// default budget a second's worth was seen to reach the 32 MB at which Redis ends it.
 	burst = 250 * time.Millisecond
 	// resumeRoom is how much of that it must have saved before a group of it is taken up again.
@@ -18,8 +18,8 @@ const (
 	minRoom = time.Millisecond
 )
 
-// budget is what one organization has used of its budget. Its subscriptions share it. It counts in time: an
-// event costs as long as the budget takes to earn it.
+// budget is what one organization has used of its budget. Its subscriptions share it. It counts in
+// time: an event costs as long as the budget takes to earn it.
 type budget struct {
 	subs  int   // that share it
 	shown shown // what they have shown under idempotency keys
@@ -60,9 +60,10 @@ func (b *budget) owe(now time.Time, t tariff, events []*event.Event) {
 // hasRoom reports whether a group of the organization may come back.
 func (b *budget) hasRoom(now time.Time) bool { return b.paid.Sub(now) <= burst-resumeRoom }
 
-// resume lets a group come back, after a pause that may have been longer than the shortest. The more the
-// organization delayed others, and the faster it used up what it had, the less it may send before it is
-// paused again: who only exceeds its budget has all of it, a flood what it takes to see that it goes on.
+// resume lets a group come back, after a pause that may have been longer than the shortest. The
+// more the organization delayed others, and the faster it used up what it had, the less it may send
+// before it is paused again: who only exceeds its budget has all of it, a flood what it takes to
+// see that it goes on.
 func (b *budget) resume(now time.Time, pause time.Duration) {
 	room := time.Duration(float64(min(max(b.lasted, minRoom), burst)) * float64(minPause) / float64(pause))
 	b.since = now

@@ -7,7 +7,8 @@ import (
 	"orgcast/internal/pubsub/roster"
 )
 
-// TestRoomAfterPause: who came with a flood comes back with little, who was a little too fast with all.
+// TestRoomAfterPause: who came with a flood comes back with little, who was a little too fast with
+// all.
 func TestRoomAfterPause(t *testing.T) {
 	tests := map[string]struct {
 		over, pause time.Duration

@@ -23,8 +23,8 @@ func (b Behind) Mark() event.Mark { return b.mark }
 // isCurrent reports whether the group still waits for this catching up.
 func (b Behind) isCurrent() bool { return b.sub.cursor.round == b.round }
 
-// Unlocated returns the groups of commands whose place in their history is not known. Their newest positions are to
-// be read before the commands are sent, and handed to [Roster.Locate].
+// Unlocated returns the groups of commands whose place in their history is not known. Their newest
+// positions are to be read before the commands are sent, and handed to [Roster.Locate].
 func (r *Roster) Unlocated(commands []Command) (groups []event.Group) {
 	for _, c := range commands {
 		for _, channel := range c.Channels {
@@ -36,8 +36,8 @@ func (r *Roster) Unlocated(commands []Command) (groups []event.Group) {
 	return groups
 }
 
-// Locate takes note of the newest positions of the histories of groups. Where known is false they could not be
-// read, and losses of the group will be gaps.
+// Locate takes note of the newest positions of the histories of groups. Where known is false they
+// could not be read, and losses of the group will be gaps.
 func (r *Roster) Locate(groups []event.Group, marks []event.Mark, known []bool) {
 	for i, g := range groups {
 		if s := r.subs[r.opt.Keys.GroupChannel(g)]; s != nil && s.state == stateSent && !s.cursor.known {
@@ -62,8 +62,8 @@ func (r *Roster) Behind(l *Link, most int) (batch []Behind) {
 	return batch
 }
 
-// Remembered returns the newest positions that the group was handed, oldest first: for when the mark is not in its
-// history.
+// Remembered returns the newest positions that the group was handed, oldest first: for when the
+// mark is not in its history.
 func (r *Roster) Remembered(b Behind) []event.Position {
 	if !b.isCurrent() {
 		return nil
@@ -78,9 +78,10 @@ type Answer struct {
 	Failed   bool // the history could not be read
 }
 
-// HandOver begins to hand over what a group has missed, and reports whether its members are to be told of a gap first:
-// that may not be everything. Then [Roster.CaughtUp] follows for each event of the answer, and [Roster.FirstHeld]
-// and [Roster.Release] for what was held meanwhile. All end early if the group is paused, moved or left.
+// HandOver begins to hand over what a group has missed, and reports whether its members are to be
+// told of a gap first: that may not be everything. Then [Roster.CaughtUp] follows for each event of
+// the answer, and [Roster.FirstHeld] and [Roster.Release] for what was held meanwhile. All end
+// early if the group is paused, moved or left.
 func (r *Roster) HandOver(b Behind, a Answer, now time.Time) (gap bool) {
 	s := b.sub
 	if !b.isCurrent() || s.count == 0 {
@@ -93,8 +94,9 @@ func (r *Roster) HandOver(b Behind, a Answer, now time.Time) (gap bool) {
 	return gap
 }
 
-// CaughtUp judges the next event of a history. more is false if the group does not wait for it any more. It is to be
-// asked in its turn to deliver: what another link brings after the group has moved there comes after this.
+// CaughtUp judges the next event of a history. more is false if the group does not wait for it any
+// more. It is to be asked in its turn to deliver: what another link brings after the group has
+// moved there comes after this.
 func (r *Roster) CaughtUp(b Behind, h event.Head) (v Verdict, more bool) {
 	s := b.sub
 	if !b.isCurrent() || s.count == 0 {
@@ -105,8 +107,8 @@ func (r *Roster) CaughtUp(b Behind, h event.Head) (v Verdict, more bool) {
 	return s.show(h), true
 }
 
-// FirstHeld returns the first event that is held. ok is false without one: the group has caught up, or does not
-// wait for this any more, or has to read its history again.
+// FirstHeld returns the first event that is held. ok is false without one: the group has caught up,
+// or does not wait for this any more, or has to read its history again.
 func (r *Roster) FirstHeld(b Behind) (h Held, ok bool) {
 	s, c := b.sub, &b.sub.cursor
 	if !b.isCurrent() {
@@ -127,7 +129,8 @@ func (r *Roster) FirstHeld(b Behind) (h Held, ok bool) {
 	return Held{}, false
 }
 
-// Release judges the event that FirstHeld returned, and takes it. Like CaughtUp it is to be asked in its turn.
+// Release judges the event that FirstHeld returned, and takes it. Like CaughtUp it is to be asked
+// in its turn.
 func (r *Roster) Release(b Behind) (v Verdict, more bool) {
 	s, c := b.sub, &b.sub.cursor
 	if !b.isCurrent() {

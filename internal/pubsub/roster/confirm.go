@@ -21,18 +21,19 @@ type Confirmation struct {
 	Subscribed string
 	// Gap is the group whose members are to be told of a gap now.
 	Gap event.Group
-	// Canary says that it is about the channel of the canaries: they arrive there from now on, or if SlotLost, not
-	// any more.
+	// Canary says that it is about the channel of the canaries: they arrive there from now on, or
+	// if SlotLost, not any more.
 	Canary bool
 	// SlotLost says that the server has taken a channel away, because it has lost its slot.
 	SlotLost bool
 }
 
-// Confirm takes note of a confirmation. A group that has missed something is left to [Roster.Behind], unless it is not
-// known from where on.
+// Confirm takes note of a confirmation. A group that has missed something is left to
+// [Roster.Behind], unless it is not known from where on.
 //
-// A confirmation of anything but the oldest command is the server's own doing. In a Cluster that is how it tells
-// of a slot that it has lost. Anywhere else ok is false: the link is not what we believe it to be.
+// A confirmation of anything but the oldest command is the server's own doing. In a Cluster that is
+// how it tells of a slot that it has lost. Anywhere else ok is false: the link is not what we
+// believe it to be.
 func (r *Roster) Confirm(l *Link, kind, channel string, now time.Time) (c Confirmation, ok bool) {
 	first, ok := l.sent.first()
 	if !ok || first.kind != kind || first.channel != channel {
@@ -93,9 +94,9 @@ func (r *Roster) lostSlot(l *Link, channel string, now time.Time) Confirmation {
 	return c
 }
 
-// Refuse takes note of an answer that is no confirmation: the oldest command is for a slot that the server does
-// not have, or not at present. owner is the address of the server that has it, if the answer says so. Refuse reports
-// false if no command is under way.
+// Refuse takes note of an answer that is no confirmation: the oldest command is for a slot that the
+// server does not have, or not at present. owner is the address of the server that has it, if the
+// answer says so. Refuse reports false if no command is under way.
 func (r *Roster) Refuse(l *Link, owner string, now time.Time) bool {
 	first, ok := l.sent.first()
 	if !ok {

@@ -12,20 +12,21 @@ const maxHeld = 1 << 20
 
 // cursor is where a subscription stands in the history of its group.
 //
-// Before each SUBSCRIBE of a group whose cursor is not known, its history's newest position is read;
-// from then on every recorded event that arrives moves the mark. When the group has missed events,
-// which shows at the confirmation of its next SUBSCRIBE, the history is read from the mark on.
-// What arrives meanwhile is held, and follows without what the history had.
+// Before each SUBSCRIBE of a group whose cursor is not known, its history's newest position is
+// read; from then on every recorded event that arrives moves the mark. When the group has missed
+// events, which shows at the confirmation of its next SUBSCRIBE, the history is read from the mark
+// on. What arrives meanwhile is held, and follows without what the history had.
 type cursor struct {
 	known bool       // mark is valid
 	mark  event.Mark // the last recorded event handed over, or the newest when it was subscribed
 	lost  bool       // what was missed cannot be known, because the mark was not
-	// transient says that an event came that was not recorded: if some were missed, no history tells.
+	// transient says that an event came that was not recorded: if some were missed, no history
+	// tells.
 	transient bool
 
 	seen seen // the newest positions handed over, for when the mark is not in the history
-	// broken says that a gap was told because the mark is not in the history: the next position may lie
-	// before it.
+	// broken says that a gap was told because the mark is not in the history: the next position may
+	// lie before it.
 	broken bool
 
 	catching bool
@@ -33,8 +34,8 @@ type cursor struct {
 	held     []Held
 	bytes    int  // of held
 	spilled  bool // held was too much and dropped: the history has to be read again
-	// passed is the newest that was read, and handed how many were handed over since that began. What was read
-	// comes on the channel, too, or has come.
+	// passed is the newest that was read, and handed how many were handed over since that began.
+	// What was read comes on the channel, too, or has come.
 	passed event.Position
 	handed int
 	// strange says that something came meanwhile that was not read.
@@ -75,8 +76,9 @@ func (s *subscription) note(h event.Head) Verdict {
 	return v
 }
 
-// knows reports whether the group has this event from its history. Where there is no room to remember all that
-// was read, their order has to do: they come one after the other until something else does.
+// knows reports whether the group has this event from its history. Where there is no room to
+// remember all that was read, their order has to do: they come one after the other until something
+// else does.
 func (c *cursor) knows(h event.Head) bool {
 	if h.Position.IsZero() || h.Position.Compare(c.passed) > 0 {
 		return false

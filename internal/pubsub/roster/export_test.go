@@ -6,8 +6,8 @@ import (
 	"orgcast/internal/event"
 )
 
-// RoomAfter returns how much an organization has when it is taken up after a pause, having spent all it
-// had, in so many equal steps, over a time.
+// RoomAfter returns how much an organization has when it is taken up after a pause, having spent
+// all it had, in so many equal steps, over a time.
 func RoomAfter(over time.Duration, steps int, pause time.Duration) time.Duration {
 	var b budget
 	start := time.Now()

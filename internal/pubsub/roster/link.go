@@ -14,8 +14,9 @@ const (
 	maxUnconfirmed = 16 * maxBatch
 )
 
-// Link is what a roster knows of one subscription connection: what is to be sent on it, what was sent and is to be
-// confirmed, and which of its groups have to catch up. It lives from [Roster.Attach] to [Roster.Detach].
+// Link is what a roster knows of one subscription connection: what is to be sent on it, what was
+// sent and is to be confirmed, and which of its groups have to catch up. It lives from
+// [Roster.Attach] to [Roster.Detach].
 type Link struct {
 	server     string // address of the Cluster's member that it leads to; "" if there is one server
 	canary     string // the channel of its canaries
@@ -37,8 +38,8 @@ type command struct {
 	at      time.Time
 }
 
-// Attach makes a connection, on which the channel of its canaries is subscribed, the link to its server, and queues
-// all that is wanted from there.
+// Attach makes a connection, on which the channel of its canaries is subscribed, the link to its
+// server, and queues all that is wanted from there.
 func (r *Roster) Attach(server, canary string, now time.Time) *Link {
 	l := &Link{server: server, canary: canary}
 	r.links[server] = l
@@ -76,7 +77,8 @@ func (r *Roster) settleAll(now time.Time) {
 	}
 }
 
-// settle moves a subscription towards what is wanted: it queues it for a command, or forgets it if it is over.
+// settle moves a subscription towards what is wanted: it queues it for a command, or forgets it if
+// it is over.
 func (r *Roster) settle(s *subscription, now time.Time) {
 	if !s.queued.IsZero() || s.state == stateSent || s.state == stateUnset {
 		return // looked at again when its turn or its confirmation comes
@@ -117,14 +119,15 @@ func (l *Link) Canary() string { return l.canary }
 // hasRoom reports whether a whole batch more may be unconfirmed; smaller ones would be many.
 func (l *Link) hasRoom() bool { return l.sent.len() <= maxUnconfirmed-maxBatch }
 
-// UnconfirmedSince returns when the oldest command was sent that Redis has not confirmed, zero without one.
+// UnconfirmedSince returns when the oldest command was sent that Redis has not confirmed, zero
+// without one.
 func (l *Link) UnconfirmedSince() time.Time {
 	c, _ := l.sent.first()
 	return c.at
 }
 
-// WaitingSince returns since when the oldest subscription waits for its command or its confirmation, zero
-// without one.
+// WaitingSince returns since when the oldest subscription waits for its command or its
+// confirmation, zero without one.
 func (l *Link) WaitingSince() time.Time {
 	since := l.UnconfirmedSince()
 	if s, ok := l.queue.first(); ok && s.link == l && !s.queued.IsZero() && (since.IsZero() || s.queued.Before(since)) {
@@ -139,9 +142,9 @@ type Command struct {
 	Channels []string
 }
 
-// Next takes up to a batch of subscriptions from the queue of a link and returns the commands for them. It notes
-// them as sent before they are: the confirmation may be faster than the writer. Before they are sent, the newest
-// positions of the groups in [Roster.Unlocated] are to be read.
+// Next takes up to a batch of subscriptions from the queue of a link and returns the commands for
+// them. It notes them as sent before they are: the confirmation may be faster than the writer.
+// Before they are sent, the newest positions of the groups in [Roster.Unlocated] are to be read.
 func (r *Roster) Next(l *Link, now time.Time) (commands []Command) {
 	if !l.hasRoom() {
 		return nil

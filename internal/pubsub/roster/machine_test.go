@@ -56,8 +56,8 @@ var (
 	_ receiver[*former.Link, former.Behind] = (*former.Receiver)(nil)
 )
 
-// input is something that happens to a receiver. link and catching say to which of its links and catchings-up, by
-// their numbers in the order of their making.
+// input is something that happens to a receiver. link and catching say to which of its links and
+// catchings-up, by their numbers in the order of their making.
 type input struct {
 	Do       string
 	At       time.Duration `json:",omitempty"`

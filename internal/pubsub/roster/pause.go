@@ -33,8 +33,9 @@ func (r *Roster) schedule(s *subscription, now time.Time, wait time.Duration) {
 	s.resumeAt = now.Add(s.pause + time.Duration(r.opt.Rand(int64(s.pause/2))))
 }
 
-// Resume takes up the paused groups of a link whose time has come, and reports whether any is still paused.
-// A group stays paused until its UNSUBSCRIBE is confirmed: only a new SUBSCRIBE brings the gap.
+// Resume takes up the paused groups of a link whose time has come, and reports whether any is still
+// paused. A group stays paused until its UNSUBSCRIBE is confirmed: only a new SUBSCRIBE brings the
+// gap.
 func (r *Roster) Resume(l *Link, now time.Time) (waiting bool) {
 	kept := l.paused[:0]
 	for _, s := range l.paused {
@@ -57,8 +58,8 @@ func (r *Roster) unpause(s *subscription) {
 	r.paused--
 }
 
-// LogPause reports whether to log that a group was paused, and how many such lines were held back: rarely for each
-// organization, since many of its groups may be.
+// LogPause reports whether to log that a group was paused, and how many such lines were held back:
+// rarely for each organization, since many of its groups may be.
 func (r *Roster) LogPause(g event.Group, now time.Time) (suppressed int, ok bool) {
 	b := r.budgets[g.Organization()]
 	if b == nil { // its last subscription has ended meanwhile

@@ -1,22 +1,23 @@
-// Package roster decides what a node's subscriptions need next. It knows which groups are wanted, what is
-// subscribed on which link, how far each group has come in its history, and what each organization has used of
-// its budget.
+// Package roster decides what a node's subscriptions need next. It knows which groups are wanted,
+// what is subscribed on which link, how far each group has come in its history, and what each
+// organization has used of its budget.
 //
-// It is a state machine: inputs and times go in, commands and verdicts come out. It does no I/O, starts no
-// goroutine, asks no clock, and has no lock: its caller makes one call at a time. The same
-// inputs have the same results, so tests drive it without Redis.
+// It is a state machine: inputs and times go in, commands and verdicts come out. It does no I/O,
+// starts no goroutine, asks no clock, and has no lock: its caller makes one call at a time. The
+// same inputs have the same results, so tests drive it without Redis.
 //
 // # Commands
 //
-// A call changes what a [Link] has to do. [Link.MayWrite] says that [Roster.Next] has subscription commands for
-// it, and [Link.MayRead] that [Roster.Behind] has groups whose histories are to be read. Redis answers
-// in order, so each answer is matched with the oldest command ([Roster.Confirm], [Roster.Refuse]).
+// A call changes what a [Link] has to do. [Link.MayWrite] says that [Roster.Next] has subscription
+// commands for it, and [Link.MayRead] that [Roster.Behind] has groups whose histories are to be
+// read. Redis answers in order, so each answer is matched with the oldest command
+// ([Roster.Confirm], [Roster.Refuse]).
 //
 // # Messages
 //
-// [Roster.Judge] says what becomes of each message before anything is spent on it. A group that has missed
-// events catches up first: its messages are held, and handed over after the events of its history. See
-// [Roster.HandOver].
+// [Roster.Judge] says what becomes of each message before anything is spent on it. A group that has
+// missed events catches up first: its messages are held, and handed over after the events of its
+// history. See [Roster.HandOver].
 package roster
 
 import (
@@ -33,9 +34,11 @@ type Options struct {
 	Keys keyspace.Keyspace
 	// NodeID names the node's canary channels in a Cluster.
 	NodeID string
-	// Sharded says that the server is a Redis Cluster, in which each link leads to the master of some slots.
+	// Sharded says that the server is a Redis Cluster, in which each link leads to the master of
+	// some slots.
 	Sharded bool
-	// EventsPerSecond and BytesPerSecond are what an organization may use in the long run; negative: no limit.
+	// EventsPerSecond and BytesPerSecond are what an organization may use in the long run;
+	// negative: no limit.
 	EventsPerSecond float64
 	BytesPerSecond  int64
 	// Rand returns a number from 0 to n-1, for jitter. Default: a random one.
@@ -76,7 +79,8 @@ func New(o Options) *Roster {
 }
 
 // Subscribe asks for a group once more. It reports whether the group is subscribed already; if not,
-// [Roster.Confirm] will tell. A group that is paused counts as subscribed: a gap follows before its next event.
+// [Roster.Confirm] will tell. A group that is paused counts as subscribed: a gap follows before its
+// next event.
 func (r *Roster) Subscribe(g event.Group, now time.Time) (subscribed bool) {
 	channel := r.opt.Keys.GroupChannel(g)
 	s := r.subs[channel]
@@ -96,7 +100,8 @@ func (r *Roster) Subscribe(g event.Group, now time.Time) (subscribed bool) {
 	return s.state == stateOn || s.paused
 }
 
-// Unsubscribe takes one Subscribe back, and reports whether it was the last. Without one it does nothing.
+// Unsubscribe takes one Subscribe back, and reports whether it was the last. Without one it does
+// nothing.
 func (r *Roster) Unsubscribe(g event.Group, now time.Time) (last bool) {
 	s := r.subs[r.opt.Keys.GroupChannel(g)]
 	if s == nil || s.count == 0 {
@@ -157,8 +162,8 @@ func (r *Roster) budgetOf(g event.Group) *budget {
 // Wanted returns how many groups are wanted, and how many of them are paused.
 func (r *Roster) Wanted() (wanted, paused int) { return r.wanted, r.paused }
 
-// Mark returns the place from which a client that has received what the group has can resume. ok is false if
-// that is not known.
+// Mark returns the place from which a client that has received what the group has can resume. ok is
+// false if that is not known.
 func (r *Roster) Mark(g event.Group) (m event.Mark, ok bool) {
 	s := r.subs[r.opt.Keys.GroupChannel(g)]
 	if s == nil || !s.cursor.known || s.cursor.mark == (event.Mark{}) {
@@ -167,9 +172,10 @@ func (r *Roster) Mark(g event.Group) (m event.Mark, ok bool) {
 	return s.cursor.mark, true
 }
 
-// Unseen leaves out of what a history has what a browser that has seen everything up to a position has seen under
-// another one, as far as this node knows. Unless it was at that other position itself, the browser may have come
-// from a node that did not show it. Nothing is to be shown twice, so that is a gap, and the answer begins after it.
+// Unseen leaves out of what a history has what a browser that has seen everything up to a position
+// has seen under another one, as far as this node knows. Unless it was at that other position
+// itself, the browser may have come from a node that did not show it. Nothing is to be shown twice,
+// so that is a gap, and the answer begins after it.
 func (r *Roster) Unseen(g event.Group, after event.Position, events []*event.Event, complete bool) ([]*event.Event, bool) {
 	s := r.subs[r.opt.Keys.GroupChannel(g)]
 	if s == nil {

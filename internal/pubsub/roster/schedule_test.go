@@ -37,9 +37,10 @@ func schedule(tb testing.TB, t reporter, c choices, k kind, steps int) int {
 	return s.steps
 }
 
-// TestMillionSteps: whatever is joined, left, published, confirmed, refused, lost, moved and paused, in whatever order,
-// each group gets every recorded event once and in order, or is told of a gap; in the end it is subscribed where it is
-// to be, and nothing is remembered that nobody wants.
+// TestMillionSteps: whatever is joined, left, published, confirmed, refused, lost, moved and
+// paused, in whatever order, each group gets every recorded event once and in order, or is told of
+// a gap; in the end it is subscribed where it is to be, and nothing is remembered that nobody
+// wants.
 func TestMillionSteps(t *testing.T) {
 	million := 1_000_000
 	if testing.Short() {
@@ -57,7 +58,8 @@ func TestMillionSteps(t *testing.T) {
 	}
 }
 
-// TestScheduleProperty is likewise, for short schedules, of which rapid finds the shortest that fails.
+// TestScheduleProperty is likewise, for short schedules, of which rapid finds the shortest that
+// fails.
 func TestScheduleProperty(t *testing.T) {
 	for _, k := range []kind{{}, {rare: true}, {sharded: true}, {sharded: true, rare: true}} {
 		t.Run(k.String(), func(t *testing.T) {

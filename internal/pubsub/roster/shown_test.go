@@ -8,8 +8,8 @@ import (
 	"orgcast/internal/pubsub/roster"
 )
 
-// TestRepetitionsAreRememberedInBounds: a flood of keys in one group forgets only its own old ones, and that of an
-// organization only its own, within 1 MiB.
+// TestRepetitionsAreRememberedInBounds: a flood of keys in one group forgets only its own old ones,
+// and that of an organization only its own, within 1 MiB.
 func TestRepetitionsAreRememberedInBounds(t *testing.T) {
 	at := func(n int) event.Head {
 		return event.Head{Position: event.NewPosition(uint64(n)+1, 0), Key: uint64(n) + 1}

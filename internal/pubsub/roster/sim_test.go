@@ -28,8 +28,9 @@ type reporter interface {
 	Fatalf(format string, args ...any)
 }
 
-// sim is a Redis and a node without I/O: servers that execute commands and publish, links that break, histories that
-// are read in pieces. What the roster is asked and answers goes the way that package pubsub has it go.
+// sim is a Redis and a node without I/O: servers that execute commands and publish, links that
+// break, histories that are read in pieces. What the roster is asked and answers goes the way that
+// package pubsub has it go.
 type sim struct {
 	t       reporter
 	choices choices

@@ -40,8 +40,8 @@ func (s *sim) verdict(g *simGroup, v roster.Verdict, id int) {
 	}
 }
 
-// check sees that the group got everything that it is owed, once and in order, or was told. A gap may stand before an
-// event that is older than the last one, too: all was lost while it waited.
+// check sees that the group got everything that it is owed, once and in order, or was told. A gap
+// may stand before an event that is older than the last one, too: all was lost while it waited.
 func (s *sim) check(g *simGroup) {
 	next, told := 0, false
 	index := make(map[int]int, len(g.owed))

@@ -22,7 +22,8 @@ func (s *sim) publish(g *simGroup, h event.Head, id int, object string) {
 	}
 }
 
-// position returns the next one. After the clock has gone back they are lower, and others than before.
+// position returns the next one. After the clock has gone back they are lower, and others than
+// before.
 func (s *sim) position() event.Position {
 	s.number++
 	return event.NewPosition(uint64(1_000_000+s.number)-s.back, s.back/1000)
@@ -45,8 +46,8 @@ func (s *sim) cut(l *simLink) {
 	l.cut, l.inbox, l.sent = true, nil, nil
 }
 
-// lose gives a link up that brought something unexpected. In a Cluster a channel may be taken away that is being
-// unsubscribed: the one looks like the answer to the other.
+// lose gives a link up that brought something unexpected. In a Cluster a channel may be taken away
+// that is being unsubscribed: the one looks like the answer to the other.
 func (s *sim) lose(l *simLink, why string) {
 	if !s.sharded {
 		s.fatalf("link %d: %s", l.number, why)

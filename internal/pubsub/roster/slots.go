@@ -20,8 +20,8 @@ type slots struct {
 	strays bool
 }
 
-// Surveyed takes note of the masters' addresses by slot, nil if they could not be found out, and sees to the
-// subscriptions that have waited for them.
+// Surveyed takes note of the masters' addresses by slot, nil if they could not be found out, and
+// sees to the subscriptions that have waited for them.
 func (r *Roster) Surveyed(owners []string, now time.Time) {
 	changed := owners != nil && !slices.Equal(owners, r.slots.owners)
 	if changed {
@@ -33,8 +33,8 @@ func (r *Roster) Surveyed(owners []string, now time.Time) {
 	}
 }
 
-// Masters returns the addresses of the servers that own slots, one "" without a Cluster. complete says that
-// every slot has an owner.
+// Masters returns the addresses of the servers that own slots, one "" without a Cluster. complete
+// says that every slot has an owner.
 func (r *Roster) Masters() (list []string, complete bool) {
 	if !r.opt.Sharded {
 		return []string{""}, true
@@ -53,8 +53,8 @@ func (r *Roster) Masters() (list []string, complete bool) {
 	return list, complete
 }
 
-// CanaryOf returns a channel for canaries in a slot of a server of a Cluster, other than one. It reports false if
-// the server has none.
+// CanaryOf returns a channel for canaries in a slot of a server of a Cluster, other than one. It
+// reports false if the server has none.
 func (r *Roster) CanaryOf(server, other string) (channel string, ok bool) {
 	if !slices.Contains(r.slots.owners, server) {
 		return "", false

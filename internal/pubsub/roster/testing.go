@@ -24,7 +24,8 @@ func (r *Roster) Pause(g event.Group, now time.Time) {
 	}
 }
 
-// EndPauses lets the pauses of a link end whose UNSUBSCRIBE is confirmed, and returns how many there are.
+// EndPauses lets the pauses of a link end whose UNSUBSCRIBE is confirmed, and returns how many
+// there are.
 func (r *Roster) EndPauses(l *Link) int {
 	for _, s := range l.paused {
 		s.resumeAt = time.Time{}

@@ -27,15 +27,15 @@ type Cluster struct {
 
 // ClusterOptions of [StartCluster]. The zero ClusterOptions are three masters without replicas.
 type ClusterOptions struct {
-	// Replicas gives each master one, so that it may fail. A master that does not answer for a second is
-	// taken for dead.
+	// Replicas gives each master one, so that it may fail. A master that does not answer for a
+	// second is taken for dead.
 	Replicas bool
 	// Args are added to the command line of each server.
 	Args []string
 }
 
-// StartCluster runs a Cluster until the test ends. It returns when all members agree that it works and the
-// replicas are in step.
+// StartCluster runs a Cluster until the test ends. It returns when all members agree that it works
+// and the replicas are in step.
 func StartCluster(tb testing.TB, o ClusterOptions) *Cluster {
 	tb.Helper()
 	c := &Cluster{tb: tb}
@@ -83,7 +83,8 @@ func StartCluster(tb testing.TB, o ClusterOptions) *Cluster {
 	return c
 }
 
-// NewClient returns a client of the Cluster, as [NewClient] does of a server. It sees a failover within a second.
+// NewClient returns a client of the Cluster, as [NewClient] does of a server. It sees a failover
+// within a second.
 func (c *Cluster) NewClient(tb testing.TB) *redis.ClusterClient {
 	tb.Helper()
 	client := redis.NewClusterClient(&redis.ClusterOptions{
@@ -105,8 +106,8 @@ func (c *Cluster) members() []*Server {
 	return slices.Concat(c.Masters, c.Replicas)
 }
 
-// Owner returns the member that owns the slot of a key, as the members that answer agree, or nil while they
-// do not.
+// Owner returns the member that owns the slot of a key, as the members that answer agree, or nil
+// while they do not.
 func (c *Cluster) Owner(key string) *Server {
 	c.tb.Helper()
 	var owner *Server
@@ -174,8 +175,8 @@ func (c *Cluster) answering() *Server {
 	return nil
 }
 
-// Failover makes the replica of a master take over in order, as an operator does for maintenance, and returns
-// when all members agree. key is one of the master's.
+// Failover makes the replica of a master take over in order, as an operator does for maintenance,
+// and returns when all members agree. key is one of the master's.
 func (c *Cluster) Failover(key string) {
 	c.tb.Helper()
 	before := c.owner(key)
@@ -189,13 +190,15 @@ func (c *Cluster) Failover(key string) {
 	c.AwaitOwnerOtherThan(key, before)
 }
 
-// AwaitOwnerOtherThan returns when all members that answer agree that another one owns the key's slot.
+// AwaitOwnerOtherThan returns when all members that answer agree that another one owns the key's
+// slot.
 func (c *Cluster) AwaitOwnerOtherThan(key string, before *Server) {
 	c.tb.Helper()
 	c.eventually("another owner", func() bool { now := c.Owner(key); return now != nil && now != before })
 }
 
-// MoveSlot gives the slot of a key, with its data, to another master, and returns it when all members agree.
+// MoveSlot gives the slot of a key, with its data, to another master, and returns it when all
+// members agree.
 func (c *Cluster) MoveSlot(key string) (to *Server) {
 	c.tb.Helper()
 	slot, from := c.Slot(key), c.owner(key)
@@ -238,8 +241,8 @@ func (c *Cluster) Clear() {
 	}
 }
 
-// StopUntilEnd stops some members, or all if none is named. They are back, empty, when the test given has
-// ended.
+// StopUntilEnd stops some members, or all if none is named. They are back, empty, when the test
+// given has ended.
 func (c *Cluster) StopUntilEnd(tb testing.TB, some ...*Server) {
 	tb.Helper()
 	if len(some) == 0 {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Proxy passes connections on to a server, and keeps them there when it is told of another one, as a
-// load balancer does. Only new connections go to the other.
+// Proxy passes connections on to a server, and keeps them there when it is told of another one, as
+// a load balancer does. Only new connections go to the other.
 type Proxy struct {
 	Addr string
 

@@ -11,8 +11,8 @@ type Refusal struct {
 	client redis.Options
 }
 
-// Refusals are the reasons, by name. Too many clients is not among them: whether the server's word for it is
-// read before its end is a matter of luck.
+// Refusals are the reasons, by name. Too many clients is not among them: whether the server's word
+// for it is read before its end is a matter of luck.
 func Refusals() map[string]Refusal {
 	return map[string]Refusal{
 		"the password was changed": {
@@ -37,8 +37,8 @@ func Refusals() map[string]Refusal {
 	}
 }
 
-// NewRefusedClient returns a client, with the settings that the gateway uses, whose connections the server
-// refuses for the reason given.
+// NewRefusedClient returns a client, with the settings that the gateway uses, whose connections the
+// server refuses for the reason given.
 func (s *Server) NewRefusedClient(r Refusal) *redis.Client {
 	s.tb.Helper()
 	r.change(s)

@@ -26,8 +26,8 @@ type Sentinels struct {
 	tb testing.TB
 }
 
-// StartSentinels runs them until the test ends. It returns when they know each other, so that a failover is
-// possible. A master that does not answer for a second is taken for dead.
+// StartSentinels runs them until the test ends. It returns when they know each other, so that a
+// failover is possible. A master that does not answer for a second is taken for dead.
 func StartSentinels(tb testing.TB) *Sentinels {
 	tb.Helper()
 	s := &Sentinels{tb: tb}
@@ -53,8 +53,8 @@ func StartSentinels(tb testing.TB) *Sentinels {
 	return s
 }
 
-// Failover makes the Sentinels depose the master, as an operator does for maintenance, and returns when a
-// Sentinel names another.
+// Failover makes the Sentinels depose the master, as an operator does for maintenance, and returns
+// when a Sentinel names another.
 func (s *Sentinels) Failover() {
 	s.tb.Helper()
 	before := s.Master()
@@ -85,13 +85,15 @@ func (s *Sentinels) eventually(what string, condition func() bool) {
 	eventually(s.tb, what, condition)
 }
 
-// eventually waits for what other processes do. Each look asks them, so it looks less often than tests do.
+// eventually waits for what other processes do. Each look asks them, so it looks less often than
+// tests do.
 func eventually(tb testing.TB, what string, condition func() bool) {
 	tb.Helper()
 	testkit.Poll(tb, 20*time.Millisecond, what, condition)
 }
 
-// ask sends one command and returns its answer as text, "" if there is none. A list has a part in each line.
+// ask sends one command and returns its answer as text, "" if there is none. A list has a part in
+// each line.
 func ask(addr string, command ...any) string {
 	client := newClient(addr)
 	defer client.Close() //nolint:errcheck // nothing left to lose

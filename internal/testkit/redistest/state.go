@@ -7,13 +7,14 @@ import (
 	"strings"
 )
 
-// State is a state in which a server answers, and takes and delivers what is published, but refuses to
-// write.
+// State is a state in which a server answers, and takes and delivers what is published, but refuses
+// to write.
 type State string
 
 // The states of a server, named as the errors by which it refuses.
 const (
-	// OutOfMemory: maxmemory is reached, and the policy is noeviction. What needs no memory still works.
+	// OutOfMemory: maxmemory is reached, and the policy is noeviction. What needs no memory still
+	// works.
 	OutOfMemory State = "OOM"
 	// SavingFailed: the last snapshot could not be written.
 	SavingFailed State = "MISCONF"
@@ -41,7 +42,8 @@ func (s *Server) RefuseWrites(state State) {
 	case OutOfMemory:
 		s.must("CONFIG", "SET", "maxmemory", "1")
 	case SavingFailed:
-		// A snapshot takes its place by a new name, and a folder that is not empty does not give way.
+		// A snapshot takes its place by a new name, and a folder that is not empty does not give
+		// way.
 		if err := os.MkdirAll(filepath.Join(s.dir, "dump.rdb", "in the way"), 0o700); err != nil {
 			s.tb.Fatal(err)
 		}
@@ -76,8 +78,8 @@ func (s *Server) Heal() {
 	eventually(s.tb, "writes are accepted", func() bool { return refusal(s.Addr) == "" })
 }
 
-// load has the server read its data again, slowly: a key in 20 ms, between which it looks after clients, of
-// which there are enough for many minutes.
+// load has the server read its data again, slowly: a key in 20 ms, between which it looks after
+// clients, of which there are enough for many minutes.
 func (s *Server) load() {
 	s.tb.Helper()
 	const filler, bytes = 30_000, 1100 // more than the least that is read between two looks

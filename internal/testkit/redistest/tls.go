@@ -23,7 +23,8 @@ type TLSServer struct {
 
 	// TLSAddr is an address in 127.0.0.1, which is the name in the server's certificate.
 	TLSAddr string
-	// CA signed the certificates of server and client, and Cert and Key are the client's. All are files.
+	// CA signed the certificates of server and client, and Cert and Key are the client's. All are
+	// files.
 	CA, Cert, Key string
 }
 

@@ -16,8 +16,8 @@ type shards struct {
 	strays bool
 }
 
-// canary chooses another channel for a link's canaries, in a slot of its server. It reports false if that
-// has none.
+// canary chooses another channel for a link's canaries, in a slot of its server. It reports false
+// if that has none.
 func (s *shards) canary(l *link, keys keyspace.Keyspace, node string, rand func(int64) int64) bool {
 	if !slices.Contains(s.owners, l.server) {
 		return false
@@ -84,8 +84,8 @@ func (r *Receiver) taken(l *link, channel string, now time.Time) {
 	r.settle(s)
 }
 
-// refused takes note of an answer that is no confirmation: the oldest command is for a slot that the server
-// does not have, or not at present. It reports false if err says anything else.
+// refused takes note of an answer that is no confirmation: the oldest command is for a slot that
+// the server does not have, or not at present. It reports false if err says anything else.
 func (r *Receiver) refused(l *link, owner string, moved bool, now time.Time) bool {
 	l.lastReceived = now
 	first, ok := l.sent.first()

@@ -1,8 +1,9 @@
-// Package former is the receiver as it was before package roster: the same decisions, taken by methods of one
-// object between its I/O, which is left out. Only tests import it, to compare what both hand on.
+// Package former is the receiver as it was before package roster: the same decisions, taken by
+// methods of one object between its I/O, which is left out. Only tests import it, to compare what
+// both hand on.
 //
-// Three things differ from what it was: time and randomness come from outside, and all subscriptions are looked
-// at in the order of their making, where it was a map's.
+// Three things differ from what it was: time and randomness come from outside, and all
+// subscriptions are looked at in the order of their making, where it was a map's.
 package former
 
 import (

@@ -8,8 +8,8 @@ import (
 
 const (
 	// meterBurst is how much an organization may save up, in time of its budget. A flood comes at
-	// once until that is used up, and meanwhile fills what Redis keeps for this subscriber: with the
-	// default budget a second's worth was seen to reach the 32 MB at which Redis ends it.
+	// once until that is used up, and meanwhile fills what Redis keeps for this subscriber: with
+	// the default budget a second's worth was seen to reach the 32 MB at which Redis ends it.
 	meterBurst = 250 * time.Millisecond
 	// resumeRoom is how much of that it must have saved before a group of it is taken up again.
 	resumeRoom = meterBurst / 2
@@ -54,9 +54,10 @@ func (m *meter) spend(now time.Time, cost time.Duration) bool {
 // hasRoom reports whether a group of the organization may come back.
 func (m *meter) hasRoom(now time.Time) bool { return m.paid.Sub(now) <= meterBurst-resumeRoom }
 
-// takeUp lets a group come back, after a pause that may have been longer than the shortest. The more the
-// organization delayed others, and the faster it used up what it had, the less it may send before it is
-// paused again: who only exceeds its budget has all of it, a flood what it takes to see that it goes on.
+// takeUp lets a group come back, after a pause that may have been longer than the shortest. The
+// more the organization delayed others, and the faster it used up what it had, the less it may send
+// before it is paused again: who only exceeds its budget has all of it, a flood what it takes to
+// see that it goes on.
 func (m *meter) takeUp(now time.Time, pause time.Duration) {
 	room := time.Duration(float64(min(max(m.lasted, minRoom), meterBurst)) * float64(minPause) / float64(pause))
 	m.since = now

@@ -14,18 +14,19 @@ const maxHeld = 1 << 20
 //
 // Before each SUBSCRIBE of a group whose place is not known, its history's newest position is read;
 // from then on every recorded event that arrives moves the mark. When the group has missed events,
-// which shows at the confirmation of its next SUBSCRIBE, catchUp reads the history from the mark on.
-// What arrives meanwhile is held, and follows without what the history had.
+// which shows at the confirmation of its next SUBSCRIBE, catchUp reads the history from the mark
+// on. What arrives meanwhile is held, and follows without what the history had.
 type place struct {
 	known bool       // mark is valid
 	mark  event.Mark // the last recorded event handed over, or the newest when it was subscribed
 	lost  bool       // what was missed cannot be known, because the mark was not
-	// transient says that an event came that was not recorded: if some were missed, no history tells.
+	// transient says that an event came that was not recorded: if some were missed, no history
+	// tells.
 	transient bool
 
 	seen seen // the newest positions handed over, for when the mark is not in the history
-	// broken says that a gap was told because the mark is not in the history: the next position may lie
-	// before it.
+	// broken says that a gap was told because the mark is not in the history: the next position may
+	// lie before it.
 	broken bool
 
 	catching bool
@@ -33,8 +34,8 @@ type place struct {
 	held     []holding
 	bytes    int  // of held
 	spilled  bool // held was too much and dropped: the history has to be read again
-	// passed is the newest that was read, and handed how many were handed over since that began. What was read
-	// comes on the channel, too, or has come.
+	// passed is the newest that was read, and handed how many were handed over since that began.
+	// What was read comes on the channel, too, or has come.
 	passed event.Position
 	handed int
 	// strange says that something came meanwhile that was not read.
@@ -49,8 +50,8 @@ type holding struct {
 }
 
 // note moves the mark to an event that is handed over. It returns verdictKnown, verdictRepeated or
-// verdictDenied if it was handed over before, and verdictLost if it lies before the mark: within one history
-// positions only grow, so that one is gone, and its members have to be told.
+// verdictDenied if it was handed over before, and verdictLost if it lies before the mark: within
+// one history positions only grow, so that one is gone, and its members have to be told.
 func (s *subscription) note(h event.Head) verdict {
 	p := &s.place
 	if h.Position.IsZero() {
@@ -72,8 +73,9 @@ func (s *subscription) note(h event.Head) verdict {
 	return v
 }
 
-// knows reports whether the group has this event from its history. Where there is no room to remember all that
-// was read, their order has to do: they come one after the other until something else does.
+// knows reports whether the group has this event from its history. Where there is no room to
+// remember all that was read, their order has to do: they come one after the other until something
+// else does.
 func (p *place) knows(h event.Head) bool {
 	if h.Position.IsZero() || h.Position.Compare(p.passed) > 0 {
 		return false
@@ -81,8 +83,8 @@ func (p *place) knows(h event.Head) bool {
 	return p.seen.has(h.Position) || !p.strange && p.handed > len(p.seen.ring)
 }
 
-// show remembers an event that is handed over. It returns verdictRepeated or verdictDenied if it was handed
-// over before under another position.
+// show remembers an event that is handed over. It returns verdictRepeated or verdictDenied if it
+// was handed over before under another position.
 func (s *subscription) show(h event.Head) verdict {
 	before := s.meter.shown.repeats(&s.shown, h)
 	switch {

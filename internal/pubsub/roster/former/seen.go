@@ -3,9 +3,9 @@ package former
 import "orgcast/internal/event"
 
 const (
-	// seenFirst and seenMost are how many positions a group remembers, at first and at most: all of catchUpMost,
-	// and what a master that hung and wakes up after its replacement puts in between. That is what had queued in
-	// its sockets, as much as clients had under way.
+	// seenFirst and seenMost are how many positions a group remembers, at first and at most: all of
+	// catchUpMost, and what a master that hung and wakes up after its replacement puts in between.
+	// That is what had queued in its sockets, as much as clients had under way.
 	seenFirst = 8
 	seenMost  = 2048
 	// seenBytes bounds what all groups of an organization remember. Beyond it a group's oldest make
@@ -41,7 +41,8 @@ func (s *seen) add(p event.Position, m *meter) {
 	s.next = (s.next + 1) % len(s.ring)
 }
 
-// has reports whether a position is remembered. It is quick where they are asked for in their order.
+// has reports whether a position is remembered. It is quick where they are asked for in their
+// order.
 func (s *seen) has(p event.Position) bool {
 	for range s.ring {
 		if s.at >= len(s.ring) {

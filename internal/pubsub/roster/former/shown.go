@@ -2,16 +2,17 @@ package former
 
 import "orgcast/internal/event"
 
-// An event may arrive twice, under two positions. A server that hung runs the commands in its sockets when
-// it wakes up, after their sender has recorded the event at the replacement. Or a master publishes an event
-// and dies before its replica has it, and the event is recorded again. The idempotency key shows that it is
-// the same event.
+// An event may arrive twice, under two positions. A server that hung runs the commands in its
+// sockets when it wakes up, after their sender has recorded the event at the replacement. Or a
+// master publishes an event and dies before its replica has it, and the event is recorded again.
+// The idempotency key shows that it is the same event.
 const (
 	// shownPerGroup is how many keyed events of a group are remembered.
 	shownPerGroup = 1024
 	// shownPerOrganization bounds those of all groups of an organization: 1 MiB at shownCost each.
 	shownPerOrganization = 1 << 20 / shownCost
-	// shownCost is an upper bound of the memory for one: itself, and its place in a map at the lowest load.
+	// shownCost is an upper bound of the memory for one: itself, and its place in a map at the
+	// lowest load.
 	shownCost = 128
 	// shownFor is how long a key counts unless its publisher says otherwise, in milliseconds. A key
 	// that is used again later means another event.
@@ -48,7 +49,8 @@ type shownEvent struct {
 	before, following *shownEvent // in the organization, by age
 }
 
-// repeats returns what was shown already, if this is the same event under another position; else nil.
+// repeats returns what was shown already, if this is the same event under another position; else
+// nil.
 func (w *shown) repeats(in *shownGroup, h event.Head) *shownEvent {
 	if h.Key == 0 {
 		return nil
@@ -72,8 +74,8 @@ func apart(p, q event.Position) uint64 {
 	return max(a, b) - min(a, b)
 }
 
-// add remembers an event that is delivered to a group, and forgets the oldest one if there is no room. joined
-// is how often the group has been joined.
+// add remembers an event that is delivered to a group, and forgets the oldest one if there is no
+// room. joined is how often the group has been joined.
 func (w *shown) add(in *shownGroup, h event.Head, joined uint64) {
 	if h.Key == 0 {
 		return

@@ -144,8 +144,8 @@ type batch struct {
 	channels []string
 }
 
-// nextBatches takes up to maxBatch subscriptions from the queue and returns the commands for them. It
-// notes them as sent before they are: the confirmation may be faster than the writer.
+// nextBatches takes up to maxBatch subscriptions from the queue and returns the commands for them.
+// It notes them as sent before they are: the confirmation may be faster than the writer.
 func (r *Receiver) nextBatches(l *link) (batches []batch) {
 	now := r.now
 	if !l.hasRoom() {
