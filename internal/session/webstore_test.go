@@ -15,6 +15,7 @@ import (
 
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
+	"orgcast/internal/testkit"
 )
 
 // site is a web application that knows some cookies.
@@ -100,7 +101,7 @@ const ada = `{"user_id":7,"active_organization_id":"acme","role":"admin","expire
 // who may be logged in, and says nothing about the others of the same question.
 func TestWebStoreAnswers(t *testing.T) {
 	identity := session.Identity{
-		UserID: "7", Organization: mustID(t, "acme"), SessionID: session.DeriveID("c"), Role: "admin", Expires: time.Unix(1767229260, 0),
+		UserID: "7", Organization: testkit.Org(t, "acme"), SessionID: session.DeriveID("c"), Role: "admin", Expires: time.Unix(1767229260, 0),
 	}
 	without := func(change func(*session.Identity)) session.Identity {
 		id := identity
@@ -241,7 +242,7 @@ func TestWebStoreCookies(t *testing.T) {
 
 // TestWebStoreRecheck: what the site says now, held against what the connection was admitted with.
 func TestWebStoreRecheck(t *testing.T) {
-	held := session.Held{Ticket: "c", Identity: session.Identity{UserID: "7", Organization: mustID(t, "acme"), Role: "admin", Expires: start.Add(time.Minute)}}
+	held := session.Held{Ticket: "c", Identity: session.Identity{UserID: "7", Organization: testkit.Org(t, "acme"), Role: "admin", Expires: start.Add(time.Minute)}}
 	for name, test := range map[string]struct {
 		says string
 		want session.Standing
@@ -453,7 +454,7 @@ func FuzzWebAnswer(f *testing.F) {
 			return // the site's own answer
 		}
 		store := newWebStore(t, &site{body: body}, nil)
-		standing := store.Recheck(t.Context(), []session.Held{{Ticket: "c", Identity: session.Identity{UserID: "7", Organization: mustID(t, "acme")}}})[0]
+		standing := store.Recheck(t.Context(), []session.Held{{Ticket: "c", Identity: session.Identity{UserID: "7", Organization: testkit.Org(t, "acme")}}})[0]
 		if standing.Err == nil && !standing.Expires.After(start) {
 			t.Errorf("%q: stands until %v", body, standing.Expires)
 		}
