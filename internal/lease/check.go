@@ -65,7 +65,7 @@ func (k *Keeper) endUnconfirmed(before time.Time) {
 	for i := range k.slots {
 		s := &k.slots[i]
 		if len(s.leases) == 0 || s.oldest.After(before) {
-			continue // as a rule nobody is looked at twice within a deadline
+			continue // as a rule no lease is looked at twice within a deadline
 		}
 		s.oldest = s.leases[0].confirmed
 		for _, l := range s.leases {
@@ -171,10 +171,10 @@ func (k *Keeper) listDue(q *questions) {
 	}
 }
 
-// ask finds out about some of the connections, ends those that may not stay, and confirms the others.
+// ask checks some of the connections, ends those that may not stay, and confirms the others.
 // It returns an error if some could not be verified.
 func (k *Keeper) ask(ctx context.Context, q *questions, from, to int) (unavailable error) {
-	// What comes from the stores was written by others; it must not end the node.
+	// Other programs wrote what the stores return; it must not end the node.
 	defer func() {
 		if v := recover(); v != nil {
 			k.log.Error("re-validation panicked", zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
@@ -227,7 +227,7 @@ func (k *Keeper) ask(ctx context.Context, q *questions, from, to int) (unavailab
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, l := range confirmed {
-		if l.holder != nil { // else it has gone meanwhile
+		if l.holder != nil { // else it has ended meanwhile
 			l.confirmed = asked
 		}
 	}

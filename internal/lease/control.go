@@ -21,16 +21,15 @@ import (
 type ControlOptions struct {
 	// Interval is the mean pause between two canaries. Default [redislink.DefaultInterval].
 	Interval time.Duration
-	// Timeout is how long the connection may be deaf. Default [redislink.DefaultTimeout].
+	// Timeout is how long no canary may arrive. Default [redislink.DefaultTimeout].
 	Timeout time.Duration
 }
 
 // Control listens to the control channel. It has its own connection (package redislink), so that no
-// announcement waits behind a burst of events. Each time that it could have missed something,
-// everybody is asked about at once.
+// announcement waits behind a burst of events. Each time that it could have missed
+// an announcement, the Keeper checks all connections at once.
 //
-// In a Cluster the server may be a replica: there every member passes on what is published at any
-// other.
+// In a Cluster the server may be a replica: every member passes on what is published at any other.
 type Control struct {
 	client  redis.UniversalClient
 	keys    keyspace.Keyspace
@@ -76,7 +75,7 @@ func (c *Control) Run(ctx context.Context) error {
 
 // connect says what the next connection is made of. In a Cluster every member carries the control
 // channel, and the client goes to the master of the first name's slot. That is the canary's,
-// another one each time: so nodes spread over the masters, and do not wait for one that is away.
+// another one each time: so nodes spread over the masters, and do not wait for one that does not answer.
 func (c *Control) connect(context.Context) (redislink.Connection, redislink.User, error) {
 	return redislink.Connection{
 		Dialer: c.dialer, Subscribe: "subscribe", Canary: c.keys.Canary("control-" + rand.Text()), Channels: []string{c.channel},

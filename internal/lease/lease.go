@@ -1,10 +1,10 @@
 // Package lease keeps asking whether open connections may stay. A connection was let in because of
 // a session, a membership and an active organization; each of them can end while it is open, and
-// then it has to end too:
+// then the connection has to end too:
 //
 //   - within a moment of an announcement on the control channel ([Control]);
 //   - within one period without one, because [Keeper] asks session store and directory again;
-//   - at a deadline, if nobody can say. What cannot be confirmed is not allowed.
+//   - at a deadline, if nothing can confirm them. What cannot be confirmed is not allowed.
 //
 // [Revoker] is the other side: it changes the record and announces it.
 package lease
@@ -31,7 +31,7 @@ var (
 	// ErrSessionStale ends the connections that came with a copy of a session that has expired,
 	// where the session itself may live on: the browser may come back with a newer copy.
 	ErrSessionStale = errors.New("lease: this copy of the session has expired")
-	// ErrSwitched ends the connections of a session whose active organization is another now.
+	// ErrSwitched ends the connections of a session whose active organization has changed.
 	ErrSwitched = errors.New("lease: another organization became active")
 	// ErrNotAllowed ends connections whose user, membership or organization is no longer active.
 	ErrNotAllowed = errors.New("lease: user, membership or organization is no longer active")
@@ -40,9 +40,9 @@ var (
 	ErrRoleChanged = errors.New("lease: role changed")
 )
 
-// UnconfirmedError ends connections whose right to be there nobody could confirm in time.
+// UnconfirmedError ends connections that nothing could confirm in time.
 type UnconfirmedError struct {
-	// RetryAfter is when the client may come back; it differs, so that not all do so at once.
+	// RetryAfter is when the client may come back; it differs, so that clients do not all come back at once.
 	RetryAfter time.Duration
 }
 
@@ -203,8 +203,8 @@ func (k *Keeper) Mark() (Mark, time.Time) {
 // Ticket returns what [Keeper.Hold] needs of the handshake.
 func (k *Keeper) Ticket(r *http.Request) string { return k.opt.Sessions.Ticket(r) }
 
-// Hold enters a connection that was admitted by what was found out since the mark. It returns the
-// cause if that has been revoked in between; the connection is then not held.
+// Hold adds a connection that was admitted by what the stores have said since the mark. If that has
+// been revoked in between, it returns the cause and does not hold the connection.
 func (k *Keeper) Hold(l *Lease, h Holder, ticket string, since Mark, at time.Time) error {
 	id := h.Identity()
 	k.mu.Lock()
@@ -357,7 +357,7 @@ func (k *Keeper) end(list []ending, by string) int {
 	return n
 }
 
-// Missed says that announcements may have been lost: everybody is asked about at once.
+// Missed says that announcements may have been lost: all connections are checked at once.
 func (k *Keeper) Missed() {
 	k.mu.Lock()
 	defer k.mu.Unlock()

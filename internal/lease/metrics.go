@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// How the end of a connection was found out: label by of orgcast_leases_ended_total.
+// How the Keeper learned that a connection must end: label by of orgcast_leases_ended_total.
 const (
 	byAnnouncement = "announcement"
 	byCheck        = "check"

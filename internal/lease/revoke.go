@@ -14,11 +14,11 @@ import (
 	"orgcast/internal/session"
 )
 
-// ErrNotRevocable is returned for messages that announce what someone else has to record first.
+// ErrNotRevocable is returned for messages about changes that another program has to record first.
 var ErrNotRevocable = errors.New("lease: only the application can revoke this: change the record, then announce it")
 
 // ErrNotAnnounced is returned, wrapped, where the record was changed and the announcement failed:
-// nodes find out by themselves, within a period.
+// nodes notice by themselves, within a period.
 var ErrNotAnnounced = errors.New("lease: recorded, but not announced")
 
 // ErrNotRecorded is returned, wrapped, where the announcement was made although the record could
