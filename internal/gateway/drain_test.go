@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/gateway"
+	"orgcast/internal/socket"
 	"orgcast/internal/testkit"
 )
 
@@ -144,6 +146,46 @@ func TestQueuedEventsBeforeFarewell(t *testing.T) {
 	frames, _ := c.ExpectClose(t, 1012)
 	if len(frames) != count {
 		t.Errorf("got %d events before the close frame, want %d", len(frames), count)
+	}
+}
+
+// TestSlipsInDuringDrain: a connection that opens while Drain looks, and is not told before the process ends, is told
+// to come back too: 1001 would have the browser think that the page was left.
+func TestSlipsInDuringDrain(t *testing.T) {
+	h := &hooks{}
+	begun, proceed := make(chan struct{}), make(chan struct{})
+	h.connect = func(context.Context, consumer.Conn) error {
+		close(begun)
+		<-proceed
+		return nil
+	}
+	n := startNode(t, setup{routes: []consumer.Route{h.route("/ws/h")}})
+	writing, told := make(chan struct{}), make(chan struct{})
+	first := sync.OnceFunc(func() { // the write of the welcome, between the moment when Drain could see it and its own look
+		close(writing)
+		<-told
+	})
+	f := newFakeTransport(func() socket.Outcome { first(); return socket.SentAll })
+	n.gateway.UpgradeTo(f)
+	r := n.fakeHandshake("/ws/h")
+	r.Header.Set("Sec-Websocket-Protocol", consumer.ProtocolV1)
+	go n.gateway.ServeHTTP(httptest.NewRecorder(), r)
+	<-begun
+	if err := n.gateway.Drain(t.Context(), 0); err != nil {
+		t.Errorf("Drain: got %v, want nil", err)
+	}
+	close(proceed)
+	<-writing
+	stopped := make(chan struct{})
+	go func() {
+		n.stop()
+		close(stopped)
+	}()
+	<-f.ends // the end of the context has reached it
+	close(told)
+	<-stopped
+	if got := f.payloads(); len(got) != 2 || got[1] != "close 1012" {
+		t.Errorf("the browser saw %q, want the welcome and close 1012", got)
 	}
 }
 

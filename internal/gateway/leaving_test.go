@@ -410,6 +410,29 @@ func TestDrainAfterTheClose(t *testing.T) {
 		n.stop()
 		l.expect(t, "", context.Canceled)
 	})
+	t.Run("drained in vain, then ended", func(t *testing.T) {
+		ledgerInBubble(t, gateway.Options{HookTimeout: time.Hour}, func(l *ledger, n *node) {
+			t := n.tb
+			c := n.connect("/ws/l", "ada", "acme")
+			follow(c, true)
+			if err := c.Send(text("wait"), testkit.CloseFrame(1000, "")); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if got := n.gateway.Leaving(); got != 1 {
+				t.Fatalf("connections that browsers have left: got %d, want 1", got)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if err := n.gateway.Drain(ctx, time.Second); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Drain: got %v, want that one is left", err)
+			}
+			began := time.Now()
+			n.stop()
+			l.expect(t, "", context.Canceled)
+			expectBetween(t, "end", time.Since(began), 0, 5*time.Second)
+		})
+	})
 }
 
 // TestReceiveErrorEndsTheInbox: what follows a message that ends the connection is not handled, after

@@ -72,11 +72,10 @@ func New(ctx context.Context, o Options) (*Server, error) {
 			t.Expire(0)
 		}
 		s.mu.Unlock()
-		cause := context.Cause(ctx)
-		if s.draining.Load() { // what is left slipped in while Drain looked
-			cause = DrainError{RetryAfter: minReturn}
+		if s.draining.Load() { // what slipped in while Drain looked is told, too
+			s.endAll(func(*conn) error { return DrainError{RetryAfter: minReturn} })
 		}
-		s.endAll(func(*conn) error { return cause })
+		s.endAll(func(*conn) error { return context.Cause(ctx) }) // also what browsers have left, and a drain waits for
 	})
 	return s, nil
 }

@@ -37,6 +37,20 @@ type fakeTransport struct {
 	expire sync.Once
 }
 
+func newFakeTransport(outcome func() socket.Outcome) *fakeTransport {
+	return &fakeTransport{in: make(chan string), leave: make(chan struct{}), ends: make(chan struct{}), outcome: outcome}
+}
+
+// fakeHandshake returns the request of a browser that asks for a WebSocket.
+func (n *node) fakeHandshake(path string) *http.Request {
+	r := httptest.NewRequest(http.MethodGet, path, nil)
+	r.Header = http.Header{
+		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
+		"Origin": {origin}, "Cookie": {n.cookie("ada", "acme")},
+	}
+	return r
+}
+
 func (f *fakeTransport) Await() {
 	select {
 	case f.next = <-f.in:
@@ -144,17 +158,9 @@ func TestEveryOutcomeOfAWrite(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := startNode(t, setup{})
-			f := &fakeTransport{
-				in: make(chan string), leave: make(chan struct{}), ends: make(chan struct{}),
-				outcome: func() socket.Outcome { return outcomes[rand.IntN(len(outcomes))] },
-			}
+			f := newFakeTransport(func() socket.Outcome { return outcomes[rand.IntN(len(outcomes))] })
 			n.gateway.UpgradeTo(f)
-			r := httptest.NewRequest(http.MethodGet, "/ws/events", nil)
-			r.Header = http.Header{
-				"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
-				"Origin": {origin}, "Cookie": {n.cookie("ada", "acme")},
-			}
-			n.gateway.ServeHTTP(httptest.NewRecorder(), r)
+			n.gateway.ServeHTTP(httptest.NewRecorder(), n.fakeHandshake("/ws/events"))
 			f.in <- `{"type":"subscribe","group":"all"}`
 			want := []string{`{"type":"subscribed","group":"all"}`}
 			testkit.Eventually(t, "the answer", func() bool { return len(f.payloads()) == len(want) })
