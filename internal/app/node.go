@@ -185,7 +185,7 @@ func (n *Node) Start() {
 // Serves says that server accepts the gateway's connections. Close then begins with a drain.
 func (n *Node) Serves(server *http.Server) {
 	o := n.Options
-	n.undo.add("drain", undoTimeout+o.DrainWait+o.Drain+o.CloseTimeout, func(ctx context.Context) error {
+	n.undo.add("drain", undoTimeout+o.DrainWait+o.Drain+o.CloseTimeout+o.HookTimeout, func(ctx context.Context) error {
 		return n.drain(ctx, server)
 	})
 }
@@ -206,8 +206,6 @@ func (n *Node) drain(ctx context.Context, server *http.Server) error {
 	n.stopping.Store(true)
 	n.Log.Info("stopping", zap.Int("connections", n.Gateway.Connections()), zap.Duration("wait", o.DrainWait), zap.Duration("drain", o.Drain))
 	time.Sleep(o.DrainWait)
-	ctx, cancel := context.WithTimeout(ctx, o.Drain+o.CloseTimeout+time.Second)
-	defer cancel()
 	err := n.Gateway.Drain(ctx, o.Drain)
 	return errors.Join(err, shutdown(ctx, server))
 }

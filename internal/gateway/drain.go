@@ -14,15 +14,21 @@ import (
 // node that still answers.
 const minReturn = time.Second
 
+// drainSpare is for what a drain does itself on a busy machine.
+const drainSpare = time.Second
+
 // StopAdmission refuses all further upgrades with 503, for good.
 func (s *Server) StopAdmission() { s.draining.Store(true) }
 
 // Drain refuses further upgrades and ends all connections, spread evenly over the window, each
 // told to come back at a moment of its own: these are spread evenly too, over a time that is long enough
 // for half of HandshakesPerSecond. The connections of one organization lie as far apart as they can.
-// If ctx ends first, the rest ends at once. It returns nil when all are gone, and the error of ctx if
-// some were not.
+// If ctx ends first, the rest is told at once. It returns nil when all are gone, and the error of ctx if
+// some were not. It takes the window, CloseTimeout and HookTimeout at most: a browser may leave at the end of the
+// window, and its consumer then has HookTimeout for what it had sent.
 func (s *Server) Drain(ctx context.Context, window time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, window+s.options.CloseTimeout+s.options.HookTimeout+drainSpare)
+	defer cancel()
 	s.StopAdmission()
 	conns := spread(s.snapshot())
 	start := time.Now()

@@ -435,6 +435,48 @@ func TestDrainAfterTheClose(t *testing.T) {
 	})
 }
 
+// TestDrainWaitsForTheLastMessages: the consumer of a browser that has left gets HookTimeout for what the browser had
+// sent, and the drain succeeds. A hook that goes on regardless is not waited for.
+func TestDrainWaitsForTheLastMessages(t *testing.T) {
+	const closeTimeout, hookTimeout = 5 * time.Second, 30 * time.Second
+	for name, test := range map[string]struct {
+		takes      time.Duration
+		regardless bool // of the end of its context
+		drains     time.Duration
+		handled    string
+		err        error
+	}{
+		"in time":    {hookTimeout - time.Second, false, hookTimeout - time.Second, "wait after", nil},
+		"too slow":   {time.Hour, false, hookTimeout, "", nil},
+		"regardless": {hookTimeout + 10*time.Second, true, closeTimeout + hookTimeout + time.Second, "", context.DeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ledgerInBubble(t, gateway.Options{CloseTimeout: closeTimeout, HookTimeout: hookTimeout}, func(l *ledger, n *node) {
+				t := n.tb
+				if test.regardless {
+					l.receive = func(context.Context, consumer.Conn, event.RawMessage) error { <-l.proceed; return nil }
+				}
+				c := n.connect("/ws/l", "ada", "acme")
+				follow(c, true)
+				if err := c.Send(text("wait"), text("after"), testkit.CloseFrame(1000, "")); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				if got := n.gateway.Leaving(); got != 1 {
+					t.Fatalf("connections that browsers have left: got %d, want 1", got)
+				}
+				time.AfterFunc(test.takes, func() { close(l.proceed) })
+				began := time.Now()
+				if err := n.gateway.Drain(context.Background(), 0); !errors.Is(err, test.err) {
+					t.Errorf("Drain: got %v, want %v", err, test.err)
+				}
+				expectBetween(t, "Drain", time.Since(began), test.drains, test.drains)
+				l.expect(t, test.handled, gateway.ErrPeerClosed)
+			})
+		})
+	}
+}
+
 // TestReceiveErrorEndsTheInbox: what follows a message that ends the connection is not handled, after
 // a close no more than before.
 func TestReceiveErrorEndsTheInbox(t *testing.T) {
