@@ -144,7 +144,7 @@ func (n *Node) addBus(ctx context.Context) error {
 func (n *Node) addGateway(ctx context.Context) error {
 	o := n.Options.gatewayOptions()
 	o.History, o.Quota, o.Leases, o.Violated = n.Bus, n.quota, n.leases, n.violated
-	o.Hub, o.Sessions, o.Membership, o.Log, o.Registry = n.hub, n.Resolver(), n.Directory, n.Log, n.Metrics
+	o.Hub, o.Sessions, o.Membership, o.Log, o.Registerer = n.hub, n.Resolver(), n.Directory, n.Log, n.Metrics
 	var err1, err2, err3 error
 	o.Routes, err1 = newRoutes(n)
 	o.Origins, err2 = gateway.ParseOrigins(n.Options.Origins)

@@ -127,20 +127,20 @@ func (s *settings) declareServe(set *config.Set) {
 }
 
 func (s *settings) declareLimits(set *config.Set) {
-	set.Int(&s.MaxFrame, "max-frame", 64<<10, 128, "largest message from a browser, in bytes")
+	set.Int(&s.MaxFrame, "max-frame", gateway.DefaultMaxFrame, 128, "largest message from a browser, in bytes")
 	set.Int(&s.MaxEvent, "max-event", event.DefaultMaxSize, 128, "largest event, in bytes")
 	set.Int(&s.EventsPerSecond, "events-per-second", pubsub.DefaultEventsPerSecond, 0,
 		"events per second that this node accepts from one organization on average; groups that exceed it are paused, with a gap; 0 is no limit")
 	set.Int(&s.EventBytesPerSecond, "event-bytes-per-second", pubsub.DefaultBytesPerSecond, 0, "the same in bytes")
-	set.Int(&s.QueueBytes, "queue-bytes", 1<<20, 1024, "bytes that may be queued for one browser; a browser that exceeds it is too slow (see --events-when-full)")
-	set.Int(&s.QueueBytesPerOrganization, "queue-bytes-per-organization", 64<<20, 1024, "bytes that may be queued for all slow browsers of one organization")
-	set.Int(&s.ReceiveBytesPerOrganization, "receive-bytes-per-organization", 16<<20, 128<<10, "bytes of unhandled messages from all browsers of one organization; a connection that exceeds it is closed with 4429")
+	set.Int(&s.QueueBytes, "queue-bytes", gateway.DefaultQueueBytes, 1024, "bytes that may be queued for one browser; a browser that exceeds it is too slow (see --events-when-full)")
+	set.Int(&s.QueueBytesPerOrganization, "queue-bytes-per-organization", gateway.DefaultQueueBytesPerOrganization, 1024, "bytes that may be queued for all slow browsers of one organization")
+	set.Int(&s.ReceiveBytesPerOrganization, "receive-bytes-per-organization", gateway.DefaultReceiveBytesPerOrganization, 128<<10, "bytes of unhandled messages from all browsers of one organization; a connection that exceeds it is closed with 4429")
 	set.Choice(&s.WhenFull, "events-when-full", consumer.WhenFullNames()[0], consumer.WhenFullNames(), "what to drop at /ws/events when a browser is too slow: the connection, the oldest events (with a gap frame), or all but the latest event of each group and type")
 	set.Bool(&s.Compress, "compress", false, "use permessage-deflate with browsers that offer it")
-	set.Int(&s.CompressThreshold, "compress-threshold", 512, 1, "smallest event that is compressed, in bytes")
-	set.Float(&s.FramesPerSecond, "frames-per-second", 20, "frames per second that a browser may send on average")
-	set.Int(&s.FrameBurst, "frame-burst", 100, 1, "frames that a browser may send at once")
-	set.Int(&s.Groups, "groups-per-connection", 100, 1, "groups that a connection may join")
+	set.Int(&s.CompressThreshold, "compress-threshold", gateway.DefaultCompressThreshold, 1, "smallest event that is compressed, in bytes")
+	set.Float(&s.FramesPerSecond, "frames-per-second", gateway.DefaultFramesPerSecond, "frames per second that a browser may send on average")
+	set.Int(&s.FrameBurst, "frame-burst", gateway.DefaultFrameBurst, 1, "frames that a browser may send at once")
+	set.Int(&s.Groups, "groups-per-connection", gateway.DefaultGroupsPerConnection, 1, "groups that a connection may join")
 	set.Int(&s.MaxConnections, "max-connections", 0, 0, "maximum connections of this node; 0 derives it from the limit of open files: about 256 less than that limit, but at least a quarter of it")
 	set.Int(&s.MaxPerOrganization, "max-per-organization", 10000, 0, "maximum connections of one organization on all nodes together, unless the field max_connections of its hash in Redis is a number; 0 is no limit")
 	set.Int(&s.MaxPerUser, "max-per-user", 100, 0, "maximum connections of one user on this node; 0 is no limit")
@@ -149,13 +149,13 @@ func (s *settings) declareLimits(set *config.Set) {
 	set.Int(&s.MemberBytesPerUser, "member-bytes-per-user", quota.DefaultBytesPerUser, 0, "the same for one user in one organization")
 	set.Int(&s.TasksPerOrganization, "tasks-per-organization", task.DefaultWaiting, 0, "tasks of each kind that may wait for one organization, unless the field max_tasks of its hash in Redis is a number; 0 is no limit")
 	set.Int(&s.TaskBytesPerOrganization, "task-bytes-per-organization", task.DefaultWaitingBytes, 0, "the same in bytes; the field is max_task_bytes")
-	set.Duration(&s.PingInterval, "ping-interval", 25*time.Second, time.Second, "how long a browser may be silent before the gateway pings it")
-	set.Duration(&s.PongTimeout, "pong-timeout", 10*time.Second, time.Second, "how long to wait for the pong before closing the connection")
-	set.Duration(&s.MessageTimeout, "message-timeout", 30*time.Second, time.Second, "how long a browser may take to send one message, from its first byte to its last")
+	set.Duration(&s.PingInterval, "ping-interval", gateway.DefaultPingInterval, time.Second, "how long a browser may be silent before the gateway pings it")
+	set.Duration(&s.PongTimeout, "pong-timeout", gateway.DefaultPongTimeout, time.Second, "how long to wait for the pong before closing the connection")
+	set.Duration(&s.MessageTimeout, "message-timeout", gateway.DefaultMessageTimeout, time.Second, "how long a browser may take to send one message, from its first byte to its last")
 	set.Duration(&s.IdleTimeout, "idle-timeout", 0, 0, "close a connection whose page sends no message for this long (pongs do not count); 0 is never")
-	set.Duration(&s.WriteTimeout, "write-timeout", 10*time.Second, time.Second, "maximum time for a single write to a browser")
-	set.Duration(&s.CloseTimeout, "close-timeout", 5*time.Second, 100*time.Millisecond, "maximum time between the decision to close a connection and its end")
-	set.Duration(&s.HookTimeout, "hook-timeout", 10*time.Second, 100*time.Millisecond, "maximum time for the Connect hook of a consumer, and for messages that wait when a browser leaves")
+	set.Duration(&s.WriteTimeout, "write-timeout", gateway.DefaultWriteTimeout, time.Second, "maximum time for a single write to a browser")
+	set.Duration(&s.CloseTimeout, "close-timeout", gateway.DefaultCloseTimeout, 100*time.Millisecond, "maximum time between the decision to close a connection and its end")
+	set.Duration(&s.HookTimeout, "hook-timeout", gateway.DefaultHookTimeout, 100*time.Millisecond, "maximum time for the Connect hook of a consumer, and for messages that wait when a browser leaves")
 }
 
 // CheckAddress checks that a setting is the address of a listener.

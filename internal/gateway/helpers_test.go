@@ -158,7 +158,7 @@ func startNode(tb testing.TB, s setup) *node {
 	if o.PingInterval == 0 && s.pipe == nil {
 		o.PingInterval = time.Hour // browsers that do not read answer no ping, and a busy machine takes its time
 	}
-	o.Registry = n.metrics
+	o.Registerer = n.metrics
 	o.Log = s.log
 
 	ctx, cancel := context.WithCancelCause(context.Background())

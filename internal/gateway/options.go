@@ -33,6 +33,24 @@ type Quota interface {
 	Give(org orgctx.ID)
 }
 
+// Defaults of [Options].
+const (
+	DefaultMaxFrame                    = 64 << 10
+	DefaultFramesPerSecond             = 20
+	DefaultFrameBurst                  = 100
+	DefaultQueueBytes                  = 1 << 20
+	DefaultQueueBytesPerOrganization   = 64 << 20
+	DefaultReceiveBytesPerOrganization = 16 << 20
+	DefaultCompressThreshold           = 512
+	DefaultGroupsPerConnection         = 100
+	DefaultPingInterval                = 25 * time.Second
+	DefaultPongTimeout                 = 10 * time.Second
+	DefaultMessageTimeout              = 30 * time.Second
+	DefaultWriteTimeout                = 10 * time.Second
+	DefaultCloseTimeout                = 5 * time.Second
+	DefaultHookTimeout                 = 10 * time.Second
+)
+
 // Options configure a Server. Zero values take the defaults that are named.
 type Options struct {
 	// Routes, Hub, Sessions and Membership must be given.
@@ -54,30 +72,31 @@ type Options struct {
 	// Violated is called once, at the first isolation violation that is counted ([Server.Violations]).
 	// It must not block. May be nil.
 	Violated func()
-	// Log and Registry may be nil.
-	Log      *zap.Logger
-	Registry prometheus.Registerer
+	// Log and Registerer may be nil.
+	Log        *zap.Logger
+	Registerer prometheus.Registerer
 
-	// MaxFrame is the largest frame of a browser, in bytes. Default 64 KiB.
+	// MaxFrame is the largest frame of a browser, in bytes. Default [DefaultMaxFrame].
 	MaxFrame int64
-	// FramesPerSecond and FrameBurst bound how fast a browser may send. Default 20 and 100.
+	// FramesPerSecond and FrameBurst bound how fast a browser may send. Default
+	// [DefaultFramesPerSecond] and [DefaultFrameBurst].
 	FramesPerSecond float64
 	FrameBurst      int
-	// QueueBytes bounds what waits for one browser. Default 1 MiB.
+	// QueueBytes bounds what waits for one browser. Default [DefaultQueueBytes].
 	QueueBytes int
 	// QueueBytesPerOrganization bounds what waits for all browsers of one organization that are
-	// behind. Default 64 MiB.
+	// behind. Default [DefaultQueueBytesPerOrganization].
 	QueueBytesPerOrganization int
 	// ReceiveBytesPerOrganization bounds what is held of what all browsers of one organization have
 	// sent: messages on their way in, and those that wait for their consumers or are being handled. It
-	// has to have room for two messages of MaxFrame. Default 16 MiB.
+	// has to have room for two messages of MaxFrame. Default [DefaultReceiveBytesPerOrganization].
 	ReceiveBytesPerOrganization int
 	// Compress agrees on permessage-deflate, without context takeover, with browsers that offer it.
 	// Events of CompressThreshold bytes or more are then compressed, once for all receivers.
-	// Default of the threshold: 512.
+	// Default of the threshold: [DefaultCompressThreshold].
 	Compress          bool
 	CompressThreshold int
-	// GroupsPerConnection bounds memberships. Default 100.
+	// GroupsPerConnection bounds memberships. Default [DefaultGroupsPerConnection].
 	GroupsPerConnection int
 	// MaxConnections and MaxPerUser bound the connections of this node. Default 0, no limit.
 	MaxConnections int
@@ -89,41 +108,42 @@ type Options struct {
 	HandshakesPerSecond float64
 
 	// PingInterval is the silence after which a browser is pinged, PongTimeout the time it has to
-	// answer. Default 25 s and 10 s.
+	// answer. Default [DefaultPingInterval] and [DefaultPongTimeout].
 	PingInterval time.Duration
 	PongTimeout  time.Duration
 	// MessageTimeout is the time that a browser has for one message, from its first byte to the last of
 	// its last fragment. Any byte counts as a sign of life, so without it a browser that sends one now
-	// and then would never be pinged and could stay forever. Default 30 s.
+	// and then would never be pinged and could stay forever. Default
+	// [DefaultMessageTimeout].
 	MessageTimeout time.Duration
 	// IdleTimeout ends a connection whose browser sends no message for so long. Default 0, never.
 	IdleTimeout time.Duration
-	// WriteTimeout bounds one write to a browser. Default 10 s.
+	// WriteTimeout bounds one write to a browser. Default [DefaultWriteTimeout].
 	WriteTimeout time.Duration
 	// CloseTimeout bounds everything between the decision to end a connection and its end,
-	// including a write that waits. Default 5 s.
+	// including a write that waits. Default [DefaultCloseTimeout].
 	CloseTimeout time.Duration
 	// HookTimeout bounds Connect, the context of Disconnect, and the time in which the consumer may handle
-	// what a browser had sent before it left. Default 10 s.
+	// what a browser had sent before it left. Default [DefaultHookTimeout].
 	HookTimeout time.Duration
 }
 
 func (o *Options) setDefaults() {
 	setDefault(&o.Log, zap.NewNop())
-	setDefault(&o.MaxFrame, 64<<10)
-	setDefault(&o.FramesPerSecond, 20)
-	setDefault(&o.FrameBurst, 100)
-	setDefault(&o.QueueBytes, 1<<20)
-	setDefault(&o.QueueBytesPerOrganization, 64<<20)
-	setDefault(&o.ReceiveBytesPerOrganization, 16<<20)
-	setDefault(&o.CompressThreshold, 512)
-	setDefault(&o.GroupsPerConnection, 100)
-	setDefault(&o.PingInterval, 25*time.Second)
-	setDefault(&o.PongTimeout, 10*time.Second)
-	setDefault(&o.MessageTimeout, 30*time.Second)
-	setDefault(&o.WriteTimeout, 10*time.Second)
-	setDefault(&o.CloseTimeout, 5*time.Second)
-	setDefault(&o.HookTimeout, 10*time.Second)
+	setDefault(&o.MaxFrame, DefaultMaxFrame)
+	setDefault(&o.FramesPerSecond, DefaultFramesPerSecond)
+	setDefault(&o.FrameBurst, DefaultFrameBurst)
+	setDefault(&o.QueueBytes, DefaultQueueBytes)
+	setDefault(&o.QueueBytesPerOrganization, DefaultQueueBytesPerOrganization)
+	setDefault(&o.ReceiveBytesPerOrganization, DefaultReceiveBytesPerOrganization)
+	setDefault(&o.CompressThreshold, DefaultCompressThreshold)
+	setDefault(&o.GroupsPerConnection, DefaultGroupsPerConnection)
+	setDefault(&o.PingInterval, DefaultPingInterval)
+	setDefault(&o.PongTimeout, DefaultPongTimeout)
+	setDefault(&o.MessageTimeout, DefaultMessageTimeout)
+	setDefault(&o.WriteTimeout, DefaultWriteTimeout)
+	setDefault(&o.CloseTimeout, DefaultCloseTimeout)
+	setDefault(&o.HookTimeout, DefaultHookTimeout)
 }
 
 func setDefault[T comparable](field *T, value T) {

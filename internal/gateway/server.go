@@ -63,7 +63,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	for _, carrier := range append([]Carrier{newWebSocket(&s.options)}, o.Carriers...) {
 		s.kinds = append(s.kinds, kindsOf(carrier, &s.options))
 	}
-	s.metrics = newMetrics(o.Registry, s.queuedBytes, s.limits.receivedBytes)
+	s.metrics = newMetrics(o.Registerer, s.queuedBytes, s.limits.receivedBytes)
 	s.serving.Go(func() {
 		s.wheel.run(ctx)
 		s.mu.Lock()
