@@ -33,13 +33,13 @@ With the --routes-file of serve, it also tells hooks of connections that have en
 
 // declareTasks declares how tasks are run.
 func declareTasks(set *config.Set, w *app.WorkerOptions) {
-	set.Int(&w.Concurrency, "worker-concurrency", 8, 1, "tasks of each kind to run at the same time")
+	set.Int(&w.Concurrency, "worker-concurrency", task.DefaultConcurrency, 1, "tasks of each kind to run at the same time")
 	set.Float(&w.Share, "worker-share", task.DefaultShare, "part of --worker-concurrency that tasks of one organization may take, at least one slot; the rest stays free for the others; at most 1")
-	set.Int(&w.Attempts, "worker-attempts", 5, 1, "attempts before a task is given up")
-	set.Duration(&w.Timeout, "worker-timeout", 5*time.Minute, time.Second, "maximum time for one run of a task")
-	set.Duration(&w.Backoff, "worker-backoff", time.Second, time.Millisecond, "pause after a task's first failure; it doubles with each, up to --worker-takeover")
-	set.Duration(&w.Takeover, "worker-takeover", 30*time.Second, time.Second, "how long a worker may be silent before its tasks are taken over; the same for all workers of a kind")
-	set.Duration(&w.Drain, "worker-drain", 10*time.Second, 0, "after SIGTERM, how long running tasks may take to finish")
+	set.Int(&w.Attempts, "worker-attempts", task.DefaultAttempts, 1, "attempts before a task is given up")
+	set.Duration(&w.Timeout, "worker-timeout", task.DefaultTimeout, time.Second, "maximum time for one run of a task")
+	set.Duration(&w.Backoff, "worker-backoff", task.DefaultBackoff, time.Millisecond, "pause after a task's first failure; it doubles with each, up to --worker-takeover")
+	set.Duration(&w.Takeover, "worker-takeover", task.DefaultTakeover, time.Second, "how long a worker may be silent before its tasks are taken over; the same for all workers of a kind")
+	set.Duration(&w.Drain, "worker-drain", task.DefaultDrain, 0, "after SIGTERM, how long running tasks may take to finish")
 }
 
 // declareWorker declares all settings of the worker.

@@ -47,30 +47,41 @@ func (o *DispatcherOptions) complete() {
 	}
 }
 
-// DefaultShare is the part of a worker's slots of a kind that one organization may have.
-const DefaultShare = 0.5
+// Defaults of [Options].
+const (
+	DefaultConcurrency = 8
+	DefaultShare       = 0.5
+	DefaultTimeout     = 5 * time.Minute
+	DefaultAttempts    = 5
+	DefaultBackoff     = time.Second
+	DefaultTakeover    = 30 * time.Second
+	DefaultDrain       = 10 * time.Second
+)
 
 // Options configure a [Worker]. Zero values are replaced by defaults.
 type Options struct {
-	// Concurrency is how many tasks of each kind run at a time; default 8.
+	// Concurrency is how many tasks of each kind run at a time; default
+	// [DefaultConcurrency].
 	Concurrency int
 	// Share is the part of these that tasks of one organization may have, though at least one;
 	// above 0, up to 1. The rest stays free for others, whose tasks begin at once however many of
-	// one wait. Default 0.5.
+	// one wait. Default [DefaultShare].
 	Share float64
-	// Timeout is the deadline of one run of a handler; default 5 min.
+	// Timeout is the deadline of one run of a handler; default [DefaultTimeout].
 	Timeout time.Duration
-	// Attempts is how often a task is tried before it is given up; default 5.
+	// Attempts is how often a task is tried before it is given up; default
+	// [DefaultAttempts].
 	Attempts int
 	// Backoff is the pause after the first failure; it doubles with each, up to Takeover, and is
-	// shortened at random by up to a half. Default 1 s.
+	// shortened at random by up to a half. Default [DefaultBackoff].
 	Backoff time.Duration
 	// Takeover is the silence after which a task's worker counts as dead. A live one speaks three
-	// times as often, however long the task. Default 30 s.
+	// times as often, however long the task. Default [DefaultTakeover].
 	Takeover time.Duration
 	// Poll is how often entries to take over are looked for; default 1 s.
 	Poll time.Duration
-	// Drain is how long running handlers may go on when the worker is told to stop; default 10 s.
+	// Drain is how long running handlers may go on when the worker is told to stop; default
+	// [DefaultDrain].
 	Drain time.Duration
 	// Grace is how long a handler may take to return once its context has ended; default 5 s.
 	Grace time.Duration
@@ -94,16 +105,16 @@ type Options struct {
 }
 
 func (o *Options) complete() {
-	setDefault(&o.Concurrency, 8)
+	setDefault(&o.Concurrency, DefaultConcurrency)
 	if o.Share <= 0 || o.Share > 1 {
 		o.Share = DefaultShare
 	}
-	setDefault(&o.Timeout, 5*time.Minute)
-	setDefault(&o.Attempts, 5)
-	setDefault(&o.Backoff, time.Second)
-	setDefault(&o.Takeover, 30*time.Second)
+	setDefault(&o.Timeout, DefaultTimeout)
+	setDefault(&o.Attempts, DefaultAttempts)
+	setDefault(&o.Backoff, DefaultBackoff)
+	setDefault(&o.Takeover, DefaultTakeover)
 	setDefault(&o.Poll, time.Second)
-	setDefault(&o.Drain, 10*time.Second)
+	setDefault(&o.Drain, DefaultDrain)
 	setDefault(&o.Grace, 5*time.Second)
 	setDefault(&o.Memory, DefaultMemory)
 	setDefault(&o.MaxEvent, event.DefaultMaxSize)

@@ -272,7 +272,7 @@ func (r *Receiver) Remembered(b Behind) []event.Position {
 	return b.sub.place.seen.list()
 }
 
-// Begin is as [roster.Roster.Begin].
+// HandOver is as [roster.Roster.HandOver].
 func (r *Receiver) HandOver(b Behind, f roster.Answer, now time.Time) bool {
 	s, p := b.sub, &b.sub.place
 	gap := f.Failed || !f.Complete || p.transient || b.mark.Position.IsZero() && len(f.Events) == 0
