@@ -143,7 +143,7 @@ proctype Handshake() {
 #ifdef NO_MARK_BEFORE_QUESTION
     atomic { mark = heard; at = now }
 #endif
-    atomic { /* Keeper.Hold */
+    atomic { /* Keeper.Add */
       again = false;
 #ifndef NO_OVERFLOW
       if

@@ -72,7 +72,7 @@ type stranger struct {
 func (b *border) follow(socket net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
-		if last, reason := b.enter(socket); last != nil {
+		if last, reason := b.track(socket); last != nil {
 			b.turnAway(last, reason)
 		}
 	case http.StateHijacked, http.StateClosed:
@@ -93,8 +93,8 @@ func (b *border) turnAway(socket net.Conn, reason string) {
 	closeNow(socket)
 }
 
-// enter adds a new socket, and returns the one to close for it, which may be the new one, and why.
-func (b *border) enter(socket net.Conn) (last net.Conn, reason string) {
+// track adds a new socket, and returns the one to close for it, which may be the new one, and why.
+func (b *border) track(socket net.Conn) (last net.Conn, reason string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()

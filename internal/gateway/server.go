@@ -130,7 +130,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := s.newConn(r, ks, client{route: route, params: params, identity: identity, budget: budget})
-	err = s.hold(r, c, mark, asked)
+	err = s.addLease(r, c, mark, asked)
 	if err == nil {
 		err = s.connect(r.Context(), c)
 	}
@@ -229,19 +229,19 @@ func (s *Server) mark() (mark lease.Mark, asked time.Time) {
 	return s.options.Leases.Mark()
 }
 
-// hold has a connection watched over. It returns why the connection may not be, after all, if what
+// addLease has a connection watched over. It returns why the connection may not be, after all, if what
 // identify learned since the mark was revoked in between.
-func (s *Server) hold(r *http.Request, c *conn, mark lease.Mark, asked time.Time) error {
+func (s *Server) addLease(r *http.Request, c *conn, mark lease.Mark, asked time.Time) error {
 	if s.options.Leases == nil {
 		return nil
 	}
-	return s.options.Leases.Hold(&c.lease, c, s.options.Leases.Ticket(r), mark, asked)
+	return s.options.Leases.Add(&c.lease, c, s.options.Leases.Ticket(r), mark, asked)
 }
 
-// release ends what hold began.
-func (s *Server) release(c *conn) {
+// removeLease ends what addLease began.
+func (s *Server) removeLease(c *conn) {
 	if s.options.Leases != nil {
-		s.options.Leases.Release(&c.lease)
+		s.options.Leases.Remove(&c.lease)
 	}
 }
 
@@ -329,7 +329,7 @@ func (s *Server) connect(request context.Context, c *conn) error {
 // discard ends a connection that was never served.
 func (s *Server) discard(c *conn, cause error) {
 	c.End(cause)
-	s.release(c)
+	s.removeLease(c)
 	c.groups.end(c)
 	c.tree.Wait()
 	c.writer.box.Abandon()
@@ -339,7 +339,7 @@ func (s *Server) discard(c *conn, cause error) {
 // forget takes an ended connection off the books.
 func (s *Server) forget(c *conn) {
 	s.wheel.remove(c)
-	s.release(c)
+	s.removeLease(c)
 	s.limits.give(owner{c.identity.Organization, c.identity.UserID})
 	s.metrics.connections.Dec()
 	s.mu.Lock()

@@ -96,7 +96,7 @@ func (w *writer) flush() {
 		sent, err = w.transport.TryWrite(frames, how)
 	}
 	if buffer != nil {
-		buffer.release()
+		buffer.recycle()
 	}
 	switch {
 	case err != nil:
@@ -248,7 +248,7 @@ type joinBuffer struct{ bytes []byte }
 
 var joinBuffers = sync.Pool{New: func() any { return new(joinBuffer) }} //nolint:gochecknoglobals // a pool is shared by nature
 
-func (j *joinBuffer) release() {
+func (j *joinBuffer) recycle() {
 	if cap(j.bytes) > pooledBytes {
 		return
 	}

@@ -72,7 +72,7 @@ func (c *clustered) expectEnded(holders ...*holder) {
 	c.tb.Helper()
 	for _, h := range holders {
 		testkit.Eventually(c.tb, h.id.UserID+" is ended", func() bool { return h.cause() != nil })
-		c.keeper.Release(&h.lease)
+		c.keeper.Remove(&h.lease)
 	}
 }
 

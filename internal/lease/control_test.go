@@ -100,7 +100,7 @@ func TestControlWhileRedisRefusesWrites(t *testing.T) {
 					t.Fatal(err)
 				}
 				testkit.Eventually(t, "it is ended", func() bool { return h.cause() != nil })
-				n.keeper.Release(&h.lease)
+				n.keeper.Remove(&h.lease)
 			}
 			if got := n.metric(t, "orgcast_control_reconnects_total"); got != 0 {
 				t.Errorf("reconnects: got %v, want 0", got)
@@ -131,5 +131,5 @@ func TestControlLedToReplica(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, "it is ended", func() bool { return h.cause() != nil })
-	n.keeper.Release(&h.lease)
+	n.keeper.Remove(&h.lease)
 }

@@ -118,7 +118,7 @@ func TestConfirmationCountsFromTheQuestion(t *testing.T) {
 				t.Errorf("got %v after %v, want an end within %v of the last confirmation", cause, took, deadline)
 			}
 		})
-		k.Release(&h.lease)
+		k.Remove(&h.lease)
 	})
 }
 
@@ -174,5 +174,5 @@ func TestMissedAfterSubscribe(t *testing.T) {
 		testkit.Eventually(t, "the control channel is heard again", up)
 		pass <- struct{}{}
 	}
-	n.keeper.Release(&h.lease)
+	n.keeper.Remove(&h.lease)
 }

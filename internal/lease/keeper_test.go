@@ -133,7 +133,7 @@ func open(tb testing.TB, k *lease.Keeper, user, org, id string) *holder {
 		h.id.Organization = testkit.Org(tb, org)
 	}
 	mark, at := k.Mark()
-	if err := k.Hold(&h.lease, h, "ticket-"+id, mark, at); err != nil {
+	if err := k.Add(&h.lease, h, "ticket-"+id, mark, at); err != nil {
 		tb.Fatalf("Hold: %v", err)
 	}
 	return h
@@ -199,8 +199,8 @@ func TestAnnouncements(t *testing.T) {
 				if got := h.cause(); !errors.Is(got, test.want[who]) {
 					t.Errorf("%s: got %v, want %v", who, got, test.want[who])
 				}
-				k.Release(&h.lease)
-				k.Release(&h.lease)
+				k.Remove(&h.lease)
+				k.Remove(&h.lease)
 			}
 			if got := k.Held(); got != 0 {
 				t.Errorf("held after all were released: %d", got)
@@ -223,13 +223,13 @@ func TestAnnouncedDuringHandshake(t *testing.T) {
 	before, at := k.Mark()
 	k.Apply(lease.Message{Type: lease.SessionEnded, SessionID: "s1"})
 	after, _ := k.Mark()
-	if err := k.Hold(&h.lease, h, "", before, at); !errors.Is(err, lease.ErrSessionEnded) {
+	if err := k.Add(&h.lease, h, "", before, at); !errors.Is(err, lease.ErrSessionEnded) {
 		t.Errorf("admitted before the announcement: got %v, want ErrSessionEnded", err)
 	}
-	if err := k.Hold(&h.lease, h, "", after, at); err != nil { // the store had its say after it
+	if err := k.Add(&h.lease, h, "", after, at); err != nil { // the store had its say after it
 		t.Errorf("admitted after the announcement: got %v, want nil", err)
 	}
-	k.Release(&h.lease)
+	k.Remove(&h.lease)
 	for i := range 5000 { // more than is remembered
 		k.Apply(lease.Message{Type: lease.UserDisabled, UserID: fmt.Sprint(i)})
 		if i == 4990 {
@@ -237,7 +237,7 @@ func TestAnnouncedDuringHandshake(t *testing.T) {
 		}
 	}
 	h.id.UserID = "4995"
-	if err := k.Hold(&h.lease, h, "", before, at); !errors.Is(err, lease.ErrNotAllowed) {
+	if err := k.Add(&h.lease, h, "", before, at); !errors.Is(err, lease.ErrNotAllowed) {
 		t.Errorf("among many announcements: got %v, want ErrNotAllowed", err)
 	}
 }
@@ -262,7 +262,7 @@ func TestMissedDuringHandshake(t *testing.T) {
 				w.change(func() { w.sessions["s1"] = session.Standing{Err: session.ErrNone} })
 				happens(k)
 				synctest.Wait()
-				if err := k.Hold(&h.lease, h, "s1", mark, at); err != nil {
+				if err := k.Add(&h.lease, h, "s1", mark, at); err != nil {
 					t.Fatalf("Hold: %v", err)
 				}
 				synctest.Wait()
@@ -360,7 +360,7 @@ func TestDoubt(t *testing.T) {
 			k.Doubt(&h.lease)
 			k.Doubt(&h.lease)
 		}
-		k.Release(&all[0].lease) // on the list, and gone
+		k.Remove(&all[0].lease) // on the list, and gone
 		run(t, k)
 		synctest.Wait()
 		for i, h := range all {
@@ -425,7 +425,7 @@ func TestDeadline(t *testing.T) {
 					if took := h.ended.Sub(failed); took > deadline || took < deadline-period-time.Second {
 						t.Errorf("ended after %v, want at most %v and nearly as much", took, deadline)
 					}
-					k.Release(&h.lease)
+					k.Remove(&h.lease)
 				}
 				if len(retries) < 10 {
 					t.Errorf("got %d different times to come back, want many", len(retries))

@@ -70,7 +70,7 @@ type Holder interface {
 }
 
 // Lease is what a Keeper knows of a connection. The connection holds it by value: the zero Lease
-// is ready for [Keeper.Hold]. The Keeper's mu guards it.
+// is ready for [Keeper.Add]. The Keeper's mu guards it.
 type Lease struct {
 	holder    Holder // nil unless it is held
 	ticket    string
@@ -193,19 +193,19 @@ func NewKeeper(o Options) (*Keeper, error) {
 }
 
 // Mark returns the present moment. It is taken before a connection's identity is found out, and
-// given to [Keeper.Hold].
+// given to [Keeper.Add].
 func (k *Keeper) Mark() (Mark, time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.heard, time.Now()
 }
 
-// Ticket returns what [Keeper.Hold] needs of the handshake.
+// Ticket returns what [Keeper.Add] needs of the handshake.
 func (k *Keeper) Ticket(r *http.Request) string { return k.opt.Sessions.Ticket(r) }
 
-// Hold adds a connection that was admitted by what the stores have said since the mark. If that has
+// Add takes in a connection that was admitted by what the stores have said since the mark. If that has
 // been revoked in between, it returns the cause and does not hold the connection.
-func (k *Keeper) Hold(l *Lease, h Holder, ticket string, since Mark, at time.Time) error {
+func (k *Keeper) Add(l *Lease, h Holder, ticket string, since Mark, at time.Time) error {
 	id := h.Identity()
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -242,8 +242,8 @@ func (k *Keeper) slotOf(id session.Identity) int32 {
 	return int32(maphash.String(k.seed, id.UserID) % slotCount)
 }
 
-// Release takes a connection off the books, if it is held.
-func (k *Keeper) Release(l *Lease) {
+// Remove takes a connection off the books, if it is held.
+func (k *Keeper) Remove(l *Lease) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if l.holder == nil {

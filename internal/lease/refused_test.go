@@ -71,7 +71,7 @@ func TestConnectionRefused(t *testing.T) {
 					defer cancel()
 					h := &holder{id: id}
 					mark, at := k.Mark()
-					if err := k.Hold(&h.lease, h, ticket, mark, at); err != nil {
+					if err := k.Add(&h.lease, h, ticket, mark, at); err != nil {
 						t.Fatal(err)
 					}
 					testkit.Eventually(t, "the connection is ended", func() bool { return h.cause() != nil })

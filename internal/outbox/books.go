@@ -42,8 +42,8 @@ func (o *Outbox) charge(b *Batch) {
 	b.charged = b.bytes
 }
 
-// settle takes a batch off the books and back into the pool.
-func (o *Outbox) settle(b *Batch) {
+// retire takes a batch off the books and back into the pool.
+func (o *Outbox) retire(b *Batch) {
 	o.bytes -= b.bytes
 	if b.held {
 		o.held -= b.bytes
@@ -55,7 +55,7 @@ func (o *Outbox) settle(b *Batch) {
 // dropQueue forgets what is queued.
 func (o *Outbox) dropQueue() {
 	if o.queue != nil {
-		o.settle(o.queue)
+		o.retire(o.queue)
 		o.queue = nil
 	}
 }

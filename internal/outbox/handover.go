@@ -85,7 +85,7 @@ func (o *Outbox) Release(g event.Group, newest event.Position) (out Outcome) {
 			return out
 		}
 	}
-	o.settle(h.held)
+	o.retire(h.held)
 	h.held = nil
 	if h.after.IsZero() { // nothing was recorded, so nothing can come twice
 		o.endHandover(g)
@@ -134,7 +134,7 @@ func (o *Outbox) endHandover(g event.Group) {
 	}
 	*at = h.next
 	if h.held != nil {
-		o.settle(h.held)
+		o.retire(h.held)
 		h.held = nil
 	}
 }

@@ -171,7 +171,7 @@ func (o *Outbox) Charge(b *Batch) {
 func (o *Outbox) Done(b *Batch) (more bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.settle(b)
+	o.retire(b)
 	o.writing = false
 	o.tellQuiet()
 	return o.queue != nil
