@@ -2,18 +2,18 @@ package event
 
 import "orgcast/internal/orgctx"
 
-// Burst is a run of events of one group, in order, that one write carries. It is immutable and shared
-// by all receivers, and so is what encodings make of it.
+// Burst is a run of events of one group, in order, for one write. All receivers share it and its
+// encoded forms, so both are immutable.
 type Burst struct {
 	group  Group
-	org    orgctx.ID // that every payload names
+	org    orgctx.ID // every payload names it
 	events []*Event
 	table  table
 }
 
-// NewBurst joins events from the front of the list: as many as have the group and the organization
-// of the first one, and whose payloads together stay within limit bytes; at least one. It returns
-// the rest. The list must not be empty, and belongs to the burst from then on.
+// NewBurst joins events from the front of the list: at least one, and as many as have the group and
+// the organization of the first one and stay within limit bytes of payload together. It returns the
+// rest. The list must not be empty, and belongs to the burst afterwards.
 func NewBurst(list []*Event, limit int) (b *Burst, rest []*Event) {
 	first := list[0]
 	n, size := 1, first.Size()
@@ -28,7 +28,7 @@ func NewBurst(list []*Event, limit int) (b *Burst, rest []*Event) {
 	return b, list[n:]
 }
 
-// Alone returns the burst that holds just this event.
+// Alone returns the burst of just this event.
 func (e *Event) Alone() *Burst { return &e.alone }
 
 // Group returns the group of the events.
@@ -40,7 +40,7 @@ func (b *Burst) Organization() orgctx.ID { return b.org }
 // Events returns the events in order. The caller must not change the list.
 func (b *Burst) Events() []*Event { return b.events }
 
-// Size returns how many bytes the payloads have together.
+// Size returns the total length of the payloads in bytes.
 func (b *Burst) Size() (size int) {
 	for _, e := range b.events {
 		size += e.Size()

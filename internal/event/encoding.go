@@ -5,15 +5,15 @@ import (
 	"sync/atomic"
 )
 
-// Shape is which fields clients get of an event.
+// Shape is how clients see an event.
 type Shape uint8
 
 // The shapes.
 const (
 	// Plain is the payload as it was published.
 	Plain Shape = iota
-	// Enveloped is the payload as the field "event" of an object that also says where it comes from:
-	// "group", and for recorded events "id" with the position.
+	// Enveloped is the payload as the field "event" of an object that also says where it comes
+	// from: "group", and for recorded events "id" with the position.
 	Enveloped
 
 	shapes
@@ -22,13 +22,13 @@ const (
 // slots is how many encodings there may be in one process.
 const slots = 4
 
-// Slot is where bursts keep what one encoding makes of them.
+// Slot is where bursts keep their form in one encoding.
 type Slot uint8
 
-var reserved atomic.Uint32 //nolint:gochecknoglobals // slots are of the process, as the table of every burst is
+var reserved atomic.Uint32 //nolint:gochecknoglobals // the whole process shares the slots, because every burst has all of them
 
-// NewSlot reserves the place of an encoding. A transport reserves one for each encoding that it has,
-// once for the process. Too many are a programming error, and panic.
+// NewSlot reserves the slot of an encoding. A transport calls it for each of its encodings, once in
+// the process. It panics if there is no slot left, which is a programming error.
 func NewSlot() Slot {
 	n := reserved.Add(1)
 	if n > slots {
@@ -39,23 +39,24 @@ func NewSlot() Slot {
 
 // Encoding is a form in which a transport writes events.
 type Encoding struct {
-	// Slot is the encoding's own.
+	// Slot belongs to this encoding alone.
 	Slot Slot
-	// Base is another encoding that this one works on, nil if it is none.
+	// Base is the encoding whose result this one starts from, or nil.
 	Base *Encoding
-	// Encode makes the bytes of one event. base is what Base made of it. They may be the same, if there
-	// is nothing to do.
+	// Encode makes the bytes of one event. base is the result of Base. Encode returns base itself
+	// if there is nothing to do.
 	Encode func(e *Event, s Shape, base []byte) []byte
 }
 
-// table holds what was made of a burst, by shape and encoding. It is filled as somebody asks.
+// table holds the encoded forms of a burst, by shape and encoding. The first receiver that needs a
+// form fills its cell.
 type table struct {
 	mu    sync.Mutex // held while a cell is filled
 	cells [shapes][slots]atomic.Pointer[[]byte]
 }
 
-// Bytes returns the events in a row in a shape and an encoding. They are made once, at the first call,
-// and shared by all receivers: the caller must not change them.
+// Bytes returns the events in a row, in a shape and an encoding. The first call makes them, and all
+// receivers share them: the caller must not change them.
 func (b *Burst) Bytes(s Shape, enc *Encoding) []byte {
 	if made := b.table.cells[s][enc.Slot].Load(); made != nil {
 		return *made
@@ -91,7 +92,7 @@ func (b *Burst) encode(s Shape, enc *Encoding) []byte {
 	return made
 }
 
-// The text of an enveloped event. Neither group nor position holds a character that JSON escapes.
+// The text around an enveloped event. Neither groups nor positions need escaping in JSON.
 const (
 	eventField = `{"event":`
 	groupField = `,"group":"`

@@ -1,9 +1,9 @@
-// Package event holds the words that Redis, hub, consumers and browser share: a [Group] is where
+// Package event holds the terms that Redis, hub, consumers and browser share: a [Group] is where
 // events go, an [Event] is what a back end published, a [RawMessage] is what a browser sent, and
-// [Marshal] makes what the server itself says to one browser.
+// [Marshal] makes the server's own frames.
 //
-// An Event is immutable once decoded. How it is written is a transport's affair: what an [Encoding]
-// makes of it is made once, kept with it, and shared by all connections that receive it.
+// A decoded Event is immutable. Transports decide how it is written: each [Encoding] of an event is
+// made once, kept with it, and shared by all connections that receive it.
 package event
 
 import (
@@ -18,10 +18,11 @@ import (
 // MaxTypeLength is the longest event type, in bytes.
 const MaxTypeLength = 100
 
-// DefaultMaxSize is the largest event payload that a node accepts unless told otherwise, in bytes.
+// DefaultMaxSize is the largest event payload that a node accepts by default, in bytes.
 const DefaultMaxSize = 256 << 10
 
-// Why a payload is not an event. Each is dropped and counted under its [Reason].
+// Why a payload is not an event. Such payloads are dropped, and counted under the [Reason] of the
+// error.
 var (
 	ErrTooLarge       = errors.New("event: payload is larger than the limit")
 	ErrNotUTF8        = errors.New("event: payload is not UTF-8")
@@ -61,8 +62,8 @@ func DecodeErrors() []error {
 	return list
 }
 
-// Reason returns the stable, short name of why a payload is not an event, or not one to publish: for
-// metrics, the log and answers to publishers. Other errors are "invalid".
+// Reason returns the short, stable name of the reason why a payload is not an event, or must not be
+// published. Metrics, the log and answers to publishers use it. Other errors are "invalid".
 func Reason(err error) string {
 	for _, r := range reasons {
 		if errors.Is(err, r.err) {
@@ -82,21 +83,21 @@ type Event struct {
 	key      uint64
 	received time.Time
 	alone    Burst     // this event and no other
-	self     [1]*Event // what alone lists
+	self     [1]*Event // the list of alone
 }
 
 // Decode checks a payload that arrived for the group and makes an Event of it. The payload must be
 // one JSON object in UTF-8 of at most limit bytes, with a "type" and an "organization_id" that
-// names the group's own organization, as text or as an integer; the comparison is of the exact
-// digits and never goes through a floating point number. The two names may occur once each,
-// because programs differ in which of two equal names they believe. Before the object of a recorded
-// event stands its [Head]. received is the moment of arrival, from which latency is measured.
+// names the group's own organization, as text or as an integer. Integers are compared digit by
+// digit and never as floating-point numbers. Each of the two names may occur only once, because
+// programs differ in which of two equal names they use. The object of a recorded event follows its
+// [Head]. received is the time of arrival, from which latency is measured.
 func Decode(g Group, payload string, limit int, received time.Time) (*Event, error) {
 	head, object := CutHead(payload)
 	return DecodeObject(g, head, object, limit, received)
 }
 
-// DecodeObject is as [Decode] of a payload whose head is known.
+// DecodeObject is like [Decode], for a payload whose head has been cut off.
 func DecodeObject(g Group, h Head, object string, limit int, received time.Time) (*Event, error) {
 	if len(object) > limit {
 		return nil, ErrTooLarge
@@ -112,7 +113,7 @@ func DecodeObject(g Group, h Head, object string, limit int, received time.Time)
 	return e, nil
 }
 
-// check holds the rules of [Decode] and [Check], except for the size.
+// check applies the rules of [Decode] and [Check], except for the size.
 func check(g Group, payload []byte) (envelope, orgctx.ID, error) {
 	if !utf8.Valid(payload) {
 		return envelope{}, orgctx.ID{}, ErrNotUTF8
@@ -154,8 +155,8 @@ func ValidType(text string) bool {
 // Group returns the group the event was published to.
 func (e *Event) Group() Group { return e.group }
 
-// Organization returns the organization that the payload itself names. [Decode] has seen that it is
-// the group's; the writer of each connection compares it once more before bytes leave.
+// Organization returns the organization that the payload itself names. [Decode] has checked that it
+// is the group's. The writer of each connection compares it once more before bytes leave.
 func (e *Event) Organization() orgctx.ID { return e.org }
 
 // Type returns the event's type.
@@ -164,7 +165,7 @@ func (e *Event) Type() string { return e.typ }
 // Position returns the event's place in the history of its group, zero if it is transient.
 func (e *Event) Position() Position { return e.position }
 
-// Key returns what stands for the idempotency key under which the event was recorded, 0 if there was
+// Key returns the hash of the idempotency key under which the event was recorded, 0 if there was
 // none. See [Head].
 func (e *Event) Key() uint64 { return e.key }
 
@@ -174,7 +175,7 @@ func (e *Event) Payload() []byte { return e.payload }
 // Size returns how many bytes the payload has.
 func (e *Event) Size() int { return len(e.payload) }
 
-// Received returns the moment at which this node received the event.
+// Received returns when this node received the event.
 func (e *Event) Received() time.Time { return e.received }
 
 // String names the event without its content, for logs.

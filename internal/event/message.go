@@ -11,20 +11,21 @@ import (
 type RawMessage struct {
 	// Binary tells a binary message from a text one.
 	Binary bool
-	// Data is the payload. A text's is valid UTF-8. It belongs to the receiver of the RawMessage.
+	// Data is the payload, valid UTF-8 in a text message. It belongs to the receiver of the
+	// RawMessage.
 	Data []byte
 }
 
-// Message is a text that holds a JSON object with a type: what consumers talk about.
+// Message is a text message with a JSON object that has a type. Consumers work with it.
 type Message struct {
 	// Type is the object's "type", empty if it has none.
 	Type string
 	data []byte
 }
 
-// ParseMessage reads a RawMessage as a Message. It returns [ErrNotObject] or [ErrDuplicateField] for
-// a binary one, for anything but a JSON object and for a type given twice. A missing type is
-// no error: some pages of the original send none.
+// ParseMessage reads a RawMessage as a Message. It returns [ErrNotObject] for a binary message and
+// for anything but a JSON object, and [ErrDuplicateField] for a type given twice. A missing type is
+// not an error: some pages of the original application send none.
 func ParseMessage(m RawMessage) (Message, error) {
 	if m.Binary {
 		return Message{}, ErrNotObject
@@ -48,8 +49,8 @@ func (m Message) Decode(v any) error {
 	return nil
 }
 
-// Marshal returns the JSON of v: what the server says to one connection. Unlike json.Marshal it leaves <, > and & as they are: no payload is ever part of
-// a page, and a text of them would take six times its length.
+// Marshal returns the JSON of v, for one of the server's own frames. Unlike json.Marshal it leaves
+// <, > and & as they are: no payload is ever part of a page, and each would take six bytes.
 func Marshal(v any) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)

@@ -181,7 +181,8 @@ func FuzzParseMessage(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// Of bytes that are not UTF-8, which the gateway refuses before, encoding/json makes U+FFFD.
+		// Of bytes that are not UTF-8, which the gateway refuses before, encoding/json makes
+		// U+FFFD.
 		if typ, _ := fields["type"].(string); strings.ToValidUTF8(m.Type, "\ufffd") != strings.ToValidUTF8(typ, "\ufffd") && !strings.Contains(typ, "\ufffd") {
 			t.Fatalf("type: got %q, want %q", m.Type, typ)
 		}

@@ -2,7 +2,7 @@ package event
 
 import (
 	"cmp"
-	"crypto/sha1" //nolint:gosec // as Redis does it; it tells keys apart and guards nothing
+	"crypto/sha1" //nolint:gosec // as Redis does it; it distinguishes keys and protects nothing
 	"encoding/binary"
 	"errors"
 	"strconv"
@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// ErrInvalidPosition is returned for text that is no position.
+// ErrInvalidPosition is returned for text that is not a position.
 var ErrInvalidPosition = errors.New("event: position must have the form MILLISECONDS-SEQUENCE")
 
-// How much a group's history keeps unless somebody is told otherwise.
+// How much a group's history keeps by default.
 const (
 	DefaultHistoryLength = 1000
 	DefaultHistoryAge    = 24 * time.Hour
@@ -26,7 +26,7 @@ type Position struct {
 	ms, seq uint64
 }
 
-// ParsePosition reads the text that [Position.String] makes, in no other spelling, so that equal
+// ParsePosition reads the text that [Position.String] makes and accepts no other spelling, so equal
 // positions are equal texts.
 func ParsePosition(text string) (Position, error) {
 	first, second, ok := strings.Cut(text, "-")
@@ -47,17 +47,17 @@ func parseNumber(digits string) (n uint64, ok bool) {
 	return n, err == nil
 }
 
-// NewPosition returns the position of the event number seq of a millisecond since 1970.
+// NewPosition returns the position of event number seq in the millisecond ms since 1970.
 func NewPosition(ms, seq uint64) Position { return Position{ms: ms, seq: seq} }
 
-// Milliseconds returns when the event was recorded by the clock of Redis, in milliseconds since
+// Milliseconds returns when the event was recorded, by the clock of Redis, in milliseconds since
 // 1970.
 func (p Position) Milliseconds() uint64 { return p.ms }
 
-// Sequence tells apart the events of one millisecond.
+// Sequence distinguishes the events of one millisecond.
 func (p Position) Sequence() uint64 { return p.seq }
 
-// IsZero reports whether p is the place of no event.
+// IsZero reports whether p is the zero Position, which no event has.
 func (p Position) IsZero() bool { return p == Position{} }
 
 // Compare returns -1 if p lies before q, 1 if it lies after q, 0 if they are equal.
@@ -75,21 +75,22 @@ func (p Position) AppendTo(b []byte) []byte {
 	return strconv.AppendUint(b, p.seq, 10)
 }
 
-// ErrInvalidMark is returned for text that is no mark.
+// ErrInvalidMark is returned for text that is not a mark.
 var ErrInvalidMark = errors.New("event: mark must be a position or have the form 0-0.EPOCH")
 
-// Mark is a place in a group's history from which to go on: behind the event at Position. If that is
-// zero the history was empty, and Epoch says in which life of its organization's data it was: a later
-// one, after Redis lost everything, may have an empty history too. Marks compare with ==.
+// Mark is the place in a group's history from which to continue: after the event at Position. If
+// Position is zero, the history was empty. Epoch then tells whether Redis has lost the
+// organization's data since: the history may be empty again for that reason. Marks can be compared
+// with ==.
 type Mark struct {
 	Position Position
 	Epoch    string
 }
 
-// maxEpochLength is far above what an epoch has.
+// maxEpochLength is far more than an epoch has.
 const maxEpochLength = 64
 
-// ParseMark reads what [Mark.String] makes, or a position alone.
+// ParseMark reads the text that [Mark.String] makes, or a position alone.
 func ParseMark(text string) (Mark, error) {
 	position, epoch, dotted := strings.Cut(text, ".")
 	p, err := ParsePosition(position)
@@ -113,7 +114,7 @@ func validEpoch(text string) bool {
 	return true
 }
 
-// String returns the text of the position, behind which a zero one has a dot and the epoch.
+// String returns the text of the position. A zero position is followed by a dot and the epoch.
 func (m Mark) String() string {
 	if m.Position.IsZero() && m.Epoch != "" {
 		return m.Position.String() + "." + m.Epoch
@@ -124,18 +125,17 @@ func (m Mark) String() string {
 // maxPositionLength is the length of the longest position, two numbers of 64 bits.
 const maxPositionLength = 20 + 1 + 20
 
-// Head is what stands before the object of a recorded event.
+// Head precedes the object of a recorded event.
 type Head struct {
 	Position Position
-	// Key tells events apart that were recorded under idempotency keys: the first 64 bits of the SHA-1 of
-	// the key. 0: there was none.
+	// Key is the first 64 bits of the SHA-1 of the event's idempotency key, 0 if there was none.
 	Key uint64
 }
 
-// CutHead takes the head from the front of a payload: a position and a space, and behind them, if the
-// event has an idempotency key, a number sign, the key's hash and a space. Any other payload, among them
-// a transient one, it returns whole: there an object has to follow at once, which never begins like a
-// position, nor like a number sign.
+// CutHead cuts the head from the front of a payload: a position and a space, then, if the event has
+// an idempotency key, a number sign, the key's hash and a space. It returns any other payload
+// whole. A transient event has no head: it is an object, which never begins with a digit or a
+// number sign.
 func CutHead(payload string) (h Head, object string) {
 	if payload == "" || payload[0] < '0' || payload[0] > '9' {
 		return Head{}, payload
@@ -160,16 +160,17 @@ func CutHead(payload string) (h Head, object string) {
 	return h, object[keyHashLength+2:]
 }
 
-// keyHashLength is how many hexadecimal digits stand for an idempotency key.
+// keyHashLength is the length of the hash of an idempotency key, in hexadecimal digits.
 const keyHashLength = 16
 
-// HashKey returns what stands for an idempotency key in a [Head].
+// HashKey returns the hash of an idempotency key for a [Head].
 func HashKey(key string) uint64 {
-	sum := sha1.Sum([]byte(key)) //nolint:gosec // as Redis does it; it tells keys apart and guards nothing
+	sum := sha1.Sum([]byte(key)) //nolint:gosec // as Redis does it; it distinguishes keys and protects nothing
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// ParseKeyHash reads the text of what [HashKey] returns: 16 hexadecimal digits in lower case.
+// ParseKeyHash reads the text of a hash that [HashKey] returns: 16 hexadecimal digits in lower
+// case.
 func ParseKeyHash(text string) (key uint64, ok bool) {
 	if len(text) != keyHashLength || strings.Trim(text, "0123456789abcdef") != "" {
 		return 0, false
@@ -181,7 +182,7 @@ func ParseKeyHash(text string) (key uint64, ok bool) {
 // MaxIdempotencyKeyLength is the longest idempotency key, in bytes.
 const MaxIdempotencyKeyLength = 128
 
-// ErrInvalidIdempotencyKey is returned for a key of another form than [ValidIdempotencyKey] wants.
+// ErrInvalidIdempotencyKey is returned for a key that does not satisfy [ValidIdempotencyKey].
 var ErrInvalidIdempotencyKey = errors.New("event: idempotency key must be 1 to 128 visible ASCII characters")
 
 // ValidIdempotencyKey reports whether key may name one publication of a group: 1 to

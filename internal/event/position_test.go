@@ -167,8 +167,8 @@ func recorded(tb testing.TB, g event.Group, position, text string) *event.Event 
 	return e
 }
 
-// checkEnveloped sees that each event is there byte for byte, next to its group and, if it was recorded, its
-// position.
+// checkEnveloped sees that each event is there byte for byte, next to its group and, if it was
+// recorded, its position.
 func checkEnveloped(tb testing.TB, b *event.Burst, threshold int) {
 	tb.Helper()
 	p := enveloped(b)
@@ -306,7 +306,8 @@ func FuzzDecodeRecorded(f *testing.F) {
 	})
 }
 
-// TestDecodeKeyed: behind the position may stand what tells idempotency keys apart, in one spelling.
+// TestDecodeKeyed: behind the position may stand what tells idempotency keys apart, in one
+// spelling.
 func TestDecodeKeyed(t *testing.T) {
 	g := mustGroup(t, "7", "room")
 	const object = `{"type":"t","organization_id":7}`

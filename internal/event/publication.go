@@ -6,12 +6,12 @@ import "time"
 type Publication struct {
 	Group   Group
 	Payload []byte
-	// Record keeps the event in the group's history too. Nil: it is transient.
+	// Record also keeps the event in the group's history. If it is nil, the event is transient.
 	Record *Recording
 }
 
-// Check returns the error that [Check] returns for the payload, or [ErrInvalidIdempotencyKey]: a
-// publication with an error must not leave.
+// Check returns the error of [Check] for the payload, or [ErrInvalidIdempotencyKey]. A publication
+// with an error must not be sent.
 func (p Publication) Check(limit int) error {
 	if err := Check(p.Group, p.Payload, limit); err != nil {
 		return err
@@ -27,12 +27,12 @@ type Recording struct {
 	// MaxLength is how many events the history keeps. Redis drops them in blocks, and keeps up to a
 	// hundred more. Default: [DefaultHistoryLength].
 	MaxLength int
-	// MaxAge is how long the history keeps events, and for how long an idempotency key counts. Older
-	// ones go with the next recording, or all together when there was none for so long.
-	// Default: [DefaultHistoryAge].
+	// MaxAge is how long the history keeps events, and how long an idempotency key counts. The next
+	// recording removes older events; without one, the whole history expires after MaxAge. Default:
+	// [DefaultHistoryAge].
 	MaxAge time.Duration
-	// IdempotencyKey names this publication within its group, in the form of [ValidIdempotencyKey]:
-	// of several with the same key, one is recorded. Empty: none.
+	// IdempotencyKey names this publication within its group, in the form of [ValidIdempotencyKey].
+	// Of several publications with the same key, one is recorded. Empty means no key.
 	IdempotencyKey string
 }
 
@@ -47,14 +47,14 @@ func (r Recording) WithDefaults() Recording {
 	return r
 }
 
-// Receipt says what became of a [Publication].
+// Receipt is the result of a [Publication].
 type Receipt struct {
 	// Position is the event's place in the history if it is recorded.
 	Position Position
-	// Nodes is how many subscribers of the group's channel Redis passed the event on to: the nodes
-	// that somebody has joined the group on, and whoever else has subscribed to the channel.
+	// Nodes is how many subscribers of the group's channel got the event from Redis: the nodes on
+	// which someone has joined the group, and other programs that have subscribed to the channel.
 	Nodes int64
-	// Repeated says that nothing was published, because its idempotency key had been used.
+	// Repeated says that nothing was published, because the idempotency key had been used.
 	Repeated bool
 	Err      error
 }

@@ -19,10 +19,10 @@ func Check(g Group, payload []byte, limit int) error {
 }
 
 // WithOrganization completes a payload for publishing: it returns the JSON object with an
-// "organization_id" that names org. A payload that already names org comes back as it is, without
-// a copy; one that names another organization is refused with [ErrForeign], one whose
-// organization_id names none with [ErrNoOrganization], and one that is no JSON object or gives a
-// name twice as in [Decode]. It leaves the caller's bytes unchanged.
+// "organization_id" that names org. A payload that already names org comes back as it is, without a
+// copy. The error is [ErrForeign] if the payload names another organization, [ErrNoOrganization] if
+// its organization_id is not valid, and as in [Decode] if it is not a JSON object or has a name
+// twice. WithOrganization does not change the caller's bytes.
 func WithOrganization(org orgctx.ID, payload []byte) ([]byte, error) {
 	if org.IsZero() {
 		return nil, ErrNoOrganization
@@ -42,7 +42,7 @@ func WithOrganization(org orgctx.ID, payload []byte) ([]byte, error) {
 	case fields.hasOrganization:
 		return nil, ErrNoOrganization
 	}
-	// An ID holds no character that JSON escapes.
+	// An ID needs no escaping in JSON.
 	field := `"organization_id":"` + org.String() + `"`
 	start := bytes.IndexByte(payload, '{') + 1
 	if payload[skipSpace(payload, start)] != '}' {

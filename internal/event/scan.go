@@ -7,11 +7,11 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// maxDepth is how deep arrays and objects may be nested, the same as in encoding/json.
+// maxDepth is how deeply arrays and objects may be nested, as in encoding/json.
 const maxDepth = 10000
 
-// envelope is what the gateway itself reads of a JSON object; everything else passes through as
-// it is.
+// envelope is the part of a JSON object that the gateway itself reads. Everything else passes
+// through unchanged.
 type envelope struct {
 	typ             string // empty if missing or not text
 	organization    string // digits or text of organization_id, empty if missing or of another kind
@@ -20,10 +20,10 @@ type envelope struct {
 	duplicate       bool   // whether either is there twice
 }
 
-// scanObject checks that b is one JSON object and reads its envelope, in one walk: every event
-// received pays for it. encoding/json cannot serve here: it matches names regardless of case,
-// silently takes the last of two equal ones and, into an interface, turns large integers into
-// floats. Like encoding/json it leaves it to the caller to check that b is UTF-8.
+// scanObject checks that b is one JSON object and reads its envelope, in one walk, because every
+// received event pays for it. encoding/json will not do: it matches names regardless of case,
+// silently takes the last of two equal names, and turns large integers into floats when it decodes
+// into an interface. As with encoding/json, the caller has to check that b is UTF-8.
 func scanObject(b []byte) (envelope, error) {
 	var env envelope
 	i := skipSpace(b, 0)
@@ -40,7 +40,7 @@ func scanObject(b []byte) (envelope, error) {
 	return env, nil
 }
 
-// note takes a field over if it belongs to the envelope. Both are valid JSON.
+// note keeps a field if it belongs to the envelope. name and value are valid JSON.
 func (e *envelope) note(name, value []byte) {
 	switch {
 	case nameIs(name, "type"):
@@ -77,10 +77,10 @@ func textOf(value []byte) string {
 	return s
 }
 
-// The skip functions check what they walk over. Each takes the position at which something starts
-// and returns the position after it, or -1 if it is not there in the form that RFC 8259 gives it.
+// The skip functions check what they skip. Each takes the position at which something starts and
+// returns the position after it, or -1 if it does not have the form of RFC 8259.
 
-// skipValue takes depth as the number of arrays and objects that enclose the value.
+// skipValue skips a value. depth is the number of arrays and objects around it.
 func skipValue(b []byte, i, depth int) int {
 	switch at(b, i) {
 	case '"':
@@ -98,8 +98,8 @@ func skipValue(b []byte, i, depth int) int {
 	}
 }
 
-// skipNested skips the array or object that starts at b[i] and is nested to depth, itself counted.
-// Of an object it shows each field to env unless that is nil.
+// skipNested skips the array or object that starts at b[i]. depth counts it and the arrays and
+// objects around it. If env is not nil, it gets each field of an object.
 func skipNested(b []byte, i, depth int, env *envelope) int {
 	if depth > maxDepth {
 		return -1
@@ -191,7 +191,7 @@ func skipNumber(b []byte, i int) int {
 	return i
 }
 
-// skipDigits wants one digit at least.
+// skipDigits skips digits, at least one.
 func skipDigits(b []byte, i int) int {
 	start := i
 	for i < len(b) && '0' <= b[i] && b[i] <= '9' {
@@ -210,7 +210,7 @@ func skipWord(b []byte, i int, word string) int {
 	return i + len(word)
 }
 
-// skipSpace never fails: there need not be any.
+// skipSpace skips white space, if there is any. It never fails.
 func skipSpace(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\n' || b[i] == '\r') {
 		i++
@@ -218,7 +218,7 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
-// at returns the byte at i, and after the end a zero, which nothing in JSON may start with.
+// at returns the byte at i, or after the end a zero, with which nothing in JSON starts.
 func at(b []byte, i int) byte {
 	if i < len(b) {
 		return b[i]

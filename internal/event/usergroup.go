@@ -11,9 +11,10 @@ import (
 // userGroupPrefix begins the names of users' groups.
 const userGroupPrefix = "user."
 
-// UserGroupName returns the name of a user's own group: "user." and the user id if that satisfies
-// [orgctx.ValidID]. Any other id could be read as another user's, as "ada.inbox" in user.ada.inbox. It is
-// replaced by a dot and the SHA-256 of the id in base64url without padding, which no id is.
+// UserGroupName returns the name of a user's own group: "user." and the user id, if the id
+// satisfies [orgctx.ValidID]. Any other id could be mistaken for a group of another user, as
+// "ada.inbox" in user.ada.inbox. Such an id is replaced by a dot and the SHA-256 of the id in
+// base64url without padding, which cannot be an id.
 func UserGroupName(user string) string {
 	if orgctx.ValidID(user) {
 		return userGroupPrefix + user
@@ -22,8 +23,8 @@ func UserGroupName(user string) string {
 	return userGroupPrefix + "." + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// IsUserGroupName reports whether name is that of the user's own group, or of one below it: its name, a dot
-// and more.
+// IsUserGroupName reports whether name is the name of the user's own group, or of a group below it:
+// that name, a dot and more.
 func IsUserGroupName(name, user string) bool {
 	rest, ok := strings.CutPrefix(name, UserGroupName(user))
 	return ok && (rest == "" || rest[0] == '.')

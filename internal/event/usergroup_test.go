@@ -25,7 +25,8 @@ func TestUserGroupName(t *testing.T) {
 	}
 }
 
-// TestNoUserOpensAnothersGroup: whatever the ids look like, a group of one user is no group of another.
+// TestNoUserOpensAnothersGroup: whatever the ids look like, a group of one user is no group of
+// another.
 func TestNoUserOpensAnothersGroup(t *testing.T) {
 	users := []string{
 		"ada", "ada.inbox", "Ada", "a", "a|b", "a%7Cb", "a%7cb", "ü", "u\u0308", "..", ".", "...", "user.ada", "..47DE",

@@ -79,7 +79,8 @@ func TestNoAllocationPerDelivery(t *testing.T) {
 }
 
 // TestIdleConnectionIsSmall: what an idle connection holds on the heap, its client's socket in this
-// process included. It is some 2 KiB as this is written; with the library's records kept it would be 4.
+// process included. It is some 2 KiB as this is written; with the library's records kept it would
+// be 4.
 func TestIdleConnectionIsSmall(t *testing.T) {
 	const conns, most = 300, 3 << 10
 	n := startNode(t, setup{options: gateway.Options{CloseTimeout: 100 * time.Millisecond, MaxPerUser: conns + 1}})

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// readTimeout ends clients that are slow with TLS or with their request, or announce a body that never
-	// arrives, for which net/http waits before it sends a refusal. It no longer applies after the upgrade.
+	// readTimeout ends clients that are slow with TLS or with their request, or announce a body
+	// that never arrives, for which net/http waits before it sends a refusal. It no longer applies
+	// after the upgrade.
 	readTimeout = 10 * time.Second
 	// lookupTime is longer than the session store, directory and quota may take together.
 	lookupTime = 10 * time.Second
@@ -24,15 +25,15 @@ const (
 	handshakeTime = time.Second
 )
 
-// HTTPServer returns the server of the public listener, for the handler that h makes of this Server. It
-// holds at most the given number of sockets, including connections; 0 is no limit.
+// HTTPServer returns the server of the public listener, with the handler h that contains this
+// Server. It holds at most the given number of sockets, including connections; 0 is no limit.
 //
-// A stranger has a socket for one handshake only. A socket serves one request: a refused browser needs no
-// second one, and a client that could send more could stay as long as it liked.
+// A stranger has a socket only for one handshake. A socket serves one request: a refused browser
+// does not need another one, and a client that could send more could stay as long as it liked.
 func (s *Server) HTTPServer(h http.Handler, sockets int) *http.Server {
 	b := &border{sockets: sockets, server: s}
 	s.metrics.strangers(b.strangers)
-	// HTTP/1.1 alone: a browser that agreed on HTTP/2 could not open a WebSocket here.
+	// Only HTTP/1.1: a browser that has agreed on HTTP/2 could not open a WebSocket here.
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	errorLog := zap.NewStdLog(s.log)
@@ -47,13 +48,13 @@ func (s *Server) HTTPServer(h http.Handler, sockets int) *http.Server {
 	return server
 }
 
-// border tracks the sockets of the public listener that are not (yet) connections. Anybody can open them.
-// It keeps them and the connections within the files that the node has for both, so that some are always
-// left for Redis and for the private listener.
+// border tracks the sockets of the public listener that are not (yet) connections. Anybody can open
+// them. It keeps them and the connections within the files that the node has for both, so that some
+// are always left for Redis and for the private listener.
 //
-// Without room for a new socket, border closes the oldest one if it has had handshakeTime, because most
-// likely it is idle. Otherwise it closes the new one. Closing only new sockets would let a few idle
-// strangers lock everybody out for readTimeout, and so would letting new ones wait.
+// If there is no room for a new socket, border closes the oldest one if it has had handshakeTime,
+// because it is most likely idle. Otherwise it closes the new one. If it closed only new sockets,
+// or let them wait, a few idle strangers could lock everyone out for readTimeout.
 type border struct {
 	sockets int // 0 is no limit
 	server  *Server
@@ -83,7 +84,7 @@ func (b *border) follow(socket net.Conn, state http.ConnState) {
 	}
 }
 
-// turnAway closes a socket for lack of room. It counts that, and logs it unless there are many.
+// turnAway closes a socket for lack of room and counts it. It logs a sample.
 func (b *border) turnAway(socket net.Conn, reason string) {
 	s := b.server
 	s.metrics.turnedAway.WithLabelValues(reason).Inc()
@@ -141,7 +142,7 @@ func closeNow(socket net.Conn) {
 	if secure, ok := socket.(interface{ NetConn() net.Conn }); ok {
 		socket = secure.NetConn()
 	}
-	_ = socket.Close() // whatever is wrong with it, it is gone
+	_ = socket.Close() // an error changes nothing: it is closed
 }
 
 // httpLog receives the error log of net/http. Strangers cause most of it, so it is sampled.

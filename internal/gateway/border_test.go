@@ -15,7 +15,8 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// atBorder runs a test of a public listener with so many sockets, with a fake clock and a network in memory.
+// atBorder runs a test of a public listener with so many sockets, with a fake clock and a network
+// in memory.
 func atBorder(t *testing.T, sockets int, test func(n *node, pipe *testkit.Listener)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -41,8 +42,8 @@ func dialPipe(tb testing.TB, pipe *testkit.Listener) net.Conn {
 	return c
 }
 
-// TestStrangerHasASocketForOneHandshake: whatever a stranger does with a socket, it is gone after the time that a
-// handshake may take, and asking again does not make that longer.
+// TestStrangerHasASocketForOneHandshake: whatever a stranger does with a socket, it is gone after
+// the time that a handshake may take, and asking again does not make that longer.
 func TestStrangerHasASocketForOneHandshake(t *testing.T) {
 	const request = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
 	for name, test := range map[string]struct {
@@ -96,8 +97,8 @@ func TestStrangerHasASocketForOneHandshake(t *testing.T) {
 	}
 }
 
-// TestIdleStrangersGiveWay: a few strangers who open all sockets that there are and do nothing lock nobody out, and
-// a rush of handshakes does not push out those that came a moment before.
+// TestIdleStrangersGiveWay: a few strangers who open all sockets that there are and do nothing lock
+// nobody out, and a rush of handshakes does not push out those that came a moment before.
 func TestIdleStrangersGiveWay(t *testing.T) {
 	atBorder(t, 4, func(n *node, pipe *testkit.Listener) {
 		t := n.tb
@@ -131,7 +132,8 @@ func TestIdleStrangersGiveWay(t *testing.T) {
 	})
 }
 
-// TestTLSErrorsAreSampled: whoever opens sockets and speaks no TLS is counted each time and logged now and then.
+// TestTLSErrorsAreSampled: whoever opens sockets and speaks no TLS is counted each time and logged
+// now and then.
 func TestTLSErrorsAreSampled(t *testing.T) {
 	const knocks = 200
 	out := new(testkit.SyncBuffer)

@@ -53,11 +53,12 @@ var (
 	ErrQueryTooLong = errors.New("gateway: query too long")
 	// ErrTooMany refuses a connection over the limit of its user or organization.
 	ErrTooMany = errors.New("gateway: too many connections")
-	// ErrOverloaded refuses a connection over the limit of the node, or while a part does not answer.
+	// ErrOverloaded refuses a connection over the limit of the node, or while a part does not
+	// answer.
 	ErrOverloaded = errors.New("gateway: overloaded")
 )
 
-// DrainError ends a connection because this node goes away; the browser is to come back after
+// DrainError ends a connection because this node stops. The browser should come back after
 // RetryAfter, to another node.
 type DrainError struct {
 	RetryAfter time.Duration
@@ -69,7 +70,7 @@ func (DrainError) Error() string { return "gateway: draining" }
 // Is finds its row in the table, whatever the time.
 func (DrainError) Is(target error) bool { return target == error(DrainError{}) }
 
-// Delay returns the time after which the browser is to come back.
+// Delay returns the time after which the browser should come back.
 func (e DrainError) Delay() time.Duration { return e.RetryAfter }
 
 // PaceError refuses a handshake because they come faster than they may.
@@ -86,7 +87,7 @@ func (PaceError) Is(target error) bool { return target == error(PaceError{}) }
 // Delay returns the time after which the browser may try again.
 func (e PaceError) Delay() time.Duration { return e.RetryAfter }
 
-// The close codes of our own (RFC 6455, section 7.4.2, leaves 4000 to 4999 to applications).
+// Our own close codes (RFC 6455, section 7.4.2, leaves 4000 to 4999 to applications).
 const (
 	closeUnauthenticated socket.StatusCode = 4401
 	closeForbidden       socket.StatusCode = 4403
@@ -97,52 +98,54 @@ const (
 	closeRateLimit       socket.StatusCode = 4429
 )
 
-// cause is why a handshake is refused or a connection ends, and all that follows from it.
+// cause is why a handshake is refused or a connection ends, and what follows from it.
 type cause struct {
 	err error
-	// name is the reason of a refusal: the label of its metric, "reason" in the log, and the code in
-	// the answer. Causes that the client must not tell apart share one. Of a cause without a name,
-	// which is one of open connections, a refusal is an internal error.
+	// name is the reason for a refusal: the label of its metric, "reason" in the log, and the code
+	// in the answer. Causes that the client must not be able to tell apart share one. Causes
+	// without a name end open connections only; a refusal for one of them would be an internal
+	// error.
 	name string
-	// code and text are those of the close frame. The text is never that of an error.
+	// code and text go into the close frame. The text never comes from an error.
 	code socket.StatusCode
 	text string
-	// status is that of a refusal before the upgrade, retry the time after which the client is told
-	// to try again; 0 tells nothing.
+	// status is the HTTP status of a refusal. retry is when the client should try again; 0 says
+	// nothing.
 	status int
 	retry  time.Duration
 	how    how
 }
 
-// how says what happens to what is queued when a connection ends, and to what is told.
+// how says what happens to queued frames when a connection ends, and what the close frame tells.
 type how uint8
 
 const (
 	// urgent drops what is queued; other causes first send it.
 	urgent how = 1 << iota
-	// mute lets no event leave any more, not even one that is being written: at most the piece of
-	// it that the socket was given already.
+	// mute lets no further event leave, not even the rest of one that is being written, except for
+	// the piece that the socket already has.
 	mute
-	// waits lets the consumer finish with what a browser had sent that has left already.
+	// waits lets the consumer finish what a browser had sent before it left.
 	waits
-	// timed has the close frame tell the time to wait, which is the error's own if it has one.
+	// timed makes the close frame tell the time to wait: the error's own, if it has one.
 	timed
 )
 
 func (h how) is(flag how) bool { return h&flag != 0 }
 
 const (
-	// retryOnce tells the client that the browser may hold a newer cookie, so that one attempt makes sense.
+	// retryOnce tells the client that the browser may hold a newer cookie, so that one attempt
+	// makes sense.
 	retryOnce = `{"retry":"once"}`
-	// retryDelay is what clients are told to wait when a node is overloaded.
+	// retryDelay is how long clients are told to wait when a node is overloaded.
 	retryDelay = 5 * time.Second
-	// switchedRetry is what clients are told to wait that were refused for what they may do having just changed.
+	// switchedRetry is how long clients are told to wait if their rights have just changed.
 	switchedRetry = time.Second
 )
 
-// causes is the one place that knows what follows from an error. The first row that an error matches
-// counts, since errors wrap others: a session store that was not asked in time is overloaded and
-// canceled. docs/protocol.md shows it to clients.
+// causes is the one place that knows what follows from an error. The first row that an error
+// matches counts, because errors wrap others: a session store that did not answer in time is
+// overloaded and canceled. docs/protocol.md shows the table to clients.
 //
 //nolint:gochecknoglobals // constant
 var causes = []cause{
@@ -159,7 +162,7 @@ var causes = []cause{
 	// What the browser does.
 	{consumer.ErrDone, "forbidden", socket.StatusNormalClosure, "", http.StatusForbidden, 0, 0},
 	{ErrPeerClosed, "", socket.StatusNormalClosure, "", 0, 0, urgent},
-	{ErrPeerGone, "handshake", socket.StatusGoingAway, "", http.StatusInternalServerError, 0, urgent}, // no one reads the answer
+	{ErrPeerGone, "handshake", socket.StatusGoingAway, "", http.StatusInternalServerError, 0, urgent}, // nobody reads the answer
 	{consumer.ErrTextRequired, "", socket.StatusUnsupportedData, "", 0, 0, 0},
 	{ErrProtocol, "", socket.StatusProtocolError, "", 0, 0, urgent},
 	{ErrNotUTF8, "", socket.StatusInvalidFramePayloadData, "", 0, 0, urgent},
@@ -186,7 +189,7 @@ var causes = []cause{
 	{consumer.ErrNotFound, "not_found", closeNotFound, "not found", http.StatusNotFound, 0, urgent},
 	{event.ErrInvalidGroup, "not_found", closeNotFound, "not found", http.StatusNotFound, 0, urgent},
 
-	// The process ends without a drain; or a part of it does not answer.
+	// The process ends without a drain, or a part of it does not answer.
 	{context.Canceled, "overloaded", socket.StatusGoingAway, "", http.StatusServiceUnavailable, retryDelay, 0},
 	{ErrOverloaded, "overloaded", socket.StatusTryAgainLater, "", http.StatusServiceUnavailable, retryDelay, timed},
 	{consumer.ErrUnavailable, "overloaded", socket.StatusTryAgainLater, "", http.StatusServiceUnavailable, retryDelay, timed},

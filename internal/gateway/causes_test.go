@@ -45,8 +45,8 @@ func (s slow) Take(ctx context.Context, _ orgctx.ID) error {
 
 func (slow) Give(orgctx.ID) {}
 
-// TestLeavingDuringTheHandshake: a browser that leaves before it has its answer is no overload and no fault of
-// the gateway, of which an alert would tell.
+// TestLeavingDuringTheHandshake: a browser that leaves before it has its answer is no overload and
+// no fault of the gateway, of which an alert would tell.
 func TestLeavingDuringTheHandshake(t *testing.T) {
 	for name, set := range map[string]func(s slow, o *setup){
 		"session":   func(s slow, o *setup) { o.options.Sessions = s },
@@ -87,8 +87,8 @@ func TestLeavingDuringTheHandshake(t *testing.T) {
 	}
 }
 
-// TestLateConnectIsOverload: browsers are told when to come back, whatever a Connect hook returns that has run
-// out of time.
+// TestLateConnectIsOverload: browsers are told when to come back, whatever a Connect hook returns
+// that has run out of time.
 func TestLateConnectIsOverload(t *testing.T) {
 	h := &hooks{connect: func(ctx context.Context, _ consumer.Conn) error {
 		<-ctx.Done()
@@ -103,7 +103,8 @@ func TestLateConnectIsOverload(t *testing.T) {
 	}
 }
 
-// TestDoneAtOnce: a consumer that is done before it has begun refuses, and that is no fault of the gateway.
+// TestDoneAtOnce: a consumer that is done before it has begun refuses, and that is no fault of the
+// gateway.
 func TestDoneAtOnce(t *testing.T) {
 	h := &hooks{connect: func(context.Context, consumer.Conn) error { return consumer.ErrDone }}
 	n := startNode(t, setup{routes: []consumer.Route{h.route("/ws/h")}})
@@ -138,8 +139,8 @@ func row(line string) []string {
 	return cells
 }
 
-// TestRefusalsInDocs: docs/protocol.md has every code with which a handshake is refused, with its status and
-// whether the client is told when to come back, and no other.
+// TestRefusalsInDocs: docs/protocol.md has every code with which a handshake is refused, with its
+// status and whether the client is told when to come back, and no other.
 func TestRefusalsInDocs(t *testing.T) {
 	type refusal struct {
 		code   string
@@ -164,8 +165,8 @@ func TestRefusalsInDocs(t *testing.T) {
 	}
 }
 
-// TestCloseCodesInDocs: docs/protocol.md has every close code that the gateway sends, with the texts of its
-// frames, and no other.
+// TestCloseCodesInDocs: docs/protocol.md has every close code that the gateway sends, with the
+// texts of its frames, and no other.
 func TestCloseCodesInDocs(t *testing.T) {
 	type frame struct {
 		code int

@@ -14,7 +14,7 @@ import (
 	"orgcast/internal/session"
 )
 
-// host is what connections need of the server around them.
+// host is the part of the server that connections need.
 type host struct {
 	options Options
 	hub     *hub.Hub
@@ -24,8 +24,8 @@ type host struct {
 	kinds   []kinds // by carrier
 }
 
-// kind is what clients have in common that came by one carrier, agreed on the subprotocol or not, and
-// have one policy for what gives way.
+// kind is what clients share that came by one carrier, with or without the subprotocol, and have
+// one policy for what gives way.
 type kind struct {
 	carrier Carrier
 	v1      bool // the subprotocol was agreed on
@@ -70,7 +70,7 @@ func (k *kind) frame(v any) ([]byte, error) {
 	return k.carrier.Frame(text), nil
 }
 
-// bytes returns what is sent of events.
+// bytes returns events as they are sent.
 func (k *kind) bytes(b *event.Burst, t Transport) []byte {
 	if t.Compressed() {
 		return b.Bytes(k.outbox.Shape, k.compressed)
@@ -78,8 +78,8 @@ func (k *kind) bytes(b *event.Burst, t Transport) []byte {
 	return b.Bytes(k.outbox.Shape, k.outbox.Encoding)
 }
 
-// goodbye makes the close frame for a cause. A browser that closed gets its own code back, or none if it
-// sent none.
+// goodbye makes the close frame for a cause. A browser that closed gets its own code back, or none
+// if it sent none.
 func (k *kind) goodbye(cause error) []byte {
 	if peer, ok := errors.AsType[peerClosedError](cause); ok {
 		return k.carrier.CloseFrame(peer.code, "")
@@ -96,7 +96,7 @@ type client struct {
 	identity session.Identity
 	route    *consumer.Route
 	params   consumer.Params
-	query    string  // not yet parsed: few consumers ask
+	query    string  // unparsed: few consumers need it
 	budget   *budget // of the organization
 }
 
@@ -108,7 +108,7 @@ func (c *client) Param(name string) string { return c.params.Get(name) }
 
 // Query implements consumer.Conn.
 func (c *client) Query() url.Values {
-	values, _ := url.ParseQuery(c.query) // what is well formed of it, as net/http does
+	values, _ := url.ParseQuery(c.query) // the well-formed part, as net/http does
 	return values
 }
 
@@ -120,8 +120,8 @@ func (c *client) Protocol() string {
 	return ""
 }
 
-// guard runs a hook. A panic is logged with its stack, counted and returned as ErrPanic, so that it
-// ends one connection alone.
+// guard runs a hook. It logs a panic with its stack, counts it and returns ErrPanic, so that a
+// panic ends only this connection.
 func (c *client) guard(hook string, fn func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -134,9 +134,9 @@ func (c *client) guard(hook string, fn func() error) (err error) {
 	return fn()
 }
 
-// admit is the last look at events before their bytes leave: does the organization that they name
-// own this connection? Everything before has made sure that it does; should that ever fail, they
-// are dropped, the connection ends and the counter that stays 0 does not.
+// admit is the last check of events before their bytes leave: do they name the organization that
+// owns this connection? Everything before has made sure that they do. If that ever fails, the
+// events are dropped, the connection ends, and the count of violations is no longer 0.
 func (c *client) admit(b *event.Burst) error {
 	if b.Organization() == c.identity.Organization && !c.identity.Organization.IsZero() {
 		return nil

@@ -10,7 +10,7 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// minReturn is the least time a client is told to stay away, so that it does not come back to a
+// minReturn is the shortest time that a client is told to wait, so that it does not come back to a
 // node that still answers.
 const minReturn = time.Second
 
@@ -20,12 +20,13 @@ const drainSpare = time.Second
 // StopAdmission refuses all further upgrades with 503, for good.
 func (s *Server) StopAdmission() { s.draining.Store(true) }
 
-// Drain refuses further upgrades and ends all connections, spread evenly over the window, each
-// told to come back at a moment of its own: these are spread evenly too, over a time that is long enough
-// for half of HandshakesPerSecond. The connections of one organization lie as far apart as they can.
-// If ctx ends first, the rest is told at once. It returns nil when all are gone, and the error of ctx if
-// some were not. It takes the window, CloseTimeout and HookTimeout at most: a browser may leave at the end of the
-// window, and its consumer then has HookTimeout for what it had sent.
+// Drain refuses further upgrades and ends all connections, spread evenly over the window. Each
+// client is told its own time to come back. These times are spread evenly, too, over a period that
+// is long enough for half of HandshakesPerSecond. Connections of one organization are placed as far
+// apart as possible. If ctx ends first, the rest is told at once. Drain returns nil when all
+// connections have ended, and the error of ctx if some have not. It takes the window, CloseTimeout
+// and HookTimeout at most: if a browser leaves at the end of the window, its consumer has
+// HookTimeout for what the browser had sent.
 func (s *Server) Drain(ctx context.Context, window time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, window+s.options.CloseTimeout+s.options.HookTimeout+drainSpare)
 	defer cancel()
@@ -48,7 +49,7 @@ func (s *Server) Drain(ctx context.Context, window time.Duration) error {
 		slot := start.Add(minReturn + time.Duration(part*float64(back)))
 		c.End(DrainError{RetryAfter: max(time.Until(slot), minReturn)})
 	}
-	s.endAll(func(*conn) error { return DrainError{RetryAfter: minReturn + randomPart(back)} }) // those that slipped in
+	s.endAll(func(*conn) error { return DrainError{RetryAfter: minReturn + randomPart(back)} }) // connections that opened meanwhile
 	select {
 	case <-s.gone():
 		return nil
@@ -57,16 +58,16 @@ func (s *Server) Drain(ctx context.Context, window time.Duration) error {
 	}
 }
 
-// returnWindow is the time over which so many clients are to come back.
+// returnWindow returns the period over which this many clients should come back.
 func (s *Server) returnWindow(conns int, window time.Duration) time.Duration {
 	if rate := s.options.HandshakesPerSecond; rate > 0 {
-		// Half, since other clients come too, and since these are asked to come then, not made to.
+		// Half, because other clients come, too, and because these need not keep to their times.
 		return max(window, time.Duration(2*float64(conns)/rate*float64(time.Second)))
 	}
 	return window
 }
 
-// spread orders connections so that each organization's are evenly strewn over all.
+// spread orders connections so that those of each organization are evenly distributed over all.
 func spread(conns []*conn) []*conn {
 	type place struct {
 		conn *conn

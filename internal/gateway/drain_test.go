@@ -60,8 +60,9 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// TestDrainGivesSlots: every client is told a moment of its own, these lie evenly over the time there
-// is, and those of one organization lie far apart, so that nobody's users are all away at once.
+// TestDrainGivesSlots: every client is told a moment of its own, these lie evenly over the time
+// there is, and those of one organization lie far apart, so that nobody's users are all away at
+// once.
 func TestDrainGivesSlots(t *testing.T) {
 	n := startNode(t, setup{})
 	clients := make(map[string][]*testkit.Client)
@@ -130,7 +131,8 @@ func TestReturnWindow(t *testing.T) {
 	}
 }
 
-// TestQueuedEventsBeforeFarewell: what was published before the drain arrives before its close frame.
+// TestQueuedEventsBeforeFarewell: what was published before the drain arrives before its close
+// frame.
 func TestQueuedEventsBeforeFarewell(t *testing.T) {
 	h := &hooks{connect: joining("all")}
 	n := startNode(t, setup{routes: []consumer.Route{h.route("/ws/h")}})
@@ -149,8 +151,8 @@ func TestQueuedEventsBeforeFarewell(t *testing.T) {
 	}
 }
 
-// TestSlipsInDuringDrain: a connection that opens while Drain looks, and is not told before the process ends, is told
-// to come back too: 1001 would have the browser think that the page was left.
+// TestSlipsInDuringDrain: a connection that opens while Drain looks, and is not told before the
+// process ends, is told to come back too: 1001 would have the browser think that the page was left.
 func TestSlipsInDuringDrain(t *testing.T) {
 	h := &hooks{}
 	begun, proceed := make(chan struct{}), make(chan struct{})
@@ -199,8 +201,8 @@ func (n *node) drainSoon() error {
 	return nil
 }
 
-// TestDrainSilentPeers: peers that neither read nor answer are all waited for at the same time, so a drain
-// takes its window and CloseTimeout, however many they are.
+// TestDrainSilentPeers: peers that neither read nor answer are all waited for at the same time, so
+// a drain takes its window and CloseTimeout, however many they are.
 func TestDrainSilentPeers(t *testing.T) {
 	const window, closeTimeout = 10 * time.Second, 5 * time.Second
 	inBubble(t, gateway.Options{CloseTimeout: closeTimeout}, func(n *node) {
@@ -252,8 +254,8 @@ func TestSlowReader(t *testing.T) {
 	for len(padding) < size {
 		padding += "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 	}
-	// Readers take a step together: an event is published when all have the one before, so that only
-	// who reads nothing can be slow.
+	// Readers take a step together: an event is published when all have the one before, so that
+	// only who reads nothing can be slow.
 	got := make(chan error, len(fast))
 	for i := range events {
 		want := n.publish("acme", "all", fmt.Sprint(i, " ", padding))

@@ -21,7 +21,7 @@ const (
 	dropReasons // their number
 )
 
-// dropReasonOf returns why events give way by a policy. (By Disconnect none does.)
+// dropReasonOf returns why events give way under a policy. (Under Disconnect none do.)
 func dropReasonOf(policy consumer.WhenFull) dropReason {
 	if policy == consumer.Latest {
 		return dropLatest
@@ -32,17 +32,18 @@ func dropReasonOf(policy consumer.WhenFull) dropReason {
 // String implements fmt.Stringer.
 func (d dropReason) String() string { return [...]string{"too_slow", "drop_oldest", "latest"}[d] }
 
-// dropsInterval is the least pause between two log lines about what one organization loses for one reason.
+// dropsInterval is the shortest time between two log lines about one organization's drops for one
+// reason.
 const dropsInterval = 10 * time.Second
 
-// drops counts what one organization has lost for one reason since the log last said so. It is safe for
-// concurrent use, and takes no lock: fan-out moves it.
+// drops counts what one organization has lost for one reason since the last log line. It is safe
+// for concurrent use, and takes no lock, because fan-out adds to it.
 type drops struct {
 	count atomic.Int64
-	next  atomic.Int64 // when the log may say it again, in Unix nanoseconds
+	next  atomic.Int64 // when the next log line may come, in Unix nanoseconds
 }
 
-// add counts and reports whether a line is due, and for how many drops.
+// add counts drops, and reports whether a log line is due, and for how many.
 func (d *drops) add(n int, now time.Time) (count int64, due bool) {
 	d.count.Add(int64(n))
 	next := d.next.Load()
@@ -52,27 +53,29 @@ func (d *drops) add(n int, now time.Time) (count int64, due bool) {
 	return d.count.Swap(0), true
 }
 
-// budget bounds what one organization has of the node: what waits for all its slow browsers, what is
-// held of all that its browsers sent, and how many of its connections stand in line for histories.
+// budget bounds what one organization takes of the node: what waits for its slow browsers, what its
+// browsers have sent, and how many of its connections read histories at a time.
 type budget struct {
 	waiting outbox.Budget // bytes that wait for browsers
-	// received is the bytes held of what browsers sent: messages on their way in, and those that
-	// consumers have not handled yet.
+	// received counts the bytes of messages from browsers: those that are still coming in, and
+	// those that consumers have not handled yet.
 	received atomic.Int64
-	// line holds the one connection that waits for a turn at a history or has it; the others of the
-	// organization stand behind it.
+	// line is the organization's line for reading histories. It holds the connections that wait for
+	// a slot of the node or have one; the others wait for room in it.
 	line chan struct{}
 	// drops counts what its connections have lost, by reason.
 	drops [dropReasons]drops
-	// overdue counts messages that no consumer handled in time after their browser had left.
+	// overdue counts messages that no consumer handled in time after the browser had left.
 	overdue drops
-	// members counts the connections that share it; the owner of the map of budgets guards it.
+	// members counts the connections that share the budget. The owner of the map of budgets guards
+	// it.
 	members int
 }
 
 func newBudget() *budget { return &budget{line: make(chan struct{}, turnsAtOnce())} }
 
-// dropped counts events that did not reach the connection, and logs it, rarely for each organization.
+// dropped counts events that did not reach the connection, and logs that, at most once per
+// dropsInterval for each organization.
 func (c *client) dropped(reason dropReason, n int) {
 	if n == 0 {
 		return
@@ -85,8 +88,9 @@ func (c *client) dropped(reason dropReason, n int) {
 	}
 }
 
-// droppedFrames counts frames of the browser that no consumer handles. Where the time for them ran out it
-// logs that, as dropped does; where the connection was ended its own line tells why.
+// droppedFrames counts frames of the browser that no consumer handles. If the time for them ran
+// out, it logs that as dropped does. If the connection was ended, the connection's own line tells
+// why.
 func (c *client) droppedFrames(n int, overdue bool) {
 	switch {
 	case n == 0:

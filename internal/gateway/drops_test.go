@@ -10,8 +10,8 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// TestDropsAreLoggedPerOrganization: an organization whose browsers lose thousands of events has few lines
-// about that in the log, and they do not hide another's.
+// TestDropsAreLoggedPerOrganization: an organization whose browsers lose thousands of events has
+// few lines about that in the log, and they do not hide another's.
 func TestDropsAreLoggedPerOrganization(t *testing.T) {
 	for i, policy := range consumer.WhenFullNames() {
 		reason := []string{"too_slow", "drop_oldest", "latest"}[i]

@@ -12,12 +12,13 @@ import (
 	"orgcast/internal/socket"
 )
 
-// End implements consumer.Conn. The first cause counts. It drops what is queued or lets it leave,
-// as the cause wants, queues the close frame behind it, and gives the rest of the connection's
-// life a deadline; the reader sees the peer's close frame, or that deadline, and tears down.
+// End implements consumer.Conn. The first cause counts. Depending on the cause, End drops what is
+// queued or lets it leave. It queues the close frame after that, and sets a deadline for the rest
+// of the connection's life. The reader sees the peer's close frame, or that deadline, and tears
+// down.
 //
-// A cause that mutes also stops a goodbye under way, whose events it has become wrong to send. A drain
-// has nothing to tell a browser that has left, and lets the consumer finish.
+// A cause that mutes also stops an end that is under way, because its events must no longer be
+// sent. A drain has nothing to tell a browser that has left, and lets the consumer finish.
 func (c *conn) End(cause error) {
 	c.mu.Lock()
 	attached, how := c.attached, causeOf(cause).how
@@ -43,8 +44,8 @@ func (w *writer) seal(cause error) (first bool) {
 	return w.box.Seal(w.client.kind.goodbye(cause), causeOf(cause).how.is(urgent))
 }
 
-// writeFailed takes note that nothing can be written any more. If the browser is gone, what it sent
-// before may still be on its way here: the reader reads it, meets the end, and tears down.
+// writeFailed is called when nothing can be written anymore. If the browser has disconnected, what
+// it sent before may still be on its way: the reader reads it, meets the end, and tears down.
 func (c *conn) writeFailed(err error) {
 	cause := causeOfWrite(err)
 	c.mu.Lock()
@@ -58,7 +59,7 @@ func (c *conn) writeFailed(err error) {
 	c.writer.transport.Expire(c.host.options.CloseTimeout)
 }
 
-// causeOfWrite tells why writing ended.
+// causeOfWrite returns the cause for an error of writing.
 func causeOfWrite(err error) error {
 	if errors.Is(err, ErrIsolation) || errors.Is(err, ErrPanic) || errors.Is(err, ErrTooSlow) {
 		return err
@@ -69,20 +70,21 @@ func causeOfWrite(err error) error {
 	return ErrPeerGone
 }
 
-// tearDown ends the connection for good, when its reader is done: nothing of it is left when it returns.
+// tearDown ends the connection for good, when its reader is done: nothing of it is left when it
+// returns.
 func (c *conn) tearDown(readErr error) {
 	c.runOut(readErr)
 	c.End(readErr)
 	cause := context.Cause(c.ctx)
-	// Leave first: nobody offers events to a connection that waits for a slow hook.
+	// Leave first, so that no events are offered to a connection that waits for a slow hook.
 	c.groups.end(c)
 	switch {
 	case errors.Is(readErr, ErrPeerClosed):
-		_ = c.writer.transport.WriteClose(c.kind.goodbye(cause)) // if no close frame has left: the browser waits for one
+		_ = c.writer.transport.WriteClose(c.kind.goodbye(cause)) // unless it has left already: the browser waits for it
 	case !errors.Is(readErr, ErrPeerGone):
 		c.writer.transport.Drain()
 	}
-	// The close frames are through, or the deadline is that End set.
+	// The close frames are through, or the deadline that End set has passed.
 	_ = c.writer.transport.Close() // a dead socket shows at the close
 	c.writer.box.Abandon()
 	<-c.writer.box.Quiet()
@@ -97,10 +99,11 @@ func (c *conn) tearDown(readErr error) {
 	c.onEnd(c)
 }
 
-// runOut lets the consumer handle what the browser had sent before it left, under the connection's
-// living context, and lets the answers leave: a page may send one message and close at once. That takes
-// HookTimeout at most, and the browser has its close frame after CloseTimeout. Any other end, such as
-// that of the session, cuts it off. A browser that sent too fast has no right to it.
+// runOut lets the consumer handle what the browser had sent before it left, and lets the answers
+// leave: a page may send one message and close at once. The connection's context has not ended yet.
+// runOut takes HookTimeout at most, and the browser has its close frame after CloseTimeout. Any
+// other end, such as the end of the session, cuts it off. A browser that sent too fast does not get
+// it.
 func (c *conn) runOut(cause error) {
 	if errors.Is(cause, ErrRateLimit) || c.inbox.idle() && c.writer.box.Idle() {
 		return
@@ -138,7 +141,7 @@ func (c *conn) runOut(cause error) {
 	}
 }
 
-// disconnect runs the Disconnect hook under a fresh deadline.
+// disconnect runs the Disconnect hook with its own deadline.
 func (c *conn) disconnect(cause error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), c.host.options.HookTimeout)
 	defer cancel()

@@ -15,8 +15,8 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// TestEnvelope: with the subprotocol every event comes byte for byte in an envelope that says where it comes
-// from, whatever its own fields are called; without it a page sees what it always saw.
+// TestEnvelope: with the subprotocol every event comes byte for byte in an envelope that says where
+// it comes from, whatever its own fields are called; without it a page sees what it always saw.
 func TestEnvelope(t *testing.T) {
 	const payload = `{"type":"error", "organization_id":"acme","group":"of its own","id":7,"event":{"type":"x"}} `
 	g := mustGroup(t, "acme", "all")
@@ -65,8 +65,8 @@ func TestEnvelope(t *testing.T) {
 	}
 }
 
-// TestConsumersCannotSpeakForTheGateway: with the subprotocol no hook sends a frame that looks like one of the
-// gateway's own. Errors go through SendError.
+// TestConsumersCannotSpeakForTheGateway: with the subprotocol no hook sends a frame that looks like
+// one of the gateway's own. Errors go through SendError.
 func TestConsumersCannotSpeakForTheGateway(t *testing.T) {
 	for _, protocol := range []string{"", consumer.ProtocolV1} {
 		t.Run("protocol "+protocol, func(t *testing.T) {

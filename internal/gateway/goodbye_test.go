@@ -11,8 +11,9 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// TestCloseWithoutCode: a page that calls close() sends no code, and gets none. 1005 stands for that and
-// must not be in a frame (RFC 6455, section 7.4.1): the browser would report 1006, a lost connection.
+// TestCloseWithoutCode: a page that calls close() sends no code, and gets none. 1005 stands for
+// that and must not be in a frame (RFC 6455, section 7.4.1): the browser would report 1006, a lost
+// connection.
 func TestCloseWithoutCode(t *testing.T) {
 	n := startNode(t, setup{routes: []consumer.Route{echo().route("/ws/echo")}})
 	for name, frames := range map[string][]testkit.Frame{"at once": nil, "after a message": {text("a")}} {
@@ -38,8 +39,8 @@ func TestCloseWithoutCode(t *testing.T) {
 	}
 }
 
-// TestAnswersInTheQueueComeBeforeTheClose: the answers to messages that are handled already, but which the
-// client has not read, leave before the close frame as those to messages that wait do.
+// TestAnswersInTheQueueComeBeforeTheClose: the answers to messages that are handled already, but
+// which the client has not read, leave before the close frame as those to messages that wait do.
 func TestAnswersInTheQueueComeBeforeTheClose(t *testing.T) {
 	last := map[string]struct {
 		frame testkit.Frame
@@ -67,8 +68,8 @@ func TestAnswersInTheQueueComeBeforeTheClose(t *testing.T) {
 	}
 }
 
-// TestUnreadAnswersHoldNothing: a client that closes and never reads the answers is gone twice CloseTimeout
-// later, long before HookTimeout.
+// TestUnreadAnswersHoldNothing: a client that closes and never reads the answers is gone twice
+// CloseTimeout later, long before HookTimeout.
 func TestUnreadAnswersHoldNothing(t *testing.T) {
 	o := gateway.Options{HookTimeout: time.Hour, CloseTimeout: 5 * time.Second, WriteTimeout: time.Hour}
 	ledgerInBubble(t, o, func(l *ledger, n *node) {
@@ -84,8 +85,8 @@ func TestUnreadAnswersHoldNothing(t *testing.T) {
 	})
 }
 
-// TestFramesThatNobodyHandles: messages that are dropped with their connection are counted, and where the time
-// for them ran out the log says so, rarely for each organization.
+// TestFramesThatNobodyHandles: messages that are dropped with their connection are counted, and
+// where the time for them ran out the log says so, rarely for each organization.
 func TestFramesThatNobodyHandles(t *testing.T) {
 	t.Run("timeout", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {

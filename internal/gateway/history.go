@@ -12,24 +12,23 @@ import (
 
 // History reads what was recorded for a group. Package pubsub implements it.
 type History interface {
-	// History returns the newest n events of the group's history, oldest first, or fewer if they are
-	// large.
+	// History returns the newest n events of the group's history, oldest first, or fewer if they
+	// are large.
 	History(ctx context.Context, g event.Group, n int) ([]*event.Event, error)
 }
 
 // Resumer is an extra ability of a History: it knows what a browser has missed.
 type Resumer interface {
-	// Resume returns what was recorded after the mark, oldest first, at most the newest limit events
-	// and so many bytes of them, but one always.
-	// complete says that nothing is missing before them.
+	// Resume returns the events that were recorded after the mark, oldest first: at most the newest
+	// limit events and bytes, but at least one. complete says that none is missing before them.
 	Resume(ctx context.Context, g event.Group, after event.Mark, limit, bytes int) (events []*event.Event, complete bool, err error)
-	// Mark returns the place behind all events of the group that were handed to the hub so far. ok is
-	// false if it is not known.
+	// Mark returns the place after all events of the group that the hub has got so far. ok is false
+	// if it is not known.
 	Mark(g event.Group) (m event.Mark, ok bool)
 }
 
-// resumeLimit is how many missed events of a group a browser gets: as many as a history of the default
-// length keeps.
+// resumeLimit is how many missed events of a group a browser gets at most: as many as a history
+// keeps by default.
 const resumeLimit = event.DefaultHistoryLength
 
 // resumer returns the History's extra ability, nil if it has none.
@@ -85,14 +84,14 @@ func (c *conn) JoinAfter(ctx context.Context, name string, after event.Mark, don
 		}
 		at := event.Mark{Position: newestOf(fitting)}
 		if at.Position.IsZero() && complete {
-			at = after // which was found, so live events up to it are known too
+			at = after // it was found, so live events up to it are known, too
 		}
 		return at.Position, bytesOf(events), done(at)
 	})
 }
 
-// joinFrom joins a group and calls begin, which sends what was recorded and returns the position up to
-// which it did. Live events follow, without what begin has sent.
+// joinFrom joins a group and calls begin, which sends recorded events and returns the position of
+// the last one. Live events follow, without those that begin has sent.
 func (c *conn) joinFrom(ctx context.Context, name string, begin func(g event.Group) (newest event.Position, bytes int, err error)) error {
 	if c.identity.Organization.IsZero() {
 		return orgctx.ErrNoOrganization
@@ -124,7 +123,7 @@ func (c *conn) joinFrom(ctx context.Context, name string, begin func(g event.Gro
 	return context.Cause(c.ctx)
 }
 
-// bytesOf returns how large events are together.
+// bytesOf returns the total size of events.
 func bytesOf(events []*event.Event) (bytes int) {
 	for _, e := range events {
 		bytes += len(e.Payload())
@@ -146,12 +145,12 @@ func newestOf(events []*event.Event) event.Position {
 type gapFrame struct {
 	Type  string `json:"type"` // "gap"
 	Group string `json:"group"`
-	// After and Before are the positions between which they are, as far as they are known.
+	// After and Before are the positions around the gap, as far as they are known.
 	After  string `json:"after,omitempty"`
 	Before string `json:"before,omitempty"`
 }
 
-// missedGap tells of the gap between the mark and the events that are left.
+// missedGap makes the frame for the gap between the mark and the remaining events.
 func missedGap(g event.Group, after event.Mark, left []*event.Event) gapFrame {
 	frame := gapFrame{Type: "gap", Group: g.Name(), After: after.String()}
 	if len(left) > 0 {

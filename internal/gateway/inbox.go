@@ -10,9 +10,9 @@ import (
 	"orgcast/internal/socket"
 )
 
-// inbox holds what the browser sent until its consumer takes it, one message after the other. One
-// goroutine puts messages in, and one, while there are some, takes them out. The budget of the
-// organization counts each until the consumer has handled it.
+// inbox holds messages from the browser until the consumer takes them, one after the other. One
+// goroutine puts messages in, and while there are some, one takes them out. The budget of the
+// organization counts each message until the consumer has handled it.
 type inbox struct {
 	client *client
 
@@ -20,16 +20,17 @@ type inbox struct {
 	frames   []event.RawMessage
 	bytes    int // in frames
 	handling bool
-	closed   bool          // nothing is handed out any more
-	overdue  bool          // the time for what is left is over
-	handled  chan struct{} // closed, and then nil, when nothing is left to handle; nil unless asked for
+	closed   bool          // no more messages are handed out
+	overdue  bool          // the time for the remaining messages is over
+	handled  chan struct{} // closed, and then nil, when nothing is left to handle; made on demand
 
 	talked atomic.Int64 // the age at which the last message came, or the browser could first send one
 }
 
-// put takes a message in, and reports whether somebody has to begin to handle what is here. A consumer
-// that falls behind by the whole inbox is not waited for, since pongs and the peer's close frame
-// would wait too: then ok is false, and the browser is told that it sends too fast.
+// put takes a message in. begin says that the caller has to start a goroutine that handles
+// messages. If the inbox is full, put does not wait for the consumer, because pongs and the peer's
+// close frame would have to wait, too: ok is then false, and the browser is told that it sends too
+// fast.
 func (in *inbox) put(f event.RawMessage, age time.Duration) (begin, ok bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -50,7 +51,8 @@ func (in *inbox) put(f event.RawMessage, age time.Duration) (begin, ok bool) {
 	return begin, true
 }
 
-// next returns the next message to handle. If ok is false none is left, and who handles them is done.
+// next returns the next message to handle. If ok is false, none is left, and the handling goroutine
+// is done.
 func (in *inbox) next() (f event.RawMessage, ok bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -67,14 +69,14 @@ func (in *inbox) next() (f event.RawMessage, ok bool) {
 	return f, true
 }
 
-// close lets nothing be handed out any more.
+// close stops handing out messages.
 func (in *inbox) close() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.closed = true
 }
 
-// expire notes that what is not handled by now was not handled in time.
+// expire notes that the remaining messages were not handled in time.
 func (in *inbox) expire() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -100,8 +102,7 @@ func (in *inbox) allHandled() <-chan struct{} {
 	return handled
 }
 
-// tellHandled tells those who wait for it that nothing is left to handle, if that is so. Its caller
-// holds mu.
+// tellHandled closes handled if nothing is left to handle. Its caller holds mu.
 func (in *inbox) tellHandled() {
 	if in.handled != nil && !in.handling {
 		close(in.handled)
@@ -109,7 +110,7 @@ func (in *inbox) tellHandled() {
 	}
 }
 
-// drop forgets the messages that nobody handles any more. Its caller holds mu.
+// drop drops the messages that will not be handled. Its caller holds mu.
 func (in *inbox) drop() {
 	for _, f := range in.frames {
 		in.letGo(f)
@@ -118,13 +119,13 @@ func (in *inbox) drop() {
 	in.frames, in.bytes = nil, 0
 }
 
-// letGo gives back what a message counts for from its last byte until its consumer has handled it.
+// letGo gives back to the budget what a message counts for until the consumer has handled it.
 func (in *inbox) letGo(f event.RawMessage) { intake{in.client}.Give(socket.Held(f.Data)) }
 
-// errIntakeFull ends a connection whose frame has no room in what its organization may have taken in.
+// errIntakeFull ends a connection whose frame has no room in its organization's receive budget.
 var errIntakeFull = errors.New("gateway: the organization's receive budget is used up")
 
-// intake is the budget of the organization, as the [Transport] of a connection uses it.
+// intake is the organization's receive budget, for the [Transport] of a connection.
 type intake struct{ client *client }
 
 // Take implements socket.Budget.

@@ -262,13 +262,15 @@ func TestResetWhileMessagesWait(t *testing.T) {
 	n.expectConnections(0)
 }
 
-// expectLeaving waits until so many connections have been left by their browsers, but not yet ended.
+// expectLeaving waits until so many connections have been left by their browsers, but not yet
+// ended.
 func (n *node) expectLeaving(want int) {
 	n.tb.Helper()
 	testkit.Eventually(n.tb, "connections that browsers have left", func() bool { return n.gateway.Leaving() == want })
 }
 
-// leaveDuring connects, sends "wait" and "after" and closes, and returns when the gateway has seen it.
+// leaveDuring connects, sends "wait" and "after" and closes, and returns when the gateway has seen
+// it.
 func (l *ledger) leaveDuring(n *node) *testkit.Client {
 	n.tb.Helper()
 	c := n.connect("/ws/l", "ada", "acme")
@@ -435,8 +437,9 @@ func TestDrainAfterTheClose(t *testing.T) {
 	})
 }
 
-// TestDrainWaitsForTheLastMessages: the consumer of a browser that has left gets HookTimeout for what the browser had
-// sent, and the drain succeeds. A hook that goes on regardless is not waited for.
+// TestDrainWaitsForTheLastMessages: the consumer of a browser that has left gets HookTimeout for
+// what the browser had sent, and the drain succeeds. A hook that goes on regardless is not waited
+// for.
 func TestDrainWaitsForTheLastMessages(t *testing.T) {
 	const closeTimeout, hookTimeout = 5 * time.Second, 30 * time.Second
 	for name, test := range map[string]struct {
@@ -477,8 +480,8 @@ func TestDrainWaitsForTheLastMessages(t *testing.T) {
 	}
 }
 
-// TestReceiveErrorEndsTheInbox: what follows a message that ends the connection is not handled, after
-// a close no more than before.
+// TestReceiveErrorEndsTheInbox: what follows a message that ends the connection is not handled,
+// after a close no more than before.
 func TestReceiveErrorEndsTheInbox(t *testing.T) {
 	l := newLedger()
 	handle := l.receive

@@ -13,8 +13,8 @@ import (
 	"orgcast/internal/quota"
 )
 
-// limits counts the connections of this node, and by user, and asks the quota of their organization.
-// A count of 0 as a limit means no limit.
+// limits counts the connections of this node, in total and by user, and asks the quota of their
+// organization. A limit of 0 means no limit.
 type limits struct {
 	perNode, perUser int
 	quota            Quota // may be nil
@@ -42,7 +42,7 @@ func newLimits(o *Options) *limits {
 	}
 }
 
-// receivedBytes adds up what is held of what browsers sent, when metrics are asked for.
+// receivedBytes adds up the bytes of messages from browsers, for the metrics.
 func (l *limits) receivedBytes() float64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,7 +53,8 @@ func (l *limits) receivedBytes() float64 {
 	return float64(total)
 }
 
-// full reports whether the node has no room, so that it can refuse before it asks who is there.
+// full reports whether the node has no room, so that it can refuse a request before it looks up the
+// session.
 func (l *limits) full() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -67,8 +68,8 @@ func (l *limits) count() int {
 	return l.total
 }
 
-// take counts a connection, or says which limit it would exceed. The budget is that of its
-// organization.
+// take counts a connection and returns its organization's budget, or an error for the limit that it
+// would exceed.
 func (l *limits) take(ctx context.Context, who owner) (*budget, error) {
 	b, err := l.takeLocal(who)
 	if err != nil || l.quota == nil {
@@ -85,7 +86,7 @@ func (l *limits) take(ctx context.Context, who owner) (*budget, error) {
 	return nil, fmt.Errorf("%w: %w", ErrOverloaded, err)
 }
 
-// give takes back what take counted.
+// give undoes take.
 func (l *limits) give(who owner) {
 	l.giveLocal(who)
 	if l.quota != nil {
@@ -93,12 +94,12 @@ func (l *limits) give(who owner) {
 	}
 }
 
-// maxExplained bounds the refusals that are being explained at a time. Each is a socket, a goroutine and
-// some KiB for a stranger, for up to CloseTimeout; those who come after get a status in place of it.
+// maxExplained bounds the refusals that are explained at a time. Each costs a socket, a goroutine
+// and some KiB for a stranger, for up to CloseTimeout. Further ones get a status instead.
 const maxExplained = 128
 
-// takeExplained counts a refusal that is to be explained, or says that there is no room for it. All of
-// them together leave most places of a node to connections.
+// takeExplained counts a refusal that is to be explained, or returns false if there is no room for
+// it. All of them together leave most of the node's room to connections.
 func (l *limits) takeExplained() (ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -114,7 +115,7 @@ func (l *limits) takeExplained() (ok bool) {
 	return true
 }
 
-// giveExplained takes back what takeExplained counted.
+// giveExplained undoes takeExplained.
 func (l *limits) giveExplained() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -158,29 +159,29 @@ func (l *limits) giveLocal(who owner) {
 	}
 }
 
-// pace bounds handshakes per second. Those that come too early are told, each, a later moment of
-// its own, so that they do not come back together. It is safe for concurrent use.
+// pace bounds handshakes per second. Each client that comes too early is told its own time to come
+// back, so that they do not all come back together. It is safe for concurrent use.
 type pace struct {
 	perSecond float64 // not above 0: no limit
 
 	mu        sync.Mutex
 	started   time.Time
 	allowance bucket.Bucket
-	// promised is the last moment, since started, that somebody was told to come back at.
+	// promised is the latest time that a client was told, since started.
 	promised time.Duration
 }
 
-// maxPromise is the longest time that a client is sent away for.
+// maxPromise is the longest time that a client is told to wait.
 const maxPromise = time.Minute
 
 func newPace(perSecond float64) pace {
 	return pace{perSecond: perSecond, started: time.Now(), allowance: bucket.New(burstOf(perSecond))}
 }
 
-// burstOf is how many handshakes may come at once: a tenth of a second's.
+// burstOf is how many handshakes may come at once: those of a tenth of a second.
 func burstOf(perSecond float64) int { return int(math.Ceil(perSecond / 10)) }
 
-// take reports whether a handshake may go on at this moment, or after which time it may try again.
+// take reports whether a handshake may go on now, or returns when to try again.
 func (p *pace) take() (retry time.Duration, ok bool) {
 	if p.perSecond <= 0 {
 		return 0, true

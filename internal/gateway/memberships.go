@@ -20,12 +20,12 @@ type memberships struct {
 
 	mu     sync.Mutex
 	groups []event.Group
-	named  bucket.Bucket // for the groups that frames name, beyond one each
-	ended  bool          // none can begin
+	named  bucket.Bucket // for the groups that frames name, except the first of each
+	ended  bool          // no membership can begin
 }
 
-// join makes the connection a member of a group in the hub. Of a connection that ends meanwhile, whose
-// context is given, the cause is returned.
+// join makes the connection a member of a group in the hub. conn is the connection's context. If
+// that ends meanwhile, join returns its cause.
 func (ms *memberships) join(ctx, conn context.Context, g event.Group, m hub.Member) error {
 	if conn.Err() != nil {
 		return context.Cause(conn)
@@ -62,7 +62,7 @@ func (ms *memberships) end(m hub.Member) {
 	}
 }
 
-// reserve enters a group among those of the connection.
+// reserve adds a group to those of the connection.
 func (ms *memberships) reserve(g event.Group) (joined bool, err error) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
@@ -96,11 +96,12 @@ func (ms *memberships) has(g event.Group) bool {
 	return slices.Contains(ms.groups, g)
 }
 
-// namesBurst is how many groups the browser's frames may name at once, beyond one each: as many as
-// the connection may join, since a page that has them all asks for them all when it comes back.
+// namesBurst is how many groups the browser's frames may name at once, except the first of each. It
+// includes as many as the connection may join: a page that has joined them all asks for them all
+// when it comes back.
 func (o *Options) namesBurst() int { return o.FrameBurst + o.GroupsPerConnection }
 
-// charge counts n groups that a frame names, at some age of the connection, against the rate limit.
+// charge counts n groups that a frame names against the rate limit. age is the connection's.
 func (ms *memberships) charge(n int, age time.Duration) error {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()

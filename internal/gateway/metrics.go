@@ -12,8 +12,8 @@ import (
 	"orgcast/internal/socket"
 )
 
-// metrics of the delivery path are plain atomic counters, collected when somebody asks: they are
-// moved for every delivery.
+// metrics of the delivery path are plain atomic counters, because every delivery adds to them. They
+// are collected when the metrics are read.
 type metrics struct {
 	connections prometheus.Gauge
 	refused     *prometheus.CounterVec
@@ -32,7 +32,8 @@ type metrics struct {
 	latency    latency
 	intakeFull atomic.Uint64
 
-	// Frames from browsers that no consumer handles: the time for them ran out, or the connection was ended.
+	// Frames from browsers that no consumer handled: the time for them ran out, or the connection
+	// was ended.
 	framesOverdue, framesEnded atomic.Uint64
 
 	// dropped counts events that did not reach a connection, by what happened instead.
@@ -99,7 +100,7 @@ func newMetrics(r prometheus.Registerer, queued, received func() float64) *metri
 	return m
 }
 
-// strangers shows how many sockets are no connections.
+// strangers shows how many sockets are not connections.
 func (m *metrics) strangers(count func() float64) {
 	m.factory.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "orgcast_handshake_sockets", Help: "Sockets of the public listener that are not connections, or not yet.",
@@ -114,7 +115,7 @@ func (m *metrics) wrote(events int, oldest time.Time) {
 	}
 }
 
-// latency is a histogram whose bounds are powers of two, so that an observation is one addition.
+// latency is a histogram with powers of two as bounds, so that an observation is one addition.
 type latency struct {
 	counts [latencyBuckets + 1]atomic.Uint64
 	sum    atomic.Int64 // nanoseconds
@@ -132,7 +133,7 @@ func (l *latency) observe(d time.Duration) {
 	l.sum.Add(int64(d))
 }
 
-// latencyDescription stands here once, since a Desc is costly to make.
+// latencyDescription is made once, because a Desc is expensive to make.
 var latencyDescription = prometheus.NewDesc("orgcast_delivery_seconds", //nolint:gochecknoglobals // constant
 	"Time from the arrival of an event at this node to its write to a connection; of events written together, the oldest.", nil, nil)
 
@@ -154,7 +155,8 @@ func (l *latency) Collect(ch chan<- prometheus.Metric) {
 // closeLabel names a close code.
 func closeLabel(code socket.StatusCode) string { return strconv.Itoa(int(code)) }
 
-// violated counts an isolation violation. Whatever finds one must call it: readiness depends on the count.
+// violated counts an isolation violation. All code that finds one must call it: readiness depends
+// on the count.
 func (h *host) violated() {
 	if h.metrics.violations.Add(1) == 1 && h.options.Violated != nil {
 		h.options.Violated()

@@ -18,16 +18,17 @@ import (
 
 // Membership says whether a user may act for an organization. Package directory implements it.
 type Membership interface {
-	// Admit returns what the user is in the organization, or an error if the organization is
-	// unknown or suspended or the user no active member of it. [directory.ErrUnavailable] means
-	// that nobody could say.
+	// Admit returns the user's membership, or an error if the organization is unknown or suspended,
+	// or the user is not an active member of it. [directory.ErrUnavailable] means that this could
+	// not be looked up.
 	Admit(ctx context.Context, org orgctx.ID, user string) (directory.Member, error)
 }
 
 // Quota bounds the connections of an organization over all nodes. Package quota implements it. The
 // zero ID stands for all users without an organization, who count as one.
 type Quota interface {
-	// Take counts one connection, or returns [quota.ErrFull] or why nobody could say.
+	// Take counts one connection. It returns [quota.ErrFull] at the limit, or another error if it
+	// could not ask.
 	Take(ctx context.Context, org orgctx.ID) error
 	// Give takes one back. It does not block.
 	Give(org orgctx.ID)
@@ -51,26 +52,27 @@ const (
 	DefaultHookTimeout                 = 10 * time.Second
 )
 
-// Options configure a Server. Zero values take the defaults that are named.
+// Options configure a Server. Zero values are replaced by the defaults below.
 type Options struct {
 	// Routes, Hub, Sessions and Membership must be given.
 	Routes     *consumer.Registry
 	Hub        *hub.Hub
 	Sessions   session.Resolver
 	Membership Membership
-	// Leases keeps asking whether open connections may stay. Nil: they stay until their session
-	// expires.
+	// Leases keeps checking whether open connections may stay. If it is nil, they stay until their
+	// session expires.
 	Leases *lease.Keeper
-	// History gives consumers the recorded events of their groups. Nil: all histories are empty.
+	// History gives consumers the recorded events of their groups. If it is nil, all histories are
+	// empty.
 	History History
-	// Carriers are kinds of transports besides WebSockets. May be nil.
+	// Carriers are kinds of transports in addition to WebSockets. It may be nil.
 	Carriers []Carrier
 	// Origins are the pages that may connect.
 	Origins Origins
-	// Proxies are the peers that say where a client is. The zero Proxies trusts none.
+	// Proxies are the peers that may tell a client's address. The zero Proxies trusts none.
 	Proxies Proxies
-	// Violated is called once, at the first isolation violation that is counted ([Server.Violations]).
-	// It must not block. May be nil.
+	// Violated is called once, at the first isolation violation that is counted
+	// ([Server.Violations]). It must not block. May be nil.
 	Violated func()
 	// Log and Registerer may be nil.
 	Log        *zap.Logger
@@ -88,8 +90,9 @@ type Options struct {
 	// behind. Default [DefaultQueueBytesPerOrganization].
 	QueueBytesPerOrganization int
 	// ReceiveBytesPerOrganization bounds what is held of what all browsers of one organization have
-	// sent: messages on their way in, and those that wait for their consumers or are being handled. It
-	// has to have room for two messages of MaxFrame. Default [DefaultReceiveBytesPerOrganization].
+	// sent: messages on their way in, and those that wait for their consumers or are being handled.
+	// It has to have room for two messages of MaxFrame. Default
+	// [DefaultReceiveBytesPerOrganization].
 	ReceiveBytesPerOrganization int
 	// Compress agrees on permessage-deflate, without context takeover, with browsers that offer it.
 	// Events of CompressThreshold bytes or more are then compressed, once for all receivers.
@@ -101,9 +104,9 @@ type Options struct {
 	// MaxConnections and MaxPerUser bound the connections of this node. Default 0, no limit.
 	MaxConnections int
 	MaxPerUser     int
-	// Quota bounds those of an organization. Nil: no limit.
+	// Quota bounds the connections of an organization. If it is nil, there is no limit.
 	Quota Quota
-	// HandshakesPerSecond bounds how fast connections are admitted; a tenth of it may come at once.
+	// HandshakesPerSecond bounds how fast connections are admitted. A tenth of it may come at once.
 	// Default 0, no limit.
 	HandshakesPerSecond float64
 
@@ -111,20 +114,20 @@ type Options struct {
 	// answer. Default [DefaultPingInterval] and [DefaultPongTimeout].
 	PingInterval time.Duration
 	PongTimeout  time.Duration
-	// MessageTimeout is the time that a browser has for one message, from its first byte to the last of
-	// its last fragment. Any byte counts as a sign of life, so without it a browser that sends one now
-	// and then would never be pinged and could stay forever. Default
+	// MessageTimeout is the time that a browser has for one message, from its first byte to the
+	// last of its last fragment. Any byte counts as a sign of life, so without it a browser that
+	// sends one now and then would never be pinged and could stay forever. Default
 	// [DefaultMessageTimeout].
 	MessageTimeout time.Duration
-	// IdleTimeout ends a connection whose browser sends no message for so long. Default 0, never.
+	// IdleTimeout ends a connection whose browser sends no message for this long. Default 0, never.
 	IdleTimeout time.Duration
 	// WriteTimeout bounds one write to a browser. Default [DefaultWriteTimeout].
 	WriteTimeout time.Duration
 	// CloseTimeout bounds everything between the decision to end a connection and its end,
 	// including a write that waits. Default [DefaultCloseTimeout].
 	CloseTimeout time.Duration
-	// HookTimeout bounds Connect, the context of Disconnect, and the time in which the consumer may handle
-	// what a browser had sent before it left. Default [DefaultHookTimeout].
+	// HookTimeout bounds Connect, the context of Disconnect, and the time in which the consumer may
+	// handle what a browser had sent before it left. Default [DefaultHookTimeout].
 	HookTimeout time.Duration
 }
 

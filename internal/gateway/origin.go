@@ -11,9 +11,9 @@ import (
 	"unicode"
 )
 
-// Origins is the list of pages that may open a connection (RFC 6454; RFC 6455, section 10.2). The
-// session cookie travels with a handshake from any page, so this check is what keeps a foreign
-// page from speaking with its visitor's session. The zero Origins allows none.
+// Origins is the list of pages that may open a connection (RFC 6454; RFC 6455, section 10.2).
+// Browsers send the session cookie with a handshake from any page, so only this check keeps a
+// foreign page from using its visitor's session. The zero Origins allows none.
 type Origins struct {
 	exact    map[string]bool // "https://app.example.com"
 	suffixes []origin        // of "https://*.example.com", without the star
@@ -21,7 +21,7 @@ type Origins struct {
 	patterns []string // all, in the form of coder/websocket
 }
 
-// origin is a scheme and a host with its port, if that is not the scheme's own.
+// origin is a scheme and a host, with its port unless that is the scheme's default.
 type origin struct{ scheme, host string }
 
 // String spells it as browsers do.
@@ -31,10 +31,11 @@ func (o origin) String() string { return o.scheme + "://" + o.host }
 // programs, not browsers, which always send one.
 const OriginMissing = "none"
 
-// ParseOrigins reads a list of origins, each as browsers send it: a scheme and a host, perhaps with a
-// port; a host may begin with "*." for all names below it; or it is [OriginMissing]. Apps send schemes
-// of their own, such as capacitor://localhost. What no browser would send is an error that says so,
-// unless it can be put right: letter case, the scheme's own port, and the spelling of IP addresses.
+// ParseOrigins reads a list of origins, each as browsers send it: a scheme and a host, possibly
+// with a port. A host may begin with "*." for all names below it. [OriginMissing] may be in the
+// list, too. Apps have their own schemes, such as capacitor://localhost. An entry that no browser
+// would send is an error, unless it can be corrected: letter case, the scheme's default port, and
+// the spelling of IP addresses.
 func ParseOrigins(list []string) (Origins, error) {
 	o := Origins{exact: make(map[string]bool)}
 	var errs []error
@@ -54,7 +55,7 @@ func ParseOrigins(list []string) (Origins, error) {
 		} else {
 			o.exact[page.String()] = true
 		}
-		// coder/websocket takes a pattern, in which brackets have a meaning.
+		// coder/websocket takes patterns, in which brackets have a meaning.
 		o.patterns = append(o.patterns, strings.NewReplacer("[", `\[`, "]", `\]`).Replace(page.String()))
 	}
 	return o, errors.Join(errs...)
@@ -66,7 +67,7 @@ var defaultPorts = map[string]string{"http": "80", "https": "443"} //nolint:goch
 // schemePattern is the form of a scheme (RFC 3986, section 3.1).
 var schemePattern = regexp.MustCompile(`^[a-z][a-z0-9+.-]*$`)
 
-// parseOrigin reads one origin, in lower case. Its error says what is wrong, for a text before it.
+// parseOrigin reads one origin, in lower case. The text of its error follows the origin.
 func parseOrigin(text string) (origin, error) {
 	scheme, host, ok := strings.Cut(text, "://")
 	switch {
@@ -96,7 +97,7 @@ func parseOrigin(text string) (origin, error) {
 	return origin{scheme, name}, nil
 }
 
-// splitPort parts a port, without leading zeros, from a host.
+// splitPort splits a port, without leading zeros, from a host.
 func splitPort(host string) (name, port string, err error) {
 	i := strings.LastIndexByte(host, ':')
 	if i < 0 || strings.HasSuffix(host, "]") {
@@ -130,11 +131,11 @@ func canonicalHost(name string) (string, error) {
 	return name, nil
 }
 
-// Empty reports whether no page at all is allowed.
+// Empty reports whether no page is allowed.
 func (o Origins) Empty() bool { return len(o.exact) == 0 && len(o.suffixes) == 0 }
 
-// Allows reports whether the request comes from an allowed page. Several Origin headers, and
-// "null", never do.
+// Allows reports whether the request comes from an allowed page. A request with several Origin
+// headers, or with "null", does not.
 func (o Origins) Allows(r *http.Request) bool {
 	values := r.Header.Values("Origin")
 	if len(values) == 0 {
@@ -159,7 +160,7 @@ func (o Origins) Allows(r *http.Request) bool {
 	return false
 }
 
-// isHostRune reports whether a name with a port may hold the character.
+// isHostRune reports whether a host with a port may contain the character.
 func isHostRune(r rune) bool {
 	return 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-' || r == '.' || r == '_' || r == ':'
 }

@@ -14,7 +14,8 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// fullQueue is a connection whose browser does not read and whose queue of QueueBytes is full of short events.
+// fullQueue is a connection whose browser does not read and whose queue of QueueBytes is full of
+// short events.
 type fullQueue struct {
 	member hub.Member
 	next   []*event.Event // to be offered in turn
@@ -27,8 +28,9 @@ func (q *fullQueue) offer() {
 	q.offers++
 }
 
-// fillQueue makes one. The events have one type, or else, in turn, as many types as leave an eighth of the queue to
-// events that newer ones have superseded: without any of these, the connection would end.
+// fillQueue makes one. The events have one type, or else, in turn, as many types as leave an eighth
+// of the queue to events that newer ones have superseded: without any of these, the connection
+// would end.
 func fillQueue(tb testing.TB, policy consumer.WhenFull, queueBytes int, oneType bool) *fullQueue {
 	tb.Helper()
 	q := &fullQueue{}
@@ -91,8 +93,8 @@ func BenchmarkFullQueue(b *testing.B) {
 	}
 }
 
-// TestFullQueueCostsNoMoreThanAShortOne: what gives way for one more event is found without looking at
-// everything that waits, since the receiver of all organizations may be the one that offers it.
+// TestFullQueueCostsNoMoreThanAShortOne: what gives way for one more event is found without looking
+// at everything that waits, since the receiver of all organizations may be the one that offers it.
 func TestFullQueueCostsNoMoreThanAShortOne(t *testing.T) {
 	const offers, most = 2000, 2 << 10
 	for name, test := range map[string]struct {

@@ -13,7 +13,7 @@ import (
 type Proxies struct{ trusted []netip.Prefix }
 
 const (
-	// maxHops bounds the addresses of one request that are read: no chain of proxies is longer.
+	// maxHops bounds how many addresses of a request are read: no chain of proxies is longer.
 	maxHops = 32
 	// maxHop is longer than any address with a zone and a port.
 	maxHop = 64
@@ -34,7 +34,7 @@ func ParseProxies(list []string) (Proxies, error) {
 	return p, errors.Join(errs...)
 }
 
-// parseNetwork reads one entry. Its error says what is wrong, for a text before it.
+// parseNetwork reads one entry. The text of its error follows the entry.
 func parseNetwork(text string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
 		addr = addr.Unmap().WithZone("")
@@ -60,10 +60,10 @@ func (p Proxies) trusts(addr netip.Addr) bool {
 }
 
 // Client returns the address of the client that made a request: the peer's, unless the peer is a
-// trusted proxy. Then it reads X-Forwarded-For from the right, where each proxy adds the address that it
-// saw, and returns the first address that is not a trusted proxy's. Everything to the left of that
-// was sent by the client, who may have invented it. At an entry that is not an address, Client
-// stops and returns the last proxy that it could verify.
+// trusted proxy. Then it reads X-Forwarded-For from the right, where each proxy adds the address
+// that it saw, and returns the first address that is not a trusted proxy's. Everything to the left
+// of that was sent by the client, who may have invented it. At an entry that is not an address,
+// Client stops and returns the last proxy that it could verify.
 func (p Proxies) Client(r *http.Request) string {
 	addr, ok := parseHop(r.RemoteAddr)
 	if !ok {
@@ -94,7 +94,8 @@ func (p Proxies) Client(r *http.Request) string {
 	return addr.String()
 }
 
-// parseHop reads an address that may have a port, and drops its zone: that is text of the sender's.
+// parseHop reads an address that may have a port. It drops the zone, which is arbitrary text of the
+// sender.
 func parseHop(text string) (netip.Addr, bool) {
 	text = strings.Trim(text, " \t")
 	if len(text) > maxHop {

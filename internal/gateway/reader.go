@@ -9,21 +9,21 @@ import (
 	"orgcast/internal/socket"
 )
 
-// begin reads until the connection ends, and tears it down. It returns at once; the goroutine that
-// reads hands over to the next one until the last calls onEnd.
+// begin starts reading, until the connection ends and is torn down. It returns at once. Each
+// reading goroutine hands over to the next one, and the last one calls onEnd.
 func (c *conn) begin() {
 	c.proceed = c.read
 	go c.await()
 }
 
-// await waits for the browser on a stack that stays small, then lets another goroutine proceed.
+// await waits for the browser on a small stack, then starts another goroutine that proceeds.
 func (c *conn) await() {
 	c.writer.transport.Await()
 	go c.proceed()
 }
 
-// read reads what is there, then awaits more. Messages are read after End was called, too, because only
-// so is the peer's close frame seen.
+// read reads what is there, then awaits more. It reads messages even after End was called, because
+// otherwise it would not see the peer's close frame.
 func (c *conn) read() {
 	for {
 		m, err := c.writer.transport.Next(intake{&c.client})
@@ -61,7 +61,7 @@ func (c *conn) handle() {
 	}
 }
 
-// causeOfRead tells why reading ended.
+// causeOfRead returns the cause for an error of reading.
 func causeOfRead(err error) error {
 	if closed, ok := errors.AsType[socket.ClosedError](err); ok {
 		return peerClosedError{closed.Code}

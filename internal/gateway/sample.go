@@ -8,14 +8,15 @@ import (
 )
 
 const (
-	// sampleBurst log lines of a kind pass at once, which shows the usual few of a bad minute whole.
+	// sampleBurst is how many log lines of a kind pass at once, so that all lines of a typical
+	// incident do.
 	sampleBurst = 10
-	// samplesPerSecond pass in the long run.
+	// samplesPerSecond is how many pass in the long run.
 	samplesPerSecond = 1
 )
 
-// sampler bounds log lines that are written because of what strangers do, for whom no organization
-// answers. The zero sampler is ready. It is safe for concurrent use.
+// sampler bounds the log lines that strangers can cause, because no organization's bound counts
+// them. The zero sampler is ready to use. It is safe for concurrent use.
 type sampler struct {
 	mu    sync.Mutex
 	start time.Time
@@ -28,7 +29,8 @@ type sampled struct {
 	suppressed int // since the last line that passed
 }
 
-// allow reports whether a line of the kind may pass, and how many did not since the last that did.
+// allow reports whether a line of the kind may pass, and how many were suppressed since the last
+// one that passed.
 func (s *sampler) allow(kind string) (suppressed int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

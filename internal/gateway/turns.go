@@ -9,10 +9,11 @@ import (
 	"orgcast/internal/event"
 )
 
-// inTurn calls begin, which reads a history, sends what it makes of it and returns how many bytes it has
-// read, when it is the connection's turn. A page may ask for that in a message of 20 bytes, and of a long
-// history it takes tens of milliseconds: a few pages that ask as fast as they may would else keep all
-// cores, and Redis, from everybody. Organizations take turns, and the connections of each within it.
+// inTurn calls begin when it is the connection's turn. begin reads a history, sends what it makes
+// of it and returns how many bytes it has read. A page can ask for that in a message of 20 bytes,
+// and a long history takes tens of milliseconds: without turns, a few pages that ask as fast as
+// they may would take all cores, and Redis, from everyone else. Organizations take turns, and so do
+// the connections within each.
 func (c *client) inTurn(ctx context.Context, begin func() (newest event.Position, bytes int, err error)) (event.Position, error) {
 	if err := c.awaitTurn(ctx); err != nil {
 		return event.Position{}, err
@@ -47,30 +48,31 @@ func (c *client) awaitTurn(ctx context.Context) error {
 }
 
 const (
-	// turnBytesPerSecond is how fast histories are read, in the long run and for every two cores: what is made of
-	// them then takes a fifth of a core at most. turnBurst is what may be read at once before that counts:
-	// thousands of pages that come back and have missed little.
+	// turnBytesPerSecond is how fast histories are read, in the long run and for every two cores.
+	// Processing them then takes a fifth of a core at most. turnBurst may be read at once before
+	// that limit applies: thousands of pages that come back and have missed little.
 	turnBytesPerSecond = 8 << 20
 	turnBurst          = 4 << 20
-	// turnBytes is what a turn counts for at least.
+	// turnBytes is the least that a turn counts for.
 	turnBytes = 512
 )
 
-// turnsAtOnce is how many histories are read at a time for one organization: as many as half of the
-// cores. For all together it is twice as many, so that one alone does not keep others waiting.
+// turnsAtOnce is how many histories are read at a time for one organization: half as many as there
+// are cores. For all organizations together it is twice that, so that one organization does not
+// keep others waiting.
 func turnsAtOnce() int { return max(1, runtime.GOMAXPROCS(0)/2) }
 
-// turns bounds what all organizations together make of histories. It is safe for concurrent use.
+// turns bounds how fast all organizations together read histories. It is safe for concurrent use.
 type turns struct {
-	// slots holds one for each turn, and for each that has ended and whose bytes are not earned yet. Those
-	// who wait are served in their order.
+	// slots has an element for each turn that runs, or has ended and whose bytes are not paid for
+	// yet. Waiting connections are served in their order.
 	slots chan struct{}
 
 	mu   sync.Mutex
-	paid time.Time // until then what was read is earned
+	paid time.Time // when everything that was read is paid for
 }
 
-// end ends a turn that has read so many bytes. The next begins when they are earned.
+// end ends a turn that has read this many bytes. Its slot is free when they are paid for.
 func (t *turns) end(bytes int) {
 	rate := float64(turnBytesPerSecond * turnsAtOnce())
 	cost := func(n int) time.Duration { return time.Duration(float64(n) / rate * float64(time.Second)) }

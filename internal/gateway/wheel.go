@@ -9,26 +9,27 @@ import (
 const (
 	// wheelTick is the precision of pings and of expiry.
 	wheelTick = time.Second
-	// wheelSlots spans more than the usual ping interval; a later time is looked at again halfway.
+	// wheelSlots spans more than the usual ping interval. For a later time, the wheel checks
+	// earlier and again.
 	wheelSlots = 64
 )
 
-// wheel looks after the timers of all connections with one goroutine and one timer. A connection
-// stands in one slot at a time; at its turn it says when to look again.
+// wheel runs the timers of all connections with one goroutine and one timer. A connection is in one
+// slot at a time; when its turn comes, it says when to check it again.
 type wheel struct {
 	mu    sync.Mutex
 	now   int // the slot whose turn comes next
 	slots [wheelSlots][]*conn
 }
 
-// wheelPlace is where a connection stands. The wheel's mu guards it.
+// wheelPlace is a connection's place in the wheel, whose mu guards it.
 type wheelPlace struct {
 	slot, index int
 	standing    bool
-	gone        bool // it must not stand anywhere again
+	gone        bool // it must not be scheduled again
 }
 
-// schedule lets the connection be looked at after this long, to the next tick, or earlier if it is
+// schedule has the connection checked after this long, at the next tick, or earlier if that is
 // further away than the wheel reaches.
 func (w *wheel) schedule(c *conn, after time.Duration) {
 	ticks := int((after + wheelTick - 1) / wheelTick)
@@ -43,7 +44,7 @@ func (w *wheel) schedule(c *conn, after time.Duration) {
 	w.slots[slot] = append(w.slots[slot], c)
 }
 
-// remove takes a connection off for good, so that the wheel does not keep its memory.
+// remove takes a connection off the wheel for good, so that the wheel does not keep its memory.
 func (w *wheel) remove(c *conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -76,7 +77,7 @@ func (w *wheel) run(ctx context.Context) {
 	}
 }
 
-// turn takes the connections of the slot whose turn it is.
+// turn removes and returns the connections of the slot whose turn it is.
 func (w *wheel) turn() []*conn {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -20,10 +20,9 @@ type Bus interface {
 // Member is one local listener of a group. Members are compared with ==. No method may block.
 type Member interface {
 	// Offer hands over events of a group that the member has joined. It returns true if they
-	// wait for a Flush. What happens when there is no room for them is the member's own affair.
+	// wait for a Flush. The member decides what happens when there is no room for them.
 	Offer(b *event.Burst) (flush bool)
-	// Flush sends what was offered. Between Offer and Flush lies what else came meanwhile, so that
-	// it all leaves together.
+	// Flush sends what was offered, together with everything else that has come since.
 	Flush()
 	// OfferGap says that events of the group may have been lost at this point.
 	OfferGap(g event.Group)

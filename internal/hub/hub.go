@@ -1,10 +1,10 @@
 // Package hub knows which local connections listen to which group. It hands each event to the
 // members of the event's own group, never waits for any of them, and asks the [Bus] only for
-// groups that somebody here has joined.
+// groups that a connection on this node has joined.
 //
-// Each organization has a lane: its groups, and the events that came for them and are not yet
-// handed over. Lanes are served in turn, each for as much work as any other, so that an
-// organization that publishes without end delays nobody but itself.
+// Each organization has a lane: its groups, and their events that are still to be handed over.
+// Lanes are served in turn, each for the same amount of work, so an organization that never stops
+// publishing delays only itself.
 package hub
 
 import (
@@ -19,13 +19,14 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// shardCount divides the lanes so that looking one up seldom waits; a power of two.
+// shardCount divides the lanes so that looking one up rarely waits; a power of two.
 const shardCount = 64
 
 // Options of a Hub. The zero Options work.
 type Options struct {
 	// IntakeBytes bounds the events of one organization that wait for their turn. Default 8 MiB.
-	// Events beyond it are dropped and counted, and the members of their groups told of the gap.
+	// Events beyond it are dropped and counted, and the members of their groups are told of the
+	// gap.
 	IntakeBytes int
 	// Registerer takes the metrics, and Log says which organization loses events; they may be nil.
 	Registerer prometheus.Registerer
@@ -67,8 +68,8 @@ func New(bus Bus, o Options) *Hub {
 	return h
 }
 
-// Join makes m a member of the group and returns when the group's events reach it. The caller
-// sees to it that m joins a group once only. An error, of ctx or of the bus, leaves m outside.
+// Join makes m a member of the group and returns when the group's events reach it. The caller must
+// not let m join a group twice. After an error, of ctx or of the bus, m is not a member.
 func (h *Hub) Join(ctx context.Context, g event.Group, m Member) error {
 	if err := h.bus.Subscribe(ctx, g); err != nil {
 		return err
@@ -87,7 +88,7 @@ func (h *Hub) Join(ctx context.Context, g event.Group, m Member) error {
 	return nil
 }
 
-// Leave ends the membership of m. It does nothing if m is no member. When it has returned, no
+// Leave ends the membership of m. It does nothing if m is not a member. When it has returned, no
 // delivery that starts later reaches m; one that runs at this moment still may.
 func (h *Hub) Leave(g event.Group, m Member) {
 	s := h.shardOf(g.Organization())
@@ -95,7 +96,7 @@ func (h *Hub) Leave(g event.Group, m Member) {
 	if l == nil {
 		return
 	}
-	// Finding one among many members takes its time, so the shard is not kept from others.
+	// Finding one among many members takes time, so the shard is not locked meanwhile.
 	left, last, empty := l.leave(g, m)
 	if empty {
 		s.mu.Lock()
@@ -115,7 +116,7 @@ func (h *Hub) Leave(g event.Group, m Member) {
 }
 
 // Deliver hands the event to every member of its group, in the order of the calls, which must not
-// overlap. It returns soon: what takes longer than a moment happens later.
+// overlap. It returns quickly: longer work is left to workers.
 func (h *Hub) Deliver(e *event.Event) {
 	if l := h.lane(e.Group().Organization()); l != nil {
 		h.accept(l, arrival{event: e, group: e.Group()})

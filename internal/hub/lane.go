@@ -11,19 +11,18 @@ import (
 )
 
 const (
-	// inlineWork is up to how much work the receiver does itself, at once: waking a worker would
-	// cost as much as writing to a few members.
+	// inlineWork is the most work that the receiver does itself, at once: waking a worker costs as
+	// much as writing to a few members.
 	inlineWork = 32
-	// inlineEvents is how many events of a lane the receiver serves itself within inlinePeriod.
-	// What is beyond is better joined by a worker: writes of one organization are no more than that
-	// many of the things that everybody else waits for.
+	// inlineEvents is how many events of a lane the receiver serves itself within inlinePeriod. A
+	// worker joins the rest into bursts, so one organization makes all others wait for no more than
+	// that many.
 	inlineEvents = 16
 	inlinePeriod = time.Millisecond
-	// turnWork is how much work one turn of a lane may be while others wait; loneWork is the same
-	// while none does.
+	// turnWork bounds the work of one turn of a lane while others wait, loneWork while none does.
 	turnWork = 2048
 	loneWork = 1 << 16
-	// workBytes is how many bytes take about as long to write as the write itself.
+	// workBytes is how many bytes double the cost of a write.
 	workBytes = 64 << 10
 	// burstBytes bounds the payloads that are joined for one write.
 	burstBytes = 32 << 10
@@ -35,23 +34,22 @@ type lane struct {
 	groups  map[event.Group]*members
 	waiting []arrival
 	bytes   int // of the events in waiting
-	// lost holds groups of which arrivals had to be dropped and whose members have not been told.
+	// lost holds groups that had arrivals dropped and whose members have not been told.
 	lost map[event.Group]*members
-	// dropped counts those arrivals since the log last said so, which was at loggedAt.
+	// dropped counts the arrivals that were dropped since the last log line, at loggedAt.
 	dropped  int
 	loggedAt time.Time
-	// busy says that the lane is in the scheduler's ring or being served: only one goroutine at a
-	// time serves a lane, which is what keeps the order.
+	// busy says that the lane is in the scheduler's ring or being served. Only one goroutine at a
+	// time serves a lane, which keeps the order.
 	busy bool
-	// inlined is how many events were served at once since the moment given.
+	// inlined counts the events that the receiver has served itself since inlinedSince.
 	inlined      int
 	inlinedSince time.Time
-	// debt is the work by which turns were longer than they may be: one event can be more than a
-	// turn.
+	// debt is the work by which turns exceeded their bound: one event can be more than a turn.
 	debt int
 }
 
-// workOf is what it takes to hand over an event, or a gap, in writes of a small event.
+// workOf is the cost of handing over an event, or a gap, counted in writes of a small event.
 func workOf(a arrival, members int) int {
 	if a.event == nil {
 		return members
@@ -63,22 +61,22 @@ func workOf(a arrival, members int) int {
 type arrival struct {
 	event *event.Event
 	group event.Group
-	// members are those whom it came for. If all of them leave before its turn, who joined since
-	// then must not get it: what came in between was for nobody.
+	// members are those that it came for. If all of them leave before its turn, members that joined
+	// later must not get it: they have missed the events that came while nobody was there.
 	members *members
 }
 
-// indexedFrom is how many members a group has when it begins to remember where each stands. Below
-// that looking at all of them takes about as long.
+// indexedFrom is the size from which a group remembers the place of each member. In a smaller
+// group, a search is about as fast.
 const indexedFrom = 256
 
 // members of one group.
 type members struct {
 	list []Member
-	// at is where each stands in list, some 40 bytes for each. It is nil until one leaves a group
-	// of indexedFrom, and again when the group has shrunk to a quarter.
+	// at is the place of each member in list, at some 40 bytes each. It is nil until a member
+	// leaves a group of indexedFrom members, and again after the group has shrunk to a quarter.
 	at   map[Member]int
-	full int // the most that at has had
+	full int // the most entries that at has had
 	// lent says that a delivery may still be reading list: elements below its length must stay as
 	// they are. Appending is fine, since a reader does not look past the length it was given.
 	lent bool
@@ -103,8 +101,8 @@ func (l *lane) join(g event.Group, m Member) (first bool) {
 	return first
 }
 
-// leave takes m out of the group. last reports that the group has gone with it, empty that it was
-// the lane's last.
+// leave takes m out of the group. last reports that it was the group's last member, empty that the
+// group was the lane's last.
 func (l *lane) leave(g event.Group, m Member) (left, last, empty bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -137,7 +135,8 @@ func (l *lane) leave(g event.Group, m Member) (left, last, empty bool) {
 	return true, end == 0, len(l.groups) == 0
 }
 
-// index returns where a member stands among those of a group, below 0 if it is none. l.mu is held.
+// index returns the place of a member in a group, or -1 if it is not one of its members. Its caller
+// holds mu.
 func (l *lane) index(ms *members, m Member) int {
 	if ms.at == nil && len(ms.list) < indexedFrom {
 		return slices.Index(ms.list, m)
@@ -155,7 +154,7 @@ func (l *lane) index(ms *members, m Member) int {
 	return -1
 }
 
-// membersFor returns those whom an arrival is for at this moment, to be read without the lock.
+// membersFor returns the members that an arrival is for now, to be read without the lock.
 func (l *lane) membersFor(a arrival) []Member {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -218,11 +217,11 @@ func (h *Hub) accept(l *lane, a arrival) {
 	}
 }
 
-// dropsInterval is the least pause between two log lines about what an organization loses here.
+// dropsInterval is the shortest time between two log lines about one organization's drops.
 const dropsInterval = 10 * time.Second
 
-// drop counts an arrival that has no room, and returns how many have had none if the log is to say
-// so. l.mu is held.
+// drop counts an arrival that found no room. If a log line is due, it returns how many to report.
+// Its caller holds mu.
 func (l *lane) drop(now time.Time) (count int) {
 	l.dropped++
 	if now.Sub(l.loggedAt) < dropsInterval {
@@ -232,7 +231,7 @@ func (l *lane) drop(now time.Time) (count int) {
 	return count
 }
 
-// mayInline reports whether the receiver may serve one event more by itself. l.mu is held.
+// mayInline reports whether the receiver may serve one more event itself. Its caller holds mu.
 func (l *lane) mayInline(now time.Time) bool {
 	if now.Sub(l.inlinedSince) > inlinePeriod {
 		l.inlined, l.inlinedSince = 0, now
@@ -241,7 +240,7 @@ func (l *lane) mayInline(now time.Time) bool {
 	return l.inlined <= inlineEvents
 }
 
-// deliverInline is deliver for one burst and few members, without a list of its own.
+// deliverInline hands one burst to few members, without a list of those to flush.
 func deliverInline(list []Member, b *event.Burst) {
 	for _, m := range list {
 		if m.Offer(b) {
@@ -301,8 +300,8 @@ func (h *Hub) runTurn(w *worker, l *lane, alone bool) {
 	h.done(l)
 }
 
-// turn takes arrivals from the front, for about as much work as a turn may be. What an earlier turn
-// was too long for comes off, so it may take none; while nobody else waits that does not matter.
+// turn takes arrivals from the front, for about the work of one turn. The debt of earlier turns
+// counts, so it may take none. While no other lane waits, debt does not matter.
 func (l *lane) turn(batch []arrival, alone bool) []arrival {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -329,7 +328,7 @@ func (l *lane) turn(batch []arrival, alone bool) []arrival {
 	l.waiting = l.waiting[n:]
 	if len(l.waiting) == 0 {
 		l.waiting = nil
-		for g, of := range l.lost { // nothing follows that could bring the news
+		for g, of := range l.lost { // no later arrival will bring the news
 			batch = append(batch, arrival{group: g, members: of})
 		}
 		l.lost = nil

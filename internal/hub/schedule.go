@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// flushShare is how many members one goroutine flushes before it is worth to ask another core.
+	// flushShare is how many members make it worthwhile to use another core.
 	flushShare = 256
 	// pooledArrivals is the longest batch that a worker keeps room for.
 	pooledArrivals = 1024
@@ -22,7 +22,7 @@ type scheduler struct {
 	workers sync.WaitGroup
 
 	mu      sync.Mutex
-	ring    []*lane // each lane at most once, first come first served
+	ring    []*lane // each lane at most once; first come, first served
 	running int
 }
 
@@ -43,7 +43,7 @@ func (s *scheduler) push(l *lane) {
 	}
 }
 
-// next takes the lane whose turn it is. ok is false if none waits; the worker then has ended.
+// next takes the lane whose turn it is. ok is false if none waits: then the worker ends.
 func (s *scheduler) next() (l *lane, alone, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,7 +74,7 @@ func (s *scheduler) work() {
 
 func (s *scheduler) wait() { s.workers.Wait() }
 
-// worker is what serving a lane needs room for.
+// worker holds the buffers for serving lanes.
 type worker struct {
 	batch []arrival
 	dirty []Member
@@ -82,8 +82,8 @@ type worker struct {
 
 var pooledWorkers = sync.Pool{New: func() any { return new(worker) }} //nolint:gochecknoglobals // a pool is shared by nature
 
-// flush sends what was offered, on several cores if it is much. It returns when all is sent that
-// the sockets take at once.
+// flush sends what was offered, on several cores if there is much. It returns when the sockets have
+// taken what they take at once.
 func (w *worker) flush() {
 	helpers := min(runtime.GOMAXPROCS(0)-1, len(w.dirty)/flushShare-1)
 	if helpers <= 0 {

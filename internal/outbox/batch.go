@@ -19,30 +19,30 @@ type Item struct {
 
 	gap   event.Group // that Frame tells of, if any
 	bytes int         // what it counts for: its bytes before compression
-	// left holds the events of Burst of which some gave way, nil in the place of each.
+	// left holds the events of Burst if some gave way, with nil in their places.
 	left []*event.Event
 }
 
-// Empty reports whether everything of an item gave way.
+// Empty reports whether an item has given way entirely.
 func (it *Item) Empty() bool { return it.bytes == 0 }
 
-// own reports whether an item is a frame of the server's own that tells of no gap.
+// own reports whether an item is a frame of the server's own, other than one that tells of a gap.
 func (it *Item) own() bool { return it.Burst == nil && it.Frame != nil && it.gap.IsZero() }
 
 // Batch is a run of items. Idle connections have none; they come from a pool.
 type Batch struct {
 	options *Options
 	held    bool // by a handover, so that it has to wait whatever the socket takes
-	// front holds what stays of that which stood before items, and is sent before them; see dropOldest.
+	// front holds what is left of earlier items, and is sent before items; see dropOldest.
 	front   front
 	items   []Item
 	bytes   int
 	charged int // of bytes, what the organization's budget counts
 	events  int
 	last    bool // the close frame is the last item
-	// gaps holds the groups of which the last item tells of a gap, nil if there is none.
+	// gaps holds the groups whose last item tells of a gap; nil if there are none.
 	gaps map[event.Group]struct{}
-	// latest knows what has been superseded, nil where nobody asks.
+	// latest knows what has been superseded; nil if that is not needed.
 	latest *latest
 }
 
@@ -88,8 +88,8 @@ func (b *Batch) Oldest() time.Time {
 	return time.Time{}
 }
 
-// append adds an item. Where only the newest events are to stay it notes which these are, before there
-// is so much that looking takes time.
+// append adds an item. If only the newest events are to stay, it notes which these are before there
+// are so many items that a search takes time.
 func (b *Batch) append(it *Item) {
 	b.items = append(b.items, *it)
 	b.bytes += it.bytes
@@ -142,7 +142,7 @@ func (b *Batch) told(g event.Group) bool {
 	return ok
 }
 
-// recycle puts a batch that nobody needs any more back into the pool.
+// recycle puts a batch that is no longer needed back into the pool.
 func (b *Batch) recycle() {
 	if cap(b.items) > pooledItems {
 		return // shrink after a burst
@@ -170,7 +170,7 @@ func (o *Options) gap(g event.Group) Item {
 	return it
 }
 
-// whole makes a burst of what is left of an item's events.
+// whole makes a burst of an item's remaining events.
 func (o *Options) whole(it *Item) {
 	rest := slices.DeleteFunc(it.left, func(e *event.Event) bool { return e == nil })
 	b, _ := event.NewBurst(rest, it.Burst.Size()) // all of them: together they are smaller

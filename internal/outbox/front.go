@@ -2,8 +2,8 @@ package outbox
 
 import "orgcast/internal/event"
 
-// front is what dropOldest has passed: frames of the server's own, which stay, and one piece of news for
-// each group that has lost something.
+// front is what dropOldest has passed: frames of the server's own, which stay, and one piece of
+// news for each group that has lost something.
 type front struct {
 	items   []Item
 	news    map[event.Group]int // where the news of a group stands

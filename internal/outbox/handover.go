@@ -23,7 +23,8 @@ type handover struct {
 	group event.Group
 	after event.Position // the newest of the history
 	held  *Batch         // nil after the release
-	// What had to be dropped of held: whether there were transient events, and the newest recorded one.
+	// What had to be dropped of held: whether there were transient events, and the newest recorded
+	// one.
 	lost      bool
 	lostAfter event.Position
 }
@@ -94,7 +95,8 @@ func (o *Outbox) Release(g event.Group, newest event.Position) (out Outcome) {
 	return out
 }
 
-// tellLost queues the news of what was dropped of the held events, unless the history had all of it.
+// tellLost queues the news of what was dropped of the held events, unless the history had all of
+// it.
 func (o *Outbox) tellLost(h *handover, out *Outcome) {
 	if (h.lost || h.lostAfter.Compare(h.after) > 0) && o.options.Gap != nil { // also while others had their chance
 		news := o.options.gap(h.group)
@@ -139,8 +141,8 @@ func (o *Outbox) endHandover(g event.Group) {
 	}
 }
 
-// divert has an item held if its group is, or takes from it what the history had. It returns what is
-// left to queue.
+// divert has an item held if its group is, or takes from it what the history had. It returns what
+// is left to queue.
 func (o *Outbox) divert(it Item, out *Outcome) (left Item) {
 	g := it.gap
 	if it.Burst != nil {
@@ -200,8 +202,8 @@ func (o *Outbox) hold(h *handover, it Item, out *Outcome) {
 	o.dropOldestHeld(h, h.held, 0, out)
 }
 
-// yieldHeld lets what is held give way to so many bytes that are to be queued, such as the state that a
-// consumer makes of a history.
+// yieldHeld lets what is held give way to so many bytes that are to be queued, such as the state
+// that a consumer makes of a history.
 func (o *Outbox) yieldHeld(size int, out *Outcome) {
 	for h := o.handovers; h != nil; h = h.next {
 		switch {
@@ -237,8 +239,8 @@ func (h *handover) lose(events []*event.Event) {
 	}
 }
 
-// Spare returns how many bytes of missed events there is room for: half of what may wait, so that the
-// client is not ended for what it has asked for, and asks for again.
+// Spare returns how many bytes of missed events there is room for: half of what may wait, so that
+// the client is not ended for what it has asked for, and asks for again.
 func (o *Outbox) Spare() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -258,8 +260,8 @@ func (o *Outbox) Fitting(events []*event.Event) []*event.Event {
 	return events[first:]
 }
 
-// Replay queues missed events past those that are held, behind the frame that tells of a gap if there
-// is one.
+// Replay queues missed events past those that are held, behind the frame that tells of a gap if
+// there is one.
 func (o *Outbox) Replay(g event.Group, gap []byte, events []*event.Event) (out Outcome) {
 	var items []Item
 	if gap != nil {

@@ -9,8 +9,8 @@ import (
 // indexedFrom is from how many items on a batch knows which of its events are superseded.
 const indexedFrom = 64
 
-// latest is what a batch knows of its events. Items are counted from the batch's first one on, so that
-// they keep their numbers when those before them go.
+// latest is what a batch knows of its events. Items are counted from the batch's first one on, so
+// that they keep their numbers when those before them go.
 type latest struct {
 	first  int // number of the first of the batch's items
 	newest map[latestKey]cursor
@@ -87,7 +87,8 @@ func (b *Batch) note(i int) {
 	}
 }
 
-// closeHoles removes the empty items at the beginning, and those in between when they are half of all.
+// closeHoles removes the empty items at the beginning, and those in between when they are half of
+// all.
 func (b *Batch) closeHoles() {
 	l := b.latest
 	for l.holes > 0 && b.items[0].bytes == 0 {

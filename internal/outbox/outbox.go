@@ -1,9 +1,9 @@
-// Package outbox holds what waits for one client, and decides what gives way when that is too much. It
-// neither writes nor knows what it writes to: the writer claims a [Batch], writes its items in order,
-// and says when that is [Outbox.Done].
+// Package outbox holds what waits for one client, and decides what gives way when that is too much.
+// It does not write, and does not know where the writer writes to: the writer claims a [Batch],
+// writes its items in order, and calls [Outbox.Done].
 //
-// Everything that waits is counted: for each client, and of those that are behind for all clients of
-// one organization, which share a [Budget].
+// It counts everything that waits: for each client, and for all clients of an organization that are
+// behind, which share a [Budget].
 package outbox
 
 import (
@@ -23,34 +23,37 @@ const (
 	Latest                   // events that newer ones of the same group and type have superseded
 )
 
-// Options say what an outbox may hold and what gives way. Outboxes share them, so they must not change.
+// Options say what an outbox may hold and what gives way. Outboxes share them, so they must not
+// change.
 type Options struct {
 	Policy Policy
-	// Shape and Encoding are what events are counted in: as they are written, except for compression.
+	// Shape and Encoding say how events are written, before compression. Their sizes are what
+	// counts.
 	Shape    event.Shape
 	Encoding *event.Encoding
-	// Gap makes the frame that tells of a gap in a group. Nil if the client does not know such frames.
+	// Gap makes the frame that tells of a gap in a group. Nil if the client does not know such
+	// frames.
 	Gap func(g event.Group) []byte
-	// Bytes bounds what waits for one client; BytesPerOrganization what waits for all clients of one
-	// organization that are behind.
+	// Bytes bounds what waits for one client; BytesPerOrganization what waits for all clients of
+	// one organization that are behind.
 	Bytes, BytesPerOrganization int
 }
 
-// Outcome is what became of something that was to wait.
+// Outcome is the result of offering something to an outbox.
 type Outcome struct {
 	// Flush says that something waits and nobody is writing.
 	Flush bool
-	// Dropped is how many events gave way, among them what was offered.
+	// Dropped is how many events gave way, those that were offered included.
 	Dropped int
 	// Full says that there was no room and nothing could give way: the connection has to end.
 	Full bool
 }
 
-// ErrHeld is returned where a group is to be held twice at a time.
+// ErrHeld is returned for a group that is held already.
 var ErrHeld = errors.New("outbox: the history of this group is being read for this connection")
 
-// Outbox is what waits for one client. Set it up with Init. All methods are safe for concurrent use,
-// and none waits. Unexported methods, except for accept, are called with mu held.
+// Outbox is what waits for one client. Set it up with Init. All methods are safe for concurrent
+// use, and none waits. Unexported methods, except for accept, are called with mu held.
 type Outbox struct {
 	// Fixed after Init.
 	options *Options
@@ -111,8 +114,8 @@ func (o *Outbox) accept(it Item) (out Outcome) {
 	return out
 }
 
-// Seal queues the close frame, after which nothing is taken any more. If the rest is not to be sent, it
-// drops that first. It reports whether it was the first to seal.
+// Seal queues the close frame, after which the outbox takes nothing more. If drop is set, it drops
+// what is queued first. It reports whether it was the first to seal.
 func (o *Outbox) Seal(last []byte, drop bool) (first bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -129,7 +132,7 @@ func (o *Outbox) Seal(last []byte, drop bool) (first bool) {
 	return true
 }
 
-// Abandon drops what is queued: nothing can be written any more.
+// Abandon drops what is queued, because nothing can be written anymore.
 func (o *Outbox) Abandon() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -146,8 +149,8 @@ func (o *Outbox) seal() {
 	}
 }
 
-// Claim returns what waits, to be written by the caller, who calls Done when that is over. It returns
-// nil if nothing waits, somebody else is writing, or nothing can be written yet.
+// Claim returns what waits, to be written by the caller, who calls Done when that is over. It
+// returns nil if nothing waits, another goroutine is writing, or nothing can be written yet.
 func (o *Outbox) Claim() *Batch {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -203,7 +206,7 @@ func (o *Outbox) Quiet() <-chan struct{} {
 	return quiet
 }
 
-// tellQuiet tells those who wait for it that nothing is queued and nobody writes, if that is so.
+// tellQuiet closes quiet if nothing is queued and nobody writes.
 func (o *Outbox) tellQuiet() {
 	if o.quiet != nil && o.queue == nil && !o.writing {
 		close(o.quiet)

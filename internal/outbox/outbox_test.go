@@ -101,8 +101,8 @@ func drain(o *outbox.Outbox) (list []string) {
 	return list
 }
 
-// TestWhatIsHeldLeavesLessRoom: what is held while a history is read and what is queued meanwhile are
-// together no more than one connection may have.
+// TestWhatIsHeldLeavesLessRoom: what is held while a history is read and what is queued meanwhile
+// are together no more than one connection may have.
 func TestWhatIsHeldLeavesLessRoom(t *testing.T) {
 	for name, policy := range map[string]outbox.Policy{"disconnect": outbox.Disconnect, "drop_oldest": outbox.DropOldest, "latest": outbox.Latest} {
 		t.Run(name, func(t *testing.T) {
@@ -138,8 +138,8 @@ func TestWhatIsHeldLeavesLessRoom(t *testing.T) {
 	}
 }
 
-// TestWhatIsHeldGivesWayToTheFirstState: where something may give way, the state that a consumer makes of a
-// history finds room, however much is held behind it.
+// TestWhatIsHeldGivesWayToTheFirstState: where something may give way, the state that a consumer
+// makes of a history finds room, however much is held behind it.
 func TestWhatIsHeldGivesWayToTheFirstState(t *testing.T) {
 	for name, policy := range map[string]outbox.Policy{"drop_oldest": outbox.DropOldest, "latest": outbox.Latest} {
 		t.Run(name, func(t *testing.T) {
@@ -173,7 +173,8 @@ func TestWhatIsHeldGivesWayToTheFirstState(t *testing.T) {
 	}
 }
 
-// TestHandover: live events that come while the history is read follow it, without those that it had.
+// TestHandover: live events that come while the history is read follow it, without those that it
+// had.
 func TestHandover(t *testing.T) {
 	var budget outbox.Budget
 	o := newOutbox(outbox.Disconnect, limit, &budget)
@@ -227,7 +228,8 @@ func TestSeal(t *testing.T) {
 	}
 }
 
-// TestQuiet: who waits for it learns that nothing is queued and nobody writes, neither before nor never.
+// TestQuiet: who waits for it learns that nothing is queued and nobody writes, neither before nor
+// never.
 func TestQuiet(t *testing.T) {
 	o := newOutbox(outbox.Disconnect, limit, new(outbox.Budget))
 	<-o.Quiet()

@@ -2,10 +2,10 @@ package outbox
 
 import "orgcast/internal/event"
 
-// excess returns by how many bytes too much would wait if a batch, the queue or a held one, had size
-// bytes more. It is the one rule for what is full: one connection may have Bytes and, if what comes has
-// to wait, no more than the others have left of the organization's budget. They change that meanwhile,
-// so it is asked once for each decision.
+// excess returns by how many bytes too much would wait if a batch, the queue or a held one, had
+// size bytes more. It is the one rule for what is full: one connection may have Bytes and, if what
+// comes has to wait, no more than the others have left of the organization's budget. They change
+// that meanwhile, so it is asked once for each decision.
 //
 // What is being written cannot give way, so it counts only where nothing does.
 func (o *Outbox) excess(b *Batch, size int) int {
@@ -23,8 +23,8 @@ func (o *Outbox) excess(b *Batch, size int) int {
 	return over
 }
 
-// add puts an item last in the queue. Where it has no room, the policy says what gives way. What would
-// stand behind the close frame it drops.
+// add puts an item last in the queue. Where it has no room, the policy says what gives way. What
+// would stand behind the close frame it drops.
 func (o *Outbox) add(it *Item, out *Outcome) {
 	switch {
 	case o.sealed:
@@ -76,8 +76,8 @@ func (o *Outbox) dropOldest(it *Item, out *Outcome) {
 	}
 }
 
-// tell puts the news of a gap at the end of what is passed, unless it stands behind everything there
-// already.
+// tell puts the news of a gap at the end of what is passed, unless it stands behind everything
+// there already.
 func (b *Batch) tell(g event.Group) {
 	f := &b.front
 	if b.options.Gap == nil || f.told(g) {
@@ -88,8 +88,8 @@ func (b *Batch) tell(g event.Group) {
 	f.tell(news)
 }
 
-// keepLatest puts an item last in a batch that is full, and takes from it events that newer ones of the
-// same group and type have superseded, until there is room.
+// keepLatest puts an item last in a batch that is full, and takes from it events that newer ones of
+// the same group and type have superseded, until there is room.
 func (o *Outbox) keepLatest(b *Batch, it *Item, out *Outcome) {
 	need := o.excess(b, it.bytes)
 	before := b.bytes

@@ -22,10 +22,10 @@ type modeled struct {
 	isHeld bool
 }
 
-// TestPropertyOutbox: whatever comes in whatever order, and however slowly it is written, each client
-// has the events of each group in order and once. Where some are missing the policy allows that: by
-// drop_oldest the client was told first, by latest it has the newest of each type. What waits is never
-// more than may, and in the end nothing is in the books.
+// TestPropertyOutbox: whatever comes in whatever order, and however slowly it is written, each
+// client has the events of each group in order and once. Where some are missing the policy allows
+// that: by drop_oldest the client was told first, by latest it has the newest of each type. What
+// waits is never more than may, and in the end nothing is in the books.
 func TestPropertyOutbox(t *testing.T) {
 	for name, policy := range map[string]outbox.Policy{"disconnect": outbox.Disconnect, "drop_oldest": outbox.DropOldest, "latest": outbox.Latest} {
 		t.Run(name, func(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// drainBytes is what is read at once of what a peer still sends when its connection ends: more
-	// than an honest one has under way. Beyond that it is drainPiece after each drainPause.
+	// drainBytes is how much is read without a pause when a connection ends: more than an honest
+	// peer has under way. After that it is drainPiece per drainPause.
 	drainBytes = 1 << 20
 	drainPiece = 16 << 10
 	drainPause = 100 * time.Millisecond
@@ -26,7 +26,7 @@ const (
 	StatusGoingAway               = StatusCode(websocket.StatusGoingAway)
 	StatusProtocolError           = StatusCode(websocket.StatusProtocolError)
 	StatusUnsupportedData         = StatusCode(websocket.StatusUnsupportedData)
-	StatusNoStatusRcvd            = StatusCode(websocket.StatusNoStatusRcvd) // of a close frame without a code
+	StatusNoStatusRcvd            = StatusCode(websocket.StatusNoStatusRcvd) // a close frame without a code
 	StatusInvalidFramePayloadData = StatusCode(websocket.StatusInvalidFramePayloadData)
 	StatusPolicyViolation         = StatusCode(websocket.StatusPolicyViolation)
 	StatusMessageTooBig           = StatusCode(websocket.StatusMessageTooBig)
@@ -35,8 +35,8 @@ const (
 	StatusTryAgainLater           = StatusCode(websocket.StatusTryAgainLater)
 )
 
-// CloseFrame makes a close frame (RFC 6455, section 5.5.1), an empty one for [StatusNoStatusRcvd],
-// which no frame may carry. The reason is short: at most 123 bytes.
+// CloseFrame makes a close frame (RFC 6455, section 5.5.1). For [StatusNoStatusRcvd], which no
+// frame may contain, it is empty. The reason has at most 123 bytes.
 func CloseFrame(code StatusCode, reason string) []byte {
 	if code == StatusNoStatusRcvd {
 		return []byte{closeHeader, 0}
@@ -60,8 +60,8 @@ func (c *Conn) WriteClose(frame []byte) error {
 	return err
 }
 
-// Expire gives everything that still happens on the connection this long, including a write that
-// is waiting at the moment.
+// Expire sets the last deadline for everything on the connection, including a write that is waiting
+// now.
 func (c *Conn) Expire(after time.Duration) {
 	c.final.Store(true)
 	c.setFinal(after)
@@ -71,11 +71,11 @@ func (c *Conn) setFinal(after time.Duration) {
 	_ = c.conn.SetDeadline(time.Now().Add(after)) // a dead socket shows at the next use
 }
 
-// Drain reads away what the peer goes on sending until it has seen our close frame and ends the
-// connection, or until the deadline: a socket closed over unread bytes is reset, and the frame lost
-// with it. A peer that waits for the end of the connection need not wait for ours, if the frame has
-// left. A peer that sends on and on is read slowly after drainBytes: it must not keep a core busy
-// with what nobody wants.
+// Drain discards what the peer still sends, until it has seen our close frame and ends the
+// connection, or until the deadline. A socket that is closed with unread bytes is reset, and the
+// frame is lost with it. If the frame has left, Drain also ends our side, so that a peer that waits
+// for the end sees it at once. After drainBytes it reads slowly, so that a peer that never stops
+// sending does not keep a core busy.
 func (c *Conn) Drain() {
 	c.closeWrite()
 	n, err := io.CopyN(io.Discard, c.conn, drainBytes)
@@ -85,7 +85,7 @@ func (c *Conn) Drain() {
 	}
 }
 
-// DrainUpTo is Drain for a stranger, of whom no more than so many bytes are read.
+// DrainUpTo is Drain for a stranger. It reads no more than limit bytes.
 func (c *Conn) DrainUpTo(limit int64) {
 	c.closeWrite()
 	_, _ = io.CopyN(io.Discard, c.conn, limit)
@@ -100,8 +100,8 @@ func (c *Conn) closeWrite() {
 	}
 }
 
-// Close closes the connection at once, without a close frame. Whoever reads calls it. It waits for
-// a write in progress to fail, so that no TryWrite can meet another socket under the same
+// Close closes the connection at once, without a close frame. The reading goroutine calls it. It
+// waits for a write in progress to fail, so that no TryWrite can meet another socket under the same
 // descriptor.
 func (c *Conn) Close() error {
 	if c.parser != nil {

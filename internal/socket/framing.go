@@ -2,36 +2,35 @@ package socket
 
 import "math"
 
-// framing follows the bytes of a client's frames (RFC 6455, section 5.2) just far enough to tell
-// where a message ends and how large it is on the wire. Otherwise it does not judge them.
+// framing follows the bytes of a client's frames (RFC 6455, section 5.2) just closely enough to
+// tell where a message ends and how large it is on the wire. It checks nothing else.
 type framing struct {
 	head       [14]byte
 	got        uint8  // bytes of head that have come
 	left       uint64 // bytes of the payload that are still to come
-	fragmented bool   // a message has begun and its last frame has not
+	fragmented bool   // a message has begun, but not its last frame
 	packed     bool   // the newest message is compressed
-	begun      int    // frames whose header has come and which nobody has counted
-	// payload is what the newest message has announced so far; wire is that together with its
+	begun      int    // frames whose header has come and that are not counted yet
+	// payload is the length that the newest message has announced so far. wire also includes its
 	// headers and the control frames between its fragments.
 	payload, wire uint64
 }
 
-// A message may have wireFactor times as many bytes on the wire as it may have payload, and
-// wireSlack more: a client that sends tiny fragments pays for their headers, too.
+// On the wire, a message may have wireFactor times as many bytes as its payload may have, plus
+// wireSlack: the headers of tiny fragments count, too.
 const (
 	wireFactor = 2
 	wireSlack  = 1 << 10
-	// packedShare bounds by how much compression may make a message longer: by an eighth at most,
-	// with codes of 9 bits for bytes. Compressors that store what they cannot compress add far
-	// less.
+	// packedShare bounds how much longer compression may make a message: an eighth, the worst case
+	// of codes with 9 bits per byte. Compressors that store what they cannot compress add far less.
 	packedShare = 8
 	// packedSlack is for the last, empty block of a message and for very small ones.
 	packedSlack = 64
 )
 
-// tooBig reports whether the newest message is larger than it may be, by what its headers have
-// announced. A reader that counts what comes out of a compressed message never sees its end while
-// nothing comes out: an empty stored block is 5 bytes.
+// tooBig reports whether the headers of the newest message announce more than it may have. Counting
+// what comes out of a compressed message is not enough: a message of empty stored blocks, 5 bytes
+// each, yields nothing and never ends.
 func (f *framing) tooBig(limit uint64) bool {
 	most := limit
 	if f.packed {
@@ -43,7 +42,8 @@ func (f *framing) tooBig(limit uint64) bool {
 // between reports whether no message is under way.
 func (f *framing) between() bool { return f.got == 0 && f.left == 0 && !f.fragmented }
 
-// want returns how many bytes are sure to belong to the frame under way, or to the next if none is.
+// want returns how many bytes are sure to belong to the current frame, or between frames to the
+// next one.
 func (f *framing) want() uint64 {
 	if f.left > 0 {
 		return f.left
@@ -51,7 +51,7 @@ func (f *framing) want() uint64 {
 	return uint64(f.headerSize() - f.got)
 }
 
-// headerSize returns how long the header is, as far as what has come of it tells.
+// headerSize returns the length of the header, as far as it is known.
 func (f *framing) headerSize() uint8 {
 	size := uint8(2)
 	if f.got < size {
@@ -69,7 +69,7 @@ func (f *framing) headerSize() uint8 {
 	return size
 }
 
-// pass takes note of bytes.
+// pass follows bytes.
 func (f *framing) pass(p []byte) {
 	for len(p) > 0 {
 		if f.left > 0 {
@@ -102,7 +102,7 @@ func (f *framing) pass(p []byte) {
 	}
 }
 
-// measure takes note of a frame whose header has come.
+// measure adds a frame whose header has come.
 func (f *framing) measure(header, length uint64) {
 	const fin, rsv1, continuation = 0x80, 0x40, 0
 	length = min(length, math.MaxInt64) // so that sums do not wrap; longer ones are not legal

@@ -24,8 +24,8 @@ func descriptor(c net.Conn) (syscall.RawConn, int) {
 }
 
 // sendNow sends what the socket takes at once, which may be nothing. The socket never blocks, so
-// the runtime need not be told of the call: that, and the poller's book-keeping, are a fifth of
-// the price of net.Conn.Write for a small frame. The caller keeps the socket from being closed.
+// the runtime need not know of the call. That, and the poller's bookkeeping, are a fifth of the
+// cost of net.Conn.Write for a small frame. The caller keeps the socket from being closed.
 func sendNow(fd int, b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
@@ -56,8 +56,8 @@ func receiveNow(fd int, b []byte) (n int, again bool, err error) {
 	}
 }
 
-// readable reports whether a read of the socket would not wait, because there are bytes or the end
-// or an error. The stack of whoever waits must not grow for it, so it does nothing else.
+// readable reports whether a read of the socket would not wait, because there are bytes, the end or
+// an error. It does nothing else, so that the stack of the waiting goroutine stays small.
 func readable(fd uintptr) bool {
 	var b byte
 	_, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), 1, syscall.MSG_DONTWAIT|syscall.MSG_PEEK, 0, 0) //nolint:gosec // the byte outlives the call

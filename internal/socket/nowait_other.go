@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// descriptor returns nil: on this system every read and write may wait, each in its goroutine.
+// descriptor returns nil: on this system every read and write may wait, each in its own goroutine.
 func descriptor(net.Conn) (syscall.RawConn, int) { return nil, -1 }
 
 // sendNow sends nothing.
@@ -16,5 +16,5 @@ func sendNow(int, []byte) (int, error) { return 0, nil }
 // receiveNow receives nothing.
 func receiveNow(int, []byte) (n int, again bool, err error) { return 0, true, nil }
 
-// readable is never asked.
+// readable is never called.
 func readable(uintptr) bool { return true }

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// readBufferSize holds a typical client frame whole; larger ones are read in pieces.
-	// Where the Conn has read already, coder/websocket needs room for a header only.
+	// readBufferSize holds a typical client frame whole; larger ones are read in pieces. Where the
+	// Conn has read already, coder/websocket needs room only for a header.
 	readBufferSize   = 512
 	headerBufferSize = 16
 	// controlBufferSize holds any control frame whole (RFC 6455, section 5.5: 125 bytes and a
@@ -23,16 +23,16 @@ const (
 // parser is coder/websocket at work on one connection: it reads messages, answers pings and sees
 // the peer's close frame.
 //
-// It is a quarter of what an idle connection would hold, and between messages it remembers nothing:
-// each message is compressed by itself, and no byte is read ahead (see [ErrIdle]). So a connection
-// that waits has none, and begins another, never one that served somebody else, when bytes come.
+// A parser would be a quarter of an idle connection's memory, and it keeps no state between
+// messages: each message is compressed by itself, and no byte is read ahead (see [ErrIdle]). So an
+// idle connection drops its parser and makes a new one when bytes come. Parsers are never pooled.
 type parser struct {
 	ws       *websocket.Conn
 	borrowed *borrowedConn
 }
 
-// close ends the parser where its connection ends, too.
-func (p *parser) close() { _ = p.ws.CloseNow() } // what is below, Conn closes
+// close ends the parser together with its connection.
+func (p *parser) close() { _ = p.ws.CloseNow() } // Conn closes what is below it
 
 // retire ends the parser between messages and leaves the Conn as it is.
 func (p *parser) retire() {
@@ -40,11 +40,11 @@ func (p *parser) retire() {
 	_ = p.ws.CloseNow() // it has nothing to close
 }
 
-// errTrailing is what reading ends with when a compressed message ended before its frame did. What
-// follows in the frame coder/websocket would take for frames, which nobody has counted.
-var errTrailing = errors.New("socket: bytes behind the end of a compressed message")
+// errTrailing ends reading when a compressed message ends before its frame does. coder/websocket
+// would take the rest of the frame for further frames, which nobody has counted.
+var errTrailing = errors.New("socket: bytes after the end of a compressed message")
 
-// ended returns an error unless the frame of a message that was read whole is through, too.
+// ended returns an error unless the last frame of a message has ended together with the message.
 func (p *parser) ended() error {
 	if !p.borrowed.socket.in.frame.between() || p.borrowed.ahead.Buffered() > 0 {
 		return errTrailing
@@ -52,13 +52,13 @@ func (p *parser) ended() error {
 	return nil
 }
 
-// borrowedConn is a connection as a parser has it.
+// borrowedConn is a parser's view of a connection.
 type borrowedConn struct {
 	net.Conn
 
 	socket   *Conn
 	ahead    *bufio.Reader // what the parser reads through
-	returned bool          // the parser has retired, and the Conn outlives it
+	returned bool          // the parser has retired; the Conn goes on
 }
 
 // Read implements net.Conn.
@@ -67,8 +67,8 @@ func (b *borrowedConn) Read(p []byte) (int, error) { return b.socket.read(p) }
 // Write implements net.Conn.
 func (b *borrowedConn) Write(p []byte) (int, error) { return b.socket.writeControl(p) }
 
-// Close implements net.Conn. It ends the parser's reading and leaves the Conn open: where the
-// parser has seen the peer's close frame, answers and ours are still due.
+// Close implements net.Conn. It ends the parser's reading and leaves the Conn open: after the
+// peer's close frame, answers and our own close frame are still to be sent.
 func (b *borrowedConn) Close() error {
 	if b.returned {
 		return nil
@@ -76,7 +76,7 @@ func (b *borrowedConn) Close() error {
 	return b.SetReadDeadline(time.Unix(1, 0))
 }
 
-// buffers returns what the parser reads and writes through.
+// buffers returns the parser's buffers.
 func (b *borrowedConn) buffers() *bufio.ReadWriter {
 	size := readBufferSize
 	if b.socket.in.raw != nil {
@@ -86,8 +86,8 @@ func (b *borrowedConn) buffers() *bufio.ReadWriter {
 	return bufio.NewReadWriter(b.ahead, bufio.NewWriterSize(b, controlBufferSize))
 }
 
-// newParser begins a parser for a connection whose handshake is long over. coder/websocket has no
-// other way in than a handshake, so it is shown one that has been agreed to.
+// newParser makes a parser for a connection whose handshake is long over. coder/websocket can only
+// begin with a handshake, so it is given one that has been agreed on.
 func (c *Conn) newParser() (*parser, error) {
 	again, o := plainAgain, websocket.AcceptOptions{}
 	if c.compressed {
@@ -102,7 +102,7 @@ func (c *Conn) newParser() (*parser, error) {
 	return &parser{ws: ws, borrowed: r.borrowed}, nil
 }
 
-// Handshakes that newParser shows. They are only read.
+// Handshakes for newParser. They are only read.
 //
 //nolint:gochecknoglobals // constant
 var (
@@ -123,7 +123,7 @@ func handshakeAgain(extensions string) *http.Request {
 	return r
 }
 
-// resumption is the ResponseWriter of such a handshake. The answer goes nowhere.
+// resumption is the ResponseWriter for such a handshake. It discards the answer.
 type resumption struct {
 	header   http.Header
 	borrowed *borrowedConn

@@ -18,54 +18,54 @@ import (
 	"orgcast/internal/bucket"
 )
 
-// ErrIdle is returned by Next where a message ends and no other has begun. coder/websocket reads
-// it, passes it on and can be asked again, and so lets go of a goroutine that it would otherwise
-// hold deep in its stack.
+// ErrIdle is returned by Next where a message has ended and no other has begun. coder/websocket
+// gets it from its reader, passes it on, and can be called again. So it does not hold a goroutine,
+// deep in its stack, while nothing comes.
 var ErrIdle = errors.New("socket: no message under way")
 
-// Why reading ends. Any other error of Next tells how the peer broke RFC 6455, or is one of the
+// Why reading ends. Any other error of Next tells how the peer broke RFC 6455, or comes from the
 // Budget.
 var (
-	// ErrGone is that the connection broke without a close frame, or its deadline has passed.
+	// ErrGone means that the connection broke without a close frame, or its deadline has passed.
 	ErrGone = errors.New("socket: connection lost")
-	// ErrNotUTF8 is that a text, or the reason of a close frame, is not UTF-8.
+	// ErrNotUTF8 means that a text, or the reason in a close frame, is not UTF-8.
 	ErrNotUTF8 = errors.New("socket: text is not UTF-8")
-	// ErrTooManyFrames is that a peer sends faster than it may.
+	// ErrTooManyFrames means that the peer exceeds its rate limit.
 	ErrTooManyFrames = errors.New("socket: too many frames")
-	// ErrMessageTooBig is that a peer announces or sends more in one message than it may.
+	// ErrMessageTooBig means that the peer announces or sends a message over the limit.
 	ErrMessageTooBig = errors.New("socket: message too big")
 )
 
-// ClosedError is that the peer has sent a close frame.
+// ClosedError means that the peer has sent a close frame.
 type ClosedError struct{ Code StatusCode }
 
 // Error implements error.
 func (e ClosedError) Error() string { return fmt.Sprintf("socket: closed by peer: code %d", e.Code) }
 
-// readChunkSize is what is read from a socket at once.
+// readChunkSize is how much is read from a socket at once.
 const readChunkSize = 4 << 10
 
 type readChunk [readChunkSize]byte
 
 var readChunks = sync.Pool{New: func() any { return new(readChunk) }} //nolint:gochecknoglobals // a pool is shared by nature
 
-// inbound is the reading half of a Conn. If raw is set, the Conn never waits between messages, and
-// an idle connection costs neither a read buffer nor a grown stack: its one goroutine waits in
-// Await, in a few small frames, and begins another for what has come.
+// inbound is the reading half of a Conn. If raw is set, the Conn never waits between messages, so
+// an idle connection has neither a read buffer nor a grown stack: its one goroutine waits in Await,
+// a few small frames deep, and starts another one when bytes come.
 type inbound struct {
 	raw     syscall.RawConn
-	awaited bool       // what has come is still to be received
-	chunk   *readChunk // holds what was read and not yet asked for; nil if there is none
+	awaited bool       // bytes have come and are still to be received
+	chunk   *readChunk // holds bytes that nobody has asked for yet; nil if there are none
 	ready   []byte     // of chunk
 	frame   framing
-	// begun is the age of the connection at which the message under way began, in nanoseconds; 0
-	// while none is. [Conn.Unfinished] reads it.
+	// begun is the age of the connection, in nanoseconds, at which the current message began; 0
+	// between messages. [Conn.Unfinished] reads it.
 	begun   atomic.Int64
 	allowed bucket.Bucket
 }
 
-// Await waits until something can be read, or reading would fail; Next is due after it. It keeps
-// its stack small. Where only Next can wait, or need not, it returns at once.
+// Await waits until something can be read, or reading would fail. Call Next after it. Await keeps
+// its stack small. Where only Next can wait, or need not, Await returns at once.
 func (c *Conn) Await() {
 	if !c.idle() {
 		return
@@ -74,9 +74,9 @@ func (c *Conn) Await() {
 	c.in.awaited = true
 }
 
-// Next returns the next message, or why there is none. [ErrIdle] says that the caller should await
-// more; after any other error there is nothing more to be read. The budget counts what is held of a
-// message while it comes, and goes on counting [Held] of one that is returned.
+// Next returns the next message, or why there is none. After [ErrIdle] the caller should call
+// Await; after any other error nothing more can be read. The budget counts the memory of a message
+// while it comes, and keeps counting [Held] of a message that Next returns.
 func (c *Conn) Next(b Budget) (Message, error) {
 	if c.in.awaited {
 		c.in.awaited = false
@@ -119,7 +119,7 @@ func (c *Conn) Next(b Budget) (Message, error) {
 	return Message{Binary: kind == websocket.MessageBinary, Data: data}, nil
 }
 
-// whyEnded tells why reading ended.
+// whyEnded turns an error of coder/websocket or of the connection into one of this package.
 func whyEnded(err error) error {
 	if closed, ok := errors.AsType[websocket.CloseError](err); ok {
 		if !utf8.ValidString(closed.Reason) { // coder/websocket does not look
@@ -139,7 +139,7 @@ func whyEnded(err error) error {
 	return err
 }
 
-// count notes the frames that have come and says whether they are allowed.
+// count counts the frames that have come, and returns an error if they exceed a limit.
 func (c *Conn) count() error {
 	for ; c.in.frame.begun > 0; c.in.frame.begun-- {
 		if !c.in.allowed.Take(time.Since(c.opened), c.options.FramesPerSecond, c.options.FrameBurst) {
@@ -152,14 +152,14 @@ func (c *Conn) count() error {
 	return nil
 }
 
-// receive reads what the socket has. What it read, or nothing, read hands out.
+// receive reads what the socket has, for read to hand out.
 func (c *Conn) receive() error {
 	chunk, _ := readChunks.Get().(*readChunk)
 	n, again, err := receiveNow(c.fd, chunk[:])
 	switch {
 	case again:
 		readChunks.Put(chunk)
-		// Either it was a false alarm or the deadline: that, only the connection itself tells.
+		// It was either a false alarm or the deadline, which only the connection itself can tell.
 		return c.in.raw.Read(func(uintptr) bool { return true })
 	case err == nil && n == 0:
 		err = io.EOF
@@ -178,19 +178,19 @@ func (c *Conn) receive() error {
 	return nil
 }
 
-// isPong reports whether b is one whole pong of a client (RFC 6455, section 5.5.3). All that it
-// says is that the client is alive; that is what most of a quiet client's frames say, and going
-// through coder/websocket each would leave a kilobyte of garbage.
+// isPong reports whether b is exactly one pong of a client (RFC 6455, section 5.5.3). It says only
+// that the client is alive. Most frames of a quiet client are pongs, and each would leave a
+// kilobyte of garbage if it went through coder/websocket.
 func isPong(b []byte) bool {
 	const maskBit, header = 0x80, 6
 	return len(b) >= header && b[0] == pongHeader && b[1]&maskBit != 0 && b[1]&^maskBit <= 125 && len(b) == header+int(b[1]&^maskBit)
 }
 
-// idle reports whether nothing is there to be read, and no message is under way.
+// idle reports whether no message is under way and no received byte waits to be read.
 func (c *Conn) idle() bool { return c.in.raw != nil && len(c.in.ready) == 0 && c.in.frame.between() }
 
-// read hands out what receive has read, and nothing of a frame together with anything of the one
-// before: see [parser.ended]. Between messages it does not wait: see [ErrIdle].
+// read hands out what receive has read, but never bytes of two frames at once: see [parser.ended].
+// Between messages it does not wait: see [ErrIdle].
 func (c *Conn) read(p []byte) (int, error) {
 	in := &c.in
 	if c.idle() {
@@ -218,8 +218,8 @@ func (c *Conn) read(p []byte) (int, error) {
 	return n, err
 }
 
-// pass takes note of bytes of the client, and of when the message began that they leave unfinished.
-// Control frames between its fragments do not make it any younger.
+// pass notes bytes of the client, and when the message began that they leave unfinished. Control
+// frames between its fragments do not change that time.
 func (c *Conn) pass(p []byte) {
 	in := &c.in
 	in.frame.pass(p)
@@ -231,7 +231,7 @@ func (c *Conn) pass(p []byte) {
 	}
 }
 
-// Unfinished returns when the message under way began. ok is false if none is.
+// Unfinished returns when the current message began. ok is false between messages.
 func (c *Conn) Unfinished() (since time.Time, ok bool) {
 	begun := c.in.begun.Load()
 	return c.opened.Add(time.Duration(begun)), begun != 0

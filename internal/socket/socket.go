@@ -1,9 +1,9 @@
 // Package socket speaks RFC 6455 with one peer. It owns the upgrade, frames, close frames and
-// pongs, and the system calls that do not wait. It takes whole frames and hands out whole messages,
-// within limits, and knows nothing of what is in them.
+// pongs, and the system calls that do not wait. It takes whole frames and returns whole messages,
+// within limits, and knows nothing about their content.
 //
 // It is the only package that knows coder/websocket, which reads messages and answers pings.
-// Between two messages a [Conn] on a plain TCP socket has none of it: see [Conn.Await].
+// Between messages, a [Conn] on a plain TCP socket does without it: see [Conn.Await].
 package socket
 
 import (
@@ -24,13 +24,14 @@ const (
 	closeHeader = 0x88 // FIN, opcode 8
 )
 
-// Options say what a handshake agrees on and what a peer may do. They are shared by many
-// connections and must not change. All numbers must be above 0.
+// Options say what a handshake agrees on and what a peer may do. Many connections share them, so
+// they must not change. All numbers must be above 0.
 type Options struct {
-	// Protocol is the subprotocol that is agreed on if the peer offers it. Empty: none.
+	// Protocol is the subprotocol to agree on if the peer offers it, or empty.
 	Protocol string
 	// OriginPatterns are the pages that may connect, in the form of coder/websocket. Pages of the
-	// host that was asked, and peers that send no origin, may too: who must not is refused before.
+	// requested host, and peers that send no origin, may connect too, so the caller must refuse
+	// those that it does not want.
 	OriginPatterns []string
 	// Compress agrees on permessage-deflate, without context takeover, with peers that offer it.
 	Compress bool
@@ -42,7 +43,7 @@ type Options struct {
 	FrameBurst      int
 	// WriteTimeout bounds one write.
 	WriteTimeout time.Duration
-	// CloseTimeout is what is left for reading when a pong could not be written.
+	// CloseTimeout is the time left for reading after a pong could not be written.
 	CloseTimeout time.Duration
 }
 
@@ -51,15 +52,15 @@ var (
 	// ErrClosing is returned for writes after the close frame, which must be the last (RFC 6455,
 	// section 5.5.1).
 	ErrClosing = errors.New("socket: close frame sent")
-	// ErrMuted is returned where data frames were left out because the connection may not have them
-	// any more. The close frame can still be sent.
+	// ErrMuted is returned if data frames were left out because the connection must not have them
+	// anymore. The close frame can still be sent.
 	ErrMuted = errors.New("socket: muted")
 )
 
 // Conn is a hijacked connection. One goroutine reads, with Await and Next, and in the end calls
-// Close; everything else is safe for concurrent use. Two parties write: coder/websocket its pongs,
-// and the caller whole prebuilt frames, through TryWrite where nobody may wait and through Write
-// elsewhere. Conn keeps their frames apart and lets nothing follow a close frame.
+// Close; everything else is safe for concurrent use. Two parties write: coder/websocket writes its
+// pongs, and the caller writes whole prebuilt frames, with TryWrite where nobody may wait and with
+// Write elsewhere. Conn keeps their frames apart and lets nothing follow a close frame.
 type Conn struct {
 	// Fixed after the upgrade.
 	conn       net.Conn
@@ -68,17 +69,17 @@ type Conn struct {
 	opened     time.Time
 	compressed bool // permessage-deflate was agreed on
 
-	// Owned by whoever reads.
+	// Owned by the reading goroutine.
 	in     inbound
-	parser *parser // nil while it awaits something to read
+	parser *parser // nil while it waits for a message
 
 	heard atomic.Int64 // when the last byte came, in nanoseconds since opened
 	final atomic.Bool  // the deadline is the connection's last and must not be moved
-	muted atomic.Bool  // no data frame may be begun any more
+	muted atomic.Bool  // no data frame may begin anymore
 
 	mu       sync.Mutex    // held while bytes leave
-	rest     []byte        // what TryWrite could not send of a frame; nothing else may leave before
-	begun    int           // bytes of rest that belong to a frame of which a part has left
+	rest     []byte        // the part of a frame that TryWrite could not send; it has to leave first
+	begun    int           // bytes of rest that complete a frame whose beginning has left
 	restLast bool          // rest ends with the close frame
 	closed   bool          // the close frame left, or a frame was cut short
 	deadline time.Duration // when the write deadline was last set, since opened; 0 for never
@@ -99,11 +100,11 @@ func (c *Conn) Compressed() bool { return c.compressed }
 // Heard returns when the peer last sent anything.
 func (c *Conn) Heard() time.Time { return c.opened.Add(time.Duration(c.heard.Load())) }
 
-// hear notes that the peer is alive.
+// hear notes that bytes have come.
 func (c *Conn) hear() { c.heard.Store(int64(time.Since(c.opened))) }
 
-// Mute lets no data frame be begun any more, not even one of a write that is waiting. Only a close
-// frame can follow.
+// Mute lets no further data frame begin, not even in a write that is waiting. Only a close frame
+// can follow.
 func (c *Conn) Mute() { c.muted.Store(true) }
 
 // Muted reports whether Mute was called.

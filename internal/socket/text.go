@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// A server's text frame is never masked and, here, never fragmented, so its header is two bytes
-// and, from 126 bytes of payload on, two or eight bytes of length (RFC 6455, section 5.2).
+// A server's text frame is never masked, and ours are never fragmented. So the header has two
+// bytes, and from 126 bytes of payload on, two or eight bytes of length (RFC 6455, section 5.2).
 const (
 	textHeader    = 0x81 // FIN, opcode 1
 	maxLength7    = 125
@@ -21,8 +21,8 @@ const (
 	flateTail = 4
 )
 
-// NewTextFrame returns the header of a text frame, in a slice that has room for its size bytes of
-// payload, to be appended.
+// NewTextFrame returns the header of a text frame, in a slice with room for the size bytes of
+// payload that the caller appends.
 func NewTextFrame(size int) []byte {
 	switch {
 	case size <= maxLength7:
@@ -45,7 +45,7 @@ func NewTextFrame(size int) []byte {
 // TextFrame returns a text frame.
 func TextFrame(payload []byte) []byte { return append(NewTextFrame(len(payload)), payload...) }
 
-// headerLength returns the length of the header of a frame that NewTextFrame made.
+// headerLength returns the length of a header that NewTextFrame made.
 func headerLength(frame []byte) int {
 	switch frame[1] {
 	case lengthIs16Bit:
@@ -69,9 +69,9 @@ var deflaters = sync.Pool{New: func() any { //nolint:gochecknoglobals // a pool 
 	return d
 }}
 
-// Deflate returns a text frame for those that agreed on permessage-deflate: compressed, without
-// context takeover, if its payload has at least threshold bytes and becomes smaller, and else as it
-// is. It leaves the frame unchanged.
+// Deflate returns a text frame for connections with permessage-deflate, without context takeover.
+// The payload is compressed if it has at least threshold bytes and becomes smaller. Deflate does
+// not change frame itself.
 func Deflate(frame []byte, threshold int) []byte {
 	payload := frame[headerLength(frame):]
 	if len(payload) < threshold {

@@ -13,15 +13,15 @@ import (
 	"github.com/coder/websocket"
 )
 
-// Upgrade agrees to a handshake and takes the connection over from net/http. If it returns an error
-// it has answered, as far as that could be done.
+// Upgrade agrees to a handshake and takes the connection over from net/http. If it returns an
+// error, it has answered the request if that was still possible.
 func Upgrade(w http.ResponseWriter, r *http.Request, o *Options) (*Conn, error) {
 	agreed := websocket.AcceptOptions{OriginPatterns: o.OriginPatterns}
 	if o.Compress {
 		agreed.CompressionMode = websocket.CompressionNoContextTakeover
 	}
 	if offered := findToken(r.Header, protocolHeader, o.Protocol); offered != "" {
-		offered = strings.Clone(offered) // coder/websocket keeps it, and with it all of the header
+		offered = strings.Clone(offered) // coder/websocket keeps it, and the whole header with it
 		r.Header[protocolHeader] = []string{offered}
 		agreed.Subprotocols = []string{o.Protocol}
 	}
@@ -33,7 +33,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, o *Options) (*Conn, error) 
 	ws.SetReadLimit(o.MaxMessage)
 	c, p := u.borrowed.socket, &parser{ws: ws, borrowed: u.borrowed}
 	c.compressed = w.Header().Get("Sec-Websocket-Extensions") != ""
-	if c.in.raw != nil { // a peer that has only just had its answer has hardly sent anything
+	if c.in.raw != nil { // a peer that has just got its answer has rarely sent anything
 		p.retire()
 	} else {
 		c.parser = p
@@ -52,15 +52,15 @@ type upgrader struct {
 	borrowed *borrowedConn // set by Hijack
 }
 
-// WriteHeader keeps the answer 101 back until Hijack. net/http goes on reading until then, so a
-// client that was told to begin could have its first byte taken for one that came too early.
+// WriteHeader holds the answer 101 back until Hijack. net/http keeps reading until then, so Hijack
+// could take the first byte of a client that was told to begin for one that came too early.
 func (u *upgrader) WriteHeader(status int) {
 	if status != http.StatusSwitchingProtocols {
 		u.ResponseWriter.WriteHeader(status)
 	}
 }
 
-// Write answers in place of coder/websocket, whose text is that of a Go error.
+// Write sends our answer instead of coder/websocket's, which contains the text of a Go error.
 func (u *upgrader) Write(p []byte) (int, error) {
 	if _, err := u.ResponseWriter.Write([]byte(`{"code":"handshake"}` + "\n")); err != nil {
 		return 0, err
@@ -76,7 +76,7 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	var answer bytes.Buffer
 	if rw.Reader.Buffered() > 0 {
-		// RFC 6455, section 4.1, lets a client send nothing before it has seen the answer.
+		// RFC 6455, section 4.1: a client must not send anything before it has seen the answer.
 		answer.WriteString("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 		err = errors.New("socket: data before the handshake was answered")
 	} else {
@@ -94,7 +94,7 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 }
 
 // IsHandshake reports whether the request is a WebSocket handshake (RFC 6455, section 4.2.1), so
-// that nobody is asked about one that cannot succeed.
+// that one that cannot succeed costs no queries.
 func IsHandshake(r *http.Request) bool {
 	if r.ContentLength != 0 || r.Method != http.MethodGet || !r.ProtoAtLeast(1, 1) || !hasToken(r.Header, "Connection", "upgrade") || !hasToken(r.Header, "Upgrade", "websocket") {
 		return false
@@ -106,10 +106,10 @@ func IsHandshake(r *http.Request) bool {
 	return err == nil && len(key) == 16
 }
 
-// hasToken reports whether a header that is a list holds the token, regardless of case.
+// hasToken reports whether a header with a list contains the token, regardless of case.
 func hasToken(h http.Header, name, token string) bool { return findToken(h, name, token) != "" }
 
-// findToken returns the token as it is spelled in a header that is a list, "" if it is not there.
+// findToken returns the token as a header with a list spells it, or "" if it is not there.
 func findToken(h http.Header, name, token string) string {
 	for _, value := range h.Values(name) {
 		for part := range strings.SplitSeq(value, ",") {
@@ -121,8 +121,8 @@ func findToken(h http.Header, name, token string) string {
 	return ""
 }
 
-// Offers reports whether a handshake offers the subprotocol, regardless of case. Upgrade answers
-// with the client's own spelling, since the answer must be one that it offered.
+// Offers reports whether a handshake offers the subprotocol, regardless of case. Upgrade answers in
+// the client's own spelling, because the answer must be one that the client offered.
 func Offers(r *http.Request, protocol string) bool {
 	return hasToken(r.Header, protocolHeader, protocol)
 }

@@ -9,18 +9,18 @@ import (
 )
 
 const (
-	// deadlineSlack is how stale a write deadline may be: setting one costs more than writing
-	// some bytes, so it is renewed at most this often.
+	// deadlineSlack is how old a write deadline may be: setting one costs more than a short write,
+	// so it is renewed at most this often.
 	deadlineSlack = time.Second
-	// pieceSize is how much is given to the socket at once where that may wait: between two pieces
-	// it is seen whether the connection may still have the next one.
+	// pieceSize is how much a write that may wait gives to the socket at once. Before each piece it
+	// checks whether the connection is muted.
 	pieceSize = 16 << 10
 )
 
-// writeControl sends a pong of coder/websocket, which hands over each control frame in one call.
-// Its close frames go nowhere: the caller sends one of its own when what came before is handled.
+// writeControl sends a pong of coder/websocket, which hands over each control frame in one call. It
+// drops coder/websocket's close frames: the caller sends its own when earlier messages are handled.
 //
-// A dead socket shows at the end of what can still be read from it, not here.
+// It does not report a dead socket: what the peer has sent before must still be read.
 func (c *Conn) writeControl(p []byte) (int, error) {
 	if len(p) > 0 && p[0]&opMask == opClose {
 		return len(p), nil // without waiting for a write under way
@@ -58,10 +58,10 @@ func (c *Conn) Write(frames []byte) error {
 // Direct reports whether TryWrite can send at all.
 func (c *Conn) Direct() bool { return c.fd >= 0 }
 
-// Outcome is what became of a TryWrite.
+// Outcome is the result of TryWrite.
 type Outcome int
 
-// What can become of it.
+// The outcomes.
 const (
 	SentNone Outcome = iota // there was no room at all
 	SentPart                // the Conn keeps the rest, for Finish
@@ -71,14 +71,14 @@ const (
 // How tells TryWrite about its bytes.
 type How uint8
 
-// What there is to tell.
+// They can be combined.
 const (
 	Reused How = 1 << iota // the caller will reuse the bytes
 	Last                   // they end with the close frame
 )
 
-// TryWrite sends whole frames as far as the socket takes them at once; it never waits, neither for
-// the socket nor for another writer. What is left of frames that it began, the Conn keeps, and
+// TryWrite sends as much of whole frames as the socket takes at once. It never waits, neither for
+// the socket nor for another writer. If it has sent a part, the Conn keeps the rest, and
 // [Conn.Finish] sends it. After an error nothing more can be sent.
 func (c *Conn) TryWrite(frames []byte, how How) (Outcome, error) {
 	if !c.mu.TryLock() {
@@ -89,7 +89,7 @@ func (c *Conn) TryWrite(frames []byte, how How) (Outcome, error) {
 		return SentNone, ErrClosing
 	}
 	if len(c.rest) > 0 || c.muted.Load() && frames[0]&opMask != opClose {
-		return SentNone, nil // Write finds what may leave
+		return SentNone, nil // Write decides what may leave
 	}
 	n, err := sendNow(c.fd, frames)
 	switch {
@@ -110,7 +110,7 @@ func (c *Conn) TryWrite(frames []byte, how How) (Outcome, error) {
 	return SentPart, nil
 }
 
-// Finish sends what TryWrite left. It waits and returns as Write does.
+// Finish sends the rest that TryWrite left. It waits, and fails, as Write does.
 func (c *Conn) Finish() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,7 +118,7 @@ func (c *Conn) Finish() error {
 	return c.sendRest()
 }
 
-// sendRest ends what TryWrite began. Its caller holds mu.
+// sendRest completes what TryWrite began. Its caller holds mu.
 func (c *Conn) sendRest() error {
 	if len(c.rest) == 0 {
 		return nil
@@ -128,10 +128,10 @@ func (c *Conn) sendRest() error {
 	return c.sendPieces(rest, c.begun, c.restLast)
 }
 
-// sendPieces writes frames of which the first begun bytes end a frame that must be ended whatever
-// happens. If the Conn is muted meanwhile, only the close frame, if they end with it, follows.
-// After any error but ErrMuted nothing may follow, since a frame may have been cut short. Its
-// caller holds mu.
+// sendPieces writes frames. The first begun bytes complete a frame whose beginning has left, so
+// they are always written. If the Conn is muted meanwhile, only the close frame follows, if last
+// says that there is one. After any error except ErrMuted nothing may follow, because a frame may
+// have been cut short. Its caller holds mu.
 func (c *Conn) sendPieces(frames []byte, begun int, last bool) error {
 	muted := false
 	for sent := 0; sent < len(frames); {
@@ -156,7 +156,7 @@ func (c *Conn) sendPieces(frames []byte, begun int, last bool) error {
 	return nil
 }
 
-// frameEnd returns where the frame ends that the byte before n belongs to, in a run of whole frames
+// frameEnd returns the end of the frame that contains the byte before n, in a run of whole frames
 // as a server sends them (RFC 6455, section 5.2, without masks).
 func frameEnd(frames []byte, n int) int {
 	end := 0
@@ -174,7 +174,7 @@ func frameEnd(frames []byte, n int) int {
 	return end
 }
 
-// lastFrame returns where the last of the whole frames begins that stand behind from.
+// lastFrame returns where the last frame begins, in a run of whole frames that starts at from.
 func lastFrame(frames []byte, from int) int {
 	for {
 		next := from + frameEnd(frames[from:], 1)
@@ -185,7 +185,7 @@ func lastFrame(frames []byte, from int) int {
 	}
 }
 
-// send writes b. After an error nothing may follow, since a frame may have been cut short. Its
+// send writes b. After an error nothing may follow, because a frame may have been cut short. Its
 // caller holds mu.
 func (c *Conn) send(b []byte) error {
 	if err := c.sendRest(); err != nil && !errors.Is(err, ErrMuted) {

@@ -21,7 +21,7 @@ const (
 	MaxInput = 64 << 10
 	// DefaultAskLife is how long a question waits for its answer, and the answer for its reader.
 	DefaultAskLife = 24 * time.Hour
-	// Wait looks for an answer at first often, then every second: a person is slower.
+	// Wait looks for an answer often at first, then every second: people need longer.
 	firstLook, lastLook = 50 * time.Millisecond, time.Second
 )
 
@@ -30,7 +30,7 @@ var (
 	// ErrAskNotFound is returned for a question that was never asked, is over, or belongs to
 	// another organization: they look alike.
 	ErrAskNotFound = errors.New("task: no such request for input")
-	// ErrAskAnswered is returned to members of the question's own organization who come second.
+	// ErrAskAnswered is returned to members of the question's own organization who answer it again.
 	ErrAskAnswered = errors.New("task: request for input has been answered")
 	// ErrAskInput is returned for input that is not UTF-8 or longer than [MaxInput].
 	ErrAskInput = errors.New("task: input must be UTF-8 and not too long")
@@ -66,9 +66,9 @@ func (a *Asks) key(ctx context.Context, execution string, taskIndex int) (string
 	return a.keys.Ask(org, execution, taskIndex), nil
 }
 
-// Open asks. prompt is any JSON that the page is shown; life of 0 is [DefaultAskLife]. If the
-// question has been asked before, answered or not, it stays as it is: a task that is tried again
-// opens it again and finds the answer that was given meanwhile. opened is false then.
+// Open asks a question. prompt is any JSON for the page to show; a life of 0 is [DefaultAskLife]. A
+// question that was asked before, answered or not, stays as it is, and opened is false: a task that
+// is tried again opens it again and finds the answer that was given in between.
 func (a *Asks) Open(ctx context.Context, execution string, taskIndex int, prompt json.RawMessage, life time.Duration) (opened bool, err error) {
 	key, err := a.key(ctx, execution, taskIndex)
 	if errors.Is(err, ErrAskNotFound) {
@@ -90,8 +90,8 @@ func (a *Asks) Open(ctx context.Context, execution string, taskIndex int, prompt
 	return done == 1, nil
 }
 
-// Prompt returns the prompt of a question that is open, for the first state of a page;
-// [ErrAskAnswered] or [ErrAskNotFound] if it is not.
+// Prompt returns the prompt of an open question, for the first state of a page. If it is not open,
+// the error is [ErrAskAnswered] or [ErrAskNotFound].
 func (a *Asks) Prompt(ctx context.Context, execution string, taskIndex int) (json.RawMessage, error) {
 	prompt, _, answered, err := a.read(ctx, execution, taskIndex)
 	if err == nil && answered {
@@ -100,13 +100,13 @@ func (a *Asks) Prompt(ctx context.Context, execution string, taskIndex int) (jso
 	return prompt, err
 }
 
-// Answer gives the input that an open question waits for. Of many answers one is taken.
+// Answer gives the input that an open question waits for. Of several answers, the first one counts.
 func (a *Asks) Answer(ctx context.Context, execution string, taskIndex int, input string) error {
 	return a.AnswerOnce(ctx, execution, taskIndex, input, "")
 }
 
-// AnswerOnce is Answer under a key: an answer that comes again under the key of the one that was
-// taken is no second one, and no error.
+// AnswerOnce is Answer under a key: the answer that counts may be repeated under its key without an
+// error.
 func (a *Asks) AnswerOnce(ctx context.Context, execution string, taskIndex int, input, answerKey string) error {
 	key, err := a.key(ctx, execution, taskIndex)
 	if err != nil {
@@ -129,9 +129,9 @@ func (a *Asks) AnswerOnce(ctx context.Context, execution string, taskIndex int, 
 	return nil
 }
 
-// Wait returns the answer as soon as there is one, [ErrAskNotFound] when the question's life is
-// over or it was closed, or the cause of ctx's end. It leaves the answer where it is, for a task
-// that is tried again.
+// Wait returns the answer as soon as there is one. The error is [ErrAskNotFound] if the question
+// has expired or was closed, or the cause of ctx's end. The answer stays, for a task that is tried
+// again.
 func (a *Asks) Wait(ctx context.Context, execution string, taskIndex int) (input string, err error) {
 	for pause := firstLook; ; pause = min(2*pause, lastLook) {
 		_, input, answered, err := a.read(ctx, execution, taskIndex)
@@ -146,7 +146,7 @@ func (a *Asks) Wait(ctx context.Context, execution string, taskIndex int) (input
 	}
 }
 
-// Close ends a question, answered or not. Closing one that is not there is no error.
+// Close ends a question, answered or not. Closing a question that does not exist is not an error.
 func (a *Asks) Close(ctx context.Context, execution string, taskIndex int) error {
 	key, err := a.key(ctx, execution, taskIndex)
 	if err != nil {

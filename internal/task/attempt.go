@@ -21,20 +21,20 @@ var (
 	errTimeout   = errors.New("task: took too long")
 	errClaimLost = errors.New("task: another worker has taken over")
 	errStopping  = errors.New("task: the worker is stopping")
-	// errIgnored is no cause, but what becomes of a handler that does not heed one.
+	// errIgnored is not a cause: it is the result of a handler that ignores one.
 	errIgnored = errors.New("task: handler ignored the end of its context")
 )
 
-// How tasks end, as finish.v1.lua remembers it.
+// How tasks end, as finish.v1.lua stores it.
 const (
 	endComplete = "complete"
 	endFailed   = "failed"
 )
 
-// deadMost is about how many dead letters of a kind are kept.
+// deadMost is roughly how many dead letters of a kind are kept.
 const deadMost = 10_000
 
-// again says when and with which count an entry is to be delivered again.
+// again says when an entry is to be delivered again, and with which count.
 type again struct {
 	delay      time.Duration
 	deliveries int // so far
@@ -107,15 +107,15 @@ type endedError struct{ how string }
 
 func (*endedError) Error() string { return ErrEnded.Error() }
 
-// outcome is what came of an attempt.
+// outcome is the result of an attempt.
 type outcome struct {
 	terminal any
 	err      error
 	ran      bool // else the handler has not been called
 }
 
-// attempt runs the handler once. ended is closed when it has returned, which it may not have yet:
-// the error is errIgnored then.
+// attempt runs the handler once. ended is closed when the handler has returned. If it has not yet,
+// the error is errIgnored.
 func (q *queue) attempt(ctx context.Context, log *zap.Logger, job *Job) (terminal any, ended chan struct{}, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, q.opt.Timeout, errTimeout)
 	defer cancel()
@@ -150,7 +150,7 @@ func (q *queue) attempt(ctx context.Context, log *zap.Logger, job *Job) (termina
 	}
 	q.metrics.seconds.WithLabelValues(q.name).Observe(time.Since(begun).Seconds())
 	if r.err != nil && !errors.Is(r.err, errIgnored) && ctx.Err() != nil {
-		r.err = errors.Join(context.Cause(ctx), r.err) // why it gave up counts more than what it says
+		r.err = errors.Join(context.Cause(ctx), r.err) // the cause counts more than what the handler says
 	}
 	if p, ok := errors.AsType[*panicError](r.err); ok {
 		log.Error("handler panicked", zap.String("panic", p.what), zap.ByteString("stack", p.stack))
@@ -164,7 +164,7 @@ func (q *queue) finishAttempt(ctx context.Context, log *zap.Logger, e *entry, jo
 	var before *endedError
 	var failure *FailError
 	switch cause := context.Cause(ctx); {
-	case o.err == nil: // even if the claim is lost: the work is done, and ends once
+	case o.err == nil: // even if the claim is lost: the work is done, and its end is published once
 		terminal, err := job.complete(o.terminal)
 		if err != nil {
 			log.Error("handler returned no event", zap.Error(err))
@@ -195,7 +195,7 @@ func (q *queue) finishAttempt(ctx context.Context, log *zap.Logger, e *entry, jo
 		count(CodeRefused)
 		log.Warn("task refused while it ran", zap.Error(o.err))
 		q.giveUp(ctx, log, e, job, CodeRefused)
-	case !o.ran: // directory or Redis do not answer, which is not the task's fault
+	case !o.ran: // the directory or Redis does not answer, which is not the task's fault
 		log.Warn("task postponed", zap.Error(o.err))
 		return &again{delay: q.backoff(1), deliveries: e.deliveries - 1}
 	default:
@@ -263,7 +263,7 @@ func (q *queue) giveUp(ctx context.Context, log *zap.Logger, e *entry, job *Job,
 	q.conclude(ctx, log, e, job, endFailed, q.failure(log, job, code), code)
 }
 
-// failure returns what a task that is given up ends with.
+// failure returns the events with which a failed task ends.
 func (q *queue) failure(log *zap.Logger, job *Job, code string) []addressed {
 	events, err := job.failed(q.kind, code)
 	if err != nil {
@@ -272,9 +272,9 @@ func (q *queue) failure(log *zap.Logger, job *Job, code string) []addressed {
 	return events
 }
 
-// conclude publishes the terminal event, which is the first of events, and what goes along with it,
-// then buries what failed, then acknowledges. A worker that takes over in between goes on from
-// where it finds things.
+// conclude publishes the events, of which the first one is terminal, then buries a failed task,
+// then acknowledges the entry. A worker that takes over in between continues where this one
+// stopped.
 func (q *queue) conclude(ctx context.Context, log *zap.Logger, e *entry, job *Job, how string, events []addressed, code string) {
 	keys := q.recordKeys(&job.Task, events[0].group)
 	args := append(q.recordArgs(events[0].group, events[0].payload), how, q.opt.Memory.Milliseconds())
@@ -301,8 +301,8 @@ func (q *queue) conclude(ctx context.Context, log *zap.Logger, e *entry, job *Jo
 	q.acknowledge(ctx, log, e)
 }
 
-// bury copies an entry to the dead letters. A worker that dies before it acknowledges leaves the
-// entry to be buried once more, since the two streams may be in two places.
+// bury copies an entry to the dead letters. If the worker dies before it acknowledges the entry,
+// the next one buries it again: the two streams may be on two servers, so no script can do both.
 func (q *queue) bury(ctx context.Context, log *zap.Logger, e *entry, reason string) bool {
 	values := make([]any, 0, 2*len(e.fields)+6)
 	for name, value := range e.fields {
@@ -318,7 +318,7 @@ func (q *queue) bury(ctx context.Context, log *zap.Logger, e *entry, reason stri
 	return err == nil
 }
 
-// acknowledge removes an entry that is done with, so that the stream holds open work alone.
+// acknowledge removes a finished entry, so that the stream holds only open work.
 func (q *queue) acknowledge(ctx context.Context, log *zap.Logger, e *entry) {
 	err := q.persist(ctx, func(ctx context.Context) error {
 		pipe := q.client.TxPipeline()
@@ -331,7 +331,7 @@ func (q *queue) acknowledge(ctx context.Context, log *zap.Logger, e *entry) {
 	}
 }
 
-// giveBack gives an entry back, to be taken by anyone after the delay, which is at most Takeover.
+// giveBack gives an entry back. Any worker may take it after the delay, which is at most Takeover.
 func (q *queue) giveBack(ctx context.Context, log *zap.Logger, e *entry, next *again) {
 	idle := max(q.opt.Takeover-next.delay, 0)
 	err := q.persist(ctx, func(ctx context.Context) error {
@@ -342,7 +342,7 @@ func (q *queue) giveBack(ctx context.Context, log *zap.Logger, e *entry, next *a
 	}
 }
 
-// renew keeps the entry ours until stop is closed, and ends the work if it is ours no longer.
+// renew renews the claim on an entry until stop is closed. If the claim is lost, it ends the work.
 func (q *queue) renew(ctx context.Context, log *zap.Logger, e *entry, stop <-chan struct{}, lose context.CancelCauseFunc) {
 	ticker := time.NewTicker(q.opt.Takeover / 3)
 	defer ticker.Stop()
@@ -365,7 +365,7 @@ func (q *queue) renew(ctx context.Context, log *zap.Logger, e *entry, stop <-cha
 	}
 }
 
-// persist tries a step that bears repetition a few times.
+// persist tries a step a few times. The step must be safe to repeat.
 func (q *queue) persist(ctx context.Context, step func(context.Context) error) error {
 	const tries = 4
 	var err error

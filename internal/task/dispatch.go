@@ -14,14 +14,14 @@ import (
 	"orgcast/internal/redisclient"
 )
 
-// DefaultMemory is how long it is remembered how a task ended. It has to exceed the time that an
+// DefaultMemory is how long Redis remembers how a task ended. It has to exceed the time that an
 // entry can wait in its stream.
 const DefaultMemory = 7 * 24 * time.Hour
 
-// DefaultKeyLife is how long an idempotency key counts, as long as that of a recorded event.
+// DefaultKeyLife is how long an idempotency key counts, as for recorded events.
 const DefaultKeyLife = event.DefaultHistoryAge
 
-// How much of a kind an organization may have waiting.
+// How many tasks of a kind an organization may have waiting, and how many bytes.
 const (
 	DefaultWaiting      = 10_000
 	DefaultWaitingBytes = 64 << 20
@@ -97,10 +97,9 @@ func (d *Dispatcher) Dispatch(ctx context.Context, t Task) (id string, err error
 	return id, nil
 }
 
-// Withdraw makes sure that a task that was refused is not handed over later under the same
-// idempotency key, by a try that is late or another one: Dispatch then returns [ErrBacklog]. It
-// reports whether that is so. If not, the task was handed over. The organization is the context's,
-// or the error is [orgctx.ErrNoOrganization].
+// Withdraw makes sure that no late or repeated try dispatches a refused task under the same
+// idempotency key: Dispatch then returns [ErrBacklog]. It returns false if the task was dispatched
+// already. The organization is the context's; without one, the error is [orgctx.ErrNoOrganization].
 func (d *Dispatcher) Withdraw(ctx context.Context, kind, idempotency string) (withdrawn bool, err error) {
 	org, ok := orgctx.From(ctx)
 	if !ok {

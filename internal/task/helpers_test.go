@@ -32,8 +32,8 @@ func as(tb testing.TB, org string) context.Context {
 	return orgctx.With(tb.Context(), testkit.Org(tb, org))
 }
 
-// fixture is a real Redis with a directory: acme and globex are active, closed is suspended. User 7 is
-// a member of each.
+// fixture is a real Redis with a directory: acme and globex are active, closed is suspended. User 7
+// is a member of each.
 type fixture struct {
 	server     *redistest.Server // nil in a Cluster
 	client     redis.UniversalClient
@@ -122,8 +122,8 @@ func (f *fixture) fill(t *testing.T) {
 	}
 }
 
-// options are quick ones, but for the time after which a worker counts as dead: one that is slow, since the machine
-// is busy, would lose its tasks.
+// options are quick ones, but for the time after which a worker counts as dead: one that is slow,
+// since the machine is busy, would lose its tasks.
 func (f *fixture) options() task.Options {
 	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(f.log), zap.DebugLevel)
 	return task.Options{
@@ -206,8 +206,8 @@ func (f *fixture) line(t *testing.T, org, kind string) (entries []map[string]any
 	return entries
 }
 
-// read reads the next task of a kind as a worker does, which then holds it and does no more. It returns the
-// fields, or nil if there is none.
+// read reads the next task of a kind as a worker does, which then holds it and does no more. It
+// returns the fields, or nil if there is none.
 func (f *fixture) read(t *testing.T, kind, worker string, passed ...any) map[string]any {
 	t.Helper()
 	err := f.client.XGroupCreateMkStream(t.Context(), f.keys.Tasks(kind), "workers", "0").Err()

@@ -19,38 +19,37 @@ const (
 	CodePanic     = "panic"      // the handler panicked, each time
 	CodeTimeout   = "timeout"    // the handler took too long
 	CodeCrashed   = "crashed"    // the worker's process died while it ran, each time
-	CodeBadResult = "bad_result" // what the handler returned makes no event
-	CodeRefused   = "refused"    // the organization is suspended, or the user who asked is no member any more
+	CodeBadResult = "bad_result" // the handler's result is not an event
+	CodeRefused   = "refused"    // the organization is suspended, or the user who asked is no longer a member
 )
 
-// ErrPanic is wrapped by the error that a panic becomes.
+// ErrPanic is wrapped by the error of a handler that panicked.
 var ErrPanic = errors.New("task: panic")
 
 // Handler does the work of one kind of task. Its context carries the task's organization, the user
-// who asked for it, if any, a deadline and the worker's tools, and ends early if the worker stops
-// or has lost the task to another. It may be called again for the same task, also at the same time
-// in another process if this one was silent for too long, so what it does outside has to bear
-// repetition.
+// who asked for it, if any, a deadline and the worker's tools. The context ends early if the worker
+// stops or has lost the task to another one. A handler may be called again for the same task, even
+// at the same time in another process if this one was silent for too long, so its effects must be
+// safe to repeat.
 //
-// The value that it returns is the terminal event: anything that marshals to a JSON object with a
-// type, or nil for {"type":"task_complete","task_id":ID}, or an [End] with one. An error means
-// another attempt, unless it is one that [Fail] made; no client sees its text.
+// It returns the terminal event: anything that marshals to a JSON object with a type, or nil for
+// {"type":"task_complete","task_id":ID}, or an [End] with one. An error means another attempt,
+// unless it comes from [Fail]. No client sees its text.
 type Handler func(ctx context.Context, job *Job) (terminal any, err error)
 
 // Kind says how tasks of one kind are done.
 type Kind struct {
 	Run Handler
-	// Failed returns the terminal event of a task that is given up, with a stable code that the
-	// client may see, or an [End] with one. nil makes
+	// Failed returns the terminal event of a task that has failed, or an [End] with one. code is
+	// stable, and clients may see it. If Failed is nil, the event is
 	// {"type":"task_failed","task_id":ID,"code":CODE}.
 	Failed func(job *Job, code string) any
 }
 
-// End is a terminal event that others have to hear of, too, such as the board that lists the task.
-// All is recorded and published together with the terminal event: at once, and exactly once.
+// End is a terminal event together with events for other groups, such as that of a board that lists
+// the task. All of them are recorded and published in one step, exactly once.
 type End struct {
-	// Event is the terminal event, in the task's own group; nil makes the one of tasks that say
-	// nothing.
+	// Event is the terminal event, in the task's own group; nil is the default one.
 	Event any
 	// Also are events for further groups of the task's organization, up to [MaxNotices].
 	Also []Notice
@@ -62,10 +61,10 @@ type Notice struct {
 	Event any
 }
 
-// MaxNotices is how many notices an [End] may have: Redis does nothing else while it takes them.
+// MaxNotices is how many notices an [End] may have: Redis does nothing else while it records them.
 const MaxNotices = 16
 
-// FailError is an error that another attempt would not mend.
+// FailError is an error that another attempt would not fix.
 type FailError struct {
 	Code string // stable, for clients
 }
@@ -73,11 +72,11 @@ type FailError struct {
 // Error implements error.
 func (f *FailError) Error() string { return "task: gave up: " + f.Code }
 
-// Fail returns the error by which a handler gives its task up at once. The code is stable text for
-// clients, and tells nothing that they may not know.
+// Fail returns the error with which a handler ends its task as failed at once. The code is stable
+// text for clients, so it must contain nothing that they may not know.
 func Fail(code string) error { return &FailError{Code: code} }
 
-// Job is a task as its handler sees it.
+// Job is a task as a handler sees it.
 type Job struct {
 	Task
 	// Attempt counts the deliveries of the task from 1.
@@ -94,9 +93,9 @@ type Job struct {
 // [ErrEnded] once the terminal event has been published, or an error of Redis.
 func (j *Job) Progress(ctx context.Context, v any) error { return j.tell(ctx, j.Group, v) }
 
-// Publish records and publishes an event in the group called name of the task's organization, as
-// [Job.Progress] does in the task's own. A task that is tried again publishes again; what has to be
-// said once, when it ends, belongs into its [End].
+// Publish records and publishes an event in another group of the task's organization, as
+// [Job.Progress] does in the task's own. A task that is tried again publishes again. Events that
+// must come exactly once, when the task ends, belong in its [End].
 func (j *Job) Publish(ctx context.Context, name string, v any) error {
 	group, err := event.NewGroup(j.Organization(), name)
 	if err != nil {
@@ -105,7 +104,7 @@ func (j *Job) Publish(ctx context.Context, name string, v any) error {
 	return j.tell(ctx, group, v)
 }
 
-// tell records and publishes an event that does not end the task.
+// tell records and publishes an event other than the terminal one.
 func (j *Job) tell(ctx context.Context, group event.Group, v any) error {
 	switch org, ok := orgctx.From(ctx); {
 	case !ok:
@@ -151,7 +150,7 @@ type addressed struct {
 	payload []byte
 }
 
-// end encodes a terminal event, which comes first, and what goes along with it.
+// end encodes a terminal event, which comes first, and its notices.
 func (j *Job) end(terminal any, standard map[string]string) ([]addressed, error) {
 	end, ok := terminal.(End)
 	if !ok {
@@ -181,12 +180,13 @@ func (j *Job) end(terminal any, standard map[string]string) ([]addressed, error)
 	return all, nil
 }
 
-// complete makes what a task that succeeded ends with.
+// complete makes the events with which a successful task ends.
 func (j *Job) complete(terminal any) ([]addressed, error) {
 	return j.end(terminal, map[string]string{"type": "task_complete", "task_id": j.ID})
 }
 
-// failed makes what a task that failed ends with. Whatever Failed does, there is a terminal event.
+// failed makes the events with which a failed task ends. Even if Failed fails, there is a terminal
+// event.
 func (j *Job) failed(kind Kind, code string) (all []addressed, err error) {
 	standard := map[string]string{"type": "task_failed", "task_id": j.ID, "code": code}
 	if kind.Failed != nil {
@@ -198,12 +198,12 @@ func (j *Job) failed(kind Kind, code string) (all []addressed, err error) {
 			return all, nil
 		}
 	}
-	// Neither an ID nor a code that does not come from us holds what JSON cannot.
+	// The standard event always encodes: its fields are texts.
 	payload, _ := j.encode(j.Group, standard)
 	return []addressed{{group: j.Group, payload: payload}}, err
 }
 
-// panicError is what a panic becomes.
+// panicError is the error of a panic.
 type panicError struct {
 	what  string // without what the handler may have put in
 	stack []byte
@@ -213,12 +213,12 @@ func (*panicError) Error() string { return ErrPanic.Error() }
 
 func (*panicError) Unwrap() error { return ErrPanic }
 
-// guard runs fn and makes an error of a panic.
+// guard runs fn and turns a panic into an error.
 func guard(fn func() error) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
 			p := &panicError{what: fmt.Sprintf("%T", value), stack: debug.Stack()}
-			// The runtime's own words show no payload; a handler's might.
+			// The text of a runtime error contains no payload; a handler's text might.
 			if known, ok := value.(runtime.Error); ok {
 				p.what = known.Error()
 			}

@@ -19,18 +19,18 @@ type DispatcherOptions struct {
 	// Memory is how long an idempotency key counts; default [DefaultKeyLife].
 	Memory time.Duration
 	// Limit returns what an organization may have waiting. It is called for each task, so it must
-	// be quick; nil is [DefaultLimit] for all.
+	// be quick. If it is nil, all have [DefaultLimit].
 	Limit func(ctx context.Context, org orgctx.ID) Limit
 
 	Registerer prometheus.Registerer // for metrics; may be nil
 }
 
-// Limit is what one organization may have waiting of each kind, and how often it has its turn.
+// Limit is what one organization may have waiting of each kind, and how often its turn comes.
 type Limit struct {
 	// Tasks and Bytes bound its line; 0 is no limit.
 	Tasks, Bytes int64
-	// Weight is how many of its tasks go for each one of an organization with the weight 1, while
-	// both wait: 1 to [MaxWeight].
+	// Weight is how many of its tasks begin for each one of an organization with the weight 1,
+	// while both have tasks waiting: 1 to [MaxWeight].
 	Weight int64
 }
 
@@ -78,26 +78,26 @@ type Options struct {
 	// Takeover is the silence after which a task's worker counts as dead. A live one speaks three
 	// times as often, however long the task. Default [DefaultTakeover].
 	Takeover time.Duration
-	// Poll is how often entries to take over are looked for; default 1 s.
+	// Poll is how often the worker looks for entries to take over; default 1 s.
 	Poll time.Duration
 	// Drain is how long running handlers may go on when the worker is told to stop; default
 	// [DefaultDrain].
 	Drain time.Duration
 	// Grace is how long a handler may take to return once its context has ended; default 5 s.
 	Grace time.Duration
-	// Memory is how long the end of a task is remembered; default [DefaultMemory].
+	// Memory is how long Redis remembers the end of a task; default [DefaultMemory].
 	Memory time.Duration
 	// MaxEvent is the largest event, in bytes; default [event.DefaultMaxSize].
 	MaxEvent int
-	// HistoryLength is about how many events the history of a group keeps; default
+	// HistoryLength is roughly how many events the history of a group keeps; default
 	// [event.DefaultHistoryLength].
 	HistoryLength int
 	// HistoryAge is how long it keeps them; default [event.DefaultHistoryAge].
 	HistoryAge time.Duration
 	// Tools are what handlers reach with [RunTool]; may be nil.
 	Tools *Tools
-	// Name is this worker's in the consumer group; default made from the host's, the process id
-	// and chance. Two live workers must never share one.
+	// Name is this worker's name in the consumer group. The default is made of the host name, the
+	// process id and random text. Two live workers must never share a name.
 	Name string
 
 	Log        *zap.Logger           // may be nil
@@ -121,7 +121,7 @@ func (o *Options) complete() {
 	setDefault(&o.HistoryLength, event.DefaultHistoryLength)
 	setDefault(&o.HistoryAge, event.DefaultHistoryAge)
 	if o.Name == "" {
-		host, _ := os.Hostname() // chance alone is enough
+		host, _ := os.Hostname() // random text alone is enough
 		o.Name = host + "-" + strconv.Itoa(os.Getpid()) + "-" + rand.Text()[:8]
 	}
 	if o.Log == nil {
@@ -130,7 +130,7 @@ func (o *Options) complete() {
 	o.Log = o.Log.Named("task")
 }
 
-// setDefault replaces what makes no sense.
+// setDefault replaces values that make no sense.
 func setDefault[T int | time.Duration](value *T, standard T) {
 	if *value <= 0 {
 		*value = standard

@@ -59,8 +59,8 @@ func (f *fixture) dispatchWords(t *testing.T, org, id, payload string) {
 	}
 }
 
-// TestPythonWorkerInDatabase: in another database of Redis the worker publishes on the channels of that
-// database. What organizations there are it asks another server.
+// TestPythonWorkerInDatabase: in another database of Redis the worker publishes on the channels of
+// that database. What organizations there are it asks another server.
 func TestPythonWorkerInDatabase(t *testing.T) {
 	if onCluster != nil {
 		return // it has one database

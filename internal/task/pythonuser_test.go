@@ -26,8 +26,8 @@ func askPython(t *testing.T, code, input string) string {
 	return string(out)
 }
 
-// TestPythonUserCharacters: both languages allow the same characters in a user id, save those that the older of
-// their two versions of Unicode does not know.
+// TestPythonUserCharacters: both languages allow the same characters in a user id, save those that
+// the older of their two versions of Unicode does not know.
 func TestPythonUserCharacters(t *testing.T) {
 	const code = `print("".join("u" if unicodedata.category(c) == "Cn" else "ny"[worker.is_user_id(c)] for c in map(chr, range(0x110000))))`
 	verdicts := strings.TrimSpace(askPython(t, code, ""))

@@ -19,27 +19,27 @@ const (
 	goneAfter = time.Hour
 )
 
-// queue is the tasks of one kind, as one worker sees them.
+// queue is one worker's view of the tasks of one kind.
 type queue struct {
 	*Worker
 	name   string
 	kind   Kind
 	stream string
-	slots  chan struct{} // as many as may run
+	slots  chan struct{} // its capacity is how many may run
 	log    *zap.Logger
 
 	mu      sync.Mutex
 	running map[string]bool   // entries that are being worked on here
 	share   map[orgctx.ID]int // how many of them each organization has
-	looked  time.Time         // when entries to take over were last sought
+	looked  time.Time         // when serve last looked for entries to take over
 	found   bool              // and one was found
-	waiting time.Time         // until when serve may wait for an entry of the stream; zero: it does not
+	waiting time.Time         // serve waits for an entry of the stream until then; zero if it does not wait
 }
 
 // entry is an entry of the stream, delivered to this worker.
 type entry struct {
 	id         string
-	deliveries int // of this entry, with this one
+	deliveries int // of this entry, this one included
 	before     int // of the task, before it was put back into its line
 	org        orgctx.ID
 	fields     map[string]string
@@ -56,7 +56,7 @@ func newEntry(id string, deliveries int, flat []any) *entry {
 	return e
 }
 
-// mostBefore bounds what an entry says about itself.
+// mostBefore bounds the count of earlier deliveries, which an entry itself contains.
 const mostBefore = 1_000_000
 
 // complete reads what the queue needs of an entry. An entry without an organization has no share,
@@ -77,12 +77,12 @@ func (e *entry) dispatched() (at time.Time, ok bool) {
 // attempts counts the deliveries of the task from 1.
 func (e *entry) attempts() int { return e.before + e.deliveries }
 
-// claim is what became of an entry that was read.
+// claim is the result of begin.
 type claim int
 
 const (
 	marked    claim = iota
-	duplicate       // it is worked on here already
+	duplicate       // this worker is at it already
 	overShare       // its organization has its share of the slots
 )
 
@@ -120,7 +120,7 @@ func (q *queue) most() int {
 	return min(max(int(q.opt.Share*float64(q.opt.Concurrency)), 1), q.opt.Concurrency)
 }
 
-// passed are the organizations that have their share of the slots.
+// passed returns the organizations that have their share of the slots.
 func (q *queue) passed() (orgs []any) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -172,8 +172,8 @@ func (q *queue) serve(ctx, working context.Context) {
 	}
 }
 
-// accept reports whether an entry is to be worked on. Otherwise it gives it away. There may be
-// none.
+// accept reports whether this worker is to process an entry. Otherwise it gives the entry back. e
+// may be nil.
 func (q *queue) accept(working context.Context, e *entry) bool {
 	if e == nil {
 		return false
@@ -182,7 +182,8 @@ func (q *queue) accept(working context.Context, e *entry) bool {
 	switch claim {
 	case marked:
 	case duplicate:
-		// Ours already: this process was silent for too long, and lives. That is no delivery.
+		// This worker took over its own entry, after a silence that was too long. That does not
+		// count as a delivery.
 		q.giveBack(working, q.log, e, &again{delay: q.opt.Takeover, deliveries: e.deliveries - 1})
 	case overShare:
 		q.putBack(working, e)
@@ -190,13 +191,13 @@ func (q *queue) accept(working context.Context, e *entry) bool {
 	return claim == marked
 }
 
-// another returns the next entry for a slot that has become free, or nil if there is none at once:
-// serve waits for one then. A task of an organization that had its share has to be sought here,
-// since serve may be waiting for tasks of the others.
+// another returns the next entry for a slot that has become free. If there is none now it returns
+// nil, and serve waits for one. It has to look for tasks of organizations that had their share,
+// because serve may be waiting for tasks of the others.
 func (q *queue) another(ctx, working context.Context) *entry {
 	for ctx.Err() == nil {
 		e, err := q.look(ctx, 0)
-		if err != nil || e == nil { // serve comes upon the error, too
+		if err != nil || e == nil { // serve will meet the error, too
 			return nil
 		}
 		if q.accept(working, e) {

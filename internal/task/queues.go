@@ -39,12 +39,11 @@ var (
 	ErrNoTask = errors.New("task: no such task")
 	// ErrTaskEnded is returned for a task that was complete when it was dropped.
 	ErrTaskEnded = errors.New("task: is complete")
-	// ErrNotDead is returned for a task that cannot be tried again since it is not in the dead
-	// letters.
+	// ErrNotDead is returned for a task that cannot be retried because it is not a dead letter.
 	ErrNotDead = errors.New("task: is not a dead letter")
 )
 
-// Queues are the tasks of all kinds, as operators see them. It is safe for concurrent use.
+// Queues are an operator's view of the tasks of all kinds. It is safe for concurrent use.
 type Queues struct {
 	client       redis.UniversalClient
 	keys         keyspace.Keyspace
@@ -53,8 +52,8 @@ type Queues struct {
 	finish, drop *redis.Script
 }
 
-// NewQueues returns the queues. Tasks that are tried again have the limits of the options. The
-// caller closes the client.
+// NewQueues returns the queues. The limits in the options count for retried tasks. The caller
+// closes the client.
 func NewQueues(client redis.UniversalClient, keys keyspace.Keyspace, o DispatcherOptions) (*Queues, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("task: %w", err)
@@ -66,7 +65,7 @@ func NewQueues(client redis.UniversalClient, keys keyspace.Keyspace, o Dispatche
 	return &Queues{client: client, keys: keys, dispatcher: d, clocks: redistime.New(client, nil), finish: script("finish"), drop: script("drop")}, nil
 }
 
-// Counts are how many tasks of a kind there are.
+// Counts are the numbers of tasks of a kind.
 type Counts struct {
 	Waiting, WaitingBytes int64 // in lines
 	Open                  int64 // in the stream: unread or held
@@ -74,7 +73,7 @@ type Counts struct {
 	Dead                  int64
 }
 
-// Count counts the tasks of a kind, at the same cost however many there are.
+// Count counts the tasks of a kind. Its cost does not depend on their number.
 func (q *Queues) Count(ctx context.Context, kind string) (c Counts, err error) {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
@@ -89,7 +88,7 @@ func countTasks(ctx context.Context, client redis.UniversalClient, keys keyspace
 	dead := pipe.XLen(ctx, keys.DeadTasks(kind))
 	_ = redisreply.Exec(ctx, pipe) // each has its own error
 	err = held.Err()
-	if err != nil && strings.Contains(err.Error(), "NOGROUP") { // no worker has been there
+	if err != nil && strings.Contains(err.Error(), "NOGROUP") { // no worker has started yet
 		err = nil
 	}
 	if err := errors.Join(lines.Err(), open.Err(), dead.Err(), err); err != nil {
@@ -107,14 +106,14 @@ func countTasks(ctx context.Context, client redis.UniversalClient, keys keyspace
 	return c, nil
 }
 
-// Line is what waits for one organization.
+// Line is the waiting tasks of one organization.
 type Line struct {
 	Organization orgctx.ID
 	Tasks, Bytes int64
 	Weight       int64
 }
 
-// Lines hands each organization that has tasks of a kind waiting to fn, until that returns false.
+// Lines calls fn for each organization that has tasks of a kind waiting, until fn returns false.
 func (q *Queues) Lines(ctx context.Context, kind string, fn func(Line) bool) error {
 	for start := int64(0); ; start += page {
 		orgs, err := q.client.ZRange(ctx, q.keys.TaskRing(kind), start, start+page-1).Result()
@@ -162,7 +161,7 @@ type Found struct {
 	State string
 	// Deliveries counts how often workers were handed the task.
 	Deliveries int
-	// Dispatched is when it was handed over; zero if nobody noted that.
+	// Dispatched is when it was dispatched; zero if that is not known.
 	Dispatched time.Time
 	// Reason is why it is a dead letter.
 	Reason string
@@ -171,8 +170,8 @@ type Found struct {
 	text  string // in a line
 }
 
-// Tasks hands the tasks of an organization to fn until that returns false: those that wait in their
-// order, then those in the stream, then dead letters. What is malformed is left out.
+// Tasks calls fn for each task of an organization, until fn returns false: waiting tasks in their
+// order, then those in the stream, then dead letters. It leaves out malformed entries.
 func (q *Queues) Tasks(ctx context.Context, kind string, org orgctx.ID, fn func(Found) bool) error {
 	for _, walk := range []func(context.Context, string, orgctx.ID, func(Found) bool) (bool, error){q.waiting, q.open, q.dead} {
 		if more, err := walk(ctx, kind, org, fn); err != nil || !more {
@@ -264,7 +263,7 @@ func (q *Queues) dead(ctx context.Context, kind string, org orgctx.ID, fn func(F
 	})
 }
 
-// walk hands the entries of a stream to fn, a page at a time.
+// walk calls fn with the entries of a stream, a page at a time.
 func (q *Queues) walk(ctx context.Context, stream string, fn func([]redis.XMessage) (more bool, err error)) (more bool, err error) {
 	for start := "-"; ; {
 		entries, err := q.client.XRangeN(ctx, stream, start, "+", page).Result()
@@ -300,8 +299,8 @@ func found(kind string, org orgctx.ID, fields map[string]string, state string) (
 	return f, true
 }
 
-// Retry has a dead letter tried again, as a new task, since the old one has ended. It returns the
-// new ID. Called twice, it makes one task.
+// Retry dispatches a dead letter again, as a new task, because the old one has ended. It returns
+// the new ID. If it is called twice, it makes one task.
 func (q *Queues) Retry(ctx context.Context, f Found) (id string, err error) {
 	if f.State != Dead {
 		return "", ErrNotDead
@@ -315,9 +314,9 @@ func (q *Queues) Retry(ctx context.Context, f Found) (id string, err error) {
 	return id, q.client.XDel(ctx, q.keys.DeadTasks(t.Kind), f.entry).Err()
 }
 
-// Drop ends a task that waits or runs as failed, with the code [CodeDropped], and removes it. A
-// worker that has it is told so when it next says something. A dead letter is removed, since it has
-// ended.
+// Drop ends a waiting or running task as failed, with the code [CodeDropped], and removes it. A
+// worker that runs it learns so with its next progress event. A dead letter has ended, so Drop only
+// removes it.
 func (q *Queues) Drop(ctx context.Context, f Found) error {
 	if f.State == Dead {
 		return q.client.XDel(ctx, q.keys.DeadTasks(f.Kind), f.entry).Err()
@@ -351,5 +350,5 @@ func (q *Queues) Drop(ctx context.Context, f Found) error {
 	if err == nil && ended != endFailed {
 		err = ErrTaskEnded
 	}
-	return err // the worker of one that is held finds that it has ended
+	return err // the worker that holds it finds that it has ended
 }

@@ -18,7 +18,8 @@ func (q *queue) next(ctx context.Context) (*entry, error) {
 	if e != nil || err != nil || q.eager() {
 		return e, err
 	}
-	// What Redis has delivered must be seen, so the end of ctx does not interrupt the question.
+	// An entry that Redis delivers must not be lost, so the end of ctx does not interrupt the
+	// command.
 	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), q.opt.Poll+redisTimeout)
 	defer cancel()
 	streams, err := q.client.XReadGroup(asking, &redis.XReadGroupArgs{
@@ -41,15 +42,15 @@ func (q *queue) next(ctx context.Context) (*entry, error) {
 	return e, nil
 }
 
-// waits notes until when serve may wait for an entry of the stream.
+// waits notes how long serve may wait for an entry of the stream.
 func (q *queue) waits(until time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.waiting = until
 }
 
-// look returns an entry that is there at once, or nil. wait is how long the caller is going to wait
-// for one if there is none, which those who dispatch have to know; 0 is for those who are not.
+// look returns an entry if there is one now, else nil. wait is how long the caller is going to wait
+// for one otherwise, which dispatchers have to know; 0 if it is not.
 func (q *queue) look(ctx context.Context, wait time.Duration) (*entry, error) {
 	if q.takeOverDue() {
 		if e, err := q.takeOver(ctx); e != nil || err != nil && q.createGroup(ctx, err) != nil {
@@ -74,9 +75,9 @@ func (q *queue) look(ctx context.Context, wait time.Duration) (*entry, error) {
 	}
 }
 
-// takeOverDue reports whether it is time to seek entries to take over. While there are some, they
-// and new ones take turns: an organization whose tasks fail again and again must not hold up those
-// of others.
+// takeOverDue reports whether it is time to look for entries to take over. While there are some,
+// they take turns with new ones: an organization whose tasks keep failing must not hold up the
+// tasks of others.
 func (q *queue) takeOverDue() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -91,7 +92,8 @@ func (q *queue) takeOverDue() bool {
 	return true
 }
 
-// eager reports whether there may be more to take over, so that nobody should wait for new entries.
+// eager reports whether there may be more to take over, so that serve should not wait for new
+// entries.
 func (q *queue) eager() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -119,8 +121,8 @@ func (q *queue) takeOver(ctx context.Context) (*entry, error) {
 	return newEntry(id, int(deliveries), flat), nil
 }
 
-// read returns the next entry of the stream and of the lines, passing over organizations that have
-// their share of this worker. more means that there may be one nevertheless if there is none.
+// read returns the next entry of the stream and of the lines. It skips organizations that have
+// their share of this worker. If it returns none, more says that there may be one nevertheless.
 func (q *queue) read(ctx context.Context, wait time.Duration) (e *entry, more bool, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -147,8 +149,8 @@ func (q *queue) read(ctx context.Context, wait time.Duration) (e *entry, more bo
 	return newEntry(id, 1, flat), false, nil
 }
 
-// putBack puts an entry that was not begun back into its organization's line. One that does not fit
-// there waits in the stream instead.
+// putBack returns an entry that was not begun to its organization's line, or leaves it in the
+// stream if the line is full.
 func (q *queue) putBack(ctx context.Context, e *entry) {
 	var taken int
 	err := q.persist(ctx, func(ctx context.Context) (err error) {
@@ -164,8 +166,8 @@ func (q *queue) putBack(ctx context.Context, e *entry) {
 	}
 }
 
-// createGroup makes stream and consumer group if err says that they are missing, as at first and
-// after a Redis came back empty. It returns any other error.
+// createGroup makes the stream and its consumer group if err says that they are missing, as at the
+// beginning and when Redis has come back empty. It returns any other error.
 func (q *queue) createGroup(ctx context.Context, err error) error {
 	if err == nil || !strings.Contains(err.Error(), "NOGROUP") {
 		return err
@@ -179,7 +181,7 @@ func (q *queue) createGroup(ctx context.Context, err error) error {
 	return err
 }
 
-// leave takes this worker out of the list of consumers, and those that left without a word.
+// leave removes this worker from the list of consumers, and with it those that have disappeared.
 func (q *queue) leave(ctx context.Context) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()

@@ -13,16 +13,15 @@ import (
 const reasonSuspended = "organization_suspended"
 
 // refuseJob ends a task that does not run because its organization is suspended. The organization
-// and its groups exist, so those who look at the task, now or after the suspension, learn of its
-// end.
+// and its groups exist, so its members can see the end of the task, now or after the suspension.
 func (q *queue) refuseJob(ctx context.Context, log *zap.Logger, e *entry, job *Job) {
 	q.metrics.refused.WithLabelValues(q.name, reasonSuspended).Inc()
 	log.Warn("task refused", zap.String("reason", reasonSuspended))
 	q.conclude(ctx, log, e, job, endFailed, q.failure(log, job, CodeRefused), reasonSuspended)
 }
 
-// refuse buries an entry that must not run. Nothing is published: an organization that is not known
-// has no viewers, and nothing may be written for it.
+// refuse buries an entry that must not run. It publishes nothing: an unknown organization has no
+// members to see it, and nothing may be written for it.
 func (q *queue) refuse(ctx context.Context, log *zap.Logger, e *entry, err error) {
 	reason := "malformed"
 	switch {

@@ -17,20 +17,20 @@ import (
 	"orgcast/internal/redisclient"
 )
 
-// RequestLife is how long a request id counts: a day, and a little more, so that it is forgotten
-// after the event that was recorded under it.
+// RequestLife is how long a request id counts: a little more than a day, so that it outlives the
+// event that was recorded under it.
 const RequestLife = DefaultKeyLife + time.Minute
 
 var (
-	// ErrConflict is returned for a request id under which the user has asked for something else.
+	// ErrConflict is returned for a request id that the user has already used for something else.
 	ErrConflict = errors.New("task: request id was used for something else")
 	// ErrNoUser is returned where a user is needed and the context carries none.
 	ErrNoUser = errors.New("task: no user in context")
 )
 
-// Requests remember what users asked for, so that a request that is sent again is the same work. A
-// request id belongs to the organization and the user of the context: two users may use the same
-// one. It is safe for concurrent use.
+// Requests remember what users asked for, so that a repeated request is the same work. A request id
+// belongs to the organization and the user of the context: two users may use the same one. Requests
+// are safe for concurrent use.
 type Requests struct {
 	client      redis.UniversalClient
 	keys        keyspace.Keyspace
@@ -39,12 +39,12 @@ type Requests struct {
 
 // Request is what a user asked for.
 type Request struct {
-	// Work is the id of the work that the request has become, or becomes.
+	// Work is the id of the work that the request stands for.
 	Work string
-	// Done says that the work was handed over. Until then it is handed over again, under the same
-	// id.
+	// Done says that the work was dispatched. Until then a repeated request dispatches it again,
+	// under the same id.
 	Done bool
-	// New says that nobody has asked for it before.
+	// New says that this is the first request under the id.
 	New bool
 
 	key, fingerprint string
@@ -59,7 +59,7 @@ func NewRequests(client redis.UniversalClient, keys keyspace.Keyspace) (*Request
 }
 
 // Begin returns the request that the context's user made under the id, or a new one if there is
-// none. The error is [ErrConflict] if that request has another content, [ErrMalformed] for an id
+// none. The error is [ErrConflict] if that request has different content, [ErrMalformed] for an id
 // that does not satisfy [orgctx.ValidID], [orgctx.ErrNoOrganization], [ErrNoUser], or an error of
 // Redis.
 func (r *Requests) Begin(ctx context.Context, id string, content []byte) (Request, error) {
@@ -94,18 +94,18 @@ func (r *Requests) Begin(ctx context.Context, id string, content []byte) (Reques
 	return made, nil
 }
 
-// Done notes that the work was handed over: a repeated request learns so.
+// Done notes that the work was dispatched, so that repeated requests do not dispatch it again.
 func (r *Requests) Done(ctx context.Context, q Request) error {
 	return r.replace(ctx, q, q.Work+" done")
 }
 
-// Again notes that the work has ended as failed before it was handed over: a repeated request
-// begins new work under a new id.
+// Again notes that the work failed before it was dispatched, so that a repeated request begins new
+// work under a new id.
 func (r *Requests) Again(ctx context.Context, q Request) error {
 	return r.replace(ctx, q, rand.Text())
 }
 
-// replace replaces what is remembered of a request, unless another try has done so.
+// replace replaces what is stored about a request, unless another attempt has done so.
 func (r *Requests) replace(ctx context.Context, q Request, text string) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()

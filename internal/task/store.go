@@ -19,16 +19,15 @@ const MaxStored = 1 << 20
 var (
 	// ErrInvalidName is returned for a name that does not satisfy [event.ValidGroupName].
 	ErrInvalidName = errors.New("task: name must be 1 to 100 characters of A-Z a-z 0-9 _ . -")
-	// ErrNotStored is returned for a name under which there is nothing.
+	// ErrNotStored is returned for a name without a value.
 	ErrNotStored = errors.New("task: nothing is stored under this name")
 	// ErrTooLarge is returned for values beyond a limit.
 	ErrTooLarge = errors.New("task: value is larger than the limit")
 )
 
-// Store keeps values of one organization under short names. There is no name that reaches another
-// organization: package keyspace makes the key of the organization and the name. A Store that
-// outlives its task and is used in another organization's refuses with [ErrForeign]. It is safe for
-// concurrent use.
+// Store keeps values of one organization under short names. No name reaches another organization:
+// package keyspace makes the key of the organization and the name. A Store that outlives its task
+// and is used under another organization returns [ErrForeign]. It is safe for concurrent use.
 type Store struct {
 	client redis.UniversalClient
 	keys   keyspace.Keyspace
@@ -57,7 +56,7 @@ func (s *Store) key(ctx context.Context, name string) (string, error) {
 	return s.keys.Stored(s.org, name), nil
 }
 
-// Get returns what is stored under the name, or [ErrNotStored].
+// Get returns the value under the name, or [ErrNotStored].
 func (s *Store) Get(ctx context.Context, name string) ([]byte, error) {
 	key, err := s.key(ctx, name)
 	if err != nil {
@@ -92,8 +91,8 @@ func (s *Store) Set(ctx context.Context, name string, value []byte, life time.Du
 	return nil
 }
 
-// SetNew stores a value unless something is stored under the name, and reports whether it did. Of
-// many who set a name at once one does.
+// SetNew stores a value unless the name has one, and reports whether it did. If many callers set a
+// name at once, one of them succeeds.
 func (s *Store) SetNew(ctx context.Context, name string, value []byte, life time.Duration) (stored bool, err error) {
 	key, err := s.key(ctx, name)
 	if err != nil {
@@ -114,7 +113,7 @@ func (s *Store) SetNew(ctx context.Context, name string, value []byte, life time
 	return true, nil
 }
 
-// Delete removes what is stored under the name, if anything is.
+// Delete removes the value under the name, if there is one.
 func (s *Store) Delete(ctx context.Context, name string) error {
 	key, err := s.key(ctx, name)
 	if err != nil {

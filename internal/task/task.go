@@ -1,8 +1,8 @@
 // Package task is work that leaves the socket. A [Dispatcher] puts a [Task] into the line of its
 // organization in Redis, a [Worker] anywhere takes the lines of all organizations in turn and runs
 // a [Handler] under the task's organization, and in the end exactly one terminal event reaches the
-// task's group. Handlers and consumers use [Tools], whose values are kept in a [Store] that reaches
-// one organization's keys only, and [Asks], the questions that wait for a person.
+// task's group. Handlers and consumers use [Tools], which keep values in a [Store] that reaches
+// only one organization's keys, and [Asks], the questions that wait for a person.
 //
 // A handler may run more than once for a task, when it fails or when its process is killed; the
 // terminal event is still published once, because one script publishes it and remembers that.
@@ -38,7 +38,7 @@ var (
 	ErrForeign = errors.New("task: belongs to another organization")
 	// ErrNoOrganization is returned where an entry names no organization.
 	ErrNoOrganization = errors.New("task: entry names no organization")
-	// ErrBacklog is returned if as many tasks of the organization and kind wait already as may.
+	// ErrBacklog is returned if the line of the organization and kind is full.
 	ErrBacklog = errors.New("task: too many tasks of the organization are waiting")
 	// ErrEnded is returned for an event of a task whose terminal event has been published.
 	ErrEnded = errors.New("task: already ended")
@@ -64,7 +64,7 @@ type Task struct {
 // Organization returns the organization that the task belongs to.
 func (t *Task) Organization() orgctx.ID { return t.Group.Organization() }
 
-// check returns what is wrong with a task, wrapped in [ErrMalformed].
+// check returns an error that names the wrong field and wraps [ErrMalformed].
 func (t *Task) check() error {
 	wrong := func(field string) error { return fmt.Errorf("%w: %s", ErrMalformed, field) }
 	switch {
@@ -107,7 +107,7 @@ func (t *Task) fields() []any {
 }
 
 // decode reads an entry of the stream of a kind. Its error is or wraps [ErrNoOrganization] or
-// [ErrMalformed], and shows nothing of the entry's content.
+// [ErrMalformed], and contains nothing of the entry.
 func decode(kind string, fields map[string]string) (*Task, error) {
 	org, err := orgctx.ParseID(fields[fieldOrganization])
 	if err != nil {
@@ -128,7 +128,7 @@ func decode(kind string, fields map[string]string) (*Task, error) {
 	return t, t.check()
 }
 
-// complete fills in what may be left out.
+// complete fills in optional fields.
 func (t *Task) complete() {
 	if t.Idempotency == "" {
 		t.Idempotency = t.ID
@@ -138,8 +138,8 @@ func (t *Task) complete() {
 	}
 }
 
-// bounded returns a context for one conversation with Redis. It does not end early when ctx does:
-// what has begun is brought to its end, so that its outcome is known.
+// bounded returns a context for one conversation with Redis. It does not end when ctx does: a
+// command that was sent must be answered, or nobody would know whether it ran.
 func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 }

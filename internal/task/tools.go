@@ -32,23 +32,23 @@ type Tools struct {
 	byName map[string]Tool
 }
 
-// Directory says who may have tools run for them; package directory implements it.
+// Directory says for which users tools may run. Package directory implements it.
 type Directory interface {
 	orgctx.Directory
 	// Admit returns nil if the organization is active and the user an active member of it.
 	Admit(ctx context.Context, org orgctx.ID, userID string) (directory.Member, error)
 }
 
-// NewTools returns the tools of the map, which must not change any more.
+// NewTools returns the tools in the map, which must not be changed afterwards.
 func NewTools(client redis.UniversalClient, keys keyspace.Keyspace, dir Directory, byName map[string]Tool) *Tools {
 	return &Tools{client: client, keys: keys, dir: dir, byName: byName}
 }
 
-// RunTool runs a tool for the context's organization and user. The directory is asked each time:
-// the tool runs only while the organization is active and the user a member of it, or, for work
-// that no user asked for, while the organization is active. Otherwise the error is the directory's,
-// wrapped, or [orgctx.ErrNoOrganization]. An error of the tool comes back unchanged; a panic comes
-// back as an error that wraps [ErrPanic].
+// RunTool runs a tool for the context's organization and user. It asks the directory each time
+// whether the organization is active and, if a user asked for the work, whether that user is a
+// member. If not, the error wraps the directory's. Without an organization it is
+// [orgctx.ErrNoOrganization]. An error of the tool comes back unchanged; a panic comes back as an
+// error that wraps [ErrPanic].
 func (t *Tools) RunTool(ctx context.Context, name string, input json.RawMessage) (output json.RawMessage, err error) {
 	store, err := NewStore(ctx, t.client, t.keys)
 	if err != nil {
@@ -95,7 +95,8 @@ func WithTools(ctx context.Context, t *Tools) context.Context {
 	return context.WithValue(ctx, toolsKey{}, t)
 }
 
-// RunTool is [Tools.RunTool] of the tools that the context carries. A [Worker] puts its own there.
+// RunTool calls [Tools.RunTool] on the tools that the context carries. A [Worker] puts its own
+// there.
 func RunTool(ctx context.Context, name string, input json.RawMessage) (json.RawMessage, error) {
 	if _, ok := orgctx.From(ctx); !ok {
 		return nil, orgctx.ErrNoOrganization

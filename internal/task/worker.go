@@ -16,8 +16,7 @@ import (
 	"orgcast/internal/redistime"
 )
 
-// ErrStuck is returned by Run if handlers ignored the end of their context, so that their
-// goroutines are still there.
+// ErrStuck is returned by Run if handlers ignored the end of their context and are still running.
 var ErrStuck = errors.New("task: handlers did not return")
 
 // Worker runs handlers for the tasks of its kinds. Any number of workers share the work.
@@ -33,9 +32,10 @@ type Worker struct {
 	finish, progress, take, hold, tidy, nextEntry, back *redis.Script
 }
 
-// NewWorker returns a Worker for the kinds of the map, which must not change any more. The client
-// needs a connection for each kind in addition to those that handlers use. Like all constructors of
-// this package NewWorker refuses a client that keeps no deadlines. The caller closes the client.
+// NewWorker returns a Worker for the kinds in the map, which must not be changed afterwards. The
+// client needs a connection for each kind in addition to those that handlers use. Like all
+// constructors of this package, NewWorker refuses a client without deadlines. The caller closes the
+// client.
 func NewWorker(client redis.UniversalClient, keys keyspace.Keyspace, dir orgctx.Directory, kinds map[string]Kind, o Options) (*Worker, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("task: %w", err)
@@ -58,9 +58,9 @@ func NewWorker(client redis.UniversalClient, keys keyspace.Keyspace, dir orgctx.
 	return w, w.registerCounts(o.Registerer)
 }
 
-// Run works until ctx ends. Running handlers then have [Options.Drain] to finish; those that do not
-// are cut, and their tasks are free for other workers at once. Redis may come and go. The error is
-// nil or [ErrStuck].
+// Run works until ctx ends. Running handlers then have [Options.Drain] to finish. The contexts of
+// those that do not are canceled, and other workers can take their tasks at once. Run survives
+// outages of Redis. The error is nil or [ErrStuck].
 func (w *Worker) Run(ctx context.Context) error {
 	// Work must not end with ctx, and inherits no organization from the caller of Run.
 	working, cut := context.WithCancelCause(orgctx.Without(context.WithoutCancel(ctx)))
