@@ -73,9 +73,16 @@ func TestRevoke(t *testing.T) {
 			})
 		}
 	}
+	for _, body := range []string{
+		`{"type":"member.role","organization_id":"acme","user_id":"ada","role":"admin"}`,
+		`{"type":"organization.switched","session_id":"x","organization_id":null}`,
+	} {
+		if status, answer := s.ask("POST", "/v1/revoke", body); status != 200 || strings.TrimSpace(answer) != `{"status":"announced"}` {
+			t.Errorf("%s: got %d %s, want 200 announced", body, status, answer)
+		}
+	}
 	for body, want := range map[string]string{
 		`{"type":"session.ended"}`: "400 refused bad_request", `{`: "400 refused bad_request", `{"type":"new.type"}`: "400 refused bad_request",
-		`{"type":"member.role","organization_id":"acme","user_id":"ada","role":"admin"}`: "422 refused not_revocable",
 		`{"type":"session.ended","session_id":"` + strings.Repeat("x", 2000) + `"}`:      "400 refused bad_request",
 	} {
 		status, answer := s.ask("POST", "/v1/revoke", body)

@@ -21,7 +21,6 @@ func revoking(r Revoker) call {
 		problems: []problem{
 			badRequest,
 			{errTooLarge, http.StatusBadRequest, badRequest.code}, // no message is that long
-			{lease.ErrNotRevocable, http.StatusUnprocessableEntity, "not_revocable"},
 			{lease.ErrNotAnnounced, http.StatusServiceUnavailable, "not_announced"},
 			{lease.ErrNotRecorded, http.StatusServiceUnavailable, "not_recorded"},
 			unavailable,

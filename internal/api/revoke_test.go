@@ -42,7 +42,6 @@ func TestRevoke(t *testing.T) {
 		"unknown type":       {revoker{}, key, `{"type":"new.type"}`, 400, `{"status":"refused","code":"bad_request"}`, 0},
 		"field twice":        {revoker{}, key, `{"type":"user.disabled","user_id":"ada","user_id":"alan"}`, 400, `{"status":"refused","code":"bad_request"}`, 0},
 		"too long":           {revoker{}, key, `{"type":"user.disabled","user_id":"ada"` + strings.Repeat(" ", lease.MaxMessage) + `}`, 400, `{"status":"refused","code":"bad_request"}`, 0},
-		"not revocable":      {revoker{err: lease.ErrNotRevocable}, key, ada, 422, `{"status":"refused","code":"not_revocable"}`, 1},
 		"not recorded":       {revoker{err: fmt.Errorf("%w: full", lease.ErrNotRecorded)}, key, ada, 503, `{"status":"failed","code":"not_recorded"}`, 1},
 		"not announced":      {revoker{err: fmt.Errorf("%w: down", lease.ErrNotAnnounced), recorded: true}, key, ada, 503, `{"status":"failed","code":"not_announced"}`, 1},
 		"neither":            {revoker{err: errors.New("dial tcp 10.1.2.3:6379: connection refused")}, key, ada, 503, `{"status":"failed","code":"unavailable"}`, 1},

@@ -14,9 +14,6 @@ import (
 	"orgcast/internal/session"
 )
 
-// ErrNotRevocable is returned for messages about changes that another program has to record first.
-var ErrNotRevocable = errors.New("lease: only the application can revoke this: change the record, then announce it")
-
 // ErrNotAnnounced is returned, wrapped, where the record was changed and the announcement failed:
 // nodes notice by themselves, within a period.
 var ErrNotAnnounced = errors.New("lease: recorded, but not announced")
@@ -74,8 +71,9 @@ type Revoker struct {
 	SessionLife time.Duration
 }
 
-// Revoke ends a session, a user, a membership or an organization. recorded is false where the
-// record is not ours to change, and where it could not be changed.
+// Revoke ends a session, a user, a membership or an organization, or announces that a session has
+// switched or a role has changed. recorded is false where the record is not ours to change, and
+// where it could not be changed.
 //
 // A record that cannot be changed, because Redis is full, say, does not keep the announcement back:
 // [ErrNotRecorded] says that what was to end has ended, and that Revoke has to be repeated until it
@@ -96,8 +94,8 @@ func (r *Revoker) Revoke(ctx context.Context, m Message) (recorded bool, err err
 		default:
 			err = r.Members.PutOrganization(ctx, m.Organization, directory.Suspended)
 		}
-	default:
-		return false, ErrNotRevocable
+	default: // a switch or a role: the application has recorded it
+		recorded = false
 	}
 	notRecorded := errors.Is(err, session.ErrUnavailable) || errors.Is(err, directory.ErrUnavailable)
 	if err != nil && !notRecorded {

@@ -8,7 +8,7 @@ from typing import Any, Optional
 import redis
 
 from .errors import OrgcastError
-from .names import Identifier, as_text, is_id, is_idempotency_key, is_user_id, user_in_key
+from .names import Identifier, as_text, is_id, is_idempotency_key, is_role, is_user_id, user_in_key
 from .publisher import Event, Receipt
 from .space import HISTORY, Space, complete
 
@@ -21,7 +21,18 @@ _FIELDS = {
     "user.disabled": ("user_id",),
     "member.removed": ("organization_id", "user_id"),
     "organization.suspended": ("organization_id",),
+    "organization.switched": ("session_id", "organization_id"),
+    "member.role": ("organization_id", "user_id", "role"),
 }
+
+
+def _is_good(kind: str, name: str, text: str) -> bool:
+    """Whether text can be a field of an announcement."""
+    if name == "user_id":
+        return is_user_id(text)
+    if name == "role":
+        return text == "" or is_role(text)
+    return is_id(text) or (text == "" and kind == "organization.switched" and name == "organization_id")
 
 
 class Direct:
@@ -95,15 +106,13 @@ class Direct:
 
     def _checked(self, message: Event) -> dict[str, str]:
         kind = message.get("type")
-        if kind in ("member.role", "organization.switched"):
-            raise OrgcastError("revoke", 0, "not_revocable")
         fields = _FIELDS.get(kind) if isinstance(kind, str) else None
         if fields is None or set(message) != {"type", *fields}:
             raise OrgcastError("revoke", 0, "bad_request")
-        named = {name: as_text(message[name]) for name in fields}
-        for name, text in named.items():
-            if not (is_user_id(text) if name == "user_id" else is_id(text)):
-                raise OrgcastError("revoke", 0, "bad_request")
+        # No organization may be active, and a member may have no role: both are told as "".
+        named = {name: "" if message[name] is None and name == "organization_id" else as_text(message[name]) for name in fields}
+        if not all(_is_good(str(kind), name, text) for name, text in named.items()):
+            raise OrgcastError("revoke", 0, "bad_request")
         return {"type": str(kind), **named}
 
     def _change(self, named: dict[str, str]) -> str:
@@ -113,8 +122,8 @@ class Direct:
             space.client.set(f"{space.prefix}:session-ended:{named['session_id']}", "1", px=_SESSION_LIFE_MS)
         elif kind == "user.disabled":
             space.client.set(f"{space.prefix}:user-disabled:{user_in_key(named['user_id'])}", "1")
-        elif self._directory == "session":
-            return "announced"
+        elif self._directory == "session" or kind in ("organization.switched", "member.role"):
+            return "announced"  # the record is the site's
         elif kind == "member.removed":
             space.client.delete(space.member(named["organization_id"], named["user_id"]))
         else:

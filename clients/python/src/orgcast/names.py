@@ -13,6 +13,7 @@ Identifier = Union[str, int]
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _GROUP = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _TYPE = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+_ROLE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _KEY = re.compile(r"[!-~]{1,128}")
 # Python calls these printable, but they draw nothing, or stand for what nobody could read.
 _UNSEEN = re.compile(
@@ -40,6 +41,11 @@ def is_group(text: str) -> bool:
 def is_type(text: str) -> bool:
     """Whether text can be the type of an event."""
     return _TYPE.fullmatch(text) is not None
+
+
+def is_role(text: str) -> bool:
+    """Whether text can name a role."""
+    return _ROLE.fullmatch(text) is not None
 
 
 def is_idempotency_key(text: str) -> bool:
