@@ -73,7 +73,7 @@ func TestRevokeWhileWritesAreRefused(t *testing.T) {
 				}
 			}
 			for name, m := range map[string]lease.Message{
-				"bad name": {Type: lease.UserDisabled, UserID: "a b"}, "role": {Type: lease.MemberRole, Organization: acme, UserID: "ada"},
+				"bad name": {Type: lease.UserDisabled, UserID: "a b"}, "bad role": {Type: lease.MemberRole, Organization: acme, UserID: "ada", Role: "a b"},
 			} {
 				if _, err := r.Revoke(t.Context(), m); err == nil || errors.Is(err, lease.ErrNotRecorded) {
 					t.Errorf("%s: got %v, want an error, and nothing announced", name, err)

@@ -171,6 +171,16 @@ func (m Message) MarshalJSON() ([]byte, error) {
 	return json.Marshal(fields)
 }
 
+// check returns what [Decode] would find wrong with the message.
+func (m Message) check() error {
+	text, err := m.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	_, err = Decode(text)
+	return err
+}
+
 // readFields returns the fields of one JSON object, each name of which must occur once.
 func readFields(b []byte) (map[string]json.RawMessage, error) {
 	if !json.Valid(b) { // else a Decoder would not mind a brace too many at the end

@@ -95,7 +95,7 @@ func (r *Revoker) Revoke(ctx context.Context, m Message) (recorded bool, err err
 			err = r.Members.PutOrganization(ctx, m.Organization, directory.Suspended)
 		}
 	default: // a switch or a role: the application has recorded it
-		recorded = false
+		recorded, err = false, m.check()
 	}
 	notRecorded := errors.Is(err, session.ErrUnavailable) || errors.Is(err, directory.ErrUnavailable)
 	if err != nil && !notRecorded {
