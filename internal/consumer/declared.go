@@ -345,7 +345,7 @@ func (d *declared) show(e *event.Event) (frame json.RawMessage, ok bool) {
 	if !ok {
 		return nil, false
 	}
-	frame = f.object(e.Type())
+	frame = f.listed(e.Type(), d.Events[e.Type()])
 	d.last.Store(&shownEvent{e, frame})
 	return frame, true
 }

@@ -204,14 +204,19 @@ func (s *sum) object(typ string) json.RawMessage {
 
 // object returns the fields as a JSON object that begins with the type, unless that is empty.
 func (f fields) object(typ string) json.RawMessage {
+	return f.listed(typ, slices.Sorted(maps.Keys(f)))
+}
+
+// listed is object with the named fields only, in their order.
+func (f fields) listed(typ string, names []string) json.RawMessage {
 	var b bytes.Buffer
 	b.WriteByte('{')
 	if typ != "" {
 		b.WriteString(`"type":`)
 		b.Write(rawText(typ))
 	}
-	for _, name := range slices.Sorted(maps.Keys(f)) {
-		if name == "type" && typ != "" {
+	for _, name := range names {
+		if _, there := f[name]; !there || name == "type" && typ != "" {
 			continue
 		}
 		if b.Len() > 1 {

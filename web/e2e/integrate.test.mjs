@@ -4,11 +4,10 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { createServer, request as forward } from 'node:http';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { root, Workshop } from './gateway.js';
+import { proxy } from './proxy.js';
 
 const workshop = new Workshop();
 after(() => workshop.close());
@@ -70,28 +69,6 @@ print("site at", server.server_address[1], flush=True)
 server.serve_forever()
 `;
 
-/** A proxy as step 5 wants it: /ws/ to the gateway, the rest to the site. */
-async function proxy(site, gatewayPort) {
-  const server = createServer((incoming, outgoing) => {
-    const upstream = forward({ host: '127.0.0.1', port: site, path: incoming.url, headers: incoming.headers }, (answer) => {
-      outgoing.writeHead(answer.statusCode, answer.headers);
-      answer.pipe(outgoing);
-    });
-    upstream.on('error', () => outgoing.destroy());
-    incoming.pipe(upstream);
-  });
-  server.on('upgrade', (incoming, client) => {
-    const upstream = connect(gatewayPort(), '127.0.0.1');
-    const lines = [`${incoming.method} ${incoming.url} HTTP/1.1`];
-    for (let i = 0; i < incoming.rawHeaders.length; i += 2) lines.push(`${incoming.rawHeaders[i]}: ${incoming.rawHeaders[i + 1]}`);
-    upstream.write(`${lines.join('\r\n')}\r\n\r\n`);
-    for (const socket of [client, upstream]) socket.on('error', () => { client.destroy(); upstream.destroy(); });
-    for (const [one, other] of [[client, upstream], [upstream, client]]) one.on('close', () => other.destroy());
-    client.pipe(upstream).pipe(client);
-  });
-  return workshop.listen(server);
-}
-
 test('docs/integrate.md, block by block', async () => {
   const all = blocks();
   const take = (language) => {
@@ -112,7 +89,7 @@ KEY = ${JSON.stringify(key)}
 PAGE, CLIENT = ${JSON.stringify(html)}, ${JSON.stringify(client)}
 ${SITE}`);
   const [, site] = await workshop.run('/usr/bin/python3', ['-B', script], (output) => output.match(/site at (\d+)/));
-  const port = await proxy(Number(site), () => gatewayPort);
+  const port = await proxy(workshop, Number(site), () => gatewayPort);
   const origin = `http://127.0.0.1:${port}`;
 
   /** The arguments of a command on the page, for the ports of this run. */
@@ -160,7 +137,7 @@ ${SITE}`);
 
   // The last section: the gateway asks the site about the site's own cookie.
   let askingPort;
-  const asking = `http://127.0.0.1:${await proxy(Number(site), () => askingPort)}`;
+  const asking = `http://127.0.0.1:${await proxy(workshop, Number(site), () => askingPort)}`;
   const settings = args(take('console')).map((arg) => (arg === origin ? asking : arg === 'key' ? join(workshop.dir, 'key') : arg.replace(':8000', `:${site}`)));
   [, askingPort] = await workshop.run(workshop.binary, [...settings, '--admin-listen', '127.0.0.1:0'],
     (output) => output.match(/"serving".*?"public":"127\.0\.0\.1:(\d+)"/));

@@ -1,0 +1,1 @@
+"""A site with organizations whose pages watch reports grow."""
