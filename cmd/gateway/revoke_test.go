@@ -83,7 +83,7 @@ func TestRevoke(t *testing.T) {
 	}
 	for body, want := range map[string]string{
 		`{"type":"session.ended"}`: "400 refused bad_request", `{`: "400 refused bad_request", `{"type":"new.type"}`: "400 refused bad_request",
-		`{"type":"session.ended","session_id":"` + strings.Repeat("x", 2000) + `"}`:      "400 refused bad_request",
+		`{"type":"session.ended","session_id":"` + strings.Repeat("x", 2000) + `"}`: "400 refused bad_request",
 	} {
 		status, answer := s.ask("POST", "/v1/revoke", body)
 		fields := strings.Fields(want)
