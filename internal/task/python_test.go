@@ -24,6 +24,7 @@ import (
 const (
 	python       = "/usr/bin/python3" // Debian's, which python3-redis is for
 	pythonWorker = "../../examples/python/worker.py"
+	pythonPath   = "PYTHONPATH=../../clients/python/src" // where it finds the package
 )
 
 // startPython starts the worker of examples/python. It is killed when the test ends, if not before.
@@ -40,6 +41,7 @@ func (f *fixture) startPython(t *testing.T, more ...string) *exec.Cmd {
 		redisArgs = append(redisArgs, "redis://"+onCluster.Addrs()[0], "--cluster")
 	}
 	cmd := exec.Command(python, append([]string{"-B", pythonWorker, "--attempts", "2", "--backoff", "0.01", "--takeover", "2", "--poll", "0.05"}, append(redisArgs, more...)...)...)
+	cmd.Env = append(os.Environ(), pythonPath)
 	cmd.Stdout, cmd.Stderr = f.log, f.log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

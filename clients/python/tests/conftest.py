@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import subprocess
 import time
@@ -40,6 +41,7 @@ def start(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
 def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     process, port = start(tmp_path_factory.mktemp("redis"))
     yield port
+    gc.collect()  # results of Celery say goodbye to the server when they go
     process.kill()
     process.wait()
 
