@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -92,7 +94,8 @@ func startWorkerProcess(t *testing.T, addr, name string) *exec.Cmd {
 	return cmd
 }
 
-// killInTheMiddle stops the process at a moment when it is at work, then kills it.
+// killInTheMiddle stops the process at a moment when it is at work, then kills it. Its name as a consumer begins with
+// the one given.
 func (f *fixture) killInTheMiddle(t *testing.T, cmd *exec.Cmd, name string) {
 	t.Helper()
 	signal := func(s syscall.Signal) {
@@ -103,9 +106,9 @@ func (f *fixture) killInTheMiddle(t *testing.T, cmd *exec.Cmd, name string) {
 	testkit.Eventually(t, "worker is in the middle of a task", func() bool {
 		signal(syscall.SIGSTOP)
 		held, err := f.client.XPendingExt(t.Context(), &redis.XPendingExtArgs{
-			Stream: f.keys.Tasks("job"), Group: "workers", Consumer: name, Start: "-", End: "+", Count: 10,
+			Stream: f.keys.Tasks("job"), Group: "workers", Start: "-", End: "+", Count: 100,
 		}).Result()
-		if err == nil && len(held) > 0 {
+		if err == nil && slices.ContainsFunc(held, func(p redis.XPendingExt) bool { return strings.HasPrefix(p.Consumer, name) }) {
 			signal(syscall.SIGKILL)
 			return true
 		}
@@ -115,8 +118,30 @@ func (f *fixture) killInTheMiddle(t *testing.T, cmd *exec.Cmd, name string) {
 	_ = cmd.Wait()
 }
 
+// TestWorkersKilledInTheMiddle: each of 200 jobs of 5 organizations ends once, although workers are killed, and so
+// does the note of it on the board.
 func TestWorkersKilledInTheMiddle(t *testing.T) {
 	f := newFixture(t)
+	f.killWorkers(t, true, func(name string) (*exec.Cmd, string) { return startWorkerProcess(t, f.server.Addr, name), name })
+}
+
+// TestPythonWorkersKilledInTheMiddle is the same with workers in Python, which tell no board.
+func TestPythonWorkersKilledInTheMiddle(t *testing.T) {
+	f := newFixture(t)
+	f.killWorkers(t, false, func(string) (*exec.Cmd, string) {
+		cmd := f.startPythonScript(t, "testdata/slowjob.py", "--attempts", "10")
+		host, err := os.Hostname()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cmd, fmt.Sprintf("%s-%d-", host, cmd.Process.Pid)
+	})
+}
+
+// killWorkers has workers, which start returns with their names as consumers, do 200 jobs, and kills two of them.
+// board says whether their handlers tell the board, too.
+func (f *fixture) killWorkers(t *testing.T, board bool, start func(name string) (*exec.Cmd, string)) {
+	t.Helper()
 	h := f.listen(t)
 	orgs := []string{"acme", "globex", "initech", "umbrella", "hooli"}
 	for _, org := range orgs {
@@ -130,36 +155,37 @@ func TestWorkersKilledInTheMiddle(t *testing.T) {
 			f.dispatch(t, org, fmt.Sprintf("job-%d", i), `null`)
 		}
 	}
-	terminals := func() int {
-		n := 0
+	of := func(ends bool) (n int) {
 		for _, s := range h.events() {
-			if s.fields["type"] != "step" && s.fields["type"] != "moved" {
+			if kind := s.fields["type"]; kind != "step" && ends == (kind != "moved") {
 				n++
 			}
 		}
 		return n
 	}
-	first, second := startWorkerProcess(t, f.server.Addr, "first"), startWorkerProcess(t, f.server.Addr, "second")
-	testkit.Eventually(t, "a quarter of the jobs", func() bool { return terminals() >= each*len(orgs)/4 })
-	f.killInTheMiddle(t, first, "first")
-	startWorkerProcess(t, f.server.Addr, "third")
-	testkit.Eventually(t, "half of the jobs", func() bool { return terminals() >= each*len(orgs)/2 })
-	f.killInTheMiddle(t, second, "second")
-	startWorkerProcess(t, f.server.Addr, "fourth")
+	first, firstName := start("first")
+	second, secondName := start("second")
+	testkit.Eventually(t, "a quarter of the jobs", func() bool { return of(true) >= each*len(orgs)/4 })
+	f.killInTheMiddle(t, first, firstName)
+	start("third")
+	testkit.Eventually(t, "half of the jobs", func() bool { return of(true) >= each*len(orgs)/2 })
+	f.killInTheMiddle(t, second, secondName)
+	start("fourth")
 	f.expectDone(t)
-	testkit.Eventually(t, "the last events", func() bool {
-		moved := 0
-		for _, s := range h.events() {
-			if s.fields["type"] == "moved" {
-				moved++
-			}
-		}
-		return terminals() >= each*len(orgs) && moved >= each*len(orgs)
-	})
+	moves := 0
+	if board {
+		moves = 1
+	}
+	testkit.Eventually(t, "the last events", func() bool { return of(true) >= each*len(orgs) && of(false) >= moves*each*len(orgs) })
+	f.checkEnds(t, h.events(), orgs, each, moves)
+}
 
+// checkEnds checks that each job of each organization ended once, and told the board that often.
+func (f *fixture) checkEnds(t *testing.T, events []said, orgs []string, each, wantMoves int) {
+	t.Helper()
 	type job struct{ org, id string }
 	ends, starts, moves := make(map[job]int), make(map[job]int), make(map[job]int)
-	for _, s := range h.events() {
+	for _, s := range events {
 		org, _ := s.fields["organization_id"].(string)
 		id, _ := s.fields["task_id"].(string)
 		want := "orgcast:{" + org + "}:group:jobs"
@@ -194,15 +220,15 @@ func TestWorkersKilledInTheMiddle(t *testing.T) {
 	for i := range each {
 		for _, org := range orgs {
 			j := job{org, fmt.Sprintf("job-%d", i)}
-			if ends[j] != 1 || moves[j] != 1 || starts[j] == 0 {
-				t.Errorf("%s of %s: got %d terminal events, %d on the board and %d runs, want one, one and some", j.id, j.org, ends[j], moves[j], starts[j])
+			if ends[j] != 1 || moves[j] != wantMoves || starts[j] == 0 {
+				t.Errorf("%s of %s: got %d terminal events, %d on the board and %d runs, want 1, %d and some", j.id, j.org, ends[j], moves[j], starts[j], wantMoves)
 			}
 		}
 	}
 	// The histories say the same as the channels did, and nothing of another organization.
 	for _, org := range orgs {
-		if got := len(f.history(t, testkit.Group(t, org, "board"))); got != each {
-			t.Errorf("history of the board of %s: got %d events, want %d", org, got, each)
+		if got := len(f.history(t, testkit.Group(t, org, "board"))); got != wantMoves*each {
+			t.Errorf("history of the board of %s: got %d events, want %d", org, got, wantMoves*each)
 		}
 		recorded := make(map[string]int)
 		for _, s := range f.history(t, testkit.Group(t, org, "jobs")) {

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -31,6 +30,12 @@ const (
 // more arguments win over those of the fixture.
 func (f *fixture) startPython(t *testing.T, more ...string) *exec.Cmd {
 	t.Helper()
+	return f.startPythonScript(t, pythonWorker, more...)
+}
+
+// startPythonScript starts another worker in the same way.
+func (f *fixture) startPythonScript(t *testing.T, script string, more ...string) *exec.Cmd {
+	t.Helper()
 	if out, err := exec.CommandContext(t.Context(), python, "-c", "import redis").CombinedOutput(); err != nil {
 		t.Fatalf("python3-redis is needed: apt-get install python3-redis: %v\n%s", err, out)
 	}
@@ -40,7 +45,7 @@ func (f *fixture) startPython(t *testing.T, more ...string) *exec.Cmd {
 	} else {
 		redisArgs = append(redisArgs, "redis://"+onCluster.Addrs()[0], "--cluster")
 	}
-	cmd := exec.Command(python, append([]string{"-B", pythonWorker, "--attempts", "2", "--backoff", "0.01", "--takeover", "2", "--poll", "0.05"}, append(redisArgs, more...)...)...)
+	cmd := exec.Command(python, append([]string{"-B", script, "--attempts", "2", "--backoff", "0.01", "--takeover", "2", "--poll", "0.05"}, append(redisArgs, more...)...)...)
 	cmd.Env = append(os.Environ(), pythonPath)
 	cmd.Stdout, cmd.Stderr = f.log, f.log
 	if err := cmd.Start(); err != nil {
@@ -182,52 +187,6 @@ func TestPythonWorker(t *testing.T) {
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("end: %v\n%s", err, f.log)
-	}
-}
-
-// Many of them, one of which is killed: each job still ends once, under its own organization.
-func TestPythonWorkersShareAndDie(t *testing.T) {
-	f := newFixture(t)
-	h := f.listen(t)
-	const each = 20
-	long := `{"text":"` + strings.Repeat("One two. ", 50) + `"}`
-	for i := range each {
-		for _, org := range []string{"acme", "globex"} {
-			f.dispatchWords(t, org, string(rune('a'+i)), long)
-		}
-	}
-	var once sync.Once
-	first := f.startPython(t)
-	f.startPython(t)
-	ends := func() map[string]int {
-		ends := make(map[string]int)
-		for _, s := range h.events() {
-			if s.fields["type"] == "task_complete" {
-				ends[s.channel+" "+s.fields["task_id"].(string)]++
-			}
-		}
-		return ends
-	}
-	testkit.Eventually(t, "all jobs have ended", func() bool {
-		got := len(ends())
-		if got >= 5 {
-			once.Do(func() {
-				if err := first.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-					t.Error(err)
-				}
-			})
-		}
-		return got == 2*each && f.open(t, "words") == 0
-	})
-	for job, n := range ends() {
-		if n != 1 {
-			t.Errorf("%s: got %d terminal events, want one\n%s", job, n, f.log)
-		}
-	}
-	for _, s := range h.events() {
-		if want := "orgcast:{" + s.fields["organization_id"].(string) + "}:group:jobs"; s.channel != want {
-			t.Errorf("event for %s on %s", want, s.channel)
-		}
 	}
 }
 
