@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"orgcast/internal/orgctx"
 	"orgcast/internal/task"
 	"orgcast/internal/testkit"
@@ -187,5 +189,56 @@ func TestAskIsFoundAgain(t *testing.T) {
 	}
 	if _, err := asks.Open(t.Context(), "e1", 0, json.RawMessage(`1`), 0); !errors.Is(err, orgctx.ErrNoOrganization) {
 		t.Errorf("Open without organization: got %v, want ErrNoOrganization", err)
+	}
+}
+
+// TestJobAsks: a job asks once, tells of a question that an attempt before it opened and could not tell of, and
+// finds an answer that was given meanwhile. Another organization with the same ids answers nothing.
+func TestJobAsks(t *testing.T) {
+	f := newFixture(t)
+	asks, err := task.NewAsks(f.client, f.keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"untold", "answered"} {
+		mustOpen(t, asks, "acme", id, 0, 0)
+	}
+	if err := asks.Answer(as(t, "acme"), "answered", 0, "before"); err != nil {
+		t.Fatal(err)
+	}
+	h := f.listen(t)
+	f.work(t, only(func(ctx context.Context, job *task.Job) (any, error) {
+		if _, err := job.Ask(orgctx.With(ctx, testkit.Org(t, "initech")), 0, "?", object{"type": "asked"}); !errors.Is(err, task.ErrForeign) {
+			t.Errorf("in the context of another organization: got %v, want ErrForeign", err)
+		}
+		answer, err := job.Ask(ctx, 0, object{"question": "Go on?"}, object{"type": "asked", "task_id": job.ID})
+		return object{"type": "done", "task_id": job.ID, "answer": answer}, err
+	}), f.options())
+	for _, id := range []string{"untold", "answered", "new"} {
+		f.dispatch(t, "acme", id, "null")
+	}
+	f.dispatch(t, "globex", "new", "null")
+	testkit.Eventually(t, "the questions", func() bool { return len(h.types("acme")) == 3 && len(h.types("globex")) == 1 })
+	for org, ids := range map[string][]string{"acme": {"untold", "new"}, "globex": {"new"}} {
+		for _, id := range ids {
+			if err := asks.Answer(as(t, org), id, 0, "of "+org); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	f.expectDone(t)
+	h.expect(t, 7)
+	answers := make(map[string]any)
+	for _, s := range h.events() {
+		if s.fields["type"] == "done" {
+			answers[s.channel+" "+s.fields["task_id"].(string)] = s.fields["answer"]
+		}
+	}
+	want := map[string]any{
+		"orgcast:{acme}:group:jobs untold": "of acme", "orgcast:{acme}:group:jobs answered": "before",
+		"orgcast:{acme}:group:jobs new": "of acme", "orgcast:{globex}:group:jobs new": "of globex",
+	}
+	if diff := cmp.Diff(want, answers); diff != "" {
+		t.Errorf("answers: want (-), got (+):\n%s", diff)
 	}
 }

@@ -168,6 +168,27 @@ def test_a_person_of_the_organization_answers(client: Any) -> None:
     assert events(client, "acme")[-1] == {"type": "done", "answer": "yes"}
 
 
+def test_a_question_that_was_not_told_is_told(client: Any) -> None:
+    asks = Asks(client)
+    with orgcast.organization_context("acme"):
+        asks.open("run", 0, {"question": "Go on?"})  # by an attempt that died then
+        asks.open("done", 0, {"question": "Go on?"})
+        asks.answer("done", 0, "no")
+
+    def handler(job: Job) -> orgcast.Event:
+        return {"type": "done", "answer": job.ask(0, {"question": "Go on?"}, {"type": "asked", "run": job.id})}
+
+    with working(client, handler):
+        dispatch(client, "acme", "done")
+        dispatch(client, "acme", "run")
+        eventually("it tells", lambda: {"type": "asked", "run": "run"} in events(client, "acme"))
+        with orgcast.organization_context("acme"):
+            asks.answer("run", 0, "yes")
+    assert events(client, "acme") == [
+        {"type": "done", "answer": "no"}, {"type": "asked", "run": "run"}, {"type": "done", "answer": "yes"},
+    ]
+
+
 def test_questions_need_an_organization(client: Any) -> None:
     asks = Asks(client)
     with pytest.raises(orgcast.NoOrganization):

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, NoReturn, Optional
 
-from .ask import Asks
+from .ask import AskAnswered, Asks
 from .directory import Refused
 from .names import is_group, is_id, is_user_id
 from .publisher import Event
@@ -84,8 +84,13 @@ class Job:
         finds the answer that was given meanwhile.
         """
         asks = Asks(self._space.client, self._space.prefix)
-        if asks.open(self.id, index, dict(prompt)):
+        asks.open(self.id, index, dict(prompt))
+        try:
+            # An earlier attempt may have ended between the question and the event, so it is told again.
+            asks.prompt(self.id, index)
             self.progress(event)
+        except AskAnswered:
+            pass
         try:
             return asks.wait(self.id, index, timeout, self.lost)
         except InterruptedError:
