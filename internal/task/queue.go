@@ -31,9 +31,9 @@ type queue struct {
 	mu      sync.Mutex
 	running map[string]bool   // entries that are being worked on here
 	share   map[orgctx.ID]int // how many of them each organization has
-	looked  time.Time         // when serve last looked for entries to take over
+	looked  time.Time         // when run last looked for entries to take over
 	found   bool              // and one was found
-	waiting time.Time         // serve waits for an entry of the stream until then; zero if it does not wait
+	waiting time.Time         // run waits for an entry of the stream until then; zero if it does not wait
 }
 
 // entry is an entry of the stream, delivered to this worker.
@@ -132,8 +132,8 @@ func (q *queue) passed() (orgs []any) {
 	return orgs
 }
 
-// serve hands entries to its own goroutines, and returns when ctx has ended and they have too.
-func (q *queue) serve(ctx, working context.Context) {
+// run hands entries to its own goroutines, and returns when ctx has ended and they have too.
+func (q *queue) run(ctx, working context.Context) {
 	var wg sync.WaitGroup
 	defer q.leave(working)
 	defer wg.Wait()
@@ -192,12 +192,12 @@ func (q *queue) accept(working context.Context, e *entry) bool {
 }
 
 // another returns the next entry for a slot that has become free. If there is none now it returns
-// nil, and serve waits for one. It has to look for tasks of organizations that had their share,
-// because serve may be waiting for tasks of the others.
+// nil, and run waits for one. It has to look for tasks of organizations that had their share,
+// because run may be waiting for tasks of the others.
 func (q *queue) another(ctx, working context.Context) *entry {
 	for ctx.Err() == nil {
 		e, err := q.look(ctx, 0)
-		if err != nil || e == nil { // serve will meet the error, too
+		if err != nil || e == nil { // run will meet the error, too
 			return nil
 		}
 		if q.accept(working, e) {

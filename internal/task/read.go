@@ -42,7 +42,7 @@ func (q *queue) next(ctx context.Context) (*entry, error) {
 	return e, nil
 }
 
-// waits notes how long serve may wait for an entry of the stream.
+// waits notes how long run may wait for an entry of the stream.
 func (q *queue) waits(until time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -92,7 +92,7 @@ func (q *queue) takeOverDue() bool {
 	return true
 }
 
-// eager reports whether there may be more to take over, so that serve should not wait for new
+// eager reports whether there may be more to take over, so that run should not wait for new
 // entries.
 func (q *queue) eager() bool {
 	q.mu.Lock()

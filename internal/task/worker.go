@@ -74,7 +74,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			Worker: w, name: name, kind: kind, stream: w.keys.Tasks(name), slots: make(chan struct{}, w.opt.Concurrency),
 			log: w.opt.Log.With(zap.String("kind", name)), running: make(map[string]bool), share: make(map[orgctx.ID]int),
 		}
-		wg.Go(func() { q.serve(ctx, working) })
+		wg.Go(func() { q.run(ctx, working) })
 	}
 	done := make(chan struct{})
 	go func() {
