@@ -91,6 +91,7 @@ func newServing(tb testing.TB, redisAddr string, more environment) *serving {
 		"ORGCAST_LISTEN": "127.0.0.1:0", "ORGCAST_ADMIN_LISTEN": "127.0.0.1:0", "ORGCAST_REDIS": "redis://" + redisAddr + "/0",
 		"ORGCAST_SESSION_KEYS": testKey, "ORGCAST_ORIGINS": testOrigin, "ORGCAST_DIRECTORY": "session",
 		"ORGCAST_PUBLISH_KEY": testPublishKey, "ORGCAST_DRAIN_WAIT": "0s", "ORGCAST_DRAIN": "0s",
+		"ORGCAST_PING_INTERVAL": "10m", // clients that wait for something else answer no ping
 	}}
 	maps.Copy(s.env, more)
 	return s
