@@ -43,6 +43,7 @@ func TestCommands(t *testing.T) {
 		"help of check":          {args: []string{"check", "--help"}, stdout: []string{"Exit code 2"}},
 		"public health, no path": {args: []string{"check", "--public-health", "healthz"}, env: good, err: cli.ErrUsage, stderr: []string{"--public-health (from flag): must be a path"}},
 		"public health, sockets": {args: []string{"check", "--public-health", "/ws/healthz"}, env: good, err: cli.ErrUsage, stderr: []string{"must not be below /ws/"}},
+		"public health, streams": {args: []string{"check", "--public-health", "/sse/healthz"}, env: good, err: cli.ErrUsage, stderr: []string{"must not be below /sse/"}},
 		"version as a flag":      {args: []string{"--version"}, stdout: []string{"dev"}},
 		"help of a subcommand":   {args: []string{"help", "serve"}, stdout: []string{"--origins", "ORGCAST_ORIGINS"}},
 		"help of nothing":        {args: []string{"help", "srve"}, err: cli.ErrUsage, stderr: []string{`"srve"`}},

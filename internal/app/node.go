@@ -23,6 +23,7 @@ import (
 	"orgcast/internal/pubsub"
 	"orgcast/internal/quota"
 	"orgcast/internal/session"
+	"orgcast/internal/sse"
 )
 
 // Node is one gateway process, its parts put together but not yet at work:
@@ -140,11 +141,18 @@ func (n *Node) addBus(ctx context.Context) error {
 	return nil
 }
 
+// streamGroupBytes is what a request for a stream may take for each group that a connection may
+// join: the longest name, position and signed token are shorter together.
+const streamGroupBytes = 512
+
 // addGateway makes what serves browsers.
 func (n *Node) addGateway(ctx context.Context) error {
 	o := n.Options.gatewayOptions()
 	o.History, o.Quota, o.Leases, o.Violated = n.Bus, n.quota, n.leases, n.violated
 	o.Hub, o.Sessions, o.Membership, o.Log, o.Registerer = n.hub, n.Resolver(), n.Directory, n.Log, n.Metrics
+	o.Carriers = []gateway.Carrier{sse.New(sse.Options{
+		MaxBody: max(o.MaxFrame, streamGroupBytes*int64(n.Options.Groups)), WriteTimeout: o.WriteTimeout, AckTimeout: o.PingInterval + o.PongTimeout,
+	})}
 	var err1, err2, err3 error
 	o.Routes, err1 = newRoutes(n)
 	o.Origins, err2 = gateway.ParseOrigins(n.Options.Origins)

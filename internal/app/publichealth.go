@@ -44,6 +44,8 @@ func CheckPublicHealth(path string) error {
 		return errors.New("must be a path, such as /healthz")
 	case path == "/ws" || strings.HasPrefix(path, "/ws/"):
 		return errors.New("must not be below /ws/, which is for WebSockets")
+	case path == "/sse" || strings.HasPrefix(path, "/sse/"):
+		return errors.New("must not be below /sse/, which is for server-sent events")
 	}
 	return nil
 }

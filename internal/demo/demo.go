@@ -111,7 +111,7 @@ var ErrOptions = errors.New("demo: an option is missing")
 const answerTimeout = 3 * time.Second
 
 // Handler returns the demo: the page at /, its own endpoints below /demo/, the gateway below /ws/
-// and, for several people in one browser, the gateway once more below /seat/SEAT/ws/.
+// and /sse/ and, for several people in one browser, once more below /seat/SEAT/.
 func Handler(o Options) (http.Handler, error) {
 	if o.Gateway == nil || o.CookieName == "" || o.Minter == nil || o.Sessions == nil ||
 		o.Membership == nil || o.Publisher == nil || o.Status == nil ||
@@ -128,7 +128,9 @@ func Handler(o Options) (http.Handler, error) {
 
 	mux := http.NewServeMux()
 	mux.Handle("/ws/", o.Gateway)
+	mux.Handle("/sse/", o.Gateway)
 	mux.HandleFunc("/seat/{seat}/ws/", d.serveSeat)
+	mux.HandleFunc("/seat/{seat}/sse/", d.serveSeat)
 	mux.Handle("POST /demo/sign-in", d.guard(d.signIn))
 	mux.Handle("POST /demo/jobs/{kind}", d.guard(d.startJob))
 	mux.Handle("POST /demo/jobs/"+jobs.KindOptimization, d.guardUpTo(maxUpload, d.startOptimization))

@@ -337,6 +337,8 @@ func TestSeatPresentsOnlyItsOwnSession(t *testing.T) {
 		"left, first of two": {"/seat/left/ws/events?a=b", []arrival{{"/ws/events", "a=b", cookieName + "=one"}}},
 		"right":              {"/seat/right/ws/events", []arrival{{"/ws/events", "", cookieName + "=two"}}},
 		"nobody there":       {"/seat/middle/ws/events", []arrival{{"/ws/events", "", ""}}},
+		"stream":             {"/seat/left/sse/events?group=a", []arrival{{"/sse/events", "group=a", cookieName + "=one"}}},
+		"stream, no seat":    {"/sse/events", []arrival{{"/sse/events", "", "orgcast_session=real; orgcast_session_left=one; orgcast_session_left=other; orgcast_session_right=two; theme=dark"}}},
 		"other route":        {"/seat/left/ws/chat/", []arrival{{"/ws/chat/", "", cookieName + "=one"}}},
 		"escaped route":      {"/seat/left/ws/a%20b", []arrival{{"/ws/a b", "", cookieName + "=one"}}},
 		"invalid seat":       {"/seat/LEFT/ws/events", nil},

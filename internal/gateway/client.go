@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"net/http"
 	"net/url"
 	"runtime/debug"
 
@@ -22,6 +23,22 @@ type host struct {
 	metrics *metrics
 	turns   turns
 	kinds   []kinds // by carrier
+}
+
+// kindsFor returns the kinds of connections that a request may lead to, nil if no carrier was asked
+// for.
+func (h *host) kindsFor(r *http.Request) *kinds {
+	for i := range h.kinds {
+		if h.kinds[i].carrier.Asked(r) {
+			return &h.kinds[i]
+		}
+	}
+	return nil
+}
+
+// allows reports whether the page that asks may connect.
+func (h *host) allows(r *http.Request, carrier Carrier) bool {
+	return h.options.Origins.Allows(r) || len(r.Header.Values("Origin")) == 0 && carrier.AllowsMissingOrigin(r)
 }
 
 // kind is what clients share that came by one carrier, with or without the subprotocol, and have

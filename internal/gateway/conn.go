@@ -146,6 +146,7 @@ func (c *conn) Go(fn func(ctx context.Context) error) {
 func (c *conn) attach(t Transport) {
 	c.mu.Lock()
 	c.writer.transport, c.attached = t, true
+	c.writer.personal, _ = t.(Personal)
 	c.inbox.talked.Store(int64(time.Since(c.started))) // before, it could not
 	ended := c.ended
 	c.mu.Unlock()

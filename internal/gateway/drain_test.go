@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -20,8 +21,11 @@ import (
 
 // TestDrain: everybody is told to come back, within a time of their own, after what was queued for
 // them; nobody new is let in; and in the end nothing is left.
-func TestDrain(t *testing.T) {
-	n := startNode(t, setup{})
+func TestDrain(t *testing.T) { overEach(t, drainOver) }
+
+func drainOver(t *testing.T, over via) {
+	t.Helper()
+	n := startNode(t, setup{over: over})
 	const count = 50
 	clients := make([]*testkit.Client, count)
 	for i := range clients {
@@ -43,6 +47,9 @@ func TestDrain(t *testing.T) {
 			if err := json.Unmarshal([]byte(reason), &told); err != nil || told.RetryAfterMS < 1 || reason != fmt.Sprintf(`{"retry_after_ms":%d}`, told.RetryAfterMS) {
 				t.Errorf("reason: got %q, %v", reason, err)
 			}
+			if c.Streams() && c.Retry() != time.Duration(told.RetryAfterMS)*time.Millisecond {
+				t.Errorf("retry: got %v, want what %s says", c.Retry(), reason)
+			}
 			if len(frames) > 0 {
 				t.Errorf("got %q after the event", frames)
 			}
@@ -63,8 +70,11 @@ func TestDrain(t *testing.T) {
 // TestDrainGivesSlots: every client is told a moment of its own, these lie evenly over the time
 // there is, and those of one organization lie far apart, so that nobody's users are all away at
 // once.
-func TestDrainGivesSlots(t *testing.T) {
-	n := startNode(t, setup{})
+func TestDrainGivesSlots(t *testing.T) { overEach(t, drainGivesSlotsOver) }
+
+func drainGivesSlotsOver(t *testing.T, over via) {
+	t.Helper()
+	n := startNode(t, setup{over: over})
 	clients := make(map[string][]*testkit.Client)
 	for i := range 40 {
 		org := "globex"
@@ -133,9 +143,12 @@ func TestReturnWindow(t *testing.T) {
 
 // TestQueuedEventsBeforeFarewell: what was published before the drain arrives before its close
 // frame.
-func TestQueuedEventsBeforeFarewell(t *testing.T) {
+func TestQueuedEventsBeforeFarewell(t *testing.T) { overEach(t, queuedEventsBeforeFarewellOver) }
+
+func queuedEventsBeforeFarewellOver(t *testing.T, over via) {
+	t.Helper()
 	h := &hooks{connect: joining("all")}
-	n := startNode(t, setup{routes: []consumer.Route{h.route("/ws/h")}})
+	n := startNode(t, setup{over: over, routes: []consumer.Route{h.route("/ws/h")}})
 	c := n.connect("/ws/h", "ada", "acme")
 	const count = 200
 	for i := range count {
@@ -203,9 +216,12 @@ func (n *node) drainSoon() error {
 
 // TestDrainSilentPeers: peers that neither read nor answer are all waited for at the same time, so
 // a drain takes its window and CloseTimeout, however many they are.
-func TestDrainSilentPeers(t *testing.T) {
+func TestDrainSilentPeers(t *testing.T) { overEach(t, drainSilentPeersOver) }
+
+func drainSilentPeersOver(t *testing.T, over via) {
+	t.Helper()
 	const window, closeTimeout = 10 * time.Second, 5 * time.Second
-	inBubble(t, gateway.Options{CloseTimeout: closeTimeout}, func(n *node) {
+	inBubbleOver(t, over, gateway.Options{CloseTimeout: closeTimeout}, func(n *node) {
 		t := n.tb
 		for range 100 {
 			n.subscribe("ada", "acme", "all") // and is never read again
@@ -220,8 +236,11 @@ func TestDrainSilentPeers(t *testing.T) {
 }
 
 // TestEndOfContext: when the process ends without a drain, everything ends with it.
-func TestEndOfContext(t *testing.T) {
-	n := startNode(t, setup{options: gateway.Options{CloseTimeout: 100 * time.Millisecond}})
+func TestEndOfContext(t *testing.T) { overEach(t, endOfContextOver) }
+
+func endOfContextOver(t *testing.T, over via) {
+	t.Helper()
+	n := startNode(t, setup{over: over, options: gateway.Options{CloseTimeout: 100 * time.Millisecond}})
 	c := n.subscribe("ada", "acme", "all")
 	n.subscribe("grace", "globex", "all") // silent
 	done := make(chan struct{})
@@ -238,14 +257,13 @@ func TestEndOfContext(t *testing.T) {
 // 4413 and counted. When it reads again it finds what was written before, whole frames and at most
 // one cut short, and then the end of the connection: whether the close frame still got through
 // depends on whether the socket had room for it, so a page must be ready for 1006 as well.
-func TestSlowReader(t *testing.T) {
-	n := startNode(t, setup{options: gateway.Options{QueueBytes: 64 << 10, CloseTimeout: 200 * time.Millisecond, WriteTimeout: time.Second}})
+func TestSlowReader(t *testing.T) { overEach(t, slowReaderOver) }
+
+func slowReaderOver(t *testing.T, over via) {
+	t.Helper()
+	n := startNode(t, setup{over: over, options: gateway.Options{QueueBytes: 64 << 10, CloseTimeout: 200 * time.Millisecond, WriteTimeout: testkit.Patience}})
 	const count, events, size = 200, 400, 32 << 10
-	slow := n.connectSlow("/ws/events", "alan", "acme", nil)
-	if err := slow.SendText(`{"type":"subscribe","group":"all"}`); err != nil {
-		t.Fatal(err)
-	}
-	slow.Expect(t, `{"type":"subscribed","group":"all"}`)
+	slow := over.subscribe(t, narrow(n.addr()), http.Header{"Origin": {origin}, "Cookie": {n.cookie("alan", "acme")}}, "all")
 	fast := make([]*testkit.Client, count-1)
 	for i := range fast {
 		fast[i] = n.subscribe("ada", "acme", "all")
@@ -307,8 +325,11 @@ func TestSlowReader(t *testing.T) {
 
 // TestSlowReaderReadsAgain: one that was given up for its slowness and reads again before
 // CloseTimeout is over finds whole frames in order and then the close frame 4413.
-func TestSlowReaderReadsAgain(t *testing.T) {
-	n := startNode(t, setup{options: gateway.Options{QueueBytes: 64 << 10, CloseTimeout: testkit.Patience, WriteTimeout: testkit.Patience}})
+func TestSlowReaderReadsAgain(t *testing.T) { overEach(t, slowReaderReadsAgainOver) }
+
+func slowReaderReadsAgainOver(t *testing.T, over via) {
+	t.Helper()
+	n := startNode(t, setup{over: over, options: gateway.Options{QueueBytes: 64 << 10, CloseTimeout: testkit.Patience, WriteTimeout: testkit.Patience}})
 	slow := n.subscribe("alan", "acme", "all")
 	padding := strings.Repeat("0123456789abcdef", 2<<10)
 	var sent []string

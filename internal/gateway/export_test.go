@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"orgcast/internal/socket"
 )
 
 // Books returns how many entries the server keeps of connections, users and organizations, and how
@@ -80,6 +82,6 @@ type leadingTo struct {
 	transport Transport
 }
 
-func (l leadingTo) Upgrade(http.ResponseWriter, *http.Request) (Transport, error) {
+func (l leadingTo) Upgrade(http.ResponseWriter, *http.Request, socket.Budget) (Transport, error) {
 	return l.transport, nil
 }

@@ -105,6 +105,7 @@ type node struct {
 	sessions *session.CookieStore
 	metrics  *prometheus.Registry
 	dial     testkit.DialFunc
+	over     via
 	http     *http.Server
 	stop     func() // idempotent
 }
@@ -117,6 +118,7 @@ type setup struct {
 	pipe    *testkit.Listener // default: a loopback port
 	now     func() time.Time  // of the session store
 	log     *zap.Logger
+	over    via // default: WebSockets
 }
 
 func cookieStore(tb testing.TB, now func() time.Time, key string) *session.CookieStore {
@@ -130,7 +132,7 @@ func cookieStore(tb testing.TB, now func() time.Time, key string) *session.Cooki
 
 func startNode(tb testing.TB, s setup) *node {
 	tb.Helper()
-	n := &node{tb: tb, bus: s.bus, metrics: prometheus.NewRegistry(), sessions: cookieStore(tb, s.now, sessionKey)}
+	n := &node{tb: tb, over: s.over, bus: s.bus, metrics: prometheus.NewRegistry(), sessions: cookieStore(tb, s.now, sessionKey)}
 	if n.bus == nil {
 		n.bus = pubsub.NewMemory()
 	}
@@ -160,6 +162,7 @@ func startNode(tb testing.TB, s setup) *node {
 	}
 	o.Registerer = n.metrics
 	o.Log = s.log
+	o.Carriers = []gateway.Carrier{streamsLike(o)}
 
 	ctx, cancel := context.WithCancelCause(context.Background())
 	var err error
@@ -267,12 +270,12 @@ func (n *node) handshake(path, user, org string, header http.Header) testkit.Han
 	n.tb.Helper()
 	all := http.Header{"Origin": {origin}, "Cookie": {n.cookie(user, org)}}
 	maps.Copy(all, header)
-	return testkit.Handshake{Path: path, Header: all}
+	return n.over.handshake(path, all)
 }
 
 func (n *node) connect(path, user, org string) *testkit.Client {
 	n.tb.Helper()
-	return testkit.Connect(n.tb, n.dial, n.handshake(path, user, org, nil))
+	return n.over.connect(n.tb, n.dial, path, http.Header{"Origin": {origin}, "Cookie": {n.cookie(user, org)}})
 }
 
 // connectAs connects with a subprotocol, or without one, and reads the welcome that comes with it.
@@ -297,19 +300,9 @@ func (n *node) subscribe(user, org string, groups ...string) *testkit.Client {
 // subscribeAs is subscribe with other header lines in the handshake.
 func (n *node) subscribeAs(header http.Header, user, org string, groups ...string) *testkit.Client {
 	n.tb.Helper()
-	c := testkit.Connect(n.tb, n.dial, n.handshake("/ws/events", user, org, header))
-	if header != nil { // of the subprotocol, which begins with a welcome
-		if _, err := c.Next(); err != nil {
-			n.tb.Fatal(err)
-		}
-	}
-	for _, g := range groups {
-		if err := c.SendText(`{"type":"subscribe","group":"` + g + `"}`); err != nil {
-			n.tb.Fatal(err)
-		}
-		c.Expect(n.tb, `{"type":"subscribed","group":"`+g+`"}`)
-	}
-	return c
+	all := http.Header{"Origin": {origin}, "Cookie": {n.cookie(user, org)}}
+	maps.Copy(all, header)
+	return n.over.subscribe(n.tb, n.dial, all, groups...)
 }
 
 // publish publishes an event and returns its payload.

@@ -37,7 +37,10 @@ func intruder(tb testing.TB, n **node, group event.Group) *hooks {
 
 // TestIsolationLastComparison: an event of another organization that gets as far as a connection's
 // queue is stopped before its bytes leave. The connection ends, and the counter that stays 0 does not.
-func TestIsolationLastComparison(t *testing.T) {
+func TestIsolationLastComparison(t *testing.T) { overEach(t, isolationLastComparisonOver) }
+
+func isolationLastComparisonOver(t *testing.T, over via) {
+	t.Helper()
 	for name, handled := range map[string]bool{"plain": false, "with an event handler": true} {
 		t.Run(name, func(t *testing.T) {
 			var n *node
@@ -54,7 +57,7 @@ func TestIsolationLastComparison(t *testing.T) {
 					}}
 				}
 			}
-			n = startNode(t, setup{routes: []consumer.Route{route}, log: logTo(log)})
+			n = startNode(t, setup{over: over, routes: []consumer.Route{route}, log: logTo(log)})
 			victim := n.subscribe("grace", "globex", "all")
 			other := n.subscribe("alan", "acme", "all")
 			c := n.connect("/ws/intruder", "ada", "acme")
@@ -83,7 +86,10 @@ func TestIsolationLastComparison(t *testing.T) {
 }
 
 // TestIsolationWithoutOrganization: a connection without organization is written no event at all.
-func TestIsolationWithoutOrganization(t *testing.T) {
+func TestIsolationWithoutOrganization(t *testing.T) { overEach(t, isolationWithoutOrganizationOver) }
+
+func isolationWithoutOrganizationOver(t *testing.T, over via) {
+	t.Helper()
 	var n *node
 	h := intruder(t, &n, mustGroup(t, "globex", "all"))
 	join := h.connect
@@ -96,7 +102,7 @@ func TestIsolationWithoutOrganization(t *testing.T) {
 	}
 	route := h.route("/ws/intruder")
 	route.WithoutOrganization = true
-	n = startNode(t, setup{routes: []consumer.Route{route}})
+	n = startNode(t, setup{over: over, routes: []consumer.Route{route}})
 	c := n.connect("/ws/intruder", "ada", "")
 	n.publish("globex", "all", "secret")
 	if frames, _ := c.ExpectClose(t, 1011); len(frames) > 0 {
@@ -109,8 +115,11 @@ func TestIsolationWithoutOrganization(t *testing.T) {
 }
 
 // TestOneRedisTwoOrganizations is the main job: equal names, one Redis, and each sees its own.
-func TestOneRedisTwoOrganizations(t *testing.T) {
-	n, _ := redisNode(t, setup{})
+func TestOneRedisTwoOrganizations(t *testing.T) { overEach(t, oneRedisTwoOrganizationsOver) }
+
+func oneRedisTwoOrganizationsOver(t *testing.T, over via) {
+	t.Helper()
+	n, _ := redisNode(t, setup{over: over})
 	acme, globex := n.subscribe("ada", "acme", "all", "user.ada", "room.7"), n.subscribe("ada", "globex", "all", "user.ada", "room.7")
 	for _, group := range []string{"all", "user.ada", "room.7"} {
 		for _, text := range []string{"one", "two"} {

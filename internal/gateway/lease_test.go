@@ -119,12 +119,7 @@ func (l *leasing) sit(user, org string) seat {
 
 func (l *leasing) sitWith(cookie string) seat {
 	l.tb.Helper()
-	c := testkit.Connect(l.tb, l.dial, testkit.Handshake{Path: "/ws/events", Header: http.Header{"Origin": {origin}, "Cookie": {cookie}}})
-	if err := c.SendText(`{"type":"subscribe","group":"all"}`); err != nil {
-		l.tb.Fatal(err)
-	}
-	c.Expect(l.tb, `{"type":"subscribed","group":"all"}`)
-	return seat{c, cookie}
+	return seat{l.over.subscribe(l.tb, l.dial, http.Header{"Origin": {origin}, "Cookie": {cookie}}, "all"), cookie}
 }
 
 // expectOpen sees that a connection still gets the events of its organization.
@@ -151,17 +146,20 @@ func (s overtaken) Resolve(ctx context.Context, r *http.Request) (session.Identi
 
 // TestRevokedDuringHandshake: a revocation that is announced after the session was found good, and before
 // the connection is watched over, ends the connection.
-func TestRevokedDuringHandshake(t *testing.T) {
-	l := leaseNode(t, never, 2*never, setup{})
+func TestRevokedDuringHandshake(t *testing.T) { overEach(t, revokedDuringHandshakeOver) }
+
+func revokedDuringHandshakeOver(t *testing.T, over via) {
+	t.Helper()
+	l := leaseNode(t, never, 2*never, setup{over: over})
 	cookie := mint(t, l.store, "ada", "acme", time.Hour)
 	id := seat{cookie: cookie}.id()
 	sessions := overtaken{
 		Store:    session.Revocable{Store: l.store, Revocations: l.revocations},
 		resolved: func() { l.keeper.Apply(lease.Message{Type: lease.SessionEnded, SessionID: id}) },
 	}
-	n := startNode(t, setup{options: gateway.Options{Sessions: sessions, Membership: l.members, Leases: l.keeper}})
+	n := startNode(t, setup{over: over, options: gateway.Options{Sessions: sessions, Membership: l.members, Leases: l.keeper}})
 	header := http.Header{"Origin": {origin}, "Cookie": {cookie}}
-	c, answer, err := testkit.Open(t.Context(), n.dial, testkit.Handshake{Path: "/ws/connection_test/", Header: header})
+	c, answer, err := testkit.Open(t.Context(), n.dial, over.handshake("/ws/connection_test/", header))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +175,10 @@ func TestRevokedDuringHandshake(t *testing.T) {
 // TestMembershipIsCheckedAgain is the fault "no membership check, none after switch, logout,
 // suspension" of gateways that look once: each change reaches the open connection, announced or
 // not, and nobody else's.
-func TestMembershipIsCheckedAgain(t *testing.T) {
+func TestMembershipIsCheckedAgain(t *testing.T) { overEach(t, membershipIsCheckedAgainOver) }
+
+func membershipIsCheckedAgainOver(t *testing.T, over via) {
+	t.Helper()
 	acme, globex := mustOrg(t, "acme"), mustOrg(t, "globex")
 	tests := map[string]struct {
 		// change changes the record and returns what is to be announced of it.
@@ -222,7 +223,7 @@ func TestMembershipIsCheckedAgain(t *testing.T) {
 				if announced {
 					period = never
 				}
-				l := leaseNode(t, period, 2*never, setup{})
+				l := leaseNode(t, period, 2*never, setup{over: over})
 				ctx := t.Context()
 				laptop, phone, alan, grace := l.sit("ada", "acme"), l.sit("ada", "acme"), l.sit("alan", "acme"), l.sit("grace", "globex")
 				message, err := test.change(ctx, l, laptop)
@@ -252,9 +253,13 @@ func TestMembershipIsCheckedAgain(t *testing.T) {
 					l.expectOpen("acme", phone, alan)
 				}
 				l.expectOpen("globex", grace)
-				again := testkit.Handshake{Path: "/ws/events", Header: http.Header{"Origin": {origin}, "Cookie": {laptop.cookie}}}
-				if _, answer := testkit.Try(t, l.dial, again); answer.Status != test.again {
-					t.Errorf("next handshake: got %d %s, want %d", answer.Status, answer.Body, test.again)
+				again := over.handshake("/ws/events", http.Header{"Origin": {origin}, "Cookie": {laptop.cookie}})
+				want := test.again
+				if over == streams && want == http.StatusSwitchingProtocols {
+					want = http.StatusOK
+				}
+				if _, answer := testkit.Try(t, l.dial, again); answer.Status != want {
+					t.Errorf("next handshake: got %d %s, want %d", answer.Status, answer.Body, want)
 				}
 			})
 		}
@@ -266,12 +271,15 @@ const shortLife = 10 * time.Second
 
 // TestRenewedSessionStays: the application moved the end of the session, so the connection stays
 // beyond the end that it was admitted with, however seldom everybody is asked about.
-func TestRenewedSessionStays(t *testing.T) {
+func TestRenewedSessionStays(t *testing.T) { overEach(t, renewedSessionStaysOver) }
+
+func renewedSessionStaysOver(t *testing.T, over via) {
+	t.Helper()
 	t.Parallel()
 	for name, period := range map[string]time.Duration{"asked about often": 100 * time.Millisecond, "asked about at its end": never} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // it lasts as long as a session
-			l := leaseNode(t, period, 2*never, setup{})
+			l := leaseNode(t, period, 2*never, setup{over: over})
 			s := l.sitWith(mint(t, l.store, "ada", "acme", shortLife))
 			text := fmt.Sprintf(`{"user_id":"ada","active_organization_id":"acme","expires_at":%d}`, time.Now().Add(time.Hour).Unix())
 			if err := l.client.Set(t.Context(), mustKeyspace(t).Session(s.key()), text, time.Hour).Err(); err != nil {
@@ -289,9 +297,12 @@ func TestRenewedSessionStays(t *testing.T) {
 // TestExpiredCopyOfSession: where the store knows no more than the cookie, the end of the cookie is not
 // that of the session. The browser is told that it may come back with a newer one; a revocation says
 // nothing of the kind.
-func TestExpiredCopyOfSession(t *testing.T) {
-	t.Parallel()                               // it lasts as long as a session
-	l := leaseNode(t, never, 2*never, setup{}) // for its Redis
+func TestExpiredCopyOfSession(t *testing.T) { overEach(t, expiredCopyOfSessionOver) }
+
+func expiredCopyOfSessionOver(t *testing.T, over via) {
+	t.Helper()
+	t.Parallel()                                         // it lasts as long as a session
+	l := leaseNode(t, never, 2*never, setup{over: over}) // for its Redis
 	cookies := cookieStore(t, nil, sessionKey)
 	sessions := session.Revocable{Store: cookies, Revocations: l.revocations}
 	keeper, err := lease.NewKeeper(lease.Options{Sessions: sessions, Directory: l.members, Period: never, Deadline: 2 * never})
@@ -301,7 +312,7 @@ func TestExpiredCopyOfSession(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = keeper.Run(ctx) })
-	n := startNode(t, setup{options: gateway.Options{Sessions: sessions, Membership: l.members, Leases: keeper}})
+	n := startNode(t, setup{over: over, options: gateway.Options{Sessions: sessions, Membership: l.members, Leases: keeper}})
 	t.Cleanup(func() {
 		n.stop()
 		cancel()
@@ -314,7 +325,7 @@ func TestExpiredCopyOfSession(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return testkit.Connect(t, n.dial, testkit.Handshake{Path: "/ws/events", Header: header}), id.SessionID
+		return over.subscribe(t, n.dial, header), id.SessionID
 	}
 	old, _ := enter(shortLife)
 	if _, reason := old.ExpectClose(t, 4401); reason != `{"retry":"once"}` {
@@ -331,7 +342,10 @@ func TestExpiredCopyOfSession(t *testing.T) {
 
 // TestRedisAwayEndsLeases: while Redis hangs or is gone nobody can say who may stay, so all end by
 // the deadline, and come back without a restart.
-func TestRedisAwayEndsLeases(t *testing.T) {
+func TestRedisAwayEndsLeases(t *testing.T) { overEach(t, redisAwayEndsLeasesOver) }
+
+func redisAwayEndsLeasesOver(t *testing.T, over via) {
+	t.Helper()
 	t.Parallel()
 	for name, outage := range map[string]struct{ begin, end func(s *redistest.Server) }{
 		"hung":    {(*redistest.Server).Pause, (*redistest.Server).Resume},
@@ -339,7 +353,7 @@ func TestRedisAwayEndsLeases(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // it lasts as long as the deadline, and that has to outlive many handshakes
-			l := leaseNode(t, 500*time.Millisecond, 10*time.Second, setup{})
+			l := leaseNode(t, 500*time.Millisecond, 10*time.Second, setup{over: over})
 			var seats []seat
 			for range 50 {
 				seats = append(seats, l.sit("ada", "acme"))
@@ -355,7 +369,7 @@ func TestRedisAwayEndsLeases(t *testing.T) {
 			testkit.Eventually(t, "Redis answers", func() bool { return l.client.Ping(context.Background()).Err() == nil })
 			l.seed()
 			testkit.Eventually(t, "handshakes succeed", func() bool {
-				c, _, err := testkit.Open(t.Context(), l.dial, testkit.Handshake{Path: "/ws/connection_test/", Header: http.Header{"Origin": {origin}, "Cookie": {mint(t, l.store, "ada", "acme", time.Hour)}}})
+				c, _, err := testkit.Open(t.Context(), l.dial, over.handshake("/ws/connection_test/", http.Header{"Origin": {origin}, "Cookie": {mint(t, l.store, "ada", "acme", time.Hour)}}))
 				if err != nil || c == nil {
 					return false
 				}
@@ -369,8 +383,11 @@ func TestRedisAwayEndsLeases(t *testing.T) {
 
 // TestControlChannelLost: what was announced while the node could not hear is made up for as soon
 // as it hears again, long before the period is over.
-func TestControlChannelLost(t *testing.T) {
-	l := leaseNode(t, never, 2*never, setup{})
+func TestControlChannelLost(t *testing.T) { overEach(t, controlChannelLostOver) }
+
+func controlChannelLostOver(t *testing.T, over via) {
+	t.Helper()
+	l := leaseNode(t, never, 2*never, setup{over: over})
 	laptop, alan := l.sit("ada", "acme"), l.sit("alan", "acme")
 	keys := mustKeyspace(t)
 	// Redis ends all subscribers; nobody announces the logout.
@@ -385,6 +402,9 @@ func TestControlChannelLost(t *testing.T) {
 		channel := keys.GroupChannel(mustGroup(t, "acme", "all"))
 		return l.client.PubSubNumSub(context.Background(), channel).Val()[channel] == 1
 	})
+	if over == streams { // it knows the news of a gap
+		expectType(t, alan.Client, "gap")
+	}
 	l.expectOpen("acme", alan)
 }
 
@@ -392,7 +412,12 @@ func TestControlChannelLost(t *testing.T) {
 // writer's hand and in the socket when its organization is switched. Then it reads: whole frames,
 // none of an event published after the switch, most of the queued ones dropped, and the close frame.
 func TestNothingAfterSwitchToSlowBrowser(t *testing.T) {
-	l := leaseNode(t, never, 2*never, setup{options: gateway.Options{QueueBytes: 64 << 20, WriteTimeout: testkit.Patience, CloseTimeout: testkit.Patience}})
+	overEach(t, nothingAfterSwitchToSlowBrowserOver)
+}
+
+func nothingAfterSwitchToSlowBrowserOver(t *testing.T, over via) {
+	t.Helper()
+	l := leaseNode(t, never, 2*never, setup{over: over, options: gateway.Options{QueueBytes: 64 << 20, WriteTimeout: testkit.Patience, CloseTimeout: testkit.Patience}})
 	for round := range 3 {
 		slow, quick := l.sit("ada", "acme"), l.sit("alan", "acme")
 		const before = 1500
@@ -439,7 +464,12 @@ func TestNothingAfterSwitchToSlowBrowser(t *testing.T) {
 // node knows, the connection gets no event any more; everybody else gets theirs; no
 // isolation violation is prevented, because none was tried.
 func TestPropertyNothingAfterRevocation(t *testing.T) {
-	l := leaseNode(t, never, 2*never, setup{})
+	overEach(t, propertyNothingAfterRevocationOver)
+}
+
+func propertyNothingAfterRevocationOver(t *testing.T, over via) {
+	t.Helper()
+	l := leaseNode(t, never, 2*never, setup{over: over})
 	ctx := context.Background()
 	var rounds, events atomic.Int64
 	rapid.Check(t, func(t *rapid.T) {

@@ -21,6 +21,11 @@ import (
 // of them may keep the request line or a header line in memory with it, which strangers' cookies,
 // proxies and hostile members make as long as they like.
 func TestConnectionsPinNothingOfTheirRequests(t *testing.T) {
+	overEach(t, connectionsPinNothingOver)
+}
+
+func connectionsPinNothingOver(t *testing.T, over via) {
+	t.Helper()
 	const connections, long = 20, 200 << 10 // crypto/tls keeps a buffer of up to 32 KiB
 	h := &hooks{connect: func(_ context.Context, c consumer.Conn) error {
 		if c.Param("what") == "" || c.Query().Get("q") == "" {
@@ -52,9 +57,14 @@ func TestConnectionsPinNothingOfTheirRequests(t *testing.T) {
 				}
 				return liveHeap() - before
 			}
-			path := func(i int) string { return fmt.Sprintf("/ws/kept/thing-%d?q=%d", i, i) }
+			path := func(i int) string { return fmt.Sprintf("/ws/kept/thing-%d?q=%d&group=room.%d", i, i, i) }
 			short := func(i int) testkit.Handshake {
-				return testkit.Handshake{Path: path(i), Header: http.Header{"Cookie": {cookie}, "Sec-Websocket-Protocol": {consumer.ProtocolV1}}}
+				header := http.Header{"Cookie": {cookie}, "Sec-Websocket-Protocol": {consumer.ProtocolV1}}
+				if over == streams {
+					header.Set("Last-Event-ID", "1-1")
+					return gotten(path(i), header)
+				}
+				return testkit.Handshake{Path: path(i), Header: header}
 			}
 			open(short) // pools are full from now on
 			usual := open(short)

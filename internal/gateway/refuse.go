@@ -35,6 +35,9 @@ func abandoned(r *http.Request, err error) error {
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, why refusal) {
 	c := s.note(r, why)
 	if c.retry > 0 {
+		if ks := s.kindsFor(r); ks != nil && ks.carrier.Refuse(w, r, ks.carrier.CloseFrame(c.code, retryText(c.retry))) {
+			return
+		}
 		w.Header().Set("Retry-After", strconv.Itoa(int((c.retry+time.Second-1)/time.Second)))
 	}
 	writeProblem(w, c.status, c.name)
@@ -94,14 +97,14 @@ const explainedBytes = 64 << 10
 // nothing of a status. Until the browser has answered the close frame, or for CloseTimeout, that is a
 // connection like others, to the limit of the node, to metrics, and to those who wait for the server.
 func (s *Server) explain(w http.ResponseWriter, r *http.Request, why refusal) {
-	if !why.route.Explain || !s.limits.takeExplained() {
+	carrier := s.kindsFor(r).carrier
+	if !why.route.Explain || !carrier.Explains() || !s.limits.takeExplained() {
 		s.refuse(w, r, why)
 		return
 	}
 	defer s.limits.giveExplained()
 	c := s.note(r, why)
-	carrier := s.kindsFor(r).carrier
-	t, err := carrier.Upgrade(w, r)
+	t, err := carrier.Upgrade(w, r, nil) // what a client sends with it is not read
 	if err != nil {
 		return // Upgrade has answered
 	}

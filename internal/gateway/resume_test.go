@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -81,6 +82,11 @@ func frames(tb testing.TB, c *testkit.Client, n int) (list []string) {
 // resumed connects with the subprotocol and sends a message.
 func (n *node) resumed(message string) *testkit.Client {
 	n.tb.Helper()
+	if n.over == streams {
+		c := testkit.Connect(n.tb, n.dial, posted("/ws/events", http.Header{"Origin": {origin}, "Cookie": {n.cookie("ada", "acme")}}, message))
+		expectWelcome(n.tb, c)
+		return c
+	}
 	c := n.subscribeAs(v1(), "ada", "acme")
 	if err := c.SendText(message); err != nil {
 		n.tb.Fatal(err)
@@ -88,9 +94,12 @@ func (n *node) resumed(message string) *testkit.Client {
 	return c
 }
 
-func TestResume(t *testing.T) {
+func TestResume(t *testing.T) { overEach(t, resumeOver) }
+
+func resumeOver(t *testing.T, over via) {
+	t.Helper()
 	memory := pubsub.NewMemory()
-	n := startNode(t, setup{options: gateway.Options{History: memory, QueueBytes: 64 << 10}, bus: memory})
+	n := startNode(t, setup{over: over, options: gateway.Options{History: memory, QueueBytes: 64 << 10}, bus: memory})
 	first := n.resumed(`{"type":"subscribe","group":"all"}`)
 	beginning, ok := strings.CutPrefix(frames(t, first, 1)[0], "subscribed  all ")
 	if !ok || !strings.HasPrefix(beginning, "0-0.") {
@@ -146,15 +155,20 @@ func TestResume(t *testing.T) {
 
 // TestSubscribeToThousands: a frame has room for thousands of names. As many as a connection may join
 // are answered one by one, the rest together, and the connection stays.
-func TestSubscribeToThousands(t *testing.T) {
+func TestSubscribeToThousands(t *testing.T) { overEach(t, subscribeToThousandsOver) }
+
+func subscribeToThousandsOver(t *testing.T, over via) {
+	t.Helper()
 	memory := pubsub.NewMemory()
-	n := startNode(t, setup{options: gateway.Options{History: memory}, bus: memory})
+	n := startNode(t, setup{over: over, options: gateway.Options{History: memory}, bus: memory})
 	groups := make(map[string]string)
 	for i := range 2000 {
 		groups[fmt.Sprintf("secret%04d", i)] = "5-5"
 	}
 	c := n.resumed(resumeText(groups, nil))
-	_ = c.SendText(`{"type":"ping"}`)
+	if over == webSockets {
+		_ = c.SendText(`{"type":"ping"}`)
+	}
 	text, err := c.Next()
 	if err != nil {
 		t.Fatal(err)
@@ -170,7 +184,9 @@ func TestSubscribeToThousands(t *testing.T) {
 	for i := range maxGroups {
 		want = append(want, fmt.Sprintf("error unknown_group secret%04d", i))
 	}
-	want = append(want, "pong")
+	if over == webSockets {
+		want = append(want, "pong")
+	}
 	if diff := cmp.Diff(want, frames(t, c, len(want))); diff != "" {
 		t.Errorf("answers (-want +got):\n%s", diff)
 	}
@@ -270,13 +286,16 @@ func TestResumeNeedsTheProtocol(t *testing.T) {
 
 // TestPropertyResume: a page that loses its connection again and again, while events are recorded and
 // the node loses Redis, sees each event once and in order.
-func TestPropertyResume(t *testing.T) {
+func TestPropertyResume(t *testing.T) { overEach(t, propertyResumeOver) }
+
+func propertyResumeOver(t *testing.T, over via) {
+	t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: redistest.Start(t), ContextTimeoutEnabled: true, MaxRetries: -1})
 	t.Cleanup(func() { _ = client.Close() })
 	bus := pubsub.NewRedis(client, mustKeyspace(t), pubsub.Options{
 		LinkTimeout: time.Minute, SubscribeTimeout: time.Minute, MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond,
 	})
-	n := startNode(t, setup{options: gateway.Options{Membership: everybody{}, History: bus}, bus: bus})
+	n := startNode(t, setup{over: over, options: gateway.Options{Membership: everybody{}, History: bus}, bus: bus})
 	rounds := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		rounds++

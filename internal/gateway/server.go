@@ -83,6 +83,11 @@ func New(ctx context.Context, o Options) (*Server, error) {
 // ServeHTTP admits or refuses a request. The steps stand in the order in which they cost more and
 // reveal more.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ks := s.kindsFor(r)
+	allowed := ks != nil && s.allows(r, ks.carrier)
+	if allowed && ks.carrier.Prepare(w, r) {
+		return
+	}
 	if s.draining.Load() || !s.enter() {
 		s.refuse(w, r, refusal{err: DrainError{RetryAfter: retryDelay}})
 		return
@@ -93,12 +98,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	path := r.URL.EscapedPath()
+	if ks != nil {
+		path = ks.carrier.Path(path)
+	}
 	route, params, ok := s.options.Routes.Match(path)
 	if !ok || len(path) > maxPath {
 		s.refuse(w, r, refusal{err: ErrUnknownPath})
 		return
 	}
-	ks := s.kindsFor(r)
 	if ks == nil {
 		w.Header().Set("Sec-WebSocket-Version", "13")
 		s.refuse(w, r, refusal{err: ErrNoHandshake, route: route})
@@ -108,7 +115,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, refusal{err: ErrQueryTooLong, route: route})
 		return
 	}
-	if !s.options.Origins.Allows(r) {
+	if !allowed {
 		s.refuse(w, r, refusal{err: ErrOrigin, route: route})
 		return
 	}
@@ -140,7 +147,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// From here on Disconnect is due.
-	t, err := ks.carrier.Upgrade(w, r)
+	t, err := ks.carrier.Upgrade(w, r, intake{&c.client})
 	if err != nil { // Upgrade has answered, if it still could
 		s.note(r, refusal{fmt.Errorf("%w: %w", ErrPeerGone, err), route, who})
 		s.discard(c, ErrPeerGone)
@@ -161,19 +168,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A goroutine of its own lets net/http's, with its deep stack and its buffers, go.
 	s.serving.Add(1) // until forget
 	c.begin()
-	if bound, ok := t.(Bound); ok {
-		bound.Wait()
-	}
-}
-
-// kindsFor returns the kinds of connections that a request may lead to, nil if no carrier was asked for.
-func (s *Server) kindsFor(r *http.Request) *kinds {
-	for i := range s.kinds {
-		if s.kinds[i].carrier.Asked(r) {
-			return &s.kinds[i]
-		}
-	}
-	return nil
 }
 
 // enter counts a request among what Wait waits for, unless the server's context has ended.

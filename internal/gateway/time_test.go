@@ -64,8 +64,14 @@ func follow(c *testkit.Client, alive bool) *peer {
 // inBubble runs a test of a whole node with a fake clock and a network in memory.
 func inBubble(t *testing.T, o gateway.Options, test func(n *node)) {
 	t.Helper()
+	inBubbleOver(t, webSockets, o, test)
+}
+
+// inBubbleOver is inBubble over a transport.
+func inBubbleOver(t *testing.T, over via, o gateway.Options, test func(n *node)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		n := startNode(t, setup{options: o, pipe: testkit.Listen(), now: time.Now})
+		n := startNode(t, setup{over: over, options: o, pipe: testkit.Listen(), now: time.Now})
 		test(n)
 		n.stop()
 		synctest.Wait()

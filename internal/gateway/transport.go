@@ -32,10 +32,14 @@ type Transport interface {
 	Close() error
 }
 
-// Bound is an extra ability of a [Transport] that lives no longer than the handler of its request.
-type Bound interface {
-	// Wait returns after Close.
-	Wait()
+// Personal is an extra ability of a [Transport] that is not Direct, and on which things may look
+// different for each client. Its methods may wait, as Write does, and one goroutine at a time calls
+// them.
+type Personal interface {
+	// WriteEvents sends events.
+	WriteEvents(b *event.Burst, s event.Shape) error
+	// WriteFrame sends a frame of the gateway's own, or of a consumer.
+	WriteFrame(frame []byte) error
 }
 
 // Carrier is a kind of transport: how a client asks for it, how it begins, and how things look on it. It
@@ -43,10 +47,25 @@ type Bound interface {
 type Carrier interface {
 	// Asked reports whether a request is for this carrier.
 	Asked(r *http.Request) bool
+	// Path returns the path of the route that a path of this carrier leads to.
+	Path(path string) string
+	// AllowsMissingOrigin reports whether a request without an Origin header cannot come from a
+	// foreign page.
+	AllowsMissingOrigin(r *http.Request) bool
+	// Prepare adds to the head of every answer to a page that may connect, refusals included. It
+	// answers requests that cannot become connections.
+	Prepare(w http.ResponseWriter, r *http.Request) (answered bool)
+	// Refuse may answer a request that the client is to repeat later. last is the close frame that
+	// says why.
+	Refuse(w http.ResponseWriter, r *http.Request, last []byte) (answered bool)
+	// Explains reports whether clients see a close frame, but no status of a refusal.
+	Explains() bool
 	// Offers reports whether the client of a request knows a subprotocol.
 	Offers(r *http.Request, protocol string) bool
-	// Upgrade begins what was asked for. If it cannot, it has answered.
-	Upgrade(w http.ResponseWriter, r *http.Request) (Transport, error)
+	// Upgrade begins what was asked for. If it cannot, it has answered. The budget counts what is
+	// held of a message that is part of the request, until Next returns it, and from then on what
+	// Next says.
+	Upgrade(w http.ResponseWriter, r *http.Request, b socket.Budget) (Transport, error)
 
 	// Encodings returns how events are written, and how on a transport that is Compressed.
 	Encodings() (plain, compressed *event.Encoding)
@@ -94,11 +113,26 @@ func newWebSocket(o *Options) *websocket {
 // Asked implements [Carrier].
 func (*websocket) Asked(r *http.Request) bool { return socket.IsHandshake(r) }
 
+// Path implements [Carrier]: the routes are those of WebSockets.
+func (*websocket) Path(path string) string { return path }
+
+// AllowsMissingOrigin implements [Carrier]. Every browser sends an Origin with a handshake.
+func (*websocket) AllowsMissingOrigin(*http.Request) bool { return false }
+
+// Prepare implements [Carrier].
+func (*websocket) Prepare(http.ResponseWriter, *http.Request) bool { return false }
+
+// Refuse implements [Carrier]. A status says it.
+func (*websocket) Refuse(http.ResponseWriter, *http.Request, []byte) bool { return false }
+
+// Explains implements [Carrier].
+func (*websocket) Explains() bool { return true }
+
 // Offers implements [Carrier].
 func (*websocket) Offers(r *http.Request, protocol string) bool { return socket.Offers(r, protocol) }
 
 // Upgrade implements [Carrier].
-func (ws *websocket) Upgrade(w http.ResponseWriter, r *http.Request) (Transport, error) {
+func (ws *websocket) Upgrade(w http.ResponseWriter, r *http.Request, _ socket.Budget) (Transport, error) {
 	c, err := socket.Upgrade(w, r, ws.agreed)
 	if err != nil {
 		return nil, err // a nil *Conn would be a Transport

@@ -23,6 +23,7 @@ type writer struct {
 	// Fixed before the outbox is opened.
 	client    *client
 	transport Transport
+	personal  Personal                         // the transport, if it is; else nil
 	handle    func(*event.Event) (wanted bool) // the consumer's look at each event; nil if it wants none
 	failed    func(error)                      // called when nothing more can be written
 
@@ -140,7 +141,7 @@ func (w *writer) run(b *outbox.Batch, sent socket.Outcome) {
 	}
 }
 
-// bytes returns what is sent for an item.
+// bytes returns what is sent for an item, on a transport that is not personal.
 func (w *writer) bytes(it *outbox.Item) []byte {
 	if it.Burst == nil {
 		return it.Frame
@@ -208,8 +209,22 @@ func (w *writer) writeItem(it *outbox.Item) error {
 	case it.Burst != nil:
 		return w.writeBurst(it)
 	default:
-		return w.transport.Write(it.Frame)
+		return w.writeFrame(it.Frame)
 	}
+}
+
+func (w *writer) writeFrame(frame []byte) error {
+	if w.personal != nil {
+		return w.personal.WriteFrame(frame)
+	}
+	return w.transport.Write(frame)
+}
+
+func (w *writer) writeEvents(b *event.Burst) error {
+	if w.personal != nil {
+		return w.personal.WriteEvents(b, w.client.kind.outbox.Shape)
+	}
+	return w.transport.Write(w.client.kind.bytes(b, w.transport))
 }
 
 // writeBurst writes events, after the consumer has had its look at each if it wants one.
@@ -219,7 +234,7 @@ func (w *writer) writeBurst(it *outbox.Item) error {
 	}
 	events := it.Burst.Events()
 	if w.handle == nil {
-		if err := w.transport.Write(w.bytes(it)); err != nil {
+		if err := w.writeEvents(it.Burst); err != nil {
 			return err
 		}
 		w.client.host.metrics.wrote(len(events), events[0].Received())
@@ -235,7 +250,7 @@ func (w *writer) writeBurst(it *outbox.Item) error {
 		if !wanted {
 			continue
 		}
-		if err := w.transport.Write(w.client.kind.bytes(e.Alone(), w.transport)); err != nil {
+		if err := w.writeEvents(e.Alone()); err != nil {
 			return err
 		}
 		w.client.host.metrics.wrote(1, e.Received())

@@ -38,25 +38,42 @@ func Held(data []byte) int { return cap(data) + frameBytes }
 // over the rest. Of the message that is returned it goes on counting [Held].
 func (c *Conn) readAll(r io.Reader, b Budget) (data []byte, err error) {
 	frame := &c.in.frame
-	held := frameBytes
-	if frame.packed {
-		held += inflateBytes
+	announced := -1
+	if !frame.packed && !frame.fragmented {
+		announced = int(frame.payload) //nolint:gosec // count has seen that it is no more than MaxMessage
 	}
-	defer func() {
-		if err == nil {
-			held -= Held(data)
+	if frame.packed {
+		if err := b.Take(inflateBytes); err != nil {
+			return nil, err
 		}
-		b.Give(held)
-	}()
+		defer b.Give(inflateBytes)
+	}
+	return readHeld(r, b, announced, whyEnded)
+}
+
+// ReadAll reads a text that did not come in frames to its end, as Next does with messages: the
+// budget counts what is held of it while it comes, and goes on counting [Held] of a text that is
+// returned. announced is its length, negative if that is not known.
+func ReadAll(r io.Reader, b Budget, announced int) ([]byte, error) {
+	return readHeld(r, b, announced, func(err error) error { return err })
+}
+
+// readHeld reads to the end. Errors of r are those that why makes of them.
+func readHeld(r io.Reader, b Budget, announced int, why func(error) error) (data []byte, err error) {
+	held := frameBytes
 	if err := b.Take(held); err != nil {
-		held = 0
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			b.Give(held)
+		}
+	}()
 	for {
 		if len(data) == cap(data) {
 			size := max(firstRead, 2*cap(data))
-			if !frame.packed && !frame.fragmented { // one more, so that the end shows
-				size = min(size, int(frame.payload)+1) //nolint:gosec // count has seen that it is no more than MaxMessage
+			if announced >= 0 { // one more, so that the end shows
+				size = min(size, max(announced, len(data))+1)
 			}
 			if err := b.Take(size - cap(data)); err != nil {
 				return nil, err
@@ -72,7 +89,7 @@ func (c *Conn) readAll(r io.Reader, b Budget) (data []byte, err error) {
 		case errors.Is(err, io.EOF):
 			return data, nil
 		case err != nil:
-			return nil, whyEnded(err)
+			return nil, why(err)
 		}
 	}
 }

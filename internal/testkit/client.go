@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +40,10 @@ type Handshake struct {
 	Header http.Header
 	// Tail is sent right behind the header, in the same write.
 	Tail []byte
+	// Stream asks for server-sent events in place of an upgrade, with Body, if there is one, as
+	// JSON.
+	Stream bool
+	Body   string
 }
 
 // Bytes returns the request.
@@ -46,6 +51,12 @@ func (h Handshake) Bytes() []byte {
 	header := http.Header{
 		"Host": {"gateway.test"}, "Upgrade": {"websocket"}, "Connection": {"Upgrade"},
 		"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {handshakeKey},
+	}
+	if h.Stream {
+		header = http.Header{"Host": {"gateway.test"}}
+	}
+	if h.Body != "" {
+		header["Content-Type"], header["Content-Length"] = []string{"application/json"}, []string{strconv.Itoa(len(h.Body))}
 	}
 	for name, values := range h.Header {
 		header[http.CanonicalHeaderKey(name)] = values
@@ -57,7 +68,7 @@ func (h Handshake) Bytes() []byte {
 			fmt.Fprintf(&b, "%s: %s\r\n", name, value)
 		}
 	}
-	b.WriteString("\r\n")
+	b.WriteString("\r\n" + h.Body)
 	b.Write(h.Tail)
 	return b.Bytes()
 }
@@ -82,11 +93,12 @@ func orDefault(text, fallback string) string {
 type Answer struct {
 	Status int
 	Header http.Header
-	Body   string // empty after an upgrade
+	Body   string // empty after an upgrade and of a stream
 }
 
-// Client is a WebSocket client that can do wrong. Each read has a deadline, so that a test fails
-// instead of hanging. Reading belongs to one goroutine, writing to another.
+// Client is a WebSocket client that can do wrong, or the client of a stream of server-sent events.
+// Each read has a deadline, so that a test fails instead of hanging. Reading belongs to one
+// goroutine, writing to another.
 type Client struct {
 	net.Conn
 
@@ -95,6 +107,8 @@ type Client struct {
 	// RSV holds the reserved bits that the server may set, because an extension was agreed on.
 	RSV byte
 	br  *bufio.Reader
+
+	stream *stream // nil on a WebSocket
 }
 
 // Try sends a handshake and returns the answer, and the client if it was an upgrade; else the
@@ -130,7 +144,7 @@ func Open(ctx context.Context, dial DialFunc, h Handshake) (*Client, Answer, err
 	}
 	c := &Client{Conn: conn, Timeout: Patience, br: bufio.NewReader(conn)}
 	answer, err := c.handshake(h)
-	if err != nil || answer.Status != http.StatusSwitchingProtocols {
+	if err != nil || answer.Status != http.StatusSwitchingProtocols && c.stream == nil {
 		return nil, answer, errors.Join(err, conn.Close())
 	}
 	return c, answer, nil
@@ -151,6 +165,11 @@ func (c *Client) handshake(h Handshake) (Answer, error) {
 		if got, want := answer.Header.Get("Sec-Websocket-Accept"), base64.StdEncoding.EncodeToString(sum[:]); got != want {
 			return answer, fmt.Errorf("Sec-WebSocket-Accept is %q, want %q", got, want)
 		}
+		return answer, nil
+	}
+	if h.Stream && answer.Status == http.StatusOK && answer.Header.Get("Content-Type") == streamType {
+		c.stream = new(stream)
+		c.br = bufio.NewReader(response.Body)
 		return answer, nil
 	}
 	body, err := io.ReadAll(response.Body)
@@ -185,9 +204,12 @@ func (c *Client) ReadFrame() (Frame, error) {
 	return readFrame(c.br, c.RSV)
 }
 
-// Next returns the text of the next data frame; it answers pings. A close frame is an error that
-// is a [*ClosedError].
+// Next returns the text of the next data frame or event; it answers pings. A close frame is an
+// error that is a [*ClosedError].
 func (c *Client) Next() (string, error) {
+	if c.stream != nil {
+		return c.nextEvent()
+	}
 	for {
 		f, err := c.ReadFrame()
 		if err != nil {
@@ -270,8 +292,10 @@ func (c *Client) ExpectClose(tb testing.TB, code int) (frames []string, reason s
 		if closed.Code != code {
 			tb.Fatalf("close: got %d %q, want %d", closed.Code, closed.Reason, code)
 		}
-		_ = c.Send(CloseFrame(closed.Code, "")) // the server may be gone already
-		c.HalfClose()
+		if c.stream == nil {
+			_ = c.Send(CloseFrame(closed.Code, "")) // the server may be gone already
+			c.HalfClose()
+		}
 		c.ExpectEnd(tb)
 		return frames, closed.Reason
 	}
@@ -288,7 +312,14 @@ func (c *Client) HalfClose() {
 // ExpectEnd sees that the server closes the connection and sends nothing more.
 func (c *Client) ExpectEnd(tb testing.TB) {
 	tb.Helper()
-	f, err := c.ReadFrame()
+	c.extend()
+	var f any
+	var err error
+	if c.stream == nil {
+		f, err = c.ReadFrame()
+	} else {
+		f, err = c.br.ReadString('\n')
+	}
 	if err == nil {
 		tb.Fatalf("got %v, want the end of the connection", f)
 	}

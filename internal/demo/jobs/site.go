@@ -75,7 +75,7 @@ func (s *site) owns(u *url.URL) bool {
 }
 
 func ownPage(origin, u *url.URL) bool {
-	endpoint := slices.ContainsFunc([]string{"/ws/", "/demo/", "/seat/"}, func(prefix string) bool {
+	endpoint := slices.ContainsFunc([]string{"/ws/", "/sse/", "/demo/", "/seat/"}, func(prefix string) bool {
 		return strings.HasPrefix(u.Path, prefix)
 	})
 	return u.Scheme == origin.Scheme && u.Host == origin.Host && u.User == nil && u.Opaque == "" && !endpoint
