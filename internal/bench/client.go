@@ -19,14 +19,15 @@ const (
 	ready             // every group confirmed
 )
 
-// client is one WebSocket connection: a record of a few hundred bytes, without goroutine and
-// without its own buffers. All of it belongs to one loop after construction.
+// client is one connection, a WebSocket or a stream of server-sent events: a record of a few
+// hundred bytes, without goroutine and without its own buffers. All of it belongs to one loop after
+// construction.
 type client struct {
 	// Fixed after construction.
 	index       int // among all connections
 	key         int32
 	org         *organization
-	request     []byte // the whole upgrade request
+	request     []byte // the whole request that opens it
 	memberships []membership
 	// stalled tells that it stops reading as soon as it is ready.
 	stalled bool
@@ -73,6 +74,18 @@ func upgradeRequest(host, path, origin, cookie string, compress bool) []byte {
 	}
 	b.WriteString("\r\n")
 	return b.Bytes()
+}
+
+// opening returns the request that opens the connection.
+func (c *client) opening(host, path, cookie string, o *Options) ([]byte, error) {
+	if !o.SSE {
+		return upgradeRequest(host, path, o.Origin, cookie, o.Compress), nil
+	}
+	groups := make([]string, len(c.memberships))
+	for i := range c.memberships {
+		groups[i] = c.memberships[i].room.group.Name()
+	}
+	return streamRequest(host, path, o.Origin, cookie, groups)
 }
 
 // refusal is an answer to an upgrade request that is no upgrade, or a close frame before the

@@ -111,3 +111,9 @@ func Left(conns int, before, after [3]float64) []string {
 	r.recordLeft(usage{goroutines: before[0], files: before[1], heap: before[2]}, usage{goroutines: after[0], files: after[1], heap: after[2]})
 	return r.Left
 }
+
+// NextEvent parses one server-sent event as a frame.
+func NextEvent(b []byte) (Frame, int, error) {
+	f, n, err := nextEvent(b)
+	return Frame{Final: f.final, Compressed: f.compressed, Opcode: f.opcode, Payload: f.payload}, n, err
+}

@@ -71,7 +71,7 @@ func (l *loop) hangUp(c *client) {
 		return
 	case ready:
 		l.counters.ready.Add(-1)
-		if !c.stalled {
+		if !c.stalled && !l.run.opts.SSE {
 			// A page that is left sends a close frame and does not wait for the answer.
 			_, _ = unix.Write(c.fd, appendClientFrame(nil, opClose, binary.BigEndian.AppendUint16(nil, goingAway)))
 		}

@@ -74,7 +74,7 @@ func (l *loop) read(c *client) {
 	}
 	b := l.buf[:kept+n]
 	if c.state == upgrading {
-		size, deflated, err := parseUpgrade(b)
+		size, deflated, err := l.parseHead(b)
 		if err != nil {
 			if !errors.As(err, new(*refusal)) {
 				l.run.fail(err)
@@ -92,7 +92,16 @@ func (l *loop) read(c *client) {
 	l.frames(c, b)
 }
 
-// upgraded notes that the connection speaks WebSocket now.
+// parseHead reads the response to the request that opens a connection.
+func (l *loop) parseHead(b []byte) (n int, deflated bool, err error) {
+	if l.run.opts.SSE {
+		n, err = parseStream(b)
+		return n, false, err
+	}
+	return parseUpgrade(b)
+}
+
+// upgraded notes that the connection is open.
 func (l *loop) upgraded(c *client, deflated bool) {
 	c.deflated = deflated
 	c.state = subscribing
@@ -109,8 +118,12 @@ func (l *loop) frames(c *client, b []byte) {
 	var deliveries int64
 	now := l.run.clock.now()
 	size := len(b)
+	next := nextFrame
+	if l.run.opts.SSE {
+		next = nextEvent
+	}
 	for {
-		f, n, err := nextFrame(b)
+		f, n, err := next(b)
 		if err != nil {
 			l.run.fail(err)
 			return

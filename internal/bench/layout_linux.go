@@ -110,7 +110,9 @@ func (r *run) populate(ctx context.Context, opts Options, u *url.URL) error {
 		} else if cookie, err = signIn(ctx, opts.Sessions, c); err != nil {
 			return err
 		}
-		c.request = upgradeRequest(u.Host, path, opts.Origin, cookie, opts.Compress)
+		if c.request, err = c.opening(u.Host, path, cookie, &opts); err != nil {
+			return err
+		}
 		r.clients = append(r.clients, c)
 	}
 	if opts.NoisyUnheard {

@@ -75,6 +75,8 @@ type Options struct {
 	Idle bool
 	// Compress offers permessage-deflate.
 	Compress bool
+	// SSE receives server-sent events instead of WebSocket frames.
+	SSE bool
 
 	// Threads is how many event loops receive. 0 means one for every four processors.
 	Threads int
@@ -135,6 +137,7 @@ func (o *Options) declare(set *config.Set) {
 	set.Bool(&o.Storm, "storm", o.Storm, "close and reopen all connections at once, over and over, to measure handshakes")
 	set.Bool(&o.Idle, "idle", o.Idle, "publish nothing, to measure memory")
 	set.Bool(&o.Compress, "compress", o.Compress, "offer permessage-deflate")
+	set.Bool(&o.SSE, "sse", o.SSE, "receive server-sent events, from the path below /sse/ that belongs to --url")
 
 	set.Int(&o.Threads, "threads", o.Threads, 0, "event loops of the client; 0 is one for every four processors")
 	set.Int(&o.Sources, "sources", o.Sources, 1, "loopback addresses to connect from")
@@ -169,6 +172,7 @@ func (o *Options) validate(bare bool) error {
 	check(o.Stalled >= 0 && o.Stalled < o.Conns, "--stalled: must be less than --conns")
 	check(!o.Noisy || o.Orgs > 1, "--noisy: requires at least two organizations in --orgs")
 	check(o.Noisy || !o.NoisyUnheard, "--noisy-unheard: requires --noisy")
+	check(!o.SSE || !o.Compress, "--sse and --compress: must not be set together")
 	check(!o.Idle || !o.Storm, "--idle and --storm: must not be set together")
 	check(o.Threads >= 0, "--threads: must not be negative")
 	check(o.Sources > 0 && o.Sources < 60000, "--sources: must be between 1 and 59999")
@@ -185,6 +189,6 @@ func (o *Options) publishes() bool {
 // bare returns the options without what the limit's server cannot do.
 func (o *Options) bare() Options {
 	bare := *o
-	bare.Noisy, bare.NoisyUnheard, bare.Stalled, bare.Compress, bare.Admin = false, false, 0, false, ""
+	bare.Noisy, bare.NoisyUnheard, bare.Stalled, bare.Compress, bare.SSE, bare.Admin = false, false, 0, false, false, ""
 	return bare
 }

@@ -23,7 +23,9 @@ func (l *loop) frame(c *client, f frame, now int64) {
 		if len(f.payload) >= 2 {
 			code = int(binary.BigEndian.Uint16(f.payload))
 		}
-		_, _ = unix.Write(c.fd, appendClientFrame(nil, opClose, f.payload)) // best effort, as it ends anyway
+		if !l.run.opts.SSE {
+			_, _ = unix.Write(c.fd, appendClientFrame(nil, opClose, f.payload)) // best effort, as it ends anyway
+		}
 		l.ended(c, &refusal{code: code})
 		return
 	case opContinuation:
@@ -120,7 +122,9 @@ func (l *loop) subscribe(c *client) {
 		l.becomeReady(c)
 		return
 	}
-	l.send(c, c.subscriptions())
+	if !l.run.opts.SSE { // its request has named them
+		l.send(c, c.subscriptions())
+	}
 }
 
 func (l *loop) subscribed(c *client, group string) {

@@ -52,7 +52,12 @@ func TestRunAgainstAFaithfulServer(t *testing.T) {
 				}
 			},
 		},
-		"large events": {change: func(o *bench.Options) { o.Payload, o.Rate = 100_000, 100 }},
+		"server-sent events":                 {change: func(o *bench.Options) { o.SSE = true }},
+		"server-sent events, one in flight":  {change: func(o *bench.Options) { o.SSE, o.Rate = true, 0 }},
+		"server-sent events, storm":          {change: func(o *bench.Options) { o.SSE, o.Rate, o.Storm = true, 0, true }},
+		"server-sent events, idle":           {change: func(o *bench.Options) { o.SSE, o.Idle = true, true }},
+		"server-sent events, bare handshake": {change: func(o *bench.Options) { o.SSE, o.GroupsPerConn, o.Storm = true, 0, true }},
+		"large events":                       {change: func(o *bench.Options) { o.Payload, o.Rate = 100_000, 100 }},
 		"with fields that the server added": {
 			server: func(s *stub) {
 				s.spoil = func(_ *stub, _ *stubConn, _ int, payload string) []string {

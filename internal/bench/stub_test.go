@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -45,7 +47,8 @@ type stub struct {
 }
 
 type stubConn struct {
-	ws       *websocket.Conn
+	ws       *websocket.Conn // nil on a stream
+	stream   net.Conn        // nil on a WebSocket
 	identity session.Identity
 	held     string // by a spoiler that reorders
 }
@@ -101,6 +104,10 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no session", http.StatusUnauthorized)
 		return
 	}
+	if strings.HasPrefix(r.URL.Path, "/sse/") {
+		s.serveStream(w, r, identity)
+		return
+	}
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
 		Subprotocols: []string{"orgcast.v1"}, CompressionMode: s.compression, CompressionThreshold: 1,
 	})
@@ -135,12 +142,64 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// serveStream is the same over server-sent events.
+func (s *stub) serveStream(w http.ResponseWriter, r *http.Request, identity session.Identity) {
+	var m struct{ Groups map[string]struct{} }
+	if r.Method == http.MethodPost && json.NewDecoder(r.Body).Decode(&m) != nil {
+		http.Error(w, "no frame", http.StatusBadRequest)
+		return
+	}
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	c := &stubConn{stream: conn, identity: identity}
+	_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nretry: 1000\n\n:\n\n")
+	if c.send(r.Context(), map[string]any{"type": "welcome", "organization_id": identity.Organization, "user_id": identity.UserID}) != nil {
+		return
+	}
+	defer s.leave(c)
+	for name := range m.Groups {
+		group, err := event.NewGroup(identity.Organization, name)
+		if err != nil {
+			return
+		}
+		s.mu.Lock()
+		s.members[group] = append(s.members[group], c)
+		s.mu.Unlock()
+		if c.send(r.Context(), map[string]any{"type": "subscribed", "group": name}) != nil {
+			return
+		}
+	}
+	_, _ = io.Copy(io.Discard, conn) // until the client is gone
+}
+
+// write sends a text.
+func (c *stubConn) write(ctx context.Context, text []byte) error {
+	if c.ws != nil {
+		return c.ws.Write(ctx, websocket.MessageText, text)
+	}
+	_, err := fmt.Fprintf(c.stream, "id: 1-1\ndata: %s\n\n", text)
+	return err
+}
+
+// kick ends the connection.
+func (c *stubConn) kick() {
+	if c.ws != nil {
+		_ = c.ws.CloseNow()
+		return
+	}
+	_, _ = io.WriteString(c.stream, "event: close\ndata: {\"code\":1012,\"reason\":\"\"}\n\n") // it may have left
+	_ = c.stream.Close()
+}
+
 func (c *stubConn) send(ctx context.Context, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return c.ws.Write(ctx, websocket.MessageText, b)
+	return c.write(ctx, b)
 }
 
 func (s *stub) leave(c *stubConn) {
@@ -169,7 +228,7 @@ func (s *stub) deliver(ctx context.Context, m *redis.Message) {
 	for _, c := range members {
 		s.deliveries++
 		if s.kick != nil && s.kick(s.deliveries) {
-			_ = c.ws.CloseNow()
+			c.kick()
 			continue
 		}
 		payloads := []string{m.Payload}
@@ -181,7 +240,7 @@ func (s *stub) deliver(ctx context.Context, m *redis.Message) {
 			if s.wrap != nil {
 				text = s.wrap(s.deliveries, p, group.Name())
 			}
-			_ = c.ws.Write(ctx, websocket.MessageText, text) // who has left misses nothing
+			_ = c.write(ctx, text) // who has left misses nothing
 		}
 	}
 }
