@@ -31,18 +31,35 @@ var Hub = class {
   // leave together, at the end of the task
   #room = 0;
   // bytes that the last of them may still grow by
+  #opening = /* @__PURE__ */ new Map();
+  // what the stream asked for, if it is one
+  #resumes = false;
+  // whether the server can send what was missed
   welcome;
   /** A connection is open, and nothing has been asked on it yet. */
   attach(welcome) {
     this.welcome = welcome;
-    for (const group of this.#groups.values()) group.live = false;
-    this.#ask([...this.#groups].map(([name, group]) => ({ name, group, tabs: group.tabs, token: group.token })));
+    this.#resumes = welcome.resume;
+    const opening = this.link.streams ? this.#opening : /* @__PURE__ */ new Map();
+    for (const [name, group] of this.#groups) {
+      group.live = false;
+      const asked = opening.get(name);
+      if (asked && asked.token === group.token) this.#await(name, group.tabs, Boolean(asked.after));
+      else this.#ask([{ name, group, tabs: group.tabs, token: group.token }]);
+    }
+    for (const name of opening.keys()) if (!this.#groups.has(name)) this.#write("unsubscribe", name, {});
     this.tell({ frame: welcome });
-    this.tell({ status: { state: "open" } });
+    this.tell({ status: { state: "open", transport: this.link.streams ? "sse" : "websocket" } });
+  }
+  /** What a stream asks for: all groups, or none while it is not known whether this hub is for them. */
+  opening(all) {
+    this.#opening = new Map(all ? [...this.#groups].map(([name, group]) => [name, this.#asking(group, group.token)]) : []);
+    return { type: "subscribe", groups: Object.fromEntries(this.#opening) };
   }
   /** Positions mean nothing any more: they are of another organization's histories. */
   forget() {
     for (const group of this.#groups.values()) group.last = void 0;
+    this.#opening.clear();
   }
   /** The connection is gone; tabs keep what they want. */
   detach() {
@@ -58,7 +75,9 @@ var Hub = class {
   request(tab, request) {
     if ("send" in request) {
       this.#flush();
-      return this.link.send(request.send);
+      if (!this.link.streams) return this.link.send(request.send);
+      this.tell({ frame: { type: "error", code: "websocket_required", message: "This needs a WebSocket." } }, [tab]);
+      return false;
     }
     if ("want" in request) this.#want(tab, request.want, request);
     else this.#drop(tab, request.drop);
@@ -125,10 +144,13 @@ var Hub = class {
   /** Subscribes, and asks for what was missed if the server has it. */
   #ask(questions) {
     for (const { name, group, tabs, token } of questions) {
-      const resume = Boolean(this.welcome.resume && group.again && group.last);
-      this.#write("subscribe", name, { after: resume ? group.last : void 0, token });
-      this.#await(name, tabs, resume);
+      const asking = this.#asking(group, token);
+      this.#write("subscribe", name, asking);
+      this.#await(name, tabs, Boolean(asking.after));
     }
+  }
+  #asking({ again, last }, token) {
+    return { after: this.#resumes && again ? last : void 0, token };
   }
   /** Adds the name to the last frame that is about to leave, or to a new one if it does not fit. */
   #write(type, name, asking) {
@@ -225,20 +247,77 @@ function parse(reason) {
   }
 }
 
+// src/stream.ts
+var STATUSES = [401, 403, 404, 429];
+var EventStream = class {
+  /** Called with the data of each event, and with nothing at any other sign of life. */
+  onmessage;
+  onclose;
+  #abort = new AbortController();
+  /** Sends the request, with a message as its body. */
+  async open(url, message) {
+    const end = await this.#read(url, JSON.stringify(message)).catch(() => {
+    });
+    if (!this.#abort.signal.aborted) this.onclose?.(end ?? { code: 1006, reason: "" });
+  }
+  close() {
+    this.#abort.abort();
+  }
+  /** Returns why the stream ended, if the server said so. */
+  async #read(url, body) {
+    const { signal } = this.#abort;
+    const response = await fetch(url, { method: "POST", body, signal, credentials: "include", headers: { "Content-Type": "application/json" } });
+    if (response.status !== 200) return refusal(response);
+    const reader = response.body.getReader();
+    const decoder = new TextDecoder();
+    let rest = "";
+    let event = { name: "", data: "" };
+    for (let part = await reader.read(); part.value; part = await reader.read()) {
+      const lines = (rest + decoder.decode(part.value, { stream: true })).split("\n");
+      rest = lines.pop();
+      for (const line of lines) {
+        if (signal.aborted) return void 0;
+        if (line.startsWith("data: ")) event.data += `${line.slice(6)}
+`;
+        else if (line.startsWith("event: ")) event.name = line.slice(7);
+        if (line) continue;
+        if (event.name === "close") return JSON.parse(event.data);
+        this.onmessage?.(event);
+        event = { name: "", data: "" };
+      }
+    }
+    return void 0;
+  }
+};
+async function refusal(response) {
+  const { status, headers } = response;
+  const code = STATUSES.includes(status) ? 4e3 + status : status === 503 && 1013;
+  if (!code || !(await response.json()).code) return void 0;
+  return { code, reason: `{"retry_after_ms":${Number(headers.get("Retry-After")) * 1e3}}` };
+}
+
 // src/link.ts
 var PROTOCOL = "orgcast.v1";
 var HANDSHAKE_MS = 15e3;
 var STEADY_MS = 1e4;
+var MISSES = 2;
+var PROBE_MS = 6e4;
+var LONGEST_PROBE_MS = 36e5;
+var COLLECT_MS = 50;
 var Link = class {
-  // grows when the owner starts or stops, so that late answers to check are ignored
-  constructor(url, options, owner) {
+  // the address of the stream
+  /** blocked says that only streams open here, as far as is known. */
+  constructor(url, options, owner, blocked = false) {
     this.url = url;
     this.options = options;
     this.owner = owner;
+    this.blocked = blocked;
+    this.#stream = url.replace("ws", "http").replace("/ws/", "/sse/");
   }
   url;
   options;
   owner;
+  blocked;
   #socket;
   #timer;
   // ends the handshake or the wait
@@ -251,6 +330,20 @@ var Link = class {
   #last;
   // what ends the client if this attempt does not open
   #life = 0;
+  // grows when the owner starts or stops, so that late answers to check are ignored
+  #change;
+  // opens the stream again
+  #misses = 0;
+  // WebSockets in a row that found no server
+  #probing;
+  // tries a WebSocket next to the stream
+  #probe;
+  // that one
+  #stream;
+  /** Whether this is a stream, which says in its request all that it will ever say. */
+  get streams() {
+    return this.#socket instanceof EventStream;
+  }
   /** Connects now, whatever went before. */
   start() {
     this.#life++;
@@ -263,10 +356,14 @@ var Link = class {
     this.#life++;
     this.#drop();
   }
-  /** Sends the frame, and reports whether there was a connection to send it on. */
+  /**
+   * Sends the frame, and reports whether there was a connection to send it on. A stream sends it by
+   * asking again for all that its owner wants by then.
+   */
   send(frame) {
     if (!this.#pulse) return false;
-    this.#socket.send(JSON.stringify(frame));
+    if (this.#socket instanceof EventStream) this.#change ??= setTimeout(() => this.#open(), COLLECT_MS);
+    else this.#socket.send(JSON.stringify(frame));
     return true;
   }
   /**
@@ -274,14 +371,19 @@ var Link = class {
    * succeed now: then it waits no longer, except for a slot that the server assigned.
    */
   nudge(hopeful) {
-    if (this.#pulse) this.#pulse.probe();
+    if (this.#pulse) this.streams || this.#pulse.probe();
     else if (hopeful && this.#timer && !this.#socket && Date.now() >= this.#slotAt) this.#open();
   }
-  #open() {
+  #open(stream = this.blocked) {
     this.#drop();
-    const socket = new WebSocket(this.url, PROTOCOL);
-    this.#socket = socket;
+    const { transport } = this.options;
+    const socket = (transport ? transport === "sse" : stream) ? new EventStream() : new WebSocket(this.url, PROTOCOL);
     this.#timer = setTimeout(() => this.#end(1006, ""), HANDSHAKE_MS);
+    this.#use(socket);
+    if (socket === this.#socket && socket instanceof EventStream) void socket.open(this.#stream, this.owner.opening());
+  }
+  #use(socket) {
+    this.#socket = socket;
     socket.onmessage = ({ data }) => {
       if (socket === this.#socket) this.#receive(data);
     };
@@ -290,7 +392,25 @@ var Link = class {
     };
     this.owner.status({ state: "connecting" });
   }
+  /** Tries a WebSocket after a time, while there is a stream, and goes over to it if it opens. */
+  #watch(after2) {
+    if (this.options.transport) return;
+    this.#probing = setTimeout(() => {
+      const socket = this.#probe = new WebSocket(this.url, PROTOCOL);
+      socket.onclose = () => {
+        if (socket === this.#probe) this.#watch(Math.min(2 * after2, LONGEST_PROBE_MS));
+      };
+      socket.onmessage = ({ data }) => {
+        if (socket !== this.#probe) return;
+        this.#probe = void 0;
+        this.#drop();
+        this.#use(socket);
+        if (socket === this.#socket) this.#receive(data);
+      };
+    }, after2 * (0.5 + Math.random()));
+  }
   #receive(data) {
+    this.#pulse?.heard();
     let frame;
     try {
       frame = JSON.parse(String(data));
@@ -298,7 +418,6 @@ var Link = class {
       return;
     }
     if (isEnvelope(frame)) {
-      this.#pulse?.heard();
       this.owner.event(frame);
       return;
     }
@@ -309,17 +428,22 @@ var Link = class {
       clearTimeout(this.#timer);
       this.#openedAt = Date.now();
       this.#last = void 0;
-      this.#pulse = new Pulse(pingAfter, answerWithin, () => this.send({ type: "ping" }), () => this.#end(4408, "silent"));
+      this.#misses = 0;
+      this.blocked = this.streams;
+      if (this.blocked) this.#watch(PROBE_MS);
+      this.#pulse = new Pulse(this.blocked ? Math.max(pingAfter, welcome.ping_ms) : pingAfter, answerWithin, () => this.streams || this.send({ type: "ping" }), () => this.#end(4408, "silent"));
       this.#pulse.heard();
       this.owner.welcome(welcome);
       return;
     }
-    this.#pulse?.heard();
     if (frame.type !== "pong") this.owner.frame(frame);
   }
   #end(code, reason) {
     const opened = this.#openedAt;
     if (code === 4409 || opened && Date.now() - opened >= STEADY_MS) this.#failures = 0;
+    const missed = !opened && code === 1006;
+    if (this.streams) this.blocked &&= !missed;
+    else if (missed && ++this.#misses >= MISSES && !this.options.transport) return this.#open(true);
     this.#drop();
     const next = this.#last ? void 0 : plan(code, reason, this.#failures, this.options.maxWait ?? 3e4);
     if (!next) {
@@ -345,7 +469,11 @@ var Link = class {
     const socket = this.#socket;
     this.#socket = void 0;
     clearTimeout(this.#timer);
-    this.#timer = void 0;
+    clearTimeout(this.#change);
+    clearTimeout(this.#probing);
+    this.#timer = this.#change = void 0;
+    this.#probe?.close(1e3);
+    this.#probe = void 0;
     this.#pulse?.stop();
     this.#pulse = void 0;
     this.#openedAt = 0;
@@ -405,7 +533,7 @@ var Share = class {
   request(request) {
     if (this.#role !== "follower") return this.#hub.request(this.#id, request);
     this.#post({ tab: this.#id, request });
-    return this.#status.state === "open";
+    return this.#status.state === "open" && !("send" in request && this.#status.transport === "sse");
   }
   nudge(hopeful) {
     if (this.#role !== "follower") return this.#link.nudge(hopeful);
@@ -432,11 +560,11 @@ var Share = class {
       return;
     }
     const key = JSON.stringify(["orgcast", this.url, this.options.share, welcome.organization_id, welcome.user_id]);
-    if (key !== this.#identity) {
-      this.#identity = key;
+    if (this.#identity && key !== this.#identity) {
       this.owner.forget();
       this.#hub.forget();
     }
+    this.#identity = key;
     if (!this.#sharing || this.#role === "leader" && key === this.#key) {
       this.#hub.attach(welcome);
       return;
@@ -450,6 +578,9 @@ var Share = class {
       return lock ? this.#lead(welcome) : void this.#follow(welcome);
     }).catch((error) => this.#lost(term, error));
   }
+  opening() {
+    return this.#hub.opening(!this.#sharing || this.#role === "leader");
+  }
   frame(frame) {
     this.#hub.frame(frame);
   }
@@ -458,7 +589,7 @@ var Share = class {
   }
   // Alone.
   #connect() {
-    this.#link = new Link(this.url, this.options, this);
+    this.#link = new Link(this.url, this.options, this, this.#link?.blocked);
     this.#hub = new Hub(this.#link, (news, to) => this.#tell(news, to && [...to]));
     for (const [want, wanted] of this.owner.wants()) this.#hub.request(this.#id, { want, ...wanted });
     this.#link.start();

@@ -114,7 +114,8 @@ export class Seat {
 
   #connect() {
     this.#leave();
-    const client = connect(socketURL(this.name, this.path), { maxWait: MAX_WAIT_MS, check: () => this.#admitted() });
+    // Seats send, which takes a WebSocket.
+    const client = connect(socketURL(this.name, this.path), { maxWait: MAX_WAIT_MS, transport: 'websocket', check: () => this.#admitted() });
     this.client = client;
     client.onStatus((status) => {
       if (client === this.client) this.#show(status);

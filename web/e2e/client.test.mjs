@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { connect as dial, createServer } from 'node:net';
+import { Transform } from 'node:stream';
 import { after, before, test } from 'node:test';
 import { freePort, PATIENCE_MS, Workshop } from './gateway.js';
 
@@ -149,11 +150,12 @@ test('an ended session is not tried again', async (t) => {
   await reaches(tab, 'open');
 });
 
-test('a refused login is told from a lost network by the page\'s own check', async (t) => {
+test('a refused login is told from a lost network by the page\'s own check, or by the refusal of a stream', async (t) => {
   const tab = await page(await person(t), { check: true });
   assert.equal((await reaches(tab, 'closed')).code, 1006);
   const unchecked = await page(await person(t));
-  assert.equal((await reaches(unchecked, 'waiting')).code, 1006);
+  assert.equal((await passes(unchecked, 'waiting')).code, 1006); // for half a second at most
+  assert.equal((await reaches(unchecked, 'closed')).code, 4401);
 });
 
 test('offline and online', async (t) => {
@@ -436,8 +438,8 @@ test('a page that comes back by the back button connects again', async (t) => {
   await tab.waitForFunction(() => heard.some(({ type, text }) => type === 'gap' || text === 'while away'), null, { timeout: PATIENCE_MS });
 });
 
-/** A way to the gateway that can be cut, or go silent for the connections that are open. */
-async function tapped(to = port) {
+/** A way to the gateway that can be cut, or go silent for the connections that are open. change is for what clients send. */
+async function tapped(to = port, change) {
   const open = new Set();
   const tapPort = await workshop.listen(createServer((client) => {
     const upstream = dial(to, '127.0.0.1');
@@ -447,9 +449,117 @@ async function tapped(to = port) {
       socket.on('error', () => {});
       socket.on('close', () => { for (const end of pair) end.destroy(); open.delete(pair); });
     }
-    client.pipe(upstream).pipe(client);
+    const sent = change ? client.pipe(new Transform({ transform: (bytes, _, done) => done(null, change(bytes)) })) : client;
+    sent.pipe(upstream).pipe(client);
   }));
   const cut = () => { for (const pair of open) for (const socket of pair) socket.destroy(); };
   workshop.onClose(cut);
   return { port: tapPort, cut, freeze: () => { for (const [client, upstream] of open) upstream.unpipe(client); } };
 }
+
+/** What a proxy that knows no WebSockets leaves of a request. */
+const withoutUpgrade = (bytes) => Buffer.from(bytes.toString('latin1').replace(/^(Upgrade|Connection): .*\r\n/gim, ''), 'latin1');
+
+/** A page that hears everything over a stream, in a group. */
+async function streaming(t, context) {
+  const tap = await tapped(port, withoutUpgrade);
+  const tab = await page(context, { maxWait: 1_000 }, { target: `ws://127.0.0.1:${tap.port}/ws/events` });
+  assert.equal((await reaches(tab, 'open')).transport, 'sse');
+  await subscribe(tab, 'room.1');
+  return { tab, tap };
+}
+
+test('without WebSockets a page receives over a stream, resumes after a restart, and is ended by a logout', async (t) => {
+  const context = await person(t, 'ada');
+  const { tab } = await streaming(t, context);
+  record('room.1', 'before');
+  await hears(tab, { text: 'before' });
+  await tab.evaluate(() => client.subscribe('room.2')); // another request, which misses nothing
+  await hears(tab, { type: 'subscribed', group: 'room.2' });
+  record('room.2', 'in the second');
+  await hears(tab, { text: 'in the second' });
+  assert.equal(await tab.evaluate(() => client.send({ type: 'note', text: 'no way' })), false);
+  await hears(tab, { type: 'error', code: 'websocket_required' });
+
+  await stop();
+  await tab.waitForFunction(() => client.status.state !== 'open', null, { timeout: PATIENCE_MS });
+  record('room.1', 'meanwhile');
+  await tab.evaluate(() => { heard = []; });
+  await up();
+  assert.equal((await reaches(tab, 'open')).transport, 'sse');
+  await hears(tab, { type: 'subscribed', group: 'room.1' });
+  record('room.1', 'after');
+  await hears(tab, { text: 'after' });
+  assert.deepEqual(await texts(tab), ['meanwhile', 'after']);
+
+  const key = await sessionKey(context);
+  redisCLI('del', key);
+  const began = Date.now();
+  announce({ type: 'session.ended', session_id: sessionID(key) });
+  assert.equal((await reaches(tab, 'closed')).code, 4401);
+  t.diagnostic(`the logout took ${Date.now() - began} ms`);
+});
+
+test('without WebSockets a refused login is known as one, and one that succeeds opens a stream', async (t) => {
+  const tap = await tapped(port, withoutUpgrade);
+  const context = await person(t);
+  const tab = await page(context, { maxWait: 1_000 }, { target: `ws://127.0.0.1:${tap.port}/ws/events` });
+  assert.equal((await reaches(tab, 'closed')).code, 4401);
+  await signIn(context, 'ada');
+  await tab.evaluate(() => client.retry());
+  assert.equal((await reaches(tab, 'open')).transport, 'sse');
+});
+
+test('without WebSockets tabs share a stream', async (t) => {
+  await settles(0); // tabs of earlier tests are gone
+  const context = await person(t, 'ada');
+  const tap = await tapped(port, withoutUpgrade);
+  const tabs = [];
+  for (const group of ['room.1', 'room.2']) {
+    const tab = await page(context, { share: true, maxWait: 1_000 }, { target: `ws://127.0.0.1:${tap.port}/ws/events` });
+    await reaches(tab, 'open');
+    await subscribe(tab, group);
+    tabs.push(tab);
+  }
+  await settles(1);
+  record('room.1', 'to the first');
+  record('room.2', 'to the second');
+  await hears(tabs[0], { text: 'to the first' });
+  await hears(tabs[1], { text: 'to the second' });
+  await tabs[0].close();
+  await tabs[1].waitForFunction(() => statuses.filter(({ state }) => state === 'open').length > 1, null, { timeout: PATIENCE_MS });
+  record('room.2', 'handed over');
+  await hears(tabs[1], { text: 'handed over' });
+  assert.deepEqual(await texts(tabs[1]), ['to the second', 'handed over']);
+});
+
+test('EventSource alone, without our client: it resumes by itself, and gives up after a logout', async (t) => {
+  const context = await person(t, 'ada');
+  const tab = await context.newPage();
+  await tab.goto(`${url}/demo/people`);
+  await tab.evaluate(() => {
+    window.heard = [];
+    window.ends = [];
+    window.source = new EventSource('/sse/events?group=room.1&group=room.2'); // of its own site, so without an Origin
+    source.onmessage = ({ data }) => heard.push(JSON.parse(data).event ?? JSON.parse(data));
+    source.addEventListener('close', ({ data }) => ends.push(JSON.parse(data).code));
+  });
+  const subscribed = (count) => tab.waitForFunction((want) => heard.filter(({ type }) => type === 'subscribed').length === want, count, { timeout: PATIENCE_MS });
+  await subscribed(2);
+  record('room.1', 'before');
+  await hears(tab, { text: 'before' });
+  await stop();
+  await tab.waitForFunction(() => source.readyState === EventSource.CONNECTING, null, { timeout: PATIENCE_MS });
+  record('room.2', 'meanwhile');
+  await up();
+  await subscribed(4);
+  record('room.1', 'after');
+  await hears(tab, { text: 'after' });
+  assert.deepEqual(await texts(tab), ['before', 'meanwhile', 'after']);
+  assert.equal(await tab.evaluate(() => heard.some(({ type }) => type === 'gap')), false);
+  const key = await sessionKey(context);
+  redisCLI('del', key);
+  announce({ type: 'session.ended', session_id: sessionID(key) });
+  await tab.waitForFunction(() => source.readyState === EventSource.CLOSED, null, { timeout: PATIENCE_MS });
+  assert.equal(await tab.evaluate(() => ends.at(-1)), 4401);
+});

@@ -72,6 +72,8 @@ export class Hub {
   readonly #asked = new Map<string, Asked[]>(); // by group, the oldest first
   #outgoing: Outgoing[] = []; // leave together, at the end of the task
   #room = 0; // bytes that the last of them may still grow by
+  #opening = new Map<string, Asking>(); // what the stream asked for, if it is one
+  #resumes = false; // whether the server can send what was missed
   welcome: Welcome | undefined; // of this connection
 
   constructor(readonly link: Link, readonly tell: (news: News, to?: Iterable<Tab>) => void) {}
@@ -79,15 +81,29 @@ export class Hub {
   /** A connection is open, and nothing has been asked on it yet. */
   attach(welcome: Welcome): void {
     this.welcome = welcome;
-    for (const group of this.#groups.values()) group.live = false;
-    this.#ask([...this.#groups].map(([name, group]) => ({ name, group, tabs: group.tabs, token: group.token })));
+    this.#resumes = welcome.resume;
+    const opening = this.link.streams ? this.#opening : new Map<string, Asking>();
+    for (const [name, group] of this.#groups) {
+      group.live = false;
+      const asked = opening.get(name);
+      if (asked && asked.token === group.token) this.#await(name, group.tabs, Boolean(asked.after));
+      else this.#ask([{ name, group, tabs: group.tabs, token: group.token }]);
+    }
+    for (const name of opening.keys()) if (!this.#groups.has(name)) this.#write('unsubscribe', name, {});
     this.tell({ frame: welcome as unknown as Frame });
-    this.tell({ status: { state: 'open' } });
+    this.tell({ status: { state: 'open', transport: this.link.streams ? 'sse' : 'websocket' } });
+  }
+
+  /** What a stream asks for: all groups, or none while it is not known whether this hub is for them. */
+  opening(all: boolean): object {
+    this.#opening = new Map(all ? [...this.#groups].map(([name, group]) => [name, this.#asking(group, group.token)]) : []);
+    return { type: 'subscribe', groups: Object.fromEntries(this.#opening) };
   }
 
   /** Positions mean nothing any more: they are of another organization's histories. */
   forget(): void {
     for (const group of this.#groups.values()) group.last = undefined;
+    this.#opening.clear(); // a stream has asked for them
   }
 
   /** The connection is gone; tabs keep what they want. */
@@ -105,7 +121,9 @@ export class Hub {
   request(tab: Tab, request: Request): boolean {
     if ('send' in request) {
       this.#flush();
-      return this.link.send(request.send);
+      if (!this.link.streams) return this.link.send(request.send);
+      this.tell({ frame: { type: 'error', code: 'websocket_required', message: 'This needs a WebSocket.' } }, [tab]);
+      return false;
     }
     if ('want' in request) this.#want(tab, request.want, request);
     else this.#drop(tab, request.drop);
@@ -180,10 +198,14 @@ export class Hub {
   /** Subscribes, and asks for what was missed if the server has it. */
   #ask(questions: Question[]): void {
     for (const { name, group, tabs, token } of questions) {
-      const resume = Boolean(this.welcome!.resume && group.again && group.last);
-      this.#write('subscribe', name, { after: resume ? group.last : undefined, token });
-      this.#await(name, tabs, resume);
+      const asking = this.#asking(group, token);
+      this.#write('subscribe', name, asking);
+      this.#await(name, tabs, Boolean(asking.after));
     }
+  }
+
+  #asking({ again, last }: Group, token: string | undefined): Asking {
+    return { after: this.#resumes && again ? last : undefined, token };
   }
 
   /** Adds the name to the last frame that is about to leave, or to a new one if it does not fit. */

@@ -78,7 +78,7 @@ export class Share {
   request(request: Request): boolean {
     if (this.#role !== 'follower') return this.#hub.request(this.#id, request);
     this.#post({ tab: this.#id, request });
-    return this.#status.state === 'open';
+    return this.#status.state === 'open' && !('send' in request && this.#status.transport === 'sse');
   }
 
   nudge(hopeful: boolean): void {
@@ -104,17 +104,17 @@ export class Share {
 
   welcome(welcome: Welcome): void {
     this.#lastWord = undefined;
-    if (!this.owner.knows(welcome)) { // nothing was asked on this connection, so nothing of it has come
+    if (!this.owner.knows(welcome)) { // nothing of this connection has come yet
       this.#link.stop();
       this.status({ state: 'closed', code: 4401, reason: 'identity' });
       return;
     }
     const key = JSON.stringify(['orgcast', this.url, this.options.share, welcome.organization_id, welcome.user_id]);
-    if (key !== this.#identity) {
-      this.#identity = key;
+    if (this.#identity && key !== this.#identity) {
       this.owner.forget();
       this.#hub.forget();
     }
+    this.#identity = key;
     if (!this.#sharing || this.#role === 'leader' && key === this.#key) {
       this.#hub.attach(welcome);
       return;
@@ -129,6 +129,10 @@ export class Share {
     }).catch((error) => this.#lost(term, error));
   }
 
+  opening(): object {
+    return this.#hub.opening(!this.#sharing || this.#role === 'leader');
+  }
+
   frame(frame: Frame): void {
     this.#hub.frame(frame);
   }
@@ -140,7 +144,7 @@ export class Share {
   // Alone.
 
   #connect(): void {
-    this.#link = new Link(this.url, this.options, this);
+    this.#link = new Link(this.url, this.options, this, this.#link?.blocked);
     this.#hub = new Hub(this.#link, (news, to) => this.#tell(news, to && [...to]));
     for (const [want, wanted] of this.owner.wants()) this.#hub.request(this.#id, { want, ...wanted });
     this.#link.start();

@@ -77,13 +77,17 @@ export type FrameOf<Events, Type extends string> =
   : Type extends keyof Events ? Events[Type] & Published & { readonly type: Type }
   : Frame;
 
+/** What carries the frames: a WebSocket, or server-sent events where WebSockets are blocked. */
+export type Transport = 'websocket' | 'sse';
+
 /** Where the connection stands. Times are milliseconds since 1970. */
 export type Status =
-  | { readonly state: 'connecting' | 'open'; readonly retryAt?: undefined; readonly code?: undefined; readonly reason?: undefined }
+  | { readonly state: 'connecting'; readonly transport?: undefined; readonly retryAt?: undefined; readonly code?: undefined; readonly reason?: undefined }
+  | { readonly state: 'open'; readonly transport: Transport; readonly retryAt?: undefined; readonly code?: undefined; readonly reason?: undefined }
   /** Tries again at `retryAt`, or as soon as the network is back. */
-  | { readonly state: 'waiting'; readonly retryAt: number; readonly code: number; readonly reason: string }
+  | { readonly state: 'waiting'; readonly transport?: undefined; readonly retryAt: number; readonly code: number; readonly reason: string }
   /** Will not try again by itself. */
-  | { readonly state: 'closed'; readonly retryAt?: undefined; readonly code: number; readonly reason: string };
+  | { readonly state: 'closed'; readonly transport?: undefined; readonly retryAt?: undefined; readonly code: number; readonly reason: string };
 
 /** Settings of a client; all may be left out. Times are milliseconds. */
 export interface Options {
@@ -103,6 +107,11 @@ export interface Options {
    * a lost network: `false` stops trying. A rejection counts as "don't know".
    */
   check?: () => boolean | Promise<boolean>;
+  /**
+   * The only transport to use. Default: a WebSocket, and server-sent events while WebSockets do not open,
+   * over which nothing can be sent.
+   */
+  transport?: Transport;
   /** Ask for a sign of life after so long without any frame. Default: what the server proposes, 25 s. */
   pingAfter?: number;
   /** Take the server for gone if it gives none for so long. Default: 10 s. */

@@ -55,7 +55,7 @@ describe('connecting', () => {
     const socket = open();
     expect(client.status).toEqual({ state: 'connecting' });
     socket.welcome();
-    expect(client.status).toEqual({ state: 'open' });
+    expect(client.status).toEqual({ state: 'open', transport: 'websocket' });
     expect(client.welcome).toMatchObject({ organization_id: 'acme', user_id: 'ada', user_group: 'user.ada' });
   });
 
@@ -92,7 +92,7 @@ describe('close codes', () => {
     open().welcome().ends(code, 'why');
     expect(client.status).toEqual({ state: 'waiting', code, reason: 'why', retryAt: Date.now() + (code === 4409 ? 125 : 250) });
     next().welcome();
-    expect(client.status).toEqual({ state: 'open' });
+    expect(client.status).toEqual({ state: 'open', transport: 'websocket' });
   });
 
   test.each([1000, 1002, 1003, 1005, 1007, 1009, 4400, 4401, 4403, 4404, 4999])('%i is not', (code) => {
@@ -104,11 +104,11 @@ describe('close codes', () => {
     expect(FakeWebSocket.made).toHaveLength(1);
     client.retry();
     FakeWebSocket.last.welcome();
-    expect(client.status).toEqual({ state: 'open' });
+    expect(client.status).toEqual({ state: 'open', transport: 'websocket' });
   });
 
   test('waits double up to the limit, and begin anew after a connection that lasted', () => {
-    let socket = open();
+    let socket = open({ transport: 'websocket' });
     const waits = Array.from({ length: 9 }, () => {
       socket.ends(1006);
       const { retryAt } = client.status as { retryAt: number };
@@ -129,7 +129,7 @@ describe('close codes', () => {
 
   test('a wanted switch is no failure: the client is back at once, however many there are', () => {
     vi.mocked(Math.random).mockReturnValue(0.996);
-    let socket = open();
+    let socket = open({ transport: 'websocket' });
     for (const _ of [0, 1, 2]) { // failures before do not count either
       socket.ends(1006);
       socket = next();
@@ -158,7 +158,7 @@ describe('close codes', () => {
       socket.ends(4401, '{"retry":"once"}');
       expect(client.status, `end ${i}`).toEqual({ state: 'waiting', code: 4401, reason: '{"retry":"once"}', retryAt: Date.now() + 125 });
       socket = next().welcome();
-      expect(client.status).toEqual({ state: 'open' });
+      expect(client.status).toEqual({ state: 'open', transport: 'websocket' });
     }
     socket.ends(1006);
     expect(client.status.state, 'after an ordinary end').toBe('waiting');
@@ -176,7 +176,7 @@ describe('close codes', () => {
   });
 
   test.each([[0, 0], [0.25, 500], [0.999, 1998]])('the share %f of 2 s is a wait of %i ms', (share, want) => {
-    let socket = open();
+    let socket = open({ transport: 'websocket' });
     for (const _ of [0, 1]) {
       socket.ends(1006);
       socket = next();
@@ -232,7 +232,7 @@ describe('check', () => {
     next().welcome();
     answer(false);
     await vi.advanceTimersByTimeAsync(0);
-    expect(client.status).toEqual({ state: 'open' });
+    expect(client.status).toEqual({ state: 'open', transport: 'websocket' });
   });
 });
 
@@ -436,13 +436,13 @@ describe('another user', () => {
     expect([await socket.taken(), seen, client.welcome?.user_id]).toEqual([[], [], 'ada']);
     client.retry(); // the page knows
     FakeWebSocket.last.welcome({ user_id: 'bob' });
-    expect([client.status, client.welcome?.user_id]).toEqual([{ state: 'open' }, 'bob']);
+    expect([client.status, client.welcome?.user_id]).toEqual([{ state: 'open', transport: 'websocket' }, 'bob']);
   });
 
   test('is welcome where the page says so', () => {
     open({ anyUser: true }).welcome().ends(1006);
     next().welcome({ user_id: 'bob' });
-    expect([client.status, client.welcome?.user_id]).toEqual([{ state: 'open' }, 'bob']);
+    expect([client.status, client.welcome?.user_id]).toEqual([{ state: 'open', transport: 'websocket' }, 'bob']);
   });
 
   test('another organization of the same user is a gap and a changed welcome', async () => {
@@ -606,7 +606,7 @@ describe('listeners', () => {
     expect(heard).toEqual([]);
     expect(seen, 'as events').toEqual(events);
     expect(client.welcome).toMatchObject({ organization_id: 'acme' });
-    expect(client.status).toEqual({ state: 'open' });
+    expect(client.status).toEqual({ state: 'open', transport: 'websocket' });
     expect(await socket.taken(), 'the subscription stands').toEqual([]);
   });
 
@@ -697,7 +697,7 @@ describe('tabs that share a socket', () => {
     const again = FakeWebSocket.last;
     again.welcome({ organization_id: 'globex' });
     for (let i = 0; i < 4; i++) { await granted(); tabs.deliver(); }
-    expect(second.one.status).toEqual({ state: 'open' });
+    expect(second.one.status).toEqual({ state: 'open', transport: 'websocket' });
     expect(second.one.welcome).toMatchObject({ organization_id: 'globex' });
   });
 

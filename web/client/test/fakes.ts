@@ -48,13 +48,93 @@ export class FakeWebSocket {
   }
 }
 
+/** A request for a stream, whose server is the test. */
+export class FakeStream {
+  /** All that were asked for, the oldest first. */
+  static made: FakeStream[] = [];
+
+  static get last(): FakeStream {
+    return FakeStream.made.at(-1)!;
+  }
+
+  readonly body: any;
+  #answer!: (response: Response) => void;
+  #break!: (error: Error) => void;
+  readonly answered: Promise<Response>;
+  #out!: ReadableStreamDefaultController<Uint8Array>;
+
+  constructor(readonly url: string, readonly init: RequestInit) {
+    FakeStream.made.push(this);
+    this.body = JSON.parse(init.body as string);
+    this.answered = new Promise((resolve, reject) => { this.#answer = resolve; this.#break = reject; });
+    init.signal!.addEventListener('abort', () => this.breaks());
+  }
+
+  get aborted(): boolean {
+    return this.init.signal!.aborted;
+  }
+
+  /** The server accepts, and says who the client is. */
+  async opens(fields: object = {}): Promise<this> {
+    this.#answer(new Response(new ReadableStream({ start: (out) => { this.#out = out; } })));
+    await this.sends('retry: 1702\n\n');
+    return this.says({ type: 'welcome', organization_id: 'acme', user_id: 'ada', user_group: 'user.ada', connection_id: 'c1', ping_ms: 25_000, max_frame: 65_536, resume: true, ...fields });
+  }
+
+  /** The server answers with a status. */
+  async refuses(status: number, body = '{"code":"some_code"}', headers: Record<string, string> = {}): Promise<void> {
+    this.#answer(new Response(body, { status, headers }));
+    await settled();
+  }
+
+  async says(...frames: object[]): Promise<this> {
+    return this.sends(frames.map((frame) => `data: ${JSON.stringify(frame)}\n\n`).join(''));
+  }
+
+  /** Bytes come, in one piece. */
+  async sends(text: string | Uint8Array): Promise<this> {
+    await settled();
+    this.#out.enqueue(typeof text === 'string' ? new TextEncoder().encode(text) : text);
+    await settled();
+    return this;
+  }
+
+  /** The server ends the stream with the event that says why. */
+  async closes(code: number, reason = ''): Promise<void> {
+    await this.sends(`event: close\ndata: ${JSON.stringify({ code, reason })}\n\n`);
+  }
+
+  /** The stream ends without a word. */
+  async ends(): Promise<void> {
+    this.#out.close();
+    await settled();
+  }
+
+  /** The network fails. */
+  async breaks(): Promise<void> {
+    const error = new TypeError('network');
+    this.#break(error);
+    try {
+      this.#out?.error(error);
+    } catch { /* it has ended */ }
+    await settled();
+  }
+}
+
+/** Lets promises that wait for each other settle. */
+export async function settled(): Promise<void> {
+  for (let i = 0; i < 50; i++) await Promise.resolve();
+}
+
 /** Puts fakes in place of sockets, time, chance and the page. */
 export function fakePage(): { page: EventTarget } {
   FakeWebSocket.made = [];
+  FakeStream.made = [];
   const page = new EventTarget();
   vi.useFakeTimers({ now: 1_000_000 });
   vi.spyOn(Math, 'random').mockReturnValue(0.5);
   vi.stubGlobal('WebSocket', FakeWebSocket);
+  vi.stubGlobal('fetch', (url: string, init: RequestInit) => new FakeStream(url, init).answered);
   vi.stubGlobal('location', { href: 'https://app.example.com/page' });
   vi.stubGlobal('addEventListener', page.addEventListener.bind(page));
   return { page };

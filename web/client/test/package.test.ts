@@ -10,9 +10,9 @@ import { bundle } from '../build.js';
 
 const here = new URL('..', import.meta.url);
 
-test('the bundle is under 5 KiB', async () => {
+test('the bundle is under 5.5 KiB', async () => {
   const size = gzipSync(await bundle({ minify: true }), { level: 9 }).length;
-  expect(size).toBeLessThan(5 * 1024);
+  expect(size).toBeLessThan(5.5 * 1024);
 });
 
 test('the file of the demo is what the sources make (else: make client)', async () => {
