@@ -15,6 +15,7 @@ import (
 
 	"orgcast/internal/app"
 	"orgcast/internal/cli"
+	"orgcast/internal/consumer"
 	"orgcast/internal/testkit"
 )
 
@@ -67,14 +68,14 @@ type serving struct {
 	done            chan error
 }
 
-func startServe(tb testing.TB, redisAddr string, more environment, routes ...app.Route) *serving {
+func startServe(tb testing.TB, redisAddr string, more environment, routes ...consumer.Route) *serving {
 	tb.Helper()
 	s := newServing(tb, redisAddr, more)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	p := cli.Process{Getenv: s.env.get, Environ: s.env.list(), Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: s.log, Hangups: s.hangups}
 	g := program()
-	g.Routes = routes
+	g.Extension.Routes = func(app.Parts) []consumer.Route { return routes }
 	go func() { s.done <- g.Run(ctx, p, nil) }()
 	tb.Cleanup(func() {
 		cancel()

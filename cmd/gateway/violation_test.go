@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"orgcast/internal/app"
 	"orgcast/internal/consumer"
 	"orgcast/internal/event"
 	"orgcast/internal/hub"
@@ -61,7 +60,7 @@ func TestIsolationViolationMakesTheNodeUnready(t *testing.T) {
 		"count":      {environment{"ORGCAST_ON_VIOLATION": "count"}, http.StatusOK, `"isolation":"ok"`, "staying ready"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			mutant := app.Route{Name: "housebreaker", Route: consumer.Route{Pattern: "/ws/housebreaker", New: func() consumer.OrganizationAwareConsumer { return housebreaker{t} }}}
+			mutant := consumer.Route{Pattern: "/ws/housebreaker", New: func() consumer.OrganizationAwareConsumer { return housebreaker{t} }}
 			s := startServe(t, redisAddr, tt.env, mutant)
 			s.expectReady()
 			if _, report := s.ask(http.MethodGet, "/readyz", ""); !strings.Contains(report, `"isolation":"ok"`) {

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"orgcast/internal/consumer"
 	"orgcast/internal/directory"
 	"orgcast/internal/gateway"
 	"orgcast/internal/hub"
@@ -51,6 +52,8 @@ type Node struct {
 	hub       *hub.Hub
 	quota     *quota.Redis
 	admission *admission
+	services  *Services
+	routes    *consumer.Registry
 
 	stopping atomic.Bool
 	reloads  reloadSteps
@@ -154,7 +157,8 @@ func (n *Node) addGateway(ctx context.Context) error {
 		MaxBody: max(o.MaxFrame, streamGroupBytes*int64(n.Options.Groups)), WriteTimeout: o.WriteTimeout, AckTimeout: o.PingInterval + o.PongTimeout,
 	})}
 	var err1, err2, err3 error
-	o.Routes, err1 = newRoutes(n)
+	err1 = n.addRoutes()
+	o.Routes = n.routes
 	o.Origins, err2 = gateway.ParseOrigins(n.Options.Origins)
 	o.Proxies, err3 = gateway.ParseProxies(n.Options.TrustedProxies)
 	if err := errors.Join(err1, err2, err3); err != nil {

@@ -61,8 +61,8 @@ type Options struct {
 
 	// Consumers are names of [Routes], or all.
 	Consumers []string
-	// Routes are served in addition to ours, whatever Consumers says.
-	Routes []Route
+	// Extension is what another program adds.
+	Extension Extension
 	// RoutesFile declares further routes; empty: none.
 	RoutesFile string
 	// Policy says who may subscribe to which group at /ws/events; SigningKey is the key of its tokens.

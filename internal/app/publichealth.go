@@ -7,19 +7,21 @@ import (
 	"strings"
 )
 
-// public returns the handler of the public listener: sockets, and the health path if there is one.
-func (n *Node) public() http.Handler {
+// public returns the handler of the public listener: sockets, the handlers of an extension, and the health path if
+// there is one.
+func (n *Node) public() (http.Handler, error) {
+	next, err := n.handlers(n.Gateway)
 	path := n.Options.PublicHealth
-	if path == "" {
-		return n.Gateway
+	if path == "" || err != nil {
+		return next, err
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != path || r.Method != http.MethodGet && r.Method != http.MethodHead {
-			n.Gateway.ServeHTTP(w, r)
+			next.ServeHTTP(w, r)
 			return
 		}
 		n.answerHealth(w)
-	})
+	}), nil
 }
 
 // answerHealth tells a load balancer whether to send new connections here. Anyone may ask, so the answer

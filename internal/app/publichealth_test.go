@@ -11,7 +11,11 @@ func TestPublicHealthWhileDraining(t *testing.T) {
 	n := &Node{Options: &Options{PublicHealth: "/healthz"}}
 	n.stopping.Store(true)
 	w := httptest.NewRecorder()
-	n.public().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/healthz", http.NoBody))
+	h, err := n.public()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/healthz", http.NoBody))
 	if w.Code != http.StatusServiceUnavailable || w.Body.String() != "draining\n" {
 		t.Errorf("while draining: got %d %q, want 503", w.Code, w.Body)
 	}

@@ -80,17 +80,15 @@ func CheckConsumers(list []string) error {
 	return nil
 }
 
-// newRoutes returns the routes that the settings ask for.
-func newRoutes(n *Node) (*consumer.Registry, error) {
-	parts, err := NewServices(n)
-	if err != nil {
-		return nil, err
+// addRoutes adds the routes that the settings ask for, and what they need.
+func (n *Node) addRoutes() (err error) {
+	if n.services, err = NewServices(n); err != nil {
+		return err
 	}
-	routes, err := codedRoutes(n.Options, parts, &n.reloads)
-	if err != nil {
-		return nil, err
+	if n.routes, err = codedRoutes(n.Options, n.services, &n.reloads); err != nil {
+		return err
 	}
-	return routes, n.addDeclared(routes, parts)
+	return n.addDeclared(n.routes, n.services)
 }
 
 // codedRoutes returns those of them that are written in Go.
@@ -108,10 +106,5 @@ func codedRoutes(o *Options, parts *Services, reloads *reloadSteps) (*consumer.R
 			return nil, err
 		}
 	}
-	for _, r := range o.Routes {
-		if err := routes.Add(r.Route); err != nil {
-			return nil, err
-		}
-	}
-	return routes, nil
+	return routes, o.Extension.addRoutes(routes, parts)
 }

@@ -50,7 +50,11 @@ func Serve(ctx context.Context, o *Options, p Process) error {
 	for _, text := range o.Warnings() {
 		p.Log.Warn("configuration warning", zap.String("warning", text))
 	}
-	server := n.Gateway.HTTPServer(n.public(), o.files().sockets())
+	handler, err := n.public()
+	if err != nil {
+		return errors.Join(err, n.Close())
+	}
+	server := n.Gateway.HTTPServer(handler, o.files().sockets())
 	if o.TLSCert != "" {
 		cert, err := newCertificate(o, &n.reloads)
 		if err != nil {

@@ -25,6 +25,7 @@ type Services struct {
 	requests   *task.Requests
 	bus        *pubsub.Redis
 	objects    *directory.Objects
+	directory  directory.Directory
 	bytes      *quota.Bytes
 	log        *zap.Logger
 }
@@ -50,7 +51,7 @@ func NewServices(n *Node) (*Services, error) {
 	bytes := quota.NewBytes(n.Redis.Events, n.Redis.State, n.Keys, quota.BytesOptions{
 		PerOrganization: int64(o.MemberBytesPerOrganization), PerUser: int64(o.MemberBytesPerUser), Log: n.Log, Registerer: n.Metrics,
 	})
-	return &Services{dispatcher: dispatcher, asks: asks, requests: requests, bus: n.Bus, objects: objects, bytes: bytes, log: n.Log.Named("consumer")}, nil
+	return &Services{dispatcher: dispatcher, asks: asks, requests: requests, bus: n.Bus, objects: objects, directory: n.Directory, bytes: bytes, log: n.Log.Named("consumer")}, nil
 }
 
 // taskLimits returns what says how many tasks organizations may have waiting.

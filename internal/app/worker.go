@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"orgcast/internal/admin"
+	"orgcast/internal/directory"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/outgoing"
@@ -81,7 +82,6 @@ func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
 	if err != nil {
 		return err
 	}
-	// A connection for each kind waits for entries, and each task may need one.
 	kinds, reloads := workerKinds(), new(reloadSteps)
 	registry := prometheus.NewRegistry()
 	calls := outgoing.New(outgoing.Options{Registerer: registry})
@@ -89,7 +89,8 @@ func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
 	if err := o.addHooks(kinds, &hooks{client: calls, log: p.Log}, reloads); err != nil {
 		return err
 	}
-	clients, err := o.Connect(len(kinds) * (o.Concurrency + 2))
+	// A connection for each kind waits for entries, and each task may need one.
+	clients, err := o.Connect((len(kinds) + o.Extension.kindCount()) * (o.Concurrency + 2))
 	if err != nil {
 		return err
 	}
@@ -102,10 +103,19 @@ func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
 	if err != nil {
 		return err
 	}
+	objects, err := directory.NewObjects(clients.Events, keys, p.Log)
+	if err != nil {
+		return err
+	}
+	tools, err := o.Extension.addKinds(kinds, Parts{Objects: objects, Directory: dir})
+	if err != nil {
+		return err
+	}
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	p.Journal.Register(registry)
 	to := o.taskOptions()
 	to.MaxEvent, to.Log, to.Registerer = o.MaxEvent, p.Log, registry
+	to.Tools = task.NewTools(clients.Events, keys, dir, tools)
 	w, err := task.NewWorker(clients.Events, keys, dir, kinds, to)
 	if err != nil {
 		return err

@@ -22,7 +22,7 @@ says what does not answer. Exit code 1 if something does not.
 
 // checkCommand looks at the settings without serving.
 func checkCommand(ctx context.Context, p *Process, args []string) error {
-	s := new(settings)
+	s := &settings{Options: app.Options{Extension: p.program.Extension}}
 	set := config.New("check", checkUsage)
 	s.declareServe(set)
 	if len(args) == 1 && args[0] == "--markdown" {

@@ -23,8 +23,8 @@ type Program struct {
 	Version string
 	// Commands are subcommands in addition to ours.
 	Commands []Command
-	// Routes are served in addition to ours, whatever --consumers says.
-	Routes []app.Route
+	// Extension is what the gateway and its workers do in addition.
+	Extension app.Extension
 }
 
 // Command is one subcommand.

@@ -24,13 +24,12 @@ certificates, keys, passwords and routes from their files; open connections stay
 
 // serve runs the gateway until ctx ends.
 func serve(ctx context.Context, p *Process, args []string) error {
-	s := new(settings)
+	s := &settings{Options: app.Options{Extension: p.program.Extension}}
 	set := config.New("serve", serveUsage)
 	s.declareServe(set)
 	if rest, err := p.Parse(set, args, s.Check, p.checkUnknown(&s.allowUnknownEnv)); err != nil || len(rest) > 0 {
 		return p.Surplus(rest, err)
 	}
-	s.Routes = p.program.Routes
 	log, err := p.NewLogger(&s.Options)
 	if err != nil {
 		return err
@@ -44,7 +43,7 @@ func (p *Process) stays(log *zap.Logger, args []string, declare func(*settings, 
 	return app.Process{
 		Version: p.program.Version, Getenv: p.Getenv, Log: log, Journal: p.journal, Hangups: p.Hangups,
 		Reread: func() (*app.Options, error) {
-			next, set := new(settings), config.New("reload", "")
+			next, set := &settings{Options: app.Options{Extension: p.program.Extension}}, config.New("reload", "")
 			declare(next, set)
 			_, err := set.Parse(args, p.Getenv, func() error { return check(next) })
 			return &next.Options, err

@@ -71,6 +71,7 @@ func workerCommand(ctx context.Context, p *Process, args []string) error {
 		return p.Surplus(rest, err)
 	}
 	own.Options = s.Options
+	own.Extension = p.program.Extension
 	log, err := p.NewLogger(&s.Options)
 	if err != nil {
 		return err

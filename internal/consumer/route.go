@@ -99,6 +99,19 @@ func (r *Registry) Add(route Route) error {
 	return nil
 }
 
+// AddApart is Add for a route that must not match a path that another one matches.
+func (r *Registry) AddApart(route Route) error {
+	compiled, err := compile(route)
+	if err != nil {
+		return err
+	}
+	if err := compiled.apart(r.routes); err != nil {
+		return err
+	}
+	r.routes = append(r.routes, compiled)
+	return nil
+}
+
 // PrepareDeclared compiles routes that may change while the gateway serves. apply puts them in the place of those
 // that were declared before; connections keep the route that they came with. Two routes that one path could match
 // are a mistake, whether or not both are declared.
@@ -111,11 +124,7 @@ func (r *Registry) PrepareDeclared(routes []Route) (apply func(), err error) {
 			errs = append(errs, err)
 			continue
 		}
-		for _, other := range slices.Concat(r.routes, list) {
-			if compiled.overlaps(other) {
-				errs = append(errs, fmt.Errorf("path %s: the path %s is there already and matches the same requests", route.Pattern, other.route.Pattern))
-			}
-		}
+		errs = append(errs, compiled.apart(slices.Concat(r.routes, list)))
 		list = append(list, compiled)
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -173,6 +182,17 @@ func parsePattern(pattern string) ([]segment, error) {
 		segments = append(segments, segment{name: name, formName: form, form: fits})
 	}
 	return segments, nil
+}
+
+// apart returns an error for each of the others that one path could match, too.
+func (c *compiledRoute) apart(others []compiledRoute) error {
+	var errs []error
+	for _, other := range others {
+		if c.overlaps(other) {
+			errs = append(errs, fmt.Errorf("path %s: the path %s is there already and matches the same requests", c.route.Pattern, other.route.Pattern))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // overlaps reports whether one path can match both.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
 )
 
 // What consumers need of the rest of the gateway. All of it belongs to the organization of ctx, and
@@ -123,6 +124,15 @@ func promptly(ctx context.Context) (context.Context, context.CancelFunc) {
 // the one that the browser gave it, if any.
 func refused(c Conn, err error, id requestID) error {
 	return sendError(c, codeOf(err), id)
+}
+
+// Refuse tells the browser that what it asked for was not done, in the words of the error. id is the one that the
+// browser gave it, or empty; what is no id is left out.
+func Refuse(c Conn, err error, id string) error {
+	if !orgctx.ValidID(id) {
+		id = ""
+	}
+	return refused(c, err, requestID(id))
 }
 
 // codeOf returns the code that tells browsers of an error.

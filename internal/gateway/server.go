@@ -18,11 +18,9 @@ import (
 
 	"orgcast/internal/bucket"
 	"orgcast/internal/consumer"
-	"orgcast/internal/directory"
 	"orgcast/internal/event"
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
-	"orgcast/internal/session"
 )
 
 // Server serves connections. Create it with [New]; it is an http.Handler. [Server.Drain] says
@@ -37,7 +35,8 @@ type Server struct {
 	draining atomic.Bool
 	serving  sync.WaitGroup // connections, requests that may become one, and the wheel
 
-	samples sampler // of what strangers can have logged
+	samples     sampler                    // of what strangers can have logged
+	crossOrigin http.CrossOriginProtection // of plain requests
 
 	mu        sync.Mutex
 	over      bool // ctx has ended
@@ -179,40 +178,6 @@ func (s *Server) enter() bool {
 	}
 	s.serving.Add(1)
 	return true
-}
-
-// identify finds out who asks and whether the directory lets that user act for that organization.
-// With an error it returns what it knows of the identity, which is nothing without a valid session.
-func (s *Server) identify(ctx context.Context, r *http.Request, route *consumer.Route) (session.Identity, error) {
-	identity, err := s.options.Sessions.Resolve(ctx, r)
-	switch {
-	case errors.Is(err, session.ErrUnavailable):
-		return session.Identity{}, fmt.Errorf("%w: %w", ErrOverloaded, err)
-	case errors.Is(err, session.ErrDisabled):
-		return session.Identity{}, fmt.Errorf("%w: %w", consumer.ErrForbidden, err)
-	case errors.Is(err, orgctx.ErrNoOrganization):
-		return session.Identity{}, err
-	case err != nil:
-		return session.Identity{}, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
-	case !time.Now().Before(identity.Expires):
-		return session.Identity{}, fmt.Errorf("%w: %w", ErrUnauthenticated, session.ErrExpired)
-	case identity.Organization.IsZero() && route.WithoutOrganization:
-		return identity, nil
-	case identity.Organization.IsZero():
-		return identity, orgctx.ErrNoOrganization
-	}
-	member, err := s.options.Membership.Admit(ctx, identity.Organization, identity.UserID)
-	switch {
-	case errors.Is(err, directory.ErrUnavailable):
-		return identity, fmt.Errorf("%w: %w", ErrOverloaded, err)
-	case err != nil:
-		// Unknown, suspended and not a member look alike from outside.
-		return identity, fmt.Errorf("%w: %w", consumer.ErrForbidden, err)
-	}
-	if !member.InSession {
-		identity.Role = member.Role
-	}
-	return identity, nil
 }
 
 // mark notes the moment from which on announcements count for a connection.
