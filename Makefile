@@ -57,7 +57,7 @@ test: deps vet unit client-test e2e ## Every test there is: vet, formatting, Go 
 	@echo "test: all passed"
 
 .PHONY: test-more
-test-more: models clients-test python-test ## What CI runs beyond test: the models of docs/models, the clients in all languages
+test-more: models clients-test python-test extend-test ## What CI runs beyond test: the models of docs/models, the clients in all languages, a gateway with an extension
 	@echo "test-more: all passed"
 
 .PHONY: models
@@ -75,6 +75,11 @@ python-test: ## Types and tests of the Python package, installed from its wheel
 	@scripts/deps python
 	scripts/python-test
 
+.PHONY: extend-test
+extend-test: ## Tests of examples/extend: a gateway with an extension, built as a module of its own
+	@scripts/deps extend
+	cd examples/extend && go vet ./... && go test -race -count=1 -timeout=10m ./...
+
 .PHONY: deps
 deps: ## Show what the tests need; install it (as root on Debian or Ubuntu) or say how
 	@scripts/deps test
@@ -82,7 +87,7 @@ deps: ## Show what the tests need; install it (as root on Debian or Ubuntu) or s
 .PHONY: vet
 vet:
 	go vet ./...
-	@unformatted=$$(gofmt -l clients cmd deploy internal web/*.go); \
+	@unformatted=$$(gofmt -l *.go clients cmd deploy examples internal web/*.go); \
 	  if [[ -n $$unformatted ]]; then echo "not formatted, run make fmt:" $$unformatted >&2; exit 1; fi
 
 .PHONY: unit
@@ -158,9 +163,10 @@ lint: ## Go, types of the browser client, shell, YAML, spelling
 	codespell
 
 .PHONY: tidy
-tidy: ## Fail if go.mod or go.sum of either module is not tidy
+tidy: ## Fail if go.mod or go.sum of any module is not tidy
 	go mod tidy -diff
 	cd tools && go mod tidy -diff
+	cd examples/extend && go mod tidy -diff
 
 .PHONY: vuln
 vuln: ## Known vulnerabilities in what we call (needs the network)
