@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 
 	"orgcast"
 )
@@ -54,9 +55,7 @@ func (p page) Identity() orgcast.Identity       { return orgcast.Identity{UserID
 func (page) Join(context.Context, string) error { return nil }
 
 func (page) Send(v any) error {
-	b, err := json.Marshal(v)
-	fmt.Println(string(b))
-	return err
+	return json.NewEncoder(os.Stdout).Encode(v)
 }
 
 // A test of a consumer needs a connection with the methods that it calls.

@@ -105,7 +105,7 @@ func TestHangupReadsFilesAgain(t *testing.T) {
 		_ = c.Close()
 		t.Error("before SIGHUP: the new certificate is in use")
 	}
-	s.hangup(t, `orgcast_reloads_total{result="ok"} 1`, "reloaded certificates, keys and passwords")
+	s.hangup(t, `orgcast_reloads_total{result="ok"} 1`, "reloaded certificates, keys, passwords and routes")
 
 	if c, err := s.dialTLS(oldPool)(t.Context()); err == nil {
 		_ = c.Close()
@@ -170,7 +170,7 @@ func TestMistakeInAFileLeavesAllValues(t *testing.T) {
 			} else {
 				s.write(t, tt.file, newSecret)
 			}
-			s.hangup(t, `orgcast_reloads_total{result="ok"} 1`, "reloaded certificates, keys and passwords")
+			s.hangup(t, `orgcast_reloads_total{result="ok"} 1`, "reloaded certificates, keys, passwords and routes")
 			if got := s.publish(t, newSecret, "note"); got != http.StatusOK {
 				t.Errorf("publish under the new key: got %d, want 200", got)
 			}

@@ -70,12 +70,18 @@ type serving struct {
 
 func startServe(tb testing.TB, redisAddr string, more environment, routes ...consumer.Route) *serving {
 	tb.Helper()
+	return startExtended(tb, redisAddr, more, app.Extension{Routes: func(app.Parts) []consumer.Route { return routes }})
+}
+
+// startExtended starts a gateway with an extension.
+func startExtended(tb testing.TB, redisAddr string, more environment, e app.Extension) *serving {
+	tb.Helper()
 	s := newServing(tb, redisAddr, more)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	p := cli.Process{Getenv: s.env.get, Environ: s.env.list(), Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: s.log, Hangups: s.hangups}
 	g := program()
-	g.Extension.Routes = func(app.Parts) []consumer.Route { return routes }
+	g.Extension = e
 	go func() { s.done <- g.Run(ctx, p, nil) }()
 	tb.Cleanup(func() {
 		cancel()

@@ -189,12 +189,18 @@ func (w *world) cookie(t *testing.T, user, org string) http.Header {
 // client is a page.
 type client struct{ socket *websocket.Conn }
 
-// connect opens a path as a user.
+// connect opens a path as a user. The request names the other organization wherever it can.
 func (w *world) connect(t *testing.T, path, user, org string) *client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	socket, response, err := websocket.Dial(ctx, "ws://"+w.http+path, &websocket.DialOptions{HTTPHeader: w.cookie(t, user, org)})
+	other := map[string]string{"acme": "globex", "globex": "acme"}[org]
+	header := w.cookie(t, user, org)
+	for _, name := range []string{"Organization-Id", "X-Organization", "X-Organization-Id", "X-Tenant"} {
+		header.Set(name, other)
+	}
+	address := "ws://" + w.http + path + "?organization_id=" + other + "&organization=" + other + "&org=" + other
+	socket, response, err := websocket.Dial(ctx, address, &websocket.DialOptions{HTTPHeader: header})
 	if err != nil {
 		t.Fatalf("connect to %s as %s of %s: %v (%+v)", path, user, org, err, response)
 	}

@@ -70,18 +70,16 @@ func lines(setting string, err error) error {
 	return errors.Join(errs...)
 }
 
-// checkRoutesFile reports what is wrong with the file of declared routes, also beside the others.
-func (o *Options) checkRoutesFile() error {
-	if o.RoutesFile == "" {
-		return nil
-	}
-	list, err := loadRoutes(o)
-	if err != nil {
-		return err
-	}
+// checkRoutes reports what is wrong with the routes of an extension and with the file of declared routes, also beside the
+// others.
+func (o *Options) checkRoutes() error {
 	policy := *o
 	policy.Policy, policy.SigningKey = consumer.DefaultPolicy, "" // what is wrong with these is told elsewhere
 	registry, err := codedRoutes(&policy, nil, new(reloadSteps))
+	if err != nil || o.RoutesFile == "" {
+		return err
+	}
+	list, err := loadRoutes(o)
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ type Options struct {
 
 // Check holds the options of a gateway against each other. Errors name the settings.
 func (o *Options) Check() error {
-	errs := []error{o.CheckRedis(), o.checkFiles(o.files()), o.checkRoutesFile(), o.CheckSessions()}
+	errs := []error{o.CheckRedis(), o.checkFiles(o.files()), o.checkRoutes(), o.CheckSessions()}
 	if origins, err := gateway.ParseOrigins(o.Origins); err == nil && origins.Empty() {
 		errs = append(errs, errors.New("--origins: required: list the origins of the pages that may connect, or any page could use its visitors' sessions"))
 	}

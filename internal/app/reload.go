@@ -65,7 +65,7 @@ func (r *reloader) run(ctx context.Context, hangups <-chan os.Signal) {
 			continue
 		}
 		r.count.WithLabelValues(reloadOK).Inc()
-		r.log.Info("reloaded certificates, keys and passwords")
+		r.log.Info("reloaded certificates, keys, passwords and routes")
 	}
 }
 
