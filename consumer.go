@@ -75,7 +75,7 @@ type (
 	Owners = consumer.Owners
 )
 
-// Causes with which a consumer refuses or ends a connection. An error that is none of these is a fault of the server:
+// Causes with which a consumer refuses or ends a connection. Any other error is a fault of the server:
 // status 500, or close code 1011.
 var (
 	// ErrDone ends a connection whose work is finished: close code 1000.

@@ -220,7 +220,7 @@ func TestEnveloped(t *testing.T) {
 	}
 }
 
-// TestEnvelopedOnce: each of the four forms of an event is made once, whoever asks.
+// TestEnvelopedOnce: each of the four forms of an event is made once, however many ask.
 func TestEnvelopedOnce(t *testing.T) {
 	g := mustGroup(t, "7", "all")
 	e := recorded(t, g, "1-1", strings.Repeat("x", 10000))

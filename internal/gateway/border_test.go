@@ -132,7 +132,7 @@ func TestIdleStrangersGiveWay(t *testing.T) {
 	})
 }
 
-// TestTLSErrorsAreSampled: whoever opens sockets and speaks no TLS is counted each time and logged
+// TestTLSErrorsAreSampled: a client that opens sockets and speaks no TLS is counted each time and logged
 // now and then.
 func TestTLSErrorsAreSampled(t *testing.T) {
 	const knocks = 200

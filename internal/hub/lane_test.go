@@ -187,7 +187,7 @@ func (*counted) Flush() {}
 
 func (*counted) OfferGap(event.Group) {}
 
-// TestLargeGroupsAreLeft: whoever leaves a group that is large, or was, whatever the order, gets
+// TestLargeGroupsAreLeft: anyone who leaves a group that is large, or was, whatever the order, gets
 // nothing of what comes later, and all others get each event once.
 func TestLargeGroupsAreLeft(t *testing.T) {
 	h := hub.New(newBus(), hub.Options{})

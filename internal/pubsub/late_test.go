@@ -20,7 +20,7 @@ import (
 )
 
 // TestHungServerDoesNothingLate: what waits in the sockets of a server that hangs is refused when
-// it wakes up, since whoever sent it has given up, and perhaps tried again.
+// it wakes up, since its sender has given up, and perhaps tried again.
 func TestHungServerDoesNothingLate(t *testing.T) {
 	server := redistest.StartServer(t)
 	client, observer := redistest.NewClient(t, server.Addr), redistest.NewClient(t, server.Addr)

@@ -6,6 +6,8 @@ import asyncio
 import io
 import json
 import logging
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
@@ -336,6 +338,34 @@ def test_an_announcement_that_fails_loses_no_response(told: Told, caplog: pytest
     told.error = orgcast.OrgcastError("revoke", 503, "unavailable")
     with caplog.at_level(logging.WARNING, "orgcast"):  # what ran before may have set another
         ada.get(logout="")
+    assert "session.ended was not announced" in caplog.text
+
+
+def test_an_announcement_is_tried_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A user who logs out does not wait for a gateway that is away."""
+    from django.test import override_settings
+
+    ada = Browser("ada")
+    tried = []
+    with socket.create_server(("127.0.0.1", 0)) as away:
+
+        def hang_up() -> None:
+            while True:
+                try:
+                    connection, _ = away.accept()
+                except OSError:
+                    return
+                tried.append(1)
+                connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        url = f"http://127.0.0.1:{away.getsockname()[1]}"
+        with override_settings(ORGCAST={**ORGCAST, "GATEWAY": {"URL": url, "KEY": KEY}}), caplog.at_level(logging.WARNING, "orgcast"):
+            ada.get(logout="")
+        away.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert tried == [1]
     assert "session.ended was not announced" in caplog.text
 
 

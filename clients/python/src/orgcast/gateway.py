@@ -30,15 +30,15 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 class Gateway:
     """The gateway's private listener. It may be used by several threads."""
 
-    def __init__(self, url: str, key: str, timeout: float = 5.0) -> None:
-        """key is the gateway's --publish-key, timeout the seconds that each attempt waits for it."""
+    def __init__(self, url: str, key: str, timeout: float = 5.0, attempts: int = ATTEMPTS) -> None:
+        """key is the gateway's --publish-key, timeout the seconds that each of the attempts waits for it."""
         if not url.startswith(("http://", "https://")):
             raise ValueError("orgcast: the URL must begin with http:// or https://")
         if not key:
             raise ValueError("orgcast: the key is empty")
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-        self._timeout = timeout
+        self._timeout, self._attempts = timeout, attempts
         no_proxy = urllib.request.ProxyHandler({})  # none from the environment
         self._opener = urllib.request.build_opener(no_proxy, _NoRedirect())
 
@@ -53,12 +53,12 @@ class Gateway:
         """The same, and keeps the event in the group's history. Repeating it does no harm."""
         key = str(uuid.uuid4()) if idempotency_key is None else idempotency_key
         body = {"organization_id": organization, "group": group, "event": event, "record": True, "idempotency_key": key}
-        result = self._post("publish", body, ATTEMPTS)
+        result = self._post("publish", body, self._attempts)
         return Receipt(result.get("nodes", 0), result["id"], result.get("repeated", False))
 
     def revoke(self, message: Event) -> str:
         """Ends the right to be connected. Returns "revoked" or "announced"."""
-        return str(self._post("revoke", message, ATTEMPTS)["status"])
+        return str(self._post("revoke", message, self._attempts)["status"])
 
     def _post(self, call: str, body: Event, attempts: int) -> dict[str, Any]:
         text = json.dumps(dict(body), allow_nan=False).encode()

@@ -63,15 +63,27 @@ def record() -> Sequence[str]:
     return (patterns,) if isinstance(patterns, str) else tuple(patterns)
 
 
-_gateways: dict[tuple[str, str], Gateway] = {}
+#: A page waits for an announcement, so it is tried once. Without it, sockets end within --lease-period.
+_ANNOUNCEMENT_TIMEOUT = 1.0
+_gateways: dict[tuple[str, str, bool], Gateway] = {}
 
 
 def publisher() -> Publisher:
     """Returns what was given to orgcast.configure, or the gateway of the setting."""
+    return _publisher(hurried=False)
+
+
+def announcer() -> Publisher:
+    """Returns the same for announcements, for which the user waits."""
+    return _publisher(hurried=True)
+
+
+def _publisher(hurried: bool) -> Publisher:
     gateway = get("GATEWAY")
     if gateway is None:
         return configured()
-    where = (gateway["URL"], gateway["KEY"])
+    where = (gateway["URL"], gateway["KEY"], hurried)
     if where not in _gateways:
-        _gateways[where] = Gateway(*where)
+        options: dict[str, Any] = {"timeout": _ANNOUNCEMENT_TIMEOUT, "attempts": 1} if hurried else {}
+        _gateways[where] = Gateway(gateway["URL"], gateway["KEY"], **options)
     return _gateways[where]

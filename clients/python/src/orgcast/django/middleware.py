@@ -111,6 +111,6 @@ def _organization(request: HttpRequest) -> Optional[str]:
 
 def _announce(message: dict[str, Any]) -> None:
     try:
-        conf.publisher().revoke(message)
+        conf.announcer().revoke(message)
     except (OrgcastError, RuntimeError) as error:  # sockets end within --lease-period without it
         _log.warning("orgcast: %s was not announced: %s", message["type"], error)
