@@ -531,8 +531,9 @@ var Share = class {
     this.#link?.stop();
   }
   request(request) {
-    if (this.#role !== "follower") return this.#hub.request(this.#id, request);
-    this.#post({ tab: this.#id, request });
+    const follows = this.#role === "follower";
+    if (follows || this.#role === "alone" && !("send" in request)) this.#post({ tab: this.#id, request });
+    if (!follows) return this.#hub.request(this.#id, request);
     return this.#status.state === "open" && !("send" in request && this.#status.transport === "sse");
   }
   nudge(hopeful) {

@@ -76,8 +76,10 @@ export class Share {
   }
 
   request(request: Request): boolean {
-    if (this.#role !== 'follower') return this.#hub.request(this.#id, request);
-    this.#post({ tab: this.#id, request });
+    const follows = this.#role === 'follower';
+    // One that has said hello, and waits for the answer, asks both, since it may have to go alone.
+    if (follows || this.#role === 'alone' && !('send' in request)) this.#post({ tab: this.#id, request });
+    if (!follows) return this.#hub.request(this.#id, request);
     return this.#status.state === 'open' && !('send' in request && this.#status.transport === 'sse');
   }
 

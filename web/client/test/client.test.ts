@@ -684,6 +684,22 @@ describe('tabs that share a socket', () => {
     expect(heard).toEqual(['first a', 'first a', 'second b', 'second b']);
   });
 
+  test('what a tab asks for while it waits for the one with the socket is asked for', async () => {
+    const { tabs, second } = await two();
+    second.one.retry();
+    FakeWebSocket.last.welcome();
+    await granted(); // it has introduced itself
+    second.one.subscribe('kept');
+    second.one.subscribe('dropped');
+    second.one.unsubscribe('dropped');
+    expect(FakeWebSocket.last.sent, 'its own socket, which it is about to close').toEqual([]);
+    for (let i = 0; i < 4; i++) { await granted(); tabs.deliver(); }
+    expect((await FakeWebSocket.made[0]!.taken()).filter((frame) => (frame as { type: string }).type !== 'ping')).toEqual([
+      { type: 'subscribe', groups: { kept: {}, dropped: {} } },
+      { type: 'unsubscribe', groups: ['dropped'] },
+    ]);
+  });
+
   test.each([
     ['at once', false],
     ['after the lock', true],
