@@ -15,40 +15,40 @@ import (
 
 // conn is one connection and the root of its goroutine tree:
 //
-//   - one that reads, for the whole life, and in the end tears down: await and read in turn;
-//   - handle, while frames wait for the consumer;
-//   - what the consumer started with Go;
+//   - one goroutine that reads until the end and then tears down, in await and read by turns;
+//   - one in handle, while messages wait for the consumer;
+//   - those that the consumer started with Go;
 //   - the writer's, while the socket has no room for what is queued.
 //
-// Pings, expiry and idleness are looked after by the server's [wheel].
+// The server's [wheel] handles pings, expiry and idleness.
 type conn struct {
-	// Fixed before the first goroutine.
+	// Set before the first goroutine starts, and not changed after that.
 	client
 	onEnd    func(*conn)
 	consumer consumer.OrganizationAwareConsumer
 	ctx      context.Context //nolint:containedctx // the root of the tree, for goroutines that start later
 	cancel   context.CancelCauseFunc
 	started  time.Time
-	pingAt   time.Duration // the silence after which it is pinged: jittered, so that not all are at once
-	proceed  func()        // read, bound once so that await allocates nothing
+	pingAt   time.Duration // the silence after which it is pinged, jittered so that pings spread out
+	proceed  func()        // c.read, bound once so that await allocates nothing
 
 	groups memberships
 	inbox  inbox
 	writer writer
 
 	lease   lease.Lease  // owned by the server's Leases
-	renewed atomic.Int64 // the end of the session in Unix milliseconds if it was moved, else 0
+	renewed atomic.Int64 // the new end of the session in Unix milliseconds if it was renewed, else 0
 
 	// Owned by the wheel.
 	place  wheelPlace
-	pinged time.Duration // the age at which the ping left that nothing has answered yet; 0 for none
+	pinged time.Duration // the age at which the unanswered ping was sent; 0 if there is none
 
-	tree sync.WaitGroup // everything but the one that reads, and the writer
+	tree sync.WaitGroup // all goroutines except the reading one and the writer's
 
 	mu       sync.Mutex
 	attached bool // the request was upgraded, and the writer has its transport, which never changes
 	ended    bool // the context has ended
-	left     bool // nothing is read any more; what was read is being handled
+	left     bool // reading has stopped, and messages read so far are being handled
 }
 
 var (
@@ -65,12 +65,12 @@ func (c *conn) Identity() session.Identity {
 	return id
 }
 
-// Renew implements lease.Holder. The wheel looks again when the session would have ended before;
-// an earlier end than before lease finds out.
+// Renew implements lease.Holder. The wheel checks the new end when the old one comes. If the new
+// end is earlier than the old one, package lease acts on it.
 func (c *conn) Renew(expires time.Time) { c.renewed.Store(expires.UnixMilli()) }
 
-// Join implements consumer.Conn. The organization is the connection's own; there is no way to name
-// another.
+// Join implements consumer.Conn. The group belongs to the connection's organization; a consumer
+// cannot name another organization.
 func (c *conn) Join(ctx context.Context, name string) error {
 	if c.identity.Organization.IsZero() {
 		return orgctx.ErrNoOrganization
@@ -115,7 +115,7 @@ func (c *conn) Send(v any) error {
 	return nil
 }
 
-// Offer implements hub.Member. Where there is no room, the route says what gives way.
+// Offer implements hub.Member. If there is no room, the route's policy decides what is dropped.
 func (c *conn) Offer(b *event.Burst) (flush bool) { return c.writer.act(c.writer.box.Offer(b)) }
 
 // Flush implements hub.Member.
@@ -142,15 +142,15 @@ func (c *conn) Go(fn func(ctx context.Context) error) {
 	})
 }
 
-// attach hands the upgraded socket to the connection and lets the writer begin.
+// attach gives the connection its upgraded transport and lets the writer start.
 func (c *conn) attach(t Transport) {
 	c.mu.Lock()
 	c.writer.transport, c.attached = t, true
 	c.writer.personal, _ = t.(Personal)
-	c.inbox.talked.Store(int64(time.Since(c.started))) // before, it could not
+	c.inbox.talked.Store(int64(time.Since(c.started))) // the browser could not send anything earlier
 	ended := c.ended
 	c.mu.Unlock()
-	if ended { // while the upgrade ran
+	if ended { // during the upgrade
 		if causeOf(context.Cause(c.ctx)).how.is(mute) {
 			t.Mute()
 		}
@@ -160,8 +160,9 @@ func (c *conn) attach(t Transport) {
 	c.writer.flush()
 }
 
-// tick is called when the connection begins and then by the wheel: it ends the connection if its session is over or its peer silent,
-// pings it if it is time, and returns when to look again. It never blocks.
+// tick ends the connection if its session has ended or its peer is silent, sends a ping if one is
+// due, and returns when to call it again. The server calls it when the connection begins, and then
+// the wheel does. It never blocks.
 func (c *conn) tick(now time.Time) time.Duration {
 	o := &c.host.options
 	c.mu.Lock()
@@ -177,10 +178,10 @@ func (c *conn) tick(now time.Time) time.Duration {
 			c.End(ErrSessionEnded)
 			return 0
 		}
-		o.Leases.Doubt(&c.lease) // it may have been renewed since it was last asked about
+		o.Leases.Doubt(&c.lease) // the session may have been renewed since the last check
 		expires = doubtInterval
 	}
-	if left { // nothing is read any more, so it is not silent
+	if left { // reading has stopped, so silence means nothing
 		return expires
 	}
 	age := now.Sub(c.started)
@@ -202,7 +203,7 @@ func (c *conn) tick(now time.Time) time.Duration {
 		c.pinged = age
 		c.writer.send(c.kind.carrier.PingFrame())
 	}
-	// The bare durations are for what may begin at any moment: a message, or the silence after a pong.
+	// A message, or the silence after a pong, may begin at any moment, so their full times count.
 	next := min(expires, o.MessageTimeout, c.pingAt)
 	if under {
 		next = min(next, o.MessageTimeout-now.Sub(begun))
@@ -218,6 +219,6 @@ func (c *conn) tick(now time.Time) time.Duration {
 	return next
 }
 
-// doubtInterval is how soon a connection past the end of its session is looked at again, which ends unless
-// somebody says that the session was renewed.
+// doubtInterval is how soon tick checks a connection again whose session seems to have ended.
+// Package lease ends the connection unless the store says that the session was renewed.
 const doubtInterval = time.Second

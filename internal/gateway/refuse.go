@@ -15,15 +15,15 @@ import (
 	"orgcast/internal/consumer"
 )
 
-// refusal is why a request is not served.
+// refusal says why a request is not served.
 type refusal struct {
 	err   error
-	route *consumer.Route // nil if the request has none, or was refused before it was looked up
-	who   owner           // the zero owner if the request was refused before that was known
+	route *consumer.Route // nil if the path has none, or the refusal came before the lookup
+	who   owner           // zero if the refusal came before the identity was known
 }
 
-// abandoned returns the error as one of the browser's if it stems from the end of the request, to which
-// everything that is asked about a browser is bound.
+// abandoned wraps the error in ErrPeerGone if it came about because the browser gave up: every
+// question about a browser is asked under the context of its request.
 func abandoned(r *http.Request, err error) error {
 	if r.Context().Err() != nil && errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%w: %w", ErrPeerGone, err)
@@ -31,7 +31,7 @@ func abandoned(r *http.Request, err error) error {
 	return err
 }
 
-// refuse answers a request that is not upgraded.
+// refuse answers a request without upgrading it.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, why refusal) {
 	c := s.note(r, why)
 	if c.retry > 0 {
@@ -43,11 +43,11 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, why refusal) {
 	writeProblem(w, c.status, c.name)
 }
 
-// maxLogged bounds what a log line takes over from a request, in bytes.
+// maxLogged is how many bytes of a request's text a log line may contain.
 const maxLogged = 128
 
-// note counts a refusal and logs it, unless there are many for the same reason: anybody can make them,
-// and as many as the network carries.
+// note counts a refusal and logs a sample of those with the same reason, because strangers can
+// cause any number of them.
 func (s *Server) note(r *http.Request, why refusal) cause {
 	why.err = abandoned(r, why.err)
 	c := causeOf(why.err).refusal()
@@ -81,7 +81,7 @@ func (s *Server) note(r *http.Request, why refusal) cause {
 	return c
 }
 
-// logged cuts a text of a stranger's to what a log line holds.
+// logged shortens a stranger's text for a log line.
 func logged(text string) string {
 	if len(text) > maxLogged {
 		return strings.ToValidUTF8(text[:maxLogged], "") + "…"
@@ -89,13 +89,14 @@ func logged(text string) string {
 	return text
 }
 
-// explainedBytes is what is read of a client whose refusal was explained: nothing it may have sent
-// before it has seen the close frame is larger.
+// explainedBytes is how many bytes are read from a client after its refusal was explained. A client
+// does not send more before it sees the close frame.
 const explainedBytes = 64 << 10
 
-// explain refuses, but upgrades first if the route wants its browsers to see why: they are told
-// nothing of a status. Until the browser has answered the close frame, or for CloseTimeout, that is a
-// connection like others, to the limit of the node, to metrics, and to those who wait for the server.
+// explain refuses a request, but upgrades it first if its route wants browsers to learn the reason:
+// browsers do not show pages the status of a failed handshake. The connection counts toward the
+// node's limit, in metrics and for Drain and Wait, until the browser has answered the close frame
+// or CloseTimeout has passed.
 func (s *Server) explain(w http.ResponseWriter, r *http.Request, why refusal) {
 	carrier := s.kindsFor(r).carrier
 	if !why.route.Explain || !carrier.Explains() || !s.limits.takeExplained() {
@@ -104,20 +105,20 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, why refusal) {
 	}
 	defer s.limits.giveExplained()
 	c := s.note(r, why)
-	t, err := carrier.Upgrade(w, r, nil) // what a client sends with it is not read
+	t, err := carrier.Upgrade(w, r, nil) // a message in the request is not read
 	if err != nil {
 		return // Upgrade has answered
 	}
 	t.Expire(s.options.CloseTimeout)
 	s.enterExplained(t)
 	defer s.leaveExplained(t)
-	defer func() { _ = t.Close() }() // a dead socket shows at the close
+	defer func() { _ = t.Close() }() // it fails only if the socket is dead already
 	if t.WriteClose(carrier.CloseFrame(c.code, c.text)) == nil {
 		t.DrainUpTo(explainedBytes)
 	}
 }
 
-// enterExplained puts an upgraded refusal on the books.
+// enterExplained registers an upgraded refusal.
 func (s *Server) enterExplained(t Transport) {
 	s.metrics.connections.Inc()
 	s.mu.Lock()
@@ -128,7 +129,7 @@ func (s *Server) enterExplained(t Transport) {
 	}
 }
 
-// leaveExplained takes it off them.
+// leaveExplained removes an upgraded refusal.
 func (s *Server) leaveExplained(t Transport) {
 	s.metrics.connections.Dec()
 	s.mu.Lock()
@@ -137,12 +138,12 @@ func (s *Server) leaveExplained(t Transport) {
 	s.tellIfEmpty()
 }
 
-// writeProblem answers with a stable code and nothing else.
+// writeProblem answers with a status and a stable code.
 func writeProblem(w http.ResponseWriter, status int, code string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(struct { // the client may be gone, which is all the same now
+	_ = json.NewEncoder(w).Encode(struct { // an error means that the client has left
 		Code string `json:"code"`
 	}{code})
 }

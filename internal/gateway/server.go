@@ -1,7 +1,7 @@
-// Package gateway takes a request from HTTP upgrade to served connection and to its end. It is the
-// only package that knows HTTP and connections together; WebSocket itself is package socket's. Refusals come
-// before the upgrade; a client that is served has a session, an organization and a consumer, and is written to only
-// after one more comparison of organizations.
+// Package gateway serves connections, from the HTTP request to the end. It is the only package that
+// knows both HTTP and connections; package socket implements WebSocket. The gateway refuses a
+// request before the upgrade. Every connection that it serves has a session, an organization and a
+// consumer, and organizations are compared once more before each write.
 package gateway
 
 import (
@@ -23,30 +23,31 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// Server serves connections. Create it with [New]; it is an http.Handler. [Server.Drain] says
-// goodbye to all; Wait returns when they are gone.
+// Server serves connections. It is an http.Handler; create it with [New]. [Server.Drain] ends all
+// connections and tells their clients when to come back. [Server.Wait] returns when they have
+// ended.
 type Server struct {
 	host
 	limits *limits
 	wheel  wheel
-	onEnd  func(*conn) // takes an ended connection off the books
+	onEnd  func(*conn) // s.forget, bound once
 
 	base     context.Context //nolint:containedctx // the root of every connection's tree
 	draining atomic.Bool
 	serving  sync.WaitGroup // connections, requests that may become one, and the wheel
 
-	samples     sampler                    // of what strangers can have logged
-	crossOrigin http.CrossOriginProtection // of plain requests
+	samples     sampler                    // limits log lines that strangers can cause
+	crossOrigin http.CrossOriginProtection // for plain requests
 
 	mu        sync.Mutex
-	over      bool // ctx has ended
+	over      bool // base has ended
 	conns     map[*conn]struct{}
-	explained map[Transport]struct{} // refusals that were upgraded to say why
+	explained map[Transport]struct{} // refusals that were upgraded to tell the reason
 	onEmpty   []chan struct{}        // closed when both become empty
 }
 
-// New returns a Server whose connections live under ctx: when ctx ends they end at once, with its
-// cause. The server's own goroutines end with ctx too.
+// New returns a Server whose connections live under ctx: when ctx ends, they end at once, with its
+// cause. The server's own goroutines end with ctx, too.
 func New(ctx context.Context, o Options) (*Server, error) {
 	o.setDefaults()
 	if err := o.validate(); err != nil {
@@ -66,21 +67,20 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	s.serving.Go(func() {
 		s.wheel.run(ctx)
 		s.mu.Lock()
-		s.over = true // a request that is not counted in serving by now is refused
+		s.over = true // enter refuses requests from now on
 		for t := range s.explained {
 			t.Expire(0)
 		}
 		s.mu.Unlock()
-		if s.draining.Load() { // what slipped in while Drain looked is told, too
+		if s.draining.Load() { // connections that Drain did not see
 			s.endAll(func(*conn) error { return DrainError{RetryAfter: minReturn} })
 		}
-		s.endAll(func(*conn) error { return context.Cause(ctx) }) // also what browsers have left, and a drain waits for
+		s.endAll(func(*conn) error { return context.Cause(ctx) }) // also those that a drain waits for because the browser has left
 	})
 	return s, nil
 }
 
-// ServeHTTP admits or refuses a request. The steps stand in the order in which they cost more and
-// reveal more.
+// ServeHTTP admits or refuses a request. Checks that cost less and reveal less come first.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ks := s.kindsFor(r)
 	allowed := ks != nil && s.allows(r, ks.carrier)
@@ -118,7 +118,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, refusal{err: ErrOrigin, route: route})
 		return
 	}
-	// What follows costs something.
+	// The checks above are nearly free. Those below are not.
 	if retry, ok := s.limits.pace.take(); !ok {
 		s.refuse(w, r, refusal{err: PaceError{RetryAfter: retry}, route: route})
 		return
@@ -145,9 +145,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.explain(w, r, refusal{err, route, who})
 		return
 	}
-	// From here on Disconnect is due.
+	// From here on, Disconnect must run.
 	t, err := ks.carrier.Upgrade(w, r, intake{&c.client})
-	if err != nil { // Upgrade has answered, if it still could
+	if err != nil { // Upgrade has answered if it could
 		s.note(r, refusal{fmt.Errorf("%w: %w", ErrPeerGone, err), route, who})
 		s.discard(c, ErrPeerGone)
 		c.disconnect(ErrPeerGone)
@@ -158,18 +158,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()
 	c.attach(t)
-	if s.draining.Load() || s.base.Err() != nil { // Drain may have looked before we were entered
+	if s.draining.Load() || s.base.Err() != nil { // Drain may have taken its snapshot before
 		c.End(DrainError{RetryAfter: retryDelay})
 	}
 	if next := c.tick(time.Now()); next > 0 {
 		s.wheel.schedule(c, next)
 	}
-	// A goroutine of its own lets net/http's, with its deep stack and its buffers, go.
+	// The connection gets its own goroutine, so that net/http's, with its deep stack and its
+	// buffers, can end.
 	s.serving.Add(1) // until forget
 	c.begin()
 }
 
-// enter counts a request among what Wait waits for, unless the server's context has ended.
+// enter makes Wait wait for a request. It reports false if the server's context has ended.
 func (s *Server) enter() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -180,7 +181,7 @@ func (s *Server) enter() bool {
 	return true
 }
 
-// mark notes the moment from which on announcements count for a connection.
+// mark returns the moment from which announcements count for a new connection.
 func (s *Server) mark() (mark lease.Mark, asked time.Time) {
 	if s.options.Leases == nil {
 		return 0, time.Time{}
@@ -188,8 +189,8 @@ func (s *Server) mark() (mark lease.Mark, asked time.Time) {
 	return s.options.Leases.Mark()
 }
 
-// addLease has a connection watched over. It returns why the connection may not be, after all, if what
-// identify learned since the mark was revoked in between.
+// addLease registers the connection's lease. It returns an error if the session or membership that
+// identify found was revoked after the mark.
 func (s *Server) addLease(r *http.Request, c *conn, mark lease.Mark, asked time.Time) error {
 	if s.options.Leases == nil {
 		return nil
@@ -197,25 +198,25 @@ func (s *Server) addLease(r *http.Request, c *conn, mark lease.Mark, asked time.
 	return s.options.Leases.Add(&c.lease, c, s.options.Leases.Ticket(r), mark, asked)
 }
 
-// removeLease ends what addLease began.
+// removeLease removes the lease that addLease registered.
 func (s *Server) removeLease(c *conn) {
 	if s.options.Leases != nil {
 		s.options.Leases.Remove(&c.lease)
 	}
 }
 
-// maxPath and maxQuery bound the path and the query of a request, in bytes: a connection keeps what
-// they name for its whole life, and pages name little.
+// maxPath and maxQuery bound the path and the query of a request, in bytes, because a connection
+// keeps both until it ends.
 const (
 	maxPath  = 2 << 10
 	maxQuery = 2 << 10
 )
 
-// newConn makes the connection of an admitted client. Its context descends from the server's, not
-// from the request's, which ends when the handler returns. What the connection keeps of the request
-// is copied: a part of a header line or of the request line would pin all of it, up to 32 KiB.
+// newConn creates the connection of an admitted client. Its context descends from the server's, not
+// from the request's, which ends when the handler returns. Text of the request that the connection
+// keeps is copied, because a part of a header line would keep all of it in memory, up to 32 KiB.
 func (s *Server) newConn(r *http.Request, ks *kinds, who client) *conn {
-	ctx := context.WithoutCancel(s.base) // whose end reaches connections through endAll, not one by one
+	ctx := context.WithoutCancel(s.base) // endAll ends connections when s.base ends
 	ctx = orgctx.WithMember(ctx, who.identity.Organization, orgctx.User(who.identity.UserID))
 	who.host, who.id, who.query = &s.host, rand.Text(), strings.Clone(r.URL.RawQuery)
 	protocol := 0
@@ -238,23 +239,23 @@ func (s *Server) newConn(r *http.Request, ks *kinds, who client) *conn {
 	return c
 }
 
-// welcomeFrame begins a connection with the subprotocol.
+// welcomeFrame is the first frame of a connection with the subprotocol.
 type welcomeFrame struct {
 	Type           string    `json:"type"` // "welcome"
 	OrganizationID orgctx.ID `json:"organization_id"`
 	UserID         string    `json:"user_id"`
-	// UserGroup is the name of the user's own group. There is none without an organization.
+	// UserGroup is the name of the user's own group, empty without an organization.
 	UserGroup    string `json:"user_group,omitempty"`
 	ConnectionID string `json:"connection_id"`
 	PingMS       int64  `json:"ping_ms"`
 	// MaxFrame is the largest frame that the browser may send, in bytes.
 	MaxFrame int64 `json:"max_frame"`
-	// Resume says whether missed events can be asked for.
+	// Resume says whether the client can ask for missed events.
 	Resume bool `json:"resume"`
 }
 
-// connect runs the Connect hook. It ends when the hook returns, when the browser gives up, or at
-// the deadline.
+// connect runs the Connect hook. It returns when the hook returns. The browser's end of the request
+// and HookTimeout end the connection, and so the hook's context.
 func (s *Server) connect(request context.Context, c *conn) error {
 	if c.kind.v1 {
 		var userGroup string
@@ -272,7 +273,7 @@ func (s *Server) connect(request context.Context, c *conn) error {
 		}
 		c.writer.send(frame)
 	}
-	// Both end the connection's own context: a context derived for this would be remembered by it.
+	// Both end the connection's context. A derived context would stay registered with it.
 	deadline := time.AfterFunc(s.options.HookTimeout, func() { c.End(context.DeadlineExceeded) })
 	defer deadline.Stop()
 	defer context.AfterFunc(request, func() { c.End(ErrPeerGone) })()
@@ -295,7 +296,7 @@ func (s *Server) discard(c *conn, cause error) {
 	s.limits.give(owner{c.identity.Organization, c.identity.UserID})
 }
 
-// forget takes an ended connection off the books.
+// forget removes an ended connection.
 func (s *Server) forget(c *conn) {
 	s.wheel.remove(c)
 	s.removeLease(c)
@@ -308,7 +309,7 @@ func (s *Server) forget(c *conn) {
 	s.serving.Done()
 }
 
-// tellIfEmpty tells those who wait for the last connection that it is gone. Its caller holds mu.
+// tellIfEmpty wakes those who wait for the last connection to end. Its caller holds s.mu.
 func (s *Server) tellIfEmpty() {
 	if len(s.conns)+len(s.explained) > 0 {
 		return
@@ -319,7 +320,7 @@ func (s *Server) tellIfEmpty() {
 	s.onEmpty = nil
 }
 
-// endAll ends every connection, each with the cause that the function gives it.
+// endAll ends every connection with the cause that the function returns for it.
 func (s *Server) endAll(cause func(*conn) error) {
 	for _, c := range s.snapshot() {
 		c.End(cause(c))
@@ -336,14 +337,14 @@ func (s *Server) snapshot() []*conn {
 	return all
 }
 
-// Connections returns how many connections are open, refusals that are being explained among them.
+// Connections returns how many connections are open, including refusals that are being explained.
 func (s *Server) Connections() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.conns) + len(s.explained)
 }
 
-// queuedBytes adds up what waits for browsers, when metrics are asked for.
+// queuedBytes returns how many bytes are queued for all connections.
 func (s *Server) queuedBytes() float64 {
 	total := 0
 	for _, c := range s.snapshot() {
@@ -352,5 +353,6 @@ func (s *Server) queuedBytes() float64 {
 	return float64(total)
 }
 
-// Wait returns when the server's context has ended and every goroutine of it and its connections.
+// Wait returns when the server's context and all goroutines of the server and its connections have
+// ended.
 func (s *Server) Wait() { s.serving.Wait() }

@@ -9,8 +9,8 @@ import (
 	"orgcast/internal/socket"
 )
 
-// Transport carries frames to one client and messages from it. The comments of [socket.Conn] are the
-// contract: one goroutine reads and closes, the rest may be called by all.
+// Transport carries frames to one client and messages from it. [socket.Conn] documents the contract
+// of each method. One goroutine reads and closes; the other methods are safe for concurrent use.
 type Transport interface {
 	Await()
 	Next(b socket.Budget) (socket.Message, error)
@@ -32,48 +32,48 @@ type Transport interface {
 	Close() error
 }
 
-// Personal is an extra ability of a [Transport] that is not Direct, and on which things may look
-// different for each client. Its methods may wait, as Write does, and one goroutine at a time calls
+// Personal is an extra ability of a [Transport] that is not Direct: it may encode events and frames
+// differently for each client. Its methods may block, as Write does. One goroutine at a time calls
 // them.
 type Personal interface {
 	// WriteEvents sends events.
 	WriteEvents(b *event.Burst, s event.Shape) error
-	// WriteFrame sends a frame of the gateway's own, or of a consumer.
+	// WriteFrame sends a frame of the gateway or of a consumer.
 	WriteFrame(frame []byte) error
 }
 
-// Carrier is a kind of transport: how a client asks for it, how it begins, and how things look on it. It
-// is safe for concurrent use.
+// Carrier is a kind of transport: how a client asks for it, how a connection begins, and how events
+// and frames are encoded. It is safe for concurrent use.
 type Carrier interface {
-	// Asked reports whether a request is for this carrier.
+	// Asked reports whether a request asks for this carrier.
 	Asked(r *http.Request) bool
-	// Path returns the path of the route that a path of this carrier leads to.
+	// Path returns the path of the route to which a path of this carrier belongs.
 	Path(path string) string
 	// AllowsMissingOrigin reports whether a request without an Origin header cannot come from a
 	// foreign page.
 	AllowsMissingOrigin(r *http.Request) bool
-	// Prepare adds to the head of every answer to a page that may connect, refusals included. It
-	// answers requests that cannot become connections.
+	// Prepare adds headers to every answer to a page that may connect, including refusals. It
+	// answers requests that cannot become connections, and reports whether it did.
 	Prepare(w http.ResponseWriter, r *http.Request) (answered bool)
-	// Refuse may answer a request that the client is to repeat later. last is the close frame that
-	// says why.
+	// Refuse may answer a refused request that the client should repeat later, and reports whether
+	// it did. last is the close frame with the reason.
 	Refuse(w http.ResponseWriter, r *http.Request, last []byte) (answered bool)
-	// Explains reports whether clients see a close frame, but no status of a refusal.
+	// Explains reports whether clients see a close frame but not the status of a refusal.
 	Explains() bool
-	// Offers reports whether the client of a request knows a subprotocol.
+	// Offers reports whether the request offers a subprotocol.
 	Offers(r *http.Request, protocol string) bool
-	// Upgrade begins what was asked for. If it cannot, it has answered. The budget counts what is
-	// held of a message that is part of the request, until Next returns it, and from then on what
-	// Next says.
+	// Upgrade begins the connection. If it returns an error, it has answered the request. If a
+	// message is part of the request, the budget counts it until Next returns it, and then as Next
+	// says.
 	Upgrade(w http.ResponseWriter, r *http.Request, b socket.Budget) (Transport, error)
 
-	// Encodings returns how events are written, and how on a transport that is Compressed.
+	// Encodings returns the encoding of events, and the one for transports that are Compressed.
 	Encodings() (plain, compressed *event.Encoding)
-	// Frame makes a frame of a JSON text of the gateway's own.
+	// Frame returns a frame with a JSON text of the gateway or of a consumer.
 	Frame(text []byte) []byte
-	// PingFrame returns a frame that makes a client that is there say so.
+	// PingFrame returns a frame that a client answers.
 	PingFrame() []byte
-	// CloseFrame makes the last frame.
+	// CloseFrame returns the last frame of a connection.
 	CloseFrame(code socket.StatusCode, reason string) []byte
 }
 
@@ -85,7 +85,7 @@ type websocket struct {
 	deflated *event.Encoding
 }
 
-//nolint:gochecknoglobals // the table of each burst has a place for each
+//nolint:gochecknoglobals // each burst has a slot for each encoding
 var (
 	textSlot     = event.NewSlot()
 	deflatedSlot = event.NewSlot()
@@ -95,7 +95,7 @@ var (
 	}}
 )
 
-// newWebSocket returns the carrier of WebSockets. It compares the origin a second time.
+// newWebSocket returns the carrier of WebSockets. Its Upgrade checks the origin a second time.
 func newWebSocket(o *Options) *websocket {
 	threshold := o.CompressThreshold
 	return &websocket{
@@ -113,7 +113,7 @@ func newWebSocket(o *Options) *websocket {
 // Asked implements [Carrier].
 func (*websocket) Asked(r *http.Request) bool { return socket.IsHandshake(r) }
 
-// Path implements [Carrier]: the routes are those of WebSockets.
+// Path implements [Carrier]. Routes are written as paths of WebSockets.
 func (*websocket) Path(path string) string { return path }
 
 // AllowsMissingOrigin implements [Carrier]. Every browser sends an Origin with a handshake.
@@ -122,7 +122,7 @@ func (*websocket) AllowsMissingOrigin(*http.Request) bool { return false }
 // Prepare implements [Carrier].
 func (*websocket) Prepare(http.ResponseWriter, *http.Request) bool { return false }
 
-// Refuse implements [Carrier]. A status says it.
+// Refuse implements [Carrier]. The status is enough.
 func (*websocket) Refuse(http.ResponseWriter, *http.Request, []byte) bool { return false }
 
 // Explains implements [Carrier].

@@ -17,35 +17,35 @@ const (
 	pooledBytes = 16 << 10
 )
 
-// writer sends what waits in the outbox of one connection. At most one goroutine is at it: the
-// one that flushes, or a goroutine of its own while the socket has no room.
+// writer sends what is queued in the outbox of one connection. At most one goroutine writes at a
+// time: the one that called flush, or the writer's own while the socket has no room.
 type writer struct {
-	// Fixed before the outbox is opened.
+	// Set before the outbox is opened, and not changed after that.
 	client    *client
 	transport Transport
-	personal  Personal                         // the transport, if it is; else nil
-	handle    func(*event.Event) (wanted bool) // the consumer's look at each event; nil if it wants none
+	personal  Personal                         // the transport if it has this ability, else nil
+	handle    func(*event.Event) (wanted bool) // the consumer's HandleEvent, nil if it has none
 	failed    func(error)                      // called when nothing more can be written
 
 	box      outbox.Outbox
-	handling atomic.Bool // it is in handle
+	handling atomic.Bool // handle is running
 }
 
-// send queues a frame of the server's own and lets it go.
+// send queues a frame and flushes.
 func (w *writer) send(frame []byte) {
 	if w.act(w.box.Push(frame)) {
 		w.flush()
 	}
 }
 
-// replay queues missed events of a group, behind the frame that tells of a gap if there is one, and lets
-// them go.
+// replay queues missed events of a group, after the frame that reports a gap if there is one, and
+// flushes.
 func (w *writer) replay(g event.Group, gap []byte, events []*event.Event) error {
 	return w.commit(w.box.Replay(g, gap, events))
 }
 
-// release lets go of live events of a group that were held while its history was sent, which ended at
-// the position given.
+// release queues the live events of a group that were held while its history was sent, except those
+// up to the position newest, where the history ended.
 func (w *writer) release(g event.Group, newest event.Position) error {
 	return w.commit(w.box.Release(g, newest))
 }
@@ -60,8 +60,8 @@ func (w *writer) commit(out outbox.Outcome) error {
 	return nil
 }
 
-// act counts what gave way and reports whether something waits for a flush. Where nothing could give
-// way the connection ends: its browser reads too slowly, and may come back.
+// act counts dropped events and reports whether a flush is needed. If the outbox is full and could
+// drop nothing, act ends the connection: its browser reads too slowly, and may come back.
 func (w *writer) act(out outbox.Outcome) (flush bool) {
 	if out.Dropped > 0 {
 		w.client.dropped(dropReasonOf(w.client.route.WhenFull), out.Dropped)
@@ -73,8 +73,8 @@ func (w *writer) act(out outbox.Outcome) (flush bool) {
 	return out.Flush
 }
 
-// flush sends what is queued as far as the socket takes it at once, and leaves the rest to a
-// goroutine. It never blocks, so fan-out calls it for one connection after the other.
+// flush writes as much as the socket takes at once, and leaves the rest to a goroutine. It never
+// blocks, so fan-out can call it for one connection after the other.
 func (w *writer) flush() {
 	b := w.box.Claim()
 	if b == nil {
@@ -103,7 +103,7 @@ func (w *writer) flush() {
 	case err != nil:
 		w.box.Done(b)
 		w.failed(err)
-	case len(frames) == 0: // everything gave way
+	case len(frames) == 0: // everything was dropped
 		if w.box.Done(b) {
 			w.flush()
 		}
@@ -112,19 +112,19 @@ func (w *writer) flush() {
 	default:
 		w.client.host.metrics.wrote(b.Events(), b.Oldest())
 		if w.box.Done(b) {
-			w.flush() // something came meanwhile
+			w.flush() // more was queued meanwhile
 		}
 	}
 }
 
-// start lets a goroutine write a claimed batch, of which the socket has taken what it would at once, and
-// what comes after it.
+// start lets a goroutine write the rest of a claimed batch, and then whatever is queued. sent is
+// what the socket has already taken of the batch.
 func (w *writer) start(b *outbox.Batch, sent socket.Outcome) {
 	w.box.Charge(b)
 	go w.run(b, sent)
 }
 
-// run writes batches until nothing is left, and may wait for the browser at each.
+// run writes batches until nothing is left. Each write may wait for the browser.
 func (w *writer) run(b *outbox.Batch, sent socket.Outcome) {
 	for b != nil {
 		err := w.client.guard("write", func() error {
@@ -141,7 +141,7 @@ func (w *writer) run(b *outbox.Batch, sent socket.Outcome) {
 	}
 }
 
-// bytes returns what is sent for an item, on a transport that is not personal.
+// bytes returns the encoded item, on a transport that is not personal.
 func (w *writer) bytes(it *outbox.Item) []byte {
 	if it.Burst == nil {
 		return it.Frame
@@ -149,8 +149,8 @@ func (w *writer) bytes(it *outbox.Item) []byte {
 	return w.client.kind.bytes(it.Burst, w.transport)
 }
 
-// assemble makes one run of bytes of a batch, without copying if it holds one item only; else the
-// bytes stand in a buffer.
+// assemble returns a batch as one slice. A batch of one item is not copied; for others, the slice
+// is in buffer, which the caller recycles.
 func (w *writer) assemble(b *outbox.Batch) (frames []byte, buffer *joinBuffer, err error) {
 	n := b.Len()
 	for i := range n {
@@ -171,13 +171,13 @@ func (w *writer) assemble(b *outbox.Batch) (frames []byte, buffer *joinBuffer, e
 		}
 		buffer.bytes = append(buffer.bytes, w.bytes(it)...)
 	}
-	if buffer == nil { // everything gave way
+	if buffer == nil { // everything was dropped
 		return nil, nil, nil
 	}
 	return buffer.bytes, buffer, nil
 }
 
-// finish sends the rest of a batch that the transport has begun.
+// finish sends the rest of a batch that the transport has written in part.
 func (w *writer) finish(b *outbox.Batch) error {
 	switch err := w.transport.Finish(); {
 	case errors.Is(err, socket.ErrMuted):
@@ -204,7 +204,7 @@ func (w *writer) writeItem(it *outbox.Item) error {
 	switch {
 	case it.Last:
 		return w.transport.WriteClose(it.Frame)
-	case it.Empty(): // it gave way
+	case it.Empty(): // it was dropped
 		return nil
 	case it.Burst != nil:
 		return w.writeBurst(it)
@@ -227,7 +227,7 @@ func (w *writer) writeEvents(b *event.Burst) error {
 	return w.transport.Write(w.client.kind.bytes(b, w.transport))
 }
 
-// writeBurst writes events, after the consumer has had its look at each if it wants one.
+// writeBurst writes events. A consumer with HandleEvent sees each one first and may discard it.
 func (w *writer) writeBurst(it *outbox.Item) error {
 	if err := w.client.admit(it.Burst); err != nil {
 		return err
@@ -258,7 +258,7 @@ func (w *writer) writeBurst(it *outbox.Item) error {
 	return nil
 }
 
-// joinBuffer is a buffer in which frames of several items meet for one write.
+// joinBuffer holds the frames of several items for one write.
 type joinBuffer struct{ bytes []byte }
 
 var joinBuffers = sync.Pool{New: func() any { return new(joinBuffer) }} //nolint:gochecknoglobals // a pool is shared by nature

@@ -5,42 +5,41 @@ import (
 	"io"
 )
 
-// Message is what a peer sent. A text is valid UTF-8.
+// Message is a message from a peer. Text messages are valid UTF-8.
 type Message struct {
 	Binary bool
 	Data   []byte
 }
 
-// Budget bounds what is held of messages, at a cost that does not depend on how many connections
-// share it.
+// Budget bounds the memory for messages. Its cost does not depend on how many connections share it.
 type Budget interface {
-	// Take enters bytes, or returns why there is no room for them.
+	// Take reserves bytes, or returns an error if there is no room for them.
 	Take(bytes int) error
-	// Give takes back what Take has entered.
+	// Give returns bytes that Take has reserved.
 	Give(bytes int)
 }
 
 const (
-	// firstRead is the buffer with which a message begins; it doubles as the message grows. What a
-	// peer announces is not reserved before it comes.
+	// firstRead is the size of a message's first buffer, which doubles as the message grows. Memory
+	// is not reserved for the length that a peer announces.
 	firstRead = 512
-	// frameBytes is what a message holds beyond its own buffer.
+	// frameBytes is the memory that a message takes in addition to its buffer.
 	frameBytes = 64
-	// inflateBytes is what is held to inflate a message while it comes: the window, the tables of a
-	// compress/flate reader, and a buffer before it.
+	// inflateBytes is the memory for inflating one message: the window and tables of a
+	// compress/flate reader, and its input buffer.
 	inflateBytes = 44 << 10
 )
 
-// Held is what a message counts for in its budget after Next has returned it.
+// Held returns how many bytes a message takes of its budget after Next has returned it.
 func Held(data []byte) int { return cap(data) + frameBytes }
 
-// readAll reads a message to its end. The budget counts what is held for it, also while a peer dawdles
-// over the rest. Of the message that is returned it goes on counting [Held].
+// readAll reads a message to its end. The budget counts its memory while it arrives, however
+// slowly, and goes on counting [Held] bytes for the returned message.
 func (c *Conn) readAll(r io.Reader, b Budget) (data []byte, err error) {
 	frame := &c.in.frame
 	announced := -1
 	if !frame.packed && !frame.fragmented {
-		announced = int(frame.payload) //nolint:gosec // count has seen that it is no more than MaxMessage
+		announced = int(frame.payload) //nolint:gosec // count has checked that it is at most MaxMessage
 	}
 	if frame.packed {
 		if err := b.Take(inflateBytes); err != nil {
@@ -51,14 +50,14 @@ func (c *Conn) readAll(r io.Reader, b Budget) (data []byte, err error) {
 	return readHeld(r, b, announced, whyEnded)
 }
 
-// ReadAll reads a text that did not come in frames to its end, as Next does with messages: the
-// budget counts what is held of it while it comes, and goes on counting [Held] of a text that is
-// returned. announced is its length, negative if that is not known.
+// ReadAll reads a text that did not come in frames, such as the body of a request, to its end. As
+// with Next, the budget counts its memory while it arrives, and goes on counting [Held] bytes for
+// the returned text. announced is its length, negative if unknown.
 func ReadAll(r io.Reader, b Budget, announced int) ([]byte, error) {
 	return readHeld(r, b, announced, func(err error) error { return err })
 }
 
-// readHeld reads to the end. Errors of r are those that why makes of them.
+// readHeld implements ReadAll. It passes errors of r through why.
 func readHeld(r io.Reader, b Budget, announced int, why func(error) error) (data []byte, err error) {
 	held := frameBytes
 	if err := b.Take(held); err != nil {
@@ -72,7 +71,7 @@ func readHeld(r io.Reader, b Budget, announced int, why func(error) error) (data
 	for {
 		if len(data) == cap(data) {
 			size := max(firstRead, 2*cap(data))
-			if announced >= 0 { // one more, so that the end shows
+			if announced >= 0 { // one more byte, so that Read can return io.EOF
 				size = min(size, max(announced, len(data))+1)
 			}
 			if err := b.Take(size - cap(data)); err != nil {
