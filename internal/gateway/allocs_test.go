@@ -131,3 +131,12 @@ func TestIdleConnectionIsSmall(t *testing.T) {
 		t.Errorf("an idle connection holds %d bytes, want at most %d", each, most)
 	}
 }
+
+// TestConnectionObject: a connection's own object fits in a size class of the allocator that is nearly
+// full. One more word would cost every idle connection 64 bytes.
+func TestConnectionObject(t *testing.T) {
+	const class = 704
+	if gateway.ConnBytes > class {
+		t.Errorf("a connection takes %d bytes, want at most %d", gateway.ConnBytes, class)
+	}
+}

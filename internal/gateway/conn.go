@@ -39,9 +39,7 @@ type conn struct {
 	lease   lease.Lease  // owned by the server's Leases
 	renewed atomic.Int64 // the new end of the session in Unix milliseconds if it was renewed, else 0
 
-	// Owned by the wheel.
-	place  wheelPlace
-	pinged time.Duration // the age at which the unanswered ping was sent; 0 if there is none
+	pinged time.Duration // the age at which the unanswered ping was sent, 0 if none; for tick alone
 
 	tree sync.WaitGroup // all goroutines except the reading one and the writer's
 
@@ -49,6 +47,8 @@ type conn struct {
 	attached bool // the request was upgraded, and the writer has its transport, which never changes
 	ended    bool // the context has ended
 	left     bool // reading has stopped, and messages read so far are being handled
+
+	place wheelPlace // owned by the wheel; the last field, so that it fits beside the flags
 }
 
 var (

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"time"
+	"unsafe"
 
 	"orgcast/internal/socket"
 )
@@ -85,3 +86,6 @@ type leadingTo struct {
 func (l leadingTo) Upgrade(http.ResponseWriter, *http.Request, socket.Budget) (Transport, error) {
 	return l.transport, nil
 }
+
+// ConnBytes is the size of a connection's own object.
+const ConnBytes = unsafe.Sizeof(conn{})

@@ -24,7 +24,7 @@ type wheel struct {
 
 // wheelPlace is a connection's place in the wheel, whose mu guards it.
 type wheelPlace struct {
-	slot, index int
+	slot, index int32
 	standing    bool
 	gone        bool // it must not be scheduled again
 }
@@ -40,7 +40,7 @@ func (w *wheel) schedule(c *conn, after time.Duration) {
 		return
 	}
 	slot := (w.now + ticks - 1) % wheelSlots
-	c.place = wheelPlace{slot: slot, index: len(w.slots[slot]), standing: true}
+	c.place = wheelPlace{slot: int32(slot), index: int32(len(w.slots[slot])), standing: true} //nolint:gosec // far less
 	w.slots[slot] = append(w.slots[slot], c)
 }
 
