@@ -57,7 +57,7 @@ test: deps vet unit client-test e2e ## Every test there is: vet, formatting, Go 
 	@echo "test: all passed"
 
 .PHONY: test-more
-test-more: models clients-test python-test extend-test ## What CI runs beyond test: the models of docs/models, the clients in all languages, a gateway with an extension
+test-more: models clients-test python-test extend-test stacks-test ## What CI runs beyond test: the models of docs/models, the clients in all languages, a gateway with an extension, the examples of other frameworks
 	@echo "test-more: all passed"
 
 .PHONY: models
@@ -79,6 +79,12 @@ python-test: ## Types and tests of the Python package, installed from its wheel
 extend-test: ## Tests of examples/extend: a gateway with an extension, built as a module of its own
 	@scripts/deps extend
 	cd examples/extend && go vet ./... && go test -race -count=1 -timeout=10m ./...
+
+.PHONY: stacks-test
+stacks-test: ## Browser test of the examples for other frameworks
+	@scripts/deps stacks
+	@$(MAKE) --no-print-directory web/node_modules/.package-lock.json examples/express/node_modules/.package-lock.json
+	STACKS=express node --test web/e2e/stacks/stacks.test.mjs
 
 .PHONY: deps
 deps: ## Show what the tests need; install it (as root on Debian or Ubuntu) or say how
@@ -106,6 +112,10 @@ e2e: web/node_modules/.package-lock.json ## Browser tests only: Chromium against
 # npm writes this file last, so it dates the installation.
 web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 	npm ci --prefix web --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+examples/%/node_modules/.package-lock.json: examples/%/package.json examples/%/package-lock.json
+	npm ci --prefix examples/$* --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 .PHONY: flake

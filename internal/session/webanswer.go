@@ -105,6 +105,13 @@ func (a webAnswer) identity(now time.Time) (Identity, error) {
 	default:
 		return Identity{}, malformed(fieldRole)
 	}
+	if v, _ := a.get(fieldID); v != nil {
+		text, isText := v.(string)
+		if !isText || !orgctx.ValidID(text) {
+			return Identity{}, malformed(fieldID)
+		}
+		id.SessionID = text
+	}
 	return id, nil
 }
 

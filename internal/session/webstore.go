@@ -184,7 +184,7 @@ func (s *WebStore) ask(ctx context.Context, questions []*question) {
 			continue
 		}
 		q.identity, q.err = answers[i].identity(now)
-		if q.err == nil {
+		if q.err == nil && q.identity.SessionID == "" {
 			q.identity.SessionID = DeriveID(q.value)
 		}
 	}

@@ -3,10 +3,18 @@
 import { createServer, request as forward } from 'node:http';
 import { connect } from 'node:net';
 
-/** Starts a proxy and returns its port: sockets go to the port that sockets() returns, everything else to the site. */
-export async function proxy(workshop, site, sockets) {
+/**
+ * Starts a proxy and returns its port: sockets go to the port that sockets() returns, everything else to the site.
+ * Files are scripts that it has itself, by their paths.
+ */
+export async function proxy(workshop, site, sockets, files = {}) {
   const server = createServer((incoming, outgoing) => {
-    const upstream = forward({ host: '127.0.0.1', port: site, path: incoming.url, headers: incoming.headers }, (answer) => {
+    if (Object.hasOwn(files, incoming.url)) {
+      outgoing.writeHead(200, { 'Content-Type': 'text/javascript; charset=utf-8' });
+      outgoing.end(files[incoming.url]);
+      return;
+    }
+    const upstream = forward({ host: '127.0.0.1', port: site, method: incoming.method, path: incoming.url, headers: incoming.headers }, (answer) => {
       outgoing.writeHead(answer.statusCode, answer.headers);
       answer.pipe(outgoing);
     });
