@@ -14,7 +14,7 @@ import (
 )
 
 // forTests are packages that only tests import.
-var forTests = []string{"internal/testkit", "internal/faults", "internal/pubsub/pubsubtest", "internal/pubsub/roster/former", "internal/consumer/consumertest"}
+var forTests = []string{"internal/testkit", "internal/faults", "internal/pubsub/pubsubtest", "internal/consumer/consumertest"}
 
 func onlyForTests(path string) bool {
 	return strings.HasSuffix(path, "_test.go") || slices.ContainsFunc(forTests, func(dir string) bool { return strings.HasPrefix(path, dir) })

@@ -8,55 +8,9 @@ import (
 
 	"orgcast/internal/event"
 	"orgcast/internal/pubsub/roster"
-	"orgcast/internal/pubsub/roster/former"
 )
 
-// receiver is a roster, or what was one before.
-type receiver[L link, B behind] interface {
-	Subscribe(g event.Group, now time.Time) bool
-	Unsubscribe(g event.Group, now time.Time) bool
-	Attach(server, canary string, now time.Time) L
-	Detach(l L, now time.Time)
-	Resume(l L, now time.Time) bool
-	Next(l L, now time.Time) []roster.Command
-	Unlocated(commands []roster.Command) []event.Group
-	Locate(groups []event.Group, marks []event.Mark, known []bool)
-	Confirm(l L, kind, channel string, now time.Time) (roster.Confirmation, bool)
-	Refuse(l L, owner string, now time.Time) bool
-	Surveyed(owners []string, now time.Time)
-	Masters() ([]string, bool)
-	CanaryOf(server, other string) (string, bool)
-	Judge(l L, channel string, h event.Head, object string, now time.Time) (event.Group, roster.Verdict)
-	Behind(l L, most int) []B
-	Remembered(b B) []event.Position
-	HandOver(b B, a roster.Answer, now time.Time) bool
-	CaughtUp(b B, h event.Head) (roster.Verdict, bool)
-	FirstHeld(b B) (roster.Held, bool)
-	Release(b B) (roster.Verdict, bool)
-	Mark(g event.Group) (event.Mark, bool)
-	Unseen(g event.Group, after event.Position, events []*event.Event, complete bool) ([]*event.Event, bool)
-	Wanted() (wanted, paused int)
-	Size() roster.Size
-}
-
-type link interface {
-	MayWrite() bool
-	MayRead() bool
-	Canary() string
-	UnconfirmedSince() time.Time
-}
-
-type behind interface {
-	Group() event.Group
-	Mark() event.Mark
-}
-
-var (
-	_ receiver[*roster.Link, roster.Behind] = (*roster.Roster)(nil)
-	_ receiver[*former.Link, former.Behind] = (*former.Receiver)(nil)
-)
-
-// input is something that happens to a receiver. link and catching say to which of its links and
+// input is something that happens to a roster. link and catching say to which of its links and
 // catchings-up, by their numbers in the order of their making.
 type input struct {
 	Do       string
@@ -96,7 +50,7 @@ func (i input) String() string {
 	return s
 }
 
-// output is what a receiver makes of an input. Only some fields matter for each.
+// output is what a roster makes of an input. Only some fields matter for each.
 type output struct {
 	OK, More, Paused bool
 	Commands         []roster.Command
@@ -123,25 +77,19 @@ func (o output) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// machine drives a receiver.
-type machine[L link, B behind] struct {
-	receiver[L, B]
-	links     []L
-	catchings []B
+// machine drives a roster.
+type machine struct {
+	*roster.Roster
+	links     []*roster.Link
+	catchings []roster.Behind
 	start     time.Time
 }
 
-// driven is a machine, whatever it drives.
-type driven interface {
-	do(i input) output
-	state(g event.Group) string
+func newMachine(o roster.Options, start time.Time) *machine {
+	return &machine{Roster: roster.New(o), start: start}
 }
 
-func newMachine[L link, B behind](r receiver[L, B], start time.Time) *machine[L, B] {
-	return &machine[L, B]{receiver: r, start: start}
-}
-
-func (m *machine[L, B]) do(i input) (o output) {
+func (m *machine) do(i input) (o output) {
 	now := m.start.Add(i.At)
 	switch i.Do {
 	case "subscribe":
@@ -197,7 +145,7 @@ func (m *machine[L, B]) do(i input) (o output) {
 }
 
 // state says what can be seen from outside, of one group.
-func (m *machine[L, B]) state(g event.Group) string {
+func (m *machine) state(g event.Group) string {
 	mark, known := m.Mark(g)
 	wanted, paused := m.Wanted()
 	text := fmt.Sprintf("%v %t %d %d %v", mark, known, wanted, paused, m.Size())
@@ -205,12 +153,4 @@ func (m *machine[L, B]) state(g event.Group) string {
 		text += fmt.Sprint(" ", l.MayWrite(), l.MayRead(), l.UnconfirmedSince().Sub(m.start))
 	}
 	return text
-}
-
-// compare returns what differs.
-func compare(a, b output) string {
-	if reflect.DeepEqual(a, b) {
-		return ""
-	}
-	return fmt.Sprintf("now    %v\nformer %v", a, b)
 }

@@ -2,6 +2,7 @@ package roster_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,7 +13,6 @@ import (
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/pubsub/roster"
-	"orgcast/internal/pubsub/roster/former"
 	"orgcast/internal/testkit"
 )
 
@@ -34,11 +34,11 @@ type reporter interface {
 type sim struct {
 	t       reporter
 	choices choices
-	former  bool // compare with the former receiver
+	twice   bool // give a second roster the same inputs, and compare
 	sharded bool
 	keys    keyspace.Keyspace
 
-	machines []driven
+	machines []*machine
 	at       time.Duration
 	steps    int
 	trace    []string
@@ -111,18 +111,18 @@ type simGroup struct {
 	ids     map[string]int // events by position and key
 }
 
-func newSim(tb testing.TB, t reporter, c choices, compare, sharded, rare bool) *sim {
+func newSim(tb testing.TB, t reporter, c choices, twice, sharded, rare bool) *sim {
 	tb.Helper()
 	keys := testkit.KeysUnder(tb, "sim")
-	s := &sim{t: t, choices: c, former: compare, sharded: sharded, rare: rare, keys: keys, servers: []string{""}, epochs: make(map[orgctx.ID]int), filler: make(map[event.Group]*event.Event)}
+	s := &sim{t: t, choices: c, twice: twice, sharded: sharded, rare: rare, keys: keys, servers: []string{""}, epochs: make(map[orgctx.ID]int), filler: make(map[event.Group]*event.Event)}
 	o := roster.Options{
 		Keys: keys, NodeID: "node", Sharded: sharded, EventsPerSecond: 200, BytesPerSecond: -1,
 		Rand: func(n int64) int64 { return n / 3 },
 	}
 	start := time.Unix(1700000000, 0)
-	s.machines = append(s.machines, newMachine[*roster.Link, roster.Behind](roster.New(o), start))
-	if compare {
-		s.machines = append(s.machines, newMachine[*former.Link, former.Behind](former.New(o), start))
+	s.machines = append(s.machines, newMachine(o, start))
+	if twice {
+		s.machines = append(s.machines, newMachine(o, start))
 	}
 	if sharded {
 		s.servers = []string{"a:1", "b:1", "c:1"}
@@ -168,15 +168,15 @@ func (s *sim) do(i input) output {
 		s.note(fmt.Sprintf("%v: %v", i, o))
 	}
 	for _, m := range s.machines[1:] {
-		if diff := compare(o, m.do(i)); diff != "" {
-			s.fatalf("different:\n%s", diff)
+		if again := m.do(i); !reflect.DeepEqual(o, again) {
+			s.fatalf("different:\none   %v\nother %v", o, again)
 		}
 		if s.steps%8 != 0 {
 			continue
 		}
 		for _, g := range s.groups {
 			if a, b := s.machines[0].state(g.group), m.state(g.group); a != b {
-				s.fatalf("different state of %v:\nnow    %s\nformer %s", g.group, a, b)
+				s.fatalf("different state of %v:\none   %s\nother %s", g.group, a, b)
 			}
 		}
 	}

@@ -76,13 +76,7 @@ func (s *sim) check(g *simGroup) {
 }
 
 // now returns the machine that drives the roster.
-func (s *sim) now() *machine[*roster.Link, roster.Behind] {
-	m, ok := s.machines[0].(*machine[*roster.Link, roster.Behind])
-	if !ok {
-		s.fatalf("no roster")
-	}
-	return m
-}
+func (s *sim) now() *machine { return s.machines[0] }
 
 // finish lets everything that is under way happen, and sees that nobody is owed anything.
 func (s *sim) finish() {
