@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -146,7 +147,7 @@ func (r *reading) until(tb testing.TB, c *testkit.Client, last string) {
 }
 
 // slowNode is a node with a route for each policy, whose connections join the groups a and b.
-func slowNode(tb testing.TB, o gateway.Options) *node {
+func slowNode(tb testing.TB, over via, o gateway.Options) *node {
 	tb.Helper()
 	h := &hooks{connect: joining("a", "b")}
 	var routes []consumer.Route
@@ -159,13 +160,15 @@ func slowNode(tb testing.TB, o gateway.Options) *node {
 		o.QueueBytes = 64 << 10
 	}
 	o.WriteTimeout, o.CloseTimeout = time.Minute, testkit.Patience // what is tested is not these
-	return startNode(tb, setup{options: o, routes: routes})
+	return startNode(tb, setup{over: over, options: o, routes: routes})
 }
 
 // connectSlow connects a browser that takes little and reads nothing for now.
 func (n *node) connectSlow(path, user, org string, header http.Header) *testkit.Client {
 	n.tb.Helper()
-	return testkit.Connect(n.tb, narrow(n.addr()), n.handshake(path, user, org, header))
+	all := http.Header{"Origin": {origin}, "Cookie": {n.cookie(user, org)}}
+	maps.Copy(all, header)
+	return n.over.connect(n.tb, narrow(n.addr()), path, all)
 }
 
 // addr is the loopback port of the node.
@@ -187,10 +190,17 @@ func (n *node) dropped(reason string) int {
 // TestDropOldest: a browser that stops reading loses the oldest events, and finds the news of it in
 // their place if it knows such frames. A quick one beside it loses nothing, nor does another
 // organization with equal group names, whose events reach nobody else.
-func TestDropOldest(t *testing.T) {
-	for name, header := range map[string]http.Header{"with gap frames": v1(), "without": nil} {
+func TestDropOldest(t *testing.T) { overEach(t, dropOldestOver) }
+
+func dropOldestOver(t *testing.T, over via) {
+	t.Helper()
+	headers := map[string]http.Header{"with gap frames": v1()}
+	if over == webSockets { // a stream always has them
+		headers["without"] = nil
+	}
+	for name, header := range headers {
 		t.Run(name, func(t *testing.T) {
-			n := slowNode(t, gateway.Options{})
+			n := slowNode(t, over, gateway.Options{})
 			slow := n.connectSlow("/ws/drop_oldest", "ada", "acme", header)
 			quick, other := n.connect("/ws/drop_oldest", "alan", "acme"), n.connect("/ws/drop_oldest", "grace", "globex")
 			got, whole, foreign := newReading("acme", header != nil), newReading("acme", false), newReading("globex", false)
@@ -267,8 +277,11 @@ func TestDropOldestKeepsAnswers(t *testing.T) {
 
 // TestLatest: of states that replace each other the browser finds, when it reads again, the newest
 // of each group and type.
-func TestLatest(t *testing.T) {
-	n := slowNode(t, gateway.Options{})
+func TestLatest(t *testing.T) { overEach(t, latestOver) }
+
+func latestOver(t *testing.T, over via) {
+	t.Helper()
+	n := slowNode(t, over, gateway.Options{})
 	slow, quick := n.connectSlow("/ws/latest", "ada", "acme", v1()), n.connect("/ws/latest", "alan", "acme")
 	got, whole := newReading("acme", false), newReading("acme", false)
 	events := newNumbers(t)
@@ -296,10 +309,13 @@ func TestLatest(t *testing.T) {
 
 // TestTooSlow: where nothing may give way, or giving way is not enough, the connection ends with
 // 4413, after events without a hole.
-func TestTooSlow(t *testing.T) {
+func TestTooSlow(t *testing.T) { overEach(t, tooSlowOver) }
+
+func tooSlowOver(t *testing.T, over via) {
+	t.Helper()
 	for name, typ := range map[string]string{"disconnect": "note", "latest": "each of its own type "} {
 		t.Run(name, func(t *testing.T) {
-			n := slowNode(t, gateway.Options{})
+			n := slowNode(t, over, gateway.Options{})
 			slow, quick := n.connectSlow("/ws/"+name, "ada", "acme", nil), n.connect("/ws/"+name, "alan", "acme")
 			whole := newReading("acme", false)
 			events := newNumbers(t)
@@ -335,11 +351,14 @@ func TestTooSlow(t *testing.T) {
 
 // TestBudget: many slow browsers of one organization share what waits for it. Beyond that those
 // that are behind give way; a quick one of the same organization and other organizations do not.
-func TestBudget(t *testing.T) {
+func TestBudget(t *testing.T) { budgetOver(t, webSockets) }
+
+func budgetOver(t *testing.T, over via) {
+	t.Helper()
 	const slowOnes, size, limit = 8, 16000, 400 << 10
 	for policy, reason := range map[string]string{"disconnect": "too_slow", "drop_oldest": "drop_oldest", "latest": "latest"} {
 		t.Run(policy, func(t *testing.T) {
-			n := slowNode(t, gateway.Options{QueueBytes: 1 << 20, QueueBytesPerOrganization: limit})
+			n := slowNode(t, over, gateway.Options{QueueBytes: 1 << 20, QueueBytesPerOrganization: limit})
 			var slow []*testkit.Client
 			for range slowOnes {
 				slow = append(slow, n.connectSlow("/ws/"+policy, "ada", "acme", nil))
@@ -376,7 +395,7 @@ func TestBudget(t *testing.T) {
 			var reads sync.WaitGroup
 			for _, c := range slow {
 				reads.Go(func() {
-					if err := readUntil(c, "after"); err != nil {
+					if err := readUntil(c, newReading("acme", over == streams && policy == "drop_oldest"), "after"); err != nil {
 						t.Error(err)
 					}
 				})
@@ -398,8 +417,7 @@ func TestBudget(t *testing.T) {
 }
 
 // readUntil reads up to an event of the type or the end for being too slow.
-func readUntil(c *testkit.Client, typ string) error {
-	r := newReading("acme", false)
+func readUntil(c *testkit.Client, r *reading, typ string) error {
 	for {
 		text, err := c.Next()
 		if closed, ok := errors.AsType[*testkit.ClosedError](err); ok && closed.Code == 4413 {

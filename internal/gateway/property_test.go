@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -75,8 +76,11 @@ func expectSilence(tb testing.TB, client redis.UniversalClient, channel string) 
 // TestPropertyIsolation drives whole nodes over sockets and a real Redis: organizations with equal
 // user and group names, joins, leaves, disconnects, and publications straight to Redis, right and
 // wrong. No connection ever gets what is not its own; each gets its own exactly once and in order.
-func TestPropertyIsolation(t *testing.T) {
-	n, client := redisNode(t, setup{options: gateway.Options{Membership: everybody{}, FrameBurst: 1000}})
+func TestPropertyIsolation(t *testing.T) { overEach(t, propertyIsolationOver) }
+
+func propertyIsolationOver(t *testing.T, over via) {
+	t.Helper()
+	n, client := redisNode(t, setup{over: over, options: gateway.Options{Membership: everybody{}, FrameBurst: 1000}})
 	keys := mustKeyspace(t)
 	groups := []string{"all", "room.1", "room.2", "user.u1"}
 	users := []string{"u1", "u2"}
@@ -137,11 +141,21 @@ func TestPropertyIsolation(t *testing.T) {
 					t.Skip("enough")
 				}
 				org, user := rapid.SampledFrom(orgs).Draw(t, "org"), rapid.SampledFrom(users).Draw(t, "user")
-				c, answer, err := testkit.Open(context.Background(), n.dial, n.handshake("/ws/events", user, org, nil))
-				if c == nil {
-					t.Fatal(answer, err)
+				l := &listener{org: org, groups: map[string]bool{}}
+				if over == streams { // which joins at the beginning, and stays
+					settle()
+					joined := rapid.SliceOfNDistinct(rapid.SampledFrom(groups[:3]), 1, 3, rapid.ID).Draw(t, "groups")
+					l.Client = over.subscribe(n.tb, n.dial, http.Header{"Origin": {origin}, "Cookie": {n.cookie(user, org)}}, joined...)
+					for _, group := range joined {
+						l.groups[group] = true
+					}
+				} else {
+					c, answer, err := testkit.Open(context.Background(), n.dial, n.handshake("/ws/events", user, org, nil))
+					if c == nil {
+						t.Fatal(answer, err)
+					}
+					l.Client = c
 				}
-				l := &listener{Client: c, org: org, groups: map[string]bool{}}
 				listeners = append(listeners, l)
 				readers.Go(l.read)
 			},
@@ -158,7 +172,7 @@ func TestPropertyIsolation(t *testing.T) {
 				listeners = slices.Delete(listeners, i, i+1)
 			},
 			"join or leave": func(t *rapid.T) {
-				if len(listeners) == 0 {
+				if len(listeners) == 0 || over == streams {
 					t.Skip("nobody")
 				}
 				l := rapid.SampledFrom(listeners).Draw(t, "who")
