@@ -24,6 +24,7 @@ func TestCommands(t *testing.T) {
 		failed bool  // any other error
 		stdout []string
 		stderr []string
+		says   []string // the error that main prints
 	}{
 		"help":                   {args: []string{"--help"}, stdout: []string{"demo", "serve", "publish", "healthcheck"}},
 		"help as a word":         {args: []string{"help"}, stdout: []string{"gateway demo"}},
@@ -101,6 +102,10 @@ func TestCommands(t *testing.T) {
 		"session without keys":   {args: []string{"session", "mint", "ada"}, err: cli.ErrUsage, stderr: []string{"--session-keys"}},
 		"session for nobody":     {args: []string{"session", "mint", "a b"}, env: good, failed: true},
 		"session read":           {args: []string{"session", "read", value}, env: good, stdout: []string{"ada", "acme", "user.ada", "revoked       unknown"}},
+		"session read, Django":   {args: []string{"session", "read", "3kx0vq8f2a7m1c9z5b6n4t0r8w2y6u1s"}, env: good, failed: true, says: []string{"a session key of Django", "--session-store=http", "docs/django.md"}},
+		"session read, Express":  {args: []string{"session", "read", "connect.sid=s%3Ax.y"}, env: good, failed: true, says: []string{"no session", "a session key of Express", "docs/express.md"}},
+		"session read, Redis":    {args: []string{"session", "read", strings.Repeat("A", 43)}, env: good, failed: true, says: []string{"--session-store=redis reads it"}},
+		"check, Django's cookie": {args: []string{"check", "--session-cookie=sessionid"}, env: good, stdout: []string{"Warning: --session-cookie=sessionid with --session-store=cookie", "docs/django.md"}},
 		"session read, wrong":    {args: []string{"session", "read", value + "x"}, env: good, failed: true},
 		"healthcheck, nobody":    {args: []string{"healthcheck", "--admin-listen", "127.0.0.1:1"}, failed: true},
 	}
@@ -122,6 +127,11 @@ func TestCommands(t *testing.T) {
 			for _, want := range test.stderr {
 				if !strings.Contains(stderr, want) {
 					t.Errorf("stderr does not tell of %q:\n%s", want, stderr)
+				}
+			}
+			for _, want := range test.says {
+				if !strings.Contains(errorText(err), want) {
+					t.Errorf("got the error %v, want it to tell of %q", err, want)
 				}
 			}
 			if all := stdout + stderr + errorText(err); strings.Contains(all, "hush") || strings.Contains(all, testKey) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"orgcast/internal/foreign"
 	"orgcast/internal/redisclient"
 	"orgcast/internal/rlimit"
 )
@@ -75,6 +76,12 @@ func (o *Options) Warnings() (list []string) {
 	}
 	if o.HasStore(StoreHTTP) && o.LeaseDeadline < webDeadline {
 		list = append(list, fmt.Sprintf("--lease-deadline=%s with --session-store=http: when the web application is away for longer than that, as it may be during a deployment, every page is disconnected; %s is a good value", o.LeaseDeadline, webDeadline))
+	}
+	for i, kind := range o.SessionStores {
+		name := o.cookieName(i)
+		if usual := foreign.Named(name); usual != "" && kind != StoreHTTP {
+			list = append(list, fmt.Sprintf("--session-cookie=%s with --session-store=%s: cookies of this name are usually %s: %s", name, kind, usual.Title(), usual.Advice()))
+		}
 	}
 	return list
 }

@@ -11,6 +11,7 @@ import (
 	"orgcast/internal/app"
 	"orgcast/internal/config"
 	"orgcast/internal/event"
+	"orgcast/internal/foreign"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
 )
@@ -75,6 +76,9 @@ func (s *settings) cookieNamed(text string) string {
 			return text
 		}
 	}
+	if name, _, _ := strings.Cut(text, "="); foreign.Named(name) != "" {
+		return text // of another program: the answer says of which
+	}
 	return s.SessionCookies[0] + "=" + text
 }
 
@@ -124,6 +128,11 @@ func (p *Process) read(ctx context.Context, store *app.Sessions, revocations *se
 
 // sessionHint says what to look at when a session cannot be read.
 func sessionHint(err error) string {
+	if unreadable := new(session.UnreadableError); errors.As(err, &unreadable) {
+		if kind := unreadable.Looks(); kind != "" {
+			return fmt.Sprintf(": it looks like %s: %s", kind.Title(), kind.Advice())
+		}
+	}
 	switch {
 	case errors.Is(err, session.ErrInvalid):
 		return ": check the value, --session-store and --session-keys"

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"orgcast/internal/consumer"
+	"orgcast/internal/session"
 )
 
 // refusal says why a request is not served.
@@ -76,6 +77,11 @@ func (s *Server) note(r *http.Request, why refusal) cause {
 	}
 	if why.who.user != "" {
 		fields = append(fields, zap.Stringer("organization", why.who.org), zap.String("user", why.who.user))
+	}
+	if unreadable := new(session.UnreadableError); errors.As(why.err, &unreadable) {
+		if kind := unreadable.Looks(); kind != "" {
+			fields = append(fields, zap.String("looks_like", string(kind)), zap.String("hint", kind.Advice()))
+		}
 	}
 	s.log.Log(level, "refused", fields...)
 	return c

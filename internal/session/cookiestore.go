@@ -99,7 +99,7 @@ func (s *CookieStore) Resolve(_ context.Context, r *http.Request) (Identity, err
 	}
 	values, err := s.open(value)
 	if err != nil {
-		return Identity{}, err
+		return Identity{}, unreadable(value)
 	}
 	get := func(name string) (any, bool) {
 		v, ok := values[name]

@@ -86,7 +86,7 @@ func requestKey(r *http.Request, name string) (string, error) {
 		return "", ErrNone
 	}
 	if !validKey(key) {
-		return "", ErrInvalid
+		return "", unreadable(key)
 	}
 	return key, nil
 }

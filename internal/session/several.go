@@ -40,7 +40,7 @@ func (s Several) of(r *http.Request) (place int, ok bool) {
 func (s Several) Resolve(ctx context.Context, r *http.Request) (Identity, error) {
 	place, ok := s.of(r)
 	if !ok {
-		return Identity{}, ErrNone
+		return Identity{}, missing(r)
 	}
 	return s[place].Resolve(ctx, r)
 }
