@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -131,29 +132,24 @@ type Options struct {
 	HookTimeout time.Duration
 }
 
-func (o *Options) setDefaults() {
-	setDefault(&o.Log, zap.NewNop())
-	setDefault(&o.MaxFrame, DefaultMaxFrame)
-	setDefault(&o.FramesPerSecond, DefaultFramesPerSecond)
-	setDefault(&o.FrameBurst, DefaultFrameBurst)
-	setDefault(&o.QueueBytes, DefaultQueueBytes)
-	setDefault(&o.QueueBytesPerOrganization, DefaultQueueBytesPerOrganization)
-	setDefault(&o.ReceiveBytesPerOrganization, DefaultReceiveBytesPerOrganization)
-	setDefault(&o.CompressThreshold, DefaultCompressThreshold)
-	setDefault(&o.GroupsPerConnection, DefaultGroupsPerConnection)
-	setDefault(&o.PingInterval, DefaultPingInterval)
-	setDefault(&o.PongTimeout, DefaultPongTimeout)
-	setDefault(&o.MessageTimeout, DefaultMessageTimeout)
-	setDefault(&o.WriteTimeout, DefaultWriteTimeout)
-	setDefault(&o.CloseTimeout, DefaultCloseTimeout)
-	setDefault(&o.HookTimeout, DefaultHookTimeout)
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
+// withDefaults returns the options with defaults in place of zero values.
+func (o Options) withDefaults() Options {
+	o.Log = cmp.Or(o.Log, zap.NewNop())
+	o.MaxFrame = cmp.Or(o.MaxFrame, DefaultMaxFrame)
+	o.FramesPerSecond = cmp.Or(o.FramesPerSecond, DefaultFramesPerSecond)
+	o.FrameBurst = cmp.Or(o.FrameBurst, DefaultFrameBurst)
+	o.QueueBytes = cmp.Or(o.QueueBytes, DefaultQueueBytes)
+	o.QueueBytesPerOrganization = cmp.Or(o.QueueBytesPerOrganization, DefaultQueueBytesPerOrganization)
+	o.ReceiveBytesPerOrganization = cmp.Or(o.ReceiveBytesPerOrganization, DefaultReceiveBytesPerOrganization)
+	o.CompressThreshold = cmp.Or(o.CompressThreshold, DefaultCompressThreshold)
+	o.GroupsPerConnection = cmp.Or(o.GroupsPerConnection, DefaultGroupsPerConnection)
+	o.PingInterval = cmp.Or(o.PingInterval, DefaultPingInterval)
+	o.PongTimeout = cmp.Or(o.PongTimeout, DefaultPongTimeout)
+	o.MessageTimeout = cmp.Or(o.MessageTimeout, DefaultMessageTimeout)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, DefaultWriteTimeout)
+	o.CloseTimeout = cmp.Or(o.CloseTimeout, DefaultCloseTimeout)
+	o.HookTimeout = cmp.Or(o.HookTimeout, DefaultHookTimeout)
+	return o
 }
 
 var errIncomplete = errors.New("gateway: Routes, Hub, Sessions and Membership must be given")

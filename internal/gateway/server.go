@@ -49,7 +49,7 @@ type Server struct {
 // New returns a Server whose connections live under ctx: when ctx ends, they end at once, with its
 // cause. The server's own goroutines end with ctx, too.
 func New(ctx context.Context, o Options) (*Server, error) {
-	o.setDefaults()
+	o = o.withDefaults()
 	if err := o.validate(); err != nil {
 		return nil, err
 	}

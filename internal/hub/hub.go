@@ -8,6 +8,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"hash/maphash"
 	"sync"
@@ -51,14 +52,15 @@ type shard struct {
 	lanes map[orgctx.ID]*lane
 }
 
+func (o Options) withDefaults() Options {
+	o.IntakeBytes = cmp.Or(o.IntakeBytes, 8<<20)
+	o.Log = cmp.Or(o.Log, zap.NewNop())
+	return o
+}
+
 // New returns a Hub that takes its events from the bus.
 func New(bus Bus, o Options) *Hub {
-	if o.IntakeBytes == 0 {
-		o.IntakeBytes = 8 << 20
-	}
-	if o.Log == nil {
-		o.Log = zap.NewNop()
-	}
+	o = o.withDefaults()
 	h := &Hub{bus: bus, intake: o.IntakeBytes, metrics: newMetrics(o.Registerer), log: o.Log.Named("hub"), seed: maphash.MakeSeed()}
 	h.sched.serve = h.runTurn
 	h.sched.init()

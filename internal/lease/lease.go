@@ -10,6 +10,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"hash/maphash"
@@ -165,25 +166,31 @@ func (k *Keeper) Doubt(l *Lease) {
 	k.rouse()
 }
 
+func (o Options) withDefaults() Options {
+	o.Period = cmp.Or(o.Period, DefaultPeriod)
+	o.Deadline = cmp.Or(o.Deadline, DefaultDeadline)
+	o.Log = cmp.Or(o.Log, zap.NewNop())
+	return o
+}
+
+func (o Options) validate() error {
+	switch {
+	case o.Sessions == nil || o.Directory == nil:
+		return errors.New("lease: Sessions and Directory must be set")
+	case o.Period < 0 || o.Deadline <= o.Period:
+		return errors.New("lease: Deadline must be longer than Period")
+	}
+	return nil
+}
+
 // Mark is a moment in the sequence of announcements.
 type Mark uint64
 
 // NewKeeper returns a Keeper; [Keeper.Run] lets it work.
 func NewKeeper(o Options) (*Keeper, error) {
-	if o.Period == 0 {
-		o.Period = DefaultPeriod
-	}
-	if o.Deadline == 0 {
-		o.Deadline = DefaultDeadline
-	}
-	if o.Log == nil {
-		o.Log = zap.NewNop()
-	}
-	switch {
-	case o.Sessions == nil || o.Directory == nil:
-		return nil, errors.New("lease: Sessions and Directory must be set")
-	case o.Period < 0 || o.Deadline <= o.Period:
-		return nil, errors.New("lease: Deadline must be longer than Period")
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
 	}
 	k := &Keeper{opt: o, log: o.Log.Named("lease"), metrics: newMetrics(o.Registerer), seed: maphash.MakeSeed(), wake: make(chan struct{}, 1)}
 	for i := range k.index {

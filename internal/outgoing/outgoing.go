@@ -9,6 +9,7 @@ package outgoing
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -156,20 +157,19 @@ type Endpoint struct {
 	circuit *circuit
 }
 
+func (o EndpointOptions) withDefaults() EndpointOptions {
+	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
+	o.MaxAnswer = cmp.Or(o.MaxAnswer, DefaultMaxAnswer)
+	o.PerOrganization = cmp.Or(o.PerOrganization, DefaultPerOrganization)
+	return o
+}
+
 // Endpoint returns a receiver. Zero options have their defaults.
 func (c *Client) Endpoint(o EndpointOptions) (*Endpoint, error) {
 	if err := CheckURL(o.URL); err != nil {
 		return nil, fmt.Errorf("outgoing: url %w", err)
 	}
-	if o.Timeout == 0 {
-		o.Timeout = DefaultTimeout
-	}
-	if o.MaxAnswer == 0 {
-		o.MaxAnswer = DefaultMaxAnswer
-	}
-	if o.PerOrganization == 0 {
-		o.PerOrganization = DefaultPerOrganization
-	}
+	o = o.withDefaults()
 	e := &Endpoint{opt: o, http: c.operator, metrics: c.metrics, turns: newTurns(o.PerOrganization), circuit: newCircuit(time.Now)}
 	if o.FromOrganization {
 		e.http = c.organization

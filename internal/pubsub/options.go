@@ -1,6 +1,7 @@
 package pubsub
 
 import (
+	"cmp"
 	"crypto/rand"
 	"time"
 
@@ -64,30 +65,16 @@ func (o Options) withDefaults() Options {
 	if o.NodeID == "" {
 		o.NodeID = rand.Text()
 	}
-	if o.MaxEventSize == 0 {
-		o.MaxEventSize = event.DefaultMaxSize
-	}
-	for value, fallback := range map[*time.Duration]time.Duration{
-		&o.CanaryInterval:   redislink.DefaultInterval,
-		&o.LinkTimeout:      redislink.DefaultTimeout,
-		&o.SubscribeTimeout: defaultSubscribeTimeout,
-		&o.PublishTimeout:   defaultPublishTimeout,
-		&o.HistoryTimeout:   defaultHistoryTimeout,
-		&o.MinBackoff:       redislink.DefaultMinBackoff,
-		&o.MaxBackoff:       redislink.DefaultMaxBackoff,
-	} {
-		if *value == 0 {
-			*value = fallback
-		}
-	}
-	if o.EventsPerSecond == 0 {
-		o.EventsPerSecond = DefaultEventsPerSecond
-	}
-	if o.BytesPerSecond == 0 {
-		o.BytesPerSecond = DefaultBytesPerSecond
-	}
-	if o.Log == nil {
-		o.Log = zap.NewNop()
-	}
+	o.MaxEventSize = cmp.Or(o.MaxEventSize, event.DefaultMaxSize)
+	o.CanaryInterval = cmp.Or(o.CanaryInterval, redislink.DefaultInterval)
+	o.LinkTimeout = cmp.Or(o.LinkTimeout, redislink.DefaultTimeout)
+	o.SubscribeTimeout = cmp.Or(o.SubscribeTimeout, defaultSubscribeTimeout)
+	o.PublishTimeout = cmp.Or(o.PublishTimeout, defaultPublishTimeout)
+	o.HistoryTimeout = cmp.Or(o.HistoryTimeout, defaultHistoryTimeout)
+	o.MinBackoff = cmp.Or(o.MinBackoff, redislink.DefaultMinBackoff)
+	o.MaxBackoff = cmp.Or(o.MaxBackoff, redislink.DefaultMaxBackoff)
+	o.EventsPerSecond = cmp.Or(o.EventsPerSecond, DefaultEventsPerSecond)
+	o.BytesPerSecond = cmp.Or(o.BytesPerSecond, DefaultBytesPerSecond)
+	o.Log = cmp.Or(o.Log, zap.NewNop())
 	return o
 }

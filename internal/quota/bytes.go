@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -59,15 +60,16 @@ type Bytes struct {
 	limits  *fields
 }
 
+func (o BytesOptions) withDefaults() BytesOptions {
+	o.Period = cmp.Or(o.Period, DefaultBytesPeriod)
+	o.Log = cmp.Or(o.Log, zap.NewNop())
+	return o
+}
+
 // NewBytes returns the buckets. client is the Redis to which the bytes are written, and state the
 // one with the hashes of organizations. They may be the same.
 func NewBytes(client, state redis.UniversalClient, keys keyspace.Keyspace, o BytesOptions) *Bytes {
-	if o.Period <= 0 {
-		o.Period = DefaultBytesPeriod
-	}
-	if o.Log == nil {
-		o.Log = zap.NewNop()
-	}
+	o = o.withDefaults()
 	return &Bytes{
 		client: client, keys: keys, opt: o, script: redis.NewScript(chargeScript), refused: newRefused(o.Registerer),
 		limits: newFields(state, keys, o.Log.Named("quota"), field{name: fieldBytes, fallback: o.PerOrganization}),

@@ -14,6 +14,7 @@
 package quota
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	_ "embed"
@@ -106,18 +107,19 @@ type question struct {
 	err     error
 }
 
-// NewRedis returns a quota. Reservations are renewed while [Redis.Run] runs. The client stays the
-// caller's and needs ContextTimeoutEnabled.
-func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, o Options) *Redis {
-	if o.Lease <= 0 {
-		o.Lease = DefaultLease
-	}
+func (o Options) withDefaults() Options {
+	o.Lease = cmp.Or(o.Lease, DefaultLease)
 	if o.Node == "" {
 		o.Node = rand.Text()
 	}
-	if o.Log == nil {
-		o.Log = zap.NewNop()
-	}
+	o.Log = cmp.Or(o.Log, zap.NewNop())
+	return o
+}
+
+// NewRedis returns a quota. Reservations are renewed while [Redis.Run] runs. The client stays the
+// caller's and needs ContextTimeoutEnabled.
+func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, o Options) *Redis {
+	o = o.withDefaults()
 	return &Redis{
 		client: client, keys: keys, opt: o, log: o.Log.Named("quota"), script: redis.NewScript(reserveScript),
 		metrics: newMetrics(o.Registerer), shares: make(map[orgctx.ID]*share),

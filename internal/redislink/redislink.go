@@ -20,6 +20,7 @@
 package redislink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	mathrand "math/rand/v2"
@@ -91,13 +92,10 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	for value, fallback := range map[*time.Duration]time.Duration{
-		&o.Interval: DefaultInterval, &o.Timeout: DefaultTimeout, &o.MinBackoff: DefaultMinBackoff, &o.MaxBackoff: DefaultMaxBackoff,
-	} {
-		if *value == 0 {
-			*value = fallback
-		}
-	}
+	o.Interval = cmp.Or(o.Interval, DefaultInterval)
+	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
+	o.MinBackoff = cmp.Or(o.MinBackoff, DefaultMinBackoff)
+	o.MaxBackoff = cmp.Or(o.MaxBackoff, DefaultMaxBackoff)
 	if o.Reopened == nil {
 		o.Reopened = func() {}
 	}

@@ -47,8 +47,8 @@ var _ Store = (*CookieStore)(nil)
 // NewCookieStore returns a store with the key pairs, at least one. The first pair signs new
 // cookies; the others are older ones whose cookies are still good.
 func NewCookieStore(keys []KeyPair, o Options) (*CookieStore, error) {
-	o, err := o.withDefaults()
-	if err != nil {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
 		return nil, err
 	}
 	s := &CookieStore{opts: o}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -45,43 +46,39 @@ type Options struct {
 	Now func() time.Time
 }
 
-// withDefaults fills the empty fields and checks the result.
-func (o Options) withDefaults() (Options, error) {
-	if o.Name == "" {
-		o.Name = DefaultName
+func (o Options) withDefaults() Options {
+	o.Name = cmp.Or(o.Name, DefaultName)
+	o.Path = cmp.Or(o.Path, "/")
+	o.MaxAge = cmp.Or(o.MaxAge, DefaultMaxAge)
+	if o.SameSite == http.SameSiteDefaultMode {
+		o.SameSite = 0
 	}
-	if o.Path == "" {
-		o.Path = "/"
-	}
-	if o.MaxAge == 0 {
-		o.MaxAge = DefaultMaxAge
-	}
-	if o.SameSite == 0 || o.SameSite == http.SameSiteDefaultMode {
-		o.SameSite = http.SameSiteLaxMode
-	}
-	if o.Timeout == 0 {
-		o.Timeout = DefaultTimeout
-	}
+	o.SameSite = cmp.Or(o.SameSite, http.SameSiteLaxMode)
+	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	return o
+}
+
+func (o Options) validate() error {
 	host := strings.HasPrefix(o.Name, "__Host-")
 	switch {
 	case o.MaxAge < time.Second || o.MaxAge%time.Second != 0:
-		return o, errors.New("session: MaxAge must be a positive number of whole seconds")
+		return errors.New("session: MaxAge must be a positive number of whole seconds")
 	case o.Timeout < 0:
-		return o, errors.New("session: Timeout must not be negative")
+		return errors.New("session: Timeout must not be negative")
 	case host && (o.Insecure || o.Path != "/" || o.Domain != ""):
-		return o, errors.New("session: browsers refuse a __Host- cookie with a domain, another path or without Secure")
+		return errors.New("session: browsers refuse a __Host- cookie with a domain, another path or without Secure")
 	case o.Insecure && strings.HasPrefix(o.Name, "__Secure-"):
-		return o, errors.New("session: browsers refuse a __Secure- cookie without Secure")
+		return errors.New("session: browsers refuse a __Secure- cookie without Secure")
 	case o.Insecure && o.SameSite == http.SameSiteNoneMode:
-		return o, errors.New("session: browsers refuse SameSite=None without Secure")
+		return errors.New("session: browsers refuse SameSite=None without Secure")
 	}
 	if err := o.cookie("", 0).Valid(); err != nil {
-		return o, fmt.Errorf("session: cookie options: %w", err)
+		return fmt.Errorf("session: cookie options: %w", err)
 	}
-	return o, nil
+	return nil
 }
 
 // cookie returns the session cookie with the value, to be kept for life. A life of zero gives the
@@ -108,8 +105,8 @@ func (o Options) gorilla() *sessions.Options {
 
 // ClearCookie returns the cookie that takes the session cookie out of the browser.
 func (o Options) ClearCookie() (*http.Cookie, error) {
-	o, err := o.withDefaults()
-	if err != nil {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
 		return nil, err
 	}
 	return o.cookie("", 0), nil

@@ -51,8 +51,8 @@ var (
 
 // NewRedisStore returns a store. It refuses a client that keeps no deadlines. The caller closes the client.
 func NewRedisStore(client redis.UniversalClient, keys keyspace.Keyspace, o Options) (*RedisStore, error) {
-	o, err := o.withDefaults()
-	if err != nil {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
 		return nil, err
 	}
 	if err := redisclient.CheckDeadlines(client); err != nil {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,27 +70,35 @@ type WebStore struct {
 
 var _ Store = (*WebStore)(nil)
 
-// NewWebStore returns a store. Close it after its last use.
-func NewWebStore(o WebOptions) (*WebStore, error) {
-	if o.Batch == 0 {
-		o.Batch = DefaultBatch
-	}
-	if o.Pick == "" {
-		o.Pick = PickFirst
-	}
+func (o WebOptions) withDefaults() WebOptions {
+	o.Batch = cmp.Or(o.Batch, DefaultBatch)
+	o.Pick = cmp.Or(o.Pick, PickFirst)
 	if o.Asked == nil {
 		o.Asked = func(int) {}
 	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	return o
+}
+
+func (o WebOptions) validate() error {
 	switch {
 	case o.Cookie == "" || o.Ask == nil:
-		return nil, errors.New("session: Cookie and Ask must be set")
+		return errors.New("session: Cookie and Ask must be set")
 	case o.Batch < 0:
-		return nil, errors.New("session: Batch must not be negative")
+		return errors.New("session: Batch must not be negative")
 	case o.Pick != PickFirst && o.Pick != PickLast:
-		return nil, fmt.Errorf("session: Pick must be %s or %s", PickFirst, PickLast)
+		return fmt.Errorf("session: Pick must be %s or %s", PickFirst, PickLast)
+	}
+	return nil
+}
+
+// NewWebStore returns a store. Close it after its last use.
+func NewWebStore(o WebOptions) (*WebStore, error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
 	}
 	s := &WebStore{opt: o}
 	s.gatherer = newGatherer(o.Batch, s.ask)

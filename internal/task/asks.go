@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -80,7 +81,7 @@ func (a *Asks) Open(ctx context.Context, execution string, taskIndex int, prompt
 	if len(prompt) > MaxPayload || !utf8.Valid(prompt) || !json.Valid(prompt) {
 		return false, fmt.Errorf("%w: prompt", ErrMalformed)
 	}
-	setDefault(&life, DefaultAskLife)
+	life = cmp.Or(life, DefaultAskLife)
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	done, err := a.open.Run(ctx, a.client, []string{key}, string(prompt), max(life.Milliseconds(), 1)).Int()

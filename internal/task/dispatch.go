@@ -42,7 +42,7 @@ func NewDispatcher(client redis.UniversalClient, keys keyspace.Keyspace, o Dispa
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("task: %w", err)
 	}
-	o.complete()
+	o = o.withDefaults()
 	return &Dispatcher{client: client, keys: keys, opt: o, script: script("dispatch"), withdraw: script("withdraw"), metrics: newDispatchMetrics(o.Registerer)}, nil
 }
 

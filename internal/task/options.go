@@ -1,8 +1,10 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"os"
 	"strconv"
 	"time"
@@ -40,11 +42,12 @@ const MaxWeight = 100
 // DefaultLimit is what an organization may have waiting if nothing else is set.
 func DefaultLimit() Limit { return Limit{Tasks: DefaultWaiting, Bytes: DefaultWaitingBytes, Weight: 1} }
 
-func (o *DispatcherOptions) complete() {
-	setDefault(&o.Memory, DefaultKeyLife)
+func (o DispatcherOptions) withDefaults() DispatcherOptions {
+	o.Memory = cmp.Or(o.Memory, DefaultKeyLife)
 	if o.Limit == nil {
 		o.Limit = func(context.Context, orgctx.ID) Limit { return DefaultLimit() }
 	}
+	return o
 }
 
 // Defaults of [Options].
@@ -104,35 +107,35 @@ type Options struct {
 	Registerer prometheus.Registerer // for metrics; may be nil
 }
 
-func (o *Options) complete() {
-	setDefault(&o.Concurrency, DefaultConcurrency)
-	if o.Share <= 0 || o.Share > 1 {
-		o.Share = DefaultShare
-	}
-	setDefault(&o.Timeout, DefaultTimeout)
-	setDefault(&o.Attempts, DefaultAttempts)
-	setDefault(&o.Backoff, DefaultBackoff)
-	setDefault(&o.Takeover, DefaultTakeover)
-	setDefault(&o.Poll, time.Second)
-	setDefault(&o.Drain, DefaultDrain)
-	setDefault(&o.Grace, 5*time.Second)
-	setDefault(&o.Memory, DefaultMemory)
-	setDefault(&o.MaxEvent, event.DefaultMaxSize)
-	setDefault(&o.HistoryLength, event.DefaultHistoryLength)
-	setDefault(&o.HistoryAge, event.DefaultHistoryAge)
+func (o Options) withDefaults() Options {
+	o.Concurrency = cmp.Or(o.Concurrency, DefaultConcurrency)
+	o.Share = cmp.Or(o.Share, DefaultShare)
+	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
+	o.Attempts = cmp.Or(o.Attempts, DefaultAttempts)
+	o.Backoff = cmp.Or(o.Backoff, DefaultBackoff)
+	o.Takeover = cmp.Or(o.Takeover, DefaultTakeover)
+	o.Poll = cmp.Or(o.Poll, time.Second)
+	o.Drain = cmp.Or(o.Drain, DefaultDrain)
+	o.Grace = cmp.Or(o.Grace, 5*time.Second)
+	o.Memory = cmp.Or(o.Memory, DefaultMemory)
+	o.MaxEvent = cmp.Or(o.MaxEvent, event.DefaultMaxSize)
+	o.HistoryLength = cmp.Or(o.HistoryLength, event.DefaultHistoryLength)
+	o.HistoryAge = cmp.Or(o.HistoryAge, event.DefaultHistoryAge)
 	if o.Name == "" {
 		host, _ := os.Hostname() // random text alone is enough
 		o.Name = host + "-" + strconv.Itoa(os.Getpid()) + "-" + rand.Text()[:8]
 	}
-	if o.Log == nil {
-		o.Log = zap.NewNop()
-	}
-	o.Log = o.Log.Named("task")
+	o.Log = cmp.Or(o.Log, zap.NewNop()).Named("task")
+	return o
 }
 
-// setDefault replaces values that make no sense.
-func setDefault[T int | time.Duration](value *T, standard T) {
-	if *value <= 0 {
-		*value = standard
+func (o Options) validate() error {
+	least := min(o.Timeout, o.Backoff, o.Takeover, o.Poll, o.Drain, o.Grace, o.Memory, o.HistoryAge)
+	if o.Concurrency < 0 || o.Attempts < 0 || o.MaxEvent < 0 || o.HistoryLength < 0 || least < 0 {
+		return errors.New("task: options must not be negative")
 	}
+	if o.Share <= 0 || o.Share > 1 {
+		return errors.New("task: Share must be greater than 0 and at most 1")
+	}
+	return nil
 }

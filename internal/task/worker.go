@@ -48,7 +48,10 @@ func NewWorker(client redis.UniversalClient, keys keyspace.Keyspace, dir orgctx.
 			return nil, fmt.Errorf("%w: kind %q", ErrMalformed, name)
 		}
 	}
-	o.complete()
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
 	w := &Worker{
 		client: client, keys: keys, dir: dir, kinds: kinds, opt: o, metrics: newWorkerMetrics(o.Registerer, kinds),
 		clocks: redistime.New(client, o.Log),
