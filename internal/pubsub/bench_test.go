@@ -14,7 +14,7 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// batchSink counts, and tells when a batch is complete.
+// batchSink counts events, and signals when a batch is complete.
 type batchSink struct {
 	size, got int
 	complete  chan struct{} // capacity 1: the benchmark waits for each batch
@@ -30,7 +30,8 @@ func (s *batchSink) Deliver(*event.Event) {
 }
 
 // BenchmarkReceive measures the way of an event from one pipelined PUBLISH through a real server to
-// the Sink, in batches, with other groups subscribed beside. ns/event is the figure to read.
+// the Sink. Events come in batches, and other groups are subscribed too. ns/event is the figure to
+// read.
 func BenchmarkReceive(b *testing.B) {
 	const batch, others = 1000, 1000
 	client := redistest.NewClient(b, redistest.Start(b))
@@ -63,9 +64,8 @@ func BenchmarkReceive(b *testing.B) {
 	}
 }
 
-// BenchmarkHop measures what the way through Redis takes by itself, in which the gateway has no
-// part: from PUBLISH, 2,000 times a second, to a bare subscriber. p50-ns and p99-ns are the figures
-// to read.
+// BenchmarkHop measures the time that Redis alone takes, from PUBLISH, 2,000 times a second, to a
+// bare subscriber. p50-ns and p99-ns are the figures to read.
 func BenchmarkHop(b *testing.B) {
 	client := redistest.NewClient(b, redistest.Start(b))
 	subscriber := client.Subscribe(b.Context(), "hop")
@@ -77,12 +77,12 @@ func BenchmarkHop(b *testing.B) {
 	tick := time.NewTicker(time.Second / 2000)
 	defer tick.Stop()
 	var wg sync.WaitGroup
-	sent := make(chan time.Time, 1) // one at a time, as the loop waits for it
+	sent := make(chan time.Time, 1) // one at a time, because the loop waits for it
 	for b.Loop() {
 		<-tick.C
 		wg.Go(func() {
 			sent <- time.Now()
-			_ = client.Publish(b.Context(), "hop", "x").Err() // shows in Receive
+			_ = client.Publish(b.Context(), "hop", "x").Err() // an error shows in Receive
 		})
 		if _, err := subscriber.ReceiveMessage(b.Context()); err != nil {
 			b.Fatal(err)

@@ -19,7 +19,7 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// text returns what pubsubtest.Payload put in.
+// text returns the text in an Item's payload.
 func text(t *testing.T, i pubsubtest.Item) string {
 	t.Helper()
 	var fields struct{ Text string }
@@ -29,12 +29,12 @@ func text(t *testing.T, i pubsubtest.Item) string {
 	return fields.Text
 }
 
-// TestFloodHarmsNobodyElse has one organization publish as fast as Redis takes it, far beyond its
+// TestFloodHarmsNobodyElse: one organization publishes as fast as Redis can take it, far beyond its
 // budget, while another publishes one event at a time.
 func TestFloodHarmsNobodyElse(t *testing.T) {
-	// Events per second of the budget, per round trip, and in all: little enough for Redis to hold
-	// back even if this process does not get to run for a while. The quiet organization publishes
-	// one for each batch, which a budget's burst covers.
+	// Events per second of the budget, events per round trip, and events in total. They are few
+	// enough for Redis to buffer even if this process does not run for a while. The quiet
+	// organization publishes one event for each batch, which a budget's burst covers.
 	const rate, batch, published = 1000, 250, 50000
 	client := redistest.NewClient(t, redistest.Start(t))
 	keys, reg := newKeyspace(t), prometheus.NewRegistry()
@@ -46,7 +46,7 @@ func TestFloodHarmsNobodyElse(t *testing.T) {
 	start := time.Now()
 	pubsubtest.Subscribe(t, bus, noisy, quiet)
 
-	batches := make(chan error, published/batch) // a result for each; closed by the flood
+	batches := make(chan error, published/batch) // one result for each batch; closed by the flood
 	go func() {
 		defer close(batches)
 		for first := 0; first < published; first += batch {
@@ -73,11 +73,11 @@ func TestFloodHarmsNobodyElse(t *testing.T) {
 	}
 
 	// The pause ends, and the group works as before.
-	pubsubtest.Eventually(t, "no pause", func() bool { return bus.EndPauses() == 0 }) // as soon as there is budget
+	pubsubtest.Eventually(t, "no pause", func() bool { return bus.EndPauses() == 0 }) // as soon as the budget allows
 	if got := counter(t, reg, "orgcast_bus_paused_groups"); got != 0 {
 		t.Errorf("paused groups: got %v, want 0", got)
 	}
-	pubsubtest.Subscribe(t, bus, noisy) // as it returns the group is subscribed again
+	pubsubtest.Subscribe(t, bus, noisy) // when it returns, the group is subscribed again
 	pubsubtest.Publish(t, bus, noisy, "last")
 	sink.WaitFor(t, pubsubtest.Message(noisy, "last"))
 
@@ -85,7 +85,7 @@ func TestFloodHarmsNobodyElse(t *testing.T) {
 	if most := rate*time.Since(start).Seconds() + rate + 2; float64(len(got)) > 2*most {
 		t.Errorf("items of the flood: got %d of %d, want twice the budget of %.0f at most", len(got), published, most)
 	}
-	next, told := 0, false // the number that should follow, and whether a gap was reported since the last
+	next, told := 0, false // the next expected number, and whether a gap was reported since the last one
 	for i, item := range got[:len(got)-1] {
 		if item == pubsubtest.Gap(noisy) {
 			told = true
@@ -115,8 +115,8 @@ func TestFloodHarmsNobodyElse(t *testing.T) {
 	}
 }
 
-// TestPausesAreLoggedPerOrganization: an organization over its budget does not hide another's in
-// the log.
+// TestPausesAreLoggedPerOrganization: an organization over its budget does not hide the log lines
+// of another.
 func TestPausesAreLoggedPerOrganization(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	core, logs := observer.New(zap.WarnLevel)
@@ -138,7 +138,7 @@ func TestPausesAreLoggedPerOrganization(t *testing.T) {
 	}
 }
 
-// TestPausedGroup has a budget that the first event overdraws for longer than the test lasts.
+// TestPausedGroup uses a budget that the first event exceeds for longer than the test runs.
 func TestPausedGroup(t *testing.T) {
 	for name, opt := range map[string]pubsub.Options{
 		"events": {EventsPerSecond: 0.001, BytesPerSecond: -1},
@@ -172,13 +172,13 @@ func TestPausedGroup(t *testing.T) {
 			if got := counter(t, reg, "orgcast_bus_paused_groups"); got != 2 {
 				t.Errorf("paused groups: got %v, want 2", got)
 			}
-			// The second of the same group may find it unsubscribed already.
+			// The second event of the same group may find it already unsubscribed.
 			if got := counter(t, reg, "orgcast_events_dropped_total"); got != 2 && got != 3 {
 				t.Errorf("dropped: got %v, want 2 or 3", got)
 			}
 			pubsubtest.Eventually(t, "healthy", func() bool { return bus.Healthy() == nil })
 
-			// Joining does not wait, and leaving and coming back does not end the pause.
+			// Joining does not wait, and leaving and rejoining does not end the pause.
 			pubsubtest.Subscribe(t, bus, paused)
 			bus.Unsubscribe(paused)
 			bus.Unsubscribe(paused)
@@ -189,7 +189,7 @@ func TestPausedGroup(t *testing.T) {
 				t.Error("a group came back although its organization has no budget left")
 			}
 
-			// A new link begins without pauses, and tells of the gap.
+			// A new link begins without pauses, and the group gets its gap.
 			if err := client.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err(); err != nil {
 				t.Fatal(err)
 			}
@@ -212,7 +212,7 @@ func TestPausedGroup(t *testing.T) {
 	}
 }
 
-// TestNoBudget takes at once what would be twice the default budget's burst.
+// TestNoBudget receives twice the default budget's burst at once.
 func TestNoBudget(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{

@@ -13,23 +13,24 @@ import (
 )
 
 const (
-	// catchUpBatch is how many histories at most are asked in one round trip, and catchUpFew for
-	// how many events each at most. Groups that have missed more are asked again, fewer at a time
-	// and at last one by one.
+	// catchUpBatch is the most histories read in one round trip, and catchUpFew the most events
+	// read of each. Groups that missed more are asked for again, fewer at a time, and at last one
+	// by one.
 	catchUpBatch = 128
 	catchUpFew   = 32
 	// stateEntries is how many entries come with the state of a history: its first and its last.
 	stateEntries = 2
-	// catchUpMost is more than a history of the default length keeps, and catchUpMostBytes what is
-	// read of one at most, so that a few of large events do not fill the memory of the node.
+	// catchUpMost is more than a history of the default length keeps. catchUpMostBytes is the most
+	// that is read of one history, so that a few histories of large events do not fill the memory
+	// of the node.
 	catchUpMost      = 2 * event.DefaultHistoryLength
 	catchUpMostBytes = 64 << 20
-	// catchUpAttempts is how often a history is asked before the group is told of a gap instead.
+	// catchUpAttempts is how often a history is asked before the group gets a gap instead.
 	catchUpAttempts = 4
 	catchUpPause    = 100 * time.Millisecond
 )
 
-// catcher reads what groups of a link have missed, and hands it over.
+// catcher reads the events that groups of a link missed, and delivers them.
 type catcher struct {
 	subs      *subscriptions
 	histories *Histories
@@ -39,9 +40,9 @@ type catcher struct {
 	trouble   loglimit.Limiter
 }
 
-// run hands over what groups have missed until ctx ends.
+// run delivers missed events until ctx ends.
 func (c *catcher) run(ctx context.Context) {
-	most := min(catchUpBatch, max(c.histories.entriesAtOnce()/(2+stateEntries), 1)) // two are the mark and one event
+	most := min(catchUpBatch, max(c.histories.entriesAtOnce()/(2+stateEntries), 1)) // the mark and one event
 	for ctx.Err() == nil {
 		batch := c.subs.behind(c.line, most)
 		if len(batch) == 0 {
@@ -55,14 +56,14 @@ func (c *catcher) run(ctx context.Context) {
 	}
 }
 
-// bringUp hands over what some groups have missed. The fewer they are the more each may have
-// missed.
+// bringUp delivers the missed events of some groups. The fewer groups there are, the more events it
+// reads of each.
 func (c *catcher) bringUp(ctx context.Context, batch []roster.Behind) {
-	limit := min(catchUpFew, max(c.histories.entriesAtOnce()/len(batch)-stateEntries-1, 1)) // one more is read
+	limit := min(catchUpFew, max(c.histories.entriesAtOnce()/len(batch)-stateEntries-1, 1)) // one event more is read
 	var more []roster.Behind
 	answers := c.missed(ctx, batch, limit, c.histories.seek)
 	for i, f := range answers {
-		answers[i] = answer{} // frees its memory before the next are read
+		answers[i] = answer{} // frees its memory before the next ones are read
 		if f.more && limit < catchUpFew && len(batch) > 1 {
 			more = append(more, batch[i])
 			continue
@@ -88,15 +89,16 @@ func (c *catcher) bringUp(ctx context.Context, batch []roster.Behind) {
 	}
 }
 
-// seekMost asks one history for more than seek is fit for.
+// seekMost asks one history for more events than seek is suited for.
 func (c *catcher) seekMost(ctx context.Context, questions []query) []answer {
 	return []answer{c.histories.seekAll(ctx, questions[0], catchUpMostBytes)}
 }
 
-// seekRemembered asks a history that does not have the mark for what follows the newest position
-// handed over that it has. A master that hung and was replaced passes on, when it wakes up, what
-// its successor never had; the mark is then beyond all that the successor recorded meanwhile. f is
-// the answer as to the mark, which counts if the history has no position that is remembered.
+// seekRemembered asks a history that does not have the mark for the events after the newest
+// delivered position that it does have. When a master that hung and was replaced wakes up, it
+// passes on events that its successor never had. The mark is then ahead of everything that the
+// successor recorded meanwhile. f is the answer for the mark. It stays if the history has none of
+// the remembered positions.
 func (c *catcher) seekRemembered(ctx context.Context, b roster.Behind, f answer) answer {
 	remembered := c.subs.remembered(b)
 	if len(remembered) == 0 {
@@ -117,21 +119,21 @@ func (c *catcher) seekRemembered(ctx context.Context, b roster.Behind, f answer)
 		if !ok {
 			continue
 		}
-		// All that the group was handed later is not in the history, so nothing comes twice.
+		// The history has no event that was delivered later, so nothing comes twice.
 		f.events = c.histories.decodeEntries(b.Group(), entries[:end], event.Head{Position: position, Key: keyOf(entries[end])})
 		return f
 	}
 	return f
 }
 
-// missed asks histories, and those that do not answer again.
+// missed asks histories, and asks those that do not answer again.
 func (c *catcher) missed(ctx context.Context, batch []roster.Behind, limit int, seek func(context.Context, []query) []answer) []answer {
 	questions := make([]query, len(batch))
 	for i, b := range batch {
 		questions[i] = query{group: b.Group(), mark: b.Mark(), limit: limit, epoch: true, skim: limit <= catchUpFew}
 	}
 	answers := make([]answer, len(batch))
-	open := make([]int, len(batch)) // those without an answer
+	open := make([]int, len(batch)) // indexes of those without an answer
 	for i := range open {
 		open[i] = i
 	}
@@ -159,8 +161,8 @@ func (c *catcher) missed(ctx context.Context, batch []roster.Behind, limit int, 
 	}
 }
 
-// hand gives the Sink what a group has missed, a gap before it if that is not everything, and what
-// was held meanwhile. It ends early if the group is paused or left.
+// hand delivers the events that a group missed, after a gap if the answer may not have all of them,
+// and then the messages held meanwhile. It stops early if the group is paused or left.
 func (c *catcher) hand(b roster.Behind, f answer) {
 	if c.subs.handOver(b, roster.Answer{Events: f.events, Complete: f.complete, Failed: f.err != nil}) {
 		c.delivery.gap(b.Group())
@@ -174,7 +176,7 @@ func (c *catcher) hand(b roster.Behind, f answer) {
 	}
 }
 
-// handOne gives the Sink one event of a history, unless the group does not wait for it any more.
+// handOne delivers one event of a history, unless the group no longer waits for it.
 func (c *catcher) handOne(b roster.Behind, e *event.Event) (more bool) {
 	c.delivery.inTurn(b.Group(), e, func() (v roster.Verdict) {
 		v, more = c.subs.caughtUp(b, event.Head{Position: e.Position(), Key: e.Key()})
@@ -186,15 +188,14 @@ func (c *catcher) handOne(b roster.Behind, e *event.Event) (more bool) {
 	return more
 }
 
-// handHeld gives the Sink the first event that is held, and reports whether there may be another
-// one.
+// handHeld delivers the first held event, and reports whether there may be another one.
 func (c *catcher) handHeld(b roster.Behind) (more bool) {
 	h, ok := c.subs.firstHeld(b)
 	if !ok {
 		return false
 	}
 	decoder := c.histories.decoder
-	e, err := decoder.decode(b.Group(), h.Head, h.Object, h.Received) // before its turn: others would wait for it
+	e, err := decoder.decode(b.Group(), h.Head, h.Object, h.Received) // not in its turn, as others would wait
 	c.delivery.inTurn(b.Group(), e, func() (v roster.Verdict) {
 		v, more = c.subs.release(b)
 		if err != nil && v != roster.Unwanted {

@@ -24,10 +24,10 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// outage is long enough to record what a test has to lose.
+// outage is long enough to record the events that a test wants to miss.
 const outage = 500 * time.Millisecond
 
-// follower is a bus that runs, with a group that it has subscribed.
+// follower is a running bus that has subscribed to a group.
 type follower struct {
 	*pubsub.Redis
 	client *redis.Client
@@ -38,7 +38,7 @@ type follower struct {
 	group  event.Group
 }
 
-// startFollower records the texts before anybody subscribes.
+// startFollower records the early texts before it subscribes.
 func startFollower(t *testing.T, early ...string) *follower {
 	t.Helper()
 	f := &follower{
@@ -61,7 +61,7 @@ func (f *follower) record(t *testing.T, texts ...string) []pubsubtest.Item {
 	return pubsubtest.Record(t, f, f.group, event.Recording{}, texts...)
 }
 
-// cut ends the link, and returns when nobody listens.
+// cut closes the link, and returns when Redis has no subscriber.
 func (f *follower) cut(t *testing.T) {
 	t.Helper()
 	if err := f.client.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err(); err != nil {
@@ -70,7 +70,7 @@ func (f *follower) cut(t *testing.T) {
 	pubsubtest.Eventually(t, "no link", func() bool { return f.Healthy() == pubsub.ErrNoLink }) //nolint:errorlint // it is returned as it is
 }
 
-// mustHave waits for the last of the items and compares all.
+// mustHave waits for the last item and compares all of them.
 func (f *follower) mustHave(t *testing.T, want []pubsubtest.Item) {
 	t.Helper()
 	f.sink.WaitFor(t, want[len(want)-1])
@@ -79,7 +79,7 @@ func (f *follower) mustHave(t *testing.T, want []pubsubtest.Item) {
 	}
 }
 
-// texts returns n numbers from first on.
+// texts returns n numbers, beginning with first.
 func texts(first, n int) []string {
 	list := make([]string, n)
 	for i := range list {
@@ -88,8 +88,9 @@ func texts(first, n int) []string {
 	return list
 }
 
-// TestCatchUpTakesFewRoundTrips: what a group has missed is read within one HistoryTimeout, or not
-// at all. So the farther Redis is, the fewer pages there may be, and members cannot ask for these.
+// TestCatchUpTakesFewRoundTrips: missed events of a group are read within one HistoryTimeout, or
+// not at all. So a distant Redis allows only a few pages, and members cannot ask for these events
+// themselves.
 func TestCatchUpTakesFewRoundTrips(t *testing.T) {
 	const events, most = 1000, 24
 	f := startFollower(t, "early")
@@ -206,11 +207,11 @@ func TestCatchUp(t *testing.T) {
 	}
 }
 
-// gate is a hook that keeps back questions to histories, or their answers.
+// gate is a hook that holds back questions to histories, or their answers.
 type gate struct {
-	questions bool // rather than answers
+	questions bool // hold questions instead of answers
 	arrived   sync.Once
-	shut      chan struct{} // closed when there is one
+	shut      chan struct{} // closed when one is held
 	open      chan struct{}
 }
 
@@ -243,7 +244,7 @@ func (g *gate) wait(ctx context.Context) {
 	}
 }
 
-// stuckSink is a Recorder that waits within Deliver for one event's sake.
+// stuckSink is a Recorder that blocks in Deliver for one event.
 type stuckSink struct {
 	pubsubtest.Recorder
 	at              pubsubtest.Item
@@ -259,7 +260,7 @@ func (s *stuckSink) Deliver(e *event.Event) {
 	s.Recorder.Deliver(e)
 }
 
-// awaitWaiting returns when a goroutine waits for a lock in a function of the bus.
+// awaitWaiting returns when a goroutine waits for a lock in a method of the bus.
 func awaitWaiting(t *testing.T, function string) {
 	t.Helper()
 	pubsubtest.Eventually(t, "a goroutine waits for its turn", func() bool {
@@ -274,9 +275,9 @@ func awaitWaiting(t *testing.T, function string) {
 	})
 }
 
-// TestHeldEventIsCheckedInItsTurn: an event that was held while its group caught up waits for its
-// turn, since calls of the Sink do not overlap. If the group stops waiting for it meanwhile, as
-// when its slot moves to a server whose link then brings what is newer, it is not handed over.
+// TestHeldEventIsCheckedInItsTurn: a message that was held while its group caught up waits for its
+// turn, because calls of the Sink do not overlap. Meanwhile, the group's slot may move to a server
+// whose link then delivers newer events. Then the held one is not delivered.
 func TestHeldEventIsCheckedInItsTurn(t *testing.T) {
 	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{
@@ -294,9 +295,9 @@ func TestHeldEventIsCheckedInItsTurn(t *testing.T) {
 	<-answers.shut
 	held := pubsubtest.Record(t, bus, g, event.Recording{}, "held")[0]
 	pubsubtest.Publish(t, bus, other, "stuck")
-	<-sink.reached // so the held one has come, too
+	<-sink.reached // so the held one has come too
 	if err := client.XDel(t.Context(), keys.History(g), held.Position.String()).Err(); err != nil {
-		t.Fatal(err) // so that it can come from nowhere else
+		t.Fatal(err) // so that it cannot come from anywhere else
 	}
 	close(answers.open)
 	awaitWaiting(t, "pubsub.(*catcher).hand")
@@ -307,13 +308,13 @@ func TestHeldEventIsCheckedInItsTurn(t *testing.T) {
 	next := pubsubtest.Record(t, bus, g, event.Recording{}, "next")[0]
 	pubsubtest.Eventually(t, "the second pause ends", func() bool { return bus.EndPauses() == 0 })
 	sink.WaitFor(t, next)
-	want := []pubsubtest.Item{pubsubtest.Gap(g), next} // for the deleted one
+	want := []pubsubtest.Item{pubsubtest.Gap(g), next} // a gap for the deleted one
 	if diff := cmp.Diff(want, sink.Of(g), equalItems); diff != "" {
 		t.Errorf("items (-want +got):\n%s", diff)
 	}
 }
 
-// TestCatchUpWhileMuchArrives holds more than there is room for while the history is read.
+// TestCatchUpWhileMuchArrives: more messages arrive while the history is read than may be held.
 func TestCatchUpWhileMuchArrives(t *testing.T) {
 	f := startFollower(t, "early")
 	f.cut(t)
@@ -332,9 +333,9 @@ func TestCatchUpWhileMuchArrives(t *testing.T) {
 	}
 }
 
-// TestCatchUpProperty: whatever is recorded, cut and paused, in whatever order, a group of recorded
-// events gets each once, in order, without a gap; and one with transient ones gets at least the
-// recorded ones so.
+// TestCatchUpProperty: events are recorded, links cut and groups paused in any order. A group of
+// recorded events gets each one once, in order, without a gap. A group that also has transient
+// events gets at least its recorded ones that way.
 func TestCatchUpProperty(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	pure := []event.Group{testkit.Group(t, "acme", "a"), testkit.Group(t, "acme", "b"), testkit.Group(t, "rival", "a")}

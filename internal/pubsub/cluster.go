@@ -18,11 +18,11 @@ import (
 )
 
 const (
-	// surveyInterval is the pause between two questions who owns which slots, and surveyPause the
-	// least one, when there is reason to ask at once.
+	// surveyInterval is the pause between surveys of who owns which slots. surveyPause is the
+	// shortest pause, after a survey was requested.
 	surveyInterval = time.Second
 	surveyPause    = 50 * time.Millisecond
-	// surveyTimeout is how long one member may take to answer. Another one is asked then.
+	// surveyTimeout is how long one server may take to answer. Then another one is asked.
 	surveyTimeout  = 500 * time.Millisecond
 	surveyAttempts = 3
 )
@@ -32,30 +32,31 @@ var (
 	errNoOwner = errors.New("pubsub: slots without an owner")
 )
 
-// cluster is what a Redis Cluster adds: which of its masters owns which slot, and a link to each of
-// them. The names of one organization are in one slot, so its events come on one link, in order.
+// cluster is what a Redis Cluster adds: a map of the slots' masters, and a link to each master. All
+// names of an organization are in one slot, so its events come on one link, in order.
 //
-// A slot may move to another master, by an operator's hand or because its master has failed. A
-// master that loses a slot says so for each channel; a master that is gone says nothing, and its
-// link breaks. Either way those subscriptions are off, and are made again where the slot is now;
-// what was missed between is caught up with, as after any loss.
+// A slot may move to another master because an operator moves it or its master fails. A master that
+// loses a slot says so for each channel. A failed master says nothing, but its link breaks. Either
+// way, the subscriptions are off and are made again where the slot is now. Events missed in between
+// are caught up with, as after any loss.
 //
-// A master that steps down says so likewise, and then serves subscriptions as a replica, to which
-// the new master passes events on, but not from its first moment. So a server that has taken
-// channels away has to say that it is a master before anything else that it brings counts.
+// A master that becomes a replica also says so for each channel. It then serves subscriptions as a
+// replica, which gets events from the new master, but not from the first moment on. So after a
+// server has taken channels away, it must prove that it is a master before anything else from it
+// counts.
 type cluster struct {
 	client  *redis.ClusterClient
 	subs    *subscriptions
-	linger  time.Duration // how long a link to a server lives that is no master any more
+	linger  time.Duration // how long to keep a link to a server that is no longer a master
 	log     *zap.Logger
-	changed chan struct{} // capacity 1: asks for a survey at once
+	changed chan struct{} // capacity 1: requests a survey at once
 }
 
-// look asks for a survey.
+// look requests a survey.
 func (c *cluster) look() { signal(c.changed) }
 
-// dial returns a client of one member, with the settings of the Cluster's, that has nothing but a
-// link. The Cluster's own would lead a link to whichever member it believes to own a slot.
+// dial returns a client of one server, with the settings of the Cluster's client. Only a link uses
+// it. The Cluster's client would choose the server itself, by what it believes about slots.
 func (c *cluster) dial(server string) *redis.Client {
 	o := c.client.Options()
 	options := &redis.Options{
@@ -69,7 +70,8 @@ func (c *cluster) dial(server string) *redis.Client {
 	return redis.NewClient(options)
 }
 
-// read asks a member of the Cluster for the owners of slots, and if it does not answer another.
+// read asks a server of the Cluster for the owners of slots. If it does not answer, read asks
+// another.
 func (c *cluster) read(ctx context.Context) (owners []string, err error) {
 	for range surveyAttempts {
 		var ranges []redis.ClusterSlot
@@ -77,12 +79,12 @@ func (c *cluster) read(ctx context.Context) (owners []string, err error) {
 		ranges, err = c.client.ClusterSlots(asking).Result() //nolint:staticcheck // CLUSTER SHARDS does not say which port is for us
 		cancel()
 		if err != nil || len(ranges) == 0 {
-			continue // a member that has just come back knows of none
+			continue // a server that has just come back knows no slots
 		}
 		owners = make([]string, keyspace.Slots)
 		for _, r := range ranges {
 			if len(r.Nodes) == 0 || strings.HasPrefix(r.Nodes[0].Addr, ":") {
-				continue // it does not know that server's address itself
+				continue // the server does not know this owner's address
 			}
 			for slot := max(r.Start, 0); slot <= min(r.End, len(owners)-1); slot++ {
 				owners[slot] = r.Nodes[0].Addr
@@ -97,7 +99,7 @@ func (c *cluster) read(ctx context.Context) (owners []string, err error) {
 func (c *cluster) run(ctx context.Context, keep func(ctx context.Context, server string)) {
 	type running struct {
 		end    context.CancelFunc
-		absent time.Time // since when it has been no master, zero while it is one
+		absent time.Time // since when it has not been a master, zero if it is one
 	}
 	links := make(map[string]*running)
 	var wg sync.WaitGroup
@@ -123,7 +125,7 @@ func (c *cluster) run(ctx context.Context, keep func(ctx context.Context, server
 			case !absent:
 				link.absent = time.Time{}
 			case link.absent.IsZero():
-				link.absent = time.Now() // a member that was away for a while may tell old news
+				link.absent = time.Now() // a server that was down may report old masters
 			case time.Since(link.absent) > c.linger:
 				link.end()
 				delete(links, server)

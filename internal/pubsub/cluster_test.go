@@ -45,15 +45,15 @@ func TestContractCluster(t *testing.T) {
 	})
 }
 
-// recorder records numbered events in a group until it is told to stop. It tries again what failed,
-// under the same idempotency key. before are events of the group that came earlier.
+// recorder records numbered events in a group until it is stopped. It retries after a failure, with
+// the same idempotency key. before holds events of the group that came earlier.
 type recorder struct {
 	group event.Group
 	stop  context.CancelFunc
 	done  chan struct{} // closed by its goroutine
 
 	recorded atomic.Int64
-	want     []pubsubtest.Item // to be read after done
+	want     []pubsubtest.Item // valid after done is closed
 }
 
 func startRecorder(t *testing.T, bus pubsubtest.Bus, g event.Group, before ...pubsubtest.Item) *recorder {
@@ -85,8 +85,8 @@ func (r *recorder) finish() {
 	<-r.done
 }
 
-// mustHaveAll ends the recording, and sees that the group got every event, once, in order, and no
-// gap.
+// mustHaveAll stops the recorder, and checks that the group got every event once and in order,
+// without a gap.
 func (r *recorder) mustHaveAll(t *testing.T, sink *pubsubtest.Recorder) {
 	t.Helper()
 	r.finish()
@@ -115,7 +115,7 @@ func (r *recorder) mustHaveAll(t *testing.T, sink *pubsubtest.Recorder) {
 	}())
 }
 
-// onCluster is a bus that runs on a Cluster, with a recorded stream in a group of each of some
+// onCluster is a bus that runs on a Cluster. It has a recorded stream in a group of each of several
 // organizations, whose slots are spread over all masters.
 type onCluster struct {
 	*pubsub.Redis
@@ -127,7 +127,7 @@ type onCluster struct {
 	streams []*recorder
 }
 
-// startOnCluster gives a link up that has been silent for so long.
+// startOnCluster starts one that drops a link after it was silent for linkTimeout.
 func startOnCluster(t *testing.T, linkTimeout time.Duration, o redistest.ClusterOptions) *onCluster {
 	t.Helper()
 	n := &onCluster{cluster: redistest.StartCluster(t, o), keys: newKeyspace(t), reg: prometheus.NewRegistry()}
@@ -155,7 +155,7 @@ func startOnCluster(t *testing.T, linkTimeout time.Duration, o redistest.Cluster
 // key returns a name in the slot of a group.
 func (n *onCluster) key(g event.Group) string { return n.keys.History(g) }
 
-// mustHaveAll is that of all streams, and sees that events flow.
+// mustHaveAll checks all streams, and checks that events flow.
 func (n *onCluster) mustHaveAll(t *testing.T) {
 	t.Helper()
 	pubsubtest.Eventually(t, "healthy again", func() bool { return n.Healthy() == nil })
@@ -169,9 +169,9 @@ func (n *onCluster) reconnects(t *testing.T) float64 {
 	return counter(t, n.reg, "orgcast_bus_reconnects_total")
 }
 
-// TestClusterOrderedFailover: the master that steps down takes the subscriptions away, one by one,
-// and go-redis leaves it at that. They follow to the new master, and what was recorded between is
-// read.
+// TestClusterOrderedFailover: the master that becomes a replica takes the subscriptions away, one
+// by one, and go-redis does not react. They follow to the new master, and events recorded in
+// between are read.
 func TestClusterOrderedFailover(t *testing.T) {
 	t.Parallel()
 	n := startOnCluster(t, time.Second, redistest.ClusterOptions{Replicas: true})
@@ -181,8 +181,8 @@ func TestClusterOrderedFailover(t *testing.T) {
 	n.mustHaveAll(t)
 }
 
-// TestClusterSlotMoves: the slots of organizations move to another master while events are
-// recorded, and so do those of the canaries. Nobody loses anything, and no link breaks.
+// TestClusterSlotMoves: the slots of organizations and canaries move to another master while events
+// are recorded. No group misses an event, and no link breaks.
 func TestClusterSlotMoves(t *testing.T) {
 	t.Parallel()
 	n := startOnCluster(t, calm, redistest.ClusterOptions{})
@@ -206,8 +206,8 @@ func TestClusterSlotMoves(t *testing.T) {
 	}
 }
 
-// TestClusterMasterFails: the link to a master that crashes breaks, and that to one that hangs is
-// given up. The replica takes over, and the subscriptions follow. Others are not disturbed.
+// TestClusterMasterFails: the link to a crashed master breaks, and the link to a hung master is
+// dropped. The replica takes over, and the subscriptions follow. Other groups are not affected.
 func TestClusterMasterFails(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]func(*redistest.Server){
@@ -221,7 +221,7 @@ func TestClusterMasterFails(t *testing.T) {
 			var moved, others []*recorder
 			for _, s := range n.streams {
 				if n.cluster.Owner(n.key(s.group)) == failing {
-					s.finish() // what the master acknowledged last may be lost with it, and is not ours to keep
+					s.finish() // the last events that the master acknowledged may be lost with it
 					moved = append(moved, s)
 				} else {
 					others = append(others, s)
@@ -241,7 +241,7 @@ func TestClusterMasterFails(t *testing.T) {
 				more.mustHaveAll(t, &n.sink)
 			}
 			if name == "hang" {
-				failing.Resume() // and believes for a moment that it is still the master
+				failing.Resume() // and still believes for a moment that it is the master
 			}
 			for _, s := range others {
 				s.mustHaveAll(t, &n.sink)
@@ -251,8 +251,8 @@ func TestClusterMasterFails(t *testing.T) {
 	}
 }
 
-// TestClusterUnderway: groups are joined and left all the time, slots move and links are cut. Who
-// stays has every recorded event once and in order, and who joins hears events.
+// TestClusterUnderway: groups are joined and left all the time while slots move and links are cut.
+// Groups that stay get every recorded event once and in order, and groups that join get events.
 func TestClusterUnderway(t *testing.T) {
 	t.Parallel()
 	n := startOnCluster(t, calm, redistest.ClusterOptions{})

@@ -12,9 +12,9 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestDeadlinesOfItsOwn: how long the link may be silent is LinkTimeout, whatever deadlines the
-// client has for its commands: short ones do not end a link on which nothing happens, and without
-// any a server that hangs is given up nevertheless.
+// TestDeadlinesOfItsOwn: LinkTimeout alone limits how long the link may be silent, whatever
+// deadlines the client has for its commands. Short ones do not end an idle link, and without any, a
+// hung server is still detected.
 func TestDeadlinesOfItsOwn(t *testing.T) {
 	t.Parallel()
 	for name, timeout := range map[string]time.Duration{"short": 300 * time.Millisecond, "none": -1} {
@@ -25,11 +25,11 @@ func TestDeadlinesOfItsOwn(t *testing.T) {
 				Addr: server.Addr, DialerRetries: 1, MaxRetries: -1, ContextTimeoutEnabled: true, ReadTimeout: timeout, WriteTimeout: timeout,
 			})
 			t.Cleanup(func() { _ = client.Close() })
-			// Everything on the link is a second apart.
+			// Messages on the link are one second apart.
 			const canaries = 3
 			direct := redistest.NewClient(t, server.Addr)
 			linked := &elsewhere{UniversalClient: client, other: direct}
-			linked.diverted.Store(true) // what is published has the time that it needs
+			linked.diverted.Store(true) // commands for publishing get the time that they need
 			n := startNode(t, linked, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: 5 * time.Second, CanaryInterval: time.Second})
 			before := commandCalls(t, direct, "publish")
 			pubsubtest.Eventually(t, "canaries, far apart", func() bool { return commandCalls(t, direct, "publish") >= before+canaries })

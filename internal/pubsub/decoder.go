@@ -10,7 +10,7 @@ import (
 	"orgcast/internal/event"
 )
 
-// decoder makes events of what comes from outside. It has no state that changes.
+// decoder turns data from outside into events. It has no state that changes.
 type decoder struct {
 	maxSize int
 	log     *zap.Logger
@@ -21,8 +21,8 @@ func newDecoder(opt Options, m *metrics) *decoder {
 	return &decoder{maxSize: opt.MaxEventSize, log: opt.Log.Named("pubsub"), metrics: m}
 }
 
-// decode makes an event of an object, or counts why not. An object comes from outside; if it ever
-// made the decoder panic, it must not end every connection of the node.
+// decode turns an object into an event, or counts why it cannot. Objects come from outside. If one
+// makes the decoder panic, it must not end every connection of the node.
 func (d *decoder) decode(g event.Group, h event.Head, object string, now time.Time) (e *event.Event, err error) {
 	defer func() {
 		if v := recover(); v != nil {

@@ -7,8 +7,7 @@ import (
 	"orgcast/internal/pubsub/roster"
 )
 
-// delivery hands events and gaps to the Sink of a Run, one after the other, whichever link brings
-// them.
+// delivery passes events and gaps to the Sink of a Run, one at a time, from all links.
 type delivery struct {
 	sink    Sink
 	metrics *metrics
@@ -16,7 +15,7 @@ type delivery struct {
 	mu sync.Mutex // held during calls of the Sink, which must not overlap
 }
 
-// deliver hands over an event that is live.
+// deliver passes on a live event.
 func (d *delivery) deliver(e *event.Event) {
 	d.metrics.received.Inc()
 	d.mu.Lock()
@@ -24,7 +23,7 @@ func (d *delivery) deliver(e *event.Event) {
 	d.sink.Deliver(e)
 }
 
-// gap tells of a gap.
+// gap reports a gap.
 func (d *delivery) gap(g event.Group) {
 	d.metrics.gaps.Inc()
 	d.mu.Lock()
@@ -32,9 +31,9 @@ func (d *delivery) gap(g event.Group) {
 	d.sink.Gap(g)
 }
 
-// inTurn asks what becomes of an event when its turn to be handed over has come, and does it: what
-// another link brings, after the group has moved there, comes after this. e is nil if the event was
-// malformed.
+// inTurn asks what happens to an event when it is the event's turn for delivery, and does that. If
+// the group has moved meanwhile, events of the new link come after this one. e is nil if the event
+// was malformed.
 func (d *delivery) inTurn(g event.Group, e *event.Event, judge func() roster.Verdict) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

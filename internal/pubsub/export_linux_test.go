@@ -2,7 +2,7 @@ package pubsub
 
 import "net"
 
-// SetBusy has the next Read of a link's connection wait in the read itself, or not.
+// SetBusy makes the next Read of a link's connection wait in the read itself, or in the poller.
 func SetBusy(c net.Conn, busy bool) {
 	if s, ok := c.(*socket); ok {
 		s.pace.busy = busy

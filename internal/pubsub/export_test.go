@@ -10,7 +10,7 @@ import (
 	"orgcast/internal/pubsub/roster"
 )
 
-// WantedGroups returns how many subscriptions the bus remembers, wanted or under way.
+// WantedGroups returns how many subscriptions the bus remembers, wanted or in progress.
 func (r *Redis) WantedGroups() int { return r.size().Subscriptions }
 
 // Meters returns for how many organizations the bus keeps a budget.
@@ -22,7 +22,7 @@ func (r *Redis) size() roster.Size {
 	return r.subs.roster.Size()
 }
 
-// Pause pauses a group that is subscribed, as if its organization were over its budget.
+// Pause pauses a subscribed group as if its organization were over its budget.
 func (r *Redis) Pause(g event.Group) {
 	r.subs.mu.Lock()
 	defer r.subs.mu.Unlock()
@@ -30,7 +30,8 @@ func (r *Redis) Pause(g event.Group) {
 	r.subs.changed()
 }
 
-// EndPauses lets the pauses end whose UNSUBSCRIBE is confirmed, and returns how many there are.
+// EndPauses makes the pauses due whose UNSUBSCRIBE is confirmed, and returns how many paused groups
+// there are.
 func (r *Redis) EndPauses() int {
 	r.subs.mu.Lock()
 	defer r.subs.mu.Unlock()
@@ -42,7 +43,7 @@ func (r *Redis) EndPauses() int {
 	return paused
 }
 
-// Canaries returns the channels of the canaries of all links.
+// Canaries returns the canary channels of all links.
 func (r *Redis) Canaries() (channels []string) {
 	r.subs.mu.Lock()
 	defer r.subs.mu.Unlock()
@@ -52,13 +53,13 @@ func (r *Redis) Canaries() (channels []string) {
 	return channels
 }
 
-// NewSocket makes the connection that of a link, on systems that have one.
+// NewSocket turns the connection into a link's socket, on systems that have one.
 func NewSocket(c net.Conn) (net.Conn, error) { return newSocket(c) }
 
-// Pace tells a busy link from others.
+// Pace detects a busy link.
 type Pace struct{ pace }
 
-// Read takes note of a read and reports whether the link is busy.
+// Read records a read and reports whether the link is busy.
 func (p *Pace) Read(now time.Time) bool {
 	p.read(now)
 	return p.busy
@@ -67,7 +68,7 @@ func (p *Pace) Read(now time.Time) bool {
 // BusyReads is how many reads in a row make a link busy.
 const BusyReads = busyReads
 
-// AskRoles asks the servers of all links for their roles, unless a question is under way, and
+// AskRoles asks the servers of all links for their roles, unless a question is in progress. It
 // reports whether all have answered one that was sent after a moment.
 func (r *Redis) AskRoles(after time.Time) (answered bool) {
 	r.subs.mu.Lock()
@@ -80,17 +81,17 @@ func (r *Redis) AskRoles(after time.Time) (answered bool) {
 	return answered
 }
 
-// SeenBytes returns how much the groups of an organization remember of positions.
+// SeenBytes returns how many bytes of positions the groups of an organization remember.
 func (r *Redis) SeenBytes(g event.Group) int {
 	r.subs.mu.Lock()
 	defer r.subs.mu.Unlock()
 	return r.subs.roster.SeenBytes(g)
 }
 
-// SeenLimit bounds SeenBytes.
+// SeenLimit is the upper bound of SeenBytes.
 const SeenLimit = roster.SeenLimit
 
-// Ahead makes positions lie ahead of the clock.
+// Ahead puts positions ahead of the clock.
 func (m *Memory) Ahead(d time.Duration) {
 	m.histories.mu.Lock()
 	defer m.histories.mu.Unlock()

@@ -21,8 +21,7 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// far is a hook that answers as a server does that is far away and keeps histories of numbered
-// events.
+// far is a hook that answers like a distant server with histories of numbered events.
 type far struct {
 	roundTrip time.Duration
 	count     int    // events of each history
@@ -39,7 +38,7 @@ func (f *far) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipeli
 	return f.answer
 }
 
-// answer answers the commands of one round trip, or fails them when there is no more time.
+// answer answers the commands of one round trip, or fails them if the time has run out.
 func (f *far) answer(ctx context.Context, cmds []redis.Cmder) error {
 	select {
 	case <-time.After(f.roundTrip):
@@ -60,7 +59,7 @@ func (f *far) answer(ctx context.Context, cmds []redis.Cmder) error {
 	return nil
 }
 
-// entries returns those of XREVRANGE key before back COUNT n; the IDs are 1-0, 2-0 and so on.
+// entries answers XREVRANGE key before back COUNT n. The IDs are 1-0, 2-0 and so on.
 func (f *far) entries(args []any) (entries []redis.XMessage) {
 	number := func(v any, fallback int) int {
 		text, _ := v.(string)
@@ -81,7 +80,7 @@ func (f *far) entries(args []any) (entries []redis.XMessage) {
 	return entries
 }
 
-// newFar returns a bus at such a server.
+// newFar returns a bus that uses such a server.
 func newFar(t *testing.T, f *far, o pubsub.Options) *pubsub.Redis {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: "192.0.2.1:1", MaxRetries: -1})
@@ -90,8 +89,8 @@ func newFar(t *testing.T, f *far, o pubsub.Options) *pubsub.Redis {
 	return pubsub.NewRedis(client, newKeyspace(t), o)
 }
 
-// TestFarHistory: a history of a thousand events takes some 65 round trips. Each has
-// HistoryTimeout, so that Redis may be far away, and all together have a few times that.
+// TestFarHistory: a history of a thousand events takes some 65 round trips. Each may take one
+// HistoryTimeout, so that Redis may be far away, and all together may take a few.
 func TestFarHistory(t *testing.T) {
 	for name, test := range map[string]struct {
 		roundTrip time.Duration
@@ -136,7 +135,7 @@ func TestFarHistory(t *testing.T) {
 	}
 }
 
-// largest is a hook that notes how many entries of histories one round trip brings at most.
+// largest is a hook that records the most entries of histories in one round trip.
 type largest struct {
 	mu      sync.Mutex
 	entries int
@@ -175,9 +174,9 @@ func (l *largest) note(cmds []redis.Cmder) {
 	l.entries = max(l.entries, entries)
 }
 
-// TestOneAnswerIsBoundedInBytes: histories of many groups are asked in one round trip, when they
-// are subscribed and when they catch up. If every entry were as large as an event can be, neither
-// Redis nor the node would hold more than 64 MiB.
+// TestOneAnswerIsBoundedInBytes: many histories are read in one round trip, both at subscription
+// and when groups catch up. Even if every entry were as large as an event can be, neither Redis nor
+// the node would hold more than 64 MiB.
 func TestOneAnswerIsBoundedInBytes(t *testing.T) {
 	const groups, missed, eventSize, most = 150, 40, 1 << 20, 64
 	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
@@ -204,7 +203,7 @@ func TestOneAnswerIsBoundedInBytes(t *testing.T) {
 	}
 	pubsubtest.Eventually(t, "no link", func() bool { return errors.Is(bus.Healthy(), pubsub.ErrNoLink) })
 	i := 0
-	for g := range want { // some miss nothing, some little, some much
+	for g := range want { // some groups miss nothing, some little, some much
 		want[g] = pubsubtest.Record(t, bus, g, event.Recording{}, texts(0, i%3*missed/2)...)
 		i++
 	}

@@ -27,7 +27,7 @@ import (
 // equalItems lets go-cmp compare groups, whose fields are closed.
 var equalItems = cmpopts.EquateComparable(event.Group{}, event.Position{})
 
-// node is a bus that runs, with two groups subscribed and one event delivered.
+// node is a running bus that has subscribed to two groups and delivered one event.
 type node struct {
 	*pubsub.Redis
 	sink     pubsubtest.Recorder
@@ -59,7 +59,7 @@ func startNode(t *testing.T, client redis.UniversalClient, opt pubsub.Options) *
 
 func (n *node) isHealthy() bool { return n.Healthy() == nil }
 
-// mustRecover waits for the gap, and sees that events flow behind it.
+// mustRecover waits for the gap, and checks that events flow after it.
 func (n *node) mustRecover(t *testing.T) {
 	t.Helper()
 	n.sink.WaitFor(t, pubsubtest.Gap(n.kept))
@@ -79,8 +79,8 @@ func (n *node) mustRecover(t *testing.T) {
 	}
 }
 
-// mustFlow sees that events flow again. A link that has little time to answer may be lost once more
-// on a busy machine, and with it what is in no history.
+// mustFlow checks that events flow again. On a busy machine, a link with a short timeout may be
+// lost once more, and with it events that are not in a history.
 func (n *node) mustFlow(t *testing.T, g event.Group) {
 	t.Helper()
 	pubsubtest.Eventually(t, "events flow again", func() bool {
@@ -195,7 +195,7 @@ func TestPasswordRefused(t *testing.T) {
 	pubsubtest.Eventually(t, "healthy", func() bool { return bus.Healthy() == nil })
 }
 
-// TestChannelsRefused takes away the right to the groups' channels but not to the canary's.
+// TestChannelsRefused removes the permission for the groups' channels but not for the canary's.
 func TestChannelsRefused(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	keys := newKeyspace(t)
@@ -224,8 +224,8 @@ func TestChannelsRefused(t *testing.T) {
 	})
 }
 
-// elsewhere publishes to another server than the one it subscribes at, while diverted: what a
-// client does whose subscription stayed with a master that was deposed.
+// elsewhere publishes to another server than the one on which it subscribes, while diverted. A
+// client does so if its subscription stays on a former master.
 type elsewhere struct {
 	redis.UniversalClient
 	other    redis.UniversalClient
@@ -246,13 +246,13 @@ func TestLinkStaysWithDeposedMaster(t *testing.T) {
 	}
 	n := startNode(t, client, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: time.Second, CanaryInterval: 50 * time.Millisecond})
 	client.diverted.Store(true)
-	n.sink.WaitFor(t, pubsubtest.Gap(n.kept)) // the link was given up though its server answers
+	n.sink.WaitFor(t, pubsubtest.Gap(n.kept)) // the link was dropped although its server answers
 	client.diverted.Store(false)
 	pubsubtest.Eventually(t, "healthy again", n.isHealthy)
 	n.mustFlow(t, n.kept)
 }
 
-// slowSink takes longer for its events than a canary may take.
+// slowSink takes longer for an event than a canary may take.
 type slowSink struct{ pubsubtest.Recorder }
 
 func (s *slowSink) Deliver(e *event.Event) {
@@ -260,10 +260,10 @@ func (s *slowSink) Deliver(e *event.Event) {
 	s.Recorder.Deliver(e)
 }
 
-// TestBurstIsNotDeafness has the canary wait in line behind events for several LinkTimeouts. Giving
-// up a link that merely has much to carry would lose events exactly when there are many.
+// TestBurstIsNotDeafness makes the canary wait behind events for several LinkTimeouts. Dropping a
+// link that is merely busy would lose events exactly when there are many.
 func TestBurstIsNotDeafness(t *testing.T) {
-	t.Parallel() // it takes its time, as the link has to have some in which a busy machine answers
+	t.Parallel() // it takes long, because the link's timeout must be long enough for a busy machine
 	client := redistest.NewClient(t, redistest.Start(t))
 	reg := prometheus.NewRegistry()
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{
@@ -292,7 +292,7 @@ func TestBurstIsNotDeafness(t *testing.T) {
 	}
 }
 
-// TestServerSpeaksUnasked lets the server end a subscription on its own, as a cluster does when a
+// TestServerSpeaksUnasked makes the server end a subscription by itself, as a Cluster does when a
 // slot moves.
 func TestServerSpeaksUnasked(t *testing.T) {
 	proxy := startProxy(t, redistest.Start(t))
@@ -302,12 +302,12 @@ func TestServerSpeaksUnasked(t *testing.T) {
 	n.mustRecover(t)
 }
 
-// proxy passes bytes between clients and a server, and can put in bytes of its own.
+// proxy passes bytes between clients and a server, and can insert bytes.
 type proxy struct {
 	addr string
 
 	mu      sync.Mutex
-	clients map[net.Conn]bool // whether it subscribed
+	clients map[net.Conn]bool // the value says whether the client subscribed
 }
 
 func startProxy(t *testing.T, server string) *proxy {
@@ -354,8 +354,8 @@ func startProxy(t *testing.T, server string) *proxy {
 	return p
 }
 
-// pass copies one direction until either side ends. It shows what it copies to see, and writes,
-// under p.mu, so that nothing is put in between the bytes of one chunk.
+// pass copies one direction until either side ends. It calls see with the bytes and then writes
+// them, under p.mu, so that inject cannot insert anything within a chunk.
 func (p *proxy) pass(to, from net.Conn, see func([]byte)) {
 	defer to.Close()
 	defer from.Close()
@@ -375,7 +375,7 @@ func (p *proxy) pass(to, from net.Conn, see func([]byte)) {
 	}
 }
 
-// inject sends bytes to every client that subscribed, as if the server had.
+// inject sends bytes to every client that subscribed, as if the server had sent them.
 func (p *proxy) inject(t *testing.T, text string) {
 	t.Helper()
 	p.mu.Lock()

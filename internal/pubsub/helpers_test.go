@@ -28,7 +28,7 @@ func counter(tb testing.TB, reg *prometheus.Registry, name string) (sum float64)
 	return sum
 }
 
-// commandCalls returns how often the server was given a command.
+// commandCalls returns how many calls of a command the server has counted.
 func commandCalls(tb testing.TB, client *redis.Client, command string) int {
 	tb.Helper()
 	text, err := client.Info(tb.Context(), "commandstats").Result()

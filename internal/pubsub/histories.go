@@ -11,33 +11,34 @@ import (
 	"orgcast/internal/keyspace"
 )
 
-// Fields of a history's entry; record.v1.lua writes them.
+// Fields of a history's entry. record.v1.lua writes them.
 const (
 	eventField = "event" // the object
-	keyField   = "key"   // the hash of the idempotency key, if there was one
+	keyField   = "key"   // the hash of the idempotency key, if there is one
 )
 
 const (
-	// HistoryBytes bounds what [Histories.History] returns, in bytes of events. A member who may
-	// join a group may ask for its history again and again; the longest one of the largest events
-	// has 250 MiB, of which a few at a time would fill the memory of a node.
+	// HistoryBytes is the most that [Histories.History] returns, in bytes of events. A member who
+	// may join a group may ask for its history again and again. The longest history of the largest
+	// events has 250 MiB, and a few of those at once would fill the memory of a node.
 	HistoryBytes = 2 << 20
-	// firstPage is how many entries are read first: Redis takes a count, not bytes, and so many of
-	// the largest events are a MiB. While entries are small, pages grow up to pageBytes by the
-	// entries seen, and to pageMost if all were as large as an event can be: neither Redis nor the
-	// node has more of a history at a time before it is known to be a large one. For who may read
-	// much, as catching up does, it is half of that: each page costs a round trip.
+	// firstPage is the number of entries in the first page. Redis takes a count, not bytes, and
+	// this many of the largest events are 1 MiB. While entries are small, pages grow: up to
+	// pageBytes judged by the entries seen, and up to pageMost if all entries were as large as an
+	// event can be. So neither Redis nor the node holds more of a history at once before it is
+	// known to be large. A caller that may read many bytes, such as catching up, gets up to half of
+	// those bytes in a page, because each page costs a round trip.
 	firstPage = 4
 	pageBytes = 1 << 20
 	pageMost  = 4 << 20
-	// pagesTimeouts is how many HistoryTimeouts all pages of a history have together. Each has one,
-	// so it is the distance to Redis that counts: a thousand events are some 65 round trips, and as
-	// many of 30 ms took longer than one. A browser that waits keeps one of its organization's
-	// turns.
+	// pagesTimeouts is how many HistoryTimeouts all pages of a history may take together. Each page
+	// may take one. The total depends on the distance to Redis: a thousand events take some 65
+	// round trips, which exceed one HistoryTimeout at 30 ms each. A waiting browser keeps one of
+	// its organization's turns.
 	pagesTimeouts = 5
 )
 
-// Histories reads what was recorded. It has no state that changes. Its methods are safe for
+// Histories reads recorded events. It has no state that changes. Its methods are safe for
 // concurrent use.
 type Histories struct {
 	client  redis.UniversalClient
@@ -46,21 +47,21 @@ type Histories struct {
 	decoder *decoder
 }
 
-// NewHistories returns Histories with a client as [NewRedis] takes it. Of the Options it heeds
-// MaxEventSize, HistoryTimeout and Logger.
+// NewHistories returns Histories with the same kinds of client as [NewRedis]. It uses the Options
+// MaxEventSize, HistoryTimeout and Log.
 func NewHistories(client redis.UniversalClient, keys keyspace.Keyspace, opt Options) *Histories {
 	opt = opt.withDefaults()
 	return newHistories(client, keys, opt, newMetrics(nil))
 }
 
-// newHistories is NewHistories with its defaults, and metrics that count what is dropped.
+// newHistories is NewHistories with defaults set, and with metrics that count dropped events.
 func newHistories(client redis.UniversalClient, keys keyspace.Keyspace, opt Options, m *metrics) *Histories {
 	return &Histories{client: client, keys: keys, opt: opt, decoder: newDecoder(opt, m)}
 }
 
-// History returns the newest n events of the group's history, oldest first, as far as they have no
-// more than [HistoryBytes]; the newest one always. What [event.Decode] refuses is left out and
-// counted.
+// History returns the newest n events of the group's history, oldest first. It returns fewer if
+// they exceed [HistoryBytes], but always the newest one. Events that [event.Decode] refuses are
+// left out and counted.
 func (h *Histories) History(ctx context.Context, g event.Group, n int) ([]*event.Event, error) {
 	entries, _, err := h.newest(ctx, g, "-", n, HistoryBytes)
 	if err != nil {
@@ -69,8 +70,9 @@ func (h *Histories) History(ctx context.Context, g event.Group, n int) ([]*event
 	return h.decodeEntries(g, entries, event.Head{}), nil
 }
 
-// newest reads the newest n entries of a history, newest first, back to an ID, as far as they have
-// no more than so many bytes, but the newest one always. all says that there are no more of these.
+// newest reads the newest n entries of a history, newest first, back to the ID in back. It returns
+// fewer if they exceed a number of bytes, but always the newest one. all says that back was
+// reached.
 func (h *Histories) newest(ctx context.Context, g event.Group, back string, n, bytes int) (entries []redis.XMessage, all bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pagesTimeouts*h.opt.HistoryTimeout)
 	defer cancel()
@@ -110,22 +112,24 @@ func (h *Histories) page(ctx context.Context, g event.Group, before, back string
 }
 
 // Since returns the events that were recorded after a position, oldest first. complete says that
-// these are all: the event at that position is still there, so that nothing behind it can have been
-// dropped for its age or number, none was deleted, and they are no more than limit and, if they are
-// many, [HistoryBytes]. If it is false, something may be missing between the position and the first
-// event returned; these are then the newest ones within the same bounds.
+// none is missing: the event at that position is still there, so no later event can have been
+// dropped for its age or number. Also, no entry was deleted, and the events are within limit and,
+// if they are many, [HistoryBytes]. If complete is false, events may be missing between the
+// position and the first event returned. The events are then the newest ones within the same
+// bounds.
 //
-// After the zero Position, that of a history that was still empty, complete says that nothing was
-// ever dropped. A history that has expired as a whole since looks as if it had always been empty.
+// After the zero Position, which is that of an empty history, complete says that no event was ever
+// dropped. A history that expired as a whole looks as if it had always been empty.
 //
-// What [event.Decode] refuses is left out and counted, and makes nothing incomplete.
+// Events that [event.Decode] refuses are left out and counted, and do not make the answer
+// incomplete.
 func (h *Histories) Since(ctx context.Context, g event.Group, after event.Position, limit int) (events []*event.Event, complete bool, err error) {
 	return h.since(ctx, query{group: g, mark: event.Mark{Position: after}, limit: limit}, HistoryBytes)
 }
 
-// Resume returns what was recorded after a mark, as [Histories.Since] does, and if that is many
-// events, no more than so many bytes. A zero mark is complete only if the organization's data are
-// in the same life as then.
+// Resume returns the events recorded after a mark, like [Histories.Since]. If they are many, it
+// returns at most the given number of bytes. After a zero mark, complete also requires that the
+// organization's data still have the mark's epoch.
 func (h *Histories) Resume(ctx context.Context, g event.Group, after event.Mark, limit, bytes int) (events []*event.Event, complete bool, err error) {
 	return h.since(ctx, query{group: g, mark: after, limit: limit, epoch: true}, min(bytes, HistoryBytes))
 }
@@ -135,7 +139,7 @@ func (h *Histories) since(ctx context.Context, q query, bytes int) (events []*ev
 		return nil, false, nil
 	}
 	few := q
-	few.limit = min(q.limit, firstPage-1) // one more is read
+	few.limit = min(q.limit, firstPage-1) // one event more is read
 	few.skim = few.limit < q.limit
 	f := h.seek(ctx, []query{few})[0]
 	if f.more && few.limit < q.limit {
@@ -144,8 +148,8 @@ func (h *Histories) since(ctx context.Context, q query, bytes int) (events []*ev
 	return f.events, f.complete, f.err
 }
 
-// Recorded returns the position of the event that was recorded for the group under an idempotency
-// key. ok is false if there is none, or if the key has expired.
+// Recorded returns the position of the event recorded for the group under an idempotency key. ok is
+// false if there is none, or if the key has expired.
 func (h *Histories) Recorded(ctx context.Context, g event.Group, key string) (at event.Position, ok bool, err error) {
 	if !event.ValidIdempotencyKey(key) {
 		return event.Position{}, false, event.ErrInvalidIdempotencyKey

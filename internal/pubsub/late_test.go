@@ -19,14 +19,14 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestHungServerDoesNothingLate: what waits in the sockets of a server that hangs is refused when
-// it wakes up, since its sender has given up, and perhaps tried again.
+// TestHungServerDoesNothingLate: a server that hung refuses the commands queued in its sockets when
+// it wakes up. Their senders have given up, and perhaps tried again.
 func TestHungServerDoesNothingLate(t *testing.T) {
 	server := redistest.StartServer(t)
 	client, observer := redistest.NewClient(t, server.Addr), redistest.NewClient(t, server.Addr)
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm})
 	g := testkit.Group(t, "acme", "room")
-	before := pubsubtest.Record(t, bus, g, event.Recording{}, "before", "before") // so that its clock is known
+	before := pubsubtest.Record(t, bus, g, event.Recording{}, "before", "before") // so that the server's clock is known
 	server.Pause()
 	for _, key := range []string{"", "k"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -36,7 +36,7 @@ func TestHungServerDoesNothingLate(t *testing.T) {
 		cancel()
 	}
 	server.Resume()
-	// The second may have found no connection that was open, and so has never left.
+	// The second Record may have found no open connection, and so was never sent.
 	pubsubtest.Eventually(t, "what waited is refused", func() bool { return strings.Contains(errorStats(t, observer), "errorstat_LATE:") })
 	after := pubsubtest.Record(t, bus, g, event.Recording{IdempotencyKey: "k"}, "late")
 	if diff := cmp.Diff(append(before, after...), pubsubtest.History(t, bus, g, 100), equalItems); diff != "" {
@@ -53,7 +53,7 @@ func errorStats(tb testing.TB, client *redis.Client) string {
 	return text
 }
 
-// wrongClock is a hook that has a server's clock be slow by some time, as often as it says.
+// wrongClock is a hook that makes a server's clock look slow, for a number of times.
 type wrongClock struct {
 	slow  time.Duration
 	lies  atomic.Int64
@@ -79,7 +79,7 @@ func (w *wrongClock) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 	}
 }
 
-// openPipeline has the client open a connection for pipelines.
+// openPipeline makes the client open a connection for pipelines.
 func openPipeline(tb testing.TB, client *redis.Client) {
 	tb.Helper()
 	if _, err := client.Pipelined(tb.Context(), func(p redis.Pipeliner) error { return p.Ping(tb.Context()).Err() }); err != nil {
@@ -87,15 +87,15 @@ func openPipeline(tb testing.TB, client *redis.Client) {
 	}
 }
 
-// TestLateRecordIsTriedAgainOnce: who is told that he is late, though his time has not run out, had
-// a wrong idea of the server's clock. He asks again, once.
+// TestLateRecordIsTriedAgainOnce: if the server reports that a command is late although its time
+// has not run out, the client had a wrong idea of the server's clock. It tries again, once.
 func TestLateRecordIsTriedAgainOnce(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm})
 	clock := &wrongClock{slow: 2 * calm}
 	client.AddHook(clock)
 	g := testkit.Group(t, "acme", "room")
-	openPipeline(t, client) // so that what is told counts
+	openPipeline(t, client) // so that the answers count
 	clock.lies.Store(1)
 	var out []event.Publication
 	for _, text := range []string{"a", "b", "c"} {
@@ -128,7 +128,8 @@ func TestLateRecordIsTriedAgainOnce(t *testing.T) {
 	}
 }
 
-// TestTimeIsAskedOnce: a minute's publications ask a connection for the time once.
+// TestTimeIsAskedOnce: publications within a minute ask the server for the time once on each
+// connection.
 func TestTimeIsAskedOnce(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm})
@@ -142,7 +143,7 @@ func TestTimeIsAskedOnce(t *testing.T) {
 	}
 }
 
-// TestRecordWithoutTime: a user who may not ask for the time records as ever.
+// TestRecordWithoutTime: a Redis user without permission for TIME can still record.
 func TestRecordWithoutTime(t *testing.T) {
 	addr := redistest.Start(t)
 	admin := redistest.NewClient(t, addr)
@@ -159,8 +160,8 @@ func TestRecordWithoutTime(t *testing.T) {
 	}
 }
 
-// TestScriptTellsKeysApart: the hash of an idempotency key is the same to the script, which sends
-// it, and to us, on the channel and in the history; without a key there is none.
+// TestScriptTellsKeysApart: the script, which sends the hash of an idempotency key, and this
+// package compute the same hash, on the channel and in the history. Without a key there is none.
 func TestScriptTellsKeysApart(t *testing.T) {
 	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{PublishTimeout: calm})
@@ -194,8 +195,8 @@ func TestScriptTellsKeysApart(t *testing.T) {
 	}
 }
 
-// echo is what a server that should not have passes on: an event under a position that is in no
-// history.
+// echo publishes what a server that should not do so passes on: an event under a position that is
+// in no history.
 func echo(tb testing.TB, client *redis.Client, channel string, p event.Position, key, payload string) {
 	tb.Helper()
 	text := fmt.Sprintf("%s #%016x %s", p, event.HashKey(key), payload)
@@ -205,8 +206,8 @@ func echo(tb testing.TB, client *redis.Client, channel string, p event.Position,
 }
 
 // TestEventIsShownOncePerKey: an event comes again under another position, because a server that
-// hung passes on what it had. It is shown once; the same key in another group, in another
-// organization, or a day later is another event.
+// hung passes on its queue. It is delivered once. The same key in another group, in another
+// organization, or a day later belongs to another event.
 func TestEventIsShownOncePerKey(t *testing.T) {
 	client, keys, reg := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t), prometheus.NewRegistry()
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{PublishTimeout: calm, SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, Registerer: reg})
@@ -239,7 +240,7 @@ func TestEventIsShownOncePerKey(t *testing.T) {
 }
 
 // TestEventIsShownOnceAtItsPosition: a server that wakes up passes on an event that its group has
-// had, and that others have followed. It is neither shown again nor a gap.
+// had, after later ones. It is neither delivered again nor a gap.
 func TestEventIsShownOnceAtItsPosition(t *testing.T) {
 	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{PublishTimeout: calm, SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
@@ -261,9 +262,9 @@ func TestEventIsShownOnceAtItsPosition(t *testing.T) {
 	}
 }
 
-// TestRepeatedEventIsNotCaughtUp: what was shown live, was lost with its master, and recorded again
-// is not shown again when its group catches up, nor to a browser that resumes; and what is twice in
-// one history is read once.
+// TestRepeatedEventIsNotCaughtUp: an event was delivered live, lost with its master, and recorded
+// again. It is not delivered again when its group catches up, nor to a browser that resumes. An
+// event that is twice in one history is read once.
 func TestRepeatedEventIsNotCaughtUp(t *testing.T) {
 	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{PublishTimeout: calm, HistoryTimeout: calm, SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm})
@@ -285,7 +286,7 @@ func TestRepeatedEventIsNotCaughtUp(t *testing.T) {
 	bus.Pause(g)
 	again := pubsubtest.Record(t, bus, g, key("lost"), "lost")[0]
 	third := pubsubtest.Record(t, bus, g, key("third"), "third")[0]
-	// Somebody, or a memory policy, has removed the key that remembers.
+	// Someone, or Redis's eviction policy, has deleted the key that remembers it.
 	if n, err := client.Del(t.Context(), keys.Once(g, "third")).Result(); n != 1 || err != nil {
 		t.Fatalf("DEL: got %d, %v", n, err)
 	}
@@ -325,9 +326,8 @@ func TestRepeatedEventIsNotCaughtUp(t *testing.T) {
 	}
 }
 
-// shownAndLost is a bus that has shown an event under a position that is in no history, as a master
-// does that publishes it and dies before its replica has it, and a later event that is in the
-// history.
+// shownAndLost is a bus that has delivered an event under a position that is in no history, because
+// the master died before its replica had the event. A later event is in the history.
 type shownAndLost struct {
 	*follower
 	lost, second pubsubtest.Item
@@ -349,16 +349,16 @@ func showAndLose(t *testing.T) *shownAndLost {
 	return f
 }
 
-// recordAs records a text under itself as the idempotency key.
+// recordAs records a text with itself as the idempotency key.
 func (f *shownAndLost) recordAs(t *testing.T, text string) pubsubtest.Item {
 	t.Helper()
 	return pubsubtest.Record(t, f, f.group, event.Recording{IdempotencyKey: text}, text)[0]
 }
 
-// TestResumeTellsOfARepetitionThatMayBeUnseen: an event was shown here, lost with its master and
-// recorded again. A page comes with a position between the two. It may have seen the event here, or
-// have come from a node that never had it. It does not get the event, which it must not get twice,
-// and is told of a gap.
+// TestResumeTellsOfARepetitionThatMayBeUnseen: an event was delivered here, lost with its master
+// and recorded again. A page resumes from a position between the two. The page may have seen the
+// event here, or come from a node that never had it. It must not get the event twice, so it does
+// not get the event, but a gap.
 func TestResumeTellsOfARepetitionThatMayBeUnseen(t *testing.T) {
 	f := showAndLose(t)
 	third := f.recordAs(t, "third")
@@ -387,9 +387,9 @@ func TestResumeTellsOfARepetitionThatMayBeUnseen(t *testing.T) {
 	}
 }
 
-// TestNewcomersAreToldOfARepetition: an event was shown here, lost with its master and recorded
-// again. The group does not get it twice. Members that have joined between the two did not get it
-// once, so there is a gap, whether it comes live, or after a pause.
+// TestNewcomersAreToldOfARepetition: an event was delivered here, lost with its master and recorded
+// again. The group does not get it twice. Members that joined between the two did not get it at
+// all, so there is a gap, both live and after a pause.
 func TestNewcomersAreToldOfARepetition(t *testing.T) {
 	for name, test := range map[string]struct{ newcomer, pause bool }{
 		"live": {true, false}, "caught up with": {true, true},

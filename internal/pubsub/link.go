@@ -15,30 +15,30 @@ import (
 	"orgcast/internal/subconn"
 )
 
-// resumeInterval is how often paused groups are looked at.
+// resumeInterval is how often a link checks whether paused groups can resume.
 const resumeInterval = 50 * time.Millisecond
 
-// link works on one subscription connection: it sends the commands that the subscriptions need,
-// hands over what arrives, and has what was missed read.
+// link runs one subscription connection. It sends the commands that the subscriptions need,
+// delivers messages, and reads missed events.
 type link struct {
-	server    string // address of the Cluster's member that it leads to; "" if there is one server
-	canary    string // the channel of its canaries when it is opened
+	server    string // address of the server in a Cluster; "" without a Cluster
+	canary    string // the canary channel at the time of opening
 	subs      *subscriptions
 	histories *Histories
 	delivery  *delivery
 	timeout   time.Duration
 	log       *zap.Logger
 
-	// Of a link to a member of a Cluster: a client that has nothing but the link, and a function
-	// that asks for a survey. nil otherwise.
+	// Only in a Cluster: the client that the link uses alone, and a function that requests a
+	// survey.
 	node   *redis.Client
 	survey func()
 
-	// Set when it is opened.
+	// Set when the link is opened.
 	redis *redislink.Link
 	line  *line
 
-	suspect bool // owned by the receiving goroutine: the server has taken channels away, and may be no master any more
+	suspect bool // the server took channels away and may not be a master; owned by the receiver
 }
 
 var _ redislink.User = (*link)(nil)
@@ -61,12 +61,11 @@ func (l *link) Closed() {
 		l.subs.detach(l.line)
 	}
 	if l.node != nil {
-		_ = l.node.Close() // its connection is closed
+		_ = l.node.Close() // its connection is closed already
 	}
 }
 
-// reconcile sends the commands that bring the link in line with what is wanted, until ctx ends or
-// a write fails.
+// reconcile sends the commands that the subscriptions need, until ctx ends or a write fails.
 func (l *link) reconcile(ctx context.Context) error {
 	ticker := time.NewTicker(resumeInterval)
 	defer ticker.Stop()
@@ -94,22 +93,22 @@ func (l *link) reconcile(ctx context.Context) error {
 	}
 }
 
-// locate reads where the histories of groups end, before these are subscribed.
-// Where that fails, losses of the group will be gaps.
+// locate reads the newest positions of groups before they are subscribed. If that fails, the groups
+// get gaps when they lose events.
 func (l *link) locate(ctx context.Context, groups []event.Group) {
 	if len(groups) == 0 {
 		return
 	}
-	// Confirmations must not look overdue for it.
+	// This must not make confirmations look overdue.
 	ctx, cancel := context.WithTimeout(ctx, l.timeout/2)
 	defer cancel()
 	marks, known := l.histories.marks(ctx, groups)
 	l.subs.locate(groups, marks, known)
 }
 
-// check is called for everything that arrives from a member of a Cluster. Once a server has taken
-// channels away, it has to say that it is a master before anything else that it brings counts: a
-// replica brings most of the events.
+// check is called for everything that arrives from a server of a Cluster. After a server has taken
+// channels away, it must prove that it is a master before anything else from it counts, because a
+// replica passes on only most of the events.
 func (l *link) check(ctx context.Context, received any) error {
 	if !l.suspect {
 		return nil
@@ -124,11 +123,10 @@ func (l *link) check(ctx context.Context, received any) error {
 	return nil
 }
 
-// subscribedOff is how a member of a Cluster says that it has taken a channel away.
+// subscribedOff is the kind of notice by which a Cluster's server takes a channel away.
 const subscribedOff = "sunsubscribe"
 
-// mustLead returns an error unless the server, a member of a Cluster, says at once that it is a
-// master.
+// mustLead returns an error unless the server, one of a Cluster, says in time that it is a master.
 func (l *link) mustLead(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
@@ -170,9 +168,9 @@ func (l *link) Message(m *redis.Message, now time.Time) {
 	}
 }
 
-// deliver decodes an event and hands it over, or logs why it is dropped: for each reason and
-// organization, since one that publishes nothing else must not hide what is wrong with another's.
-// The log bounds that, and the organization's budget bounds what it costs here.
+// deliver decodes an event and delivers it, or logs why it is dropped. The log samples these lines
+// for each reason and organization, so that an organization that only publishes invalid events does
+// not hide the lines of another. The organization's budget bounds the work here.
 func (l *link) deliver(g event.Group, h event.Head, object string, now time.Time) {
 	e, err := l.histories.decoder.decode(g, h, object, now)
 	if err != nil {
@@ -193,7 +191,7 @@ func (l *link) Subscription(m *redis.Subscription, now time.Time) error {
 		l.survey()
 	}
 	if c.Canary {
-		l.redis.SetCanary(canary, !c.SlotLost) // those under way went to the slot's new owner
+		l.redis.SetCanary(canary, !c.SlotLost) // canaries in progress went to the slot's new owner
 	}
 	if !c.Gap.IsZero() {
 		l.delivery.gap(c.Gap)
@@ -201,7 +199,7 @@ func (l *link) Subscription(m *redis.Subscription, now time.Time) error {
 	return nil
 }
 
-// Refused implements [redislink.User]: a member of a Cluster does not have the slot of a command,
+// Refused implements [redislink.User]: a server of a Cluster does not have the slot of a command,
 // or not at present.
 func (l *link) Refused(err error, now time.Time) bool {
 	owner, moved := redis.IsMovedError(err)
@@ -210,7 +208,7 @@ func (l *link) Refused(err error, now time.Time) bool {
 		return false
 	}
 	if !moved || strings.HasPrefix(owner, ":") {
-		owner = "" // it does not know that server's address itself
+		owner = "" // the server does not know the owner's address
 	}
 	if !l.subs.refuse(l.line, owner, now) {
 		return false

@@ -12,15 +12,15 @@ import (
 	"orgcast/internal/redisreply"
 )
 
-// answersBytes bounds the answers of one round trip, were all entries as large as an event can be:
-// Redis takes a count, not bytes.
+// answersBytes bounds the answers of one round trip if all entries were as large as an event can
+// be. Redis takes a count, not bytes.
 const answersBytes = 64 << 20
 
-// entriesAtOnce is how many entries of histories one round trip may bring.
+// entriesAtOnce is how many entries of histories one round trip may return.
 func (h *Histories) entriesAtOnce() int { return max(answersBytes/h.opt.MaxEventSize, 1) }
 
-// marks reads the newest position of each history, and the epoch where there is none. An
-// organization without epoch gets one.
+// marks reads the newest position of each history, and the epoch if the history is empty. An
+// organization without an epoch gets one.
 func (h *Histories) marks(ctx context.Context, groups []event.Group) (marks []event.Mark, known []bool) {
 	for some := range slices.Chunk(groups, h.entriesAtOnce()) {
 		m, k := h.someMarks(ctx, some)
@@ -29,14 +29,14 @@ func (h *Histories) marks(ctx context.Context, groups []event.Group) (marks []ev
 	return marks, known
 }
 
-// someMarks does that in one round trip, and one more if an organization has no epoch.
+// someMarks reads marks in one round trip, plus one if an organization has no epoch.
 func (h *Histories) someMarks(ctx context.Context, groups []event.Group) (marks []event.Mark, known []bool) {
 	pipe := h.client.Pipeline()
 	epochs := make(map[orgctx.ID]*redis.StringCmd)
 	newest := make([]*redis.XMessageSliceCmd, len(groups))
 	for i, g := range groups {
 		org := g.Organization()
-		if epochs[org] == nil { // before the histories: who loses data between the two loses both
+		if epochs[org] == nil { // first: if Redis loses data in between, both are lost
 			epochs[org] = pipe.Get(ctx, h.keys.Epoch(org))
 		}
 		newest[i] = pipe.XRevRangeN(ctx, h.keys.History(g), "+", "-", 1)
@@ -57,12 +57,12 @@ func (h *Histories) someMarks(ctx context.Context, groups []event.Group) (marks 
 		}
 		org := g.Organization()
 		if marks[i].Epoch = epochs[org].Val(); marks[i].Epoch == "" && created[org] == nil {
-			pipe.Do(ctx, "setnx", h.keys.Epoch(org), rand.Text()) // as the rights of the gateway have it: SET could also overwrite
+			pipe.Do(ctx, "setnx", h.keys.Epoch(org), rand.Text()) // its ACL does not allow SET, which could overwrite
 			created[org] = pipe.Get(ctx, h.keys.Epoch(org))
 		}
 	}
 	if len(created) > 0 {
-		_ = redisreply.Exec(ctx, pipe) // without rights there is no epoch, and what begins without one ends in a gap
+		_ = redisreply.Exec(ctx, pipe) // if Redis refuses it, there is no epoch, and a new history ends in a gap
 	}
 	for i, g := range groups {
 		if c := created[g.Organization()]; c != nil && known[i] && marks[i] == (event.Mark{}) {

@@ -11,29 +11,30 @@ import (
 	"orgcast/internal/event"
 )
 
-// memoryQueue is how many events may wait for the Sink before Publish waits: a burst, not a store.
+// memoryQueue is how many events may be queued for the Sink before Publish waits. It absorbs
+// bursts.
 const memoryQueue = 1024
 
-// errStopped is the error of a Memory that does not run.
+// errStopped is the error of a Memory whose Run does not run.
 var errStopped = errors.New("pubsub: not running")
 
-// Memory is a bus inside one process, for one node without Redis and for tests. It keeps the
-// contract of [Redis], with the difference that Publish waits for room when the Sink is slow: a
-// Sink must not publish. Its methods are safe for concurrent use.
+// Memory is a bus within one process, for a single node without Redis and for tests. It has the
+// contract of [Redis], except that Publish waits for room when the Sink is slow, so a Sink must not
+// publish. Its methods are safe for concurrent use.
 type Memory struct {
 	mu      sync.Mutex
-	queue   chan *event.Event // of the present Run, or the last; capacity memoryQueue; never closed
+	queue   chan *event.Event // of the current or last Run; capacity memoryQueue; never closed
 	counts  map[event.Group]int
-	missed  map[event.Group]bool           // wanted when Run ended: a gap is owed
-	marks   map[event.Group]event.Position // of the last recorded event of a group that is wanted
+	missed  map[event.Group]bool           // wanted when Run ended, so they get a gap
+	marks   map[event.Group]event.Position // of the last recorded event of each wanted group
 	running chan struct{}                  // closed while Run runs
-	stopped chan struct{}                  // closed while it does not
+	stopped chan struct{}                  // closed while Run does not run
 
 	histories histories
 	epoch     string
 }
 
-// NewMemory returns a bus that does nothing yet: events flow while [Memory.Run] runs.
+// NewMemory returns a bus that is idle: events flow while [Memory.Run] runs.
 func NewMemory() *Memory {
 	stopped := make(chan struct{})
 	close(stopped)
@@ -49,7 +50,7 @@ func NewMemory() *Memory {
 	}
 }
 
-// Subscribe is as [Redis.Subscribe]; it waits until Run runs.
+// Subscribe is like [Redis.Subscribe]. It waits until Run runs.
 func (m *Memory) Subscribe(ctx context.Context, g event.Group) error {
 	if g.IsZero() {
 		return event.ErrInvalidGroup
@@ -59,7 +60,7 @@ func (m *Memory) Subscribe(ctx context.Context, g event.Group) error {
 	running := m.running
 	m.mu.Unlock()
 	select {
-	case <-running: // the usual case, in which the context need not be touched
+	case <-running: // the usual case, which need not touch the context
 		return nil
 	default:
 	}
@@ -72,7 +73,7 @@ func (m *Memory) Subscribe(ctx context.Context, g event.Group) error {
 	}
 }
 
-// Unsubscribe is as [Redis.Unsubscribe].
+// Unsubscribe is like [Redis.Unsubscribe].
 func (m *Memory) Unsubscribe(g event.Group) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -85,7 +86,7 @@ func (m *Memory) Unsubscribe(g event.Group) {
 	delete(m.marks, g)
 }
 
-// Publish is as [Publisher.Publish]. Without a Run nobody listens and the event is gone.
+// Publish is like [Publisher.Publish]. While Run does not run, the event is lost.
 func (m *Memory) Publish(ctx context.Context, g event.Group, payload []byte) error {
 	e, err := event.Decode(g, string(payload), event.DefaultMaxSize, time.Now())
 	if err != nil {
@@ -115,7 +116,7 @@ func (m *Memory) send(ctx context.Context, e *event.Event) error {
 	}
 }
 
-// PublishAll is as [Publisher.PublishAll].
+// PublishAll is like [Publisher.PublishAll].
 func (m *Memory) PublishAll(ctx context.Context, out []event.Publication) []event.Receipt {
 	results := make([]event.Receipt, len(out))
 	for i, o := range out {
@@ -140,7 +141,7 @@ func (m *Memory) Healthy() error {
 	}
 }
 
-// Run is as [Redis.Run]. What was published while no Run ran is a gap.
+// Run is like [Redis.Run]. Groups get a gap for the time in which no Run ran.
 func (m *Memory) Run(ctx context.Context, sink Sink) error {
 	queue, err := m.start(sink)
 	if err != nil {
@@ -163,8 +164,8 @@ func (m *Memory) Run(ctx context.Context, sink Sink) error {
 	}
 }
 
-// note reports whether an event is wanted, and whether its position lies before the last one: the
-// history has expired, and the clock has gone back.
+// note reports whether an event is wanted, and whether its position is below the last one. In that
+// case the history has expired, and the clock has gone back.
 func (m *Memory) note(e *event.Event) (wanted, lost bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -186,7 +187,7 @@ func (m *Memory) start(sink Sink) (queue chan *event.Event, err error) {
 		m.mu.Unlock()
 		return nil, ErrRunning
 	}
-	// A new queue: what still waits in the last one belongs to the gap.
+	// Start with a new queue. Events left in the old one are covered by the gap.
 	queue = make(chan *event.Event, memoryQueue)
 	m.queue = queue
 	m.stopped = make(chan struct{})

@@ -10,20 +10,20 @@ import (
 	"orgcast/internal/event"
 )
 
-// histories are what a [Memory] has recorded.
+// histories holds the recorded events of a [Memory].
 type histories struct {
-	mu     sync.Mutex // held while an event is sent, so that both orders are the same
+	mu     sync.Mutex // held while an event is sent, so that history and channel agree in order
 	groups map[event.Group]*history
 	once   map[onceKey]onceValue
-	sweep  int    // size at which to look for what has expired
-	newest uint64 // milliseconds of the newest position: the clock may go back, positions may not
+	sweep  int    // size at which to look for expired entries
+	newest uint64 // milliseconds of the newest position, in case the clock goes back
 }
 
-// history is that of one group.
+// history is the history of one group.
 type history struct {
 	events  []*event.Event
 	last    event.Position
-	dropped bool // events were, for their age or number
+	dropped bool // events were dropped for their age or number
 	expires time.Time
 }
 
@@ -33,13 +33,13 @@ type onceKey struct {
 	key   string
 }
 
-// onceValue is what was recorded under it.
+// onceValue is the position recorded under an idempotency key.
 type onceValue struct {
 	position event.Position
 	expires  time.Time
 }
 
-// Record is as [Publisher.Record]. If it fails nothing was recorded.
+// Record is like [Publisher.Record]. If it fails, nothing was recorded.
 func (m *Memory) Record(ctx context.Context, g event.Group, payload []byte, o event.Recording) (event.Position, error) {
 	if err := (event.Publication{Group: g, Payload: payload, Record: &o}).Check(event.DefaultMaxSize); err != nil {
 		return event.Position{}, err
@@ -87,7 +87,7 @@ func (m *Memory) Record(ctx context.Context, g event.Group, payload []byte, o ev
 	return position, nil
 }
 
-// of returns the history of a group, nil if there is none or it has expired. mu is held.
+// of returns the history of a group, nil if there is none or it has expired. h.mu is held.
 func (h *histories) of(g event.Group, now time.Time) *history {
 	if found := h.groups[g]; found != nil && now.Before(found.expires) {
 		return found
@@ -95,7 +95,8 @@ func (h *histories) of(g event.Group, now time.Time) *history {
 	return nil
 }
 
-// forget drops what has expired, whenever twice as much is kept as after the last time. mu is held.
+// forget drops expired entries whenever there are twice as many entries as after the last time.
+// h.mu is held.
 func (h *histories) forget(now time.Time) {
 	if len(h.groups)+len(h.once) < h.sweep {
 		return
@@ -105,7 +106,7 @@ func (h *histories) forget(now time.Time) {
 	h.sweep = max(1024, 2*(len(h.groups)+len(h.once)))
 }
 
-// History is as [Histories.History].
+// History is like [Histories.History].
 func (m *Memory) History(_ context.Context, g event.Group, n int) ([]*event.Event, error) {
 	m.histories.mu.Lock()
 	defer m.histories.mu.Unlock()
@@ -124,7 +125,7 @@ func (m *Memory) History(_ context.Context, g event.Group, n int) ([]*event.Even
 	return slices.Clone(events), nil
 }
 
-// Resume is as [Histories.Resume].
+// Resume is like [Histories.Resume].
 func (m *Memory) Resume(ctx context.Context, g event.Group, after event.Mark, limit, bytes int) (events []*event.Event, complete bool, err error) {
 	events, complete, err = m.Since(ctx, g, after.Position, limit)
 	for i, e := range slices.Backward(events) {
@@ -136,7 +137,7 @@ func (m *Memory) Resume(ctx context.Context, g event.Group, after event.Mark, li
 	return events, complete && (!after.Position.IsZero() || after.Epoch == m.epoch), err
 }
 
-// Mark is as [Redis.Mark].
+// Mark is like [Redis.Mark].
 func (m *Memory) Mark(g event.Group) (mark event.Mark, ok bool) {
 	m.histories.mu.Lock()
 	defer m.histories.mu.Unlock()
@@ -146,7 +147,7 @@ func (m *Memory) Mark(g event.Group) (mark event.Mark, ok bool) {
 	return event.Mark{Epoch: m.epoch}, true
 }
 
-// Since is as [Histories.Since].
+// Since is like [Histories.Since].
 func (m *Memory) Since(_ context.Context, g event.Group, after event.Position, limit int) (events []*event.Event, complete bool, err error) {
 	m.histories.mu.Lock()
 	defer m.histories.mu.Unlock()

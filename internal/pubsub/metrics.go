@@ -9,18 +9,18 @@ import (
 
 // Reasons of orgcast_events_dropped_total in addition to those of event.Reason.
 const (
-	reasonUnwanted = "unwanted" // of a group that nobody here wants any more
+	reasonUnwanted = "unwanted" // its group is no longer wanted on this node
 	reasonPanic    = "panic"    // decoding panicked
-	// reasonRate: the organization publishes more than this node takes of one.
+	// reasonRate: the organization publishes more than this node takes from one organization.
 	reasonRate = "organization_rate"
-	// reasonRepeated: it was shown before, under the same idempotency key and another position.
+	// reasonRepeated: it was delivered before, under the same idempotency key and another position.
 	reasonRepeated = "repeated"
 )
 
 type metrics struct {
 	received   prometheus.Counter
 	dropped    *prometheus.CounterVec
-	unwanted   prometheus.Counter // of dropped, as are shed and repeated: these can be many
+	unwanted   prometheus.Counter // a counter of dropped, like shed and repeated, as these can be many
 	shed       prometheus.Counter
 	repeated   prometheus.Counter
 	reconnects prometheus.Counter
@@ -31,7 +31,7 @@ type metrics struct {
 	canary     prometheus.Gauge
 }
 
-// newMetrics makes the metrics and registers them with reg unless that is nil.
+// newMetrics creates the metrics and registers them with reg unless reg is nil.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	m := &metrics{
@@ -68,8 +68,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Last round trip of a message from this node through the bus to itself.",
 		}),
 	}
-	// A counter that begins with 1 never rises for who watches it: the first drop would raise no
-	// alert.
+	// Start each reason at 0. A counter that first appears with 1 shows no increase, so the first
+	// drop would not raise an alert.
 	for _, err := range event.DecodeErrors() {
 		m.dropped.WithLabelValues(event.Reason(err))
 	}
@@ -80,7 +80,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// newPublished makes the counter of a [Publisher], and registers it with reg unless that is nil.
+// newPublished creates the counter of a [Publisher], and registers it with reg unless reg is nil.
 func newPublished(reg prometheus.Registerer) prometheus.Counter {
 	return promauto.With(reg).NewCounter(prometheus.CounterOpts{
 		Name: "orgcast_events_published_total",

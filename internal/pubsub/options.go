@@ -24,40 +24,40 @@ const (
 	DefaultBytesPerSecond  = 64 << 20
 )
 
-// Options of [NewRedis]. The zero Options work.
+// Options are the options of [NewRedis]. The zero Options work.
 type Options struct {
-	// NodeID names this node's canary channel. Default: random. Two nodes of one name do no harm.
+	// NodeID names this node's canary channel. Default: random. Two nodes may have the same name.
 	NodeID string
 	// MaxEventSize is the largest payload accepted and published, in bytes.
 	// Default: event.DefaultMaxSize.
 	MaxEventSize int
 	// CanaryInterval is the mean pause between two canaries. Default: [redislink.DefaultInterval].
 	CanaryInterval time.Duration
-	// LinkTimeout is how long a canary, a confirmation, any sign of life at all, opening the link
-	// and each write to it may take before the link is given up. Default:
-	// [redislink.DefaultTimeout]. A short one makes gaps where there was only a delay.
+	// LinkTimeout is how long a canary, a confirmation, any sign of life, opening the link, and
+	// each write may take before the link is dropped. Default: [redislink.DefaultTimeout]. A short
+	// timeout causes gaps where there was only a delay.
 	LinkTimeout time.Duration
-	// SubscribeTimeout bounds Subscribe, as its context does. Default: 5 s.
+	// SubscribeTimeout bounds Subscribe, as does its context. Default: 5 s.
 	SubscribeTimeout time.Duration
-	// PublishTimeout bounds Publish, Record and PublishAll, as their context does. Default: 2 s.
+	// PublishTimeout bounds Publish, Record and PublishAll, as does their context. Default: 2 s.
 	PublishTimeout time.Duration
-	// HistoryTimeout bounds each question to a history, as its context does. A history that takes
-	// many is read for up to five times as long. Default: 2 s.
+	// HistoryTimeout bounds each question to a history, as does its context. A history that takes
+	// many questions may take up to five times as long. Default: 2 s.
 	HistoryTimeout time.Duration
-	// MinBackoff and MaxBackoff bound the pause before a lost link is opened again; it doubles
-	// from one to the other and is jittered. Default: [redislink.DefaultMinBackoff] and
+	// MinBackoff and MaxBackoff bound the pause before a lost link is opened again. The pause
+	// doubles from one to the other and is jittered. Default: [redislink.DefaultMinBackoff] and
 	// [redislink.DefaultMaxBackoff].
 	MinBackoff, MaxBackoff time.Duration
-	// EventsPerSecond and BytesPerSecond are what this node takes of one organization in the long
-	// run; a quarter of it may come at once. Groups of an organization that exceeds either
-	// are paused, see the package comment. Default: [DefaultEventsPerSecond] and
-	// [DefaultBytesPerSecond]; negative: no limit.
+	// EventsPerSecond and BytesPerSecond are what this node takes from one organization on average.
+	// A quarter of a second's worth may come at once. If an organization exceeds either, its groups
+	// are paused; see the package comment. Default: [DefaultEventsPerSecond] and
+	// [DefaultBytesPerSecond]. A negative value means no limit.
 	EventsPerSecond float64
 	BytesPerSecond  int64
-	// Log takes losses of the link, paused groups and dropped payloads, never their content.
-	// Default: none.
+	// Log gets link losses, paused groups and dropped payloads, never payload content. Default:
+	// none.
 	Log *zap.Logger
-	// Registerer takes the metrics. Default: none.
+	// Registerer gets the metrics. Default: none.
 	Registerer prometheus.Registerer
 }
 

@@ -13,8 +13,8 @@ import (
 	"orgcast/internal/redistime"
 )
 
-// Publisher publishes and records events. It has no state that changes, so a process that only
-// publishes needs nothing else. Its methods are safe for concurrent use.
+// Publisher publishes and records events. A process that only publishes needs nothing else. Its
+// methods are safe for concurrent use.
 type Publisher struct {
 	client    redis.UniversalClient
 	keys      keyspace.Keyspace
@@ -24,8 +24,8 @@ type Publisher struct {
 	published prometheus.Counter
 }
 
-// NewPublisher returns a Publisher with a client as [NewRedis] takes it. Of the Options it heeds
-// MaxEventSize, PublishTimeout, Logger and Registerer.
+// NewPublisher returns a Publisher with the same kinds of client as [NewRedis]. It uses the Options
+// MaxEventSize, PublishTimeout, Log and Registerer.
 func NewPublisher(client redis.UniversalClient, keys keyspace.Keyspace, opt Options) *Publisher {
 	opt = opt.withDefaults()
 	_, cluster := client.(*redis.ClusterClient)
@@ -35,7 +35,7 @@ func NewPublisher(client redis.UniversalClient, keys keyspace.Keyspace, opt Opti
 	}
 }
 
-// slot returns that of a name in a Cluster, else 0.
+// slot returns the slot of a name in a Cluster, else 0.
 func (p *Publisher) slot(name string) uint16 {
 	if !p.cluster {
 		return 0
@@ -43,8 +43,8 @@ func (p *Publisher) slot(name string) uint16 {
 	return keyspace.Slot(name)
 }
 
-// Publish sends a payload to the group. A payload that [event.Decode] would refuse is refused here
-// with the same error and never leaves. Any other error means that the event may or may not have
+// Publish sends a payload to the group. It refuses a payload that [event.Decode] would refuse, with
+// the same error, and does not send it. Any other error means that the event may or may not have
 // been published.
 func (p *Publisher) Publish(ctx context.Context, g event.Group, payload []byte) error {
 	if err := event.Check(g, payload, p.opt.MaxEventSize); err != nil {
@@ -59,8 +59,8 @@ func (p *Publisher) Publish(ctx context.Context, g event.Group, payload []byte) 
 	return nil
 }
 
-// send publishes, or queues that in a pipeline. In a Cluster the event goes to the members that
-// serve the channel's slot, all others being spared it.
+// send publishes, or queues the command in a pipeline. In a Cluster, the event goes only to the
+// servers that serve the channel's slot.
 func (p *Publisher) send(ctx context.Context, to redis.Cmdable, channel string, payload any) *redis.IntCmd {
 	if p.cluster {
 		return to.SPublish(ctx, channel, payload)
@@ -69,8 +69,8 @@ func (p *Publisher) send(ctx context.Context, to redis.Cmdable, channel string, 
 }
 
 // PublishAll sends and records payloads in their order in one round trip. Each has a receipt, with
-// the error that [Publisher.Publish] or [Publisher.Record] would return; a payload that is refused
-// does not keep back the others.
+// the error that [Publisher.Publish] or [Publisher.Record] would return. A refused payload does not
+// stop the others.
 func (p *Publisher) PublishAll(ctx context.Context, out []event.Publication) []event.Receipt {
 	ctx, cancel := context.WithTimeout(ctx, p.opt.PublishTimeout)
 	defer cancel()
@@ -103,14 +103,15 @@ func (p *Publisher) PublishAll(ctx context.Context, out []event.Publication) []e
 	return results
 }
 
-// sendAll sends, in their order and in one round trip, what has not been sent or was refused
-// undone, and puts the commands into sent. What cannot be sent has its error in results.
+// sendAll sends the publications that were not sent yet or were undone, in their order and in one
+// round trip. It stores the commands in sent, and the error of a publication that cannot be sent in
+// results.
 func (p *Publisher) sendAll(ctx context.Context, out []event.Publication, sent []redis.Cmder, results []event.Receipt) {
 	type server struct {
-		latest string // moment, by its clock
+		latest string // latest moment, by the server's clock
 		err    error
 	}
-	servers := make(map[uint16]server) // of these slots; they know the script then
+	servers := make(map[uint16]server) // by slot; servers in the map know the script
 	pipe := p.client.Pipeline()
 	for i, o := range out {
 		if sent[i] != nil && !undone(sent[i]) {
@@ -141,15 +142,14 @@ func (p *Publisher) sendAll(ctx context.Context, out []event.Publication, sent [
 	}
 }
 
-// undone reports whether a server has refused a command and done nothing: it had not seen the
-// script, as one that has been given a slot between two commands, or got to it after its latest
-// moment.
+// undone reports whether a server refused a command without doing anything. Either it did not know
+// the script, such as a server that was just given the slot, or the command was late.
 func undone(cmd redis.Cmder) bool {
 	return redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") || redistime.IsLate(cmd.Err())
 }
 
-// refusedUndone reports whether a command has been, and has the clocks read again that it was too
-// late for.
+// refusedUndone reports whether a command was refused without effect. If a command was late, its
+// server's clock is read again.
 func (p *Publisher) refusedUndone(ctx context.Context, out []event.Publication, sent []redis.Cmder) (some bool) {
 	for i, cmd := range sent {
 		if cmd == nil || !undone(cmd) {

@@ -14,9 +14,9 @@ import (
 	"orgcast/internal/redisreply"
 )
 
-// query is a question to a history: what came after the mark, at most the newest limit events?
-// epoch has the epoch looked at if the mark is zero; skim says that the events of an answer with
-// more are not wanted.
+// query asks a history for the events after mark, at most the newest limit of them. With epoch and
+// a zero mark, the epoch is compared too. With skim, the events are not wanted if there are more
+// than limit.
 type query struct {
 	group event.Group
 	mark  event.Mark
@@ -25,15 +25,15 @@ type query struct {
 	skim  bool
 }
 
-// answer is what a history says to it. more says that it is incomplete because of the limit alone,
-// as far as known.
+// answer answers a query. more says that the answer is incomplete only because of the limit, as far
+// as known.
 type answer struct {
 	events         []*event.Event
 	complete, more bool
 	err            error
 }
 
-// seekAll asks one history page by page, and reads no more than so many bytes of it.
+// seekAll asks one history page by page, and reads at most the given number of bytes.
 func (h *Histories) seekAll(ctx context.Context, q query, bytes int) answer {
 	entries, all, err := h.newest(ctx, q.group, q.mark.Position.String(), q.limit+1, bytes)
 	if err != nil {
@@ -50,9 +50,9 @@ func (h *Histories) seekAll(ctx context.Context, q query, bytes int) answer {
 	return h.conclude(q, entries, a)
 }
 
-// seek asks histories in one round trip. The commands for one history need not be one transaction:
-// entries go from the front, so while the one at the position is there all behind it are, and the
-// state read later tells of deletions before it.
+// seek asks histories in one round trip. The commands for one history need not be one transaction.
+// Entries are dropped from the front, so while the entry at the mark is there, all later ones are
+// too. The state is read afterwards and shows deletions.
 func (h *Histories) seek(ctx context.Context, questions []query) []answer {
 	ctx, cancel := context.WithTimeout(ctx, h.opt.HistoryTimeout)
 	defer cancel()
@@ -76,8 +76,8 @@ func (h *Histories) seek(ctx context.Context, questions []query) []answer {
 	return answers
 }
 
-// about is what has to be known of a history in addition to its entries. epoch is nil if it does
-// not matter.
+// about holds the facts needed about a history besides its entries. epoch is nil if it does not
+// matter.
 type about struct {
 	state *redis.XInfoStreamCmd
 	epoch *redis.StringCmd
@@ -92,8 +92,8 @@ func (h *Histories) ask(ctx context.Context, pipe redis.Pipeliner, q query) (a a
 	return a
 }
 
-// conclude puts the answer to a question together. entries are the newest ones from the mark on,
-// newest first, at most one more than the limit.
+// conclude builds the answer to a query. entries are the newest ones from the mark on, newest
+// first, at most one more than the limit.
 func (h *Histories) conclude(q query, entries []redis.XMessage, a about) (f answer) {
 	info, err := a.state.Result()
 	if err != nil && strings.Contains(err.Error(), "no such key") {
@@ -116,8 +116,8 @@ func (h *Histories) conclude(q query, entries []redis.XMessage, a about) (f answ
 	return f
 }
 
-// judge says what the entries of a history, newest first, are worth as an answer, and returns those
-// that belong to it. info is nil if there is no history.
+// judge sets complete and more from the entries of a history, newest first, and returns the entries
+// that belong to the answer. info is nil if there is no history.
 func (f *answer) judge(q query, entries []redis.XMessage, info *redis.XInfoStream) []redis.XMessage {
 	switch last := len(entries) - 1; {
 	case q.mark.Position.IsZero() && last < q.limit:
@@ -132,22 +132,23 @@ func (f *answer) judge(q query, entries []redis.XMessage, info *redis.XInfoStrea
 	return entries
 }
 
-// deletedAfter reports whether someone deleted an entry after the position. One that was dropped
-// for its age or number does not count here.
+// deletedAfter reports whether someone deleted an entry after the position. Entries dropped for
+// their age or number do not count.
 func deletedAfter(info *redis.XInfoStream, after event.Position) bool {
 	deleted, err := event.ParsePosition(info.MaxDeletedEntryID)
 	return err == nil && deleted.Compare(after) > 0
 }
 
-// decodeEntries makes events of entries that are in the reverse order. Of several under the same
-// idempotency key, seen being the one before them, it makes the first alone.
+// decodeEntries decodes entries, which are newest first, into events, oldest first. If several
+// entries have the same idempotency key, only the first becomes an event. seen is the entry before
+// them.
 func (h *Histories) decodeEntries(g event.Group, entries []redis.XMessage, seen event.Head) []*event.Event {
 	now := time.Now()
 	events := make([]*event.Event, 0, len(entries))
 	keyed := map[uint64]event.Position{seen.Key: seen.Position}
 	for _, entry := range slices.Backward(entries) {
 		head := event.Head{Key: keyOf(entry)}
-		head.Position, _ = event.ParsePosition(entry.ID) // as Redis made it
+		head.Position, _ = event.ParsePosition(entry.ID) // Redis created it, so it is valid
 		if head.Key != 0 {
 			if before, ok := keyed[head.Key]; ok && roster.Repeats(before, head.Position) {
 				h.decoder.metrics.repeated.Inc()
@@ -155,7 +156,7 @@ func (h *Histories) decodeEntries(g event.Group, entries []redis.XMessage, seen 
 			}
 			keyed[head.Key] = head.Position
 		}
-		object, _ := entry.Values[eventField].(string) // without one it is no object
+		object, _ := entry.Values[eventField].(string) // "" fails to decode
 		if e, err := h.decoder.decode(g, head, object, now); err == nil {
 			events = append(events, e)
 		}
@@ -163,7 +164,7 @@ func (h *Histories) decodeEntries(g event.Group, entries []redis.XMessage, seen 
 	return events
 }
 
-// keyOf returns what stands for the idempotency key of a history's entry, 0 if there was none.
+// keyOf returns the key hash of a history's entry, 0 if it has no idempotency key.
 func keyOf(entry redis.XMessage) uint64 {
 	text, _ := entry.Values[keyField].(string)
 	key, _ := event.ParseKeyHash(text)

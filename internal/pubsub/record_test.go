@@ -17,7 +17,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestHistoryDropsForeignEntries: what somebody put into a history past the checks reaches nobody.
+// TestHistoryDropsForeignEntries: entries that were added to a history without the checks are not
+// delivered.
 func TestHistoryDropsForeignEntries(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	keys, reg := newKeyspace(t), prometheus.NewRegistry()
@@ -49,7 +50,8 @@ func TestHistoryDropsForeignEntries(t *testing.T) {
 	}
 }
 
-// TestSinceSeesDeletedEntries: an entry that somebody deleted by hand is missing, and not silently.
+// TestSinceSeesDeletedEntries: if someone deleted an entry by hand, the answer says that it is
+// incomplete.
 func TestSinceSeesDeletedEntries(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	keys := newKeyspace(t)
@@ -59,7 +61,7 @@ func TestSinceSeesDeletedEntries(t *testing.T) {
 	if err := client.XDel(t.Context(), keys.History(g), items[2].Position.String()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []bool{false, false, false, true} { // the third is not there to go on from
+	for i, want := range []bool{false, false, false, true} { // the third is not there to resume from
 		if _, complete, err := bus.Since(t.Context(), g, items[i].Position, 100); err != nil || complete != want {
 			t.Errorf("after %d: got complete %t, %v, want %t", i, complete, err, want)
 		}
@@ -85,7 +87,7 @@ func TestRecordOutlivesScriptFlush(t *testing.T) {
 	}
 }
 
-// TestRecordExpires: a group that nobody writes to leaves nothing in Redis, keys included.
+// TestRecordExpires: a group that gets no more events leaves nothing in Redis, including keys.
 func TestRecordExpires(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	keys := newKeyspace(t)
@@ -106,7 +108,7 @@ func TestRecordExpires(t *testing.T) {
 	})
 }
 
-// TestRecorded: what was recorded under an idempotency key is found by it, in its own group.
+// TestRecorded: Recorded finds the event recorded under an idempotency key, in its own group only.
 func TestRecorded(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	keys := newKeyspace(t)
@@ -135,8 +137,8 @@ func TestRecorded(t *testing.T) {
 	}
 }
 
-// TestRecordFailsWithoutHarm: what stands where a history should makes an error, and nothing goes
-// out.
+// TestRecordFailsWithoutHarm: if a key of another type is in the place of a history, Record returns
+// an error, and nothing is published.
 func TestRecordFailsWithoutHarm(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	keys := newKeyspace(t)
@@ -164,8 +166,8 @@ func TestRecordFailsWithoutHarm(t *testing.T) {
 	}
 }
 
-// TestHistoryIsReadInBounds: who may join a group may ask for its history, and for what it missed
-// of it. Either answer has a bound in bytes, also where that is far less than what was asked for.
+// TestHistoryIsReadInBounds: a member of a group may ask for its history, and for missed events.
+// Both answers are limited in bytes, even if the member asks for far more.
 func TestHistoryIsReadInBounds(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm, HistoryTimeout: calm})
@@ -203,8 +205,8 @@ func TestHistoryIsReadInBounds(t *testing.T) {
 	}
 }
 
-// TestLargeHistoryIsReadByBytes: Redis sends no more of a history than was asked for in bytes, also
-// where small events stand before large ones.
+// TestLargeHistoryIsReadByBytes: Redis sends no more of a history than the bytes asked for, even if
+// small events come before large ones.
 func TestLargeHistoryIsReadByBytes(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm, HistoryTimeout: calm})
@@ -244,7 +246,7 @@ func TestLargeHistoryIsReadByBytes(t *testing.T) {
 	}
 }
 
-// TestResumeOverPages: an answer of many small events is complete.
+// TestResumeOverPages: an answer with many small events is complete.
 func TestResumeOverPages(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	bus := pubsub.NewRedis(client, newKeyspace(t), pubsub.Options{PublishTimeout: calm, HistoryTimeout: calm})
@@ -263,8 +265,8 @@ func TestResumeOverPages(t *testing.T) {
 	}
 }
 
-// TestResumeInAnotherLife: the place before the first event of a history is one in the life of its
-// organization's data in which it was told, and in no other.
+// TestResumeInAnotherLife: the mark before the first event of a history is valid only in the epoch
+// of the organization's data in which it was given.
 func TestResumeInAnotherLife(t *testing.T) {
 	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{HistoryTimeout: calm})

@@ -10,21 +10,21 @@ import (
 	"orgcast/internal/event"
 )
 
-// recordScript records and publishes in one step, so that the order of a history is the order of
-// its channel. Programs in other languages load the same file.
+// recordScript records and publishes in one step, so that a history has the same order as its
+// channel. Programs in other languages load the same file.
 var recordScript = redis.NewScript(lua.Text("record.v1")) //nolint:gochecknoglobals // constant
 
 // Record publishes a payload that is also kept in the group's history, and returns its position
-// there. Errors are those of [Publisher.Publish], and [event.ErrInvalidIdempotencyKey]. A Record
-// that failed is not carried out later, as by a server that hung and wakes up. With an idempotency
-// key it can be repeated without harm.
+// there. It returns the errors of [Publisher.Publish], and [event.ErrInvalidIdempotencyKey]. A
+// Record that timed out does not take effect later, for example when a hung server wakes up. With
+// an idempotency key, it is safe to repeat.
 func (p *Publisher) Record(ctx context.Context, g event.Group, payload []byte, o event.Recording) (event.Position, error) {
 	result := p.PublishAll(ctx, []event.Publication{{Group: g, Payload: payload, Record: &o}})[0]
 	return result.Position, result.Err
 }
 
-// recorded reads the answer of the script into a receipt: the position and, unless the idempotency
-// key had been used, how many nodes Redis passed the event on to.
+// recorded parses the answer of the script into a receipt: the position and, unless the idempotency
+// key had been used, the number of nodes to which Redis passed the event.
 func recorded(r *event.Receipt, script *redis.Cmd) error {
 	answer, err := script.Slice()
 	if err != nil {
@@ -48,11 +48,11 @@ func recorded(r *event.Receipt, script *redis.Cmd) error {
 	return nil
 }
 
-// errRecordAnswer is of a server that does not run the script as Redis does.
+// errRecordAnswer means that the server does not run the script as Redis does.
 var errRecordAnswer = errors.New("unexpected answer of the recording script")
 
-// record queues the script in a pipeline. latest is the last moment at which it may be carried out,
-// by the clock of its server. whole sends its text, which Redis then knows by its hash.
+// record queues the script in a pipeline. latest is the last moment at which the server may run it,
+// by the server's clock. whole sends the text of the script, and from then on Redis knows its hash.
 func (p *Publisher) record(ctx context.Context, pipe redis.Pipeliner, out event.Publication, latest string, whole bool) *redis.Cmd {
 	o := out.Record.WithDefaults()
 	keys := []string{p.keys.History(out.Group)}

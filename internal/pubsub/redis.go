@@ -16,26 +16,26 @@ import (
 	"orgcast/internal/subconn"
 )
 
-// Why a node is not healthy.
+// Reasons why a node is not healthy.
 var (
-	// ErrNoLink says that there is no subscription connection, or not yet.
+	// ErrNoLink says that there is no subscription connection.
 	ErrNoLink = errors.New("pubsub: no subscription connection")
-	// ErrNoCanary says that no message of this node to itself arrived lately.
+	// ErrNoCanary says that no message of this node to itself arrived recently.
 	ErrNoCanary = errors.New("pubsub: no canary arrived in time")
 	// ErrUnconfirmed says that Redis did not confirm a subscription in time.
 	ErrUnconfirmed = errors.New("pubsub: a subscription was not confirmed in time")
 )
 
 // Redis is a bus through Redis pub/sub: a [Publisher], [Histories], and a receiver. The receiver
-// keeps a list of the groups that are wanted (package roster) and one connection, the link, that it
-// brings in line with the list (package redislink); in a Redis Cluster one to each master.
+// keeps a list of wanted groups (package roster) and one connection, the link, on which it
+// subscribes to them (package redislink). In a Redis Cluster, it keeps one link to each master.
 //
 // Its methods are safe for concurrent use.
 type Redis struct {
 	*Publisher
 	*Histories
 
-	// Fixed after construction.
+	// Set by NewRedis, and not changed after that.
 	client  redis.UniversalClient
 	keys    keyspace.Keyspace
 	opt     Options
@@ -43,17 +43,18 @@ type Redis struct {
 	metrics *metrics
 	subs    *subscriptions
 	dialer  *subconn.Dialer // of the client; nil if the server is a Cluster
-	cluster *cluster        // nil unless it is
+	cluster *cluster        // nil unless the server is a Cluster
 
 	running atomic.Bool
 }
 
-// NewRedis returns a bus that does nothing yet: events flow while [Redis.Run] runs. The client
-// stays the caller's; it is a single node's, Sentinel's, or a [redis.ClusterClient]. It needs
-// ContextTimeoutEnabled: without that go-redis heeds its own timeouts only, and a server that hangs
-// holds Publish, and the end of Run, for as long as those. A client that retries (MaxRetries) may
-// publish an event twice when the answer of Redis got lost. It gets a hook, which opens the link's
-// connection, and closes the others when the link turns out to lead to a replica.
+// NewRedis returns a bus that is idle: events flow while [Redis.Run] runs. The caller still owns
+// the client, which is for a single server, Sentinel, or a Cluster ([redis.ClusterClient]). The
+// client needs ContextTimeoutEnabled. Without it, go-redis obeys only its own timeouts, and a hung
+// server blocks Publish, and the end of Run, for that long. A client that retries (MaxRetries) may
+// publish an event twice if the answer of Redis is lost. NewRedis adds a hook to the client. It
+// opens the link's connection, and closes the other connections if the link turns out to lead to a
+// replica.
 func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, opt Options) *Redis {
 	opt = opt.withDefaults()
 	m := newMetrics(opt.Registerer)
@@ -79,10 +80,10 @@ func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, opt Options)
 	return r
 }
 
-// Subscribe asks for the group's events and returns when Redis has confirmed that they will
-// arrive, however many links that takes, or with ctx's error when ctx ends first; it then counts
-// for nothing. Calls are counted: see [Redis.Unsubscribe]. A group that is paused counts as
-// confirmed: a gap follows before its next event.
+// Subscribe asks for the group's events. It returns when Redis has confirmed that they will arrive,
+// however many links that takes. If ctx ends first, Subscribe returns its error and does not count.
+// Calls are counted; see [Redis.Unsubscribe]. A paused group counts as confirmed: it catches up or
+// gets a gap before its next event.
 func (r *Redis) Subscribe(ctx context.Context, g event.Group) error {
 	if g.IsZero() {
 		return event.ErrInvalidGroup
@@ -90,36 +91,36 @@ func (r *Redis) Subscribe(ctx context.Context, g event.Group) error {
 	return r.subs.subscribe(ctx, g, r.keys.GroupChannel(g), r.opt.SubscribeTimeout)
 }
 
-// Unsubscribe takes one Subscribe of the group back. With the last one gone no more events of the
-// group reach the Sink, except for one that is being handed over right now. It does not wait.
-// Without a Subscribe to take back it does nothing.
+// Unsubscribe undoes one Subscribe of the group. After the last one, the Sink gets no more events
+// of the group, except one that is being delivered right now. It does not wait. Without a Subscribe
+// to undo, it does nothing.
 func (r *Redis) Unsubscribe(g event.Group) { r.subs.unsubscribe(g, r.keys.GroupChannel(g)) }
 
-// Mark returns the place from which a client that has received what the Sink has can resume the
-// group. ok is false if that is not known.
+// Mark returns the mark from which a client can resume the group, if the client has received the
+// same events as the Sink. ok is false if the mark is not known.
 func (r *Redis) Mark(g event.Group) (m event.Mark, ok bool) { return r.subs.mark(g) }
 
-// Since is [Histories.Since], without what this node has shown under another position.
+// Since is [Histories.Since] without events that this node has delivered under another position.
 func (r *Redis) Since(ctx context.Context, g event.Group, after event.Position, limit int) (events []*event.Event, complete bool, err error) {
 	events, complete, err = r.Histories.Since(ctx, g, after, limit)
 	events, complete = r.subs.unseen(g, after, events, complete)
 	return events, complete, err
 }
 
-// Resume is [Histories.Resume], likewise.
+// Resume is [Histories.Resume] without events that this node has delivered under another position.
 func (r *Redis) Resume(ctx context.Context, g event.Group, after event.Mark, limit, bytes int) (events []*event.Event, complete bool, err error) {
 	events, complete, err = r.Histories.Resume(ctx, g, after, limit, bytes)
 	events, complete = r.subs.unseen(g, after.Position, events, complete)
 	return events, complete, err
 }
 
-// Healthy returns nil if events really flow: a canary came through every link that there should be
-// within LinkTimeout, and no wanted group has waited longer than that for its confirmation.
+// Healthy returns nil if events flow: within LinkTimeout, a canary came through every link that
+// should exist, and no wanted group has waited longer than that for its confirmation.
 func (r *Redis) Healthy() error { return r.subs.healthy(r.opt.LinkTimeout) }
 
-// Run receives events and hands them to sink until ctx ends; then it returns nil, with everything
-// that it started ended. It survives every failure of Redis: it opens a new link, subscribes again
-// to what is wanted and reports the gaps. It returns [ErrRunning] if Run runs already.
+// Run receives events and passes them to sink until ctx ends. It then returns nil after everything
+// that it started has ended. It survives every failure of Redis: it opens a new link, subscribes to
+// the wanted groups again, and reports the gaps. It returns [ErrRunning] if Run is already running.
 func (r *Redis) Run(ctx context.Context, sink Sink) error {
 	if !r.running.CompareAndSwap(false, true) {
 		return ErrRunning
@@ -152,8 +153,8 @@ func (r *Redis) keepLink(ctx context.Context, server string, d *delivery) {
 	redislink.Keep(ctx, o, func(context.Context) (redislink.Connection, redislink.User, error) { return r.newLink(server, d) })
 }
 
-// newLink returns a link to a server, and what its connection is made of. The kind of subscription
-// connection is chosen here, and nowhere else.
+// newLink returns a link to a server and the settings of its connection. This is the only place
+// that chooses between plain and sharded subscriptions.
 func (r *Redis) newLink(server string, d *delivery) (redislink.Connection, redislink.User, error) {
 	l := &link{
 		server: server, canary: r.keys.Canary(r.opt.NodeID), subs: r.subs, histories: r.Histories, delivery: d, timeout: r.opt.LinkTimeout, log: r.log,

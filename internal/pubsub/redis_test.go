@@ -38,7 +38,7 @@ var (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// calm is for tests without a fault: a machine that is merely slow must not look like one.
+// calm is for tests without a fault, so that a slow machine does not look like one.
 const calm = 30 * time.Second
 
 // newKeyspace returns names that no other test uses.
@@ -47,7 +47,7 @@ func newKeyspace(tb testing.TB) keyspace.Keyspace {
 	return testkit.KeysUnder(tb, rand.Text())
 }
 
-// ahead returns a function that has a history go on an hour ahead, as after a clock that was wrong.
+// ahead returns a function that makes a history continue an hour ahead, as after a wrong clock.
 func ahead(client redis.UniversalClient, keys keyspace.Keyspace) func(context.Context, event.Group) error {
 	return func(ctx context.Context, g event.Group) error {
 		id := strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10) + "-0"
@@ -75,7 +75,7 @@ func TestContractRedis(t *testing.T) {
 	})
 }
 
-// TestContractMiniredis: what the demo carries within it is Redis enough, Lua and streams included.
+// TestContractMiniredis: the server built into the demo is enough, including Lua and streams.
 func TestContractMiniredis(t *testing.T) {
 	server := miniredis.NewMiniRedis()
 	if err := server.StartAddr("127.0.0.1:0"); err != nil {
@@ -145,7 +145,7 @@ func TestDroppedPayloadsAreCountedAndLoggedWithoutContent(t *testing.T) {
 	if got := counter(t, reg, "orgcast_bus_groups"); got != 1 {
 		t.Errorf("groups: got %v, want 1", got)
 	}
-	// The log samples them by what is in these fields (package journal).
+	// The log samples lines by these fields (package journal).
 	if lines := logs.FilterMessage("event dropped").FilterField(zap.Stringer("group", g)).FilterField(zap.String("reason", "foreign_organization")).Len(); lines != flood {
 		t.Errorf("log lines with group and reason: got %d, want %d", lines, flood)
 	}
@@ -230,7 +230,7 @@ func TestSubscriptionsConverge(t *testing.T) {
 				if model[g] == 0 {
 					rt.Skip("not subscribed")
 				}
-				// The lengthening pause meets UNSUBSCRIBE in the queue, under way and confirmed.
+				// The growing delay meets UNSUBSCRIBE queued, in progress, and confirmed.
 				for pause := range 60 {
 					bus.Unsubscribe(g)
 					for start := time.Now(); time.Since(start) < time.Duration(pause)*2*time.Microsecond; {
@@ -263,8 +263,8 @@ func TestSubscriptionsConverge(t *testing.T) {
 		}
 		pubsubtest.Eventually(t, "no pauses", func() bool { return bus.EndPauses() == 0 })
 		// Commands are sent and confirmed in order. The first of these is confirmed on a link that
-		// lives on; the second stands behind all that link had to settle; the third stands behind
-		// what the confirmations of those brought up.
+		// stays up. The second comes after everything that the link had to settle. The third comes
+		// after everything that those confirmations caused.
 		for i := range 3 {
 			g := testkit.Group(t, "barrier", strconv.Itoa(i))
 			if err := bus.Subscribe(ctx, g); err != nil {
@@ -296,7 +296,7 @@ func TestSubscriptionsConverge(t *testing.T) {
 		for _, g := range groups {
 			final := pubsubtest.Message(g, "final")
 			if model[g] > 0 {
-				sink.WaitFor(t, final) // it is held back while the group catches up
+				sink.WaitFor(t, final) // it is held while the group catches up
 			} else if slices.Contains(sink.Items(), final) {
 				rt.Fatalf("event of %v delivered, which nobody wants", g)
 			}
@@ -360,7 +360,7 @@ func TestPublishFailsWithoutServer(t *testing.T) {
 	}
 }
 
-// TestSubscribeTimeout: who joins learns within a bounded time that nobody confirms.
+// TestSubscribeTimeout: Subscribe fails within a bounded time if there is no confirmation.
 func TestSubscribeTimeout(t *testing.T) {
 	bus := pubsub.NewRedis(redistest.NewClient(t, redistest.Start(t)), newKeyspace(t), pubsub.Options{SubscribeTimeout: 10 * time.Millisecond})
 	if err := bus.Subscribe(t.Context(), testkit.Group(t, "acme", "room")); !errors.Is(err, pubsub.ErrUnconfirmed) {

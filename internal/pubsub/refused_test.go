@@ -11,8 +11,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestConnectionRefused: a server that answers, but takes no connection, has published nothing and
-// says nothing of a history.
+// TestConnectionRefused: a server that answers but refuses connections has published nothing and
+// knows nothing of a history.
 func TestConnectionRefused(t *testing.T) {
 	for name, refusal := range redistest.Refusals() {
 		t.Run(name, func(t *testing.T) {

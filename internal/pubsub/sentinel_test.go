@@ -17,9 +17,9 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestSentinelFailover: the link follows the master, whether it was deposed in order, and so still
-// answers for a while, or crashed, or hung and wakes up when it has been replaced. Recorded events
-// that the new master has reach the group, once.
+// TestSentinelFailover: the link follows the master. The old master may have been deposed in order,
+// and so still answers for a while. Or it crashed, or it hung and wakes up after it was replaced.
+// Recorded events that the new master has reach the group, once.
 func TestSentinelFailover(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]func(*redistest.Sentinels){
@@ -46,11 +46,11 @@ func TestSentinelFailover(t *testing.T) {
 			before := pubsubtest.Record(t, n, n.kept, event.Recording{}, "recorded")
 			n.sink.WaitFor(t, before[0])
 			if err := client.Wait(t.Context(), 1, pubsubtest.Patience).Err(); err != nil {
-				t.Fatal(err) // the replica has it
+				t.Fatal(err) // until the replica has it
 			}
 			fail(s)
 
-			// Whoever can, publishes at the new master.
+			// Publishers that can do so publish at the new master.
 			direct := redistest.NewClient(t, s.Master())
 			publisher := pubsub.NewRedis(direct, n.keys, pubsub.Options{})
 			var after []pubsubtest.Item
@@ -87,9 +87,9 @@ func TestSentinelFailover(t *testing.T) {
 }
 
 // TestHungMasterReplacedByHand: a master hangs, an operator promotes its replica, and a proxy leads
-// to that one. Then the former master wakes up, with what publishers had sent it, and nobody makes
-// it a replica. What it does reaches no group, and what the new master has recorded does, once and
-// in order.
+// to the new master. Then the former master wakes up, with commands that publishers had sent it,
+// and is not made a replica. Its events reach no group. Those recorded at the new master do, once
+// and in order.
 func TestHungMasterReplacedByHand(t *testing.T) {
 	t.Parallel()
 	pair := redistest.StartPair(t)
@@ -99,14 +99,14 @@ func TestHungMasterReplacedByHand(t *testing.T) {
 	n.sink.WaitFor(t, want[0])
 	pair.AwaitInStep()
 	formerly := redistest.NewClient(t, pair.Master.Addr)
-	if err := formerly.Ping(t.Context()).Err(); err != nil { // it has a connection
+	if err := formerly.Ping(t.Context()).Err(); err != nil { // so it has a connection
 		t.Fatal(err)
 	}
 
 	pair.Master.Pause()
 	waiting := make(chan error, 1) // one result
 	go func() {
-		// A program that gives no latest moment, and so has its event recorded late.
+		// A program that sets no latest moment, so its event is recorded late.
 		ctx, cancel := context.WithTimeout(context.Background(), pubsubtest.Patience)
 		defer cancel()
 		waiting <- formerly.XAdd(ctx, &redis.XAddArgs{Stream: n.keys.History(n.kept), Values: []string{"event", pubsubtest.Payload(n.kept, "late")}}).Err()
@@ -123,7 +123,7 @@ func TestHungMasterReplacedByHand(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := want[20].Position
-	for _, text := range []string{"stale", "too"} { // publishers that have not left it
+	for _, text := range []string{"stale", "too"} { // publishers that still use it
 		if err := formerly.Publish(t.Context(), n.keys.GroupChannel(n.kept), last.String()+" "+pubsubtest.Payload(n.kept, text)).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -148,15 +148,15 @@ func TestHungMasterReplacedByHand(t *testing.T) {
 
 // TestFormerMasterAnswersAgain: a master hung, its replica was promoted, and a proxy leads new
 // connections there. When the former master wakes up, as a master, the node's idle connections
-// still lead to it. Its history has all that the group was handed and nothing of what it missed, so
-// it must not be asked.
+// still lead to it. Its history has everything that was delivered to the group and nothing that the
+// group missed, so it must not be asked.
 func TestFormerMasterAnswersAgain(t *testing.T) {
 	t.Parallel()
 	pair := redistest.StartPair(t)
 	proxy := redistest.StartProxy(t, pair.Master.Addr)
 	client := redistest.NewClient(t, proxy.Addr)
 	n := startNode(t, client, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: time.Second, CanaryInterval: 100 * time.Millisecond, HistoryTimeout: calm})
-	recordings := testkit.Group(t, "acme", "recordings") // no transient event has come there
+	recordings := testkit.Group(t, "acme", "recordings") // no transient event came there
 	pubsubtest.Record(t, n, recordings, event.Recording{}, "early")
 	pubsubtest.Subscribe(t, n, recordings)
 	want := pubsubtest.Record(t, n, recordings, event.Recording{}, "before")
@@ -172,7 +172,7 @@ func TestFormerMasterAnswersAgain(t *testing.T) {
 	}
 	pair.Master.Pause()
 	for _, c := range idle {
-		_ = c.Close() // to the pool, from which commands meanwhile take few
+		_ = c.Close() // to the pool; commands use few connections meanwhile
 	}
 	pubsubtest.Eventually(t, "no link", func() bool { return errors.Is(n.Healthy(), pubsub.ErrNoLink) })
 	pair.Promote()

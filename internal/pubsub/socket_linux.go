@@ -16,23 +16,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is the TCP connection of a link. A quiet one waits as every connection of a Go program
-// does, in the runtime's poller. A busy one waits in the read itself. That wakes one thread for
-// what has come, where the poller's way takes two reads, a wait and a second thread that is woken
-// to find nothing to do: for an event that goes to a few browsers, as much as the rest of its way
-// (see docs/decisions/0015-busy-link.md).
+// socket is the TCP connection of a link. While the link is quiet, a read waits in the runtime's
+// poller, as in every Go program. While it is busy, the read itself blocks. Then an arriving event
+// wakes one thread. The poller's way takes two reads, a wait, and a second thread that wakes to
+// find nothing to do. For an event that goes to a few browsers, that costs as much as the rest of
+// its way (see docs/decisions/0015-busy-link.md).
 //
-// Read is for one goroutine at a time, as is Write.
+// One goroutine at a time may call Read, and one may call Write.
 type socket struct {
 	local, remote net.Addr
-	file          *os.File // blocking, so the runtime's poller does not know it
+	file          *os.File // blocking, and unknown to the runtime's poller
 	raw           syscall.RawConn
 	closing       sync.Once
 	bounded       atomic.Bool  // a read deadline is set
 	writeBy       atomic.Int64 // write deadline in Unix nanoseconds, 0 for none
 
-	// The runtime's poller waits for gate, an epoll that watches only the socket while open.
-	// So the socket of a busy link wakes nobody but its reader.
+	// The runtime's poller waits on gate, an epoll that watches the socket only while open is set.
+	// So the socket of a busy link wakes only its reader.
 	gate    *os.File
 	gateRaw syscall.RawConn
 
@@ -41,8 +41,8 @@ type socket struct {
 	open    bool
 	looked  time.Time
 	yielded time.Time
-	waiting []runtimemetrics.Sample // goroutines that could run
-	// Of poll; the functions are bound once, so that it allocates nothing.
+	waiting []runtimemetrics.Sample // the number of runnable goroutines
+	// Used by poll. The functions are bound once, so that poll does not allocate.
 	tryReceive func(uintptr) bool
 	receive    func(uintptr)
 	buffer     []byte
@@ -50,8 +50,8 @@ type socket struct {
 	receiveErr error
 }
 
-// newSocket takes over the socket of a plain TCP connection, which cannot be used afterwards.
-// Others, such as TLS, it returns as they are.
+// newSocket takes over the socket of a plain TCP connection, which must not be used afterwards. It
+// returns other connections, such as TLS, unchanged.
 func newSocket(c net.Conn) (net.Conn, error) {
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {
@@ -93,7 +93,7 @@ func (s *socket) takeOver(tcp *net.TCPConn) error {
 	if err != nil {
 		return os.NewSyscallError("epoll_create1", err)
 	}
-	err = unix.SetNonblock(gate, true) // or the poller would not take it
+	err = unix.SetNonblock(gate, true) // the poller requires it
 	s.gate = os.NewFile(uintptr(gate), "link gate")
 	if err != nil {
 		return err
@@ -104,14 +104,14 @@ func (s *socket) takeOver(tcp *net.TCPConn) error {
 	return s.setGate(true)
 }
 
-// setGate has the poller see the socket, or not.
+// setGate adds the socket to the gate, or removes it.
 func (s *socket) setGate(open bool) error {
 	if open == s.open {
 		return nil
 	}
 	s.open = open
 	operation, interest := unix.EPOLL_CTL_DEL, (*unix.EpollEvent)(nil)
-	if open { // what has come already counts
+	if open { // data that has arrived already counts
 		operation, interest = unix.EPOLL_CTL_ADD, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP}
 	}
 	var controlErr error
@@ -125,8 +125,8 @@ func (s *socket) setGate(open bool) error {
 	return nil
 }
 
-// Read implements net.Conn. A deadline that is set while a busy link waits has no effect on that
-// Read; Close ends it.
+// Read implements net.Conn. A deadline set while a busy link reads has no effect on that Read.
+// Close ends it.
 func (s *socket) Read(b []byte) (n int, err error) {
 	busy := s.pace.busy && !s.bounded.Load()
 	if err := s.setGate(!busy); err != nil {
@@ -144,8 +144,8 @@ func (s *socket) Read(b []byte) (n int, err error) {
 	return n, err
 }
 
-// yield lets other goroutines go first where it is time. To do so costs some 20 µs, since the
-// runtime wakes another thread for it; to see whether any waits costs next to nothing.
+// yield lets other goroutines run first if it is time. That costs some 20 µs, because the runtime
+// wakes another thread for it. Checking whether any goroutine waits costs next to nothing.
 func (s *socket) yield(now time.Time) {
 	if now.Sub(s.looked) < lookInterval {
 		return
@@ -158,7 +158,7 @@ func (s *socket) yield(now time.Time) {
 	}
 }
 
-// poll reads as soon as there is something, which it leaves to the runtime's poller to find out.
+// poll waits in the runtime's poller until there is something to read, and reads it.
 func (s *socket) poll(b []byte) (int, error) {
 	s.buffer = b
 	err := s.gateRaw.Read(s.tryReceive)
@@ -174,7 +174,7 @@ func (s *socket) poll(b []byte) (int, error) {
 	return s.received, nil
 }
 
-// receiveOnce takes what there is and reports whether poll is done.
+// receiveOnce reads without waiting, and reports whether poll is done.
 func (s *socket) receiveOnce(uintptr) (done bool) {
 	if err := s.raw.Control(s.receive); err != nil {
 		s.receiveErr = err // closed
@@ -191,8 +191,8 @@ func (s *socket) receiveNow(fd uintptr) {
 	}
 }
 
-// Write implements net.Conn. It waits for room in its own thread: a link sends little, and
-// Redis takes it at once.
+// Write implements net.Conn. It blocks its thread until there is room, because a link sends little
+// and Redis reads it at once.
 func (s *socket) Write(b []byte) (written int, err error) {
 	for written < len(b) {
 		var n int
@@ -206,7 +206,7 @@ func (s *socket) Write(b []byte) (written int, err error) {
 	return written, nil
 }
 
-// send writes what finds room, and waits for room if there is none, up to the deadline.
+// send writes what fits, and waits for room if nothing does, until the deadline.
 func (s *socket) send(fd int, b []byte) (int, error) {
 	for {
 		wait := -1 // forever
@@ -230,7 +230,7 @@ func (s *socket) send(fd int, b []byte) (int, error) {
 	}
 }
 
-// Close implements net.Conn. It ends a Read and a Write that wait.
+// Close implements net.Conn. It ends a waiting Read and a waiting Write.
 func (s *socket) Close() (err error) {
 	s.closing.Do(func() {
 		if s.raw != nil {
@@ -256,15 +256,15 @@ func (s *socket) SetDeadline(t time.Time) error {
 	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
 }
 
-// SetReadDeadline implements net.Conn, except for what [socket.Read] says.
+// SetReadDeadline implements net.Conn, except as described at [socket.Read].
 func (s *socket) SetReadDeadline(t time.Time) error {
 	if bounded := !t.IsZero(); s.bounded.Swap(bounded) || bounded {
 		return s.gate.SetReadDeadline(t)
 	}
-	return nil // there was none: go-redis sets none before each message
+	return nil // no deadline was set; go-redis sets none before each message
 }
 
-// SetWriteDeadline implements net.Conn. It holds for a Write that waits when the next one begins.
+// SetWriteDeadline implements net.Conn. A Write that waits for room uses it only in its next wait.
 func (s *socket) SetWriteDeadline(t time.Time) error {
 	by := int64(0)
 	if !t.IsZero() {

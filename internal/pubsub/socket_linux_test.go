@@ -41,7 +41,7 @@ func socketPair(t *testing.T) (link, peer net.Conn) {
 // paces are the two ways in which a Read of a link waits: busy or not.
 var paces = map[string]bool{"quiet": false, "busy": true}
 
-// TestSocketBytes: every byte arrives once and in order, whatever way each Read waits.
+// TestSocketBytes: every byte arrives once and in order, whichever way each Read waits.
 func TestSocketBytes(t *testing.T) {
 	link, peer := socketPair(t)
 	sent := make([]byte, 4<<20)
@@ -79,7 +79,7 @@ func TestSocketBytes(t *testing.T) {
 	}
 }
 
-// TestSocketWrite: what is more than the socket takes at once waits for room.
+// TestSocketWrite: bytes that do not fit into the socket at once wait for room.
 func TestSocketWrite(t *testing.T) {
 	link, peer := socketPair(t)
 	sent := bytes.Repeat([]byte("SUBSCRIBE "), 1<<20)
@@ -141,7 +141,7 @@ func TestSocketDeadlines(t *testing.T) {
 				if _, err := link.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Errorf("Read: got %v, want %v", err, os.ErrDeadlineExceeded)
 				}
-				// Nobody reads, so this must run out of room.
+				// The peer does not read, so this must run out of room.
 				if _, err := link.Write(make([]byte, 64<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Errorf("Write: got %v, want %v", err, os.ErrDeadlineExceeded)
 				}

@@ -32,8 +32,8 @@ func awaitRoles(t *testing.T, bus *pubsub.Redis) {
 }
 
 // TestDeliversWhileRedisRefusesWrites: PUBLISH and SUBSCRIBE work in these states, so events flow,
-// nobody is told of a gap, and the node is ready. A link that was kept alive by PING, which a
-// server that cannot save refuses, broke several times a second.
+// no group gets a gap, and the node is ready. A link kept alive by PING would break several times a
+// second, because a server that cannot save refuses PING.
 func TestDeliversWhileRedisRefusesWrites(t *testing.T) {
 	t.Parallel()
 	for _, state := range redistest.States() {
@@ -71,10 +71,10 @@ func TestDeliversWhileRedisRefusesWrites(t *testing.T) {
 	}
 }
 
-// TestLinkLedToReplica: an operator promotes a replica, and a proxy keeps the connections to what
-// was the master. That one goes on answering, and takes the node's canaries, as a replica on which
-// nobody else publishes. The node must not call itself healthy, must find the new master when the
-// proxy leads there, and must not leave its other connections behind.
+// TestLinkLedToReplica: an operator promotes a replica, and a proxy keeps the connections to the
+// former master. That server still answers, and passes on the node's canaries, as a replica without
+// other publishers. The node must not report healthy, must find the new master when the proxy leads
+// there, and must not leave its other connections behind.
 func TestLinkLedToReplica(t *testing.T) {
 	t.Parallel()
 	pair := redistest.StartPair(t)
@@ -108,7 +108,7 @@ func TestLinkLedToReplica(t *testing.T) {
 
 	proxy.Redirect(pair.Replica.Addr)
 	pubsubtest.Eventually(t, "healthy at the new master", n.isHealthy)
-	want = append(append(want, pubsubtest.Gap(n.kept)), missed...) // for "before", which was transient
+	want = append(append(want, pubsubtest.Gap(n.kept)), missed...) // a gap for "before", which was transient
 	pubsubtest.Publish(t, n, n.kept, "after")
 	n.sink.WaitFor(t, pubsubtest.Message(n.kept, "after"))
 	want = append(want, pubsubtest.Message(n.kept, "after"))
@@ -117,10 +117,10 @@ func TestLinkLedToReplica(t *testing.T) {
 	}
 }
 
-// TestOthersStayAtFormerMaster: a master was replaced and goes on as one, as it does for some
-// seconds under Sentinels, and the client's other connections stay there when the link leads to its
-// successor. What only the successor has must not be taken for nothing, and the node must find
-// together again.
+// TestOthersStayAtFormerMaster: a master was replaced but continues as one, as it does for some
+// seconds under Sentinels. The client's other connections stay there when the link leads to its
+// successor. The group must get the events that only the successor has, and all the node's
+// connections must lead to one server again.
 func TestOthersStayAtFormerMaster(t *testing.T) {
 	t.Parallel()
 	for name, behind := range map[string]bool{"at other addresses": false, "behind one address": true} {
@@ -128,7 +128,7 @@ func TestOthersStayAtFormerMaster(t *testing.T) {
 			t.Parallel()
 			pair := redistest.StartPair(t)
 			proxy := redistest.StartProxy(t, pair.Master.Addr)
-			var address atomic.Value // to dial
+			var address atomic.Value // the address to dial
 			address.Store(pair.Master.Addr)
 			if behind {
 				address.Store(proxy.Addr)
@@ -176,8 +176,8 @@ func TestOthersStayAtFormerMaster(t *testing.T) {
 	}
 }
 
-// TestServerTellsNoRole: a link is of no use to a node that cannot find out where it leads. That is
-// said, with what would help.
+// TestServerTellsNoRole: a node cannot use a link if it cannot find out where the link leads. The
+// log says so, with advice.
 func TestServerTellsNoRole(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: redistest.Start(t), Protocol: 2, DialerRetries: 1, MaxRetries: -1, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { _ = client.Close() })

@@ -11,31 +11,31 @@ import (
 	"orgcast/internal/redislink"
 )
 
-// subscriptions is a roster that goroutines share: those who subscribe, and those of the links,
-// which are told when there is something to do for them.
+// subscriptions shares a roster between goroutines: the subscribers and the links. It signals links
+// that have something to do.
 type subscriptions struct {
 	metrics *metrics
 
 	mu      sync.Mutex // never held during I/O or calls of the Sink
 	roster  *roster.Roster
-	waiting map[string]chan struct{} // by channel, closed when that is subscribed; only of those that a caller waits for
-	lines   map[string]*line         // by the address of their server, "" if there is one; those that are open
+	waiting map[string]chan struct{} // by channel; closed when the channel is subscribed
+	lines   map[string]*line         // open links by address of the server, "" without a Cluster
 }
 
-// line is a link as subscriptions know it.
+// line is a link as seen by subscriptions.
 type line struct {
 	server string
 	link   *redislink.Link
-	roster *roster.Link  // guarded by subscriptions.mu, as all of the roster is
-	write  chan struct{} // there may be commands to send; capacity 1: one signal covers all that came before it
-	read   chan struct{} // there may be histories to read; likewise
+	roster *roster.Link  // guarded by subscriptions.mu, like the rest of the roster
+	write  chan struct{} // there may be commands to send; capacity 1, enough for any number
+	read   chan struct{} // there may be histories to read; capacity 1
 }
 
 func newSubscriptions(o roster.Options, m *metrics) *subscriptions {
 	return &subscriptions{metrics: m, roster: roster.New(o), waiting: make(map[string]chan struct{}), lines: make(map[string]*line)}
 }
 
-// changed tells the links what there is to do, and the metrics. s.mu is held.
+// changed signals the links that have something to do, and sets the metrics. s.mu is held.
 func (s *subscriptions) changed() {
 	for _, l := range s.lines {
 		if l.roster.MayWrite() {
@@ -50,7 +50,7 @@ func (s *subscriptions) changed() {
 	s.metrics.paused.Set(float64(paused))
 }
 
-// signal sends on a channel with room for one, unless a signal waits there.
+// signal sends on a channel of capacity 1, unless a signal is already there.
 func signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -71,7 +71,7 @@ func (s *subscriptions) subscribe(ctx context.Context, g event.Group, channel st
 	}
 	s.changed()
 	s.mu.Unlock()
-	if subscribed { // the usual case, in which the context need not be touched
+	if subscribed { // the usual case, which need not touch the context
 		return nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, ErrUnconfirmed)
@@ -89,26 +89,26 @@ func (s *subscriptions) unsubscribe(g event.Group, channel string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.roster.Unsubscribe(g, time.Now()) {
-		delete(s.waiting, channel) // who waits has not unsubscribed
+		delete(s.waiting, channel) // a caller that waits has not unsubscribed, so none is left
 	}
 	s.changed()
 }
 
-// mark is [roster.Roster.Mark].
+// mark calls [roster.Roster.Mark].
 func (s *subscriptions) mark(g event.Group) (m event.Mark, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.roster.Mark(g)
 }
 
-// unseen is [roster.Roster.Unseen].
+// unseen calls [roster.Roster.Unseen].
 func (s *subscriptions) unseen(g event.Group, after event.Position, events []*event.Event, complete bool) ([]*event.Event, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.roster.Unseen(g, after, events, complete)
 }
 
-// healthy returns nil if a canary came through every link that there should be within the timeout,
+// healthy returns nil if, within the timeout, a canary came through every link that should exist,
 // and nothing has waited longer than that for its confirmation.
 func (s *subscriptions) healthy(timeout time.Duration) error {
 	now := time.Now()
@@ -133,7 +133,7 @@ func (s *subscriptions) healthy(timeout time.Duration) error {
 	return nil
 }
 
-// attach makes an open link, with its channel of canaries, the one to a server.
+// attach registers an open link, with its canary channel, as the one to a server.
 func (s *subscriptions) attach(server, canary string, l *redislink.Link) *line {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,7 +146,7 @@ func (s *subscriptions) attach(server, canary string, l *redislink.Link) *line {
 	return opened
 }
 
-// detach takes note that a link is gone.
+// detach removes a lost link.
 func (s *subscriptions) detach(l *line) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,8 +157,8 @@ func (s *subscriptions) detach(l *line) {
 	s.changed()
 }
 
-// next returns the commands to send on a link, and the groups whose newest positions are to be read
-// before. paused says that the end of pauses is to be looked for.
+// next returns the commands to send on a link, and the groups whose newest positions must be read
+// before that. paused says that the link has paused groups to resume later.
 func (s *subscriptions) next(l *line) (commands []roster.Command, unlocated []event.Group, paused bool) {
 	now := time.Now()
 	s.mu.Lock()
@@ -169,14 +169,14 @@ func (s *subscriptions) next(l *line) (commands []roster.Command, unlocated []ev
 	return commands, s.roster.Unlocated(commands), paused
 }
 
-// locate is [roster.Roster.Locate].
+// locate calls [roster.Roster.Locate].
 func (s *subscriptions) locate(groups []event.Group, marks []event.Mark, known []bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.roster.Locate(groups, marks, known)
 }
 
-// judge is [roster.Roster.Judge].
+// judge calls [roster.Roster.Judge].
 func (s *subscriptions) judge(l *line, channel string, h event.Head, object string, now time.Time) (g event.Group, v roster.Verdict) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -187,15 +187,15 @@ func (s *subscriptions) judge(l *line, channel string, h event.Head, object stri
 	return g, v
 }
 
-// logPause is [roster.Roster.LogPause].
+// logPause calls [roster.Roster.LogPause].
 func (s *subscriptions) logPause(g event.Group, now time.Time) (suppressed int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.roster.LogPause(g, now)
 }
 
-// confirm is [roster.Roster.Confirm]. It wakes callers that wait for the channel. canary is the
-// link's canary channel now.
+// confirm calls [roster.Roster.Confirm]. It wakes callers that wait for the channel. canary is the
+// link's current canary channel.
 func (s *subscriptions) confirm(l *line, kind, channel string, now time.Time) (c roster.Confirmation, canary string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,7 +208,7 @@ func (s *subscriptions) confirm(l *line, kind, channel string, now time.Time) (c
 	return c, l.roster.Canary(), ok
 }
 
-// refuse is [roster.Roster.Refuse].
+// refuse calls [roster.Roster.Refuse].
 func (s *subscriptions) refuse(l *line, owner string, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -217,14 +217,14 @@ func (s *subscriptions) refuse(l *line, owner string, now time.Time) bool {
 	return ok
 }
 
-// unconfirmedSince is [roster.Link.UnconfirmedSince].
+// unconfirmedSince calls [roster.Link.UnconfirmedSince].
 func (s *subscriptions) unconfirmedSince(l *line) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return l.roster.UnconfirmedSince()
 }
 
-// surveyed is [roster.Roster.Surveyed].
+// surveyed calls [roster.Roster.Surveyed].
 func (s *subscriptions) surveyed(owners []string) (masters []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -234,53 +234,53 @@ func (s *subscriptions) surveyed(owners []string) (masters []string) {
 	return masters
 }
 
-// canaryOf is [roster.Roster.CanaryOf], for a link that is to be opened.
+// canaryOf calls [roster.Roster.CanaryOf] for a link that will be opened.
 func (s *subscriptions) canaryOf(server string) (channel string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.roster.CanaryOf(server, "")
 }
 
-// behind is [roster.Roster.Behind].
+// behind calls [roster.Roster.Behind].
 func (s *subscriptions) behind(l *line, most int) []roster.Behind {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.roster.Behind(l.roster, most)
 }
 
-// remembered is [roster.Roster.Remembered].
+// remembered calls [roster.Roster.Remembered].
 func (s *subscriptions) remembered(b roster.Behind) []event.Position {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.roster.Remembered(b)
 }
 
-// handOver is [roster.Roster.HandOver].
+// handOver calls [roster.Roster.HandOver].
 func (s *subscriptions) handOver(b roster.Behind, a roster.Answer) (gap bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.roster.HandOver(b, a, time.Now())
 }
 
-// caughtUp is [roster.Roster.CaughtUp].
+// caughtUp calls [roster.Roster.CaughtUp].
 func (s *subscriptions) caughtUp(b roster.Behind, h event.Head) (v roster.Verdict, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.roster.CaughtUp(b, h)
 }
 
-// firstHeld is [roster.Roster.FirstHeld].
+// firstHeld calls [roster.Roster.FirstHeld].
 func (s *subscriptions) firstHeld(b roster.Behind) (h roster.Held, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h, ok = s.roster.FirstHeld(b)
 	if !ok {
-		s.changed() // its history may have to be read again
+		s.changed() // the group's history may have to be read again
 	}
 	return h, ok
 }
 
-// release is [roster.Roster.Release].
+// release calls [roster.Roster.Release].
 func (s *subscriptions) release(b roster.Behind) (v roster.Verdict, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

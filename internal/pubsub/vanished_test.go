@@ -20,7 +20,7 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// late publishes an event with a position, as a master that was replaced does: it is in no history.
+// late publishes an event as a replaced master does: its position is in no history.
 func late(tb testing.TB, client *redis.Client, keys keyspace.Keyspace, g event.Group, at event.Position, text string) pubsubtest.Item {
 	tb.Helper()
 	item := pubsubtest.Item{Group: g, Payload: pubsubtest.Payload(g, text), Position: at}
@@ -30,8 +30,8 @@ func late(tb testing.TB, client *redis.Client, keys keyspace.Keyspace, g event.G
 	return item
 }
 
-// TestHungMasterWakesUp: what it passes on after its replacement raises the mark beyond all that
-// the new master has. What is in the new master's history comes all the same, once.
+// TestHungMasterWakesUp: events that a master passes on after its replacement raise the mark above
+// everything that the new master has. Events in the new master's history still come, once.
 func TestHungMasterWakesUp(t *testing.T) {
 	t.Parallel()
 	for name, count := range map[string]int{"a few events": 3, "as many as are remembered": 900} {
@@ -49,16 +49,17 @@ func TestHungMasterWakesUp(t *testing.T) {
 			want = append(want, pubsubtest.Gap(f.group))
 			want = append(want, f.record(t, texts(5, 50)...)...)
 			f.sink.WaitFor(t, want[len(want)-1])
-			want = append(want, f.record(t, "live")...) // its position lies before those, too
+			want = append(want, f.record(t, "live")...) // its position is below those, too
 			f.mustHave(t, want)
 			f.cut(t)
-			f.mustHave(t, append(want, f.record(t, texts(55, 3)...)...)) // and the mark is of use again
+			f.mustHave(t, append(want, f.record(t, texts(55, 3)...)...)) // and the mark works again
 		})
 	}
 }
 
-// TestLateEventAmongKnownOnes: what a group has caught up with comes on the channel, too. It stays
-// known when a master that woke up puts in what is in no history, before it or among it.
+// TestLateEventAmongKnownOnes: events with which a group has caught up also come on the channel.
+// They stay known when a master that woke up inserts an event that is in no history, before or
+// among them.
 func TestLateEventAmongKnownOnes(t *testing.T) {
 	for _, count := range []int{3, 900, 1900} {
 		t.Run(strconv.Itoa(count), func(t *testing.T) {
@@ -74,7 +75,7 @@ func TestLateEventAmongKnownOnes(t *testing.T) {
 			questions.questions = true
 			client.AddHook(questions)
 			pubsubtest.Eventually(t, "the pause ends", func() bool { return bus.EndPauses() == 0 })
-			<-questions.shut // from here on what comes is held
+			<-questions.shut // from here on, arriving messages are held
 			future := early.Position.Milliseconds() + 3600_000
 			first := late(t, client, keys, g, event.NewPosition(future, 0), "first")
 			known := pubsubtest.Record(t, bus, g, event.Recording{MaxLength: 2000}, texts(0, count)...)
@@ -86,7 +87,7 @@ func TestLateEventAmongKnownOnes(t *testing.T) {
 			sink.WaitFor(t, second)
 			live := pubsubtest.Record(t, bus, g, event.Recording{}, "live")[0]
 			sink.WaitFor(t, live)
-			want := append(known, first, second, pubsubtest.Gap(g), live) // it lies before those two
+			want := append(known, first, second, pubsubtest.Gap(g), live) // it is below those two
 			if diff := cmp.Diff(want, sink.Of(g), equalItems); diff != "" {
 				t.Errorf("items differ (-want +got):\n%s", diff)
 			}
@@ -95,8 +96,8 @@ func TestLateEventAmongKnownOnes(t *testing.T) {
 }
 
 // TestClockOfRedisGoesBack: Redis keeps the order of a history whatever its clock does, so
-// positions go back only when the history is gone. Its members are told, on a link that lives, also
-// if they have just caught up.
+// positions go back only if the history was lost. Members get a gap, even on a link that stays up
+// and right after catching up.
 func TestClockOfRedisGoesBack(t *testing.T) {
 	for name, test := range map[string]struct{ lost, caughtUp bool }{
 		"and everything is lost":                    {lost: true},
@@ -114,7 +115,7 @@ func TestClockOfRedisGoesBack(t *testing.T) {
 			var want []pubsubtest.Item
 			if test.caughtUp {
 				f.cut(t)
-				want = append(want, ahead) // nobody has published it
+				want = append(want, ahead) // an event that was not published
 			}
 			want = append(want, f.record(t, "before")...)
 			f.sink.WaitFor(t, want[len(want)-1])
@@ -133,8 +134,8 @@ func TestClockOfRedisGoesBack(t *testing.T) {
 	}
 }
 
-// TestVanishedProperty: events that are in no history come between, links break, everything is
-// lost: what is recorded comes once and in order, and what vanished is told.
+// TestVanishedProperty: events that are in no history come in between, links break, and all data
+// are lost. Recorded events come once and in order, and members get a gap for vanished ones.
 func TestVanishedProperty(t *testing.T) {
 	client := redistest.NewClient(t, redistest.Start(t))
 	g := testkit.Group(t, "acme", "room")
@@ -159,7 +160,7 @@ func TestVanishedProperty(t *testing.T) {
 		rt.Repeat(map[string]func(*rapid.T){
 			"record": func(rt *rapid.T) { record(rapid.IntRange(1, 40).Draw(rt, "count")) },
 			"late": func(*rapid.T) {
-				sink.WaitFor(t, want[len(want)-1]) // there is a link
+				sink.WaitFor(t, want[len(want)-1]) // so there is a link
 				n++
 				late(t, client, keys, g, event.NewPosition(want[0].Position.Milliseconds()+3600_000, uint64(n)), "late")
 				vanished = true
@@ -188,8 +189,8 @@ func TestVanishedProperty(t *testing.T) {
 	})
 }
 
-// TestRememberedPositionsAreBounded: an organization with many groups remembers no more than one
-// with few, and nothing when they are left.
+// TestRememberedPositionsAreBounded: an organization with many groups remembers no more positions
+// than one with few, and none when its groups are left.
 func TestRememberedPositionsAreBounded(t *testing.T) {
 	client, keys := redistest.NewClient(t, redistest.Start(t)), newKeyspace(t)
 	bus := pubsub.NewRedis(client, keys, pubsub.Options{SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, PublishTimeout: calm, EventsPerSecond: -1, BytesPerSecond: -1})

@@ -18,7 +18,7 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// Bus is what every bus of package pubsub can do.
+// Bus is the common interface of the buses of package pubsub.
 type Bus interface {
 	Subscribe(ctx context.Context, g event.Group) error
 	Unsubscribe(g event.Group)
@@ -34,29 +34,29 @@ type Bus interface {
 // Fixture is a bus that does not run yet.
 type Fixture struct {
 	Bus Bus
-	// Inject publishes without the checks of Publish, as a back end in another language can. Nil
-	// if there is no such way.
+	// Inject publishes without the checks of Publish, as a back end in another language can. It is
+	// nil if the bus has no such way.
 	Inject func(ctx context.Context, g event.Group, payload string) error
-	// Pass lets time pass for what is recorded. Nil if it passes by itself.
+	// Pass makes time pass for recorded events. It is nil if real time passes.
 	Pass func(d time.Duration)
-	// Ahead makes the next position of a group's history lie an hour ahead, and Lose loses that
-	// history, so that the next one is of today.
+	// Ahead makes the next position of a group's history lie an hour ahead. Lose loses that
+	// history, so that the next position follows the clock again.
 	Ahead, Lose func(ctx context.Context, g event.Group) error
-	// Uncounted says that the server does not count what it dropped of a history, so that nothing
-	// can be said to be complete from the beginning.
+	// Uncounted says that the server does not count the dropped entries of a history, so that no
+	// answer can be complete from the beginning.
 	Uncounted bool
 }
 
-// Payload makes a payload for the group that carries a text.
+// Payload returns a payload for the group that contains a text.
 func Payload(g event.Group, text string) string {
 	return fmt.Sprintf(`{"type":"t","organization_id":%q,"text":%q}`, g.Organization(), text)
 }
 
-// Message is the Item that [Payload] becomes.
+// Message returns the Item for the payload that [Payload] returns.
 func Message(g event.Group, text string) Item { return Item{Group: g, Payload: Payload(g, text)} }
 
-// Start runs the bus until the returned function is called, which waits for its end, or until the
-// test ends.
+// Start runs the bus until the returned function is called, which waits for the end of Run, or
+// until the test ends.
 func Start(tb testing.TB, bus Bus, sink pubsub.Sink) (stop func()) {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -77,7 +77,7 @@ func Start(tb testing.TB, bus Bus, sink pubsub.Sink) (stop func()) {
 	return stop
 }
 
-// Subscribe subscribes, or fails the test.
+// Subscribe subscribes to groups, or fails the test.
 func Subscribe(tb testing.TB, bus Bus, groups ...event.Group) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
@@ -101,13 +101,13 @@ func Publish(tb testing.TB, bus Bus, g event.Group, texts ...string) {
 	}
 }
 
-// trial is one part of the contract with the bus to be held to it.
+// trial is the input of one part of the contract.
 type trial struct {
 	*testing.T
 	Fixture
 }
 
-// Run holds a bus to the contract. newFixture is called once for each part of it.
+// Run tests a bus against the contract. It calls newFixture for each part.
 func Run(t *testing.T, newFixture func(t *testing.T) Fixture) {
 	t.Helper()
 	for name, part := range map[string]func(t trial){
@@ -190,7 +190,7 @@ func counted(t trial) {
 	sink.WaitFor(t, Message(g, "kept by the second"))
 	t.Bus.Unsubscribe(g)
 	Publish(t, t.Bus, g, "nobody wants it")
-	// The bus keeps order, so what was to come has come before this.
+	// The bus keeps order, so every earlier event has come before this one.
 	Publish(t, t.Bus, other, "last")
 	sink.WaitFor(t, Message(other, "last"))
 	Subscribe(t, t.Bus, g)
@@ -213,7 +213,7 @@ func twoOrganizations(t trial) {
 	if diff := cmp.Diff([]Item{Message(ours, "ours")}, sink.Items(), equalItems); diff != "" {
 		t.Fatalf("items differ (-want +got):\n%s", diff)
 	}
-	// With both wanted, each event still goes to its own.
+	// With both wanted, each event still goes to its own group.
 	Subscribe(t, t.Bus, theirs)
 	Publish(t, t.Bus, theirs, "theirs")
 	sink.WaitFor(t, Message(theirs, "theirs"))
@@ -302,7 +302,7 @@ func malformed(t trial) {
 }
 
 func subscribeEnds(t trial) {
-	// Nothing runs, so nothing can confirm.
+	// Run does not run, so nothing is confirmed.
 	g := testkit.Group(t, "acme", "room")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	result := make(chan error, 1) // one result
@@ -312,7 +312,7 @@ func subscribeEnds(t trial) {
 	if err := <-result; !errors.Is(err, why) {
 		t.Fatalf("Subscribe: got %v, want %v", err, why)
 	}
-	// It counts for nothing.
+	// The failed Subscribe does not count.
 	var sink Recorder
 	Start(t, t.Bus, &sink)
 	other := testkit.Group(t, "acme", "other")
@@ -338,7 +338,7 @@ func runEnds(t trial) {
 	if err := t.Bus.Healthy(); err == nil {
 		t.Error("Healthy after Run: got nil, want an error")
 	}
-	// A client's pool keeps the connections that it needed, which miniredis serves in this process.
+	// A client's pool keeps open connections, which miniredis serves in this process.
 	const serves = "github.com/alicebob/miniredis/v2/server.(*Server).servePeer"
 	testkit.ExpectNoLeaks(t, before, goleak.IgnoreAnyFunction(serves), goleak.IgnoreAnyFunction(serves+".func2"))
 }
@@ -362,9 +362,9 @@ func runsAgain(t trial) {
 	Publish(t, t.Bus, kept, "lost")
 	Start(t, t.Bus, &sink)
 	sink.WaitFor(t, Gap(kept))
-	Subscribe(t, t.Bus, left) // comes anew and missed nothing
+	Subscribe(t, t.Bus, left) // it is new again, so it missed nothing
 	Publish(t, t.Bus, kept, "after")
-	sink.WaitFor(t, Message(kept, "after")) // its group may still be catching up, and the other one overtake it
+	sink.WaitFor(t, Message(kept, "after")) // its group may still be catching up, so the other one may overtake it
 	Publish(t, t.Bus, left, "last")
 	sink.WaitFor(t, Message(left, "last"))
 	want := []Item{Gap(kept), Message(kept, "after"), Message(left, "last")}
@@ -395,7 +395,7 @@ func unsubscribeAlone(t trial) {
 	sink.WaitFor(t, Message(g, "1"))
 }
 
-// Eventually waits until a condition that has no signal of its own holds.
+// Eventually waits until a condition holds that has no signal.
 func Eventually(tb testing.TB, what string, condition func() bool) {
 	tb.Helper()
 	deadline := time.After(Patience)
@@ -410,5 +410,5 @@ func Eventually(tb testing.TB, what string, condition func() bool) {
 	}
 }
 
-// equalItems lets go-cmp compare Items, which have closed fields in them.
+// equalItems lets go-cmp compare Items, which contain types with unexported fields.
 var equalItems = cmpopts.EquateComparable(event.Group{}, event.Position{}) //nolint:gochecknoglobals // immutable

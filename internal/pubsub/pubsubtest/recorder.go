@@ -1,4 +1,4 @@
-// Package pubsubtest holds the contract of a bus as a test, and a Sink that records.
+// Package pubsubtest contains the contract of a bus as a test, and a Sink that records its calls.
 package pubsubtest
 
 import (
@@ -26,11 +26,11 @@ type Item struct {
 // Gap is the Item of a gap of the group.
 func Gap(g event.Group) Item { return Item{Group: g} }
 
-// Recorder is a Sink that remembers. The zero Recorder is ready.
+// Recorder is a Sink that records its calls. The zero Recorder is ready to use.
 type Recorder struct {
 	mu      sync.Mutex
 	items   []Item
-	changed chan struct{} // closed at the next call, nil if nobody waits
+	changed chan struct{} // closed at the next call, nil if no one waits
 }
 
 // Deliver implements the Sink.
@@ -55,19 +55,19 @@ func (r *Recorder) add(i Item) {
 	}
 }
 
-// Items returns what came so far.
+// Items returns the calls so far.
 func (r *Recorder) Items() []Item {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.items)
 }
 
-// Of returns what came so far for one group, gaps included.
+// Of returns the calls so far for one group, including gaps.
 func (r *Recorder) Of(g event.Group) []Item {
 	return slices.DeleteFunc(r.Items(), func(i Item) bool { return i.Group != g })
 }
 
-// WaitFor waits until the item has come, and fails the test when it does not.
+// WaitFor waits until the item has come, and fails the test if it does not come.
 func (r *Recorder) WaitFor(tb testing.TB, want Item) {
 	tb.Helper()
 	deadline := time.After(Patience)

@@ -16,7 +16,7 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// Record records texts and returns the Items that they become, or fails the test.
+// Record records texts and returns their Items, or fails the test.
 func Record(tb testing.TB, bus Bus, g event.Group, o event.Recording, texts ...string) []Item {
 	tb.Helper()
 	items := make([]Item, len(texts))
@@ -101,7 +101,7 @@ func recorded(t trial) {
 	}
 }
 
-// longHistory reads one of several pages, in all lengths about their borders.
+// longHistory reads a history of several pages, at all lengths near page borders.
 func longHistory(t trial) {
 	g := testkit.Group(t, "acme", "room")
 	all := Record(t, t.Bus, g, event.Recording{}, numbers(300)...)
@@ -110,7 +110,7 @@ func longHistory(t trial) {
 	}
 }
 
-// largeHistory is one of which the newest events alone are read.
+// largeHistory reads a history of which only the newest events fit.
 func largeHistory(t trial) {
 	g := testkit.Group(t, "acme", "room")
 	const size = 200 << 10
@@ -152,7 +152,7 @@ func recordedBatch(t trial) {
 	sink.WaitFor(t, want[2])
 	sink.WaitFor(t, want[3])
 	expect(t, "what arrived", want[:3], sink.Of(g))
-	expect(t, "what arrived", want[3:], sink.Of(other)) // organizations have no order among each other
+	expect(t, "what arrived", want[3:], sink.Of(other)) // events of different organizations have no common order
 	expect(t, "history", kept, History(t, t.Bus, g, 100))
 }
 
@@ -179,7 +179,7 @@ func idempotent(t trial) {
 			t.Errorf("key %q: got %v, want %v", key, err, event.ErrInvalidIdempotencyKey)
 		}
 	}
-	// Many at once.
+	// Publish many at once.
 	var wg sync.WaitGroup
 	positions := make([]event.Position, 8)
 	for i := range positions {
@@ -207,7 +207,7 @@ func notRecorded(t trial) {
 		``:                                     event.ErrNotObject,
 		`{"type":"t"}`:                         event.ErrNoOrganization,
 		`{"type":"t","organization_id":8}`:     event.ErrForeign,
-		`1-1 {"type":"t","organization_id":7}`: event.ErrNotObject, // nobody gives positions away
+		`1-1 {"type":"t","organization_id":7}`: event.ErrNotObject, // publishers cannot choose positions
 	} {
 		if _, err := t.Bus.Record(t.Context(), g, []byte(payload), event.Recording{}); !errors.Is(err, want) {
 			t.Errorf("Record(%q): got %v, want %v", payload, err, want)
@@ -260,9 +260,9 @@ func boundedAge(t trial) {
 		}
 		return len(History(t, t.Bus, g, 100)) == 0
 	})
-	// What was there before is not taken for nothing.
+	// The lost history counts as missed.
 	expectSince(t, g, old[0].Position, 10, nil, false)
-	// A history that begins anew within the same millisecond would begin at the same place.
+	// A new history within the same millisecond would begin at the same position.
 	Eventually(t, "the next millisecond", func() bool { return time.Now().UnixMilli() > int64(old[0].Position.Milliseconds()) }) //nolint:gosec // until the year 292278994
 	fresh := Record(t, t.Bus, g, event.Recording{}, "fresh")
 	expectSince(t, g, old[0].Position, 10, fresh, false)
@@ -278,7 +278,7 @@ func since(t trial) {
 	tests := map[string]struct {
 		after    event.Position
 		limit    int
-		from     int // in all
+		from     int // index among all events
 		complete bool
 	}{
 		"the last":                       {last, 100, 20, true},
@@ -322,7 +322,7 @@ func twoHistories(t trial) {
 	}
 	own := Record(t, t.Bus, ours, event.Recording{}, "own")
 	expect(t, "history", own, History(t, t.Bus, ours, 10))
-	// A position of another organization opens nothing.
+	// A position of another organization gives no access.
 	expectSince(t, ours, secret[0].Position, 10, keepAfter(own, secret[0].Position), own[0].Position == secret[0].Position)
 }
 
@@ -336,7 +336,7 @@ func keepAfter(items []Item, after event.Position) (kept []Item) {
 	return kept
 }
 
-// sameOrder: whoever publishes at the same time, all see the order of the history.
+// sameOrder: whoever publishes at the same time, all readers see the order of the history.
 func sameOrder(t trial) {
 	var sink Recorder
 	Start(t, t.Bus, &sink)
@@ -362,8 +362,8 @@ func sameOrder(t trial) {
 	expect(t, "what arrived", want, sink.Items())
 }
 
-// positionsGoBack: within one history they only grow, so it was lost, on a connection that lives,
-// and the members of the group are told, once.
+// positionsGoBack: positions in one history only grow. If they go back, the history was lost, and
+// members get one gap, even on a connection that stays up.
 func positionsGoBack(t trial) {
 	var sink Recorder
 	Start(t, t.Bus, &sink)

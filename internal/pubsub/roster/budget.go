@@ -8,31 +8,33 @@ import (
 )
 
 const (
-	// burst is how much an organization may save up, in time of its budget. A flood comes at once
-	// until that is used up, and meanwhile fills what Redis keeps for this subscriber: with the
-	// default budget a second's worth was seen to reach the 32 MB at which Redis ends it.
+	// burst is how much of its budget an organization can save up, in time. A flood uses it all at
+	// once, and meanwhile fills the buffer that Redis keeps for this subscriber. With the default
+	// budget, one second's worth reached the 32 MB at which Redis disconnects a subscriber.
 	burst = 250 * time.Millisecond
-	// resumeRoom is how much of that it must have saved before a group of it is taken up again.
+	// resumeRoom is how much the organization must have saved before one of its groups resumes.
 	resumeRoom = burst / 2
-	// minRoom is the least that a group has when it comes back after the shortest pause.
+	// minRoom is the least that a group may use when it resumes after the shortest pause.
 	minRoom = time.Millisecond
 )
 
-// budget is what one organization has used of its budget. Its subscriptions share it. It counts in
-// time: an event costs as long as the budget takes to earn it.
+// budget is what one organization has used of its budget. All its subscriptions share it. It is
+// measured in time: an event costs as long as the budget takes to earn it.
 type budget struct {
-	subs  int   // that share it
-	shown shown // what they have shown under idempotency keys
-	seen  int   // bytes of the positions that they remember
-	// paid is the moment until which the budget is spent: full before now, empty burst later.
+	subs  int   // how many subscriptions share it
+	shown shown // events that its groups have delivered under idempotency keys
+	seen  int   // bytes of the positions that its groups remember
+	// paid is the moment until which the budget is spent. It is full if paid is past, and empty if
+	// paid is burst ahead.
 	paid time.Time
-	// since is when it began to spend what it had, and lasted how long that was enough for.
+	// since is when the current spell of spending began. lasted is how long the savings lasted in
+	// it.
 	since  time.Time
 	lasted time.Duration
-	pauses loglimit.Limiter // of the log lines about its groups
+	pauses loglimit.Limiter // limits the log lines about paused groups
 }
 
-// spend takes the cost of one event from the budget and reports whether there was anything left.
+// spend charges the cost of one event to the budget. It reports false if the budget was used up.
 func (b *budget) spend(now time.Time, cost time.Duration) bool {
 	switch used := b.paid.Sub(now); {
 	case used >= burst:
@@ -57,13 +59,12 @@ func (b *budget) owe(now time.Time, t tariff, events []*event.Event) {
 	}
 }
 
-// hasRoom reports whether a group of the organization may come back.
+// hasRoom reports whether the organization has saved enough for a group to resume.
 func (b *budget) hasRoom(now time.Time) bool { return b.paid.Sub(now) <= burst-resumeRoom }
 
-// resume lets a group come back, after a pause that may have been longer than the shortest. The
-// more the organization delayed others, and the faster it used up what it had, the less it may send
-// before it is paused again: who only exceeds its budget has all of it, a flood what it takes to
-// see that it goes on.
+// resume lets a group resume after a pause. The longer the pause and the faster the organization
+// used up its savings, the less it may send before it is paused again. An organization slightly
+// over its budget gets all its savings back. A flood gets just enough to show whether it continues.
 func (b *budget) resume(now time.Time, pause time.Duration) {
 	room := time.Duration(float64(min(max(b.lasted, minRoom), burst)) * float64(minPause) / float64(pause))
 	b.since = now
@@ -72,9 +73,9 @@ func (b *budget) resume(now time.Time, pause time.Duration) {
 	}
 }
 
-// tariff says what an event costs. A negative rate costs nothing.
+// tariff tells what an event costs. A limit that is not positive costs nothing.
 type tariff struct {
-	event       time.Duration // the least, for a small one
+	event       time.Duration // the cost of a small event, the minimum
 	bytesPerSec int64
 }
 

@@ -7,8 +7,8 @@ import (
 	"orgcast/internal/pubsub/roster"
 )
 
-// TestRoomAfterPause: who came with a flood comes back with little, who was a little too fast with
-// all.
+// TestRoomAfterPause: after a pause, a group that caused a flood may send little at first. A group
+// that was slightly over its budget may send a full burst.
 func TestRoomAfterPause(t *testing.T) {
 	tests := map[string]struct {
 		over, pause time.Duration

@@ -17,14 +17,14 @@ type Behind struct {
 // Group returns the group.
 func (b Behind) Group() event.Group { return b.sub.group }
 
-// Mark returns what the group was handed last: its history is to be read from there.
+// Mark returns the mark of the last event delivered to the group. Its history is read from there.
 func (b Behind) Mark() event.Mark { return b.mark }
 
-// isCurrent reports whether the group still waits for this catching up.
+// isCurrent reports whether the group still waits for this round of catching up.
 func (b Behind) isCurrent() bool { return b.sub.cursor.round == b.round }
 
-// Unlocated returns the groups of commands whose place in their history is not known. Their newest
-// positions are to be read before the commands are sent, and handed to [Roster.Locate].
+// Unlocated returns the groups in commands whose mark is not known. The caller reads the newest
+// positions of their histories before it sends the commands, and passes them to [Roster.Locate].
 func (r *Roster) Unlocated(commands []Command) (groups []event.Group) {
 	for _, c := range commands {
 		for _, channel := range c.Channels {
@@ -36,8 +36,8 @@ func (r *Roster) Unlocated(commands []Command) (groups []event.Group) {
 	return groups
 }
 
-// Locate takes note of the newest positions of the histories of groups. Where known is false they
-// could not be read, and losses of the group will be gaps.
+// Locate sets the marks of groups to the newest positions of their histories. Where known is false,
+// the position could not be read, and the group gets a gap if it loses events.
 func (r *Roster) Locate(groups []event.Group, marks []event.Mark, known []bool) {
 	for i, g := range groups {
 		if s := r.subs[r.opt.Keys.GroupChannel(g)]; s != nil && s.state == stateSent && !s.cursor.known {
@@ -47,7 +47,7 @@ func (r *Roster) Locate(groups []event.Group, marks []event.Mark, known []bool) 
 	}
 }
 
-// Behind takes up to so many groups of a link that have to catch up.
+// Behind takes up to most groups of a link that have to catch up.
 func (r *Roster) Behind(l *Link, most int) (batch []Behind) {
 	for len(batch) < most {
 		b, ok := l.behind.pop()
@@ -62,8 +62,8 @@ func (r *Roster) Behind(l *Link, most int) (batch []Behind) {
 	return batch
 }
 
-// Remembered returns the newest positions that the group was handed, oldest first: for when the
-// mark is not in its history.
+// Remembered returns the newest positions delivered to the group, oldest first. They are needed if
+// the mark is not in its history.
 func (r *Roster) Remembered(b Behind) []event.Position {
 	if !b.isCurrent() {
 		return nil
@@ -71,17 +71,17 @@ func (r *Roster) Remembered(b Behind) []event.Position {
 	return b.sub.cursor.seen.list()
 }
 
-// Answer is what a history says of what a group has missed.
+// Answer is what a history returned for a group that missed events.
 type Answer struct {
 	Events   []*event.Event
-	Complete bool // these are all
+	Complete bool // Events are all the missed ones
 	Failed   bool // the history could not be read
 }
 
-// HandOver begins to hand over what a group has missed, and reports whether its members are to be
-// told of a gap first: that may not be everything. Then [Roster.CaughtUp] follows for each event of
-// the answer, and [Roster.FirstHeld] and [Roster.Release] for what was held meanwhile. All end
-// early if the group is paused, moved or left.
+// HandOver begins to deliver the events that a group missed. It reports whether the group must be
+// told of a gap first, because events may be missing from the answer. The caller then calls
+// [Roster.CaughtUp] for each event of the answer, and [Roster.FirstHeld] and [Roster.Release] for
+// the held messages. All of them stop early if the group is paused, moved or left.
 func (r *Roster) HandOver(b Behind, a Answer, now time.Time) (gap bool) {
 	s := b.sub
 	if !b.isCurrent() || s.count == 0 {
@@ -94,9 +94,9 @@ func (r *Roster) HandOver(b Behind, a Answer, now time.Time) (gap bool) {
 	return gap
 }
 
-// CaughtUp judges the next event of a history. more is false if the group does not wait for it any
-// more. It is to be asked in its turn to deliver: what another link brings after the group has
-// moved there comes after this.
+// CaughtUp judges the next event of a history. more is false if the group no longer waits for it.
+// Call it when it is this event's turn for delivery: if the group has moved, events of its new link
+// must come after this one.
 func (r *Roster) CaughtUp(b Behind, h event.Head) (v Verdict, more bool) {
 	s := b.sub
 	if !b.isCurrent() || s.count == 0 {
@@ -107,14 +107,14 @@ func (r *Roster) CaughtUp(b Behind, h event.Head) (v Verdict, more bool) {
 	return s.show(h), true
 }
 
-// FirstHeld returns the first event that is held. ok is false without one: the group has caught up,
-// or does not wait for this any more, or has to read its history again.
+// FirstHeld returns the first held event. ok is false if there is none: the group has caught up, no
+// longer waits for this, or has to read its history again.
 func (r *Roster) FirstHeld(b Behind) (h Held, ok bool) {
 	s, c := b.sub, &b.sub.cursor
 	if !b.isCurrent() {
 		return Held{}, false
 	}
-	if c.spilled && s.count > 0 { // what was held and more is in the history
+	if c.spilled && s.count > 0 { // the history has the held events and more
 		s.missed = true
 		s.startCatching(b.link)
 		return Held{}, false
@@ -129,8 +129,8 @@ func (r *Roster) FirstHeld(b Behind) (h Held, ok bool) {
 	return Held{}, false
 }
 
-// Release judges the event that FirstHeld returned, and takes it. Like CaughtUp it is to be asked
-// in its turn.
+// Release judges the event that FirstHeld returned, and removes it. Like CaughtUp, call it when it
+// is this event's turn for delivery.
 func (r *Roster) Release(b Behind) (v Verdict, more bool) {
 	s, c := b.sub, &b.sub.cursor
 	if !b.isCurrent() {
@@ -138,7 +138,7 @@ func (r *Roster) Release(b Behind) (v Verdict, more bool) {
 	}
 	v = Hold
 	if !c.spilled {
-		h := c.held[0] // still the one that FirstHeld returned: nobody else takes from it
+		h := c.held[0] // the one that FirstHeld returned: only this caller removes held events
 		c.dropFirst()
 		v = s.note(h.Head)
 	}

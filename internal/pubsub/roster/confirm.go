@@ -6,7 +6,7 @@ import (
 	"orgcast/internal/event"
 )
 
-// words are what Redis calls a subscription's two commands, and their confirmations.
+// words are the names of the two subscription commands in Redis, which its confirmations repeat.
 type words struct{ on, off string }
 
 //nolint:gochecknoglobals // constants
@@ -15,25 +15,25 @@ var (
 	shardedWords = words{on: "ssubscribe", off: "sunsubscribe"}
 )
 
-// Confirmation is what a message about a subscription changes.
+// Confirmation tells what a confirmation from Redis changed.
 type Confirmation struct {
-	// Subscribed is the channel that is subscribed now, if it is a group's.
+	// Subscribed is the channel that is now subscribed, empty if it is not a group's.
 	Subscribed string
-	// Gap is the group whose members are to be told of a gap now.
+	// Gap is the group whose members must be told of a gap now.
 	Gap event.Group
-	// Canary says that it is about the channel of the canaries: they arrive there from now on, or
-	// if SlotLost, not any more.
+	// Canary says that the confirmation is about the canary channel: canaries arrive there from now
+	// on or, if SlotLost, no longer do.
 	Canary bool
-	// SlotLost says that the server has taken a channel away, because it has lost its slot.
+	// SlotLost says that the server ended a subscription because it lost the channel's slot.
 	SlotLost bool
 }
 
-// Confirm takes note of a confirmation. A group that has missed something is left to
-// [Roster.Behind], unless it is not known from where on.
+// Confirm handles a confirmation. A group that has missed events goes to [Roster.Behind], unless
+// the position to read from is unknown.
 //
-// A confirmation of anything but the oldest command is the server's own doing. In a Cluster that is
-// how it tells of a slot that it has lost. Anywhere else ok is false: the link is not what we
-// believe it to be.
+// If the confirmation does not match the oldest command, the server ended the subscription by
+// itself. In a Cluster, a server does so when it loses a slot. Otherwise ok is false: the link is
+// in an unknown state.
 func (r *Roster) Confirm(l *Link, kind, channel string, now time.Time) (c Confirmation, ok bool) {
 	first, ok := l.sent.first()
 	if !ok || first.kind != kind || first.channel != channel {
@@ -65,7 +65,7 @@ func (r *Roster) Confirm(l *Link, kind, channel string, now time.Time) (c Confir
 	return c, true
 }
 
-// unset takes note that a subscription whose end was asked for has ended.
+// unset marks a subscription as ended after Redis confirmed its UNSUBSCRIBE.
 func (r *Roster) unset(s *subscription, now, asked time.Time) {
 	s.state, s.link = stateOff, nil
 	if s.paused {
@@ -74,7 +74,7 @@ func (r *Roster) unset(s *subscription, now, asked time.Time) {
 	r.settle(s, now)
 }
 
-// lostSlot takes note that a server has taken a channel away because it has lost its slot.
+// lostSlot handles a channel that the server ended because it lost the channel's slot.
 func (r *Roster) lostSlot(l *Link, channel string, now time.Time) Confirmation {
 	c := Confirmation{SlotLost: true}
 	if channel == l.canary {
@@ -84,7 +84,7 @@ func (r *Roster) lostSlot(l *Link, channel string, now time.Time) Confirmation {
 	}
 	s := r.subs[channel]
 	if s == nil || s.link != l || s.state != stateOn {
-		return c // the answer to a command of ours follows, or came before
+		return c // a command of ours for it was answered already, or its answer follows
 	}
 	s.off()
 	if s.paused {
@@ -94,9 +94,9 @@ func (r *Roster) lostSlot(l *Link, channel string, now time.Time) Confirmation {
 	return c
 }
 
-// Refuse takes note of an answer that is no confirmation: the oldest command is for a slot that the
-// server does not have, or not at present. owner is the address of the server that has it, if the
-// answer says so. Refuse reports false if no command is under way.
+// Refuse handles an error in place of a confirmation: the server does not have the slot of the
+// oldest command, or not at present. owner is the address of the slot's server if the error names
+// it. Refuse reports false if no command is in progress.
 func (r *Roster) Refuse(l *Link, owner string, now time.Time) bool {
 	first, ok := l.sent.first()
 	if !ok {
@@ -119,7 +119,7 @@ func (r *Roster) Refuse(l *Link, owner string, now time.Time) bool {
 			}
 			s.off()
 			if r.linkOf(s) == l {
-				r.slots.strays = true // asking again at once would change nothing
+				r.slots.strays = true // asking the same server again would not help
 			} else {
 				r.settle(s, now)
 			}

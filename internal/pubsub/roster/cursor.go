@@ -6,55 +6,56 @@ import (
 	"orgcast/internal/event"
 )
 
-// maxHeld is how many bytes of a group are held while it catches up. What is beyond is read from
-// the history, too.
+// maxHeld is how many bytes of a group's messages are held while it catches up. Further messages
+// are read from the history too.
 const maxHeld = 1 << 20
 
-// cursor is where a subscription stands in the history of its group.
+// cursor is the place of a subscription in the history of its group.
 //
-// Before each SUBSCRIBE of a group whose cursor is not known, its history's newest position is
-// read; from then on every recorded event that arrives moves the mark. When the group has missed
-// events, which shows at the confirmation of its next SUBSCRIBE, the history is read from the mark
-// on. What arrives meanwhile is held, and follows without what the history had.
+// Before each SUBSCRIBE of a group whose mark is unknown, the newest position of its history is
+// read. From then on, every recorded event that arrives moves the mark. If the group missed events,
+// that shows when its next SUBSCRIBE is confirmed, and its history is read from the mark on.
+// Messages that arrive meanwhile are held. They follow afterwards, except those that the history
+// had.
 type cursor struct {
 	known bool       // mark is valid
-	mark  event.Mark // the last recorded event handed over, or the newest when it was subscribed
-	lost  bool       // what was missed cannot be known, because the mark was not
-	// transient says that an event came that was not recorded: if some were missed, no history
-	// tells.
+	mark  event.Mark // of the last recorded event delivered, or of the newest at SUBSCRIBE
+	lost  bool       // the missed events cannot be found, because the mark was unknown
+	// transient says that events arrived that are not recorded. If one of them was missed, no
+	// history has it.
 	transient bool
 
-	seen seen // the newest positions handed over, for when the mark is not in the history
-	// broken says that a gap was told because the mark is not in the history: the next position may
-	// lie before it.
+	seen seen // the newest positions delivered, for when the mark is not in the history
+	// broken says that a gap was reported because the mark is not in the history. The next position
+	// may be below the mark.
 	broken bool
 
 	catching bool
-	round    int // counts how often it began or ceased to catch up
+	round    int // counts how often catching up began or ended
 	held     []Held
 	bytes    int  // of held
-	spilled  bool // held was too much and dropped: the history has to be read again
-	// passed is the newest that was read, and handed how many were handed over since that began.
-	// What was read comes on the channel, too, or has come.
+	spilled  bool // too much was held, so it was dropped, and the history must be read again
+	// passed is the newest position read in this round, and handed is how many events were
+	// delivered in it. Events that were read also come on the channel, or came already.
 	passed event.Position
 	handed int
-	// strange says that something came meanwhile that was not read.
+	// strange says that an event came on the channel in this round that was not read.
 	strange bool
 }
 
-// Held is an event that waits while its group catches up.
+// Held is a message that waits while its group catches up.
 type Held struct {
 	Head     event.Head
 	Object   string
 	Received time.Time
 }
 
-// carried takes note of an event that is not handed over.
+// carried notes a message that is not delivered.
 func (c *cursor) carried(h event.Head) { c.transient = c.transient || h.Position.IsZero() }
 
-// note moves the mark to an event that is handed over. It returns Known, Repeated or
-// Denied if it was handed over before, and Lost if it lies before the mark: within one history
-// positions only grow, so that one is gone, and its members have to be told.
+// note moves the mark to an event that is to be delivered. It returns Known, Repeated or Denied if
+// the event was delivered before. It returns Lost if the event's position is below the mark:
+// positions in one history only grow, so the history was lost, and members must be told.
 func (s *subscription) note(h event.Head) Verdict {
 	c := &s.cursor
 	if h.Position.IsZero() {
@@ -66,7 +67,7 @@ func (s *subscription) note(h event.Head) Verdict {
 	}
 	c.strange = true
 	if v := s.show(h); v != Deliver {
-		return v // the mark stays: this position may be in no history
+		return v // the mark stays, because this position may not be in any history
 	}
 	v := Deliver
 	if !c.broken && h.Position.Compare(c.mark.Position) < 0 {
@@ -76,9 +77,9 @@ func (s *subscription) note(h event.Head) Verdict {
 	return v
 }
 
-// knows reports whether the group has this event from its history. Where there is no room to
-// remember all that was read, their order has to do: they come one after the other until something
-// else does.
+// knows reports whether the group already got this event from its history. If there was no room to
+// remember all positions read, order decides: events count as known until one comes that was not
+// read.
 func (c *cursor) knows(h event.Head) bool {
 	if h.Position.IsZero() || h.Position.Compare(c.passed) > 0 {
 		return false
@@ -86,8 +87,8 @@ func (c *cursor) knows(h event.Head) bool {
 	return c.seen.has(h.Position) || !c.strange && c.handed > len(c.seen.ring)
 }
 
-// show remembers an event that is handed over. It returns Repeated or Denied if it was handed
-// over before under another position.
+// show remembers an event that is to be delivered. It returns Repeated or Denied if the event was
+// delivered before under another position.
 func (s *subscription) show(h event.Head) Verdict {
 	before := s.budget.shown.repeats(&s.shown, h)
 	switch {
@@ -97,18 +98,18 @@ func (s *subscription) show(h event.Head) Verdict {
 	case before.joined == s.joined:
 		return Repeated
 	}
-	before.joined = s.joined // all members know now
+	before.joined = s.joined // the gap tells all members
 	return Denied
 }
 
-// advance moves the mark.
+// advance moves the mark to a position and remembers it.
 func (s *subscription) advance(position event.Position) {
 	s.cursor.mark, s.cursor.broken = event.Mark{Position: position}, false
 	s.cursor.seen.add(position, s.budget)
 	s.cursor.handed++
 }
 
-// judge says what becomes of an event that is within the budget.
+// judge decides what happens to an event within the budget.
 func (s *subscription) judge(h event.Head, object string, now time.Time) Verdict {
 	c := &s.cursor
 	switch {
@@ -128,14 +129,14 @@ func (s *subscription) judge(h event.Head, object string, now time.Time) Verdict
 	return Hold
 }
 
-// dropFirst drops the first of those that are held.
+// dropFirst removes the first held event.
 func (c *cursor) dropFirst() {
 	c.bytes -= len(c.held[0].Object)
-	c.held[0] = Held{} // the rest of the list keeps its memory
+	c.held[0] = Held{} // the array stays in use, so free its text
 	c.held = c.held[1:]
 }
 
-// startCatching has the link's histories read for the subscription.
+// startCatching queues the subscription to read its history.
 func (s *subscription) startCatching(l *Link) {
 	c := &s.cursor
 	c.catching, c.spilled = true, false
@@ -144,7 +145,7 @@ func (s *subscription) startCatching(l *Link) {
 	l.behind.push(Behind{sub: s, link: l, round: c.round})
 }
 
-// stopCatching forgets what is held: the subscription ends, or will have to catch up again.
+// stopCatching drops held messages, because the subscription ends or has to catch up again.
 func (s *subscription) stopCatching() {
 	c := &s.cursor
 	for _, h := range c.held {
@@ -155,5 +156,5 @@ func (s *subscription) stopCatching() {
 	c.round++
 }
 
-// forgetRead makes nothing known.
+// forgetRead forgets what was read, so that knows reports false.
 func (c *cursor) forgetRead() { c.passed, c.handed, c.strange = event.Position{}, 0, false }

@@ -6,8 +6,8 @@ import (
 	"orgcast/internal/event"
 )
 
-// RoomAfter returns how much an organization has when it is taken up after a pause, having spent
-// all it had, in so many equal steps, over a time.
+// RoomAfter returns how much an organization may use after a pause. Before the pause it spent all
+// it had, over the time given and in that many equal steps.
 func RoomAfter(over time.Duration, steps int, pause time.Duration) time.Duration {
 	var b budget
 	start := time.Now()
@@ -20,13 +20,13 @@ func RoomAfter(over time.Duration, steps int, pause time.Duration) time.Duration
 	return burst - b.paid.Sub(back)
 }
 
-// The bounds of what is remembered of keyed events.
+// The bounds of what is remembered about keyed events.
 const (
 	ShownPerGroup        = shownPerGroup
 	ShownPerOrganization = shownPerOrganization
 )
 
-// Shown is what an organization has shown, in groups by their number.
+// Shown is a shown whose groups have numbers.
 type Shown struct {
 	shown  shown
 	groups map[int]*shownGroup

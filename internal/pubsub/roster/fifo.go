@@ -3,7 +3,7 @@ package roster
 // fifo is a queue.
 type fifo[T any] struct {
 	items []T
-	head  int // items before it are taken
+	head  int // items before it were taken
 }
 
 func (q *fifo[T]) len() int { return len(q.items) - q.head }

@@ -6,40 +6,40 @@ import (
 )
 
 const (
-	// maxBatch is the most names in one command: enough to make the round trips of a mass join
-	// few, and little enough (some 100 kB at the longest names) to leave other commands room.
+	// maxBatch is the most names in one command. It keeps round trips few when many groups are
+	// joined at once, and commands small enough (some 100 kB with the longest names) not to delay
+	// others.
 	maxBatch = 512
-	// maxUnconfirmed is the most names sent and not yet confirmed. Redis ends a subscriber whose
-	// unread answers pass 32 MB, which a million names in one go would do.
+	// maxUnconfirmed is the most names sent and not yet confirmed. Redis disconnects a subscriber
+	// when 32 MB of its answers are unread, and a million names sent at once would cause that.
 	maxUnconfirmed = 16 * maxBatch
 )
 
-// Link is what a roster knows of one subscription connection: what is to be sent on it, what was
-// sent and is to be confirmed, and which of its groups have to catch up. It lives from
-// [Roster.Attach] to [Roster.Detach].
+// Link is the state of one subscription connection: commands to send, commands to be confirmed, and
+// groups that have to catch up. It lives from [Roster.Attach] to [Roster.Detach].
 type Link struct {
-	server     string // address of the Cluster's member that it leads to; "" if there is one server
+	server     string // address of the Cluster's server; "" without a Cluster
 	canary     string // the channel of its canaries
-	canaryLost bool   // they do not arrive there, and need another channel
+	canaryLost bool   // canaries no longer arrive there and need another channel
 
-	queue   fifo[*subscription] // to be brought in line, oldest first
-	sent    fifo[command]       // to be confirmed, in the order of their sending
+	queue   fifo[*subscription] // subscriptions that need a command, oldest first
+	sent    fifo[command]       // waiting for confirmation, in the order sent
 	batches int                 // commands sent so far
-	paused  []*subscription     // in the order of their pausing
-	behind  fifo[Behind]        // to catch up
+	paused  []*subscription     // paused subscriptions, in the order of their pauses
+	behind  fifo[Behind]        // groups that have to catch up
 }
 
-// command is one name of a command that Redis has not confirmed yet.
+// command is one name in a command that Redis has not confirmed yet.
 type command struct {
 	kind    string
 	channel string
-	sub     *subscription // nil for a channel of canaries
-	batch   int           // the command's number; it may have more names
+	sub     *subscription // nil for a canary channel
+	batch   int           // the number of the command, which may contain more names
 	at      time.Time
 }
 
-// Attach makes a connection, on which the channel of its canaries is subscribed, the link to its
-// server, and queues all that is wanted from there.
+// Attach registers a new connection, whose canary channel is subscribed, as the link to its server.
+// It queues all subscriptions that are wanted from that server.
 func (r *Roster) Attach(server, canary string, now time.Time) *Link {
 	l := &Link{server: server, canary: canary}
 	r.links[server] = l
@@ -47,14 +47,14 @@ func (r *Roster) Attach(server, canary string, now time.Time) *Link {
 	return l
 }
 
-// Detach takes note that a link is gone: nothing is subscribed there any more.
+// Detach removes a lost link and marks its subscriptions as off.
 func (r *Roster) Detach(l *Link, now time.Time) {
 	if r.links[l.server] == l {
 		delete(r.links, l.server)
 	}
-	for _, s := range l.paused { // another link begins without pauses, but not with a new budget
+	for _, s := range l.paused { // another link begins without pauses, but keeps the budget
 		r.unpause(s)
-		if s.link == nil { // its end is confirmed
+		if s.link == nil { // its UNSUBSCRIBE is confirmed
 			r.settle(s, now)
 		}
 	}
@@ -68,20 +68,20 @@ func (r *Roster) Detach(l *Link, now time.Time) {
 	}
 }
 
-// settleAll sees to all subscriptions.
+// settleAll settles all subscriptions.
 func (r *Roster) settleAll(now time.Time) {
 	for s := r.oldest; s != nil; {
-		next := s.following // it may be forgotten
+		next := s.following // settle may forget s
 		r.settle(s, now)
 		s = next
 	}
 }
 
-// settle moves a subscription towards what is wanted: it queues it for a command, or forgets it if
-// it is over.
+// settle moves a subscription toward the wanted state. It queues the subscription for a command, or
+// forgets it if it is no longer needed.
 func (r *Roster) settle(s *subscription, now time.Time) {
 	if !s.queued.IsZero() || s.state == stateSent || s.state == stateUnset {
-		return // looked at again when its turn or its confirmation comes
+		return // settled again when its turn or its confirmation comes
 	}
 	if s.isSettled() {
 		if s.count == 0 && !s.paused { // leaving and coming back does not end a pause
@@ -93,13 +93,13 @@ func (r *Roster) settle(s *subscription, now time.Time) {
 		s.link = r.linkOf(s)
 	}
 	if s.link == nil {
-		return // Attach will
+		return // Attach will queue it
 	}
 	s.queued = now
 	s.link.queue.push(s)
 }
 
-// linkOf returns the link that is to carry a subscription, or nil.
+// linkOf returns the link on which a subscription belongs, or nil.
 func (r *Roster) linkOf(s *subscription) *Link {
 	if !r.opt.Sharded {
 		return r.links[""]
@@ -116,18 +116,17 @@ func (l *Link) MayRead() bool { return l.behind.len() > 0 }
 // Canary returns the channel of the link's canaries.
 func (l *Link) Canary() string { return l.canary }
 
-// hasRoom reports whether a whole batch more may be unconfirmed; smaller ones would be many.
+// hasRoom reports whether a full batch may be sent. Smaller batches would be many.
 func (l *Link) hasRoom() bool { return l.sent.len() <= maxUnconfirmed-maxBatch }
 
-// UnconfirmedSince returns when the oldest command was sent that Redis has not confirmed, zero
-// without one.
+// UnconfirmedSince returns when the oldest unconfirmed command was sent, zero if there is none.
 func (l *Link) UnconfirmedSince() time.Time {
 	c, _ := l.sent.first()
 	return c.at
 }
 
-// WaitingSince returns since when the oldest subscription waits for its command or its
-// confirmation, zero without one.
+// WaitingSince returns since when the oldest subscription has waited for its command or its
+// confirmation, zero if none waits.
 func (l *Link) WaitingSince() time.Time {
 	since := l.UnconfirmedSince()
 	if s, ok := l.queue.first(); ok && s.link == l && !s.queued.IsZero() && (since.IsZero() || s.queued.Before(since)) {
@@ -136,15 +135,15 @@ func (l *Link) WaitingSince() time.Time {
 	return since
 }
 
-// Command is one subscription command, whose names are of one slot.
+// Command is one subscription command. All its channels are in one slot.
 type Command struct {
-	Kind     string // as Redis calls it in its confirmations
+	Kind     string // the name in Redis's confirmations
 	Channels []string
 }
 
 // Next takes up to a batch of subscriptions from the queue of a link and returns the commands for
-// them. It notes them as sent before they are: the confirmation may be faster than the writer.
-// Before they are sent, the newest positions of the groups in [Roster.Unlocated] are to be read.
+// them. It marks them as sent at once, because a confirmation may be faster than the writer. Before
+// the caller sends them, it reads the newest positions of the groups in [Roster.Unlocated].
 func (r *Roster) Next(l *Link, now time.Time) (commands []Command) {
 	if !l.hasRoom() {
 		return nil
@@ -162,7 +161,7 @@ func (r *Roster) Next(l *Link, now time.Time) (commands []Command) {
 			break
 		}
 		if s.link != l || s.queued.IsZero() {
-			continue // taken away from this link while it stood in line
+			continue // it left this link while it was queued
 		}
 		s.queued = time.Time{}
 		switch {
@@ -170,7 +169,7 @@ func (r *Roster) Next(l *Link, now time.Time) (commands []Command) {
 			if s.state == stateOff {
 				s.link = nil
 			}
-			r.settle(s, now) // it was changed back meanwhile, or its slot has moved
+			r.settle(s, now) // the wanted state changed back meanwhile, or the slot has moved
 		case s.isWanted():
 			s.state = stateSent
 			on = append(on, s)
@@ -178,7 +177,7 @@ func (r *Roster) Next(l *Link, now time.Time) (commands []Command) {
 			s.state = stateUnset
 			s.stopCatching()
 			if !s.paused {
-				s.cursor.known = false // nobody follows it any more
+				s.cursor.known = false // no member follows it anymore
 				s.cursor.seen.forget(s.budget)
 			}
 			off = append(off, s)
@@ -187,7 +186,7 @@ func (r *Roster) Next(l *Link, now time.Time) (commands []Command) {
 	return append(append(commands, l.send(r.words.on, on, now)...), l.send(r.words.off, off, now)...)
 }
 
-// send notes the commands that say the same of several subscriptions as sent: one for each slot.
+// send records a command for several subscriptions as sent, split by slot.
 func (l *Link) send(kind string, subs []*subscription, now time.Time) (commands []Command) {
 	slices.SortStableFunc(subs, func(a, b *subscription) int { return int(a.slot) - int(b.slot) })
 	for i, s := range subs {

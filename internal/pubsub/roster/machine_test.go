@@ -10,8 +10,8 @@ import (
 	"orgcast/internal/pubsub/roster"
 )
 
-// input is something that happens to a roster. link and catching say to which of its links and
-// catchings-up, by their numbers in the order of their making.
+// input is something that happens to a roster. link and catching are the numbers of its links and
+// rounds of catching up, in the order of their creation.
 type input struct {
 	Do       string
 	At       time.Duration `json:",omitempty"`
@@ -50,7 +50,7 @@ func (i input) String() string {
 	return s
 }
 
-// output is what a roster makes of an input. Only some fields matter for each.
+// output is what a roster returns for an input. Each kind of input sets only some fields.
 type output struct {
 	OK, More, Paused bool
 	Commands         []roster.Command
@@ -66,7 +66,7 @@ type output struct {
 	Events           int
 }
 
-// String leaves out what is zero.
+// String leaves out zero fields.
 func (o output) String() string {
 	var parts []string
 	for v, i := reflect.ValueOf(o), 0; i < v.NumField(); i++ {
@@ -144,7 +144,7 @@ func (m *machine) do(i input) (o output) {
 	return o
 }
 
-// state says what can be seen from outside, of one group.
+// state describes one group as seen from outside.
 func (m *machine) state(g event.Group) string {
 	mark, known := m.Mark(g)
 	wanted, paused := m.Wanted()

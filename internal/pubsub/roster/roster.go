@@ -1,6 +1,6 @@
-// Package roster decides what a node's subscriptions need next. It knows which groups are wanted,
-// what is subscribed on which link, how far each group has come in its history, and what each
-// organization has used of its budget.
+// Package roster decides which subscription commands a node sends next. It knows which groups are
+// wanted, what is subscribed on which link, how far each group has come in its history, and what
+// each organization has used of its budget.
 //
 // It is a state machine: inputs and times go in, commands and verdicts come out. It does no I/O,
 // starts no goroutine, asks no clock, and has no lock: its caller makes one call at a time. The
@@ -9,15 +9,15 @@
 // # Commands
 //
 // A call changes what a [Link] has to do. [Link.MayWrite] says that [Roster.Next] has subscription
-// commands for it, and [Link.MayRead] that [Roster.Behind] has groups whose histories are to be
-// read. Redis answers in order, so each answer is matched with the oldest command
-// ([Roster.Confirm], [Roster.Refuse]).
+// commands for it. [Link.MayRead] says that [Roster.Behind] has groups whose histories must be
+// read. Redis answers in order, so each answer belongs to the oldest command ([Roster.Confirm],
+// [Roster.Refuse]).
 //
 // # Messages
 //
-// [Roster.Judge] says what becomes of each message before anything is spent on it. A group that has
-// missed events catches up first: its messages are held, and handed over after the events of its
-// history. See [Roster.HandOver].
+// [Roster.Judge] decides what happens to each message before it is decoded. A group that missed
+// events catches up first: its messages are held, and delivered after the events of its history.
+// See [Roster.HandOver].
 package roster
 
 import (
@@ -29,40 +29,40 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// Options of [New]. Keys must be given.
+// Options are the options of [New]. Keys is required.
 type Options struct {
 	Keys keyspace.Keyspace
 	// NodeID names the node's canary channels in a Cluster.
 	NodeID string
-	// Sharded says that the server is a Redis Cluster, in which each link leads to the master of
-	// some slots.
+	// Sharded says that the server is a Redis Cluster. Each link then leads to the master of some
+	// slots.
 	Sharded bool
-	// EventsPerSecond and BytesPerSecond are what an organization may use in the long run;
-	// negative: no limit.
+	// EventsPerSecond and BytesPerSecond limit each organization's average rate. A negative value
+	// means no limit.
 	EventsPerSecond float64
 	BytesPerSecond  int64
-	// Rand returns a number from 0 to n-1, for jitter. Default: a random one.
+	// Rand returns a number from 0 to n-1, for jitter. Default: math/rand/v2.
 	Rand func(n int64) int64
 }
 
 // Roster is the list of subscriptions of a node. It is not safe for concurrent use.
 type Roster struct {
-	// Fixed after construction.
+	// Set by New, and not changed after that.
 	opt    Options
 	tariff tariff
 	words  words
 
 	subs    map[string]*subscription // by channel
-	oldest  *subscription            // of a list of the same, in the order of their making
+	oldest  *subscription            // a linked list of all subscriptions, oldest first
 	newest  *subscription
 	budgets map[orgctx.ID]*budget // of the organizations that have subscriptions
-	links   map[string]*Link      // by the address of their server, "" if there is one
-	slots   slots                 // of a Cluster
+	links   map[string]*Link      // by the address of their server, "" without a Cluster
+	slots   slots                 // only in a Cluster
 
 	wanted, paused int
 }
 
-// New returns a Roster without links, in which nothing is wanted.
+// New returns a Roster without links and without wanted groups.
 func New(o Options) *Roster {
 	if o.Rand == nil {
 		o.Rand = mathrand.Int64N
@@ -78,9 +78,9 @@ func New(o Options) *Roster {
 	return r
 }
 
-// Subscribe asks for a group once more. It reports whether the group is subscribed already; if not,
-// [Roster.Confirm] will tell. A group that is paused counts as subscribed: a gap follows before its
-// next event.
+// Subscribe adds one subscriber to a group. It reports whether the group is subscribed already; if
+// not, [Roster.Confirm] returns its channel later. A paused group counts as subscribed, because its
+// members get its missed events or a gap before its next event.
 func (r *Roster) Subscribe(g event.Group, now time.Time) (subscribed bool) {
 	channel := r.opt.Keys.GroupChannel(g)
 	s := r.subs[channel]
@@ -100,8 +100,8 @@ func (r *Roster) Subscribe(g event.Group, now time.Time) (subscribed bool) {
 	return s.state == stateOn || s.paused
 }
 
-// Unsubscribe takes one Subscribe back, and reports whether it was the last. Without one it does
-// nothing.
+// Unsubscribe removes one subscriber of a group, and reports whether it was the last. It does
+// nothing if the group has none.
 func (r *Roster) Unsubscribe(g event.Group, now time.Time) (last bool) {
 	s := r.subs[r.opt.Keys.GroupChannel(g)]
 	if s == nil || s.count == 0 {
@@ -110,13 +110,13 @@ func (r *Roster) Unsubscribe(g event.Group, now time.Time) (last bool) {
 	s.count--
 	if s.count == 0 {
 		r.wanted--
-		s.missed = s.paused // the next subscriber had nothing else to miss
+		s.missed = s.paused // the next subscriber cannot have missed earlier events
 	}
 	r.settle(s, now)
 	return s.count == 0
 }
 
-// add puts a subscription on the list.
+// add appends a subscription to the list.
 func (r *Roster) add(s *subscription) {
 	r.subs[s.channel] = s
 	s.before = r.newest
@@ -128,7 +128,7 @@ func (r *Roster) add(s *subscription) {
 	r.newest = s
 }
 
-// forget drops a subscription that is over, and with an organization's last one its budget.
+// forget removes a subscription, and its organization's budget if it was the last one.
 func (r *Roster) forget(s *subscription) {
 	delete(r.subs, s.channel)
 	if s.before == nil {
@@ -162,8 +162,8 @@ func (r *Roster) budgetOf(g event.Group) *budget {
 // Wanted returns how many groups are wanted, and how many of them are paused.
 func (r *Roster) Wanted() (wanted, paused int) { return r.wanted, r.paused }
 
-// Mark returns the place from which a client that has received what the group has can resume. ok is
-// false if that is not known.
+// Mark returns the mark from which a client can resume the group, if the client has received all of
+// its events so far. ok is false if the mark is not known.
 func (r *Roster) Mark(g event.Group) (m event.Mark, ok bool) {
 	s := r.subs[r.opt.Keys.GroupChannel(g)]
 	if s == nil || !s.cursor.known || s.cursor.mark == (event.Mark{}) {
@@ -172,10 +172,10 @@ func (r *Roster) Mark(g event.Group) (m event.Mark, ok bool) {
 	return s.cursor.mark, true
 }
 
-// Unseen leaves out of what a history has what a browser that has seen everything up to a position
-// has seen under another one, as far as this node knows. Unless it was at that other position
-// itself, the browser may have come from a node that did not show it. Nothing is to be shown twice,
-// so that is a gap, and the answer begins after it.
+// Unseen removes events that a browser has seen under another position from the events of a
+// history. The browser has seen everything up to after. If after is not that other position itself,
+// the browser may come from a node that did not show the event. No event may be shown twice, so
+// that is a gap, and the answer begins after it.
 func (r *Roster) Unseen(g event.Group, after event.Position, events []*event.Event, complete bool) ([]*event.Event, bool) {
 	s := r.subs[r.opt.Keys.GroupChannel(g)]
 	if s == nil {

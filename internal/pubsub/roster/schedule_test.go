@@ -8,24 +8,24 @@ import (
 	"pgregory.net/rapid"
 )
 
-// pseudo chooses by a seed.
+// pseudo makes choices from a seed.
 type pseudo struct{ *rand.Rand }
 
 func (p pseudo) Intn(n int) int { return p.IntN(n) }
 
-// drawn chooses as rapid has it, which finds the shortest schedule that fails.
+// drawn makes choices with rapid, which shrinks a failing schedule to the shortest one.
 type drawn struct{ t *rapid.T }
 
 func (d drawn) Intn(n int) int { return rapid.IntRange(0, n-1).Draw(d.t, "choice") }
 
-// kinds of simulation.
+// kind is a kind of simulation.
 type kind struct{ twice, sharded, rare bool }
 
 func (k kind) String() string {
 	return fmt.Sprintf("twice %t, cluster %t, rare %t", k.twice, k.sharded, k.rare)
 }
 
-// schedule runs one from its beginning to its end, and returns how many inputs that took.
+// schedule runs one simulation to its end, and returns how many inputs it took.
 func schedule(tb testing.TB, t reporter, c choices, k kind, steps int) int {
 	tb.Helper()
 	s := newSim(tb, t, c, k.twice, k.sharded, k.rare)
@@ -37,10 +37,10 @@ func schedule(tb testing.TB, t reporter, c choices, k kind, steps int) int {
 	return s.steps
 }
 
-// TestMillionSteps: whatever is joined, left, published, confirmed, refused, lost, moved and
-// paused, in whatever order, each group gets every recorded event once and in order, or is told of
-// a gap; in the end it is subscribed where it is to be, and nothing is remembered that nobody
-// wants.
+// TestMillionSteps: groups are joined, left, published to, confirmed, refused, lost, moved and
+// paused in any order. Each group gets every recorded event once and in order, or is told of a gap.
+// In the end each wanted group is subscribed on the right link, and nothing is remembered about the
+// others.
 func TestMillionSteps(t *testing.T) {
 	million := 1_000_000
 	if testing.Short() {
@@ -58,7 +58,7 @@ func TestMillionSteps(t *testing.T) {
 	}
 }
 
-// TestScheduleProperty is likewise, for short schedules, of which rapid finds the shortest that
+// TestScheduleProperty checks the same with short schedules, and rapid finds the shortest that
 // fails.
 func TestScheduleProperty(t *testing.T) {
 	for _, k := range []kind{{}, {rare: true}, {sharded: true}, {sharded: true, rare: true}} {
@@ -68,7 +68,7 @@ func TestScheduleProperty(t *testing.T) {
 	}
 }
 
-// TestDeterministic: what a roster answers depends on its inputs alone.
+// TestDeterministic: the outputs of a roster depend on its inputs alone.
 func TestDeterministic(t *testing.T) {
 	for seed := uint64(1); seed <= 20; seed++ {
 		k := kind{twice: true, sharded: seed%2 == 0, rare: seed%4 < 2}

@@ -3,22 +3,23 @@ package roster
 import "orgcast/internal/event"
 
 const (
-	// seenFirst and seenMost are how many positions a group remembers, at first and at most: all
-	// that is read of one history, and what a master that hung and wakes up after its replacement
-	// puts in between. That is what had queued in its sockets, as much as clients had under way.
+	// seenFirst and seenMost are how many positions a group remembers, at first and at most.
+	// seenMost has room for all events read of one history, and for events that a hung master
+	// publishes when it wakes up after its replacement. Those are the commands that clients had in
+	// progress, still queued in its sockets.
 	seenFirst = 8
 	seenMost  = 2048
-	// seenBytes bounds what all groups of an organization remember. Beyond it a group's oldest make
-	// room for its newest.
+	// seenBytes bounds the positions that all groups of an organization remember. At the limit, a
+	// group drops its oldest positions for new ones.
 	seenBytes     = 1 << 20
 	positionBytes = 16
 )
 
-// seen are the newest positions that a group was handed, in that order.
+// seen holds the newest positions delivered to a group, in the order of their delivery.
 type seen struct {
-	ring []event.Position // full from its beginning, and used as a ring once it has its full length
-	next int              // where the next one goes, if the ring is full
-	at   int              // where has found one, or somewhere
+	ring []event.Position // appended to until it is full, then used as a ring
+	next int              // index of the next one, once the ring is full
+	at   int              // index at which has begins to search
 }
 
 // add remembers a position. b is the budget of the group's organization, which bounds the memory.
@@ -41,8 +42,7 @@ func (s *seen) add(p event.Position, b *budget) {
 	s.next = (s.next + 1) % len(s.ring)
 }
 
-// has reports whether a position is remembered. It is quick where they are asked for in their
-// order.
+// has reports whether a position is remembered. It is fast if positions are looked up in order.
 func (s *seen) has(p event.Position) bool {
 	for range s.ring {
 		if s.at >= len(s.ring) {
@@ -61,7 +61,7 @@ func (s *seen) list() []event.Position {
 	return append(append(make([]event.Position, 0, len(s.ring)), s.ring[s.next:]...), s.ring[:s.next]...)
 }
 
-// forget gives the memory back.
+// forget frees the memory.
 func (s *seen) forget(b *budget) {
 	b.seen -= cap(s.ring) * positionBytes
 	*s = seen{}

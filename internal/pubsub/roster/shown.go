@@ -2,55 +2,55 @@ package roster
 
 import "orgcast/internal/event"
 
-// An event may arrive twice, under two positions. A server that hung runs the commands in its
-// sockets when it wakes up, after their sender has recorded the event at the replacement. Or a
-// master publishes an event and dies before its replica has it, and the event is recorded again.
-// The idempotency key shows that it is the same event.
+// An event may arrive twice, under two positions. A server that hung may run queued commands when
+// it wakes up, after their sender has recorded the event at the replacement. Or a master publishes
+// an event and dies before its replica has it, and the event is recorded again. The idempotency key
+// shows that it is the same event.
 const (
 	// shownPerGroup is how many keyed events of a group are remembered.
 	shownPerGroup = 1024
-	// shownPerOrganization bounds those of all groups of an organization: 1 MiB at shownCost each.
+	// shownPerOrganization bounds the events of all groups of an organization: 1 MiB at shownCost
+	// each.
 	shownPerOrganization = 1 << 20 / shownCost
-	// shownCost is an upper bound of the memory for one: itself, and its place in a map at the
+	// shownCost is an upper bound of the memory for one event, including its place in a map at the
 	// lowest load.
 	shownCost = 128
-	// shownFor is how long a key counts unless its publisher says otherwise, in milliseconds. A key
-	// that is used again later means another event.
+	// shownFor is how long a key counts, in milliseconds. A key that is used again later belongs to
+	// another event.
 	shownFor = uint64(event.DefaultHistoryAge / 1e6)
 )
 
-// shown is what the groups of one organization have shown under idempotency keys. The
+// shown remembers events that the groups of one organization delivered under idempotency keys. The
 // zero shown is empty.
 type shown struct {
 	places map[shownKey]*shownEvent
-	// The oldest and the newest of all groups.
+	// The oldest and the newest event of all groups.
 	oldest, newest *shownEvent
 }
 
-// shownKey is a hash of a key in its group.
+// shownKey is the hash of a key in its group.
 type shownKey struct {
 	in  *shownGroup
 	key uint64
 }
 
-// shownGroup is one group's part of it.
+// shownGroup holds the events of one group.
 type shownGroup struct {
 	oldest, newest *shownEvent
 	count          int
 }
 
-// shownEvent is one event that was delivered.
+// shownEvent is one delivered event.
 type shownEvent struct {
 	shownKey
 
 	position          event.Position
-	joined            uint64      // how often its group had been joined then
-	newer             *shownEvent // in the group
-	before, following *shownEvent // in the organization, by age
+	joined            uint64      // the group's count of Subscribe calls at that time
+	newer             *shownEvent // the next event of the group
+	before, following *shownEvent // the neighbors in the organization, by age
 }
 
-// repeats returns what was shown already, if this is the same event under another position; else
-// nil.
+// repeats returns the earlier event if this is the same event under another position, else nil.
 func (w *shown) repeats(in *shownGroup, h event.Head) *shownEvent {
 	if h.Key == 0 {
 		return nil
@@ -62,14 +62,14 @@ func (w *shown) repeats(in *shownGroup, h event.Head) *shownEvent {
 	return e
 }
 
-// has reports whether this very event was shown already, under its key and at its position.
+// has reports whether this event was delivered already, under the same key and position.
 func (w *shown) has(in *shownGroup, h event.Head) bool {
 	e := w.places[shownKey{in, h.Key}]
 	return h.Key != 0 && e != nil && e.position == h.Position
 }
 
-// Repeats reports whether two events of a group under one idempotency key are the same one, by
-// their positions: a key that is used again much later means another event.
+// Repeats reports whether two events of a group with the same idempotency key are one event, judged
+// by their positions. A key that is used again much later belongs to another event.
 func Repeats(p, q event.Position) bool { return apart(p, q) < shownFor }
 
 // apart returns the milliseconds between two positions.
@@ -78,14 +78,14 @@ func apart(p, q event.Position) uint64 {
 	return max(a, b) - min(a, b)
 }
 
-// add remembers an event that is delivered to a group, and forgets the oldest one if there is no
-// room. joined is how often the group has been joined.
+// add remembers an event that is delivered to a group, and forgets an older one if there is no
+// room. joined is the group's count of Subscribe calls.
 func (w *shown) add(in *shownGroup, h event.Head, joined uint64) {
 	if h.Key == 0 {
 		return
 	}
 	at := shownKey{in, h.Key}
-	if e := w.places[at]; e != nil { // the same one, or another one long after
+	if e := w.places[at]; e != nil { // the same event, or another one much later
 		e.position, e.joined = h.Position, joined
 		return
 	}
@@ -94,7 +94,7 @@ func (w *shown) add(in *shownGroup, h event.Head, joined uint64) {
 	case in.count == shownPerGroup:
 		e = w.drop(in)
 	case len(w.places) == shownPerOrganization:
-		e = w.drop(w.oldest.in) // its oldest event is the oldest of all
+		e = w.drop(w.oldest.in) // that is also the oldest event of its group
 	default:
 		e = new(shownEvent)
 	}
@@ -118,7 +118,7 @@ func (w *shown) add(in *shownGroup, h event.Head, joined uint64) {
 	in.count++
 }
 
-// drop forgets the oldest event of a group, and returns its memory for reuse.
+// drop forgets the oldest event of a group and returns its memory for reuse.
 func (w *shown) drop(in *shownGroup) *shownEvent {
 	e := in.oldest
 	delete(w.places, e.shownKey)

@@ -8,8 +8,8 @@ import (
 	"orgcast/internal/pubsub/roster"
 )
 
-// TestRepetitionsAreRememberedInBounds: a flood of keys in one group forgets only its own old ones,
-// and that of an organization only its own, within 1 MiB.
+// TestRepetitionsAreRememberedInBounds: a flood of keys in one group makes only that group forget
+// its old ones, and a flood in one organization only that organization, within 1 MiB.
 func TestRepetitionsAreRememberedInBounds(t *testing.T) {
 	at := func(n int) event.Head {
 		return event.Head{Position: event.NewPosition(uint64(n)+1, 0), Key: uint64(n) + 1}
@@ -46,7 +46,7 @@ func TestRepetitionsAreRememberedInBounds(t *testing.T) {
 	if got := s.Len(); got != roster.ShownPerOrganization {
 		t.Errorf("remembered of 1000 groups: got %d, want %d", got, roster.ShownPerOrganization)
 	}
-	if used := int64(after.HeapAlloc) - int64(before.HeapAlloc); used > 1<<20+200<<10 { // of which the 1000 groups take 48 bytes each
+	if used := int64(after.HeapAlloc) - int64(before.HeapAlloc); used > 1<<20+200<<10 { // 1000 groups have 48 bytes each
 		t.Errorf("memory: got %d bytes, want at most 1 MiB beside the groups", used)
 	}
 	for group := range 1000 {

@@ -22,15 +22,15 @@ type choices interface {
 	Intn(n int) int
 }
 
-// reporter is told what is wrong.
+// reporter reports failures.
 type reporter interface {
 	Helper()
 	Fatalf(format string, args ...any)
 }
 
 // sim is a Redis and a node without I/O: servers that execute commands and publish, links that
-// break, histories that are read in pieces. What the roster is asked and answers goes the way that
-// package pubsub has it go.
+// break, and histories that are read in steps. It calls the roster in the same order as package
+// pubsub.
 type sim struct {
 	t       reporter
 	choices choices
@@ -42,9 +42,9 @@ type sim struct {
 	at       time.Duration
 	steps    int
 	trace    []string
-	made     int // links
-	caught   int // catchings-up
-	number   int // of events
+	made     int // number of links
+	caught   int // number of rounds of catching up
+	number   int // of the newest event
 	back     uint64
 	servers  []string
 	owners   []string // by slot
@@ -52,7 +52,7 @@ type sim struct {
 	groups   []*simGroup
 	epochs   map[orgctx.ID]int
 	filler   map[event.Group]*event.Event
-	rare     bool // histories are lost, events come late and again
+	rare     bool // also lose histories, and send events late and again
 }
 
 type simLink struct {
@@ -77,7 +77,7 @@ type arrival struct {
 	owner         string
 }
 
-// catching is a group that catches up.
+// catching is a round of catching up of one group.
 type catching struct {
 	number   int
 	group    *simGroup
@@ -86,10 +86,10 @@ type catching struct {
 	answer   roster.Answer
 	entries  []entry
 	releases bool
-	held     int // event
+	held     int // id of the event that FirstHeld returned
 }
 
-// entry is one event of a history.
+// entry is one event in a history.
 type entry struct {
 	id   int
 	head event.Head
@@ -102,12 +102,12 @@ type simGroup struct {
 	trimmed bool
 
 	members int
-	owing   bool           // from here on it gets everything
-	owed    []int          // recorded since
-	excused map[int]bool   // came early, in nobody's order
-	former  map[int]bool   // of a history that was lost; they may come between those of the next one
-	had     map[int]bool   // handed over since
-	log     []int          // likewise, in order; 0 is a gap
+	owing   bool           // from here on the group must get everything
+	owed    []int          // recorded since then
+	excused map[int]bool   // came early, out of order
+	former  map[int]bool   // of a lost history; they may come between those of the next one
+	had     map[int]bool   // delivered since then
+	log     []int          // the same, in order; 0 is a gap
 	ids     map[string]int // events by position and key
 }
 
@@ -151,7 +151,7 @@ func (s *sim) fatalf(format string, args ...any) {
 	s.t.Fatalf("%s\nafter %d inputs, the last of which are:\n%s", fmt.Sprintf(format, args...), s.steps, strings.Join(s.trace, "\n"))
 }
 
-// note adds a line to what is shown when something is wrong.
+// note adds a line to the log of a failure.
 func (s *sim) note(line string) {
 	if len(s.trace) >= 200 {
 		s.trace = append(s.trace[:0], s.trace[100:]...)
@@ -159,7 +159,7 @@ func (s *sim) note(line string) {
 	s.trace = append(s.trace, line)
 }
 
-// do gives all machines an input, and compares what they make of it.
+// do gives all machines an input, and compares their outputs.
 func (s *sim) do(i input) output {
 	i.At = s.at
 	s.steps++
@@ -196,7 +196,7 @@ func (s *sim) attach(server string) {
 	if s.sharded {
 		o := s.do(input{Do: "canary", Server: server})
 		if !o.OK || s.owner(o.Text) != server {
-			return // the survey tells old news
+			return // the survey is outdated
 		}
 		canary = o.Text
 	}
@@ -205,7 +205,7 @@ func (s *sim) attach(server string) {
 	s.made++
 }
 
-// byChannel returns the group of a channel, nil without one.
+// byChannel returns the group of a channel, or nil.
 func (s *sim) byChannel(channel string) *simGroup {
 	for _, g := range s.groups {
 		if g.channel == channel {
@@ -217,7 +217,7 @@ func (s *sim) byChannel(channel string) *simGroup {
 
 func (s *sim) byGroup(g event.Group) *simGroup { return s.byChannel(s.keys.GroupChannel(g)) }
 
-// step lets something happen.
+// step makes one random thing happen.
 func (s *sim) step() {
 	g := s.groups[s.choices.Intn(len(s.groups))]
 	var l *simLink
@@ -282,8 +282,8 @@ func (s *sim) leave(g *simGroup) {
 	s.do(input{Do: "unsubscribe", Group: g.group})
 }
 
-// transient is how the objects of such events begin.
+// transient is the prefix of the objects of transient events.
 const transient = "transient "
 
-// large is more than a group may hold, after some.
+// large is so large that a group may hold only a few.
 var large = strings.Repeat("x", 300<<10)

@@ -7,7 +7,7 @@ import (
 	"orgcast/internal/pubsub/roster"
 )
 
-// begin starts to watch what a group gets.
+// begin starts to record what a group gets.
 func (g *simGroup) begin() {
 	if g.members > 0 && !g.owing {
 		g.owing, g.owed, g.log, g.excused, g.had = true, nil, nil, make(map[int]bool), make(map[int]bool)
@@ -15,10 +15,10 @@ func (g *simGroup) begin() {
 	}
 }
 
-// gap takes note that the group's members are told of a gap.
+// gap records that the group's members are told of a gap.
 func (g *simGroup) gap() { g.log = append(g.log, 0) }
 
-// hand takes note that the group is handed an event.
+// hand records that an event is delivered to the group.
 func (s *sim) hand(g *simGroup, id int) {
 	if !g.owing {
 		return
@@ -40,15 +40,16 @@ func (s *sim) verdict(g *simGroup, v roster.Verdict, id int) {
 	}
 }
 
-// check sees that the group got everything that it is owed, once and in order, or was told. A gap
-// may stand before an event that is older than the last one, too: all was lost while it waited.
+// check fails the test unless the group got everything that it must get, once and in order, or was
+// told of a gap. A gap may also come before an event older than the last one: then the history was
+// lost while that event waited.
 func (s *sim) check(g *simGroup) {
 	next, told := 0, false
 	index := make(map[int]int, len(g.owed))
 	for i, id := range g.owed {
 		index[id] = i
 	}
-	done := make(map[int]bool, len(g.owed)) // handed over, or within a gap
+	done := make(map[int]bool, len(g.owed)) // delivered, or covered by a gap
 	skip := func(to int) {
 		for ; next < to; next++ {
 			id := g.owed[next]
@@ -78,7 +79,7 @@ func (s *sim) check(g *simGroup) {
 // now returns the machine that drives the roster.
 func (s *sim) now() *machine { return s.machines[0] }
 
-// finish lets everything that is under way happen, and sees that nobody is owed anything.
+// finish lets everything in progress happen, and checks that every group got what it must get.
 func (s *sim) finish() {
 	if s.sharded {
 		s.do(input{Do: "surveyed", Owners: slices.Clone(s.owners)})
@@ -114,7 +115,7 @@ func (s *sim) finish() {
 			}
 		}
 		now := s.now()
-		for _, l := range s.links { // one may have work because of another
+		for _, l := range s.links { // a link may have work because of another one
 			busy = busy || now.links[l.number].MayWrite() || now.links[l.number].MayRead()
 		}
 		if _, paused := now.Wanted(); !busy && paused == 0 {
@@ -140,7 +141,7 @@ func (s *sim) finish() {
 	}
 }
 
-// end has everybody leave, and sees that nothing is remembered.
+// end removes all members, and checks that nothing is remembered.
 func (s *sim) end() {
 	for _, g := range s.groups {
 		for g.members > 0 {

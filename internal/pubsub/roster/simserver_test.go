@@ -10,7 +10,8 @@ import (
 	"orgcast/internal/keyspace"
 )
 
-// publish has the owner of a group's slot pass on an event. It is recorded unless position is zero.
+// publish makes the owner of a group's slot pass on an event. The event is recorded unless its
+// position is zero.
 func (s *sim) publish(g *simGroup, h event.Head, id int, object string) {
 	s.note(fmt.Sprintf("publish %d to %v at %v key %d", id, g.group, h.Position, h.Key))
 	g.ids[fmt.Sprint(h)] = id
@@ -22,8 +23,8 @@ func (s *sim) publish(g *simGroup, h event.Head, id int, object string) {
 	}
 }
 
-// position returns the next one. After the clock has gone back they are lower, and others than
-// before.
+// position returns the next position. After the clock has gone back, positions are lower, and
+// differ from earlier ones.
 func (s *sim) position() event.Position {
 	s.number++
 	return event.NewPosition(uint64(1_000_000+s.number)-s.back, s.back/1000)
@@ -46,8 +47,8 @@ func (s *sim) cut(l *simLink) {
 	l.cut, l.inbox, l.sent = true, nil, nil
 }
 
-// lose gives a link up that brought something unexpected. In a Cluster a channel may be taken away
-// that is being unsubscribed: the one looks like the answer to the other.
+// lose drops a link after an unexpected message. In a Cluster, a server may take away a channel
+// that is being unsubscribed, and the notice looks like the confirmation.
 func (s *sim) lose(l *simLink, why string) {
 	if !s.sharded {
 		s.fatalf("link %d: %s", l.number, why)
@@ -55,13 +56,13 @@ func (s *sim) lose(l *simLink, why string) {
 	s.cut(l)
 }
 
-// odd lets something happen that no publisher means.
+// odd simulates an event that no publisher intended.
 func (s *sim) odd(g *simGroup) {
 	switch s.choices.Intn(6) {
 	case 0: // an event that is in no history, ahead of all
 		s.number++
 		s.publish(g, event.Head{Position: event.NewPosition(uint64(2_000_000+s.number), 5)}, s.number, "late")
-	case 1, 2: // an event that is passed on again, at another position
+	case 1, 2: // an event that is passed on again under another position
 		if len(g.history) == 0 {
 			return
 		}
@@ -133,7 +134,7 @@ func sorted(set map[string]bool) (list []string) {
 	return list
 }
 
-// replace ends a link that is cut, once nothing works on it, and opens another one.
+// replace ends a broken link once nothing uses it, and opens another one.
 func (s *sim) replace(l *simLink) {
 	if l.catching != nil && l.catching.begun {
 		return
@@ -143,7 +144,8 @@ func (s *sim) replace(l *simLink) {
 	s.attach(l.server)
 }
 
-// write takes the next commands of a link, or reads where histories end and writes them.
+// write takes the next commands of a link, and either reads the ends of histories or writes the
+// commands.
 func (s *sim) write(l *simLink) {
 	if len(l.writing) == 0 {
 		o := s.do(input{Do: "next", Link: l.number})
@@ -173,7 +175,7 @@ func (s *sim) write(l *simLink) {
 	l.writing = nil
 }
 
-// execute has a server execute the next command of a link.
+// execute makes a server execute the next command of a link.
 func (s *sim) execute(l *simLink) {
 	if l.cut || len(l.sent) == 0 {
 		return
@@ -182,7 +184,7 @@ func (s *sim) execute(l *simLink) {
 	l.sent = l.sent[1:]
 	if server := s.owner(c.Channels[0]); server != l.server {
 		if s.choices.Intn(3) == 0 {
-			server = "" // or it is about to be moved
+			server = "" // or its slot is about to move
 		}
 		l.inbox = append(l.inbox, arrival{refused: true, owner: server})
 		return
@@ -227,7 +229,7 @@ func (s *sim) receive(l *simLink) {
 	}
 }
 
-// catchUp goes one step further with what a link's groups have missed.
+// catchUp does the next step of catching up for a link's groups.
 func (s *sim) catchUp(l *simLink) {
 	c := l.catching
 	switch {
@@ -276,7 +278,7 @@ func (s *sim) catchUp(l *simLink) {
 	}
 }
 
-// read asks a history for what follows a mark, as package pubsub does.
+// read asks a history for the events after a mark, as package pubsub does.
 func (s *sim) read(c *catching) {
 	history := c.group.history
 	at := func(p event.Position) int {

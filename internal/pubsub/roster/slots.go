@@ -8,20 +8,20 @@ import (
 	"orgcast/internal/keyspace"
 )
 
-// canaryTags is how many names are tried to find one in the slots of a given server. If it has
+// canaryTags is how many names are tried to find one in a slot of a given server. If the server has
 // only one slot, one name in 16,384 fits.
 const canaryTags = 20 * keyspace.Slots
 
-// slots are those of a Cluster.
+// slots holds the slots of a Cluster.
 type slots struct {
-	owners []string // addresses of masters, by slot; "" where none is known
-	// strays says that subscriptions wait for the next survey: their server refused them, and no
-	// answer named another.
+	owners []string // addresses of masters, by slot; "" if unknown
+	// strays says that subscriptions wait for the next survey, because their server refused them
+	// and did not name the right one.
 	strays bool
 }
 
-// Surveyed takes note of the masters' addresses by slot, nil if they could not be found out, and
-// sees to the subscriptions that have waited for them.
+// Surveyed sets the masters' addresses by slot, or nil if the survey failed, and settles
+// subscriptions that have waited for the survey.
 func (r *Roster) Surveyed(owners []string, now time.Time) {
 	changed := owners != nil && !slices.Equal(owners, r.slots.owners)
 	if changed {
@@ -33,8 +33,8 @@ func (r *Roster) Surveyed(owners []string, now time.Time) {
 	}
 }
 
-// Masters returns the addresses of the servers that own slots, one "" without a Cluster. complete
-// says that every slot has an owner.
+// Masters returns the addresses of the servers that own slots, or one "" without a Cluster.
+// complete says that every slot has an owner.
 func (r *Roster) Masters() (list []string, complete bool) {
 	if !r.opt.Sharded {
 		return []string{""}, true
@@ -53,8 +53,8 @@ func (r *Roster) Masters() (list []string, complete bool) {
 	return list, complete
 }
 
-// CanaryOf returns a channel for canaries in a slot of a server of a Cluster, other than one. It
-// reports false if the server has none.
+// CanaryOf returns a canary channel in a slot of a server of a Cluster, different from other. It
+// reports false if the server owns no slot.
 func (r *Roster) CanaryOf(server, other string) (channel string, ok bool) {
 	if !slices.Contains(r.slots.owners, server) {
 		return "", false

@@ -6,56 +6,57 @@ import (
 	"orgcast/internal/event"
 )
 
-// state is where a subscription stands on its link. One command at most is under way for
-// a channel; what was asked for meanwhile is settled when its confirmation comes. So every order
-// of Subscribe and Unsubscribe converges.
+// state is the state of a subscription on its link. At most one command for a channel is in
+// progress. Changes wanted meanwhile are settled when its confirmation comes, so every order of
+// Subscribe and Unsubscribe converges.
 type state int
 
 const (
 	stateOff   state = iota
 	stateOn          // confirmed
-	stateSent        // SUBSCRIBE is under way
-	stateUnset       // UNSUBSCRIBE is under way
+	stateSent        // SUBSCRIBE is in progress
+	stateUnset       // UNSUBSCRIBE is in progress
 )
 
-// subscription is one group that is wanted, or was until a moment ago.
+// subscription is one group that is wanted, or whose end is not confirmed yet.
 type subscription struct {
 	group   event.Group
 	channel string
-	slot    uint16  // of a Cluster; 0 if there is none
-	budget  *budget // of its organization
+	slot    uint16  // the slot of the channel in a Cluster, else 0
+	budget  *budget // the budget of its organization
 
-	before, following *subscription // in the order of their making
+	before, following *subscription // neighbors in the list, in the order of creation
 
-	joined uint64    // Subscribe calls
-	count  int       // Subscribe calls less Unsubscribe calls: it is wanted if positive
-	link   *Link     // that it is queued for, or not off on; else nil
-	state  state     // on its link; off while it has none
-	queued time.Time // when it went into the link's queue, zero while it is not there
-	missed bool      // was on when a link broke or it was paused: it has to catch up
+	joined uint64    // number of Subscribe calls
+	count  int       // Subscribe calls minus Unsubscribe calls; positive if the group is wanted
+	link   *Link     // the link on which it is queued or not off, else nil
+	state  state     // the state on its link; off without one
+	queued time.Time // when it was queued on the link, zero if it is not queued
+	missed bool      // it was on when a link broke or a pause began, so it must catch up
 
-	paused   bool          // its organization exceeds its budget; only while there is a link
-	pause    time.Duration // without jitter, known when the state is off, as is resumeAt
-	resumeAt time.Time     // at the earliest
+	paused   bool          // its organization exceeds its budget; only while it has a link
+	pause    time.Duration // length without jitter; set, like resumeAt, when the state is off
+	resumeAt time.Time     // the earliest end of the pause
 
-	cursor cursor     // in its history
-	shown  shownGroup // its part of what its organization has shown
+	cursor cursor     // its place in the history
+	shown  shownGroup // its events among those that its organization has shown
 }
 
-// isWanted reports whether it is to be on.
+// isWanted reports whether the group should be subscribed.
 func (s *subscription) isWanted() bool { return s.count > 0 && !s.paused }
 
-// isSettled reports whether the state is what is wanted.
+// isSettled reports whether the state is the wanted one.
 func (s *subscription) isSettled() bool { return s.isWanted() == (s.state == stateOn) }
 
-// off marks it as unsubscribed and detached; its previous state says whether it was subscribed.
+// off marks the subscription as unsubscribed and detached from its link. If it was on and wanted,
+// it has missed events from now on.
 func (s *subscription) off() {
 	if s.state == stateOn && !s.paused {
 		s.missed = s.count > 0
 	}
 	s.state, s.queued, s.link = stateOff, time.Time{}, nil
 	s.stopCatching()
-	if s.cursor.known = s.cursor.known && s.missed; !s.cursor.known { // where it would begin now is read again
+	if s.cursor.known = s.cursor.known && s.missed; !s.cursor.known { // it is read again at the next SUBSCRIBE
 		s.cursor.seen.forget(s.budget)
 	}
 }
