@@ -99,14 +99,14 @@ func (ms *memberships) has(g event.Group) bool {
 // namesBurst is how many groups the browser's frames may name at once, except the first of each. It
 // includes as many as the connection may join: a page that has joined them all asks for them all
 // when it comes back.
-func (o *Options) namesBurst() int { return o.FrameBurst + o.GroupsPerConnection }
+func namesBurst(o *Options) int { return o.FrameBurst + o.GroupsPerConnection }
 
 // charge counts n groups that a frame names against the rate limit. age is the connection's.
 func (ms *memberships) charge(n int, age time.Duration) error {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	o := &ms.host.options
-	if !ms.named.TakeN(age, o.FramesPerSecond, o.namesBurst(), n) {
+	if !ms.named.TakeN(age, o.FramesPerSecond, namesBurst(o), n) {
 		return ErrRateLimit
 	}
 	return nil

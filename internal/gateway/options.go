@@ -154,7 +154,7 @@ func (o Options) withDefaults() Options {
 
 var errIncomplete = errors.New("gateway: Routes, Hub, Sessions and Membership must be given")
 
-func (o *Options) validate() error {
+func (o Options) validate() error {
 	if o.Routes == nil || o.Hub == nil || o.Sessions == nil || o.Membership == nil {
 		return errIncomplete
 	}

@@ -230,7 +230,7 @@ func (s *Server) newConn(r *http.Request, ks *kinds, who client) *conn {
 	}
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	c.inbox.client = &c.client
-	c.groups.host, c.groups.named = c.host, bucket.New(s.options.namesBurst())
+	c.groups.host, c.groups.named = c.host, bucket.New(namesBurst(&s.options))
 	c.writer.client, c.writer.failed = &c.client, c.writeFailed
 	c.writer.box.Init(&c.kind.outbox, &c.budget.waiting)
 	if h, ok := c.consumer.(consumer.EventHandler); ok {
