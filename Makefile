@@ -81,10 +81,10 @@ extend-test: ## Tests of examples/extend: a gateway with an extension, built as 
 	cd examples/extend && go vet ./... && go test -race -count=1 -timeout=10m ./...
 
 .PHONY: stacks-test
-stacks-test: ## Browser test of the examples for other frameworks
+stacks-test: ## Browser test of the examples for Express, Rails and Laravel
 	@scripts/deps stacks
 	@$(MAKE) --no-print-directory web/node_modules/.package-lock.json examples/express/node_modules/.package-lock.json
-	STACKS=express node --test web/e2e/stacks/stacks.test.mjs
+	STACKS=express,rails,laravel node --test web/e2e/stacks/stacks.test.mjs
 
 .PHONY: deps
 deps: ## Show what the tests need; install it (as root on Debian or Ubuntu) or say how

@@ -43,7 +43,7 @@ app.get('/', (request, response) => {
 
 app.post('/notes', async (request, response) => {
   const { organization } = request.session;
-  await gateway('/v1/publish', { organization_id: organization, group: 'all', event: { type: 'note', text: request.body.text } });
+  await gateway.publish(organization, 'all', { type: 'note', text: request.body.text });
   response.redirect('/');
 });
 

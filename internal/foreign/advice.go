@@ -4,10 +4,10 @@ package foreign
 var about = map[Kind]struct{ title, page string }{ //nolint:gochecknoglobals // a table
 	Django:        {"a session key of Django", "docs/django.md"},
 	DjangoSigned:  {"a signed session of Django", "docs/django.md"},
-	Rails:         {"an encrypted session of Rails", "docs/integrate.md"},
-	RailsSigned:   {"a signed session of Rails", "docs/integrate.md"},
+	Rails:         {"an encrypted session of Rails", "docs/rails.md"},
+	RailsSigned:   {"a signed session of Rails", "docs/rails.md"},
 	Express:       {"a session key of Express", "docs/express.md"},
-	Laravel:       {"an encrypted session key of Laravel", "docs/integrate.md"},
+	Laravel:       {"an encrypted session key of Laravel", "docs/laravel.md"},
 	IronSession:   {"a sealed session of iron-session", "docs/integrate.md"},
 	JWT:           {"a JSON Web Token", "docs/integrate.md"},
 	JWTEncrypted:  {"an encrypted token, such as of Auth.js", "docs/integrate.md"},

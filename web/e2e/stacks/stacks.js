@@ -11,4 +11,14 @@ export const stacks = {
     cookie: 'connect.sid', command: 'node', args: [example('express', 'site.js')], ready: /site on port (\d+)/,
     shown: ['site.js', 'identity.js', 'live.js'],
   },
+  laravel: {
+    cookie: 'laravel_session', command: 'sh',
+    args: ['-c', `php "${example('laravel', 'setup.php')}" && exec php -S "127.0.0.1:$NOTES_PORT" -t "${example('laravel', 'public')}" "${example('laravel', 'public', 'index.php')}"`], ready: /Development Server (.*) started/,
+    shown: ['app/Http/Controllers/IdentityController.php', 'app/Routes.php', 'routes/web.php', 'public/live.js'],
+  },
+  rails: {
+    cookie: '_notes_session', command: 'sh',
+    args: ['-c', `exec puma --environment production --threads 5 --bind "tcp://127.0.0.1:$NOTES_PORT" --dir "${example('rails')}"`], ready: /(?<=Ctrl-C)( to stop)/,
+    shown: ['config/application.rb', 'app/controllers/identity_controller.rb', 'app/controllers/sign_ins_controller.rb', 'app/controllers/notes_controller.rb', 'public/live.js'],
+  },
 };

@@ -9,7 +9,7 @@ import { freePort, PATIENCE_MS, root, Workshop } from '../gateway.js';
 import { proxy } from '../proxy.js';
 import { stacks } from './stacks.js';
 
-const wanted = (process.env.STACKS ?? 'express').split(',');
+const wanted = (process.env.STACKS ?? 'express,rails,laravel').split(',');
 for (const name of wanted) assert.ok(Object.hasOwn(stacks, name), `STACKS: there is no ${name}`);
 
 const workshop = new Workshop();
@@ -49,7 +49,7 @@ async function start(name) {
   const substitutes = [['127.0.0.1:6379', `127.0.0.1:${redis}`], ['http://127.0.0.1:8000', site], ['https://app.example.com', origin]];
   [, publicPort] = await workshop.run(workshop.binary, [...settings(name, substitutes), '--listen', '127.0.0.1:0', '--admin-listen', `127.0.0.1:${privatePort}`],
     (output) => output.match(/"serving".*?"public":"127\.0\.0\.1:(\d+)"/));
-  return { site, origin, gateway: `http://127.0.0.1:${publicPort}` };
+  return { site, origin, gateway: `http://127.0.0.1:${publicPort}`, metrics: `http://127.0.0.1:${privatePort}/metrics` };
 }
 
 /** Waits until an element has a text. */
@@ -132,11 +132,11 @@ for (const name of wanted) {
     const [adas, bobs] = [await ada.cookie(cookie), await bob.cookie(cookie)];
     assert.ok([401, 403].includes((await ask(site, [adas], 'another-key')).status));
     assert.notEqual((await ask(site, Array(257).fill(adas))).status, 200, 'more cookies than a question has');
-    const answer = await ask(site, [bobs, tampered(adas), adas, 'made-up', '%', bobs, '']);
+    const answer = await ask(site, [bobs, tampered(adas), adas, 'made-up', '%', '%ff', bobs, '']);
     assert.equal(answer.headers.get('set-cookie'), null, 'questions change no session');
     const { identities } = await answer.json();
     assert.deepEqual(identities.map(({ code, user_id, active_organization_id, role }) => code ?? `${user_id} ${active_organization_id} ${role}`),
-      ['bob globex admin', 'none', 'ada acme admin', 'none', 'none', 'bob globex admin', 'none']);
+      ['bob globex admin', 'none', 'ada acme admin', 'none', 'none', 'none', 'bob globex admin', 'none']);
     for (const { code, session_id: session, expires_at: end } of identities) {
       if (!code) assert.ok(/^[\w-]{20,64}$/.test(session) && end > Date.now() / 1000, `session ${session}, ${end}`);
     }
@@ -154,8 +154,12 @@ for (const name of wanted) {
     const copy = await ada.cookie(cookie);
     assert.equal(await connect(where, cookie, copy), 200);
     await ada.press('Sign out');
-    await text(ada.watching, 'status', 'closed 4401'); // announced, or the page would try once more
+    await text(ada.watching, 'status', 'closed 4401');
     assert.equal(await connect(where, cookie, copy), 401, 'a copy of the cookie');
+    const metrics = await (await fetch(where.metrics)).text();
+    for (const type of ['organization.switched', 'session.ended']) {
+      assert.match(metrics, new RegExp(`^orgcast_control_messages_total{.*"${type}".*} 1$`, 'm'), `${type} was announced`);
+    }
   });
 }
 
