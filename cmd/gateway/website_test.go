@@ -2,14 +2,12 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,61 +17,23 @@ import (
 
 // website is a web application that the gateway asks whose a cookie is.
 type website struct {
-	*httptest.Server
+	*testkit.Website
 
-	mu        sync.Mutex
-	key       string
-	people    map[string]string // what it says of a cookie
-	away      bool              // answers 503
-	questions int
+	URL string
 }
 
 func startWebsite(tb testing.TB) *website {
 	tb.Helper()
-	w := &website{key: testPublishKey, people: make(map[string]string)}
-	w.Server = httptest.NewServer(w)
-	tb.Cleanup(w.Close)
+	w := &website{Website: testkit.NewWebsite(testPublishKey)}
+	server := httptest.NewServer(w)
+	tb.Cleanup(server.Close)
+	w.URL = server.URL
 	return w
-}
-
-func (w *website) ServeHTTP(out http.ResponseWriter, r *http.Request) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.questions++
-	switch {
-	case w.away:
-		http.Error(out, "deploying", http.StatusServiceUnavailable)
-		return
-	case r.Method != http.MethodPost || r.Header.Get("Authorization") != "Bearer "+w.key:
-		http.Error(out, "who are you?", http.StatusUnauthorized)
-		return
-	}
-	var question struct {
-		Cookies []string `json:"cookies"`
-	}
-	if err := json.NewDecoder(r.Body).Decode(&question); err != nil {
-		http.Error(out, "bad question", http.StatusBadRequest)
-		return
-	}
-	answers := make([]string, len(question.Cookies))
-	for i, cookie := range question.Cookies {
-		if answers[i] = w.people[cookie]; answers[i] == "" {
-			answers[i] = `{"code":"none"}`
-		}
-	}
-	fmt.Fprintf(out, `{"identities":[%s]}`, strings.Join(answers, ","))
-}
-
-func (w *website) change(do func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	do()
 }
 
 // login makes a session and returns the handshake of its browser.
 func (w *website) login(cookie, user, org, role string) testkit.Handshake {
-	says := fmt.Sprintf(`{"user_id":%q,"active_organization_id":%q,"role":%q,"expires_at":%d}`, user, org, role, time.Now().Add(time.Hour).Unix())
-	w.change(func() { w.people[cookie] = says })
+	w.Says(cookie, testkit.IdentityAnswer(user, org, role, time.Now().Add(time.Hour)))
 	return testkit.Handshake{Path: "/ws/events", Header: http.Header{"Origin": {testOrigin}, "Cookie": {"sessionid=" + cookie}}}
 }
 
@@ -112,7 +72,7 @@ func TestWebsiteDecides(t *testing.T) {
 			if got := say(t, c, `{"type":"subscribe","group":"admins"}`); !testkit.SameJSON(got, `{"type":"subscribed","group":"admins"}`) {
 				t.Fatalf("an admin got %s", got)
 			}
-			w.change(func() { w.people[cookie] = test.says })
+			w.Says(cookie, test.says)
 			if _, why := c.ExpectClose(t, test.code); test.why != "" && why != test.why {
 				t.Errorf("closed with %q, want %q", why, test.why)
 			}
@@ -152,10 +112,10 @@ func TestWebsiteAway(t *testing.T) {
 	ada := w.login("a", "ada", "acme", "")
 	c := testkit.Connect(t, dial, ada)
 	for name, broken := range map[string]func(){
-		"away":        func() { w.away = true },
-		"another key": func() { w.key = strings.Repeat("n", 32) },
+		"away":        func() { w.SetAway(true) },
+		"another key": func() { w.SetKey(strings.Repeat("n", 32)) },
 	} {
-		w.change(broken)
+		broken()
 		testkit.Eventually(t, name+": not ready", func() bool { status, _ := s.ask("GET", "/readyz", ""); return status == 503 })
 		if _, answer := testkit.Try(t, dial, ada); answer.Status != 503 || answer.Header.Get("Retry-After") == "" {
 			t.Errorf("%s: got %d %s, want 503 with Retry-After", name, answer.Status, answer.Body)
@@ -163,7 +123,7 @@ func TestWebsiteAway(t *testing.T) {
 		_ = c.SendText(`{"type":"ping"}`)
 		c.Expect(t, `{"type":"pong"}`)
 		if name == "away" {
-			w.change(func() { w.away = false })
+			w.SetAway(false)
 		} else {
 			write(strings.Repeat("n", 32))
 			s.hangups <- os.Interrupt // any signal of that channel is a hangup
@@ -179,7 +139,7 @@ func TestWebsiteSilentTooLong(t *testing.T) {
 	s := startServe(t, redistest.Start(t), w.settings(environment{"ORGCAST_LEASE_DEADLINE": "1s"}))
 	s.expectReady()
 	c := testkit.Connect(t, testkit.DialTCP(s.public), w.login("a", "ada", "acme", ""))
-	w.change(func() { w.away = true })
+	w.SetAway(true)
 	c.ExpectClose(t, 1013)
 }
 
@@ -255,15 +215,15 @@ func TestSeveralStores(t *testing.T) {
 		"neither":             {cookie: "a=b", status: 401},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w.change(func() { w.away = test.away })
-			defer w.change(func() { w.away = false })
+			w.SetAway(test.away)
+			defer w.SetAway(false)
 			if status, org := organization(with(test.cookie)); status != test.status || org != test.org {
 				t.Errorf("got %d %q, want %d %q", status, org, test.status, test.org)
 			}
 		})
 	}
 	site, own := testkit.Connect(t, dial, with("sessionid=a; "+old)), testkit.Connect(t, dial, with(old))
-	w.change(func() { delete(w.people, "a") })
+	w.Says("a", "")
 	site.ExpectClose(t, 4401)
 	_ = own.SendText(`{"type":"ping"}`)
 	own.Expect(t, `{"type":"pong"}`)

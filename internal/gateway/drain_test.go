@@ -21,11 +21,11 @@ import (
 
 // TestDrain: everybody is told to come back, within a time of their own, after what was queued for
 // them; nobody new is let in; and in the end nothing is left.
-func TestDrain(t *testing.T) { overEach(t, drainOver) }
+func TestDrain(t *testing.T) { eachWay(t, drainOn) }
 
-func drainOver(t *testing.T, over via) {
+func drainOn(t *testing.T, on way) {
 	t.Helper()
-	n := startNode(t, setup{over: over})
+	n := startNode(t, on.setup())
 	const count = 50
 	clients := make([]*testkit.Client, count)
 	for i := range clients {
@@ -70,11 +70,11 @@ func drainOver(t *testing.T, over via) {
 // TestDrainGivesSlots: every client is told a moment of its own, these lie evenly over the time
 // there is, and those of one organization lie far apart, so that nobody's users are all away at
 // once.
-func TestDrainGivesSlots(t *testing.T) { overEach(t, drainGivesSlotsOver) }
+func TestDrainGivesSlots(t *testing.T) { eachWay(t, drainGivesSlotsOn) }
 
-func drainGivesSlotsOver(t *testing.T, over via) {
+func drainGivesSlotsOn(t *testing.T, on way) {
 	t.Helper()
-	n := startNode(t, setup{over: over})
+	n := startNode(t, on.setup())
 	clients := make(map[string][]*testkit.Client)
 	for i := range 40 {
 		org := "globex"
@@ -143,12 +143,12 @@ func TestReturnWindow(t *testing.T) {
 
 // TestQueuedEventsBeforeFarewell: what was published before the drain arrives before its close
 // frame.
-func TestQueuedEventsBeforeFarewell(t *testing.T) { overEach(t, queuedEventsBeforeFarewellOver) }
+func TestQueuedEventsBeforeFarewell(t *testing.T) { eachWay(t, queuedEventsBeforeFarewellOn) }
 
-func queuedEventsBeforeFarewellOver(t *testing.T, over via) {
+func queuedEventsBeforeFarewellOn(t *testing.T, on way) {
 	t.Helper()
 	h := &hooks{connect: joining("all")}
-	n := startNode(t, setup{over: over, routes: []consumer.Route{h.route("/ws/h")}})
+	n := startNode(t, setup{over: on.over, store: on.store, routes: []consumer.Route{h.route("/ws/h")}})
 	c := n.connect("/ws/h", "ada", "acme")
 	const count = 200
 	for i := range count {
@@ -236,11 +236,11 @@ func drainSilentPeersOver(t *testing.T, over via) {
 }
 
 // TestEndOfContext: when the process ends without a drain, everything ends with it.
-func TestEndOfContext(t *testing.T) { overEach(t, endOfContextOver) }
+func TestEndOfContext(t *testing.T) { eachWay(t, endOfContextOn) }
 
-func endOfContextOver(t *testing.T, over via) {
+func endOfContextOn(t *testing.T, on way) {
 	t.Helper()
-	n := startNode(t, setup{over: over, options: gateway.Options{CloseTimeout: 100 * time.Millisecond}})
+	n := startNode(t, setup{over: on.over, store: on.store, options: gateway.Options{CloseTimeout: 100 * time.Millisecond}})
 	c := n.subscribe("ada", "acme", "all")
 	n.subscribe("grace", "globex", "all") // silent
 	done := make(chan struct{})

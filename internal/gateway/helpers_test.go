@@ -30,6 +30,7 @@ import (
 	"orgcast/internal/session"
 	"orgcast/internal/socket"
 	"orgcast/internal/testkit"
+	"orgcast/internal/testkit/redistest"
 )
 
 func TestMain(m *testing.M) {
@@ -103,6 +104,7 @@ type node struct {
 	hub      *hub.Hub
 	bus      bus
 	sessions *session.CookieStore
+	vault    *vault // of the sessions that cookie makes
 	metrics  *prometheus.Registry
 	dial     testkit.DialFunc
 	over     via
@@ -118,7 +120,10 @@ type setup struct {
 	pipe    *testkit.Listener // default: a loopback port
 	now     func() time.Time  // of the session store
 	log     *zap.Logger
-	over    via // default: WebSockets
+	over    via               // default: WebSockets
+	store   storeKind         // default: signed cookies
+	vault   *vault            // default: a new one of that kind
+	server  *redistest.Server // for what needs one; default: a new one
 }
 
 func cookieStore(tb testing.TB, now func() time.Time, key string) *session.CookieStore {
@@ -137,12 +142,20 @@ func startNode(tb testing.TB, s setup) *node {
 		n.bus = pubsub.NewMemory()
 	}
 	n.hub = hub.New(n.bus, hub.Options{})
+	n.vault = s.vault
+	switch {
+	case n.vault != nil:
+	case s.store.open != nil:
+		n.vault = s.store.open(tb, &s)
+	default:
+		n.vault = signedVault(tb, n.sessions)
+	}
 	o := s.options
 	if o.Hub == nil {
 		o.Hub = n.hub
 	}
 	if o.Sessions == nil {
-		o.Sessions = n.sessions
+		o.Sessions = n.vault
 	}
 	if o.Membership == nil {
 		o.Membership = people{}
@@ -244,7 +257,7 @@ func newRoutes(tb testing.TB, more ...consumer.Route) *consumer.Registry {
 // cookie returns a real session cookie as it stands in a Cookie header. org may be empty.
 func (n *node) cookie(user, org string) string {
 	n.tb.Helper()
-	return mint(n.tb, n.sessions, user, org, time.Hour)
+	return n.vault.login(user, org)
 }
 
 // minter is both kinds of session store.

@@ -350,7 +350,7 @@ func TestRevokedAfterTheClose(t *testing.T) {
 	t.Run("suspended", func(t *testing.T) {
 		l := newLedger()
 		n := leaseNode(t, never, 2*never, setup{options: gateway.Options{HookTimeout: testkit.Patience, Routes: newRoutes(t, l.route("/ws/l"))}})
-		s := mint(t, n.store, "ada", "acme", time.Hour)
+		s := n.vault.login("ada", "acme")
 		c := testkit.Connect(t, n.dial, testkit.Handshake{Path: "/ws/l", Header: map[string][]string{"Origin": {origin}, "Cookie": {s}}})
 		if err := c.Send(text("wait"), text("after"), testkit.CloseFrame(1000, "")); err != nil {
 			t.Fatal(err)

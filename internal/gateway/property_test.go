@@ -80,7 +80,12 @@ func TestPropertyIsolation(t *testing.T) { overEach(t, propertyIsolationOver) }
 
 func propertyIsolationOver(t *testing.T, over via) {
 	t.Helper()
-	n, client := redisNode(t, setup{over: over, options: gateway.Options{Membership: everybody{}, FrameBurst: 1000}})
+	nodes, clients := make([]*node, len(storeKinds())), make([]*redis.Client, len(storeKinds())) // each round takes one
+	for i, kind := range storeKinds() {
+		s := way{over, kind}.setup()
+		s.options = gateway.Options{Membership: everybody{}, FrameBurst: 1000}
+		nodes[i], clients[i] = redisNode(t, s)
+	}
 	keys := mustKeyspace(t)
 	groups := []string{"all", "room.1", "room.2", "user.u1"}
 	users := []string{"u1", "u2"}
@@ -89,6 +94,9 @@ func propertyIsolationOver(t *testing.T, over via) {
 	badNames := slices.Sorted(maps.Keys(bad))
 
 	rapid.Check(t, func(t *rapid.T) {
+		kind := rapid.IntRange(0, len(nodes)-1).Draw(t, "store")
+		t.Log("store", storeKinds()[kind].name)
+		n, client := nodes[kind], clients[kind]
 		// Organizations of this round alone, whose names are beginnings of each other.
 		round := "r" + strconv.FormatInt(rounds.Add(1), 10)
 		orgs := []string{round, round + "-1", round + "-11"}
@@ -220,10 +228,12 @@ func propertyIsolationOver(t *testing.T, over via) {
 			}
 		}
 	})
-	n.expectConnections(0)
-	if got := n.gateway.Violations(); got != 0 {
-		t.Errorf("violations: got %d, want 0", got)
+	for _, n := range nodes {
+		n.expectConnections(0)
+		if got := n.gateway.Violations(); got != 0 {
+			t.Errorf("violations: got %d, want 0", got)
+		}
+		n.gateway.StopAdmission()
+		testkit.Eventually(t, "groups are left", func() bool { return n.hub.Groups() == 0 })
 	}
-	n.gateway.StopAdmission()
-	testkit.Eventually(t, "groups are left", func() bool { return n.hub.Groups() == 0 })
 }

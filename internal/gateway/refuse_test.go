@@ -373,25 +373,25 @@ func TestNoOrganizationNoGroups(t *testing.T) {
 	}
 }
 
-func TestRefusedByState(t *testing.T) { overEach(t, refusedByStateOver) }
+func TestRefusedByState(t *testing.T) { eachWay(t, refusedByStateOn) }
 
-func refusedByStateOver(t *testing.T, over via) {
+func refusedByStateOn(t *testing.T, on way) {
 	t.Helper()
 	t.Run("draining", func(t *testing.T) {
-		n := startNode(t, setup{over: over})
+		n := startNode(t, on.setup())
 		n.gateway.StopAdmission()
 		n.expectRefused(t, n.handshake("/ws/events", "ada", "acme", nil), 503, "draining", true)
 		n.expectRefused(t, n.handshake("/ws/nothing", "ada", "acme", nil), 503, "draining", true)
 	})
 	t.Run("node full", func(t *testing.T) {
-		n := startNode(t, setup{over: over, options: gateway.Options{MaxConnections: 1}})
+		n := startNode(t, setup{over: on.over, store: on.store, options: gateway.Options{MaxConnections: 1}})
 		c := n.connect("/ws/events", "ada", "acme")
 		n.expectRefused(t, n.handshake("/ws/events", "grace", "globex", nil), 503, "overloaded", true)
 		n.leave(c, 0)
 		n.connectSoon("grace", "globex")
 	})
 	t.Run("user has too many", func(t *testing.T) {
-		n := startNode(t, setup{over: over, options: gateway.Options{MaxPerUser: 2}})
+		n := startNode(t, setup{over: on.over, store: on.store, options: gateway.Options{MaxPerUser: 2}})
 		c := n.connect("/ws/events", "ada", "acme")
 		n.connect("/ws/events", "ada", "acme")
 		n.expectRefused(t, n.handshake("/ws/events", "ada", "acme", nil), 429, "too_many_connections", true)
@@ -401,7 +401,7 @@ func refusedByStateOver(t *testing.T, over via) {
 		n.connectSoon("ada", "acme")
 	})
 	t.Run("organization has too many", func(t *testing.T) {
-		n := startNode(t, setup{over: over, options: gateway.Options{Quota: &capped{limit: 2}}})
+		n := startNode(t, setup{over: on.over, store: on.store, options: gateway.Options{Quota: &capped{limit: 2}}})
 		n.connect("/ws/events", "ada", "acme")
 		c := n.connect("/ws/events", "alan", "acme")
 		n.expectRefused(t, n.handshake("/ws/events", "ada", "acme", nil), 429, "too_many_connections", true)
@@ -411,7 +411,7 @@ func refusedByStateOver(t *testing.T, over via) {
 	})
 	t.Run("users without an organization count as one", func(t *testing.T) {
 		places := &capped{limit: 2}
-		n := startNode(t, setup{over: over, options: gateway.Options{Quota: places}})
+		n := startNode(t, setup{over: on.over, store: on.store, options: gateway.Options{Quota: places}})
 		n.connect("/ws/connection_test/", "ada", "")
 		c := n.connect("/ws/connection_test/", "grace", "")
 		n.expectRefused(t, n.handshake("/ws/connection_test/", "alan", "", nil), 429, "too_many_connections", true)
@@ -422,13 +422,13 @@ func refusedByStateOver(t *testing.T, over via) {
 	})
 	t.Run("quota cannot be asked", func(t *testing.T) {
 		places := &capped{limit: 1, err: quota.ErrUnavailable}
-		n := startNode(t, setup{over: over, options: gateway.Options{Quota: places, MaxPerUser: 1}})
+		n := startNode(t, setup{over: on.over, store: on.store, options: gateway.Options{Quota: places, MaxPerUser: 1}})
 		n.expectRefused(t, n.handshake("/ws/events", "ada", "acme", nil), 503, "overloaded", true)
 		places.err = nil
 		n.connect("/ws/events", "ada", "acme") // the first one does not count
 	})
 	t.Run("handshakes come too fast", func(t *testing.T) {
-		n := startNode(t, setup{over: over, options: gateway.Options{HandshakesPerSecond: 0.001}})
+		n := startNode(t, setup{over: on.over, store: on.store, options: gateway.Options{HandshakesPerSecond: 0.001}})
 		n.connect("/ws/events", "ada", "acme")
 		n.expectRefused(t, n.handshake("/ws/nothing", "ada", "acme", nil), 404, "unknown_path", false)
 		n.expectRefused(t, n.handshake("/ws/events", "ada", "acme", nil), 503, "handshake_rate", true)
@@ -436,7 +436,7 @@ func refusedByStateOver(t *testing.T, over via) {
 	})
 	t.Run("refused ones do not count", func(t *testing.T) {
 		h := &hooks{connect: func(context.Context, consumer.Conn) error { return consumer.ErrForbidden }}
-		n := startNode(t, setup{over: over, options: gateway.Options{MaxPerUser: 1}, routes: []consumer.Route{h.route("/ws/no")}})
+		n := startNode(t, setup{over: on.over, store: on.store, options: gateway.Options{MaxPerUser: 1}, routes: []consumer.Route{h.route("/ws/no")}})
 		for range 3 {
 			n.expectRefused(t, n.handshake("/ws/no", "ada", "acme", nil), 403, "forbidden", false)
 			n.expectRefused(t, n.handshake("/ws/nothing", "ada", "acme", nil), 404, "unknown_path", false)
@@ -444,8 +444,17 @@ func refusedByStateOver(t *testing.T, over via) {
 		n.connect("/ws/events", "ada", "acme")
 	})
 	t.Run("session store down", func(t *testing.T) {
-		n := startNode(t, setup{over: over, options: gateway.Options{Sessions: unavailable{}}})
-		n.expectRefused(t, n.handshake("/ws/events", "ada", "acme", nil), 503, "overloaded", true)
+		if on.store.sealed { // of which nothing can be down
+			n := startNode(t, setup{over: on.over, options: gateway.Options{Sessions: unavailable{}}})
+			n.expectRefused(t, n.handshake("/ws/events", "ada", "acme", nil), 503, "overloaded", true)
+			return
+		}
+		n := startNode(t, on.setup())
+		h := n.handshake("/ws/events", "ada", "acme", nil)
+		n.vault.stop() // where there are two stores, the other one works
+		n.expectRefused(t, h, 503, "overloaded", true)
+		n.vault.resume()
+		n.connectSoon("ada", "acme")
 	})
 }
 
