@@ -75,6 +75,11 @@ python-test: ## Types and tests of the Python package, installed from its wheel
 	@scripts/deps python
 	scripts/python-test
 
+.PHONY: test-django
+test-django: ## The Django part of the Python package with Django 4.2 and 5.2, which it downloads (Debian only; not part of CI)
+	@scripts/deps python
+	scripts/test-django
+
 .PHONY: extend-test
 extend-test: ## Tests of examples/extend: a gateway with an extension, built as a module of its own
 	@scripts/deps extend
