@@ -9,15 +9,15 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// idle is a member that takes everything and does nothing.
-type idle struct{ _ int } // not empty: members are compared
+// idle is a member that accepts everything and does nothing.
+type idle struct{ _ int } // not empty, because members are compared
 
 func (*idle) Offer(*event.Burst) bool { return true }
 func (*idle) Flush()                  {}
 func (*idle) OfferGap(event.Group)    {}
 
-// BenchmarkDeliver is the hub's own part of a delivery: finding the members, in turn with other
-// organizations, and offering to each.
+// BenchmarkDeliver measures the hub's part of a delivery: finding the members, in turn with other
+// organizations, and offering the event to each.
 func BenchmarkDeliver(b *testing.B) {
 	for _, members := range []int{1, 30, 1000} {
 		b.Run(fmt.Sprint(members, "members"), func(b *testing.B) {
@@ -38,7 +38,7 @@ func BenchmarkDeliver(b *testing.B) {
 	}
 }
 
-// BenchmarkDeliverBurst is a thousand events of one moment to a large group.
+// BenchmarkDeliverBurst delivers a thousand events at once to a large group.
 func BenchmarkDeliverBurst(b *testing.B) {
 	const members, events = 1000, 1000
 	h := hub.New(newBus(), hub.Options{})
@@ -59,8 +59,7 @@ func BenchmarkDeliverBurst(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*events), "ns/event")
 }
 
-// BenchmarkLeave is one member of a large group that leaves and comes back, as in a drain or after
-// it.
+// BenchmarkLeave lets one member of a large group leave and come back, as during and after a drain.
 func BenchmarkLeave(b *testing.B) {
 	for _, members := range []int{10, 100, 10_000} {
 		b.Run(fmt.Sprint(members, "members"), func(b *testing.B) {

@@ -6,23 +6,24 @@ import (
 	"orgcast/internal/event"
 )
 
-// Bus brings events of other processes to this one. It is what the hub needs of package pubsub.
-// It is safe for concurrent use.
+// Bus brings events of other processes to this one. It is the part of package pubsub that the hub
+// needs. It is safe for concurrent use.
 type Bus interface {
-	// Subscribe asks for the group's events and returns when they are sure to arrive, or when ctx
-	// ends. Calls are counted: a group subscribed twice stays until it was unsubscribed twice. A
-	// Subscribe that returned an error counts for nothing.
+	// Subscribe asks for the group's events. It returns when they are certain to arrive, or when
+	// ctx ends. Calls are counted: a group subscribed twice must be unsubscribed twice. A Subscribe
+	// that returned an error does not count.
 	Subscribe(ctx context.Context, g event.Group) error
-	// Unsubscribe takes one Subscribe back. It does not wait.
+	// Unsubscribe undoes one Subscribe. It does not wait.
 	Unsubscribe(g event.Group)
 }
 
-// Member is one local listener of a group. Members are compared with ==. No method may block.
+// Member is one local listener of a group. Members are compared with ==. Its methods must not
+// block.
 type Member interface {
-	// Offer hands over events of a group that the member has joined. It returns true if they
-	// wait for a Flush. The member decides what happens when there is no room for them.
+	// Offer passes events of a group that the member has joined. It returns true if they wait for a
+	// Flush. The member decides what happens if it has no room for them.
 	Offer(b *event.Burst) (flush bool)
-	// Flush sends what was offered, together with everything else that has come since.
+	// Flush sends what was offered, and everything that has come since.
 	Flush()
 	// OfferGap says that events of the group may have been lost at this point.
 	OfferGap(g event.Group)

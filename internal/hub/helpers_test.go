@@ -22,7 +22,7 @@ type failer interface {
 	Fatal(args ...any)
 }
 
-// decode makes an event as a bus would; it returns nil for a payload that is none.
+// decode decodes an event as a bus would. It returns nil for an invalid payload.
 func decode(g event.Group, payload string) *event.Event {
 	e, err := event.Decode(g, payload, event.DefaultMaxSize, time.Now())
 	if err != nil {
@@ -35,7 +35,7 @@ func numbered(g event.Group, n int) *event.Event {
 	return decode(g, fmt.Sprintf(`{"type":"note","organization_id":"%s","n":%d}`, g.Organization(), n))
 }
 
-// fakeBus counts what is wanted.
+// fakeBus counts subscriptions.
 type fakeBus struct {
 	mu     sync.Mutex
 	counts map[event.Group]int
@@ -69,7 +69,7 @@ func (b *fakeBus) wanted() int {
 	return len(b.counts)
 }
 
-// member notes what it is offered. Like a connection it belongs to one organization.
+// member records what it is offered. Like a connection, it belongs to one organization.
 type member struct {
 	org orgctx.ID
 
@@ -108,7 +108,7 @@ func (m *member) OfferGap(g event.Group) {
 	m.got[g] = append(m.got[g], "gap")
 }
 
-// check compares with what the member should have got.
+// check compares the events that the member got with those that it should have got.
 func (m *member) check(t failer, want map[event.Group][]string) {
 	t.Helper()
 	m.mu.Lock()

@@ -1,9 +1,9 @@
-// Package hub knows which local connections listen to which group. It hands each event to the
-// members of the event's own group, never waits for any of them, and asks the [Bus] only for
+// Package hub knows which local connections listen to which group. It passes each event to the
+// members of the event's own group, and never waits for any of them. It asks the [Bus] only for
 // groups that a connection on this node has joined.
 //
-// Each organization has a lane: its groups, and their events that are still to be handed over.
-// Lanes are served in turn, each for the same amount of work, so an organization that never stops
+// Each organization has a lane: its groups, and their events that are waiting for delivery. Lanes
+// are served in turn, each for the same amount of work, so an organization that never stops
 // publishing delays only itself.
 package hub
 
@@ -20,16 +20,15 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// shardCount divides the lanes so that looking one up rarely waits; a power of two.
+// shardCount divides the lanes so that a lookup rarely waits. It is a power of two.
 const shardCount = 64
 
-// Options of a Hub. The zero Options work.
+// Options are the options of a Hub. The zero Options work.
 type Options struct {
-	// IntakeBytes bounds the events of one organization that wait for their turn. Default 8 MiB.
-	// Events beyond it are dropped and counted, and the members of their groups are told of the
-	// gap.
+	// IntakeBytes bounds the waiting events of one organization, in bytes. Default 8 MiB. Further
+	// events are dropped and counted, and the members of their groups get a gap.
 	IntakeBytes int
-	// Registerer takes the metrics, and Log says which organization loses events; they may be nil.
+	// Registerer gets the metrics, and Log names organizations that lose events. They may be nil.
 	Registerer prometheus.Registerer
 	Log        *zap.Logger
 }
@@ -70,7 +69,7 @@ func New(bus Bus, o Options) *Hub {
 	return h
 }
 
-// Join makes m a member of the group and returns when the group's events reach it. The caller must
+// Join makes m a member of the group, and returns when the group's events reach m. The caller must
 // not let m join a group twice. After an error, of ctx or of the bus, m is not a member.
 func (h *Hub) Join(ctx context.Context, g event.Group, m Member) error {
 	if err := h.bus.Subscribe(ctx, g); err != nil {
@@ -90,15 +89,15 @@ func (h *Hub) Join(ctx context.Context, g event.Group, m Member) error {
 	return nil
 }
 
-// Leave ends the membership of m. It does nothing if m is not a member. When it has returned, no
-// delivery that starts later reaches m; one that runs at this moment still may.
+// Leave ends the membership of m. It does nothing if m is not a member. Deliveries that start after
+// Leave has returned do not reach m. One that is running now still may.
 func (h *Hub) Leave(g event.Group, m Member) {
 	s := h.shardOf(g.Organization())
 	l := h.lane(g.Organization())
 	if l == nil {
 		return
 	}
-	// Finding one among many members takes time, so the shard is not locked meanwhile.
+	// Finding one of many members takes time, so the shard is not locked meanwhile.
 	left, last, empty := l.leave(g, m)
 	if empty {
 		s.mu.Lock()
@@ -117,15 +116,15 @@ func (h *Hub) Leave(g event.Group, m Member) {
 	}
 }
 
-// Deliver hands the event to every member of its group, in the order of the calls, which must not
-// overlap. It returns quickly: longer work is left to workers.
+// Deliver passes the event to every member of its group, in the order of the calls, which must not
+// overlap. It returns quickly, and leaves longer work to workers.
 func (h *Hub) Deliver(e *event.Event) {
 	if l := h.lane(e.Group().Organization()); l != nil {
 		h.accept(l, arrival{event: e, group: e.Group()})
 	}
 }
 
-// Gap tells every member of the group that events may have been lost at this point of their order.
+// Gap tells every member of the group that events may have been lost at this point in their order.
 func (h *Hub) Gap(g event.Group) {
 	if l := h.lane(g.Organization()); l != nil {
 		h.accept(l, arrival{group: g})
@@ -135,11 +134,10 @@ func (h *Hub) Gap(g event.Group) {
 // Groups returns how many groups have members here.
 func (h *Hub) Groups() int { return int(h.metrics.groups.Load()) }
 
-// Wait returns when everything that was delivered has been handed over and no goroutine of the hub
-// is left.
+// Wait returns when all events have been passed on and no goroutine of the hub is left.
 func (h *Hub) Wait() { h.sched.wait() }
 
-// shardOf keeps all groups of an organization together.
+// shardOf returns the shard that holds all groups of an organization.
 func (h *Hub) shardOf(org orgctx.ID) *shard {
 	return &h.shards[maphash.Comparable(h.seed, org)%shardCount]
 }

@@ -14,8 +14,8 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// TestPropertyIsolation: organizations with equal group names, members that join and leave, events
-// that are right and payloads that are not. Every member gets its own exactly once and in order.
+// TestPropertyIsolation: organizations have equal group names, members join and leave, and payloads
+// are valid or not. Every member gets its own events exactly once and in order.
 func TestPropertyIsolation(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		bus := newBus()
@@ -32,7 +32,7 @@ func TestPropertyIsolation(t *testing.T) {
 			want map[event.Group][]string
 		}
 		var members []*joined
-		// Groups of many members are served by workers, those of few on the spot.
+		// Workers serve groups of many members; the receiver serves small ones itself.
 		crowd := rapid.SampledFrom([]int{0, 0, 40, 300}).Draw(t, "crowd")
 		for range crowd {
 			m := &joined{newMember(groups[0].Organization()), map[event.Group]bool{groups[0]: true}, map[event.Group][]string{}}
@@ -54,7 +54,7 @@ func TestPropertyIsolation(t *testing.T) {
 				if m.org != g.Organization() || m.in[g] {
 					continue
 				}
-				h.Wait() // what came before does not concern it
+				h.Wait() // so that it does not get earlier events
 				if err := h.Join(context.Background(), g, m.member); err != nil {
 					t.Fatal(err)
 				}
@@ -65,7 +65,7 @@ func TestPropertyIsolation(t *testing.T) {
 				}
 				m := rapid.SampledFrom(members).Draw(t, "member")
 				h.Wait()
-				h.Leave(g, m.member) // also where it is no member
+				h.Leave(g, m.member) // also if it is not a member
 				delete(m.in, g)
 			case "deliver":
 				e := numbered(g, n)
@@ -102,7 +102,7 @@ func TestPropertyIsolation(t *testing.T) {
 			m.check(t, m.want)
 			for g := range m.in {
 				h.Leave(g, m.member)
-				h.Leave(g, m.member) // twice is no error
+				h.Leave(g, m.member) // leaving twice is not an error
 			}
 		}
 		if h.Groups() != 0 || bus.wanted() != 0 {
@@ -111,8 +111,8 @@ func TestPropertyIsolation(t *testing.T) {
 	})
 }
 
-// TestConcurrentMembership: members come and go while events are delivered. What each got of a
-// group is a run without holes, doubles or disorder, and nothing of another organization.
+// TestConcurrentMembership: members come and go while events are delivered. Each member gets a run
+// of a group's events without holes, duplicates or disorder, and none of another organization.
 func TestConcurrentMembership(t *testing.T) {
 	bus := newBus()
 	h := hub.New(bus, hub.Options{IntakeBytes: 1 << 30})
@@ -173,8 +173,8 @@ func (g gate) Offer(b *event.Burst) bool {
 	return g.member.Offer(b)
 }
 
-// TestNothingFromBeforeTheGroup: what waits for members who have all left is not for one who joins
-// then, who would get it with a hole behind it.
+// TestNothingFromBeforeTheGroup: events wait for members who then all leave. A member that joins
+// after that must not get them, because it has missed the events in between.
 func TestNothingFromBeforeTheGroup(t *testing.T) {
 	h := hub.New(newBus(), hub.Options{})
 	g, other := testkit.Group(t, "acme", "all"), testkit.Group(t, "acme", "room.1")
@@ -187,15 +187,15 @@ func TestNothingFromBeforeTheGroup(t *testing.T) {
 		}
 	}
 	join(other, slow)
-	for range 50 { // too many for the receiver to serve by itself
+	for range 50 { // too many for the receiver to serve itself
 		join(other, newMember(g.Organization()))
 	}
 	join(g, leaver)
 	h.Deliver(numbered(other, 0))
-	<-slow.reached            // and holds the lane
-	h.Deliver(numbered(g, 1)) // waits behind it
+	<-slow.reached            // it now holds the lane
+	h.Deliver(numbered(g, 1)) // waits behind the first event
 	h.Leave(g, leaver)
-	h.Deliver(numbered(g, 2)) // for nobody
+	h.Deliver(numbered(g, 2)) // the group has no members
 	join(g, late)
 	h.Deliver(numbered(g, 3))
 	close(slow.open)
@@ -203,7 +203,7 @@ func TestNothingFromBeforeTheGroup(t *testing.T) {
 	late.check(t, map[event.Group][]string{g: {string(numbered(g, 3).Payload())}})
 }
 
-// checkRun sees that payloads are numbered without a hole.
+// checkRun checks that payloads are numbered without a hole.
 func checkRun(tb testing.TB, g event.Group, payloads []string) {
 	tb.Helper()
 	first := -1
@@ -223,7 +223,7 @@ func checkRun(tb testing.TB, g event.Group, payloads []string) {
 	}
 }
 
-// TestJoinRefused: where the bus refuses, nobody became a member.
+// TestJoinRefused: if the bus refuses, the caller is not a member.
 func TestJoinRefused(t *testing.T) {
 	bus := newBus()
 	bus.err = errors.New("no")

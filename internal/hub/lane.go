@@ -11,32 +11,32 @@ import (
 )
 
 const (
-	// inlineWork is the most work that the receiver does itself, at once: waking a worker costs as
+	// inlineWork is the most work that the receiver does itself, because waking a worker costs as
 	// much as writing to a few members.
 	inlineWork = 32
 	// inlineEvents is how many events of a lane the receiver serves itself within inlinePeriod. A
-	// worker joins the rest into bursts, so one organization makes all others wait for no more than
-	// that many.
+	// worker joins further events into bursts. So an organization delays all others by no more than
+	// that many events.
 	inlineEvents = 16
 	inlinePeriod = time.Millisecond
-	// turnWork bounds the work of one turn of a lane while others wait, loneWork while none does.
+	// turnWork bounds the work of one turn of a lane while others wait, loneWork while none waits.
 	turnWork = 2048
 	loneWork = 1 << 16
-	// workBytes is how many bytes double the cost of a write.
+	// workBytes is the event size that doubles the cost of a write.
 	workBytes = 64 << 10
 	// burstBytes bounds the payloads that are joined for one write.
 	burstBytes = 32 << 10
 )
 
-// lane is one organization: its groups with their members, and the arrivals that wait.
+// lane holds one organization's groups with their members, and the waiting arrivals.
 type lane struct {
 	mu      sync.Mutex
 	groups  map[event.Group]*members
 	waiting []arrival
-	bytes   int // of the events in waiting
-	// lost holds groups that had arrivals dropped and whose members have not been told.
+	bytes   int // total size of the events in waiting
+	// lost holds groups whose arrivals were dropped and whose members have not been told.
 	lost map[event.Group]*members
-	// dropped counts the arrivals that were dropped since the last log line, at loggedAt.
+	// dropped counts the arrivals dropped since the last log line, which was written at loggedAt.
 	dropped  int
 	loggedAt time.Time
 	// busy says that the lane is in the scheduler's ring or being served. Only one goroutine at a
@@ -45,11 +45,12 @@ type lane struct {
 	// inlined counts the events that the receiver has served itself since inlinedSince.
 	inlined      int
 	inlinedSince time.Time
-	// debt is the work by which turns exceeded their bound: one event can be more than a turn.
+	// debt is the work by which turns exceeded their bound, because one event can be more work than
+	// a turn.
 	debt int
 }
 
-// workOf is the cost of handing over an event, or a gap, counted in writes of a small event.
+// workOf returns the cost of passing on an event or a gap, counted in writes of a small event.
 func workOf(a arrival, members int) int {
 	if a.event == nil {
 		return members
@@ -57,12 +58,13 @@ func workOf(a arrival, members int) int {
 	return members * (1 + a.event.Size()/workBytes)
 }
 
-// arrival is what came from the bus: an event, or a gap in the group if event is nil.
+// arrival is an event from the bus, or a gap in the group if event is nil.
 type arrival struct {
 	event *event.Event
 	group event.Group
-	// members are those that it came for. If all of them leave before its turn, members that joined
-	// later must not get it: they have missed the events that came while nobody was there.
+	// members are the group's members when it came. If all of them leave before its turn, members
+	// that joined later must not get it: they have missed the events that came while the group was
+	// empty.
 	members *members
 }
 
@@ -70,15 +72,16 @@ type arrival struct {
 // group, a search is about as fast.
 const indexedFrom = 256
 
-// members of one group.
+// members holds the members of one group.
 type members struct {
 	list []Member
-	// at is the place of each member in list, at some 40 bytes each. It is nil until a member
-	// leaves a group of indexedFrom members, and again after the group has shrunk to a quarter.
+	// at is the place of each member in list. It takes some 40 bytes for each. It is nil until a
+	// member leaves a group of indexedFrom members, and again after the group has shrunk to a
+	// quarter.
 	at   map[Member]int
 	full int // the most entries that at has had
-	// lent says that a delivery may still be reading list: elements below its length must stay as
-	// they are. Appending is fine, since a reader does not look past the length it was given.
+	// lent says that a delivery may still be reading list. Elements within its length must not
+	// change. Appending is fine, because a reader does not look past the length that it got.
 	lent bool
 }
 
@@ -101,8 +104,8 @@ func (l *lane) join(g event.Group, m Member) (first bool) {
 	return first
 }
 
-// leave takes m out of the group. last reports that it was the group's last member, empty that the
-// group was the lane's last.
+// leave removes m from the group. last reports that m was the group's last member, and empty that
+// the group was the lane's last.
 func (l *lane) leave(g event.Group, m Member) (left, last, empty bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -135,8 +138,7 @@ func (l *lane) leave(g event.Group, m Member) (left, last, empty bool) {
 	return true, end == 0, len(l.groups) == 0
 }
 
-// index returns the place of a member in a group, or -1 if it is not one of its members. Its caller
-// holds mu.
+// index returns the place of a member in a group, or -1 if it is not a member. Its caller holds mu.
 func (l *lane) index(ms *members, m Member) int {
 	if ms.at == nil && len(ms.list) < indexedFrom {
 		return slices.Index(ms.list, m)
@@ -154,7 +156,7 @@ func (l *lane) index(ms *members, m Member) int {
 	return -1
 }
 
-// membersFor returns the members that an arrival is for now, to be read without the lock.
+// membersFor returns the current members for an arrival. They may be read without the lock.
 func (l *lane) membersFor(a arrival) []Member {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -165,8 +167,8 @@ func (l *lane) membersFor(a arrival) []Member {
 	return a.members.list
 }
 
-// accept accepts an arrival. A small group of an idle lane is served on the spot; anything else
-// waits for a worker.
+// accept accepts an arrival. It serves a small group of an idle lane at once. Other arrivals wait
+// for a worker.
 func (h *Hub) accept(l *lane, a arrival) {
 	size := 0
 	if a.event != nil {
@@ -200,7 +202,7 @@ func (h *Hub) accept(l *lane, a arrival) {
 		}
 		return
 	}
-	if len(l.lost) > 0 { // room again: the gap comes before what follows it
+	if len(l.lost) > 0 { // there is room again: the gap comes before later events
 		if of, ok := l.lost[a.group]; ok {
 			delete(l.lost, a.group)
 			l.waiting = append(l.waiting, arrival{group: a.group, members: of})
@@ -220,8 +222,8 @@ func (h *Hub) accept(l *lane, a arrival) {
 // dropsInterval is the shortest time between two log lines about one organization's drops.
 const dropsInterval = 10 * time.Second
 
-// drop counts an arrival that found no room. If a log line is due, it returns how many to report.
-// Its caller holds mu.
+// drop counts a dropped arrival. If a log line is due, it returns the number to report. Its caller
+// holds mu.
 func (l *lane) drop(now time.Time) (count int) {
 	l.dropped++
 	if now.Sub(l.loggedAt) < dropsInterval {
@@ -240,7 +242,7 @@ func (l *lane) mayInline(now time.Time) bool {
 	return l.inlined <= inlineEvents
 }
 
-// deliverInline hands one burst to few members, without a list of those to flush.
+// deliverInline passes one burst to a few members, without a list of members to flush.
 func deliverInline(list []Member, b *event.Burst) {
 	for _, m := range list {
 		if m.Offer(b) {
@@ -249,7 +251,7 @@ func deliverInline(list []Member, b *event.Burst) {
 	}
 }
 
-// done ends the service of a lane: it goes back into the ring if something waits.
+// done ends the service of a lane, and puts the lane back into the ring if something waits.
 func (h *Hub) done(l *lane) {
 	l.mu.Lock()
 	again := len(l.waiting) > 0 || len(l.lost) > 0
@@ -263,7 +265,7 @@ func (h *Hub) done(l *lane) {
 	}
 }
 
-// runTurn gives a lane its turn. It runs in a worker; alone says that no other lane waits.
+// runTurn serves a lane for one turn. It runs in a worker. alone says that no other lane waits.
 func (h *Hub) runTurn(w *worker, l *lane, alone bool) {
 	batch := l.turn(w.batch[:0], alone)
 	for i := 0; i < len(batch); {
@@ -274,12 +276,12 @@ func (h *Hub) runTurn(w *worker, l *lane, alone bool) {
 			i++
 			continue
 		}
-		// A run of events of one group is offered as one.
+		// Consecutive events of one group are offered together.
 		first, end := batch[i], i
 		for end < len(batch) && batch[end].event != nil && batch[end].members == first.members {
 			end++
 		}
-		rest := make([]*event.Event, 0, end-i) // bursts keep it
+		rest := make([]*event.Event, 0, end-i) // bursts keep this slice
 		for ; i < end; i++ {
 			rest = append(rest, batch[i].event)
 		}
@@ -328,7 +330,7 @@ func (l *lane) turn(batch []arrival, alone bool) []arrival {
 	l.waiting = l.waiting[n:]
 	if len(l.waiting) == 0 {
 		l.waiting = nil
-		for g, of := range l.lost { // no later arrival will bring the news
+		for g, of := range l.lost { // no later arrival will bring the gap
 			batch = append(batch, arrival{group: g, members: of})
 		}
 		l.lost = nil

@@ -18,8 +18,8 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// blocking is a member whose Offer waits, as no member's should: it stands for an organization
-// whose work takes long.
+// blocking is a member whose Offer blocks, which a real member's must not. It stands for an
+// organization whose work takes long.
 type blocking struct {
 	*member
 
@@ -31,8 +31,8 @@ func (b blocking) Offer(burst *event.Burst) bool {
 	return b.member.Offer(burst)
 }
 
-// TestOverloadIsLoggedPerOrganization: what an organization loses is in the log, a line each and
-// not one for each event.
+// TestOverloadIsLoggedPerOrganization: the log has one line for each organization that loses
+// events, and not one for each event.
 func TestOverloadIsLoggedPerOrganization(t *testing.T) {
 	core, logs := observer.New(zap.WarnLevel)
 	h := hub.New(newBus(), hub.Options{IntakeBytes: 4 << 10, Log: zap.New(core)})
@@ -40,7 +40,7 @@ func TestOverloadIsLoggedPerOrganization(t *testing.T) {
 	began := time.Now()
 	for _, org := range []string{"acme", "globex"} {
 		g := testkit.Group(t, org, "all")
-		for range 41 { // a crowd, so that the receiver itself does not serve it
+		for range 41 { // a crowd, so that the receiver does not serve it itself
 			if err := h.Join(t.Context(), g, blocking{newMember(g.Organization()), release}); err != nil {
 				t.Fatal(err)
 			}
@@ -60,8 +60,8 @@ func TestOverloadIsLoggedPerOrganization(t *testing.T) {
 	}
 }
 
-// TestOverload: an organization that brings more than its members take loses events and is told of
-// it, in the right place of the order, while another goes on untouched.
+// TestOverload: an organization that sends more than its members accept loses events and gets a gap
+// at the right place, while another is not affected.
 func TestOverload(t *testing.T) {
 	h := hub.New(newBus(), hub.Options{IntakeBytes: 4 << 10})
 	noisy, quiet := testkit.Group(t, "acme", "all"), testkit.Group(t, "globex", "all")
@@ -70,14 +70,14 @@ func TestOverload(t *testing.T) {
 	if err := errors.Join(h.Join(t.Context(), noisy, slow), h.Join(t.Context(), quiet, other)); err != nil {
 		t.Fatal(err)
 	}
-	for range 40 { // a crowd, so that the receiver itself does not serve it
+	for range 40 { // a crowd, so that the receiver does not serve it itself
 		if err := h.Join(t.Context(), noisy, newMember(noisy.Organization())); err != nil {
 			t.Fatal(err)
 		}
 	}
 	const events = 1000
 	for n := range events {
-		h.Deliver(numbered(noisy, n)) // returns although slow takes nothing
+		h.Deliver(numbered(noisy, n)) // returns although slow does not accept events
 	}
 	h.Deliver(numbered(quiet, 1))
 	if got := len(other.got[quiet]); got != 1 {
@@ -98,7 +98,7 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-// order notes whose events are handed over, one after the other.
+// order records the order in which events are passed to members.
 type order struct {
 	mu    sync.Mutex
 	orgs  []string
@@ -106,7 +106,7 @@ type order struct {
 	done  chan struct{} // closed when there are total of them
 }
 
-// ordered is a member that notes its events in an order.
+// ordered is a member that records its events in an order.
 type ordered struct{ *order }
 
 func (o ordered) Offer(b *event.Burst) bool {
@@ -125,8 +125,8 @@ func (ordered) Flush() {}
 
 func (ordered) OfferGap(event.Group) {}
 
-// TestLongTurnIsMadeUpFor: an organization whose events are each more work than a turn may be gets
-// its turn the more seldom.
+// TestLongTurnIsMadeUpFor: an organization whose events are each more work than a turn allows gets
+// fewer turns.
 func TestLongTurnIsMadeUpFor(t *testing.T) {
 	h := hub.New(newBus(), hub.Options{IntakeBytes: 1 << 30})
 	crowd := func(g event.Group, m hub.Member, more int) {
@@ -140,7 +140,7 @@ func TestLongTurnIsMadeUpFor(t *testing.T) {
 			}
 		}
 	}
-	// All workers are held; then one is let go, and serves two lanes in turn.
+	// All workers are blocked. Then one is released, and serves two lanes in turn.
 	var held []gate
 	for i := range max(2, runtime.GOMAXPROCS(0)) {
 		g := testkit.Group(t, fmt.Sprint("held-", i), "all")
@@ -172,7 +172,7 @@ func TestLongTurnIsMadeUpFor(t *testing.T) {
 		close(m.open)
 	}
 	h.Wait()
-	// Of the light one 40 events make a turn, of the heavy one a fraction of one event.
+	// 40 events of the light one make a turn; of the heavy one, a fraction of one event does.
 	if n := slices.Index(seen.orgs[1:], "heavy"); seen.orgs[0] != "heavy" || n < 100 {
 		t.Errorf("between two heavy events: got %d light ones, want some 120", n)
 	}
@@ -187,12 +187,12 @@ func (*counted) Flush() {}
 
 func (*counted) OfferGap(event.Group) {}
 
-// TestLargeGroupsAreLeft: anyone who leaves a group that is large, or was, whatever the order, gets
-// nothing of what comes later, and all others get each event once.
+// TestLargeGroupsAreLeft: a member that leaves a group that is or was large gets no later events,
+// whatever the order of leaving. All other members get each event once.
 func TestLargeGroupsAreLeft(t *testing.T) {
 	h := hub.New(newBus(), hub.Options{})
 	g := testkit.Group(t, "acme", "all")
-	in, out := make(map[*counted]int), []*counted{new(counted)} // in: what each has to have had
+	in, out := make(map[*counted]int), []*counted{new(counted)} // in: how many events each must have got
 	join := func(n int) {
 		for range n {
 			m := new(counted)
@@ -208,12 +208,12 @@ func TestLargeGroupsAreLeft(t *testing.T) {
 				break
 			}
 			h.Leave(g, m)
-			h.Leave(g, m) // is no member any more
+			h.Leave(g, m) // it is no longer a member
 			delete(in, m)
 			m.events = 0
 			out = append(out, m)
 		}
-		h.Leave(g, out[0]) // never was
+		h.Leave(g, out[0]) // it never was one
 	}
 	deliver := func() {
 		t.Helper()

@@ -7,9 +7,9 @@ import (
 )
 
 const (
-	// flushShare is how many members make it worthwhile to use another core.
+	// flushShare is the number of members that makes another core worthwhile.
 	flushShare = 256
-	// pooledArrivals is the longest batch that a worker keeps room for.
+	// pooledArrivals is the longest batch for which a worker keeps room.
 	pooledArrivals = 1024
 )
 
@@ -28,7 +28,7 @@ type scheduler struct {
 
 func (s *scheduler) init() { s.limit = max(2, runtime.GOMAXPROCS(0)) }
 
-// push lets a lane wait for its turn.
+// push adds a lane to the ring.
 func (s *scheduler) push(l *lane) {
 	s.mu.Lock()
 	s.ring = append(s.ring, l)
@@ -43,7 +43,7 @@ func (s *scheduler) push(l *lane) {
 	}
 }
 
-// next takes the lane whose turn it is. ok is false if none waits: then the worker ends.
+// next takes the first lane from the ring. ok is false if the ring is empty; the worker then ends.
 func (s *scheduler) next() (l *lane, alone, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,8 +82,8 @@ type worker struct {
 
 var pooledWorkers = sync.Pool{New: func() any { return new(worker) }} //nolint:gochecknoglobals // a pool is shared by nature
 
-// flush sends what was offered, on several cores if there is much. It returns when the sockets have
-// taken what they take at once.
+// flush sends what was offered, on several cores if there are many members. It returns when the
+// sockets have taken as much as they have room for.
 func (w *worker) flush() {
 	helpers := min(runtime.GOMAXPROCS(0)-1, len(w.dirty)/flushShare-1)
 	if helpers <= 0 {
@@ -113,7 +113,7 @@ func (w *worker) flush() {
 	wg.Wait()
 }
 
-// clear forgets what was served, and gives up room that a burst had needed.
+// clear forgets what was served, and frees room that only a burst needed.
 func (w *worker) clear() {
 	if cap(w.batch) > pooledArrivals {
 		w.batch = nil

@@ -15,21 +15,22 @@ import (
 )
 
 const (
-	// batchSize is how many connections are asked about in one go: enough to make the round trips few, and
-	// little enough for each answer to come well within the stores' deadlines.
+	// batchSize is how many connections are checked at once. It keeps round trips few, and each
+	// answer well within the stores' deadlines.
 	batchSize = 256
-	// reserve is how many slots' time is kept for the answers and for a busy machine, so that
+	// reserve is how many slots' time is kept free for answers and for a busy machine, so that
 	// everything happens within the period and by the deadline.
 	reserve = 1
-	// minReturn and returnSpread say when a client whose lease could not be confirmed may come back.
+	// minReturn and returnSpread set when a client whose lease could not be confirmed may
+	// reconnect.
 	minReturn    = 2 * time.Second
 	returnSpread = 8 * time.Second
-	// logInterval is the least pause between two log lines about the same trouble.
+	// logInterval is the shortest pause between two log lines about the same problem.
 	logInterval = 10 * time.Second
 )
 
-// Run asks about every connection once in a period, and ends those that were not confirmed in
-// time, until ctx ends. It then returns nil.
+// Run checks every connection once in a period, and ends those that were not confirmed in time,
+// until ctx ends. It then returns nil.
 func (k *Keeper) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error { k.tick(ctx); return nil })
@@ -37,7 +38,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// tick lets one slot after the other be due, and watches the deadline whatever the stores do.
+// tick makes one slot after the other due, and enforces the deadline whatever the stores do.
 func (k *Keeper) tick(ctx context.Context) {
 	interval := k.opt.Period / (slotCount + reserve)
 	ticker := time.NewTicker(max(interval, time.Millisecond))
@@ -53,7 +54,7 @@ func (k *Keeper) tick(ctx context.Context) {
 		k.turn = (k.turn + 1) % slotCount
 		k.rouse()
 		k.mu.Unlock()
-		// A connection that could pass the deadline before the next look has reached it.
+		// End connections now that would pass the deadline before the next tick.
 		k.endUnconfirmed(time.Now().Add((1+reserve)*interval - k.opt.Deadline))
 	}
 }
@@ -65,7 +66,7 @@ func (k *Keeper) endUnconfirmed(before time.Time) {
 	for i := range k.slots {
 		s := &k.slots[i]
 		if len(s.leases) == 0 || s.oldest.After(before) {
-			continue // as a rule no lease is looked at twice within a deadline
+			continue // so usually each lease is looked at once within a deadline
 		}
 		s.oldest = s.leases[0].confirmed
 		for _, l := range s.leases {
@@ -82,24 +83,24 @@ func (k *Keeper) endUnconfirmed(before time.Time) {
 	k.end(list, byDeadline)
 }
 
-// questions are connections that are asked about. The lists are reused from one slot to the next: made
-// again, they were most of what a node with idle connections leaves to the garbage collector.
+// questions holds the connections to check. Its lists are reused from one slot to the next.
+// Allocating them again made up most of the garbage of a node with idle connections.
 type questions struct {
 	about []subject
-	held  []session.Held // of each
+	held  []session.Held // for each subject
 
-	// Of one batch, for ask.
+	// The rest belongs to one batch, and is used by ask.
 	memberships []directory.Membership
 	confirmed   []*Lease
 }
 
-// subject is a connection that is asked about.
+// subject is a connection to check.
 type subject struct {
 	lease  *Lease
 	holder Holder
 }
 
-// askAbout puts a lease on a list of questions, unless it is over. Its caller holds mu.
+// askAbout adds a lease to the questions, unless it has ended. Its caller holds mu.
 func (k *Keeper) askAbout(l *Lease, q *questions) {
 	if l.holder == nil || l.ended {
 		return
@@ -108,7 +109,7 @@ func (k *Keeper) askAbout(l *Lease, q *questions) {
 	q.held = append(q.held, session.Held{Identity: l.holder.Identity(), Ticket: l.ticket})
 }
 
-// forget lets go of connections that may end meanwhile, and of what their sessions are found by.
+// forget releases connections that may end meanwhile, and their tickets.
 func (q *questions) forget() {
 	clear(q.about)
 	clear(q.held)
@@ -117,7 +118,7 @@ func (q *questions) forget() {
 	clear(q.confirmed[:cap(q.confirmed)])
 }
 
-// check asks about the connections of the slots that are due.
+// check checks the connections of slots that are due.
 func (k *Keeper) check(ctx context.Context) {
 	var lastLog time.Time
 	var q questions
@@ -144,7 +145,7 @@ func (k *Keeper) check(ctx context.Context) {
 	}
 }
 
-// listDue lists the connections of slots that are due, of several as long as they make one batch.
+// listDue lists the connections of due slots, of several slots if they fit into one batch.
 func (k *Keeper) listDue(q *questions) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -157,7 +158,7 @@ func (k *Keeper) listDue(q *questions) {
 		k.doubted = nil
 	}
 	for i := range slotCount {
-		s := &k.slots[(k.turn+i)%slotCount] // the one that has waited longest first
+		s := &k.slots[(k.turn+i)%slotCount] // begins with the one that has waited longest
 		if !s.due {
 			continue
 		}
@@ -171,10 +172,10 @@ func (k *Keeper) listDue(q *questions) {
 	}
 }
 
-// ask checks some of the connections, ends those that may not stay, and confirms the others.
-// It returns an error if some could not be verified.
+// ask checks some of the connections, ends those that may not stay, and confirms the others. It
+// returns an error if some could not be verified.
 func (k *Keeper) ask(ctx context.Context, q *questions, from, to int) (unavailable error) {
-	// Other programs wrote what the stores return; it must not end the node.
+	// Data in the stores may come from other programs, and must not end the node.
 	defer func() {
 		if v := recover(); v != nil {
 			k.log.Error("re-validation panicked", zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
@@ -227,7 +228,7 @@ func (k *Keeper) ask(ctx context.Context, q *questions, from, to int) (unavailab
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, l := range confirmed {
-		if l.holder != nil { // else it has ended meanwhile
+		if l.holder != nil { // nil if it has ended meanwhile
 			l.confirmed = asked
 		}
 	}
@@ -237,7 +238,7 @@ func (k *Keeper) ask(ctx context.Context, q *questions, from, to int) (unavailab
 // errUnavailable means that a connection could not be verified.
 var errUnavailable = errors.New("lease: could not verify")
 
-// causeOfSession makes a cause of what the session store said.
+// causeOfSession turns the session store's answer into a cause.
 func causeOfSession(err error) error {
 	switch {
 	case err == nil:
@@ -255,7 +256,7 @@ func causeOfSession(err error) error {
 	}
 }
 
-// causeOfAdmission makes a cause of what the directory said of a user who had a role.
+// causeOfAdmission turns the directory's answer about a user who had a role into a cause.
 func causeOfAdmission(a directory.Admission, role string) error {
 	switch {
 	case errors.Is(a.Err, directory.ErrUnavailable):

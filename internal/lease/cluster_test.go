@@ -26,14 +26,15 @@ type clustered struct {
 	channel   string
 }
 
-// startClustered takes a connection for lost when it breaks, and not because the machine is busy.
+// startClustered starts a node that drops a connection when it breaks, and not because the machine
+// is busy.
 func startClustered(t *testing.T) *clustered {
 	t.Helper()
 	c := &clustered{Cluster: redistest.StartCluster(t, redistest.ClusterOptions{Replicas: true}), tb: t, world: newWorld()}
 	client := c.NewClient(t)
 	keys := testkit.Keys(t)
 	c.channel = keys.Control()
-	c.keeper = start(t, c.world, 24*time.Hour, 48*time.Hour) // nobody is asked about but for a reason
+	c.keeper = start(t, c.world, 24*time.Hour, 48*time.Hour) // no periodic checks
 	c.announcer = lease.NewAnnouncer(client, keys)
 	control := lease.NewControl(client, keys, c.keeper, lease.ControlOptions{Timeout: testkit.Patience})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -47,7 +48,7 @@ func startClustered(t *testing.T) *clustered {
 	return c
 }
 
-// listensAt returns the member at which the node listens, nil if it does not.
+// listensAt returns the server at which the node listens, nil if it does not listen.
 func (c *clustered) listensAt() *redistest.Server {
 	for _, s := range slices.Concat(c.Masters, c.Replicas) {
 		one := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1, DialerRetries: 1})
@@ -60,7 +61,7 @@ func (c *clustered) listensAt() *redistest.Server {
 	return nil
 }
 
-// disable announces that the holder's user is, as someone would who tries until Redis takes it.
+// disable announces that the holder's user is disabled, and repeats until Redis accepts it.
 func (c *clustered) disable(h *holder) {
 	testkit.Eventually(c.tb, "announced", func() bool {
 		return c.announcer.Announce(context.Background(), lease.Message{Type: lease.UserDisabled, UserID: h.id.UserID}) == nil
@@ -76,12 +77,12 @@ func (c *clustered) expectEnded(holders ...*holder) {
 	}
 }
 
-// TestControlDuringClusterFailover: a member that is deposed in order goes on hearing the control
-// channel, and so does the node that listens there. Not one announcement is missed.
+// TestControlDuringClusterFailover: a server that is deposed in order still hears the control
+// channel, and so does the node that listens there. No announcement is missed.
 func TestControlDuringClusterFailover(t *testing.T) {
 	c := startClustered(t)
 	at := c.listensAt()
-	key := "" // of that member
+	key := "" // in a slot of that server
 	for i := 0; key == ""; i++ {
 		if name := fmt.Sprintf("key-%d", i); c.Owner(name) == at {
 			key = name
@@ -106,8 +107,8 @@ func TestControlDuringClusterFailover(t *testing.T) {
 	}
 }
 
-// TestControlAfterClusterCrash: when the member at which a node listens dies, the node asks about
-// everybody, since it may have missed something, and hears again.
+// TestControlAfterClusterCrash: if the server at which a node listens crashes, the node checks all
+// connections, because it may have missed something, and then hears announcements again.
 func TestControlAfterClusterCrash(t *testing.T) {
 	c := startClustered(t)
 	h := open(t, c.keeper, "ada", "acme", "laptop")

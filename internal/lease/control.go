@@ -21,15 +21,16 @@ import (
 type ControlOptions struct {
 	// Interval is the mean pause between two canaries. Default [redislink.DefaultInterval].
 	Interval time.Duration
-	// Timeout is how long no canary may arrive. Default [redislink.DefaultTimeout].
+	// Timeout is how long canaries may stay away. Default [redislink.DefaultTimeout].
 	Timeout time.Duration
 }
 
-// Control listens to the control channel. It has its own connection (package redislink), so that no
-// announcement waits behind a burst of events. Each time that it could have missed
-// an announcement, the Keeper checks all connections at once.
+// Control listens to the control channel. It has its own connection (package redislink), so that
+// announcements do not wait behind a burst of events. Whenever it could have missed an
+// announcement, the Keeper checks all connections at once.
 //
-// In a Cluster the server may be a replica: every member passes on what is published at any other.
+// In a Cluster, the server may be a replica, because every server passes on what is published at
+// any other.
 type Control struct {
 	client  redis.UniversalClient
 	keys    keyspace.Keyspace
@@ -46,8 +47,8 @@ type Control struct {
 // Listening reports whether the control channel is subscribed.
 func (c *Control) Listening() bool { return c.listening.Load() }
 
-// NewControl returns a Control that lets a Keeper know what it hears. The client is that of one
-// server, Sentinel or Cluster, with ContextTimeoutEnabled; the caller closes it.
+// NewControl returns a Control that passes what it hears to a Keeper. The client is for one server,
+// Sentinel or a Cluster, with ContextTimeoutEnabled. The caller closes it.
 func NewControl(client redis.UniversalClient, keys keyspace.Keyspace, k *Keeper, o ControlOptions) *Control {
 	_, cluster := client.(*redis.ClusterClient)
 	return &Control{
@@ -56,7 +57,7 @@ func NewControl(client redis.UniversalClient, keys keyspace.Keyspace, k *Keeper,
 	}
 }
 
-// Run listens until ctx ends; then it returns nil. It survives every failure of Redis.
+// Run listens until ctx ends, and then returns nil. It survives every failure of Redis.
 func (c *Control) Run(ctx context.Context) error {
 	o := redislink.Options{
 		Publish: func(ctx context.Context, channel, payload string) error {
@@ -73,9 +74,10 @@ func (c *Control) Run(ctx context.Context) error {
 	return nil
 }
 
-// connect says what the next connection is made of. In a Cluster every member carries the control
-// channel, and the client goes to the master of the first name's slot. That is the canary's,
-// another one each time: so nodes spread over the masters, and do not wait for one that does not answer.
+// connect returns the settings of the next connection. In a Cluster, every server carries the
+// control channel, and the client goes to the master of the first name's slot. The first name is
+// the canary channel, which is different each time. So nodes spread over the masters, and do not
+// keep waiting for one that does not answer.
 func (c *Control) connect(context.Context) (redislink.Connection, redislink.User, error) {
 	return redislink.Connection{
 		Dialer: c.dialer, Subscribe: "subscribe", Canary: c.keys.Canary("control-" + rand.Text()), Channels: []string{c.channel},
@@ -90,8 +92,8 @@ type listener struct {
 
 var _ redislink.User = (*listener)(nil)
 
-// Opened implements [redislink.User]. What was announced before this point may be lost. What is
-// announced from now on is heard.
+// Opened implements [redislink.User]. Announcements before this point may be lost. Later ones are
+// heard.
 func (l *listener) Opened(*redislink.Link, func(func(ctx context.Context) error)) {
 	l.opened = true
 	l.control.keeper.Missed()
@@ -114,22 +116,22 @@ func (l *listener) Message(m *redis.Message, _ time.Time) {
 	}
 }
 
-// Subscription implements [redislink.User]: nobody has asked for a change.
+// Subscription implements [redislink.User]. No change was requested.
 func (l *listener) Subscription(m *redis.Subscription, _ time.Time) error {
 	return fmt.Errorf("%w: %s", redislink.ErrUnexpected, m.Kind)
 }
 
-// Refused implements [redislink.User]: no command is under way that may be refused.
+// Refused implements [redislink.User]. No command that Redis may refuse is in progress.
 func (l *listener) Refused(error, time.Time) bool { return false }
 
 // UnconfirmedSince implements [redislink.User].
 func (l *listener) UnconfirmedSince() time.Time { return time.Time{} }
 
-// hear takes a message that came over the control channel.
+// hear handles a message from the control channel.
 func (c *Control) hear(payload string) {
 	m, err := Decode([]byte(payload))
 	switch {
-	case errors.Is(err, ErrUnknownType): // of a newer version
+	case errors.Is(err, ErrUnknownType): // from a newer version
 		c.keeper.metrics.messages.WithLabelValues(labelUnknown).Inc()
 	case err != nil:
 		c.keeper.metrics.messages.WithLabelValues(labelMalformed).Inc()
@@ -141,7 +143,7 @@ func (c *Control) hear(payload string) {
 	}
 }
 
-// String helps in tests.
+// String is for tests.
 func (m Message) String() string {
 	b, err := m.MarshalJSON()
 	if err != nil {

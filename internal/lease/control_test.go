@@ -29,7 +29,7 @@ func startListening(t *testing.T, addr string, o lease.ControlOptions) *listenin
 	n := &listening{world: newWorld(), metrics: prometheus.NewRegistry()}
 	var err error
 	n.keys = testkit.Keys(t)
-	// Nobody is asked about but for a reason.
+	// Checks happen only when something requires them.
 	n.keeper, err = lease.NewKeeper(lease.Options{Sessions: n.world, Directory: n.world, Period: 24 * time.Hour, Deadline: 48 * time.Hour, Registerer: n.metrics})
 	if err != nil {
 		t.Fatal(err)
@@ -109,8 +109,8 @@ func TestControlWhileRedisRefusesWrites(t *testing.T) {
 	}
 }
 
-// TestControlLedToReplica: behind a proxy that keeps connections, what was the master goes on
-// taking the node's canaries as a replica, on which nobody announces anything.
+// TestControlLedToReplica: behind a proxy that keeps connections, the former master still passes on
+// the node's canaries as a replica, but no announcements reach it.
 func TestControlLedToReplica(t *testing.T) {
 	pair := redistest.StartPair(t)
 	proxy := redistest.StartProxy(t, pair.Master.Addr)

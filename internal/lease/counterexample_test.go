@@ -74,7 +74,7 @@ func TestRevokeRecordsFirst(t *testing.T) {
 	}
 }
 
-// slowStore finds out at once whether a session may stay, and says so late.
+// slowStore checks a session at once, and answers late.
 type slowStore struct {
 	*world
 
@@ -87,13 +87,13 @@ func (s slowStore) Recheck(ctx context.Context, held []session.Held) []session.S
 	return standings
 }
 
-// TestConfirmationCountsFromTheQuestion: a confirmation that arrives late is as old as its
-// question. Otherwise slow answers would add up to more than the deadline.
+// TestConfirmationCountsFromTheQuestion: a confirmation is as old as its question, even if it
+// arrives late. Otherwise slow answers would add up to more than the deadline.
 func TestConfirmationCountsFromTheQuestion(t *testing.T) {
 	const period, deadline, delay = 5 * time.Second, 30 * time.Second, 20 * time.Second
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
-		var last time.Time // that the store said yes
+		var last time.Time // when the store last confirmed
 		store := slowStore{world: w, answering: func() {
 			first := false
 			w.change(func() {
@@ -122,17 +122,17 @@ func TestConfirmationCountsFromTheQuestion(t *testing.T) {
 	})
 }
 
-// TestMissedAfterSubscribe: everybody is asked about only when the control channel is heard again.
-// An announcement between the two would be lost.
+// TestMissedAfterSubscribe: all connections are checked only when the control channel is heard
+// again. If they were checked earlier, an announcement in between would be lost.
 func TestMissedAfterSubscribe(t *testing.T) {
 	server := redistest.StartServer(t)
 	client := redistest.NewClient(t, server.Addr)
 	n := startListening(t, server.Addr, lease.ControlOptions{Interval: 20 * time.Millisecond, Timeout: testkit.Patience})
 	up := func() bool { return n.metric(t, "orgcast_control_up") == 1 }
-	testkit.Eventually(t, "the control channel is heard", up) // the first question of all is asked for by then
+	testkit.Eventually(t, "the control channel is heard", up) // the first check has been requested by then
 	h := open(t, n.keeper, "ada", "acme", "laptop")
 
-	// Each question waits at a gate, so that the test knows what is under way.
+	// Each question waits at a gate, so that the test knows which are in progress.
 	arrived, pass := make(chan struct{}), make(chan struct{})
 	n.world.change(func() {
 		n.world.asking = func() {
@@ -155,7 +155,8 @@ func TestMissedAfterSubscribe(t *testing.T) {
 			t.Fatal("nobody was asked about")
 		}
 	}
-	// The first of these may be under way already. The second is the last: nothing else asks.
+	// The first of these may be in progress already. The second is the last, because nothing else
+	// asks.
 	n.keeper.Missed()
 	await()
 	n.keeper.Missed()

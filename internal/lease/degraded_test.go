@@ -18,8 +18,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestRevokeWhileWritesAreRefused: what cannot be recorded is announced, so that it ends now, and
-// is not passed off as done.
+// TestRevokeWhileWritesAreRefused: a revocation that cannot be recorded is announced, so that it
+// takes effect now, and is not reported as done.
 func TestRevokeWhileWritesAreRefused(t *testing.T) {
 	for _, state := range redistest.States() {
 		t.Run(string(state), func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestRevokeWhileWritesAreRefused(t *testing.T) {
 				{Type: lease.MemberRemoved, Organization: acme, UserID: "ada"},
 				{Type: lease.OrganizationSuspended, Organization: acme},
 			} {
-				// A deletion takes no memory.
+				// A deletion needs no memory.
 				works := state == redistest.OutOfMemory && m.Type == lease.MemberRemoved
 				recorded, err := r.Revoke(t.Context(), m)
 				if recorded != works || errors.Is(err, lease.ErrNotRecorded) == works {

@@ -18,16 +18,16 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// world is a session store and a directory that a test changes.
+// world is a session store and a directory that tests can change.
 type world struct {
 	mu       sync.Mutex
-	sessions map[string]session.Standing // by ticket; missing: as it was
+	sessions map[string]session.Standing // by ticket; if missing, it is unchanged
 	members  map[directory.Membership]directory.Admission
 	away     bool          // sessions are not answered
-	noList   bool          // nor memberships
-	slow     time.Duration // time until it is found out that nobody answers
+	noList   bool          // memberships are not answered either
+	slow     time.Duration // time until the failure shows
 	asked    map[string]int
-	asking   func() // called with each question, if it is not nil
+	asking   func() // called with each question, unless nil
 	batches  int
 }
 
@@ -69,7 +69,7 @@ func (w *world) Recheck(_ context.Context, held []session.Held) []session.Standi
 	slow := w.slow
 	w.mu.Unlock()
 	if away {
-		time.Sleep(slow) // in a bubble
+		time.Sleep(slow) // in a synctest bubble
 	}
 	return out
 }
@@ -111,7 +111,7 @@ func (h *holder) End(cause error) {
 	h.causes, h.ended = append(h.causes, cause), time.Now()
 }
 
-// cause returns why it was ended, nil if it was not, and panics if that happened twice.
+// cause returns why the connection was ended, nil if it was not. It panics if it was ended twice.
 func (h *holder) cause() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -125,7 +125,7 @@ func (h *holder) cause() error {
 	}
 }
 
-// open has a new connection held.
+// open adds a new connection to the Keeper.
 func open(tb testing.TB, k *lease.Keeper, user, org, id string) *holder {
 	tb.Helper()
 	h := &holder{id: session.Identity{UserID: user, SessionID: id, Expires: time.Now().Add(time.Hour)}}
@@ -139,7 +139,7 @@ func open(tb testing.TB, k *lease.Keeper, user, org, id string) *holder {
 	return h
 }
 
-// start lets a Keeper work in a bubble until the test's end.
+// start runs a Keeper in a bubble until the test ends.
 func start(tb testing.TB, w *world, period, deadline time.Duration) *lease.Keeper {
 	tb.Helper()
 	k, err := lease.NewKeeper(lease.Options{Sessions: w, Directory: w, Period: period, Deadline: deadline})
@@ -150,7 +150,7 @@ func start(tb testing.TB, w *world, period, deadline time.Duration) *lease.Keepe
 	return k
 }
 
-// run does so with a Keeper that may know something already.
+// run does the same with a Keeper that may have leases already.
 func run(tb testing.TB, k *lease.Keeper) {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -164,7 +164,7 @@ func run(tb testing.TB, k *lease.Keeper) {
 
 func TestAnnouncements(t *testing.T) {
 	acme, globex := testkit.Org(t, "acme"), testkit.Org(t, "globex")
-	// Of ada's two devices, alan, and ada in another organization: who is ended by what?
+	// Which announcement ends which of ada's two devices, alan, and ada in another organization?
 	tests := map[string]struct {
 		message lease.Message
 		want    map[string]error
@@ -192,7 +192,7 @@ func TestAnnouncements(t *testing.T) {
 				"laptop": open(t, k, "ada", "acme", "laptop"), "laptop, second tab": open(t, k, "ada", "acme", "laptop"), "phone": open(t, k, "ada", "acme", "phone"),
 				"alan": open(t, k, "alan", "acme", "alan"), "elsewhere": open(t, k, "ada", "globex", "elsewhere"), "olga": open(t, k, "olga", "", "olga"),
 			}
-			for range 2 { // an announcement that comes twice ends nobody twice
+			for range 2 { // a repeated announcement ends no connection twice
 				k.Apply(test.message)
 			}
 			for who, h := range all {
@@ -212,8 +212,8 @@ func TestAnnouncements(t *testing.T) {
 	}
 }
 
-// TestAnnouncedDuringHandshake: what is announced between the look at the session and the entry
-// in the books still counts.
+// TestAnnouncedDuringHandshake: an announcement between the check of the session and Add still
+// counts.
 func TestAnnouncedDuringHandshake(t *testing.T) {
 	k, err := lease.NewKeeper(lease.Options{Sessions: newWorld(), Directory: newWorld()})
 	if err != nil {
@@ -226,11 +226,11 @@ func TestAnnouncedDuringHandshake(t *testing.T) {
 	if err := k.Add(&h.lease, h, "", before, at); !errors.Is(err, lease.ErrSessionEnded) {
 		t.Errorf("admitted before the announcement: got %v, want ErrSessionEnded", err)
 	}
-	if err := k.Add(&h.lease, h, "", after, at); err != nil { // the store had its say after it
+	if err := k.Add(&h.lease, h, "", after, at); err != nil { // the store answered after the announcement
 		t.Errorf("admitted after the announcement: got %v, want nil", err)
 	}
 	k.Remove(&h.lease)
-	for i := range 5000 { // more than is remembered
+	for i := range 5000 { // more than are remembered
 		k.Apply(lease.Message{Type: lease.UserDisabled, UserID: fmt.Sprint(i)})
 		if i == 4990 {
 			before, at = k.Mark()
@@ -243,7 +243,7 @@ func TestAnnouncedDuringHandshake(t *testing.T) {
 }
 
 // TestMissedDuringHandshake: a connection that was admitted before a loss of the control channel
-// and entered after it is asked about at once, as is one that was overtaken by too many messages.
+// and added after it is checked at once. So is one that was overtaken by too many messages.
 func TestMissedDuringHandshake(t *testing.T) {
 	for name, happens := range map[string]func(k *lease.Keeper){
 		"loss": func(k *lease.Keeper) { k.Missed() },
@@ -274,7 +274,7 @@ func TestMissedDuringHandshake(t *testing.T) {
 	}
 }
 
-// TestUnannounced: whatever changes in the stores is found out within a period.
+// TestUnannounced: every change in the stores is noticed within a period.
 func TestUnannounced(t *testing.T) {
 	const period = 5 * time.Second
 	acme := testkit.Org(t, "acme")
@@ -320,7 +320,7 @@ func TestUnannounced(t *testing.T) {
 	}
 }
 
-// TestRenewedSession: the application moved the end of the session.
+// TestRenewedSession: the application has moved the end of the session.
 func TestRenewedSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -337,8 +337,8 @@ func TestRenewedSession(t *testing.T) {
 	})
 }
 
-// TestDoubt: a connection whose session should be over is asked about at once. While nobody can
-// say, it stays until the deadline.
+// TestDoubt: a connection whose session should have ended is checked at once. While the stores
+// cannot answer, it stays until the deadline.
 func TestDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -360,7 +360,7 @@ func TestDoubt(t *testing.T) {
 			k.Doubt(&h.lease)
 			k.Doubt(&h.lease)
 		}
-		k.Remove(&all[0].lease) // on the list, and gone
+		k.Remove(&all[0].lease) // in the list, and removed
 		run(t, k)
 		synctest.Wait()
 		for i, h := range all {
@@ -388,8 +388,8 @@ func TestDoubt(t *testing.T) {
 	})
 }
 
-// TestDeadline: whom nobody can confirm for as long as the deadline ends by it, and not much
-// earlier, however long each question takes. Who is confirmed in between stays.
+// TestDeadline: a connection without confirmation ends by the deadline, and not much earlier,
+// however long each question takes. One that is confirmed in between stays.
 func TestDeadline(t *testing.T) {
 	const period, deadline = 5 * time.Second, 30 * time.Second
 	for name, test := range map[string]struct {
@@ -409,7 +409,7 @@ func TestDeadline(t *testing.T) {
 				}
 				time.Sleep(4 * period)
 				w.change(func() { test.fail(w) })
-				time.Sleep(20 * time.Second) // in time
+				time.Sleep(20 * time.Second) // still in time
 				w.change(func() { w.away, w.noList = false, false })
 				time.Sleep(2 * period)
 				w.change(func() { test.fail(w) })
@@ -441,7 +441,7 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// TestQuestionsAreSpread: everybody is asked about once in a period, in batches.
+// TestQuestionsAreSpread: every connection is checked once in a period, in batches.
 func TestQuestionsAreSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n, periods = 10000, 10
@@ -473,7 +473,7 @@ func TestQuestionsAreSpread(t *testing.T) {
 	})
 }
 
-// TestPanicInStore ends nobody's node.
+// TestPanicInStore: a panic in a store does not end the node.
 func TestPanicInStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, err := lease.NewKeeper(lease.Options{Sessions: panics{newWorld()}, Directory: newWorld()})

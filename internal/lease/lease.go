@@ -1,12 +1,12 @@
-// Package lease keeps asking whether open connections may stay. A connection was let in because of
-// a session, a membership and an active organization; each of them can end while it is open, and
-// then the connection has to end too:
+// Package lease repeatedly checks whether open connections may stay. A connection was admitted
+// because of a session, a membership and an active organization. Any of them can end while the
+// connection is open, and then the connection must end too:
 //
-//   - within a moment of an announcement on the control channel ([Control]);
+//   - shortly after an announcement on the control channel ([Control]);
 //   - within one period without one, because [Keeper] asks session store and directory again;
-//   - at a deadline, if nothing can confirm them. What cannot be confirmed is not allowed.
+//   - at a deadline, if nothing can confirm them, because an unconfirmed connection may not stay.
 //
-// [Revoker] is the other side: it changes the record and announces it.
+// [Revoker] is the other side: it changes the record and announces the change.
 package lease
 
 import (
@@ -29,28 +29,29 @@ import (
 var (
 	// ErrSessionEnded ends the connections of a session that was ended or has expired.
 	ErrSessionEnded = errors.New("lease: session ended")
-	// ErrSessionStale ends the connections that came with a copy of a session that has expired,
-	// where the session itself may live on: the browser may come back with a newer copy.
+	// ErrSessionStale ends connections that came with an expired copy of a session. The session
+	// itself may still be valid, and the browser may come back with a newer copy.
 	ErrSessionStale = errors.New("lease: this copy of the session has expired")
 	// ErrSwitched ends the connections of a session whose active organization has changed.
 	ErrSwitched = errors.New("lease: another organization became active")
 	// ErrNotAllowed ends connections whose user, membership or organization is no longer active.
 	ErrNotAllowed = errors.New("lease: user, membership or organization is no longer active")
-	// ErrRoleChanged ends connections whose user has another role now, so that they come back with
+	// ErrRoleChanged ends connections whose user now has another role, so that they reconnect with
 	// it.
 	ErrRoleChanged = errors.New("lease: role changed")
 )
 
-// UnconfirmedError ends connections that nothing could confirm in time.
+// UnconfirmedError ends connections that could not be confirmed in time.
 type UnconfirmedError struct {
-	// RetryAfter is when the client may come back; it differs, so that clients do not all come back at once.
+	// RetryAfter is when the client may reconnect. It varies, so that clients do not all reconnect
+	// at once.
 	RetryAfter time.Duration
 }
 
 // Error implements error.
 func (UnconfirmedError) Error() string { return "lease: not confirmed in time" }
 
-// Is makes all of them equal to errors.Is, whatever the time.
+// Is makes all UnconfirmedErrors match each other in errors.Is, whatever their time.
 func (UnconfirmedError) Is(target error) bool {
 	_, ok := target.(UnconfirmedError)
 	return ok
@@ -59,31 +60,31 @@ func (UnconfirmedError) Is(target error) bool {
 // Delay returns RetryAfter.
 func (e UnconfirmedError) Delay() time.Duration { return e.RetryAfter }
 
-// Holder is an open connection. Its methods do not block, may be called by several goroutines at
-// once, and after its end, too.
+// Holder is an open connection. Its methods do not block, and are safe for concurrent use, even
+// after its end.
 type Holder interface {
-	// Identity is what the connection was admitted with.
+	// Identity returns the identity with which the connection was admitted.
 	Identity() session.Identity
-	// Renew says that the session ends at another time than before.
+	// Renew sets a new end of the session.
 	Renew(expires time.Time)
-	// End ends the connection, unless it has ended.
+	// End ends the connection, unless it has ended already.
 	End(cause error)
 }
 
-// Lease is what a Keeper knows of a connection. The connection holds it by value: the zero Lease
+// Lease is a Keeper's data about a connection. The connection contains it by value. The zero Lease
 // is ready for [Keeper.Add]. The Keeper's mu guards it.
 type Lease struct {
-	holder    Holder // nil unless it is held
+	holder    Holder // nil unless the lease is held
 	ticket    string
-	confirmed time.Time // when what was confirmed last was asked
+	confirmed time.Time // when the last confirmation was asked for
 	ended     bool      // End was called
-	doubted   bool      // it stands in the Keeper's list of that name
+	doubted   bool      // it is in the Keeper's list doubted
 	slot      int32
 	index     int32 // in the slot
 	links     [indexes]link
 }
 
-// link places a lease in the list of those with the same session, user or organization.
+// link links a lease into the list of leases with the same session, user or organization.
 type link struct{ previous, next *Lease }
 
 // Indexes of a Keeper.
@@ -94,7 +95,7 @@ const (
 	indexes
 )
 
-// Directory says whether users may act for organizations. Package directory implements it.
+// Directory tells whether users may act for organizations. Package directory implements it.
 type Directory interface {
 	AdmitAll(ctx context.Context, list []directory.Membership) []directory.Admission
 }
@@ -105,56 +106,58 @@ const (
 	DefaultDeadline = 30 * time.Second
 )
 
-// Options of [NewKeeper].
+// Options are the options of [NewKeeper].
 type Options struct {
-	// Sessions and Directory must be given.
+	// Sessions and Directory are required.
 	Sessions  session.Store
 	Directory Directory
-	// Period is the time in which every connection is asked about once. Default [DefaultPeriod].
+	// Period is the time in which every connection is checked once. Default [DefaultPeriod].
 	Period time.Duration
-	// Deadline is how long a connection may stay without being confirmed. Default
-	// [DefaultDeadline]. It must be longer than Period.
+	// Deadline is how long a connection may stay without confirmation. It must be longer than
+	// Period. Default [DefaultDeadline].
 	Deadline time.Duration
 	// Log and Registerer may be nil.
 	Log        *zap.Logger
 	Registerer prometheus.Registerer
 }
 
-// slotCount is into how many parts a period is cut, so that the questions are spread over it.
+// slotCount is the number of parts of a period, over which the checks are spread.
 const slotCount = 20
 
-// recentLimit is how many messages are remembered for handshakes under way.
+// recentLimit is how many messages are remembered for handshakes in progress.
 const recentLimit = 1024
 
 // Keeper holds the leases of a node's connections. Its methods are safe for concurrent use.
 type Keeper struct {
-	// Fixed after construction.
+	// Set by NewKeeper, and not changed after that.
 	opt     Options
 	log     *zap.Logger
 	metrics *metrics
 	seed    maphash.Seed
-	wake    chan struct{} // for check; capacity 1: one wake-up covers all that came before it
+	wake    chan struct{} // wakes check; capacity 1: one wake-up covers all earlier ones
 
 	mu    sync.Mutex
 	index [indexes]map[string]*Lease // the first of each list
 	slots [slotCount]slot
 	turn  int // the slot that is due next
-	// Leases to ask about before any slot. They may have been released since.
+	// Leases to check before any slot. They may have been released since.
 	doubted []*Lease
-	// What was announced lately, for connections that were admitted before and entered after it.
+	// Recent announcements, for connections that were admitted before an announcement and added
+	// after it.
 	recent []Message
-	heard  Mark // the number of the last of recent
+	heard  Mark // number of the last message in recent
 }
 
-// slot is the connections that are asked about at the same time.
+// slot holds the connections that are checked at the same time.
 type slot struct {
 	leases []*Lease
 	due    bool
-	oldest time.Time // no lease of the slot was confirmed before; stale, but never too late
+	oldest time.Time // no lease in the slot was confirmed earlier; may be too early, never too late
 }
 
-// Doubt has a connection asked about at once, because what was confirmed about it is over: its
-// session may have been renewed. Until the stores say so it stays, at most until the deadline.
+// Doubt has a connection checked at once, because its last confirmation is no longer valid: its
+// session has expired, but may have been renewed. Until the stores answer, the connection stays, at
+// most until the deadline.
 func (k *Keeper) Doubt(l *Lease) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -186,7 +189,7 @@ func (o Options) validate() error {
 // Mark is a moment in the sequence of announcements.
 type Mark uint64
 
-// NewKeeper returns a Keeper; [Keeper.Run] lets it work.
+// NewKeeper returns a Keeper, which works while [Keeper.Run] runs.
 func NewKeeper(o Options) (*Keeper, error) {
 	o = o.withDefaults()
 	if err := o.validate(); err != nil {
@@ -199,24 +202,25 @@ func NewKeeper(o Options) (*Keeper, error) {
 	return k, nil
 }
 
-// Mark returns the present moment. It is taken before a connection's identity is found out, and
-// given to [Keeper.Add].
+// Mark returns the current moment. Call it before the identity of a connection is determined, and
+// pass the result to [Keeper.Add].
 func (k *Keeper) Mark() (Mark, time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.heard, time.Now()
 }
 
-// Ticket returns what [Keeper.Add] needs of the handshake.
+// Ticket returns the part of the handshake that [Keeper.Add] needs.
 func (k *Keeper) Ticket(r *http.Request) string { return k.opt.Sessions.Ticket(r) }
 
-// Add takes in a connection that was admitted by what the stores have said since the mark. If that has
-// been revoked in between, it returns the cause and does not hold the connection.
+// Add adds a connection that was admitted by answers of the stores since the mark. If its session
+// or membership has been revoked in between, Add returns the cause and does not hold the
+// connection.
 func (k *Keeper) Add(l *Lease, h Holder, ticket string, since Mark, at time.Time) error {
 	id := h.Identity()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	again := since+Mark(len(k.recent)) < k.heard // more was announced than is remembered
+	again := since+Mark(len(k.recent)) < k.heard // more were announced than are remembered
 	for i, m := range k.recent {
 		if k.heard-Mark(len(k.recent))+Mark(i) < since {
 			continue
@@ -244,12 +248,12 @@ func (k *Keeper) Add(l *Lease, h Holder, ticket string, since Mark, at time.Time
 	return nil
 }
 
-// slotOf gives all connections of a user the same slot, so that they are asked about together.
+// slotOf gives all connections of a user the same slot, so that they are checked together.
 func (k *Keeper) slotOf(id session.Identity) int32 {
 	return int32(maphash.String(k.seed, id.UserID) % slotCount)
 }
 
-// Remove takes a connection off the books, if it is held.
+// Remove removes a connection, if it is held.
 func (k *Keeper) Remove(l *Lease) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -269,7 +273,7 @@ func (k *Keeper) Remove(l *Lease) {
 	*l = Lease{}
 }
 
-// keyOf returns what an index knows an identity by.
+// keyOf returns the key of an identity in an index.
 func keyOf(index int, id session.Identity) string {
 	switch index {
 	case bySession:
@@ -277,7 +281,7 @@ func keyOf(index int, id session.Identity) string {
 	case byUser:
 		return id.UserID
 	default:
-		return id.Organization.String() // of none, too: it can be switched
+		return id.Organization.String() // also "", as such a session can be switched
 	}
 }
 
@@ -318,7 +322,7 @@ func (k *Keeper) Held() int {
 	return n
 }
 
-// Apply ends the connections that an announcement is about. It returns how many.
+// Apply ends the connections that an announcement affects. It returns their number.
 func (k *Keeper) Apply(m Message) int {
 	k.metrics.messages.WithLabelValues(string(m.Type)).Inc()
 	var list []ending
@@ -334,18 +338,18 @@ func (k *Keeper) Apply(m Message) int {
 	return k.end(list, byAnnouncement)
 }
 
-// ending is a lease to be ended.
+// ending is a lease that must end, and the cause.
 type ending struct {
 	lease *Lease
 	cause error
 }
 
-// end ends connections, unless they have ended, and returns how many that were.
+// end ends connections, unless they have ended already, and returns how many it ended.
 func (k *Keeper) end(list []ending, by string) int {
 	if len(list) == 0 {
 		return 0
 	}
-	holders := make([]Holder, len(list)) // nil for those that have ended
+	holders := make([]Holder, len(list)) // nil for those that have ended already
 	k.mu.Lock()
 	for i, e := range list {
 		if !e.lease.ended {
@@ -364,7 +368,7 @@ func (k *Keeper) end(list []ending, by string) int {
 	return n
 }
 
-// Missed says that announcements may have been lost: all connections are checked at once.
+// Missed says that announcements may have been lost. All connections are then checked at once.
 func (k *Keeper) Missed() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -375,7 +379,7 @@ func (k *Keeper) Missed() {
 	k.rouse()
 }
 
-// remember keeps a message for handshakes under way. Its caller holds mu.
+// remember keeps a message for handshakes in progress. Its caller holds mu.
 func (k *Keeper) remember(m Message) {
 	if len(k.recent) == recentLimit {
 		k.recent = append(k.recent[:0], k.recent[recentLimit/2:]...)
@@ -384,7 +388,7 @@ func (k *Keeper) remember(m Message) {
 	k.heard++
 }
 
-// rouse lets check look for slots that are due.
+// rouse wakes check to look for due slots.
 func (k *Keeper) rouse() {
 	select {
 	case k.wake <- struct{}{}:

@@ -11,7 +11,7 @@ import (
 	"orgcast/internal/session"
 )
 
-// Type says what was announced.
+// Type is the type of an announcement.
 type Type string
 
 // The types of messages on the control channel.
@@ -23,28 +23,28 @@ const (
 	OrganizationSuspended Type = "organization.suspended"
 	OrganizationSwitched  Type = "organization.switched"
 
-	// typeMissed stands among remembered messages where some may be missing.
+	// typeMissed marks a place among remembered messages where some may be missing.
 	typeMissed Type = "missed"
 )
 
 var (
 	// ErrUnknownType is returned for a message of a type that this version does not know.
 	ErrUnknownType = errors.New("lease: unknown control message type")
-	// ErrMalformed is returned for anything that is no message.
+	// ErrMalformed is returned for a payload that is not a message.
 	ErrMalformed = errors.New("lease: malformed control message")
 )
 
-// MaxMessage is the longest message, in bytes. No message that means something is longer, even if
-// its encoder escapes every character.
+// MaxMessage is the longest message, in bytes. No valid message is longer, even if its encoder
+// escapes every character.
 const MaxMessage = 2 << 10
 
 // Message is an announcement.
 type Message struct {
 	Type Type
-	// Which of these a message has, its type says.
+	// The type decides which of these a message has.
 	SessionID    string
 	UserID       string
-	Organization orgctx.ID // of OrganizationSwitched: zero if none is active
+	Organization orgctx.ID // for OrganizationSwitched, zero if none is active
 	Role         string    // may be empty
 }
 
@@ -57,7 +57,7 @@ const (
 	fieldRole         = "role"
 )
 
-// fieldsOf returns the fields that a message of a type has in addition to the type, all and no
+// fieldsOf returns the fields that a message of a type must have besides the type. It may not have
 // others.
 func fieldsOf(t Type) (names []string, ok bool) {
 	switch t {
@@ -78,9 +78,9 @@ func fieldsOf(t Type) (names []string, ok bool) {
 	}
 }
 
-// Decode reads a message. It takes no field twice, none in another spelling, and none that the type
-// does not have: its author meant something else. Identifiers are text or integers; a role
-// and the organization that a session switched to may also be null or empty.
+// Decode parses a message. It refuses duplicate fields, fields in another spelling, and fields that
+// the type does not have, because the author meant something else. Identifiers are strings or
+// integers. A role, and the organization to which a session switched, may also be null or empty.
 func Decode(payload []byte) (Message, error) {
 	if len(payload) > MaxMessage || !utf8.Valid(payload) {
 		return Message{}, ErrMalformed
@@ -115,7 +115,7 @@ func Decode(payload []byte) (Message, error) {
 	return m, nil
 }
 
-// allows reports whether a field of a message of the type can have the value.
+// allows reports whether a field of a message of this type may have the value.
 func (t Type) allows(name, value string) bool {
 	switch {
 	case name == fieldUser:
@@ -129,7 +129,7 @@ func (t Type) allows(name, value string) bool {
 	}
 }
 
-// with returns the message with another field.
+// with returns the message with a field set.
 func (m Message) with(name, value string) Message {
 	switch name {
 	case fieldSession:
@@ -158,7 +158,7 @@ func (m Message) get(name string) string {
 	}
 }
 
-// MarshalJSON implements json.Marshaler: it makes what Decode reads.
+// MarshalJSON implements json.Marshaler. Decode reads its result.
 func (m Message) MarshalJSON() ([]byte, error) {
 	names, ok := fieldsOf(m.Type)
 	if !ok {
@@ -171,7 +171,7 @@ func (m Message) MarshalJSON() ([]byte, error) {
 	return json.Marshal(fields)
 }
 
-// check returns what [Decode] would find wrong with the message.
+// check returns the error that [Decode] would return for the message.
 func (m Message) check() error {
 	text, err := m.MarshalJSON()
 	if err != nil {
@@ -181,9 +181,9 @@ func (m Message) check() error {
 	return err
 }
 
-// readFields returns the fields of one JSON object, each name of which must occur once.
+// readFields returns the fields of one JSON object. Each name must occur only once.
 func readFields(b []byte) (map[string]json.RawMessage, error) {
-	if !json.Valid(b) { // else a Decoder would not mind a brace too many at the end
+	if !json.Valid(b) { // a Decoder would accept an extra brace at the end
 		return nil, ErrMalformed
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
@@ -209,7 +209,7 @@ func readFields(b []byte) (map[string]json.RawMessage, error) {
 	return fields, nil
 }
 
-// identifier returns the text of an identifier, and "" of null.
+// identifier returns the text of an identifier, and "" for null.
 func identifier(raw json.RawMessage) (text string, ok bool) {
 	if string(raw) == "null" {
 		return "", true
@@ -217,8 +217,8 @@ func identifier(raw json.RawMessage) (text string, ok bool) {
 	return orgctx.TextOrInteger(raw)
 }
 
-// place returns the index in which the connections stand that the message may be about, and the
-// key there.
+// place returns the index and the key under which to find the connections that the message may
+// affect.
 func (m Message) place() (index int, key string) {
 	switch m.Type {
 	case SessionEnded, OrganizationSwitched:

@@ -14,7 +14,7 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// sameMessages lets cmp look into identifiers.
+// sameMessages lets cmp compare identifiers.
 var sameMessages = cmp.Comparer(func(a, b lease.Message) bool { return a == b })
 
 func TestDecode(t *testing.T) {
@@ -101,8 +101,8 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// FuzzDecode: what is taken names nothing that is no identifier, means the same to encoding/json,
-// and survives encoding.
+// FuzzDecode: an accepted message has only valid identifiers, means the same to encoding/json, and
+// survives encoding.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		`{"type":"session.ended","session_id":"s1"}`, `{"type":"user.disabled","user_id":7}`, `{"type":"member.removed","organization_id":"acme","user_id":"ada"}`,

@@ -14,7 +14,7 @@ const (
 	byDeadline     = "deadline"
 )
 
-// Labels of orgcast_control_messages_total for what is no message.
+// Labels of orgcast_control_messages_total for payloads that are not messages.
 const (
 	labelUnknown   = "unknown"
 	labelMalformed = "malformed"
@@ -40,7 +40,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "orgcast_control_messages_total",
 		Help: "Messages received on the control channel, by type.",
 	}, []string{"type"})
-	messages.WithLabelValues(labelMalformed) // there from the start, or the first one would raise no alert
+	messages.WithLabelValues(labelMalformed) // start at 0, so that the first raises an alert
 	return &metrics{
 		messages: messages,
 		endings: f.NewCounterVec(prometheus.CounterOpts{

@@ -16,9 +16,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestConnectionRefused: while Redis refuses the connection itself, for a changed password or a
-// deleted user, nobody can say whether people may stay: they do until the deadline, and then may
-// come back.
+// TestConnectionRefused: Redis refuses the connection itself, because of a changed password or a
+// deleted user. Connections then stay until the deadline, and their clients may come back later.
 func TestConnectionRefused(t *testing.T) {
 	for name, refusal := range redistest.Refusals() {
 		t.Run(name, func(t *testing.T) {
@@ -52,7 +51,7 @@ func TestConnectionRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cookies := newWorld() // a store that needs no Redis, where the list and the directory do
+			cookies := newWorld() // a session store without Redis, while revocations and directory use Redis
 			for name, o := range map[string]lease.Options{
 				"sessions":    {Sessions: sessions, Directory: directory.TrustSession{}},
 				"revocations": {Sessions: session.Revocable{Store: cookies, Revocations: list}, Directory: directory.TrustSession{}},

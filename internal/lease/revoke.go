@@ -14,31 +14,31 @@ import (
 	"orgcast/internal/session"
 )
 
-// ErrNotAnnounced is returned, wrapped, where the record was changed and the announcement failed:
-// nodes notice by themselves, within a period.
+// ErrNotAnnounced is returned, wrapped, if the record was changed and the announcement failed.
+// Nodes notice the change by themselves, within a period.
 var ErrNotAnnounced = errors.New("lease: recorded, but not announced")
 
-// ErrNotRecorded is returned, wrapped, where the announcement was made although the record could
-// not be changed: connections end now, but their clients may come back.
+// ErrNotRecorded is returned, wrapped, if the announcement was made although the record could not
+// be changed. Connections end now, but their clients may reconnect.
 var ErrNotRecorded = errors.New("lease: announced, but not recorded")
 
 // announceTimeout bounds an announcement.
 const announceTimeout = 2 * time.Second
 
-// Announcer tells all nodes.
+// Announcer sends announcements to all nodes.
 type Announcer struct {
 	client  redis.UniversalClient
 	channel string
 }
 
-// NewAnnouncer returns an Announcer. The client must have ContextTimeoutEnabled; the caller closes
+// NewAnnouncer returns an Announcer. The client must have ContextTimeoutEnabled. The caller closes
 // it.
 func NewAnnouncer(client redis.UniversalClient, keys keyspace.Keyspace) *Announcer {
 	return &Announcer{client: client, channel: keys.Control()}
 }
 
 // Announce publishes a message on the control channel. Change the record first: a client that
-// comes back at once must meet the new one.
+// reconnects at once must meet the new one.
 func (a *Announcer) Announce(ctx context.Context, m Message) error {
 	payload, err := m.MarshalJSON()
 	if err != nil {
@@ -52,32 +52,33 @@ func (a *Announcer) Announce(ctx context.Context, m Message) error {
 	return nil
 }
 
-// Members is where memberships and organizations are recorded. Package directory implements it.
+// Members records memberships and organizations. Package directory implements it.
 type Members interface {
 	PutOrganization(ctx context.Context, org orgctx.ID, status directory.Status) error
 	RemoveMember(ctx context.Context, org orgctx.ID, userID string) error
 }
 
-// Revoker ends the right to be connected: it changes the record, so that nobody comes back, and
-// announces it, so that nobody stays.
+// Revoker revokes the right to be connected. It changes the record, so that clients cannot
+// reconnect, and announces the change, so that connections end.
 type Revoker struct {
-	// Announcer and Revocations must be given.
+	// Announcer and Revocations are required.
 	Announcer   *Announcer
 	Revocations *session.Revocations
-	// Members is nil if the sessions are the record of memberships and organizations: those of the
-	// application, which has to change them.
+	// Members is nil if the sessions are the record of memberships and organizations. The
+	// application owns that record and has to change it.
 	Members Members
 	// SessionLife is the longest life of a session.
 	SessionLife time.Duration
 }
 
 // Revoke ends a session, a user, a membership or an organization, or announces that a session has
-// switched or a role has changed. recorded is false where the record is not ours to change, and
-// where it could not be changed.
+// switched or a role has changed. recorded is false if the record belongs to the application, and
+// if it could not be changed.
 //
-// A record that cannot be changed, because Redis is full, say, does not keep the announcement back:
-// [ErrNotRecorded] says that what was to end has ended, and that Revoke has to be repeated until it
-// succeeds. Any error but that and [ErrNotAnnounced] means that nothing has happened.
+// If the record cannot be changed, for example because Redis is full, the announcement is made
+// anyway. [ErrNotRecorded] then says that the connections have ended, and that Revoke must be
+// repeated until it succeeds. Any error except that and [ErrNotAnnounced] means that nothing
+// happened.
 func (r *Revoker) Revoke(ctx context.Context, m Message) (recorded bool, err error) {
 	recorded = true
 	switch m.Type {
@@ -94,15 +95,15 @@ func (r *Revoker) Revoke(ctx context.Context, m Message) (recorded bool, err err
 		default:
 			err = r.Members.PutOrganization(ctx, m.Organization, directory.Suspended)
 		}
-	default: // a switch or a role: the application has recorded it
+	default: // for a switch or a role, the application has changed the record
 		recorded, err = false, m.check()
 	}
 	notRecorded := errors.Is(err, session.ErrUnavailable) || errors.Is(err, directory.ErrUnavailable)
 	if err != nil && !notRecorded {
-		return false, err // about names that cannot be announced either
+		return false, err // an invalid name, which cannot be announced either
 	}
-	// A caller whose patience the record has used up still wants the announcement, which is
-	// bounded.
+	// The record may have used up the caller's time, but the announcement still matters, and it has
+	// its own timeout.
 	announced := r.Announcer.Announce(context.WithoutCancel(ctx), m)
 	switch {
 	case notRecorded && announced != nil:

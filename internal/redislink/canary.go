@@ -9,36 +9,36 @@ import (
 	"time"
 )
 
-// canary is a numbered message that Redis accepted and the link has not brought yet.
+// canary is a numbered message that Redis has accepted and that has not arrived on the link yet.
 type canary struct {
 	number   int
 	accepted time.Time
 }
 
-// health is what a link has shown. It does no I/O and asks no clock. Its methods are safe for
-// concurrent use.
+// health records the signs of life of a link. It does no I/O and reads no clock. Its methods are
+// safe for concurrent use.
 type health struct {
 	nonce    string    // marks this link's canaries
-	openedAt time.Time // fixed before anything arrives
+	openedAt time.Time // set before anything arrives
 
-	arrival atomic.Int64 // of anything at all, since openedAt
+	arrival atomic.Int64 // when anything last arrived, since openedAt
 
 	mu          sync.Mutex
 	channel     string    // of the canaries
-	on          bool      // they arrive there
-	lastCanary  time.Time // arrival
+	on          bool      // canaries arrive there
+	lastCanary  time.Time // when the last canary arrived
 	returned    int       // number of the last canary that arrived, 0 before the first
-	sending     canary    // the last one, with the moment of its sending
-	accepted    []canary  // not returned, oldest first
-	asked       time.Time // when the question for the role under way was sent, zero without one
-	answeredAsk time.Time // when the last one that was answered was sent
+	sending     canary    // the last one, with the moment of sending as accepted
+	accepted    []canary  // not returned yet, oldest first
+	asked       time.Time // when the open question for the role was sent, zero if none is open
+	answeredAsk time.Time // when the last answered question was sent
 }
 
-// arrived takes note that something arrived. It is called for every message, so it takes no lock.
+// arrived records that something arrived. It is called for every message, so it takes no lock.
 func (h *health) arrived(now time.Time) { h.arrival.Store(int64(now.Sub(h.openedAt))) }
 
-// setCanary takes note of where the canaries arrive. Those under way to another channel do not
-// count.
+// setCanary sets the channel on which canaries arrive. With on false, canaries in progress no
+// longer count.
 func (h *health) setCanary(channel string, on bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -48,7 +48,7 @@ func (h *health) setCanary(channel string, on bool) {
 	}
 }
 
-// nextCanary returns the next one. channel is "" if canaries do not arrive at present.
+// nextCanary returns the next canary. channel is "" if canaries do not arrive at present.
 func (h *health) nextCanary(now time.Time) (channel, payload string, number int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -59,7 +59,7 @@ func (h *health) nextCanary(now time.Time) (channel, payload string, number int)
 	return h.channel, h.nonce + ":" + strconv.Itoa(h.sending.number), h.sending.number
 }
 
-// canaryAccepted takes note that Redis accepted a canary.
+// canaryAccepted records that Redis accepted a canary.
 func (h *health) canaryAccepted(channel string, number int, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -68,8 +68,8 @@ func (h *health) canaryAccepted(channel string, number int, now time.Time) {
 	}
 }
 
-// canaryReturned takes note of a canary. Those of earlier links and of nodes of the same name do
-// not count. latest says that it is the last one that was sent, and took how long it was under way.
+// canaryReturned records the arrival of a canary. Canaries of earlier links and of nodes with the
+// same name do not count. latest says that it is the last one sent, and took is how long it took.
 func (h *health) canaryReturned(payload string, now time.Time) (took time.Duration, latest bool) {
 	nonce, text, _ := strings.Cut(payload, ":")
 	number, err := strconv.Atoi(text)
@@ -85,7 +85,7 @@ func (h *health) canaryReturned(payload string, now time.Time) (took time.Durati
 	return now.Sub(h.sending.accepted), number == h.sending.number
 }
 
-// ask reports whether the question for the role is due, and notes it as sent.
+// ask reports whether the question for the role is due, and if so, records it as sent.
 func (h *health) ask(now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -96,21 +96,20 @@ func (h *health) ask(now time.Time) bool {
 	return true
 }
 
-// answered takes note of a master's answer to the question for its role.
+// answered records a master's answer to the question for its role.
 func (h *health) answered() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.answeredAsk, h.asked = h.asked, time.Time{}
 }
 
-// judge returns why the link must be given up, if it must. unconfirmed is when the oldest command
-// was sent that has not been confirmed.
+// judge returns an error if the link must be dropped. unconfirmed is when the oldest unconfirmed
+// command was sent.
 //
-// A link is lost when it is silent although it was asked for an answer: the server hangs or is
-// gone. It is deaf when a canary that the server accepted, or a confirmation, is overdue and yet a
-// question sent later was answered: a master that was deposed, for example. The answers come in
-// order, so a link that merely has much to carry, its canary waiting in line behind a burst of
-// events, is neither; giving up that one would add lost events to the load.
+// A link is silent if nothing arrives although it was asked for an answer: the server hangs or is
+// gone. It is deaf if an accepted canary or a confirmation is overdue and yet a question sent later
+// was answered, for example by a deposed master. Answers come in order, so a busy link, whose
+// canary waits behind a burst of events, is neither. Dropping it would add lost events to the load.
 func (h *health) judge(now time.Time, timeout time.Duration, strict bool, unconfirmed time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -140,7 +139,7 @@ func (h *health) healthy(now time.Time, timeout time.Duration) error {
 	return nil
 }
 
-// jittered returns a pause of the given mean.
+// jittered returns a random pause of about the given mean.
 func jittered(mean time.Duration) time.Duration {
-	return mean*4/5 + mathrand.N(mean*2/5+1) //nolint:gosec // jitter is no secret
+	return mean*4/5 + mathrand.N(mean*2/5+1) //nolint:gosec // jitter is not a secret
 }

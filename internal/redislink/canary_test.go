@@ -8,12 +8,12 @@ import (
 	"orgcast/internal/redislink"
 )
 
-// at is a moment of a table, in seconds since the link was opened.
+// at returns a moment, in seconds since the link was opened.
 func at(seconds float64) time.Time {
 	return time.Unix(1700000000, 0).Add(time.Duration(seconds * float64(time.Second)))
 }
 
-// TestJudge: what a link has to show within 2.5 s, and what does not speak against it.
+// TestJudge: what a link must show within 2.5 s, and what does not count against it.
 func TestJudge(t *testing.T) {
 	const timeout = 2500 * time.Millisecond
 	canary := func(h *redislink.Health, sent, accepted, returned float64) {
@@ -135,7 +135,7 @@ func TestCanaryCounts(t *testing.T) {
 	}
 }
 
-// TestOneQuestionAtATime: the next question waits for the answer to the one before.
+// TestOneQuestionAtATime: the next question waits for the answer to the previous one.
 func TestOneQuestionAtATime(t *testing.T) {
 	h := redislink.NewHealth(at(0))
 	if !h.Ask(at(1)) || h.Ask(at(2)) {

@@ -2,7 +2,7 @@ package redislink
 
 import "time"
 
-// Health is what a link has shown.
+// Health records the signs of life of a link.
 type Health struct{ health }
 
 // NewHealth returns the health of a link that was opened at a moment.
@@ -10,7 +10,7 @@ func NewHealth(now time.Time) *Health {
 	return &Health{health{nonce: "n", openedAt: now, channel: "canary", on: true}}
 }
 
-// What happens to a link.
+// Events of a link.
 
 func (h *Health) Arrived(now time.Time)             { h.arrived(now) }
 func (h *Health) SetCanary(channel string, on bool) { h.setCanary(channel, on) }
@@ -23,22 +23,22 @@ func (h *Health) Healthy(now time.Time, timeout time.Duration) error {
 // Send returns the next canary.
 func (h *Health) Send(now time.Time) (channel, payload string, number int) { return h.nextCanary(now) }
 
-// Accept takes note that Redis accepted a canary.
+// Accept records that Redis accepted a canary.
 func (h *Health) Accept(channel string, number int, now time.Time) {
 	h.canaryAccepted(channel, number, now)
 }
 
-// Return takes note that a canary came back.
+// Return records that a canary came back.
 func (h *Health) Return(payload string, now time.Time) (took time.Duration, latest bool) {
 	return h.canaryReturned(payload, now)
 }
 
-// Judge returns why the link must be given up.
+// Judge returns an error if the link must be dropped.
 func (h *Health) Judge(now time.Time, timeout time.Duration, strict bool, unconfirmed time.Time) error {
 	return h.judge(now, timeout, strict, unconfirmed)
 }
 
-// Why a link is given up.
+// Reasons why a link is dropped.
 var (
 	ErrSilent      = errSilent
 	ErrUnconfirmed = errUnconfirmed

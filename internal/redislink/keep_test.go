@@ -20,11 +20,11 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// user notes what happens to a link.
+// user records what happens to a link.
 type user struct {
 	mu     *sync.Mutex
 	events *[]string
-	link   *redislink.Link // once it is opened
+	link   *redislink.Link // set when it is opened
 }
 
 func (u *user) note(what string) {
@@ -51,14 +51,14 @@ func (u *user) Refused(error, time.Time) bool { return false }
 func (u *user) UnconfirmedSince() time.Time   { return time.Time{} }
 func (u *user) Closed()                       { u.note("closed") }
 
-// kept is a link that is kept, to a server of its own.
+// kept is a link to its own server, kept by Keep.
 type kept struct {
 	server *redistest.Server
 	client *redis.Client
 	logs   *observer.ObservedLogs
 	mu     sync.Mutex
 	events []string
-	stop   func() // returns when Keep has
+	stop   func() // returns when Keep has returned
 }
 
 func keep(t *testing.T, change func(o *redislink.Options)) *kept {
@@ -87,7 +87,7 @@ func keep(t *testing.T, change func(o *redislink.Options)) *kept {
 	return k
 }
 
-// has returns how often something was noted.
+// has returns how often something was recorded.
 func (k *kept) has(what string) (count int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -99,8 +99,8 @@ func (k *kept) has(what string) (count int) {
 	return count
 }
 
-// TestKeepOpensAgain: a link that is killed is closed when nothing works on it any more, and
-// another one is opened.
+// TestKeepOpensAgain: a killed link is closed when nothing uses it anymore, and another one is
+// opened.
 func TestKeepOpensAgain(t *testing.T) {
 	var mu sync.Mutex
 	reopened := 0
@@ -136,7 +136,7 @@ func TestKeepOpensAgain(t *testing.T) {
 	}
 }
 
-// TestKeepStrict: a strict link is given up if its canaries cannot be published; another one is
+// TestKeepStrict: a strict link is dropped if its canaries cannot be published. Another link is
 // not.
 func TestKeepStrict(t *testing.T) {
 	for name, strict := range map[string]bool{"strict": true, "not strict": false} {
@@ -147,7 +147,7 @@ func TestKeepStrict(t *testing.T) {
 			k := keep(t, func(o *redislink.Options) {
 				o.Strict, o.Timeout = strict, 100*time.Millisecond
 				if !strict {
-					o.Timeout = testkit.Patience // on a busy machine no answer is late
+					o.Timeout = testkit.Patience // so that no answer is late on a busy machine
 				}
 				o.Publish = func(context.Context, string, string) error {
 					if n++; n <= 20 {
@@ -168,7 +168,8 @@ func TestKeepStrict(t *testing.T) {
 	}
 }
 
-// TestKeepHungServer: a server that hangs is silent, and the link is opened again when it goes on.
+// TestKeepHungServer: a link to a hung server is silent. It is opened again when the server
+// continues.
 func TestKeepHungServer(t *testing.T) {
 	k := keep(t, func(o *redislink.Options) { o.Timeout = time.Second })
 	testkit.Eventually(t, "it is open", func() bool { return k.has("opened") > 0 })

@@ -20,10 +20,10 @@ type Link struct {
 	opt    Options
 	conn   *subconn.Conn
 	health health
-	canary string // the channel of its canaries; owned by receive
+	canary string // its canary channel; owned by receive
 }
 
-// runLink opens a link, works on it until it breaks or ctx ends, and returns why it broke.
+// runLink opens a link, uses it until it breaks or ctx ends, and returns why it broke.
 func runLink(ctx context.Context, o Options, start func(ctx context.Context) (Connection, User, error), before *past) error {
 	started := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -33,15 +33,15 @@ func runLink(ctx context.Context, o Options, start func(ctx context.Context) (Co
 	if err != nil {
 		return err
 	}
-	defer user.Closed() // last: nothing works on the link any more
+	defer user.Closed() // last, when nothing uses the link anymore
 	defer working.Wait()
 	defer cancel(nil)
 	l := &Link{opt: o, conn: c.Dialer.Subscribe(ctx), health: health{nonce: rand.Text(), channel: c.Canary, on: true}, canary: c.Canary}
-	// The library ignores the end of a context while it reads: only closing the connection ends
-	// that.
+	// While the library reads, it ignores the end of a context. Only closing the connection ends
+	// the read.
 	working.Go(func() {
 		<-ctx.Done()
-		_ = l.conn.Close() // an error says that it was closed before
+		_ = l.conn.Close() // it fails only if the connection is closed already
 	})
 	if err := l.open(ctx, c); err != nil {
 		return err
@@ -57,12 +57,12 @@ func runLink(ctx context.Context, o Options, start func(ctx context.Context) (Co
 	working.Go(func() { l.sendCanaries(ctx) })
 	work(func(ctx context.Context) error { return l.watch(ctx, user) })
 	cancel(l.receive(ctx, user, c.Check))
-	return context.Cause(ctx) // the first of them to end knows why
+	return context.Cause(ctx) // the first function to end set the cause
 }
 
-// open connects and subscribes. It returns when Redis has confirmed that, and has said that it is a
-// master: a server that refuses password or rights is found out here, and so is a replica, which
-// would take subscriptions as well.
+// open connects and subscribes. It returns when Redis has confirmed the subscription and has said
+// that it is a master. It fails at a server that refuses password or permissions, and at a replica,
+// which would accept subscriptions too.
 func (l *Link) open(ctx context.Context, c Connection) error {
 	channels := append([]string{c.Canary}, c.Channels...)
 	dialing, cancel := context.WithTimeout(ctx, l.opt.Timeout)
@@ -74,7 +74,7 @@ func (l *Link) open(ctx context.Context, c Connection) error {
 	for _, channel := range channels {
 		received, err := l.conn.Receive(ended, l.opt.Timeout)
 		if err != nil {
-			return fmt.Errorf("open: %s: %w", c.Subscribe, err) // Redis may not say which command it refuses
+			return fmt.Errorf("open: %s: %w", c.Subscribe, err) // Redis may not name it
 		}
 		if m, ok := received.(*redis.Subscription); !ok || m.Kind != c.Subscribe || m.Channel != channel {
 			return fmt.Errorf("open: %w: %v", ErrUnexpected, received)
@@ -95,7 +95,7 @@ func (l *Link) mustLead(ended context.Context) error {
 		return err
 	}
 	for until := time.Now().Add(l.opt.Timeout); ; { // messages may come first
-		received, err := l.conn.Receive(ended, max(time.Until(until), 1)) // 0 would be no timeout
+		received, err := l.conn.Receive(ended, max(time.Until(until), 1)) // 0 would mean no timeout
 		if err != nil {
 			return err
 		}
@@ -105,8 +105,8 @@ func (l *Link) mustLead(ended context.Context) error {
 	}
 }
 
-// receive hands on what the link brings until the link fails. It waits for nothing but the socket
-// and the user.
+// receive passes on what arrives on the link until the link fails. It waits only for the socket and
+// the user.
 func (l *Link) receive(ctx context.Context, user User, check func(ctx context.Context, received any) error) error {
 	ended := endedContext(ctx)
 	for {
@@ -148,18 +148,18 @@ func (l *Link) receive(ctx context.Context, user User, check func(ctx context.Co
 // Send writes one command for the channels.
 func (l *Link) Send(ctx context.Context, command string, channels []string) error {
 	if len(channels) == 0 {
-		return nil // without names UNSUBSCRIBE means all
+		return nil // UNSUBSCRIBE without names means all channels
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.opt.Timeout)
-	cancel() // see endedContext; the deadline of the write stays
+	cancel() // see endedContext; the deadline still applies to the write
 	if err := l.conn.Send(ctx, command, channels...); err != nil {
 		return fmt.Errorf("%s: %w", command, err)
 	}
 	return nil
 }
 
-// SetCanary says on which channel the canaries arrive from now on, or with on false, that they do
-// not arrive. It is for methods of the [User] that wait for each other.
+// SetCanary sets the channel on which canaries arrive from now on. With on false, they do not
+// arrive. Only methods of the [User] that do not overlap may call it.
 func (l *Link) SetCanary(channel string, on bool) {
 	l.canary = channel
 	l.health.setCanary(channel, on)
@@ -168,25 +168,25 @@ func (l *Link) SetCanary(channel string, on bool) {
 // Healthy returns nil if a canary arrived within the timeout.
 func (l *Link) Healthy(now time.Time) error { return l.health.healthy(now, l.opt.Timeout) }
 
-// endedContext returns a context that has ended. On an open connection go-redis heeds only a
-// context's deadline, but with a context that lives it answers a broken connection, or a server's
-// request to move, by opening another one behind our back, and no loss would ever be reported.
+// endedContext returns a context that has ended. On an open connection, go-redis obeys only a
+// context's deadline. But with a live context, it reacts to a broken connection, or to a server's
+// request to move, by silently opening another connection, and no loss would ever be reported.
 func endedContext(ctx context.Context) context.Context {
 	ctx, cancel := context.WithCancel(ctx)
 	cancel()
 	return ctx
 }
 
-// sendCanaries publishes canaries until ctx ends. A strict link asks for the role of its server as
-// often.
+// sendCanaries publishes canaries until ctx ends. A strict link also asks for its server's role
+// each time.
 func (l *Link) sendCanaries(ctx context.Context) {
 	trouble := loglimit.Limiter{Interval: l.opt.LogInterval}
 	for {
 		if l.opt.Strict {
-			_ = l.askIfDue(time.Now()) // what is wrong shows at the receiver, too
+			_ = l.askIfDue(time.Now()) // receive meets the same error
 		}
 		channel, payload, number := l.health.nextCanary(time.Now())
-		if channel != "" { // else it is about to be another one
+		if channel != "" { // else the channel is about to change
 			deadline, cancel := context.WithTimeout(ctx, l.opt.Timeout)
 			err := l.opt.Publish(deadline, channel, payload)
 			cancel()
@@ -194,8 +194,8 @@ func (l *Link) sendCanaries(ctx context.Context) {
 			case err == nil:
 				l.health.canaryAccepted(channel, number, time.Now())
 			case ctx.Err() == nil:
-				// The link may be sound though publishing is not: Healthy tells, but giving up the
-				// link would only add gaps.
+				// The link may work although publishing does not. Healthy reports that; dropping
+				// the link would only add gaps.
 				if suppressed, ok := trouble.Allow(time.Now()); ok {
 					l.opt.Log.Warn("publishing canary failed", zap.Error(err), zap.Int("suppressed", suppressed))
 				}
@@ -209,11 +209,11 @@ func (l *Link) sendCanaries(ctx context.Context) {
 	}
 }
 
-// watchSteps is how often within the timeout a link is looked at.
+// watchSteps is how often a link is checked within the timeout.
 const watchSteps = 5
 
-// watch looks at the link at short intervals until ctx ends, and returns why the link must be given
-// up if it must.
+// watch checks the link at short intervals until ctx ends, and returns an error if the link must be
+// dropped.
 func (l *Link) watch(ctx context.Context, user User) error {
 	ticker := time.NewTicker(l.opt.Timeout / watchSteps)
 	defer ticker.Stop()
@@ -233,8 +233,8 @@ func (l *Link) watch(ctx context.Context, user User) error {
 	}
 }
 
-// askIfDue asks for the role of the server, unless a question is under way. That is also the sign
-// of life: a server that cannot save refuses PING.
+// askIfDue asks for the role of the server, unless a question is open. The answer is also the sign
+// of life, because a server that cannot save refuses PING.
 func (l *Link) askIfDue(now time.Time) error {
 	if l.opt.AnyRole || !l.health.ask(now) {
 		return nil

@@ -1,17 +1,17 @@
 // Package redislink keeps a subscription connection to Redis that is known to work.
 //
-// A subscription can stop working without an error: the server hangs, or was deposed and nobody
-// publishes there anymore. The client library reconnects by itself, and what goes unseen cannot be
-// reported as lost. So a link is opened, used until anything about it is wrong, and closed. Then
+// A subscription can stop working without an error: the server hangs, or it was deposed and no
+// publisher uses it anymore. The client library would reconnect by itself, and an unseen loss
+// cannot be reported. So a link is opened, used until anything about it is wrong, and closed. Then
 // another one is opened after a jittered pause.
 //
 // # What a link must show
 //
-// The node publishes a numbered message to itself, a canary, again and again, through the client's
-// other connections. It also asks the link's server for its role, on the link itself (package
-// subconn). The link is given up when
+// The node regularly publishes a numbered message to itself, a canary, through the client's other
+// connections. It also asks the link's server for its role, on the link itself (package subconn).
+// The link is dropped if
 //
-//   - the connection breaks, or the server changes a subscription unasked,
+//   - the connection breaks, or the server changes a subscription by itself,
 //   - the server is a replica,
 //   - the link is silent: an answer is overdue and nothing at all has arrived for as long,
 //   - the link is deaf: a canary that the server accepted is overdue, or the confirmation of a
@@ -36,56 +36,56 @@ import (
 // Defaults of [Options].
 const (
 	DefaultInterval   = time.Second
-	DefaultTimeout    = 2500 * time.Millisecond // two canaries and a half
+	DefaultTimeout    = 2500 * time.Millisecond // two and a half canaries
 	DefaultMinBackoff = 50 * time.Millisecond
 	DefaultMaxBackoff = 2 * time.Second
 )
 
-// calmPeriod is how long a link must have lasted for the next loss to start with the shortest
-// back-off again. A link that opens and breaks at once, as with missing rights, never gets there.
+// calmPeriod is how long a link must have lasted so that the backoff starts again at the minimum. A
+// link that opens and breaks at once, as with missing permissions, never does.
 const calmPeriod = 10 * time.Second
 
-// Why a link is given up or not healthy.
+// Reasons why a link is dropped or not healthy.
 var (
-	// ErrNoCanary says that no message of this node to itself arrived lately.
+	// ErrNoCanary says that no message of this node to itself arrived recently.
 	ErrNoCanary = errors.New("no canary arrived in time")
-	// ErrUnexpected says that the server changed a subscription that nobody asked it to change.
+	// ErrUnexpected says that the server changed a subscription without being asked.
 	ErrUnexpected = errors.New("unexpected subscription change")
 
 	errSilent      = errors.New("the connection is silent")
-	errNoneAtAll   = errors.New("no canary arrived in time") // and perhaps none was accepted
+	errNoneAtAll   = errors.New("no canary arrived in time") // perhaps none was accepted either
 	errUnconfirmed = errors.New("a subscription was not confirmed in time")
 )
 
-// Options of [Keep]. Publish must be given.
+// Options are the options of [Keep]. Publish and Log are required.
 type Options struct {
 	// Publish sends a canary through the client's other connections.
 	Publish func(ctx context.Context, channel, payload string) error
 	// Interval is the mean pause between two canaries. Default [DefaultInterval].
 	Interval time.Duration
-	// Timeout is how long a canary, an answer, opening a link and each write may take before the
-	// link is given up. Default [DefaultTimeout].
+	// Timeout is how long a canary, an answer, opening a link, and each write may take before the
+	// link is dropped. Default [DefaultTimeout].
 	Timeout time.Duration
-	// MinBackoff and MaxBackoff bound the pause before another link is opened. It doubles from one
-	// to the other, with jitter. Default [DefaultMinBackoff] and [DefaultMaxBackoff].
+	// MinBackoff and MaxBackoff bound the pause before another link is opened. The pause doubles
+	// from one to the other, with jitter. Default [DefaultMinBackoff] and [DefaultMaxBackoff].
 	MinBackoff, MaxBackoff time.Duration
-	// Strict gives a link up on which no canary arrived within Timeout, for whatever reason: also
-	// if none could be published, and if the link has much to carry.
+	// Strict drops a link if no canary arrived within Timeout, for whatever reason, even if none
+	// could be published or the link is busy.
 	Strict bool
-	// AnyRole takes a link to a replica as well, and does not ask. It needs Strict, because no
-	// question is answered.
+	// AnyRole accepts a replica too, and never asks for the role. It needs Strict, because without
+	// questions a link cannot be found silent or deaf.
 	AnyRole bool
-	// Others are the client's other connections, to be left when a link shows that they may lead to
-	// the wrong server; nil in a Cluster.
+	// Others dials the client's other connections, which are closed when a link shows that they may
+	// lead to the wrong server. It is nil in a Cluster.
 	Others *subconn.Dialer
-	// Log takes losses of links, at most one line in LogInterval (default [loglimit.Interval]) of
-	// each kind. Lost is their message. Log must be given.
+	// Log gets losses of links, at most one line in LogInterval (default [loglimit.Interval]) of
+	// each kind, with the message Lost.
 	Log         *zap.Logger
 	LogInterval time.Duration
 	Lost        string
-	// Reopened, Returned and OnLoss are called when a link is opened after another one or the
-	// attempt to open one, when a canary arrived, with the time that it took, and when a link is
-	// lost. They may be nil and must not block.
+	// Reopened is called when a link is opened after another one or after a failed attempt.
+	// Returned is called when a canary arrives, with the time that it took. OnLoss is called when a
+	// link is lost. They may be nil and must not block.
 	Reopened func()
 	Returned func(took time.Duration)
 	OnLoss   func(err error)
@@ -108,43 +108,43 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Connection is what a link is made of.
+// Connection holds the settings of a link's connection.
 type Connection struct {
 	Dialer *subconn.Dialer
-	// Subscribe is the command that subscribes, in lower case.
+	// Subscribe is the subscription command, in lower case.
 	Subscribe string
-	// Canary is the channel of the canaries, Channels others that are subscribed with it.
+	// Canary is the canary channel. Channels are further channels to subscribe to.
 	Canary   string
 	Channels []string
-	// Check is called for everything that arrives, the link's own traffic included, before anything
-	// else. An error ends the link. It may be nil.
+	// Check is called for everything that arrives, including the link's own traffic, before
+	// anything else. An error ends the link. It may be nil.
 	Check func(ctx context.Context, received any) error
 }
 
 // User uses one link. Opened is called once, if the link could be opened, and Closed in any case.
-// The others are called between them, by one goroutine, which waits for them: the link is not read
-// meanwhile.
+// One goroutine calls the other methods in between, and reads the link only while none of them
+// runs.
 type User interface {
-	// Opened takes a link whose channels are subscribed. work runs a function until the link ends;
-	// if it returns an error, the link ends for it.
+	// Opened gets a link whose channels are subscribed. work runs a function until the link ends.
+	// If the function returns an error, the link ends with that error.
 	Opened(l *Link, work func(func(ctx context.Context) error))
-	// Message takes a message on any channel but that of the canaries.
+	// Message gets a message on any channel except the canary's.
 	Message(m *redis.Message, now time.Time)
-	// Subscription takes a confirmation, or a change that the server made of its own accord. An
-	// error ends the link.
+	// Subscription gets a confirmation, or a change that the server made by itself. An error ends
+	// the link.
 	Subscription(m *redis.Subscription, now time.Time) error
-	// Refused takes an error that Redis answered, and reports whether the link goes on.
+	// Refused gets an error that Redis answered, and reports whether the link continues.
 	Refused(err error, now time.Time) bool
-	// UnconfirmedSince returns when the oldest command was sent that Redis has not confirmed, zero
-	// without one. It may be called by any goroutine.
+	// UnconfirmedSince returns when the oldest unconfirmed command was sent, zero if there is none.
+	// It may be called by any goroutine.
 	UnconfirmedSince() time.Time
-	// Closed is called when the link has ended, and with it everything that worked on it, or could
+	// Closed is called when the link and everything that used it has ended, or when the link could
 	// not be opened.
 	Closed()
 }
 
-// Keep opens a link, and another one whenever it is lost, until ctx ends. start says what each is
-// made of, and who uses it; an error of it counts as a loss.
+// Keep opens a link, and another one whenever it is lost, until ctx ends. start returns the
+// settings and the user of each link. If start fails, that counts as a loss.
 func Keep(ctx context.Context, o Options, start func(ctx context.Context) (Connection, User, error)) {
 	o = o.withDefaults()
 	lost := loglimit.Limiter{Interval: o.LogInterval}
@@ -153,10 +153,10 @@ func Keep(ctx context.Context, o Options, start func(ctx context.Context) (Conne
 		started := time.Now()
 		err := runLink(ctx, o, start, &before)
 		if ctx.Err() != nil {
-			return // the end was asked for; what broke on the way is no news
+			return // the end was requested, so errors on the way do not matter
 		}
-		// A canary that was accepted and did not come was accepted by another server. A server that
-		// hung may wake up when it has been replaced.
+		// If an accepted canary did not come, another server accepted it. A hung server may wake up
+		// after it has been replaced.
 		before.astray = errors.Is(err, subconn.ErrReplica) || errors.Is(err, ErrNoCanary) || errors.Is(err, errSilent)
 		if o.Others != nil && before.astray {
 			o.Others.CloseOthers(time.Now())
@@ -168,7 +168,7 @@ func Keep(ctx context.Context, o Options, start func(ctx context.Context) (Conne
 		if suppressed, ok := lost.Allow(time.Now()); ok {
 			o.Log.Warn(o.Lost, zap.Error(err), zap.Int("suppressed", suppressed))
 		}
-		// A jittered pause keeps nodes from coming back all at once.
+		// A jittered pause keeps nodes from reconnecting all at once.
 		select {
 		case <-time.After(backoff/2 + mathrand.N(backoff/2+1)): //nolint:gosec // jitter is no secret
 		case <-ctx.Done():
@@ -178,25 +178,25 @@ func Keep(ctx context.Context, o Options, start func(ctx context.Context) (Conne
 	}
 }
 
-// past is what came before a link.
+// past is what is known from earlier links.
 type past struct {
-	opened bool   // another link, or the attempt to open one
-	astray bool   // it led to a replica, to a server that hung, or elsewhere than the client's other connections
-	remote string // where the last one that was opened led to
+	opened bool   // there was another link, or an attempt to open one
+	astray bool   // the last link led to a replica, a hung server, or elsewhere than Others
+	remote string // the address to which the last opened link led
 }
 
-// leave leaves connections of the client that were dialed before a link was opened, and may lead
-// elsewhere.
+// leave closes or retires connections of the client that were dialed before a link was opened and
+// may lead elsewhere.
 func (p *past) leave(others *subconn.Dialer, remote string, started time.Time) {
 	switch {
 	case others == nil:
 	case p.astray || p.remote != "" && p.remote != remote:
-		// What was dialed earlier may still lead to the former master. Its history has all that
-		// groups were handed, and nothing of what they have missed, so they would be told of no
-		// gap.
+		// Earlier connections may still lead to the former master. Its history has all events that
+		// were delivered to groups, and none of those that they missed, so they would not be told
+		// of a gap.
 		others.CloseOthers(started)
 	case p.opened:
-		others.RetireOthers(started) // likewise, behind a proxy
+		others.RetireOthers(started) // a proxy may have led them elsewhere too
 	}
 	p.remote = remote
 }

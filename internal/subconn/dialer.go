@@ -12,17 +12,17 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// errRetired is what the client's pool meets when it checks a retired connection.
+// errRetired is the error that the client's pool gets when it checks a retired connection.
 var errRetired = errors.New("subconn: the connection was retired")
 
 // connKey marks the context in which a Conn is dialed.
 type connKey struct{}
 
-// Dialer makes subscription connections of a client, and knows its other connections. It is a hook
-// of that client, and for one client only.
+// Dialer opens subscription connections of a client, and tracks its other connections. It is a hook
+// of that client, and must not be added to another one.
 type Dialer struct {
 	client redis.UniversalClient
-	wrap   func(net.Conn) (net.Conn, error) // nil: leave it as it is
+	wrap   func(net.Conn) (net.Conn, error) // nil: do not wrap
 
 	mu     sync.Mutex // never held during I/O
 	others map[*other]struct{}
@@ -44,21 +44,21 @@ func (d *Dialer) Subscribe(ctx context.Context) *Conn {
 	return &Conn{dialer: d, pubsub: d.client.Subscribe(ctx)}
 }
 
-// CloseOthers closes all connections of the client, except for subscriptions, that were dialed
-// before a moment. Commands under way fail, and later ones dial.
+// CloseOthers closes all connections of the client, except subscriptions, that were dialed before a
+// moment. Commands in progress fail, and later ones dial.
 //
-// When a subscription turns out to lead to a replica, the client's other connections may lead there
-// too, behind a proxy that keeps them. Publications would reach nobody there, and reads
-// would be stale: a session that has ended would still be found.
+// If a subscription turns out to lead to a replica, the client's other connections may lead there
+// too, behind a proxy that keeps them. Publications would not reach anyone there, and reads would
+// be stale: a session that has ended would still be found.
 func (d *Dialer) CloseOthers(before time.Time) {
 	for _, o := range d.dialedBefore(before) {
-		_ = o.Close() // nothing is left to lose
+		_ = o.Close() // nothing is lost
 	}
 }
 
-// RetireOthers has all connections of the client, except for subscriptions, that were dialed before
-// a moment used no more. Commands under way are finished. The client finds out when it checks a
-// connection before it uses it again; it checks none with TLS, so those stay.
+// RetireOthers makes the client stop using all connections, except subscriptions, that were dialed
+// before a moment. Commands in progress finish. The client notices when it checks a connection
+// before reuse. It does not check connections with TLS, so those stay in use.
 func (d *Dialer) RetireOthers(before time.Time) {
 	for _, o := range d.dialedBefore(before) {
 		o.retired.Store(true)
@@ -114,17 +114,17 @@ func (d *Dialer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 type other struct {
 	net.Conn
 	dialer  *Dialer
-	dialed  time.Time // when dialing it began
+	dialed  time.Time // when dialing began
 	retired atomic.Bool
 }
 
-// otherSocket is an other that the client's pool can check before it uses it again.
+// otherSocket is an other that the client's pool can check before reuse.
 type otherSocket struct {
 	*other
 	socket syscall.Conn
 }
 
-// SyscallConn is called by that check.
+// SyscallConn is called by the pool's check.
 func (o otherSocket) SyscallConn() (syscall.RawConn, error) {
 	if o.retired.Load() {
 		return nil, errRetired

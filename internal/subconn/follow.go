@@ -10,12 +10,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// followPause is the least time between two times that a follower closes connections. Until a proxy
-// leads elsewhere each write is refused, and new connections are of no more use than old ones.
+// followPause is the shortest time between two times that a follower closes connections. Until a
+// proxy leads elsewhere, every write is refused, and new connections do not help.
 const followPause = time.Second
 
-// follower is a hook of a client without subscriptions. It closes the client's connections when
-// they lead to a replica.
+// follower is a hook of a client without subscriptions. It closes the client's connections if they
+// lead to a replica.
 type follower struct {
 	*Dialer
 
@@ -26,14 +26,14 @@ type follower struct {
 var _ redis.Hook = (*follower)(nil)
 
 // Follow makes a client notice that its server was replaced. A proxy that keeps connections leaves
-// them at the former master, which has become a replica: it refuses writes with READONLY, and
-// answers reads with what it had, so a session that has ended would still be found. The client
-// library closes the connection on which it got that answer, but no other one, and none if a script
-// has caught the error. After Follow, one such answer closes all connections that were dialed
-// before its command, and the next commands dial.
+// them at the former master, which has become a replica. The replica refuses writes with READONLY,
+// and answers reads with old data, so a session that has ended would still be found. The client
+// library closes only the connection on which it got that answer, and not even that one if a script
+// caught the error. After Follow, one such answer closes all connections that were dialed before
+// its command, and the next commands dial.
 //
-// It is for clients of one server, with Sentinels or without. A client with a [Dialer] for a
-// subscription has no need of it.
+// Follow is for clients of one server, with Sentinels or without. A client with a [Dialer] for a
+// subscription does not need it.
 func Follow(client *redis.Client) {
 	f := &follower{Dialer: &Dialer{client: client, others: make(map[*other]struct{})}}
 	client.AddHook(f)
@@ -60,8 +60,8 @@ func (f *follower) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 }
 
 // heed closes all connections that were dialed before a moment if an answer says that their server
-// is a replica. err is what the command or the pipeline returned: the library sets a command's own
-// error later.
+// is a replica. err is what the command or the pipeline returned, because the library sets a
+// command's own error later.
 func (f *follower) heed(started time.Time, err error, cmds ...redis.Cmder) {
 	if !fromReplica(err) && !slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return fromReplica(cmd.Err()) || caughtFromReplica(cmd) }) {
 		return
@@ -77,14 +77,14 @@ func (f *follower) heed(started time.Time, err error, cmds ...redis.Cmder) {
 	}
 }
 
-// fromReplica reports whether a command was not carried out because its server is a replica. Redis
-// 6 puts the error of a command of a script into the middle of the script's error.
+// fromReplica reports whether a command was not run because its server is a replica. Redis 6 puts
+// the error of a script's command into the middle of the script's error.
 func fromReplica(err error) bool {
 	return err != nil && (redis.HasErrorPrefix(err, "READONLY") || strings.Contains(err.Error(), "-READONLY "))
 }
 
-// caughtFromReplica reports whether a script has caught such an error and returned it as text, as
-// one element of its answer.
+// caughtFromReplica reports whether a script caught such an error and returned its text as an
+// element of its answer.
 func caughtFromReplica(cmd redis.Cmder) bool {
 	script, ok := cmd.(*redis.Cmd)
 	if !ok {

@@ -9,8 +9,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestFollowLeavesAReplica: a proxy keeps connections to a master that has become a replica. When
-// it has refused one write, all connections are left, those on which only reads were sent, too.
+// TestFollowLeavesAReplica: a proxy keeps connections to a master that has become a replica. After
+// it refuses one write, all connections are closed, including those that only read.
 func TestFollowLeavesAReplica(t *testing.T) {
 	const caught = `local r = redis.pcall('SET', KEYS[1], 'y'); return {1, type(r) == 'table' and r.err or ''}`
 	for name, write := range map[string]func(*redis.Client) error{
@@ -64,7 +64,7 @@ func TestFollowLeavesAReplica(t *testing.T) {
 			_ = write(client) // refused, or caught
 			first := client.Conn()
 			defer first.Close()
-			for _, reader := range []redis.Cmdable{first, client} { // two connections
+			for _, reader := range []redis.Cmdable{first, client} { // on two connections
 				if got, err := reader.Get(t.Context(), "k").Result(); err != nil || got != "new" {
 					t.Errorf("after a write: got %q, %v, want what the new master has", got, err)
 				}

@@ -1,13 +1,13 @@
 // Package subconn is one subscription connection to Redis whose server can be asked for its role.
 //
-// A deposed server keeps its subscribers. It answers them and accepts publications, but nobody
-// publishes there anymore. Behind a proxy that keeps connections even a canary does not show this,
-// because the publisher's connections still lead to the same server. Only the server itself can
-// tell, and only on the connection in question, because any other may lead elsewhere.
+// A deposed server keeps its subscribers. It answers them and accepts publications, but publishers
+// have moved to another server. Behind a proxy that keeps connections, even a canary does not show
+// this, because the publisher's connections still lead to the same server. Only the server itself
+// can tell, and only on the connection in question, because any other may lead elsewhere.
 //
-// HELLO is the only suitable command: RESP3 allows it on a subscribed connection, it needs no
-// rights on keys, and no server refuses it because it cannot save (MISCONF, with which it refuses
-// PING), is out of memory (OOM), or runs a script (BUSY).
+// HELLO is the only suitable command. RESP3 allows it on a subscribed connection, and it needs no
+// permissions on keys. A server does not refuse it because it cannot save (MISCONF, with which it
+// refuses PING), is out of memory (OOM), or runs a script (BUSY).
 package subconn
 
 import (
@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	// ErrReplica says that the server is a replica, on which nobody publishes.
+	// ErrReplica says that the server is a replica, which publishers do not use.
 	ErrReplica = errors.New("the server is a replica")
 	// ErrNoRole says that the server does not report its role on this connection.
 	ErrNoRole = errors.New("the server does not report its role on a subscription connection: RESP3 is required (Redis 6 or later, no protocol=2 in the URL)")
@@ -32,8 +32,8 @@ var (
 	errNotOpen = errors.New("the subscription connection is not open")
 )
 
-// hello is HELLO 3, because Redis 6.0 requires the number. On a RESP3 connection, which this is, it
-// means the same as HELLO alone.
+// hello is HELLO 3, because Redis 6.0 requires the number. The connection already uses RESP3, so it
+// has no further effect.
 const hello = "*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n"
 
 // Role is the role that a server reports.
@@ -52,17 +52,17 @@ func (r Role) Err() error {
 }
 
 // Conn is one subscription connection, from its first command to its loss. It never reconnects.
-// Send and Ask are safe for concurrent use; Receive is for one goroutine.
+// Send and Ask are safe for concurrent use. One goroutine at a time may call Receive.
 type Conn struct {
 	dialer *Dialer
 	pubsub *redis.PubSub
-	raw    atomic.Pointer[net.Conn] // nil until it is dialed
+	raw    atomic.Pointer[net.Conn] // nil until the connection is dialed
 
 	writing sync.Mutex // held while a command is written: the library and Ask both write to raw
 }
 
-// Send writes a subscription command, given in lower case. The first one connects, within ctx.
-// Later ones only respect the deadline of ctx, and do not reconnect.
+// Send writes a subscription command, given in lower case. The first Send connects, within ctx.
+// Later ones obey only the deadline of ctx, and do not reconnect.
 func (c *Conn) Send(ctx context.Context, command string, channels ...string) error {
 	if c.raw.Load() == nil {
 		ctx = context.WithValue(ctx, connKey{}, c)
@@ -83,7 +83,7 @@ func (c *Conn) Send(ctx context.Context, command string, channels ...string) err
 	}
 }
 
-// Ask asks the server for its role. Receive returns the answer, in the order of all answers.
+// Ask asks the server for its role. Receive returns the answer in its turn.
 func (c *Conn) Ask(timeout time.Duration) error {
 	raw := c.raw.Load()
 	if raw == nil {
@@ -107,9 +107,9 @@ func (c *Conn) Remote() string {
 	return (*raw).RemoteAddr().String()
 }
 
-// Receive returns what comes next: a [redis.Message], a [redis.Subscription], both as pointers, or
-// a [Role]. A timeout of 0 means none. After an error that is not an answer of Redis the connection
-// is unusable.
+// Receive returns the next message: a [redis.Message] or a [redis.Subscription], both as pointers,
+// or a [Role]. A timeout of 0 means none. After an error that is not an answer of Redis, the
+// connection is unusable.
 func (c *Conn) Receive(ctx context.Context, timeout time.Duration) (any, error) {
 	received, err := c.pubsub.ReceiveTimeout(ctx, timeout)
 	if err == nil {
@@ -127,8 +127,8 @@ func (c *Conn) Receive(ctx context.Context, timeout time.Duration) (any, error) 
 // Close closes the connection and ends a Receive in progress.
 func (c *Conn) Close() error { return c.pubsub.Close() }
 
-// unsupported is the start of the error that the client library makes of an answer to a command
-// that its subscriptions do not support. The answer, a map, follows in %#v form.
+// unsupported is the start of the client library's error for an answer to a command that its
+// subscriptions do not support. The answer, a map, follows in %#v form.
 const unsupported = "redis: unsupported pubsub message: map["
 
 // parseRole finds the role in the answer to HELLO. The role is "" if the answer has none.
@@ -147,8 +147,8 @@ func parseRole(text string) (role Role, ok bool) {
 	return Role(value), true
 }
 
-// refusedHello reports whether a server refused HELLO: because of RESP2, of missing rights, or as
-// unknown.
+// refusedHello reports whether a server refused HELLO because of RESP2 or missing permissions, or
+// does not know it.
 func refusedHello(err error) bool {
 	var answer redis.Error
 	return errors.As(err, &answer) && strings.Contains(strings.ToLower(answer.Error()), "hello")

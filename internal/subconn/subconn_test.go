@@ -41,7 +41,7 @@ func open(t *testing.T, d *subconn.Dialer, channel string) *subconn.Conn {
 	return c
 }
 
-// TestRole asks a server for its role, as it changes, between messages.
+// TestRole asks a server for its role between messages, while the role changes.
 func TestRole(t *testing.T) {
 	server := redistest.StartServer(t)
 	client := newClient(t, server.Addr, 3)
@@ -78,7 +78,7 @@ func TestRole(t *testing.T) {
 	}
 }
 
-// TestRoleInRESP2: a subscribed connection may not send HELLO there, which is said clearly.
+// TestRoleInRESP2: a subscribed connection cannot send HELLO there, and the error says so clearly.
 func TestRoleInRESP2(t *testing.T) {
 	c := open(t, subconn.NewDialer(newClient(t, redistest.Start(t), 2), nil), "channel")
 	if err := c.Ask(testkit.Patience); err != nil {
@@ -89,8 +89,8 @@ func TestRoleInRESP2(t *testing.T) {
 	}
 }
 
-// TestCloseOthers: connections that were dialed before a moment are closed, and the client goes on
-// with new ones. Subscriptions stay, those of another Dialer of the client included.
+// TestCloseOthers: connections that were dialed before a moment are closed, and the client uses new
+// ones. Subscriptions stay, including those of another Dialer of the client.
 func TestCloseOthers(t *testing.T) {
 	client := newClient(t, redistest.Start(t), 3)
 	d, second := subconn.NewDialer(client, nil), subconn.NewDialer(client, nil)
@@ -133,7 +133,7 @@ func TestCloseOthers(t *testing.T) {
 	}
 }
 
-// TestRetireOthers: connections that were dialed before a moment finish what is under way on them,
+// TestRetireOthers: connections that were dialed before a moment finish their commands in progress,
 // and are not used again.
 func TestRetireOthers(t *testing.T) {
 	client := newClient(t, redistest.Start(t), 3)
