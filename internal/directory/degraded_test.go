@@ -8,8 +8,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestClaimWhileWritesAreRefused: a conversation that was claimed before can be opened while Redis
-// refuses to write, by its owner alone; a new one cannot be claimed.
+// TestClaimWhileWritesAreRefused: while Redis refuses to write, a conversation claimed earlier can
+// still be opened, by its owner alone. A new one cannot be claimed.
 func TestClaimWhileWritesAreRefused(t *testing.T) {
 	for _, state := range redistest.States() {
 		if state.ReadsRefused() {

@@ -1,5 +1,6 @@
-// Package directory says which organizations exist and are active, who is an active member of one
-// and in which role, and which [Objects] belong to an organization and to whom in it. It never guesses: what it cannot read, or does not understand, is no.
+// Package directory tells which organizations exist and are active, who is an active member of an
+// organization and in which role, and which [Objects] belong to an organization and to which user.
+// It never guesses: a record that it cannot read or does not understand means no.
 package directory
 
 import (
@@ -11,41 +12,40 @@ import (
 )
 
 var (
-	// ErrUnknown is what clients may learn: unknown, suspended and not yours look alike. The
-	// errors below wrap it and tell them apart for logs.
+	// ErrUnknown is all that clients may learn: unknown, suspended and foreign organizations look
+	// alike. The errors below wrap it and tell these cases apart in logs.
 	ErrUnknown = errors.New("directory: no such organization or member")
-	// ErrOrganizationUnknown is returned for an organization that the directory does not hold.
+	// ErrOrganizationUnknown is returned for an organization that is not in the directory.
 	ErrOrganizationUnknown = fmt.Errorf("%w: organization is unknown", ErrUnknown)
 	// ErrOrganizationSuspended is returned for an organization whose status is not "active".
 	ErrOrganizationSuspended = fmt.Errorf("%w: organization is not active", ErrUnknown)
-	// ErrNotMember is returned for a user who is no active member of the organization, or one
-	// whose role has no valid form.
+	// ErrNotMember is returned for a user who is not an active member of the organization, or whose
+	// role is not valid.
 	ErrNotMember = fmt.Errorf("%w: user is not an active member", ErrUnknown)
 	// ErrUnavailable is returned, wrapped, if the directory did not answer.
 	ErrUnavailable = errors.New("directory: unavailable")
 )
 
-// Member is what the directory knows of an active member.
+// Member is the membership of an active member.
 type Member struct {
-	// Role is the user's role in the organization. It satisfies [orgctx.ValidRole], or is empty
-	// for none.
+	// Role is the user's role in the organization. It satisfies [orgctx.ValidRole], or is empty if
+	// the user has none.
 	Role string
-	// InSession says that the directory keeps no roles: what the session names counts.
+	// InSession says that the directory keeps no roles, so the role in the session counts.
 	InSession bool
 }
 
-// Directory is asked at admission, and again while a connection lives. Its methods may wait for
-// the network, for a bounded time, and are safe for concurrent use. Their errors are, or wrap, the
-// Err… values of this package.
+// Directory is asked at admission, and repeatedly while a connection is open. Its methods may wait
+// for the network, for a bounded time, and are safe for concurrent use. Their errors are, or wrap,
+// the Err… values of this package.
 type Directory interface {
 	// OrganizationActive returns nil if the organization exists and is not suspended.
 	OrganizationActive(ctx context.Context, org orgctx.ID) error
-	// Member returns the membership of an active member. It does not ask whether the
-	// organization is active.
+	// Member returns the membership of an active member. It does not check the organization.
 	Member(ctx context.Context, org orgctx.ID, userID string) (Member, error)
-	// Admit asks both at once.
+	// Admit checks both at once.
 	Admit(ctx context.Context, org orgctx.ID, userID string) (Member, error)
-	// AdmitAll is Admit for many, answered in order.
+	// AdmitAll does the same as Admit for a list, and answers in its order.
 	AdmitAll(ctx context.Context, list []Membership) []Admission
 }
 
@@ -55,14 +55,15 @@ type Membership struct {
 	UserID       string
 }
 
-// Admission is what Admit returned.
+// Admission is the result of one Admit.
 type Admission struct {
 	Member Member
 	Err    error
 }
 
 // TrustSession is the directory of a gateway whose web application checks membership whenever it
-// writes a session: every organization is active, and every user a member in the role that the session names.
+// writes a session. Every organization is active, and every user is a member with the role that the
+// session names.
 type TrustSession struct{}
 
 var (
@@ -97,7 +98,7 @@ func (TrustSession) AdmitAll(_ context.Context, list []Membership) []Admission {
 	return out
 }
 
-// checkNames refuses what cannot name an organization or a user, before it becomes part of a key.
+// checkNames refuses invalid organizations and user ids, before they become part of a key.
 func checkNames(org orgctx.ID, userID string) error {
 	if org.IsZero() {
 		return ErrOrganizationUnknown

@@ -44,7 +44,7 @@ func newFixture(t *testing.T) *fixture {
 	return f
 }
 
-// stop ends Redis, until the test ends at least.
+// stop stops Redis at least until the test ends.
 func (f *fixture) stop(t *testing.T) {
 	t.Helper()
 	if f.server == nil {
@@ -82,7 +82,7 @@ func TestRedisAdmit(t *testing.T) {
 	f.putMember(t, "acme", "auth0|7", directory.Active, "org:admin.eu")
 	f.putMember(t, "closed", "7", directory.Active, "admin")
 	f.putMember(t, "nowhere", "7", directory.Active, "admin")
-	// What other programs may have written.
+	// Records that other programs may have written.
 	f.client.HSet(ctx, f.keys.Organization(testkit.Org(t, "odd")), "status", "Active")
 	f.client.HSet(ctx, f.keys.Organization(testkit.Org(t, "bare")), "name", "Bare Inc.")
 	f.client.HSet(ctx, f.keys.Member(testkit.Org(t, "acme"), "no-status"), "role", "admin")
@@ -130,13 +130,13 @@ func TestRedisAdmit(t *testing.T) {
 				t.Errorf("Admit: %v must be one of ErrUnknown and ErrUnavailable", err)
 			}
 
-			// The two questions asked one by one come to the same.
+			// Asking the two questions one by one gives the same result.
 			oneErr := f.OrganizationActive(ctx, org)
 			var one directory.Member
 			if oneErr == nil {
 				one, oneErr = f.Member(ctx, org, test.user)
 			}
-			// A name of bad form is refused before either question.
+			// An invalid name is refused before either question.
 			if orgctx.ValidUserID(test.user) && (!errors.Is(oneErr, test.wantErr) || one != got) {
 				t.Errorf("one by one: got %+v, %v, want %+v, %v", one, oneErr, got, test.wantErr)
 			}
@@ -254,7 +254,7 @@ func TestRedisAway(t *testing.T) {
 	t.Run("hung", func(t *testing.T) {
 		f.server.Pause()
 		defer f.server.Resume()
-		// The directory's own deadline holds where the caller has none.
+		// The directory's own timeout applies if the caller has none.
 		if _, err := f.Admit(context.WithoutCancel(t.Context()), org, "7"); !errors.Is(err, directory.ErrUnavailable) {
 			t.Errorf("Admit: got %v, want ErrUnavailable", err)
 		}
@@ -279,8 +279,8 @@ func TestRedisNeedsAClientThatKeepsDeadlines(t *testing.T) {
 	}
 }
 
-// TestAdmitAllIsAdmit: many questions at once have the answers that they have one by one, in one
-// round trip.
+// TestAdmitAllIsAdmit: many questions at once get the same answers as one by one, in one round
+// trip.
 func TestAdmitAllIsAdmit(t *testing.T) {
 	f := newFixture(t)
 	ctx := t.Context()
@@ -302,7 +302,7 @@ func TestAdmitAllIsAdmit(t *testing.T) {
 		got := d.AdmitAll(ctx, list)
 		for i, m := range list {
 			member, err := d.Admit(ctx, m.Organization, m.UserID)
-			// Redis may fail one of several commands: a certain no is worth more than that.
+			// Redis may fail one of several commands. A certain no counts more than that.
 			if got[i].Member != member || !errors.Is(got[i].Err, err) && !errors.Is(err, directory.ErrUnavailable) {
 				t.Errorf("%s, %v: got %+v, want %+v, %v", name, m, got[i], member, err)
 			}
@@ -367,7 +367,7 @@ func TestTrustSession(t *testing.T) {
 	}
 }
 
-// Clients learn the same of what is unknown, suspended and not theirs; logs learn more.
+// Clients cannot tell unknown, suspended and foreign organizations apart. Logs can.
 func ExampleErrUnknown() {
 	for _, err := range []error{
 		directory.ErrOrganizationUnknown, directory.ErrOrganizationSuspended, directory.ErrNotMember,

@@ -7,7 +7,7 @@ import (
 	"orgcast/internal/keyspace"
 )
 
-// exampleRedis returns a client of a Redis inside this process, and what ends both.
+// exampleRedis returns a client of a Redis inside this process, and a function that ends both.
 func exampleRedis() (client *redis.Client, keys keyspace.Keyspace, end func()) {
 	server, err := miniredis.Run()
 	if err != nil {

@@ -1,6 +1,6 @@
 package directory
 
-// DecodeObject and EncodeObject are what is done with the text of an object.
+// DecodeObject and EncodeObject convert the text of an object.
 var (
 	DecodeObject = decodeObject
 	EncodeObject = encodeObject

@@ -19,44 +19,44 @@ import (
 )
 
 const (
-	// MaxObject is the largest object that is written or read, in bytes.
+	// MaxObject is the largest object that can be written or read, in bytes.
 	MaxObject = 64 << 10
-	// ClaimLife is how long a claim counts after its owner last made it. It has to exceed the age
-	// up to which histories are kept, or someone else could claim what still has one.
+	// ClaimLife is how long a claim lasts after its owner last made it. It must exceed the maximum
+	// age of histories, or someone else could claim an object that still has one.
 	ClaimLife = 30 * 24 * time.Hour
 )
 
 var (
-	// ErrNoObject is returned for an object that is not there, or belongs to another organization:
-	// they look alike.
+	// ErrNoObject is returned for an object that does not exist, or belongs to another
+	// organization. Both look alike.
 	ErrNoObject = errors.New("directory: no such object")
-	// ErrObjectMalformed is returned, and wraps [ErrNoObject], for what is stored under the name of
-	// an object and is none.
+	// ErrObjectMalformed is returned for a record that is not a valid object. It wraps
+	// [ErrNoObject].
 	ErrObjectMalformed = fmt.Errorf("%w: its record is malformed", ErrNoObject)
-	// ErrObjectTooLarge is returned for an object beyond [MaxObject].
+	// ErrObjectTooLarge is returned for an object larger than [MaxObject].
 	ErrObjectTooLarge = errors.New("directory: object is too large")
 )
 
-// Object is a thing of an organization, such as a conversation or an audit, in as far as the
-// gateway has to know of it.
+// Object is the gateway's record of something that belongs to an organization, such as a
+// conversation or an audit.
 type Object[T any] struct {
-	// Owner is the user to whom it belongs, or empty if it is the whole organization's.
+	// Owner is the user to whom it belongs, or empty if it belongs to the whole organization.
 	Owner string
-	// Value is what else is known.
+	// Value is the rest of the record.
 	Value T
 }
 
-// Objects are the things that belong to organizations: in Redis, one JSON object each,
-// {"owner":USER,"value":…}, which back ends may write too. Whose they are is said by the context.
-// It is safe for concurrent use.
+// Objects stores the objects of organizations in Redis, one JSON object each,
+// {"owner":USER,"value":…}. Back ends may write them too. The context names the organization.
+// Objects is safe for concurrent use.
 type Objects struct {
 	client redis.UniversalClient
 	keys   keyspace.Keyspace
 	log    *zap.Logger
 }
 
-// NewObjects returns the objects. It refuses a client that keeps no deadlines. The caller closes
-// the client. log may be nil.
+// NewObjects returns the objects. It refuses a client that ignores deadlines. The caller closes the
+// client. log may be nil.
 func NewObjects(client redis.UniversalClient, keys keyspace.Keyspace, log *zap.Logger) (*Objects, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
@@ -67,9 +67,9 @@ func NewObjects(client redis.UniversalClient, keys keyspace.Keyspace, log *zap.L
 	return &Objects{client: client, keys: keys, log: log.Named("directory")}, nil
 }
 
-// Claim makes the user the owner of an object that nobody in the context's organization has used
-// yet, and reports whether the object is the user's. Of many who claim at once one becomes the
-// owner. A name of bad form, and what is there but not understood, is nobody's. The error is
+// Claim makes the user the owner of an object that no one in the context's organization has used
+// yet, and reports whether the user owns the object. If several users claim it at once, one becomes
+// the owner. A name that is not valid, or a malformed record, cannot be claimed. The error is
 // [orgctx.ErrNoOrganization] or [ErrUnavailable].
 func (o *Objects) Claim(ctx context.Context, kind, id, user string) (owner bool, err error) {
 	org, ok := orgctx.From(ctx)
@@ -86,8 +86,8 @@ func (o *Objects) Claim(ctx context.Context, kind, id, user string) (owner bool,
 	if err != nil {
 		return false, err
 	}
-	for { // again only if someone else claims it, or such a claim expires, just now
-		// Read first: an owner who claimed it before needs nothing that a full Redis refuses.
+	for { // repeats only if someone else claims it, or such a claim expires, in between
+		// Read first: if the user has claimed it before, a full Redis does not matter.
 		claimed, _, err := o.read(ctx, key)
 		switch {
 		case errors.Is(err, ErrObjectMalformed):
@@ -102,17 +102,17 @@ func (o *Objects) Claim(ctx context.Context, kind, id, user string) (owner bool,
 		case err != nil || claimed != user:
 			return false, err
 		}
-		// An object that lives forever goes on to do so.
+		// An object without expiry stays so.
 		err = o.client.ExpireGT(ctx, key, ClaimLife).Err()
 		if redisreply.WritesRefused(err) {
-			return true, nil // the claim lasts for as long as it did
+			return true, nil // the claim keeps its remaining life
 		}
 		return err == nil, orUnavailable(err)
 	}
 }
 
 // Get returns an object of the context's organization. The error is [orgctx.ErrNoOrganization],
-// [ErrNoObject] if this organization has none of that name, even if others have, or
+// [ErrNoObject] if this organization has no object of that name, even if others have one, or
 // [ErrUnavailable].
 func Get[T any](ctx context.Context, o *Objects, kind, id string) (Object[T], error) {
 	org, ok := orgctx.From(ctx)
@@ -122,9 +122,8 @@ func Get[T any](ctx context.Context, o *Objects, kind, id string) (Object[T], er
 	return get[T](ctx, o, org, kind, id)
 }
 
-// UnscopedGet returns an object of an organization that is not the context's, for tools of
-// operators. Nothing that serves a browser may call it. Each call is logged with the place that it
-// came from.
+// UnscopedGet returns an object of an organization other than the context's, for operators' tools.
+// Code that serves browsers must not call it. Each call is logged with its source location.
 func UnscopedGet[T any](ctx context.Context, o *Objects, org orgctx.ID, kind, id string) (Object[T], error) {
 	caller := "unknown"
 	if _, file, line, ok := runtime.Caller(1); ok {
@@ -150,14 +149,15 @@ func get[T any](ctx context.Context, o *Objects, org orgctx.ID, kind, id string)
 	}
 	object := Object[T]{Owner: owner}
 	if err := json.Unmarshal(value, &object.Value); err != nil {
-		return Object[T]{}, ErrObjectMalformed // without the text, which would show what is stored
+		return Object[T]{}, ErrObjectMalformed // without the text, which would show the stored data
 	}
 	return object, nil
 }
 
-// Put writes an object of the context's organization, and replaces a previous one. It lives
-// for the time given; 0 is forever. The error is [orgctx.ErrNoOrganization], [orgctx.ErrInvalidID],
-// [orgctx.ErrInvalidUserID], [ErrObjectTooLarge], [ErrUnavailable], or that of encoding the value.
+// Put writes an object of the context's organization, and replaces an existing one. The object
+// expires after life; 0 means never. The error is [orgctx.ErrNoOrganization],
+// [orgctx.ErrInvalidID], [orgctx.ErrInvalidUserID], [ErrObjectTooLarge], [ErrUnavailable], or the
+// error of encoding the value.
 func Put[T any](ctx context.Context, o *Objects, kind, id string, object Object[T], life time.Duration) error {
 	org, ok := orgctx.From(ctx)
 	switch {
@@ -180,9 +180,9 @@ func Put[T any](ctx context.Context, o *Objects, kind, id string, object Object[
 	return orUnavailable(o.client.Set(ctx, o.keys.Object(org, kind, id), text, max(life, 0)).Err())
 }
 
-// read returns what is stored under a key.
+// read returns the owner and the value stored under a key.
 func (o *Objects) read(ctx context.Context, key string) (owner string, value json.RawMessage, err error) {
-	text, err := o.client.GetRange(ctx, key, 0, MaxObject).Result() // one byte more than may be
+	text, err := o.client.GetRange(ctx, key, 0, MaxObject).Result() // one byte more than allowed
 	switch {
 	case err != nil:
 		return "", nil, unavailable(err)
@@ -198,7 +198,7 @@ const (
 	fieldValue = "value"
 )
 
-// encodeObject makes the text of an object.
+// encodeObject returns the text of an object.
 func encodeObject(owner string, value any) ([]byte, error) {
 	text, err := json.Marshal(map[string]any{fieldOwner: owner, fieldValue: value})
 	if err != nil {
@@ -207,9 +207,9 @@ func encodeObject(owner string, value any) ([]byte, error) {
 	return text, nil
 }
 
-// decodeObject reads the text of an object: exactly these names, each at most once, since programs
-// differ in which of two equal or similar names they believe. Other names are left alone. A missing
-// value is null; the owner has to be there. Its error is [ErrObjectMalformed].
+// decodeObject parses the text of an object. It accepts exactly these names, each at most once,
+// because programs differ in which of two equal or similar names they use. It ignores other names.
+// A missing value is null, but the owner is required. Its error is [ErrObjectMalformed].
 func decodeObject(text []byte) (owner string, value json.RawMessage, err error) {
 	if len(text) > MaxObject || !json.Valid(text) || bytes.TrimLeft(text, " \t\r\n")[0] != '{' {
 		return "", nil, ErrObjectMalformed
@@ -247,7 +247,7 @@ func decodeObject(text []byte) (owner string, value json.RawMessage, err error) 
 	return owner, value, nil
 }
 
-// orUnavailable wraps an error of Redis, if there is one.
+// orUnavailable wraps an error of Redis, if any.
 func orUnavailable(err error) error {
 	if err == nil {
 		return nil

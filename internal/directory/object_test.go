@@ -20,7 +20,7 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// audit is what the tests keep of an object.
+// audit is the value of the tests' objects.
 type audit struct {
 	Status string `json:"status"`
 	Count  int    `json:"count"`
@@ -41,7 +41,7 @@ func as(tb testing.TB, org string) context.Context {
 	return orgctx.With(tb.Context(), testkit.Org(tb, org))
 }
 
-// A conversation opened under another organization or by another user.
+// Attacks: a conversation opened under another organization or by another user.
 func TestClaim(t *testing.T) {
 	f := newFixture(t)
 	o, _ := newObjects(t, f)
@@ -55,7 +55,7 @@ func TestClaim(t *testing.T) {
 		{"globex", "chat", "1", "alan", true}, // a conversation of his own
 		{"globex", "chat", "1", "ada", false},
 		{"acme", "chat", "1", "ada", true},
-		{"acme", "crew", "1", "alan", true}, // another kind of thing
+		{"acme", "crew", "1", "alan", true}, // another kind of object
 		{"acme", "chat", "2", "alan", true},
 		{"acme", "chat", "", "ada", false},
 		{"acme", "", "1", "ada", false},
@@ -94,7 +94,7 @@ func TestClaimLife(t *testing.T) {
 			t.Errorf("claim of ada's conversation by %s: renewed %v, want %v", user, got, renewed)
 		}
 	}
-	// What lives forever is not made mortal.
+	// An object without expiry does not get one.
 	if err := f.client.Set(t.Context(), key, `{"owner":"ada"}`, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestClaimNotUnderstood(t *testing.T) {
 	if logs.Len() != 7 {
 		t.Errorf("logged: got %d lines, want 7", logs.Len())
 	}
-	// That of the whole organization is no user's.
+	// An object of the whole organization does not belong to a user.
 	if err := f.client.Set(t.Context(), key, `{"owner":""}`, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,8 @@ func TestOneClaimWins(t *testing.T) {
 	}
 }
 
-// Two organizations that share every kind and id: guessed ids, unscoped fallback reads.
+// Two organizations share every kind and id. Attacks: guessed ids, and reads that ignore the
+// organization.
 func TestObjectsOfTwoOrganizations(t *testing.T) {
 	f := newFixture(t)
 	o, _ := newObjects(t, f)
@@ -308,12 +309,12 @@ func equalJSON(t *testing.T, a, b json.RawMessage) bool {
 	t.Helper()
 	var x, y any
 	if err := errors.Join(json.Unmarshal(a, &x), json.Unmarshal(b, &y)); err != nil {
-		return string(a) == string(b) // as numbers beyond all bounds
+		return string(a) == string(b) // such as numbers that are too large
 	}
 	return cmp.Equal(x, y)
 }
 
-// An object of another organization is not found, and neither is one that does not exist.
+// An object of another organization is not found, just like one that does not exist.
 func ExampleObjects_Claim() {
 	client, keys, end := exampleRedis()
 	defer end()

@@ -14,8 +14,8 @@ import (
 	"orgcast/internal/redisreply"
 )
 
-// timeout bounds each question. It is far above what a healthy Redis takes, and well below what a
-// browser waits for a handshake.
+// timeout bounds each question. A healthy Redis takes far less, and a browser waits much longer for
+// a handshake.
 const timeout = 2 * time.Second
 
 // Fields of the hashes.
@@ -24,18 +24,18 @@ const (
 	fieldRole   = "role"
 )
 
-// Status says whether an organization or a membership counts.
+// Status is the status of an organization or a membership.
 type Status string
 
-// The two statuses that this package writes. What it reads counts only if it is Active.
+// The two statuses that this package writes. When reading, any status other than Active means no.
 const (
 	Active    Status = "active"
 	Suspended Status = "suspended"
 )
 
-// Redis is the directory in two kinds of Redis hash (see package keyspace): an organization has
-// the field status, a membership has status and role. All hashes of an organization are in one
-// slot of a cluster.
+// Redis is a directory in two kinds of Redis hash (see package keyspace). An organization has the
+// field status, and a membership has status and role. All hashes of an organization are in one slot
+// of a Cluster.
 type Redis struct {
 	client redis.UniversalClient
 	keys   keyspace.Keyspace
@@ -46,7 +46,7 @@ var (
 	_ orgctx.Directory = (*Redis)(nil)
 )
 
-// NewRedis returns a directory. It refuses a client that keeps no deadlines. The caller closes the
+// NewRedis returns a directory. It refuses a client that ignores deadlines. The caller closes the
 // client.
 func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace) (*Redis, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
@@ -102,8 +102,8 @@ func (d *Redis) Admit(ctx context.Context, org orgctx.ID, userID string) (Member
 	return member(memberFields.Val())
 }
 
-// AdmitAll implements [Directory], in one round trip. Each organization and each membership is
-// asked for once.
+// AdmitAll implements [Directory], in one round trip. It asks for each organization and each
+// membership once.
 func (d *Redis) AdmitAll(ctx context.Context, list []Membership) []Admission {
 	out := make([]Admission, len(list))
 	orgs := make(map[orgctx.ID]*redis.SliceCmd)
@@ -131,7 +131,8 @@ func (d *Redis) AdmitAll(ctx context.Context, list []Membership) []Admission {
 	return out
 }
 
-// admission judges what Redis said. A no counts even if the other question was not answered.
+// admission evaluates the answers of Redis. A no counts even if the other question was not
+// answered.
 func admission(org, user *redis.SliceCmd) (a Admission) {
 	if org.Err() == nil {
 		a.Err = organizationActive(org.Val())
@@ -191,7 +192,7 @@ func (d *Redis) RemoveMember(ctx context.Context, org orgctx.ID, userID string) 
 	return nil
 }
 
-// organizationActive judges the status field of an organization's hash.
+// organizationActive checks the status field of an organization's hash.
 func organizationActive(fields []any) error {
 	status, ok := fields[0].(string)
 	switch {
@@ -203,8 +204,8 @@ func organizationActive(fields []any) error {
 	return nil
 }
 
-// member judges the status and role fields of a member's hash. A role of no valid form could match
-// a rule by accident, so it keeps its bearer out.
+// member checks the status and role fields of a member's hash. An invalid role could match a rule
+// by accident, so it means that the user is not a member.
 func member(fields []any) (Member, error) {
 	if status, _ := fields[0].(string); status != string(Active) {
 		return Member{}, ErrNotMember
@@ -216,5 +217,5 @@ func member(fields []any) (Member, error) {
 	return Member{Role: role}, nil
 }
 
-// unavailable wraps what Redis or the network said.
+// unavailable wraps an error of Redis or the network.
 func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }

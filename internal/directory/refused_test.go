@@ -9,8 +9,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestConnectionRefused: a Redis that refuses the connection itself, for a changed password or a
-// deleted user, says nothing about organizations, members and objects.
+// TestConnectionRefused: if Redis refuses the connection itself, because of a changed password or a
+// deleted user, the directory knows nothing about organizations, members and objects.
 func TestConnectionRefused(t *testing.T) {
 	for name, refusal := range redistest.Refusals() {
 		t.Run(name, func(t *testing.T) {

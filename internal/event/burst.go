@@ -6,14 +6,14 @@ import "orgcast/internal/orgctx"
 // encoded forms, so both are immutable.
 type Burst struct {
 	group  Group
-	org    orgctx.ID // every payload names it
+	org    orgctx.ID // the organization that every payload names
 	events []*Event
 	table  table
 }
 
-// NewBurst joins events from the front of the list: at least one, and as many as have the group and
-// the organization of the first one and stay within limit bytes of payload together. It returns the
-// rest. The list must not be empty, and belongs to the burst afterwards.
+// NewBurst joins events from the front of the list into a burst. It takes at least one event, and
+// further ones while they have the same group and organization and fit into limit bytes of payload
+// together. It returns the rest. The list must not be empty, and belongs to the burst afterwards.
 func NewBurst(list []*Event, limit int) (b *Burst, rest []*Event) {
 	first := list[0]
 	n, size := 1, first.Size()
@@ -28,7 +28,7 @@ func NewBurst(list []*Event, limit int) (b *Burst, rest []*Event) {
 	return b, list[n:]
 }
 
-// Alone returns the burst of just this event.
+// Alone returns the burst of this event alone.
 func (e *Event) Alone() *Burst { return &e.alone }
 
 // Group returns the group of the events.

@@ -14,7 +14,7 @@ import (
 	"orgcast/internal/event"
 )
 
-// decoded makes an event with a text of its own.
+// decoded returns an event with a text.
 func decoded(tb testing.TB, g event.Group, text string) *event.Event {
 	tb.Helper()
 	payload := fmt.Sprintf(`{"type":"note","organization_id":"%s","text":%q}`, g.Organization(), text)
@@ -25,7 +25,7 @@ func decoded(tb testing.TB, g event.Group, text string) *event.Event {
 	return e
 }
 
-// join makes bursts of the whole list.
+// join joins the whole list into bursts.
 func join(list []*event.Event, limit int) []*event.Burst {
 	var bursts []*event.Burst
 	for len(list) > 0 {
@@ -36,13 +36,14 @@ func join(list []*event.Event, limit int) []*event.Burst {
 	return bursts
 }
 
-// TestBurstBorders: what may never leave in one write is not joined, however the list came about.
+// TestBurstBorders: events that must not be written together are not joined, in whatever order they
+// come.
 func TestBurstBorders(t *testing.T) {
 	all7, all8, room7, room70 := mustGroup(t, "7", "all"), mustGroup(t, "8", "all"), mustGroup(t, "7", "room"), mustGroup(t, "70", "room")
 	tests := map[string]struct {
 		groups []event.Group
 		limit  int
-		want   []int // events in each burst
+		want   []int // number of events in each burst
 	}{
 		"one event":                          {[]event.Group{all7}, 1000, []int{1}},
 		"one group":                          {[]event.Group{all7, all7, all7}, 1000, []int{3}},
@@ -73,8 +74,8 @@ func TestBurstBorders(t *testing.T) {
 	}
 }
 
-// TestPropertyBurst: bursts hold all events once, in order, each burst of one group and one
-// organization only, within the limit, and as long as these rules let it be.
+// TestPropertyBurst: bursts contain all events once and in order. Each burst has one group and one
+// organization, stays within the limit, and is as long as these rules allow.
 func TestPropertyBurst(t *testing.T) {
 	var groups []event.Group
 	for _, org := range []string{"7", "70", "8"} {
@@ -121,7 +122,7 @@ func TestPropertyBurst(t *testing.T) {
 	})
 }
 
-// TestAlone: an event alone is a burst that costs nothing.
+// TestAlone: the burst of a single event costs nothing.
 func TestAlone(t *testing.T) {
 	e := decoded(t, mustGroup(t, "7", "all"), "x")
 	if allocs := testing.AllocsPerRun(100, func() { _ = plain(e.Alone()).Frames() }); allocs != 0 {

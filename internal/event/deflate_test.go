@@ -20,8 +20,8 @@ import (
 // rsv1 marks a compressed message (RFC 7692, section 6).
 const rsv1 = 0x40
 
-// frames splits a row of server frames and undoes the compression of each on its own, as a client
-// without context takeover does. compressed counts those that were.
+// frames splits consecutive server frames and decompresses each on its own, as a client without
+// context takeover does. compressed is the number of compressed frames.
 func frames(tb testing.TB, b []byte) (payloads []string, compressed int) {
 	tb.Helper()
 	for len(b) > 0 {
@@ -49,7 +49,8 @@ func frames(tb testing.TB, b []byte) (payloads []string, compressed int) {
 	return payloads, compressed
 }
 
-// inflate follows RFC 7692, section 7.2.2, with a final empty block so that the end is seen.
+// inflate follows RFC 7692, section 7.2.2, with a final empty block so that the reader sees the
+// end.
 func inflate(tb testing.TB, b []byte) []byte {
 	tb.Helper()
 	r := flate.NewReader(io.MultiReader(bytes.NewReader(b), strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff")))
@@ -60,7 +61,7 @@ func inflate(tb testing.TB, b []byte) []byte {
 	return plain
 }
 
-// checkDeflated sees that a client gets the same from both forms.
+// checkDeflated checks that a client gets the same from both forms.
 func checkDeflated(tb testing.TB, b shaped, threshold int) (compressed int) {
 	tb.Helper()
 	want, none := frames(tb, b.Frames())
@@ -82,7 +83,7 @@ func checkDeflated(tb testing.TB, b shaped, threshold int) (compressed int) {
 	return compressed
 }
 
-// noise is text that does not become smaller.
+// noise returns text that cannot be compressed.
 func noise(size int) string {
 	r := rand.New(rand.NewPCG(1, 2))
 	b := make([]rune, size)
@@ -97,7 +98,7 @@ func TestDeflated(t *testing.T) {
 	overhead := len(decoded(t, mustGroup(t, "7", "all"), "").Payload())
 	tests := map[string]struct {
 		texts []string
-		want  int // compressed
+		want  int // number of compressed frames
 	}{
 		"small":                           {[]string{"hello"}, 0},
 		"one below the threshold":         {[]string{strings.Repeat("x", threshold-overhead-1)}, 0},
@@ -125,7 +126,8 @@ func TestDeflated(t *testing.T) {
 	}
 }
 
-// TestIncompressible: what does not become smaller goes as it is, without a copy.
+// TestIncompressible: a payload that compression does not make smaller is sent unchanged, without a
+// copy.
 func TestIncompressible(t *testing.T) {
 	e := decoded(t, mustGroup(t, "7", "all"), noise(5))
 	checkDeflated(t, plain(e.Alone()), 1)
@@ -161,7 +163,7 @@ func TestDeflatedOnce(t *testing.T) {
 	}
 }
 
-// FuzzDeflated: whatever the payload, a client that inflates gets what one that cannot gets.
+// FuzzDeflated: whatever the payload, a client with compression gets the same as one without.
 func FuzzDeflated(f *testing.F) {
 	f.Add("", 1, 0)
 	f.Add("hello", 2, 10)
@@ -178,7 +180,7 @@ func FuzzDeflated(f *testing.F) {
 			}
 			e, err := event.Decode(g, `{"type":"t","organization_id":"7","x":`+string(quoted)+`}`, event.DefaultMaxSize, time.Unix(1, 0))
 			if err != nil {
-				return // no event: too large
+				return // not an event: too large
 			}
 			list = append(list, e)
 		}

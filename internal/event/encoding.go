@@ -12,17 +12,17 @@ type Shape uint8
 const (
 	// Plain is the payload as it was published.
 	Plain Shape = iota
-	// Enveloped is the payload as the field "event" of an object that also says where it comes
-	// from: "group", and for recorded events "id" with the position.
+	// Enveloped is an object with the payload in the field "event". The object also names the group
+	// in "group" and, for recorded events, has the position in "id".
 	Enveloped
 
 	shapes
 )
 
-// slots is how many encodings there may be in one process.
+// slots is the maximum number of encodings in a process.
 const slots = 4
 
-// Slot is where bursts keep their form in one encoding.
+// Slot is the place where bursts keep their form in one encoding.
 type Slot uint8
 
 var reserved atomic.Uint32 //nolint:gochecknoglobals // the whole process shares the slots, because every burst has all of them
@@ -43,8 +43,8 @@ type Encoding struct {
 	Slot Slot
 	// Base is the encoding whose result this one starts from, or nil.
 	Base *Encoding
-	// Encode makes the bytes of one event. base is the result of Base. Encode returns base itself
-	// if there is nothing to do.
+	// Encode returns the bytes of one event. base is the result of Base. Encode returns base itself
+	// if it has nothing to change.
 	Encode func(e *Event, s Shape, base []byte) []byte
 }
 
@@ -55,8 +55,8 @@ type table struct {
 	cells [shapes][slots]atomic.Pointer[[]byte]
 }
 
-// Bytes returns the events in a row, in a shape and an encoding. The first call makes them, and all
-// receivers share them: the caller must not change them.
+// Bytes returns the encoded events, one after the other, in a shape. The first call encodes them,
+// and all receivers share the result, so the caller must not change it.
 func (b *Burst) Bytes(s Shape, enc *Encoding) []byte {
 	if made := b.table.cells[s][enc.Slot].Load(); made != nil {
 		return *made

@@ -22,7 +22,7 @@ func deflatedFrom(threshold int) *event.Encoding {
 	}}
 }
 
-// shaped is a burst as clients get it that know a shape.
+// shaped is a burst in the shape that a client uses.
 type shaped struct {
 	*event.Burst
 
@@ -32,16 +32,16 @@ type shaped struct {
 func plain(b *event.Burst) shaped     { return shaped{b, event.Plain} }
 func enveloped(b *event.Burst) shaped { return shaped{b, event.Enveloped} }
 
-// Frames returns the text frames in a row.
+// Frames returns the consecutive text frames.
 func (s shaped) Frames() []byte { return s.Bytes(s.shape, textFrames) }
 
-// Deflated returns the frames, compressed from a threshold on.
+// Deflated returns the frames, compressed above a threshold.
 func (s shaped) Deflated(threshold int) []byte { return s.Bytes(s.shape, deflatedFrom(threshold)) }
 
 // frameOf returns the text frame of a payload as it was published.
 func frameOf(e *event.Event) []byte { return plain(e.Alone()).Frames() }
 
-// TestTextSize: the size that is told before is the size of the text.
+// TestTextSize: TextSize returns the size of the text.
 func TestTextSize(t *testing.T) {
 	g := mustGroup(t, "7", "all")
 	for _, e := range []*event.Event{decoded(t, g, "x"), recorded(t, g, "1-1", "x"), recorded(t, g, "18446744073709551615-18446744073709551615", "")} {
@@ -53,7 +53,7 @@ func TestTextSize(t *testing.T) {
 	}
 }
 
-// TestSlotsAreFew: every burst has room for every slot, so that too many are refused at the start.
+// TestSlotsAreFew: every burst has room for every slot, so NewSlot refuses too many at the start.
 func TestSlotsAreFew(t *testing.T) {
 	for range 8 {
 		func() {

@@ -1,9 +1,9 @@
-// Package event holds the terms that Redis, hub, consumers and browser share: a [Group] is where
+// Package event contains the terms that Redis, hub, consumers and browser share. A [Group] is where
 // events go, an [Event] is what a back end published, a [RawMessage] is what a browser sent, and
-// [Marshal] makes the server's own frames.
+// [Marshal] encodes the server's own frames.
 //
-// A decoded Event is immutable. Transports decide how it is written: each [Encoding] of an event is
-// made once, kept with it, and shared by all connections that receive it.
+// A decoded Event is immutable. Transports decide how it is written. Each [Encoding] of an event is
+// made once, kept with the event, and shared by all connections that receive it.
 package event
 
 import (
@@ -21,8 +21,8 @@ const MaxTypeLength = 100
 // DefaultMaxSize is the largest event payload that a node accepts by default, in bytes.
 const DefaultMaxSize = 256 << 10
 
-// Why a payload is not an event. Such payloads are dropped, and counted under the [Reason] of the
-// error.
+// Reasons why a payload is not an event. Such payloads are dropped, and counted under the [Reason]
+// of the error.
 var (
 	ErrTooLarge       = errors.New("event: payload is larger than the limit")
 	ErrNotUTF8        = errors.New("event: payload is not UTF-8")
@@ -76,22 +76,22 @@ func Reason(err error) string {
 // Event is one message of a back end to a group. It is immutable and safe for concurrent use.
 type Event struct {
 	group    Group
-	org      orgctx.ID // as the payload names it
+	org      orgctx.ID // the organization that the payload names
 	typ      string
 	payload  []byte
 	position Position
 	key      uint64
 	received time.Time
-	alone    Burst     // this event and no other
-	self     [1]*Event // the list of alone
+	alone    Burst     // the burst of this event alone
+	self     [1]*Event // the list in alone
 }
 
-// Decode checks a payload that arrived for the group and makes an Event of it. The payload must be
-// one JSON object in UTF-8 of at most limit bytes, with a "type" and an "organization_id" that
-// names the group's own organization, as text or as an integer. Integers are compared digit by
-// digit and never as floating-point numbers. Each of the two names may occur only once, because
-// programs differ in which of two equal names they use. The object of a recorded event follows its
-// [Head]. received is the time of arrival, from which latency is measured.
+// Decode checks a payload that arrived for the group and returns it as an Event. The payload must
+// be one JSON object in UTF-8 of at most limit bytes. Its "organization_id" must name the group's
+// own organization, as text or as an integer, and it must have a "type". Integers are compared
+// digit by digit and never as floating-point numbers. Each of the two names may occur only once,
+// because programs differ in which of two equal names they use. The object of a recorded event
+// follows its [Head]. received is the time of arrival, from which latency is measured.
 func Decode(g Group, payload string, limit int, received time.Time) (*Event, error) {
 	head, object := CutHead(payload)
 	return DecodeObject(g, head, object, limit, received)

@@ -34,7 +34,7 @@ func mustGroup(tb testing.TB, org, name string) event.Group {
 	return g
 }
 
-// payloads are decoded for the group 7/room. It seeds the fuzz tests too.
+// payloads are decoded for the group 7/room. They also seed the fuzz tests.
 var payloads = map[string]struct {
 	payload string
 	want    error
@@ -133,10 +133,10 @@ var payloads = map[string]struct {
 // testLimit is large enough for the deepest payload.
 const testLimit = 32 << 10
 
-// deep returns arrays in arrays.
+// deep returns nested arrays.
 func deep(levels int) string { return strings.Repeat("[", levels) + strings.Repeat("]", levels) }
 
-// sized returns a good payload of a size.
+// sized returns a valid payload of a size.
 func sized(size int) string {
 	const head, tail = `{"type":"t","organization_id":7,"x":"`, `"}`
 	return head + strings.Repeat("x", size-len(head)-len(tail)) + tail
@@ -174,7 +174,7 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// TestDecodeComparesDigitsExactly uses integers that are equal as floating point numbers.
+// TestDecodeComparesDigitsExactly uses integers that are equal as floating-point numbers.
 func TestDecodeComparesDigitsExactly(t *testing.T) {
 	for name, test := range map[string]struct {
 		org, value string
@@ -226,8 +226,8 @@ func TestReason(t *testing.T) {
 	}
 }
 
-// TestDecodeAllocations states the price of an event, since each received one pays it: the event,
-// its frame, and the text of type and organization.
+// TestDecodeAllocations shows the cost of an event, which every received event has: the event, its
+// frame, and the text of type and organization.
 func TestDecodeAllocations(t *testing.T) {
 	g := mustGroup(t, "acme", "room")
 	payload := `{"type":"crew_message","organization_id":"acme","message":"hello","n":[1,2,3]}`
@@ -241,11 +241,11 @@ func TestDecodeAllocations(t *testing.T) {
 	}
 }
 
-// positionFirst tells a payload that may be a recorded one.
+// positionFirst matches a payload that may be recorded.
 var positionFirst = regexp.MustCompile(`^[0-9]+-[0-9]+ `)
 
-// FuzzDecode holds Decode against encoding/json: what one takes as an object, the other does, and
-// they read the same envelope where no name occurs twice.
+// FuzzDecode compares Decode with encoding/json: both accept the same objects, and they read the
+// same envelope if no name occurs twice.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range payloads {
 		f.Add("7", seed.payload)
@@ -261,7 +261,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatal(err)
 		}
 		if positionFirst.MatchString(payload) {
-			return // FuzzDecodeRecorded has those
+			return // FuzzDecodeRecorded covers those
 		}
 		e, err := event.Decode(g, payload, testLimit, time.Time{})
 		if got := event.Check(g, []byte(payload), testLimit); !errors.Is(got, err) {
@@ -325,8 +325,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// topLevel reads an object with encoding/json's tokens, which show every name. duplicate is true
-// if type or organization_id occurs twice.
+// topLevel reads an object with encoding/json's tokens, which show every name. duplicate is true if
+// type or organization_id occurs twice.
 func topLevel(payload string) (fields map[string]any, duplicate, isObject bool) {
 	if !json.Valid([]byte(payload)) {
 		return nil, false, false

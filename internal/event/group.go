@@ -14,9 +14,9 @@ const MaxGroupNameLength = 100
 var ErrInvalidGroup = errors.New("event: group name must be 1 to 100 characters of A-Z a-z 0-9 _ . -")
 
 // Group is where events go: a name inside one organization. Groups of two organizations with the
-// same name are different groups. Its fields are not exported, so no Group exists without an
-// organization, except the zero Group, which names nothing. Groups can be compared with ==, which
-// costs two pointer comparisons, and used as map keys.
+// same name are different groups. Its fields are not exported, so every Group has an organization,
+// except the zero Group, which names nothing. Groups can be compared with ==, which costs two
+// pointer comparisons, and used as map keys.
 type Group struct {
 	org  orgctx.ID
 	name unique.Handle[string]

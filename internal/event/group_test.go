@@ -78,8 +78,8 @@ func TestGroupsAreKeys(t *testing.T) {
 	}
 }
 
-// FuzzGroupName sees that every group's channel parses back to the same group and that no text
-// outside the rule makes a group.
+// FuzzGroupName checks that every group's channel parses back to the same group and that text
+// outside the rule cannot name a group.
 func FuzzGroupName(f *testing.F) {
 	for name := range groupNames {
 		f.Add("acme", name)

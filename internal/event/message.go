@@ -7,7 +7,7 @@ import (
 	"fmt"
 )
 
-// RawMessage is one message from a browser, as it came.
+// RawMessage is one message from a browser, as it arrived.
 type RawMessage struct {
 	// Binary tells a binary message from a text one.
 	Binary bool
@@ -23,9 +23,9 @@ type Message struct {
 	data []byte
 }
 
-// ParseMessage reads a RawMessage as a Message. It returns [ErrNotObject] for a binary message and
-// for anything but a JSON object, and [ErrDuplicateField] for a type given twice. A missing type is
-// not an error: some pages of the original application send none.
+// ParseMessage parses a RawMessage as a Message. It returns [ErrNotObject] for a binary message and
+// for anything except a JSON object, and [ErrDuplicateField] for a type given twice. A missing type
+// is not an error, because some pages of the original application send none.
 func ParseMessage(m RawMessage) (Message, error) {
 	if m.Binary {
 		return Message{}, ErrNotObject
@@ -49,8 +49,8 @@ func (m Message) Decode(v any) error {
 	return nil
 }
 
-// Marshal returns the JSON of v, for one of the server's own frames. Unlike json.Marshal it leaves
-// <, > and & as they are: no payload is ever part of a page, and each would take six bytes.
+// Marshal returns the JSON of v, for one of the server's own frames. Unlike json.Marshal, it does
+// not escape <, > and &: payloads are never part of a page, and each escape would take six bytes.
 func Marshal(v any) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)

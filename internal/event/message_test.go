@@ -14,7 +14,8 @@ import (
 	"orgcast/internal/socket"
 )
 
-// readFrame reads a WebSocket frame by hand, after RFC 6455 section 5.2, with no rest allowed.
+// readFrame parses a WebSocket frame by hand, after RFC 6455 section 5.2, and allows no further
+// bytes.
 func readFrame(tb testing.TB, frame []byte) (payload []byte) {
 	tb.Helper()
 	if len(frame) < 2 {
@@ -157,7 +158,7 @@ func TestMessageDecode(t *testing.T) {
 	}
 }
 
-// FuzzParseMessage holds ParseMessage against encoding/json.
+// FuzzParseMessage compares ParseMessage with encoding/json.
 func FuzzParseMessage(f *testing.F) {
 	for _, seed := range messages {
 		f.Add(seed.frame.Binary, seed.frame.Data)
@@ -181,8 +182,8 @@ func FuzzParseMessage(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// Of bytes that are not UTF-8, which the gateway refuses before, encoding/json makes
-		// U+FFFD.
+		// encoding/json turns bytes that are not UTF-8 into U+FFFD. The gateway refuses them
+		// earlier.
 		if typ, _ := fields["type"].(string); strings.ToValidUTF8(m.Type, "\ufffd") != strings.ToValidUTF8(typ, "\ufffd") && !strings.Contains(typ, "\ufffd") {
 			t.Fatalf("type: got %q, want %q", m.Type, typ)
 		}

@@ -26,8 +26,8 @@ type Position struct {
 	ms, seq uint64
 }
 
-// ParsePosition reads the text that [Position.String] makes and accepts no other spelling, so equal
-// positions are equal texts.
+// ParsePosition parses the text that [Position.String] returns and accepts no other spelling, so
+// equal positions are equal texts.
 func ParsePosition(text string) (Position, error) {
 	first, second, ok := strings.Cut(text, "-")
 	ms, msOK := parseNumber(first)
@@ -38,7 +38,7 @@ func ParsePosition(text string) (Position, error) {
 	return Position{ms: ms, seq: seq}, nil
 }
 
-// parseNumber takes digits without leading zeros.
+// parseNumber accepts digits without leading zeros.
 func parseNumber(digits string) (n uint64, ok bool) {
 	if digits == "" || len(digits) > 1 && digits[0] == '0' || strings.Trim(digits, "0123456789") != "" {
 		return 0, false
@@ -60,7 +60,7 @@ func (p Position) Sequence() uint64 { return p.seq }
 // IsZero reports whether p is the zero Position, which no event has.
 func (p Position) IsZero() bool { return p == Position{} }
 
-// Compare returns -1 if p lies before q, 1 if it lies after q, 0 if they are equal.
+// Compare returns -1 if p comes before q, 1 if it comes after q, 0 if they are equal.
 func (p Position) Compare(q Position) int {
 	return cmp.Or(cmp.Compare(p.ms, q.ms), cmp.Compare(p.seq, q.seq))
 }
@@ -87,10 +87,10 @@ type Mark struct {
 	Epoch    string
 }
 
-// maxEpochLength is far more than an epoch has.
+// maxEpochLength is far longer than any epoch.
 const maxEpochLength = 64
 
-// ParseMark reads the text that [Mark.String] makes, or a position alone.
+// ParseMark parses the text that [Mark.String] returns, or a position alone.
 func ParseMark(text string) (Mark, error) {
 	position, epoch, dotted := strings.Cut(text, ".")
 	p, err := ParsePosition(position)
@@ -128,14 +128,14 @@ const maxPositionLength = 20 + 1 + 20
 // Head precedes the object of a recorded event.
 type Head struct {
 	Position Position
-	// Key is the first 64 bits of the SHA-1 of the event's idempotency key, 0 if there was none.
+	// Key is the first 64 bits of the SHA-1 of the event's idempotency key, 0 if it has none.
 	Key uint64
 }
 
-// CutHead cuts the head from the front of a payload: a position and a space, then, if the event has
-// an idempotency key, a number sign, the key's hash and a space. It returns any other payload
-// whole. A transient event has no head: it is an object, which never begins with a digit or a
-// number sign.
+// CutHead cuts the head from the front of a payload. The head is a position and a space. If the
+// event has an idempotency key, a number sign, the key's hash and a space follow. CutHead returns
+// any other payload whole. A transient event has no head: it is an object, which never begins with
+// a digit.
 func CutHead(payload string) (h Head, object string) {
 	if payload == "" || payload[0] < '0' || payload[0] > '9' {
 		return Head{}, payload
@@ -169,8 +169,7 @@ func HashKey(key string) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// ParseKeyHash reads the text of a hash that [HashKey] returns: 16 hexadecimal digits in lower
-// case.
+// ParseKeyHash parses the text of a hash that [HashKey] returns: 16 lowercase hexadecimal digits.
 func ParseKeyHash(text string) (key uint64, ok bool) {
 	if len(text) != keyHashLength || strings.Trim(text, "0123456789abcdef") != "" {
 		return 0, false

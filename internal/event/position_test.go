@@ -51,7 +51,7 @@ func TestParsePosition(t *testing.T) {
 	}
 }
 
-// TestPositionOrder: positions are in order as the numbers are, not as their texts.
+// TestPositionOrder: positions are ordered by their numbers, not by their texts.
 func TestPositionOrder(t *testing.T) {
 	numbers := rapid.OneOf(rapid.Uint64(), rapid.Uint64Range(0, 12), rapid.Just(uint64(math.MaxUint64)))
 	rapid.Check(t, func(t *rapid.T) {
@@ -135,7 +135,7 @@ func TestDecodeRecorded(t *testing.T) {
 			if !errors.Is(err, test.err) {
 				t.Fatalf("got %v, want %v", err, test.err)
 			}
-			// A publisher has no position to give.
+			// A publisher cannot choose a position.
 			if check := event.Check(g, []byte(test.payload), testLimit+1); check == nil && name != "transient" {
 				t.Error("Check: got nil, want an error")
 			}
@@ -157,7 +157,7 @@ func TestDecodeRecorded(t *testing.T) {
 	}
 }
 
-// recorded makes an event with a text and a position.
+// recorded returns an event with a text and a position.
 func recorded(tb testing.TB, g event.Group, position, text string) *event.Event {
 	tb.Helper()
 	e, err := event.Decode(g, position+" "+string(decoded(tb, g, text).Payload()), event.DefaultMaxSize, time.Unix(1, 0))
@@ -167,7 +167,7 @@ func recorded(tb testing.TB, g event.Group, position, text string) *event.Event 
 	return e
 }
 
-// checkEnveloped sees that each event is there byte for byte, next to its group and, if it was
+// checkEnveloped checks that each event is there byte for byte, with its group and, if it was
 // recorded, its position.
 func checkEnveloped(tb testing.TB, b *event.Burst, threshold int) {
 	tb.Helper()
@@ -220,7 +220,7 @@ func TestEnveloped(t *testing.T) {
 	}
 }
 
-// TestEnvelopedOnce: each of the four forms of an event is made once, however many ask.
+// TestEnvelopedOnce: each of the four forms of an event is made once, for any number of receivers.
 func TestEnvelopedOnce(t *testing.T) {
 	g := mustGroup(t, "7", "all")
 	e := recorded(t, g, "1-1", strings.Repeat("x", 10000))
@@ -253,7 +253,7 @@ func TestEnvelopedOnce(t *testing.T) {
 	}
 }
 
-// TestPropertyEnveloped: bursts of any events have the two shapes.
+// TestPropertyEnveloped: bursts of any events have both shapes.
 func TestPropertyEnveloped(t *testing.T) {
 	g := mustGroup(t, "7", "all")
 	rapid.Check(t, func(rt *rapid.T) {
@@ -272,8 +272,8 @@ func TestPropertyEnveloped(t *testing.T) {
 	})
 }
 
-// FuzzDecodeRecorded: a position before a payload changes nothing but the position, and the object
-// stays one when the position is put into it.
+// FuzzDecodeRecorded: a position before a payload changes nothing except the position, and the
+// object remains valid when the position is put into it.
 func FuzzDecodeRecorded(f *testing.F) {
 	for _, seed := range payloads {
 		f.Add(uint64(1732358911000), uint64(3), seed.payload)
@@ -283,7 +283,7 @@ func FuzzDecodeRecorded(f *testing.F) {
 	g := mustGroup(f, "7", "room")
 	f.Fuzz(func(t *testing.T, ms, seq uint64, object string) {
 		if strings.HasPrefix(object, "#") {
-			return // FuzzCutHead has those
+			return // FuzzCutHead covers those
 		}
 		want := event.Check(g, []byte(object), testLimit)
 		p := event.NewPosition(ms, seq)
@@ -306,8 +306,7 @@ func FuzzDecodeRecorded(f *testing.F) {
 	})
 }
 
-// TestDecodeKeyed: behind the position may stand what tells idempotency keys apart, in one
-// spelling.
+// TestDecodeKeyed: the position may be followed by the hash of an idempotency key, in one spelling.
 func TestDecodeKeyed(t *testing.T) {
 	g := mustGroup(t, "7", "room")
 	const object = `{"type":"t","organization_id":7}`
@@ -342,13 +341,13 @@ func TestDecodeKeyed(t *testing.T) {
 			}
 		})
 	}
-	// As `printf order:17:paid | sha1sum | cut -c -16` says it.
+	// The output of `printf order:17:paid | sha1sum | cut -c -16`.
 	if got, want := fmt.Sprintf("%016x", event.HashKey("order:17:paid")), "b5018a6badd5436a"; got != want {
 		t.Errorf("HashKey: got %s, want %s", got, want)
 	}
 }
 
-// FuzzCutHead: a head in front of an object is read back, and of anything else nothing is lost.
+// FuzzCutHead: a head before an object is parsed, and other payloads lose nothing.
 func FuzzCutHead(f *testing.F) {
 	for _, seed := range payloads {
 		f.Add(seed.payload)

@@ -6,7 +6,7 @@ import "time"
 type Publication struct {
 	Group   Group
 	Payload []byte
-	// Record also keeps the event in the group's history. If it is nil, the event is transient.
+	// Record keeps the event in the group's history as well. If it is nil, the event is transient.
 	Record *Recording
 }
 
@@ -36,7 +36,7 @@ type Recording struct {
 	IdempotencyKey string
 }
 
-// WithDefaults returns the recording with its defaults.
+// WithDefaults returns the recording with defaults for unset fields.
 func (r Recording) WithDefaults() Recording {
 	if r.MaxLength <= 0 {
 		r.MaxLength = DefaultHistoryLength

@@ -8,8 +8,8 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// Check returns the error that [Decode] would return for the payload, nil if it would make an
-// Event of it. Publishers call it so that a payload that every node would drop never leaves.
+// Check returns the error that [Decode] would return for the payload, nil if the payload is valid.
+// Publishers call it, so that a payload that every node would drop is never sent.
 func Check(g Group, payload []byte, limit int) error {
 	if len(payload) > limit {
 		return ErrTooLarge

@@ -51,7 +51,7 @@ func TestWithOrganization(t *testing.T) {
 	}
 }
 
-// FuzzWithOrganization sees that what comes back is a payload of that organization with the same
+// FuzzWithOrganization checks that the result is a payload of that organization with the same
 // fields, ready to be published if it has a type.
 func FuzzWithOrganization(f *testing.F) {
 	for _, seed := range payloads {

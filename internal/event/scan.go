@@ -15,13 +15,13 @@ const maxDepth = 10000
 type envelope struct {
 	typ             string // empty if missing or not text
 	organization    string // digits or text of organization_id, empty if missing or of another kind
-	hasType         bool   // whether there is a type, of whatever kind
-	hasOrganization bool   // whether there is an organization_id, of whatever kind
-	duplicate       bool   // whether either is there twice
+	hasType         bool   // there is a type, of any kind
+	hasOrganization bool   // there is an organization_id, of any kind
+	duplicate       bool   // one of them occurs twice
 }
 
-// scanObject checks that b is one JSON object and reads its envelope, in one walk, because every
-// received event pays for it. encoding/json will not do: it matches names regardless of case,
+// scanObject checks that b is one JSON object and reads its envelope, in one pass, because it runs
+// for every received event. encoding/json is not suitable: it matches names regardless of case,
 // silently takes the last of two equal names, and turns large integers into floats when it decodes
 // into an interface. As with encoding/json, the caller has to check that b is UTF-8.
 func scanObject(b []byte) (envelope, error) {
@@ -54,7 +54,7 @@ func (e *envelope) note(name, value []byte) {
 	}
 }
 
-// nameIs compares a quoted name of valid JSON with want, undoing escapes where there are any.
+// nameIs compares a quoted name of valid JSON with want, and resolves escapes.
 func nameIs(quoted []byte, want string) bool {
 	if bytes.IndexByte(quoted, '\\') < 0 {
 		return string(quoted[1:len(quoted)-1]) == want
@@ -77,8 +77,8 @@ func textOf(value []byte) string {
 	return s
 }
 
-// The skip functions check what they skip. Each takes the position at which something starts and
-// returns the position after it, or -1 if it does not have the form of RFC 8259.
+// The skip functions check what they skip. Each takes the position at which a value or another part
+// starts, and returns the position after it, or -1 if it does not have the form of RFC 8259.
 
 // skipValue skips a value. depth is the number of arrays and objects around it.
 func skipValue(b []byte, i, depth int) int {
@@ -191,7 +191,7 @@ func skipNumber(b []byte, i int) int {
 	return i
 }
 
-// skipDigits skips digits, at least one.
+// skipDigits skips at least one digit.
 func skipDigits(b []byte, i int) int {
 	start := i
 	for i < len(b) && '0' <= b[i] && b[i] <= '9' {
@@ -210,7 +210,7 @@ func skipWord(b []byte, i int, word string) int {
 	return i + len(word)
 }
 
-// skipSpace skips white space, if there is any. It never fails.
+// skipSpace skips white space, if any. It never fails.
 func skipSpace(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\n' || b[i] == '\r') {
 		i++
@@ -218,7 +218,7 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
-// at returns the byte at i, or after the end a zero, with which nothing in JSON starts.
+// at returns the byte at i, or 0 after the end. A JSON value never starts with 0.
 func at(b []byte, i int) byte {
 	if i < len(b) {
 		return b[i]

@@ -9,7 +9,7 @@ import (
 	"orgcast/internal/event"
 )
 
-// TestScanPassesEveryValue walks over each kind of value in each place, with and without space.
+// TestScanPassesEveryValue scans each kind of value in each place, with and without space.
 func TestScanPassesEveryValue(t *testing.T) {
 	g := mustGroup(t, "7", "room")
 	values := []string{

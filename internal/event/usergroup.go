@@ -8,7 +8,7 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// userGroupPrefix begins the names of users' groups.
+// userGroupPrefix is the prefix of users' groups.
 const userGroupPrefix = "user."
 
 // UserGroupName returns the name of a user's own group: "user." and the user id, if the id
@@ -24,7 +24,7 @@ func UserGroupName(user string) string {
 }
 
 // IsUserGroupName reports whether name is the name of the user's own group, or of a group below it:
-// that name, a dot and more.
+// that name, a dot and more text.
 func IsUserGroupName(name, user string) bool {
 	rest, ok := strings.CutPrefix(name, UserGroupName(user))
 	return ok && (rest == "" || rest[0] == '.')

@@ -8,7 +8,7 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// The names are made by back ends in other languages too, so they do not change.
+// Back ends in other languages compute these names too, so they must not change.
 func TestUserGroupName(t *testing.T) {
 	for user, want := range map[string]string{
 		"ada":                   "user.ada",
@@ -25,7 +25,7 @@ func TestUserGroupName(t *testing.T) {
 	}
 }
 
-// TestNoUserOpensAnothersGroup: whatever the ids look like, a group of one user is no group of
+// TestNoUserOpensAnothersGroup: whatever the ids look like, a group of one user is never a group of
 // another.
 func TestNoUserOpensAnothersGroup(t *testing.T) {
 	users := []string{

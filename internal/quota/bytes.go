@@ -34,17 +34,17 @@ var chargeScript string
 
 // BytesOptions are the options of [NewBytes].
 type BytesOptions struct {
-	// PerOrganization is how many bytes the members of an organization may have written at once,
-	// unless the field max_member_bytes of its hash is a number. 0 is no limit.
+	// PerOrganization is how many bytes the members of an organization may write at once, unless
+	// the field max_member_bytes of its hash is a number. 0 means no limit.
 	PerOrganization int64
-	// PerUser is the limit of one user in one organization. 0 is no limit.
+	// PerUser is the limit of one user in one organization. 0 means no limit.
 	PerUser int64
 	// Period is the time in which an empty bucket refills. Default [DefaultBytesPeriod], which is
-	// how long histories keep what was written.
+	// how long histories keep events.
 	Period time.Duration
 	// Log receives failures to read a limit. Default: none.
 	Log *zap.Logger
-	// Registerer takes the metrics. Default: none.
+	// Registerer gets the metrics. Default: none.
 	Registerer prometheus.Registerer
 }
 

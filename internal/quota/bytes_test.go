@@ -26,9 +26,9 @@ func expectCharge(tb testing.TB, b *quota.Bytes, org orgctx.ID, user string, byt
 	}
 }
 
-// TestMembersFillNoRedis: who writes as fast as he may reaches his limit, and all of an
-// organization together theirs; what is refused is not charged, other organizations notice nothing,
-// and neither does the user elsewhere.
+// TestMembersFillNoRedis: a user who writes as fast as possible reaches the user's limit, and all
+// members together reach the organization's. Refused bytes are not charged. Other organizations are
+// not affected, and neither is the user in another organization.
 func TestMembersFillNoRedis(t *testing.T) {
 	f := newFixture(t)
 	b := f.bytes(quota.BytesOptions{PerOrganization: 1000, PerUser: 400})
@@ -38,15 +38,14 @@ func TestMembersFillNoRedis(t *testing.T) {
 	expectCharge(t, b, acme, "ada", 100, nil)
 	expectCharge(t, b, acme, "ada", 1, quota.ErrSpent)
 	expectCharge(t, b, acme, "bob", 400, nil)
-	expectCharge(t, b, acme, "eve", 201, quota.ErrSpent) // of the organization's
+	expectCharge(t, b, acme, "eve", 201, quota.ErrSpent) // of the organization's limit
 	expectCharge(t, b, acme, "eve", 200, nil)
 	expectCharge(t, b, acme, "eve", 1, quota.ErrSpent)
 	expectCharge(t, b, globex, "ada", 400, nil)
 	expectCharge(t, b, globex, "bob", 401, quota.ErrSpent)
 }
 
-// TestBytesOfTwoNodes: nodes that charge at once let no byte too much through, and not one too
-// little.
+// TestBytesOfTwoNodes: nodes that charge at once admit exactly as many bytes as allowed.
 func TestBytesOfTwoNodes(t *testing.T) {
 	f := newFixture(t)
 	acme := testkit.Org(t, "acme")
@@ -73,14 +72,14 @@ func TestBytesOfTwoNodes(t *testing.T) {
 	}
 }
 
-// TestBytesComeBack: steadily, over the period, without loss by rounding, and a full bucket leaves
-// nothing in Redis.
+// TestBytesComeBack: buckets refill steadily over the period, without rounding losses, and a full
+// bucket leaves no key in Redis.
 func TestBytesComeBack(t *testing.T) {
 	f := newFixture(t)
 	b := f.bytes(quota.BytesOptions{PerOrganization: 1000, PerUser: 1000, Period: 500 * time.Millisecond})
 	acme := testkit.Org(t, "acme")
 	expectCharge(t, b, acme, "ada", 1000, nil)
-	for range 3 { // each time as soon as a third is back
+	for range 3 { // each time as soon as a third is available again
 		testkit.Eventually(t, "a third comes back", func() bool { return b.Charge(t.Context(), acme, "ada", 333) == nil })
 	}
 	testkit.Eventually(t, "full buckets are gone", func() bool {
@@ -89,8 +88,9 @@ func TestBytesComeBack(t *testing.T) {
 	})
 }
 
-// TestBytesWhenTheClockJumps: a clock that was set back neither forgives nor keeps what was written
-// for longer than a period; one that was set forward, or what is no bucket, forgives at most all.
+// TestBytesWhenTheClockJumps: if the clock is set back, written bytes are neither forgiven nor kept
+// for longer than a period. If it is set forward, or the key is not a bucket, at most all written
+// bytes are forgiven.
 func TestBytesWhenTheClockJumps(t *testing.T) {
 	f := newFixture(t)
 	acme := testkit.Org(t, "acme")
@@ -120,8 +120,8 @@ func TestBytesWhenTheClockJumps(t *testing.T) {
 	testkit.Eventually(t, "it comes back from now on", func() bool { return b.Charge(t.Context(), acme, "ada", 500) == nil })
 }
 
-// TestBytesOfOneOrganization: the field of its hash overrides the limit, also to none, and is no
-// limit if it is no number.
+// TestBytesOfOneOrganization: the field of the organization's hash overrides the limit, also with
+// no limit. It is ignored if it is not a number.
 func TestBytesOfOneOrganization(t *testing.T) {
 	f := newFixture(t)
 	acme := testkit.Org(t, "acme")
@@ -138,8 +138,8 @@ func TestBytesOfOneOrganization(t *testing.T) {
 	}
 }
 
-// TestBytesWithoutRedis: what cannot be charged must not be written; without limits nobody is
-// asked.
+// TestBytesWithoutRedis: bytes that cannot be charged must not be written. Without limits, Redis is
+// not asked.
 func TestBytesWithoutRedis(t *testing.T) {
 	f := newFixture(t)
 	away := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true})

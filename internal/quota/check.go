@@ -8,8 +8,8 @@ import (
 	"orgcast/internal/redisreply"
 )
 
-// Check returns nil if Take could admit someone, and [ErrUnavailable], wrapped, if Redis answers
-// about none of the organizations. It reserves nothing.
+// Check returns nil if Take could admit a connection, and [ErrUnavailable], wrapped, if Redis does
+// not answer for any of the organizations. It reserves nothing.
 func (q *Redis) Check(ctx context.Context, orgs []orgctx.ID) error {
 	asks := make([]*question, len(orgs))
 	for i := range asks {

@@ -11,10 +11,10 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// onCluster is where fixtures live while TestOnCluster runs, else nil.
+// onCluster is the Cluster that fixtures use while TestOnCluster runs, else nil.
 var onCluster *redistest.Cluster
 
-// TestOnCluster has the tests of what goes through Redis run on a Redis Cluster, too.
+// TestOnCluster runs the tests that use Redis on a Redis Cluster too.
 func TestOnCluster(t *testing.T) {
 	onCluster = redistest.StartCluster(t, redistest.ClusterOptions{Args: []string{"--cluster-require-full-coverage", "no"}})
 	t.Cleanup(func() { onCluster = nil })
@@ -35,7 +35,8 @@ func TestOnCluster(t *testing.T) {
 	}
 }
 
-// organizations returns one whose slot the first master has, and one of another's.
+// organizations returns one organization in a slot of the first master, and one in a slot of
+// another master.
 func organizations(t *testing.T, f fixture) (here, elsewhere string) {
 	t.Helper()
 	for _, org := range []string{"acme", "globex", "initech", "hooli", "umbrella", "stark", "wayne"} {
@@ -52,8 +53,8 @@ func organizations(t *testing.T, f fixture) (here, elsewhere string) {
 	return here, elsewhere
 }
 
-// testScriptsForgotten: one master that comes without the script gets it, in the middle of a
-// renewal of all.
+// testScriptsForgotten: a master that returns without the script gets it, in the middle of a
+// renewal.
 func testScriptsForgotten(t *testing.T) {
 	t.Helper()
 	f := newFixture(t)
@@ -82,8 +83,8 @@ func testScriptsForgotten(t *testing.T) {
 	}
 }
 
-// testShardAway: the organizations of a master that is away have to wait; the others do not,
-// although all are renewed together, and although their master has forgotten the script.
+// testShardAway: organizations of an unreachable master have to wait. The others do not, although
+// all are renewed together, and although their master has lost the script.
 func testShardAway(t *testing.T) {
 	t.Helper()
 	f := newFixture(t)

@@ -14,8 +14,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// takeRefused takes until there is no more, while Redis refuses to write, and returns how many it
-// got.
+// takeRefused takes connections until it is refused, while Redis refuses to write, and returns how
+// many it got.
 func takeRefused(tb testing.TB, q *quota.Redis, org string) (n int) {
 	tb.Helper()
 	for {
@@ -41,9 +41,9 @@ func unrecorded(tb testing.TB, registry *prometheus.Registry) int {
 	return int(families[0].GetMetric()[0].GetCounter().GetValue())
 }
 
-// TestWritesRefused: while Redis answers but does not write, a node admits up to what it had last,
-// or to a tenth of the limit, never less than ten and never more than the limit. It counts them,
-// and tells Redis when that writes again.
+// TestWritesRefused: while Redis answers but does not write, a node admits its last share or a
+// tenth of the limit, at least ten but never more than the limit. It counts these connections, and
+// tells Redis when Redis writes again.
 func TestWritesRefused(t *testing.T) {
 	for _, state := range redistest.States() {
 		t.Run(string(state), func(t *testing.T) {
@@ -69,10 +69,10 @@ func TestWritesRefused(t *testing.T) {
 				"small":  3,    // all of a limit below ten
 				"free":   1000, // no limit
 				"shared": 24,   // an eighth was reserved ahead, at first
-				"held":   0,    // all that it may have
-				"known":  9,    // ten with the one that it has
+				"held":   0,    // it has all that it may have
+				"known":  9,    // ten, with the one that it has
 			}
-			if state.ReadsRefused() { // limits are known of organizations that were here before
+			if state.ReadsRefused() { // the limits of organizations that were here before are known
 				want["small"], want["free"] = 20, 20
 			}
 			total := 0
@@ -82,7 +82,7 @@ func TestWritesRefused(t *testing.T) {
 				}
 				total += n
 			}
-			// Of the reservations ahead, those that were used before a refusal was met are not
+			// Connections from shares reserved ahead, used before the node met a refusal, are not
 			// counted.
 			if got := unrecorded(t, registry); got > total || got < total-24-8 {
 				t.Errorf("metric: got %d, want about %d", got, total)
@@ -113,8 +113,8 @@ func TestWritesRefused(t *testing.T) {
 	}
 }
 
-// TestWritesRefusedToManyAtOnce: those who wait for the same answer are admitted together, as many
-// as may.
+// TestWritesRefusedToManyAtOnce: callers that wait for the same answer are admitted together, up to
+// the allowed number.
 func TestWritesRefusedToManyAtOnce(t *testing.T) {
 	s := redistest.StartServer(t)
 	f := newFixture(t, s.Addr)

@@ -2,8 +2,8 @@ package quota
 
 import "context"
 
-// Renew is what Run does now and then.
+// Renew does what Run does regularly.
 func (q *Redis) Renew(ctx context.Context) { q.renew(ctx) }
 
-// Leave is what Run does at its end.
+// Leave does what Run does at its end.
 func (q *Redis) Leave(ctx context.Context) { q.leave(ctx) }

@@ -22,8 +22,8 @@ const (
 	sweepLimits = 1024
 )
 
-// field is a field of an organization's hash that holds a whole number, and what counts without
-// one.
+// field is a field of an organization's hash that holds a whole number, and the value if the field
+// is missing.
 type field struct {
 	name     string
 	fallback int64
@@ -36,14 +36,14 @@ type fields struct {
 	keys  keyspace.Keyspace
 	log   *zap.Logger
 	names []string
-	none  []int64 // what counts without a hash
+	none  []int64 // the values without a hash
 
 	mu    sync.Mutex // never held during I/O
 	known map[orgctx.ID]known
 	sweep int
 }
 
-// known are the limits of one organization, as last read.
+// known holds the limits of one organization, as last read.
 type known struct {
 	values []int64 // never changed
 	until  time.Time
@@ -63,7 +63,7 @@ func newFields(state redis.UniversalClient, keys keyspace.Keyspace, log *zap.Log
 var wholeNumber = regexp.MustCompile(`^[0-9]{1,15}$`)
 
 // read returns the limits of an organization, in the order of the fields. If reading them fails,
-// the last known ones still apply. The caller must not change them.
+// the last known limits still apply. The caller must not change the result.
 func (f *fields) read(ctx context.Context, org orgctx.ID) []int64 {
 	now := time.Now()
 	f.mu.Lock()

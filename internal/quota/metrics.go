@@ -14,14 +14,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	})}
 }
 
-// newRefused makes the counter of refusals and registers it with reg unless that is nil.
+// newRefused creates the counter of refusals and registers it with reg unless reg is nil.
 func newRefused(reg prometheus.Registerer) *prometheus.CounterVec {
 	refused := promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "orgcast_member_bytes_refused_total",
 		Help: "Messages from browsers refused because the byte limit of their organization or user was reached, by bucket.",
 	}, []string{"bucket"})
 	for _, bucket := range []string{"organization", "user"} {
-		refused.WithLabelValues(bucket) // a counter that starts at 1 raises no alert
+		refused.WithLabelValues(bucket) // a counter that first appears with 1 raises no alert
 	}
 	return refused
 }

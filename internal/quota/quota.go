@@ -1,16 +1,16 @@
 // Package quota bounds the connections that an organization has on all nodes together. Each node
-// reserves in Redis what it needs, some at a time, so that most connections cost no round trip. A
-// reservation is a lease: a node that dies gives its share back by silence.
+// reserves connections in Redis, some at a time, so that most connections cost no round trip. A
+// reservation is a lease: if a node dies, its share expires.
 //
-// While Redis answers but refuses to write (see [redisreply.WritesRefused]), a node goes on with a
-// part of each limit, so that a full Redis keeps nobody out.
+// If Redis answers but refuses to write (see [redisreply.WritesRefused]), a node admits a part of
+// each limit, so that a full Redis does not keep everyone out.
 //
-// The limit of one organization is the field max_connections of its hash in Redis, read with each
-// reservation, so it can be changed at run time; without the field, that of [Options] applies.
-// Lowering it ends no connection.
+// The limit of one organization is the field max_connections of its hash in Redis. It is read with
+// each reservation, so it can be changed at run time. Without the field, the limit of [Options]
+// applies. Lowering the limit does not end connections.
 //
-// Users without an organization, for whom the zero ID stands, count as one organization: what the
-// members of one cannot do, a user who belongs to none must not do either.
+// Users without an organization, for whom the zero ID stands, count as one organization. A user
+// without an organization must not be able to do what members cannot.
 package quota
 
 import (
@@ -34,46 +34,47 @@ import (
 )
 
 const (
-	// DefaultLease is how long a dead node's share stays taken.
+	// DefaultLease is how long a dead node's share stays reserved.
 	DefaultLease = 15 * time.Second
-	// ahead is how many connections are reserved at once where there is plenty.
+	// ahead is how many connections are reserved at once if many are free.
 	ahead = 64
-	// timeout bounds each conversation with Redis, which takes a millisecond when all is well.
+	// timeout bounds each round trip to Redis, which normally takes a millisecond.
 	timeout = 2 * time.Second
 	// While Redis refuses to write, a node without a larger share admits one of unrecordedPart
 	// connections of the limit, or unrecordedLeast if that is more. The nodes do not know of each
-	// other then, so together they may exceed a limit, by as much as they are more than
-	// unrecordedPart.
+	// other then. So together they may exceed a limit if there are more than unrecordedPart of
+	// them.
 	unrecordedPart, unrecordedLeast = 10, 10
 )
 
 var (
 	// ErrFull is returned by Take if the organization has reached its connection limit.
 	ErrFull = errors.New("quota: organization connection limit reached")
-	// ErrUnavailable is returned by Take, wrapped, if Redis had to be asked and does not answer, or
-	// does not write and what a node admits then is used up.
+	// ErrUnavailable is returned by Take, wrapped, if Redis does not answer. It is also returned if
+	// Redis refuses to write and the node has used up what it admits then.
 	ErrUnavailable = errors.New("quota: Redis unavailable")
 )
 
 //go:embed reserve.lua
 var reserveScript string
 
-// Options of [NewRedis]. The zero Options work.
+// Options are the options of [NewRedis]. The zero Options work.
 type Options struct {
-	// Limit applies to organizations without their own. 0 is none.
+	// Limit applies to organizations without their own limit. 0 means no limit.
 	Limit int
-	// Lease is how long a reservation holds; it is renewed three times as often. Default
+	// Lease is how long a reservation lasts. It is renewed three times in that time. Default
 	// [DefaultLease].
 	Lease time.Duration
-	// Node names this node. Two nodes of one name would take each other's shares. Default: random.
+	// Node names this node. Two nodes with the same name would overwrite each other's shares.
+	// Default: random.
 	Node string
-	// Log tells of renewals that failed. Default: none.
+	// Log gets failed renewals. Default: none.
 	Log *zap.Logger
 	// Registerer gets the metric. Default: none.
 	Registerer prometheus.Registerer
 }
 
-// Redis keeps the count in Redis. It is safe for concurrent use.
+// Redis keeps the counts in Redis. It is safe for concurrent use.
 type Redis struct {
 	client  redis.UniversalClient
 	keys    keyspace.Keyspace
@@ -86,24 +87,24 @@ type Redis struct {
 	shares map[orgctx.ID]*share
 }
 
-// share is what this node has of one organization.
+// share is this node's part of one organization's limit.
 type share struct {
-	used    int  // connections; more than granted only after refusals
+	used    int  // connections; may exceed granted only after refusals
 	granted int  // by the last reservation
-	limit   int  // when last known
+	limit   int  // as last known
 	refused bool // Redis refused to write the last reservation
-	// asking is the reservation under way, else nil: there is one at a time, so that what Redis
-	// was told last is what this node believes.
+	// asking is the reservation in progress, or nil. There is only one at a time, so that this node
+	// knows what Redis was told last.
 	asking *question
 }
 
-// question is one reservation. full and err are read after done is closed.
+// question is one reservation. full, refused and err are read after done is closed.
 type question struct {
-	used    int  // connections when it was asked; fewer, if any, when it is answered, except for refusals
-	more    bool // or just as many
+	used    int  // connections when asked; later maybe fewer, or more after refusals
+	more    bool // ask for more connections, not just for used
 	done    chan struct{}
-	full    bool // no more are to be had
-	refused bool // Redis does not write, and err says why
+	full    bool // no more are available
+	refused bool // Redis refuses to write, and err says why
 	err     error
 }
 
@@ -116,8 +117,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// NewRedis returns a quota. Reservations are renewed while [Redis.Run] runs. The client stays the
-// caller's and needs ContextTimeoutEnabled.
+// NewRedis returns a quota. Reservations are renewed while [Redis.Run] runs. The client needs
+// ContextTimeoutEnabled, and still belongs to the caller.
 func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, o Options) *Redis {
 	o = o.withDefaults()
 	return &Redis{
@@ -127,14 +128,14 @@ func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, o Options) *
 }
 
 // Take counts one more connection of the organization. The error is [ErrFull], [ErrUnavailable], or
-// that of ctx. Each Take that returned nil is to be followed by one Give.
+// the cause of ctx. Each Take that returned nil must be followed by one Give.
 func (q *Redis) Take(ctx context.Context, org orgctx.ID) error {
 	for {
 		q.mu.Lock()
 		s := q.share(org)
 		ask := s.asking
 		switch {
-		case ask != nil: // what it is answered decides
+		case ask != nil: // its answer decides
 			q.mu.Unlock()
 		case s.used < s.granted:
 			s.used++
@@ -147,7 +148,7 @@ func (q *Redis) Take(ctx context.Context, org orgctx.ID) error {
 		default:
 			ask = s.ask(true)
 			q.mu.Unlock()
-			_ = q.reserve(context.WithoutCancel(ctx), []orgctx.ID{org}, []*question{ask}) // ask has the error
+			_ = q.reserve(context.WithoutCancel(ctx), []orgctx.ID{org}, []*question{ask}) // the error is in ask
 		}
 		select {
 		case <-ask.done:
@@ -165,7 +166,7 @@ func (q *Redis) Take(ctx context.Context, org orgctx.ID) error {
 	}
 }
 
-// share returns what this node has of an organization. The caller holds the lock.
+// share returns this node's share of an organization. The caller holds the lock.
 func (q *Redis) share(org orgctx.ID) *share {
 	s := q.shares[org]
 	if s == nil {
@@ -175,10 +176,10 @@ func (q *Redis) share(org orgctx.ID) *share {
 	return s
 }
 
-// takeUnrecorded counts one more connection although Redis does not write it down, unless the node
-// has all that it admits then: its last share, or a part of the limit if that is more. A renewal
-// lets a share shrink to what is used, so the last one alone would keep out the second member of an
-// organization.
+// takeUnrecorded counts one more connection although Redis refuses to record it, unless the node
+// has used up what it admits then. That is its last share, or a part of the limit if that is more.
+// A renewal shrinks a share to the connections in use, so the last share alone would keep out the
+// second member of an organization.
 func (q *Redis) takeUnrecorded(org orgctx.ID, refusal error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -192,7 +193,7 @@ func (q *Redis) takeUnrecorded(org orgctx.ID, refusal error) error {
 	return nil
 }
 
-// Give takes one Take back. Redis learns of it with the next renewal.
+// Give undoes one Take. Redis learns of it with the next renewal.
 func (q *Redis) Give(org orgctx.ID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -201,7 +202,7 @@ func (q *Redis) Give(org orgctx.ID) {
 	}
 }
 
-// Run renews the reservations until ctx ends, and then gives them all back.
+// Run renews the reservations until ctx ends, and then releases them all.
 func (q *Redis) Run(ctx context.Context) error {
 	ticker := time.NewTicker(q.opt.Lease / 3)
 	defer ticker.Stop()
@@ -222,13 +223,13 @@ func (s *share) ask(more bool) *question {
 	return s.asking
 }
 
-// renew tells Redis what this node has of each organization, no more.
+// renew reserves the connections in use of each organization, and no more.
 func (q *Redis) renew(ctx context.Context) {
 	var orgs []orgctx.ID
 	var asks []*question
 	q.mu.Lock()
 	for org, s := range q.shares {
-		if s.asking == nil { // else it is being renewed at this moment
+		if s.asking == nil { // else it is being renewed right now
 			orgs, asks = append(orgs, org), append(asks, s.ask(false))
 		}
 	}
@@ -238,10 +239,10 @@ func (q *Redis) renew(ctx context.Context) {
 	}
 }
 
-// batch bounds how many reservations travel together.
+// batch is the most reservations in one round trip.
 const batch = 500
 
-// reserve asks Redis what the organizations' questions ask, and answers them. In a Cluster some may
+// reserve asks Redis the questions of the organizations, and answers them. In a Cluster, some may
 // be answered and others not. It returns the last error.
 func (q *Redis) reserve(ctx context.Context, orgs []orgctx.ID, asks []*question) error {
 	var last error
@@ -266,7 +267,7 @@ func (q *Redis) reserve(ctx context.Context, orgs []orgctx.ID, asks []*question)
 			}
 			s.refused = ask.refused
 			close(ask.done)
-			if s.used == 0 && s.granted == 0 && !ask.more { // else the caller that asked is about to take
+			if s.used == 0 && s.granted == 0 && !ask.more { // with more, the caller will take one
 				delete(q.shares, orgs[i])
 			}
 		}
@@ -279,7 +280,7 @@ func (q *Redis) reserve(ctx context.Context, orgs []orgctx.ID, asks []*question)
 // answer is what reserve.lua returns.
 type answer struct {
 	granted, limit int
-	limited        bool // limit is known, whatever the error
+	limited        bool // limit is known, even if err is set
 	err            error
 }
 
@@ -300,8 +301,8 @@ func read(reply *redis.Cmd) (a answer) {
 	return a
 }
 
-// run asks for organizations in one round trip, or in two after Redis, or one master of a Cluster,
-// has lost its scripts.
+// run asks for organizations in one round trip, or in two if Redis, or one master of a Cluster, has
+// lost its scripts.
 func (q *Redis) run(ctx context.Context, orgs []orgctx.ID, asks []*question) []*redis.Cmd {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -309,8 +310,8 @@ func (q *Redis) run(ctx context.Context, orgs []orgctx.ID, asks []*question) []*
 	if !q.evaluate(ctx, orgs, asks, answers) {
 		return answers
 	}
-	// Each master of a Cluster gets the script, in a part of the time: one that is away must not
-	// keep it from the others. Who did not get it says so again.
+	// Each master of a Cluster gets the script, in a part of the time, so that an unreachable one
+	// does not keep it from the others. Masters without the script report that again.
 	loading, loaded := context.WithTimeout(ctx, timeout/4)
 	_ = q.script.Load(loading, q.client).Err()
 	loaded()
@@ -318,8 +319,8 @@ func (q *Redis) run(ctx context.Context, orgs []orgctx.ID, asks []*question) []*
 	return answers
 }
 
-// evaluate runs the script for the organizations that have no answer yet, or one from a Redis that
-// does not know it. It reports whether there are such then.
+// evaluate runs the script for organizations without an answer, and for those whose server did not
+// know the script. It reports whether any server still does not know it.
 func (q *Redis) evaluate(ctx context.Context, orgs []orgctx.ID, asks []*question, answers []*redis.Cmd) (unknown bool) {
 	pipe := q.client.Pipeline()
 	for i, org := range orgs {
@@ -340,7 +341,8 @@ func (q *Redis) evaluate(ctx context.Context, orgs []orgctx.ID, asks []*question
 // lacksScript reports whether an answer says that Redis does not know the script.
 func lacksScript(answer *redis.Cmd) bool { return redis.HasErrorPrefix(answer.Err(), "NOSCRIPT") }
 
-// leave gives back what this node has, so that nobody waits for the lease. If it fails they do.
+// leave releases this node's shares, so that other nodes need not wait for the lease. If it fails,
+// they wait.
 func (q *Redis) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

@@ -26,7 +26,7 @@ type fixture struct {
 	keys   keyspace.Keyspace
 }
 
-// newFixture starts a Redis, unless it is given the address of one.
+// newFixture starts a Redis, unless it gets the address of one.
 func newFixture(tb testing.TB, addr ...string) fixture {
 	tb.Helper()
 	var client redis.UniversalClient
@@ -45,7 +45,7 @@ func newFixture(tb testing.TB, addr ...string) fixture {
 
 func (f fixture) node(o quota.Options) *quota.Redis { return quota.NewRedis(f.client, f.keys, o) }
 
-// run renews what a node has until the returned function is called, or the test ends.
+// run runs a node's quota until the returned function is called, or the test ends.
 func run(tb testing.TB, q *quota.Redis) (stop func()) {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -56,7 +56,7 @@ func run(tb testing.TB, q *quota.Redis) (stop func()) {
 	return stop
 }
 
-// take takes until there is no more and returns how many it got.
+// take takes connections until it is refused, and returns how many it got.
 func take(tb testing.TB, q *quota.Redis, org orgctx.ID) (n int) {
 	tb.Helper()
 	for {
@@ -70,8 +70,8 @@ func take(tb testing.TB, q *quota.Redis, org orgctx.ID) (n int) {
 	}
 }
 
-// TestLimitOverNodes: however many ask on however many nodes, exactly as many get in as may, and
-// another organization's limit is another one.
+// TestLimitOverNodes: however many ask on however many nodes, exactly the allowed number is
+// admitted. Another organization has its own limit.
 func TestLimitOverNodes(t *testing.T) {
 	f := newFixture(t)
 	acme, globex := testkit.Org(t, "acme"), testkit.Org(t, "globex")
@@ -86,8 +86,8 @@ func TestLimitOverNodes(t *testing.T) {
 		wg.Go(func() { got[1].Add(int64(take(t, node, globex))) })
 	}
 	wg.Wait()
-	// What a node reserved ahead the others miss until it renews; it is little where little is
-	// left.
+	// Other nodes cannot use what a node reserved ahead until it renews. A node reserves little if
+	// little is left.
 	for i, name := range []string{"acme", "globex"} {
 		if n := got[i].Load(); n > limit || n < limit-3 {
 			t.Errorf("%s: got %d connections, want %d", name, n, limit)
@@ -95,7 +95,7 @@ func TestLimitOverNodes(t *testing.T) {
 	}
 }
 
-// TestGivenBack: what one node gives back another one may have after a renewal.
+// TestGivenBack: after a renewal, another node may use the connections that one node gave back.
 func TestGivenBack(t *testing.T) {
 	f := newFixture(t)
 	org := testkit.Org(t, "acme")
@@ -119,7 +119,7 @@ func TestGivenBack(t *testing.T) {
 	}
 }
 
-// TestChangedLimit: the organization's own limit counts, from the next reservation on.
+// TestChangedLimit: the organization's own limit applies, from the next reservation on.
 func TestChangedLimit(t *testing.T) {
 	f := newFixture(t)
 	org := testkit.Org(t, "acme")
@@ -139,7 +139,7 @@ func TestChangedLimit(t *testing.T) {
 			t.Errorf("limit %q: got %d more, want %d", step.limit, got, step.want)
 		}
 	}
-	set("0") // none
+	set("0") // no limit
 	for range 1000 {
 		if err := q.Take(t.Context(), org); err != nil {
 			t.Fatal(err)
@@ -147,7 +147,7 @@ func TestChangedLimit(t *testing.T) {
 	}
 }
 
-// TestDeadNode: the share of a node that says nothing any more becomes free.
+// TestDeadNode: the share of a dead node becomes free.
 func TestDeadNode(t *testing.T) {
 	f := newFixture(t)
 	org := testkit.Org(t, "acme")
@@ -169,7 +169,7 @@ func TestDeadNode(t *testing.T) {
 	}
 }
 
-// TestRunGivesBack: a node that stops in order leaves nothing behind.
+// TestRunGivesBack: a node that stops in order leaves no share behind.
 func TestRunGivesBack(t *testing.T) {
 	f := newFixture(t)
 	org := testkit.Org(t, "acme")
@@ -182,13 +182,13 @@ func TestRunGivesBack(t *testing.T) {
 	}
 }
 
-// TestRedisAway: without Redis the answer is a clear one, and everybody who waits gets it; a Redis
-// that comes back without its memory is told again.
+// TestRedisAway: without Redis, every waiting caller gets a clear error. If Redis comes back
+// without its data, it is told again.
 func TestRedisAway(t *testing.T) {
 	server := redistest.StartServer(t)
 	f := newFixture(t, server.Addr)
 	org := testkit.Org(t, "acme")
-	// What is renewed each second does not lapse on a machine that is busy for a while.
+	// A lease that is renewed each second does not expire on a machine that is busy for a while.
 	q := f.node(quota.Options{Limit: 3, Lease: 3 * time.Second})
 	run(t, q)
 	if err := q.Take(t.Context(), org); err != nil {
@@ -218,7 +218,7 @@ func TestRedisAway(t *testing.T) {
 	}
 }
 
-// TestTakeEndsWithItsContext: nobody waits for Redis longer than they want to.
+// TestTakeEndsWithItsContext: a caller does not wait for Redis longer than its context lasts.
 func TestTakeEndsWithItsContext(t *testing.T) {
 	server := redistest.StartServer(t)
 	f := newFixture(t, server.Addr)
@@ -235,8 +235,8 @@ func TestTakeEndsWithItsContext(t *testing.T) {
 	<-first
 }
 
-// TestPropertyNeverMore: over random takes, gives and renewals on three nodes no organization ever
-// has more connections than it may, and none is refused while there is plenty.
+// TestPropertyNeverMore: after random takes, gives and renewals on three nodes, no organization
+// ever has more connections than allowed, and none is refused while many are free.
 func TestPropertyNeverMore(t *testing.T) {
 	f := newFixture(t)
 	rapid.Check(t, func(rt *rapid.T) {

@@ -13,8 +13,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestConnectionRefused: a Redis that refuses the connection itself, for a changed password or a
-// deleted user, has reserved nothing; the error and the log say why.
+// TestConnectionRefused: if Redis refuses the connection itself, because of a changed password or a
+// deleted user, nothing is reserved, and the error and the log say why.
 func TestConnectionRefused(t *testing.T) {
 	for name, refusal := range redistest.Refusals() {
 		t.Run(name, func(t *testing.T) {

@@ -10,25 +10,26 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// Fields of an organization's hash that say what it may have waiting.
+// Fields of an organization's hash with the limits of its waiting tasks.
 const (
 	fieldTasks      = "max_tasks"
 	fieldTaskBytes  = "max_task_bytes"
 	fieldTaskWeight = "task_weight"
 )
 
-// TaskLimit is what one organization may have waiting of each kind of task. 0 is no limit.
+// TaskLimit limits the waiting tasks of one organization, for each kind of task. 0 means no limit.
 type TaskLimit struct {
 	Tasks, Bytes int64
-	// Weight is how many of its tasks go for each one of an organization with the weight 1.
+	// Weight is how many of its tasks are handed out for each task of an organization with weight
+	// 1.
 	Weight int64
 }
 
-// Tasks knows how many tasks organizations may have waiting. It is safe for concurrent use.
+// Tasks knows the task limits of organizations. It is safe for concurrent use.
 type Tasks struct{ limits *fields }
 
-// NewTasks returns the limits: those of the organizations' hashes in state where they are numbers,
-// else those given. log receives failures to read them and may be nil.
+// NewTasks returns the limits. Numbers in an organization's hash in state override the given ones.
+// log gets failures to read them, and may be nil.
 func NewTasks(state redis.UniversalClient, keys keyspace.Keyspace, fallback TaskLimit, log *zap.Logger) *Tasks {
 	if log == nil {
 		log = zap.NewNop()
