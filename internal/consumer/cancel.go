@@ -8,7 +8,7 @@ import (
 	"orgcast/internal/event"
 )
 
-// workReply tells a page what has become of work that only it asked for.
+// workReply tells a page the outcome of work that it requested for itself alone.
 type workReply struct {
 	Type      string    `json:"type"`
 	Success   bool      `json:"success"`
@@ -17,14 +17,14 @@ type workReply struct {
 	RequestID requestID `json:"request_id,omitempty"`
 }
 
-// typeCancelResponse answers cancel_research.
+// typeCancelResponse is the type of the frame that answers cancel_research.
 const typeCancelResponse = "cancel_response"
 
-// replyPrefix begins the groups in which workers answer one connection. What follows is by chance,
-// then, behind a dot, the request id if there is one.
+// replyPrefix is the prefix of groups in which workers answer one connection. A random text follows
+// and, if there is a request id, a dot and that id.
 const replyPrefix = "reply_"
 
-// replyGroup returns the group in which the work answers.
+// replyGroup returns the group in which the worker answers.
 func replyGroup(work string, id requestID) string {
 	if id == "" {
 		return replyPrefix + work
@@ -32,10 +32,9 @@ func replyGroup(work string, id requestID) string {
 	return replyPrefix + work + "." + string(id)
 }
 
-// cancel leaves the decision to the worker, since it alone knows whether there is something to
-// cancel. The worker answers in a group that no other connection knows: what becomes of a
-// cancellation is nothing that the research's viewers are to see, least of all as the research's
-// own end.
+// cancel leaves the decision to the worker, because only the worker knows whether there is
+// something to cancel. The worker answers in a group that no other connection knows. Viewers of the
+// research must not see the outcome of a cancellation, least of all as the end of the research.
 func (r Research) cancel(ctx context.Context, c Conn, m event.Message) error {
 	var in struct {
 		RequestID requestID `json:"request_id"`
@@ -63,7 +62,7 @@ func (r Research) cancel(ctx context.Context, c Conn, m event.Message) error {
 		})
 		return err
 	})
-	if err == nil && request.Done { // the answer has come, or comes
+	if err == nil && request.Done { // the answer has come or will come
 		err = awaitReply(ctx, c, replyGroup(request.Work, in.RequestID), typeCancelResponse)
 	}
 	if err != nil {
@@ -73,8 +72,8 @@ func (r Research) cancel(ctx context.Context, c Conn, m event.Message) error {
 	return nil
 }
 
-// awaitReply joins a group of answers, which become frames of a type. One that has come already is
-// passed on.
+// awaitReply joins a group of answers, which become frames of type typ. It sends an answer that has
+// already come.
 func awaitReply(ctx context.Context, c Conn, group, typ string) error {
 	const few = 10
 	answered := false
@@ -95,8 +94,8 @@ func awaitReply(ctx context.Context, c Conn, group, typ string) error {
 	return err
 }
 
-// HandleEvent passes on what a worker answers to this connection, once; all else are the research's
-// events.
+// HandleEvent sends a worker's answer to this connection, once. All other events belong to the
+// research.
 func (Research) HandleEvent(_ context.Context, c Conn, e *event.Event) (forward bool) {
 	if !strings.HasPrefix(e.Group().Name(), replyPrefix) {
 		return true
@@ -110,15 +109,15 @@ func (Research) HandleEvent(_ context.Context, c Conn, e *event.Event) (forward 
 	return false
 }
 
-// replyOf makes the answer of the terminal event of work, a frame of a type. ok is false for any
-// other event.
+// replyOf makes a frame of type typ from the terminal event of work. ok is false for any other
+// event.
 func replyOf(e *event.Event, typ string) (answer workReply, ok bool) {
-	f, _ := read(e, kinds{"message": isText, "code": isText}) // none of another kind
+	f, _ := read(e, kinds{"message": isText, "code": isText}) // empty if they are of other kinds
 	_, id, _ := strings.Cut(e.Group().Name(), ".")
 	answer = workReply{Type: typ, Message: textOf(f["message"]), Code: textOf(f["code"]), RequestID: requestID(id)}
 	switch e.Type() {
 	case typ:
-		_ = json.Unmarshal(f["success"], &answer.Success) // what is no truth value is false
+		_ = json.Unmarshal(f["success"], &answer.Success) // other values count as false
 	case "task_complete":
 		answer.Success = true
 	case typeTaskFailed:

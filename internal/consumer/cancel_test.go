@@ -24,8 +24,8 @@ func cancelResearch(ctx context.Context, t *testing.T, c *consumertest.Conn, ser
 	return work.Group
 }
 
-// TestCancelAnswersOneConnection: cancel_response goes to the connection that canceled, once, with
-// its request_id, in whatever words the worker ended; never to the viewers of the research.
+// TestCancelAnswersOneConnection: cancel_response goes once, with its request_id, to the connection
+// that canceled, whatever terminal event the worker sends. Viewers of the research never get it.
 func TestCancelAnswersOneConnection(t *testing.T) {
 	for name, test := range map[string]struct{ end, want string }{
 		"accepted": {`{"type":"cancel_response","success":true,"message":"The research stops."}`, `{"type":"cancel_response","success":true,"message":"The research stops.","request_id":"r1"}`},
@@ -43,7 +43,7 @@ func TestCancelAnswersOneConnection(t *testing.T) {
 			group := cancelResearch(ctx, t, c, services, cons, frame)
 			progress := c.Event(t, group, `{"type":"step_update","step":"x"}`, 1)
 			end := c.Event(t, group, test.end, 2)
-			for range 2 { // whatever comes twice is told once
+			for range 2 { // a repeated event is answered once
 				for _, conn := range []*consumertest.Conn{c, viewer} {
 					conn.Deliver(ctx, cons, progress)
 					conn.Deliver(ctx, cons, end)
@@ -63,7 +63,7 @@ func TestCancelAnswersOneConnection(t *testing.T) {
 	}
 }
 
-// TestFailedCancelEndsNoResearch: what becomes of a cancellation is not in the research's history,
+// TestFailedCancelEndsNoResearch: the outcome of a cancellation is not in the research's history,
 // so a finished research stays finished.
 func TestFailedCancelEndsNoResearch(t *testing.T) {
 	services := new(consumertest.Services)

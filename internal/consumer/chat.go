@@ -8,12 +8,12 @@ import (
 	"orgcast/internal/event"
 )
 
-// Chat is a conversation of one user at /ws/chat/?session=UUID: what was said before, then a
-// system_message, then each message as it comes. What the user says is recorded and handed to a
-// worker; agents, tools and crews are heard through the conversation's group.
+// Chat is a conversation of one user at /ws/chat/?session=UUID. It sends the earlier messages, then
+// a system_message, then each message as it comes. Messages of the user are recorded and passed to
+// a worker. Agents, tools and crews answer in the conversation's group.
 //
-// A conversation belongs to who opened it first. To everybody else, of whichever organization, it is
-// not there. It serves one connection.
+// A conversation belongs to the user who opened it first. For everyone else, in any organization,
+// it does not exist. A Chat serves one connection.
 type Chat struct {
 	Quiet
 	Dispatcher Dispatcher
@@ -55,8 +55,8 @@ func (ch *Chat) Connect(ctx context.Context, c Conn) error {
 	})
 }
 
-// HandleEvent withholds a cut that takes out nothing: a page that does not show the message of a cut removes
-// all that it shows.
+// HandleEvent withholds a cut that removes nothing, because a page that does not show the message
+// of a cut removes everything that it shows.
 func (ch *Chat) HandleEvent(_ context.Context, _ Conn, e *event.Event) (forward bool) {
 	if e.Type() != typeCut {
 		return true
@@ -65,8 +65,8 @@ func (ch *Chat) HandleEvent(_ context.Context, _ Conn, e *event.Event) (forward 
 	return ok
 }
 
-// ReceiveMessage handles user_message, crew_message, start_crew and edit. Pages of the original send a
-// message without a type, too.
+// ReceiveMessage handles user_message, crew_message, start_crew and edit. Pages of the original
+// application also send messages without a type.
 func (ch *Chat) ReceiveMessage(ctx context.Context, c Conn, m event.Message) error {
 	typ := m.Type
 	if typ == "" && untypedMessage(m) {
@@ -82,12 +82,13 @@ func (ch *Chat) ReceiveMessage(ctx context.Context, c Conn, m event.Message) err
 	return ch.perform(ctx, c, typ, in)
 }
 
-// ReceiveText handles text that is not JSON: pages of the original send what a person has typed.
+// ReceiveText handles text that is not JSON: pages of the original application send typed text as
+// it is.
 func (ch *Chat) ReceiveText(ctx context.Context, c Conn, text string) error {
 	return ch.perform(ctx, c, "user_message", chatMessage{Message: text})
 }
 
-// untypedMessage reports whether a message has a text and no type at all.
+// untypedMessage reports whether a message has a text and no type.
 func untypedMessage(m event.Message) bool {
 	var in map[string]json.RawMessage
 	if m.Decode(&in) != nil {
@@ -98,12 +99,12 @@ func untypedMessage(m event.Message) bool {
 	return says && !typed
 }
 
-// perform does what a page asks for.
+// perform carries out a page's message.
 func (ch *Chat) perform(ctx context.Context, c Conn, typ string, in chatMessage) error {
-	session, _ := uuid(c.Query().Get("session")) // Connect has seen it
+	session, _ := uuid(c.Query().Get("session")) // valid, because Connect has checked it
 	turn := chatTurn{Chat: ch, typ: typ, session: session, user: c.Identity().UserID, in: in, to: "agent"}
 	if ctx.Err() != nil {
-		return context.Cause(ctx) // none of what follows
+		return context.Cause(ctx) // do nothing at all
 	}
 	ctx, cancel := promptly(ctx)
 	defer cancel()

@@ -7,13 +7,13 @@ import (
 	"orgcast/internal/event"
 )
 
-// Who takes part in a conversation in addition to its user.
+// Who takes part in a conversation, besides its user.
 const (
 	participantAgent = "agent"
 	participantCrew  = "crew" // since the first start_crew
 )
 
-// systemMessage ends the history that a page is given. It is recorded when a crew joins the
+// systemMessage ends the history that a page gets. It is recorded when a crew joins the
 // conversation.
 type systemMessage struct {
 	Type             string `json:"type"` // "system_message"
@@ -29,7 +29,7 @@ func newSystemMessage(session, participant string) systemMessage {
 // typeCut is the event that cuts a conversation.
 const typeCut = "conversation_cut"
 
-// conversationCut takes a message and what followed it out of a conversation. Pages remove that
+// conversationCut removes a message and everything after it from a conversation. Pages remove that
 // message and all after it, or everything if they do not show the message.
 type conversationCut struct {
 	Type      string    `json:"type"` // typeCut
@@ -39,18 +39,18 @@ type conversationCut struct {
 	RequestID requestID `json:"request_id,omitempty"`
 }
 
-// cuts are those of a conversation, as one connection knows them.
+// cuts are the cuts of a conversation, as known to one connection.
 type cuts struct {
 	mu   sync.Mutex
 	list []cut // oldest first; guarded by mu
 }
 
-// cut takes out what stands from a place on, up to the cut itself.
+// cut removes the events from a position up to the cut itself.
 type cut struct{ from, at event.Position }
 
-// add enters a cut and returns the place from which on it takes events out. ok is false for one
-// that takes nothing out: it is malformed, or its message was taken out before. Two tabs may cut
-// one conversation at once.
+// add adds a cut and returns the position from which it removes events. ok is false for a cut that
+// removes nothing: it is malformed, or its message was removed before. Two tabs may cut one
+// conversation at the same time.
 func (c *cuts) add(e *event.Event) (from event.Position, ok bool) {
 	f, _ := read(e, nil)
 	from, err := event.ParsePosition(textOf(f["from"]))
@@ -66,7 +66,7 @@ func (c *cuts) add(e *event.Event) (from event.Position, ok bool) {
 	return from, true
 }
 
-// took reports whether the message at a place was taken out together with an earlier one.
+// took reports whether the message at a position was removed together with an earlier one.
 func (c *cuts) took(message event.Position) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -75,8 +75,8 @@ func (c *cuts) took(message event.Position) bool {
 
 func (c cut) covers(at event.Position) bool { return c.from.Compare(at) <= 0 && at.Compare(c.at) < 0 }
 
-// foldChat returns what a page of a conversation is shown of its history, the newest that has room,
-// and who takes part. It enters the cuts.
+// foldChat returns the events of a conversation's history that a page gets, the newest that fit,
+// and who takes part. It adds the cuts.
 func (c *cuts) foldChat(history []*event.Event) (shown []*event.Event, participant string) {
 	participant = participantAgent
 	for _, e := range history {

@@ -10,15 +10,15 @@ import (
 	"orgcast/internal/event"
 )
 
-// chatMessage is what a page may send.
+// chatMessage is a message from a page.
 type chatMessage struct {
 	Message string `json:"message"`
 	AgentID sentID `json:"agent_id"`
 	Model   string `json:"model"`
-	// ClientID is the customer whom the message is about. It passes through.
+	// ClientID is the customer whom the message is about. It is passed on unchanged.
 	ClientID sentID `json:"client_id"`
 	CrewID   sentID `json:"crew_id"`
-	// RequestID names what is asked for. It is the id of the message.
+	// RequestID is the id of the request, and becomes the id of the message.
 	RequestID requestID `json:"request_id"`
 	MessageID ident     `json:"message_id"` // of an earlier message, for edit
 	Context   *struct {
@@ -28,7 +28,7 @@ type chatMessage struct {
 	} `json:"context"`
 }
 
-// chatTurn is one message on its way.
+// chatTurn is one message that is being handled.
 type chatTurn struct {
 	*Chat
 
@@ -37,15 +37,15 @@ type chatTurn struct {
 	to                 string // "agent" or "crew"
 }
 
-// once does what the turn asks for, once for each request id.
+// once calls do once for each request id.
 func (t *chatTurn) once(ctx context.Context, do func(q Request) error) (Request, error) {
 	content := t.in
 	content.RequestID = ""
 	return once(ctx, t.Requests, t.in.RequestID, []any{t.typ, t.session, content}, do)
 }
 
-// userMessage is a message of the user as everyone in the conversation sees it. The server makes
-// it: plain text, and nothing of what else the page sent.
+// userMessage is a message of the user as everyone in the conversation sees it. The server makes it
+// from plain text, without other fields that the page sent.
 type userMessage struct {
 	Type      string    `json:"type"` // "user_message"
 	MessageID string    `json:"message_id"`
@@ -59,7 +59,7 @@ type userMessage struct {
 	RequestID requestID `json:"request_id,omitempty"`
 }
 
-// message makes the message that is shown.
+// message makes the message that pages show.
 func (t *chatTurn) message() userMessage {
 	m := userMessage{
 		Type: "user_message", MessageID: string(t.in.RequestID), UserID: t.user, Message: t.in.Message, To: t.to,
@@ -71,15 +71,15 @@ func (t *chatTurn) message() userMessage {
 	return m
 }
 
-// recordKey is the key under which a message is recorded, and found again by edit.
+// recordKey is the key under which a message is recorded, and by which edit finds it.
 func recordKey(messageID string) string { return "message:" + messageID }
 
 func (t *chatTurn) record(ctx context.Context, m userMessage) error {
 	return t.Recorder.Record(ctx, chatGroup(t.session), recordKey(m.MessageID), m)
 }
 
-// say records the message, then asks for the turn. In that order, because the answer has to come
-// behind the message. A page that asks again gets the message once more, which is shown once.
+// say records the message, then dispatches the turn, in this order, because the answer must come
+// after the message. If a page repeats a request, it gets the message again, and shows it once.
 func (t *chatTurn) say(ctx context.Context) (any, error) {
 	if !validText(t.in.Message) || !validModel(t.in.Model) {
 		return nil, event.ErrBadFields
@@ -100,7 +100,7 @@ func (t *chatTurn) say(ctx context.Context) (any, error) {
 	if request.Done {
 		return message, nil
 	}
-	return nil, nil //nolint:nilnil // the message comes by itself
+	return nil, nil //nolint:nilnil // the message comes as an event
 }
 
 // userTurn is the message as the worker gets it.
@@ -117,7 +117,7 @@ type userTurn struct {
 }
 
 // dispatchError is the error of work that was announced in the conversation and certainly not
-// handed over.
+// dispatched.
 type dispatchError struct {
 	cause     error
 	messageID string
@@ -129,10 +129,10 @@ func (e *dispatchError) Error() string { return e.cause.Error() }
 
 func (e *dispatchError) Unwrap() error { return e.cause }
 
-// dispatch hands over the work that was announced as a message, or as a cut at it. An answer that
-// is lost leaves open whether a worker has the work, so dispatch asks once more: under its id it is
-// handed over once. If that stays open, the error is no dispatchError. The same request, sent
-// again, is the same work then.
+// dispatch dispatches the work that was announced as a message, or as a cut at the message. If an
+// answer is lost, a worker may have the work, so dispatch tries once more: with the same id, the
+// work is dispatched only once. If it remains unknown, the error is not a dispatchError, and the
+// same request, sent again, is the same work.
 func (t *chatTurn) dispatch(ctx context.Context, messageID string, fresh bool, w Work) error {
 	w.Group, w.User = chatGroup(t.session), t.user
 	_, err := t.Dispatcher.Dispatch(ctx, w)
@@ -141,7 +141,7 @@ func (t *chatTurn) dispatch(ctx context.Context, messageID string, fresh bool, w
 	}
 	refused := errors.Is(err, ErrTooManyTasks) || errors.Is(err, event.ErrBadFields) || fresh && errors.Is(err, ErrQuotaExceeded)
 	if !refused && !errors.Is(err, ErrQuotaExceeded) {
-		ctx, cancel := promptly(ctx) // the first try may have used up the other
+		ctx, cancel := promptly(ctx) // the first try may have used up its time
 		defer cancel()
 		_, second := t.Dispatcher.Dispatch(ctx, w)
 		switch {
@@ -157,8 +157,7 @@ func (t *chatTurn) dispatch(ctx context.Context, messageID string, fresh bool, w
 	return &dispatchError{cause: err, messageID: messageID, kind: w.Kind, work: w.ID}
 }
 
-// workFailed is the terminal event of work that was announced in a conversation and not handed
-// over.
+// workFailed is the terminal event of work that was announced in a conversation and not dispatched.
 type workFailed struct {
 	Type      string    `json:"type"` // typeTaskFailed
 	TaskID    string    `json:"task_id"`
@@ -167,8 +166,8 @@ type workFailed struct {
 	RequestID requestID `json:"request_id,omitempty"`
 }
 
-// failed ends announced work that was not handed over, so that nobody waits for it, and returns the
-// error. It has its own time: what failed may have used up the other.
+// failed ends announced work that was not dispatched, so that pages do not wait for it, and returns
+// the error. It has its own timeout, because the failure may have used up the caller's.
 func (t *chatTurn) failed(ctx context.Context, request Request, err error) error {
 	e, ok := errors.AsType[*dispatchError](err)
 	if !ok {
@@ -176,22 +175,22 @@ func (t *chatTurn) failed(ctx context.Context, request Request, err error) error
 	}
 	ctx, cancel := promptly(ctx)
 	defer cancel()
-	// Another tab may be about to hand the same work over, and a request that is sent again is the
-	// same work unless Again is noted. Both must find that it has ended.
+	// Another tab may be about to dispatch the same work, and a repeated request is the same work
+	// unless Again was recorded. Both must find that the work has ended.
 	switch withdrawn, failure := t.Dispatcher.Withdraw(ctx, e.kind, e.work); {
 	case failure != nil:
-		return err // it stays open, and the same work may be tried again
+		return err // the work stays open, and may be tried again
 	case !withdrawn:
-		return nil // it is on its way
+		return nil // it was dispatched after all
 	}
 	end := workFailed{Type: typeTaskFailed, TaskID: e.work, MessageID: e.messageID, Code: codeOf(err), RequestID: t.in.RequestID}
 	if t.Recorder.RecordFailure(ctx, chatGroup(t.session), "failed:"+e.work, end) == nil && t.in.RequestID != "" {
-		_ = t.Requests.Again(ctx, request) // else the same work is refused and ends once more, unnoticed
+		_ = t.Requests.Again(ctx, request) // if this fails, a repeated request is refused
 	}
 	return err
 }
 
-// reply answers what a run of a crew asks for, and shows the answer in the conversation.
+// reply answers a question of a crew's run, and shows the answer in the conversation.
 func (t *chatTurn) reply(ctx context.Context) (any, error) {
 	given, err := t.in.Context.answered("", t.in.Message)
 	if err != nil {
@@ -203,8 +202,8 @@ func (t *chatTurn) reply(ctx context.Context) (any, error) {
 		if err := t.Inputs.Answer(ctx, given); err != nil {
 			return err
 		}
-		// The answer counts, whether or not it can be shown: a page that was told to try again
-		// would hear that someone else has answered.
+		// The answer counts, even if it cannot be shown. A page that was told to try again would
+		// hear that someone else has answered.
 		_ = t.record(ctx, t.message())
 		return nil
 	})
@@ -214,7 +213,7 @@ func (t *chatTurn) reply(ctx context.Context) (any, error) {
 	return accepted(given, t.in.RequestID), nil
 }
 
-// edit cuts the conversation from an earlier message on, and has the worker forget it, too.
+// edit cuts the conversation at an earlier message, and makes the worker forget the rest too.
 func (t *chatTurn) edit(ctx context.Context) error {
 	if t.in.MessageID == "" {
 		return event.ErrBadFields
@@ -240,10 +239,10 @@ func (t *chatTurn) edit(ctx context.Context) error {
 			RequestID requestID `json:"request_id,omitempty"`
 		}{t.session, t.in.MessageID, t.in.RequestID}})
 	})
-	return t.failed(ctx, request, err) // the cut comes by itself
+	return t.failed(ctx, request, err) // the cut comes as an event
 }
 
-// crewStarted tells a page which run its start_crew became.
+// crewStarted tells a page which run its start_crew started.
 type crewStarted struct {
 	Type        string    `json:"type"` // "crew_started"
 	ExecutionID string    `json:"execution_id"`
@@ -252,8 +251,8 @@ type crewStarted struct {
 	RequestID   requestID `json:"request_id,omitempty"`
 }
 
-// startCrew asks for a run of a crew. It has its own group; its worker tells the conversation, in
-// which the crew takes part from now on.
+// startCrew dispatches a run of a crew. The run has its own group. Its worker writes to the
+// conversation, in which the crew takes part from now on.
 func (t *chatTurn) startCrew(ctx context.Context) (any, error) {
 	if len(t.in.CrewID) == 0 {
 		return nil, event.ErrBadFields
@@ -275,7 +274,7 @@ func (t *chatTurn) startCrew(ctx context.Context) (any, error) {
 		}
 		err = t.Recorder.Record(ctx, chatGroup(t.session), "crew:"+execution, newSystemMessage(t.session, participantCrew))
 		if t.in.RequestID == "" {
-			return nil // the crew runs, and a page that was told otherwise would start another one
+			return nil // the crew runs; after an error, the page would start another one
 		}
 		return err
 	})
@@ -287,7 +286,7 @@ func (t *chatTurn) startCrew(ctx context.Context) (any, error) {
 	}, nil
 }
 
-// validModel accepts the name of a model, or none.
+// validModel accepts the name of a model, or an empty one.
 func validModel(name string) bool {
 	const longest = 100
 	return len(name) <= longest && !strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) })

@@ -6,11 +6,11 @@ import (
 	"orgcast/internal/event"
 )
 
-// ConnectionTest greets and echoes, so that a page or an operator can see that sockets work. It
-// needs no organization.
+// ConnectionTest sends a greeting and echoes messages, so that a page or an operator can check that
+// sockets work. It needs no organization.
 type ConnectionTest struct{ Quiet }
 
-// messageFrame is what it says: a greeting or an echo.
+// messageFrame is a greeting or an echo.
 type messageFrame struct {
 	Type    string `json:"type"`
 	Message string `json:"message"`
@@ -21,7 +21,7 @@ func (ConnectionTest) Connect(_ context.Context, c Conn) error {
 	return c.Send(messageFrame{Type: "greeting", Message: "connected"})
 }
 
-// ReceiveMessage echoes the message. Pages of the original send it without a type.
+// ReceiveMessage echoes the message. Pages of the original application send it without a type.
 func (ConnectionTest) ReceiveMessage(_ context.Context, c Conn, m event.Message) error {
 	var in struct {
 		Message *string `json:"message"`

@@ -23,7 +23,7 @@ func (Crawl) Connect(ctx context.Context, c Conn) error {
 	})
 }
 
-// foldCrawl makes the first frame of a crawl that has said nothing yet, or that was given up after its last
+// foldCrawl makes the first frame of a crawl that has no update yet, or that failed after its last
 // update.
 func foldCrawl(last, failed *event.Event) any {
 	update, data := make(fields), make(fields)
@@ -41,5 +41,5 @@ func foldCrawl(last, failed *event.Event) any {
 	return update.object("crawl_update")
 }
 
-// ReceiveMessage knows no messages: ping is answered for all consumers.
+// ReceiveMessage knows no types. JSON answers pings.
 func (Crawl) ReceiveMessage(context.Context, Conn, event.Message) error { return ErrUnknownType }

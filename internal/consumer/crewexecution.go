@@ -8,7 +8,7 @@ import (
 )
 
 // CrewExecution shows one run of a crew at /ws/crew_execution/{id:id}/: all its messages so far,
-// then each crew_execution_update with the new ones. Every viewer may answer what the run asks for.
+// then each crew_execution_update with the new ones. Every viewer may answer the run's questions.
 type CrewExecution struct {
 	Quiet
 	Inputs   Inputs
@@ -42,13 +42,13 @@ func foldCrewExecution(history []*event.Event) any {
 			if !ok {
 				continue
 			}
-			_ = json.Unmarshal(u["messages"], &said) // nothing says nothing
+			_ = json.Unmarshal(u["messages"], &said) // null adds nothing
 			for _, message := range said {
 				var m fields
-				_ = json.Unmarshal(message, &m) // one without an id stands for itself
+				_ = json.Unmarshal(message, &m) // a message without an id is always a new one
 				messages.add(m.id("id"), message)
 			}
-			// A request is open until the run says something else.
+			// A request is open until the next update of the run.
 			run.set("human_input_request", rawNull())
 			delete(u, "messages")
 			run.addStatus(u)

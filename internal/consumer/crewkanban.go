@@ -7,9 +7,9 @@ import (
 	"orgcast/internal/event"
 )
 
-// CrewKanban shows the board of a crew at /ws/crew/{id:id}/kanban/: the runs that are open, then
-// each execution_update, agent_step, human_input_request and task_complete. Every viewer may answer
-// what a run asks for. It serves one connection.
+// CrewKanban shows the board of a crew at /ws/crew/{id:id}/kanban/: the open runs, then each
+// execution_update, agent_step, human_input_request and task_complete. Every viewer may answer a
+// run's questions. A CrewKanban serves one connection.
 type CrewKanban struct {
 	Quiet
 	translated
@@ -17,7 +17,7 @@ type CrewKanban struct {
 	Inputs   Inputs
 	Requests Requests
 
-	ended endedRuns // Connect fills it in, then the writer alone
+	ended endedRuns // Connect fills it, and then only the writer uses it
 }
 
 var (
@@ -46,9 +46,9 @@ func (k *CrewKanban) ReceiveMessage(ctx context.Context, c Conn, m event.Message
 	return answers{inputs: k.Inputs, requests: k.Requests}.receive(ctx, c, m)
 }
 
-// HandleEvent shows an agent_step as pages of the original know it: as an execution_update. It
-// withholds what says nothing, as an update without a status of a run that has ended: pages would
-// take it for a new run.
+// HandleEvent shows an agent_step as an execution_update, which pages of the original application
+// know. It withholds events that must not be shown, such as an update without a status of a run
+// that has ended: pages would take it for a new run.
 func (k *CrewKanban) HandleEvent(_ context.Context, c Conn, e *event.Event) (forward bool) {
 	id, u, ok := readBoard(e)
 	if !ok {
@@ -75,15 +75,14 @@ type run struct {
 	ended bool
 }
 
-// board is what a board has shown: each run that is open or has been, in the order in which they
-// began.
+// board is the state of a board: each run that is or was open, in the order in which they began.
 type board struct {
 	runs []*run
 	last map[string]*run // the newest run of each execution
 	ends []string        // executions, in the order in which they ended
 }
 
-// readBoard returns the execution and the fields of an event that tells of one.
+// readBoard returns the execution and the fields of an event about a run.
 func readBoard(e *event.Event) (id string, u fields, ok bool) {
 	switch e.Type() {
 	case "execution_update", "agent_step", "human_input_request", "task_complete":
@@ -99,8 +98,8 @@ func endsRun(e *event.Event, u fields) bool {
 	return e.Type() == "task_complete" || ends && e.Type() != "human_input_request"
 }
 
-// says reports whether an event that does not end its run says something of one that has ended:
-// that it begins again. Others leave it as it ended.
+// says reports whether an event that does not end its run means that an ended run begins again.
+// Other events do not change an ended run.
 func says(e *event.Event, u fields) bool {
 	return e.Type() == "human_input_request" || !isNull(u["status"])
 }
@@ -126,7 +125,7 @@ func (b *board) object() any {
 	return fields{"executions": open.list()}.object("initial_state")
 }
 
-// add adds an event of an execution. Before an event has given its status, it runs.
+// add adds an event of an execution. Until an event gives its status, the run counts as running.
 func (b *board) add(id string, e *event.Event, u fields) {
 	r := b.last[id]
 	switch {
@@ -141,19 +140,19 @@ func (b *board) add(id string, e *event.Event, u fields) {
 			delete(u, "task_index")
 		}
 	default:
-		// A request is open until the run says something else.
+		// A request is open until the next update of the run.
 		if _, ok := u["human_input_request"]; !ok {
 			u["human_input_request"] = rawNull()
 		}
 	}
-	if r == nil || r.ended { // begins, or begins again
+	if r == nil || r.ended { // it begins, or begins again
 		r = &run{sum: newSum(fields{"status": rawText(crewRunning), "task_index": rawNull(), "human_input_request": rawNull()})}
 		b.runs, b.last[id] = append(b.runs, r), r
 	}
 	r.addStatus(u)
 }
 
-// end takes an execution off the board.
+// end marks the run of an execution as ended.
 func (b *board) end(id string) {
 	if b.last[id] == nil {
 		b.last[id] = new(run)

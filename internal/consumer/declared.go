@@ -14,66 +14,69 @@ import (
 	"orgcast/internal/event"
 )
 
-// Declaration is a route that needs no code. Package routefile reads it from a file and checks it. All of it is inside
-// the organization of each connection; nothing in it can name one. It is read-only.
+// Declaration is a route that needs no code. Package routefile reads it from a file and checks it.
+// It applies within the organization of each connection and cannot name one. It is read-only.
 type Declaration struct {
 	Pattern string
 	Params  []Param // of the pattern
 	Who     Who
-	Groups  []Template // of names of groups; the first is the one that First shows
+	Groups  []Template // names of groups; First shows the first one
 	First   First
-	// Events are the types of events that pass, each with the fields that do. Nil lets every event pass as it is.
+	// Events are the types of events that pass, each with the fields that pass. Nil lets every
+	// event pass unchanged.
 	Events map[string][]string
-	// Receive says what becomes of messages, by type.
+	// Receive is the reaction to messages, by type.
 	Receive map[string]Reaction
-	// Hook decides in addition, if it is not nil.
+	// Hook makes further decisions, unless it is nil.
 	Hook Hook
 }
 
-// Who says which members may connect. The zero Who is every member.
+// Who says which members may connect. The zero Who allows every member.
 type Who struct {
 	Role  string // members with this role
-	Self  string // the user whose id this parameter of the path is
-	Owner string // the user who came first with this parameter of the path
+	Self  string // only the user whose id is this path parameter
+	Owner string // only the first user who came with this path parameter
 }
 
-// First is what a connection begins with, and what a message may ask for again.
+// First is the first state of a connection. A message may request it again.
 type First struct {
-	// Newest is how many of the newest events are sent, oldest first; 0 is none.
+	// Newest is how many of the newest events are sent, oldest first. 0 means none.
 	Newest int
-	// Fold, unless it is empty, is the type of one frame with the fields of all recorded events, each with the value
-	// that was recorded last.
+	// Fold, unless it is empty, is the type of one frame with the fields of all recorded events.
+	// Each field has the value that was recorded last.
 	Fold string
-	// Empty has the fields of that frame if nothing was recorded. If it is nil, there is no frame then.
+	// Empty has the fields of that frame if nothing was recorded. If it is nil, no frame is sent in
+	// that case.
 	Empty []Member
 }
 
-// joins reports whether showing it joins the first group.
+// joins reports whether sending the first state joins the first group.
 func (f First) joins() bool { return f.Fold != "" || f.Newest > 0 }
 
-// Reaction is what becomes of a message. One of its fields is set.
+// Reaction is the reaction to a message. One of its fields is set.
 type Reaction struct {
 	// First sends the first state again.
 	First bool
 	// Answer is the input_key of the question that the message's "input" answers.
 	Answer Template
-	// Task is the work that the message asks for.
+	// Task is the work that the message requests.
 	Task *TaskReaction
 }
 
-// TaskReaction is work that a message asks for. The user and the organization are those of the connection; the role
-// stands in the payload.
+// TaskReaction is work that a message requests. The user and the organization are those of the
+// connection. The role is added to the payload.
 type TaskReaction struct {
 	Kind    string
 	Payload []Member
-	// Key names the request, for [Requests]. Empty, or made of a field that the message does not have, it names none.
+	// Key names the request, for [Requests]. If it is empty, or uses a field that the message does
+	// not have, the request has no name.
 	Key Template
-	// Reply, unless it is empty, is the type of the frame with which the worker's terminal event is answered to this
-	// connection alone. Else the events of the work go to the first group.
+	// Reply, unless it is empty, is the type of the frame that answers this connection alone when
+	// the worker ends. If it is empty, the events of the work go to the first group.
 	Reply string
 }
 
-// DeclaredServices are what declared routes need.
+// DeclaredServices are the services that declared routes need.
 type DeclaredServices struct {
 	Dispatcher Dispatcher
 	Inputs     Inputs
@@ -81,7 +84,7 @@ type DeclaredServices struct {
 	Requests   Requests
 }
 
-// Route returns the route that is declared. Its consumers keep to the declaration that they came with.
+// Route returns the declared route. Its connections keep this declaration even if it is replaced.
 func (d *Declaration) Route(s DeclaredServices) Route {
 	shared := &declared{Declaration: d, services: s}
 	watches := d.Events != nil
@@ -97,12 +100,12 @@ func (d *Declaration) Route(s DeclaredServices) Route {
 	}}
 }
 
-// declared is what all connections of a declaration share.
+// declared is shared by all connections of a declaration.
 type declared struct {
 	*Declaration
 
 	services DeclaredServices
-	// last is the frame that was made last. Most connections of a group show the same event next.
+	// last is the frame made last. Most connections of a group show the same event next.
 	last atomic.Pointer[shownEvent]
 }
 
@@ -115,11 +118,12 @@ type shownEvent struct {
 type declaredConn struct {
 	*declared
 
-	groups  []string // Connect sets it
+	groups  []string // set by Connect
 	awaited awaited
 }
 
-// watchingConn is one that sees events before the browser does. Others get them at less cost.
+// watchingConn is a declaredConn that sees events before the browser does. Without it, events cost
+// less.
 type watchingConn struct{ *declaredConn }
 
 var (
@@ -127,7 +131,7 @@ var (
 	_ EventHandler   = watchingConn{}
 )
 
-// vars returns the values of the path, and of the message unless that is nil.
+// vars returns the values of the path and, unless it is nil, of the message.
 func (d *declaredConn) vars(c Conn, message fields) variables {
 	return variables{conn: c, params: d.Params, message: message}
 }
@@ -165,8 +169,8 @@ func (d *declaredConn) Connect(ctx context.Context, c Conn) error {
 	return err
 }
 
-// mayJoin reports whether a template may make the name of a group: none of an answer to another connection, and none
-// of a user's own group but that of this user.
+// mayJoin reports whether a template may name a group. A group of answers to another connection is
+// not allowed, and a user group only if it is this user's.
 func (d *declaredConn) mayJoin(t Template, c Conn, name string) bool {
 	if slices.Contains(t.Variables(), userGroupVariable) {
 		return event.IsUserGroupName(name, c.Identity().UserID)
@@ -174,7 +178,7 @@ func (d *declaredConn) mayJoin(t Template, c Conn, name string) bool {
 	return !OwnedGroupName(name)
 }
 
-// OwnedGroupName reports whether a group has a name of those that the gateway gives to one user or one connection.
+// OwnedGroupName reports whether a name is reserved for groups of one user or one connection.
 func OwnedGroupName(name string) bool {
 	return strings.HasPrefix(name, replyPrefix) || strings.HasPrefix(name, "user.")
 }
@@ -195,7 +199,8 @@ func (d *declaredConn) joinAll(ctx context.Context, c Conn) error {
 	return nil
 }
 
-// admit returns why the user may not connect. What belongs to another user looks like what does not exist.
+// admit returns an error if the user may not connect. Another user's object looks as if it did not
+// exist.
 func (d *declaredConn) admit(ctx context.Context, c Conn) error {
 	who := c.Identity()
 	switch {
@@ -216,8 +221,8 @@ func (d *declaredConn) admit(ctx context.Context, c Conn) error {
 // ownedKind is the kind of object under which the group of a declared route is owned.
 const ownedKind = "declared_group"
 
-// ownedID returns the object that is a group. What is owned is the group, so that all paths that lead to it have one
-// owner, and another path that is given to it later has, too.
+// ownedID returns the object id of a group. The group itself is owned, so all paths that lead to it
+// have the same owner, even paths declared later.
 func ownedID(group string) string {
 	sum := sha256.Sum256([]byte(group))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
@@ -239,7 +244,7 @@ func (d *declaredConn) ReceiveMessage(ctx context.Context, c Conn, m event.Messa
 	return d.answer(ctx, c, m, r.Answer)
 }
 
-// Disconnect tells the hook, by a task, so that it survives this process.
+// Disconnect tells the hook through a task, which survives the end of this process.
 func (d *declaredConn) Disconnect(ctx context.Context, c Conn, _ error) {
 	if d.asks(HookDisconnect) {
 		if err := d.tellEnd(ctx, c); err != nil {
@@ -274,7 +279,7 @@ func (d *declaredConn) first(ctx context.Context, c Conn) error {
 	return nil
 }
 
-// fold makes one frame of a history; nil is none.
+// fold makes one frame from a history. It returns nil if there is none.
 func (d *declared) fold(vars variables, history []*event.Event) (json.RawMessage, error) {
 	all := newSum(nil)
 	for _, e := range history {
@@ -294,8 +299,8 @@ func (d *declared) fold(vars variables, history []*event.Event) (json.RawMessage
 	return nil, nil
 }
 
-// newest returns the newest events of a history that pass, or the frames with their listed fields: as many
-// as have room.
+// newest returns the newest events of a history that pass, or frames with their listed fields, as
+// many as fit.
 func (d *declared) newest(history []*event.Event) (frames []any) {
 	size := 0
 	for _, e := range slices.Backward(history) {
@@ -317,7 +322,7 @@ func (d *declared) newest(history []*event.Event) (frames []any) {
 	return frames
 }
 
-// fieldsOf returns the fields of an event that pass. ok is false if the event does not.
+// fieldsOf returns the fields of an event that pass. ok is false if the event does not pass.
 func (d *declared) fieldsOf(e *event.Event) (f fields, ok bool) {
 	listed, ok := d.Events[e.Type()]
 	if !ok && d.Events != nil {
@@ -350,7 +355,7 @@ func (d *declared) show(e *event.Event) (frame json.RawMessage, ok bool) {
 	return frame, true
 }
 
-// HandleEvent lets listed events pass, with the fields that are listed, and answers of workers.
+// HandleEvent sends listed events with their listed fields, and answers of workers.
 func (w watchingConn) HandleEvent(_ context.Context, c Conn, e *event.Event) (forward bool) {
 	if strings.HasPrefix(e.Group().Name(), replyPrefix) {
 		w.reply(c, e)

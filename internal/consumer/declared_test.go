@@ -19,7 +19,7 @@ func declaredServices(s *consumertest.Services) consumer.DeclaredServices {
 	return consumer.DeclaredServices{Dispatcher: s, Inputs: s, Owners: s, Requests: s}
 }
 
-// parseRoute makes a consumer of the only route of a file, whose head is left out.
+// parseRoute returns a consumer of the only route in a file, given without the file's head.
 func parseRoute(tb testing.TB, s *consumertest.Services, text string) consumer.OrganizationAwareConsumer {
 	tb.Helper()
 	routes, err := routefile.Parse([]byte("version: 1\nroutes:\n  - " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n    ")))
@@ -38,7 +38,8 @@ func reportRoute(tb testing.TB, s *consumertest.Services) consumer.OrganizationA
 	return routes[0].Route(declaredServices(s)).New()
 }
 
-// TestDeclaredConversations: a declared route says what its table says, and shares what all consumers share.
+// TestDeclaredConversations: a declared route answers as its table says, and shares what all
+// consumers share.
 func TestDeclaredConversations(t *testing.T) {
 	for _, test := range readTable[conversation](t, "report") {
 		t.Run(test.Name, func(t *testing.T) {
@@ -56,14 +57,15 @@ func TestDeclaredConversations(t *testing.T) {
 		}
 		c.Sent()
 		for _, x := range readTable[exchange](t, "shared") {
-			if !slices.Contains(x.Except, "crawl") { // which takes no messages either
+			if !slices.Contains(x.Except, "crawl") { // which does not take messages either
 				x.run(ctx, t, c, services, cons)
 			}
 		}
 	})
 }
 
-// TestDeclaredReplies: what a worker answers goes to the connection that asked, as a frame of its own type, once.
+// TestDeclaredReplies: a worker's answer goes once to the connection that asked, as a frame of its
+// own type.
 func TestDeclaredReplies(t *testing.T) {
 	services := new(consumertest.Services)
 	cons := parseRoute(t, services, `
@@ -107,7 +109,7 @@ receive:
 	}
 }
 
-// TestDeclaredFirst: what a connection begins with.
+// TestDeclaredFirst: the first state of a connection.
 func TestDeclaredFirst(t *testing.T) {
 	for name, test := range map[string]struct {
 		route string
@@ -197,14 +199,14 @@ func TestDeclaredWho(t *testing.T) {
 	}
 }
 
-// TestDeclaredGroupsOfOthers: no parameter of a path, whatever dots and braces it has, opens the group of another
-// user, of another connection's answers, or of another object.
+// TestDeclaredGroupsOfOthers: no path parameter, whatever dots and braces it has, opens the group
+// of another user, of another connection's answers, or of another object.
 func TestDeclaredGroupsOfOthers(t *testing.T) {
 	for _, group := range []string{"us{a}.{b}", "r{a}", "re{a}.{b}", "x_{a}", "{user_group}.{a}"} {
 		for _, a := range []string{"er", "eply_x", "ply_y", "7.private", "{b}", "{organization_id}", "globex:group:x", "..", "", "7/8", "%2e", "ü"} {
 			cons := parseRoute(t, nil, "path: /ws/{a:id}/{b:id}/\nwho: member\ngroups: [\""+group+"\"]")
 			c := consumertest.New(t, "acme", "ada")
-			c.Params = map[string]string{"a": a, "b": "eve"} // the registry lets most of these not come so far
+			c.Params = map[string]string{"a": a, "b": "eve"} // the registry refuses most of these
 			err := cons.Connect(c.Context(t.Context()), c)
 			for _, name := range c.Joined() {
 				if strings.HasPrefix(name, "reply_") || strings.HasPrefix(name, "user.") && !event.IsUserGroupName(name, "ada") {
@@ -229,8 +231,8 @@ func TestDeclaredGroupsOfOthers(t *testing.T) {
 	}
 }
 
-// TestDeclaredTasksStayInOrganization: two organizations with the same ids, whose members send what they like, have work
-// for their own organization and user only.
+// TestDeclaredTasksStayInOrganization: members of two organizations with the same ids send
+// anything. They get work only for their own organization and user.
 func TestDeclaredTasksStayInOrganization(t *testing.T) {
 	var got []string
 	for org, other := range map[string]string{"acme": "globex", "globex": "acme"} {
@@ -279,7 +281,7 @@ func (w *watched) Dispatch(ctx context.Context, work consumer.Work) (string, err
 	return w.Services.Dispatch(ctx, work)
 }
 
-// TestDeclaredRoutesDoNotOverlap: no path leads to two routes of which one is declared.
+// TestDeclaredRoutesDoNotOverlap: no path matches a declared route and another route.
 func TestDeclaredRoutesDoNotOverlap(t *testing.T) {
 	create := func() consumer.OrganizationAwareConsumer { return nil }
 	for name, test := range map[string]struct {

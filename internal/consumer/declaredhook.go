@@ -14,38 +14,39 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// What a [Hook] is asked about.
+// Events about which a [Hook] is asked.
 const (
 	HookConnect    = "connect"
 	HookReceive    = "receive"
 	HookDisconnect = "disconnect"
 )
 
-// HookTask is the kind of task by which hooks hear that a connection has ended. The gateway works
-// on it itself.
+// HookTask is the kind of task that tells hooks that a connection has ended. The gateway itself
+// works on it.
 const HookTask = "orgcast_hook"
 
-// Hook is another program that decides for a declared route. It is safe for concurrent use.
+// Hook is another program that makes decisions for a declared route. It is safe for concurrent use.
 type Hook interface {
-	// Asks reports whether it is asked about an event.
+	// Asks reports whether the hook is asked about an event.
 	Asks(event string) bool
-	// Ask asks for the organization of ctx. The id names the question, for a program that is asked
-	// again. Errors are [ErrForbidden], [ErrNotFound], and others if there was no answer.
+	// Ask asks the hook on behalf of the organization of ctx. The id names the question, in case
+	// the program is asked again. Errors are [ErrForbidden], [ErrNotFound], and others if there was
+	// no answer.
 	Ask(ctx context.Context, id string, question json.RawMessage) (HookAnswer, error)
-	// Failed notes why nothing came of a question or an answer.
+	// Failed reports why a question or an answer had no effect.
 	Failed(ctx context.Context, err error)
 }
 
-// HookAnswer is what a hook decides. All of it is inside the organization that the hook was asked
-// for.
+// HookAnswer is a hook's decision. All of it applies within the organization for which the hook was
+// asked.
 type HookAnswer struct {
-	Groups []string          // to join; counts at [HookConnect] only
-	Send   []json.RawMessage // frames to send, which are not control frames
+	Groups []string          // to join, only after [HookConnect]
+	Send   []json.RawMessage // frames to send, which must not be control frames
 	Task   *Work             // to dispatch; its payload is an object
-	Close  error             // to end the connection with, nil if it is to stay
+	Close  error             // the cause to end the connection with, or nil
 }
 
-// HookQuestion is what a hook is asked, as JSON.
+// HookQuestion is a question to a hook, as JSON.
 type HookQuestion struct {
 	Event          string                     `json:"event"`
 	OrganizationID orgctx.ID                  `json:"organization_id"`
@@ -66,7 +67,7 @@ type HookEnded struct {
 
 func (d *declaredConn) asks(what string) bool { return d.Hook != nil && d.Hook.Asks(what) }
 
-// question makes what the hook is asked.
+// question makes a question to the hook.
 func (d *declaredConn) question(c Conn, what string, message json.RawMessage) (json.RawMessage, error) {
 	who, vars := c.Identity(), d.vars(c, nil)
 	q := HookQuestion{
@@ -99,7 +100,7 @@ func (d *declared) path(c Conn) string {
 	return path
 }
 
-// ask asks the hook. An answer that comes after the connection has ended is none.
+// ask asks the hook. It ignores an answer that comes after the connection has ended.
 func (d *declaredConn) ask(ctx context.Context, c Conn, what string, message json.RawMessage) (HookAnswer, error) {
 	q, err := d.question(c, what, message)
 	if err != nil {
@@ -130,7 +131,7 @@ func (a *HookAnswer) groups() []string {
 	return append(slices.Clip(a.Groups), a.Task.Group)
 }
 
-// apply does what a hook has decided.
+// apply carries out the decision of a hook.
 func (d *declaredConn) apply(ctx context.Context, c Conn, a HookAnswer) error {
 	for _, frame := range a.Send {
 		if err := c.Send(frame); err != nil {
@@ -143,7 +144,7 @@ func (d *declaredConn) apply(ctx context.Context, c Conn, a HookAnswer) error {
 		if work.Group == "" && len(d.groups) > 0 {
 			work.Group = d.groups[0]
 		}
-		payload, _ := work.Payload.(json.RawMessage) // as hooks have it
+		payload, _ := work.Payload.(json.RawMessage) // hooks return this type
 		stamped, err := stamp(payload, c.Identity().Role)
 		if err != nil {
 			return err
@@ -194,7 +195,7 @@ func (d *declaredConn) receiveByHook(ctx context.Context, c Conn, m event.Messag
 	return refused(c, err, id)
 }
 
-// tellEnd dispatches the task by which the hook hears of the end.
+// tellEnd dispatches the task that tells the hook about the end of the connection.
 func (d *declaredConn) tellEnd(ctx context.Context, c Conn) error {
 	q, err := d.question(c, HookDisconnect, nil)
 	if err != nil {
@@ -202,7 +203,7 @@ func (d *declaredConn) tellEnd(ctx context.Context, c Conn) error {
 	}
 	id := rand.Text()
 	_, err = d.services.Dispatcher.Dispatch(ctx, Work{
-		// Without a user: one who has been removed meanwhile would have it refused.
+		// Without a user: if the user has been removed meanwhile, the task would be refused.
 		Kind: HookTask, ID: id, Group: replyGroup(id, ""),
 		Payload: HookEnded{Route: d.Pattern, Question: q},
 	})

@@ -11,12 +11,12 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// roleField is the member of a task's payload that has the role of the user who asked. The task
+// roleField is the field of a task's payload with the role of the user who requested it. The task
 // itself has the organization and the user.
 const roleField = "role"
 
-// ReservedNames are names that no template, payload or answer of a hook may use: what they say is
-// the gateway's alone.
+// ReservedNames are names that templates, payloads and answers of hooks must not use, because only
+// the gateway sets them.
 func ReservedNames() []string { return []string{"organization_id", "user_id", roleField} }
 
 // receivedFields returns the fields of a message, and the request id if it has one.
@@ -32,14 +32,14 @@ func receivedFields(m event.Message) (f fields, id requestID, err error) {
 	return f, id, nil
 }
 
-// taskAccepted tells a page that its work was handed over. Its events go to the group.
+// taskAccepted tells a page that its work was dispatched. The events of the work go to the group.
 type taskAccepted struct {
 	Type      string    `json:"type"` // "task_accepted"
 	TaskID    string    `json:"task_id"`
 	RequestID requestID `json:"request_id,omitempty"`
 }
 
-// dispatch hands over the work that a message asks for.
+// dispatch dispatches the work that a message requests.
 func (d *declaredConn) dispatch(ctx context.Context, c Conn, m event.Message, t *TaskReaction) error {
 	f, id, err := receivedFields(m)
 	if err != nil {
@@ -68,7 +68,7 @@ func (d *declaredConn) dispatch(ctx context.Context, c Conn, m event.Message, t 
 		_, err := d.services.Dispatcher.Dispatch(ctx, work)
 		return err
 	})
-	if err == nil && request.Done { // the answer has come, or comes
+	if err == nil && request.Done { // the answer has come or will come
 		_, err = d.replies(ctx, c, request, t, id)
 	}
 	switch {
@@ -81,8 +81,8 @@ func (d *declaredConn) dispatch(ctx context.Context, c Conn, m event.Message, t 
 	return nil
 }
 
-// replies returns the group to which the events of a request's work go: the first one, or one of
-// which no other connection knows, which it joins.
+// replies returns the group for the events of a request's work. It is the first group, or a group
+// that no other connection knows, which replies joins.
 func (d *declaredConn) replies(ctx context.Context, c Conn, q Request, t *TaskReaction, id requestID) (group string, err error) {
 	if t.Reply == "" {
 		return d.groups[0], nil
@@ -96,8 +96,8 @@ func (d *declaredConn) replies(ctx context.Context, c Conn, q Request, t *TaskRe
 	return group, nil
 }
 
-// awaited are the groups in which workers answer a connection, with the type of the frame that each
-// answer becomes.
+// awaited holds the groups in which workers answer a connection, each with the type of the frame
+// that the answer becomes.
 type awaited struct {
 	mu    sync.Mutex
 	types map[string]string // guarded by mu
@@ -125,7 +125,7 @@ func (a *awaited) typeOf(group string) (typ string, ok bool) {
 	return typ, ok
 }
 
-// key names the request that a message is; empty is none.
+// key returns the name of the message's request, empty if it has none.
 func (t *TaskReaction) key(vars variables) (requestID, error) {
 	for _, name := range t.Key.Variables() {
 		if isNull(vars.get(name)) {
@@ -139,7 +139,7 @@ func (t *TaskReaction) key(vars variables) (requestID, error) {
 	return requestID(text), nil
 }
 
-// payload returns what the worker gets.
+// payload returns the payload of the task.
 func (t *TaskReaction) payload(vars variables) (json.RawMessage, error) {
 	role := RawValue(rawText(vars.conn.Identity().Role))
 	var b bytes.Buffer
@@ -149,7 +149,7 @@ func (t *TaskReaction) payload(vars variables) (json.RawMessage, error) {
 	return b.Bytes(), nil
 }
 
-// reply passes on what a worker answers to this connection, once.
+// reply sends a worker's answer to this connection, once.
 func (d *declaredConn) reply(c Conn, e *event.Event) {
 	group := e.Group().Name()
 	typ, ok := d.awaited.typeOf(group)
@@ -165,7 +165,7 @@ func (d *declaredConn) reply(c Conn, e *event.Event) {
 	}
 }
 
-// answer gives the input that a question waits for.
+// answer passes on the answer to an open question.
 func (d *declaredConn) answer(ctx context.Context, c Conn, m event.Message, key Template) error {
 	f, id, err := receivedFields(m)
 	if err != nil {

@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// maxEnded is how many ended runs a board knows: as many as a history can tell of.
+// maxEnded is how many ended runs a board remembers: as many as a history can contain.
 const maxEnded = historyLength
 
-// endedRuns are the runs of a board that have ended, the last ones. It keeps a hash of each id,
-// which workers choose as long as they like.
+// endedRuns holds the runs of a board that ended last. It keeps a hash of each id, because workers
+// choose ids of any length.
 type endedRuns struct {
 	order []idHash // oldest first
 	known map[idHash]struct{}
@@ -22,7 +22,7 @@ func hashOf(id string) idHash {
 	return idHash(sum[:16])
 }
 
-// add enters a run, as the newest.
+// add adds a run as the newest.
 func (r *endedRuns) add(id string) {
 	r.remove(id)
 	if r.known == nil {
@@ -47,7 +47,7 @@ func (r *endedRuns) remove(id string) {
 	r.order = slices.DeleteFunc(r.order, func(other idHash) bool { return other == h })
 }
 
-// has reports whether a run has ended and has not begun again.
+// has reports whether a run has ended and not begun again.
 func (r *endedRuns) has(id string) bool {
 	_, ok := r.known[hashOf(id)]
 	return ok

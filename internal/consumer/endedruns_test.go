@@ -7,8 +7,8 @@ import (
 	"orgcast/internal/consumer/consumertest"
 )
 
-// TestBoardForgetsOldRuns: a board knows as many ended runs as a history can tell of, however long
-// it is open and however often they end.
+// TestBoardForgetsOldRuns: a board remembers as many ended runs as a history can contain, however
+// long it is open and however often runs end.
 func TestBoardForgetsOldRuns(t *testing.T) {
 	const most = 1100
 	board := jobConsumers(new(consumertest.Services))["crew_kanban"]()

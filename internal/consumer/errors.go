@@ -6,16 +6,17 @@ import (
 	"orgcast/internal/event"
 )
 
-// Causes with which a consumer refuses or ends a connection. The gateway knows which status or
-// close code each becomes.
+// Causes with which a consumer refuses or ends a connection. The gateway maps each to a status or
+// close code.
 var (
 	// ErrDone ends a connection whose work is finished.
 	ErrDone = errors.New("consumer: done")
-	// ErrForbidden refuses what this user may not do.
+	// ErrForbidden refuses a request that this user is not allowed to make.
 	ErrForbidden = errors.New("consumer: not allowed")
-	// ErrNotFound refuses what does not exist, or belongs to someone else: they look alike.
+	// ErrNotFound refuses a request for an object that does not exist or belongs to someone else.
+	// Both look alike.
 	ErrNotFound = errors.New("consumer: no such thing")
-	// ErrTextRequired ends a connection that sent a binary frame where text is due.
+	// ErrTextRequired ends a connection that sent a binary frame where text is required.
 	ErrTextRequired = errors.New("consumer: text required")
 )
 
@@ -23,7 +24,7 @@ var (
 	// ErrTooManyGroups is returned by [Conn.Join] at the limit of groups per connection.
 	ErrTooManyGroups = errors.New("consumer: too many groups")
 	// ErrUnknownType is returned for a message of a type that the consumer does not know. The
-	// browser is told so and the connection stays.
+	// browser gets an error frame, and the connection stays.
 	ErrUnknownType = errors.New("consumer: unknown type")
 )
 
@@ -43,8 +44,8 @@ const (
 	CodeUnknownMessage = "unknown_message"
 )
 
-// errorText is the code in words, for people. The text of an error value never reaches a browser,
-// because it may contain what the browser's user must not know.
+// errorText returns a text for people. The text of an error value never reaches a browser, because
+// it may contain details that the browser's user must not know.
 func errorText(code string) string {
 	switch code {
 	case CodeBadMessage:
@@ -92,8 +93,8 @@ func SendError(c Conn, code, group string) error {
 	return c.Send(ErrorFrame{Type: "error", Code: code, Message: errorText(code), Group: group})
 }
 
-// answer turns the errors that a browser may be told into error frames, and returns others. The id
-// that the browser gave its message comes back, if that is one, whatever is wrong with the rest.
+// answer turns errors that a browser may see into error frames, and returns others. The frame
+// repeats the request id of the message if the id is valid, whatever is wrong with the rest.
 func answer(c Conn, m event.Message, err error) error {
 	code := CodeBadMessage
 	switch {
@@ -105,12 +106,11 @@ func answer(c Conn, m event.Message, err error) error {
 	var in struct {
 		RequestID requestID `json:"request_id"`
 	}
-	_ = m.Decode(&in) // what is no id stays empty
+	_ = m.Decode(&in) // stays empty if the id is not valid
 	return sendError(c, code, in.RequestID)
 }
 
-// sendError sends the error frame of a code. id is the one that the browser gave its request, if
-// any.
+// sendError sends the error frame of a code. id is the browser's request id, or empty.
 func sendError(c Conn, code string, id requestID) error {
 	return c.Send(ErrorFrame{Type: "error", Code: code, Message: errorText(code), RequestID: string(id)})
 }

@@ -10,13 +10,14 @@ import (
 	"orgcast/internal/event"
 )
 
-// Events is the general consumer: a page subscribes to groups of its own organization, as far as
-// the policy allows, and gets their events as they were published.
+// Events is the general consumer: a page subscribes to groups of its own organization, as the
+// policy allows, and gets their events as they were published.
 type Events struct {
 	Quiet
 	Policy *Policy
-	// MaxGroups is how many groups of one frame are looked at, as many as a connection may join. A
-	// frame has room for thousands of names; those beyond are refused together. 0 is no limit.
+	// MaxGroups is how many groups of one frame are handled, as many as a connection may join. A
+	// frame has room for thousands of names, and those beyond the limit are refused together. 0
+	// means no limit.
 	MaxGroups int
 }
 
@@ -24,15 +25,15 @@ type Events struct {
 type groupFrame struct {
 	Type  string `json:"type"` // "subscribed", "unsubscribed"
 	Group string `json:"group"`
-	// ID is the place from which the group can be resumed, with [ProtocolV1] and if it is known.
+	// ID is the mark from which the group can be resumed, if it is known, with [ProtocolV1] only.
 	ID string `json:"id,omitempty"`
 }
 
-// wanted is what a page asks of one group.
+// wanted is what a page requests for one group.
 type wanted struct {
-	// After is the place behind which missed events are asked for, "" for live events alone.
+	// After is the mark after which missed events are requested, "" for live events only.
 	After string `json:"after"`
-	// Token is for groups that need one.
+	// Token is for groups that require one.
 	Token string `json:"token"`
 }
 
@@ -48,7 +49,7 @@ func (e Events) ReceiveMessage(ctx context.Context, c Conn, m event.Message) err
 	}
 }
 
-// subscribe joins groups and answers each, in the order of their names.
+// subscribe joins groups and answers for each, in the order of their names.
 func (e Events) subscribe(ctx context.Context, c Conn, m event.Message) error {
 	var in struct {
 		Group  *string           `json:"group"` // short for one group
@@ -61,7 +62,7 @@ func (e Events) subscribe(ctx context.Context, c Conn, m event.Message) error {
 	switch {
 	case in.Group != nil && in.Groups != nil:
 		return SendError(c, CodeBadMessage, "")
-	case in.Groups == nil: // without either it names no group
+	case in.Groups == nil: // with neither field, the name is empty
 		return e.subscribeOne(ctx, c, nameOf(in.Group), in.wanted)
 	}
 	names, err := e.charge(c, slices.Sorted(maps.Keys(in.Groups)))
@@ -73,8 +74,7 @@ func (e Events) subscribe(ctx context.Context, c Conn, m event.Message) error {
 	return err
 }
 
-// charge makes a frame pay for the names in it, refuses those beyond the limit and returns the
-// others.
+// charge charges a frame for its names, refuses those beyond the limit and returns the others.
 func (e Events) charge(c Conn, names []string) ([]string, error) {
 	if len(names) == 0 {
 		return nil, SendError(c, CodeBadMessage, "")
@@ -95,9 +95,9 @@ func (e Events) charge(c Conn, names []string) ([]string, error) {
 	return names, c.Send(ErrorFrame{Type: "error", Code: CodeTooManyGroups, Message: errorText(CodeTooManyGroups), Groups: rest})
 }
 
-// subscribeOne joins a group, with what was missed if that was asked for. A name of no valid form,
-// one that does not exist and one that is not yours look alike. What is no place of that group's
-// history, or not anymore, is answered with a gap: whose it is does not show.
+// subscribeOne joins a group, with missed events if they were requested. A group whose name is not
+// valid, a group that does not exist and a foreign one look alike. If the mark is not in that
+// group's history, or no longer, the answer is a gap, which does not reveal where the mark belongs.
 func (e Events) subscribeOne(ctx context.Context, c Conn, name string, want wanted) error {
 	g, err := event.NewGroup(c.Identity().Organization, name)
 	if err != nil {
@@ -129,7 +129,7 @@ func (e Events) subscribeOne(ctx context.Context, c Conn, name string, want want
 	return c.Send(subscribed(name, at))
 }
 
-// subscribed returns the answer for a group, with the place that was reached if it is known.
+// subscribed returns the answer for a group, with the mark reached if it is known.
 func subscribed(name string, at event.Mark) groupFrame {
 	frame := groupFrame{Type: "subscribed", Group: name}
 	if at != (event.Mark{}) {
@@ -138,7 +138,7 @@ func subscribed(name string, at event.Mark) groupFrame {
 	return frame
 }
 
-// unsubscribe leaves groups and answers each.
+// unsubscribe leaves groups and answers for each.
 func (e Events) unsubscribe(c Conn, m event.Message) error {
 	var in struct {
 		Group  *string  `json:"group"` // short for one group
@@ -168,7 +168,7 @@ func (e Events) unsubscribe(c Conn, m event.Message) error {
 	return err
 }
 
-// nameOf returns the name that a frame gives, "" if it gives none.
+// nameOf returns the name in a frame, "" if there is none.
 func nameOf(group *string) string {
 	if group == nil {
 		return ""
@@ -176,12 +176,12 @@ func nameOf(group *string) string {
 	return *group
 }
 
-// refuseGroup answers a group that could not be joined.
+// refuseGroup answers for a group that could not be joined.
 func refuseGroup(ctx context.Context, c Conn, group string, err error) error {
 	switch {
 	case errors.Is(err, ErrTooManyGroups):
 		return SendError(c, CodeTooManyGroups, group)
-	case errors.Is(err, ErrUnknownType): // nothing can be resumed here
+	case errors.Is(err, ErrUnknownType): // the connection cannot resume groups
 		return SendError(c, CodeBadMessage, group)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)

@@ -11,13 +11,13 @@ import (
 // maxText is the longest text that a person may send, in bytes.
 const maxText = 64 << 10
 
-// validText reports whether a person's text can be passed on: some, and not too much.
+// validText reports whether a person's text is neither blank nor too long.
 func validText(s string) bool { return strings.TrimSpace(s) != "" && len(s) <= maxText }
 
 var errBadIdent = errors.New("consumer: must be an identifier or an integer")
 
-// ident is an id in a message. Pages send the keys of their database, so an integer will do as well
-// as a string. Either satisfies [orgctx.ValidID]; a missing one, null or "" is empty.
+// ident is an id in a message. Pages send database keys, so it may be a string or an integer. It
+// satisfies [orgctx.ValidID], or is empty if it is missing, null or "".
 type ident string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -36,8 +36,8 @@ func (id *ident) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// sentID is an [ident] that goes on as it was sent: 41 stays a number and "41" a text. It is nil
-// for none.
+// sentID is an [ident] that is passed on as it was sent: 41 stays a number and "41" a text. It is
+// nil if there is none.
 type sentID json.RawMessage
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -63,12 +63,12 @@ func (s sentID) MarshalJSON() ([]byte, error) {
 // id returns the text of the id.
 func (s sentID) id() (id ident) {
 	if len(s) > 0 {
-		_ = id.UnmarshalJSON(s) // has been one
+		_ = id.UnmarshalJSON(s) // it was checked when it was parsed
 	}
 	return id
 }
 
-// uuid returns a UUID in its one spelling, which is the lower-case one.
+// uuid returns a UUID in its canonical spelling, in lower case.
 func uuid(text string) (canonical string, ok bool) {
 	const form = "00000000-0000-0000-0000-000000000000"
 	if len(text) != len(form) {

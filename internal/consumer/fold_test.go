@@ -17,12 +17,12 @@ import (
 	"orgcast/internal/event"
 )
 
-// occurrence is an event of a job, as its worker would publish it.
+// occurrence is an event of a job, as its worker publishes it.
 type occurrence struct{ group, fields string }
 
-// TestFirstFramesEqualLiveFrames: whenever a page opens, its first frames and the live ones after them tell it
-// the same. And where the history has lost its beginning, the first frames tell nothing that live frames have
-// not told.
+// TestFirstFramesEqualLiveFrames: whenever a page opens, its first frames and the live frames after
+// them give it the same state. If the history has lost its beginning, the first frames contain
+// nothing that live frames did not.
 func TestFirstFramesEqualLiveFrames(t *testing.T) {
 	known := pages()
 	for name := range jobConsumers(nil) {
@@ -45,7 +45,7 @@ func TestFirstFramesEqualLiveFrames(t *testing.T) {
 						rt.Errorf("events: %v\na page that opened after %d of them (-), after all (+):\n%s", events[cut:], opened-cut, diff)
 					}
 					if name == "crew_kanban" && slices.ContainsFunc(events[:cut], endsRun) {
-						return // what comes of a run whose end is lost reads like the beginning of another one
+						return // without the end of a run, its later events look like a new run
 					}
 					whole := visit(t, name, protocol, events, 0)
 					if what := untold("", late.state(), whole.state()); what != "" {
@@ -96,12 +96,13 @@ func visit(t *testing.T, name, protocol string, events []occurrence, before int)
 	return p
 }
 
-// endsRun reports whether an event takes a run off a board.
+// endsRun reports whether an event removes a run from a board.
 func endsRun(o occurrence) bool {
 	return strings.Contains(o.fields, "task_complete") || strings.Contains(o.fields, "COMPLETED") || strings.Contains(o.fields, "FAILED")
 }
 
-// placed gives a cut the place of its message, or one before all others if that is not there anymore.
+// placed sets the position of a cut to that of its message, or to one before all others if the
+// message is no longer there.
 func placed(fields string, events []occurrence) string {
 	var cut struct {
 		From string `json:"from"`
@@ -120,7 +121,7 @@ func placed(fields string, events []occurrence) string {
 	return strings.Replace(fields, `"from":"`+cut.From+`"`, `"from":"`+at.String()+`"`, 1)
 }
 
-// sameIfNull lets a field that is null be as one that is not there, and an empty list as none.
+// sameIfNull treats a null field like a missing one, and an empty list like none.
 func sameIfNull() cmp.Option {
 	return cmp.Options{
 		cmp.FilterPath(func(p cmp.Path) bool {
@@ -145,8 +146,8 @@ func sameIfNull() cmp.Option {
 	}
 }
 
-// untold returns what a state says that another one does not, "" if there is nothing. What is taken for granted
-// while nothing has been said does not count.
+// untold returns something in one state that another state does not have, or "". Default values do
+// not count.
 func untold(where string, got, told any) string {
 	switch got := got.(type) {
 	case nil:
@@ -182,17 +183,17 @@ func untold(where string, got, told any) string {
 	return ""
 }
 
-// teller makes up what workers tell.
+// teller makes up events of workers.
 type teller struct{ rt *rapid.T }
 
 func (w *teller) one(of ...string) string { return rapid.SampledFrom(of).Draw(w.rt, "one") }
 
-// value is any value of JSON.
+// value returns any JSON value.
 func (w *teller) value() string {
 	return w.one(`41`, `"41"`, `null`, `"text"`, `{"id":41,"name":null}`, `[1,"1",{}]`, `true`, `12345678901234567890`, `1.50`, `"<b>"`, `[]`)
 }
 
-// some returns fields with values, some of those that may be there.
+// some returns some of the possible fields, with values.
 func (w *teller) some(may ...string) string {
 	var b strings.Builder
 	for _, field := range may {
@@ -221,7 +222,7 @@ func (w *teller) tell(name string) []occurrence {
 	return events
 }
 
-// converse gives messages their ids and cuts their messages, which were said before and are still there.
+// converse gives messages their ids, and cuts refer to earlier messages that are still there.
 func (w *teller) converse(events []occurrence) {
 	var said []string
 	for i, o := range events {

@@ -17,8 +17,8 @@ import (
 
 const conversationQuery = "0b5cd2c5-3f0e-4a7e-9d53-8f1f6a3b1f00"
 
-// FuzzReceive: whatever a browser says, each consumer answers with JSON objects, asks for nothing in
-// another's name, and stays, unless the frame was binary.
+// FuzzReceive: whatever a browser sends, each consumer answers with JSON objects, requests nothing
+// in another's name, and stays open, unless the frame was binary.
 func FuzzReceive(f *testing.F) {
 	for _, seed := range []string{
 		`{"type":"ping"}`, `{"message":"hello"}`, `{"type":"get_state"}`, `{"type":"cancel_research"}`, `{"type":"test"}`, "", "null", "[1]", "\xff",
@@ -66,8 +66,8 @@ func FuzzReceive(f *testing.F) {
 	})
 }
 
-// FuzzFirstState: whatever a history holds, each consumer makes a first state of it that is JSON, and
-// small enough to send.
+// FuzzFirstState: whatever a history contains, each consumer makes a first state from it that is
+// valid JSON and small enough to send.
 func FuzzFirstState(f *testing.F) {
 	for _, seed := range []string{
 		`{"type":"status_update","status":"running","progress":1e308}`, `{"type":"status_update","status":7}`, `{"type":"step_update","step":{},"step_number":-1}`,
@@ -125,7 +125,7 @@ func FuzzFirstState(f *testing.F) {
 	})
 }
 
-// FuzzParseInputKey: a key is one that InputKey makes, or none.
+// FuzzParseInputKey: a parsed key is a result of InputKey.
 func FuzzParseInputKey(f *testing.F) {
 	for _, seed := range []string{"e1:0", "e1:01", "e1:-1", "e1:+1", "e1", ":1", "e1:1:1", "é:1", "orgcast:{acme}:ask:e1:0", "e1:99999999999999999999"} {
 		f.Add(seed)
@@ -141,7 +141,7 @@ func FuzzParseInputKey(f *testing.F) {
 	})
 }
 
-// FuzzMatch: a path that is served is spelled as its route is, and a parameter is a single name.
+// FuzzMatch: a served path is spelled as its route, and a parameter is a single name.
 func FuzzMatch(f *testing.F) {
 	for _, seed := range []string{"/ws/events", "/ws%2fevents", "/ws/number/7", "/ws/id/a-b", "/ws/any/x%20y", "/ws/any/%2e%2e", "/ws/any/%C3%BC", "//ws/events", "/ws/any/%"} {
 		f.Add(seed)

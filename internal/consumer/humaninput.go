@@ -9,14 +9,14 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// InputKey is what a worker hands out, as input_key, with a request for input: the execution and
-// the index of the step in it. It is parsed when it comes back and names nothing by itself, so a
-// browser that makes one up reaches no other questions than those of its own organization.
+// InputKey returns the input_key that a worker sends with a request for input: the execution and
+// the index of the step in it. The key is parsed when it comes back and grants nothing by itself. A
+// browser that makes one up reaches only questions of its own organization.
 func InputKey(execution string, taskIndex int) string {
 	return execution + ":" + strconv.Itoa(taskIndex)
 }
 
-// ParseInputKey reads what [InputKey] made, in that one spelling.
+// ParseInputKey parses the result of [InputKey], and no other spelling.
 func ParseInputKey(key string) (execution string, taskIndex int, ok bool) {
 	execution, digits, _ := strings.Cut(key, ":")
 	taskIndex, err := strconv.Atoi(digits)
@@ -27,16 +27,16 @@ func ParseInputKey(key string) (execution string, taskIndex int, ok bool) {
 	return execution, taskIndex, true
 }
 
-// question names what a message answers: an input_key that the server handed out, or the execution
-// and the index of the step.
+// question names the question that a message answers, by its input_key, or by the execution and the
+// index of the step.
 type question struct {
 	InputKey    string `json:"input_key"`
 	ExecutionID ident  `json:"execution_id"`
 	TaskIndex   *int   `json:"task_index"`
 }
 
-// names returns the execution and the index. An input_key of any other form is as one of a question
-// that was never asked.
+// names returns the execution and the index. An input_key of any other form counts as that of a
+// closed question.
 func (q question) names() (execution string, taskIndex int, err error) {
 	if q.InputKey != "" {
 		execution, taskIndex, ok := ParseInputKey(q.InputKey)
@@ -51,7 +51,7 @@ func (q question) names() (execution string, taskIndex int, err error) {
 	return string(q.ExecutionID), *q.TaskIndex, nil
 }
 
-// acceptedFrame confirms an answer to who gave it.
+// acceptedFrame confirms an answer to the user who gave it.
 type acceptedFrame struct {
 	Type        string    `json:"type"` // "human_input_accepted"
 	ExecutionID string    `json:"execution_id"`
@@ -59,8 +59,8 @@ type acceptedFrame struct {
 	RequestID   requestID `json:"request_id,omitempty"`
 }
 
-// answers take what people answer to questions. If only is not empty, to those of that execution
-// and no others.
+// answers accepts people's answers to questions. If only is not empty, it accepts answers for that
+// execution alone.
 type answers struct {
 	inputs   Inputs
 	requests Requests
@@ -105,12 +105,12 @@ func (a answers) give(ctx context.Context, c Conn, typ string, given Answer, id 
 	return c.Send(accepted(given, id))
 }
 
-// accepted confirms an answer.
+// accepted returns the confirmation of an answer.
 func accepted(given Answer, id requestID) acceptedFrame {
 	return acceptedFrame{Type: "human_input_accepted", ExecutionID: given.Execution, TaskIndex: given.TaskIndex, RequestID: id}
 }
 
-// answered makes the answer to the question.
+// answered returns the answer to the question.
 func (q question) answered(only, text string) (Answer, error) {
 	execution, taskIndex, err := q.names()
 	switch {

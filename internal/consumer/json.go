@@ -7,21 +7,21 @@ import (
 	"orgcast/internal/event"
 )
 
-// MessageHandler is a consumer of JSON messages. [JSON] makes an
-// OrganizationAwareConsumer of it; the hooks have the same rules.
+// MessageHandler is a consumer of JSON messages. [JSON] turns it into an OrganizationAwareConsumer,
+// whose rules for hooks apply.
 type MessageHandler interface {
 	Connect(ctx context.Context, c Conn) error
 	// ReceiveMessage handles one JSON object. It returns [ErrUnknownType] for a type that it does
-	// not know, and an error of [event.Message.Decode] as it is: both become error frames, and the
+	// not know, and passes on errors of [event.Message.Decode]. Both become error frames, and the
 	// connection stays. Any other error ends the connection.
 	ReceiveMessage(ctx context.Context, c Conn, m event.Message) error
 	Disconnect(ctx context.Context, c Conn, cause error)
 }
 
-// TextHandler is an extra ability of a [MessageHandler]: it takes text that is not JSON, too, which
-// others answer with an error frame.
+// TextHandler is an extra ability of a [MessageHandler]: it also accepts text that is not JSON, for
+// which other consumers send an error frame.
 type TextHandler interface {
-	// ReceiveText handles one text frame; its errors are those of ReceiveMessage.
+	// ReceiveText handles one text frame. Its errors are those of ReceiveMessage.
 	ReceiveText(ctx context.Context, c Conn, text string) error
 }
 
@@ -30,9 +30,9 @@ type pongFrame struct {
 	Type string `json:"type"` // "pong"
 }
 
-// JSON makes a consumer of a MessageHandler. What all consumers share is here: ping and
-// keep_alive get pong, a frame that is no JSON object gets an error frame and the connection stays,
-// a binary frame ends it.
+// JSON turns a MessageHandler into a consumer. It contains what all consumers share: ping and
+// keep_alive get a pong, a frame that is not a JSON object gets an error frame and the connection
+// stays, and a binary frame ends the connection.
 func JSON(h MessageHandler) OrganizationAwareConsumer {
 	a := jsonConsumer{handler: h}
 	if eh, ok := h.(EventHandler); ok {
@@ -72,7 +72,7 @@ func (j jsonConsumer) Receive(ctx context.Context, c Conn, f event.RawMessage) e
 	return answer(c, m, j.handler.ReceiveMessage(ctx, c, m))
 }
 
-// Quiet has a Connect and a Disconnect that do nothing, for consumers that need none.
+// Quiet has a Connect and a Disconnect that do nothing, for consumers that need neither.
 type Quiet struct{}
 
 // Connect does nothing.

@@ -11,10 +11,10 @@ import (
 	"orgcast/internal/consumer/consumertest"
 )
 
-// mute takes work and does not answer, or answers with what comes next.
+// mute accepts work and does not answer, or answers with the next errors.
 type mute struct {
 	*consumertest.Services
-	answers []error // of the next calls; then nil
+	answers []error // for the next calls; then nil
 }
 
 func (m *mute) Dispatch(ctx context.Context, w consumer.Work) (string, error) {
@@ -25,7 +25,7 @@ func (m *mute) Dispatch(ctx context.Context, w consumer.Work) (string, error) {
 	return id, err
 }
 
-// TestWorkWhoseAnswerWasLostEndsOnce: if the gateway does not learn whether work was handed over, a
+// TestWorkWhoseAnswerWasLostEndsOnce: if the gateway does not learn whether work was dispatched, a
 // worker may be doing it. So the conversation is not told that it failed, and the same request is
 // the same work again.
 func TestWorkWhoseAnswerWasLostEndsOnce(t *testing.T) {
@@ -33,7 +33,7 @@ func TestWorkWhoseAnswerWasLostEndsOnce(t *testing.T) {
 	for name, test := range map[string]struct {
 		answers []error
 		code    string // of the error frame, "" for none
-		failed  bool   // whether the conversation hears of a failure
+		failed  bool   // the conversation gets a failure event
 	}{
 		"answer lost":                    {answers: []error{lost}},
 		"two answers lost":               {answers: []error{lost, lost}, code: "unavailable"},
@@ -64,8 +64,8 @@ func TestWorkWhoseAnswerWasLostEndsOnce(t *testing.T) {
 	}
 }
 
-// TestQuotaUsedUpForWorkThatMayBeDone: a quota that is used up when a request comes again says
-// nothing about the work that its first try may have handed over.
+// TestQuotaUsedUpForWorkThatMayBeDone: if the quota is used up when a request is repeated, that
+// says nothing about the work that the first try may have dispatched.
 func TestQuotaUsedUpForWorkThatMayBeDone(t *testing.T) {
 	parts := &mute{new(consumertest.Services), []error{consumer.ErrUnavailable, consumer.ErrUnavailable, consumer.ErrQuotaExceeded}}
 	chat := consumer.JSON(&consumer.Chat{Dispatcher: parts, Recorder: parts, Inputs: parts, Owners: parts, Requests: parts})
@@ -81,7 +81,7 @@ func TestQuotaUsedUpForWorkThatMayBeDone(t *testing.T) {
 	}
 }
 
-// workOf returns the ids of the work that was handed over, and whether a failure was recorded.
+// workOf returns the ids of the dispatched work, and whether a failure was recorded.
 func workOf(t *testing.T, calls []string) (works []string, failed bool) {
 	t.Helper()
 	for _, call := range calls {
@@ -100,11 +100,11 @@ func workOf(t *testing.T, calls []string) (works []string, failed bool) {
 	return works, failed
 }
 
-// queue hands over each work once, unless it is full or the work was withdrawn.
+// queue dispatches each work once, unless it is full or the work was withdrawn.
 type queue struct {
 	*consumertest.Services
 	full bool
-	// hurry, if it is set, is called once, before work is withdrawn.
+	// hurry, if set, is called once, before work is withdrawn.
 	hurry func()
 
 	handed, withdrawn map[string]bool
@@ -132,12 +132,12 @@ func (q *queue) Withdraw(_ context.Context, _, id string) (bool, error) {
 	return q.withdrawn[id], nil
 }
 
-// Again is lost on its way.
+// Again fails.
 func (*queue) Again(context.Context, consumer.Request) error { return consumer.ErrUnavailable }
 
-// TestRefusedWorkEndsOnce: work that was refused, and whose conversation was told so, is not handed
-// over later, although the request counts as the same work still. Work that another tab has handed
-// over in the meantime is not told to have failed.
+// TestRefusedWorkEndsOnce: work that was refused, and whose conversation was told so, is not
+// dispatched later, although the request still counts as the same work. Work that another tab has
+// dispatched meanwhile is not reported as failed.
 func TestRefusedWorkEndsOnce(t *testing.T) {
 	const frame = `{"type":"user_message","message":"Hello","request_id":"r1"}`
 	open := func(t *testing.T) (*queue, func() string) {

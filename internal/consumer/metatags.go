@@ -25,8 +25,8 @@ func (t MetaTagsTask) ReceiveMessage(ctx context.Context, c Conn, m event.Messag
 	return t.Connect(ctx, c)
 }
 
-// foldMetaTags makes the status of a task, with the last progress. A task that has said something
-// runs.
+// foldMetaTags makes the status of a task, with the last progress. A task with any update counts as
+// running.
 func foldMetaTags(history []*event.Event) any {
 	task := newSum(fields{"status": rawText(statusPending), "message": rawText(""), "result": rawNull(), "progress": rawNull()})
 	for _, e := range history {

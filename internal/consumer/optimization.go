@@ -11,21 +11,21 @@ import (
 )
 
 // Optimization shows the optimization of images at /ws/image-optimizer/{id:int}/: the last update,
-// then each optimization_update, and each job_update of the jobs that do it. It follows the jobs that
-// the query names, ?job=ID, and those that an optimization_update names as its job_id, whether recorded
-// or live. What back ends put into data stands in the frame itself, as pages of the original expect. It
-// serves one connection.
+// then each optimization_update, and each job_update of its jobs. It follows the jobs named in the
+// query, ?job=ID, and those named as job_id in an optimization_update, recorded or live. Fields
+// that back ends put into data appear in the frame itself, as pages of the original application
+// expect. An Optimization serves one connection.
 type Optimization struct {
 	Quiet
 	translated
 
-	jobs []job // that are followed: Connect fills it in, then the writer alone
+	jobs []job // followed jobs; Connect fills the list, and then only the writer uses it
 }
 
-// job is one that does an optimization.
+// job is a job of an optimization.
 type job struct {
-	id   string          // names its group
-	said json.RawMessage // the id as it was said: a page that knows 41 does not know "41"
+	id   string          // the id in the group's name
+	said json.RawMessage // the id as sent: a page that knows 41 does not know "41"
 }
 
 var (
@@ -33,10 +33,10 @@ var (
 	_ EventHandler   = (*Optimization)(nil)
 )
 
-// maxJobs is how many jobs a connection follows: a page shows one or two.
+// maxJobs is how many jobs a connection follows. A page shows one or two.
 const maxJobs = 8
 
-// Connect joins the group of the optimization and sends its last update, and then those of its jobs.
+// Connect joins the optimization's group and sends its last update, and then those of its jobs.
 func (o *Optimization) Connect(ctx context.Context, c Conn) error {
 	for _, id := range c.Query()["job"] {
 		if !orgctx.ValidID(id) || !o.remember(job{id, rawText(id)}) {
@@ -62,13 +62,13 @@ func (o *Optimization) Connect(ctx context.Context, c Conn) error {
 	return nil
 }
 
-// ReceiveMessage knows no messages: ping is answered for all consumers.
+// ReceiveMessage knows no types. JSON answers pings.
 func (*Optimization) ReceiveMessage(context.Context, Conn, event.Message) error {
 	return ErrUnknownType
 }
 
-// HandleEvent follows the job that a live event names. Joining waits for the bus; the writer, in which
-// this runs, does not.
+// HandleEvent follows the job that a live event names. Joining waits for the bus, and the writer,
+// in which this runs, must not wait.
 func (o *Optimization) HandleEvent(_ context.Context, c Conn, e *event.Event) (forward bool) {
 	if j := jobOf(e); o.remember(j) {
 		c.Go(func(ctx context.Context) error { return followJob(ctx, c, j) })
@@ -79,7 +79,8 @@ func (o *Optimization) HandleEvent(_ context.Context, c Conn, e *event.Event) (f
 	return o.forward(c, e, nil)
 }
 
-// remember adds a job to those that are followed, and reports whether it was new and there was room.
+// remember adds a job to the followed ones. It reports false if the job is known or there is no
+// room.
 func (o *Optimization) remember(j job) bool {
 	if j.id == "" || len(o.jobs) == maxJobs || slices.ContainsFunc(o.jobs, func(known job) bool { return known.id == j.id }) {
 		return false
@@ -100,8 +101,8 @@ func followJob(ctx context.Context, c Conn, j job) error {
 	})
 }
 
-// lastUpdate shows the newest event of a type, as it was when it came. If the work was given up after it,
-// the update says that it failed, and with what code. begin is the update of what has said nothing yet.
+// lastUpdate shows the newest event of a type as it was sent live. If the work failed after it, the
+// update says that it failed, and the code. begin is the update if there is no event yet.
 func lastUpdate(c Conn, typ string, last, failed *event.Event, begin fields) any {
 	u, nested := begin, false
 	if last != nil {
@@ -110,7 +111,7 @@ func lastUpdate(c Conn, typ string, last, failed *event.Event, begin fields) any
 	switch {
 	case failed != nil:
 		if u["status"], u["error"] = rawText(statusFailed), rawText(failureOf(failed)); last != nil {
-			maps.Copy(begin, u) // its id, if the update has none
+			maps.Copy(begin, u) // its id, in case the update has none
 			u = begin
 		}
 	case last != nil && (!nested || c.Protocol() == ProtocolV1):
@@ -121,8 +122,8 @@ func lastUpdate(c Conn, typ string, last, failed *event.Event, begin fields) any
 	return u.object(typ)
 }
 
-// flatten returns the fields of an optimization_update or job_update. Those in data, if it is an object, stand
-// among the others, and nested is true.
+// flatten returns the fields of an optimization_update or job_update. If data is an object, its
+// fields are merged into the others, and nested is true.
 func flatten(e *event.Event) (f fields, nested bool) {
 	f, _ = read(e, nil)
 	if e.Type() != "optimization_update" && e.Type() != "job_update" || isNull(f["data"]) || !isObject(f["data"]) {
@@ -136,7 +137,7 @@ func flatten(e *event.Event) (f fields, nested bool) {
 	return f, true
 }
 
-// jobOf returns the job that an optimization_update names, none if it names none.
+// jobOf returns the job that an optimization_update names, the zero job if it names none.
 func jobOf(e *event.Event) job {
 	if e.Type() != "optimization_update" {
 		return job{}

@@ -10,17 +10,17 @@ import (
 // object is a JSON object.
 type object = map[string]any
 
-// page is what a page knows, and how it learns it: from first frames and live ones alike, by the
-// rules of docs/consumers.md. It is written without the code of the consumers, so that it can judge
-// them.
+// page is the state of a page, and how the page learns it: from first frames and live ones alike,
+// by the rules of docs/consumers.md. It does not use the code of the consumers, so that it can
+// check them.
 type page interface {
-	// see takes a frame in. group is the group of a live event, "" for a frame of the consumer.
+	// see handles a frame. group is the group of a live event, "" for a frame of the consumer.
 	see(group string, frame object)
-	// state is what the page knows.
+	// state returns the state of the page.
 	state() any
 }
 
-// pages makes the page of each consumer that has a state.
+// pages returns the constructor of each consumer's page, for consumers with a state.
 func pages() map[string]func() page {
 	return map[string]func() page{
 		"chat":           func() page { return new(chatPage) },
@@ -34,7 +34,7 @@ func pages() map[string]func() page {
 	}
 }
 
-// lay lays the fields of a frame over others.
+// lay overwrites fields of a frame with those of another.
 func lay(over, frame object, except ...string) {
 	for name, value := range frame {
 		if name != "type" && name != "organization_id" && !slices.Contains(except, name) {
@@ -43,8 +43,8 @@ func lay(over, frame object, except ...string) {
 	}
 }
 
-// layStatus lays an update over what is known: one without a status keeps the former one, another
-// status takes the error away.
+// layStatus adds an update: without a status, the previous one stays, and another status removes
+// the error.
 func layStatus(over, frame object, except ...string) {
 	if frame["status"] == nil {
 		except = append(except, "status")
@@ -59,7 +59,7 @@ func failed(over, frame object, status string) {
 	over["status"], over["error"] = status, frame["code"]
 }
 
-// odd reports whether a frame has a status that is none. A page passes over it.
+// odd reports whether a frame has a status that is not text. A page ignores it.
 func odd(frame object) bool {
 	switch frame["status"].(type) {
 	case nil, string:
@@ -69,7 +69,7 @@ func odd(frame object) bool {
 	}
 }
 
-// replace puts an item in the place of the one with the same id, or at the end.
+// replace replaces the item with the same id, or appends the item.
 func replace(list []any, item any, same func(any) bool) []any {
 	if i := slices.IndexFunc(list, same); i >= 0 {
 		list = slices.Clone(list)
@@ -79,7 +79,7 @@ func replace(list []any, item any, same func(any) bool) []any {
 	return append(slices.Clone(list), item)
 }
 
-// idOf is the text of an id: 41 and "41" are one.
+// idOf returns the text of an id: 41 and "41" are equal.
 func idOf(v any, name string) string {
 	o, _ := v.(object)
 	switch id := o[name].(type) {
@@ -127,7 +127,7 @@ func (p *researchPage) see(_ string, frame object) {
 	switch frame["type"] {
 	case "initial_state":
 		p.research, p.steps, p.report = frame["research"].(object), frame["steps"].([]any), object{}
-		delete(p.research, "created_at") // when the job began, which no event says
+		delete(p.research, "created_at") // when the job began, which is not in any event
 		lay(p.report, frame, "research", "steps")
 	case "status_update":
 		if odd(frame) {
@@ -258,7 +258,7 @@ type boardPage struct{ runs []any }
 
 func (p *boardPage) see(_ string, frame object) {
 	same := sameID(frame, "execution_id")
-	run := func() object { // the one of the frame
+	run := func() object { // the run in the frame
 		i := slices.IndexFunc(p.runs, same)
 		if i < 0 {
 			p.runs = append(p.runs, object{"status": "RUNNING"})
@@ -310,7 +310,7 @@ func (p *optimizationPage) see(group string, frame object) {
 		p.update = update
 	case frame["type"] == "job_update":
 		id := idOf(update, "job_id")
-		delete(update, "job_id") // a job that is given up before it has said anything does not say it
+		delete(update, "job_id") // a job that fails before its first update does not contain it
 		p.jobs[id] = update
 	case frame["type"] == "task_failed" && ofJob:
 		if p.jobs[job] == nil {

@@ -16,14 +16,14 @@ import (
 	"orgcast/internal/session"
 )
 
-// DefaultPolicy lets a group's first word say who may join it.
+// DefaultPolicy decides by a group's first word who may join it.
 const DefaultPolicy = "all=member, room.*=member, user.*=self, role.admin=role:admin, *=signed"
 
 // Policy says which groups of its own organization a page may subscribe to. Its rules never change.
 // It is safe for concurrent use.
 type Policy struct {
 	rules []rule
-	key   atomic.Pointer[[]byte] // of tokens; empty: no token is good
+	key   atomic.Pointer[[]byte] // for tokens; if empty, every token is refused
 }
 
 type rule struct {
@@ -34,13 +34,13 @@ type rule struct {
 
 var errBadPolicy = errors.New("consumer: invalid policy")
 
-// ParsePolicy reads a list of rules, PATTERN=WHO, parted by commas. The first rule whose pattern
-// fits a group decides; a group that no rule fits can be joined by nobody. A pattern is a group
-// name, or the start of one followed by "*". WHO is "member" (everyone in the organization), "self"
-// (the group is the user's own or below it, see [event.IsUserGroupName]), "role:NAME" (members with
-// that role, as the directory says) or "signed" (anyone who shows a token of the back end, see
-// [SignGroup]). signingKey is the key of those tokens; it has at least 32 bytes if a rule says
-// "signed" and tokens are to be accepted, and may be empty, in which case no token is good.
+// ParsePolicy parses a comma-separated list of rules, PATTERN=WHO. The first rule whose pattern
+// fits a group decides. If no rule fits, the group cannot be joined. A pattern is a group name, or
+// the start of one followed by "*". WHO is "member" (everyone in the organization), "self" (the
+// group is the user's own or below it, see [event.IsUserGroupName]), "role:NAME" (members with that
+// role, as the directory says) or "signed" (anyone with a token of the back end, see [SignGroup]).
+// signingKey is the key of those tokens. It needs at least 32 bytes if a rule says "signed" and
+// tokens are to be accepted. It may be empty, and then every token is refused.
 func ParsePolicy(text string, signingKey []byte) (*Policy, error) {
 	p := new(Policy)
 	p.SetSigningKey(signingKey)
@@ -72,12 +72,12 @@ func ParsePolicy(text string, signingKey []byte) (*Policy, error) {
 	return p, nil
 }
 
-// SetSigningKey replaces the key of tokens. Tokens under the previous one are not good anymore;
-// groups that were joined with them stay joined.
+// SetSigningKey replaces the key of tokens. Tokens signed with the previous key are no longer
+// valid. Groups that were joined with them stay joined.
 func (p *Policy) SetSigningKey(key []byte) { p.key.Store(&key) }
 
-// Allows reports whether the identity may subscribe to the group. token is what the page sent
-// along, "" if nothing. The group must be of the identity's own organization, whatever the rules.
+// Allows reports whether the identity may subscribe to the group. token is the token that the page
+// sent, or "". The group must belong to the identity's own organization, whatever the rules.
 func (p *Policy) Allows(who session.Identity, g event.Group, token string, now time.Time) bool {
 	if who.Organization.IsZero() || g.Organization() != who.Organization {
 		return false
@@ -103,8 +103,8 @@ func withRole(role string) func(*Policy, session.Identity, event.Group, string, 
 	}
 }
 
-// maxTokenExpiry is the latest end of a token, in Unix seconds: the year 5138. What is later was
-// given in milliseconds by mistake, and would be good for longer than anyone means.
+// maxTokenExpiry is the latest end of a token, in Unix seconds: the year 5138. A later end was
+// probably given in milliseconds by mistake, and would make the token valid for far too long.
 const maxTokenExpiry = 99_999_999_999
 
 func withToken(p *Policy, _ session.Identity, g event.Group, token string, now time.Time) bool {
@@ -122,8 +122,8 @@ func withToken(p *Policy, _ session.Identity, g event.Group, token string, now t
 }
 
 // SignGroup returns the token that lets a page subscribe to the group until expires: decimal Unix
-// seconds, a dot, and the hexadecimal HMAC-SHA256, under the key, of
-// "orgcast.v1.group\nORGANIZATION\nGROUP\nSECONDS". Back ends in any language can make it.
+// seconds, a dot, and the hexadecimal HMAC-SHA256, with the key, of
+// "orgcast.v1.group\nORGANIZATION\nGROUP\nSECONDS". Back ends in any language can compute it.
 func SignGroup(key []byte, g event.Group, expires time.Time) string {
 	until := strconv.FormatInt(expires.Unix(), 10)
 	return until + "." + hex.EncodeToString(groupMAC(key, g, until))

@@ -152,7 +152,7 @@ func TestPolicyAllows(t *testing.T) {
 	})
 }
 
-// TestSignGroupVector holds the form of tokens still, since back ends in other languages make them:
+// TestSignGroupVector fixes the form of tokens, because back ends in other languages compute them:
 // printf 'orgcast.v1.group\nacme\nsecret\n1800000000' | openssl dgst -sha256 -hmac KEY.
 func TestSignGroupVector(t *testing.T) {
 	const want = "1800000000.ad264f2461ea23e228effac4a5a5ed8c0f88b8a3c39c3a272db907aa8ff12244"
@@ -257,8 +257,8 @@ func TestRegistry(t *testing.T) {
 	}
 }
 
-// TestEncodedPathIsAnotherPath: a proxy in front may refuse a path, or pass on only some; what it
-// reads as another path must be another one here, too, and each text of a parameter has one
+// TestEncodedPathIsAnotherPath: a proxy in front may refuse a path, or pass on only some. A path
+// that is different to the proxy must be different here too, and each text of a parameter has one
 // spelling.
 func TestEncodedPathIsAnotherPath(t *testing.T) {
 	routes := namedRoutes(t)

@@ -8,9 +8,8 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// requestID is the id that a browser gave to what it asks for. It satisfies [orgctx.ValidID], or is
-// empty for none. Sent again under the same one, it is the same request. Two users may use the same
-// one.
+// requestID is the id that a browser gave to a request. It satisfies [orgctx.ValidID], or is empty
+// if there is none. A request with the same id is the same request. Two users may use the same id.
 type requestID string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -29,10 +28,10 @@ func (id *requestID) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// once has do hand over the work that the context's user asks for under the id, whose content is
-// given. A request that was done before is not done again: its answer is made of what it returns,
-// which is the same. Without an id each request is new. do gets the request, and may be called
-// again with the same one if it failed.
+// once calls do to dispatch the work that the context's user requests under the id, with the given
+// content. A finished request is not repeated. Its answer is made from the returned Request, which
+// is the same. Without an id, each request is new. do gets the request, and may be called again
+// with the same one after a failure.
 func once(ctx context.Context, requests Requests, id requestID, content any, do func(q Request) error) (Request, error) {
 	if id == "" {
 		r := Request{Work: rand.Text(), New: true}
@@ -45,7 +44,7 @@ func once(ctx context.Context, requests Requests, id requestID, content any, do 
 	if err := do(r); err != nil {
 		return r, err
 	}
-	// If this cannot be noted, one that comes again is done again, to no effect.
+	// If this fails, a repeated request runs again, without further effect.
 	_ = requests.Finish(ctx, r)
 	return r, nil
 }

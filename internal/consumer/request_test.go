@@ -12,8 +12,8 @@ import (
 	"orgcast/internal/event"
 )
 
-// TestRequestIDsOfTwoUsers: two users of one organization may use the same request_id, for the same
-// and for other things.
+// TestRequestIDsOfTwoUsers: two users of one organization may use the same request_id, for equal
+// and for different requests.
 func TestRequestIDsOfTwoUsers(t *testing.T) {
 	services := new(consumertest.Services)
 	for user, input := range map[string]string{"ada": "yes", "alan": "no"} {
@@ -31,8 +31,9 @@ func TestRequestIDsOfTwoUsers(t *testing.T) {
 	}
 }
 
-// TestRequestIDInAnotherConversation: a request_id under which a user has said something is taken
-// in all conversations of that user: no message vanishes, and no crew answers for another one.
+// TestRequestIDInAnotherConversation: a request_id that a user has used for a message is taken in
+// all conversations of that user. No message is lost, and no crew gets the answer meant for another
+// one.
 func TestRequestIDInAnotherConversation(t *testing.T) {
 	services := new(consumertest.Services)
 	start := func(session string) string {
@@ -59,8 +60,8 @@ func TestRequestIDInAnotherConversation(t *testing.T) {
 	}
 }
 
-// TestAnswerOfAFinishedRequestIsNotDoneAgain: an answer that was accepted stays accepted, even when
-// its question is over by the time it comes again.
+// TestAnswerOfAFinishedRequestIsNotDoneAgain: an accepted answer stays accepted, even if its
+// question is closed by the time the request is repeated.
 func TestAnswerOfAFinishedRequestIsNotDoneAgain(t *testing.T) {
 	services := new(consumertest.Services)
 	board := jobConsumers(services)["crew_kanban"]()
@@ -75,7 +76,7 @@ func TestAnswerOfAFinishedRequestIsNotDoneAgain(t *testing.T) {
 	}
 }
 
-// leaving ends the connection's context once something was recorded.
+// leaving ends the connection's context after something was recorded.
 type leaving struct {
 	*consumertest.Services
 	leave context.CancelFunc
@@ -94,8 +95,8 @@ func (l leaving) Dispatch(ctx context.Context, w consumer.Work) (string, error) 
 	return l.Services.Dispatch(ctx, w)
 }
 
-// TestMessageAndItsWorkGoTogether: a connection that ends between a message and its work ends
-// behind both. One that has ended before does neither.
+// TestMessageAndItsWorkGoTogether: a connection that ends between a message and its work completes
+// both. One that ended before does neither.
 func TestMessageAndItsWorkGoTogether(t *testing.T) {
 	for name, frame := range map[string]string{
 		"message": `{"type":"user_message","message":"Hello","request_id":"r1"}`,
@@ -131,8 +132,8 @@ func TestMessageAndItsWorkGoTogether(t *testing.T) {
 	}
 }
 
-// TestCutByTwoTabs: a message that one tab has cut already is not cut again by another one: what
-// was said meanwhile stays, on pages that are open and on those that open later.
+// TestCutByTwoTabs: a message that one tab has cut already is not cut again by another one. Later
+// messages stay, on open pages and on those that open later.
 func TestCutByTwoTabs(t *testing.T) {
 	chat := jobConsumers(new(consumertest.Services))["chat"]()
 	c, ctx := open(t, chat)
@@ -159,15 +160,15 @@ func TestCutByTwoTabs(t *testing.T) {
 	compare(t, "later", []string{want[3], `{"type":"system_message","connection_status":"connected","session_id":"` + conversationQuery + `","participant_type":"agent"}`}, c.Sent())
 }
 
-// TestEditOfWhatWasCut: a message that went together with an earlier one is not in the conversation
-// anymore. The cut of the earlier one may be asked for again, to no effect.
+// TestEditOfWhatWasCut: a message that was removed together with an earlier one is no longer in the
+// conversation. Cutting the earlier one again has no effect.
 func TestEditOfWhatWasCut(t *testing.T) {
 	services := new(consumertest.Services)
 	chat := jobConsumers(services)["chat"]()
 	c, ctx := open(t, chat)
 	say(ctx, t, c, chat, `{"type":"user_message","message":"one","request_id":"m1"}`)
 	say(ctx, t, c, chat, `{"type":"user_message","message":"two","request_id":"m2"}`)
-	const behind = 100_000_002 // events, each of a second
+	const behind = 100_000_002 // number of events, each of one second
 	c.Deliver(ctx, chat, c.Event(t, "chat_"+conversationQuery, `{"type":"conversation_cut","message_id":"m1","from":"1800000000000-0"}`, behind))
 	c.Sent()
 	services.Calls()

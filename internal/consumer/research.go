@@ -40,8 +40,8 @@ func (r Research) ReceiveMessage(ctx context.Context, c Conn, m event.Message) e
 
 func researchGroup(c Conn) string { return "research_" + c.Param("id") }
 
-// foldResearch makes the state of the job called id: what its updates said of it, its steps, and
-// what the last report_update said.
+// foldResearch makes the state of the job called id from its updates, its steps, and the last
+// report_update.
 func foldResearch(id string) func(history []*event.Event) any {
 	return func(history []*event.Event) any {
 		research := newSum(fields{
@@ -77,7 +77,8 @@ func foldResearch(id string) func(history []*event.Event) any {
 	}
 }
 
-// addResearch adds a status_update. What a failed research says is its error, unless it gives one.
+// addResearch adds a status_update. The message of a failed research is its error, unless the
+// update has an error.
 func addResearch(research *sum, u fields) {
 	_, hasError := u["error"]
 	research.addStatus(u)

@@ -13,39 +13,39 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// Route says which consumer serves a path, and what admission to it takes.
+// Route says which consumer serves a path, and which requests it admits.
 type Route struct {
-	// Pattern is a path of literal segments and named ones, {name}, which match one segment of
-	// any text; {name:int} matches decimal digits only and {name:id} the form of an identifier.
+	// Pattern is a path of literal segments and named ones, {name}, which match one segment of any
+	// text. {name:int} matches decimal digits only, and {name:id} the form of an identifier.
 	Pattern string
-	// New returns the consumer of one connection. It may return the same one each time if that
-	// keeps no state.
+	// New returns the consumer of one connection. It may return the same one each time if that has
+	// no state.
 	New func() OrganizationAwareConsumer
-	// WithoutOrganization admits sessions that have no active organization, too. Such a connection
-	// can join no group.
+	// WithoutOrganization also admits sessions without an active organization. Such a connection
+	// cannot join groups.
 	WithoutOrganization bool
-	// Explain upgrades refused connections only to close them with the code that tells a browser
-	// why. Without it a browser sees 1006 whatever the reason.
+	// Explain upgrades refused connections only to close them with a code that tells the browser
+	// the reason. Without it, a browser sees 1006 whatever the reason.
 	Explain bool
-	// WhenFull says what gives way when a browser reads more slowly than its events come. The
-	// zero value ends the connection.
+	// WhenFull decides what happens if a browser reads more slowly than its events come. The zero
+	// value ends the connection.
 	WhenFull WhenFull
 }
 
-// WhenFull is what happens to events for which a connection's queue has no room.
+// WhenFull is what happens to events if a connection's queue has no room for them.
 type WhenFull int
 
 const (
-	// Disconnect ends the connection with 4413: the browser comes back and finds a fresh state.
+	// Disconnect ends the connection with 4413. The browser reconnects and gets a fresh state.
 	Disconnect WhenFull = iota
-	// DropOldest lets the oldest events go and puts a gap frame in their place.
+	// DropOldest drops the oldest events and puts a gap frame in their place.
 	DropOldest
-	// Latest keeps, of the events of one group and type, only the newest, and ends the connection
-	// if even those find no room. It is for states that replace each other, such as progress.
+	// Latest keeps only the newest of the events of one group and type, and ends the connection if
+	// even those do not fit. It is for states that replace each other, such as progress.
 	Latest
 )
 
-// ParseWhenFull reads disconnect, drop_oldest or latest.
+// ParseWhenFull parses disconnect, drop_oldest or latest.
 func ParseWhenFull(text string) (WhenFull, bool) {
 	i := slices.Index(WhenFullNames(), text)
 	return WhenFull(max(i, 0)), i >= 0
@@ -54,7 +54,8 @@ func ParseWhenFull(text string) (WhenFull, bool) {
 // WhenFullNames lists the names of the policies in their order.
 func WhenFullNames() []string { return []string{"disconnect", "drop_oldest", "latest"} }
 
-// Registry finds the route of a path. Routes are added before serving; declared ones may be replaced while it serves.
+// Registry finds the route of a path. Routes are added before serving. Declared ones may be
+// replaced while serving.
 type Registry struct {
 	routes   []compiledRoute
 	declared atomic.Pointer[[]compiledRoute]
@@ -69,7 +70,7 @@ type segment struct {
 	literal  string
 	name     string                  // of a parameter, else empty
 	formName string                  // "int", "id" or empty
-	form     func(part *string) bool // checks a parameter, and decodes it
+	form     func(part *string) bool // checks a parameter and decodes it
 }
 
 // Params are the named parts of a path.
@@ -89,7 +90,7 @@ func (p Params) Get(name string) string {
 
 var errBadPattern = errors.New("consumer: invalid route pattern")
 
-// Add enters a route. Earlier routes win over later ones.
+// Add adds a route. Earlier routes win over later ones.
 func (r *Registry) Add(route Route) error {
 	compiled, err := compile(route)
 	if err != nil {
@@ -99,7 +100,7 @@ func (r *Registry) Add(route Route) error {
 	return nil
 }
 
-// AddApart is Add for a route that must not match a path that another one matches.
+// AddApart adds a route like Add, but refuses a route that overlaps with another one.
 func (r *Registry) AddApart(route Route) error {
 	compiled, err := compile(route)
 	if err != nil {
@@ -112,9 +113,9 @@ func (r *Registry) AddApart(route Route) error {
 	return nil
 }
 
-// PrepareDeclared compiles routes that may change while the gateway serves. apply puts them in the place of those
-// that were declared before; connections keep the route that they came with. Two routes that one path could match
-// are a mistake, whether or not both are declared.
+// PrepareDeclared compiles routes that may change while the gateway serves. apply replaces the
+// previously declared routes with them. Connections keep their route. Two routes that match the
+// same path are an error, whether or not both are declared.
 func (r *Registry) PrepareDeclared(routes []Route) (apply func(), err error) {
 	list := make([]compiledRoute, 0, len(routes))
 	var errs []error
@@ -133,7 +134,7 @@ func (r *Registry) PrepareDeclared(routes []Route) (apply func(), err error) {
 	return func() { r.declared.Store(&list) }, nil
 }
 
-// compile makes a route that can be matched.
+// compile prepares a route for matching.
 func compile(route Route) (compiledRoute, error) {
 	if route.New == nil {
 		return compiledRoute{}, fmt.Errorf("%w: %q", errBadPattern, route.Pattern)
@@ -184,7 +185,7 @@ func parsePattern(pattern string) ([]segment, error) {
 	return segments, nil
 }
 
-// apart returns an error for each of the others that one path could match, too.
+// apart returns an error for each other route that can match the same path.
 func (c *compiledRoute) apart(others []compiledRoute) error {
 	var errs []error
 	for _, other := range others {
@@ -195,7 +196,7 @@ func (c *compiledRoute) apart(others []compiledRoute) error {
 	return errors.Join(errs...)
 }
 
-// overlaps reports whether one path can match both.
+// overlaps reports whether one path can match both routes.
 func (c *compiledRoute) overlaps(other compiledRoute) bool {
 	if len(c.segments) != len(other.segments) {
 		return false
@@ -216,10 +217,10 @@ func (c *compiledRoute) overlaps(other compiledRoute) bool {
 	return true
 }
 
-// Match returns the route of a path as it stands in the request, not decoded: a proxy in front may
-// have rules for paths, and what it did not recognize must not become one of ours here. So literal
-// segments, numbers and identifiers have one spelling each. Segments of any text may hold percent
-// encoding where they need it, and are decoded.
+// Match returns the route of a path as it stands in the request, without decoding. A proxy in front
+// may have rules for paths, and a path that it did not recognize must not become one of ours here.
+// So literal segments, numbers and identifiers have one spelling each. Segments of any text may
+// contain necessary percent-encoding, and are decoded.
 func (r *Registry) Match(path string) (*Route, Params, bool) {
 	for i := range r.routes {
 		if params, ok := r.routes[i].match(path); ok {
@@ -255,7 +256,7 @@ func (c *compiledRoute) match(path string) (Params, bool) {
 		case !seg.form(&part):
 			return nil, false
 		default:
-			params = append(params, param{seg.name, strings.Clone(part)}) // a connection keeps it, not the whole request
+			params = append(params, param{seg.name, strings.Clone(part)}) // not to keep the whole request
 		}
 		rest = after
 	}
@@ -276,9 +277,9 @@ func segmentForm(form string) (func(*string) bool, bool) {
 	}
 }
 
-// decodeSegment replaces a segment by its text. It refuses what proxies and file systems take for
-// something else than a name, and escapes that the text can do without (RFC 3986, section 2.3):
-// with them, one text would have several spellings.
+// decodeSegment decodes a segment. It refuses segments that proxies and file systems do not take
+// for a name, and unnecessary escapes (RFC 3986, section 2.3), with which one text would have
+// several spellings.
 func decodeSegment(part *string) bool {
 	text, err := url.PathUnescape(*part)
 	if err != nil || !utf8.ValidString(text) || text == "" || text == "." || text == ".." {
@@ -288,7 +289,7 @@ func decodeSegment(part *string) bool {
 		if i == 0 {
 			continue
 		}
-		c, err := strconv.ParseUint(escape[:2], 16, 8) // as PathUnescape has found
+		c, err := strconv.ParseUint(escape[:2], 16, 8) // PathUnescape has checked the form
 		if err != nil || c < ' ' || c == 0x7f || strings.IndexByte(needless, byte(c)) >= 0 {
 			return false
 		}
@@ -297,11 +298,12 @@ func decodeSegment(part *string) bool {
 	return true
 }
 
-// needless are the characters that a path never has to escape, and those that would part it.
+// needless lists the characters that need no escape in a path, and the separators, which must not
+// be escaped.
 const needless = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/\\"
 
-// isDigits accepts what fits into a signed 64-bit integer without leading zeros, so that one
-// number has one spelling and names one group.
+// isDigits accepts numbers that fit into a signed 64-bit integer, without leading zeros, so that
+// one number has one spelling and names one group.
 func isDigits(s string) bool {
 	n, err := strconv.ParseInt(s, 10, 64)
 	return err == nil && n >= 0 && strconv.FormatInt(n, 10) == s

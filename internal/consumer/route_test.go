@@ -6,8 +6,8 @@ import (
 	"orgcast/internal/consumer"
 )
 
-// TestConsumersWithoutEventsStayWithout: a consumer that does not look at events does not begin to,
-// since events of those that do are written one by one.
+// TestConsumersWithoutEventsStayWithout: a consumer that does not handle events must not become an
+// event handler, because events of event handlers are written one by one.
 func TestConsumersWithoutEventsStayWithout(t *testing.T) {
 	var routes consumer.Registry
 	err := routes.Add(consumer.Route{Pattern: "/ws", New: func() consumer.OrganizationAwareConsumer { return consumer.JSON(consumer.Crawl{}) }})

@@ -35,8 +35,8 @@ func (a SEOAudit) ReceiveMessage(ctx context.Context, c Conn, m event.Message) e
 	}
 }
 
-// foldAudit makes the status of an audit: what its events said of it in data. percent_complete is
-// called progress there. Other fields of the events stand next to data.
+// foldAudit makes the status of an audit from the data of its events. percent_complete is called
+// progress there. Other fields of the events go next to data.
 func foldAudit(history []*event.Event) any {
 	data := newSum(fields{
 		"status": rawText(statusPending), "progress": json.RawMessage("0"), "error": rawNull(),
@@ -58,7 +58,7 @@ func foldAudit(history []*event.Event) any {
 		}
 		delete(u, "data")
 		delete(u, "error")
-		delete(beside.fields, "code") // these belong to the error that they came with
+		delete(beside.fields, "code") // these belong to the error of an earlier event
 		delete(beside.fields, "message")
 		beside.add(u)
 	}
@@ -66,7 +66,7 @@ func foldAudit(history []*event.Event) any {
 	return beside.object("audit.status")
 }
 
-// addAudit adds what an event said in data, and reports whether it is one of an audit.
+// addAudit adds the data of an event, and reports whether the event belongs to an audit.
 func addAudit(data *sum, typ string, u, said fields) bool {
 	former := data.status()
 	percent := said["percent_complete"]
@@ -104,7 +104,7 @@ func addAudit(data *sum, typ string, u, said fields) bool {
 	return true
 }
 
-// auditError returns the error that an event gives, in data or next to it.
+// auditError returns the error in an event, in data or next to it.
 func auditError(u, said fields) json.RawMessage {
 	if reason := said["error"]; !isNull(reason) {
 		return reason

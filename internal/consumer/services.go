@@ -9,125 +9,124 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// What consumers need of the rest of the gateway. All of it belongs to the organization of ctx, and
-// is refused without one; nothing here names an organization. Implementations are safe for
-// concurrent use and keep the deadline of ctx. An error that is none of those below means that the
-// thing may or may not have been done, and that it cannot be done at the moment.
+// The services that consumers need from the rest of the gateway. All calls are for the organization
+// of ctx, and fail without one. They cannot name another organization. Implementations are safe for
+// concurrent use and keep the deadline of ctx. An error other than those below means that the call
+// may or may not have had its effect, and cannot succeed at the moment.
 type (
-	// Dispatcher hands work to a worker, which outlives the connection.
+	// Dispatcher gives work to workers, which outlive the connection.
 	Dispatcher interface {
-		// Dispatch returns the ID of the work: that of the earlier one if some was dispatched under
-		// the same kind and idempotency key. It returns [ErrTooManyTasks] if too much waits
-		// already.
+		// Dispatch returns the ID of the work. If work was dispatched earlier with the same kind
+		// and idempotency key, it returns that one's ID. It returns [ErrTooManyTasks] if too many
+		// tasks are waiting.
 		Dispatch(ctx context.Context, w Work) (id string, err error)
-		// Withdraw makes sure that work that was refused is not handed over later under the same
-		// ID: Dispatch then returns [ErrTooManyTasks]. It returns false if the work was handed
-		// over.
+		// Withdraw makes sure that refused work is not dispatched later with the same ID: Dispatch
+		// then returns [ErrTooManyTasks]. Withdraw returns false if the work was dispatched.
 		Withdraw(ctx context.Context, kind, id string) (withdrawn bool, err error)
 	}
-	// Recorder publishes what the server itself has to say to a group, and keeps it in the group's
+	// Recorder publishes the server's own messages to a group, and keeps them in the group's
 	// history.
 	Recorder interface {
 		// Record publishes v, a JSON object with a type, to the group called name. Of several with
-		// the same key, unless that is empty, one is recorded.
+		// the same key, unless it is empty, one is recorded.
 		Record(ctx context.Context, name, key string, v any) error
 		// RecordFailure is Record for the end of work that was announced with Record and could not
-		// be handed over. No quota refuses it: the work's own bytes have been charged.
+		// be dispatched. No quota refuses it, because the work itself has been charged.
 		RecordFailure(ctx context.Context, name, key string, v any) error
-		// Recorded returns where in the group's history what was recorded under the key stands. ok
-		// is false if nothing was, or too long ago.
+		// Recorded returns the position of the event recorded under the key in the group's history.
+		// ok is false if there is none, or if it is too old.
 		Recorded(ctx context.Context, name, key string) (at event.Position, ok bool, err error)
 	}
-	// Inputs are the open questions of workers to people.
+	// Inputs holds the open questions of workers to people.
 	Inputs interface {
 		// Answer gives the input that the step of the execution waits for. It returns
-		// [ErrInputClosed] or [ErrInputTaken]. An answer that comes again under the key of the one
-		// that was taken is no second one, and no error.
+		// [ErrInputClosed] or [ErrInputTaken]. Repeating the accepted answer with the same key is
+		// not an error and has no effect.
 		Answer(ctx context.Context, answer Answer) error
 	}
-	// Requests remember what users ask for, each for a day.
+	// Requests remembers the requests of users, each for a day.
 	Requests interface {
-		// Begin returns the request that the context's user made under the id. It is a new one if
-		// there is none, and [ErrConflict] if that has another content. The content is compared as
-		// JSON.
+		// Begin returns the request that the context's user made with the id. If there is none, it
+		// begins a new one. It returns [ErrConflict] if that request has other content. Contents
+		// are compared as JSON.
 		Begin(ctx context.Context, id string, content any) (Request, error)
-		// Finish notes that the work of the request was handed over.
+		// Finish records that the work of the request was dispatched.
 		Finish(ctx context.Context, r Request) error
-		// Again notes that the work has ended as failed before it was handed over. The next one
-		// under the same id and with the same content is new work.
+		// Again records that the work has failed before it was dispatched. The next request with
+		// the same id and content is new work.
 		Again(ctx context.Context, r Request) error
 	}
-	// Owners know what belongs to one user alone.
+	// Owners knows which objects belong to one user.
 	Owners interface {
-		// Claim makes the thing called id the user's own if it is nobody's yet, and reports whether
-		// it is the user's.
+		// Claim makes the object called id the user's own if it has no owner yet, and reports
+		// whether the user owns it.
 		Claim(ctx context.Context, kind, id, user string) (owner bool, err error)
 	}
 )
 
-// Answer is what a person answers to a question.
+// Answer is a person's answer to a question.
 type Answer struct {
 	Execution string
 	TaskIndex int
 	Input     string
-	Key       string // under which a repeated answer is the same; empty: none
+	Key       string // the same for a repeated answer; empty: none
 }
 
-// Request is what a user asked for.
+// Request is a request of a user.
 type Request struct {
-	ID   string // the browser's
-	Work string // names the work that it is, or becomes
-	Done bool   // it was handed over
-	New  bool   // nobody has asked for it before
-	Note any    // what an implementation remembers with it
+	ID   string // the browser's id
+	Work string // the ID of its work
+	Done bool   // the work was dispatched
+	New  bool   // it was not made before
+	Note any    // data of the implementation
 }
 
 // Work is one piece of work for a worker.
 type Work struct {
-	Kind        string // says which worker
-	ID          string // names the work inside its kind; empty: one is made
-	Idempotency string // under which a repeated dispatch is the same work; empty: none
-	Group       string // where its events go, a group name
-	User        string // who asked for it
-	Payload     any    // what the worker gets, as JSON
+	Kind        string // decides which worker gets it
+	ID          string // names the work within its kind; empty: one is created
+	Idempotency string // the same for a repeated dispatch; empty: none
+	Group       string // the group for its events
+	User        string // the user who requested it
+	Payload     any    // the worker's input, as JSON
 }
 
 var (
-	// ErrTooManyTasks is returned if too much work of this kind waits already.
+	// ErrTooManyTasks is returned if too many tasks of this kind are waiting.
 	ErrTooManyTasks = errors.New("consumer: too many tasks are waiting")
-	// ErrInputClosed is returned for input that nothing waits for: it comes late, belongs to
-	// another organization, or was never asked for. They look alike.
+	// ErrInputClosed is returned for input that no step waits for: it is late, belongs to another
+	// organization, or was never requested. These cases look alike.
 	ErrInputClosed = errors.New("consumer: no such request for input")
-	// ErrInputTaken is returned to who answers second.
+	// ErrInputTaken is returned if another person answered first.
 	ErrInputTaken = errors.New("consumer: request for input has been answered")
-	// ErrConflict is returned for a request id under which the user has asked for something else.
+	// ErrConflict is returned for a request id that the user has used for a different request.
 	ErrConflict = errors.New("consumer: request id was used for something else")
 	// ErrUnknownMessage is returned for a message that is not, or no longer, in the conversation.
 	ErrUnknownMessage = errors.New("consumer: no such message")
-	// ErrQuotaExceeded is returned for what exceeds what the user, or the members of the
-	// organization together, may have the gateway keep.
+	// ErrQuotaExceeded is returned if the user, or all members of the organization together, have
+	// reached the limit of what the gateway keeps for them.
 	ErrQuotaExceeded = errors.New("consumer: quota exceeded")
 	// ErrUnavailable is returned, wrapped, if a part of the gateway does not answer.
 	ErrUnavailable = errors.New("consumer: unavailable")
 )
 
-// messageTimeout bounds what one message of a browser may wait for: the next one waits behind it.
+// messageTimeout bounds how long handling one message may take, because the next one waits for it.
 const messageTimeout = 5 * time.Second
 
-// promptly returns the context in which a message is handled. What has begun is brought to its end
-// even if the connection ends meanwhile, so that of several steps all are done or none.
+// promptly returns the context in which a message is handled. Handling continues even if the
+// connection ends meanwhile, so that either all steps are done or none.
 func promptly(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), messageTimeout)
 }
 
-// refused tells the browser that what it asked for was not done, in the words of the error. id is
-// the one that the browser gave it, if any.
+// refused tells the browser that its request failed, with the text of the error's code. id is the
+// browser's request id, or empty.
 func refused(c Conn, err error, id requestID) error {
 	return sendError(c, codeOf(err), id)
 }
 
-// Refuse tells the browser that what it asked for was not done, in the words of the error. id is the one that the
-// browser gave it, or empty; what is no id is left out.
+// Refuse tells the browser that its request failed, with the text of the error's code. id is the
+// browser's request id, or empty. An id that is not valid is left out.
 func Refuse(c Conn, err error, id string) error {
 	if !orgctx.ValidID(id) {
 		id = ""

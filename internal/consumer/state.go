@@ -12,12 +12,12 @@ import (
 const (
 	// historyLength is how many events make a first state: all that a history keeps.
 	historyLength = event.DefaultHistoryLength + 100
-	// stateBytes is how much of what can grow goes into a first state: it has to find room in the
-	// queue of a connection, of which it is the first quarter by default.
+	// stateBytes bounds the parts of a first state that can grow. A first state must fit into the
+	// queue of a connection, of which this is a quarter by default.
 	stateBytes = 256 << 10
 )
 
-// Words for how a job is doing, where no event has said it. Crews write theirs in capitals.
+// Statuses of a job that no event has given. Crews write theirs in capitals.
 const (
 	statusPending   = "pending"
 	statusRunning   = "running"
@@ -31,8 +31,7 @@ const (
 	crewCancelled = "CANCELLED"
 )
 
-// typeTaskFailed is the terminal event of work that was given up, if its worker has no words of its
-// own for that.
+// typeTaskFailed is the terminal event of failed work whose worker does not publish its own.
 const typeTaskFailed = "task_failed"
 
 // failureOf returns the code of a [typeTaskFailed] event.
@@ -41,17 +40,17 @@ func failureOf(e *event.Event) string {
 	return textOf(u["code"])
 }
 
-// show joins the group of a job and sends the state that fold makes of its history, oldest event
-// first. Done again it sends the state again. A job of which nothing is known yet, an unknown one and
-// one of another organization look alike: their history is empty.
+// show joins the group of a job and sends the state that fold makes from its history, oldest event
+// first. Calling it again sends the state again. A job without events, an unknown job and a job of
+// another organization look alike, because their history is empty.
 func show(ctx context.Context, c Conn, group string, fold func(history []*event.Event) any) error {
 	return c.JoinWithHistory(ctx, group, historyLength, func(history []*event.Event) error {
 		return c.Send(fold(history))
 	})
 }
 
-// newestOf returns the newest event of a type, nil if there is none, and the [typeTaskFailed] event that
-// has come since, if one has.
+// newestOf returns the newest event of a type, nil if there is none, and the [typeTaskFailed] event
+// after it, if any.
 func newestOf(history []*event.Event, typ string) (newest, failed *event.Event) {
 	for _, e := range slices.Backward(history) {
 		switch e.Type() {
@@ -66,14 +65,14 @@ func newestOf(history []*event.Event, typ string) (newest, failed *event.Event) 
 	return nil, failed
 }
 
-// journal is what the events of a job have added up to, oldest first. What comes under the key of an
-// earlier entry takes its place, since a task that is tried again says again what it said.
+// journal collects entries from the events of a job, oldest first. An entry replaces an earlier one
+// with the same key, because a task that is tried again repeats its events.
 type journal struct {
 	entries [][]byte // JSON
 	places  map[string]int
 }
 
-// add enters an entry; with an empty key it replaces nothing.
+// add adds an entry. With an empty key, it replaces nothing.
 func (j *journal) add(key string, entry json.RawMessage) {
 	if i, known := j.places[key]; known {
 		j.entries[i] = entry

@@ -13,7 +13,7 @@ import (
 	"orgcast/internal/event"
 )
 
-// TestFirstStateIsBounded: however much a job has said, its first state fits into the queue of a
+// TestFirstStateIsBounded: however many events a job has, its first state fits into the queue of a
 // connection, and shows the newest.
 func TestFirstStateIsBounded(t *testing.T) {
 	const events, size, limit = 400, 4000, 300 << 10
@@ -45,8 +45,8 @@ func TestFirstStateIsBounded(t *testing.T) {
 	}
 }
 
-// TestFirstStateOfManyFieldsIsBounded: fields that each event calls otherwise do not add up without
-// end.
+// TestFirstStateOfManyFieldsIsBounded: fields with different names in each event do not add up
+// without limit.
 func TestFirstStateOfManyFieldsIsBounded(t *testing.T) {
 	const events, size, limit = 100, 8000, 300 << 10
 	for name, test := range map[string]struct{ group, fields string }{
@@ -74,7 +74,7 @@ func TestFirstStateOfManyFieldsIsBounded(t *testing.T) {
 	}
 }
 
-// TestConversationHasOneOwner: a conversation is its first user's, in each organization again.
+// TestConversationHasOneOwner: in each organization, a conversation belongs to its first user.
 func TestConversationHasOneOwner(t *testing.T) {
 	services := new(consumertest.Services)
 	chat := jobConsumers(services)["chat"]()
@@ -112,8 +112,8 @@ func (speechless) Recorded(context.Context, string, string) (event.Position, boo
 	return event.Position{}, false, consumer.ErrUnavailable
 }
 
-// TestNothingIsShown: if the conversation cannot show what its user says, no agent hears it either.
-// An answer that a run has taken is confirmed all the same: it cannot be given again.
+// TestNothingIsShown: if the conversation cannot show a user's message, no agent gets it either. An
+// answer that a run has accepted is confirmed nevertheless, because it cannot be given again.
 func TestNothingIsShown(t *testing.T) {
 	services := new(consumertest.Services)
 	chat := consumer.JSON(&consumer.Chat{Dispatcher: services, Recorder: speechless{}, Inputs: services, Owners: services, Requests: services})
@@ -125,7 +125,7 @@ func TestNothingIsShown(t *testing.T) {
 	compare(t, "answer", []string{`{"type":"human_input_accepted","execution_id":"e1","task_index":0,"request_id":"c2"}`}, c.Sent())
 }
 
-// TestLongText: what a person says is bounded, and may be as long as that.
+// TestLongText: a person's text is limited, and may be as long as the limit.
 func TestLongText(t *testing.T) {
 	const most = 64 << 10
 	for length, accepted := range map[int]bool{most: true, most + 1: false} {
@@ -147,7 +147,7 @@ func TestLongText(t *testing.T) {
 	}
 }
 
-// open connects ada of acme, and forgets the first state.
+// open connects ada of acme, and drops the first state.
 func open(t *testing.T, cons consumer.OrganizationAwareConsumer) (*consumertest.Conn, context.Context) {
 	t.Helper()
 	c := consumertest.New(t, "acme", "ada")
@@ -160,7 +160,7 @@ func open(t *testing.T, cons consumer.OrganizationAwareConsumer) (*consumertest.
 	return c, ctx
 }
 
-// say sends a frame that does not end the connection.
+// say sends a frame that must not end the connection.
 func say(ctx context.Context, t *testing.T, c *consumertest.Conn, cons consumer.OrganizationAwareConsumer, frame string) {
 	t.Helper()
 	if err := cons.Receive(ctx, c, event.RawMessage{Data: []byte(frame)}); err != nil {

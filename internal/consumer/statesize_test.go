@@ -10,8 +10,8 @@ import (
 	"orgcast/internal/event"
 )
 
-// TestDeepEventClosesNoPage: an event that is nested as deep as events may be adds nothing to a
-// first frame that would nest it deeper than JSON goes, and closes no page.
+// TestDeepEventClosesNoPage: an event with the deepest allowed nesting contributes nothing to a
+// first frame, which would nest it too deep for JSON, and closes no page.
 func TestDeepEventClosesNoPage(t *testing.T) {
 	deep := func(enclosed int) string {
 		const deepest = 10_000
@@ -41,8 +41,8 @@ func TestDeepEventClosesNoPage(t *testing.T) {
 	}
 }
 
-// TestMarkupTakesItsOwnLength: text is not markup, so a first frame of it is not longer than what
-// was said.
+// TestMarkupTakesItsOwnLength: markup in text is not escaped, so a first frame is not longer than
+// the text.
 func TestMarkupTakesItsOwnLength(t *testing.T) {
 	c := consumertest.New(t, "acme", "ada")
 	c.Params = map[string]string{"id": "7"}

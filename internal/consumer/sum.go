@@ -10,10 +10,10 @@ import (
 	"orgcast/internal/event"
 )
 
-// fields are the fields of an event or of an object in one, each as it was sent.
+// fields are the fields of an event, or of an object in one, as they were sent.
 type fields map[string]json.RawMessage
 
-// kinds say what must be in the fields that have these names, if it is not null.
+// kinds maps names of fields to checks of their values, unless these are null.
 type kinds map[string]func(value json.RawMessage) bool
 
 func isText(value json.RawMessage) bool   { return value[0] == '"' }
@@ -23,10 +23,10 @@ func isNumber(value json.RawMessage) bool {
 	return value[0] == '-' || '0' <= value[0] && value[0] <= '9'
 }
 
-// isNull reports whether a field says nothing, or is not there.
+// isNull reports whether a value is null or missing.
 func isNull(value json.RawMessage) bool { return len(value) == 0 || value[0] == 'n' }
 
-// fit reports whether the fields are of the kinds.
+// fit reports whether the fields pass the checks.
 func (k kinds) fit(f fields) bool {
 	for name, fits := range k {
 		if value := f[name]; !isNull(value) && !fits(value) {
@@ -36,9 +36,8 @@ func (k kinds) fit(f fields) bool {
 	return true
 }
 
-// deepest is how deep arrays and objects in an event may be nested for it to add something to a
-// state, in which they are nested deeper. JSON that is nested deeper than 10,000 times cannot be
-// sent.
+// deepest is the deepest nesting of arrays and objects in an event that may contribute to a state,
+// which nests them deeper. JSON nested more than 10,000 levels deep cannot be sent.
 const deepest = 1000
 
 // tooDeep reports whether a JSON value is nested deeper than that.
@@ -64,9 +63,9 @@ func tooDeep(value []byte) bool {
 	return false
 }
 
-// read returns the fields of an event, except its type and organization. Workers are written by
-// anyone: an event whose fields are of other kinds than expected, or nested too deep, adds nothing
-// to a state, and harms nobody.
+// read returns the fields of an event, except its type and organization. Workers may send anything:
+// an event whose fields have unexpected kinds, or are nested too deep, contributes nothing to a
+// state, and does no harm.
 func read(e *event.Event, expected kinds) (f fields, ok bool) {
 	if tooDeep(e.Payload()) || json.Unmarshal(e.Payload(), &f) != nil || !expected.fit(f) {
 		return make(fields), false
@@ -76,7 +75,7 @@ func read(e *event.Event, expected kinds) (f fields, ok bool) {
 	return f, true
 }
 
-// inside returns the fields of the object that a field holds, none if it holds nothing.
+// inside returns the fields of the object in a field, none if the field is null or missing.
 func (f fields) inside(name string, expected kinds) (inner fields, ok bool) {
 	if isNull(f[name]) {
 		return make(fields), true
@@ -87,8 +86,8 @@ func (f fields) inside(name string, expected kinds) (inner fields, ok bool) {
 	return inner, true
 }
 
-// id returns the text of the id that a field holds: 41 and "41" name one thing. It is empty if the
-// field holds none.
+// id returns the text of the id in a field: 41 and "41" name the same object. It is empty if the
+// field has no id.
 func (f fields) id(name string) string {
 	value := f[name]
 	switch {
@@ -102,7 +101,7 @@ func (f fields) id(name string) string {
 	return ""
 }
 
-// textOf returns the text that a value is, "" for anything else.
+// textOf returns a value that is text, "" for anything else.
 func textOf(value json.RawMessage) (text string) {
 	_ = json.Unmarshal(value, &text)
 	return text
@@ -111,7 +110,7 @@ func textOf(value json.RawMessage) (text string) {
 // rawNull is the null of JSON.
 func rawNull() json.RawMessage { return json.RawMessage("null") }
 
-// rawText is the JSON of a text.
+// rawText returns the JSON of a text.
 func rawText(text string) json.RawMessage {
 	b, err := event.Marshal(text)
 	if err != nil {
@@ -120,23 +119,22 @@ func rawText(text string) json.RawMessage {
 	return b
 }
 
-// sum is what the events about one thing add up to: of each field what was said last, as it was
-// said.
+// sum adds up events about one object: each field has the value sent last.
 type sum struct {
-	defaults fields // what the sum says of fields of which no event has said anything
+	defaults fields // the values of fields that no event has set
 	fields   map[string]lastSaid
 	events   int
 }
 
 type lastSaid struct {
 	value json.RawMessage
-	event int // counts the events that were added
+	event int // the number of the event, in the order added
 }
 
 // newSum returns a sum of no events.
 func newSum(defaults fields) *sum { return &sum{defaults: defaults, fields: make(map[string]lastSaid)} }
 
-// add lays the fields of an event over the others.
+// add overwrites fields with those of an event.
 func (s *sum) add(f fields) {
 	s.events++
 	for name, value := range f {
@@ -144,8 +142,8 @@ func (s *sum) add(f fields) {
 	}
 }
 
-// addStatus adds an update of a status. One that gives no status keeps the former one. An error and
-// its code belong to the status that they came with, so another status takes them away.
+// addStatus adds an update of a status. Without a status, the previous one stays. An error and its
+// code belong to the status that they came with, so another status removes them.
 func (s *sum) addStatus(f fields) {
 	if isNull(f["status"]) {
 		delete(f, "status")
@@ -156,7 +154,7 @@ func (s *sum) addStatus(f fields) {
 	s.add(f)
 }
 
-// set gives one field a value.
+// set sets one field.
 func (s *sum) set(name string, value json.RawMessage) {
 	s.fields[name] = lastSaid{value: value, event: s.events}
 }
@@ -172,15 +170,15 @@ func (s *sum) get(name string) json.RawMessage {
 // status returns the text of the status.
 func (s *sum) status() string { return textOf(s.get("status")) }
 
-// fail notes that work was given up.
+// fail marks the work as failed.
 func (s *sum) fail(status string, e *event.Event) {
 	s.events++
 	s.set("status", rawText(status))
 	s.set("error", rawText(failureOf(e)))
 }
 
-// object returns the sum as a JSON object that begins with the type, unless that is empty. It holds
-// at most stateBytes of fields that have no default, those that were said last.
+// object returns the sum as a JSON object that begins with the type, unless it is empty. Of the
+// fields without a default, it contains at most stateBytes, those that were set last.
 func (s *sum) object(typ string) json.RawMessage {
 	all := maps.Clone(s.defaults)
 	if all == nil {
@@ -202,12 +200,12 @@ func (s *sum) object(typ string) json.RawMessage {
 	return all.object(typ)
 }
 
-// object returns the fields as a JSON object that begins with the type, unless that is empty.
+// object returns the fields as a JSON object that begins with the type, unless it is empty.
 func (f fields) object(typ string) json.RawMessage {
 	return f.listed(typ, slices.Sorted(maps.Keys(f)))
 }
 
-// listed is object with the named fields only, in their order.
+// listed is object with only the named fields, in the given order.
 func (f fields) listed(typ string, names []string) json.RawMessage {
 	var b bytes.Buffer
 	b.WriteByte('{')

@@ -42,20 +42,20 @@ func jobConsumers(s *consumertest.Services) map[string]func() consumer.Organizat
 	}
 }
 
-// conversation is one test of a table: what was recorded, then what is said both ways.
+// conversation is one test of a table: recorded events, then frames in both directions.
 type conversation struct {
 	Name     string                       `json:"name,omitempty"`
 	ID       string                       `json:"id,omitempty"` // in the path
 	Query    string                       `json:"query,omitempty"`
 	Protocol string                       `json:"protocol,omitempty"`
 	History  map[string][]json.RawMessage `json:"history,omitempty"` // by group, oldest first, without the organization
-	Refused  string                       `json:"refused,omitempty"` // the error of Connect, if there is to be one
+	Refused  string                       `json:"refused,omitempty"` // the error of Connect, if expected
 	First    []json.RawMessage            `json:"first,omitempty"`   // what Connect sends
 	Joined   []string                     `json:"joined,omitempty"`  // after Connect
 	Then     []exchange                   `json:"then,omitempty"`
 }
 
-// exchange is one frame of the browser or one live event, and what it leads to.
+// exchange is one frame of the browser or one live event, and its effects.
 type exchange struct {
 	From   json.RawMessage   `json:"from,omitempty"`   // a frame of the browser; a string stands for its raw text
 	Fails  string            `json:"fails,omitempty"`  // the error of the services, if any
@@ -63,14 +63,14 @@ type exchange struct {
 	Event  json.RawMessage   `json:"event,omitempty"`  // a live event
 	Group  string            `json:"group,omitempty"`  // of the event
 	To     []json.RawMessage `json:"to,omitempty"`
-	Asked  []json.RawMessage `json:"asked,omitempty"`  // of the services
+	Asked  []json.RawMessage `json:"asked,omitempty"`  // calls of the services
 	Joined []string          `json:"joined,omitempty"` // if it changes
 	Binary bool              `json:"binary,omitempty"` // the frame of the browser
 	Ends   string            `json:"ends,omitempty"`   // the error that ends the connection, if any
-	Except []string          `json:"except,omitempty"` // in shared.json: consumers that answer otherwise, as their tables say
+	Except []string          `json:"except,omitempty"` // in shared.json: consumers that answer otherwise, as in their tables
 }
 
-// chance is what crypto/rand.Text makes, which tables show as CHANCE.
+// chance matches results of crypto/rand.Text, which tables show as CHANCE.
 var chance = regexp.MustCompile(`[A-Z2-7]{26}`)
 
 // normal makes JSON comparable.
@@ -99,7 +99,7 @@ func compare[T, U ~string | ~[]byte](tb testing.TB, what string, want []T, got [
 	}
 }
 
-// failures are the errors that tables name.
+// failures returns the errors that tables name.
 func failures() map[string]error {
 	return map[string]error{
 		"too_many_tasks": consumer.ErrTooManyTasks, "input_closed": consumer.ErrInputClosed, "input_taken": consumer.ErrInputTaken,
@@ -124,7 +124,7 @@ func readTable[T any](tb testing.TB, name string) []T {
 	return table
 }
 
-// TestConversations: each consumer says what its table in testdata says.
+// TestConversations: each consumer behaves as its table in testdata says.
 func TestConversations(t *testing.T) {
 	for name := range jobConsumers(nil) {
 		for _, test := range readTable[conversation](t, name) {
@@ -136,8 +136,8 @@ func TestConversations(t *testing.T) {
 	}
 }
 
-// TestWhatAllShare: pings, and what is wrong everywhere, get the same answer from every consumer,
-// as shared.json says.
+// TestWhatAllShare: pings, and errors that all consumers share, get the same answer from every
+// consumer, as shared.json says.
 func TestWhatAllShare(t *testing.T) {
 	shared := readTable[exchange](t, "shared")
 	for name := range jobConsumers(nil) {
@@ -150,7 +150,7 @@ func TestWhatAllShare(t *testing.T) {
 			if err := cons.Connect(ctx, c); err != nil {
 				t.Fatal(err)
 			}
-			c.Sent() // is the subject of its table
+			c.Sent() // the first frames are tested by its table
 			for _, x := range shared {
 				if !slices.Contains(x.Except, name) {
 					x.run(ctx, t, c, services, cons)

@@ -12,8 +12,8 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// Template is text with {names} in it, for which each connection or message has values. A value is
-// never looked at for names. The zero Template is empty text.
+// Template is text with {names} in it, for which each connection or message has values. Names in
+// values are not replaced. The zero Template is empty text.
 type Template struct{ parts []templatePart }
 
 type templatePart struct {
@@ -23,8 +23,8 @@ type templatePart struct {
 
 var errBadTemplate = errors.New("consumer: bad template")
 
-// ParseTemplate reads a template. A brace stands only around a name, which begins with a lower-case
-// letter and goes on with those, digits and _.
+// ParseTemplate parses a template. Braces are only allowed around a name, which begins with a
+// lower-case letter and continues with lower-case letters, digits and _.
 func ParseTemplate(text string) (Template, error) {
 	var t Template
 	for text != "" {
@@ -83,7 +83,7 @@ func (t Template) String() string {
 	return b.String()
 }
 
-// whole returns the variable that the template consists of, if it is one.
+// whole returns the variable if the template consists of a single one.
 func (t Template) whole() (name string, ok bool) {
 	if len(t.parts) == 1 {
 		name = t.parts[0].name
@@ -91,7 +91,7 @@ func (t Template) whole() (name string, ok bool) {
 	return name, name != ""
 }
 
-// text fills the template in. Its error is [event.ErrBadFields] for a value that is missing, or
+// text fills in the template. Its error is [event.ErrBadFields] for a value that is missing, or
 // neither text nor an integer.
 func (t Template) text(v variables) (string, error) {
 	var b strings.Builder
@@ -109,8 +109,8 @@ func (t Template) text(v variables) (string, error) {
 	return b.String(), nil
 }
 
-// Ambiguous reports whether two different sets of values can make the same text of the template.
-// form returns that of a variable in a path: "int" or "id".
+// Ambiguous reports whether two different sets of values can produce the same text. form returns
+// the form of a variable in a path: "int" or "id".
 func (t Template) Ambiguous(form func(name string) string) bool {
 	ids, before, literal := 0, "", ""
 	dotted, numbered := true, true // every gap has a dot, or has something that is not a digit
@@ -132,15 +132,15 @@ func (t Template) Ambiguous(form func(name string) string) bool {
 	return !numbered || ids > 1 && !dotted
 }
 
-// variables are the values of a connection's path and, while one is handled, of a message.
+// variables are the values of a connection's path and of the message that is being handled, if any.
 type variables struct {
 	conn    Conn
 	params  []Param
 	message fields
 }
 
-// get returns the JSON of a variable, nil if there is none. What the path names, no message can
-// replace.
+// get returns the JSON of a variable, nil if there is none. A message cannot replace a value of the
+// path.
 func (v variables) get(name string) json.RawMessage {
 	if name == userGroupVariable {
 		return rawText(event.UserGroupName(v.conn.Identity().UserID))
@@ -158,10 +158,10 @@ func (v variables) get(name string) json.RawMessage {
 // userGroupVariable is the name of the user's own group.
 const userGroupVariable = "user_group"
 
-// Value is JSON in which every text is a [Template]. One that is a variable and nothing else
-// becomes the variable's value as it is, null if it has none. The zero Value is null.
+// Value is JSON in which every text is a [Template]. A text that is a single variable becomes the
+// variable's value unchanged, or null if it has none. The zero Value is null.
 type Value struct {
-	raw    json.RawMessage // of anything but text, lists and objects
+	raw    json.RawMessage // for anything except text, lists and objects
 	text   *Template
 	list   []Value
 	object []Member
@@ -174,7 +174,7 @@ type Member struct {
 	Value Value
 }
 
-// RawValue returns a number, a truth value or null.
+// RawValue returns a number, a boolean or null.
 func RawValue(raw json.RawMessage) Value { return Value{raw: raw} }
 
 // TextValue returns a text.
@@ -183,7 +183,7 @@ func TextValue(t Template) Value { return Value{kind: '"', text: &t} }
 // ListValue returns a list.
 func ListValue(list []Value) Value { return Value{kind: '[', list: list} }
 
-// ObjectValue returns an object, whose members have different names.
+// ObjectValue returns an object. Its members must have different names.
 func ObjectValue(object []Member) Value { return Value{kind: '{', object: object} }
 
 // Variables returns the names in the value.

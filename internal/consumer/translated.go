@@ -6,15 +6,16 @@ import (
 	"orgcast/internal/event"
 )
 
-// translated lets a consumer show some events to pages of the original in the form that those know.
-// Clients with [ProtocolV1] get every event as it was published. The connection's writer alone uses it.
+// translated lets a consumer show some events to pages of the original application in the form that
+// those pages know. Clients with [ProtocolV1] get every event as it was published. Only the
+// connection's writer uses it.
 type translated struct {
 	began bool
 }
 
-// forward decides about an event: frame is what a page of the original gets instead, nil if that is
-// the event itself. A frame that is sent goes behind the events that wait already, so from the first
-// one on every event goes that way: else they would overtake it.
+// forward decides about an event. frame is what a page of the original application gets instead,
+// nil for the event itself. A frame that is sent goes behind the events that wait already. So from
+// the first frame on, every event is sent that way, or it would overtake the frames.
 func (t *translated) forward(c Conn, e *event.Event, frame json.RawMessage) bool {
 	if c.Protocol() == ProtocolV1 || frame == nil && !t.began {
 		return true
@@ -30,7 +31,7 @@ func (t *translated) forward(c Conn, e *event.Event, frame json.RawMessage) bool
 	return false
 }
 
-// flatFrame makes the frame of an event that has another type or other fields than the event has.
+// flatFrame makes a frame from an event, with another type or other fields.
 func flatFrame(e *event.Event, typ string, f fields) json.RawMessage {
 	f["organization_id"] = rawText(e.Organization().String())
 	return f.object(typ)

@@ -1,5 +1,5 @@
-// Package consumertest lets consumers be tested without a gateway: a [Conn] that records what a
-// consumer does with it, and [Services] that record what it asks for.
+// Package consumertest lets consumers be tested without a gateway. It has a [Conn] that records
+// what a consumer does with it, and [Services] that record their calls.
 package consumertest
 
 import (
@@ -16,20 +16,20 @@ import (
 	"orgcast/internal/session"
 )
 
-// Conn is the connection of one user. Its exported fields are set before it is used; its methods are
-// safe for concurrent use.
+// Conn is the connection of one user. Set its exported fields before use. Its methods are safe for
+// concurrent use.
 type Conn struct {
 	Who     session.Identity
 	Params  map[string]string
 	Request url.Values
 	Speaks  string // the subprotocol
-	// History is what was recorded, by the name of the group.
+	// History contains recorded events, by the name of the group.
 	History map[string][]*event.Event
-	// Groups is how many groups may be joined; 0 is as many as one likes.
+	// Groups is how many groups may be joined. 0 means no limit.
 	Groups int
 
 	mu     sync.Mutex
-	tree   []func(ctx context.Context) error // what Go was given
+	tree   []func(ctx context.Context) error // functions passed to Go
 	sent   []string
 	joined []string
 	ended  error
@@ -52,8 +52,8 @@ func (c *Conn) Context(parent context.Context) context.Context {
 	return orgctx.WithUser(orgctx.With(parent, c.Who.Organization), orgctx.User(c.Who.UserID))
 }
 
-// Event makes an event of the connection's organization, which is added to the fields given, a JSON
-// object. n counts the events of the history, and dates them: one each second; 0 is a transient one.
+// Event returns an event of the connection's organization, with the given fields, a JSON object. n
+// counts the events of the history, and dates them, one each second. 0 makes a transient event.
 func (c *Conn) Event(tb testing.TB, group, fields string, n uint64) *event.Event {
 	tb.Helper()
 	g, err := event.NewGroup(c.Who.Organization, group)
@@ -76,7 +76,7 @@ func (c *Conn) Event(tb testing.TB, group, fields string, n uint64) *event.Event
 	return e
 }
 
-// Deliver does as a gateway does with a live event, if its group is joined.
+// Deliver delivers a live event like a gateway, if its group is joined.
 func (c *Conn) Deliver(ctx context.Context, to consumer.OrganizationAwareConsumer, e *event.Event) {
 	if !slices.Contains(c.Joined(), e.Group().Name()) {
 		return
@@ -87,7 +87,7 @@ func (c *Conn) Deliver(ctx context.Context, to consumer.OrganizationAwareConsume
 	c.record(c.live(e))
 }
 
-// live returns an event as it comes.
+// live returns the frame of a live event.
 func (c *Conn) live(e *event.Event) string {
 	shape := event.Plain
 	if c.Protocol() == consumer.ProtocolV1 {
@@ -96,8 +96,8 @@ func (c *Conn) live(e *event.Event) string {
 	return string(e.AppendText(nil, shape))
 }
 
-// Sent runs what the consumer gave to Go, to its end, and returns the frames that were sent since
-// the last call.
+// Sent runs the functions that the consumer passed to Go, to their end, and returns the frames that
+// were sent since the last call.
 func (c *Conn) Sent() []string {
 	c.mu.Lock()
 	for len(c.tree) > 0 {

@@ -12,13 +12,13 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// Services do all that consumers can ask for, as far as Err allows, and record it. They refuse a
-// context without organization, as the real ones do. They are safe for concurrent use.
+// Services implement all services of consumers, as far as Err allows, and record the calls. They
+// refuse a context without organization, as the real ones do. They are safe for concurrent use.
 type Services struct {
-	// Err is what every call returns, if it is set. Set it before the call.
+	// Err is the error that every call returns, if it is set. Set it before the call.
 	Err error
 
-	// DispatchErr is what Dispatch returns, if it is set. Set it before the call.
+	// DispatchErr is the error that Dispatch returns, if it is set. Set it before the call.
 	DispatchErr error
 
 	mu       sync.Mutex
@@ -39,8 +39,7 @@ var (
 	_ consumer.Owners     = (*Services)(nil)
 )
 
-// Calls returns what was asked for since the last call, each as one JSON object. Claims are left
-// out.
+// Calls returns the calls since the last one of Calls, each as one JSON object, without claims.
 func (s *Services) Calls() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -49,7 +48,7 @@ func (s *Services) Calls() []string {
 	return calls
 }
 
-// called returns the organization that a call is for, and notes it.
+// called returns the organization that a call is for, and records the call.
 func (s *Services) called(ctx context.Context, call any) (org string, err error) {
 	id, ok := orgctx.From(ctx)
 	switch {
@@ -84,7 +83,7 @@ func (s *Services) Dispatch(ctx context.Context, w consumer.Work) (string, error
 	return first(&s.once, org+" "+w.Kind+" "+w.Idempotency, w.ID), nil
 }
 
-// Withdraw implements [consumer.Dispatcher]. No work was handed over.
+// Withdraw implements [consumer.Dispatcher]. It always withdraws.
 func (s *Services) Withdraw(ctx context.Context, _, _ string) (bool, error) {
 	_, err := s.called(ctx, nil)
 	return err == nil, err
@@ -106,7 +105,7 @@ func (s *Services) Record(ctx context.Context, name, key string, v any) error {
 	return err
 }
 
-// recordedFrom is the millisecond of what is recorded.
+// recordedFrom is the millisecond of recorded events.
 const recordedFrom = 1_800_000_000_000
 
 // RecordFailure implements [consumer.Recorder].
@@ -190,7 +189,7 @@ func (s *Services) Claim(ctx context.Context, kind, id, user string) (owner bool
 	return first(&s.owners, org+" "+kind+" "+id, user) == user, nil
 }
 
-// first returns what is known under a name, which is value if nothing was.
+// first returns the value under a name, and sets it to value if there is none.
 func first(known *map[string]string, name, value string) string {
 	if *known == nil {
 		*known = make(map[string]string)
