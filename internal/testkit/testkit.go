@@ -1,6 +1,7 @@
 // Package testkit is what tests of the whole path share: a client that speaks RFC 6455 byte by
-// byte and so can also break its rules, a network in memory for tests with a fake clock, and
-// waiting for conditions, the end of all goroutines included. Only tests import it.
+// byte and so can also break its rules, a web application that knows sessions, a network in memory
+// for tests with a fake clock, and waiting for conditions, the end of all goroutines included. Only
+// tests import it.
 package testkit
 
 import (
