@@ -15,33 +15,33 @@ import (
 )
 
 const (
-	// burst is how many lines one organization may cause at once for one reason. It is above the
-	// number of connections that most organizations have on a node: a deploy logs a line for each
-	// of them.
+	// burst is how many lines one organization may cause at once for one reason. It exceeds the
+	// number of connections that most organizations have on a node, because a deploy logs a line
+	// for each.
 	burst = 500
-	// perSecond is how many it may cause in the long run: about 4 kB per second for each reason.
+	// perSecond is how many lines it may cause on average: about 4 kB per second for each reason.
 	perSecond = 10
-	// maxBuckets bounds the memory for that, about 3 MB. When all are in use, new subjects share
-	// one.
+	// maxBuckets bounds the memory for the buckets, about 3 MB. When all are in use, new subjects
+	// share one.
 	maxBuckets = 16 << 10
 	// sweepPause is how often full buckets are dropped. forgetAfter is when a bucket is dropped
-	// although its suppressed lines were never reported.
+	// even if its suppressed lines were not reported.
 	sweepPause  = burst / perSecond * time.Second
 	forgetAfter = 5 * sweepPause
 )
 
-// NewLogger returns a logger that writes its entries to w. What one organization can cause is
-// sampled: of the entries with the same message, reason and organization a burst passes at once,
-// and then so many per second. The rest are counted, and the next one that passes says in
-// "suppressed" how many there were. An entry is about the organization whose [orgctx.ID] or
-// [event.Group] is among its fields, and its reason is in the fields "reason" and "code".
+// NewLogger returns a logger that writes its entries to w. Entries that one organization can cause
+// are sampled. Of those with the same message, reason and organization, a burst passes at once, and
+// after that a number per second. The rest are counted, and the next one that passes reports their
+// number in "suppressed". The organization of an entry is the [orgctx.ID] or that of the
+// [event.Group] among its fields, and its reason is in the fields "reason" and "code".
 func NewLogger(w *Writer, encoder zapcore.Encoder, level zapcore.Level) *zap.Logger {
 	c := &core{LevelEnabler: level, encoder: encoder, out: w, limiter: &limiter{buckets: make(map[subject]*bucket)}}
 	return zap.New(c, zap.ErrorOutput(zapcore.AddSync(w)))
 }
 
-// FreeText makes a logger for a library that puts variable text, such as addresses of strangers,
-// into its messages: only the first words identify what an entry is about.
+// FreeText configures a logger for a library that puts variable text, such as addresses of
+// strangers, into its messages. Only the first words then identify an entry.
 func FreeText() zap.Option {
 	return zap.WrapCore(func(inner zapcore.Core) zapcore.Core {
 		c, ok := inner.(*core)
@@ -111,18 +111,19 @@ func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	return nil
 }
 
-// Sync implements [zapcore.Core]. It does nothing: Close of the writer waits for lines.
+// Sync implements [zapcore.Core]. It does nothing, because Close of the writer waits for lines.
 func (*core) Sync() error { return nil }
 
-// subject is the key by which entries are counted. Its texts are constants of ours, but for user
-// input that no field here can hold.
+// subject is the key by which entries are counted. Its texts are constants of this program. They
+// never contain user input.
 type subject struct {
 	organization            orgctx.ID
 	logger, message, reason string
 	code                    int64
 }
 
-// look reads the subject from fields, and reports whether they count suppressed entries themselves.
+// look reads the subject from fields, and reports whether the fields count suppressed entries
+// themselves.
 func (s *subject) look(fields []zapcore.Field) (counted bool) {
 	for i := range fields {
 		f := &fields[i]
@@ -146,8 +147,8 @@ func (s *subject) look(fields []zapcore.Field) (counted bool) {
 	return counted
 }
 
-// firstWords returns the start of a message: at most three words, and none from the first word on
-// that contains part of an address, a number or a quotation.
+// firstWords returns the start of a message: at most three words, and only words before the first
+// one that contains part of an address, a number or a quotation.
 func firstWords(message string) string {
 	const most = 3
 	rest, words := message, 0
@@ -182,7 +183,7 @@ type bucket struct {
 	suppressed uint64
 }
 
-// take reports whether an entry passes, and if so how many did not since the last one that did.
+// take reports whether an entry passes, and if so, how many did not pass since the last one.
 func (l *limiter) take(about subject, now time.Time) (suppressed uint64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -223,7 +224,7 @@ func (l *limiter) bucket(about subject, now time.Time) *bucket {
 	return b
 }
 
-// forget drops buckets that are full again: new ones would be the same. mu is held.
+// forget drops buckets that are full again, because a new one would be the same. mu is held.
 func (l *limiter) forget(now time.Time) {
 	l.sweep = now.Add(sweepPause)
 	for about, b := range l.buckets {

@@ -22,8 +22,7 @@ func newLogger(w *journal.Writer) *zap.Logger {
 	return journal.NewLogger(w, zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.InfoLevel)
 }
 
-// logged runs fn with a logger and returns the entries that it logged, and how many were sampled
-// away.
+// logged runs fn with a logger and returns the entries that it wrote, and how many were suppressed.
 func logged(t *testing.T, fn func(t *testing.T, log *zap.Logger)) (entries []map[string]any, sampled uint64) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -57,8 +56,8 @@ func count(entries []map[string]any, message string, fields ...string) (n int) {
 	return n
 }
 
-// TestOneOrganizationCannotFillTheLog: what its members cause is sampled for each reason. The lines
-// of others, and its own for other reasons, pass.
+// TestOneOrganizationCannotFillTheLog: lines that an organization's members cause are sampled for
+// each reason. Lines of other organizations, and lines for other reasons, pass.
 func TestOneOrganizationCannotFillTheLog(t *testing.T) {
 	const flood = 10 * journal.Burst
 	entries, sampled := logged(t, func(t *testing.T, log *zap.Logger) {
@@ -104,7 +103,7 @@ func TestOneOrganizationCannotFillTheLog(t *testing.T) {
 	}
 }
 
-// TestSuppressedLinesAreTold: the next line that passes says how many did not, unless it counts
+// TestSuppressedLinesAreTold: the next line that passes reports how many did not, unless it counts
 // them itself.
 func TestSuppressedLinesAreTold(t *testing.T) {
 	entries, _ := logged(t, func(_ *testing.T, log *zap.Logger) {
@@ -128,8 +127,8 @@ func TestSuppressedLinesAreTold(t *testing.T) {
 	}
 }
 
-// TestManySubjectsAreBounded: who makes up subjects gets no memory for each, and no lines either.
-// After a while everything is as it was.
+// TestManySubjectsAreBounded: a flood of new subjects gets neither memory for each nor lines. After
+// a while, everything works as before.
 func TestManySubjectsAreBounded(t *testing.T) {
 	entries, sampled := logged(t, func(t *testing.T, log *zap.Logger) {
 		t.Helper()
@@ -138,7 +137,7 @@ func TestManySubjectsAreBounded(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		log.Info("later", zap.Stringer("organization", testkit.Org(t, "late")))
-		for range journal.Burst { // as many as one of its own allows
+		for range journal.Burst { // as many as a bucket of its own allows
 			log.Info("later", zap.Stringer("organization", testkit.Org(t, "later")))
 		}
 	})
@@ -153,7 +152,7 @@ func TestManySubjectsAreBounded(t *testing.T) {
 	}
 }
 
-// TestFreeTextIsCountedByItsFirstWords: each line of a library's log may name another stranger.
+// TestFreeTextIsCountedByItsFirstWords: each line of a library's log may name a different stranger.
 func TestFreeTextIsCountedByItsFirstWords(t *testing.T) {
 	entries, _ := logged(t, func(_ *testing.T, log *zap.Logger) {
 		http := log.Named("http").WithOptions(journal.FreeText())
@@ -181,7 +180,7 @@ func TestFreeTextIsCountedByItsFirstWords(t *testing.T) {
 	}
 }
 
-// TestFreeTextOfAnotherCore: the option leaves loggers of tests as they are.
+// TestFreeTextOfAnotherCore: the option does not change loggers of tests.
 func TestFreeTextOfAnotherCore(t *testing.T) {
 	if zap.NewNop().WithOptions(journal.FreeText()).Core().Enabled(zapcore.ErrorLevel) {
 		t.Error("a logger that logs nothing logs")
@@ -195,7 +194,8 @@ func (brokenEncoder) EncodeEntry(zapcore.Entry, []zapcore.Field) (*buffer.Buffer
 	return nil, errors.New("broken")
 }
 
-// TestWhatCannotBeEncodedIsTold: zap says so in the log itself, not past it on standard error.
+// TestWhatCannotBeEncodedIsTold: zap reports it in the log itself, and not directly on standard
+// error.
 func TestWhatCannotBeEncodedIsTold(t *testing.T) {
 	out := new(scripted)
 	w := journal.NewWriter(out, 0)

@@ -12,5 +12,5 @@ func (w *Writer) Dropped() (full, failed, sampled uint64) {
 	return w.full.Load(), w.failed.Load(), w.sampled.Load()
 }
 
-// FirstWords is what free text is counted by.
+// FirstWords returns the part of free text by which it is counted.
 func FirstWords(message string) string { return firstWords(message) }

@@ -1,5 +1,5 @@
-// Package journal is the log of a process: a bounded queue between the parts that write lines and
-// their reader, and a bound on the lines that one organization can cause.
+// Package journal is the log of a process. It has a bounded queue between the parts that write
+// lines and their reader, and bounds the lines that one organization can cause.
 //
 // The reader of standard error may be slow, stuck or stopped, and a disk may be full. None of that
 // may block a part that logs, or end the process, so lines are dropped and counted instead.
@@ -17,13 +17,13 @@ import (
 )
 
 const (
-	// DefaultBytes is how much may wait for the reader: about 700 lines, more than a reader that is
-	// merely busy leaves unread.
+	// DefaultBytes is how much may wait for the reader: about 700 lines, more than a busy reader
+	// leaves unread.
 	DefaultBytes = 256 << 10
 	// chunk is the most that is written at once, so that a slow reader frees space as it reads.
 	chunk = 16 << 10
-	// retryPause is how long to wait when the file is not ready. That happens if another process
-	// that shares the file made it non-blocking.
+	// retryPause is how long to wait if the file is not ready. That happens if another process that
+	// shares the file has made it non-blocking.
 	retryPause = 10 * time.Millisecond
 )
 
@@ -31,14 +31,14 @@ const (
 var ErrNotFlushed = errors.New("journal: timed out waiting for the log reader")
 
 // Writer passes lines on to a file through a bounded queue. Write never blocks and never fails.
-// It is safe for concurrent use.
+// Writer is safe for concurrent use.
 type Writer struct {
 	out   io.Writer
 	limit int // bytes
 
 	mu      sync.Mutex
 	pending []byte // whole lines, in order
-	writing int    // bytes that run has taken and not written yet
+	writing int    // bytes that run has taken and not yet written
 	closed  bool
 
 	wake    chan struct{} // capacity 1: one token means that lines are pending; never closed
@@ -47,7 +47,7 @@ type Writer struct {
 	done    chan struct{} // closed by run
 
 	// Owned by run.
-	spare []byte // an empty buffer, for the next lines
+	spare []byte // an empty buffer for the next lines
 	torn  bool   // the file ends in the middle of a line
 
 	full, failed, sampled atomic.Uint64 // lines
@@ -90,9 +90,9 @@ func (w *Writer) Write(p []byte) (int, error) {
 // CountSampled counts a line that another sampler suppressed.
 func (w *Writer) CountSampled() { w.sampled.Add(1) }
 
-// Close writes what is queued, until ctx ends. If the reader is stuck by then it returns
-// [ErrNotFlushed]; the goroutine that waits for the reader ends when the reader reads or exits.
-// Lines that come later are dropped. It must be called once.
+// Close writes the queued lines, until ctx ends. If the reader is still stuck, it returns
+// [ErrNotFlushed]. The goroutine that waits for the reader ends when the reader reads or exits.
+// Later lines are dropped. Close must be called once.
 func (w *Writer) Close(ctx context.Context) error {
 	close(w.closing)
 	select {
@@ -104,7 +104,7 @@ func (w *Writer) Close(ctx context.Context) error {
 	}
 }
 
-// run writes what is queued until the writer is closed.
+// run writes queued lines until the writer is closed.
 func (w *Writer) run() {
 	defer close(w.done)
 	for {
@@ -116,13 +116,13 @@ func (w *Writer) run() {
 			w.mu.Lock()
 			w.closed = true
 			w.mu.Unlock()
-			w.drain() // what came in between
+			w.drain() // lines that came in between
 			return
 		}
 	}
 }
 
-// drain writes until nothing is queued.
+// drain writes until the queue is empty.
 func (w *Writer) drain() {
 	for {
 		batch := w.swap()
@@ -137,13 +137,13 @@ func (w *Writer) drain() {
 			w.writing -= n
 			w.mu.Unlock()
 		}
-		if cap(batch) <= chunk { // otherwise a burst would stay in memory
+		if cap(batch) <= chunk { // otherwise a burst would keep its memory
 			w.spare = batch[:0]
 		}
 	}
 }
 
-// swap returns what is queued, which the caller owns, and starts an empty queue.
+// swap returns the queued lines, which the caller then owns, and starts an empty queue.
 func (w *Writer) swap() []byte {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -153,9 +153,9 @@ func (w *Writer) swap() []byte {
 	return batch
 }
 
-// flush writes lines, or counts those that it could not.
+// flush writes lines, or counts those that it cannot write.
 func (w *Writer) flush(p []byte) {
-	if w.torn { // the next line must not continue half of another
+	if w.torn { // the next line must not continue a partial one
 		if n, _ := w.writeAll([]byte{'\n'}); n == 0 { // counted here
 			w.failed.Add(lines(p))
 			return
@@ -170,7 +170,8 @@ func (w *Writer) flush(p []byte) {
 	w.torn = n > 0 && p[n-1] != '\n'
 }
 
-// writeAll writes p to the file, waits while that is not ready, and returns how much was written.
+// writeAll writes p to the file, waits while the file is not ready, and returns how much was
+// written.
 func (w *Writer) writeAll(p []byte) (written int, err error) {
 	for {
 		n, err := w.out.Write(p[written:])
@@ -186,8 +187,8 @@ func (w *Writer) writeAll(p []byte) (written int, err error) {
 	}
 }
 
-// wholeLines returns how many bytes of p, at most a chunk unless its first line is longer, are
-// whole lines.
+// wholeLines returns how many bytes of p are whole lines, at most a chunk unless the first line is
+// longer.
 func wholeLines(p []byte) int {
 	if len(p) <= chunk {
 		return len(p)
@@ -201,7 +202,7 @@ func wholeLines(p []byte) int {
 	return len(p)
 }
 
-// lines returns how many lines p holds, the last of which may lack its end.
+// lines returns how many lines p has. The last one may lack its newline.
 func lines(p []byte) uint64 {
 	n := bytes.Count(p, []byte{'\n'})
 	if len(p) > 0 && p[len(p)-1] != '\n' {

@@ -21,12 +21,12 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// scripted is a file that does what it is told.
+// scripted is a file whose writes call a function.
 type scripted struct {
 	mu      sync.Mutex
 	written bytes.Buffer
 	sizes   []int
-	write   func(p []byte) (int, error) // nil takes everything
+	write   func(p []byte) (int, error) // nil accepts everything
 }
 
 func (s *scripted) Write(p []byte) (int, error) {
@@ -47,7 +47,7 @@ func (s *scripted) String() string {
 	return s.written.String()
 }
 
-// stuck is a file whose writes wait until it is let go.
+// stuck is a file whose writes wait until it is released.
 type stuck struct {
 	scripted
 
@@ -82,9 +82,8 @@ func expectDropped(tb testing.TB, w *journal.Writer, wantFull, wantFailed uint64
 	}
 }
 
-// TestWriteNeverWaits: while the reader is stuck lines are queued up to the limit, in bytes, and
-// from then on dropped and counted. What was queued arrives whole and in order once the reader
-// reads.
+// TestWriteNeverWaits: while the reader is stuck, lines are queued up to the limit in bytes, and
+// then dropped and counted. Queued lines arrive whole and in order once the reader reads.
 func TestWriteNeverWaits(t *testing.T) {
 	out := newStuck()
 	const limit, line = 1000, 10
@@ -104,8 +103,8 @@ func TestWriteNeverWaits(t *testing.T) {
 	}
 }
 
-// TestRoomIsMadeWhileASlowReaderReads: a long queue is written piece by piece, each of whole lines,
-// and each makes room.
+// TestRoomIsMadeWhileASlowReaderReads: a long queue is written in pieces of whole lines, and each
+// piece makes room.
 func TestRoomIsMadeWhileASlowReaderReads(t *testing.T) {
 	out := &stuck{free: make(chan struct{})}
 	out.write = func(p []byte) (int, error) {
@@ -115,7 +114,7 @@ func TestRoomIsMadeWhileASlowReaderReads(t *testing.T) {
 		}
 		return len(p), nil
 	}
-	line := strings.Repeat("x", 999) // and its end
+	line := strings.Repeat("x", 999) // and its newline
 	w := journal.NewWriter(out, 64000)
 	say(w, "%s", line)
 	out.free <- struct{}{} // from here on the writer waits with the next batch
@@ -132,12 +131,12 @@ func TestRoomIsMadeWhileASlowReaderReads(t *testing.T) {
 	})
 	close(out.free)
 	finish(t, w)
-	if full > 1 { // the first line may not have been gone yet
+	if full > 1 { // the first line may still have been queued
 		t.Errorf("dropped %d lines that had room", full)
 	}
 }
 
-// TestLineBeyondTheLimitIsDropped, and does not keep others from being written.
+// TestLineBeyondTheLimitIsDropped: such a line does not keep others from being written.
 func TestLineBeyondTheLimitIsDropped(t *testing.T) {
 	out := new(scripted)
 	w := journal.NewWriter(out, 100)
@@ -150,8 +149,8 @@ func TestLineBeyondTheLimitIsDropped(t *testing.T) {
 	}
 }
 
-// TestReaderGoneAndBack: with no reader lines are counted; the next reader of the fifo gets what
-// comes from then on.
+// TestReaderGoneAndBack: without a reader, lines are counted. The next reader of the fifo gets
+// later lines.
 func TestReaderGoneAndBack(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
@@ -202,8 +201,8 @@ func TestFullDisk(t *testing.T) {
 	expectDropped(t, w, 0, 7)
 }
 
-// TestLinesAreNotGlued: a disk that became full within a line, and has room again, gets the next
-// line as a line.
+// TestLinesAreNotGlued: a disk becomes full in the middle of a line. When it has room again, the
+// next line begins on a new line.
 func TestLinesAreNotGlued(t *testing.T) {
 	out := new(scripted)
 	room := 9
@@ -232,8 +231,8 @@ func TestLinesAreNotGlued(t *testing.T) {
 	expectDropped(t, w, 0, 2)
 }
 
-// TestFileThatIsNotReady: another process made the file non-blocking, and it is full for a moment.
-// Nothing is lost.
+// TestFileThatIsNotReady: another process has made the file non-blocking, and the file is full for
+// a moment. No line is lost.
 func TestFileThatIsNotReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := new(scripted)
@@ -254,7 +253,7 @@ func TestFileThatIsNotReady(t *testing.T) {
 	})
 }
 
-// TestCloseLosesNothing: an ordinary end writes everything, even if the reader is slow.
+// TestCloseLosesNothing: a normal Close writes everything, even if the reader is slow.
 func TestCloseLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := new(scripted)
@@ -282,7 +281,7 @@ func TestCloseLosesNothing(t *testing.T) {
 	})
 }
 
-// TestCloseGivesUp when its time is up, whether the file hangs or is never ready.
+// TestCloseGivesUp: Close returns when its time is up, whether the file hangs or is never ready.
 func TestCloseGivesUp(t *testing.T) {
 	for name, hangs := range map[string]bool{"hangs": true, "is never ready": false} {
 		t.Run(name, func(t *testing.T) {
@@ -298,7 +297,7 @@ func TestCloseGivesUp(t *testing.T) {
 				if err := w.Close(ctx); !errors.Is(err, journal.ErrNotFlushed) {
 					t.Errorf("got %v, want ErrNotFlushed", err)
 				}
-				close(out.free) // the reader goes on, so the writer ends
+				close(out.free) // the reader continues, so the writer ends
 			})
 		})
 	}

@@ -1,7 +1,7 @@
-// Package keyspace makes every name that Orgcast uses in Redis, and nothing else does. A name that
+// Package keyspace makes every name that Orgcast uses in Redis. No other package does. A name that
 // belongs to an organization is made from an [orgctx.ID] or an [event.Group], never from text, so
-// no name reaches another organization. The organization stands in braces: Redis Cluster keeps
-// all names of one organization in one slot.
+// it cannot reach another organization. The organization is in braces, so Redis Cluster keeps all
+// its names in one slot.
 package keyspace
 
 import (
@@ -21,11 +21,11 @@ var ErrInvalidPrefix = errors.New("keyspace: prefix must be 1 to 64 characters o
 
 // Keyspace makes names with one prefix. The zero Keyspace is not usable; call [New].
 type Keyspace struct {
-	prefix   string // of keys, with the colon
-	channels string // what channels begin with, likewise
+	prefix   string // the prefix of keys, with the colon
+	channels string // the prefix of channels, with the colon
 }
 
-// New returns the Keyspace of a prefix, which has the form of an identifier.
+// New returns the Keyspace of a prefix. The prefix must have the form of an identifier.
 func New(prefix string) (Keyspace, error) {
 	if !orgctx.ValidID(prefix) {
 		return Keyspace{}, ErrInvalidPrefix
@@ -33,13 +33,13 @@ func New(prefix string) (Keyspace, error) {
 	return Keyspace{prefix: prefix + ":", channels: prefix + ":"}, nil
 }
 
-// InDatabase returns the Keyspace for a database of Redis. Keys of two databases are apart, but
-// channels are not: a server has each of them once. So those of database N begin with prefix@N, and
-// those of database 0 with the prefix alone.
+// InDatabase returns the Keyspace for a database of Redis. Databases have separate keys, but
+// channels are shared by the whole server. So channels of database N begin with prefix@N, and those
+// of database 0 with the prefix alone.
 func (k Keyspace) InDatabase(n int) Keyspace {
 	prefix := strings.TrimSuffix(k.prefix, ":")
 	if n > 0 {
-		prefix += "@" + strconv.Itoa(n) // no prefix has this character
+		prefix += "@" + strconv.Itoa(n) // a prefix cannot contain this character
 	}
 	k.channels = prefix + ":"
 	return k
@@ -53,7 +53,7 @@ func (k Keyspace) GroupChannel(g event.Group) string {
 	return k.channels + "{" + g.Organization().String() + groupInfix + g.Name()
 }
 
-// ParseGroupChannel returns the group whose channel this is. ok is false for any other name.
+// ParseGroupChannel returns the group of a channel. ok is false for any other name.
 func (k Keyspace) ParseGroupChannel(channel string) (g event.Group, ok bool) {
 	rest, ok := strings.CutPrefix(channel, k.channels+"{")
 	if !ok {
@@ -76,8 +76,8 @@ func (k Keyspace) History(g event.Group) string {
 	return k.prefix + "{" + g.Organization().String() + "}:history:" + g.Name()
 }
 
-// Epoch returns the string that tells one life of an organization's data from the next: it is gone
-// when Redis has lost them.
+// Epoch returns the string key that identifies one life of an organization's data. The key is
+// missing after Redis has lost the data.
 func (k Keyspace) Epoch(org orgctx.ID) string { return k.prefix + "{" + org.String() + "}:epoch" }
 
 // Once returns the key that remembers the event recorded for the group under an idempotency key:
@@ -90,25 +90,24 @@ func (k Keyspace) Once(g event.Group, key string) string {
 // Organization returns the hash that says whether an organization is active.
 func (k Keyspace) Organization(org orgctx.ID) string { return k.prefix + "{" + tenant(org) + "}:org" }
 
-// Connections returns the hash that says how many connections of the organization each node has.
-// The zero ID stands for all users without an organization, who count as one.
+// Connections returns the hash with the number of connections of the organization on each node. The
+// zero ID stands for all users without an organization, who count as one.
 func (k Keyspace) Connections(org orgctx.ID) string {
 	return k.prefix + "{" + tenant(org) + "}:connections"
 }
 
-// MemberBytes returns the key that says how much the members of an organization have written of
-// late.
+// MemberBytes returns the key with the recently written bytes of an organization's members.
 func (k Keyspace) MemberBytes(org orgctx.ID) string { return k.prefix + "{" + tenant(org) + "}:bytes" }
 
-// MemberBytesOf returns the key that says the same of one of them.
+// MemberBytesOf returns the key with the recently written bytes of one member.
 func (k Keyspace) MemberBytesOf(org orgctx.ID, user string) string {
 	return k.MemberBytes(org) + ":" + escapeUser(user)
 }
 
-// nobody stands in names where there is no organization. An ID has no dot.
+// nobody replaces a missing organization in names. An ID has no dot.
 const nobody = ".none"
 
-// tenant returns what stands in braces for an organization, or for the users without one.
+// tenant returns the text in braces for an organization, or for users without one.
 func tenant(org orgctx.ID) string {
 	if org.IsZero() {
 		return nobody
@@ -121,7 +120,7 @@ func (k Keyspace) Member(org orgctx.ID, user string) string {
 	return k.prefix + "{" + org.String() + "}:member:" + escapeUser(user)
 }
 
-// Object returns the key of a thing that belongs to an organization. kind and id must satisfy
+// Object returns the key of an object that belongs to an organization. kind and id must satisfy
 // [orgctx.ValidID].
 func (k Keyspace) Object(org orgctx.ID, kind, id string) string {
 	return k.prefix + "{" + org.String() + "}:object:" + kind + ":" + id
@@ -131,65 +130,65 @@ func (k Keyspace) Object(org orgctx.ID, kind, id string) string {
 func (k Keyspace) Session(key string) string { return k.prefix + "session:" + key }
 
 // SessionEnded returns the key that says that the session with this ID was ended. id must satisfy
-// [orgctx.ValidID]. Unlike the key of a session it is no secret.
+// [orgctx.ValidID]. Unlike the key of a session, it is not a secret.
 func (k Keyspace) SessionEnded(id string) string { return k.prefix + "session-ended:" + id }
 
-// UserDisabled returns the key that says that a user may connect nowhere.
+// UserDisabled returns the key that says that a user may not connect.
 func (k Keyspace) UserDisabled(user string) string {
 	return k.prefix + "user-disabled:" + escapeUser(user)
 }
 
-// Control returns the channel on which nodes hear whose right to be connected has ended.
+// Control returns the channel on which nodes hear of ended sessions, users, memberships and
+// organizations.
 func (k Keyspace) Control() string { return k.channels + "control" }
 
-// Canary returns the channel on which a node sends messages to itself to see that they arrive.
+// Canary returns the channel on which a node sends messages to itself to check that they arrive.
 func (k Keyspace) Canary(node string) string { return k.channels + "canary:" + node }
 
-// CanaryIn returns such a channel for a node of a Redis Cluster, in the slot of a tag, which must
-// satisfy [orgctx.ValidID].
+// CanaryIn returns a canary channel for a node of a Redis Cluster, in the slot of a tag. The tag
+// must satisfy [orgctx.ValidID].
 func (k Keyspace) CanaryIn(tag, node string) string {
 	return k.channels + "canary:{" + tag + "}:" + node
 }
 
-// Tasks returns the stream of the tasks of a kind. kind must satisfy [orgctx.ValidID]. Entries of
-// all organizations share it, so an entry says whose it is.
+// Tasks returns the stream of the tasks of a kind. kind must satisfy [orgctx.ValidID]. All
+// organizations share the stream, so each entry names its organization.
 func (k Keyspace) Tasks(kind string) string { return k.prefix + "tasks:" + kind }
 
-// DeadTasks returns the stream of those tasks of a kind that nobody will try again.
+// DeadTasks returns the stream of the tasks of a kind that will not be tried again.
 func (k Keyspace) DeadTasks(kind string) string { return k.Tasks(kind) + ":dead" }
 
-// TaskLine returns the list of the tasks of a kind that wait for an organization's turn. Like the
-// other names of a kind it is in the slot of the kind's stream.
+// TaskLine returns the list of an organization's waiting tasks of a kind. Like the other names of a
+// kind, it is in the slot of the kind's stream.
 func (k Keyspace) TaskLine(org orgctx.ID, kind string) string {
 	return k.ofTasks("line", kind) + ":" + org.String()
 }
 
-// TaskRing returns the sorted set of the organizations that have tasks of a kind in a line, by
+// TaskRing returns the sorted set of the organizations with waiting tasks of a kind, ordered by
 // their turns.
 func (k Keyspace) TaskRing(kind string) string { return k.ofTasks("ring", kind) }
 
-// TaskLines returns the hash of what is known of the lines of a kind: sizes and weights.
+// TaskLines returns the hash with the sizes and weights of the lines of a kind.
 func (k Keyspace) TaskLines(kind string) string { return k.ofTasks("lines", kind) }
 
 // TaskIdle returns the sorted set of the workers that wait for a task of a kind.
 func (k Keyspace) TaskIdle(kind string) string { return k.ofTasks("idle", kind) }
 
-// ofTasks returns a name that belongs to the stream of a kind, which stands in braces: Redis
-// Cluster keeps both in one slot.
+// ofTasks returns a name that belongs to the stream of a kind. The stream's name is in braces, so
+// Redis Cluster keeps both in one slot.
 func (k Keyspace) ofTasks(what, kind string) string {
 	return k.prefix + what + ":{" + k.Tasks(kind) + "}"
 }
 
-// TaskOnce returns the key that remembers that an organization dispatched a task under an
-// idempotency key, which must satisfy [event.ValidGroupName]. The stream's name stands in braces:
+// TaskOnce returns the key that remembers a task that an organization dispatched with an
+// idempotency key, which must satisfy [event.ValidGroupName]. The stream's name is in braces, so
 // Redis Cluster keeps both in one slot.
 func (k Keyspace) TaskOnce(org orgctx.ID, kind, idempotency string) string {
 	return k.ofTasks("once", kind) + ":" + org.String() + ":" + idempotency
 }
 
-// Request returns the key that remembers what a user of an organization asked for under a request
-// id, which must satisfy [orgctx.ValidID]. It belongs to the keys of idempotency, as
-// [Keyspace.TaskOnce] does.
+// Request returns the key that remembers a user's request with a request id, which must satisfy
+// [orgctx.ValidID]. Like [Keyspace.TaskOnce], it begins with once, as keys of idempotency do.
 func (k Keyspace) Request(org orgctx.ID, user, id string) string {
 	return k.prefix + "once:{" + org.String() + "}:" + escapeUser(user) + ":" + id
 }

@@ -28,7 +28,7 @@ func TestNewRefusesAmbiguousPrefixes(t *testing.T) {
 	}
 }
 
-// The names are used by other programs, so they do not change.
+// Other programs use the names, so they must not change.
 func TestNames(t *testing.T) {
 	k := testkit.Keys(t)
 	org := testkit.Org(t, "7")
@@ -71,7 +71,7 @@ func TestNames(t *testing.T) {
 		k.TaskEnd(org, "crew", "t-1"):          "orgcast:{7}:task:crew:t-1",
 		k.Ask(org, "e-1", 3):                   "orgcast:{7}:ask:e-1:3",
 		k.Stored(org, "notes.x"):               "orgcast:{7}:store:notes.x",
-		// Databases have the same channels in common, and their own keys.
+		// Databases of a server share its channels, but not its keys.
 		k.InDatabase(0).GroupChannel(g):         "orgcast:{7}:group:chat.x_1-2",
 		k.InDatabase(3).GroupChannel(g):         "orgcast@3:{7}:group:chat.x_1-2",
 		k.InDatabase(12).Control():              "orgcast@12:control",
@@ -142,7 +142,7 @@ func TestParseGroupChannelRefusesHostileNames(t *testing.T) {
 var (
 	ids        = rapid.StringMatching(`[A-Za-z0-9_-]{1,64}`)
 	groupNames = rapid.StringMatching(`[A-Za-z0-9_.-]{1,100}`)
-	// userIDs are few and short, with all that separates parts of names.
+	// userIDs are few and short, and contain all separators of names.
 	userIDs = rapid.OneOf(rapid.StringMatching(`[aA_.:{}%|@-]{1,3}`), rapid.SampledFrom([]string{
 		"ada", "ada.inbox", "a|b", "a%7Cb", "a%7cb", "ü", "u\u0308", "..", "}:member:a", "org", "bytes",
 	}))
@@ -174,9 +174,9 @@ func TestGroupChannelRoundTrip(t *testing.T) {
 	})
 }
 
-// Whatever two things names are made for, they are equal only if the things are.
+// Two names are equal only if they are made for the same thing.
 func TestNamesNeverCollide(t *testing.T) {
-	// Few and short values, so that a collision would come up.
+	// Few and short values, so that collisions would show.
 	short := rapid.StringMatching(`[a_-]{1,3}|org|member|group|session|session-ended|user-disabled|control|canary|tasks|dead|once|line|ring|lines|idle|task|ask|store|history|epoch|bytes`)
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(label string) (name, thing string) {
@@ -261,8 +261,8 @@ func TestNamesNeverCollide(t *testing.T) {
 	})
 }
 
-// TestEveryNameParsesBackInOneWay: of the forms that names have, exactly one fits each name, and
-// says for what it was made, whatever the prefix, the database and the parts are.
+// TestEveryNameParsesBackInOneWay: exactly one of the forms of names fits each name, and shows what
+// it was made for, whatever the prefix, the database and the parts.
 func TestEveryNameParsesBackInOneWay(t *testing.T) {
 	const id, user, name, prefix, channel = `([A-Za-z0-9_-]{1,64})`, `((?:[A-Za-z0-9_-]|%[0-9A-F]{2}){1,384})`, `([A-Za-z0-9_.-]{1,100})`, `^([A-Za-z0-9_-]{1,64}):`, `^([A-Za-z0-9_-]{1,64})(?:@([1-9][0-9]*))?:`
 	forms := map[string]*regexp.Regexp{}
@@ -287,7 +287,7 @@ func TestEveryNameParsesBackInOneWay(t *testing.T) {
 		forms[kind] = regexp.MustCompile(form + `$`)
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		// Short values, among them all words of the forms, so that confusions would come up.
+		// Short values, including all words of the forms, so that confusions would show.
 		short := rapid.OneOf(rapid.StringMatching(`[a_-]{1,3}`), rapid.SampledFrom([]string{
 			"org", "member", "group", "session", "session-ended", "user-disabled", "control", "canary", "tasks", "dead", "once", "line", "ring", "lines", "idle",
 			"task", "ask", "store", "history", "epoch", "connections", "object", "bytes",
@@ -342,7 +342,7 @@ func TestEveryNameParsesBackInOneWay(t *testing.T) {
 			for form, pattern := range forms {
 				m := pattern.FindStringSubmatch(made.name)
 				if m != nil && slices.Contains([]string{"member", "bytes of", "user disabled", "request"}, form) {
-					// The user id, which any decoder of percent encoding can read.
+					// The user id, which any percent decoder can read.
 					at := len(m) - 1
 					if form == "request" {
 						at--
@@ -382,7 +382,7 @@ func FuzzParseGroupChannel(f *testing.F) {
 				continue
 			}
 			taken++
-			// A name that parses is the name of what it parses to, and of nothing else.
+			// A name that parses is the name of the parsed group.
 			if got := k.GroupChannel(g); got != channel {
 				t.Errorf("ParseGroupChannel(%q) is %v, whose channel is %q", channel, g, got)
 			}
@@ -393,7 +393,7 @@ func FuzzParseGroupChannel(f *testing.F) {
 	})
 }
 
-// TestTasksOfAKindShareASlot: scripts use all names of a kind at once.
+// TestTasksOfAKindShareASlot: scripts use all names of a kind together.
 func TestTasksOfAKindShareASlot(t *testing.T) {
 	k := testkit.Keys(t)
 	for _, kind := range []string{"crew", "a", "tasks", "ring"} {

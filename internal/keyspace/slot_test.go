@@ -6,7 +6,7 @@ import (
 	"orgcast/internal/keyspace"
 )
 
-// TestSlot compares with what CLUSTER KEYSLOT of Redis 7.0 answers, and with the check value of the
+// TestSlot compares with answers of CLUSTER KEYSLOT in Redis 7.0, and with the check value of the
 // CRC in the Redis Cluster specification.
 func TestSlot(t *testing.T) {
 	for name, want := range map[string]uint16{

@@ -6,9 +6,9 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// escapeUser returns how a user id is written in a name: each byte other than A-Z a-z 0-9 _ -
-// becomes % and two capital hexadecimal digits. So no id contains a separator of names, and no two
-// ids are written alike. An id that satisfies [orgctx.ValidID] is written as it is.
+// escapeUser returns a user id as it is written in names: each byte other than A-Z a-z 0-9 _ -
+// becomes % and two capital hexadecimal digits. So an id contains no separator of names, and no two
+// ids are written alike. An id that satisfies [orgctx.ValidID] is written unchanged.
 func escapeUser(user string) string {
 	if orgctx.ValidID(user) {
 		return user

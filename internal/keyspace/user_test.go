@@ -9,8 +9,8 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// FuzzUserInNames: a user id in a name can be read back, contains no separator, and is no other
-// user's.
+// FuzzUserInNames: a user id in a name can be decoded, contains no separator, and differs from
+// every other user's.
 func FuzzUserInNames(f *testing.F) {
 	for _, seed := range [][2]string{
 		{"ada", "ada.inbox"},

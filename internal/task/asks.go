@@ -22,14 +22,14 @@ const (
 	MaxInput = 64 << 10
 	// DefaultAskLife is how long a question waits for its answer, and the answer for its reader.
 	DefaultAskLife = 24 * time.Hour
-	// Wait looks for an answer often at first, then every second: people need longer.
+	// Wait looks for an answer often at first, then every second, because people take longer.
 	firstLook, lastLook = 50 * time.Millisecond, time.Second
 )
 
-// The errors that clients learn of, as stable codes.
+// The errors that clients see, as stable codes.
 var (
-	// ErrAskNotFound is returned for a question that was never asked, is over, or belongs to
-	// another organization: they look alike.
+	// ErrAskNotFound is returned for a question that was never asked, is closed, or belongs to
+	// another organization. These cases look alike.
 	ErrAskNotFound = errors.New("task: no such request for input")
 	// ErrAskAnswered is returned to members of the question's own organization who answer it again.
 	ErrAskAnswered = errors.New("task: request for input has been answered")
@@ -37,10 +37,10 @@ var (
 	ErrAskInput = errors.New("task: input must be UTF-8 and not too long")
 )
 
-// Asks are questions to people: a task opens one and waits, someone of the same organization
-// answers it, once. A question belongs to the organization of the context, an execution and the
-// index of a step in it; no client names a key. Methods refuse a context without organization with
-// [orgctx.ErrNoOrganization] and are safe for concurrent use.
+// Asks are questions to people. A task opens a question and waits, and someone of the same
+// organization answers it once. A question is identified by the organization of the context, an
+// execution and the index of a step in it. Clients cannot name keys. Methods refuse a context
+// without organization with [orgctx.ErrNoOrganization]. Asks is safe for concurrent use.
 type Asks struct {
 	client       redis.UniversalClient
 	keys         keyspace.Keyspace
@@ -55,7 +55,7 @@ func NewAsks(client redis.UniversalClient, keys keyspace.Keyspace) (*Asks, error
 	return &Asks{client: client, keys: keys, open: script("ask"), answer: script("answer")}, nil
 }
 
-// key makes the key of a question.
+// key returns the key of a question.
 func (a *Asks) key(ctx context.Context, execution string, taskIndex int) (string, error) {
 	org, ok := orgctx.From(ctx)
 	if !ok {
@@ -67,9 +67,9 @@ func (a *Asks) key(ctx context.Context, execution string, taskIndex int) (string
 	return a.keys.Ask(org, execution, taskIndex), nil
 }
 
-// Open asks a question. prompt is any JSON for the page to show; a life of 0 is [DefaultAskLife]. A
-// question that was asked before, answered or not, stays as it is, and opened is false: a task that
-// is tried again opens it again and finds the answer that was given in between.
+// Open asks a question. prompt is any JSON for the page to show. A life of 0 means
+// [DefaultAskLife]. A question that was asked before stays unchanged, answered or not, and opened
+// is false. So a task that is tried again opens it again and finds the answer given in between.
 func (a *Asks) Open(ctx context.Context, execution string, taskIndex int, prompt json.RawMessage, life time.Duration) (opened bool, err error) {
 	key, err := a.key(ctx, execution, taskIndex)
 	if errors.Is(err, ErrAskNotFound) {
@@ -101,12 +101,12 @@ func (a *Asks) Prompt(ctx context.Context, execution string, taskIndex int) (jso
 	return prompt, err
 }
 
-// Answer gives the input that an open question waits for. Of several answers, the first one counts.
+// Answer gives the input that an open question waits for. The first of several answers counts.
 func (a *Asks) Answer(ctx context.Context, execution string, taskIndex int, input string) error {
 	return a.AnswerOnce(ctx, execution, taskIndex, input, "")
 }
 
-// AnswerOnce is Answer under a key: the answer that counts may be repeated under its key without an
+// AnswerOnce is Answer with a key: the answer that counts may be repeated with its key without an
 // error.
 func (a *Asks) AnswerOnce(ctx context.Context, execution string, taskIndex int, input, answerKey string) error {
 	key, err := a.key(ctx, execution, taskIndex)
@@ -161,7 +161,7 @@ func (a *Asks) Close(ctx context.Context, execution string, taskIndex int) error
 	return nil
 }
 
-// read returns what is known of a question.
+// read returns the stored data of a question.
 func (a *Asks) read(ctx context.Context, execution string, taskIndex int) (prompt json.RawMessage, input string, answered bool, err error) {
 	key, err := a.key(ctx, execution, taskIndex)
 	if err != nil {

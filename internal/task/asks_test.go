@@ -82,7 +82,8 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// Human input into another tenant's execution: two organizations with the same execution id.
+// Attack: a person's input into another organization's execution. Two organizations have the same
+// execution id.
 func TestAnswersStayInTheirOrganization(t *testing.T) {
 	_, asks := newAsks(t)
 	for _, org := range []string{"acme", "globex"} {
@@ -192,8 +193,9 @@ func TestAskIsFoundAgain(t *testing.T) {
 	}
 }
 
-// TestJobAsks: a job asks once, tells of a question that an attempt before it opened and could not tell of, and
-// finds an answer that was given meanwhile. Another organization with the same ids answers nothing.
+// TestJobAsks: a job asks once. It announces a question that an earlier attempt opened but could
+// not announce, and finds an answer given meanwhile. Another organization with the same ids cannot
+// answer.
 func TestJobAsks(t *testing.T) {
 	f := newFixture(t)
 	asks, err := task.NewAsks(f.client, f.keys)

@@ -34,15 +34,15 @@ const (
 // deadMost is roughly how many dead letters of a kind are kept.
 const deadMost = 10_000
 
-// again says when an entry is to be delivered again, and with which count.
+// again says when to deliver an entry again, and with which count.
 type again struct {
 	delay      time.Duration
 	deliveries int // so far
 }
 
-// process brings an entry as far as it gets: to its end, or to its next attempt, which it then
-// returns. If Redis fails meanwhile, the entry stays with this worker until it counts as abandoned,
-// and another worker continues.
+// process works on an entry until it ends or until its next attempt, which it then returns. If
+// Redis fails meanwhile, the entry stays with this worker until it counts as abandoned, and another
+// worker continues.
 func (q *queue) process(ctx context.Context, log *zap.Logger, e *entry) *again {
 	if len(e.fields) == 0 {
 		q.acknowledge(ctx, log, e) // someone has deleted it from the stream
@@ -111,7 +111,7 @@ func (*endedError) Error() string { return ErrEnded.Error() }
 type outcome struct {
 	terminal any
 	err      error
-	ran      bool // else the handler has not been called
+	ran      bool // if false, the handler was not called
 }
 
 // attempt runs the handler once. ended is closed when the handler has returned. If it has not yet,
@@ -150,7 +150,7 @@ func (q *queue) attempt(ctx context.Context, log *zap.Logger, job *Job) (termina
 	}
 	q.metrics.seconds.WithLabelValues(q.name).Observe(time.Since(begun).Seconds())
 	if r.err != nil && !errors.Is(r.err, errIgnored) && ctx.Err() != nil {
-		r.err = errors.Join(context.Cause(ctx), r.err) // the cause counts more than what the handler says
+		r.err = errors.Join(context.Cause(ctx), r.err) // the cause matters more than the handler's error
 	}
 	if p, ok := errors.AsType[*panicError](r.err); ok {
 		log.Error("handler panicked", zap.String("panic", p.what), zap.ByteString("stack", p.stack))
@@ -158,7 +158,7 @@ func (q *queue) attempt(ctx context.Context, log *zap.Logger, job *Job) (termina
 	return r.terminal, ended, r.err
 }
 
-// finishAttempt does what follows from how an attempt ended.
+// finishAttempt acts on the outcome of an attempt.
 func (q *queue) finishAttempt(ctx context.Context, log *zap.Logger, e *entry, job *Job, o outcome) *again {
 	count := func(result string) { q.metrics.attempts.WithLabelValues(q.name, result).Inc() }
 	var before *endedError
@@ -191,7 +191,7 @@ func (q *queue) finishAttempt(ctx context.Context, log *zap.Logger, e *entry, jo
 	case errors.As(o.err, &failure):
 		count("given_up")
 		q.giveUp(ctx, log, e, job, failure.Code)
-	case o.ran && errors.Is(o.err, directory.ErrUnknown): // as from [RunTool]: the user who asked for it is no longer allowed to
+	case o.ran && errors.Is(o.err, directory.ErrUnknown): // as from [RunTool]: its user lost the permission
 		count(CodeRefused)
 		log.Warn("task refused while it ran", zap.Error(o.err))
 		q.giveUp(ctx, log, e, job, CodeRefused)
@@ -201,7 +201,7 @@ func (q *queue) finishAttempt(ctx context.Context, log *zap.Logger, e *entry, jo
 	default:
 		code := codeOf(o.err)
 		count(code)
-		// A second attempt next to one that is still running would do harm.
+		// A second attempt would harm if the first one is still running.
 		if e.attempts() >= q.opt.Attempts || errors.Is(o.err, errIgnored) {
 			log.Warn("task failed for good", zap.String("code", code), zap.Error(o.err))
 			q.giveUp(ctx, log, e, job, code)
@@ -237,17 +237,17 @@ func (q *queue) backoff(n int) time.Duration {
 	return jitter(min(d, q.opt.Takeover))
 }
 
-// recordKeys are the keys of the scripts that record an event of a task in a group.
+// recordKeys returns the keys for scripts that record an event of a task in a group.
 func (w *Worker) recordKeys(t *Task, group event.Group) []string {
 	return []string{w.keys.TaskEnd(t.Organization(), t.Kind, t.ID), w.keys.History(group)}
 }
 
-// recordArgs are the first arguments of these scripts.
+// recordArgs returns the first arguments of these scripts.
 func (w *Worker) recordArgs(group event.Group, payload []byte) []any {
 	return []any{w.keys.GroupChannel(group), payload, w.opt.HistoryLength, w.opt.HistoryAge.Milliseconds()}
 }
 
-// howEnded returns how the task ended, or "" while it has not.
+// howEnded returns how the task ended, or "" if it has not.
 func (q *queue) howEnded(ctx context.Context, t *Task) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
@@ -272,9 +272,8 @@ func (q *queue) failure(log *zap.Logger, job *Job, code string) []addressed {
 	return events
 }
 
-// conclude publishes the events, of which the first one is terminal, then buries a failed task,
-// then acknowledges the entry. A worker that takes over in between continues where this one
-// stopped.
+// conclude publishes the events, the terminal one first, then buries a failed task, then
+// acknowledges the entry. A worker that takes over in between continues where this one stopped.
 func (q *queue) conclude(ctx context.Context, log *zap.Logger, e *entry, job *Job, how string, events []addressed, code string) {
 	keys := q.recordKeys(&job.Task, events[0].group)
 	args := append(q.recordArgs(events[0].group, events[0].payload), how, q.opt.Memory.Milliseconds())

@@ -20,7 +20,7 @@ import (
 	"orgcast/internal/task"
 )
 
-// Jobs without a terminal event; exception text to clients.
+// Faults: jobs without a terminal event; exception text shown to clients.
 func TestFailures(t *testing.T) {
 	plain := func(code string) object {
 		return object{"type": "task_failed", "task_id": "1", "organization_id": "acme", "code": code}
@@ -144,7 +144,7 @@ func TestRetriesUntilItSucceeds(t *testing.T) {
 	}
 }
 
-// A handler that never returns costs its slot, and its task still ends.
+// A handler that never returns occupies its slot, and its task still ends.
 func TestHandlerIgnoresItsDeadline(t *testing.T) {
 	f := newFixture(t)
 	h := f.listen(t)
@@ -176,7 +176,7 @@ func TestHandlerIgnoresItsDeadline(t *testing.T) {
 	}
 }
 
-// Context left behind by a previous task.
+// Fault: context left behind by a previous task.
 func TestPreviousTaskLeavesNothingBehind(t *testing.T) {
 	f := newFixture(t)
 	o := f.options()
@@ -223,7 +223,7 @@ func TestPreviousTaskLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// Whoever starts a worker with an organization in hand does not lend it to tasks.
+// A worker that is started in an organization's context does not pass that context to tasks.
 func TestWorkerInheritsNoOrganization(t *testing.T) {
 	f := newFixture(t)
 	asked := make(chan bool, 10)

@@ -14,8 +14,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// BenchmarkTaskOfAnotherOrganization is the time from dispatch to start of a task, without anything
-// else and while another organization has 100,000 tasks of 60 s waiting and running.
+// BenchmarkTaskOfAnotherOrganization measures the time from dispatch to start of a task, on an idle
+// worker and while another organization has 100,000 tasks of 60 s waiting and running.
 func BenchmarkTaskOfAnotherOrganization(b *testing.B) {
 	for _, waiting := range []int{0, 100_000} {
 		b.Run(fmt.Sprint("waiting=", waiting), func(b *testing.B) { benchmarkStart(b, waiting) })
@@ -81,7 +81,7 @@ func benchmarkStart(b *testing.B, waiting int) {
 	}
 }
 
-// BenchmarkDispatch is what a dispatch costs, however much waits.
+// BenchmarkDispatch measures a dispatch, with few and many tasks waiting.
 func BenchmarkDispatch(b *testing.B) {
 	client := newClient(redistest.Start(b))
 	b.Cleanup(func() { _ = client.Close() })

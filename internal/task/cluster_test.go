@@ -6,10 +6,10 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// onCluster is where fixtures live while TestOnCluster runs, else nil.
+// onCluster is the Cluster that fixtures use while TestOnCluster runs, else nil.
 var onCluster *redistest.Cluster
 
-// TestOnCluster has the tests of what goes through Redis run on a Redis Cluster, too.
+// TestOnCluster runs the tests that use Redis on a Redis Cluster too.
 func TestOnCluster(t *testing.T) {
 	onCluster = redistest.StartCluster(t, redistest.ClusterOptions{})
 	t.Cleanup(func() { onCluster = nil })

@@ -14,14 +14,14 @@ import (
 	"orgcast/internal/redisclient"
 )
 
-// DefaultMemory is how long Redis remembers how a task ended. It has to exceed the time that an
-// entry can wait in its stream.
+// DefaultMemory is how long Redis remembers how a task ended. It must exceed the time that an entry
+// can wait in its stream.
 const DefaultMemory = 7 * 24 * time.Hour
 
-// DefaultKeyLife is how long an idempotency key counts, as for recorded events.
+// DefaultKeyLife is how long an idempotency key counts, the same as for recorded events.
 const DefaultKeyLife = event.DefaultHistoryAge
 
-// How many tasks of a kind an organization may have waiting, and how many bytes.
+// The default limits of an organization's waiting tasks of a kind, in tasks and bytes.
 const (
 	DefaultWaiting      = 10_000
 	DefaultWaitingBytes = 64 << 20
@@ -46,12 +46,12 @@ func NewDispatcher(client redis.UniversalClient, keys keyspace.Keyspace, o Dispa
 	return &Dispatcher{client: client, keys: keys, opt: o, script: script("dispatch"), withdraw: script("withdraw"), metrics: newDispatchMetrics(o.Registerer)}, nil
 }
 
-// Dispatch hands the task over and returns its ID: a new one if t.ID is empty, or the ID of an
-// earlier task that was dispatched under the same idempotency key of the same organization and
-// kind. The organization is the context's; without one, nothing happens and the error is
-// [orgctx.ErrNoOrganization]. Other errors are [ErrForeign], [ErrMalformed], [ErrBacklog], or an
-// error of Redis: the task may then have been dispatched or not, and a second try under the same ID
-// or idempotency key is safe.
+// Dispatch dispatches the task and returns its ID. That is a new ID if t.ID is empty, or the ID of
+// an earlier task of the same organization and kind with the same idempotency key. The organization
+// is the context's. Without one, nothing happens and the error is [orgctx.ErrNoOrganization]. Other
+// errors are [ErrForeign], [ErrMalformed], [ErrBacklog], or an error of Redis. After an error of
+// Redis, the task may have been dispatched or not, and a second try with the same ID or idempotency
+// key is safe.
 func (d *Dispatcher) Dispatch(ctx context.Context, t Task) (id string, err error) {
 	org, ok := orgctx.From(ctx)
 	if !ok {
@@ -97,9 +97,9 @@ func (d *Dispatcher) Dispatch(ctx context.Context, t Task) (id string, err error
 	return id, nil
 }
 
-// Withdraw makes sure that no late or repeated try dispatches a refused task under the same
+// Withdraw makes sure that no late or repeated try dispatches a refused task with the same
 // idempotency key: Dispatch then returns [ErrBacklog]. It returns false if the task was dispatched
-// already. The organization is the context's; without one, the error is [orgctx.ErrNoOrganization].
+// already. The organization is the context's. Without one, the error is [orgctx.ErrNoOrganization].
 func (d *Dispatcher) Withdraw(ctx context.Context, kind, idempotency string) (withdrawn bool, err error) {
 	org, ok := orgctx.From(ctx)
 	if !ok {

@@ -111,7 +111,7 @@ func TestDispatchOnce(t *testing.T) {
 	if got := f.counter(t, "orgcast_tasks_dispatched_total", "repeated"); got != 98 {
 		t.Errorf("repeated: got %v, want 98", got)
 	}
-	// Without ids and keys each is a task of its own.
+	// Without ids and keys, each is a separate task.
 	one, err1 := f.dispatcher.Dispatch(as(t, "acme"), task.Task{Kind: "job", Group: testkit.Group(t, "acme", "jobs")})
 	two, err2 := f.dispatcher.Dispatch(as(t, "acme"), task.Task{Kind: "job", Group: testkit.Group(t, "acme", "jobs")})
 	if err := errors.Join(err1, err2); err != nil || one == two || one == "" {
@@ -119,7 +119,7 @@ func TestDispatchOnce(t *testing.T) {
 	}
 }
 
-// TestWithdrawnTaskIsNotHandedOver: of a dispatch and a withdrawal under one key, one counts.
+// TestWithdrawnTaskIsNotHandedOver: the first of a dispatch and a withdrawal with one key counts.
 func TestWithdrawnTaskIsNotHandedOver(t *testing.T) {
 	f := newFixture(t)
 	ctx, group := as(t, "acme"), testkit.Group(t, "acme", "jobs")
@@ -237,7 +237,7 @@ func FuzzDecode(f *testing.F) {
 		if got.Organization().String() != org || got.Group.Name() != group || got.Kind != "job" || got.ID != id {
 			t.Fatalf("got %+v of %q %q %q", got, org, group, id)
 		}
-		// What is written again reads the same.
+		// A decoded task encodes to the same entry.
 		flat := got.Fields()
 		fields := make(map[string]string)
 		for i := 0; i < len(flat); i += 2 {

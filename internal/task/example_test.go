@@ -15,7 +15,7 @@ import (
 	"orgcast/internal/task"
 )
 
-// exampleRedis returns a client of a Redis inside this process, and what ends both.
+// exampleRedis returns a client of a Redis inside this process, and a function that ends both.
 func exampleRedis() (client *redis.Client, keys keyspace.Keyspace, end func()) {
 	server, err := miniredis.Run()
 	if err != nil {
@@ -79,7 +79,7 @@ func ExampleAsks() {
 	fmt.Println("foreign:", asks.Answer(foreign, "execution-7", 0, "no"))
 	fmt.Println("first:", asks.Answer(ctx, "execution-7", 0, "yes"))
 	fmt.Println("second:", asks.Answer(ctx, "execution-7", 0, "no"))
-	// The task goes on.
+	// The task continues.
 	input, err := asks.Wait(ctx, "execution-7", 0)
 	fmt.Println("answer:", input, err)
 	// Output:

@@ -1,7 +1,7 @@
 package task
 
-// Decode is what a worker does first with an entry.
+// Decode decodes an entry as a worker does.
 func Decode(kind string, fields map[string]string) (*Task, error) { return decode(kind, fields) }
 
-// Fields is the entry that a dispatcher makes of a task.
+// Fields returns the entry that a dispatcher makes from a task.
 func (t *Task) Fields() []any { return t.fields() }

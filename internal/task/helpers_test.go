@@ -122,8 +122,8 @@ func (f *fixture) fill(t *testing.T) {
 	}
 }
 
-// options are quick ones, but for the time after which a worker counts as dead: one that is slow,
-// since the machine is busy, would lose its tasks.
+// options returns short times, except for the time after which a worker counts as dead. On a busy
+// machine, a slow worker would lose its tasks.
 func (f *fixture) options() task.Options {
 	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(f.log), zap.DebugLevel)
 	return task.Options{
@@ -151,7 +151,7 @@ func (f *fixture) work(t *testing.T, kinds map[string]task.Kind, o task.Options)
 	return stop
 }
 
-// only is a worker's kinds with one handler.
+// only returns the kinds of a worker with one handler.
 func only(run task.Handler) map[string]task.Kind { return map[string]task.Kind{"job": {Run: run}} }
 
 func (f *fixture) dispatch(t *testing.T, org, id, payload string) {
@@ -175,7 +175,7 @@ func (f *fixture) add(t *testing.T, fields ...any) {
 // open returns how many tasks of a kind wait or run, or -1 if Redis does not say.
 func (f *fixture) open(t *testing.T, kind string) int64 {
 	t.Helper()
-	pipe := f.client.TxPipeline() // at once, since entries move from one to the other
+	pipe := f.client.TxPipeline() // in one transaction, because entries move from one to the other
 	inStream, inLines := pipe.XLen(t.Context(), f.keys.Tasks(kind)), pipe.HGet(t.Context(), f.keys.TaskLines(kind), ":entries")
 	_, _ = pipe.Exec(t.Context()) // each has its own error
 	n, err := inLines.Int64()
@@ -206,8 +206,8 @@ func (f *fixture) line(t *testing.T, org, kind string) (entries []map[string]any
 	return entries
 }
 
-// read reads the next task of a kind as a worker does, which then holds it and does no more. It
-// returns the fields, or nil if there is none.
+// read reads the next task of a kind as a worker does. The worker then holds the task and does
+// nothing more. It returns the fields, or nil if there is none.
 func (f *fixture) read(t *testing.T, kind, worker string, passed ...any) map[string]any {
 	t.Helper()
 	err := f.client.XGroupCreateMkStream(t.Context(), f.keys.Tasks(kind), "workers", "0").Err()
@@ -254,14 +254,14 @@ func (f *fixture) dead(t *testing.T) []map[string]any {
 	return all
 }
 
-// said is one event as a subscriber got it.
+// said is one event as a subscriber received it.
 type said struct {
 	channel  string
 	position event.Position
 	fields   map[string]any
 }
 
-// decode reads what was published as a gateway does, which refuses what is another organization's.
+// decode decodes a payload as a gateway does, which refuses payloads of another organization.
 func (f *fixture) decode(t *testing.T, channel, payload string) said {
 	t.Helper()
 	s := said{channel: channel}
@@ -278,7 +278,7 @@ func (f *fixture) decode(t *testing.T, channel, payload string) said {
 	return s
 }
 
-// history returns what is recorded in a group.
+// history returns the recorded events of a group.
 func (f *fixture) history(t *testing.T, g event.Group) []said {
 	t.Helper()
 	entries, err := f.client.XRange(t.Context(), f.keys.History(g), "-", "+").Result()
@@ -293,14 +293,14 @@ func (f *fixture) history(t *testing.T, g event.Group) []said {
 	return all
 }
 
-// heard is what was published in all groups of all organizations.
+// heard collects what was published in all groups of all organizations.
 type heard struct {
 	mu  sync.Mutex
 	all []said
 }
 
-// listen records what is published until the test ends: in a Cluster by the organizations that the
-// directory knows, and in the groups that tests use.
+// listen records what is published until the test ends. In a Cluster, it subscribes to the groups
+// that tests use, of the organizations in the directory.
 func (f *fixture) listen(t *testing.T) *heard {
 	t.Helper()
 	h := new(heard)
@@ -318,7 +318,7 @@ func (f *fixture) listen(t *testing.T) *heard {
 	return h
 }
 
-// record adds what a subscription brings, which has to be confirmed that often.
+// record adds messages of a subscription, after the given number of confirmations.
 func (f *fixture) record(t *testing.T, h *heard, sub *redis.PubSub, confirmations int) {
 	t.Helper()
 	for range confirmations {
@@ -349,7 +349,7 @@ func (h *heard) events() []said {
 	return slices.Clone(h.all)
 }
 
-// types returns the types of what was published on the group of an organization, in order.
+// types returns the types of the events published in the group of an organization, in order.
 func (h *heard) types(org string) []string {
 	var types []string
 	for _, s := range h.events() {
@@ -361,7 +361,7 @@ func (h *heard) types(org string) []string {
 	return types
 }
 
-// expect waits until that many events were published in all.
+// expect waits until the given number of events was published in total.
 func (h *heard) expect(t *testing.T, count int) []said {
 	t.Helper()
 	testkit.Eventually(t, "events published", func() bool { return len(h.events()) >= count })

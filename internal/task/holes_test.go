@@ -10,8 +10,8 @@ import (
 	"orgcast/internal/task"
 )
 
-// The original left the organization of a task behind in the worker: the next task that had none
-// ran as the former one's tenant.
+// The original application left the organization of a task behind in the worker. The next task,
+// without an organization, ran as the previous one's tenant.
 func TestNextTaskHasNoOrganizationOfTheFormer(t *testing.T) {
 	f := newFixture(t)
 	o := f.options()

@@ -13,7 +13,7 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// Codes of terminal events of tasks that failed, in addition to those that handlers choose.
+// Codes of terminal events of failed tasks, besides those that handlers choose.
 const (
 	CodeFailed    = "failed"     // the handler returned an error, each time
 	CodePanic     = "panic"      // the handler panicked, each time
@@ -27,17 +27,17 @@ const (
 var ErrPanic = errors.New("task: panic")
 
 // Handler does the work of one kind of task. Its context carries the task's organization, the user
-// who asked for it, if any, a deadline and the worker's tools. The context ends early if the worker
+// who requested it, if any, a deadline and the worker's tools. The context ends early if the worker
 // stops or has lost the task to another one. A handler may be called again for the same task, even
-// at the same time in another process if this one was silent for too long, so its effects must be
-// safe to repeat.
+// while another process still runs it, if that process was silent for too long. So its effects must
+// be safe to repeat.
 //
 // It returns the terminal event: anything that marshals to a JSON object with a type, or nil for
-// {"type":"task_complete","task_id":ID}, or an [End] with one. An error means another attempt,
-// unless it comes from [Fail]. No client sees its text.
+// {"type":"task_complete","task_id":ID}, or an [End] with one. After an error, the task is tried
+// again, unless the error comes from [Fail]. Clients do not see its text.
 type Handler func(ctx context.Context, job *Job) (terminal any, err error)
 
-// Kind says how tasks of one kind are done.
+// Kind is one kind of task.
 type Kind struct {
 	Run Handler
 	// Failed returns the terminal event of a task that has failed, or an [End] with one. code is
@@ -49,7 +49,7 @@ type Kind struct {
 // End is a terminal event together with events for other groups, such as that of a board that lists
 // the task. All of them are recorded and published in one step, exactly once.
 type End struct {
-	// Event is the terminal event, in the task's own group; nil is the default one.
+	// Event is the terminal event, in the task's own group. Nil means the default one.
 	Event any
 	// Also are events for further groups of the task's organization, up to [MaxNotices].
 	Also []Notice
@@ -61,7 +61,8 @@ type Notice struct {
 	Event any
 }
 
-// MaxNotices is how many notices an [End] may have: Redis does nothing else while it records them.
+// MaxNotices is the most notices that an [End] may have, because Redis does nothing else while it
+// records them.
 const MaxNotices = 16
 
 // FailError is an error that another attempt would not fix.
@@ -73,13 +74,13 @@ type FailError struct {
 func (f *FailError) Error() string { return "task: gave up: " + f.Code }
 
 // Fail returns the error with which a handler ends its task as failed at once. The code is stable
-// text for clients, so it must contain nothing that they may not know.
+// text for clients, so it must not contain anything that they may not know.
 func Fail(code string) error { return &FailError{Code: code} }
 
 // Job is a task as a handler sees it.
 type Job struct {
 	Task
-	// Attempt counts the deliveries of the task from 1.
+	// Attempt is the number of this delivery of the task, from 1.
 	Attempt int
 	// Store keeps values of the task's organization.
 	Store *Store
@@ -88,14 +89,14 @@ type Job struct {
 }
 
 // Progress records and publishes an event in the task's own group: anything that marshals to a JSON
-// object with a type. The organization is added, and an event that names another one is refused.
-// The error is one of package event, [ErrForeign] if ctx is not of the task's organization,
-// [ErrEnded] once the terminal event has been published, or an error of Redis.
+// object with a type. It adds the organization, and refuses an event that names another one. The
+// error is one of package event, [ErrForeign] if ctx belongs to another organization, [ErrEnded]
+// after the terminal event, or an error of Redis.
 func (j *Job) Progress(ctx context.Context, v any) error { return j.tell(ctx, j.Group, v) }
 
 // Publish records and publishes an event in another group of the task's organization, as
-// [Job.Progress] does in the task's own. A task that is tried again publishes again. Events that
-// must come exactly once, when the task ends, belong in its [End].
+// [Job.Progress] does in the task's own group. A task that is tried again publishes again. Events
+// that must come exactly once, when the task ends, belong in its [End].
 func (j *Job) Publish(ctx context.Context, name string, v any) error {
 	group, err := event.NewGroup(j.Organization(), name)
 	if err != nil {
@@ -131,7 +132,7 @@ func (j *Job) tell(ctx context.Context, group event.Group, v any) error {
 	return nil
 }
 
-// encode makes an event for a group of the task's organization.
+// encode returns an event for a group of the task's organization.
 func (j *Job) encode(group event.Group, v any) ([]byte, error) {
 	b, err := event.Marshal(v)
 	if err != nil {
@@ -144,7 +145,7 @@ func (j *Job) encode(group event.Group, v any) ([]byte, error) {
 	return payload, event.Check(group, payload, j.worker.opt.MaxEvent)
 }
 
-// addressed is an encoded event and where it goes.
+// addressed is an encoded event and its group.
 type addressed struct {
 	group   event.Group
 	payload []byte
@@ -180,13 +181,13 @@ func (j *Job) end(terminal any, standard map[string]string) ([]addressed, error)
 	return all, nil
 }
 
-// complete makes the events with which a successful task ends.
+// complete returns the events with which a successful task ends.
 func (j *Job) complete(terminal any) ([]addressed, error) {
 	return j.end(terminal, map[string]string{"type": "task_complete", "task_id": j.ID})
 }
 
-// failed makes the events with which a failed task ends. Even if Failed fails, there is a terminal
-// event.
+// failed returns the events with which a failed task ends. Even if Failed fails, there is a
+// terminal event.
 func (j *Job) failed(kind Kind, code string) (all []addressed, err error) {
 	standard := map[string]string{"type": "task_failed", "task_id": j.ID, "code": code}
 	if kind.Failed != nil {
@@ -198,14 +199,14 @@ func (j *Job) failed(kind Kind, code string) (all []addressed, err error) {
 			return all, nil
 		}
 	}
-	// The standard event always encodes: its fields are texts.
+	// The standard event always encodes, because its fields are texts.
 	payload, _ := j.encode(j.Group, standard)
 	return []addressed{{group: j.Group, payload: payload}}, err
 }
 
 // panicError is the error of a panic.
 type panicError struct {
-	what  string // without what the handler may have put in
+	what  string // without text from the handler
 	stack []byte
 }
 
@@ -218,7 +219,7 @@ func guard(fn func() error) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
 			p := &panicError{what: fmt.Sprintf("%T", value), stack: debug.Stack()}
-			// The text of a runtime error contains no payload; a handler's text might.
+			// The text of a runtime error contains no payload, but a handler's text might.
 			if known, ok := value.(runtime.Error); ok {
 				p.what = known.Error()
 			}

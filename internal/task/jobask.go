@@ -9,10 +9,11 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// Ask asks a person of the task's organization and returns the answer. The execution of the question is the task's
-// ID. prompt is kept with the question, for pages that open later; tell is an event that tells the task's group about
-// it. A task that is tried again finds the answer that was given meanwhile, and tells the group again if there is none.
-// The error is that of [Asks.Wait], of [Job.Progress], or of what cannot be encoded.
+// Ask asks a person of the task's organization and returns the answer. The question's execution is
+// the task's ID. prompt is stored with the question, for pages that open later. tell is an event
+// that announces the question in the task's group. A task that is tried again finds an answer given
+// meanwhile, and announces the question again if there is none. The error comes from [Asks.Wait],
+// [Job.Progress], or encoding.
 func (j *Job) Ask(ctx context.Context, taskIndex int, prompt, tell any) (answer string, err error) {
 	if org, ok := orgctx.From(ctx); ok && org != j.Organization() {
 		return "", ErrForeign
@@ -28,7 +29,8 @@ func (j *Job) Ask(ctx context.Context, taskIndex int, prompt, tell any) (answer 
 	if _, err := asks.Open(ctx, j.ID, taskIndex, text, 0); err != nil {
 		return "", err
 	}
-	// An earlier attempt may have ended between the question and the event, so whether this one opened it says nothing.
+	// An earlier attempt may have ended between the question and the event, so it does not matter
+	// which attempt opened the question.
 	switch _, err := asks.Prompt(ctx, j.ID, taskIndex); {
 	case errors.Is(err, ErrAskAnswered):
 	case err != nil:

@@ -23,7 +23,7 @@ import (
 // workerProcess makes this test binary a worker that serves until it is killed.
 var workerProcess = flag.String("task.worker", "", "run as a worker on the Redis at this address, under the name in the argument")
 
-// TestWorkerProcess is no test but what [startWorkerProcess] runs.
+// TestWorkerProcess is not a test, but the process that [startWorkerProcess] runs.
 func TestWorkerProcess(t *testing.T) {
 	if *workerProcess == "" {
 		return
@@ -47,8 +47,8 @@ func TestWorkerProcess(t *testing.T) {
 	_ = w.Run(context.Background())
 }
 
-// slowJob says under which organization it runs, at its start, middle and end. Every seventh fails
-// at first, every eleventh always.
+// slowJob reports its organization at its start, middle and end. Every seventh job fails at first,
+// and every eleventh always.
 func slowJob(ctx context.Context, job *task.Job) (any, error) {
 	var number int
 	_, _ = fmt.Sscanf(job.ID, "job-%d", &number)
@@ -70,12 +70,12 @@ func slowJob(ctx context.Context, job *task.Job) (any, error) {
 	return over(job, object{"type": "task_complete", "task_id": job.ID, "says": org}), nil
 }
 
-// over is an end of which the board hears, too.
+// over is an end that is also announced on the board.
 func over(job *task.Job, terminal object) task.End {
 	return task.End{Event: terminal, Also: []task.Notice{{Group: "board", Event: object{"type": "moved", "task_id": job.ID, "says": job.Organization()}}}}
 }
 
-// startWorkerProcess starts a process that is killed when the test ends, if not before.
+// startWorkerProcess starts a process that is killed at the end of the test at the latest.
 func startWorkerProcess(t *testing.T, addr, name string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -94,8 +94,8 @@ func startWorkerProcess(t *testing.T, addr, name string) *exec.Cmd {
 	return cmd
 }
 
-// killInTheMiddle stops the process at a moment when it is at work, then kills it. Its name as a consumer begins with
-// the one given.
+// killInTheMiddle stops the process while it is working, then kills it. Its consumer name begins
+// with the given one.
 func (f *fixture) killInTheMiddle(t *testing.T, cmd *exec.Cmd, name string) {
 	t.Helper()
 	signal := func(s syscall.Signal) {
@@ -118,14 +118,15 @@ func (f *fixture) killInTheMiddle(t *testing.T, cmd *exec.Cmd, name string) {
 	_ = cmd.Wait()
 }
 
-// TestWorkersKilledInTheMiddle: each of 200 jobs of 5 organizations ends once, although workers are killed, and so
-// does the note of it on the board.
+// TestWorkersKilledInTheMiddle: each of 200 jobs of 5 organizations ends once, although workers are
+// killed, and is announced once on the board.
 func TestWorkersKilledInTheMiddle(t *testing.T) {
 	f := newFixture(t)
 	f.killWorkers(t, true, func(name string) (*exec.Cmd, string) { return startWorkerProcess(t, f.server.Addr, name), name })
 }
 
-// TestPythonWorkersKilledInTheMiddle is the same with workers in Python, which tell no board.
+// TestPythonWorkersKilledInTheMiddle does the same with workers in Python, which do not use a
+// board.
 func TestPythonWorkersKilledInTheMiddle(t *testing.T) {
 	f := newFixture(t)
 	f.killWorkers(t, false, func(string) (*exec.Cmd, string) {
@@ -138,8 +139,9 @@ func TestPythonWorkersKilledInTheMiddle(t *testing.T) {
 	})
 }
 
-// killWorkers has workers, which start returns with their names as consumers, do 200 jobs, and kills two of them.
-// board says whether their handlers tell the board, too.
+// killWorkers makes workers do 200 jobs and kills two of them. start starts a worker and returns
+// its process and its consumer name. board says whether the handlers announce ends on the board
+// too.
 func (f *fixture) killWorkers(t *testing.T, board bool, start func(name string) (*exec.Cmd, string)) {
 	t.Helper()
 	h := f.listen(t)
@@ -180,7 +182,8 @@ func (f *fixture) killWorkers(t *testing.T, board bool, start func(name string) 
 	f.checkEnds(t, h.events(), orgs, each, moves)
 }
 
-// checkEnds checks that each job of each organization ended once, and told the board that often.
+// checkEnds checks that each job of each organization ended once, and was announced on the board as
+// often.
 func (f *fixture) checkEnds(t *testing.T, events []said, orgs []string, each, wantMoves int) {
 	t.Helper()
 	type job struct{ org, id string }
@@ -225,7 +228,7 @@ func (f *fixture) checkEnds(t *testing.T, events []said, orgs []string, each, wa
 			}
 		}
 	}
-	// The histories say the same as the channels did, and nothing of another organization.
+	// The histories contain the same events as the channels, and none of another organization.
 	for _, org := range orgs {
 		if got := len(f.history(t, testkit.Group(t, org, "board"))); got != wantMoves*each {
 			t.Errorf("history of the board of %s: got %d events, want %d", org, got, wantMoves*each)

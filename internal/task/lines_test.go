@@ -19,7 +19,7 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// limits are what organizations may have waiting; a test changes them.
+// limits are the limits of organizations, which a test may change.
 type limits struct {
 	mu  sync.Mutex
 	of  map[string]task.Limit
@@ -60,9 +60,9 @@ func dispatchWith(t *testing.T, d *task.Dispatcher, org, id, payload string) err
 	return err
 }
 
-// TestFullLineHoldsUpItsOwnOrganization: as many tasks wait as the organization may have, and no
-// one else is refused for it. The limit counts from the moment that it is changed, and what was
-// refused is not remembered.
+// TestFullLineHoldsUpItsOwnOrganization: an organization's limit of waiting tasks applies, and does
+// not affect other organizations. A changed limit applies at once, and a refused task is not
+// remembered.
 func TestFullLineHoldsUpItsOwnOrganization(t *testing.T) {
 	f := newFixture(t)
 	l := &limits{all: task.Limit{Tasks: 3}}
@@ -94,8 +94,8 @@ func TestFullLineHoldsUpItsOwnOrganization(t *testing.T) {
 	}
 }
 
-// TestLineIsBoundedInBytes: few large tasks fill a line as many small ones do, and what leaves it
-// makes room.
+// TestLineIsBoundedInBytes: a few large tasks fill a line like many small ones, and tasks that
+// leave it make room.
 func TestLineIsBoundedInBytes(t *testing.T) {
 	f := newFixture(t)
 	d := f.limited(t, &limits{all: task.Limit{Bytes: 10_000}})
@@ -122,8 +122,8 @@ func TestLineIsBoundedInBytes(t *testing.T) {
 	}
 }
 
-// TestOrganizationsTakeTurns: whoever has many tasks waiting does not go before those who have few,
-// nor does one that comes new owe anything.
+// TestOrganizationsTakeTurns: an organization with many waiting tasks does not go before those with
+// few, and a new one does not have to wait longer.
 func TestOrganizationsTakeTurns(t *testing.T) {
 	f := newFixture(t)
 	for i := range 20 {
@@ -147,8 +147,8 @@ func TestOrganizationsTakeTurns(t *testing.T) {
 	}
 }
 
-// TestPassedOverOrganizationSavesNothingUp: an organization that had its share of a worker for long
-// does not go before all others afterwards.
+// TestPassedOverOrganizationSavesNothingUp: an organization that was at its share of a worker for
+// long does not go before all others afterwards.
 func TestPassedOverOrganizationSavesNothingUp(t *testing.T) {
 	f := newFixture(t)
 	for i := range 20 {
@@ -177,8 +177,8 @@ func TestPassedOverOrganizationSavesNothingUp(t *testing.T) {
 	}
 }
 
-// TestWeights: of two organizations that both have tasks waiting, one with three times the weight
-// has three times as many done.
+// TestWeights: if two organizations have tasks waiting, one with three times the weight gets three
+// times as many done.
 func TestWeights(t *testing.T) {
 	f := newFixture(t)
 	l := &limits{}
@@ -209,8 +209,8 @@ func TestWeights(t *testing.T) {
 	expect(104, map[string]int{"closed": 100, "acme": 3, "globex": 1})
 }
 
-// TestManyOrganizationsThatWait: each of very many has its turn, also those behind lines that are
-// empty by now.
+// TestManyOrganizationsThatWait: each of very many organizations gets its turn, even behind lines
+// that are empty by now.
 func TestManyOrganizationsThatWait(t *testing.T) {
 	f := newFixture(t)
 	const many = 3000
@@ -235,8 +235,8 @@ func TestManyOrganizationsThatWait(t *testing.T) {
 	}
 }
 
-// TestBusyOrganizationLeavesRoom: while one organization has many tasks waiting, and as many
-// running as it may, a task of another one begins before all that wait.
+// TestBusyOrganizationLeavesRoom: one organization has many tasks waiting, and as many running as
+// it may. A task of another organization begins before all waiting ones.
 func TestBusyOrganizationLeavesRoom(t *testing.T) {
 	f := newFixture(t)
 	f.directoryHas(t, "initech")
@@ -290,8 +290,8 @@ func TestBusyOrganizationLeavesRoom(t *testing.T) {
 	}
 }
 
-// TestEntriesOfOthersPassTheShareToo: what other programs add to the stream, and what is tried
-// again, counts for the share as well, and is no attempt.
+// TestEntriesOfOthersPassTheShareToo: entries that other programs add to the stream, and entries
+// that are tried again, also count toward the share. Putting them back is not an attempt.
 func TestEntriesOfOthersPassTheShareToo(t *testing.T) {
 	f := newFixture(t)
 	var mu sync.Mutex
@@ -333,7 +333,8 @@ func TestEntriesOfOthersPassTheShareToo(t *testing.T) {
 	}
 }
 
-// TestShareOfOneSlot: whatever the share, an organization has one slot, and all of them if it is 1.
+// TestShareOfOneSlot: however small the share, an organization may use one slot. With a share of 1,
+// it may use all.
 func TestShareOfOneSlot(t *testing.T) {
 	for name, test := range map[string]struct {
 		concurrency, want int
@@ -378,7 +379,7 @@ func TestShareOfOneSlot(t *testing.T) {
 	}
 }
 
-// TestLineThatSomebodyBroke: what is no entry is buried, and what is behind it goes on.
+// TestLineThatSomebodyBroke: malformed entries in a line are buried, and later ones run.
 func TestLineThatSomebodyBroke(t *testing.T) {
 	f := newFixture(t)
 	for _, text := range []string{"", "{", `"x"`, `[]`, `["id"]`, `["id",1]`, `["id",null]`, `[["id","1"],"x"]`, `{"a":"b"}`} {
@@ -399,8 +400,8 @@ func TestLineThatSomebodyBroke(t *testing.T) {
 	}
 }
 
-// TestOldEntriesInTheStream: what an earlier version dispatched is done, and what this one
-// dispatches as well.
+// TestOldEntriesInTheStream: tasks that an earlier version dispatched are done, and so are those of
+// this version.
 func TestOldEntriesInTheStream(t *testing.T) {
 	f := newFixture(t)
 	for i := range 5 {
@@ -433,12 +434,12 @@ func (f *fixture) directoryHas(t *testing.T, org string) {
 	}
 }
 
-// TestWaitingWorkerIsToldOfEachTask: a worker that waits for a task has it at once, whichever of
-// its slots looked for one before. None is left until the worker looks by itself.
+// TestWaitingWorkerIsToldOfEachTask: a waiting worker gets each task at once, whichever of its
+// slots looked for one before. No task is left until the worker polls.
 func TestWaitingWorkerIsToldOfEachTask(t *testing.T) {
 	f := newFixture(t)
 	o := f.options()
-	o.Poll = 4 * testkit.Patience // the worker does not look by itself
+	o.Poll = 4 * testkit.Patience // the worker does not poll in time
 	started := make(chan string)
 	w, err := task.NewWorker(f.client, f.keys, f.directory, only(func(_ context.Context, job *task.Job) (any, error) {
 		started <- job.ID
@@ -464,7 +465,7 @@ func TestWaitingWorkerIsToldOfEachTask(t *testing.T) {
 		}
 	}
 	cancel()
-	for { // it stops when its question to Redis is answered
+	for { // it stops when Redis answers its command
 		dispatch()
 		select {
 		case err := <-done:

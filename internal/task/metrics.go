@@ -13,7 +13,7 @@ type dispatchMetrics struct {
 	dispatched *prometheus.CounterVec
 }
 
-// newDispatchMetrics makes the metrics and registers them with reg unless that is nil.
+// newDispatchMetrics creates the metrics and registers them with reg unless reg is nil.
 func newDispatchMetrics(reg prometheus.Registerer) *dispatchMetrics {
 	return &dispatchMetrics{dispatched: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "orgcast_tasks_dispatched_total",
@@ -21,14 +21,14 @@ func newDispatchMetrics(reg prometheus.Registerer) *dispatchMetrics {
 	}, []string{"result"})}
 }
 
-// counts reads how many tasks of each kind there are when the metrics are read.
+// counts reads the number of tasks of each kind when the metrics are read.
 type counts struct {
 	*Worker
 
 	tasks, bytes *prometheus.Desc
 }
 
-// registerCounts registers the counts with reg unless that is nil.
+// registerCounts registers the counts with reg unless reg is nil.
 func (w *Worker) registerCounts(reg prometheus.Registerer) error {
 	if reg == nil {
 		return nil
@@ -60,11 +60,11 @@ func (c *counts) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// countsTimeout bounds a question for metrics, so that a slow Redis does not take the other metrics
-// away.
+// countsTimeout bounds counting for metrics, so that a slow Redis does not suppress the other
+// metrics.
 const countsTimeout = 2 * time.Second
 
-// The kinds are those that a worker has handlers for, so there are few.
+// The kinds are those for which a worker has handlers, so there are few.
 type workerMetrics struct {
 	attempts  *prometheus.CounterVec
 	ended     *prometheus.CounterVec
@@ -75,7 +75,7 @@ type workerMetrics struct {
 	waited    *prometheus.HistogramVec
 }
 
-// newWorkerMetrics makes the metrics and registers them with reg unless that is nil.
+// newWorkerMetrics creates the metrics and registers them with reg unless reg is nil.
 func newWorkerMetrics(reg prometheus.Registerer, kinds map[string]Kind) *workerMetrics {
 	f := promauto.With(reg)
 	m := &workerMetrics{
@@ -110,7 +110,7 @@ func newWorkerMetrics(reg prometheus.Registerer, kinds map[string]Kind) *workerM
 			Buckets: []float64{.01, .05, .1, 1, 10, 60, 600, 3600, 86400},
 		}, []string{"kind"}),
 	}
-	// There from the start, or the first failure and the first refusal would raise no alert.
+	// Start these at 0, or the first failure and the first refusal would raise no alert.
 	for kind := range kinds {
 		m.ended.WithLabelValues(kind, "failed")
 		for _, reason := range []string{"no_organization", "organization_unknown", "organization_suspended", "malformed"} {

@@ -2,8 +2,8 @@ package task_test
 
 import "testing"
 
-// TestNoteOfAnEarlierTryChangesNothing: what a try of a request notes late, after a later try has
-// handed the work over or has begun new work, does not undo that.
+// TestNoteOfAnEarlierTryChangesNothing: if an earlier try of a request is recorded late, after a
+// later try has dispatched the work or begun new work, the late record has no effect.
 func TestNoteOfAnEarlierTryChangesNothing(t *testing.T) {
 	f := newFixture(t)
 	requests := newRequests(t, f)

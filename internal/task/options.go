@@ -18,28 +18,29 @@ import (
 
 // DispatcherOptions configure a [Dispatcher]. Zero values are replaced by defaults.
 type DispatcherOptions struct {
-	// Memory is how long an idempotency key counts; default [DefaultKeyLife].
+	// Memory is how long an idempotency key counts. Default [DefaultKeyLife].
 	Memory time.Duration
-	// Limit returns what an organization may have waiting. It is called for each task, so it must
-	// be quick. If it is nil, all have [DefaultLimit].
+	// Limit returns the limits of an organization's waiting tasks. It is called for each task, so
+	// it must be fast. If it is nil, every organization has [DefaultLimit].
 	Limit func(ctx context.Context, org orgctx.ID) Limit
 
 	Registerer prometheus.Registerer // for metrics; may be nil
 }
 
-// Limit is what one organization may have waiting of each kind, and how often its turn comes.
+// Limit limits the waiting tasks of one organization, for each kind, and sets how often its turn
+// comes.
 type Limit struct {
-	// Tasks and Bytes bound its line; 0 is no limit.
+	// Tasks and Bytes bound its line. 0 means no limit.
 	Tasks, Bytes int64
-	// Weight is how many of its tasks begin for each one of an organization with the weight 1,
-	// while both have tasks waiting: 1 to [MaxWeight].
+	// Weight is how many of its tasks begin for each task of an organization with weight 1, while
+	// both have tasks waiting. It is 1 to [MaxWeight].
 	Weight int64
 }
 
 // MaxWeight is the largest weight of an organization.
 const MaxWeight = 100
 
-// DefaultLimit is what an organization may have waiting if nothing else is set.
+// DefaultLimit returns the limit of an organization if nothing else is set.
 func DefaultLimit() Limit { return Limit{Tasks: DefaultWaiting, Bytes: DefaultWaitingBytes, Weight: 1} }
 
 func (o DispatcherOptions) withDefaults() DispatcherOptions {
@@ -63,44 +64,42 @@ const (
 
 // Options configure a [Worker]. Zero values are replaced by defaults.
 type Options struct {
-	// Concurrency is how many tasks of each kind run at a time; default
-	// [DefaultConcurrency].
+	// Concurrency is how many tasks of each kind run at a time. Default [DefaultConcurrency].
 	Concurrency int
-	// Share is the part of these that tasks of one organization may have, though at least one;
-	// above 0, up to 1. The rest stays free for others, whose tasks begin at once however many of
-	// one wait. Default [DefaultShare].
+	// Share is the part of these that tasks of one organization may occupy, but at least one. It is
+	// above 0, up to 1. The rest stays free for other organizations, so their tasks begin at once,
+	// however many tasks of one organization wait. Default [DefaultShare].
 	Share float64
-	// Timeout is the deadline of one run of a handler; default [DefaultTimeout].
+	// Timeout is the deadline of one run of a handler. Default [DefaultTimeout].
 	Timeout time.Duration
-	// Attempts is how often a task is tried before it is given up; default
-	// [DefaultAttempts].
+	// Attempts is how often a task is tried before it fails. Default [DefaultAttempts].
 	Attempts int
-	// Backoff is the pause after the first failure; it doubles with each, up to Takeover, and is
-	// shortened at random by up to a half. Default [DefaultBackoff].
+	// Backoff is the pause after the first failure. It doubles with each failure, up to Takeover,
+	// and is randomly shortened by up to a half. Default [DefaultBackoff].
 	Backoff time.Duration
-	// Takeover is the silence after which a task's worker counts as dead. A live one speaks three
-	// times as often, however long the task. Default [DefaultTakeover].
+	// Takeover is the silence after which a task's worker counts as dead. A live worker renews its
+	// claim three times in that time, however long the task runs. Default [DefaultTakeover].
 	Takeover time.Duration
-	// Poll is how often the worker looks for entries to take over; default 1 s.
+	// Poll is how often the worker looks for entries to take over. Default 1 s.
 	Poll time.Duration
-	// Drain is how long running handlers may go on when the worker is told to stop; default
+	// Drain is how long running handlers may continue after the worker was told to stop. Default
 	// [DefaultDrain].
 	Drain time.Duration
-	// Grace is how long a handler may take to return once its context has ended; default 5 s.
+	// Grace is how long a handler may take to return after its context has ended. Default 5 s.
 	Grace time.Duration
-	// Memory is how long Redis remembers the end of a task; default [DefaultMemory].
+	// Memory is how long Redis remembers the end of a task. Default [DefaultMemory].
 	Memory time.Duration
-	// MaxEvent is the largest event, in bytes; default [event.DefaultMaxSize].
+	// MaxEvent is the largest event, in bytes. Default [event.DefaultMaxSize].
 	MaxEvent int
-	// HistoryLength is roughly how many events the history of a group keeps; default
+	// HistoryLength is roughly how many events the history of a group keeps. Default
 	// [event.DefaultHistoryLength].
 	HistoryLength int
-	// HistoryAge is how long it keeps them; default [event.DefaultHistoryAge].
+	// HistoryAge is how long it keeps them. Default [event.DefaultHistoryAge].
 	HistoryAge time.Duration
-	// Tools are what handlers reach with [RunTool]; may be nil.
+	// Tools are the tools for [RunTool] in handlers. May be nil.
 	Tools *Tools
-	// Name is this worker's name in the consumer group. The default is made of the host name, the
-	// process id and random text. Two live workers must never share a name.
+	// Name is this worker's name in the consumer group. The default consists of the host name, the
+	// process id and random text. Two live workers must never have the same name.
 	Name string
 
 	Log        *zap.Logger           // may be nil

@@ -21,13 +21,13 @@ import (
 )
 
 const (
-	python       = "/usr/bin/python3" // Debian's, which python3-redis is for
+	python       = "/usr/bin/python3" // Debian's, for which python3-redis is installed
 	pythonWorker = "../../examples/python/worker.py"
 	pythonPath   = "PYTHONPATH=../../clients/python/src" // where it finds the package
 )
 
-// startPython starts the worker of examples/python. It is killed when the test ends, if not before.
-// more arguments win over those of the fixture.
+// startPython starts the worker of examples/python. It is killed at the end of the test at the
+// latest. Arguments in more override those of the fixture.
 func (f *fixture) startPython(t *testing.T, more ...string) *exec.Cmd {
 	t.Helper()
 	return f.startPythonScript(t, pythonWorker, more...)
@@ -66,11 +66,11 @@ func (f *fixture) dispatchWords(t *testing.T, org, id, payload string) {
 	}
 }
 
-// TestPythonWorkerInDatabase: in another database of Redis the worker publishes on the channels of
-// that database. What organizations there are it asks another server.
+// TestPythonWorkerInDatabase: in another database of Redis, the worker publishes on the channels of
+// that database. It reads organizations from another server.
 func TestPythonWorkerInDatabase(t *testing.T) {
 	if onCluster != nil {
-		return // it has one database
+		return // a Cluster has one database
 	}
 	f := newFixture(t)
 	state := redistest.StartServer(t)
@@ -109,12 +109,12 @@ func TestPythonWorkerInDatabase(t *testing.T) {
 	}
 }
 
-// A worker in another language keeps to the same format and the same promises.
+// A worker in another language follows the same format and keeps the same promises.
 func TestPythonWorker(t *testing.T) {
 	f := newFixture(t)
 	h := f.listen(t)
 	stream := f.keys.Tasks("words")
-	// One of a worker that died in the middle.
+	// A task of a worker that died while running it.
 	f.dispatchWords(t, "acme", "1", `{"text":"Of a worker. That died."}`)
 	if f.read(t, "words", "dead") == nil {
 		t.Fatal("got no task")
@@ -181,7 +181,7 @@ func TestPythonWorker(t *testing.T) {
 	if diff := cmp.Diff(wantReasons, reasons); diff != "" {
 		t.Errorf("dead letters: want (-), got (+):\n%s\n%s", diff, f.log)
 	}
-	// Told to stop, it stops in order.
+	// After SIGTERM, it stops in order.
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func TestPythonWorker(t *testing.T) {
 	}
 }
 
-// No error of Redis ends a Python worker, and after a crash of Redis it goes on.
+// Errors of Redis do not end a Python worker, and it continues after a crash of Redis.
 func TestPythonWorkerOutlivesRedis(t *testing.T) {
 	f := newFixture(t, "--appendonly", "yes", "--appendfsync", "always")
 	stream := f.keys.Tasks("words")
@@ -209,7 +209,7 @@ func TestPythonWorkerOutlivesRedis(t *testing.T) {
 		f.dispatchWords(t, org, "2", `{"text":"One. Two."}`)
 	}
 	done()
-	for org, want := range map[string]int{"acme": 5, "globex": 3} { // a step for each sentence, and an end
+	for org, want := range map[string]int{"acme": 5, "globex": 3} { // one step for each sentence, and the end
 		if got := len(f.history(t, testkit.Group(t, org, "jobs"))); got != want {
 			t.Errorf("history of %s: got %d events, want %d\n%s", org, got, want, f.log)
 		}

@@ -12,7 +12,7 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// askPython runs code in which orgcast is the package of clients/python, and returns what it prints.
+// askPython runs code with the package of clients/python as orgcast, and returns its output.
 func askPython(t *testing.T, code, input string) string {
 	t.Helper()
 	const begin = "import json, sys, unicodedata\nimport orgcast\n"
@@ -28,8 +28,8 @@ func askPython(t *testing.T, code, input string) string {
 	return string(out)
 }
 
-// TestPythonUserCharacters: both languages allow the same characters in a user id, save those that
-// the older of their two versions of Unicode does not know.
+// TestPythonUserCharacters: both languages allow the same characters in a user id, except those
+// that the older of their two Unicode versions does not know.
 func TestPythonUserCharacters(t *testing.T) {
 	const code = `print("".join("u" if unicodedata.category(c) == "Cn" else "ny"[orgcast.is_user_id(c)] for c in map(chr, range(0x110000))))`
 	verdicts := strings.TrimSpace(askPython(t, code, ""))

@@ -15,7 +15,7 @@ import (
 const (
 	// retryMost is the longest pause before Redis is asked again after an error.
 	retryMost = 5 * time.Second
-	// goneAfter is the silence after which a consumer that holds nothing is forgotten.
+	// goneAfter is the silence after which a consumer without entries is removed.
 	goneAfter = time.Hour
 )
 
@@ -25,27 +25,27 @@ type queue struct {
 	name   string
 	kind   Kind
 	stream string
-	slots  chan struct{} // its capacity is how many may run
+	slots  chan struct{} // its capacity is how many tasks may run
 	log    *zap.Logger
 
 	mu      sync.Mutex
-	running map[string]bool   // entries that are being worked on here
+	running map[string]bool   // entries that this worker is processing
 	share   map[orgctx.ID]int // how many of them each organization has
 	looked  time.Time         // when run last looked for entries to take over
-	found   bool              // and one was found
-	waiting time.Time         // run waits for an entry of the stream until then; zero if it does not wait
+	found   bool              // and found one
+	waiting time.Time         // until when run may wait for an entry of the stream; zero if it does not wait
 }
 
 // entry is an entry of the stream, delivered to this worker.
 type entry struct {
 	id         string
-	deliveries int // of this entry, this one included
+	deliveries int // of this entry, including this one
 	before     int // of the task, before it was put back into its line
 	org        orgctx.ID
 	fields     map[string]string
 }
 
-// newEntry makes an entry of what a script returned.
+// newEntry returns an entry from a script's result.
 func newEntry(id string, deliveries int, flat []any) *entry {
 	e := &entry{id: id, deliveries: deliveries, fields: make(map[string]string, len(flat)/2)}
 	for i := 0; i+1 < len(flat); i += 2 {
@@ -59,8 +59,8 @@ func newEntry(id string, deliveries int, flat []any) *entry {
 // mostBefore bounds the count of earlier deliveries, which an entry itself contains.
 const mostBefore = 1_000_000
 
-// complete reads what the queue needs of an entry. An entry without an organization has no share,
-// and decode refuses it.
+// complete sets the fields that the queue needs of an entry. An entry without an organization has
+// no share, and decode refuses it.
 func (e *entry) complete() {
 	e.org, _ = orgctx.ParseID(e.fields[fieldOrganization])
 	if before, err := strconv.Atoi(e.fields[fieldBefore]); err == nil && before > 0 && before <= mostBefore {
@@ -68,25 +68,25 @@ func (e *entry) complete() {
 	}
 }
 
-// dispatched returns when the task was dispatched, if a script noted that.
+// dispatched returns when the task was dispatched, if a script recorded that.
 func (e *entry) dispatched() (at time.Time, ok bool) {
 	ms, err := strconv.ParseInt(e.fields[fieldDispatched], 10, 64)
 	return time.UnixMilli(ms), err == nil
 }
 
-// attempts counts the deliveries of the task from 1.
+// attempts returns the number of this delivery of the task, from 1.
 func (e *entry) attempts() int { return e.before + e.deliveries }
 
-// claim is the result of begin.
+// claim is the result of markRunning.
 type claim int
 
 const (
 	marked    claim = iota
-	duplicate       // this worker is at it already
-	overShare       // its organization has its share of the slots
+	duplicate       // this worker is processing it already
+	overShare       // its organization has its full share of the slots
 )
 
-// markRunning notes that an entry is worked on, unless it must not be.
+// markRunning marks an entry as running, unless it must not run.
 func (q *queue) markRunning(e *entry) claim {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -115,12 +115,12 @@ func (q *queue) end(e *entry) {
 	}
 }
 
-// most is how many slots one organization may have.
+// most is how many slots one organization may occupy.
 func (q *queue) most() int {
 	return min(max(int(q.opt.Share*float64(q.opt.Concurrency)), 1), q.opt.Concurrency)
 }
 
-// passed returns the organizations that have their share of the slots.
+// passed returns the organizations that occupy their full share of the slots.
 func (q *queue) passed() (orgs []any) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -132,7 +132,7 @@ func (q *queue) passed() (orgs []any) {
 	return orgs
 }
 
-// run hands entries to its own goroutines, and returns when ctx has ended and they have too.
+// run passes entries to its goroutines, and returns after ctx and they have ended.
 func (q *queue) run(ctx, working context.Context) {
 	var wg sync.WaitGroup
 	defer q.leave(working)
@@ -172,7 +172,7 @@ func (q *queue) run(ctx, working context.Context) {
 	}
 }
 
-// accept reports whether this worker is to process an entry. Otherwise it gives the entry back. e
+// accept reports whether this worker should process an entry. Otherwise it gives the entry back. e
 // may be nil.
 func (q *queue) accept(working context.Context, e *entry) bool {
 	if e == nil {
@@ -182,7 +182,7 @@ func (q *queue) accept(working context.Context, e *entry) bool {
 	switch claim {
 	case marked:
 	case duplicate:
-		// This worker took over its own entry, after a silence that was too long. That does not
+		// This worker took over its own entry, after it was silent for too long. That does not
 		// count as a delivery.
 		q.giveBack(working, q.log, e, &again{delay: q.opt.Takeover, deliveries: e.deliveries - 1})
 	case overShare:
@@ -191,13 +191,13 @@ func (q *queue) accept(working context.Context, e *entry) bool {
 	return claim == marked
 }
 
-// another returns the next entry for a slot that has become free. If there is none now it returns
-// nil, and run waits for one. It has to look for tasks of organizations that had their share,
-// because run may be waiting for tasks of the others.
+// another returns the next entry for a slot that has become free. It returns nil if there is none
+// now, and then run waits for one. It must look for tasks of organizations that had their full
+// share, because run may be waiting for tasks of the others.
 func (q *queue) another(ctx, working context.Context) *entry {
 	for ctx.Err() == nil {
 		e, err := q.look(ctx, 0)
-		if err != nil || e == nil { // run will meet the error, too
+		if err != nil || e == nil { // run meets the error too
 			return nil
 		}
 		if q.accept(working, e) {
@@ -207,7 +207,7 @@ func (q *queue) another(ctx, working context.Context) *entry {
 	return nil
 }
 
-// work processes an entry that was begun.
+// work processes an accepted entry.
 func (q *queue) work(working context.Context, e *entry) {
 	log := q.log.With(zap.String("entry", e.id), zap.Int("delivery", e.attempts()))
 	next := q.process(working, log, e)
@@ -229,5 +229,5 @@ func pause(ctx context.Context, d time.Duration) {
 
 // jitter shortens d at random by up to a half.
 func jitter(d time.Duration) time.Duration {
-	return d - rand.N(d/2+1) //nolint:gosec // no secret
+	return d - rand.N(d/2+1) //nolint:gosec // not a secret
 }

@@ -43,7 +43,7 @@ var (
 	ErrNotDead = errors.New("task: is not a dead letter")
 )
 
-// Queues are an operator's view of the tasks of all kinds. It is safe for concurrent use.
+// Queues is an operator's view of the tasks of all kinds. It is safe for concurrent use.
 type Queues struct {
 	client       redis.UniversalClient
 	keys         keyspace.Keyspace
@@ -52,8 +52,8 @@ type Queues struct {
 	finish, drop *redis.Script
 }
 
-// NewQueues returns the queues. The limits in the options count for retried tasks. The caller
-// closes the client.
+// NewQueues returns the queues. The limits in the options apply to retried tasks. The caller closes
+// the client.
 func NewQueues(client redis.UniversalClient, keys keyspace.Keyspace, o DispatcherOptions) (*Queues, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("task: %w", err)
@@ -97,7 +97,7 @@ func countTasks(ctx context.Context, client redis.UniversalClient, keys keyspace
 	c = Counts{Open: open.Val(), Dead: dead.Val()}
 	for i, to := range []*int64{&c.Waiting, &c.WaitingBytes} {
 		text, _ := lines.Val()[i].(string)
-		n, _ := strconv.ParseInt(text, 10, 64) // none is 0
+		n, _ := strconv.ParseInt(text, 10, 64) // missing means 0
 		*to = max(n, 0)
 	}
 	if held.Err() == nil {
@@ -106,7 +106,7 @@ func countTasks(ctx context.Context, client redis.UniversalClient, keys keyspace
 	return c, nil
 }
 
-// Line is the waiting tasks of one organization.
+// Line is the line of one organization's waiting tasks.
 type Line struct {
 	Organization orgctx.ID
 	Tasks, Bytes int64
@@ -123,7 +123,7 @@ func (q *Queues) Lines(ctx context.Context, kind string, fn func(Line) bool) err
 		for _, text := range orgs {
 			org, err := orgctx.ParseID(text)
 			if err != nil {
-				continue // a script made no such name
+				continue // not a name made by a script
 			}
 			line, err := q.line(ctx, kind, org)
 			if err != nil {
@@ -153,15 +153,15 @@ func (q *Queues) line(ctx context.Context, kind string, org orgctx.ID) (Line, er
 	return line, nil
 }
 
-// Found is a task and where it is.
+// Found is a task and its state.
 type Found struct {
 	Task
 
 	// State is [Waiting], [Unread], [Held] or [Dead].
 	State string
-	// Deliveries counts how often workers were handed the task.
+	// Deliveries is how often the task was delivered to workers.
 	Deliveries int
-	// Dispatched is when it was dispatched; zero if that is not known.
+	// Dispatched is when it was dispatched, zero if that is not known.
 	Dispatched time.Time
 	// Reason is why it is a dead letter.
 	Reason string
@@ -181,8 +181,8 @@ func (q *Queues) Tasks(ctx context.Context, kind string, org orgctx.ID, fn func(
 	return nil
 }
 
-// Find returns the task with the ID. If there are several, it is one that has not ended, or the
-// newest dead letter.
+// Find returns the task with the ID. If there are several, it returns one that has not ended, or
+// the newest dead letter.
 func (q *Queues) Find(ctx context.Context, kind string, org orgctx.ID, id string) (Found, error) {
 	var found Found
 	err := q.Tasks(ctx, kind, org, func(f Found) bool {
@@ -263,7 +263,7 @@ func (q *Queues) dead(ctx context.Context, kind string, org orgctx.ID, fn func(F
 	})
 }
 
-// walk calls fn with the entries of a stream, a page at a time.
+// walk calls fn with the entries of a stream, one page at a time.
 func (q *Queues) walk(ctx context.Context, stream string, fn func([]redis.XMessage) (more bool, err error)) (more bool, err error) {
 	for start := "-"; ; {
 		entries, err := q.client.XRangeN(ctx, stream, start, "+", page).Result()
@@ -300,7 +300,7 @@ func found(kind string, org orgctx.ID, fields map[string]string, state string) (
 }
 
 // Retry dispatches a dead letter again, as a new task, because the old one has ended. It returns
-// the new ID. If it is called twice, it makes one task.
+// the new ID. Calling it twice creates one task.
 func (q *Queues) Retry(ctx context.Context, f Found) (id string, err error) {
 	if f.State != Dead {
 		return "", ErrNotDead
@@ -315,15 +315,16 @@ func (q *Queues) Retry(ctx context.Context, f Found) (id string, err error) {
 }
 
 // Drop ends a waiting or running task as failed, with the code [CodeDropped], and removes it. A
-// worker that runs it learns so with its next progress event. A dead letter has ended, so Drop only
-// removes it.
+// worker that runs it learns of this with its next progress event. A dead letter has ended already,
+// so Drop only removes it.
 func (q *Queues) Drop(ctx context.Context, f Found) error {
 	if f.State == Dead {
 		return q.client.XDel(ctx, q.keys.DeadTasks(f.Kind), f.entry).Err()
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	// The end comes first: a reader that finds the task meanwhile sees that it has ended.
+	// The terminal event comes first, so a worker that reads the task meanwhile sees that it has
+	// ended.
 	payload, err := json.Marshal(map[string]string{
 		"organization_id": f.Organization().String(), "type": "task_failed", "task_id": f.ID, "code": CodeDropped,
 	})
@@ -350,5 +351,5 @@ func (q *Queues) Drop(ctx context.Context, f Found) error {
 	if err == nil && ended != endFailed {
 		err = ErrTaskEnded
 	}
-	return err // the worker that holds it finds that it has ended
+	return err // a worker that holds it will find that it has ended
 }

@@ -80,7 +80,8 @@ func TestQueuesShowWhereTasksAre(t *testing.T) {
 	}
 }
 
-// TestDropEndsATask: wherever the task is, its group hears of the end, once, and it does not run.
+// TestDropEndsATask: wherever the task is, its group gets one terminal event, and the task does not
+// run.
 func TestDropEndsATask(t *testing.T) {
 	f := newFixture(t)
 	h := f.listen(t)
@@ -119,7 +120,7 @@ func TestDropEndsATask(t *testing.T) {
 		mu.Unlock()
 		if job.Organization().String() == "acme" && job.ID == "a2" {
 			close(begun)
-			for { // until it is told
+			for { // until it gets an error
 				if err := job.Progress(ctx, object{"type": "step"}); err != nil {
 					told <- err
 					return nil, err
@@ -161,8 +162,8 @@ func ended(events []said) map[string]int {
 	return ends
 }
 
-// TestRetryIsANewTask: a dead letter runs again under a new id, once however often it is tried
-// again, and leaves the dead letters.
+// TestRetryIsANewTask: a dead letter runs again with a new id, once even if it is retried several
+// times, and is removed from the dead letters.
 func TestRetryIsANewTask(t *testing.T) {
 	f := newFixture(t)
 	q := f.queues(t)
@@ -207,7 +208,7 @@ func TestRetryIsANewTask(t *testing.T) {
 	}
 }
 
-// TestCountsAreMetrics: what waits, runs and is dead can be seen at a worker.
+// TestCountsAreMetrics: a worker's metrics show how many tasks wait, run and are dead.
 func TestCountsAreMetrics(t *testing.T) {
 	f := newFixture(t)
 	release := make(chan struct{})

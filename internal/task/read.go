@@ -10,9 +10,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// next returns an entry, or nil if there is none for a while.
+// next returns an entry, or nil if none comes for a while.
 func (q *queue) next(ctx context.Context) (*entry, error) {
-	q.waits(time.Now().Add(q.opt.Poll)) // before those who dispatch are told
+	q.waits(time.Now().Add(q.opt.Poll)) // before dispatchers are told
 	defer q.waits(time.Time{})
 	e, err := q.look(ctx, q.opt.Poll)
 	if e != nil || err != nil || q.eager() {
@@ -27,11 +27,11 @@ func (q *queue) next(ctx context.Context) (*entry, error) {
 	}).Result()
 	switch {
 	case errors.Is(err, redis.Nil):
-		return nil, nil //nolint:nilnil // nothing to do is no error
+		return nil, nil //nolint:nilnil // an empty queue is not an error
 	case err != nil:
 		return nil, q.createGroup(ctx, err)
 	case len(streams) == 0 || len(streams[0].Messages) == 0:
-		return nil, nil //nolint:nilnil // nothing to do is no error
+		return nil, nil //nolint:nilnil // an empty queue is not an error
 	}
 	m := streams[0].Messages[0]
 	e = &entry{id: m.ID, deliveries: 1, fields: make(map[string]string, len(m.Values))}
@@ -42,15 +42,15 @@ func (q *queue) next(ctx context.Context) (*entry, error) {
 	return e, nil
 }
 
-// waits notes how long run may wait for an entry of the stream.
+// waits records until when run may wait for an entry of the stream.
 func (q *queue) waits(until time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.waiting = until
 }
 
-// look returns an entry if there is one now, else nil. wait is how long the caller is going to wait
-// for one otherwise, which dispatchers have to know; 0 if it is not.
+// look returns an entry if there is one now, else nil. wait is how long the caller will wait for
+// one afterwards, which dispatchers must know. It is 0 if the caller will not wait.
 func (q *queue) look(ctx context.Context, wait time.Duration) (*entry, error) {
 	if q.takeOverDue() {
 		if e, err := q.takeOver(ctx); e != nil || err != nil && q.createGroup(ctx, err) != nil {
@@ -60,7 +60,7 @@ func (q *queue) look(ctx context.Context, wait time.Duration) (*entry, error) {
 	if q.eager() {
 		wait = 0
 	}
-	made := false // the stream and its consumer group
+	made := false // the stream and its consumer group were created
 	for {
 		e, more, err := q.read(ctx, wait)
 		if err != nil && !made {
@@ -76,8 +76,8 @@ func (q *queue) look(ctx context.Context, wait time.Duration) (*entry, error) {
 }
 
 // takeOverDue reports whether it is time to look for entries to take over. While there are some,
-// they take turns with new ones: an organization whose tasks keep failing must not hold up the
-// tasks of others.
+// they alternate with new ones, so that an organization whose tasks keep failing does not hold up
+// the tasks of others.
 func (q *queue) takeOverDue() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -92,8 +92,8 @@ func (q *queue) takeOverDue() bool {
 	return true
 }
 
-// eager reports whether there may be more to take over, so that run should not wait for new
-// entries.
+// eager reports whether there may be more entries to take over, in which case run should not wait
+// for new entries.
 func (q *queue) eager() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -106,7 +106,7 @@ func (q *queue) takeOver(ctx context.Context) (*entry, error) {
 	defer cancel()
 	answer, err := q.take.Run(ctx, q.client, []string{q.stream}, consumerGroup, q.opt.Name, q.opt.Takeover.Milliseconds()).Slice()
 	if errors.Is(err, redis.Nil) {
-		return nil, nil //nolint:nilnil // nothing to do is no error
+		return nil, nil //nolint:nilnil // an empty queue is not an error
 	}
 	if err != nil || len(answer) != 3 {
 		return nil, err
@@ -122,7 +122,8 @@ func (q *queue) takeOver(ctx context.Context) (*entry, error) {
 }
 
 // read returns the next entry of the stream and of the lines. It skips organizations that have
-// their share of this worker. If it returns none, more says that there may be one nevertheless.
+// their full share of this worker. If it returns none, more says that there may be one
+// nevertheless.
 func (q *queue) read(ctx context.Context, wait time.Duration) (e *entry, more bool, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -149,7 +150,7 @@ func (q *queue) read(ctx context.Context, wait time.Duration) (e *entry, more bo
 	return newEntry(id, 1, flat), false, nil
 }
 
-// putBack returns an entry that was not begun to its organization's line, or leaves it in the
+// putBack returns an entry that was not started to its organization's line, or leaves it in the
 // stream if the line is full.
 func (q *queue) putBack(ctx context.Context, e *entry) {
 	var taken int
@@ -166,8 +167,8 @@ func (q *queue) putBack(ctx context.Context, e *entry) {
 	}
 }
 
-// createGroup makes the stream and its consumer group if err says that they are missing, as at the
-// beginning and when Redis has come back empty. It returns any other error.
+// createGroup creates the stream and its consumer group if err says that they are missing, as at
+// the beginning or after Redis has lost its data. It returns any other error.
 func (q *queue) createGroup(ctx context.Context, err error) error {
 	if err == nil || !strings.Contains(err.Error(), "NOGROUP") {
 		return err
@@ -181,9 +182,10 @@ func (q *queue) createGroup(ctx context.Context, err error) error {
 	return err
 }
 
-// leave removes this worker from the list of consumers, and with it those that have disappeared.
+// leave removes this worker from the list of consumers, together with consumers that have
+// disappeared.
 func (q *queue) leave(ctx context.Context) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	_ = q.tidy.Run(ctx, q.client, []string{q.stream}, consumerGroup, goneAfter.Milliseconds(), q.opt.Name).Err() // the next one will
+	_ = q.tidy.Run(ctx, q.client, []string{q.stream}, consumerGroup, goneAfter.Milliseconds(), q.opt.Name).Err() // the next worker repeats it
 }

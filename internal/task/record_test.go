@@ -18,8 +18,8 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// What a task says in its own group and in another one is in the histories as it was published,
-// and in no other organization's.
+// Events that a task publishes in its own group and in another one are in the histories as
+// published, and in no other organization's.
 func TestEventsAreRecorded(t *testing.T) {
 	f := newFixture(t)
 	h := f.listen(t)
@@ -63,7 +63,7 @@ func TestEventsAreRecorded(t *testing.T) {
 	}
 }
 
-// An endless job fills no memory.
+// An endless job does not fill memory.
 func TestHistoryIsBounded(t *testing.T) {
 	f := newFixture(t)
 	o := f.options()
@@ -125,7 +125,7 @@ func TestPublishRefuses(t *testing.T) {
 	f.dispatch(t, "acme", "1", `null`)
 	f.expectDone(t)
 	h.expect(t, 1)
-	// A job that is kept beyond its end is of no use any more.
+	// A job that is kept after its end can no longer publish.
 	job := <-kept
 	for name, err := range map[string]error{
 		"Progress": job.Progress(as(t, "acme"), object{"type": "late"}),
@@ -141,7 +141,7 @@ func TestPublishRefuses(t *testing.T) {
 	}
 }
 
-// A terminal event that cannot be published is not recorded either, and the task has not ended.
+// If a terminal event cannot be published, it is not recorded either, and the task has not ended.
 func TestEndIsAllOrNothing(t *testing.T) {
 	f := newFixture(t)
 	group, board := testkit.Group(t, "acme", "jobs"), testkit.Group(t, "acme", "board.1")
@@ -170,8 +170,8 @@ func TestEndIsAllOrNothing(t *testing.T) {
 	}
 }
 
-// Whatever a task ends of, the board that lists it hears of that exactly once, together with the
-// task's own group, and nobody of another organization does.
+// However a task ends, the board that lists it gets the notice exactly once, together with the
+// task's own group. Other organizations get nothing.
 func TestOthersHearOfTheEnd(t *testing.T) {
 	also := func(status string) []task.Notice {
 		return []task.Notice{
@@ -227,8 +227,8 @@ func TestOthersHearOfTheEnd(t *testing.T) {
 	}
 }
 
-// Notices reach no further than what a task publishes while it runs; one that may not go out takes
-// the others along, and the task ends all the same.
+// Notices must satisfy the same rules as events that a task publishes while it runs. An invalid one
+// stops the others too, and the task still ends.
 func TestNoticesThatMayNotGoOut(t *testing.T) {
 	fine := task.Notice{Group: "board.1", Event: object{"type": "moved"}}
 	many := make([]task.Notice, task.MaxNotices+1)
@@ -263,8 +263,8 @@ func TestNoticesThatMayNotGoOut(t *testing.T) {
 	}
 }
 
-// A script that may not find out whether this is a Cluster fails before it has done anything: it
-// could publish where nobody listens.
+// If the ACL does not let a script find out whether the server is a Cluster, the script fails
+// before it has any effect. Otherwise it might publish on a channel without subscribers.
 func TestScriptsHaveToKnowWhereTheyAre(t *testing.T) {
 	f := newFixture(t)
 	f.everywhere(t, "ACL", "SETUSER", "default", "-info")
@@ -294,8 +294,8 @@ func TestScriptsHaveToKnowWhereTheyAre(t *testing.T) {
 	}
 }
 
-// Whoever sent what a server gets to after its latest moment has given up: nothing is done. Until
-// then, and without such a moment, all is as ever.
+// If a server gets to a command after its latest moment, the sender has given up, so nothing is
+// done. Before that moment, and without one, scripts work as usual.
 func TestScriptsRefuseWhatIsLate(t *testing.T) {
 	f := newFixture(t)
 	h := f.listen(t)
@@ -359,8 +359,8 @@ func serverTime(t *testing.T, f *fixture, key string) time.Time {
 	return now
 }
 
-// The end of a task goes out under what tells it from others, so that a node knows it again: always
-// the same for one task, another one for another task.
+// The end of a task has a key with which a node recognizes it: always the same for one task, and
+// different for another task.
 func TestEndIsKnownAgain(t *testing.T) {
 	f := newFixture(t)
 	group := testkit.Group(t, "acme", "jobs")

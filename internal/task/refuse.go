@@ -9,7 +9,7 @@ import (
 	"orgcast/internal/directory"
 )
 
-// reasonSuspended is why tasks of a suspended organization are in the dead letters.
+// reasonSuspended is the reason why tasks of a suspended organization are dead letters.
 const reasonSuspended = "organization_suspended"
 
 // refuseJob ends a task that does not run because its organization is suspended. The organization

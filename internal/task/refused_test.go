@@ -10,8 +10,8 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// TestConnectionRefused: a Redis that refuses the connection itself, for a changed password or a
-// deleted user, has taken no task, and says nothing of what is stored and what was asked.
+// TestConnectionRefused: if Redis refuses the connection itself, because of a changed password or a
+// deleted user, no task is dispatched, and stored values and questions are unknown.
 func TestConnectionRefused(t *testing.T) {
 	for name, refusal := range redistest.Refusals() {
 		t.Run(name, func(t *testing.T) {

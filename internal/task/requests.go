@@ -18,33 +18,33 @@ import (
 )
 
 // RequestLife is how long a request id counts: a little more than a day, so that it outlives the
-// event that was recorded under it.
+// event that was recorded with it.
 const RequestLife = DefaultKeyLife + time.Minute
 
 var (
 	// ErrConflict is returned for a request id that the user has already used for something else.
 	ErrConflict = errors.New("task: request id was used for something else")
-	// ErrNoUser is returned where a user is needed and the context carries none.
+	// ErrNoUser is returned if a user is needed and the context carries none.
 	ErrNoUser = errors.New("task: no user in context")
 )
 
-// Requests remember what users asked for, so that a repeated request is the same work. A request id
-// belongs to the organization and the user of the context: two users may use the same one. Requests
-// are safe for concurrent use.
+// Requests remembers users' requests, so that a repeated request is the same work. A request id
+// belongs to the organization and the user of the context, so two users may use the same one.
+// Requests is safe for concurrent use.
 type Requests struct {
 	client      redis.UniversalClient
 	keys        keyspace.Keyspace
 	begin, note *redis.Script
 }
 
-// Request is what a user asked for.
+// Request is a user's request.
 type Request struct {
-	// Work is the id of the work that the request stands for.
+	// Work is the id of the work for the request.
 	Work string
-	// Done says that the work was dispatched. Until then a repeated request dispatches it again,
-	// under the same id.
+	// Done says that the work was dispatched. Until then, a repeated request dispatches it again,
+	// with the same id.
 	Done bool
-	// New says that this is the first request under the id.
+	// New says that this is the first request with the id.
 	New bool
 
 	key, fingerprint string
@@ -58,7 +58,7 @@ func NewRequests(client redis.UniversalClient, keys keyspace.Keyspace) (*Request
 	return &Requests{client: client, keys: keys, begin: script("request"), note: script("note")}, nil
 }
 
-// Begin returns the request that the context's user made under the id, or a new one if there is
+// Begin returns the request that the context's user made with the id, or a new one if there is
 // none. The error is [ErrConflict] if that request has different content, [ErrMalformed] for an id
 // that does not satisfy [orgctx.ValidID], [orgctx.ErrNoOrganization], [ErrNoUser], or an error of
 // Redis.
@@ -94,18 +94,18 @@ func (r *Requests) Begin(ctx context.Context, id string, content []byte) (Reques
 	return made, nil
 }
 
-// Done notes that the work was dispatched, so that repeated requests do not dispatch it again.
+// Done records that the work was dispatched, so that repeated requests do not dispatch it again.
 func (r *Requests) Done(ctx context.Context, q Request) error {
 	return r.replace(ctx, q, q.Work+" done")
 }
 
-// Again notes that the work failed before it was dispatched, so that a repeated request begins new
-// work under a new id.
+// Again records that the work failed before it was dispatched, so that a repeated request begins
+// new work with a new id.
 func (r *Requests) Again(ctx context.Context, q Request) error {
 	return r.replace(ctx, q, rand.Text())
 }
 
-// replace replaces what is stored about a request, unless another attempt has done so.
+// replace replaces the stored request, unless another attempt has done so.
 func (r *Requests) replace(ctx context.Context, q Request, text string) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()

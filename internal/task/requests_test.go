@@ -27,8 +27,8 @@ func asUser(t *testing.T, org string, user orgctx.User) context.Context {
 	return orgctx.WithUser(as(t, org), user)
 }
 
-// TestRequestIDsArePerUser: under a request id a user gets the same work again, and nobody else
-// does.
+// TestRequestIDsArePerUser: with a request id, its user gets the same work again, and other users
+// do not.
 func TestRequestIDsArePerUser(t *testing.T) {
 	f := newFixture(t)
 	requests := newRequests(t, f)
@@ -63,8 +63,8 @@ func TestRequestIDsArePerUser(t *testing.T) {
 	}
 }
 
-// TestRequestIsNoted: a request that was handed over stays so, and one that failed before that
-// becomes new work, under the same content.
+// TestRequestIsNoted: a dispatched request stays dispatched. A request that failed before that
+// becomes new work, with the same content.
 func TestRequestIsNoted(t *testing.T) {
 	f := newFixture(t)
 	requests := newRequests(t, f)
@@ -96,8 +96,8 @@ func TestRequestIsNoted(t *testing.T) {
 	}
 }
 
-// TestRequestsAreForgotten: a request id counts for a day and a minute, whatever is noted
-// meanwhile, and one that is forgotten is not noted.
+// TestRequestsAreForgotten: a request id counts for a day and a minute, whatever is recorded
+// meanwhile. A forgotten one cannot be changed.
 func TestRequestsAreForgotten(t *testing.T) {
 	f := newFixture(t)
 	requests := newRequests(t, f)
@@ -124,7 +124,7 @@ func TestRequestsAreForgotten(t *testing.T) {
 	}
 }
 
-// TestOneRequestOfMany: of many requests at once under one id, all are the same work.
+// TestOneRequestOfMany: many requests at once with one id are all the same work.
 func TestOneRequestOfMany(t *testing.T) {
 	f := newFixture(t)
 	requests := newRequests(t, f)
@@ -168,8 +168,8 @@ func TestRequestsRefuse(t *testing.T) {
 	}
 }
 
-// TestSameAnswerAgain: an answer that its sender repeats is no second one, and other answers still
-// come too late.
+// TestSameAnswerAgain: an answer that its sender repeats is not a second one, and other answers are
+// still refused.
 func TestSameAnswerAgain(t *testing.T) {
 	f := newFixture(t)
 	asks, err := task.NewAsks(f.client, f.keys)
@@ -195,7 +195,7 @@ func TestSameAnswerAgain(t *testing.T) {
 	}
 }
 
-// TestSetNew: of many who set a new name, one does.
+// TestSetNew: if many callers set a new name, one succeeds.
 func TestSetNew(t *testing.T) {
 	f := newFixture(t)
 	ctx := as(t, "acme")

@@ -21,13 +21,13 @@ var (
 	ErrInvalidName = errors.New("task: name must be 1 to 100 characters of A-Z a-z 0-9 _ . -")
 	// ErrNotStored is returned for a name without a value.
 	ErrNotStored = errors.New("task: nothing is stored under this name")
-	// ErrTooLarge is returned for values beyond a limit.
+	// ErrTooLarge is returned for values larger than a limit.
 	ErrTooLarge = errors.New("task: value is larger than the limit")
 )
 
 // Store keeps values of one organization under short names. No name reaches another organization:
-// package keyspace makes the key of the organization and the name. A Store that outlives its task
-// and is used under another organization returns [ErrForeign]. It is safe for concurrent use.
+// package keyspace makes the key from the organization and the name. A Store that outlives its task
+// and is used for another organization returns [ErrForeign]. It is safe for concurrent use.
 type Store struct {
 	client redis.UniversalClient
 	keys   keyspace.Keyspace
@@ -43,7 +43,7 @@ func NewStore(ctx context.Context, client redis.UniversalClient, keys keyspace.K
 	return &Store{client: client, keys: keys, org: org}, nil
 }
 
-// key makes the key of a name.
+// key returns the key of a name.
 func (s *Store) key(ctx context.Context, name string) (string, error) {
 	switch org, ok := orgctx.From(ctx); {
 	case !ok:
@@ -74,7 +74,7 @@ func (s *Store) Get(ctx context.Context, name string) ([]byte, error) {
 	return value, nil
 }
 
-// Set stores a value for a time; 0 is forever.
+// Set stores a value for a time. 0 means forever.
 func (s *Store) Set(ctx context.Context, name string, value []byte, life time.Duration) error {
 	key, err := s.key(ctx, name)
 	if err != nil {

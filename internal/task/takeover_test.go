@@ -14,7 +14,7 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// A live worker renews its claim, however long the task: the other one does not take it.
+// A live worker renews its claim, however long the task runs, so another worker does not take it.
 func TestLongTaskStaysWithItsWorker(t *testing.T) {
 	f := newFixture(t)
 	h := f.listen(t)
@@ -40,8 +40,8 @@ func TestLongTaskStaysWithItsWorker(t *testing.T) {
 	}
 }
 
-// A worker that was silent for too long and lives loses its task. If it brings the task to an end
-// all the same, after the other one has, the task has still ended once.
+// A live worker that was silent for too long loses its task. If it still ends the task after the
+// other worker has, there is only one terminal event.
 func TestTaskTakenFromSlowWorker(t *testing.T) {
 	f := newFixture(t)
 	h := f.listen(t)
@@ -56,7 +56,7 @@ func TestTaskTakenFromSlowWorker(t *testing.T) {
 	f.dispatch(t, "acme", "1", `null`)
 	<-started
 	stopped := make(chan error, 1)
-	go func() { stopped <- stop() }() // it takes nothing more
+	go func() { stopped <- stop() }() // it takes no more tasks
 	// Another worker claims the entry and dies.
 	stream := f.keys.Tasks("job")
 	pending, err := f.client.XPendingExt(t.Context(), &redis.XPendingExtArgs{Stream: stream, Group: "workers", Start: "-", End: "+", Count: 1}).Result()
@@ -82,7 +82,8 @@ func TestTaskTakenFromSlowWorker(t *testing.T) {
 	}
 }
 
-// What an attempt that died between the terminal event and the acknowledgment leaves to do.
+// An attempt died between the terminal event and the acknowledgment. The next worker finishes its
+// entry.
 func TestEndedTaskDoesNotRunAgain(t *testing.T) {
 	for how, dead := range map[string]int{"complete": 0, "failed": 1} {
 		t.Run(how, func(t *testing.T) {
@@ -92,7 +93,7 @@ func TestEndedTaskDoesNotRunAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			f.dispatch(t, "acme", "1", `null`)
-			f.dispatch(t, "globex", "1", `null`) // not ended: another organization
+			f.dispatch(t, "globex", "1", `null`) // not ended, because it belongs to another organization
 			var ran atomic.Int32
 			f.work(t, only(func(context.Context, *task.Job) (any, error) {
 				ran.Add(1)
@@ -110,7 +111,7 @@ func TestEndedTaskDoesNotRunAgain(t *testing.T) {
 	}
 }
 
-// A task that kills its workers ends after all.
+// A task that kills its workers still ends.
 func TestPoisonThatKillsWorkers(t *testing.T) {
 	f := newFixture(t)
 	h := f.listen(t)
@@ -148,9 +149,9 @@ func TestRedisComesBackEmpty(t *testing.T) {
 	h.expect(t, 1)
 }
 
-// TestRedisCrashesMeanwhile: a Redis that keeps what it has acknowledged is killed twice while
-// workers are at it. Every job of each organization ends all the same, and its history has one
-// terminal event.
+// TestRedisCrashesMeanwhile: a Redis that keeps everything it has acknowledged is killed twice
+// while workers run. Every job of each organization still ends, and its history has one terminal
+// event.
 func TestRedisCrashesMeanwhile(t *testing.T) {
 	f := newFixture(t, "--appendonly", "yes", "--appendfsync", "always")
 	orgs := []string{"acme", "globex"} // which share all ids
@@ -161,7 +162,7 @@ func TestRedisCrashesMeanwhile(t *testing.T) {
 		}
 	}
 	o := f.options()
-	o.Attempts = 100 // an attempt that Redis spoils counts
+	o.Attempts = 100 // an attempt that fails because of Redis counts
 	f.work(t, map[string]task.Kind{"job": {Run: slowJob}}, o)
 	o.Registerer = nil
 	f.work(t, map[string]task.Kind{"job": {Run: slowJob}}, o)
@@ -194,7 +195,7 @@ func TestRedisCrashesMeanwhile(t *testing.T) {
 				t.Errorf("%s of %s: got %d terminal events, want one", id, org, ends[id])
 			}
 		}
-		if got := len(f.history(t, testkit.Group(t, org, "board"))); got != each-each/11-1 { // those that fail tell no board
+		if got := len(f.history(t, testkit.Group(t, org, "board"))); got != each-each/11-1 { // failing jobs are not on the board
 			t.Errorf("board of %s: got %d events", org, got)
 		}
 	}

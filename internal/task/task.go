@@ -1,13 +1,13 @@
-// Package task is work that leaves the socket. A [Dispatcher] puts a [Task] into the line of its
-// organization in Redis, a [Worker] anywhere takes the lines of all organizations in turn and runs
-// a [Handler] under the task's organization, and in the end exactly one terminal event reaches the
-// task's group. Handlers and consumers use [Tools], which keep values in a [Store] that reaches
-// only one organization's keys, and [Asks], the questions that wait for a person.
+// Package task runs work that outlives a connection. A [Dispatcher] puts a [Task] into the line of
+// its organization in Redis. A [Worker] in any process serves the lines of all organizations in
+// turn, and runs a [Handler] as the task's organization. In the end, exactly one terminal event
+// reaches the task's group. Handlers and consumers use [Tools], which keep values in a [Store] of
+// one organization, and [Asks], the questions that wait for a person.
 //
-// A handler may run more than once for a task, when it fails or when its process is killed; the
-// terminal event is still published once, because one script publishes it and remembers that.
+// A handler may run more than once for a task, when it fails or its process is killed. The terminal
+// event is still published once, because one script publishes it and remembers that.
 //
-// docs/tasks.md has the form of the entries, for workers in other languages.
+// docs/tasks.md describes the form of the entries, for workers in other languages.
 package task
 
 import (
@@ -27,16 +27,16 @@ const (
 	MaxPayload = 256 << 10
 	// consumerGroup is the group of every worker, in every stream.
 	consumerGroup = "workers"
-	// redisTimeout bounds each conversation with Redis, which takes a millisecond when all is well.
+	// redisTimeout bounds each round trip to Redis, which normally takes a millisecond.
 	redisTimeout = 5 * time.Second
 )
 
 var (
-	// ErrMalformed is returned for a task whose fields have no valid form.
+	// ErrMalformed is returned for a task with an invalid field.
 	ErrMalformed = errors.New("task: malformed")
-	// ErrForeign is returned for a group, or a store, of another organization than the context's.
+	// ErrForeign is returned for a group or a store of another organization than the context's.
 	ErrForeign = errors.New("task: belongs to another organization")
-	// ErrNoOrganization is returned where an entry names no organization.
+	// ErrNoOrganization is returned if an entry names no organization.
 	ErrNoOrganization = errors.New("task: entry names no organization")
 	// ErrBacklog is returned if the line of the organization and kind is full.
 	ErrBacklog = errors.New("task: too many tasks of the organization are waiting")
@@ -46,18 +46,18 @@ var (
 
 // Task is one piece of work. Its organization is that of Group.
 type Task struct {
-	// Kind says which handler runs it. It satisfies [orgctx.ValidID].
+	// Kind decides which handler runs it. It satisfies [orgctx.ValidID].
 	Kind string
 	// ID names the task inside its organization and kind. It satisfies [orgctx.ValidID].
 	ID string
-	// Idempotency is the key under which a repeated dispatch is the same task. It satisfies
-	// [event.ValidGroupName]. Empty is the ID.
+	// Idempotency is the key that identifies a repeated dispatch as the same task. It satisfies
+	// [event.ValidGroupName]. If it is empty, the ID is used.
 	Idempotency string
-	// Group is where progress and the terminal event go.
+	// Group is the group for progress and the terminal event.
 	Group event.Group
-	// UserID is the user who asked for the task, or empty. It satisfies [orgctx.ValidUserID].
+	// UserID is the user who requested the task, or empty. It satisfies [orgctx.ValidUserID].
 	UserID string
-	// Payload is any JSON of up to [MaxPayload] bytes; nil is null.
+	// Payload is any JSON of up to [MaxPayload] bytes. Nil means null.
 	Payload json.RawMessage
 }
 
@@ -93,12 +93,12 @@ const (
 	fieldIdempotency  = "idempotency_key"
 	fieldGroup        = "group"
 	fieldPayload      = "payload"
-	// What scripts add.
+	// Added by scripts.
 	fieldDispatched = "dispatched_at"
 	fieldBefore     = "delivered_before"
 )
 
-// fields is the entry of a task, as names and values in turn.
+// fields returns the entry of a task, as alternating names and values.
 func (t *Task) fields() []any {
 	return []any{
 		fieldOrganization, t.Organization().String(), fieldUser, t.UserID, fieldKind, t.Kind, fieldID, t.ID,
@@ -107,7 +107,7 @@ func (t *Task) fields() []any {
 }
 
 // decode reads an entry of the stream of a kind. Its error is or wraps [ErrNoOrganization] or
-// [ErrMalformed], and contains nothing of the entry.
+// [ErrMalformed], and contains no data of the entry.
 func decode(kind string, fields map[string]string) (*Task, error) {
 	org, err := orgctx.ParseID(fields[fieldOrganization])
 	if err != nil {
@@ -138,8 +138,8 @@ func (t *Task) complete() {
 	}
 }
 
-// bounded returns a context for one conversation with Redis. It does not end when ctx does: a
-// command that was sent must be answered, or nobody would know whether it ran.
+// bounded returns a context for one round trip to Redis. It does not end when ctx does: after a
+// command was sent, only its answer tells whether it ran.
 func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 }

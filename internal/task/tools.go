@@ -14,17 +14,17 @@ import (
 )
 
 var (
-	// ErrUnknownTool is returned for a name under which no tool is registered.
+	// ErrUnknownTool is returned for a name without a tool.
 	ErrUnknownTool = errors.New("task: no such tool")
 	// ErrNotJSON is returned if the input or output of a tool is not JSON.
 	ErrNotJSON = errors.New("task: not JSON")
 )
 
-// Tool is something that handlers and agents call by name. Its context carries the organization and
-// the user who asked for the work, if any, and the store reaches that organization's keys only.
+// Tool is a function that handlers and agents call by name. Its context carries the organization
+// and the user who requested the work, if any. The store reaches that organization's keys only.
 type Tool func(ctx context.Context, store *Store, input json.RawMessage) (json.RawMessage, error)
 
-// Tools are the tools of a process by name. It is safe for concurrent use.
+// Tools holds the tools of a process by name. It is safe for concurrent use.
 type Tools struct {
 	client redis.UniversalClient
 	keys   keyspace.Keyspace
@@ -35,7 +35,7 @@ type Tools struct {
 // Directory says for which users tools may run. Package directory implements it.
 type Directory interface {
 	orgctx.Directory
-	// Admit returns nil if the organization is active and the user an active member of it.
+	// Admit returns nil if the organization is active and the user is an active member.
 	Admit(ctx context.Context, org orgctx.ID, userID string) (directory.Member, error)
 }
 

@@ -63,8 +63,8 @@ func TestRunTool(t *testing.T) {
 	}
 }
 
-// A tool cannot reach another organization's keys, whatever name it chooses and whichever store of
-// an earlier call it has kept.
+// A tool cannot reach another organization's keys, whatever name it chooses, and even with a store
+// kept from an earlier call.
 func TestStoreReachesOneOrganization(t *testing.T) {
 	f := newFixture(t)
 	var kept *task.Store

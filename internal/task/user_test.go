@@ -13,7 +13,7 @@ import (
 	"orgcast/internal/testkit"
 )
 
-// TestToolAsksTheDirectory: a tool runs only while the organization is active and the user a
+// TestToolAsksTheDirectory: a tool runs only while the organization is active and the user is a
 // member.
 func TestToolAsksTheDirectory(t *testing.T) {
 	f := newFixture(t)
@@ -58,8 +58,8 @@ func TestToolAsksTheDirectory(t *testing.T) {
 	}
 }
 
-// TestHandlerHasTheCurrentUser: a handler runs as the user who asked for its task, and as no user
-// if none did, whoever asked for the task before.
+// TestHandlerHasTheCurrentUser: a handler runs as the user who requested its task, and without a
+// user if there is none, whoever requested the previous task.
 func TestHandlerHasTheCurrentUser(t *testing.T) {
 	f := newFixture(t)
 	var users atomic.Pointer[map[string]string]
@@ -85,8 +85,8 @@ func TestHandlerHasTheCurrentUser(t *testing.T) {
 	}
 }
 
-// TestRemovedMemberRunsNoTool: a task that was asked for by a member who has been removed since
-// gets no tool, and is not tried again for that.
+// TestRemovedMemberRunsNoTool: a task of a member who has been removed meanwhile cannot use tools,
+// and is not tried again.
 func TestRemovedMemberRunsNoTool(t *testing.T) {
 	f := newFixture(t)
 	h := f.listen(t)

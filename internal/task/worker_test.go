@@ -67,7 +67,7 @@ func TestTaskFromStartToEnd(t *testing.T) {
 	}
 }
 
-// Work running although the organization is unknown.
+// Fault: work that runs although the organization is unknown.
 func TestRefusedEntries(t *testing.T) {
 	tests := map[string]struct {
 		fields []any
@@ -105,7 +105,7 @@ func TestRefusedEntries(t *testing.T) {
 			if ran.Load() {
 				t.Error("the handler ran")
 			}
-			// Nobody is told of an organization that does not exist, or of what is no task.
+			// Nothing is published for an unknown organization, or for an entry that is not a task.
 			if got := h.events(); len(got) != 0 && test.reason != "organization_suspended" {
 				t.Errorf("published: %v", got)
 			}
@@ -119,8 +119,8 @@ func TestRefusedEntries(t *testing.T) {
 	}
 }
 
-// TestRefusedWorkEnds: the viewers of work that is refused because its organization is suspended
-// learn that it has ended, once, in the words of its kind. Jobs without a terminal event.
+// TestRefusedWorkEnds: viewers of work that is refused because its organization is suspended get
+// one terminal event, in the form of its kind. Fault: jobs without a terminal event.
 func TestRefusedWorkEnds(t *testing.T) {
 	f := newFixture(t)
 	h := f.listen(t)
@@ -158,7 +158,7 @@ func TestStopGivesTasksBack(t *testing.T) {
 	f := newFixture(t)
 	h := f.listen(t)
 	o := f.options()
-	o.Drain, o.Takeover = time.Millisecond, time.Hour // nobody waits for a worker that says goodbye
+	o.Drain, o.Takeover = time.Millisecond, time.Hour // a stopping worker need not be waited for
 	started := make(chan struct{})
 	stop := f.work(t, only(func(ctx context.Context, _ *task.Job) (any, error) {
 		close(started)
