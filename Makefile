@@ -91,6 +91,13 @@ stacks-test: ## Browser test of the examples for Express, Rails and Laravel
 	@$(MAKE) --no-print-directory web/node_modules/.package-lock.json examples/express/node_modules/.package-lock.json
 	STACKS=express,rails,laravel node --test web/e2e/stacks/stacks.test.mjs
 
+.PHONY: test-nextjs
+test-nextjs: ## The same test of the example for Next.js, which is built before; not part of CI
+	@scripts/deps nextjs
+	@$(MAKE) --no-print-directory web/node_modules/.package-lock.json examples/nextjs/node_modules/.package-lock.json
+	NEXT_TELEMETRY_DISABLED=1 npm run build --prefix examples/nextjs
+	STACKS=nextjs node --test web/e2e/stacks/stacks.test.mjs
+
 .PHONY: deps
 deps: ## Show what the tests need; install it (as root on Debian or Ubuntu) or say how
 	@scripts/deps test

@@ -8,7 +8,7 @@ var about = map[Kind]struct{ title, page string }{ //nolint:gochecknoglobals // 
 	RailsSigned:   {"a signed session of Rails", "docs/rails.md"},
 	Express:       {"a session key of Express", "docs/express.md"},
 	Laravel:       {"an encrypted session key of Laravel", "docs/laravel.md"},
-	IronSession:   {"a sealed session of iron-session", "docs/integrate.md"},
+	IronSession:   {"a sealed session of iron-session", "docs/nextjs.md"},
 	JWT:           {"a JSON Web Token", "docs/integrate.md"},
 	JWTEncrypted:  {"an encrypted token, such as of Auth.js", "docs/integrate.md"},
 	Gorilla:       {"a signed session of gorilla/sessions", "docs/protocol.md"},

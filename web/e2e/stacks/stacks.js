@@ -11,6 +11,11 @@ export const stacks = {
     cookie: 'connect.sid', command: 'node', args: [example('express', 'site.js')], ready: /site on port (\d+)/,
     shown: ['site.js', 'identity.js', 'live.js'],
   },
+  nextjs: { // built before: make test-nextjs
+    cookie: 'notes_session', command: 'sh',
+    args: ['-c', `NEXT_TELEMETRY_DISABLED=1 exec node "${example('nextjs', 'node_modules', 'next', 'dist', 'bin', 'next')}" start "${example('nextjs')}" --hostname 127.0.0.1 --port "$NOTES_PORT"`], ready: /Ready in (.*)/,
+    shown: ['app/orgcast/identity/route.js', 'app/actions.js', 'app/live.js', 'lib/session.js'],
+  },
   laravel: {
     cookie: 'laravel_session', command: 'sh',
     args: ['-c', `php "${example('laravel', 'setup.php')}" && exec php -S "127.0.0.1:$NOTES_PORT" -t "${example('laravel', 'public')}" "${example('laravel', 'public', 'index.php')}"`], ready: /Development Server (.*) started/,

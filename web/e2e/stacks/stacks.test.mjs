@@ -77,6 +77,7 @@ class Person {
   async add(note) {
     await this.acting.getByLabel('Note').fill(note);
     await this.press('Add');
+    await this.acting.waitForFunction(() => document.querySelector('[name=text]')?.value === '', undefined, { timeout: PATIENCE_MS }); // it is done
   }
 
   sees(note) {
