@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -117,5 +118,34 @@ func TestRefusalLogTakesLittleOfARequest(t *testing.T) {
 	}
 	if len(encoded) > 1000 {
 		t.Errorf("got a line of %d bytes, want at most 1000: %s", len(encoded), encoded)
+	}
+}
+
+// TestStreamRefusalIsLoggedAsAnswered: the log has the status and the code that the client got, not
+// those of a broken connection.
+func TestStreamRefusalIsLoggedAsAnswered(t *testing.T) {
+	log, logs := observed()
+	n := startNode(t, setup{log: log, over: streams})
+	for name, test := range map[string]struct {
+		body   string
+		status int64
+		code   string
+	}{
+		"another message": {`{"type":"ping"}`, http.StatusNotImplemented, "websocket_required"},
+		"no JSON":         {"hello", http.StatusBadRequest, "bad_message"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			logs.TakeAll()
+			testkit.Try(t, n.dial, posted("/ws/events", n.page("ada", "acme"), test.body))
+			testkit.Eventually(t, "the refusal is in the log", func() bool { return logs.FilterMessage("refused").Len() == 1 })
+			line := logs.FilterMessage("refused").All()[0]
+			fields := line.ContextMap()
+			if fields["status"] != test.status || fields["reason"] != test.code || line.Level != zapcore.InfoLevel {
+				t.Errorf("got %v %v", line.Level, fields)
+			}
+			if text := fmt.Sprint(fields["error"]); strings.Contains(text, "connection lost") {
+				t.Errorf("error: got %q for a connection that was not lost", text)
+			}
+		})
 	}
 }

@@ -52,9 +52,13 @@ const maxLogged = 128
 func (s *Server) note(r *http.Request, why refusal) cause {
 	why.err = abandoned(r, why.err)
 	c := causeOf(why.err).refusal()
+	told, answered := errors.AsType[Refusal](why.err)
+	if answered {
+		c.status, c.name = told.Answer()
+	}
 	s.metrics.refused.WithLabelValues(c.name).Inc()
 	level := zap.InfoLevel
-	if c.status >= http.StatusInternalServerError && !errors.Is(why.err, ErrPeerGone) {
+	if c.status >= http.StatusInternalServerError && !answered && !errors.Is(why.err, ErrPeerGone) {
 		level = zap.WarnLevel
 	}
 	if !s.log.Core().Enabled(level) {

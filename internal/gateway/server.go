@@ -148,7 +148,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// From here on, Disconnect must run.
 	t, err := ks.carrier.Upgrade(w, r, intake{&c.client})
 	if err != nil { // Upgrade has answered if it could
-		s.note(r, refusal{fmt.Errorf("%w: %w", ErrPeerGone, err), route, who})
+		if _, told := errors.AsType[Refusal](err); !told {
+			err = fmt.Errorf("%w: %w", ErrPeerGone, err)
+		}
+		s.note(r, refusal{err, route, who})
 		s.discard(c, ErrPeerGone)
 		c.disconnect(ErrPeerGone)
 		return

@@ -62,8 +62,8 @@ type Carrier interface {
 	Explains() bool
 	// Offers reports whether the request offers a subprotocol.
 	Offers(r *http.Request, protocol string) bool
-	// Upgrade begins the connection. If it returns an error, it has answered the request. If a
-	// message is part of the request, the budget counts it until Next returns it, and then as Next
+	// Upgrade begins the connection. If it returns an error, it has answered the request; a
+	// [Refusal] says how. If a message is part of the request, the budget counts it until Next returns it, and then as Next
 	// says.
 	Upgrade(w http.ResponseWriter, r *http.Request, b socket.Budget) (Transport, error)
 
@@ -75,6 +75,13 @@ type Carrier interface {
 	PingFrame() []byte
 	// CloseFrame returns the last frame of a connection.
 	CloseFrame(code socket.StatusCode, reason string) []byte
+}
+
+// Refusal is an error of [Carrier.Upgrade] about the request, which the client was told.
+type Refusal interface {
+	error
+	// Answer returns the status and the code of the answer.
+	Answer() (status int, code string)
 }
 
 var _ Transport = (*socket.Conn)(nil)

@@ -22,7 +22,7 @@ func open(w http.ResponseWriter, o *Options) (net.Conn, error) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		errVersion.answer(w)
-		return nil, fmt.Errorf("sse: %w", err)
+		return nil, fmt.Errorf("%w: %w", errVersion, err)
 	}
 	if err := sendHead(conn, w.Header(), o); err != nil {
 		_ = conn.Close() // its client is gone

@@ -50,6 +50,7 @@ const (
 
 var (
 	_ gateway.Carrier  = (*Carrier)(nil)
+	_ gateway.Refusal  = refusal{}
 	_ gateway.Personal = (*Stream)(nil)
 )
 

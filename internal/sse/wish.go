@@ -45,6 +45,9 @@ var (
 	errIntake   = refusal{http.StatusTooManyRequests, codeRateLimit, "the organization sends too much at once"}
 )
 
+// Answer implements [gateway.Refusal].
+func (r refusal) Answer() (status int, code string) { return r.status, r.code }
+
 // answer says why a request is refused, with a code and a text for people.
 func (r refusal) answer(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json")
