@@ -269,7 +269,7 @@ func TestModelGuards(t *testing.T) {
 func TestEleventhConsumer(t *testing.T) {
 	doc, routes := readDoc(t, "docs/consumers.md"), readDoc(t, "internal/app/routes.go")
 	blocks := make(map[string][]string) // language → content
-	for _, m := range regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllStringSubmatch(section(t, doc, "The eleventh consumer"), -1) {
+	for _, m := range regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllStringSubmatch(section(t, doc, "A new built-in consumer"), -1) {
 		blocks[m[1]] = append(blocks[m[1]], m[2])
 	}
 	const last = "{\"crawl\", "

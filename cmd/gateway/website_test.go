@@ -15,7 +15,7 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// website is a web application that the gateway asks whose a cookie is.
+// website is a web application that the gateway asks which user a cookie belongs to.
 type website struct {
 	*testkit.Website
 

@@ -75,7 +75,7 @@ func (o *Options) Warnings() (list []string) {
 		list = append(list, fmt.Sprintf("few open files: a limit of %d allows %d connections; raise it (ulimit -n, LimitNOFILE=, nofile)", f.total, f.connections))
 	}
 	if o.HasStore(StoreHTTP) && o.LeaseDeadline < webDeadline {
-		list = append(list, fmt.Sprintf("--lease-deadline=%s with --session-store=http: when the web application is away for longer than that, as it may be during a deployment, every page is disconnected; %s is a good value", o.LeaseDeadline, webDeadline))
+		list = append(list, fmt.Sprintf("--lease-deadline=%s with --session-store=http: when the web application does not answer for longer than that, as during a deployment, every page is disconnected; %s is a good value", o.LeaseDeadline, webDeadline))
 	}
 	for i, kind := range o.SessionStores {
 		name := o.cookieName(i)

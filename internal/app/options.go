@@ -43,7 +43,7 @@ type Options struct {
 	// their cookies. SessionKeys are the keys of signed cookies, as [ParseKeys] reads them.
 	SessionStores, SessionCookies []string
 	SessionKeys                   string
-	// SessionURL is where the web application answers whose a cookie is, to calls with SessionURLKey.
+	// SessionURL is where the web application says which user a cookie belongs to, to calls with SessionURLKey.
 	SessionURL, SessionURLKey string
 	SessionURLBatch           int
 	SessionURLTimeout         time.Duration
@@ -97,7 +97,11 @@ type Options struct {
 func (o *Options) Check() error {
 	errs := []error{o.CheckRedis(), o.checkFiles(o.files()), o.checkRoutes(), o.CheckSessions()}
 	if origins, err := gateway.ParseOrigins(o.Origins); err == nil && origins.Empty() {
-		errs = append(errs, errors.New("--origins: required: list the origins of the pages that may connect, or any page could use its visitors' sessions"))
+		missing := errors.New("--origins: required: list the origins of the pages that may connect, or any page could use its visitors' sessions")
+		if len(o.Origins) > 0 {
+			missing = errors.New("--origins: must list an origin next to none, which admits only programs")
+		}
+		errs = append(errs, missing)
 	}
 	if _, port, _ := net.SplitHostPort(o.Listen); o.Listen == o.AdminListen && port != "0" {
 		errs = append(errs, errors.New("--listen and --admin-listen: must differ, because the private listener must not be reachable from outside"))

@@ -160,7 +160,7 @@ func (o *Options) CheckSessions() error {
 	}
 	if o.HasStore(StoreHTTP) {
 		if o.SessionURL == "" {
-			errs = append(errs, errors.New("--session-url: required with --session-store=http: where the web application answers whose a cookie is"))
+			errs = append(errs, errors.New("--session-url: required with --session-store=http: where the web application says which user a cookie belongs to"))
 		}
 		if o.SessionURLKey == "" {
 			errs = append(errs, errors.New("--session-url-key: required with --session-store=http: the key that the web application expects"))

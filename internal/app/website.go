@@ -42,7 +42,7 @@ func (o *Options) webStore(cookie string, p storeParts) (*session.WebStore, erro
 	return store, nil
 }
 
-// webApplication answers whose a cookie is.
+// webApplication says which user a cookie belongs to.
 type webApplication struct {
 	endpoint *outgoing.Endpoint
 	key      atomic.Pointer[string] // replaced by a reload

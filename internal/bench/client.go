@@ -94,9 +94,23 @@ type refusal struct{ code int }
 
 func (r *refusal) Error() string {
 	if r.code < 1000 {
-		return fmt.Sprintf("handshake refused: %d %s", r.code, http.StatusText(r.code))
+		return fmt.Sprintf("handshake refused: %d %s%s", r.code, http.StatusText(r.code), r.hint())
 	}
 	return fmt.Sprintf("closed with %d during the handshake", r.code)
+}
+
+// hint says which setting to look at.
+func (r *refusal) hint() string {
+	switch r.code {
+	case http.StatusUnauthorized:
+		return " (sessions must match those of the gateway: --session-store, --session-cookie, --session-keys, --redis)"
+	case http.StatusForbidden:
+		return " (either --origin is not in --origins of the gateway, or it does not run with --directory=session)"
+	case http.StatusNotFound:
+		return " (no such path: see --url)"
+	default:
+		return ""
+	}
 }
 
 // permanent reports whether trying again is pointless.

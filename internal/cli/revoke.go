@@ -69,8 +69,11 @@ func revokeCommand(ctx context.Context, p *Process, args []string) error {
 	if errors.Is(err, lease.ErrNotRecorded) {
 		return fmt.Errorf("revoke: announced but not recorded, so connections are closed but can reconnect: run it again when Redis accepts writes: %w", err)
 	}
+	if errors.Is(err, lease.ErrNotAnnounced) {
+		return fmt.Errorf("revoke: recorded but not announced, so open connections close within --lease-period: %w", err)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("revoke: neither recorded nor announced: %w", err)
 	}
 	result := "revoked and announced"
 	if !recorded {

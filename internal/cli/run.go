@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -225,12 +226,12 @@ func (p *Process) report(set *config.Set, err error) error {
 	return nil
 }
 
-// misused reports that arguments are missing or too many. The list of settings would push that out of
+// misused reports that arguments are missing, too many or unknown. The list of settings would push that out of
 // sight.
 func (p *Process) misused(set *config.Set, args []string) error {
 	problem := "missing arguments"
 	if len(args) > 0 {
-		problem = fmt.Sprintf("unexpected arguments: %q", args)
+		problem = fmt.Sprintf("wrong arguments: %q", args)
 	}
 	_, _ = fmt.Fprintf(p.Stderr, "gateway %s: %s\n\n%s\nFor its settings, see `gateway %[1]s --help`.\n", set.Name(), problem, set.Usage()) // stderr may be closed
 	return ErrUsage
@@ -249,6 +250,10 @@ func (p *Process) Surplus(rest []string, err error) error {
 		}
 		return err
 	}
-	_, _ = fmt.Fprintf(p.Stderr, "gateway: unexpected arguments: %q\n", rest) // stderr may be closed
+	hint := ""
+	if slices.ContainsFunc(rest, func(s string) bool { return s == "true" || s == "false" }) {
+		hint = " (write the value of a switch after =, as in --compress=true)"
+	}
+	_, _ = fmt.Fprintf(p.Stderr, "gateway: unexpected arguments: %q%s\n", rest, hint) // stderr may be closed
 	return ErrUsage
 }

@@ -9,8 +9,10 @@ import (
 )
 
 const configUsage = `
-Print the JSON Schema of a file that the gateway reads: gateway config schema prints that of
---routes-file. With it, editors complete the file and mark mistakes.
+Print the JSON Schema of a file that the gateway reads, for editors that complete the file and mark
+mistakes:
+
+  gateway config schema    prints the schema of --routes-file
 `
 
 // configCommand prints what editors need to know of our files.

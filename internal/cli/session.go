@@ -34,6 +34,9 @@ func sessionCommand(ctx context.Context, p *Process, args []string) error {
 	s.declareState(set)
 	s.declareSession(set)
 	set.Duration(&lifetime, "lifetime", time.Hour, time.Second, "lifetime of a minted session")
+	if len(args) == 0 && p.declared == nil { // else missing settings would be the answer
+		return p.misused(set, nil)
+	}
 	rest, err := p.Parse(set, args, s.CheckRedis, s.CheckSessions)
 	if err != nil {
 		return p.Surplus(nil, err)

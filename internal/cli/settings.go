@@ -42,12 +42,12 @@ func (s *settings) declareLogging(set *config.Set) {
 // declareStores declares what also decides what --directory is by default.
 func (s *settings) declareStores(set *config.Set) {
 	set.List(&s.SessionStores, "session-store", app.StoreCookie,
-		"where sessions are stored: cookie, in a signed cookie (gorilla CookieStore); redis, in Redis under a random key; http, wherever the web application keeps them: it is asked at --session-url. With several, comma-separated, the first one whose cookie a browser sends decides alone", app.CheckStores)
+		"where sessions are stored: cookie, in a signed cookie (gorilla CookieStore); redis, in Redis under a random key; http, in the web application, which the gateway asks at --session-url. Of several, comma-separated, the first one whose cookie the browser sends decides alone", app.CheckStores)
 }
 
 func (s *settings) declareSession(set *config.Set) {
 	s.declareStores(set)
-	set.List(&s.SessionCookies, "session-cookie", session.DefaultName, "name of the session cookie; with several stores, of each one's, comma-separated and in the same order", nil)
+	set.List(&s.SessionCookies, "session-cookie", session.DefaultName, "name of the session cookie; with several stores, one name for each, comma-separated, in the same order", nil)
 	s.declareSessionURL(set)
 	set.Secret(&s.SessionKeys, "session-keys",
 		"keys of signed cookies, comma-separated: the first one signs, the others are previous keys; each is HASHKEY or HASHKEY:BLOCKKEY, with a hash key of at least 32 characters and a block key of 16, 24 or 32; hex-… for bytes in hexadecimal",
@@ -57,10 +57,10 @@ func (s *settings) declareSession(set *config.Set) {
 }
 
 func (s *settings) declareSessionURL(set *config.Set) {
-	set.String(&s.SessionURL, "session-url", "", "with --session-store=http: URL at which the web application answers whose a cookie is (docs/protocol.md)", checkURL)
+	set.String(&s.SessionURL, "session-url", "", "with --session-store=http: URL at which the web application says which user a cookie belongs to (docs/protocol.md)", checkURL)
 	set.Secret(&s.SessionURLKey, "session-url-key", "bearer key of calls to --session-url", checkSecret)
-	set.Int(&s.SessionURLBatch, "session-url-batch", session.DefaultBatch, 1, "most cookies in one call to --session-url")
-	set.Duration(&s.SessionURLTimeout, "session-url-timeout", outgoing.DefaultTimeout, 100*time.Millisecond, "maximum time for a call to --session-url; then handshakes get 503, and open connections are asked about again")
+	set.Int(&s.SessionURLBatch, "session-url-batch", session.DefaultBatch, 1, "maximum number of cookies in one call to --session-url")
+	set.Duration(&s.SessionURLTimeout, "session-url-timeout", outgoing.DefaultTimeout, 100*time.Millisecond, "maximum time for a call to --session-url; after it, handshakes get 503, and open connections are checked again later")
 	set.Choice(&s.SessionCookiePick, "session-cookie-pick", string(session.PickFirst), []string{string(session.PickFirst), string(session.PickLast)},
 		"with --session-store=http: which cookie counts if a browser sends several of the same name; it must be the one that the web application takes: Django takes the last")
 }

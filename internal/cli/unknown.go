@@ -37,7 +37,7 @@ func (p *Process) checkUnknown(allow *bool) func() error {
 			if !strings.HasPrefix(name, config.EnvPrefix) || slices.Contains(known, name) || kubernetesVariable.MatchString(name) {
 				continue
 			}
-			errs = append(errs, fmt.Errorf("%s: unknown variable%s (--allow-unknown-env accepts it)", name, didYouMean(name, known)))
+			errs = append(errs, fmt.Errorf("%s: unknown variable%s (--allow-unknown-env accepts it)", name, config.DidYouMean(name, known)))
 		}
 		return errors.Join(errs...)
 	}
@@ -54,44 +54,6 @@ func (g Program) knownVariables() []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
-}
-
-// maxDistance is how many letters of a name may be wrong for a suggestion.
-const maxDistance = 4
-
-// didYouMean names the known variable that is nearest, if one is near.
-func didYouMean(name string, known []string) string {
-	best, least := "", maxDistance+1
-	for _, other := range known {
-		if d := distance(name, other); d < least {
-			best, least = other, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return ", did you mean " + best + "?"
-}
-
-// distance is how many letters must be put in, left out or replaced to make b of a (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		left := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replaced := left
-			if a[i] != b[j] {
-				replaced++
-			}
-			left = row[j+1]
-			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // unconfigured reports whether there are neither arguments nor variables.

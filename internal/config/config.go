@@ -74,7 +74,7 @@ func (s *Set) add(st *setting) {
 		file.parse = func(path string) error {
 			b, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 			if err != nil {
-				return errors.New("cannot read the file")
+				return fmt.Errorf("cannot read the file: %w", withoutPath(err))
 			}
 			text := strings.TrimSpace(string(b))
 			if text == "" { // or what it protects would quietly be off, or open
@@ -279,8 +279,14 @@ func (s *Set) Parse(args []string, getenv func(string) string, checks ...func() 
 		}
 	}
 	for _, check := range checks {
-		if err := check(); err != nil {
-			mistakes = append(mistakes, err)
+		err := check()
+		if err == nil {
+			continue
+		}
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			if !s.alreadyWrong(line) {
+				mistakes = append(mistakes, errors.New(line))
+			}
 		}
 	}
 	return rest, errors.Join(mistakes...)
@@ -291,10 +297,10 @@ func (s *Set) Parse(args []string, getenv func(string) string, checks ...func() 
 func (s *Set) parseFlags(args []string) (rest []string, mistakes []error) {
 	for {
 		if err := s.flags.Parse(args); err != nil {
-			mistakes = append(mistakes, err) // an unknown flag; the rest is still worth a look
 			if errors.Is(err, flag.ErrHelp) {
-				return nil, mistakes
+				return nil, []error{err}
 			}
+			mistakes = append(mistakes, s.flagMistake(err)) // the rest is still worth a look
 			args = s.flags.Args()
 			continue
 		}

@@ -141,10 +141,37 @@ func TestAllMistakes(t *testing.T) {
 	if err == nil {
 		t.Fatal("got nil, want an error")
 	}
-	for _, want := range []string{"--count", "must be at least 1", "--rate", "nonsense", "--wait", "--loud", "--secret-key-file", "--share (from flag): must be at least 0", "--color (from environment)", "--url (from environment)", "do not go together"} {
+	for _, want := range []string{"--count", "must be at least 1", "--rate", "--nonsense: unknown flag", "--wait", "--loud", "--secret-key-file", "--share (from flag): must be at least 0", "--color (from environment)", "--url (from environment)", "do not go together"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not tell of %q:\n%v", want, err)
 		}
+	}
+}
+
+// TestMistakesSayWhatToDo: each mistake is told once, with the name that the user wrote and the reason.
+func TestMistakesSayWhatToDo(t *testing.T) {
+	missing := func() error { return errors.New("--secret-key: required\n--text: required with --loud") }
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"misspelled":      {[]string{"--colr", "red"}, "--colr: unknown flag, did you mean --color?"},
+		"like no other":   {[]string{"--zzzzzz"}, "--zzzzzz: unknown flag"},
+		"without a value": {[]string{"--text"}, "--text: needs a value"},
+		"no such file":    {[]string{"--secret-key-file", "/does/not/exist"}, "--secret-key-file (from flag): cannot read the file: no such file or directory"},
+		"a folder":        {[]string{"--secret-key-file", t.TempDir()}, "--secret-key-file (from flag): cannot read the file: is a directory"},
+		"too short":       {[]string{"--secret-key", "hush"}, "--secret-key (from flag): is too short"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := declare(new(values)).Parse(test.args, env(), missing)
+			want := []string{test.want, "--secret-key: required", "--text: required with --loud"}
+			if strings.Contains(test.want, "secret-key") { // it is not missing as well
+				want = slices.Delete(want, 1, 2)
+			}
+			if got := strings.Split(err.Error(), "\n"); !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
 	}
 }
 

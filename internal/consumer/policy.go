@@ -32,7 +32,7 @@ type rule struct {
 	allows func(p *Policy, who session.Identity, g event.Group, token string, now time.Time) bool
 }
 
-var errBadPolicy = errors.New("consumer: invalid policy")
+var errBadPolicy = errors.New("invalid policy")
 
 // ParsePolicy parses a comma-separated list of rules, PATTERN=WHO. The first rule whose pattern
 // fits a group decides. If no rule fits, the group cannot be joined. A pattern is a group name, or

@@ -27,7 +27,7 @@ var (
 	ErrTooLarge       = errors.New("event: payload is larger than the limit")
 	ErrNotUTF8        = errors.New("event: payload is not UTF-8")
 	ErrNotObject      = errors.New("event: payload must be one JSON object")
-	ErrInvalidType    = errors.New("event: type must be text of the allowed form")
+	ErrInvalidType    = errors.New("event: type must be text of 1 to 100 characters of A-Z a-z 0-9 _ . : -")
 	ErrNoOrganization = errors.New("event: organization_id is missing or invalid")
 	ErrForeign        = errors.New("event: organization_id differs from the organization of its channel")
 	ErrDuplicateField = errors.New("event: type or organization_id occurs twice")

@@ -17,7 +17,7 @@ import (
 const DefaultPrefix = "orgcast"
 
 // ErrInvalidPrefix is returned for a prefix that would make names ambiguous.
-var ErrInvalidPrefix = errors.New("keyspace: prefix must be 1 to 64 characters of A-Z a-z 0-9 _ -")
+var ErrInvalidPrefix = errors.New("prefix must be 1 to 64 characters of A-Z a-z 0-9 _ -")
 
 // Keyspace makes names with one prefix. The zero Keyspace is not usable; call [New].
 type Keyspace struct {

@@ -15,9 +15,9 @@ const (
 
 var (
 	// ErrInvalidUserID is returned for text that cannot identify a user.
-	ErrInvalidUserID = errors.New("orgctx: user id must be 1 to 128 bytes of printable UTF-8 without spaces")
+	ErrInvalidUserID = errors.New("user id must be 1 to 128 bytes of printable UTF-8 without spaces")
 	// ErrInvalidRole is returned for text that cannot name a role.
-	ErrInvalidRole = errors.New("orgctx: role must be 1 to 64 characters of A-Z a-z 0-9 _ . : -")
+	ErrInvalidRole = errors.New("role must be 1 to 64 characters of A-Z a-z 0-9 _ . : -")
 )
 
 // ValidUserID reports whether text can identify a user: 1 to [MaxUserIDLength] bytes of UTF-8 in

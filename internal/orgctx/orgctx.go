@@ -18,7 +18,7 @@ const MaxIDLength = 64
 
 var (
 	// ErrInvalidID is returned for text that cannot name an organization or a session.
-	ErrInvalidID = errors.New("orgctx: identifier must be 1 to 64 characters of A-Z a-z 0-9 _ -")
+	ErrInvalidID = errors.New("identifier must be 1 to 64 characters of A-Z a-z 0-9 _ -")
 	// ErrNoOrganization is returned where an organization is needed and the context carries none.
 	ErrNoOrganization = errors.New("orgctx: no organization in context")
 )

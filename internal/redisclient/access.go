@@ -128,7 +128,8 @@ func (a *access) open(ctx context.Context, network, address string) (net.Conn, e
 		if errors.As(err, &notTLS) || ctx.Err() != nil || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
 			err = fmt.Errorf("%w (%s)", err, plain)
 		}
-		return nil, errors.Join(fmt.Errorf("TLS handshake with %s: %w", address, err), c.Close())
+		_ = c.Close() // the deadline of the handshake may have closed it already
+		return nil, fmt.Errorf("TLS handshake with %s: %w", address, err)
 	}
 	return secure, nil
 }
@@ -165,6 +166,10 @@ func (a *access) explain(command string, err error) error {
 		advice = fmt.Sprintf("check the user and password: percent-encode special characters such as # / %% ^ in --%s, or use --%[1]s-password-file", a.name)
 	case isAnswer && contains("DB index is out of range"):
 		advice = fmt.Sprintf("--%s names database %d; see the setting databases in redis.conf", a.name, a.db)
+	case isAnswer && contains("cluster support disabled"):
+		advice = fmt.Sprintf("--%s-cluster requires a Redis Cluster; for a single server, use --%[1]s alone", a.name)
+	case !isAnswer && !a.answered.Load() && errors.Is(err, syscall.ECONNREFUSED):
+		advice = fmt.Sprintf("is Redis running there? see --%s", a.name)
 	case !isAnswer && !a.hasTLS && !a.answered.Load() && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || contains("EOF") || contains("can't parse")):
 		advice = fmt.Sprintf("no answer: if the port uses TLS, begin --%s with rediss://", a.name)
 	case errors.Is(err, context.DeadlineExceeded):

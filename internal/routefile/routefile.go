@@ -50,7 +50,7 @@ type Hook struct {
 func Load(path string) ([]Route, error) {
 	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	if err != nil {
-		return nil, errors.New("file cannot be read")
+		return nil, fmt.Errorf("file cannot be read: %w", err)
 	}
 	routes, err := Parse(text)
 	if err != nil {
@@ -78,7 +78,7 @@ func (h *Hook) readKeys(folder string) error {
 	}
 	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	if err != nil {
-		return errors.New("file cannot be read")
+		return fmt.Errorf("file cannot be read: %w", err)
 	}
 	h.Keys, err = outgoing.ParseKeys(string(text))
 	return err
