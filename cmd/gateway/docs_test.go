@@ -205,6 +205,9 @@ func TestAlertsSeeTheFirst(t *testing.T) {
 	})
 	_, ofWorker := w.ask(http.MethodGet, "/metrics", "")
 	metrics += ofWorker
+	if builds := regexp.MustCompile(`(?m)^orgcast_build_info\{go_version="go1[^"]+",revision="[^"]*",version="dev"\} 1$`).FindAllString(metrics, -1); len(builds) != 2 {
+		t.Errorf("builds of gateway and worker: got %q", builds)
+	}
 	watched := regexp.MustCompile(`(orgcast_[a-z_]+)\{([a-z]+)=~?"([a-z_|]+)"\}`).FindAllStringSubmatch(section(t, readDoc(t, "docs/observe.md"), "Alerts"), -1)
 	if len(watched) == 0 {
 		t.Fatal("no alert watches a label")

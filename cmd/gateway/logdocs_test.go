@@ -45,3 +45,24 @@ func TestLogMessagesInDocs(t *testing.T) {
 		}
 	}
 }
+
+// TestLogFieldNames: one thing has one name in all lines, and a duration says its unit.
+func TestLogFieldNames(t *testing.T) {
+	field := regexp.MustCompile(`zap\.(\w+)\("(\w+)"`)
+	refused := []string{"organization", "org", "user", "connection", "conn", "session", "event_organization"}
+	fields := 0
+	for _, path := range sources(t, ".go") {
+		for _, m := range field.FindAllStringSubmatch(readDoc(t, path), -1) {
+			fields++
+			if slices.Contains(refused, m[2]) {
+				t.Errorf("%s logs the field %s: write %s_id", path, m[2], m[2])
+			}
+			if m[1] == "Duration" && !strings.HasSuffix(m[2], "_seconds") {
+				t.Errorf("%s logs the duration %s: write %s_seconds", path, m[2], m[2])
+			}
+		}
+	}
+	if fields < 50 {
+		t.Fatalf("found only %d fields in the code", fields)
+	}
+}

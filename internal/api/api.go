@@ -6,6 +6,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,11 +14,12 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
 
-// Options are the parts that the API serves. All are required.
+// Options are the parts that the API serves. All but Registerer are required.
 type Options struct {
 	// Key is what callers show as a bearer token.
 	Key *Key
@@ -26,6 +28,8 @@ type Options struct {
 	// Revoker does what POST /v1/revoke asks for.
 	Revoker Revoker
 	Log     *zap.Logger
+	// Registerer takes the metrics.
+	Registerer prometheus.Registerer
 }
 
 // call is what one path does.
@@ -60,23 +64,27 @@ type result struct {
 func New(o Options) http.Handler {
 	log := o.Log.Named("api")
 	mux := http.NewServeMux()
-	for _, c := range []call{publishing(o.Publisher), revoking(o.Revoker)} {
-		mux.Handle("POST "+c.path, &handler{call: c, key: o.Key, log: log})
+	calls := []call{publishing(o.Publisher), revoking(o.Revoker)}
+	results := newResults(o.Registerer, calls)
+	for _, c := range calls {
+		mux.Handle("POST "+c.path, &handler{call: c, key: o.Key, log: log, results: results.MustCurryWith(prometheus.Labels{"path": c.path})})
 	}
 	return mux
 }
 
 // handler serves one call.
 type handler struct {
-	call call
-	key  *Key
-	log  *zap.Logger
+	call    call
+	key     *Key
+	log     *zap.Logger
+	results *prometheus.CounterVec // by code
 }
 
 // ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !h.key.shownBy(r) {
 		w.Header().Set("WWW-Authenticate", "Bearer")
+		h.count(unauthenticated.result())
 		h.answer(w, r, unauthenticated, nil, list(unauthenticated.result()))
 		return
 	}
@@ -92,7 +100,15 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			results = []result{done.result()}
 		}
 	}
+	h.count(results...)
 	h.answer(w, r, done, err, h.call.body(results))
+}
+
+// count counts results.
+func (h *handler) count(results ...result) {
+	for _, r := range results {
+		h.results.WithLabelValues(cmp.Or(r.Code, codeOK)).Inc()
+	}
 }
 
 // readBody reads a body of at most limit bytes.

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -41,6 +42,38 @@ func TestPaths(t *testing.T) {
 				t.Errorf("%s with key %q: got %d, want %d", request, token, w.Code, want)
 			}
 		}
+	}
+}
+
+// TestResultsAreCounted: each event of a request counts, by the code of its answer.
+func TestResultsAreCounted(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	h := api.New(api.Options{Key: api.NewKey(key), Publisher: new(recorder), Revoker: &revoker{recorded: true}, Log: nop, Registerer: reg})
+	post := func(path, token, body string) {
+		r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
+		r.Header.Set("Authorization", "Bearer "+token)
+		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	good := `{"organization_id":"acme","group":"all","event":{"type":"t"}}`
+	post("/v1/publish", key, "["+good+","+good+`,{"organization_id":"acme","group":"a b","event":{"type":"t"}}]`)
+	post("/v1/publish", "x", good)
+	post("/v1/revoke", key, `{}`)
+	post("/v1/revoke", key, `{"type":"user.disabled","user_id":"ada"}`)
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]float64)
+	for _, m := range families[0].GetMetric() {
+		if n := m.GetCounter().GetValue(); n > 0 {
+			got[m.GetLabel()[1].GetValue()+" "+m.GetLabel()[0].GetValue()] = n
+		}
+	}
+	want := map[string]float64{
+		"/v1/publish ok": 2, "/v1/publish invalid_group": 1, "/v1/publish unauthenticated": 1, "/v1/revoke bad_request": 1, "/v1/revoke ok": 1,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -20,7 +20,7 @@ func (o *Options) NewLogger(w *journal.Writer) (*zap.Logger, error) {
 	}
 	encoding := zap.NewProductionEncoderConfig()
 	encoding.EncodeTime = zapcore.ISO8601TimeEncoder
-	encoding.EncodeDuration = zapcore.StringDurationEncoder
+	encoding.EncodeDuration = zapcore.SecondsDurationEncoder
 	encoder := zapcore.NewJSONEncoder(encoding)
 	if o.LogFormat == "console" {
 		encoder = zapcore.NewConsoleEncoder(encoding)

@@ -1,6 +1,8 @@
 package app
 
 import (
+	"runtime/debug"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -10,6 +12,22 @@ const (
 	reloadOK     = "ok"
 	reloadFailed = "failed"
 )
+
+// newBuildInfo registers a metric that says which build this is.
+func newBuildInfo(reg prometheus.Registerer, version string) {
+	labels := prometheus.Labels{"version": version, "revision": "", "go_version": ""}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		labels["go_version"] = info.GoVersion
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				labels["revision"] = s.Value
+			}
+		}
+	}
+	promauto.With(reg).NewGauge(prometheus.GaugeOpts{
+		Name: "orgcast_build_info", Help: "Always 1. Its labels say which build this process runs.", ConstLabels: labels,
+	}).Set(1)
+}
 
 func newReloadCounter(reg prometheus.Registerer) *prometheus.CounterVec {
 	count := promauto.With(reg).NewCounterVec(prometheus.CounterOpts{

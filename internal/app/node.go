@@ -216,7 +216,7 @@ func (n *Node) Close() error { return n.undo.unwind() }
 func (n *Node) drain(ctx context.Context, server *http.Server) error {
 	o := n.Options
 	n.stopping.Store(true)
-	n.Log.Info("stopping", zap.Int("connections", n.Gateway.Connections()), zap.Duration("wait", o.DrainWait), zap.Duration("drain", o.Drain))
+	n.Log.Info("stopping", zap.Int("connections", n.Gateway.Connections()), zap.Duration("wait_seconds", o.DrainWait), zap.Duration("drain_seconds", o.Drain))
 	time.Sleep(o.DrainWait)
 	err := n.Gateway.Drain(ctx, o.Drain)
 	return errors.Join(err, shutdown(ctx, server))

@@ -27,7 +27,7 @@ func (n *Node) private() http.Handler {
 		n.reloads.add(func(next *Options) (func(), error) {
 			return func() { key.Set(next.PublishKey) }, nil
 		})
-		o.API = api.New(api.Options{Key: key, Publisher: n.Bus, Revoker: n.revoker, Log: n.Log})
+		o.API = api.New(api.Options{Key: key, Publisher: n.Bus, Revoker: n.revoker, Log: n.Log, Registerer: n.Metrics})
 	}
 	return admin.New(o)
 }

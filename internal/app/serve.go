@@ -63,6 +63,7 @@ func Serve(ctx context.Context, o *Options, p Process) error {
 		server.TLSConfig = cert.config()
 	}
 	p.Journal.Register(n.Metrics)
+	newBuildInfo(n.Metrics, p.Version)
 	n.Start()
 	// The first listener that fails ends the process as a signal would.
 	servers, ctx := errgroup.WithContext(ctx)

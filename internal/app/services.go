@@ -218,7 +218,7 @@ func (s *Services) unavailable(ctx context.Context, err error) error {
 		return nil
 	}
 	org, _ := orgctx.From(ctx) // zero if there is none
-	s.log.Warn("service unavailable", zap.Stringer("organization", org), zap.Error(err))
+	s.log.Warn("service unavailable", zap.Stringer("organization_id", org), zap.Error(err))
 	return errors.Join(consumer.ErrUnavailable, err)
 }
 

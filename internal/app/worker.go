@@ -113,6 +113,7 @@ func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
 	}
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	p.Journal.Register(registry)
+	newBuildInfo(registry, p.Version)
 	to := o.taskOptions()
 	to.MaxEvent, to.Log, to.Registerer = o.MaxEvent, p.Log, registry
 	to.Tools = task.NewTools(clients.Events, keys, dir, tools)

@@ -91,7 +91,7 @@ func (o *Objects) Claim(ctx context.Context, kind, id, user string) (owner bool,
 		claimed, _, err := o.read(ctx, key)
 		switch {
 		case errors.Is(err, ErrObjectMalformed):
-			o.log.Warn("invalid object record", zap.Stringer("organization", org), zap.String("key", key))
+			o.log.Warn("invalid object record", zap.Stringer("organization_id", org), zap.String("key", key))
 			return false, nil
 		case errors.Is(err, ErrNoObject):
 			first, err := o.client.SetNX(ctx, key, claim, ClaimLife).Result()

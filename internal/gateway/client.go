@@ -144,7 +144,7 @@ func (c *client) guard(hook string, fn func() error) (err error) {
 		if v := recover(); v != nil {
 			c.host.metrics.panics.Inc()
 			c.host.log.Error("panic in hook", zap.String("hook", hook), zap.String("route", c.route.Pattern),
-				zap.String("connection", c.id), zap.Stringer("organization", c.identity.Organization), zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
+				zap.String("connection_id", c.id), zap.Stringer("organization_id", c.identity.Organization), zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
 			err = ErrPanic
 		}
 	}()
@@ -159,8 +159,8 @@ func (c *client) admit(b *event.Burst) error {
 		return nil
 	}
 	c.host.log.Error("isolation violation prevented",
-		zap.String("connection", c.id), zap.Stringer("organization", c.identity.Organization),
-		zap.Stringer("event_organization", b.Organization()), zap.Stringer("group", b.Group()))
+		zap.String("connection_id", c.id), zap.Stringer("organization_id", c.identity.Organization),
+		zap.Stringer("event_organization_id", b.Organization()), zap.Stringer("group", b.Group()))
 	c.host.violated()
 	return ErrIsolation
 }

@@ -83,7 +83,7 @@ func (c *client) dropped(reason dropReason, n int) {
 	h := c.host
 	h.metrics.dropped[reason].Add(uint64(n)) //nolint:gosec // it is not negative
 	if count, due := c.budget.drops[reason].add(n, time.Now()); due {
-		h.log.Warn("deliveries dropped", zap.Stringer("organization", c.identity.Organization), zap.Stringer("reason", reason),
+		h.log.Warn("deliveries dropped", zap.Stringer("organization_id", c.identity.Organization), zap.Stringer("reason", reason),
 			zap.Int64("count", count), zap.String("route", c.route.Pattern))
 	}
 }
@@ -99,7 +99,7 @@ func (c *client) droppedFrames(n int, overdue bool) {
 	default:
 		c.host.metrics.framesOverdue.Add(uint64(n)) //nolint:gosec // likewise
 		if count, due := c.budget.overdue.add(n, time.Now()); due {
-			c.host.log.Warn("messages dropped", zap.Stringer("organization", c.identity.Organization),
+			c.host.log.Warn("messages dropped", zap.Stringer("organization_id", c.identity.Organization),
 				zap.Int64("count", count), zap.String("route", c.route.Pattern))
 		}
 	}

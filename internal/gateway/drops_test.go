@@ -41,7 +41,7 @@ func TestDropsAreLoggedPerOrganization(t *testing.T) {
 				lines := 0
 				for _, line := range logs.FilterMessage("deliveries dropped").All() {
 					f := line.ContextMap()
-					if f["organization"] != org { // the other one
+					if f["organization_id"] != org { // the other one
 						continue
 					}
 					if lines++; f["reason"] != reason || f["route"] != route.Pattern || fmt.Sprint(f["count"]) == "0" {

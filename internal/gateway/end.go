@@ -94,8 +94,8 @@ func (c *conn) tearDown(readErr error) {
 	code := causeOf(cause).code
 	c.host.metrics.closed.WithLabelValues(closeLabel(code)).Inc()
 	c.host.log.Info("connection ended",
-		zap.String("connection", c.id), zap.Stringer("organization", c.identity.Organization), zap.String("user", c.identity.UserID),
-		zap.String("route", c.route.Pattern), zap.Int("code", int(code)), zap.NamedError("cause", cause), zap.Duration("lasted", time.Since(c.started)))
+		zap.String("connection_id", c.id), zap.Stringer("organization_id", c.identity.Organization), zap.String("user_id", c.identity.UserID),
+		zap.String("route", c.route.Pattern), zap.Int("code", int(code)), zap.NamedError("cause", cause), zap.Duration("lasted_seconds", time.Since(c.started)))
 	c.onEnd(c)
 }
 

@@ -104,7 +104,7 @@ func TestFramesThatNobodyHandles(t *testing.T) {
 			if len(lines) != 1 {
 				t.Fatalf("got %d lines, want 1", len(lines))
 			}
-			if f := lines[0].ContextMap(); f["organization"] != "acme" || f["count"] != int64(2) || f["route"] != "/ws/l" {
+			if f := lines[0].ContextMap(); f["organization_id"] != "acme" || f["count"] != int64(2) || f["route"] != "/ws/l" {
 				t.Errorf("got %v, want the organization, the count 2 and the route", f)
 			}
 			n.stop()

@@ -16,6 +16,7 @@ import (
 // are collected when the metrics are read.
 type metrics struct {
 	connections prometheus.Gauge
+	accepted    prometheus.Histogram
 	refused     *prometheus.CounterVec
 	closed      *prometheus.CounterVec
 	frames      prometheus.Counter
@@ -44,6 +45,10 @@ func newMetrics(r prometheus.Registerer, queued, received func() float64) *metri
 	f := promauto.With(r)
 	m := &metrics{
 		connections: f.NewGauge(prometheus.GaugeOpts{Name: "orgcast_connections", Help: "Open connections."}),
+		accepted: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "orgcast_handshake_seconds", Help: "Time from an accepted request to its served connection.",
+			Buckets: []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10},
+		}),
 		refused: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "orgcast_connections_refused_total", Help: "Requests refused before the upgrade, by reason.",
 		}, []string{"reason"}),

@@ -77,7 +77,7 @@ func TestEveryRefusalIsLogged(t *testing.T) {
 			})
 			origin := test.h.Header.Get("Origin")
 			for key, want := range map[string]any{
-				"reason": test.reason, "client": client, "origin": origin, "route": test.route, "organization": test.organization, "user": test.user,
+				"reason": test.reason, "client": client, "origin": origin, "route": test.route, "organization_id": test.organization, "user_id": test.user,
 			} {
 				if got, ok := fields[key]; ok && got != want || !ok && want != "" {
 					t.Errorf("%s: got %v, want %v", key, got, want)

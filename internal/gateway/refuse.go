@@ -80,7 +80,7 @@ func (s *Server) note(r *http.Request, why refusal) cause {
 		fields = append(fields, zap.String("path", logged(r.URL.EscapedPath())))
 	}
 	if why.who.user != "" {
-		fields = append(fields, zap.Stringer("organization", why.who.org), zap.String("user", why.who.user))
+		fields = append(fields, zap.Stringer("organization_id", why.who.org), zap.String("user_id", why.who.user))
 	}
 	if unreadable := new(session.UnreadableError); errors.As(why.err, &unreadable) {
 		if kind := unreadable.Looks(); kind != "" {

@@ -82,6 +82,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 
 // ServeHTTP admits or refuses a request. Checks that cost less and reveal less come first.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
 	ks := s.kindsFor(r)
 	allowed := ks != nil && s.allows(r, ks.carrier)
 	if allowed && ks.carrier.Prepare(w, r) {
@@ -157,6 +158,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.metrics.connections.Inc()
+	s.metrics.accepted.Observe(time.Since(began).Seconds())
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()

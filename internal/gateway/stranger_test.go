@@ -36,8 +36,14 @@ func TestExplainedRefusalsCount(t *testing.T) {
 	n.expectMetric(2, "orgcast_connections")
 	n.expectRefused(t, stranger, 401, "unauthenticated", false) // as on routes that do not explain
 	n.expectMetric(3, "orgcast_connections_refused_total", "reason=unauthenticated")
+	if got := n.metric("orgcast_handshake_seconds"); got != 0 {
+		t.Errorf("accepted handshakes: got %v, want 0", got)
+	}
 	for range 14 {
 		n.connect("/ws/events", "ada", "acme")
+	}
+	if n.metric("orgcast_handshake_seconds") == 0 {
+		t.Error("time of accepted handshakes: got 0")
 	}
 	n.expectRefused(t, n.handshake("/ws/events", "ada", "acme", nil), 503, "overloaded", true)
 

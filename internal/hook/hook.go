@@ -79,7 +79,7 @@ func (h *Hook) failed(org orgctx.ID, err error) error {
 	if errors.Is(err, outgoing.ErrAbandoned) {
 		return err // the connection ended first
 	}
-	h.log.Warn("hook failed", zap.Stringer("organization", org), zap.Error(err))
+	h.log.Warn("hook failed", zap.Stringer("organization_id", org), zap.Error(err))
 	return err
 }
 

@@ -198,7 +198,7 @@ func (h *Hub) accept(l *lane, a arrival) {
 		l.mu.Unlock()
 		h.metrics.dropped.Inc()
 		if count > 0 {
-			h.log.Warn("intake full, events dropped", zap.Stringer("organization", a.group.Organization()), zap.Int("count", count))
+			h.log.Warn("intake full, events dropped", zap.Stringer("organization_id", a.group.Organization()), zap.Int("count", count))
 		}
 		return
 	}

@@ -53,7 +53,7 @@ func TestOverloadIsLoggedPerOrganization(t *testing.T) {
 	close(release)
 	h.Wait()
 	for _, org := range []string{"acme", "globex"} {
-		lines := logs.FilterMessage("intake full, events dropped").FilterField(zap.Stringer("organization", testkit.Group(t, org, "all").Organization()))
+		lines := logs.FilterMessage("intake full, events dropped").FilterField(zap.Stringer("organization_id", testkit.Group(t, org, "all").Organization()))
 		if lines.Len() == 0 || lines.Len() > most {
 			t.Errorf("%s: got %d lines, want 1 to %d", org, lines.Len(), most)
 		}

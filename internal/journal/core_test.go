@@ -69,19 +69,19 @@ func TestOneOrganizationCannotFillTheLog(t *testing.T) {
 		}
 		ofAcme := log.With(zap.Stringer("organization_id", acme))
 		for range flood {
-			log.Info("connection ended", zap.Stringer("organization", acme), zap.Int("code", 1000))
+			log.Info("connection ended", zap.Stringer("organization_id", acme), zap.Int("code", 1000))
 			log.Warn("event dropped", zap.Stringer("group", group), zap.String("reason", "not_utf8"), zap.Error(errors.New("text")))
 			ofAcme.Warn("task refused", zap.String("code", "crashed"))
 		}
-		log.Info("connection ended", zap.Stringer("organization", globex), zap.Int("code", 1000))
-		log.Info("connection ended", zap.Stringer("organization", acme), zap.Int("code", 4401))
+		log.Info("connection ended", zap.Stringer("organization_id", globex), zap.Int("code", 1000))
+		log.Info("connection ended", zap.Stringer("organization_id", acme), zap.Int("code", 4401))
 		log.Warn("event dropped", zap.Stringer("group", group), zap.String("reason", "too_large"))
 		ofAcme.Warn("task refused", zap.String("code", "other"))
-		log.Named("other").Info("connection ended", zap.Stringer("organization", acme), zap.Int("code", 1000))
-		log.Debug("connection ended", zap.Stringer("organization", globex))
+		log.Named("other").Info("connection ended", zap.Stringer("organization_id", acme), zap.Int("code", 1000))
+		log.Debug("connection ended", zap.Stringer("organization_id", globex))
 	})
 	for _, flooded := range [][]string{
-		{"connection ended", "organization", "acme", "code", "1000", "logger", "<nil>"}, {"event dropped", "reason", "not_utf8"}, {"task refused", "code", "crashed"},
+		{"connection ended", "organization_id", "acme", "code", "1000", "logger", "<nil>"}, {"event dropped", "reason", "not_utf8"}, {"task refused", "code", "crashed"},
 	} {
 		if got := count(entries, flooded[0], flooded[1:]...); got != journal.Burst {
 			t.Errorf("%q: got %d lines, want %d", flooded, got, journal.Burst)
@@ -91,7 +91,7 @@ func TestOneOrganizationCannotFillTheLog(t *testing.T) {
 		t.Errorf("counted %d lines that were not logged, want %d", sampled, want)
 	}
 	for _, passes := range [][]string{
-		{"connection ended", "organization", "globex"},
+		{"connection ended", "organization_id", "globex"},
 		{"connection ended", "code", "4401"},
 		{"event dropped", "reason", "too_large"},
 		{"task refused", "code", "other"},
@@ -133,12 +133,12 @@ func TestManySubjectsAreBounded(t *testing.T) {
 	entries, sampled := logged(t, func(t *testing.T, log *zap.Logger) {
 		t.Helper()
 		for i := range 2 * journal.MaxBuckets {
-			log.Info("made up", zap.Stringer("organization", testkit.Org(t, fmt.Sprintf("o%d", i))))
+			log.Info("made up", zap.Stringer("organization_id", testkit.Org(t, fmt.Sprintf("o%d", i))))
 		}
 		time.Sleep(time.Hour)
-		log.Info("later", zap.Stringer("organization", testkit.Org(t, "late")))
+		log.Info("later", zap.Stringer("organization_id", testkit.Org(t, "late")))
 		for range journal.Burst { // as many as a bucket of its own allows
-			log.Info("later", zap.Stringer("organization", testkit.Org(t, "later")))
+			log.Info("later", zap.Stringer("organization_id", testkit.Org(t, "later")))
 		}
 	})
 	if got, want := count(entries, "made up"), journal.MaxBuckets+journal.Burst; got != want {

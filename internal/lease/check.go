@@ -137,7 +137,7 @@ func (k *Keeper) check(ctx context.Context) {
 				err := k.ask(ctx, &q, from, min(from+batchSize, len(q.about)))
 				if err != nil && ctx.Err() == nil && time.Since(lastLog) >= logInterval {
 					lastLog = time.Now()
-					k.log.Warn("connections could not be confirmed", zap.Error(err), zap.Duration("deadline", k.opt.Deadline))
+					k.log.Warn("connections could not be confirmed", zap.Error(err), zap.Duration("deadline_seconds", k.opt.Deadline))
 				}
 			}
 			q.forget()

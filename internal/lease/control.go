@@ -139,7 +139,7 @@ func (c *Control) hear(payload string) {
 	default:
 		n := c.keeper.Apply(m)
 		c.log.Info("control message", zap.String("type", string(m.Type)), zap.Int("connections", n),
-			zap.String("user", m.UserID), zap.Stringer("organization", m.Organization), zap.String("session", m.SessionID))
+			zap.String("user_id", m.UserID), zap.Stringer("organization_id", m.Organization), zap.String("session_id", m.SessionID))
 	}
 }
 

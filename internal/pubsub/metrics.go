@@ -80,10 +80,50 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// newPublished creates the counter of a [Publisher], and registers it with reg unless reg is nil.
-func newPublished(reg prometheus.Registerer) prometheus.Counter {
-	return promauto.With(reg).NewCounter(prometheus.CounterOpts{
-		Name: "orgcast_events_published_total",
-		Help: "Events that this process published.",
-	})
+// publishMetrics are the metrics of a [Publisher].
+type publishMetrics struct {
+	published, failed prometheus.Counter
+	refused           map[string]prometheus.Counter // by reason
+	seconds           prometheus.Histogram
+}
+
+// newPublishMetrics creates the metrics and registers them with reg unless reg is nil.
+func newPublishMetrics(reg prometheus.Registerer) *publishMetrics {
+	f := promauto.With(reg)
+	m := &publishMetrics{
+		published: f.NewCounter(prometheus.CounterOpts{
+			Name: "orgcast_events_published_total",
+			Help: "Events that this process published.",
+		}),
+		failed: f.NewCounter(prometheus.CounterOpts{
+			Name: "orgcast_events_publish_failed_total",
+			Help: "Events that this process tried to publish and Redis did not confirm.",
+		}),
+		refused: make(map[string]prometheus.Counter),
+		seconds: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "orgcast_publish_seconds",
+			Help:    "Time that Redis took to publish the events of one call.",
+			Buckets: []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5},
+		}),
+	}
+	refused := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "orgcast_events_publish_refused_total",
+		Help: "Events that this process did not publish because they are invalid, by reason.",
+	}, []string{"reason"})
+	for _, err := range append(event.DecodeErrors(), event.ErrInvalidIdempotencyKey) {
+		m.refused[event.Reason(err)] = refused.WithLabelValues(event.Reason(err))
+	}
+	return m
+}
+
+// count counts one event, with the error of its publication.
+func (m *publishMetrics) count(err error) {
+	switch refused := m.refused[event.Reason(err)]; {
+	case err == nil:
+		m.published.Inc()
+	case refused != nil:
+		refused.Inc()
+	default:
+		m.failed.Inc()
+	}
 }

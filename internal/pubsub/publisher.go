@@ -3,8 +3,8 @@ package pubsub
 import (
 	"context"
 	"fmt"
+	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"orgcast/internal/event"
@@ -16,12 +16,12 @@ import (
 // Publisher publishes and records events. A process that only publishes needs nothing else. Its
 // methods are safe for concurrent use.
 type Publisher struct {
-	client    redis.UniversalClient
-	keys      keyspace.Keyspace
-	opt       Options
-	cluster   bool
-	clocks    *redistime.Clocks
-	published prometheus.Counter
+	client  redis.UniversalClient
+	keys    keyspace.Keyspace
+	opt     Options
+	cluster bool
+	clocks  *redistime.Clocks
+	metrics *publishMetrics
 }
 
 // NewPublisher returns a Publisher with the same kinds of client as [NewRedis]. It uses the Options
@@ -31,7 +31,7 @@ func NewPublisher(client redis.UniversalClient, keys keyspace.Keyspace, opt Opti
 	_, cluster := client.(*redis.ClusterClient)
 	return &Publisher{
 		client: client, keys: keys, opt: opt, cluster: cluster,
-		clocks: redistime.New(client, opt.Log), published: newPublished(opt.Registerer),
+		clocks: redistime.New(client, opt.Log), metrics: newPublishMetrics(opt.Registerer),
 	}
 }
 
@@ -48,14 +48,18 @@ func (p *Publisher) slot(name string) uint16 {
 // been published.
 func (p *Publisher) Publish(ctx context.Context, g event.Group, payload []byte) error {
 	if err := event.Check(g, payload, p.opt.MaxEventSize); err != nil {
+		p.metrics.count(err)
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.opt.PublishTimeout)
 	defer cancel()
-	if err := p.send(ctx, p.client, p.keys.GroupChannel(g), payload).Err(); err != nil {
+	began := time.Now()
+	err := p.send(ctx, p.client, p.keys.GroupChannel(g), payload).Err()
+	p.metrics.seconds.Observe(time.Since(began).Seconds())
+	p.metrics.count(err)
+	if err != nil {
 		return fmt.Errorf("publish to %s: %w", g, err)
 	}
-	p.published.Inc()
 	return nil
 }
 
@@ -76,31 +80,35 @@ func (p *Publisher) PublishAll(ctx context.Context, out []event.Publication) []e
 	defer cancel()
 	results := make([]event.Receipt, len(out))
 	sent := make([]redis.Cmder, len(out))
+	began := time.Now()
 	p.sendAll(ctx, out, sent, results)
 	if p.refusedUndone(ctx, out, sent) && ctx.Err() == nil {
 		p.sendAll(ctx, out, sent, results)
 	}
+	p.metrics.seconds.Observe(time.Since(began).Seconds())
 	for i, o := range out {
-		cmd := sent[i]
-		if cmd == nil {
-			continue
-		}
-		err := cmd.Err()
-		if err == nil {
-			switch answer := cmd.(type) {
-			case *redis.Cmd:
-				err = recorded(&results[i], answer)
-			case *redis.IntCmd:
-				results[i].Nodes = answer.Val()
+		if cmd := sent[i]; cmd != nil { // else sendAll has stored why
+			if err := readReceipt(&results[i], cmd); err != nil {
+				results[i].Err = fmt.Errorf("publish to %s: %w", o.Group, err)
 			}
 		}
-		if err != nil {
-			results[i].Err = fmt.Errorf("publish to %s: %w", o.Group, err)
-			continue
-		}
-		p.published.Inc()
+		p.metrics.count(results[i].Err)
 	}
 	return results
+}
+
+// readReceipt reads what Redis answered to a command.
+func readReceipt(r *event.Receipt, cmd redis.Cmder) error {
+	if err := cmd.Err(); err != nil {
+		return err
+	}
+	switch answer := cmd.(type) {
+	case *redis.Cmd:
+		return recorded(r, answer)
+	case *redis.IntCmd:
+		r.Nodes = answer.Val()
+	}
+	return nil
 }
 
 // sendAll sends the publications that were not sent yet or were undone, in their order and in one
@@ -121,6 +129,7 @@ func (p *Publisher) sendAll(ctx context.Context, out []event.Publication, sent [
 			results[i].Err = err
 			continue
 		}
+		results[i].Err = nil // of an earlier try
 		channel := p.keys.GroupChannel(o.Group)
 		if o.Record == nil {
 			sent[i] = p.send(ctx, pipe, channel, o.Payload)

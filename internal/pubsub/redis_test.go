@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -93,6 +94,34 @@ func TestContractMiniredis(t *testing.T) {
 			Ahead:     ahead(client, keys), Lose: lose(client, keys),
 		}
 	})
+}
+
+func TestPublishMetrics(t *testing.T) {
+	server := redistest.StartServer(t)
+	reg := prometheus.NewRegistry()
+	publisher := pubsub.NewPublisher(redistest.NewClient(t, server.Addr), newKeyspace(t), pubsub.Options{Registerer: reg})
+	g := testkit.Group(t, "acme", "room")
+	good, foreign := []byte(`{"type":"t","organization_id":"acme"}`), []byte(`{"type":"t","organization_id":"rival"}`)
+	publish := func() {
+		_ = publisher.Publish(t.Context(), g, good) // the metrics tell
+		_ = publisher.Publish(t.Context(), g, foreign)
+		publisher.PublishAll(t.Context(), []event.Publication{
+			{Group: g, Payload: good},
+			{Group: g, Payload: foreign},
+			{Group: g, Payload: good, Record: &event.Recording{}},
+			{Group: g, Payload: good, Record: &event.Recording{IdempotencyKey: strings.Repeat("k", 1000)}},
+		})
+	}
+	publish()
+	server.Stop()
+	publish()
+	for name, want := range map[string]float64{
+		"orgcast_events_published_total": 3, "orgcast_events_publish_failed_total": 3, "orgcast_events_publish_refused_total": 6,
+	} {
+		if got := counter(t, reg, name); got != want {
+			t.Errorf("%s: got %v, want %v", name, got, want)
+		}
+	}
 }
 
 func TestContractMemory(t *testing.T) {

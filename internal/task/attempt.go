@@ -208,7 +208,7 @@ func (q *queue) finishAttempt(ctx context.Context, log *zap.Logger, e *entry, jo
 			return nil
 		}
 		delay := q.backoff(e.attempts())
-		log.Info("task failed, another attempt follows", zap.String("code", code), zap.Duration("after", delay), zap.Error(o.err))
+		log.Info("task failed, another attempt follows", zap.String("code", code), zap.Duration("after_seconds", delay), zap.Error(o.err))
 		return &again{delay: delay, deliveries: e.deliveries}
 	}
 	return nil

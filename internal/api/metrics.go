@@ -1,0 +1,26 @@
+package api
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// codeOK is the label of what succeeded.
+const codeOK = "ok"
+
+// newResults returns the counter of what became of requests and their parts. It has every label of
+// the calls from the start, so that the first failure shows as an increase.
+func newResults(reg prometheus.Registerer, calls []call) *prometheus.CounterVec {
+	results := promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
+		Name: "orgcast_api_results_total",
+		Help: "Results of requests to the HTTP API, one for each event of a request, by path and code.",
+	}, []string{"path", "code"})
+	for _, c := range calls {
+		results.WithLabelValues(c.path, codeOK)
+		results.WithLabelValues(c.path, unauthenticated.code)
+		for _, p := range c.problems {
+			results.WithLabelValues(c.path, p.code)
+		}
+	}
+	return results
+}
