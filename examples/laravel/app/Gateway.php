@@ -32,6 +32,6 @@ class Gateway
 
     private static function client(): Orgcast
     {
-        return new Orgcast(config('notes.gateway'), config('notes.publish_key'), timeout: 1.0);
+        return new Orgcast(config('notes.gateway'), config('notes.publish_key'), timeout: 10.0);
     }
 }

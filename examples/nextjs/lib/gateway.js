@@ -2,7 +2,7 @@
 
 import { Orgcast } from '../../../clients/node/orgcast.mjs';
 
-export const gateway = () => new Orgcast(process.env.NOTES_GATEWAY, process.env.NOTES_PUBLISH_KEY, { timeout: 1000 });
+export const gateway = () => new Orgcast(process.env.NOTES_GATEWAY, process.env.NOTES_PUBLISH_KEY, { timeout: 10_000 });
 
 /** Closes sockets at once. If the gateway cannot be reached, the user must not fail for it. */
 export async function announce(message) {

@@ -3,7 +3,7 @@ require_relative "../../../clients/ruby/orgcast"
 
 # The private listener of the gateway.
 module Gateway
-  CLIENT = Orgcast.new(ENV.fetch("NOTES_GATEWAY"), ENV.fetch("NOTES_PUBLISH_KEY"), timeout: 1)
+  CLIENT = Orgcast.new(ENV.fetch("NOTES_GATEWAY"), ENV.fetch("NOTES_PUBLISH_KEY"), timeout: 10)
 
   # The name of a session for the gateway. It does not open the session.
   def self.session_name(id)

@@ -106,12 +106,15 @@ function tampered(cookie) {
   return cookie.slice(0, at) + (cookie[at] === 'A' ? 'B' : 'A') + cookie.slice(at + 1);
 }
 
-/** The status of a connection with a cookie. */
+/** The status of a connection with a cookie, once the site answers in time. */
 async function connect({ gateway, origin }, cookie, value) {
-  const aborted = new AbortController();
-  const { status } = await fetch(`${gateway}/sse/events`, { headers: { cookie: `${cookie}=${value}`, origin }, signal: aborted.signal });
-  aborted.abort();
-  return status;
+  for (const end = Date.now() + PATIENCE_MS; ;) {
+    const aborted = new AbortController();
+    const { status } = await fetch(`${gateway}/sse/events`, { headers: { cookie: `${cookie}=${value}`, origin }, signal: aborted.signal });
+    aborted.abort();
+    if (status !== 503 || Date.now() > end) return status;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
 }
 
 for (const name of wanted) {
@@ -159,7 +162,7 @@ for (const name of wanted) {
     assert.equal(await connect(where, cookie, copy), 401, 'a copy of the cookie');
     const metrics = await (await fetch(where.metrics)).text();
     for (const type of ['organization.switched', 'session.ended']) {
-      assert.match(metrics, new RegExp(`^orgcast_control_messages_total{.*"${type}".*} 1$`, 'm'), `${type} was announced`);
+      assert.match(metrics, new RegExp(`^orgcast_control_messages_total{.*"${type}".*} [1-9]`, 'm'), `${type} was announced`);
     }
   });
 }
