@@ -22,31 +22,32 @@ import (
 const (
 	// admissionInterval is how often a node checks whether anyone could connect.
 	admissionInterval = time.Second
-	// admissionPatience is how old the last success may be, as with the canary of events.
+	// admissionPatience is how old the last success may be, the same as for canaries.
 	admissionPatience = 2500 * time.Millisecond
-	// admissionTries are how many strangers are asked about at a time: their names are in different slots, so
-	// one master of a Cluster that is away is not taken for all of them.
+	// admissionTries is how many strangers are asked about at a time. Their names are in different
+	// slots, so one unreachable master of a Cluster does not look like all of them.
 	admissionTries = 8
-	// admissionReport is the name of the check in the report of readiness.
+	// admissionReport is the name of the check in the readiness report.
 	admissionReport = "handshakes"
 )
 
 // errNotAsked is in the readiness report until the first answer.
 var errNotAsked = errors.New("not checked yet")
 
-// admission tells whether anyone could connect. It asks what a handshake asks, through the same clients and
-// with the same rights, about users who do not exist: any answer means that a member would get one, too.
+// admission tells whether anyone could connect. It asks the same questions as a handshake, through
+// the same clients and with the same permissions, about users who do not exist. Any answer means
+// that a member would get one too.
 type admission struct {
 	tries       int
-	sessions    session.Several // without the revocations, whose silence it would not show
+	sessions    session.Several // without revocations, which would hide a silent store
 	revocations *session.Revocations
 	directory   directory.Directory
 	quota       *quota.Redis
 	log         *zap.Logger
 
 	mu   sync.Mutex
-	last time.Time // of the last success
-	err  error     // why not, since then
+	last time.Time // when the last check succeeded
+	err  error     // the error of the last check, or nil
 }
 
 // newAdmission returns the admission of a node. The other parts of the node must exist already.
@@ -58,7 +59,7 @@ func newAdmission(n *Node) *admission {
 	return a
 }
 
-// run asks until ctx ends.
+// run checks until ctx ends.
 func (a *admission) run(ctx context.Context) {
 	for {
 		if err := a.ask(ctx); ctx.Err() == nil {
@@ -85,7 +86,7 @@ func (a *admission) note(err error, now time.Time) {
 	}
 }
 
-// healthy returns nil if someone could connect, or else what keeps everybody out.
+// healthy returns nil if someone could connect, or else why no one can.
 func (a *admission) healthy() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -142,7 +143,8 @@ func (a *admission) ask(ctx context.Context) error {
 	return a.quota.Check(ctx, s.orgs)
 }
 
-// askSessions returns nil if one of the stores answers: the node can then serve those whose sessions are there.
+// askSessions returns nil if one of the stores answers. The node can then serve users whose
+// sessions are there.
 func (a *admission) askSessions(ctx context.Context, s strangers) error {
 	var errs []error
 	for _, store := range a.sessions {
@@ -151,8 +153,8 @@ func (a *admission) askSessions(ctx context.Context, s strangers) error {
 	return all(errs)
 }
 
-// askStore returns nil if a store answers about one of the strangers, or has just answered somebody else: each
-// question costs the web application more than it costs Redis.
+// askStore returns nil if a store answers about one of the strangers, or has just answered a real
+// question, because questions cost the web application more than Redis.
 func askStore(ctx context.Context, store session.Store, s strangers) error {
 	if web, ok := store.(*session.WebStore); ok && time.Since(web.Answered()) < admissionInterval {
 		return nil
@@ -175,17 +177,17 @@ func (a *admission) askRevocations(ctx context.Context, s strangers) error {
 func (a *admission) askDirectory(ctx context.Context, s strangers) error {
 	var errs []error
 	for _, m := range s.members {
-		_, err := a.directory.Admit(ctx, m.Organization, m.UserID) // unlike AdmitAll it wants both answers
+		_, err := a.directory.Admit(ctx, m.Organization, m.UserID) // unlike AdmitAll, it requires both answers
 		if err = unanswered(err, directory.ErrUnavailable); err == nil {
 			errs = append(errs, nil)
-			break // in a Cluster each may wait for a master that is away
+			break // in a Cluster, each may wait for an unreachable master
 		}
 		errs = append(errs, err)
 	}
 	return all(errs)
 }
 
-// unanswered returns the error if it means that there was no answer.
+// unanswered returns err if it means that there was no answer.
 func unanswered(err, unavailable error) error {
 	if errors.Is(err, unavailable) {
 		return err
@@ -193,7 +195,7 @@ func unanswered(err, unavailable error) error {
 	return nil
 }
 
-// all returns one of the errors if there is no nil among them.
+// all returns nil if any of the errors is nil, else one of them.
 func all(errs []error) (err error) {
 	for _, err = range errs {
 		if err == nil {

@@ -17,7 +17,7 @@ type declaredRoutes struct {
 	hooks    *hooks
 }
 
-// addDeclared adds the routes of --routes-file, if there is one, and what reads it again.
+// addDeclared adds the routes of --routes-file, if there is one, and their reload.
 func (n *Node) addDeclared(registry *consumer.Registry, parts *Services) error {
 	if n.Options.RoutesFile == "" {
 		return nil
@@ -58,7 +58,7 @@ func loadRoutes(o *Options) ([]routefile.Route, error) {
 	return list, lines("--routes-file", err)
 }
 
-// lines puts the name of a setting before each line of an error.
+// lines prefixes each line of an error with the name of a setting.
 func lines(setting string, err error) error {
 	if err == nil {
 		return nil
@@ -70,11 +70,11 @@ func lines(setting string, err error) error {
 	return errors.Join(errs...)
 }
 
-// checkRoutes reports what is wrong with the routes of an extension and with the file of declared routes, also beside the
-// others.
+// checkRoutes checks the routes of an extension and the file of declared routes, also against the
+// other routes.
 func (o *Options) checkRoutes() error {
 	policy := *o
-	policy.Policy, policy.SigningKey = consumer.DefaultPolicy, "" // what is wrong with these is told elsewhere
+	policy.Policy, policy.SigningKey = consumer.DefaultPolicy, "" // their errors are reported elsewhere
 	registry, err := codedRoutes(&policy, nil, new(reloadSteps))
 	if err != nil || o.RoutesFile == "" {
 		return err

@@ -11,20 +11,21 @@ import (
 	"orgcast/internal/task"
 )
 
-// Extension is what a program adds to the gateway that is built into it. Fields that are nil add nothing. Routes and
-// Kinds are also called without any parts, to check them and to count them.
+// Extension is what a program that embeds the gateway adds to it. Nil fields add nothing. Routes
+// and Kinds are also called with empty Parts, to check and count their results.
 type Extension struct {
-	// Routes are served in addition to ours, whatever Consumers says.
+	// Routes are served in addition to the built-in ones, whatever Consumers says.
 	Routes func(Parts) []consumer.Route
-	// Handlers answer plain requests of members at the public listener, by pattern.
+	// Handlers answer plain requests of members on the public listener, by pattern.
 	Handlers func(Parts) map[string]http.Handler
-	// Kinds are run by workers in addition to ours.
+	// Kinds are run by workers in addition to the built-in ones.
 	Kinds func(Parts) map[string]task.Kind
-	// Tools are what these find by name.
+	// Tools are the tools that these kinds can call by name.
 	Tools func(Parts) map[string]task.Tool
 }
 
-// Parts are the parts of a process that an extension uses. A worker has only Objects and Directory.
+// Parts are the parts of a process that an extension can use. A worker has only Objects and
+// Directory.
 type Parts struct {
 	Dispatcher consumer.Dispatcher
 	Recorder   consumer.Recorder
@@ -35,7 +36,7 @@ type Parts struct {
 	Directory  orgctx.Directory
 }
 
-// parts returns what an extension gets of the services.
+// parts returns the parts for an extension.
 func (s *Services) parts() Parts {
 	if s == nil {
 		return Parts{}
@@ -43,7 +44,7 @@ func (s *Services) parts() Parts {
 	return Parts{Dispatcher: s, Recorder: s, Inputs: s, Requests: s, Owners: s, Objects: s.objects, Directory: s.directory}
 }
 
-// addRoutes adds the routes of the extension, none of which may take requests from another.
+// addRoutes adds the routes of the extension, which must not overlap with others.
 func (e *Extension) addRoutes(routes *consumer.Registry, services *Services) error {
 	if e.Routes == nil {
 		return nil
@@ -55,12 +56,13 @@ func (e *Extension) addRoutes(routes *consumer.Registry, services *Services) err
 	return errors.Join(errs...)
 }
 
-// maxBody is how much of a body a handler of an extension may read.
+// maxBody is how much of a body an extension's handler may read, in bytes.
 const maxBody = 1 << 20
 
-// handlers returns a handler for the plain requests that the extension answers, and passes the others on to next.
-// Paths that have a route belong to connections. A handler runs for members only: its context carries the
-// organization and the user of the session, which were checked as those of a connection.
+// handlers returns a handler for the plain requests that the extension answers. It passes others on
+// to next. Paths that have a route belong to connections. A handler runs for members only: its
+// context carries the organization and the user of the session, checked in the same way as for a
+// connection.
 func (n *Node) handlers(next http.Handler) (http.Handler, error) {
 	e := &n.Options.Extension
 	if e.Handlers == nil {
@@ -82,8 +84,8 @@ func (n *Node) handlers(next http.Handler) (http.Handler, error) {
 	}), nil
 }
 
-// handle adds a handler, and returns what ServeMux panics with: the pattern is part of a program that somebody else
-// writes, and the message tells it what is wrong.
+// handle adds a handler, and returns a panic of ServeMux as an error, because the pattern comes
+// from another program, and the message says what is wrong with it.
 func handle(mux *http.ServeMux, pattern string, h http.Handler) (err error) {
 	defer func() {
 		if wrong := recover(); wrong != nil {
@@ -94,7 +96,7 @@ func handle(mux *http.ServeMux, pattern string, h http.Handler) (err error) {
 	return nil
 }
 
-// forMembers has a handler answer members only.
+// forMembers wraps a handler so that it answers members only.
 func (n *Node) forMembers(h http.Handler) http.Handler {
 	guarded := orgctx.Guard(h)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -10,27 +10,27 @@ import (
 )
 
 const (
-	// fewestFiles is the least with which a node can work.
+	// fewestFiles is the lowest limit with which a node can work.
 	fewestFiles = 64
-	// ownFiles are for everything except the public listener: Redis, the private listener, files that are
-	// reloaded, the runtime. baseFiles of them are what a node needs without any Redis client.
+	// ownFiles are for everything except the public listener: Redis, the private listener, reloaded
+	// files and the runtime. A node needs baseFiles of them without any Redis client.
 	ownFiles, baseFiles = 128, 64
-	// handshakeFiles are for sockets of the public listener that are not connections yet. They let a full
-	// node still tell new clients that it is full.
+	// handshakeFiles are for sockets of the public listener that are not connections yet. With
+	// them, even a full node can tell new clients that it is full.
 	handshakeFiles = 128
-	// plentyOfFiles is the limit from which on no share has to be reduced.
+	// plentyOfFiles is the limit from which no share has to be reduced.
 	plentyOfFiles = 512
 )
 
-// fileShares divides the files that a process may have open. Sockets of strangers never use the node's own
-// share, so health and Redis keep working however many there are.
+// fileShares divides the files that a process may open. Sockets of strangers never use the node's
+// own share, so health checks and Redis keep working however many strangers there are.
 type fileShares struct {
-	total       int // 0: there is no limit, or it is not known
+	total       int // 0: no limit, or unknown
 	own         int
 	connections int // maximum
 }
 
-// shareFiles divides total files, for a node whose Redis clients open at most the given number.
+// shareFiles divides total files for a node whose Redis clients open at most redis files.
 func shareFiles(total, redis int) fileShares {
 	if total <= 0 {
 		return fileShares{}
@@ -39,7 +39,8 @@ func shareFiles(total, redis int) fileShares {
 	return fileShares{total: total, own: own, connections: max(total-own-min(handshakeFiles, total/4), 1)}
 }
 
-// sockets is how many the public listener may hold, connections among them; 0 is any number.
+// sockets is how many sockets the public listener may have, including connections. 0 means any
+// number.
 func (f fileShares) sockets() int { return f.total - f.own }
 
 // files divides the open files of this process.
@@ -54,7 +55,7 @@ func (o *Options) files() fileShares {
 	return shareFiles(rlimit.OpenFiles(), servers*redisclient.MaxConnections())
 }
 
-// checkFiles returns what cannot work with that many files.
+// checkFiles returns an error if the options cannot work with these shares.
 func (o *Options) checkFiles(f fileShares) error {
 	switch {
 	case f.total == 0:
@@ -68,7 +69,7 @@ func (o *Options) checkFiles(f fileShares) error {
 	return nil
 }
 
-// Warnings returns what works but is probably not intended.
+// Warnings returns warnings about settings that work but are probably not intended.
 func (o *Options) Warnings() (list []string) {
 	f := o.files()
 	if f.total > 0 && f.total < plentyOfFiles {
@@ -86,5 +87,6 @@ func (o *Options) Warnings() (list []string) {
 	return list
 }
 
-// webDeadline is how long a web application may well be away while it is deployed or restarted.
+// webDeadline is how long a web application may reasonably be down while it is deployed or
+// restarted.
 const webDeadline = 120 * time.Second

@@ -19,10 +19,10 @@ import (
 type hooks struct {
 	client *outgoing.Client
 	log    *zap.Logger
-	byPath atomic.Pointer[map[string]*hook.Hook] // of a worker
+	byPath atomic.Pointer[map[string]*hook.Hook] // of a worker, by the path of the route
 }
 
-// attach makes the hook of each route, and returns them by the path of the route.
+// attach creates the hook of each route, and returns the hooks by the path of the route.
 func (h *hooks) attach(list []routefile.Route) (map[string]*hook.Hook, error) {
 	byPath := make(map[string]*hook.Hook)
 	for i := range list {
@@ -40,7 +40,7 @@ func (h *hooks) attach(list []routefile.Route) (map[string]*hook.Hook, error) {
 	return byPath, nil
 }
 
-// prepare is a [reloadStep] of a worker, which tells hooks of ended connections, whichever node they were on.
+// prepare is a [reloadStep] of a worker, which tells hooks about ended connections of all nodes.
 func (h *hooks) prepare(next *Options) (apply func(), err error) {
 	list, err := loadRoutes(next)
 	if err != nil {
@@ -50,7 +50,8 @@ func (h *hooks) prepare(next *Options) (apply func(), err error) {
 	return func() { h.byPath.Store(&byPath) }, err
 }
 
-// tellEnd is the handler of that work. A route that is not declared any more has no hook to be told.
+// tellEnd is the handler of tasks that tell hooks about ended connections. If the route is no
+// longer declared, there is no hook to tell.
 func (h *hooks) tellEnd(ctx context.Context, job *task.Job) (any, error) {
 	var ended consumer.HookEnded
 	if err := json.Unmarshal(job.Payload, &ended); err != nil {
@@ -63,7 +64,7 @@ func (h *hooks) tellEnd(ctx context.Context, job *task.Job) (any, error) {
 	return nil, own.Tell(ctx, consumer.HookDisconnect+"_"+job.ID, ended.Question)
 }
 
-// addHooks adds the work of hooks to the kinds of a worker with a --routes-file.
+// addHooks adds the tasks of hooks to the kinds of a worker with a --routes-file.
 func (o *Options) addHooks(kinds map[string]task.Kind, h *hooks, reloads *reloadSteps) error {
 	if o.RoutesFile == "" {
 		return nil

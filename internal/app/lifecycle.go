@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// undoTimeout is how long an undo may take, unless it says otherwise: far longer than any of them
-// does. It is for a part that hangs, which must not keep the process from ending.
+// undoTimeout is how long an undo may take, unless it says otherwise. It is far longer than any
+// undo takes, and only keeps a hanging part from blocking the end of the process.
 const undoTimeout = 30 * time.Second
 
-// stack has the undo of each thing that was acquired.
+// stack holds the undo of each acquired resource.
 type stack struct {
-	unwound chan struct{} // closed by the first unwind, when it is done
-	err     error         // of it; read after unwound is closed
+	unwound chan struct{} // closed by the first unwind when it has finished
+	err     error         // of the first unwind; read after unwound is closed
 
 	mu      sync.Mutex
 	undos   []undo
@@ -32,8 +32,8 @@ type undo struct {
 }
 
 // add registers an undo, which is called once, in the reverse order of registration. Its context
-// ends when its time is over, and nobody waits for it any longer. An undo that comes too late is
-// called at once.
+// ends when its time is over, and from then on it is no longer waited for. An undo added after
+// unwind began is called at once.
 func (s *stack) add(name string, within time.Duration, run func(ctx context.Context) error) {
 	u := undo{name, within, run}
 	s.mu.Lock()
@@ -43,12 +43,12 @@ func (s *stack) add(name string, within time.Duration, run func(ctx context.Cont
 	}
 	s.mu.Unlock()
 	if late {
-		_ = u.do() // the first caller has the others' errors and does not need this one
+		_ = u.do() // the first caller of unwind has the other errors, and does not need this one
 	}
 }
 
-// unwind calls all undos, whatever comes of each, and returns their errors. Another call waits for
-// the first one and returns the same.
+// unwind calls all undos, even after errors, and returns their errors. Another call waits for the
+// first one and returns the same.
 func (s *stack) unwind() error {
 	s.mu.Lock()
 	again := s.started
@@ -59,7 +59,7 @@ func (s *stack) unwind() error {
 		return s.err
 	}
 	var errs []error
-	for _, u := range slices.Backward(s.undos) { // nobody appends anymore
+	for _, u := range slices.Backward(s.undos) { // nothing is appended anymore
 		errs = append(errs, u.do())
 	}
 	s.err = errors.Join(errs...)
@@ -70,7 +70,7 @@ func (s *stack) unwind() error {
 func (u undo) do() error {
 	ctx, cancel := context.WithTimeout(context.Background(), u.within)
 	defer cancel()
-	done := make(chan error, 1) // so that a late one does not wait for us
+	done := make(chan error, 1) // so that a late undo does not block
 	go func() { done <- u.run(ctx) }()
 	select {
 	case err := <-done:

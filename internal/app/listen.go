@@ -15,8 +15,8 @@ import (
 	"orgcast/internal/journal"
 )
 
-// Listen binds an address, so that a port of 0 is known before anything serves. Its errors name the
-// setting.
+// Listen binds an address, so that a port chosen by the system is known before anything serves. Its
+// errors name the setting.
 func Listen(ctx context.Context, setting, address string) (net.Listener, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	switch {
@@ -28,7 +28,7 @@ func Listen(ctx context.Context, setting, address string) (net.Listener, error) 
 	return l, nil
 }
 
-// port is a bound address, and the server that was given it. Its undo is that of both.
+// port is a bound address, and the server on it, if any. Its undo closes both.
 type port struct {
 	net.Listener
 
@@ -51,7 +51,7 @@ func bind(ctx context.Context, setting, address string, undo *stack) (*port, err
 	return p, nil
 }
 
-// Served passes on why a listener ended, unless that was on purpose.
+// Served returns the error with which a listener ended, or nil if it was closed on purpose.
 func Served(err error) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -59,7 +59,7 @@ func Served(err error) error {
 	return err
 }
 
-// nextPort returns an address next to one that is taken.
+// nextPort returns the address with the next port, to suggest it if the port is taken.
 func nextPort(address string) string {
 	host, port, _ := net.SplitHostPort(address) // it was parsed before
 	n, err := strconv.Atoi(port)
@@ -70,23 +70,23 @@ func nextPort(address string) string {
 }
 
 const (
-	// readTimeout ends clients that dawdle over their request or announce a body that never comes,
-	// which net/http waits for before it sends a refusal. It ends with the upgrade.
+	// readTimeout ends clients that send their request slowly or announce a body that never comes,
+	// for which net/http waits before it sends a refusal. It ends with the upgrade.
 	readTimeout = 10 * time.Second
 	// idleTimeout ends kept-alive connections between plain HTTP requests.
 	idleTimeout = 60 * time.Second
-	// maxHeader is far above what a cookie and a handshake take.
+	// maxHeader is far larger than a cookie and a handshake.
 	maxHeader = 32 << 10
 )
 
 // NewHTTPServer returns the server of a listener that is not for strangers: the private one, and
-// the demo's. For the public one see [gateway.Server.HTTPServer].
+// the demo's. For the public one, see [gateway.Server.HTTPServer].
 func NewHTTPServer(h http.Handler, log *zap.Logger) *http.Server {
 	errorLog, err := zap.NewStdLogAt(log.Named("http").WithOptions(journal.FreeText()), zap.WarnLevel)
 	if err != nil {
 		errorLog = zap.NewStdLog(log) // the level is valid, so this does not happen
 	}
-	// HTTP/1.1 alone: a browser that agreed on HTTP/2 could not open a WebSocket here.
+	// HTTP/1.1 only: a browser that negotiated HTTP/2 could not open a WebSocket here.
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	return &http.Server{

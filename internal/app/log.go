@@ -12,7 +12,7 @@ import (
 	"orgcast/internal/journal"
 )
 
-// NewLogger makes the log of the process. What libraries log by themselves goes there, too.
+// NewLogger returns the log of the process, and redirects the logs of libraries to it.
 func (o *Options) NewLogger(w *journal.Writer) (*zap.Logger, error) {
 	level, err := zapcore.ParseLevel(o.LogLevel)
 	if err != nil {
@@ -33,11 +33,11 @@ func (o *Options) NewLogger(w *journal.Writer) (*zap.Logger, error) {
 	return log, nil
 }
 
-// redisLog takes what the client library logs by itself, for the whole process.
+// redisLog receives the client library's own log lines, for the whole process.
 type redisLog struct{ log *zap.Logger }
 
-// logRedis puts it into the log, in the log's form. While Redis is away the library says the same
-// again and again, with each dial, so each line passes once in a second.
+// logRedis redirects the Redis library's log to log. While Redis is unreachable, the library
+// repeats its lines with each dial, so each line passes once a second.
 func logRedis(log *zap.Logger, w *journal.Writer) {
 	once := zap.WrapCore(func(core zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(core, time.Second, 1, 0, zapcore.SamplerHook(func(_ zapcore.Entry, d zapcore.SamplingDecision) {

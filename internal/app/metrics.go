@@ -34,12 +34,13 @@ func newReloadCounter(reg prometheus.Registerer) *prometheus.CounterVec {
 		Name: "orgcast_reloads_total", Help: "Reloads of certificates, keys and passwords after SIGHUP, by result.",
 	}, []string{"result"})
 	for _, result := range []string{reloadOK, reloadFailed} {
-		count.WithLabelValues(result) // exported from the start, or the first failure would raise no alert
+		count.WithLabelValues(result) // start at 0, or the first failure would not raise an alert
 	}
 	return count
 }
 
-// newAskedMetric returns what counts the cookies that the web application is asked about.
+// newAskedMetric returns a function that counts the cookies about which the web application is
+// asked.
 func newAskedMetric(reg prometheus.Registerer) func(cookies int) {
 	asked := promauto.With(reg).NewCounter(prometheus.CounterOpts{
 		Name: "orgcast_session_cookies_asked_total", Help: "Cookies that the web application was asked about, with --session-store=http.",

@@ -1,5 +1,5 @@
-// Package app puts the parts of a process together, starts them and ends them. Each thing that is acquired
-// registers its undo at once, on one stack; the end of the process unwinds it.
+// Package app assembles the parts of a process, starts them and stops them. Each acquired resource
+// registers its undo at once, on one stack. The end of the process unwinds the stack.
 package app
 
 import (
@@ -27,7 +27,7 @@ import (
 	"orgcast/internal/sse"
 )
 
-// Node is one gateway process, its parts put together but not yet at work:
+// Node is one gateway process. Its parts are assembled but not yet running:
 //
 //	browser ─ public ─ gateway ─ hub ─ bus ─ Redis
 //	                      │                   │
@@ -62,13 +62,15 @@ type Node struct {
 	background func(run func(ctx context.Context) error)
 }
 
-// New makes the parts. Nothing waits for Redis: a node without it starts, and is not ready.
-// The node's own contexts do not descend from ctx's end: a signal begins a drain and does not cut connections.
+// New creates the parts. It does not wait for Redis: a node without Redis starts, and is not ready.
+// The node's own contexts do not end with ctx, because a signal begins a drain and does not cut
+// connections.
 func New(ctx context.Context, o *Options, log *zap.Logger) (*Node, error) {
 	return newNode(ctx, o, log, newStack())
 }
 
-// newNode is New with a stack on which others have registered what they acquired. After an error it is unwound.
+// newNode is New with a stack on which the caller may have registered undos. After an error, the
+// stack is unwound.
 func newNode(ctx context.Context, o *Options, log *zap.Logger, undo *stack) (*Node, error) {
 	n := &Node{Options: o, Log: log, Metrics: prometheus.NewRegistry(), undo: undo}
 	n.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -80,7 +82,7 @@ func newNode(ctx context.Context, o *Options, log *zap.Logger, undo *stack) (*No
 	return n, nil
 }
 
-// connect makes the clients of Redis and of other programs.
+// connect creates the clients of Redis and of other programs.
 func (n *Node) connect(context.Context) (err error) {
 	if n.Keys, err = n.Options.Keyspace(); err != nil {
 		return err
@@ -95,7 +97,7 @@ func (n *Node) connect(context.Context) (err error) {
 	return nil
 }
 
-// addStores makes what says who may connect.
+// addStores creates the parts that decide who may connect.
 func (n *Node) addStores(context.Context) (err error) {
 	n.Sessions, err = n.Options.sessions(storeParts{
 		client: n.Redis.State, keys: n.Keys, calls: n.calls, asked: newAskedMetric(n.Metrics), reloads: &n.reloads,
@@ -108,7 +110,7 @@ func (n *Node) addStores(context.Context) (err error) {
 	return err
 }
 
-// addLeases makes what watches over open connections, and what revokes.
+// addLeases creates the parts that check open connections, and the revoker.
 func (n *Node) addLeases(context.Context) (err error) {
 	if n.revoker, err = NewRevoker(n.Options, n.Redis, n.Keys); err != nil {
 		return err
@@ -124,7 +126,7 @@ func (n *Node) addLeases(context.Context) (err error) {
 	return nil
 }
 
-// addBus makes the way of events, and what counts.
+// addBus creates the parts that carry events, and the quota.
 func (n *Node) addBus(ctx context.Context) error {
 	bus := n.Options.busOptions()
 	bus.Log, bus.Registerer = n.Log, n.Metrics
@@ -144,11 +146,11 @@ func (n *Node) addBus(ctx context.Context) error {
 	return nil
 }
 
-// streamGroupBytes is what a request for a stream may take for each group that a connection may
-// join: the longest name, position and signed token are shorter together.
+// streamGroupBytes is the room in a request for a stream for each group that a connection may join.
+// The longest name, position and signed token together are shorter.
 const streamGroupBytes = 512
 
-// addGateway makes what serves browsers.
+// addGateway creates the parts that serve browsers.
 func (n *Node) addGateway(ctx context.Context) error {
 	o := n.Options.gatewayOptions()
 	o.History, o.Quota, o.Leases, o.Violated = n.Bus, n.quota, n.leases, n.violated
@@ -178,12 +180,12 @@ func (n *Node) addGateway(ctx context.Context) error {
 	return nil
 }
 
-// Resolver returns the sessions without those that were revoked.
+// Resolver returns the session store without revoked sessions.
 func (n *Node) Resolver() session.Store {
 	return session.Revocable{Store: n.Sessions, Revocations: n.revoker.Revocations}
 }
 
-// Start lets events flow. It is called once, before Close.
+// Start starts the background work. It is called once, before Close.
 func (n *Node) Start() {
 	n.background(func(ctx context.Context) error { return n.Bus.Run(ctx, n.hub) })
 	n.background(n.quota.Run)
@@ -194,7 +196,7 @@ func (n *Node) Start() {
 	n.background(func(ctx context.Context) error { trimMemory(ctx); return nil })
 }
 
-// Serves says that server accepts the gateway's connections. Close then begins with a drain.
+// Serves registers the server of the gateway's connections. Close then begins with a drain.
 func (n *Node) Serves(server *http.Server) {
 	o := n.Options
 	n.undo.add("drain", undoTimeout+o.DrainWait+o.Drain+o.CloseTimeout+o.HookTimeout, func(ctx context.Context) error {
@@ -202,17 +204,18 @@ func (n *Node) Serves(server *http.Server) {
 	})
 }
 
-// OnClose registers an undo for something that was acquired after New. Close calls it before everything that was
-// registered earlier, and gives it up after a time.
+// OnClose registers an undo for a resource that was acquired after New. Close calls it before all
+// undos registered earlier, and stops waiting for it after a time.
 func (n *Node) OnClose(name string, undo func(ctx context.Context) error) {
 	n.undo.add(name, undoTimeout, undo)
 }
 
-// Close ends everything, the last first, each in bounded time. It may be called again; it then does nothing and
-// returns the same.
+// Close undoes everything, in reverse order, each in bounded time. Calling it again does nothing
+// and returns the same error.
 func (n *Node) Close() error { return n.undo.unwind() }
 
-// drain reports not ready, waits for load balancers, then closes the connections. server accepts until they are told.
+// drain reports not ready, waits for load balancers, then closes the connections. server accepts
+// connections until then.
 func (n *Node) drain(ctx context.Context, server *http.Server) error {
 	o := n.Options
 	n.stopping.Store(true)
@@ -222,8 +225,8 @@ func (n *Node) drain(ctx context.Context, server *http.Server) error {
 	return errors.Join(err, shutdown(ctx, server))
 }
 
-// shutdown ends a server in order, and cuts off requests that do not end with it: a stranger who
-// dawdles over one is no failure of ours.
+// shutdown shuts a server down, and cuts off requests that do not end in time: a slow stranger is
+// not an error of the node.
 func shutdown(ctx context.Context, s *http.Server) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

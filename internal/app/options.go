@@ -21,53 +21,60 @@ const (
 	ViolationCount   = "count"
 )
 
-// Options are what a process is told. Package cli declares a setting for each, with its help, its default and its
-// bounds; [Options.Check] holds them against each other. A field that a process has no use for stays empty.
+// Options are the settings of a process. Package cli declares a setting for each, with its help,
+// default and bounds. [Options.Check] checks combinations of settings. Fields that a process does
+// not use stay empty.
 type Options struct {
 	// Listen and AdminListen are the addresses of the public and the private listener.
 	Listen, AdminListen string
 	// PublicHealth is a path of the public listener, or empty.
 	PublicHealth string
-	// TLSCert and TLSKey are files; without them the public listener is plain.
+	// TLSCert and TLSKey are files. Without them, the public listener does not use TLS.
 	TLSCert, TLSKey string
-	// LogLevel and LogFormat are those of the log.
+	// LogLevel and LogFormat configure the log.
 	LogLevel, LogFormat string
 
-	// Redis is the server of events, State that of sessions, revocations, directory and quotas. Without a
-	// URL it is the same one.
+	// Redis is the server of events, State that of sessions, revocations, directory and quotas. If
+	// State has no URL, Redis is used for both.
 	Redis, State redisclient.Options
 	// Prefix is the first part of every name in Redis.
 	Prefix string
 
-	// SessionStores are cookie, redis or http, in the order in which they are asked, and SessionCookies the names of
-	// their cookies. SessionKeys are the keys of signed cookies, as [ParseKeys] reads them.
+	// SessionStores are cookie, redis or http, in the order in which they are asked. SessionCookies
+	// are the names of their cookies. SessionKeys are the keys of signed cookies, in the form that
+	// [ParseKeys] parses.
 	SessionStores, SessionCookies []string
 	SessionKeys                   string
-	// SessionURL is where the web application says which user a cookie belongs to, to calls with SessionURLKey.
+	// SessionURL is where the web application says which user a cookie belongs to, to calls with
+	// SessionURLKey.
 	SessionURL, SessionURLKey string
 	SessionURLBatch           int
 	SessionURLTimeout         time.Duration
-	// SessionCookiePick is first or last: which of several cookies of one name the web application takes.
+	// SessionCookiePick is first or last: which of several cookies with the same name the web
+	// application uses.
 	SessionCookiePick string
-	// SessionMaxAge is the longest life of a session. With less than the web application's, the end of
-	// a session is forgotten before its cookie expires.
+	// SessionMaxAge is the longest life of a session. If it is shorter than the web application's,
+	// the end of a session is forgotten before its cookie expires.
 	SessionMaxAge time.Duration
-	// SessionInsecure mints cookies for plain HTTP.
+	// SessionInsecure allows cookies over plain HTTP.
 	SessionInsecure bool
 	// Directory is redis or session, or empty for the default that [Options.DirectoryKind] chooses.
 	Directory string
-	// Origins may connect. Proxies are believed about their clients' addresses, which are only logged.
+	// Origins may connect. TrustedProxies are believed about their clients' addresses, which are
+	// only logged.
 	Origins, TrustedProxies []string
 
-	// Consumers are names of [Routes], or all.
+	// Consumers are names of [Route]s, or all.
 	Consumers []string
-	// Extension is what another program adds.
+	// Extension is what an embedding program adds.
 	Extension Extension
-	// RoutesFile declares further routes; empty: none.
+	// RoutesFile declares further routes. Empty means none.
 	RoutesFile string
-	// Policy says who may subscribe to which group at /ws/events; SigningKey is the key of its tokens.
+	// Policy says who may subscribe to which group at /ws/events; SigningKey is the key of its
+	// tokens.
 	Policy, SigningKey string
-	// PublishKey opens publishing and revoking on the private listener. Without it the paths do not exist.
+	// PublishKey enables publishing and revoking on the private listener. Without it, these paths
+	// do not exist.
 	PublishKey string
 
 	// Limits; see package gateway. Sizes are in bytes.
@@ -89,11 +96,11 @@ type Options struct {
 	LeasePeriod, LeaseDeadline                     time.Duration
 	DrainWait, Drain                               time.Duration
 
-	// OnViolation is what an isolation violation does to the node.
+	// OnViolation is the effect of an isolation violation on the node.
 	OnViolation string
 }
 
-// Check holds the options of a gateway against each other. Errors name the settings.
+// Check checks combinations of a gateway's options. Errors name the settings.
 func (o *Options) Check() error {
 	errs := []error{o.CheckRedis(), o.checkFiles(o.files()), o.checkRoutes(), o.CheckSessions()}
 	if origins, err := gateway.ParseOrigins(o.Origins); err == nil && origins.Empty() {
@@ -122,15 +129,15 @@ func (o *Options) Check() error {
 	return errors.Join(errs...)
 }
 
-// CheckRedis holds the options of each Redis against each other.
+// CheckRedis checks combinations of the options of each Redis.
 func (o *Options) CheckRedis() error {
 	return errors.Join(o.Redis.Check(), o.State.Check())
 }
 
-// busOptions takes the limits over.
+// busOptions returns the options of the bus.
 func (o *Options) busOptions() pubsub.Options {
 	bus := pubsub.Options{MaxEventSize: o.MaxEvent, EventsPerSecond: float64(o.EventsPerSecond), BytesPerSecond: int64(o.EventBytesPerSecond)}
-	// There zero is the default.
+	// In pubsub.Options, zero means the default.
 	if o.EventsPerSecond == 0 {
 		bus.EventsPerSecond = -1
 	}
@@ -140,10 +147,11 @@ func (o *Options) busOptions() pubsub.Options {
 	return bus
 }
 
-// handshakesPerProcessor is less than what one can do, so that open connections are served meanwhile.
+// handshakesPerProcessor is less than one processor can do, so that open connections are served
+// meanwhile.
 const handshakesPerProcessor = 1000
 
-// gatewayOptions takes the limits over.
+// gatewayOptions returns the limits for the gateway.
 func (o *Options) gatewayOptions() gateway.Options {
 	return gateway.Options{
 		MaxFrame: int64(o.MaxFrame), FramesPerSecond: o.FramesPerSecond, FrameBurst: o.FrameBurst,
@@ -157,7 +165,7 @@ func (o *Options) gatewayOptions() gateway.Options {
 	}
 }
 
-// Keyspace returns the names in Redis, with channel names for the database of Redis.
+// Keyspace returns the names in Redis, with channel names for its database.
 func (o *Options) Keyspace() (keyspace.Keyspace, error) {
 	keys, err := keyspace.New(o.Prefix)
 	if err != nil {

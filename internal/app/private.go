@@ -32,9 +32,9 @@ func (n *Node) private() http.Handler {
 	return admin.New(o)
 }
 
-// isolated says why the node is not ready if an isolation violation was counted. The count never
-// falls, so it stays that way until a restart: a fault of the gateway that let one event get as far
-// as the last comparison may let others through elsewhere.
+// isolated returns an error, which makes the node not ready, if an isolation violation was counted.
+// The count never falls, so the node stays not ready until a restart. A fault that let one event
+// get as far as the last comparison may let others through elsewhere.
 func (n *Node) isolated() error {
 	if n.Options.OnViolation == ViolationUnready && n.Gateway.Violations() > 0 {
 		return errors.New("an isolation violation was counted; see the log, then restart this node")
@@ -42,7 +42,7 @@ func (n *Node) isolated() error {
 	return nil
 }
 
-// violated logs what the first isolation violation means for the node.
+// violated logs the effect of the first isolation violation on the node.
 func (n *Node) violated() {
 	if n.Options.OnViolation == ViolationUnready {
 		n.Log.Error("isolation violation counted, not ready until a restart")

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// public returns the handler of the public listener: sockets, the handlers of an extension, and the health path if
-// there is one.
+// public returns the handler of the public listener: sockets, the handlers of an extension, and the
+// health path if there is one.
 func (n *Node) public() (http.Handler, error) {
 	next, err := n.handlers(n.Gateway)
 	path := n.Options.PublicHealth
@@ -24,8 +24,8 @@ func (n *Node) public() (http.Handler, error) {
 	}), nil
 }
 
-// answerHealth tells a load balancer whether to send new connections here. Anyone may ask, so the answer
-// is cheap and gives no reason. The private listener reports what is wrong.
+// answerHealth tells a load balancer whether to send new connections here. Anyone may ask, so the
+// answer is cheap and gives no reason. The private listener reports what is wrong.
 func (n *Node) answerHealth(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")

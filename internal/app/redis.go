@@ -9,8 +9,8 @@ import (
 	"orgcast/internal/subconn"
 )
 
-// Clients are the clients of a process: the same one twice unless there is a second server for
-// state.
+// Clients are the Redis clients of a process. Both are the same one unless state has its own
+// server.
 type Clients struct {
 	// Events is for events, histories, tasks and the control channel.
 	Events redis.UniversalClient
@@ -21,8 +21,8 @@ type Clients struct {
 	state  *redisclient.Connector // nil without a second server
 }
 
-// Connect makes the clients. It does not wait for Redis. connections applies to the events client,
-// as in [redisclient.Connector.Connect].
+// Connect creates the clients. It does not wait for Redis. connections applies to the events
+// client, as in [redisclient.Connector.Connect].
 func (o *Options) Connect(connections int) (*Clients, error) {
 	c := new(Clients)
 	var err error
@@ -51,11 +51,11 @@ func (o *Options) Connect(connections int) (*Clients, error) {
 // secondServer reports whether sessions, revocations, directory and quotas have their own server.
 func (o *Options) secondServer() bool { return o.State.URL != "" }
 
-// ConnectEvents makes only the client of events, for a short time.
+// ConnectEvents creates only the client of events, for short use.
 func (o *Options) ConnectEvents() (redis.UniversalClient, error) { return connect(o.Redis) }
 
-// ConnectState makes only the client of sessions, revocations, directory and quotas, for a short
-// time.
+// ConnectState creates only the client of sessions, revocations, directory and quotas, for short
+// use.
 func (o *Options) ConnectState() (redis.UniversalClient, error) {
 	if o.secondServer() {
 		return connect(o.State)
@@ -71,21 +71,21 @@ func connect(o redisclient.Options) (redis.UniversalClient, error) {
 	return c.Connect(0)
 }
 
-// Follow makes a client without subscriptions notice that its server was replaced. One of a Cluster
-// learns that from its members.
+// Follow makes a client without subscriptions notice that its server was replaced. A Cluster's
+// client learns that from the Cluster.
 func Follow(client redis.UniversalClient) {
 	if single, ok := client.(*redis.Client); ok {
 		subconn.Follow(single)
 	}
 }
 
-// ConnectEvents makes another client like Events, for a part that waits on its connections. Its
+// ConnectEvents creates another client like Events, for a part that blocks its connections. The
 // caller closes it.
 func (c *Clients) ConnectEvents(connections int) (redis.UniversalClient, error) {
 	return c.events.Connect(connections)
 }
 
-// prepareReload is a step of a reload.
+// prepareReload is a [reloadStep].
 func (c *Clients) prepareReload(next *Options) (apply func(), err error) {
 	events, err1 := c.events.PrepareReload(next.Redis)
 	if c.state == nil {

@@ -10,18 +10,18 @@ import (
 )
 
 // reloadStep prepares a part of the process for options whose files were read again, and returns a
-// function that applies them. apply must not fail and must not wait: all steps are prepared first,
-// and applied only if none of them found a mistake. A nil apply means that there is nothing to do.
-// Only what files say can differ: arguments and environment of a process stay as they are.
+// function that applies them. apply must not fail and must not block. All steps are prepared first,
+// and applied only if none returns an error. A nil apply means that there is nothing to do. Only
+// the contents of files can differ, because arguments and environment of a process do not change.
 type reloadStep func(next *Options) (apply func(), err error)
 
-// reloadSteps are those of a process. Parts that keep what a file said (a key, a password, a
-// certificate) register one while they are made.
+// reloadSteps are the steps of a process. Each part that keeps the contents of a file (a key, a
+// password, a certificate) adds one when it is created.
 type reloadSteps struct{ steps []reloadStep }
 
 func (r *reloadSteps) add(step reloadStep) { r.steps = append(r.steps, step) }
 
-// prepare runs all steps and returns what applies them, or every mistake that they found.
+// prepare runs all steps and returns a function that applies them, or the errors of all steps.
 func (r *reloadSteps) prepare(next *Options) (apply func(), err error) {
 	var applies []func()
 	var errs []error

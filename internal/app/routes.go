@@ -15,7 +15,7 @@ type Route struct {
 	consumer.Route
 }
 
-// allRoutes says which consumer serves which path. A new consumer is a line here.
+// allRoutes returns all built-in routes. Add a new consumer here.
 func allRoutes(o *Options, parts *Services, reloads *reloadSteps) ([]Route, error) {
 	policy, err := consumer.ParsePolicy(o.Policy, []byte(o.SigningKey))
 	if err != nil {
@@ -24,8 +24,8 @@ func allRoutes(o *Options, parts *Services, reloads *reloadSteps) ([]Route, erro
 	reloads.add(func(next *Options) (func(), error) {
 		return func() { policy.SetSigningKey([]byte(next.SigningKey)) }, nil
 	})
-	whenFull, _ := consumer.ParseWhenFull(o.WhenFull) // a Choice
-	// Twice as many as may be joined: a page may have been denied some and remember them.
+	whenFull, _ := consumer.ParseWhenFull(o.WhenFull) // it was checked as a Choice
+	// A frame may name as many groups as a connection may join.
 	events := consumer.Events{Policy: policy, MaxGroups: o.Groups}
 	return []Route{
 		{"events", consumer.Route{Pattern: "/ws/events", New: same(events), WhenFull: whenFull}},
@@ -45,21 +45,22 @@ func allRoutes(o *Options, parts *Services, reloads *reloadSteps) ([]Route, erro
 	}, nil
 }
 
-// same serves all connections with one consumer, which keeps no state.
+// same serves all connections with one consumer, which has no state.
 func same(h consumer.MessageHandler) func() consumer.OrganizationAwareConsumer {
 	c := consumer.JSON(h)
 	return func() consumer.OrganizationAwareConsumer { return c }
 }
 
-// job is the route of a consumer that pages watch for long: they have to know whether to come back.
+// job returns the route of a consumer that pages watch for long. They need to know whether to
+// reconnect.
 func job(pattern string, fn func() consumer.OrganizationAwareConsumer) consumer.Route {
 	return consumer.Route{Pattern: pattern, New: fn, Explain: true}
 }
 
-// EveryConsumer stands in --consumers for all of them.
+// EveryConsumer in --consumers means all of them.
 const EveryConsumer = "all"
 
-// CheckConsumers lets --consumers be "all" or a list of names.
+// CheckConsumers checks a value of --consumers: "all" or a list of names.
 func CheckConsumers(list []string) error {
 	routes, err := allRoutes(&Options{Policy: consumer.DefaultPolicy}, nil, new(reloadSteps))
 	if err != nil {
@@ -80,7 +81,7 @@ func CheckConsumers(list []string) error {
 	return nil
 }
 
-// addRoutes adds the routes that the settings ask for, and what they need.
+// addRoutes adds the routes that the settings select, and the services that they need.
 func (n *Node) addRoutes() (err error) {
 	if n.services, err = NewServices(n); err != nil {
 		return err
@@ -91,7 +92,7 @@ func (n *Node) addRoutes() (err error) {
 	return n.addDeclared(n.routes, n.services)
 }
 
-// codedRoutes returns those of them that are written in Go.
+// codedRoutes returns the routes that are written in Go.
 func codedRoutes(o *Options, parts *Services, reloads *reloadSteps) (*consumer.Registry, error) {
 	all, err := allRoutes(o, parts, reloads)
 	if err != nil {

@@ -11,21 +11,21 @@ import (
 )
 
 const (
-	// gcPercent keeps little garbage between collections. Delivering an event makes next to none,
-	// so collections stay rare; what many idle connections would otherwise cost is as much garbage
+	// gcPercent keeps garbage small between collections. Delivering an event creates almost none,
+	// so collections stay rare. With the default, many idle connections would cost as much garbage
 	// as they have live data. Measured in docs/performance.md.
 	gcPercent = 50
-	// memoryShare of a container's limit is for the Go runtime; the rest is for the binary and
-	// what the kernel counts as ours.
+	// memoryShare is the share of a container's limit for the Go runtime. The rest is for the
+	// binary and for kernel memory that counts as the process's.
 	memoryShare = 0.9
-	// trimInterval is how often memory that nothing uses is looked at, trimShare the share of what
-	// is used from which on it is given back, and trimLeast an amount that is not worth it.
+	// trimInterval is how often unused memory is checked. It is returned to the system if it
+	// exceeds trimShare of the live memory, and trimLeast.
 	trimInterval = 15 * time.Second
 	trimShare    = 0.1
 	trimLeast    = 4 << 20
 )
 
-// tuneRuntime sets the garbage collector up, except what the operator has set with GOGC or
+// tuneRuntime configures the garbage collector, except what the operator has set with GOGC or
 // GOMEMLIMIT.
 func tuneRuntime(getenv func(string) string) {
 	if getenv("GOGC") == "" {
@@ -49,9 +49,9 @@ func containerMemory(file string) int64 {
 	return limit
 }
 
-// trimMemory gives memory back that a burst has left, such as everyone coming back after a deploy,
-// and what became garbage since. The runtime by itself keeps as much as the last collection allows
-// it to grow to again, and a node whose connections are idle may wait minutes for the next one.
+// trimMemory returns memory to the system that was used in a burst, such as all clients
+// reconnecting after a deploy, and what has become garbage since. The runtime by itself keeps as
+// much as the last collection allows, and an idle node may wait minutes for the next one.
 func trimMemory(ctx context.Context) {
 	ticker := time.NewTicker(trimInterval)
 	defer ticker.Stop()

@@ -43,7 +43,7 @@ func runIDs(ctx context.Context, client redis.UniversalClient) ([]string, error)
 // sameServerTimeout bounds the check whether --redis and --redis-state are the same server.
 const sameServerTimeout = 2 * time.Second
 
-// sameServer explains what is wrong if --redis-state leads to the server of --redis.
+// sameServer is the warning if --redis-state leads to the server of --redis.
 const sameServer = "--redis and --redis-state are the same server: a memory limit applies to the whole server, so when it is full it refuses writes for both"
 
 // shared reports whether both clients use a common server. It is false for a process with one
@@ -75,7 +75,7 @@ func (c *Clients) compareServers(ctx context.Context) (warning string) {
 	return "Warning: " + sameServer + "\n"
 }
 
-// warnOfSharedServer logs the same warning as soon as both servers have answered.
+// warnOfSharedServer logs that warning as soon as both servers have answered.
 func (n *Node) warnOfSharedServer(ctx context.Context) {
 	for {
 		switch shared, err := n.Redis.shared(ctx); {

@@ -12,14 +12,15 @@ import (
 	"orgcast/internal/journal"
 )
 
-// Process is what the operating system gives a process that stays.
+// Process is the environment of a long-running process.
 type Process struct {
 	Version string
 	Getenv  func(name string) string
 	// Log writes to Journal.
 	Log     *zap.Logger
 	Journal *journal.Writer
-	// Hangups brings each SIGHUP, after which Reread reads the options and their files again and checks them.
+	// Hangups receives each SIGHUP. Reread then reads the options and their files again and checks
+	// them.
 	Hangups <-chan os.Signal
 	Reread  func() (*Options, error)
 }
@@ -34,7 +35,8 @@ func (p *Process) reload(ctx context.Context, steps *reloadSteps, metrics promet
 func Serve(ctx context.Context, o *Options, p Process) error {
 	tuneRuntime(p.Getenv)
 	undo := newStack()
-	// Bind first: a port in use is found out before anything has begun. The private listener is among the last to go.
+	// Bind first, so that a used port is reported before anything starts. The private listener is
+	// one of the last to close.
 	public, err := bind(ctx, "--listen", o.Listen, undo)
 	if err != nil {
 		return err
@@ -65,7 +67,7 @@ func Serve(ctx context.Context, o *Options, p Process) error {
 	p.Journal.Register(n.Metrics)
 	newBuildInfo(n.Metrics, p.Version)
 	n.Start()
-	// The first listener that fails ends the process as a signal would.
+	// The first listener that fails ends the process, as a signal would.
 	servers, ctx := errgroup.WithContext(ctx)
 	private.server, public.server = NewHTTPServer(n.private(), p.Log), server
 	servers.Go(func() error { return Served(private.server.Serve(private)) })

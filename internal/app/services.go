@@ -17,8 +17,8 @@ import (
 	"orgcast/internal/task"
 )
 
-// Services is what consumers need of tasks, bus and directory. It translates errors, and logs those
-// that consumers only know as "not at the moment".
+// Services implements the services of consumers with tasks, bus and directory. It translates
+// errors, and logs those that consumers only see as unavailable.
 type Services struct {
 	dispatcher *task.Dispatcher
 	asks       *task.Asks
@@ -38,7 +38,7 @@ var (
 	_ consumer.Requests   = (*Services)(nil)
 )
 
-// NewServices makes them of the parts of a node that [New] would have made already.
+// NewServices creates the services from parts of a node that [New] creates earlier.
 func NewServices(n *Node) (*Services, error) {
 	dispatcher, err1 := task.NewDispatcher(n.Redis.Events, n.Keys, task.DispatcherOptions{Limit: n.taskLimits(), Registerer: n.Metrics})
 	asks, err2 := task.NewAsks(n.Redis.Events, n.Keys)
@@ -54,7 +54,7 @@ func NewServices(n *Node) (*Services, error) {
 	return &Services{dispatcher: dispatcher, asks: asks, requests: requests, bus: n.Bus, objects: objects, directory: n.Directory, bytes: bytes, log: n.Log.Named("consumer")}, nil
 }
 
-// taskLimits returns what says how many tasks organizations may have waiting.
+// taskLimits returns a function that returns the limits of an organization's waiting tasks.
 func (n *Node) taskLimits() func(ctx context.Context, org orgctx.ID) task.Limit {
 	o := n.Options
 	limits := quota.NewTasks(n.Redis.State, n.Keys, quota.TaskLimit{
@@ -63,8 +63,9 @@ func (n *Node) taskLimits() func(ctx context.Context, org orgctx.ID) task.Limit 
 	return func(ctx context.Context, org orgctx.ID) task.Limit { return task.Limit(limits.Limit(ctx, org)) }
 }
 
-// What something takes in Redis in addition to its own bytes: a stream entry with its share of the index, and
-// the keys that remember it. Otherwise many small messages would cost almost nothing.
+// What a record takes in Redis in addition to its own bytes: a stream entry with its share of the
+// index, and the keys that remember it. Without these, many small messages would cost almost
+// nothing.
 const (
 	overheadOfEvent   = 256
 	overheadOfTask    = 512
@@ -72,7 +73,8 @@ const (
 	overheadOfRequest = 256
 )
 
-// charge charges the user whose frame is handled, and the organization, for bytes that are about to be written.
+// charge charges the user whose frame is handled, and the organization, for bytes that are about to
+// be written.
 func (s *Services) charge(ctx context.Context, bytes int) error {
 	org, ok := orgctx.From(ctx)
 	if !ok {
@@ -80,7 +82,7 @@ func (s *Services) charge(ctx context.Context, bytes int) error {
 	}
 	user, ok := orgctx.UserFrom(ctx)
 	if !ok {
-		return errors.New("charge: no user in the context") // a bug in the gateway: nothing may be written uncharged
+		return errors.New("charge: no user in the context") // a bug: nothing may be uncharged
 	}
 	err := s.bytes.Charge(ctx, org, string(user), bytes)
 	if errors.Is(err, quota.ErrSpent) {
@@ -108,7 +110,7 @@ func (s *Services) Dispatch(ctx context.Context, w consumer.Work) (string, error
 	switch {
 	case errors.Is(err, task.ErrBacklog):
 		return "", consumer.ErrTooManyTasks
-	case errors.Is(err, task.ErrMalformed): // its payload is too long, however often it is tried
+	case errors.Is(err, task.ErrMalformed): // its payload is too long, so trying again will not help
 		return "", errors.Join(event.ErrBadFields, err)
 	}
 	return id, s.unavailable(ctx, err)
@@ -147,7 +149,7 @@ func (s *Services) record(ctx context.Context, name, key string, v any, charge f
 		return err
 	}
 	_, err = s.bus.Record(ctx, group, payload, event.Recording{IdempotencyKey: key})
-	if errors.Is(err, event.ErrTooLarge) { // however often it is tried
+	if errors.Is(err, event.ErrTooLarge) { // trying again will not help
 		return errors.Join(event.ErrBadFields, err)
 	}
 	return s.unavailable(ctx, err)
@@ -212,7 +214,7 @@ func (s *Services) Claim(ctx context.Context, kind, id, user string) (owner bool
 	return owner, s.unavailable(ctx, err)
 }
 
-// unavailable notes an error that is no answer.
+// unavailable logs an error that is not an answer.
 func (s *Services) unavailable(ctx context.Context, err error) error {
 	if err == nil {
 		return nil

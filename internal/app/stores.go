@@ -25,13 +25,13 @@ const (
 	StoreHTTP   = "http"
 )
 
-// StoreKinds are those that --session-store may name.
+// StoreKinds returns the kinds that --session-store accepts.
 func StoreKinds() []string { return []string{StoreCookie, StoreRedis, StoreHTTP} }
 
 // HasStore reports whether one of the session stores is of a kind.
 func (o *Options) HasStore(kind string) bool { return slices.Contains(o.SessionStores, kind) }
 
-// Minter makes new sessions.
+// Minter creates new sessions.
 type Minter interface {
 	Mint(ctx context.Context, g session.Grant) (*http.Cookie, error)
 }
@@ -58,10 +58,10 @@ func Store[T session.Store](s *Sessions) (store T, ok bool) {
 	return store, false
 }
 
-// errNoMinter is returned if no store can make a session.
+// errNoMinter is returned if no store can create a session.
 var errNoMinter = errors.New("--session-store: the web application makes the sessions; only cookie and redis can mint one")
 
-// Mint makes a session in the first store that can.
+// Mint creates a session in the first store that can.
 func (s *Sessions) Mint(ctx context.Context, g session.Grant) (*http.Cookie, error) {
 	for _, part := range s.Several {
 		if m, ok := part.(Minter); ok {
@@ -71,14 +71,14 @@ func (s *Sessions) Mint(ctx context.Context, g session.Grant) (*http.Cookie, err
 	return nil, errNoMinter
 }
 
-// Close waits for questions to the web application that are under way.
+// Close waits for questions to the web application that are in progress.
 func (s *Sessions) Close() {
 	for _, web := range s.web {
 		web.Close()
 	}
 }
 
-// storeParts are what stores are made of.
+// storeParts are the parts that stores need.
 type storeParts struct {
 	client  redis.UniversalClient
 	keys    keyspace.Keyspace
@@ -87,7 +87,8 @@ type storeParts struct {
 	reloads *reloadSteps
 }
 
-// NewSessions makes the stores that the options name, for a process that serves nobody. Close them after use.
+// NewSessions creates the stores that the options name, for a process that does not serve
+// connections. Close them after use.
 func NewSessions(o *Options, client redis.UniversalClient, keys keyspace.Keyspace) (*Sessions, error) {
 	return o.sessions(storeParts{client: client, keys: keys, calls: outgoing.New(outgoing.Options{}), reloads: new(reloadSteps)})
 }
@@ -108,7 +109,7 @@ func (o *Options) sessions(p storeParts) (*Sessions, error) {
 	return s, nil
 }
 
-// cookieName returns the name of the cookie of the store in that place.
+// cookieName returns the name of the cookie of the store at that index.
 func (o *Options) cookieName(place int) string {
 	if place < len(o.SessionCookies) {
 		return o.SessionCookies[place]
@@ -142,7 +143,7 @@ func (o *Options) store(kind, cookie string, p storeParts) (session.Part, error)
 	return store, nil
 }
 
-// CheckSessions holds the options of sessions against each other.
+// CheckSessions checks combinations of the options of sessions.
 func (o *Options) CheckSessions() error {
 	var errs []error
 	if o.HasStore(StoreCookie) && o.SessionKeys == "" {
@@ -185,10 +186,10 @@ func CheckStores(list []string) error {
 	return nil
 }
 
-// MinSecret is the shortest key: 32 bytes are the strength of SHA-256.
+// MinSecret is the shortest key, in bytes: 32 bytes match the strength of SHA-256.
 const MinSecret = 32
 
-// ParseKeys reads the key pairs of signed cookies.
+// ParseKeys parses the key pairs of signed cookies.
 func ParseKeys(text string) ([]session.KeyPair, error) {
 	var pairs []session.KeyPair
 	for i, part := range strings.Split(text, ",") {
@@ -221,8 +222,8 @@ const (
 	DirectorySession = "session"
 )
 
-// DirectoryKind returns what --directory means: by default the web application that is asked about sessions
-// also knows memberships.
+// DirectoryKind returns the effective --directory. By default, a web application that is asked
+// about sessions also knows memberships.
 func (o *Options) DirectoryKind() string {
 	switch {
 	case o.Directory != "":
@@ -233,7 +234,7 @@ func (o *Options) DirectoryKind() string {
 	return DirectoryRedis
 }
 
-// newDirectory makes the directory that the options name.
+// newDirectory creates the directory that the options name.
 func newDirectory(o *Options, clients *Clients, keys keyspace.Keyspace) (directory.Directory, error) {
 	if o.DirectoryKind() == DirectoryRedis {
 		return directory.NewRedis(clients.State, keys)
@@ -241,7 +242,7 @@ func newDirectory(o *Options, clients *Clients, keys keyspace.Keyspace) (directo
 	return directory.TrustSession{}, nil
 }
 
-// NewRevoker makes what changes records and announces it.
+// NewRevoker creates the Revoker of a process.
 func NewRevoker(o *Options, clients *Clients, keys keyspace.Keyspace) (*lease.Revoker, error) {
 	revocations, err := session.NewRevocations(clients.State, keys)
 	if err != nil {

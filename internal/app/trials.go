@@ -16,24 +16,26 @@ import (
 )
 
 const (
-	// connectTimeout bounds each part of check --connect: longer than a dial, or a master that is being replaced.
+	// connectTimeout bounds each trial of check --connect. It is longer than a dial, and than the
+	// replacement of a master.
 	connectTimeout = 5 * time.Second
-	// connectPause is how often it looks whether a subscription is there.
+	// connectPause is how often a trial checks whether a subscription works.
 	connectPause = 20 * time.Millisecond
 )
 
-// trial is one thing that the gateway needs from others.
+// trial tries one thing that the gateway needs from other programs.
 type trial struct {
 	name string
 	try  func(ctx context.Context) error
-	// note is set instead of a result, and says why nothing is tried.
+	// note, if set, is shown instead of a result, and says why nothing is tried.
 	note string
 }
 
-// quietRedis silences what the client library says by itself: the trials report each error once.
+// quietRedis silences the client library's own log, because the trials report each error once.
 var quietRedis = sync.OnceFunc(func() { redis.SetLogger(redisLog{zap.NewNop()}) }) //nolint:gochecknoglobals // as is the library's logger
 
-// CheckConnections tries everything that a node of these options would ask, and writes what comes of it.
+// CheckConnections tries everything that a node with these options would ask of others, and writes
+// the results.
 func CheckConnections(ctx context.Context, o *Options, out io.Writer) error {
 	quietRedis()
 	last := &lastWarning{LevelEnabler: zapcore.WarnLevel, errors: make(map[string]error)}
@@ -57,7 +59,7 @@ func CheckConnections(ctx context.Context, o *Options, out io.Writer) error {
 			}
 			cancel()
 		}
-		_, _ = fmt.Fprintf(out, "  %-16s %s\n", t.name, result) // best effort: the exit code tells it too
+		_, _ = fmt.Fprintf(out, "  %-16s %s\n", t.name, result) // best effort: the exit code reports failure too
 	}
 	if failed == 0 && err == nil && n.Options.secondServer() {
 		_, _ = fmt.Fprint(out, n.Redis.compareServers(ctx))
@@ -71,7 +73,7 @@ func CheckConnections(ctx context.Context, o *Options, out io.Writer) error {
 	return nil
 }
 
-// trials lists what is tried, each as the node does it, with its clients and rights.
+// trials lists the trials. Each works as the node does, with the same clients and permissions.
 func (n *Node) trials(last *lastWarning) ([]trial, error) {
 	o, a := n.Options, n.admission
 	unknown, err := newStrangers(a.tries)
@@ -110,7 +112,7 @@ func (n *Node) trials(last *lastWarning) ([]trial, error) {
 
 func ping(ctx context.Context, client redis.UniversalClient) error { return client.Ping(ctx).Err() }
 
-// controlled returns nil while the node hears the control channel.
+// controlled returns nil while the node listens to the control channel.
 func (n *Node) controlled() error {
 	if !n.control.Listening() {
 		return errors.New("no connection")
@@ -118,8 +120,8 @@ func (n *Node) controlled() error {
 	return nil
 }
 
-// lastWarning is a log that keeps the error of the last warning of each logger: the parts of a node that try
-// again by themselves tell nobody else what is wrong. It is safe for concurrent use.
+// lastWarning is a log that keeps the error of each logger's last warning, because parts of a node
+// that retry by themselves report errors only to the log. It is safe for concurrent use.
 type lastWarning struct {
 	zapcore.LevelEnabler
 
@@ -155,7 +157,8 @@ func (l *lastWarning) Write(e zapcore.Entry, fields []zapcore.Field) error {
 // Sync implements [zapcore.Core].
 func (*lastWarning) Sync() error { return nil }
 
-// eventually waits until healthy returns nil. If ctx ends first, the error says what the logger has said last.
+// eventually waits until healthy returns nil. If ctx ends first, the error includes the logger's
+// last warning.
 func (l *lastWarning) eventually(ctx context.Context, logger string, healthy func() error) error {
 	tick := time.NewTicker(connectPause)
 	defer tick.Stop()

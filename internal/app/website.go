@@ -11,13 +11,14 @@ import (
 )
 
 const (
-	// questionCalls is how many questions to the web application are under way at once. More would only wait there.
+	// questionCalls is how many questions to the web application may be in progress. More would
+	// only wait there.
 	questionCalls = 16
 	// maxAnswer is the longest answer about a batch of cookies, in bytes.
 	maxAnswer = 1 << 20
 )
 
-// webStore makes the store that asks the web application.
+// webStore creates the store that asks the web application.
 func (o *Options) webStore(cookie string, p storeParts) (*session.WebStore, error) {
 	site := new(webApplication)
 	site.key.Store(&o.SessionURLKey)
@@ -52,7 +53,8 @@ var _ session.Asker = (*webApplication)(nil)
 
 // Ask implements [session.Asker].
 func (w *webApplication) Ask(ctx context.Context, question []byte) (status int, answer []byte, err error) {
-	// It is about users of all organizations, so they share its turns and its circuit.
+	// The question is about users of all organizations, so they share its limit and its circuit
+	// breaker.
 	a, err := w.endpoint.Post(ctx, outgoing.Call{Organization: orgctx.ID{}, Body: question})
 	return a.Status, a.Body, err
 }

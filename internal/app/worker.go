@@ -20,39 +20,40 @@ import (
 	"orgcast/internal/task"
 )
 
-// WorkerOptions are those of a worker. Of the options of a gateway it uses some.
+// WorkerOptions are the options of a worker. It uses some of a gateway's options.
 type WorkerOptions struct {
 	Options
 
-	// Concurrency is how many tasks of each kind run at a time, Attempts how many each gets. Share is the part of
-	// Concurrency that tasks of one organization may have.
+	// Concurrency is how many tasks of each kind run at a time. Attempts is how often each is
+	// tried. Share is the part of Concurrency that tasks of one organization may occupy.
 	Concurrency, Attempts int
 	Share                 float64
-	// Timeout bounds one run. Backoff is the pause after a first failure. Takeover is the silence after
-	// which a worker counts as dead. Drain is how long running tasks may take to finish at the end.
+	// Timeout bounds one run. Backoff is the pause after the first failure. Takeover is the silence
+	// after which a worker counts as dead. Drain is how long running tasks may continue when the
+	// worker stops.
 	Timeout, Backoff, Takeover, Drain time.Duration
 }
 
-// taskOptions takes the limits over.
+// taskOptions returns the limits for the worker.
 func (w *WorkerOptions) taskOptions() task.Options {
 	o := task.Options{
 		Concurrency: w.Concurrency, Share: w.Share, Attempts: w.Attempts, Timeout: w.Timeout,
 		Backoff: w.Backoff, Takeover: w.Takeover, Drain: w.Drain,
 	}
 	if o.Drain == 0 {
-		o.Drain = time.Nanosecond // there zero is the default
+		o.Drain = time.Nanosecond // in task.Options, zero means the default
 	}
 	return o
 }
 
-// workerKinds says which kinds of task `gateway worker` runs. A new kind is a line here.
+// workerKinds returns the kinds of task that `gateway worker` runs. Add a new kind here.
 func workerKinds() map[string]task.Kind {
 	return map[string]task.Kind{
 		"echo": {Run: echo},
 	}
 }
 
-// echo gives the payload back.
+// echo returns the payload.
 func echo(ctx context.Context, job *task.Job) (any, error) {
 	err := job.Progress(ctx, map[string]any{"type": "echo_progress", "task_id": job.ID, "attempt": job.Attempt})
 	if err != nil {
@@ -65,8 +66,8 @@ func echo(ctx context.Context, job *task.Job) (any, error) {
 	}{"task_complete", job.ID, job.Payload}, nil
 }
 
-// NewQueues returns the tasks of all kinds as operators see them. What is tried again may exceed the limits of its
-// organization.
+// NewQueues returns an operator's view of the tasks of all kinds. Retried tasks may exceed the
+// limits of their organization.
 func NewQueues(clients *Clients, keys keyspace.Keyspace) (*task.Queues, error) {
 	limits := quota.NewTasks(clients.State, keys, quota.TaskLimit{Weight: 1}, nil)
 	return task.NewQueues(clients.Events, keys, task.DispatcherOptions{Limit: func(ctx context.Context, org orgctx.ID) task.Limit {
@@ -89,13 +90,13 @@ func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
 	if err := o.addHooks(kinds, &hooks{client: calls, log: p.Log}, reloads); err != nil {
 		return err
 	}
-	// A connection for each kind waits for entries, and each task may need one.
+	// For each kind, one connection waits for entries, and each task may need one.
 	clients, err := o.Connect((len(kinds) + o.Extension.kindCount()) * (o.Concurrency + 2))
 	if err != nil {
 		return err
 	}
 	undo.add("Redis", undoTimeout, func(context.Context) error {
-		_ = clients.Close() // everything is sent by then
+		_ = clients.Close() // everything has been sent by then
 		return nil
 	})
 	Follow(clients.Events)

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// state is how far a connection has come.
+// state is the state of a connection.
 type state uint8
 
 const (
@@ -19,17 +19,16 @@ const (
 	ready             // every group confirmed
 )
 
-// client is one connection, a WebSocket or a stream of server-sent events: a record of a few
-// hundred bytes, without goroutine and without its own buffers. All of it belongs to one loop after
-// construction.
+// client is one connection, a WebSocket or a stream of server-sent events. It is a record of a few
+// hundred bytes, without a goroutine or buffers. One loop owns it after construction.
 type client struct {
 	// Fixed after construction.
 	index       int // among all connections
 	key         int32
 	org         *organization
-	request     []byte // the whole request that opens it
+	request     []byte // the request that opens it
 	memberships []membership
-	// stalled tells that it stops reading as soon as it is ready.
+	// stalled says that it stops reading as soon as it is ready.
 	stalled bool
 
 	state      state
@@ -44,13 +43,13 @@ type client struct {
 	out        []byte // what the socket has not taken yet
 }
 
-// webSocketKey is the key of every handshake. It need not be random: no cache stands in between.
-// acceptValue is the answer that belongs to it (RFC 6455, section 1.3).
+// webSocketKey is the key of every handshake. It need not be random, because there is no cache in
+// between. acceptValue is its answer (RFC 6455, section 1.3).
 const (
 	webSocketKey = "dGhlIHNhbXBsZSBub25jZQ=="
 	acceptValue  = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
-	// subprotocol is the one with which the server sends welcome frames.
+	// subprotocol is the one for which the server sends welcome frames.
 	subprotocol = "orgcast.v1"
 
 	deflateOffer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
@@ -88,7 +87,7 @@ func (c *client) opening(host, path, cookie string, o *Options) ([]byte, error) 
 	return streamRequest(host, path, o.Origin, cookie, groups)
 }
 
-// refusal is an answer to an upgrade request that is no upgrade, or a close frame before the
+// refusal is an answer to an upgrade request that is not an upgrade, or a close frame before the
 // connection was ready.
 type refusal struct{ code int }
 
@@ -123,7 +122,7 @@ func (r *refusal) permanent() bool {
 	}
 }
 
-// parseUpgrade reads the response to an upgrade request. n is its length, 0 if b does not hold
+// parseUpgrade parses the response to an upgrade request. n is its length, 0 if b does not contain
 // all of it yet.
 func parseUpgrade(b []byte) (n int, deflated bool, err error) {
 	end := bytes.Index(b, []byte("\r\n\r\n"))
@@ -163,7 +162,7 @@ func parseUpgrade(b []byte) (n int, deflated bool, err error) {
 	return end + 4, deflated, nil
 }
 
-// membership returns the one of the room with this number, or nil.
+// membership returns the membership of the room with this number, or nil.
 func (c *client) membership(number int64) *membership {
 	for i := range c.memberships {
 		if c.memberships[i].room.number == number {
@@ -173,7 +172,7 @@ func (c *client) membership(number int64) *membership {
 	return nil
 }
 
-// membershipByName returns the one of the group called name, or nil.
+// membershipByName returns the membership of the group called name, or nil.
 func (c *client) membershipByName(name string) *membership {
 	for i := range c.memberships {
 		if c.memberships[i].room.group.Name() == name {

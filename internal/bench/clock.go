@@ -2,7 +2,7 @@ package bench
 
 import "time"
 
-// clock gives nanoseconds since 1970 that never jump, not even when the machine's time is set.
+// clock returns nanoseconds since 1970 that never jump, even if the machine's time is set.
 type clock struct {
 	start time.Time
 	base  int64

@@ -65,7 +65,7 @@ type Command struct {
 	against string
 }
 
-// NewCommand returns the command that args begin with, and the rest of them.
+// NewCommand returns the command with which args begin, and the remaining arguments.
 func NewCommand(args []string) (*Command, []string) {
 	c := &Command{Options: DefaultOptions(), rounds: 5, against: wordLimit}
 	if len(args) > 0 && slices.Contains([]string{wordLimit, wordCompare, limitServer}, args[0]) {
@@ -74,7 +74,8 @@ func NewCommand(args []string) (*Command, []string) {
 	return c, args
 }
 
-// Declare declares the settings of the command, except the server's own: Redis, Prefix and Sessions.
+// Declare declares the settings of the command, except the server's own: Redis, Prefix and
+// Sessions.
 func (c *Command) Declare(set *config.Set) {
 	c.declare(set)
 	set.Bool(&c.asJSON, "json", c.asJSON, "write JSON to standard output, and the table to standard error")

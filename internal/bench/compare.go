@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// measurement is one of the two things that are compared.
+// measurement is one side of a comparison.
 type measurement struct {
 	name string
 	run  func(ctx context.Context, progress io.Writer) (Report, error)
@@ -39,7 +39,7 @@ type Ratio struct {
 	leftText, rightText string
 }
 
-// compare measures left and right in turn, so that what else the machine does weighs on both.
+// compare measures left and right in turn, so that other load on the machine affects both.
 func compare(ctx context.Context, left, right measurement, rounds int, progress io.Writer) (Comparison, error) {
 	c := Comparison{Left: left.name, Right: right.name, Rounds: rounds}
 	for round := range rounds {
@@ -63,7 +63,7 @@ func compare(ctx context.Context, left, right measurement, rounds int, progress 
 	return c, nil
 }
 
-// summarize fills in the figures that both sides have.
+// summarize computes the figures that both sides have.
 func (c *Comparison) summarize() {
 	lefts, rights := valuesOf(c.Lefts), valuesOf(c.Rights)
 	for _, f := range c.Lefts[0].figures() {
@@ -77,7 +77,7 @@ func (c *Comparison) summarize() {
 			ratios = append(ratios, l[i].value/r[i].value)
 		}
 		if slices.Min(ratios) <= 0 {
-			continue // memory that shrank meanwhile has no ratio
+			continue // if memory shrank, there is no ratio
 		}
 		left, right := medianFigure(l), medianFigure(r)
 		ratio.Left, ratio.leftText = left.value, left.text
@@ -88,7 +88,7 @@ func (c *Comparison) summarize() {
 	}
 }
 
-// medianFigure returns the figure in the middle.
+// medianFigure returns the median.
 func medianFigure(figures []figure) figure {
 	sorted := slices.SortedFunc(slices.Values(figures), func(a, b figure) int { return cmp.Compare(a.value, b.value) })
 	return sorted[len(sorted)/2]

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// drain returns when every published event has arrived, or none has for a while.
+// drain returns when every published event has arrived, or when none has arrived for a while.
 func (r *run) drain(console *console) error {
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
@@ -46,7 +46,7 @@ func (r *run) drain(console *console) error {
 	}
 }
 
-// finish counts what never came, and fills in the report.
+// finish counts lost events, and completes the report.
 func (r *run) finish(rep *Report) {
 	var latency, noisy, handshake histogram
 	var mu sync.Mutex
@@ -85,7 +85,7 @@ func (r *run) finish(rep *Report) {
 	rep.Notes = r.notes
 }
 
-// measureLeft closes everything and sees whether the server lets go of it too.
+// measureLeft closes all connections and checks whether the server releases them too.
 func (r *run) measureLeft(ctx context.Context, t target, before usage, rep *Report) error {
 	if err := r.stop(); err != nil {
 		return err

@@ -18,12 +18,12 @@ const (
 const (
 	// maxEvent is the longest event, in bytes: four times the largest of a node.
 	maxEvent = 1 << 20
-	// maxFrame is the longest payload that a server may send here, in bytes: an event in its envelope. Only a
-	// broken stream exceeds it.
+	// maxFrame is the longest payload that a server may send here, in bytes: an event in its
+	// envelope. Only a broken stream exceeds it.
 	maxFrame = maxEvent + 1<<10
 )
 
-// errFrame is returned for bytes that no server may send.
+// errFrame is returned for bytes that a server must not send.
 var errFrame = errors.New("bench: not a server frame of RFC 6455")
 
 // frame is one frame from the server. Its payload points into the buffer that was parsed.
@@ -34,8 +34,8 @@ type frame struct {
 	payload    []byte
 }
 
-// nextFrame parses the frame at the start of b and returns how many bytes it takes: 0 if b does
-// not hold all of it yet. It is called once per delivery, so it neither copies nor allocates.
+// nextFrame parses the frame at the start of b and returns its length, 0 if b does not contain all
+// of it yet. It is called for each delivery, so it neither copies nor allocates.
 func nextFrame(b []byte) (f frame, n int, err error) {
 	if len(b) < 2 {
 		return frame{}, 0, nil
@@ -88,8 +88,8 @@ func appendServerFrame(dst []byte, opcode byte, payload []byte) []byte {
 	return append(appendHeader(dst, opcode, 0, len(payload)), payload...)
 }
 
-// appendClientFrame appends a whole frame as a client writes it. Its mask is zero: masks protect
-// proxies from scripts that choose their bytes, and there is neither here.
+// appendClientFrame appends a whole frame as a client writes it. Its mask is zero, because masks
+// protect proxies from scripts, and there are neither here.
 func appendClientFrame(dst []byte, opcode byte, payload []byte) []byte {
 	dst = appendHeader(dst, opcode, 0x80, len(payload))
 	dst = append(dst, 0, 0, 0, 0)

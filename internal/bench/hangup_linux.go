@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ended handles the end of a connection that the server, or the network, brought about.
+// ended handles a connection that the server, or the network, ended.
 func (l *loop) ended(c *client, cause error) {
 	wasReady := c.state == ready
 	var refused *refusal
@@ -48,7 +48,7 @@ func (l *loop) ended(c *client, cause error) {
 	l.retry(c)
 }
 
-// countOwed counts as lost what was published for the connection and never came.
+// countOwed counts events as lost that were published for the connection and did not arrive.
 func (l *loop) countOwed(c *client) {
 	for i := range c.memberships {
 		m := &c.memberships[i]
@@ -72,7 +72,7 @@ func (l *loop) hangUp(c *client) {
 	case ready:
 		l.counters.ready.Add(-1)
 		if !c.stalled && !l.run.opts.SSE {
-			// A page that is left sends a close frame and does not wait for the answer.
+			// A closed page sends a close frame and does not wait for the answer.
 			_, _ = unix.Write(c.fd, appendClientFrame(nil, opClose, binary.BigEndian.AppendUint16(nil, goingAway)))
 		}
 	default:

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// subBuckets is the number of buckets for each doubling of the value: every figure is right to
+// subBuckets is the number of buckets for each doubling of the value. Every figure is exact to
 // within 1/64, which is finer than the clocks of two threads agree.
 const (
 	subBucketBits = 6
@@ -20,8 +20,8 @@ type histogram struct {
 	max    time.Duration
 }
 
-// bucketOf returns the bucket of a value in nanoseconds: values below 2*subBuckets have a bucket
-// each, from there on each doubling is divided into subBuckets.
+// bucketOf returns the bucket of a value in nanoseconds. Values below 2*subBuckets have one bucket
+// each. Above that, each doubling is divided into subBuckets.
 func bucketOf(v uint64) int {
 	if v < 2*subBuckets {
 		return int(v)
@@ -39,8 +39,7 @@ func upperEdge(bucket uint64) uint64 {
 	return (bucket-shift*subBuckets+1)<<shift - 1
 }
 
-// record counts one duration. A negative one, which only a clock that was set can cause, counts
-// as zero.
+// record counts one duration. A negative one, which only a changed clock can cause, counts as zero.
 func (h *histogram) record(d time.Duration) {
 	d = max(d, 0)
 	h.counts[bucketOf(uint64(d))]++
@@ -48,7 +47,7 @@ func (h *histogram) record(d time.Duration) {
 	h.max = max(h.max, d)
 }
 
-// add counts everything that other has counted.
+// add adds the counts of other.
 func (h *histogram) add(other *histogram) {
 	for i, n := range other.counts {
 		h.counts[i] += n
@@ -57,7 +56,7 @@ func (h *histogram) add(other *histogram) {
 	h.max = max(h.max, other.max)
 }
 
-// quantile returns a duration that the share q of all recorded ones does not exceed, and zero if
+// quantile returns a duration that the share q of all recorded ones does not exceed, or zero if
 // nothing was recorded.
 func (h *histogram) quantile(q float64) time.Duration {
 	rank := uint64(q*float64(h.total) + 0.5)

@@ -8,10 +8,10 @@ import (
 	"io"
 )
 
-// inflater undoes permessage-deflate without context takeover (RFC 7692). A server that compresses
-// once per event sends the same bytes to every member of a group, so the inflater remembers what
-// it inflated lately; otherwise the client would do more work than the server it measures. It
-// belongs to one goroutine.
+// inflater decompresses permessage-deflate without context takeover (RFC 7692). A server that
+// compresses once per event sends the same bytes to every member of a group, so the inflater
+// remembers recent results. Otherwise the client would do more work than the server that it
+// measures. One goroutine owns it.
 type inflater struct {
 	seed   maphash.Seed
 	recent [256]struct{ deflated, plain []byte }
@@ -21,15 +21,15 @@ type inflater struct {
 	buf    bytes.Buffer
 }
 
-// deflateTail is what the sender cut off (RFC 7692, section 7.2.1), and an empty final block, with
-// which the decompressor knows that this is the end.
+// deflateTail is the tail that the sender removed (RFC 7692, section 7.2.1), and an empty final
+// block, which tells the decompressor that this is the end.
 const deflateTail = "\x00\x00\xff\xff\x01\x00\x00\xff\xff"
 
 func newInflater() *inflater {
 	return &inflater{seed: maphash.MakeSeed(), reader: flate.NewReader(nil)}
 }
 
-// inflate returns the message. It stays valid until the next call.
+// inflate returns the message, which is valid until the next call.
 func (f *inflater) inflate(deflated []byte) ([]byte, error) {
 	slot := &f.recent[maphash.Bytes(f.seed, deflated)%uint64(len(f.recent))]
 	if len(slot.deflated) > 0 && bytes.Equal(slot.deflated, deflated) {

@@ -36,7 +36,7 @@ func (l *loop) send(c *client, b []byte) {
 	}
 }
 
-// flush writes what waits to be written. waited tells that epoll watches for room already.
+// flush writes pending bytes. waited says that epoll already watches for room.
 func (l *loop) flush(c *client, waited bool) {
 	n, err := unix.Write(c.fd, c.out)
 	if err != nil && !errors.Is(err, unix.EAGAIN) {
@@ -58,7 +58,7 @@ func (l *loop) flush(c *client, waited bool) {
 	}
 }
 
-// read takes what has arrived and handles every complete frame in it.
+// read reads arrived bytes and handles every complete frame in them.
 func (l *loop) read(c *client) {
 	kept := copy(l.buf, c.partial)
 	n, err := readSocket(c.fd, l.buf[kept:])
@@ -101,7 +101,7 @@ func (l *loop) parseHead(b []byte) (n int, deflated bool, err error) {
 	return parseUpgrade(b)
 }
 
-// upgraded notes that the connection is open.
+// upgraded records that the connection is open.
 func (l *loop) upgraded(c *client, deflated bool) {
 	c.deflated = deflated
 	c.state = subscribing

@@ -17,7 +17,7 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// newRun lays out who joins what. Nothing is opened yet.
+// newRun decides which connection joins which groups. It opens nothing yet.
 func newRun(ctx context.Context, opts Options, t target) (*run, error) {
 	if limit := openFilesLimit(); opts.Conns > limit-spareFiles {
 		return nil, fmt.Errorf("--conns: %d connections exceed the limit of %d open files (ulimit -n)", opts.Conns, limit)
@@ -48,7 +48,7 @@ func newRun(ctx context.Context, opts Options, t target) (*run, error) {
 	return r, r.populate(ctx, opts, u)
 }
 
-// resolve returns the address of HOST[:PORT], IPv4 if there is a choice, since loopback has many
+// resolve returns the address of HOST[:PORT], IPv4 if there is a choice, because loopback has many
 // source addresses only there.
 func resolve(ctx context.Context, hostport string) (netip.AddrPort, error) {
 	host, portText, err := net.SplitHostPort(hostport)
@@ -121,7 +121,8 @@ func (r *run) populate(ctx context.Context, opts Options, u *url.URL) error {
 	return err
 }
 
-// newRoom makes a group. Only groups that someone joins exist: events go to all of them in turn.
+// newRoom creates a group. Groups without members are not created, because events go to all groups
+// in turn.
 func (r *run) newRoom(keys keyspace.Keyspace, org *organization, number int) (*room, error) {
 	group, err := event.NewGroup(org.id, r.opts.GroupPrefix+strconv.Itoa(number))
 	if err != nil {

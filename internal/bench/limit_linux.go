@@ -19,8 +19,8 @@ import (
 	"time"
 )
 
-// limitServer is the name under which the binary runs itself as the limit's server: a process of
-// its own, so that its CPU time stands apart from the client's.
+// limitServer is the name with which the binary runs itself as the limit's server. It is a separate
+// process, so that its CPU time is separate from the client's.
 const limitServer = "limit-server"
 
 // Limit measures what the machine itself allows: the same client and the same load against a
@@ -35,8 +35,8 @@ func Limit(ctx context.Context, opts Options, progress io.Writer) (rep Report, e
 	if err != nil {
 		return Report{}, fmt.Errorf("limit: %w", err)
 	}
-	// The process ends when its standard input does. It must outlive ctx, since an interrupted run
-	// still drains.
+	// The process ends when its standard input does. It must outlive ctx, because an interrupted
+	// run still drains.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), binary, "bench", limitServer) //nolint:gosec // ourselves
 	cmd.Stderr = os.Stderr
 	events, err := cmd.StdinPipe()
@@ -64,7 +64,7 @@ func Limit(ctx context.Context, opts Options, progress io.Writer) (rep Report, e
 	}, progress)
 }
 
-// limitPath tells the limit's server which groups a connection belongs to.
+// limitPath tells the limit's server the groups of a connection.
 func limitPath(c *client) string {
 	var path strings.Builder
 	path.WriteString("/?")
@@ -151,7 +151,7 @@ func (m *members) add(c *member) error {
 	if err := c.conn.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
-	// The answer goes out under the lock: no event may come before it, and none after it may miss
+	// The answer is sent under the lock: no event may come before it, and none after it may miss
 	// the connection.
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -212,14 +212,14 @@ func (m *members) fanOut(stdin io.Reader) error {
 	}
 }
 
-// prune takes out of a group who left.
+// prune removes members that left from a group.
 func (m *members) prune(group uint32) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.groups[group] = slices.DeleteFunc(m.groups[group], func(c *member) bool { return c.gone.Load() })
 }
 
-// close ends all connections, and every handshake that is under way.
+// close ends all connections, and every handshake in progress.
 func (m *members) close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

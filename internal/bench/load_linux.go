@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// load publishes, lets connections come and go, and measures.
+// load publishes, lets connections leave and return, and measures.
 func (r *run) load(ctx context.Context, t target, rep *Report, console *console) error {
 	for _, l := range r.loops {
 		l.do(l.stall)
@@ -156,7 +156,7 @@ func (r *run) churn(ctx context.Context) error {
 	}
 }
 
-// storm has all connections leave and come back at once, again and again for the duration.
+// storm makes all connections leave and return at once, again and again for the duration.
 func (r *run) storm(ctx context.Context, rep *Report, console *console) error {
 	for start := time.Now(); time.Since(start) < r.opts.Duration && ctx.Err() == nil; {
 		began := time.Now()

@@ -10,17 +10,17 @@ import (
 )
 
 const (
-	// readBuffer holds what one read returns and, before it, a frame that was incomplete.
+	// readBuffer holds the result of one read, after a frame that was incomplete.
 	readBuffer = maxFrame + 1<<20
 	// retryDelay is the pause before a connection that the server refused or ended is opened again.
 	retryDelay = 250 * time.Millisecond
-	// goingAway is the close code of a page that is left.
+	// goingAway is the close code of a closed page.
 	goingAway = 1001
-	// abnormal stands for an end without close frame.
+	// abnormal means an end without a close frame.
 	abnormal = 1006
 )
 
-// counters are what a loop has seen since its start. They are read while it runs.
+// counters count what a loop has seen since its start. They are read while it runs.
 type counters struct {
 	deliveries, noisyDeliveries   atomic.Int64
 	bytes                         atomic.Int64
@@ -38,7 +38,7 @@ type loop struct {
 	run     *run
 	poller  *poller
 	clients []*client
-	// parallel is how many handshakes may be under way at once.
+	// parallel is how many handshakes may be in progress at once.
 	parallel atomic.Int64
 
 	// Owned by serve.
@@ -58,7 +58,7 @@ type loop struct {
 	commands []func()
 }
 
-// do has the loop run fn between two batches of events, and does not wait for it.
+// do makes the loop run fn between two batches of events, and does not wait for it.
 func (l *loop) do(fn func()) {
 	l.mu.Lock()
 	l.commands = append(l.commands, fn)
@@ -104,7 +104,7 @@ func (l *loop) serve() (err error) {
 	return nil
 }
 
-// obey runs what others asked for.
+// obey runs functions that were passed to do.
 func (l *loop) obey() {
 	l.mu.Lock()
 	commands := l.commands
@@ -115,13 +115,13 @@ func (l *loop) obey() {
 	}
 }
 
-// enqueue has a closed connection opened soon.
+// enqueue schedules a closed connection for opening.
 func (l *loop) enqueue(c *client) {
 	l.queue = append(l.queue, c)
 	l.counters.waiting.Add(1)
 }
 
-// open starts as many handshakes as may be under way.
+// open starts as many handshakes as may be in progress.
 func (l *loop) open() {
 	if l.closing {
 		return
@@ -150,7 +150,7 @@ func (l *loop) connect(c *client) {
 	}
 }
 
-// stall stops reading from the connections that are meant for it.
+// stall stops reading from the connections that should stall.
 func (l *loop) stall() {
 	for _, c := range l.clients {
 		if c.stalled && c.state == ready {
@@ -161,7 +161,7 @@ func (l *loop) stall() {
 	}
 }
 
-// resume reads on, so that what waits for stalled connections is judged too.
+// resume reads again, so that events for stalled connections are checked too.
 func (l *loop) resume() {
 	for _, c := range l.clients {
 		if c.stalled && c.state == ready {

@@ -8,14 +8,14 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// organization is one of those that the load belongs to.
+// organization is one organization of the load.
 type organization struct {
 	id    orgctx.ID
 	head  []byte // see eventHead
 	noisy bool
 }
 
-// room is one group, as publisher and members see it.
+// room is one group, as seen by publisher and members.
 type room struct {
 	// Fixed after construction.
 	index   int // among all groups, for the limit's child process
@@ -72,13 +72,12 @@ func (r *room) last() int64 {
 	return r.published
 }
 
-// doneWith says that one member needs to receive the events after, up to and including seq, no
-// more.
+// doneWith says that one member no longer needs the events after after, up to and including seq.
 func (r *room) doneWith(after, seq int64) {
 	if r.outstanding == nil {
 		return
 	}
-	after = max(after, seq-int64(len(r.outstanding))) // what is older is given up already
+	after = max(after, seq-int64(len(r.outstanding))) // older ones were given up already
 	for s := after + 1; s <= seq; s++ {
 		if r.place(s).Add(-1) == 0 {
 			r.complete()
@@ -101,15 +100,15 @@ type span struct{ from, to int64 }
 // membership is one connection's view of one group. It belongs to the connection's loop.
 type membership struct {
 	room *room
-	// confirmed tells that the server has answered the subscription. Every event published from
-	// then on, those after from, must arrive.
+	// confirmed says that the server has answered the subscription. Every event published from then
+	// on, those after from, must arrive.
 	confirmed   bool
 	from        int64
 	first, last int64  // sequence numbers that arrived; 0 if none did
 	missing     []span // skipped, and not seen since, in rising order
 }
 
-// arrival is what receiving one event says about the server.
+// arrival is the result of receiving one event.
 type arrival struct {
 	lost       int64 // events skipped; -1 if one that was counted as lost arrives after all
 	reordered  bool
@@ -132,7 +131,7 @@ func (m *membership) confirm() {
 func (m *membership) receive(seq int64) arrival {
 	next := m.last + 1
 	if m.last == 0 {
-		// Events published while the subscription was under way may arrive or not.
+		// Events published while the subscription was in progress may arrive or not.
 		m.first = seq
 		next = seq
 		if m.confirmed {
@@ -174,7 +173,7 @@ func split(s span, seq int64) []span {
 	return rest
 }
 
-// owed returns how many events are published and have not arrived yet.
+// owed returns how many published events have not arrived yet.
 func (m *membership) owed() int64 {
 	if !m.confirmed {
 		return 0

@@ -11,7 +11,7 @@ import (
 	"orgcast/internal/keyspace"
 )
 
-// Options say what load to make and what to measure. [DefaultOptions] has values for all of them.
+// Options describe the load and what to measure. [DefaultOptions] has values for all of them.
 type Options struct {
 	// URL is the server's WebSocket address, ws:// only: TLS would be measured instead of delivery.
 	URL string
@@ -35,10 +35,11 @@ type Options struct {
 	// Orgs is how many organizations they belong to, in turn: bench-0, bench-1 and so on. Each
 	// connection has its own user.
 	Orgs int
-	// GroupsPerOrg is how many groups each organization has. Groups of different organizations bear
+	// GroupsPerOrg is how many groups each organization has. Groups of different organizations have
 	// the same names.
 	GroupsPerOrg int
-	// GroupsPerConn is how many of them each connection joins. With 0 the handshake is all it does.
+	// GroupsPerConn is how many of them each connection joins. With 0, connections only do the
+	// handshake.
 	GroupsPerConn int
 	// GroupPrefix and a number make a group's name. The server's policy must allow it to members.
 	GroupPrefix string
@@ -58,13 +59,13 @@ type Options struct {
 
 	// Churn is how many connections per second leave and come back.
 	Churn float64
-	// Noisy has one of the organizations, named bench-noisy, publish NoisyRate events per second next
-	// to the others, whose figures are listed separately.
+	// Noisy makes one of the organizations, named bench-noisy, publish NoisyRate events per second.
+	// The figures of the others are listed separately.
 	Noisy bool
-	// NoisyRate 0 means as fast as Redis takes them.
+	// NoisyRate 0 means as fast as Redis accepts them.
 	NoisyRate float64
-	// NoisyUnheard has it publish to a group that nobody joined. The server has nothing to do with
-	// those events, so what they still cost the others is what Redis and the load generator take.
+	// NoisyUnheard makes it publish to a group without members. The server does not receive those
+	// events, so their cost to the others is that of Redis and the load generator.
 	NoisyUnheard bool
 	// Stalled is how many connections stop reading once they have joined.
 	Stalled int
@@ -82,9 +83,9 @@ type Options struct {
 	Threads int
 	// Sources is how many loopback addresses to connect from.
 	Sources int
-	// Parallel is how many handshakes are under way at once.
+	// Parallel is how many handshakes are in progress at once.
 	Parallel int
-	// Nap is a pause of each event loop between looking for what arrived. It makes the client
+	// Nap is a pause of each event loop between checks for arrived bytes. It makes the client
 	// cheaper and adds up to that much to the latencies. 0 means none.
 	Nap time.Duration
 }
@@ -145,7 +146,7 @@ func (o *Options) declare(set *config.Set) {
 	set.Duration(&o.Nap, "nap", o.Nap, 0, "pause of the client between reads; saves CPU time, but adds to latencies")
 }
 
-// validate reports every mistake at once. bare tells that the server is the limit's own.
+// validate reports every mistake at once. bare says that the server is the limit's own.
 func (o *Options) validate(bare bool) error {
 	var errs []error
 	check := func(ok bool, format string, args ...any) {

@@ -10,14 +10,14 @@ import (
 //
 //	{"type":"bench","organization_id":"ORG","room":N,"seq":N,"t":NANOSECONDS,"pad":"…"}
 //
-// room is the group's number inside its organization, seq counts the group's events from 1 and t
-// is the moment of publishing. The server passes payloads on byte for byte, in the envelope
+// room is the group's number within its organization, seq counts the group's events from 1 and t is
+// the time of publishing. The server passes payloads on byte for byte, in the envelope
 //
 //	{"event":EVENT,"group":"GROUP"}
 //
-// so a client finds every field without decoding JSON: all up to the room number is the same for all
-// events that it may see, and so is what follows the event for all of a group. Whatever looks otherwise
-// is decoded properly and judged then.
+// so a client finds every field without decoding JSON. The text up to the room number is the same
+// for all events of the client's organization, and so is the text after the event for all events of
+// a group. Messages that look different are decoded properly and then checked.
 const (
 	eventField = `{"event":`
 	eventType  = "bench"
@@ -28,12 +28,12 @@ const (
 	roomPrefix = `","room":`
 )
 
-// eventHead returns what every event of the organization starts with, up to the room number.
+// eventHead returns the start of every event of the organization, up to the room number.
 func eventHead(organization string) []byte {
 	return []byte(`{"type":"` + eventType + `","organization_id":"` + organization + roomPrefix)
 }
 
-// eventTail returns what every event of the group ends with, as a client gets it.
+// eventTail returns the end of every event of the group, as a client gets it.
 func eventTail(group string) []byte { return []byte(`,"group":"` + group + `"}`) }
 
 // appendEvent appends an event of at least size bytes; it is longer if its fields need more.
@@ -47,7 +47,7 @@ func appendEvent(dst, head []byte, d delivery, size int) []byte {
 	dst = strconv.AppendInt(dst, d.at, 10)
 	dst = append(dst, padField...)
 	for len(dst)-start < size-len(eventEnd) {
-		// Not one letter repeated: that would make compression look better than it is.
+		// Not one repeated letter, which would make compression look better than it is.
 		dst = append(dst, padText[(len(dst)-start)%len(padText)])
 	}
 	return append(dst, eventEnd...)
@@ -57,14 +57,15 @@ func appendEvent(dst, head []byte, d delivery, size int) []byte {
 const padText = `status running, step 4 of 12; message: crawled https://example.org/shop/item/8731 in 212 ms, 3 links; ` +
 	`agent researcher finished task 7 with tool search; next: writer; progress 38 percent; started 2026-03-01T09:30:00Z; `
 
-// delivery is what a client reads from an event.
+// delivery holds the fields that a client reads from an event.
 type delivery struct {
 	room int64
 	seq  int64
 	at   int64 // nanoseconds since 1970
 }
 
-// parseDelivery reads an event that starts with head, in its envelope. ok is false for anything else.
+// parseDelivery parses an event that starts with head, in its envelope. ok is false for anything
+// else.
 func parseDelivery(p, head []byte) (d delivery, ok bool) {
 	p, ok = bytes.CutPrefix(p, []byte(eventField))
 	if !ok || !bytes.HasPrefix(p, head) {
@@ -93,13 +94,13 @@ func cutNumber(p []byte, follow string) (n int64, rest []byte, ok bool) {
 	return n, p[i+len(follow):], true
 }
 
-// envelope is what events come in.
+// envelope is the envelope of an event.
 type envelope struct {
 	Event json.RawMessage `json:"event"`
 	Group string          `json:"group"`
 }
 
-// message is a frame of the server, or an event that has not the usual form.
+// message is a frame of the server, or an event in an unusual form.
 type message struct {
 	Type         string          `json:"type"`
 	Organization json.RawMessage `json:"organization_id"`
@@ -110,7 +111,7 @@ type message struct {
 	At           *int64          `json:"t"`
 }
 
-// organization returns the organization that the message names, as text, and "" if it names none.
+// organization returns the organization that the message names, as text, or "".
 func (m *message) organization() string {
 	var text string
 	if json.Unmarshal(m.Organization, &text) == nil {
@@ -119,7 +120,7 @@ func (m *message) organization() string {
 	return string(m.Organization)
 }
 
-// delivery returns what the message says if it is an event of the load generator all the same,
+// delivery returns the fields of the message if it is an event of the load generator after all,
 // perhaps with fields that the server added.
 func (m *message) delivery() (d delivery, ok bool) {
 	if m.Type != eventType || m.Room == nil || m.Seq == nil || m.At == nil {

@@ -15,27 +15,27 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// usage is what a process has used, and holds now.
+// usage is what a process has used, and currently holds.
 type usage struct {
 	cpu                             time.Duration // user and system
 	rss                             int64         // bytes
 	heap, stacks, goroutines, files float64       // 0 if nobody told
 }
 
-// observer reads what the server uses.
+// observer reads the server's usage.
 type observer struct {
 	pid   int
 	admin string
 	http  *http.Client
 }
 
-// adminTimeout bounds a question to the private listener.
+// adminTimeout bounds a request to the private listener.
 const adminTimeout = 5 * time.Second
 
 func newObserver(pid int, admin string) *observer {
 	return &observer{pid: pid, admin: strings.TrimSuffix(admin, "/"), http: &http.Client{
 		Timeout: adminTimeout,
-		// One connection per question: one kept open would count among what the server holds.
+		// One connection per request: an open one would count among what the server holds.
 		Transport: &http.Transport{DisableKeepAlives: true},
 	}}
 }
@@ -49,7 +49,7 @@ func (o *observer) cpu(ctx context.Context) (time.Duration, error) {
 	return u.cpu, err
 }
 
-// read returns everything that can be known.
+// read returns everything that is available.
 func (o *observer) read(ctx context.Context) (u usage, err error) {
 	if o.admin != "" {
 		if u, err = o.metrics(ctx); err != nil {

@@ -12,9 +12,10 @@ import (
 	"orgcast/internal/session"
 )
 
-// benchCommand measures a gateway. What the environment says of Redis and sessions is its default, so
-// that it fits a gateway that was started from the same environment. Its exit codes are those of
-// package bench: a mistake in the settings must not look like a foreign delivery.
+// benchCommand measures a gateway. It takes its defaults for Redis and sessions from the
+// environment, so that it fits a gateway that was started in the same environment. Its exit codes
+// are those of package bench, because a mistake in the settings must not look like a foreign
+// delivery.
 func benchCommand(ctx context.Context, p *Process, args []string) error {
 	if len(args) > 0 && args[0] == "lease" {
 		return benchLease(ctx, p, args[1:])
@@ -24,14 +25,15 @@ func benchCommand(ctx context.Context, p *Process, args []string) error {
 	return p.measure(set, c.Declare, args, func(s *settings) (int, error) { return s.bench(ctx, p, c) })
 }
 
-// benchLease measures how soon a gateway closes sockets that may not stay.
+// benchLease measures how soon a gateway closes sockets whose session or membership has ended.
 func benchLease(ctx context.Context, p *Process, args []string) error {
 	o := leasebench.DefaultOptions()
 	set := config.New("bench lease", leasebench.Usage)
 	return p.measure(set, o.Declare, args, func(s *settings) (int, error) { return s.benchLease(ctx, p, o) })
 }
 
-// measure declares the settings of a measurement after those of its gateway, reads them and runs it.
+// measure declares the settings of a measurement after those of its gateway, parses them and runs
+// it.
 func (p *Process) measure(set *config.Set, declare func(*config.Set), args []string, run func(*settings) (int, error)) error {
 	s := new(settings)
 	s.declareRedis(set)
@@ -57,10 +59,11 @@ func (p *Process) measure(set *config.Set, declare func(*config.Set), args []str
 	return nil
 }
 
-// errNoCluster is returned because the load is published with PUBLISH, whatever node owns the slot.
+// errNoCluster is returned because the load is published with PUBLISH on one server, whichever
+// server owns the slot.
 var errNoCluster = errors.New("--redis-cluster: not supported here: the load is published at one Redis, not into a Cluster")
 
-// bench runs the command with what the settings say of the gateway.
+// bench runs the command with the gateway's settings.
 func (s *settings) bench(ctx context.Context, p *Process, c *bench.Command) (int, error) {
 	if len(s.Redis.Cluster) > 0 {
 		return bench.ExitFailed, errNoCluster
@@ -75,7 +78,7 @@ func (s *settings) bench(ctx context.Context, p *Process, c *bench.Command) (int
 		if err != nil {
 			return bench.ExitFailed, err
 		}
-		defer func() { _ = client.Close() }() // sessions are minted by then
+		defer func() { _ = client.Close() }() // sessions have been created by then
 		sessions, err := app.NewSessions(&s.Options, client, keys)
 		if err != nil {
 			return bench.ExitFailed, err
@@ -86,7 +89,7 @@ func (s *settings) bench(ctx context.Context, p *Process, c *bench.Command) (int
 	return c.Run(ctx, p.Stdin, p.Stdout, p.Stderr)
 }
 
-// benchLease runs the measurement with what the settings say of the gateway.
+// benchLease runs the measurement with the gateway's settings.
 func (s *settings) benchLease(ctx context.Context, p *Process, o leasebench.Options) (int, error) {
 	switch {
 	case len(s.Redis.Cluster)+len(s.State.Cluster) > 0:
@@ -102,7 +105,7 @@ func (s *settings) benchLease(ctx context.Context, p *Process, o leasebench.Opti
 	if err != nil {
 		return bench.ExitFailed, err
 	}
-	defer func() { _ = clients.Close() }() // all is measured by then
+	defer func() { _ = clients.Close() }() // the measurement is over
 	store, err := session.NewRedisStore(clients.State, keys, session.Options{Name: s.SessionCookies[0], MaxAge: s.SessionMaxAge, Insecure: s.SessionInsecure})
 	if err != nil {
 		return bench.ExitFailed, err

@@ -20,7 +20,7 @@ store, the directory and everything else that a handshake needs, with the rights
 says what does not answer. Exit code 1 if something does not.
 `
 
-// checkCommand looks at the settings without serving.
+// checkCommand checks the settings without serving.
 func checkCommand(ctx context.Context, p *Process, args []string) error {
 	s := &settings{Options: app.Options{Extension: p.program.Extension}}
 	set := config.New("check", checkUsage)
@@ -30,13 +30,13 @@ func checkCommand(ctx context.Context, p *Process, args []string) error {
 		return nil
 	}
 	if p.declared != nil {
-		return nil // they are those of serve
+		return nil // errors are those of serve
 	}
 	var connect bool
 	set.Bool(&connect, "connect", false, "also connect to everything that the gateway needs, and report what does not answer")
 	rest, err := set.Parse(args, p.Getenv, s.Check, p.checkUnknown(&s.allowUnknownEnv))
 	if !errors.Is(err, config.ErrHelp) {
-		set.Effective(p.Stdout) // before the mistakes, so that these do not scroll out of view
+		set.Effective(p.Stdout) // before the mistakes, so that these stay in view
 	}
 	if err := p.report(set, err); err != nil || len(rest) > 0 {
 		return p.Surplus(rest, err)

@@ -45,7 +45,7 @@ func healthcheck(ctx context.Context, p *Process, args []string) error {
 	}
 	defer func() { _ = response.Body.Close() }() // nothing can be lost
 	if response.StatusCode != http.StatusOK {
-		report, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10)) // what came of it will do
+		report, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10)) // a partial report is enough
 		return fmt.Errorf("not ready: %s %s", response.Status, report)
 	}
 	_, err = fmt.Fprintln(p.Stdout, "ready")

@@ -74,7 +74,7 @@ func publishCommand(ctx context.Context, p *Process, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = client.Close() }() // all is published by then
+	defer func() { _ = client.Close() }() // everything has been published by then
 	publisher := pubsub.NewPublisher(client, keys, pubsub.Options{MaxEventSize: s.MaxEvent, PublishTimeout: 10 * time.Second})
 
 	out := event.Publication{Group: target}
@@ -97,13 +97,13 @@ func publishCommand(ctx context.Context, p *Process, args []string) error {
 	return p.publishLines(ctx, publisher, out)
 }
 
-// reach sums up how many nodes events were passed on to.
+// reach sums up to how many nodes Redis passed the events.
 type reach struct {
 	published, repeated int
 	least, most         int64
 }
 
-// add counts what was published.
+// add adds a receipt.
 func (r *reach) add(result event.Receipt) {
 	if result.Repeated {
 		r.repeated++
@@ -115,7 +115,7 @@ func (r *reach) add(result event.Receipt) {
 	r.least, r.most = min(r.least, result.Nodes), max(r.most, result.Nodes)
 }
 
-// text says it for a group; lines says that the events came as lines.
+// text describes the sum for a group. lines says that the events were given as lines.
 func (r *reach) text(g event.Group, lines bool) string {
 	var text string
 	switch {
@@ -155,7 +155,7 @@ func publishTarget(args []string, user string) (group string, rest []string, ok 
 	}
 }
 
-// checkUser lets a setting be a user id, or nothing.
+// checkUser checks that a setting is a user id, or empty.
 func checkUser(user string) error {
 	if user != "" && !orgctx.ValidUserID(user) {
 		return orgctx.ErrInvalidUserID
@@ -163,7 +163,7 @@ func checkUser(user string) error {
 	return nil
 }
 
-// checkIdempotencyKey lets a setting be a key, or nothing.
+// checkIdempotencyKey checks that a setting is an idempotency key, or empty.
 func checkIdempotencyKey(key string) error {
 	if key != "" && !event.ValidIdempotencyKey(key) {
 		return event.ErrInvalidIdempotencyKey
@@ -171,7 +171,7 @@ func checkIdempotencyKey(key string) error {
 	return nil
 }
 
-// published prints the position of an event that was recorded.
+// published prints the position of a recorded event.
 func (p *Process) published(r event.Receipt) error {
 	if r.Err != nil || r.Position.IsZero() {
 		return r.Err
@@ -180,13 +180,13 @@ func (p *Process) published(r event.Receipt) error {
 	return err
 }
 
-// publishLines publishes what stands in the lines of standard input, in batches, each line the way
-// that out has. It skips blank lines, stops at the first line that is refused, and names it.
+// publishLines publishes the lines of standard input, in batches, each with the group and recording
+// of out. It skips blank lines, stops at the first refused line, and names it.
 func (p *Process) publishLines(ctx context.Context, publisher *pubsub.Publisher, out event.Publication) error {
 	lines := bufio.NewScanner(p.Stdin)
 	lines.Buffer(nil, 16<<20)
 	var batch []event.Publication
-	var numbers []int // of their lines
+	var numbers []int // line numbers of the batch
 	total := new(reach)
 	defer func() { _, _ = fmt.Fprintln(p.Stderr, total.text(out.Group, true)) }() // stderr may be closed
 	flush := func() error {

@@ -6,7 +6,7 @@ import (
 	"orgcast/internal/redisclient"
 )
 
-// declareRedis declares how to reach Redis.
+// declareRedis declares the settings of Redis.
 func (s *settings) declareRedis(set *config.Set) {
 	declareServer(set, &s.Redis, "redis", "redis://127.0.0.1:6379/0", "Redis URL, redis://USER:PASSWORD@HOST:PORT/DATABASE, with the password percent-encoded; rediss:// for TLS")
 	set.String(&s.Prefix, "prefix", keyspace.DefaultPrefix, "first part of every name in Redis", func(text string) error {
@@ -15,15 +15,14 @@ func (s *settings) declareRedis(set *config.Set) {
 	})
 }
 
-// declareState declares the server of sessions, revocations, directory and quotas, for subcommands
-// that use it.
+// declareState declares the settings of the server of sessions, revocations, directory and quotas,
+// for subcommands that use it.
 func (s *settings) declareState(set *config.Set) {
 	declareServer(set, &s.State, "redis-state", "", "a second Redis server for sessions, revocations, directory and quotas, so that they keep working when events fill --redis; default: --redis")
 }
 
-// declareServer declares the settings of one Redis: a server, the master that Sentinels watch, or a
-// Cluster. They are declared in one place and used twice, for --redis and --redis-state, with
-// different prefixes.
+// declareServer declares the settings of one Redis: a server, the master that Sentinels monitor, or
+// a Cluster. It is used for both --redis and --redis-state.
 func declareServer(set *config.Set, r *redisclient.Options, name, fallback, help string) {
 	r.Name = name
 	set.URL(&r.URL, name, fallback, help, func(text string) error {

@@ -60,7 +60,7 @@ func revokeCommand(ctx context.Context, p *Process, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = clients.Close() }() // everything is written by then
+	defer func() { _ = clients.Close() }() // everything has been written by then
 	revoker, err := app.NewRevoker(&s.Options, clients, keys)
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func revokeCommand(ctx context.Context, p *Process, args []string) error {
 	return err
 }
 
-// revocation reads what is to be revoked from arguments.
+// revocation parses the arguments that say what to revoke.
 func revocation(args []string) (m lease.Message, err error) {
 	kind, user, organization := "", "", ""
 	if len(args) > 0 {

@@ -1,5 +1,5 @@
-// Package cli is the command line of the gateway: its subcommands, their settings, help and exit codes. It composes
-// nothing; that is the work of package app.
+// Package cli is the command line of the gateway: its subcommands, their settings, help and exit
+// codes. Package app assembles the parts of a process.
 package cli
 
 import (
@@ -19,10 +19,10 @@ import (
 	"orgcast/internal/journal"
 )
 
-// Program is one build of the gateway: ours, or one with more in it.
+// Program is one build of the gateway: the standard one, or one with extensions.
 type Program struct {
 	Version string
-	// Commands are subcommands in addition to ours.
+	// Commands are additional subcommands.
 	Commands []Command
 	// Extension is what the gateway and its workers do in addition.
 	Extension app.Extension
@@ -34,34 +34,34 @@ type Command struct {
 	Summary string
 	// Run declares its settings and calls [Process.Parse] before it does anything else.
 	Run func(ctx context.Context, p *Process, args []string) error
-	// Stays is set for subcommands that run until they are stopped. They outlive the terminal that
-	// started them and the readers of their output.
+	// Stays is set for subcommands that run until they are stopped. They continue when their
+	// terminal or the readers of their output exit.
 	Stays bool
-	// Logs is set for subcommands that log to standard error. Nothing may wait for that log.
+	// Logs is set for subcommands that log to standard error. The log must never block them.
 	Logs bool
-	// First is set for the one that newcomers should start with.
+	// First is set for the subcommand that newcomers should start with.
 	First bool
 }
 
-// Process is what a subcommand may use of the world.
+// Process is the environment that a subcommand may use.
 type Process struct {
 	Getenv         func(string) string
 	Environ        []string // all variables, as NAME=VALUE
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
-	// Hangups brings each SIGHUP to a subcommand that stays; nil in others.
+	// Hangups receives each SIGHUP if the subcommand stays, and is nil for others.
 	Hangups <-chan os.Signal
-	// LogBytes is how much of the log may wait for its reader; 0 is the default.
+	// LogBytes is how much of the log may wait for its reader. 0 means the default.
 	LogBytes int
 
 	program *Program
-	// declared, unless it is nil, receives the settings of a subcommand, which then does not run.
+	// declared, unless nil, receives the settings of a subcommand, which then does not run.
 	declared func(set *config.Set)
-	// journal is what Stderr is in subcommands that log.
+	// journal is behind Stderr in subcommands that log.
 	journal *journal.Writer
 }
 
-// flushTimeout is how long the end of a process waits for the reader of its log.
+// flushTimeout is how long a process waits at its end for the reader of its log.
 const flushTimeout = 5 * time.Second
 
 // ExitError is an error that has been reported already.
@@ -69,7 +69,7 @@ type ExitError int
 
 func (c ExitError) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-// ErrUsage tells a mistake in arguments or settings from a failure at work.
+// ErrUsage is for mistakes in arguments or settings, as opposed to failures at run time.
 const ErrUsage ExitError = 2
 
 // commands returns all subcommands, in the order of the help.
@@ -98,8 +98,8 @@ func (g Program) Names() (names []string) {
 	return names
 }
 
-// find returns the subcommand that the arguments name, with the rest of them. Without a name it is
-// serve.
+// find returns the subcommand that the arguments name, and the remaining arguments. Without a name,
+// it returns serve.
 func (g Program) find(args []string) (c Command, name string, rest []string) {
 	name, rest = "serve", args
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
@@ -131,14 +131,15 @@ func ExitCode(err error) int {
 	return int(code)
 }
 
-// Run is the program: arguments in, error out, which it has told on standard error. Only main exits.
+// Run runs the program with arguments and returns an error, after it has reported it on standard
+// error. Only Main exits.
 func (g Program) Run(ctx context.Context, p Process, args []string) error {
 	p.program = &g
 	return p.run(ctx, args)
 }
 
 func (p *Process) run(ctx context.Context, args []string) (err error) {
-	if p.unconfigured(args) { // a container that has its settings in variables serves without arguments
+	if p.unconfigured(args) { // a container with its settings in variables serves without arguments
 		p.help(p.Stderr)
 		return ErrUsage
 	}
@@ -156,15 +157,15 @@ func (p *Process) run(ctx context.Context, args []string) (err error) {
 		defer p.openJournal()()
 	}
 	err = c.Run(ctx, p, rest)
-	if code := ExitError(0); err != nil && !errors.As(err, &code) { // an ExitError was reported where it was returned
+	if code := ExitError(0); err != nil && !errors.As(err, &code) { // an ExitError has been reported where it was returned
 		_, _ = fmt.Fprintf(p.Stderr, "gateway: %v\n", err) // stderr may be closed
 	}
 	return err
 }
 
-// openJournal makes standard error a log that nothing waits for: parts write to it while they
-// serve, the reader may be stuck, and the way out must not wait for it either. closeIt writes what
-// is queued, for a limited time.
+// openJournal makes standard error a log that never blocks: parts write to it while they serve, its
+// reader may be stuck, and even the end of the process must not wait for it. closeIt writes queued
+// lines, for a limited time.
 func (p *Process) openJournal() (closeIt func()) {
 	stderr := p.Stderr
 	p.journal = journal.NewWriter(stderr, p.LogBytes)
@@ -175,10 +176,10 @@ func (p *Process) openJournal() (closeIt func()) {
 	}
 }
 
-// NewLogger makes the log of a subcommand that logs.
+// NewLogger returns the log of a subcommand that logs.
 func (p *Process) NewLogger(o *app.Options) (*zap.Logger, error) { return o.NewLogger(p.journal) }
 
-// CloseJournal writes what is queued, for a limited time.
+// CloseJournal writes queued lines, for a limited time.
 func CloseJournal(w *journal.Writer) {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
@@ -199,7 +200,7 @@ func (p *Process) help(w io.Writer) {
 	_, _ = io.WriteString(w, b.String()) // it may be closed
 }
 
-// Parse fills the settings. It reports help and mistakes itself; the caller returns the error.
+// Parse parses the settings. It reports help and mistakes itself. The caller returns the error.
 func (p *Process) Parse(set *config.Set, args []string, checks ...func() error) ([]string, error) {
 	if p.declared != nil {
 		p.declared(set)
@@ -209,7 +210,7 @@ func (p *Process) Parse(set *config.Set, args []string, checks ...func() error) 
 	return rest, p.report(set, err)
 }
 
-// report shows help and mistakes of settings, and returns the error for the shell.
+// report shows help and mistakes in settings, and returns the error with the exit code.
 func (p *Process) report(set *config.Set, err error) error {
 	switch {
 	case errors.Is(err, config.ErrHelp):
@@ -226,8 +227,8 @@ func (p *Process) report(set *config.Set, err error) error {
 	return nil
 }
 
-// misused reports that arguments are missing, too many or unknown. The list of settings would push that out of
-// sight.
+// misused reports that arguments are missing, too many or unknown. The list of settings would push
+// that out of sight.
 func (p *Process) misused(set *config.Set, args []string) error {
 	problem := "missing arguments"
 	if len(args) > 0 {

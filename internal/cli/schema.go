@@ -15,7 +15,7 @@ mistakes:
   gateway config schema    prints the schema of --routes-file
 `
 
-// configCommand prints what editors need to know of our files.
+// configCommand prints JSON schemas of the gateway's files for editors.
 func configCommand(_ context.Context, p *Process, args []string) error {
 	set := config.New("config", configUsage)
 	rest, err := p.Parse(set, args)

@@ -37,8 +37,8 @@ func serve(ctx context.Context, p *Process, args []string) error {
 	return app.Serve(ctx, &s.Options, p.stays(log, args, (*settings).declareServe, func(s *settings) error { return s.Check() }))
 }
 
-// stays returns the process of a subcommand that stays, whose settings declare declares and check holds against
-// each other. args are those that the settings were parsed from.
+// stays returns the Process of a subcommand that stays. declare declares its settings, check checks
+// combinations of them, and args are the arguments from which they were parsed.
 func (p *Process) stays(log *zap.Logger, args []string, declare func(*settings, *config.Set), check func(*settings) error) app.Process {
 	return app.Process{
 		Version: p.program.Version, Getenv: p.Getenv, Log: log, Journal: p.journal, Hangups: p.Hangups,
@@ -51,7 +51,8 @@ func (p *Process) stays(log *zap.Logger, args []string, declare func(*settings, 
 	}
 }
 
-// ServeOptions returns the options of a gateway for the arguments of serve, and defaults for all others.
+// ServeOptions returns the options of a gateway for arguments of serve, with defaults for all other
+// settings.
 func ServeOptions(args []string) (*app.Options, error) {
 	s, set := new(settings), config.New("serve", serveUsage)
 	s.declareServe(set)

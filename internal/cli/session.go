@@ -56,7 +56,7 @@ func sessionCommand(ctx context.Context, p *Process, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = client.Close() }() // all is written by then
+	defer func() { _ = client.Close() }() // everything has been written by then
 	store, err := app.NewSessions(&s.Options, client, keys)
 	if err != nil {
 		return err
@@ -72,7 +72,8 @@ func sessionCommand(ctx context.Context, p *Process, args []string) error {
 	return p.read(ctx, store, revocations, s.cookieNamed(rest[1]))
 }
 
-// cookieNamed returns NAME=VALUE for what may be the value alone: it is then that of the first store's cookie.
+// cookieNamed returns NAME=VALUE. If text is only the value, it uses the name of the first store's
+// cookie.
 func (s *settings) cookieNamed(text string) string {
 	for _, name := range s.SessionCookies {
 		if strings.HasPrefix(text, name+"=") {
@@ -80,7 +81,7 @@ func (s *settings) cookieNamed(text string) string {
 		}
 	}
 	if name, _, _ := strings.Cut(text, "="); foreign.Named(name) != "" {
-		return text // of another program: the answer says of which
+		return text // of another program; the answer says which
 	}
 	return s.SessionCookies[0] + "=" + text
 }
@@ -121,7 +122,7 @@ func (p *Process) read(ctx context.Context, store *app.Sessions, revocations *se
 		revoked = "the session"
 	case errors.Is(err, session.ErrDisabled):
 		revoked = "the user"
-	case err != nil: // what a signed cookie says can be read without Redis
+	case err != nil: // the content of a signed cookie can be read without Redis
 		revoked = "unknown: " + err.Error()
 	}
 	_, err = fmt.Fprintf(p.Stdout, "user          %s\norganization  %s\nuser group    %s\nsession       %s\nexpires       %s\nrevoked       %s\n",
@@ -129,7 +130,7 @@ func (p *Process) read(ctx context.Context, store *app.Sessions, revocations *se
 	return err
 }
 
-// sessionHint says what to look at when a session cannot be read.
+// sessionHint returns advice if a session cannot be read.
 func sessionHint(err error) string {
 	if unreadable := new(session.UnreadableError); errors.As(err, &unreadable) {
 		if kind := unreadable.Looks(); kind != "" {

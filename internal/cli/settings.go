@@ -20,7 +20,7 @@ import (
 	"orgcast/internal/task"
 )
 
-// settings are the settings of the whole process; subcommands declare the parts that they need.
+// settings are the settings of the whole process. Subcommands declare the parts that they need.
 type settings struct {
 	app.Options
 
@@ -39,7 +39,7 @@ func (s *settings) declareLogging(set *config.Set) {
 	set.Choice(&s.LogFormat, "log-format", "json", []string{"json", "console"}, "log format")
 }
 
-// declareStores declares what also decides what --directory is by default.
+// declareStores declares the session stores, which also decide the default of --directory.
 func (s *settings) declareStores(set *config.Set) {
 	set.List(&s.SessionStores, "session-store", app.StoreCookie,
 		"where sessions are stored: cookie, in a signed cookie (gorilla CookieStore); redis, in Redis under a random key; http, in the web application, which the gateway asks at --session-url. Of several, comma-separated, the first one whose cookie the browser sends decides alone", app.CheckStores)
@@ -65,7 +65,7 @@ func (s *settings) declareSessionURL(set *config.Set) {
 		"with --session-store=http: which cookie counts if a browser sends several of the same name; it must be the one that the web application takes: Django takes the last")
 }
 
-// checkURL checks where calls go.
+// checkURL checks the URL of outgoing calls.
 func checkURL(text string) error {
 	if text == "" {
 		return nil
@@ -166,7 +166,7 @@ func CheckAddress(text string) error {
 	return nil
 }
 
-// parseOrganization reads an organization from an argument.
+// parseOrganization parses an organization argument.
 func parseOrganization(text string) (orgctx.ID, error) {
 	org, err := orgctx.ParseID(text)
 	if err != nil {

@@ -32,7 +32,7 @@ worker has it already, the worker is told when it next reports progress.
 The Redis user needs the rights of a worker (deploy/redis/users.acl).
 `
 
-// tasksArguments are what the arguments say.
+// tasksArguments are the parsed arguments.
 type tasksArguments struct {
 	verb, kind string
 	org        orgctx.ID
@@ -66,7 +66,7 @@ func tasksCommand(ctx context.Context, p *Process, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = clients.Close() }() // everything is written by then
+	defer func() { _ = clients.Close() }() // everything has been written by then
 	queues, err := app.NewQueues(clients, keys)
 	if err != nil {
 		return err
@@ -81,7 +81,7 @@ func tasksCommand(ctx context.Context, p *Process, args []string) error {
 	}
 }
 
-// read reads the arguments. The error is [ErrUsage] if they are too many or too few.
+// read parses the arguments. The error is [ErrUsage] if there are too many or too few.
 func (a *tasksArguments) read(args []string) (err error) {
 	most := map[string]int{"list": 3, "show": 4, "retry": 4, "drop": 4}
 	if len(args) < 2 || len(args) > most[args[0]] {
@@ -200,7 +200,7 @@ func (p *Process) changeTasks(ctx context.Context, queues *task.Queues, a *tasks
 	}
 	state := map[string]string{"drop": task.Waiting, "retry": task.Dead}[a.verb]
 	for {
-		var batch []task.Found // what is changed moves what is behind it
+		var batch []task.Found // changing a task moves those after it
 		err := queues.Tasks(ctx, a.kind, a.org, func(f task.Found) bool {
 			if f.State == state {
 				batch = append(batch, f)

@@ -12,19 +12,19 @@ import (
 	"orgcast/internal/config"
 )
 
-// deployVariables are known to the files in deploy and scripts, not to the gateway.
+// deployVariables are used by files in deploy and scripts, not by the gateway.
 var deployVariables = []string{ //nolint:gochecknoglobals // constant
 	"ORGCAST_ACL_FILE", "ORGCAST_BACKEND_PASSWORD", "ORGCAST_BIND", "ORGCAST_GATEWAY_PASSWORD", "ORGCAST_IMAGE",
 	"ORGCAST_NOFILE", "ORGCAST_WEBAPP_PASSWORD", "ORGCAST_WORKER_PASSWORD",
 }
 
-// kubernetesVariable is what Kubernetes sets in every container for a Service called orgcast or
-// orgcast-something
+// kubernetesVariable matches variables that Kubernetes sets in every container for a Service called
+// orgcast or orgcast-something
 // (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
 var kubernetesVariable = regexp.MustCompile(`_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`)
 
-// checkUnknown reports variables that look like ours but that nothing reads: a setting whose name
-// is misspelled silently keeps its default.
+// checkUnknown reports variables with our prefix that nothing reads. A setting with a misspelled
+// name would silently keep its default.
 func (p *Process) checkUnknown(allow *bool) func() error {
 	return func() error {
 		if *allow {

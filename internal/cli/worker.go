@@ -31,7 +31,7 @@ reloads certificates, passwords and routes from their files; running tasks conti
 With the --routes-file of serve, it also tells hooks of connections that have ended.
 `
 
-// declareTasks declares how tasks are run.
+// declareTasks declares the settings for running tasks.
 func declareTasks(set *config.Set, w *app.WorkerOptions) {
 	set.Int(&w.Concurrency, "worker-concurrency", task.DefaultConcurrency, 1, "tasks of each kind to run at the same time")
 	set.Float(&w.Share, "worker-share", task.DefaultShare, "part of --worker-concurrency that tasks of one organization may take, at least one slot; the rest stays free for the others; at most 1")
@@ -55,7 +55,7 @@ func (s *settings) declareWorker(set *config.Set, own *app.WorkerOptions) {
 	declareTasks(set, own)
 }
 
-// checkShare holds the upper end of a share.
+// checkShare checks the upper bound of a share.
 func checkShare(w *app.WorkerOptions) error {
 	if w.Share > 1 {
 		return errors.New("--worker-share: must be at most 1")

@@ -7,7 +7,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// Codes of refusals. They are stable; error texts of ours never leave.
+// Codes of refusals. They are stable. Our error texts are never sent.
 const (
 	codeBadRequest     = "bad_request"
 	codeForeignOrigin  = "foreign_origin"
@@ -36,7 +36,7 @@ type failureDetail struct {
 func answer(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	// The status is out; if the client is gone now, nobody is left to tell.
+	// The status has been sent. If the client has disconnected, the error does not matter.
 	_ = json.NewEncoder(w).Encode(v)
 }
 
@@ -44,14 +44,14 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 	answer(w, status, failure{Error: failureDetail{Code: code, Message: message}})
 }
 
-// unavailable answers that Redis could not be asked. The reason goes to the log, not to the page.
+// unavailable answers that Redis is not available. The reason goes to the log, not to the page.
 func (d *server) unavailable(w http.ResponseWriter, doing string, err error) {
 	d.Log.Warn("redis does not answer", zap.String("doing", doing), zap.Error(err))
 	w.Header().Set("Retry-After", "1")
 	refuse(w, http.StatusServiceUnavailable, codeUnavailable, "Redis does not answer right now; try again in a moment")
 }
 
-// fail answers an error that is our own.
+// fail answers an internal error.
 func (d *server) fail(w http.ResponseWriter, doing string, err error) {
 	d.Log.Error("demo request failed", zap.String("doing", doing), zap.Error(err))
 	refuse(w, http.StatusInternalServerError, codeInternal, "something went wrong on our side")

@@ -9,18 +9,18 @@ import (
 	"strings"
 )
 
-// fromSeat is the part of a request that says at which seat the person sits who asks; empty is the
-// browser's one real session.
+// fromSeat is the part of a request that names the seat of the person who sends it. It is empty for
+// the browser's one real session.
 type fromSeat struct {
 	Seat string `json:"seat"`
 }
 
 func (f fromSeat) seat() string { return f.Seat }
 
-// readRequest reads what someone at a seat asks for. Where it is no such thing, it has answered and
-// ok is false.
+// readRequest parses a request of someone at a seat. If it is not valid, readRequest has answered
+// and ok is false.
 func readRequest(w http.ResponseWriter, r *http.Request, req interface{ seat() string }) (ok bool) {
-	// A form is refused: browsers send forms across origins without asking first.
+	// Forms are refused, because browsers send forms across origins without a preflight.
 	if !isJSON(r) {
 		refuse(w, http.StatusUnsupportedMediaType, codeBadRequest, "send a JSON object as application/json")
 		return false
@@ -32,7 +32,7 @@ func readRequest(w http.ResponseWriter, r *http.Request, req interface{ seat() s
 	return checkSeat(w, req.seat())
 }
 
-// checkSeat answers a name that is none of a seat, and reports whether it is one, or empty.
+// checkSeat reports whether a name is a valid seat or empty, and answers otherwise.
 func checkSeat(w http.ResponseWriter, seat string) (ok bool) {
 	if seat != "" && !validSeat(seat) {
 		refuse(w, http.StatusBadRequest, codeBadRequest, "seat is 1 to 16 characters of a-z 0-9")
@@ -49,7 +49,7 @@ func isJSON(r *http.Request) bool {
 	return err == nil && mediaType == "application/json"
 }
 
-// readJSON reads the body as one JSON object with no other fields than v's.
+// readJSON parses the body as one JSON object without fields other than v's.
 func readJSON(r *http.Request, v any) error {
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()

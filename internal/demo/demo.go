@@ -1,9 +1,9 @@
-// Package demo is Orgcast to try out: an embedded Redis, two organizations with their people, and
-// one page on which two of them sit side by side and publish to each other, or fail to.
+// Package demo is a demonstration of Orgcast: an embedded Redis, two organizations with their
+// people, and one page on which two of them sit side by side and publish to each other, or fail to.
 //
-// The page takes no short cut. Everybody on it holds a real session cookie of the same store that
-// the gateway reads, and its sockets go through the gateway's own handler. Only signing in is
-// made easy: it asks for no password, so the demo must never run where real organizations live.
+// The page takes no shortcuts. Everyone on it has a real session cookie of the store that the
+// gateway reads, and its sockets go through the gateway's own handler. Only signing in is simpler:
+// it asks for no password, so the demo must never run for real organizations.
 package demo
 
 import (
@@ -25,23 +25,23 @@ import (
 	"orgcast/web"
 )
 
-// Publisher sends an event to everybody who listens to the group.
+// Publisher sends an event to everyone who listens to the group.
 type Publisher interface {
-	// Publish returns when Redis has taken the event, or with the reason why not.
+	// Publish returns when Redis has accepted the event, or with an error.
 	Publish(ctx context.Context, g event.Group, payload []byte) error
 }
 
 // Minter makes sessions in the store that the gateway reads; *session.RedisStore is one.
 type Minter interface {
-	// Mint stores a session and returns the cookie that bears it.
+	// Mint stores a session and returns its cookie.
 	Mint(ctx context.Context, g session.Grant) (*http.Cookie, error)
 }
 
-// Membership says whether a user may act for an organization, by the same rule as the gateway's;
-// package directory implements it.
+// Membership tells whether a user may act for an organization, by the same rule as the gateway.
+// Package directory implements it.
 type Membership interface {
-	// Admit returns what the user is in the organization. [directory.ErrUnavailable] means that
-	// nobody could say; any other error refuses.
+	// Admit returns the user's membership in the organization. [directory.ErrUnavailable] means
+	// that the answer is unknown. Any other error is a refusal.
 	Admit(ctx context.Context, org orgctx.ID, user string) (directory.Member, error)
 }
 
@@ -50,7 +50,7 @@ var (
 	_ Membership = (*directory.Redis)(nil)
 )
 
-// Status is what the page shows of the node.
+// Status is what the page shows about the node.
 type Status struct {
 	// Violations counts events that were stopped at the last step because they belonged to
 	// another organization. It stays 0 unless there is a fault.
@@ -59,17 +59,18 @@ type Status struct {
 	Connections int `json:"connections"`
 }
 
-// Dispatcher hands work to the demo's workers; *task.Dispatcher is one.
+// Dispatcher dispatches tasks to the demo's workers; *task.Dispatcher is one.
 type Dispatcher interface {
-	// Dispatch returns the id of the task. [task.ErrBacklog] means that too much waits already.
+	// Dispatch returns the id of the task. [task.ErrBacklog] means that too many tasks are waiting.
 	Dispatch(ctx context.Context, t task.Task) (id string, err error)
 }
 
-// Pictures keeps what people upload, each organization's apart.
+// Pictures stores uploaded pictures, separately for each organization.
 type Pictures interface {
-	// KeepPicture stores a picture under a name, for the organization of ctx and a while.
+	// KeepPicture stores a picture under a name, for the organization of ctx and for a while.
 	KeepPicture(ctx context.Context, name string, data []byte) error
-	// Picture returns what is kept under a name for the organization of ctx, as [jobs.Picture] does.
+	// Picture returns the picture stored under a name for the organization of ctx, as
+	// [jobs.Picture] does.
 	Picture(ctx context.Context, name string) ([]byte, error)
 }
 
@@ -87,18 +88,18 @@ type Options struct {
 	Membership Membership
 	// Publisher carries events to the gateway, through Redis.
 	Publisher Publisher
-	// Dispatcher starts the jobs that people ask for.
+	// Dispatcher starts the jobs that people request.
 	Dispatcher Dispatcher
 	// Pictures keeps the pictures that jobs work on.
 	Pictures Pictures
-	// Site is the origin at which the demo is found; jobs fetch its pages.
+	// Site is the origin of the demo. Jobs fetch its pages.
 	Site *url.URL
-	// Authority lets people sign out, switch, be removed and be suspended. Optional: without it they
-	// cannot.
+	// Authority lets people sign out, switch, be removed and be suspended. Optional; without it,
+	// they cannot.
 	Authority *Authority
-	// Status is asked whenever the page wants to know.
+	// Status is called whenever the page requests the status.
 	Status func() Status
-	// Pages are the files of the page. Optional: without them it is the embedded page.
+	// Pages are the files of the page. Optional; the default is the embedded page.
 	Pages fs.FS
 	// Log is optional.
 	Log *zap.Logger
@@ -107,11 +108,11 @@ type Options struct {
 // ErrOptions is returned by [Handler] if a required part is missing.
 var ErrOptions = errors.New("demo: an option is missing")
 
-// answerTimeout bounds each wait for Redis, so that a page learns of a dead one soon.
+// answerTimeout bounds each wait for Redis, so that a page soon learns that Redis is down.
 const answerTimeout = 3 * time.Second
 
 // Handler returns the demo: the page at /, its own endpoints below /demo/, the gateway below /ws/
-// and /sse/ and, for several people in one browser, once more below /seat/SEAT/.
+// and /sse/ and, for several people in one browser, also below /seat/SEAT/.
 func Handler(o Options) (http.Handler, error) {
 	if o.Gateway == nil || o.CookieName == "" || o.Minter == nil || o.Sessions == nil ||
 		o.Membership == nil || o.Publisher == nil || o.Status == nil ||

@@ -19,11 +19,11 @@ const (
 	codeBadPicture   = "bad_picture"
 )
 
-// maxUpload bounds a request that brings pictures, whose bytes become a third more in base64.
+// maxUpload bounds a request with pictures, whose size base64 increases by a third.
 const maxUpload = jobs.MaxPictures*(jobs.MaxPicture+jobs.MaxPicture/3) + maxBody
 
-// jobRequest asks for a job. Which fields count depends on its kind. It has no field for an
-// organization or a user: they are the session's.
+// jobRequest requests a job. The kind decides which fields count. It has no field for an
+// organization or a user, because the session names them.
 type jobRequest struct {
 	fromSeat
 
@@ -31,8 +31,8 @@ type jobRequest struct {
 	MaxPages int    `json:"max_pages"`
 	Query    string `json:"query"`
 	CrewID   string `json:"crew_id"`
-	// ID is the one to use, so that two organizations can have the same; one is made if it is
-	// empty.
+	// ID is the id of the job, so that two organizations can have the same one. If it is empty, one
+	// is created.
 	ID string `json:"id"`
 }
 
@@ -48,8 +48,8 @@ func (d *server) startJob(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// optimizationRequest asks for pictures to be optimized: those that it brings, or else built-in
-// ones.
+// optimizationRequest requests an optimization of the given pictures, or of built-in ones if there
+// are none.
 type optimizationRequest struct {
 	fromSeat
 
@@ -68,7 +68,7 @@ func (d *server) startOptimization(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, codeBadRequest, "at most four pictures")
 		return
 	}
-	for _, data := range req.Pictures { // all before the first is kept
+	for _, data := range req.Pictures { // check all before the first one is stored
 		if _, ok := jobs.CheckPicture(data); !ok {
 			refuse(w, http.StatusBadRequest, codeBadPicture, "a picture is a JPEG or PNG of up to 256 KiB and 4 million pixels")
 			return
@@ -87,8 +87,8 @@ func (d *server) startOptimization(w http.ResponseWriter, r *http.Request) {
 	d.dispatch(w, r, id, jobs.KindOptimization, jobs.Request{Pictures: names, ID: req.ID})
 }
 
-// picture serves a picture of the organization in which someone sits at a seat. One that is another
-// organization's looks like one that is not there.
+// picture serves a picture of the organization of someone at a seat. A picture of another
+// organization looks like one that does not exist.
 func (d *server) picture(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
@@ -106,11 +106,11 @@ func (d *server) picture(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, codeNotFound, "there is no such picture")
 		return
 	}
-	// Someone brought it: it is shown as nothing but a picture, and to this origin's pages alone.
+	// It is an upload, so it is served only as a picture, and only to pages of this origin.
 	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
-	_, _ = w.Write(data) // if the client is gone now, nobody is left to tell
+	_, _ = w.Write(data) // the client may have disconnected
 }
 
 // asIdentity returns a context of the identity's organization and user.
@@ -118,8 +118,8 @@ func asIdentity(ctx context.Context, id session.Identity) context.Context {
 	return orgctx.WithUser(orgctx.With(ctx, id.Organization), orgctx.User(id.UserID))
 }
 
-// readJob reads a request for a job and says who asks. Where it may not be, it has answered and ok
-// is false.
+// readJob parses a request for a job and returns who sent it. If it is not allowed, readJob has
+// answered and ok is false.
 func (d *server) readJob(w http.ResponseWriter, r *http.Request, req interface{ seat() string }) (id session.Identity, ok bool) {
 	if !readRequest(w, r, req) {
 		return session.Identity{}, false
@@ -129,8 +129,8 @@ func (d *server) readJob(w http.ResponseWriter, r *http.Request, req interface{ 
 	return d.identify(ctx, w, d.atSeat(r, req.seat()))
 }
 
-// dispatch starts a job for someone, in the organization of the session, and answers where it can
-// be followed.
+// dispatch starts a job for someone, in the organization of the session, and answers where to
+// follow it.
 func (d *server) dispatch(w http.ResponseWriter, r *http.Request, id session.Identity, kind string, req jobs.Request) {
 	job, started, err := jobs.New(d.Site, kind, id.Organization, id.UserID, req)
 	switch {

@@ -7,34 +7,34 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// Organization is one of the tenants that the demo shows.
+// Organization is one of the organizations of the demo.
 type Organization struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
 }
 
-// Person is someone who can sit down at the demo.
+// Person is someone who can sign in at the demo.
 type Person struct {
 	User string `json:"user"`
-	// UserGroup is the name of the user's own group, filled in by [People].
+	// UserGroup is the name of the user's own group, set by [People].
 	UserGroup string `json:"user_group"`
 	Name      string `json:"name"`
-	// Organization is the one that the session makes active, empty for nobody's.
+	// Organization is the active organization of the session, or empty.
 	Organization string `json:"organization_id"`
-	// Also is another organization of the person, to which the session can switch; usually none.
+	// Also is another organization of the person, to which the session can switch, usually empty.
 	Also string `json:"also_organization_id,omitempty"`
-	// Suspended tells that the membership exists and is not active: the gateway must refuse.
+	// Suspended says that the membership exists but is not active: the gateway must refuse.
 	Suspended bool `json:"suspended"`
 	// Hint says in a few words what to expect of this person.
 	Hint string `json:"hint"`
 }
 
-// Organizations returns the demo's tenants.
+// Organizations returns the organizations of the demo.
 func Organizations() []Organization {
 	return []Organization{{ID: "acme", Name: "Acme"}, {ID: "globex", Name: "Globex"}}
 }
 
-// People returns everybody who can sign in, in the order in which the page offers them.
+// People returns everyone who can sign in, in the order in which the page shows them.
 func People() []Person {
 	people := []Person{
 		{User: "ada", Name: "Ada", Organization: "acme", Hint: "member of Acme"},

@@ -16,8 +16,8 @@ import (
 // maxText bounds the text of a note, in characters.
 const maxText = 500
 
-// publishRequest asks to say something to a group. It has no field for an organization, and one
-// that is sent is refused: the organization is the session's.
+// publishRequest requests to publish to a group. It has no field for an organization, and sending
+// one is refused, because the session names the organization.
 type publishRequest struct {
 	fromSeat
 
@@ -36,7 +36,7 @@ type note struct {
 	SentAt int64 `json:"sent_at"`
 }
 
-// published tells the page what became of its words, so that it can follow them.
+// published tells the page the fate of its note, so that it can follow it.
 type published struct {
 	ID           string    `json:"id"`
 	Organization orgctx.ID `json:"organization_id"`

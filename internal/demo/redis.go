@@ -7,8 +7,8 @@ import (
 	redisserver "github.com/alicebob/miniredis/v2/server"
 )
 
-// Redis is a Redis inside this process, on a port of 127.0.0.1 that the system chose. It keeps
-// nothing when it is closed, and it lacks sharded pub/sub: it is for trying things, not for work.
+// Redis is a Redis inside this process, on a port of 127.0.0.1 that the system chose. It loses its
+// data when it is closed, and lacks sharded pub/sub. It is for trials, not for production.
 type Redis struct {
 	embedded *miniredis.Miniredis
 }
@@ -23,11 +23,11 @@ func StartRedis() (*Redis, error) {
 	return &Redis{embedded: embedded}, nil
 }
 
-// tellRole answers a subscriber that asks for the server's role, in one piece: the server itself
-// writes that answer piece by piece, and events that come meanwhile get into it.
+// tellRole answers a subscriber that asks for the server's role, in one piece. The embedded server
+// itself writes that answer in several pieces, and events could get in between.
 func tellRole(c *redisserver.Peer, command string, args ...string) (answered bool) {
 	if command != "HELLO" || len(args) != 1 || args[0] != "3" || !c.Resp3 {
-		return false // it is not asked by a subscriber, but by who has just connected
+		return false // the client is not a subscriber, but has just connected
 	}
 	c.Block(func(w *redisserver.Writer) {
 		w.WriteMapLen(2)

@@ -11,31 +11,31 @@ import (
 	"orgcast/internal/session"
 )
 
-// Authority is what the demo, in the part of a web application, changes: sessions and memberships.
-// It announces each change, so that open sockets end at once.
+// Authority makes the changes that a web application would make: to sessions and memberships. It
+// announces each change, so that open sockets end at once.
 type Authority struct {
 	Sessions  *session.RedisStore
 	Members   *directory.Redis
 	Announcer *lease.Announcer
 }
 
-// rightsRequest asks for a change on behalf of who sits at a seat.
+// rightsRequest requests a change on behalf of the person at a seat.
 type rightsRequest struct {
 	fromSeat
 
-	// Organization is where a switch leads.
+	// Organization is the target of a switch.
 	Organization string `json:"organization_id"`
-	// Active is what the membership or the organization becomes.
+	// Active is the new status of the membership or the organization.
 	Active bool `json:"active"`
-	// Quiet leaves the announcement out, to see how long nodes take to find out.
+	// Quiet suppresses the announcement, to show how long nodes take to notice.
 	Quiet bool `json:"quiet"`
 }
 
-// codeNoMember is the code of a switch to an organization that the person does not belong to.
+// codeNoMember is the code of a switch to an organization to which the person does not belong.
 const codeNoMember = "no_member"
 
-// change answers an endpoint that changes what a seat's person may do. do changes the record and
-// returns what to announce; the zero message is nothing.
+// change returns an endpoint that changes the rights of a seat's person. do changes the record and
+// returns the announcement, or the zero message for none.
 func (d *server) change(do func(ctx context.Context, r *http.Request, id session.Identity, req rightsRequest) (lease.Message, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var req rightsRequest
@@ -44,7 +44,7 @@ func (d *server) change(do func(ctx context.Context, r *http.Request, id session
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 		defer cancel()
-		// Not identify: who was suspended must be able to undo it, or the demo would be over.
+		// Not identify: a suspended person must be able to undo it, or the demo would be over.
 		seated := d.atSeat(r, req.Seat)
 		id, err := d.Sessions.Resolve(ctx, seated)
 		if errors.Is(err, session.ErrUnavailable) {
@@ -77,8 +77,8 @@ func (d *server) change(do func(ctx context.Context, r *http.Request, id session
 	}
 }
 
-// reset makes every organization and membership as at the start. Nobody has to be signed in for it:
-// there may be nobody left who could.
+// reset restores every organization and membership. It requires no session, because there may be no
+// one left who can sign in.
 func (d *server) reset(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
@@ -89,7 +89,7 @@ func (d *server) reset(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, struct{}{})
 }
 
-// signOut ends the session of a seat, and no other of the same person.
+// signOut ends the session of a seat, and no other session of the same person.
 func (d *server) signOut(ctx context.Context, r *http.Request, id session.Identity, _ rightsRequest) (lease.Message, error) {
 	_, err := d.Authority.Sessions.SignOut(ctx, r)
 	return lease.Message{Type: lease.SessionEnded, SessionID: id.SessionID}, err
@@ -108,7 +108,7 @@ func (d *server) switchOrganization(ctx context.Context, r *http.Request, id ses
 	return lease.Message{Type: lease.OrganizationSwitched, SessionID: id.SessionID, Organization: org}, err
 }
 
-// changeMember removes the seat's person from the active organization, or takes them back.
+// changeMember removes the seat's person from the active organization, or restores the membership.
 func (d *server) changeMember(ctx context.Context, _ *http.Request, id session.Identity, req rightsRequest) (lease.Message, error) {
 	if id.Organization.IsZero() {
 		return lease.Message{}, orgctx.ErrNoOrganization
@@ -120,7 +120,7 @@ func (d *server) changeMember(ctx context.Context, _ *http.Request, id session.I
 	return lease.Message{Type: lease.MemberRemoved, Organization: id.Organization, UserID: id.UserID}, err
 }
 
-// changeOrganization suspends the active organization, or takes that back.
+// changeOrganization suspends the active organization, or restores it.
 func (d *server) changeOrganization(ctx context.Context, _ *http.Request, id session.Identity, req rightsRequest) (lease.Message, error) {
 	if id.Organization.IsZero() {
 		return lease.Message{}, orgctx.ErrNoOrganization

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// A browser has one cookie jar, and the gateway reads one cookie, so one window could show only
-// one person. A seat is a second name for that cookie: "left" keeps its session in
-// orgcast_session_left, and below /seat/left/ that cookie is presented to the gateway under the
-// real name. The gateway sees an ordinary request and checks everything as always.
+// A browser has one cookie jar, and the gateway reads one cookie, so one window could show only one
+// person. A seat is a second name for that cookie. "left" keeps its session in
+// orgcast_session_left, and below /seat/left/ the gateway gets that cookie under the real name. The
+// gateway sees an ordinary request and checks everything as usual.
 
 // maxSeatLength keeps the cookie's name short.
 const maxSeatLength = 16
@@ -28,7 +28,7 @@ func validSeat(seat string) bool {
 	return true
 }
 
-// seatCookie returns the name of the seat's cookie; the empty seat has the real name.
+// seatCookie returns the name of the seat's cookie. The empty seat has the real name.
 func (d *server) seatCookie(seat string) string {
 	if seat == "" {
 		return d.CookieName
@@ -36,8 +36,8 @@ func (d *server) seatCookie(seat string) string {
 	return d.CookieName + "_" + seat
 }
 
-// atSeat returns a copy of r that bears the seat's session and no other cookie. Without a session
-// at the seat it bears no cookie at all: never the one of someone else in the same browser.
+// atSeat returns a copy of r with the seat's session and no other cookie. Without a session at the
+// seat, it has no cookie at all, and never that of someone else in the same browser.
 func (d *server) atSeat(r *http.Request, seat string) *http.Request {
 	cookie, err := r.Cookie(d.seatCookie(seat))
 	r = r.Clone(r.Context())
@@ -58,7 +58,7 @@ func (d *server) serveSeat(w http.ResponseWriter, r *http.Request) {
 	seated := d.atSeat(r, seat)
 	prefix := "/seat/" + seat
 	path, ok := strings.CutPrefix(r.URL.Path, prefix)
-	if !ok { // an escaped seat name: nobody asks like that in good faith
+	if !ok { // an escaped seat name, which no honest client sends
 		d.notFound(w, r)
 		return
 	}

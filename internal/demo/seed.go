@@ -11,11 +11,11 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// role is that of every member of the demo.
+// role is the role of every member of the demo.
 const role = "member"
 
-// Seed writes the demo's organizations and their members into the directory. Doing so again
-// changes nothing. The client must have ContextTimeoutEnabled.
+// Seed writes the demo's organizations and their members into the directory. Repeating it changes
+// nothing. The client must have ContextTimeoutEnabled.
 func Seed(ctx context.Context, client redis.UniversalClient, keys keyspace.Keyspace) error {
 	dir, err := directory.NewRedis(client, keys)
 	if err != nil {
@@ -24,7 +24,7 @@ func Seed(ctx context.Context, client redis.UniversalClient, keys keyspace.Keysp
 	return seed(ctx, dir)
 }
 
-// seed writes organizations and members, whatever has become of them since.
+// seed writes organizations and members, whatever their current state.
 func seed(ctx context.Context, dir *directory.Redis) error {
 	for _, o := range Organizations() {
 		id, err := orgctx.ParseID(o.ID)

@@ -13,22 +13,23 @@ import (
 	"orgcast/internal/session"
 )
 
-// maxBody bounds what a request may send, in bytes.
+// maxBody bounds the body of a request, in bytes.
 const maxBody = 8 << 10
 
-// contentSecurityPolicy lets the page load its own files and talk to its own origin, nothing else.
+// contentSecurityPolicy lets the page load its own files and talk to its own origin, and nothing
+// else.
 const contentSecurityPolicy = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 
 type server struct {
 	Options // fixed after construction
 }
 
-// guard puts the origin check and the common headers around an endpoint. Signing in and publishing
-// change something on the strength of a cookie, so a page of another origin must not be able to
-// ask for it; SameSite alone does not stop a neighbor on another port.
+// guard adds the origin check and common headers to an endpoint. Signing in and publishing change
+// something with only a cookie as proof, so pages of other origins must not be able to request it.
+// SameSite alone does not stop a page on another port.
 func (d *server) guard(h http.HandlerFunc) http.Handler { return d.guardUpTo(maxBody, h) }
 
-// guardUpTo is guard for an endpoint that takes larger requests, up to limit bytes.
+// guardUpTo is guard for an endpoint that accepts larger requests, up to limit bytes.
 func (*server) guardUpTo(limit int64, h http.HandlerFunc) http.Handler {
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -56,7 +57,7 @@ func (d *server) page() http.Handler {
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("Cache-Control", "no-cache")
 		switch name := strings.TrimPrefix(path.Clean(r.URL.Path), "/"); {
-		case name == "consumers": // a folder, which has no page of its own
+		case name == "consumers": // a folder without an index page
 			http.Redirect(w, r, "/consumers/connection.html", http.StatusFound)
 		case name != "" && !isFile(d.Pages, name):
 			w.WriteHeader(http.StatusNotFound)
@@ -73,7 +74,7 @@ func isFile(files fs.FS, name string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// noStatus lets a page be served under a status that was written before.
+// noStatus ignores the status of a page, because another one has been written already.
 type noStatus struct{ http.ResponseWriter }
 
 // WriteHeader implements [http.ResponseWriter].
@@ -91,8 +92,9 @@ func (d *server) status(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, d.Status())
 }
 
-// who says who sits at a seat and may act there, by the rules by which the gateway admits. A page
-// cannot see why its handshake was refused: to a browser every reason is close code 1006.
+// who tells who sits at a seat and may act there, by the same rules as the gateway's admission. A
+// page cannot see why its handshake was refused, because browsers show every reason as close code
+// 1006.
 func (d *server) who(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
@@ -115,8 +117,8 @@ func (d *server) identifyByQuery(ctx context.Context, w http.ResponseWriter, r *
 	return d.identify(ctx, w, d.atSeat(r, seat))
 }
 
-// identify returns who sent r and may act for an organization. Where nobody may, it has answered
-// and ok is false.
+// identify returns who sent r and may act for an organization. If no one may, it has answered and
+// ok is false.
 func (d *server) identify(ctx context.Context, w http.ResponseWriter, r *http.Request) (id session.Identity, ok bool) {
 	id, err := d.Sessions.Resolve(ctx, r)
 	switch {
@@ -130,8 +132,8 @@ func (d *server) identify(ctx context.Context, w http.ResponseWriter, r *http.Re
 		refuse(w, http.StatusForbidden, codeNoOrganization, "the session has no active organization")
 		return session.Identity{}, false
 	}
-	// The gateway tells nobody which of these it is; the demo does, so that its page can offer to
-	// undo it.
+	// The gateway does not tell clients which of these it is. The demo does, so that its page can
+	// offer to undo it.
 	switch _, err := d.Membership.Admit(ctx, id.Organization, id.UserID); {
 	case err == nil:
 		return id, true
@@ -145,7 +147,7 @@ func (d *server) identify(ctx context.Context, w http.ResponseWriter, r *http.Re
 	return session.Identity{}, false
 }
 
-// nameOf returns what people call an organization.
+// nameOf returns the display name of an organization.
 func nameOf(org orgctx.ID) string {
 	for _, o := range Organizations() {
 		if o.ID == org.String() {

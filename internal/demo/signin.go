@@ -10,14 +10,14 @@ import (
 	"orgcast/internal/session"
 )
 
-// signInRequest asks for a session of one of the demo's people.
+// signInRequest requests a session of one of the demo's people.
 type signInRequest struct {
 	User string `json:"user"`
 	// Seat is empty for the browser's one real session cookie.
 	Seat string `json:"seat"`
 }
 
-// signIn starts a session and sets its cookie. There is no password: it is a demo.
+// signIn starts a session and sets its cookie, without a password, because it is a demo.
 func (d *server) signIn(w http.ResponseWriter, r *http.Request) {
 	req, err := readSignIn(r)
 	if err != nil {
@@ -47,7 +47,7 @@ func (d *server) signIn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	minted, err := d.Minter.Mint(ctx, session.Grant{UserID: person.User, Organization: org})
-	if err != nil { // storing the session is all that can go wrong
+	if err != nil { // only storing the session can fail
 		d.unavailable(w, "sign in", err)
 		return
 	}
@@ -61,10 +61,9 @@ func (d *server) signIn(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, person)
 }
 
-// vacate ends the session that sits at a seat, since its cookie is about to be replaced: another
-// tab would otherwise go on as one person on its socket and as another in what it asks for. A
-// session of the same person in the same organization is kept, so that several tabs can show the
-// same people.
+// vacate ends the session at a seat, because its cookie is about to be replaced. Otherwise another
+// tab would be one person on its socket and another in its requests. A session of the same person
+// in the same organization is kept, so that several tabs can show the same people.
 func (d *server) vacate(ctx context.Context, r *http.Request, seat, user string, org orgctx.ID) (kept bool, err error) {
 	if seat == "" || d.Authority == nil {
 		return false, nil
@@ -75,7 +74,7 @@ func (d *server) vacate(ctx context.Context, r *http.Request, seat, user string,
 	case errors.Is(err, session.ErrUnavailable):
 		return false, err
 	case err != nil:
-		return false, nil //nolint:nilerr // nobody sits there
+		return false, nil //nolint:nilerr // no one sits there
 	case id.UserID == user && id.Organization == org:
 		return true, nil
 	}
@@ -85,7 +84,7 @@ func (d *server) vacate(ctx context.Context, r *http.Request, seat, user string,
 	return false, d.Authority.Announcer.Announce(ctx, lease.Message{Type: lease.SessionEnded, SessionID: id.SessionID})
 }
 
-// readSignIn reads a form or a JSON object.
+// readSignIn parses a form or a JSON object.
 func readSignIn(r *http.Request) (signInRequest, error) {
 	if isJSON(r) {
 		var req signInRequest

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// boundUnacknowledged ends the connection when its peer has not acknowledged bytes for so long
+// boundUnacknowledged ends the connection if its peer has not acknowledged bytes for that long
 // (TCP_USER_TIMEOUT). A client of a stream never answers, so the kernel's acknowledgments of
-// heartbeats are the only sign of it. Without a bound the kernel would go on for a quarter of an
+// heartbeats are its only sign of life. Without a bound, the kernel would retry for a quarter of an
 // hour.
 func boundUnacknowledged(conn net.Conn, after time.Duration) error {
 	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
@@ -19,7 +19,7 @@ func boundUnacknowledged(conn net.Conn, after time.Duration) error {
 	}
 	socket, ok := conn.(syscall.Conn)
 	if !ok {
-		return nil // no TCP, as in tests
+		return nil // not TCP, as in tests
 	}
 	raw, err := socket.SyscallConn()
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestDeadClientIsNoticed: the kernel gives up a client that acknowledges nothing, also behind TLS,
-// after AckTimeout.
+// TestDeadClientIsNoticed: the kernel drops a client that acknowledges nothing after AckTimeout,
+// also with TLS.
 func TestDeadClientIsNoticed(t *testing.T) {
 	for name, secure := range map[string]bool{"TCP": false, "TLS": true} {
 		t.Run(name, func(t *testing.T) {

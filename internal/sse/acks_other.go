@@ -7,5 +7,6 @@ import (
 	"time"
 )
 
-// boundUnacknowledged leaves it to the system when a peer that acknowledges nothing counts as gone.
+// boundUnacknowledged does nothing: the system decides when a peer that does not acknowledge is
+// gone.
 func boundUnacknowledged(net.Conn, time.Duration) error { return nil }

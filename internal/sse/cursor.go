@@ -9,14 +9,14 @@ import (
 	"orgcast/internal/event"
 )
 
-// cursor is where the client of a GET stands in the histories of its groups. It goes into the ids
-// of events, which EventSource sends back as Last-Event-ID. It is for one goroutine at a time.
+// cursor is the place of a GET's client in the histories of its groups. It goes into the ids of
+// events, which EventSource sends back as Last-Event-ID. One goroutine at a time may use it.
 type cursor struct {
 	groups []string
-	at     []string // by group, "" if it is not known
+	at     []string // mark by group, "" if unknown
 }
 
-// add adds a group, once. The name is copied, since it may be a part of a long query.
+// add adds a group, once. It copies the name, which may be a part of a long query.
 func (c *cursor) add(name string) {
 	if slices.Contains(c.groups, name) {
 		return
@@ -24,11 +24,11 @@ func (c *cursor) add(name string) {
 	c.groups, c.at = append(c.groups, strings.Clone(name)), append(c.at, "")
 }
 
-// shares reports whether the ids of a group's events are the same for all clients: it is the only
-// one.
+// shares reports whether the ids of a group's events are the same for all clients, which is so if
+// it is the only group.
 func (c *cursor) shares(group string) bool { return len(c.groups) == 1 && c.groups[0] == group }
 
-// move notes a place, and reports whether it is of one of the groups.
+// move sets the mark of a group, and reports whether the group is one of the cursor's.
 func (c *cursor) move(group, at string) bool {
 	i := slices.Index(c.groups, group)
 	if i >= 0 {
@@ -49,8 +49,8 @@ func (c *cursor) appendID(dst []byte) []byte {
 	return append(dst, '\n')
 }
 
-// appendEvent appends an event. One of a group that the query does not name has no id, which would
-// be taken for the place of another.
+// appendEvent appends an event. An event of a group that the query does not name has no id, because
+// its id would be taken for the mark of another group.
 func (c *cursor) appendEvent(dst []byte, e *event.Event, s event.Shape) []byte {
 	if !e.Position().IsZero() && c.move(e.Group().Name(), e.Position().String()) {
 		dst = c.appendID(dst)
@@ -58,9 +58,9 @@ func (c *cursor) appendEvent(dst []byte, e *event.Event, s event.Shape) []byte {
 	return append(append(dst, e.Alone().Bytes(s, headless)...), '\n')
 }
 
-// frame returns a frame with the id that it has for this client. That is one if it says where a
-// group stands. It is none if a consumer shows an event again: live ones of its group may have been
-// before it.
+// frame returns a frame with the id for this client. A frame that reports a group's mark gets an
+// id. A frame in which a consumer shows an event again gets none, because live events of its group
+// may have come before it.
 func (c *cursor) frame(frame []byte) []byte {
 	if bytes.HasPrefix(frame, []byte("id: ")) {
 		return frame[bytes.IndexByte(frame, '\n')+1:]
@@ -72,7 +72,7 @@ func (c *cursor) frame(frame []byte) []byte {
 	var answer struct {
 		Type  string `json:"type"`
 		Group string `json:"group"`
-		ID    string `json:"id"` // missing if there is no place to resume from, also not the former one
+		ID    string `json:"id"` // missing if there is no mark to resume from, not even the previous one
 	}
 	if json.Unmarshal(text, &answer) != nil || answer.Type != "subscribed" || !c.move(answer.Group, answer.ID) {
 		return frame

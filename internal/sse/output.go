@@ -9,14 +9,13 @@ import (
 	"time"
 )
 
-// strayBytes is how much a client may send after its request. A browser or a proxy sends nothing,
-// or a line end that does not belong there.
+// strayBytes is how much a client may send after its request. Browsers and proxies send nothing, or
+// an extra line end.
 const strayBytes = 1 << 10
 
-// open sends the head of the response on a connection that belongs to the stream from now on. The
-// end of the connection is the end of the response, as HTTP/1.1 allows (RFC 9112, section 6.3). So
-// a stream costs no goroutine and no buffers of net/http. If open fails, it has answered or closed
-// the connection.
+// open sends the head of the response and takes over the connection. The end of the connection is
+// the end of the response, as HTTP/1.1 allows (RFC 9112, section 6.3). So a stream needs no
+// goroutine and no buffers of net/http. If open fails, it has answered or closed the connection.
 func open(w http.ResponseWriter, o *Options) (net.Conn, error) {
 	begin(w.Header())
 	conn, _, err := http.NewResponseController(w).Hijack()
@@ -25,7 +24,7 @@ func open(w http.ResponseWriter, o *Options) (net.Conn, error) {
 		return nil, fmt.Errorf("%w: %w", errVersion, err)
 	}
 	if err := sendHead(conn, w.Header(), o); err != nil {
-		_ = conn.Close() // its client is gone
+		_ = conn.Close() // its client has disconnected
 		return nil, fmt.Errorf("sse: %w", err)
 	}
 	return conn, nil
@@ -41,8 +40,8 @@ func sendHead(conn net.Conn, header http.Header, o *Options) error {
 	}
 	var head strings.Builder
 	head.WriteString("HTTP/1.1 200 OK\r\nConnection: close\r\n")
-	_ = header.Write(&head)                   // a strings.Builder takes everything
-	wait := returnTime/2 + rand.N(returnTime) //nolint:gosec // no secret
+	_ = header.Write(&head)                   // a strings.Builder never fails
+	wait := returnTime/2 + rand.N(returnTime) //nolint:gosec // jitter is not a secret
 	fmt.Fprintf(&head, "\r\nretry: %d\n\n", wait.Milliseconds())
 	if _, err := conn.Write([]byte(head.String())); err != nil {
 		return err
@@ -50,7 +49,7 @@ func sendHead(conn net.Conn, header http.Header, o *Options) error {
 	return boundUnacknowledged(conn, o.AckTimeout)
 }
 
-// awaitEnd returns when the client is gone, or sends what no client of a stream sends.
+// awaitEnd returns when the client has disconnected, or sends more than strayBytes.
 func awaitEnd(conn net.Conn) {
 	var room [64]byte
 	for stray := 0; stray <= strayBytes; {

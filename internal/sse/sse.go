@@ -1,9 +1,9 @@
-// Package sse speaks server-sent events with one client (HTML Standard, section 9.2): a response
-// that does not end and carries what the gateway sends. It is for networks that block WebSockets,
-// for EventSource, and for programs such as curl. A client says once, in its request, which groups
-// it wants; it can send nothing later.
+// Package sse sends server-sent events to one client (HTML Standard, section 9.2): a response that
+// does not end and carries everything that the gateway sends. It is for networks that block
+// WebSockets, for EventSource, and for programs such as curl. A client names the groups that it
+// wants once, in its request. It cannot send anything later.
 //
-// A GET is for EventSource: the groups are in the query, and Last-Event-ID says where to go on. A
+// A GET is for EventSource: the groups are in the query, and Last-Event-ID says where to resume. A
 // POST has a subscribe frame as its body.
 package sse
 
@@ -22,24 +22,24 @@ import (
 )
 
 const (
-	// Prefix begins the path of a stream. What follows is that of the WebSocket route behind
-	// [socketPrefix].
+	// Prefix is the prefix of the paths of streams. The rest is the path of the WebSocket route
+	// after [socketPrefix].
 	Prefix       = "/sse/"
 	socketPrefix = "/ws/"
 
-	// returnTime is what clients wait before they come back, in the middle, unless the close event
-	// says otherwise. Each is told a time of its own, so that those who lose their node at one
-	// moment do not return in step.
+	// returnTime is the mean time that clients wait before they reconnect, unless the close event
+	// says otherwise. Each client gets a different time, so that clients that lose their node
+	// together do not return together.
 	returnTime = 2 * time.Second
-	// intakeTime is what a client is told to wait whose organization sends too much, in seconds.
+	// intakeTime is how long a client whose organization sends too much should wait, in seconds.
 	intakeTime = "5"
-	// preflightTime is how long a browser may remember what a foreign page may ask, in seconds.
+	// preflightTime is how long a browser may cache the answer to a preflight request, in seconds.
 	preflightTime = "600"
 )
 
-// Codes of refusals that only streams know.
+// Codes of refusals that only streams have.
 const (
-	// CodeWebSocketRequired answers messages: they need a WebSocket.
+	// CodeWebSocketRequired refuses messages, which need a WebSocket.
 	CodeWebSocketRequired = "websocket_required"
 	codeBadMessage        = "bad_message"
 	codeTooLarge          = "too_large"
@@ -54,13 +54,14 @@ var (
 	_ gateway.Personal = (*Stream)(nil)
 )
 
-// Options say what a client may ask and how it is written to. All fields must be set.
+// Options limit the requests and the writes of streams. All fields are required.
 type Options struct {
 	// MaxBody is the largest body of a POST, in bytes.
 	MaxBody int64
 	// WriteTimeout bounds one write.
 	WriteTimeout time.Duration
-	// AckTimeout is how long a client's system may leave bytes unacknowledged. Only Linux knows it.
+	// AckTimeout is how long a client's system may leave bytes unacknowledged. It applies on Linux
+	// only.
 	AckTimeout time.Duration
 }
 
@@ -70,24 +71,24 @@ type Carrier struct{ options Options }
 // New returns a Carrier.
 func New(o Options) *Carrier { return &Carrier{o} }
 
-// Asked reports whether a request is for a stream.
+// Asked reports whether a request asks for a stream.
 func (*Carrier) Asked(r *http.Request) bool { return strings.HasPrefix(r.URL.EscapedPath(), Prefix) }
 
-// Path returns the path of the route behind that of a stream.
+// Path returns the path of the route for the path of a stream.
 func (*Carrier) Path(path string) string { return socketPrefix + strings.TrimPrefix(path, Prefix) }
 
-// Offers reports whether the client knows a subprotocol. All streams speak the newest.
+// Offers reports whether the client knows a subprotocol. All streams use the newest one.
 func (*Carrier) Offers(*http.Request, string) bool { return true }
 
 // AllowsMissingOrigin reports whether a request without an Origin comes from a page of the same
-// site. Browsers send none with a GET to their own site, but say where it comes from (Fetch
-// Metadata, section 2.3). No page can forge that.
+// site. Browsers send no Origin with a GET to their own site, but say that it is same-origin (Fetch
+// Metadata, section 2.3). Pages cannot forge that.
 func (*Carrier) AllowsMissingOrigin(r *http.Request) bool {
 	return r.Header.Get("Sec-Fetch-Site") == "same-origin"
 }
 
-// Prepare lets an allowed page read the answer, whatever it is, and answers what cannot lead to a
-// stream.
+// Prepare lets an allowed page read the answer, whatever it is, and answers requests that cannot
+// become streams.
 func (*Carrier) Prepare(w http.ResponseWriter, r *http.Request) (answered bool) {
 	h := w.Header()
 	h.Add("Vary", "Origin")
@@ -111,29 +112,29 @@ func (*Carrier) Prepare(w http.ResponseWriter, r *http.Request) (answered bool) 
 	return false
 }
 
-// Refuse answers a refusal that a page should try again. EventSource gives up for good at any other status than
-// 200, so a GET gets a stream that ends at once.
+// Refuse answers a refused request that a page should repeat later. EventSource gives up at any
+// status other than 200, so a GET gets a stream that ends at once.
 func (*Carrier) Refuse(w http.ResponseWriter, r *http.Request, last []byte) (answered bool) {
 	if r.Method != http.MethodGet {
 		return false
 	}
 	begin(w.Header())
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(last) // the client may be gone, which is all the same now
+	_, _ = w.Write(last) // the client may have disconnected already
 	return true
 }
 
-// Explains reports that programs see the status of a refusal.
+// Explains reports false, because clients see the status of a refusal.
 func (*Carrier) Explains() bool { return false }
 
-// begin sets the fields of the head of a stream.
+// begin sets the header fields of a stream.
 func begin(h http.Header) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store, no-transform")
-	h.Set("X-Accel-Buffering", "no") // else nginx keeps events until it has some KiB
+	h.Set("X-Accel-Buffering", "no") // else nginx buffers events up to some KiB
 }
 
-// Upgrade begins the stream that was asked for. If it cannot, it has answered.
+// Upgrade begins the requested stream. If it returns an error, it has answered.
 func (c *Carrier) Upgrade(w http.ResponseWriter, r *http.Request, b socket.Budget) (gateway.Transport, error) {
 	asked, err := c.wishOf(w, r, b)
 	if err != nil {
@@ -152,12 +153,12 @@ func (c *Carrier) Upgrade(w http.ResponseWriter, r *http.Request, b socket.Budge
 	return newStream(conn, &c.options, asked), nil
 }
 
-//nolint:gochecknoglobals // the table of each burst has a place for each
+//nolint:gochecknoglobals // each burst has a slot for each encoding
 var (
 	slot     = event.NewSlot()
 	openSlot = event.NewSlot()
 
-	// whole is an event as most clients get it.
+	// whole is the encoding of events for most clients.
 	whole = &event.Encoding{Slot: slot, Encode: func(e *event.Event, s event.Shape, _ []byte) []byte {
 		var b []byte
 		if !e.Position().IsZero() {
@@ -165,20 +166,21 @@ var (
 		}
 		return append(appendData(b, e.AppendText(nil, s)), '\n')
 	}}
-	// headless is an event for clients whose ids differ: the line with the id and the empty one are
-	// missing.
+	// headless is the encoding for clients whose ids differ. It lacks the id line and the final
+	// empty line.
 	headless = &event.Encoding{Slot: openSlot, Encode: func(e *event.Event, s event.Shape, _ []byte) []byte {
 		return appendData(nil, e.AppendText(nil, s))
 	}}
 )
 
-// Encodings returns how events are written. Streams are not compressed.
+// Encodings returns the encodings of events. Streams are not compressed.
 func (*Carrier) Encodings() (plain, compressed *event.Encoding) { return whole, whole }
 
-// Frame makes an event of a JSON text of the gateway's own.
+// Frame returns a JSON text of the gateway or of a consumer as an event.
 func (*Carrier) Frame(text []byte) []byte { return append(appendData(nil, text), '\n') }
 
-// appendData appends a text as data. It may hold line ends, where JSON has space.
+// appendData appends a text as data. Line ends in it, which JSON treats as space, begin new lines
+// of data.
 func appendData(dst, text []byte) []byte {
 	dst = append(dst, "data: "...)
 	for {
@@ -191,12 +193,13 @@ func appendData(dst, text []byte) []byte {
 	}
 }
 
-// PingFrame returns a comment. It makes a connection that is dead show it.
+// PingFrame returns a comment. Writing it reveals a dead connection.
 func (*Carrier) PingFrame() []byte { return []byte(":\n\n") }
 
-// CloseFrame makes the last event. A reason that tells a time to wait is told to EventSource, too.
+// CloseFrame returns the last event. If the reason contains a time to wait, EventSource gets that
+// time too.
 func (*Carrier) CloseFrame(code socket.StatusCode, reason string) []byte {
-	text, _ := json.Marshal(struct { // a number and a text
+	text, _ := json.Marshal(struct { // it always encodes
 		Code   socket.StatusCode `json:"code"`
 		Reason string            `json:"reason"`
 	}{code, reason})

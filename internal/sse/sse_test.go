@@ -24,8 +24,8 @@ func newCarrier() *sse.Carrier {
 	return sse.New(sse.Options{MaxBody: 1 << 10, WriteTimeout: 10 * time.Second, AckTimeout: 35 * time.Second})
 }
 
-// newEvent returns an event of a group of acme with this payload, recorded at a position unless
-// that is empty.
+// newEvent returns an event of a group of acme with this payload, recorded at a position unless it
+// is empty.
 func newEvent(tb testing.TB, group, position, payload string) *event.Event {
 	tb.Helper()
 	org, err := orgctx.ParseID("acme")
@@ -49,8 +49,7 @@ func newEvent(tb testing.TB, group, position, payload string) *event.Event {
 	return e
 }
 
-// received returns what a client makes of the bytes of a stream: each event with its name, id and
-// data.
+// received parses the bytes of a stream as a client does: each event with its name, id and data.
 func received(tb testing.TB, stream string) (list []string) {
 	tb.Helper()
 	blocks := strings.Split(stream, "\n\n")
@@ -85,7 +84,7 @@ func TestEveryLineEndOfAPayload(t *testing.T) {
 	encoding, _ := newCarrier().Encodings()
 	for _, end := range []string{"", "\n", "\r", "\r\n", "\n\n", "\n\r\n", "\nid: 9-9\n", "\r\rdata: x"} {
 		payload := `{"type":"note","organization_id":"acme",` + end + `"text":"a\r\nb"` + end + `}`
-		if strings.Contains(end, ":") { // no JSON, so it is no event
+		if strings.Contains(end, ":") { // not JSON, so it is not an event
 			payload = `{"type":"note","organization_id":"acme","text":` + fmt.Sprintf("%q", end) + `}`
 		}
 		stream := string(newEvent(t, "all", "5-1", payload).Alone().Bytes(event.Plain, encoding))
@@ -115,7 +114,7 @@ func TestEveryLineEndOfAPayload(t *testing.T) {
 	}
 }
 
-// TestEventsThatWereNotRecordedHaveNoID: their client stays where it was.
+// TestEventsThatWereNotRecordedHaveNoID: a transient event does not change the client's place.
 func TestEventsThatWereNotRecordedHaveNoID(t *testing.T) {
 	encoding, _ := newCarrier().Encodings()
 	stream := string(newEvent(t, "all", "", `{"type":"note","organization_id":"acme"}`).Alone().Bytes(event.Plain, encoding))
@@ -203,8 +202,8 @@ func note(tb testing.TB, group, position string, n int) *event.Event {
 	return newEvent(tb, group, position, fmt.Sprintf(`{"type":"note","organization_id":"acme","n":%d}`, n))
 }
 
-// TestIDsOfSeveralGroups: each id says where all groups of the client stand, in the order of its
-// URL.
+// TestIDsOfSeveralGroups: each id contains the marks of all the client's groups, in the order of
+// its URL.
 func TestIDsOfSeveralGroups(t *testing.T) {
 	s := newSending(t, "b", "a", "c", "a")
 	s.frame("subscribed", "a", "5-1")
@@ -227,7 +226,7 @@ func TestIDsOfSeveralGroups(t *testing.T) {
 	)
 }
 
-// TestIDsOfOneGroup: the client forgets its place if the gateway has none for it.
+// TestIDsOfOneGroup: the client forgets its mark if the gateway has none for it.
 func TestIDsOfOneGroup(t *testing.T) {
 	s := newSending(t, "a")
 	s.frame("subscribed", "a", "5-1")
@@ -241,8 +240,8 @@ func TestIDsOfOneGroup(t *testing.T) {
 }
 
 // TestForeignPlaces: an event of a group that the query does not name, or one that a consumer shows
-// again, has no id, or its position would be taken for that of a group of the query, whose missed
-// events would then be lost.
+// again, has no id. Otherwise its position would be taken for the mark of a group in the query,
+// whose missed events would then be lost.
 func TestForeignPlaces(t *testing.T) {
 	encoding, _ := newCarrier().Encodings()
 	for name, groups := range map[string][]string{"one group": {"a"}, "two groups": {"a", "b"}} {
@@ -266,8 +265,7 @@ func TestForeignPlaces(t *testing.T) {
 }
 
 // TestManyIDsAtOnce: a client of many groups gets ids that are longer than the events. They are
-// made and written piece by piece, so that a client that reads slowly has no more than one held for
-// it.
+// made and written in pieces, so that at most one piece is held for a slow client.
 func TestManyIDsAtOnce(t *testing.T) {
 	groups := make([]string, 100)
 	for i := range groups {
@@ -288,7 +286,8 @@ func TestManyIDsAtOnce(t *testing.T) {
 	}
 }
 
-// TestClientsShareBytes: those of one group, and those who take care of positions themselves.
+// TestClientsShareBytes: clients of one group share bytes, and so do clients that track positions
+// themselves.
 func TestClientsShareBytes(t *testing.T) {
 	encoding, _ := newCarrier().Encodings()
 	b := note(t, "a", "5-1", 1).Alone()

@@ -11,29 +11,29 @@ import (
 	"orgcast/internal/socket"
 )
 
-// Stream is a response that does not end. It is a gateway.Transport: one goroutine reads, with
-// Await and Next, and in the end calls Close; everything else is safe for concurrent use.
+// Stream is a response that does not end. It is a gateway.Transport. One goroutine reads, with
+// Await and Next, and calls Close in the end. The other methods are safe for concurrent use.
 //
-// A client sends nothing, so it counts as heard when the network has taken what was written.
+// A client sends nothing, so it counts as heard when the network has accepted written bytes.
 type Stream struct {
 	conn    net.Conn
 	options *Options
 	opened  time.Time
-	cursor  *cursor // nil if events have no ids of this client's own; owned by whoever writes
+	cursor  *cursor // nil if events have no ids specific to this client; owned by the writer
 
 	// Owned by the reader.
-	message []byte // that the request stands for, nil once it was read
-	over    bool   // the client is gone
+	message []byte // the message in the request, nil after it was read
+	over    bool   // the client has disconnected
 
 	heard atomic.Int64 // in nanoseconds since opened
 	muted atomic.Bool
 
-	writing sync.Mutex // held while bytes leave
-	last    bool       // the close frame has left
+	writing sync.Mutex // held while bytes are written
+	last    bool       // the close frame was written
 
 	mu       sync.Mutex
 	deadline time.Time // of writes
-	final    time.Time // the deadline of every write from now on, if it is set
+	final    time.Time // if set, the deadline of every later write
 	end      *time.Timer
 }
 
@@ -41,7 +41,7 @@ func newStream(conn net.Conn, o *Options, asked wish) *Stream {
 	return &Stream{conn: conn, options: o, opened: time.Now(), message: asked.message, cursor: asked.cursor}
 }
 
-// Await waits until there is something to read, or the client is gone.
+// Await waits until there is something to read, or the client has disconnected.
 func (s *Stream) Await() {
 	if s.message == nil {
 		awaitEnd(s.conn)
@@ -49,8 +49,8 @@ func (s *Stream) Await() {
 	}
 }
 
-// Next returns the message that the request stands for, which the budget counts already, and then
-// that the client is gone.
+// Next returns the message in the request, which the budget counts already, and later reports that
+// the client has disconnected.
 func (s *Stream) Next(socket.Budget) (socket.Message, error) {
 	switch {
 	case s.over:
@@ -63,26 +63,26 @@ func (s *Stream) Next(socket.Budget) (socket.Message, error) {
 	return m, nil
 }
 
-// Heard returns when the network last took something.
+// Heard returns when the network last accepted bytes.
 func (s *Stream) Heard() time.Time { return s.opened.Add(time.Duration(s.heard.Load())) }
 
-// Unfinished reports that no message is under way: none ever is.
+// Unfinished reports false, because there are no partial messages.
 func (s *Stream) Unfinished() (since time.Time, ok bool) { return time.Time{}, false }
 
-// Direct reports that writes may wait.
+// Direct reports false, because writes may wait.
 func (s *Stream) Direct() bool { return false }
 
-// Compressed reports that nothing is compressed.
+// Compressed reports false, because streams are not compressed.
 func (s *Stream) Compressed() bool { return false }
 
-// TryWrite sends nothing, since that may wait.
+// TryWrite sends nothing, because that may wait.
 func (s *Stream) TryWrite([]byte, socket.How) (socket.Outcome, error) { return socket.SentNone, nil }
 
-// Finish has nothing to finish, as TryWrite begins nothing.
+// Finish does nothing, because TryWrite begins nothing.
 func (s *Stream) Finish() error { return nil }
 
-// WriteEvents sends events, with ids of this client's own if it needs them. These may be longer
-// than the events, and no budget counts them, so there is never more than a piece of them.
+// WriteEvents sends events, with ids specific to this client if it needs them. These may be longer
+// than the events, and no budget counts them, so only one piece of them exists at a time.
 func (s *Stream) WriteEvents(b *event.Burst, shape event.Shape) error {
 	if s.cursor == nil || s.cursor.shares(b.Group().Name()) {
 		return s.Write(b.Bytes(shape, whole))
@@ -101,7 +101,7 @@ func (s *Stream) WriteEvents(b *event.Burst, shape event.Shape) error {
 	return s.Write(piece)
 }
 
-// WriteFrame sends a frame of the gateway's own, or of a consumer.
+// WriteFrame sends a frame of the gateway or of a consumer.
 func (s *Stream) WriteFrame(frame []byte) error {
 	if s.cursor != nil {
 		frame = s.cursor.frame(frame)
@@ -110,7 +110,7 @@ func (s *Stream) WriteFrame(frame []byte) error {
 }
 
 // Write sends whole frames. It waits for the client, up to WriteTimeout. If the Stream is muted
-// meanwhile, it returns [socket.ErrMuted] after the frame that it is at.
+// meanwhile, Write returns [socket.ErrMuted] after the current piece.
 func (s *Stream) Write(frames []byte) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -130,11 +130,10 @@ func (s *Stream) Write(frames []byte) error {
 	return nil
 }
 
-// pieceSize is what is written in one go, at least, before the next look whether the Stream is
-// muted.
+// pieceSize is the minimum written at once, before checking again whether the Stream is muted.
 const pieceSize = 16 << 10
 
-// pieceEnd returns where the first frame ends that ends behind pieceSize.
+// pieceEnd returns the end of the first frame that ends at or after pieceSize.
 func pieceEnd(frames []byte) int {
 	if len(frames) <= pieceSize {
 		return len(frames)
@@ -145,11 +144,11 @@ func pieceEnd(frames []byte) int {
 	return len(frames)
 }
 
-// frameEnd ends each frame and occurs nowhere else in it: a line of data begins with its name.
+// frameEnd ends each frame and occurs nowhere else in it, because a line of data begins with its
+// name.
 var frameEnd = []byte("\n\n") //nolint:gochecknoglobals // constant
 
-// WriteClose sends the last frame, once. Then the stream ends, since its client has nothing to
-// answer.
+// WriteClose sends the last frame, once. Then the stream ends, because its client does not answer.
 func (s *Stream) WriteClose(frame []byte) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -162,25 +161,25 @@ func (s *Stream) WriteClose(frame []byte) error {
 	return err
 }
 
-// write is called with writing held.
+// write writes frames. Its caller holds writing.
 func (s *Stream) write(frames []byte) error {
 	err := s.renewDeadline()
 	if err == nil {
 		_, err = s.conn.Write(frames)
 	}
 	if err != nil {
-		s.last = true // a frame may have been cut short
+		s.last = true // a frame may be incomplete
 		return err
 	}
 	s.heard.Store(int64(time.Since(s.opened)))
 	return nil
 }
 
-// deadlineSlack is how early a write may time out: setting a deadline costs more than writing some
-// bytes.
+// deadlineSlack is how early a write may time out, because setting a deadline costs more than
+// writing a few bytes.
 const deadlineSlack = time.Second
 
-// renewDeadline gives a write its time, which Expire may have bounded.
+// renewDeadline sets the deadline of a write, unless Expire has set the final one.
 func (s *Stream) renewDeadline() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,16 +191,16 @@ func (s *Stream) renewDeadline() error {
 	return s.conn.SetWriteDeadline(deadline)
 }
 
-// stopReading has Await return.
-func (s *Stream) stopReading() { _ = s.conn.SetReadDeadline(time.Now()) } // a dead connection has ended its reader
+// stopReading makes Await return.
+func (s *Stream) stopReading() { _ = s.conn.SetReadDeadline(time.Now()) } // fails only if reading has ended
 
-// Mute lets nothing but the close frame be begun any more.
+// Mute prevents further writes, except of the close frame.
 func (s *Stream) Mute() { s.muted.Store(true) }
 
 // Muted reports whether Mute was called.
 func (s *Stream) Muted() bool { return s.muted.Load() }
 
-// Expire ends the stream after some time, a write that waits included.
+// Expire ends the stream after some time, including a waiting write.
 func (s *Stream) Expire(after time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -210,25 +209,25 @@ func (s *Stream) Expire(after time.Duration) {
 		return
 	}
 	s.final = final
-	_ = s.conn.SetWriteDeadline(final) // a dead connection shows at the write
+	_ = s.conn.SetWriteDeadline(final) // a dead connection shows at the next write
 	if s.end != nil {
 		s.end.Stop()
 	}
 	s.end = time.AfterFunc(after, s.stopReading)
 }
 
-// Drain has nothing to read.
+// Drain does nothing, because clients send nothing.
 func (s *Stream) Drain() {}
 
-// DrainUpTo has nothing to read.
+// DrainUpTo does nothing, because clients send nothing.
 func (s *Stream) DrainUpTo(int64) {}
 
-// Close ends the response. A write under way fails.
+// Close ends the response. A write in progress fails.
 func (s *Stream) Close() error {
 	s.mu.Lock()
 	if s.end != nil {
 		s.end.Stop()
 	}
 	s.mu.Unlock()
-	return s.conn.Close() // TLS may wait here, and Expire must not
+	return s.conn.Close() // outside the lock: TLS may wait here, and Expire must not
 }

@@ -18,8 +18,7 @@ import (
 
 var _ gateway.Transport = (*sse.Stream)(nil)
 
-// inBubble runs a test of a stream over a network in memory, which takes nothing that is not read,
-// on a fake clock.
+// inBubble runs a test of a stream over an in-memory network without buffers, on a fake clock.
 func inBubble(t *testing.T, test func(t *testing.T, s *sse.Stream, client net.Conn)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -32,8 +31,8 @@ func inBubble(t *testing.T, test func(t *testing.T, s *sse.Stream, client net.Co
 	})
 }
 
-// TestSlowWriteTimesOut: a client that reads nothing ends a write after WriteTimeout, and nothing
-// follows, since a frame may have been cut short.
+// TestSlowWriteTimesOut: if a client reads nothing, a write ends after WriteTimeout, and nothing
+// follows, because a frame may be incomplete.
 func TestSlowWriteTimesOut(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *sse.Stream, _ net.Conn) {
 		t.Helper()
@@ -54,7 +53,7 @@ func TestSlowWriteTimesOut(t *testing.T) {
 	})
 }
 
-// TestExpireWhileAWriteWaits: the write ends with the stream.
+// TestExpireWhileAWriteWaits: a waiting write ends with the stream.
 func TestExpireWhileAWriteWaits(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *sse.Stream, _ net.Conn) {
 		t.Helper()
@@ -77,7 +76,7 @@ func TestExpireWhileAWriteWaits(t *testing.T) {
 	})
 }
 
-// TestExpireBoundsLaterWrites: one that begins after Expire has what is left of the time.
+// TestExpireBoundsLaterWrites: a write that begins after Expire has only the rest of the time.
 func TestExpireBoundsLaterWrites(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *sse.Stream, _ net.Conn) {
 		t.Helper()
@@ -112,8 +111,8 @@ func TestCloseWhileAWriteWaits(t *testing.T) {
 	})
 }
 
-// TestMutedWhileAWriteWaits: of frames that wait, none is begun any more, and those that were begun
-// are whole, so that the close frame can follow.
+// TestMutedWhileAWriteWaits: waiting frames are not started after Mute, and started ones are whole,
+// so that the close frame can follow.
 func TestMutedWhileAWriteWaits(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *sse.Stream, client net.Conn) {
 		t.Helper()
@@ -148,7 +147,7 @@ func TestMutedWhileAWriteWaits(t *testing.T) {
 	})
 }
 
-// TestMuted: nothing but the close frame leaves.
+// TestMuted: only the close frame is sent.
 func TestMuted(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *sse.Stream, client net.Conn) {
 		t.Helper()
@@ -167,8 +166,8 @@ func TestMuted(t *testing.T) {
 	})
 }
 
-// TestClientThatTalks: what it sends after its request is read and ignored, and it is cut off if it
-// does not stop.
+// TestClientThatTalks: bytes that a client sends after its request are ignored, and the client is
+// cut off if it does not stop.
 func TestClientThatTalks(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *sse.Stream, client net.Conn) {
 		t.Helper()
@@ -189,7 +188,7 @@ func TestClientThatTalks(t *testing.T) {
 	})
 }
 
-// TestHeard: a client counts as heard when the network takes something.
+// TestHeard: a client counts as heard when the network accepts bytes.
 func TestHeard(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *sse.Stream, client net.Conn) {
 		t.Helper()

@@ -14,15 +14,15 @@ import (
 	"orgcast/internal/socket"
 )
 
-// wish is what a request stands for.
+// wish is the content of a request.
 type wish struct {
-	// message goes to the consumer; nil if the request names no group. A budget counts it.
+	// message is for the consumer, nil if the request names no group. A budget counts it.
 	message []byte
-	// cursor has the groups of a GET, whose events have ids of this client's own.
+	// cursor has the groups of a GET, whose events have ids specific to this client.
 	cursor *cursor
 }
 
-// refusal answers a request that does not ask for a stream.
+// refusal answers a request that cannot become a stream.
 type refusal struct {
 	status     int
 	code, text string
@@ -48,7 +48,7 @@ var (
 // Answer implements [gateway.Refusal].
 func (r refusal) Answer() (status int, code string) { return r.status, r.code }
 
-// answer says why a request is refused, with a code and a text for people.
+// answer refuses the request, with a code and a text for people.
 func (r refusal) answer(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
@@ -56,13 +56,13 @@ func (r refusal) answer(w http.ResponseWriter) {
 		w.Header().Set("Retry-After", intakeTime)
 	}
 	w.WriteHeader(r.status)
-	_ = json.NewEncoder(w).Encode(struct { // the client may be gone, which is all the same now
+	_ = json.NewEncoder(w).Encode(struct { // the client may have disconnected already
 		Code    string `json:"code"`
 		Message string `json:"message"`
 	}{r.code, r.text})
 }
 
-// wishOf reads what a request stands for. Its errors are refusals.
+// wishOf reads the content of a request. Its errors are refusals.
 func (c *Carrier) wishOf(w http.ResponseWriter, r *http.Request, b socket.Budget) (wish, error) {
 	if r.Method == http.MethodGet {
 		return wishOfQuery(r, b)
@@ -85,8 +85,8 @@ func (c *Carrier) wishOf(w http.ResponseWriter, r *http.Request, b socket.Budget
 	return wish{}, err
 }
 
-// namesNone reports whether a subscribe frame names no group: its stream shows what a route shows
-// by itself, and consumers that know no groups know no such frame.
+// namesNone reports whether a subscribe frame names no group. Its stream shows what the route sends
+// by itself, and consumers without groups do not know the frame.
 func namesNone(m event.Message) bool {
 	var frame struct {
 		Group  json.RawMessage            `json:"group"`
@@ -104,7 +104,7 @@ func (c *Carrier) body(w http.ResponseWriter, r *http.Request, b socket.Budget) 
 		return nil, errTooLarge
 	}
 	message, err := socket.ReadAll(arriving{http.MaxBytesReader(w, r.Body, c.options.MaxBody)}, b, int(r.ContentLength))
-	if _, ok := errors.AsType[refusal](err); err != nil && !ok { // the budget's
+	if _, ok := errors.AsType[refusal](err); err != nil && !ok { // an error of the budget
 		err = errIntake
 	}
 	return message, err
@@ -125,7 +125,7 @@ func (a arriving) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// wishOfQuery makes a subscribe frame of the parameters "group". Last-Event-ID has a position for
+// wishOfQuery makes a subscribe frame from the parameters "group". Last-Event-ID has a position for
 // each, in their order.
 func wishOfQuery(r *http.Request, b socket.Budget) (wish, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
@@ -162,7 +162,7 @@ func wishOfQuery(r *http.Request, b socket.Budget) (wish, error) {
 	return wish{message, at}, nil
 }
 
-// resume takes the places from an id that the client got, and reports whether it is one of these
+// resume sets the marks from an id that the client received, and reports whether the id fits these
 // groups.
 func (c *cursor) resume(id string) bool {
 	if strings.Count(id, ",") != len(c.groups)-1 {

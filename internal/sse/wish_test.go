@@ -13,7 +13,7 @@ import (
 	"orgcast/internal/socket"
 )
 
-// budget counts what is held, and has room for so many bytes.
+// budget counts held bytes, up to a limit.
 type budget struct{ room, held int }
 
 func (b *budget) Take(n int) error {
@@ -26,7 +26,7 @@ func (b *budget) Take(n int) error {
 
 func (b *budget) Give(n int) { b.held -= n }
 
-// asked is what became of a request.
+// asked is the result of a request.
 type asked struct {
 	message, ids string
 	refused      bool
@@ -34,8 +34,8 @@ type asked struct {
 	code         string // of a refusal
 }
 
-// ask reads a request, and sees that a message that goes on is counted as the gateway gives it
-// back, and that nothing else is.
+// ask reads a request. It checks that a message that is passed on is counted as the gateway gives
+// it back, and that nothing else stays counted.
 func ask(tb testing.TB, r *http.Request) asked {
 	tb.Helper()
 	w, b := httptest.NewRecorder(), &budget{room: 1 << 20}
@@ -164,7 +164,7 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// TestBodiesCountForTheirOrganization: there is no room for what it may not hold, and nothing stays
+// TestBodiesCountForTheirOrganization: a body that exceeds the budget is refused, and nothing stays
 // counted.
 func TestBodiesCountForTheirOrganization(t *testing.T) {
 	for name, r := range map[string]func() *http.Request{
@@ -181,8 +181,7 @@ func TestBodiesCountForTheirOrganization(t *testing.T) {
 	}
 }
 
-// FuzzBody: a body is a subscribe frame, which goes on as it is, or is answered; never both and
-// never neither.
+// FuzzBody: a body is either a subscribe frame, which is passed on unchanged, or is refused.
 func FuzzBody(f *testing.F) {
 	for _, seed := range []string{
 		`{"type":"subscribe","group":"room.1"}`, `{"type":"subscribe","groups":{"a":{"after":"5-1.E","token":"1.ab"}}}`, `{"type":"resume"}`, `{"type":["subscribe"]}`,
@@ -197,8 +196,8 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-// FuzzQuery: whatever a query and Last-Event-ID say, they are refused, or every group is asked for
-// where it was, and the next id says the same.
+// FuzzQuery: whatever a query and Last-Event-ID contain, they are refused, or every group is
+// requested from its mark, and the next id says the same.
 func FuzzQuery(f *testing.F) {
 	for _, seed := range [][2]string{
 		{"group=a", ""},

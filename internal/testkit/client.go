@@ -30,7 +30,7 @@ func DialTCP(addr string) DialFunc {
 	return func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", addr) }
 }
 
-// Handshake is a request for an upgrade, as right or wrong as a test wants it.
+// Handshake is a request for an upgrade, as valid or invalid as a test wants it.
 type Handshake struct {
 	Method string // default GET
 	Path   string // the request target as it goes over the wire; default /
@@ -38,10 +38,9 @@ type Handshake struct {
 	// Header replaces header lines of the default handshake and adds others. A name without
 	// values is left out.
 	Header http.Header
-	// Tail is sent right behind the header, in the same write.
+	// Tail is sent right after the header, in the same write.
 	Tail []byte
-	// Stream asks for server-sent events in place of an upgrade, with Body, if there is one, as
-	// JSON.
+	// Stream requests server-sent events instead of an upgrade, with Body, if any, as JSON.
 	Stream bool
 	Body   string
 }
@@ -89,30 +88,31 @@ func orDefault(text, fallback string) string {
 	return text
 }
 
-// Answer is what a server said to a handshake.
+// Answer is a server's answer to a handshake.
 type Answer struct {
 	Status int
 	Header http.Header
-	Body   string // empty after an upgrade and of a stream
+	Body   string // empty after an upgrade and for a stream
 }
 
-// Client is a WebSocket client that can do wrong, or the client of a stream of server-sent events.
-// Each read has a deadline, so that a test fails instead of hanging. Reading belongs to one
-// goroutine, writing to another.
+// Client is a WebSocket client that can violate the protocol, or the client of a stream of
+// server-sent events. Each read has a deadline, so that a test fails instead of hanging. One
+// goroutine may read, and another may write.
 type Client struct {
 	net.Conn
 
-	// Timeout bounds each read; 0 is none, for tests with a fake clock.
+	// Timeout bounds each read. 0 means none, for tests with a fake clock.
 	Timeout time.Duration
-	// RSV holds the reserved bits that the server may set, because an extension was agreed on.
+	// RSV has the reserved bits that the server may set, because an extension was negotiated.
 	RSV byte
 	br  *bufio.Reader
 
 	stream *stream // nil on a WebSocket
 }
 
-// Try sends a handshake and returns the answer, and the client if it was an upgrade; else the
-// connection is closed. The client is closed with the test at the latest.
+// Try sends a handshake and returns the answer, and the client if the server upgraded the
+// connection. Otherwise the connection is closed. The client is closed at the end of the test at
+// the latest.
 func Try(tb testing.TB, dial DialFunc, h Handshake) (*Client, Answer) {
 	tb.Helper()
 	c, answer, err := Open(tb.Context(), dial, h)
@@ -183,7 +183,7 @@ func (c *Client) extend() {
 	}
 }
 
-// Send writes frames in one piece.
+// Send writes frames in one write.
 func (c *Client) Send(frames ...Frame) error {
 	var b []byte
 	for _, f := range frames {
@@ -204,8 +204,8 @@ func (c *Client) ReadFrame() (Frame, error) {
 	return readFrame(c.br, c.RSV)
 }
 
-// Next returns the text of the next data frame or event; it answers pings. A close frame is an
-// error that is a [*ClosedError].
+// Next returns the text of the next data frame or event. It answers pings. A close frame is
+// returned as a [*ClosedError].
 func (c *Client) Next() (string, error) {
 	if c.stream != nil {
 		return c.nextEvent()
@@ -256,7 +256,7 @@ func (c *Client) Expect(tb testing.TB, want string) {
 	}
 }
 
-// SameJSON reports whether two texts are the same JSON value, with names in any order.
+// SameJSON reports whether two texts are the same JSON value, with fields in any order.
 func SameJSON(a, b string) bool {
 	if a == b {
 		return true
@@ -275,8 +275,8 @@ func canonical(w io.Writer, text string) bool {
 	return json.NewEncoder(w).Encode(v) == nil
 }
 
-// ExpectClose reads up to the close frame, answers it, compares its code and sees the server close
-// the connection. Data frames before it are returned.
+// ExpectClose reads up to the close frame, answers it, compares its code, and checks that the
+// server closes the connection. It returns the data frames before it.
 func (c *Client) ExpectClose(tb testing.TB, code int) (frames []string, reason string) {
 	tb.Helper()
 	for {
@@ -293,7 +293,7 @@ func (c *Client) ExpectClose(tb testing.TB, code int) (frames []string, reason s
 			tb.Fatalf("close: got %d %q, want %d", closed.Code, closed.Reason, code)
 		}
 		if c.stream == nil {
-			_ = c.Send(CloseFrame(closed.Code, "")) // the server may be gone already
+			_ = c.Send(CloseFrame(closed.Code, "")) // the server may have closed already
 			c.HalfClose()
 		}
 		c.ExpectEnd(tb)
@@ -301,15 +301,15 @@ func (c *Client) ExpectClose(tb testing.TB, code int) (frames []string, reason s
 	}
 }
 
-// HalfClose says that the client sends no more. After a violation of the protocol the server no
-// longer looks for a close frame, and waits for this.
+// HalfClose tells the server that the client sends no more. After a violation of the protocol, the
+// server no longer waits for a close frame, but for this.
 func (c *Client) HalfClose() {
 	if tcp, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		_ = tcp.CloseWrite() // the server may be gone already
+		_ = tcp.CloseWrite() // the server may have closed already
 	}
 }
 
-// ExpectEnd sees that the server closes the connection and sends nothing more.
+// ExpectEnd checks that the server closes the connection and sends nothing more.
 func (c *Client) ExpectEnd(tb testing.TB) {
 	tb.Helper()
 	c.extend()

@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// Flat returns a frame as it is, and of an event in its envelope the event with the fields around it as the
-// last of its own, so that one struct reads both.
+// Flat returns a frame unchanged. From an event in its envelope, it returns the event with the
+// envelope's fields appended, so that one struct reads both.
 func Flat(text string) []byte {
 	var envelope struct {
 		Event json.RawMessage

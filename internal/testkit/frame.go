@@ -21,17 +21,17 @@ const (
 	finBit        = 0x80
 	maskBit       = 0x80
 	rsvShift      = 4
-	maxFrameBytes = 64 << 20 // what a test would never expect
+	maxFrameBytes = 64 << 20 // more than any test expects
 )
 
-// Frame is one frame on the wire. Nothing checks that it is a legal one.
+// Frame is one frame on the wire. It is not checked for validity.
 type Frame struct {
 	Opcode byte
-	// More leaves out the FIN bit: a further fragment follows.
+	// More clears the FIN bit: a further fragment follows.
 	More bool
 	// RSV holds the three reserved bits, as 0 to 7.
 	RSV byte
-	// Unmasked leaves the frame as servers send it, which no client may.
+	// Unmasked leaves the frame unmasked, as servers send it and clients must not.
 	Unmasked bool
 	Payload  []byte
 }
@@ -56,7 +56,7 @@ func (f Frame) Bytes() []byte {
 		return append(b, f.Payload...)
 	}
 	b[1] |= maskBit
-	mask := [4]byte{0x37, 0xfa, 0x21, 0x3d} // the example of RFC 6455; a test hides nothing
+	mask := [4]byte{0x37, 0xfa, 0x21, 0x3d} // the example of RFC 6455; tests have nothing to hide
 	b = append(b, mask[:]...)
 	for i, c := range f.Payload {
 		b = append(b, c^mask[i%len(mask)])
@@ -69,7 +69,7 @@ func CloseFrame(code int, reason string) Frame {
 	return Frame{Opcode: OpClose, Payload: append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...)} //nolint:gosec // codes have 16 bits
 }
 
-// Close returns the code and reason of a close frame; a code of 1005 stands for none.
+// Close returns the code and reason of a close frame. Code 1005 means that it has none.
 func (f Frame) Close() (code int, reason string) {
 	if len(f.Payload) < 2 {
 		return 1005, ""
@@ -86,8 +86,8 @@ func (f Frame) String() string {
 	return fmt.Sprintf("opcode %#x, more %t: %.200q", f.Opcode, f.More, f.Payload)
 }
 
-// readFrame reads a frame of a server and refuses what no server may send. Of the reserved bits the
-// server may set those in rsv.
+// readFrame reads a frame of a server and refuses frames that servers must not send. The server may
+// set the reserved bits in rsv.
 func readFrame(r *bufio.Reader, rsv byte) (Frame, error) {
 	var head [2]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// Listener is a network in memory. Its connections are those of [net.Pipe]: a write waits until the
-// other side reads. Inside a synctest bubble all of it runs on the bubble's clock.
+// Listener is an in-memory network. Its connections are those of [net.Pipe]: a write waits until
+// the other side reads. In a synctest bubble, everything runs on the bubble's clock.
 type Listener struct {
 	conns chan net.Conn // unbuffered: Dial returns when Accept has it; never closed
 	done  chan struct{} // closed by Close

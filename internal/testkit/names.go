@@ -6,7 +6,7 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// TB is the part of a test that names need; the cases of rapid have it too.
+// TB is the part of a test that names need. The cases of rapid have it too.
 type TB interface {
 	Helper()
 	Fatalf(format string, args ...any)
@@ -22,7 +22,7 @@ func Org(tb TB, text string) orgctx.ID {
 	return id
 }
 
-// Group makes a group of an organization, or fails the test.
+// Group returns a group of an organization, or fails the test.
 func Group(tb TB, org, name string) event.Group {
 	tb.Helper()
 	g, err := event.NewGroup(Org(tb, org), name)

@@ -10,7 +10,7 @@ import (
 
 const streamType = "text/event-stream"
 
-// stream is what a client of server-sent events has learned (HTML Standard, section 9.2.6).
+// stream is the state of a client of server-sent events (HTML Standard, section 9.2.6).
 type stream struct {
 	lastID   string
 	retry    time.Duration
@@ -18,20 +18,20 @@ type stream struct {
 	flat     bool
 }
 
-// LastID returns the last id that a stream has told, which EventSource sends back.
+// LastID returns the last id in a stream, which EventSource sends back.
 func (c *Client) LastID() string { return c.stream.lastID }
 
-// Retry returns the time to wait that a stream has told.
+// Retry returns the last reconnection time in a stream.
 func (c *Client) Retry() time.Duration { return c.stream.retry }
 
-// Comments returns how many comments a stream has sent, which its client does not see.
+// Comments returns how many comments a stream has sent. EventSource ignores them.
 func (c *Client) Comments() int { return c.stream.comments }
 
 // Streams reports whether the client has a stream of server-sent events and not a WebSocket.
 func (c *Client) Streams() bool { return c.stream != nil }
 
-// Flatten has Next return the events of a stream without their envelope, as WebSockets without a
-// subprotocol have them.
+// Flatten makes Next return the events of a stream without their envelope, as WebSockets without a
+// subprotocol get them.
 func (c *Client) Flatten() { c.stream.flat = true }
 
 // nextEvent returns the data of the next event. The event "close" is an error that is a
@@ -43,7 +43,7 @@ func (c *Client) nextEvent() (string, error) {
 		c.extend()
 		line, err := c.br.ReadString('\n')
 		if err != nil {
-			return "", fmt.Errorf("stream ended: %w", err) // an event that was cut short does not count
+			return "", fmt.Errorf("stream ended: %w", err) // an incomplete event does not count
 		}
 		line = strings.TrimSuffix(line, "\n")
 		if line == "" && data != nil {
@@ -87,7 +87,7 @@ func (c *Client) dispatch(name, data string) (string, error) {
 		return "", fmt.Errorf("unexpected event %q", name)
 	}
 	if event, ok := strings.CutPrefix(data, `{"event":`); ok && c.stream.flat {
-		return event[:strings.LastIndex(event, `,"group":"`)], nil // which stands behind it, as the protocol says
+		return event[:strings.LastIndex(event, `,"group":"`)], nil // the group follows the event, as the protocol says
 	}
 	return data, nil
 }

@@ -13,22 +13,21 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Patience is how long tests wait for what must happen: far longer than it takes on a busy
-// machine, since a test that reaches it has failed.
+// Patience is how long tests wait for something that must happen. It is far longer than that takes
+// on a busy machine, because a test that reaches it has failed.
 const Patience = 60 * time.Second
 
-// pollInterval is the pause between two looks at a condition.
+// pollInterval is the pause between two checks of a condition.
 const pollInterval = 2 * time.Millisecond
 
-// Eventually waits until the condition holds and fails the test if it never does. It is for what
-// gives no signal to wait for, such as a counter.
+// Eventually waits until the condition holds and fails the test if it never does. It is for
+// conditions without a signal to wait for, such as a counter.
 func Eventually(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
 	Poll(tb, pollInterval, what, holds)
 }
 
-// Poll is Eventually with a pause of its own between two looks, for conditions that cost more to
-// check.
+// Poll is Eventually with a given pause between two checks, for conditions that cost more to check.
 func Poll(tb testing.TB, pause time.Duration, what string, holds func() bool) {
 	tb.Helper()
 	deadline := time.Now().Add(Patience)
@@ -40,9 +39,9 @@ func Poll(tb testing.TB, pause time.Duration, what string, holds func() bool) {
 	}
 }
 
-// Main is a TestMain: it runs the tests of a package, and fails if goroutines are left over. Those
-// that are about to end have Patience to do so, where goleak itself takes what a busy machine does
-// in half a second.
+// Main is a TestMain: it runs the tests of a package, and fails if goroutines are left over.
+// Goroutines that are about to end have Patience to do so. goleak alone gives up after half a
+// second, which is too short on a busy machine.
 func Main(m *testing.M, options ...goleak.Option) {
 	code := m.Run()
 	if err := leaks(options); code == 0 && err != nil {
@@ -52,7 +51,7 @@ func Main(m *testing.M, options ...goleak.Option) {
 	os.Exit(code) //nolint:forbidigo // this process is a test
 }
 
-// ExpectNoLeaks waits until no goroutine is left but those that the options except.
+// ExpectNoLeaks waits until no goroutine is left, except those in the options.
 func ExpectNoLeaks(tb testing.TB, options ...goleak.Option) {
 	tb.Helper()
 	if err := leaks(options); err != nil {

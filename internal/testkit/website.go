@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// Website is a web application that a gateway asks whose session cookies are, as docs/protocol.md says. It answers
-// from a table. The zero Website expects an empty key and knows nobody.
+// Website is a web application that tells a gateway whose session cookies are, as docs/protocol.md
+// says. It answers from a table. The zero Website expects an empty key and knows no cookies.
 type Website struct {
 	mu   sync.Mutex
 	key  string
-	says map[string]string // about a cookie
+	says map[string]string // answers by cookie
 	away bool
 }
 
@@ -25,28 +25,28 @@ func NewWebsite(key string) *Website {
 	return &Website{key: key, says: make(map[string]string)}
 }
 
-// Says sets the answer about a cookie, in JSON. An empty one makes the cookie unknown.
+// Says sets the answer for a cookie, in JSON. An empty answer makes the cookie unknown.
 func (w *Website) Says(cookie, answer string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.says[cookie] = answer
 }
 
-// SetAway says whether it answers 503 to everything.
+// SetAway sets whether it answers 503 to everything.
 func (w *Website) SetAway(away bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.away = away
 }
 
-// SetKey changes the key that it expects.
+// SetKey changes the expected key.
 func (w *Website) SetKey(key string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.key = key
 }
 
-// IdentityAnswer is the answer about a cookie whose user is logged in. org may be empty.
+// IdentityAnswer returns the answer for a cookie whose user is logged in. org may be empty.
 func IdentityAnswer(user, org, role string, expires time.Time) string {
 	fields := map[string]any{"user_id": user, "role": role, "expires_at": expires.Unix()}
 	if org != "" {
@@ -54,7 +54,7 @@ func IdentityAnswer(user, org, role string, expires time.Time) string {
 	}
 	text, err := json.Marshal(fields)
 	if err != nil {
-		panic(err) // there is nothing in it that JSON cannot hold
+		panic(err) // every value in it has a JSON form
 	}
 	return string(text)
 }

@@ -11,7 +11,7 @@ import (
 	"orgcast/internal/task"
 )
 
-// issue is something that an audit found.
+// issue is a problem that an audit found.
 type issue struct {
 	URL      string `json:"url"`
 	Code     string `json:"code"`
@@ -26,7 +26,7 @@ const (
 	mostIssues = 200
 )
 
-// audit looks through pages for what keeps people and search engines from finding their way.
+// audit checks pages for problems that keep people and search engines from finding their way.
 func (j *jobs) audit(ctx context.Context, job *task.Job) (any, error) {
 	p, first, err := j.tour(job)
 	if err != nil {
@@ -67,7 +67,7 @@ func (j *jobs) audit(ctx context.Context, job *task.Job) (any, error) {
 	}}}, nil
 }
 
-// judge lists what is wrong with a page.
+// judge lists the problems of a page.
 func judge(address string, f *fetched, err error) (issues []issue) {
 	add := func(code, severity, message string) {
 		issues = append(issues, issue{URL: address, Code: code, Severity: severity, Message: message})
@@ -80,7 +80,7 @@ func judge(address string, f *fetched, err error) (issues []issue) {
 		add("bad_status", "high", fmt.Sprintf("The page answers with status %d.", f.status))
 		return issues
 	case f.page == nil:
-		return nil // a file of another kind
+		return nil // not an HTML page
 	}
 	p := f.page
 	switch n := utf8.RuneCountInString(p.title); {
@@ -122,7 +122,7 @@ func judge(address string, f *fetched, err error) (issues []issue) {
 	return issues
 }
 
-// walked makes of the end of a walk what becomes of the job.
+// walked returns the error of a job for the error of a walk.
 func walked(err error) error {
 	switch {
 	case errors.Is(err, errForeignURL):

@@ -10,22 +10,22 @@ import (
 	"orgcast/internal/task"
 )
 
-// scripted begins whatever a script says, so that nobody takes it for a mind.
+// scripted is the prefix of everything that a script says, so that no one mistakes it for an AI.
 const scripted = "(scripted) "
 
-// turn is what someone said in a conversation.
+// turn is a message in a conversation.
 type turn struct {
 	SessionID string          `json:"session_id"`
 	Message   string          `json:"message"`
 	AgentID   json.RawMessage `json:"agent_id"` // an id as it was sent, or null
 	Model     string          `json:"model"`
-	ClientID  json.RawMessage `json:"client_id"` // likewise
+	ClientID  json.RawMessage `json:"client_id"` // an id as it was sent, or null
 	MessageID string          `json:"message_id"`
 	RequestID string          `json:"request_id"`
 }
 
-// chat plays the agent's part of one turn: it looks the message up in the documents, with a tool
-// that really runs, and reads the best passage out.
+// chat plays the agent's part of one turn. It looks the message up in the documents, with a tool
+// that really runs, and quotes the best passage.
 func (j *jobs) chat(ctx context.Context, job *task.Job) (any, error) {
 	p, err := payload[turn](job)
 	if err != nil {
@@ -65,7 +65,7 @@ func (j *jobs) chat(ctx context.Context, job *task.Job) (any, error) {
 	}, j.pause(ctx)
 }
 
-// lookUp calls the tool as any agent would: for the organization of ctx.
+// lookUp calls the tool as any agent would, for the organization of ctx.
 func lookUp(ctx context.Context, input json.RawMessage) ([]hit, error) {
 	output, err := task.RunTool(ctx, toolSearch, input)
 	if err != nil {
@@ -75,7 +75,7 @@ func lookUp(ctx context.Context, input json.RawMessage) ([]hit, error) {
 	return hits, json.Unmarshal(output, &hits)
 }
 
-// chatEdit takes notice of a cut conversation. The script remembers nothing that it could forget.
+// chatEdit acknowledges a cut conversation. The script has no memory to cut.
 func (j *jobs) chatEdit(ctx context.Context, job *task.Job) (any, error) {
 	p, err := payload[turn](job)
 	if err != nil {
@@ -91,6 +91,6 @@ func (j *jobs) chatEdit(ctx context.Context, job *task.Job) (any, error) {
 }
 
 func chatFailed(job *task.Job, code string) any {
-	p, _ := payload[turn](job) // what cannot be read is empty
+	p, _ := payload[turn](job) // empty if it cannot be parsed
 	return frame{"type": "error", "code": code, "message": explain(code), "client_id": p.ClientID, "message_id": p.MessageID, "request_id": p.RequestID}
 }

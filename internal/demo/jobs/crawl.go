@@ -8,12 +8,12 @@ import (
 	"orgcast/internal/task"
 )
 
-// listedTitle bounds a title in the list of pages, in bytes, so that a full list is no too large
+// listedTitle bounds a title in the list of pages, in bytes, so that a full list fits into an
 // event.
 const listedTitle = 200
 
-// crawl follows the links of the demo's own pages. Its heart beats once for each page. Every update
-// lists all pages so far: a later viewer is shown only the last update.
+// crawl follows the links of the demo's own pages. It sends a heartbeat for each page. Every update
+// lists all pages so far, because a later viewer gets only the last update.
 func (j *jobs) crawl(ctx context.Context, job *task.Job) (any, error) {
 	p, first, err := j.tour(job)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"orgcast/internal/task"
 )
 
-// Statuses of a crew, in the words of the original.
+// Statuses of a crew, as in the original application.
 const (
 	crewRunning   = "RUNNING"
 	crewWaiting   = "WAITING_FOR_HUMAN_INPUT"
@@ -21,7 +21,7 @@ const (
 	crewFailure   = "FAILED"
 )
 
-// askLife is how long a crew waits for a person. It is less than a task may take.
+// askLife is how long a crew waits for a person. It is shorter than a task may take.
 const askLife = 10 * time.Minute
 
 // execution is one run of a crew.
@@ -33,11 +33,11 @@ type execution struct {
 	RequestID   string          `json:"request_id"`
 }
 
-// groups returns where the board and, if there is one, the chat of an execution listen.
+// board and chat return the groups of the board and the chat of an execution.
 func (e *execution) board() string { return "crew_" + e.CrewID + "_kanban" }
 func (e *execution) chat() string  { return "chat_" + e.SessionID }
 
-// check fails the job unless the groups are ones.
+// check fails the job unless its groups are valid.
 func (e *execution) check() error {
 	if e.SessionID == "" {
 		return identifiers(e.CrewID, e.ExecutionID)
@@ -45,17 +45,17 @@ func (e *execution) check() error {
 	return identifiers(e.CrewID, e.ExecutionID, e.SessionID)
 }
 
-// play is an execution on stage.
+// play is an execution in progress.
 type play struct {
 	execution
 
 	jobs     *jobs
 	job      *task.Job
-	messages int // so far, which numbers them
+	messages int // number of messages so far
 }
 
-// crew plays a script of three agents: one looks something up, one asks a person what it shall be
-// about, one writes it down.
+// crew plays a script of three agents: one looks something up, one asks a person for the topic, and
+// one writes it down.
 func (j *jobs) crew(ctx context.Context, job *task.Job) (any, error) {
 	e, err := payload[execution](job)
 	if err != nil {
@@ -82,10 +82,10 @@ func (j *jobs) crew(ctx context.Context, job *task.Job) (any, error) {
 	return end, nil
 }
 
-// part is what one agent of the script does.
+// part is the role of one agent in the script.
 type part struct{ agent, title string }
 
-// script is the parts in their order.
+// script returns the parts in their order.
 func script() []part {
 	return []part{
 		{"Researcher", "Look up what the documents promise"},
@@ -94,7 +94,7 @@ func script() []part {
 	}
 }
 
-// run plays the parts and returns what came of each.
+// run plays the parts and returns their results.
 func (p *play) run(ctx context.Context) (results []frame, err error) {
 	subject := ""
 	for index, part := range script() {
@@ -169,7 +169,7 @@ func (p *play) ask(ctx context.Context, index int) (string, error) {
 	return answer, err
 }
 
-// tell says the same in all groups that follow the execution.
+// tell sends the same to all groups that follow the execution.
 func (p *play) tell(ctx context.Context, status string, index int, request frame, agent, message string) error {
 	if err := p.job.Progress(ctx, p.told(status, index, request, agent, message)); err != nil {
 		return err
@@ -187,7 +187,7 @@ func (p *play) tell(ctx context.Context, status string, index int, request frame
 	return p.job.Publish(ctx, p.chat(), said)
 }
 
-// tellOthers tells the board and the chat how the execution goes.
+// tellOthers sends the state of the execution to the board and the chat.
 func (p *play) tellOthers(ctx context.Context, status string, index int, request frame, message string) error {
 	update := p.update(status, index, request, message)
 	if err := p.job.Publish(ctx, p.board(), update); err != nil || p.SessionID == "" {
@@ -196,7 +196,7 @@ func (p *play) tellOthers(ctx context.Context, status string, index int, request
 	return p.job.Publish(ctx, p.chat(), update)
 }
 
-// told is what the page of the execution gets. Its messages are those that are new.
+// told returns the frame for the execution's page, with its new message.
 func (p *play) told(status string, index int, request frame, agent, message string) frame {
 	p.messages++
 	return frame{
@@ -206,7 +206,7 @@ func (p *play) told(status string, index int, request frame, agent, message stri
 	}
 }
 
-// update is what a board or a chat gets.
+// update returns the frame for a board or a chat.
 func (e *execution) update(status string, index int, request frame, message string) frame {
 	part := script()[index]
 	return frame{
@@ -216,7 +216,7 @@ func (e *execution) update(status string, index int, request frame, message stri
 	}
 }
 
-// orNull makes the null of JSON of a frame that is none.
+// orNull returns f, or nil without a type if f is nil, which encodes as null.
 func orNull(f frame) any {
 	if f == nil {
 		return nil
@@ -224,7 +224,7 @@ func orNull(f frame) any {
 	return f
 }
 
-// mustJSON encodes what always can be.
+// mustJSON encodes a value that always encodes.
 func mustJSON(v any) json.RawMessage {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -233,16 +233,16 @@ func mustJSON(v any) json.RawMessage {
 	return b
 }
 
-// crewFailed tells the execution's own page, and the board and the chat, on which it would else
-// stay open: whatever a worker died of, they learn of it with the end.
+// crewFailed ends the execution on its own page, and on the board and the chat, where it would
+// otherwise stay open. However a worker died, they get the end.
 func crewFailed(job *task.Job, code string) any {
-	e, _ := payload[execution](job) // what cannot be read is empty
+	e, _ := payload[execution](job) // empty if it cannot be parsed
 	end := task.End{Event: frame{
 		"type": "crew_execution_update", "execution_id": e.ExecutionID, "crew_id": e.CrewID, "status": crewFailure, "code": code,
 		"messages": []frame{{"id": e.ExecutionID + "-end", "agent": "Crew", "content": explain(code)}}, "human_input_request": nil, "client_id": e.ClientID, "request_id": e.RequestID,
 	}}
 	if e.check() != nil {
-		return end // nobody else has heard of it
+		return end // no other group knows of it
 	}
 	update := e.update(crewFailure, len(script())-1, nil, explain(code))
 	end.Also = append(end.Also, task.Notice{Group: e.board(), Event: update})

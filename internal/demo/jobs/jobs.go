@@ -1,9 +1,9 @@
 // Package jobs does the work behind the demo's pages: audits and crawls of the demo's own pages,
 // optimization of pictures, research in the project's documents, and a crew and a chat that play a
-// script and say so. Each is a [task.Kind]; what it publishes are the frames that browsers see.
+// script and say so. Each is a [task.Kind]. It publishes the frames that browsers see.
 //
-// Nothing here reaches beyond the demo: pages are fetched from its own origin alone, and all else
-// is in the binary or in the organization's store.
+// Nothing here reaches beyond the demo. Pages are fetched only from its own origin, and everything
+// else is in the binary or in the organization's store.
 package jobs
 
 import (
@@ -40,7 +40,7 @@ const (
 	codeNoInput     = "no_input"
 )
 
-// statuses of work, as frames have them.
+// Statuses of work, as in frames.
 const (
 	statusRunning   = "running"
 	statusCompleted = "completed"
@@ -51,17 +51,18 @@ const (
 // ErrOptions is returned by [Kinds] if a part is missing.
 var ErrOptions = errors.New("jobs: an option is missing")
 
-// Options are what the work needs.
+// Options are the parts that the work needs.
 type Options struct {
-	// Site is the origin of the demo, such as http://127.0.0.1:8080. It alone is crawled. Required.
+	// Site is the origin of the demo, such as http://127.0.0.1:8080. Only its pages are crawled.
+	// Required.
 	Site *url.URL
 	// Asks are the questions to people. Required.
 	Asks *task.Asks
-	// Pace is the pause between two steps, so that a person can follow. 0 is none.
+	// Pace is the pause between two steps, so that a person can follow. 0 means none.
 	Pace time.Duration
 }
 
-// Kinds returns how each kind of work is done. The worker has to be given [Tools].
+// Kinds returns the kinds of work. Their worker needs [Tools].
 func Kinds(o Options) (map[string]task.Kind, error) {
 	if o.Site == nil || o.Site.Host == "" || o.Asks == nil {
 		return nil, ErrOptions
@@ -80,23 +81,23 @@ func Kinds(o Options) (map[string]task.Kind, error) {
 	}, nil
 }
 
-// Tools are what the scripted agents call.
+// Tools returns the tools of the scripted agents.
 func Tools() map[string]task.Tool {
 	docs := newLibrary()
 	return map[string]task.Tool{toolSearch: docs.search}
 }
 
-// jobs is what the handlers share. It is not changed while they run.
+// jobs is shared by the handlers. It does not change while they run.
 type jobs struct {
 	Options
 
 	docs *library
 }
 
-// frame is an event on its way to browsers.
+// frame is an event for browsers.
 type frame = map[string]any
 
-// pause lets people watch. It returns early, with the cause, if the work has to stop.
+// pause lets people watch. It returns early, with the cause, if the work must stop.
 func (j *jobs) pause(ctx context.Context) error {
 	if j.Pace <= 0 {
 		return context.Cause(ctx)
@@ -111,8 +112,8 @@ func (j *jobs) pause(ctx context.Context) error {
 	}
 }
 
-// payload reads what the job was given. What is no object, or has fields of other kinds than
-// expected, fails it for good.
+// payload parses the payload of a job. A payload that is not an object, or has fields of unexpected
+// kinds, fails the job for good.
 func payload[T any](job *task.Job) (p T, err error) {
 	if json.Unmarshal(job.Payload, &p) != nil {
 		return p, task.Fail(codeBadPayload)
@@ -120,14 +121,14 @@ func payload[T any](job *task.Job) (p T, err error) {
 	return p, nil
 }
 
-// tour is what work that walks the site is given. Which fields count depends on its kind.
+// tour is the payload of work that walks the site. The kind decides which fields count.
 type tour struct {
 	URL     string `json:"url"`
 	Pages   int    `json:"max_pages"`
 	CrawlID string `json:"crawl_id"`
 }
 
-// tour reads what the job was given, and where it begins.
+// tour parses the payload, and returns the first address.
 func (j *jobs) tour(job *task.Job) (t tour, first *url.URL, err error) {
 	if t, err = payload[tour](job); err != nil {
 		return tour{}, nil, err
@@ -138,8 +139,8 @@ func (j *jobs) tour(job *task.Job) (t tour, first *url.URL, err error) {
 	return t, first, nil
 }
 
-// identifiers fails the job unless all of these have the form of one, so that they can be part of
-// the name of a group or a stored value.
+// identifiers fails the job unless all ids are valid, so that they can be part of the name of a
+// group or a stored value.
 func identifiers(ids ...string) error {
 	for _, id := range ids {
 		if !orgctx.ValidID(id) {
@@ -149,7 +150,7 @@ func identifiers(ids ...string) error {
 	return nil
 }
 
-// percent is how much of a whole is done, from 0 to 100.
+// percent returns how much of a whole is done, from 0 to 100.
 func percent(done, of int) int {
 	if of <= 0 {
 		return 100
@@ -157,7 +158,7 @@ func percent(done, of int) int {
 	return min(100*done/of, 100)
 }
 
-// clip shortens text to about limit bytes, between words where it can.
+// clip shortens text to about limit bytes, between words if possible.
 func clip(text string, limit int) string {
 	text = strings.Join(strings.Fields(text), " ")
 	if len(text) <= limit {
@@ -170,7 +171,7 @@ func clip(text string, limit int) string {
 	return strings.ToValidUTF8(text[:cut], "") + "…"
 }
 
-// explain says to people what a code says to programs.
+// explain returns a text for people for a code.
 func explain(code string) string {
 	switch code {
 	case codeBadPayload:

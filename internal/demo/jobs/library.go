@@ -17,15 +17,15 @@ import (
 // passage is a part of a document below one heading.
 type passage struct {
 	document, heading, text string
-	words                   map[string]int // by their stems
+	words                   map[string]int // counts by stem
 	length                  float64        // in words
 }
 
-// library is the project's documents in passages. It is not changed once it is made.
+// library holds the project's documents in passages. It does not change after it was created.
 type library struct {
 	documents []string // in the order of their names
 	passages  []passage
-	rarity    map[string]float64 // of a word: the fewer passages have it the higher
+	rarity    map[string]float64 // by word: higher if fewer passages have it
 	mean      float64            // length of a passage
 }
 
@@ -39,7 +39,7 @@ func newLibrary() *library {
 	for _, name := range names {
 		text, err := docs.Files.ReadFile(name)
 		if err != nil {
-			panic("jobs: " + err.Error()) // it is part of the program
+			panic("jobs: " + err.Error()) // the file is part of the program
 		}
 		l.add(name, string(text))
 	}
@@ -57,7 +57,7 @@ func newLibrary() *library {
 	return l
 }
 
-// add parts a document at its headings. What looks like one inside a block of code is none.
+// add splits a document at its headings. Lines in code blocks are not headings.
 func (l *library) add(document, text string) {
 	l.documents = append(l.documents, document)
 	heading, code := document, false
@@ -74,7 +74,7 @@ func (l *library) add(document, text string) {
 			p.length++
 		}
 		for _, word := range wordsOf(heading) {
-			p.words[stem(word)] += 5 // what a passage is about counts more than what it mentions
+			p.words[stem(word)] += 5 // the topic of a passage counts more than a mention
 		}
 		l.passages = append(l.passages, p)
 	}
@@ -93,18 +93,18 @@ func (l *library) add(document, text string) {
 	flush()
 }
 
-// plain takes the marks of Markdown out, as far as they disturb reading.
+// plain removes Markdown markup that disturbs reading.
 func plain(text string) string {
 	return strings.NewReplacer("`", "", "**", "", "| --- ", "", "|", " ", "[", "", "](", " (").Replace(text)
 }
 
-// wordsOf returns the words of a text that tell something, in lower case.
+// wordsOf returns the significant words of a text, in lower case.
 func wordsOf(text string) []string {
 	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
 	return slices.DeleteFunc(words, func(word string) bool { return len(word) < 3 || len(word) > 40 || slices.Contains(fillers(), word) })
 }
 
-// stem makes one word of singular and plural, and of both spellings of organization and the like.
+// stem maps singular and plural, and both spellings of words like organization, to one word.
 func stem(word string) string {
 	word = strings.Replace(word, "isation", "ization", 1)
 	if len(word) > 3 && !strings.HasSuffix(word, "ss") {
@@ -113,7 +113,7 @@ func stem(word string) string {
 	return word
 }
 
-// fillers are words that every text has.
+// fillers returns words that every text has.
 func fillers() []string {
 	return []string{
 		"and", "are", "but", "can", "does", "for", "from", "has", "have", "how", "into", "its", "not", "that", "the", "their", "them",
@@ -129,11 +129,11 @@ type hit struct {
 	Score    float64 `json:"score"`
 }
 
-// betterFirst is an order of hits.
+// betterFirst orders hits, best first.
 func betterFirst(a, b hit) int { return cmp.Compare(b.Score, a.Score) }
 
 // find returns the passages of one document that match any of the words, best first. Without a
-// document it looks through all.
+// document, it searches all.
 func (l *library) find(words []string, document string) []hit {
 	var hits []hit
 	for _, p := range l.passages {
@@ -153,7 +153,7 @@ func (l *library) find(words []string, document string) []hit {
 	return hits
 }
 
-// excerpt returns the part of a text where the first of the words occurs.
+// excerpt returns the part of a text around the first occurrence of one of the words.
 func excerpt(text string, words []string) string {
 	lower := strings.ToLower(text)
 	at := len(text)

@@ -9,10 +9,10 @@ import (
 	"orgcast/internal/task"
 )
 
-// metaPages is how many pages the meta tags are made for.
+// metaPages is how many pages get meta tags.
 const metaPages = 10
 
-// pageTags is what the meta tags of a page are, and what they could be.
+// pageTags holds the meta tags of a page, and suggested ones.
 type pageTags struct {
 	URL         string            `json:"url"`
 	Title       string            `json:"title"`
@@ -22,8 +22,8 @@ type pageTags struct {
 	Suggested   map[string]string `json:"suggested"`
 }
 
-// metaTags reads the meta tags of a page and those that it links to, and suggests what is missing
-// from their headings and first paragraphs.
+// metaTags reads the meta tags of a page and of the pages to which it links, and suggests missing
+// ones from their headings and first paragraphs.
 func (j *jobs) metaTags(ctx context.Context, job *task.Job) (any, error) {
 	_, first, err := j.tour(job)
 	if err != nil {

@@ -17,25 +17,25 @@ import (
 )
 
 const (
-	// MaxPictures is how many pictures one piece of work takes.
+	// MaxPictures is how many pictures one job accepts.
 	MaxPictures = 4
 	// MaxPicture is the largest picture, in bytes.
 	MaxPicture = 256 << 10
-	// maxPixels bounds what a small file can blow up to.
+	// maxPixels bounds how large a small file can become when decoded.
 	maxPixels = 4 << 20
-	// PictureLife is how long a picture is kept, whether uploaded or what came of one.
+	// PictureLife is how long uploaded and optimized pictures are kept.
 	PictureLife = time.Hour
-	// aimQuality is the worst quality that is chosen by itself; lesser ones are only shown.
+	// aimQuality is the worst quality that is chosen automatically. Worse ones are only shown.
 	aimQuality = 75
 )
 
-// qualities are those that pictures are tried with.
+// qualities are the qualities that are tried.
 func qualities() []int { return []int{90, aimQuality, 50} }
 
-// ErrNoPicture is returned for a name under which the organization has no picture.
+// ErrNoPicture is returned if the organization has no picture of that name.
 var ErrNoPicture = errors.New("jobs: no such picture")
 
-// variant is one way to write a picture.
+// variant is one encoding of a picture.
 type variant struct {
 	Format  string `json:"format"` // jpeg, png
 	Quality int    `json:"quality,omitempty"`
@@ -44,7 +44,7 @@ type variant struct {
 	Bytes   int    `json:"bytes"`
 }
 
-// optimized is what came of a picture.
+// optimized is the result for a picture.
 type optimized struct {
 	Image    string    `json:"image"`
 	Width    int       `json:"width"`
@@ -54,29 +54,29 @@ type optimized struct {
 	Saved    int       `json:"bytes_saved"`
 	Best     variant   `json:"best"`
 	Variants []variant `json:"variants"`
-	Original bool      `json:"kept_original"` // nothing was smaller
-	// Picture and Written are the names under which [Picture] finds it before and after, for a
-	// while.
+	Original bool      `json:"kept_original"` // no variant was smaller
+	// Picture and Written are the names under which [Picture] finds the picture before and after,
+	// for a while.
 	Picture string `json:"picture_before"`
 	Written string `json:"picture_after"`
 
-	best []byte // nil if nothing was smaller
+	best []byte // nil if no variant was smaller
 }
 
-// optimization is what the work is given.
+// optimization is the payload of the job.
 type optimization struct {
 	OptimizationID string   `json:"optimization_id"`
 	JobID          string   `json:"job_id"`
 	Images         []string `json:"images"`
 }
 
-// group returns where the job of the optimization is followed.
+// group returns the group of the optimization's job.
 func (o *optimization) group() string { return "optimization_job_" + o.JobID }
 
-// check fails the job unless its group is one.
+// check fails the job unless its group is valid.
 func (o *optimization) check() error { return identifiers(o.OptimizationID, o.JobID) }
 
-// jobUpdate says how far the job is.
+// jobUpdate returns the progress of the job.
 func (o *optimization) jobUpdate(status string, done int) frame {
 	return frame{
 		"type": "job_update", "status": status, "job_id": o.JobID, "optimization_id": o.OptimizationID,
@@ -84,7 +84,7 @@ func (o *optimization) jobUpdate(status string, done int) frame {
 	}
 }
 
-// update says how far the optimization is, and what it saved.
+// update returns the progress of the optimization, and the saved bytes.
 func (o *optimization) update(status string, results []optimized) frame {
 	before, after := 0, 0
 	for _, r := range results {
@@ -154,8 +154,8 @@ func (j *jobs) optimize(ctx context.Context, job *task.Job) (any, error) {
 	return task.End{Event: end, Also: []task.Notice{{Group: o.group(), Event: o.jobUpdate(statusCompleted, len(results))}}}, nil
 }
 
-// Picture returns a picture: a built-in one, or one in the organization's store, whether uploaded
-// or what came of one. Without one of that name the error is [ErrNoPicture].
+// Picture returns a built-in picture, or an uploaded or optimized one from the organization's
+// store. If there is none of that name, the error is [ErrNoPicture].
 func Picture(ctx context.Context, store *task.Store, name string) ([]byte, error) {
 	if data := drawn(name); data != nil {
 		return data, nil
@@ -172,11 +172,11 @@ func Picture(ctx context.Context, store *task.Store, name string) ([]byte, error
 	return data, nil
 }
 
-// StoredPicture returns where in the organization's store the picture called name is.
+// StoredPicture returns the name of a picture in the organization's store.
 func StoredPicture(name string) string { return "picture." + name }
 
 // CheckPicture returns the media type of a picture that can be optimized, and whether data looks
-// like one: it reads the head of the file alone, so that nothing is unpacked for it.
+// like one. It reads only the header of the file, and decodes no pixels.
 func CheckPicture(data []byte) (mediaType string, ok bool) {
 	config, format, err := image.DecodeConfig(bytes.NewReader(data))
 	ok = err == nil && len(data) <= MaxPicture && (format == "jpeg" || format == "png") &&
@@ -187,7 +187,7 @@ func CheckPicture(data []byte) (mediaType string, ok bool) {
 	return "image/" + format, true
 }
 
-// recode tries the ways to write a picture, one after the other.
+// recode tries all variants of a picture, one after the other.
 func (j *jobs) recode(ctx context.Context, name string, data []byte, tell func(variant) error) (optimized, error) {
 	if _, ok := CheckPicture(data); !ok {
 		return optimized{}, task.Fail(codeNoPicture)
@@ -241,13 +241,13 @@ func (j *jobs) recode(ctx context.Context, name string, data []byte, tell func(v
 	return result, nil
 }
 
-// opaque reports whether nothing of the picture is transparent.
+// opaque reports whether the picture has no transparency.
 func opaque(picture image.Image) bool {
 	o, ok := picture.(interface{ Opaque() bool })
 	return !ok || o.Opaque()
 }
 
-// halve returns the picture in half its width and height, each pixel the mean of four.
+// halve returns the picture in half its width and height. Each pixel is the mean of four.
 func halve(source image.Image) image.Image {
 	bounds := source.Bounds()
 	small := image.NewRGBA64(image.Rect(0, 0, max(bounds.Dx()/2, 1), max(bounds.Dy()/2, 1)))
@@ -266,11 +266,11 @@ func halve(source image.Image) image.Image {
 	return small
 }
 
-// builtIn returns the names of the pictures that are always there.
+// builtIn returns the names of the built-in pictures.
 func builtIn() []string { return []string{"landscape", "chart"} }
 
-// drawn draws a built-in picture, or returns nil. Both are written carelessly, as cameras and
-// screenshots are, so that there is something to save.
+// drawn draws a built-in picture, or returns nil. Both are encoded wastefully, as by cameras and
+// screenshots, so that there is something to save.
 func drawn(name string) []byte {
 	const width, height = 320, 240
 	picture := image.NewRGBA(image.Rect(0, 0, width, height))
@@ -306,10 +306,9 @@ func drawn(name string) []byte {
 	return b.Bytes()
 }
 
-// optimizationFailed tells those who follow the job, too. How far it was is in what they have
-// heard.
+// optimizationFailed also tells the viewers of the job. They know its progress from earlier events.
 func optimizationFailed(job *task.Job, code string) any {
-	o, _ := payload[optimization](job) // what cannot be read is empty
+	o, _ := payload[optimization](job) // empty if it cannot be parsed
 	end := task.End{Event: frame{
 		"type": "optimization_update", "status": statusFailed, "optimization_id": o.OptimizationID, "job_id": o.JobID,
 		"code": code, "message": explain(code),

@@ -9,27 +9,27 @@ import (
 	"golang.org/x/net/html/atom"
 )
 
-// page is what the work wants to know of an HTML page. All text is plain.
+// page holds the parts of an HTML page that the work needs. All text is plain.
 type page struct {
 	language, title, description, canonical string
 	viewport                                bool
 	properties                              map[string]string // og:… and twitter:…
 	headings                                []string          // of the first level
 	paragraph                               string            // the first one
-	links                                   []string          // as they stand there
+	links                                   []string          // as written in the page
 	images, withoutText                     int
 	titles                                  int
 }
 
-// maxLinks is how many links of a page are followed up.
+// maxLinks is how many links of a page are followed.
 const maxLinks = 500
 
-// parsePage reads a page. HTML always makes some tree, so there is no error.
+// parsePage parses a page. HTML always yields some tree, so there is no error.
 func parsePage(r io.Reader) *page {
 	p := &page{properties: make(map[string]string)}
 	root, err := html.Parse(r)
 	if err != nil {
-		return p // from reading, and r is in memory
+		return p // only reading can fail, and r is in memory
 	}
 	for node := range root.Descendants() {
 		if node.Type == html.ElementNode {
@@ -39,7 +39,7 @@ func parsePage(r io.Reader) *page {
 	return p
 }
 
-// read notes what an element says.
+// read records the content of an element.
 func (p *page) read(node *html.Node) {
 	switch node.DataAtom {
 	case atom.Html:
@@ -85,11 +85,11 @@ func (p *page) read(node *html.Node) {
 		if !slices.ContainsFunc(node.Attr, func(a html.Attribute) bool { return a.Key == "alt" }) {
 			p.withoutText++
 		}
-	default: // says nothing that is asked for
+	default: // other elements are not needed
 	}
 }
 
-// within reports whether an element stands inside one of the other kind.
+// within reports whether an element is inside one of another kind.
 func within(node *html.Node, outer atom.Atom) bool {
 	for a := range node.Ancestors() {
 		if a.DataAtom == outer {
@@ -99,7 +99,7 @@ func within(node *html.Node, outer atom.Atom) bool {
 	return false
 }
 
-// attribute returns the value of an attribute, empty if there is none.
+// attribute returns the value of an attribute, "" if there is none.
 func attribute(node *html.Node, key string) string {
 	for _, a := range node.Attr {
 		if a.Key == key {

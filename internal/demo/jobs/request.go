@@ -16,37 +16,37 @@ import (
 )
 
 var (
-	// ErrUnknownKind is returned for work that cannot be asked for in this way.
+	// ErrUnknownKind is returned for a kind of work that cannot be requested in this way.
 	ErrUnknownKind = errors.New("jobs: no such kind of work")
 	// ErrRequest is returned, wrapped, for a request that lacks something or asks for too much. Its
-	// text may be shown.
+	// text may be shown to users.
 	ErrRequest = errors.New("jobs: bad request")
 )
 
-// Request is what someone asks for. Which fields count depends on the kind.
+// Request is a request for work. The kind decides which fields count.
 type Request struct {
-	URL      string // where to begin, on the demo's own site; empty is its first page
-	MaxPages int    // 0 is the default
+	URL      string // the first page, on the demo's own site; empty: its home page
+	MaxPages int    // 0 means the default
 	Query    string // of a research
 	CrewID   string // of a crew
 	Pictures []string
-	// ID names the work, so that two organizations can have the same: a number for those that have
-	// numbers. One is made if it is empty.
+	// ID names the work, so that two organizations can have the same id. Some kinds need a number.
+	// If it is empty, an id is created.
 	ID string
 }
 
-// Started is a piece of work on its way, as its pages need to know it.
+// Started describes started work for its pages.
 type Started struct {
 	Kind string `json:"kind"`
 	ID   string `json:"id"`
-	// Path is the WebSocket on which the work can be followed, and Group where it says how it goes.
+	// Path is the WebSocket on which to follow the work, and Group is the group of its events.
 	Path  string `json:"path"`
 	Group string `json:"group"`
 	// JobID is the second name of an optimization.
 	JobID string `json:"job_id,omitempty"`
 }
 
-// New makes the task for a request of a user.
+// New returns the task for a user's request.
 func New(site *url.URL, kind string, org orgctx.ID, user string, r Request) (task.Task, Started, error) {
 	number, err := rand.Int(rand.Reader, big.NewInt(1_000_000_000))
 	if err != nil {
@@ -99,7 +99,7 @@ func New(site *url.URL, kind string, org orgctx.ID, user string, r Request) (tas
 		}
 		started.Group, started.Path = "crew_execution_"+started.ID, "/ws/crew_execution/"+started.ID+"/"
 		content = map[string]any{"crew_id": r.CrewID, "execution_id": started.ID}
-	default: // chats and cancellations begin on a socket, where it is known whose they are
+	default: // chats and cancellations begin on a socket, which knows their owner
 		return task.Task{}, Started{}, ErrUnknownKind
 	}
 	group, err := event.NewGroup(org, started.Group)

@@ -13,25 +13,26 @@ import (
 )
 
 const (
-	// maxQuery is the longest question that is searched for, in bytes.
+	// maxQuery is the longest question, in bytes.
 	maxQuery = 500
-	// findings is how many passages a report holds.
+	// findings is how many passages a report contains.
 	findings = 6
-	// stateLife is how long it is remembered how a research went: longer than any takes.
+	// stateLife is how long the outcome of a research is remembered, longer than any research
+	// takes.
 	stateLife = time.Hour
 )
 
-// errCancelled ends a research that someone canceled.
+// errCancelled ends a research that a person canceled.
 var errCancelled = errors.New("jobs: canceled")
 
-// runOf returns where in the organization's store the task of a research's newest run stands.
+// runOf returns the name, in the organization's store, of the task of a research's newest run.
 func runOf(id string) string { return "research." + id + ".run" }
 
-// outcomeOf returns where the outcome of such a run stands. It is written once: of an end and a
-// cancellation that come together, the first one counts.
+// outcomeOf returns the name of the outcome of a run. It is written once: if an end and a
+// cancellation come together, the first one counts.
 func outcomeOf(run string) string { return "research.run." + run + ".outcome" }
 
-// decide sets the outcome of a run unless it has one, and returns the one that it has.
+// decide sets the outcome of a run unless it has one, and returns the outcome.
 func decide(ctx context.Context, store *task.Store, run, outcome string) (string, error) {
 	name := outcomeOf(run)
 	switch first, err := store.SetNew(ctx, name, []byte(outcome), stateLife); {
@@ -44,8 +45,8 @@ func decide(ctx context.Context, store *task.Store, run, outcome string) (string
 	return string(had), err
 }
 
-// research looks for a question in the project's documents, one after the other, and writes a
-// report of what it found.
+// research searches the project's documents for a question, one after the other, and writes a
+// report of the findings.
 func (j *jobs) research(ctx context.Context, job *task.Job) (any, error) {
 	p, err := payload[struct {
 		ResearchID string `json:"research_id"`
@@ -83,12 +84,12 @@ func (j *jobs) research(ctx context.Context, job *task.Job) (any, error) {
 // isCancelled reports whether an outcome is a cancellation.
 func isCancelled(outcome string) bool { return strings.HasPrefix(outcome, statusCancelled) }
 
-// cancelled is the end of a research that was canceled.
+// cancelled returns the end of a canceled research.
 func cancelled() frame {
 	return frame{"type": "status_update", "status": statusCancelled, "message": "The research was canceled.", "progress": 0}
 }
 
-// search goes through the documents and returns the report.
+// search searches the documents and returns the report.
 func (j *jobs) search(ctx context.Context, job *task.Job, id, query string) (report frame, err error) {
 	words := slices.Compact(slices.Sorted(slices.Values(wordsOf(query))))
 	total := len(j.docs.documents) + 2
@@ -145,8 +146,8 @@ func (j *jobs) search(ctx context.Context, job *task.Job, id, query string) (rep
 	return frame{"title": query, "summary": summary, "findings": best, "sources": sources}, nil
 }
 
-// goOn pauses, and says whether the research may go on: errCancelled once someone canceled it.
-// Between looks at most a look's time passes, however long the pause.
+// goOn pauses, and returns errCancelled if someone canceled the research. It checks at least once
+// in each look interval, however long the pause is.
 func (j *jobs) goOn(ctx context.Context, job *task.Job) error {
 	const look = 200 * time.Millisecond
 	for until := time.Now().Add(j.Pace); ; {
@@ -169,7 +170,7 @@ func (j *jobs) goOn(ctx context.Context, job *task.Job) error {
 	}
 }
 
-// cancelResearch cancels a research that runs. The answer goes to the one connection that asked for
+// cancelResearch cancels a running research. The answer goes only to the connection that asked for
 // it.
 func (*jobs) cancelResearch(ctx context.Context, job *task.Job) (any, error) {
 	p, err := payload[struct {
@@ -191,7 +192,7 @@ func (*jobs) cancelResearch(ctx context.Context, job *task.Job) (any, error) {
 	case err != nil:
 		return nil, err
 	}
-	// With the id of this task, so that a second attempt of it finds its own cancellation.
+	// With the id of this task, so that a second attempt recognizes its own cancellation.
 	ours := statusCancelled + " " + job.ID
 	switch outcome, err := decide(ctx, job.Store, string(run), ours); {
 	case err != nil:
@@ -205,10 +206,10 @@ func (*jobs) cancelResearch(ctx context.Context, job *task.Job) (any, error) {
 	}
 }
 
-// researchFailed ends a research that is given up, unless someone canceled it before.
+// researchFailed ends a failed research, unless someone canceled it before.
 func researchFailed(job *task.Job, code string) any {
-	// The worker has no context for this: the task's may have ended. The store has its own
-	// deadlines.
+	// The worker passes no context here, because the task's may have ended. The store has its own
+	// timeouts.
 	ctx := orgctx.With(context.Background(), job.Organization())
 	if outcome, err := decide(ctx, job.Store, job.ID, statusFailed); err == nil && isCancelled(outcome) {
 		return cancelled()

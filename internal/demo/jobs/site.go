@@ -15,31 +15,31 @@ import (
 )
 
 const (
-	// maxPages is how many pages one piece of work fetches at most.
+	// maxPages is the most pages that one job fetches.
 	maxPages = 50
-	// defaultPages is how many it fetches if nobody says.
+	// defaultPages is how many it fetches by default.
 	defaultPages = 20
 	// maxPage is how much of a page is read, in bytes.
 	maxPage = 512 << 10
-	// maxAddress is how long an address may be that is followed, in bytes.
+	// maxAddress is the longest address that is followed, in bytes.
 	maxAddress = 500
-	// pageTimeout bounds one request to the demo itself, which takes a millisecond.
+	// pageTimeout bounds one request to the demo itself, which normally takes a millisecond.
 	pageTimeout = 5 * time.Second
-	// siteTimeout bounds all requests of one piece of work, without the pauses for people.
+	// siteTimeout bounds all requests of one job, without the pauses for people.
 	siteTimeout = time.Minute
 )
 
-// errForeignURL is returned for an address that is not the site's own.
+// errForeignURL is returned for an address outside the site.
 var errForeignURL = errors.New("jobs: address of another origin")
 
-// site fetches pages of one origin and of no other, whatever pages and redirects say.
+// site fetches pages of one origin only, whatever pages and redirects say.
 type site struct {
 	origin *url.URL
 	client *http.Client
-	spent  time.Duration // on requests, so far
+	spent  time.Duration // total time of requests
 }
 
-// newSite returns a site that one piece of work uses, from one goroutine.
+// newSite returns a site for one job, which may be used by one goroutine.
 func newSite(origin *url.URL) *site {
 	s := &site{origin: origin}
 	address := origin.Host
@@ -49,7 +49,7 @@ func newSite(origin *url.URL) *site {
 	s.client = &http.Client{
 		Timeout: pageTimeout,
 		Transport: &http.Transport{
-			// Neither a proxy of the environment nor what a name resolves to changes who is asked.
+			// Neither a proxy from the environment nor DNS can change the server.
 			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 				return new(net.Dialer).DialContext(ctx, network, address)
 			},
@@ -68,8 +68,8 @@ func newSite(origin *url.URL) *site {
 	return s
 }
 
-// owns reports whether an address is a page of the site that may be fetched: one of its origin that
-// is no endpoint.
+// owns reports whether an address is a page of the site that may be fetched, which endpoints may
+// not.
 func (s *site) owns(u *url.URL) bool {
 	return ownPage(s.origin, u)
 }
@@ -81,7 +81,7 @@ func ownPage(origin, u *url.URL) bool {
 	return u.Scheme == origin.Scheme && u.Host == origin.Host && u.User == nil && u.Opaque == "" && !endpoint
 }
 
-// resolve makes an address of the site of what someone asked for; empty is its first page.
+// resolve turns a requested address into one of the site. Empty means the home page.
 func resolve(origin *url.URL, text string) (*url.URL, error) {
 	u, err := origin.Parse(text)
 	if err != nil {
@@ -103,13 +103,13 @@ var errUnfetched = errors.New("jobs: first page not fetched")
 // errSlow is returned when the time for all requests is used up.
 var errSlow = errors.New("jobs: the site takes too long")
 
-// fetched is what came of a request.
+// fetched is the response to a request.
 type fetched struct {
 	url    *url.URL // after redirects
 	status int
 	bytes  int
 	took   time.Duration
-	page   *page // nil if it is no HTML
+	page   *page // nil if it is not HTML
 }
 
 // fetch gets one page.
@@ -131,7 +131,7 @@ func (s *site) fetch(ctx context.Context, u *url.URL) (*fetched, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = response.Body.Close() }() // it was only read
+	defer func() { _ = response.Body.Close() }() // the body was only read
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxPage))
 	if err != nil {
 		return nil, err
@@ -143,9 +143,9 @@ func (s *site) fetch(ctx context.Context, u *url.URL) (*fetched, error) {
 	return f, nil
 }
 
-// walk fetches pages from the first one on, by their links, each once and at most limit of them. For
-// each it calls visit, with how many addresses are known by then. Only an error of visit, or of the
-// first page, ends it early.
+// walk fetches pages from the first one on, following their links, each once and at most limit of
+// them. For each page, it calls visit, with the number of addresses known by then. Only an error of
+// visit, or of the first page, ends it early.
 func (s *site) walk(ctx context.Context, first *url.URL, limit int, visit func(u *url.URL, f *fetched, err error, known int) error) error {
 	if limit <= 0 {
 		limit = defaultPages

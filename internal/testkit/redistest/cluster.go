@@ -15,27 +15,28 @@ import (
 // clusterSlots is how many slots every Redis Cluster has.
 const clusterSlots = 16384
 
-// Cluster is a Redis Cluster of masters and, if asked for, one replica for each.
+// Cluster is a Redis Cluster of masters and, if requested, one replica for each.
 type Cluster struct {
-	// Masters own the slots at first, in equal ranges: the first those from 0 on.
+	// Masters own the slots at first, in equal ranges, beginning with 0.
 	Masters []*Server
-	// Replicas are those of the Masters, in the same order; none if the Cluster has none.
+	// Replicas are those of the Masters, in the same order, or none.
 	Replicas []*Server
 
 	tb testing.TB
 }
 
-// ClusterOptions of [StartCluster]. The zero ClusterOptions are three masters without replicas.
+// ClusterOptions are the options of [StartCluster]. The zero ClusterOptions mean three masters
+// without replicas.
 type ClusterOptions struct {
-	// Replicas gives each master one, so that it may fail. A master that does not answer for a
-	// second is taken for dead.
+	// Replicas gives each master a replica, so that it may fail. A master that does not answer for
+	// a second counts as failed.
 	Replicas bool
 	// Args are added to the command line of each server.
 	Args []string
 }
 
-// StartCluster runs a Cluster until the test ends. It returns when all members agree that it works
-// and the replicas are in step.
+// StartCluster runs a Cluster until the test ends. It returns when all servers agree that it works
+// and the replicas are in sync.
 func StartCluster(tb testing.TB, o ClusterOptions) *Cluster {
 	tb.Helper()
 	c := &Cluster{tb: tb}
@@ -83,8 +84,8 @@ func StartCluster(tb testing.TB, o ClusterOptions) *Cluster {
 	return c
 }
 
-// NewClient returns a client of the Cluster, as [NewClient] does of a server. It sees a failover
-// within a second.
+// NewClient returns a client of the Cluster, as [NewClient] does for a server. It notices a
+// failover within a second.
 func (c *Cluster) NewClient(tb testing.TB) *redis.ClusterClient {
 	tb.Helper()
 	client := redis.NewClusterClient(&redis.ClusterOptions{
@@ -94,7 +95,7 @@ func (c *Cluster) NewClient(tb testing.TB) *redis.ClusterClient {
 	return client
 }
 
-// Addrs are those of all members.
+// Addrs returns the addresses of all servers.
 func (c *Cluster) Addrs() (addrs []string) {
 	for _, s := range c.members() {
 		addrs = append(addrs, s.Addr)
@@ -106,8 +107,8 @@ func (c *Cluster) members() []*Server {
 	return slices.Concat(c.Masters, c.Replicas)
 }
 
-// Owner returns the member that owns the slot of a key, as the members that answer agree, or nil
-// while they do not.
+// Owner returns the server that owns the slot of a key, or nil while the servers that answer do not
+// agree.
 func (c *Cluster) Owner(key string) *Server {
 	c.tb.Helper()
 	var owner *Server
@@ -125,7 +126,7 @@ func (c *Cluster) Owner(key string) *Server {
 	return owner
 }
 
-// ownerIn reads one member's view.
+// ownerIn reads one server's view.
 func (c *Cluster) ownerIn(nodes string, slot int) *Server {
 	for line := range strings.Lines(nodes) {
 		fields := strings.Fields(line)
@@ -140,7 +141,7 @@ func (c *Cluster) ownerIn(nodes string, slot int) *Server {
 			low, err1 := strconv.Atoi(from)
 			high, err2 := strconv.Atoi(to)
 			if err1 != nil || err2 != nil || slot < low || slot > high {
-				continue // of another slot, or one on its way: [SLOT->-ID]
+				continue // another slot, or one that is being moved: [SLOT->-ID]
 			}
 			addr, _, _ := strings.Cut(fields[1], "@")
 			for _, s := range c.members() {
@@ -153,7 +154,7 @@ func (c *Cluster) ownerIn(nodes string, slot int) *Server {
 	return nil
 }
 
-// Slot returns the slot of a key, which must hash to one.
+// Slot returns the slot of a key.
 func (c *Cluster) Slot(key string) int {
 	c.tb.Helper()
 	slot, err := strconv.Atoi(ask(c.answering().Addr, "CLUSTER", "KEYSLOT", key))
@@ -163,7 +164,7 @@ func (c *Cluster) Slot(key string) int {
 	return slot
 }
 
-// answering returns a member that answers.
+// answering returns a server that answers.
 func (c *Cluster) answering() *Server {
 	for _, s := range c.members() {
 		if ask(s.Addr, "PING") == "PONG" {
@@ -176,7 +177,7 @@ func (c *Cluster) answering() *Server {
 }
 
 // Failover makes the replica of a master take over in order, as an operator does for maintenance,
-// and returns when all members agree. key is one of the master's.
+// and returns when all servers agree. key is one of the master's.
 func (c *Cluster) Failover(key string) {
 	c.tb.Helper()
 	before := c.owner(key)
@@ -190,15 +191,15 @@ func (c *Cluster) Failover(key string) {
 	c.AwaitOwnerOtherThan(key, before)
 }
 
-// AwaitOwnerOtherThan returns when all members that answer agree that another one owns the key's
+// AwaitOwnerOtherThan returns when all servers that answer agree that another one owns the key's
 // slot.
 func (c *Cluster) AwaitOwnerOtherThan(key string, before *Server) {
 	c.tb.Helper()
 	c.eventually("another owner", func() bool { now := c.Owner(key); return now != nil && now != before })
 }
 
-// MoveSlot gives the slot of a key, with its data, to another master, and returns it when all
-// members agree.
+// MoveSlot gives the slot of a key, with its data, to another master, and returns that master when
+// all servers agree.
 func (c *Cluster) MoveSlot(key string) (to *Server) {
 	c.tb.Helper()
 	slot, from := c.Slot(key), c.owner(key)
@@ -222,7 +223,7 @@ func (c *Cluster) MoveSlot(key string) (to *Server) {
 		for one := range strings.SplitSeq(keys, "\n") {
 			command = append(command, one)
 		}
-		ask(from.Addr, command...) // a key that is gone meanwhile is no trouble
+		ask(from.Addr, command...) // a key that was deleted meanwhile does not matter
 	}
 	c.must(to, "CLUSTER", "SETSLOT", slot, "NODE", c.id(to))
 	c.must(from, "CLUSTER", "SETSLOT", slot, "NODE", c.id(to))
@@ -230,7 +231,7 @@ func (c *Cluster) MoveSlot(key string) (to *Server) {
 	return to
 }
 
-// Clear forgets all data and scripts.
+// Clear deletes all data and scripts.
 func (c *Cluster) Clear() {
 	c.tb.Helper()
 	for _, s := range c.members() {
@@ -241,8 +242,8 @@ func (c *Cluster) Clear() {
 	}
 }
 
-// StopUntilEnd stops some members, or all if none is named. They are back, empty, when the test
-// given has ended.
+// StopUntilEnd stops some servers, or all if none is named. They are back, empty, after the given
+// test has ended.
 func (c *Cluster) StopUntilEnd(tb testing.TB, some ...*Server) {
 	tb.Helper()
 	if len(some) == 0 {
@@ -263,14 +264,14 @@ func (c *Cluster) StopUntilEnd(tb testing.TB, some ...*Server) {
 
 func (c *Cluster) isMaster(s *Server) bool { return strings.Contains(ask(s.Addr, "ROLE"), "master") }
 
-// owner is Owner once there is one.
+// owner waits for an Owner and returns it.
 func (c *Cluster) owner(key string) (s *Server) {
 	c.tb.Helper()
 	c.eventually("the members agree", func() bool { s = c.Owner(key); return s != nil })
 	return s
 }
 
-// id is a member's own name.
+// id returns a server's id in the Cluster.
 func (c *Cluster) id(s *Server) string { return ask(s.Addr, "CLUSTER", "MYID") }
 
 // must sends a command whose answer is OK.

@@ -6,14 +6,14 @@ import (
 	"testing"
 )
 
-// Pair is a master and its replica, which an operator looks after by hand.
+// Pair is a master and its replica, without automatic failover.
 type Pair struct {
 	Master, Replica *Server
 
 	tb testing.TB
 }
 
-// StartPair runs both until the test ends. It returns when the replica is in step.
+// StartPair runs both until the test ends. It returns when the replica is in sync.
 func StartPair(tb testing.TB) *Pair {
 	tb.Helper()
 	master := StartServer(tb, "--repl-diskless-sync-delay", "0")
@@ -26,7 +26,7 @@ func StartPair(tb testing.TB) *Pair {
 	return p
 }
 
-// AwaitInStep returns when the replica has all that the master has.
+// AwaitInStep returns when the replica has everything that the master has.
 func (p *Pair) AwaitInStep() {
 	p.tb.Helper()
 	eventually(p.tb, "the replica is in step", func() bool {
@@ -40,7 +40,7 @@ func (p *Pair) Promote() {
 	p.Replica.must("REPLICAOF", "NO", "ONE")
 }
 
-// Depose makes the master a replica whose master cannot be reached, so it keeps what it has.
+// Depose makes the master a replica of an unreachable master, so it keeps its data.
 func (p *Pair) Depose() {
 	p.tb.Helper()
 	p.Master.must("REPLICAOF", "127.0.0.1", "1")

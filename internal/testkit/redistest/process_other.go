@@ -4,5 +4,5 @@ package redistest
 
 import "syscall"
 
-// processAttributes asks for nothing: only Linux can tie a child's life to its parent's.
+// processAttributes returns nil, because only Linux can end a child with its parent.
 func processAttributes() *syscall.SysProcAttr { return nil }

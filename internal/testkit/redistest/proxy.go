@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Proxy passes connections on to a server, and keeps them there when it is told of another one, as
-// a load balancer does. Only new connections go to the other.
+// Proxy passes connections on to a server. After Redirect, existing connections stay there, as with
+// a load balancer, and only new ones go to the other server.
 type Proxy struct {
 	Addr string
 
@@ -36,7 +36,7 @@ func StartProxy(tb testing.TB, target string) *Proxy {
 		}
 	})
 	tb.Cleanup(func() {
-		_ = listener.Close() // a second time is no error of the test
+		_ = listener.Close() // closing twice is fine
 		p.mu.Lock()
 		for c := range p.conns {
 			_ = c.Close() // it may have ended
@@ -48,14 +48,14 @@ func StartProxy(tb testing.TB, target string) *Proxy {
 	return p
 }
 
-// Redirect leads new connections to another server. Those that are open stay.
+// Redirect leads new connections to another server. Open ones stay.
 func (p *Proxy) Redirect(target string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.target = target
 }
 
-// serve passes one connection on, until either side ends it.
+// serve passes one connection on until either side ends it.
 func (p *Proxy) serve(client net.Conn) {
 	defer client.Close() //nolint:errcheck // nothing left to lose
 	p.mu.Lock()
@@ -84,7 +84,7 @@ func (p *Proxy) serve(client net.Conn) {
 	delete(p.conns, server)
 }
 
-// keep has the connections closed at the end of the test, and reports false if that has come.
+// keep makes the end of the test close the connections. It reports false if the test has ended.
 func (p *Proxy) keep(conns ...net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,6 +1,6 @@
 // Package redistest runs a real redis-server for a test: on its own loopback port, in its own
-// directory, without persistence, ended with the test. A test that needs Redis and
-// finds no redis-server fails; it never passes by being skipped.
+// directory, without persistence, until the test ends. A test that needs Redis fails if it finds no
+// redis-server. It is never skipped.
 package redistest
 
 import (
@@ -24,17 +24,18 @@ import (
 const (
 	// readyTimeout is how long a server may take to answer. It takes some 10 ms on an idle machine.
 	readyTimeout = testkit.Patience
-	// readyInterval is the pause between two questions whether a starting server answers.
+	// readyInterval is the pause between two checks whether a starting server answers.
 	readyInterval = 5 * time.Millisecond
-	// startAttempts is how many ports are tried, since someone else may take one that was free.
+	// startAttempts is how many ports are tried, because another process may take one that was
+	// free.
 	startAttempts = 10
-	// firstPort and lastPort lie below the ports that Linux gives to outgoing connections, so a
+	// firstPort and lastPort are below the ports that Linux gives to outgoing connections, so a
 	// port stays free for Restart while clients keep dialing.
 	firstPort, lastPort = 16400, 32000
 )
 
-// Server is a redis-server that faults can be tried on. Its methods fail the test instead of
-// returning errors, and belong in the test's goroutine.
+// Server is a redis-server for tests of faults. Its methods fail the test instead of returning
+// errors, and must be called in the test's goroutine.
 type Server struct {
 	// Addr is host:port. It stays the same over Stop and Restart.
 	Addr string
@@ -44,9 +45,9 @@ type Server struct {
 	dir  string
 	port int
 	args []string
-	// sentinel is what a Sentinel's configuration says in addition to its port; empty for a server.
+	// sentinel is the configuration of a Sentinel besides its port, empty for a server.
 	sentinel string
-	// bus is the port on which members of a Cluster talk to each other; 0 for a server on its own.
+	// bus is the port for communication within a Cluster, 0 without one.
 	bus int
 
 	mu   sync.Mutex
@@ -72,7 +73,7 @@ func StartServer(tb testing.TB, args ...string) *Server {
 	return startAnywhere(tb, &Server{args: args})
 }
 
-// startAnywhere finds a port and starts what s says.
+// startAnywhere finds a port and starts the server there.
 func startAnywhere(tb testing.TB, s *Server) *Server {
 	tb.Helper()
 	bin, err := exec.LookPath("redis-server")
@@ -86,7 +87,7 @@ func startAnywhere(tb testing.TB, s *Server) *Server {
 		s.port = firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // a port is no secret
 		s.Addr = loopback(s.port)
 		if cluster {
-			s.bus = firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // likewise
+			s.bus = firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // a port is no secret
 		}
 		if !portFree(s.Addr) || s.bus != 0 && (s.bus == s.port || !portFree(loopback(s.bus))) {
 			continue
@@ -99,7 +100,7 @@ func startAnywhere(tb testing.TB, s *Server) *Server {
 	return nil
 }
 
-// Stop kills the server, as a crash would. Stopping twice is no error.
+// Stop kills the server, like a crash. Stopping twice is not an error.
 func (s *Server) Stop() {
 	s.mu.Lock()
 	p := s.proc
@@ -120,8 +121,8 @@ func (s *Server) Restart() {
 	}
 }
 
-// Pause makes the server hang: its connections stay open and new ones are accepted by the kernel,
-// but nothing answers.
+// Pause makes the server hang: its connections stay open and the kernel accepts new ones, but the
+// server does not answer.
 func (s *Server) Pause() {
 	s.tb.Helper()
 	s.signal(syscall.SIGSTOP)
@@ -177,7 +178,7 @@ func (s *Server) start() error {
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
-		_ = cmd.Wait() // the end of a killed process is no news
+		_ = cmd.Wait() // a killed process returns an error
 	}()
 
 	deadline := time.Now().Add(readyTimeout)
@@ -215,7 +216,7 @@ func (s *Server) log() string {
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// portFree reports whether nobody listens at addr right now.
+// portFree reports whether no process listens at addr right now.
 func portFree(addr string) bool {
 	l, err := net.Listen("tcp", addr) //nolint:noctx // returns at once
 	if err != nil {

@@ -2,17 +2,17 @@ package redistest
 
 import "github.com/redis/go-redis/v9"
 
-// Refusal is a reason why a server that works refuses a connection.
+// Refusal is a reason why a working server refuses a connection.
 type Refusal struct {
-	// Error is part of what the server says.
+	// Error is part of the server's error.
 	Error string
 
 	change func(s *Server)
 	client redis.Options
 }
 
-// Refusals are the reasons, by name. Too many clients is not among them: whether the server's word
-// for it is read before its end is a matter of luck.
+// Refusals returns the reasons by name. Too many clients is not among them, because the client may
+// not get to read that error before the connection ends.
 func Refusals() map[string]Refusal {
 	return map[string]Refusal{
 		"the password was changed": {
@@ -22,7 +22,7 @@ func Refusals() map[string]Refusal {
 		},
 		"the user was deleted": {
 			Error:  "WRONGPASS",
-			change: func(*Server) {}, // it never was there, which is the same
+			change: func(*Server) {}, // the user never existed, which looks the same
 			client: redis.Options{Username: "deleted", Password: "old"},
 		},
 		"a password is asked for": {
@@ -37,8 +37,8 @@ func Refusals() map[string]Refusal {
 	}
 }
 
-// NewRefusedClient returns a client, with the settings that the gateway uses, whose connections the
-// server refuses for the reason given.
+// NewRefusedClient returns a client with the gateway's settings, whose connections the server
+// refuses for the given reason.
 func (s *Server) NewRefusedClient(r Refusal) *redis.Client {
 	s.tb.Helper()
 	r.change(s)

@@ -16,18 +16,18 @@ import (
 // SentinelMaster is the name under which the Sentinels of [StartSentinels] know their master.
 const SentinelMaster = "orgcast"
 
-// Sentinels are a master with a replica and three Sentinels that watch them.
+// Sentinels is a master with a replica and three Sentinels that monitor them.
 type Sentinels struct {
-	// Addrs are those of the Sentinels.
+	// Addrs are the addresses of the Sentinels.
 	Addrs []string
-	// Servers are the master at first and its replica.
+	// Servers are the initial master and its replica.
 	Servers [2]*Server
 
 	tb testing.TB
 }
 
-// StartSentinels runs them until the test ends. It returns when they know each other, so that a
-// failover is possible. A master that does not answer for a second is taken for dead.
+// StartSentinels runs them until the test ends. It returns when the Sentinels know each other, so
+// that a failover is possible. A master that does not answer for a second counts as failed.
 func StartSentinels(tb testing.TB) *Sentinels {
 	tb.Helper()
 	s := &Sentinels{tb: tb}
@@ -53,7 +53,7 @@ func StartSentinels(tb testing.TB) *Sentinels {
 	return s
 }
 
-// Failover makes the Sentinels depose the master, as an operator does for maintenance, and returns
+// Failover makes the Sentinels replace the master, as an operator does for maintenance, and returns
 // when a Sentinel names another.
 func (s *Sentinels) Failover() {
 	s.tb.Helper()
@@ -85,15 +85,15 @@ func (s *Sentinels) eventually(what string, condition func() bool) {
 	eventually(s.tb, what, condition)
 }
 
-// eventually waits for what other processes do. Each look asks them, so it looks less often than
-// tests do.
+// eventually waits for a state of other processes. Each check asks them, so it checks less often
+// than tests do.
 func eventually(tb testing.TB, what string, condition func() bool) {
 	tb.Helper()
 	testkit.Poll(tb, 20*time.Millisecond, what, condition)
 }
 
-// ask sends one command and returns its answer as text, "" if there is none. A list has a part in
-// each line.
+// ask sends one command and returns its answer as text, "" if there is none. Each element of a list
+// is a line.
 func ask(addr string, command ...any) string {
 	client := newClient(addr)
 	defer client.Close() //nolint:errcheck // nothing left to lose
@@ -116,7 +116,7 @@ func newClient(addr string) *redis.Client {
 	})
 }
 
-// patience bounds one question.
+// patience bounds one command.
 func patience() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), 5*time.Second)
 }

@@ -7,26 +7,26 @@ import (
 	"strings"
 )
 
-// State is a state in which a server answers, and takes and delivers what is published, but refuses
+// State is a state in which a server answers, accepts publications and delivers them, but refuses
 // to write.
 type State string
 
 // The states of a server, named as the errors by which it refuses.
 const (
-	// OutOfMemory: maxmemory is reached, and the policy is noeviction. What needs no memory still
-	// works.
+	// OutOfMemory: maxmemory is reached, and the policy is noeviction. Commands that need no memory
+	// still work.
 	OutOfMemory State = "OOM"
 	// SavingFailed: the last snapshot could not be written.
 	SavingFailed State = "MISCONF"
-	// ReadOnly: the server is a replica, of a master that does not answer.
+	// ReadOnly: the server is a replica of a master that does not answer.
 	ReadOnly State = "READONLY"
 	// TooFewReplicas: min-replicas-to-write is not met.
 	TooFewReplicas State = "NOREPLICAS"
-	// Loading: the server is reading its snapshot, and refuses to read data, too.
+	// Loading: the server is loading its snapshot, and also refuses to read data.
 	Loading State = "LOADING"
 )
 
-// States are all of them.
+// States returns all states.
 func States() []State {
 	return []State{OutOfMemory, SavingFailed, ReadOnly, TooFewReplicas, Loading}
 }
@@ -34,20 +34,19 @@ func States() []State {
 // ReadsRefused reports whether data cannot be read either.
 func (s State) ReadsRefused() bool { return s == Loading }
 
-// RefuseWrites brings the server into a state, and returns when it refuses to write because of it.
-// Connections stay open, and so does the state until Heal.
+// RefuseWrites brings the server into a state, and returns when it refuses to write. Connections
+// stay open, and the state lasts until Heal.
 func (s *Server) RefuseWrites(state State) {
 	s.tb.Helper()
 	switch state {
 	case OutOfMemory:
 		s.must("CONFIG", "SET", "maxmemory", "1")
 	case SavingFailed:
-		// A snapshot takes its place by a new name, and a folder that is not empty does not give
-		// way.
+		// Redis renames a finished snapshot into place, which fails if a non-empty folder is there.
 		if err := os.MkdirAll(filepath.Join(s.dir, "dump.rdb", "in the way"), 0o700); err != nil {
 			s.tb.Fatal(err)
 		}
-		s.must("CONFIG", "SET", "save", "3600 1000000") // without a rule for saving Redis does not mind
+		s.must("CONFIG", "SET", "save", "3600 1000000") // without a rule for saving, Redis does not refuse writes
 		ask(s.Addr, "BGSAVE")
 	case ReadOnly:
 		s.must("REPLICAOF", "127.0.0.1", "1")
@@ -63,10 +62,10 @@ func (s *Server) RefuseWrites(state State) {
 	})
 }
 
-// Heal ends the state, with all data still there, and returns when the server writes again.
+// Heal ends the state, with all data still there, and returns when the server accepts writes again.
 func (s *Server) Heal() {
 	s.tb.Helper()
-	// CONFIG is answered in all states, and setting what is set already does no harm.
+	// CONFIG is answered in all states, and setting a value again does no harm.
 	s.must("CONFIG", "SET", "key-load-delay", "0")
 	eventually(s.tb, "the snapshot is read", func() bool {
 		return strings.Contains(ask(s.Addr, "INFO", "persistence"), "\nloading:0")
@@ -78,8 +77,8 @@ func (s *Server) Heal() {
 	eventually(s.tb, "writes are accepted", func() bool { return refusal(s.Addr) == "" })
 }
 
-// load has the server read its data again, slowly: a key in 20 ms, between which it looks after
-// clients, of which there are enough for many minutes.
+// load makes the server load its data again, slowly: one key in 20 ms. In between, it serves
+// clients. There are enough keys for many minutes.
 func (s *Server) load() {
 	s.tb.Helper()
 	const filler, bytes = 30_000, 1100 // more than the least that is read between two looks
@@ -90,7 +89,7 @@ func (s *Server) load() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		ask(s.Addr, "DEBUG", "RELOAD") // gives up before the server does
+		ask(s.Addr, "DEBUG", "RELOAD") // the client gives up before the server does
 	}()
 	s.tb.Cleanup(func() { <-done })
 }

@@ -17,13 +17,13 @@ import (
 	"time"
 )
 
-// TLSServer is a server that can also be reached over TLS, by who shows a certificate.
+// TLSServer is a server that also accepts TLS from clients with a certificate.
 type TLSServer struct {
 	*Server
 
 	// TLSAddr is an address in 127.0.0.1, which is the name in the server's certificate.
 	TLSAddr string
-	// CA signed the certificates of server and client, and Cert and Key are the client's. All are
+	// CA signed the certificates of server and client. Cert and Key are the client's. All are
 	// files.
 	CA, Cert, Key string
 }
