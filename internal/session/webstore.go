@@ -58,7 +58,7 @@ type Asker interface {
 	Ask(ctx context.Context, question []byte) (status int, answer []byte, err error)
 }
 
-// WebStore asks the web application whose a cookie is, over HTTP. It knows no format of any cookie: values go
+// WebStore asks the web application which user a cookie belongs to, over HTTP. It knows no format of any cookie: values go
 // out as they stand in the header. Handshakes that happen at the same time share a question.
 //
 // It is safe for concurrent use.

@@ -1,4 +1,4 @@
-"""Answers the gateway's question whose a cookie is, and tells it of logouts and switches."""
+"""Answers the gateway's question which user a cookie belongs to, and tells it of logouts and switches."""
 
 from __future__ import annotations
 
