@@ -133,7 +133,7 @@ func (s *settings) declareLimits(set *config.Set) {
 		"events per second that this node accepts from one organization on average; groups that exceed it are paused, with a gap; 0 is no limit")
 	set.Int(&s.EventBytesPerSecond, "event-bytes-per-second", pubsub.DefaultBytesPerSecond, 0, "the same in bytes")
 	set.Int(&s.QueueBytes, "queue-bytes", gateway.DefaultQueueBytes, 1024, "bytes that may be queued for one browser; a browser that exceeds it is too slow (see --events-when-full)")
-	set.Int(&s.QueueBytesPerOrganization, "queue-bytes-per-organization", gateway.DefaultQueueBytesPerOrganization, 1024, "bytes that may be queued for all slow browsers of one organization")
+	set.Int(&s.QueueBytesPerOrganization, "queue-bytes-per-organization", gateway.DefaultQueueBytesPerOrganization, 1024, "bytes that may wait for all browsers of one organization; an event that waits for several counts once")
 	set.Int(&s.ReceiveBytesPerOrganization, "receive-bytes-per-organization", gateway.DefaultReceiveBytesPerOrganization, 128<<10, "bytes of unhandled messages from all browsers of one organization; a connection that exceeds it is closed with 4429")
 	set.Choice(&s.WhenFull, "events-when-full", consumer.WhenFullNames()[0], consumer.WhenFullNames(), "what to drop at /ws/events when a browser is too slow: the connection, the oldest events (with a gap frame), or all but the latest event of each group and type")
 	set.Bool(&s.Compress, "compress", false, "use permessage-deflate with browsers that offer it")

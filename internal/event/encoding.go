@@ -52,19 +52,37 @@ type Encoding struct {
 // form fills its cell.
 type table struct {
 	mu    sync.Mutex // held while a cell is filled
-	cells [shapes][slots]atomic.Pointer[[]byte]
+	cells [shapes][slots]atomic.Pointer[Form]
 }
 
-// Bytes returns the encoded events, one after the other, in a shape. The first call encodes them,
-// and all receivers share the result, so the caller must not change it.
-func (b *Burst) Bytes(s Shape, enc *Encoding) []byte {
+// Form is a burst in a shape and an encoding. All receivers share it. It knows how many of them
+// have to wait for it, so that its bytes can be counted once.
+type Form struct {
+	bytes   []byte
+	waiting atomic.Int32
+}
+
+// Bytes returns the encoded events, one after the other. The caller must not change them.
+func (f *Form) Bytes() []byte { return f.bytes }
+
+// Retain notes one more receiver that waits, and reports whether it is the only one.
+func (f *Form) Retain() (first bool) { return f.waiting.Add(1) == 1 }
+
+// Release undoes one Retain, and reports whether nobody waits now.
+func (f *Form) Release() (last bool) { return f.waiting.Add(-1) == 0 }
+
+// Bytes returns the bytes of a [Form].
+func (b *Burst) Bytes(s Shape, enc *Encoding) []byte { return b.Form(s, enc).bytes }
+
+// Form returns the events in a shape and an encoding. The first call encodes them.
+func (b *Burst) Form(s Shape, enc *Encoding) *Form {
 	if made := b.table.cells[s][enc.Slot].Load(); made != nil {
-		return *made
+		return made
 	}
 	return b.encode(s, enc)
 }
 
-func (b *Burst) encode(s Shape, enc *Encoding) []byte {
+func (b *Burst) encode(s Shape, enc *Encoding) *Form {
 	var base []byte
 	if enc.Base != nil && len(b.events) == 1 {
 		base = b.Bytes(s, enc.Base)
@@ -73,7 +91,7 @@ func (b *Burst) encode(s Shape, enc *Encoding) []byte {
 	defer b.table.mu.Unlock()
 	cell := &b.table.cells[s][enc.Slot]
 	if made := cell.Load(); made != nil {
-		return *made
+		return made
 	}
 	var made []byte
 	if len(b.events) == 1 {
@@ -88,8 +106,9 @@ func (b *Burst) encode(s Shape, enc *Encoding) []byte {
 			made = append(made, e.alone.Bytes(s, enc)...)
 		}
 	}
-	cell.Store(&made)
-	return made
+	form := &Form{bytes: made}
+	cell.Store(form)
+	return form
 }
 
 // The text around an enveloped event. Neither groups nor positions need escaping in JSON.

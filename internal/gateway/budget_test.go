@@ -1,8 +1,13 @@
 package gateway_test
 
 import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"sync"
 	"testing"
 
@@ -12,7 +17,7 @@ import (
 
 // TestBudget: many slow browsers of one organization share what waits for it. Beyond that those
 // that are behind give way; a quick one of the same organization and other organizations do not.
-func TestBudget(t *testing.T) { budgetOver(t, webSockets) }
+func TestBudget(t *testing.T) { overEach(t, budgetOver) }
 
 func budgetOver(t *testing.T, over via) {
 	t.Helper()
@@ -90,5 +95,200 @@ func readUntil(c *testkit.Client, r *reading, typ string) error {
 		if got, err := r.take(text); err != nil || got == typ {
 			return err
 		}
+	}
+}
+
+// wire is how a client connects.
+type wire struct {
+	over   via
+	secure bool
+}
+
+// wires are all ways. Only over the first does the gateway write to the socket at once: all other
+// writes are left to a goroutine, and are under way for a moment.
+func wires() map[string]wire {
+	return map[string]wire{
+		"WebSocket": {webSockets, false}, "WebSocket over TLS": {webSockets, true},
+		"SSE": {streams, false}, "SSE over TLS": {streams, true},
+	}
+}
+
+// wired is a node that also listens for TLS.
+type wired struct {
+	*node
+
+	addrs  map[bool]string // of TLS, for slow clients and for others
+	config *tls.Config
+}
+
+func withTLS(n *node) *wired {
+	n.tb.Helper()
+	w := &wired{n, map[bool]string{}, &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "127.0.0.1", MinVersion: tls.VersionTLS13}}
+	for _, slow := range []bool{false, true} {
+		w.addrs[slow] = n.listen(slow, func(roots *x509.CertPool) { w.config.RootCAs = roots }) // all have one
+	}
+	return w
+}
+
+// open connects, and reads nothing yet. A slow client has little room for what it does not read.
+func (w *wired) open(by wire, path string, slow bool) *testkit.Client {
+	w.tb.Helper()
+	dial, secure := w.dial, testkit.DialTCP(w.addrs[slow])
+	if slow {
+		dial, secure = narrow(w.slowAddr), narrow(w.addrs[slow])
+	}
+	if by.secure {
+		dial = func(ctx context.Context) (net.Conn, error) {
+			c, err := secure(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return tls.Client(c, w.config), nil
+		}
+	}
+	return by.over.connect(w.tb, dial, path, http.Header{"Origin": {origin}, "Cookie": {w.cookie("ada", "acme")}})
+}
+
+// reader is a client that reads all the time.
+type reader struct {
+	name  string
+	got   chan received // each event; closed after the last, or an error
+	count int           // events that came, in the end
+	err   error         // likewise
+}
+
+// received is an event's type, and how many events were missing up to it.
+type received struct {
+	typ     string
+	missing int
+}
+
+func readAll(name string, c *testkit.Client) *reader {
+	r := &reader{name: name, got: make(chan received, 64)}
+	go func() {
+		defer close(r.got)
+		reading := newReading("acme", false)
+		for {
+			text, err := c.Next()
+			var typ string
+			if err == nil {
+				typ, err = reading.take(text)
+			}
+			if r.count, r.err = reading.count, err; err != nil {
+				return
+			}
+			if typ == "" {
+				continue
+			}
+			if r.got <- (received{typ, reading.missing}); typ == "last" {
+				return
+			}
+		}
+	}()
+	return r
+}
+
+// until waits for an event of a type.
+func (r *reader) until(tb testing.TB, typ string) {
+	tb.Helper()
+	for got := range r.got {
+		if got.missing > 0 {
+			tb.Fatalf("%s: %d events are missing", r.name, got.missing)
+		}
+		if got.typ == typ {
+			return
+		}
+	}
+	tb.Fatalf("%s: after %d events: %v", r.name, r.count, r.err)
+}
+
+// TestSlowMembersCostQuickOnesNothing: three members that do not read use up what their
+// organization may have. They give way, and all that read get everything, whatever they came by,
+// although events come while their last write is under way.
+func TestSlowMembersCostQuickOnesNothing(t *testing.T) {
+	const size, pack, packs, limit = 16000, 5, 20, 600 << 10
+	for policy, reason := range map[string]string{"disconnect": "too_slow", "drop_oldest": "drop_oldest"} {
+		t.Run(policy, func(t *testing.T) {
+			n := withTLS(slowNode(t, webSockets, gateway.Options{QueueBytes: 4 << 20, QueueBytesPerOrganization: limit}))
+			var slow []*testkit.Client
+			for _, by := range []wire{{webSockets, false}, {webSockets, true}, {streams, false}} {
+				slow = append(slow, n.open(by, "/ws/"+policy, true))
+			}
+			var quick []*reader
+			for name, by := range wires() {
+				quick = append(quick, readAll(name, n.open(by, "/ws/"+policy, false)))
+			}
+			events, g := newNumbers(t), mustGroup(t, "acme", "a")
+			deliver := func(typ string) {
+				n.hub.Deliver(events.event(g, typ, size))
+				for _, r := range quick {
+					r.until(t, typ)
+				}
+			}
+			for i, after := 0, 0; after < packs; i++ {
+				if i == 20000 {
+					t.Fatal("nothing gave way")
+				}
+				for range pack - 1 {
+					n.hub.Deliver(events.event(g, "note", size))
+				}
+				deliver(fmt.Sprint("pack", i))
+				if n.dropped(reason) > 0 {
+					after++
+				}
+				// The quick ones may still have a pack, in two forms.
+				if _, used := n.gateway.Books(); used > limit+2*pack*2*size {
+					t.Fatalf("budget: got %d bytes in use, want about %d", used, limit)
+				}
+			}
+			deliver("last")
+			missing := 0
+			for _, c := range slow {
+				if policy == "disconnect" { // all hold the same, so there was no room until all had ended
+					if frames, reason := c.ExpectClose(t, 4413); len(frames) == 0 || reason != "too slow" {
+						t.Errorf("a slow one: got %d frames and the reason %q", len(frames), reason)
+					}
+					continue
+				}
+				got := newReading("acme", c.Streams())
+				if err := readUntil(c, got, "last"); err != nil {
+					t.Error(err)
+				}
+				missing += got.missing
+			}
+			if want := n.dropped("drop_oldest"); policy == "drop_oldest" && n.dropped("too_slow") == 0 && missing != want {
+				t.Errorf("events missing for the slow ones: got %d, want %d", missing, want)
+			}
+			for _, c := range slow {
+				_ = c.Close()
+			}
+			testkit.Eventually(t, "nothing is left in the books", func() bool { _, used := n.gateway.Books(); return used == 0 })
+		})
+	}
+}
+
+// TestLargeBurstToManyQuickClients: what many clients wait for is in memory once, so a burst does
+// not use up what their organization may have only because all writes are under way at once.
+func TestLargeBurstToManyQuickClients(t *testing.T) {
+	const clients, burst, size, limit = 40, 30, 8000, 512 << 10
+	for name, by := range wires() {
+		t.Run(name, func(t *testing.T) {
+			n := withTLS(slowNode(t, webSockets, gateway.Options{QueueBytes: 1 << 20, QueueBytesPerOrganization: limit}))
+			var all []*reader
+			for range clients {
+				all = append(all, readAll(name, n.open(by, "/ws/disconnect", false)))
+			}
+			events, g := newNumbers(t), mustGroup(t, "acme", "a")
+			for range burst {
+				n.hub.Deliver(events.event(g, "note", size))
+			}
+			n.hub.Deliver(events.event(g, "last", 0))
+			for _, r := range all {
+				r.until(t, "last")
+			}
+			if got := n.dropped("too_slow"); got > 0 {
+				t.Errorf("connections ended: %d", got)
+			}
+		})
 	}
 }

@@ -107,6 +107,7 @@ type node struct {
 	vault    *vault // of the sessions that cookie makes
 	metrics  *prometheus.Registry
 	dial     testkit.DialFunc
+	slowAddr string // for connections that take little, if the test has any; see slowNode
 	over     via
 	http     *http.Server
 	stop     func() // idempotent

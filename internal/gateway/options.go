@@ -87,8 +87,8 @@ type Options struct {
 	FrameBurst      int
 	// QueueBytes bounds what waits for one browser. Default [DefaultQueueBytes].
 	QueueBytes int
-	// QueueBytesPerOrganization bounds what waits for all browsers of one organization that are
-	// behind. Default [DefaultQueueBytesPerOrganization].
+	// QueueBytesPerOrganization bounds what waits for all browsers of one organization. What waits
+	// for several counts once. Default [DefaultQueueBytesPerOrganization].
 	QueueBytesPerOrganization int
 	// ReceiveBytesPerOrganization bounds what is held of what all browsers of one organization have
 	// sent: messages on their way in, and those that wait for their consumers or are being handled.

@@ -32,7 +32,7 @@ func overEach(t *testing.T, test func(t *testing.T, over via)) {
 func streamsLike(o gateway.Options) *sse.Carrier {
 	s := sse.Options{MaxBody: 64 << 10, WriteTimeout: 10 * time.Second, AckTimeout: time.Minute}
 	if o.WriteTimeout > 0 {
-		s.WriteTimeout = o.WriteTimeout
+		s.WriteTimeout, s.AckTimeout = o.WriteTimeout, max(s.AckTimeout, o.WriteTimeout)
 	}
 	if o.MaxFrame > 0 {
 		s.MaxBody = o.MaxFrame

@@ -237,7 +237,7 @@ func (s *Server) newConn(r *http.Request, ks *kinds, who client) *conn {
 	c.inbox.client = &c.client
 	c.groups.host, c.groups.named = c.host, bucket.New(namesBurst(&s.options))
 	c.writer.client, c.writer.failed = &c.client, c.writeFailed
-	c.writer.box.Init(&c.kind.outbox, &c.budget.waiting)
+	c.writer.box.Init(&c.kind.outbox, &c.writer)
 	if h, ok := c.consumer.(consumer.EventHandler); ok {
 		c.writer.handle = func(e *event.Event) bool { return h.HandleEvent(c.ctx, c, e) }
 	}

@@ -2,12 +2,14 @@ package gateway_test
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
@@ -153,8 +155,29 @@ func slowNode(tb testing.TB, over via, o gateway.Options) *node {
 	if o.QueueBytes == 0 {
 		o.QueueBytes = 64 << 10
 	}
-	o.WriteTimeout, o.CloseTimeout = time.Minute, testkit.Patience // what is tested is not these
-	return startNode(tb, setup{over: over, options: o, routes: routes})
+	o.WriteTimeout, o.CloseTimeout = time.Hour, testkit.Patience // what is tested is not these
+	n := startNode(tb, setup{over: over, options: o, routes: routes})
+	n.slowAddr = n.listen(true, nil)
+	return n
+}
+
+// listen opens another listener of the node, and returns its address. On the connections of a
+// cramped one, a browser that does not read is behind soon. configure may be nil; else it is TLS.
+func (n *node) listen(slow bool, configure func(roots *x509.CertPool)) (addr string) {
+	n.tb.Helper()
+	server := httptest.NewUnstartedServer(n.gateway)
+	if slow {
+		server.Listener = cramped{server.Listener}
+	}
+	if configure == nil {
+		server.Start()
+	} else {
+		server.StartTLS()
+		transport, _ := server.Client().Transport.(*http.Transport)
+		configure(transport.TLSClientConfig.RootCAs)
+	}
+	n.tb.Cleanup(server.Close)
+	return server.Listener.Addr().String()
 }
 
 // connectSlow connects a browser that takes little and reads nothing for now.
@@ -162,7 +185,11 @@ func (n *node) connectSlow(path, user, org string, header http.Header) *testkit.
 	n.tb.Helper()
 	all := http.Header{"Origin": {origin}, "Cookie": {n.cookie(user, org)}}
 	maps.Copy(all, header)
-	return n.over.connect(n.tb, narrow(n.addr()), path, all)
+	addr := n.slowAddr
+	if addr == "" {
+		addr = n.addr()
+	}
+	return n.over.connect(n.tb, narrow(addr), path, all)
 }
 
 // addr is the loopback port of the node.

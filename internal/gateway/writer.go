@@ -60,6 +60,12 @@ func (w *writer) commit(out outbox.Outcome) error {
 	return nil
 }
 
+// Budget implements outbox.Owner.
+func (w *writer) Budget() *outbox.Budget { return &w.client.budget.waiting }
+
+// GaveWay implements outbox.Owner.
+func (w *writer) GaveWay(out outbox.Outcome) { w.act(out) }
+
 // act counts dropped events and reports whether a flush is needed. If the outbox is full and could
 // drop nothing, act ends the connection: its browser reads too slowly, and may come back.
 func (w *writer) act(out outbox.Outcome) (flush bool) {

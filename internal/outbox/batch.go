@@ -19,6 +19,9 @@ type Item struct {
 
 	gap   event.Group // that Frame tells of, if any
 	bytes int         // what it counts for: its bytes before compression
+	// form is what the organization's budget counts, nil if it does not. Whoever writes the item
+	// leaves it alone.
+	form *event.Form
 	// left holds the events of Burst if some gave way, with nil in their places.
 	left []*event.Event
 }
@@ -37,7 +40,9 @@ type Batch struct {
 	front   front
 	items   []Item
 	bytes   int
-	charged int // of bytes, what the organization's budget counts
+	shared  int     // of bytes, those of events
+	budget  *Budget // that counts the batch, or nil
+	charged int     // what it counts, besides the forms of events
 	events  int
 	last    bool // the close frame is the last item
 	// gaps holds the groups whose last item tells of a gap; nil if there are none.
@@ -95,9 +100,13 @@ func (b *Batch) append(it *Item) {
 	b.bytes += it.bytes
 	b.last = b.last || it.Last
 	if it.Burst != nil {
+		b.shared += it.bytes
 		b.events += len(it.Burst.Events())
 		if len(b.gaps) > 0 {
 			delete(b.gaps, it.Burst.Group())
+		}
+		if b.budget != nil {
+			b.retain(&b.items[len(b.items)-1])
 		}
 	}
 	if !it.gap.IsZero() {
@@ -121,7 +130,9 @@ func (b *Batch) removeFirst() Item {
 	b.items[0] = Item{}
 	b.items = b.items[1:]
 	b.bytes -= it.bytes
+	b.release(&it)
 	if it.Burst != nil {
+		b.shared -= it.bytes
 		b.events -= len(it.Burst.Events())
 	}
 	if l := b.latest; l != nil {
@@ -131,6 +142,28 @@ func (b *Batch) removeFirst() Item {
 		}
 	}
 	return it
+}
+
+// cost returns what a batch takes besides the forms of events.
+func (b *Batch) cost() int { return b.bytes - b.shared + itemBytes*b.Len() }
+
+// retain has the budget count the events of an item, unless it does already for others.
+func (b *Batch) retain(it *Item) {
+	if it.Burst == nil {
+		return
+	}
+	it.form = it.Burst.Form(b.options.Shape, b.options.Encoding)
+	if it.form.Retain() {
+		b.budget.used.Add(int64(len(it.form.Bytes())))
+	}
+}
+
+// release undoes retain.
+func (b *Batch) release(it *Item) {
+	if it.form != nil && it.form.Release() {
+		b.budget.used.Add(-int64(len(it.form.Bytes())))
+	}
+	it.form = nil
 }
 
 // told reports whether the last thing that waits for a group is the news of a gap.
@@ -174,5 +207,5 @@ func (o *Options) gap(g event.Group) Item {
 func (o *Options) whole(it *Item) {
 	rest := slices.DeleteFunc(it.left, func(e *event.Event) bool { return e == nil })
 	b, _ := event.NewBurst(rest, it.Burst.Size()) // all of them: together they are smaller
-	*it = o.events(b)
+	it.Burst, it.bytes, it.left = b, len(b.Bytes(o.Shape, o.Encoding)), nil
 }

@@ -58,7 +58,13 @@ func (o *Outbox) Forget(g event.Group) {
 
 // Release lets what is held of a group follow what was pushed, without what the history had, whose
 // newest position is given.
-func (o *Outbox) Release(g event.Group, newest event.Position) (out Outcome) {
+func (o *Outbox) Release(g event.Group, newest event.Position) Outcome {
+	out := o.release(g, newest)
+	o.settle()
+	return out
+}
+
+func (o *Outbox) release(g event.Group, newest event.Position) (out Outcome) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	h := o.handoverOf(g)
@@ -88,6 +94,7 @@ func (o *Outbox) Release(g event.Group, newest event.Position) (out Outcome) {
 	}
 	o.retire(h.held)
 	h.held = nil
+	o.rank(!o.writing && o.held() == 0)
 	if h.after.IsZero() { // nothing was recorded, so nothing can come twice
 		o.endHandover(g)
 	}
@@ -138,6 +145,7 @@ func (o *Outbox) endHandover(g event.Group) {
 	if h.held != nil {
 		o.retire(h.held)
 		h.held = nil
+		o.rank(false)
 	}
 }
 
@@ -196,10 +204,10 @@ func (o *Outbox) hold(h *handover, it Item, out *Outcome) {
 	h.held.append(&it)
 	o.account(h.held, before)
 	if o.options.Policy == Disconnect {
-		out.Full = o.excess(h.held, 0) > 0
+		out.Full = o.excess(0) > 0
 		return
 	}
-	o.dropOldestHeld(h, h.held, 0, out)
+	o.dropOldestHeld(h, 0, out)
 }
 
 // yieldHeld lets what is held give way to so many bytes that are to be queued, such as the state
@@ -209,24 +217,33 @@ func (o *Outbox) yieldHeld(size int, out *Outcome) {
 		switch {
 		case h.held == nil:
 		case o.options.Policy == DropOldest:
-			o.dropOldestHeld(h, o.queue, size, out)
+			o.dropOldestHeld(h, size, out)
 		case o.options.Policy == Latest:
 			before := h.held.bytes
-			_, dropped := h.held.dropStale(o.excess(o.queue, size))
+			_, dropped := h.held.dropStale(o.excess(size))
 			o.account(h.held, before)
 			out.Dropped += dropped
 		}
 	}
 }
 
-// dropOldestHeld drops the oldest of what is held, until a batch has room for size bytes more.
-func (o *Outbox) dropOldestHeld(h *handover, b *Batch, size int, out *Outcome) {
-	for o.excess(b, size) > 0 && len(h.held.items) > 0 {
-		if old := o.nextHeld(h); old.Burst != nil {
-			h.lose(old.Burst.Events())
-			out.Dropped += len(old.Burst.Events())
-		}
+// dropOldestHeld drops the oldest of what is held, until there is room for size bytes more.
+func (o *Outbox) dropOldestHeld(h *handover, size int, out *Outcome) {
+	for o.excess(size) > 0 && len(h.held.items) > 0 {
+		o.dropFirstHeld(h, out)
 	}
+}
+
+// dropFirstHeld drops the first of what is held, and returns its size.
+func (o *Outbox) dropFirstHeld(h *handover, out *Outcome) (size int) {
+	old := o.nextHeld(h)
+	if old.Burst == nil { // the news of a gap
+		h.lost = true
+		return old.bytes
+	}
+	h.lose(old.Burst.Events())
+	out.Dropped += len(old.Burst.Events())
+	return old.bytes
 }
 
 // lose notes events that were held and dropped. What the history has of them is not lost after all.
@@ -262,7 +279,7 @@ func (o *Outbox) Fitting(events []*event.Event) []*event.Event {
 
 // Replay queues missed events past those that are held, behind the frame that tells of a gap if
 // there is one.
-func (o *Outbox) Replay(g event.Group, gap []byte, events []*event.Event) (out Outcome) {
+func (o *Outbox) Replay(g event.Group, gap []byte, events []*event.Event) Outcome {
 	var items []Item
 	if gap != nil {
 		it := frame(gap)
@@ -274,6 +291,12 @@ func (o *Outbox) Replay(g event.Group, gap []byte, events []*event.Event) (out O
 		b, events = event.NewBurst(events, missedBytes)
 		items = append(items, o.options.events(b))
 	}
+	out := o.addAll(items)
+	o.settle()
+	return out
+}
+
+func (o *Outbox) addAll(items []Item) (out Outcome) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for i := range items {

@@ -44,6 +44,7 @@ func (b *Batch) dropStale(need int) (freed, dropped int) {
 		}
 	}
 	b.bytes -= freed
+	b.shared -= freed
 	b.events -= dropped
 	b.closeHoles()
 	return freed, dropped
@@ -58,6 +59,7 @@ func (b *Batch) drop(at cursor) (size int) {
 	size = b.options.sizeOf(it.left[at.event])
 	it.left[at.event] = nil
 	if it.bytes -= size; it.bytes == 0 {
+		b.release(it)
 		*it = Item{}
 		b.latest.holes++
 	}

@@ -2,8 +2,8 @@
 // It does not write, and does not know where the writer writes to: the writer claims a [Batch],
 // writes its items in order, and calls [Outbox.Done].
 //
-// It counts everything that waits: for each client, and for all clients of an organization that are
-// behind, which share a [Budget].
+// It counts everything that waits: for each client, and for all clients of an organization, which
+// share a [Budget].
 package outbox
 
 import (
@@ -35,7 +35,7 @@ type Options struct {
 	// frames.
 	Gap func(g event.Group) []byte
 	// Bytes bounds what waits for one client; BytesPerOrganization what waits for all clients of
-	// one organization that are behind.
+	// one organization.
 	Bytes, BytesPerOrganization int
 }
 
@@ -57,21 +57,21 @@ var ErrHeld = errors.New("outbox: the history of this group is being read for th
 type Outbox struct {
 	// Fixed after Init.
 	options *Options
-	budget  *Budget
+	owner   Owner
 
 	mu        sync.Mutex
-	queue     *Batch // nil if it is empty
-	bytes     int    // queued, held or being written
-	held      int    // of bytes, what handovers hold
-	open      bool   // something can be written
-	writing   bool
-	sealed    bool          // no more is queued: the close frame is, or nothing can be written
-	handovers *handover     // the first of a list
-	quiet     chan struct{} // closed, and then nil, when nothing is queued and nobody writes; nil unless asked for
+	queue     *Batch    // nil if it is empty
+	bytes     int       // queued, held or being written
+	open      bool      // something can be written
+	writing   bool      // a batch is claimed
+	sealed    bool      // no more is queued: the close frame is, or nothing can be written
+	spent     bool      // it was full by the budget, so that its connection is about to end
+	handovers *handover // the first of a list
+	member    *member   // what idle connections do without; nil until it is needed
 }
 
-// Init sets up an outbox for a client of the organization whose budget it is.
-func (o *Outbox) Init(options *Options, budget *Budget) { o.options, o.budget = options, budget }
+// Init sets up an outbox.
+func (o *Outbox) Init(options *Options, owner Owner) { o.options, o.owner = options, owner }
 
 // Open lets what waits be claimed.
 func (o *Outbox) Open() {
@@ -95,11 +95,20 @@ func (o *Outbox) Gap(g event.Group) Outcome {
 }
 
 // accept puts an item last, or has it held where its group is.
-func (o *Outbox) accept(it Item) (out Outcome) {
+func (o *Outbox) accept(it Item) Outcome {
+	out, waits := o.tryAccept(it)
+	if waits {
+		o.settle()
+	}
+	return out
+}
+
+// tryAccept also reports whether something waits, so that the budget may be exceeded.
+func (o *Outbox) tryAccept(it Item) (out Outcome, waits bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.sealed || !it.gap.IsZero() && o.queue.told(it.gap) {
-		return Outcome{}
+	if o.sealed || o.spent || !it.gap.IsZero() && o.queue.told(it.gap) {
+		return Outcome{}, false
 	}
 	if o.handovers != nil {
 		it = o.divert(it, &out)
@@ -111,7 +120,7 @@ func (o *Outbox) accept(it Item) (out Outcome) {
 		o.add(&it, &out)
 	}
 	out.Flush = !out.Full && o.queue != nil && !o.writing
-	return out
+	return out, o.member != nil && o.member.stand.waits
 }
 
 // Seal queues the close frame, after which the outbox takes nothing more. If drop is set, it drops
@@ -147,6 +156,7 @@ func (o *Outbox) seal() {
 	for o.handovers != nil {
 		o.endHandover(o.handovers.group)
 	}
+	o.unchargeAll()
 }
 
 // Claim returns what waits, to be written by the caller, who calls Done when that is over. It
@@ -158,24 +168,35 @@ func (o *Outbox) Claim() *Batch {
 		return nil
 	}
 	b := o.queue
-	o.queue = nil
-	o.writing = true
+	o.queue, o.writing = nil, true
+	if b.budget != nil {
+		o.member.flight = b
+		o.rank(o.held() == 0)
+	}
 	return b
 }
 
 // Charge counts a claimed batch in the organization's budget, since it has to wait for the client.
 func (o *Outbox) Charge(b *Batch) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.charge(b)
+	if !o.sealed && !o.spent {
+		o.needMember().flight = b
+		o.charge(b)
+	}
+	o.mu.Unlock()
+	o.settle()
 }
 
 // Done ends the writing of a claimed batch, and reports whether more waits.
 func (o *Outbox) Done(b *Batch) (more bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.retire(b)
 	o.writing = false
+	if m := o.member; m != nil {
+		m.flight = nil
+	}
+	o.retire(b)
+	o.rank(false)
 	o.tellQuiet()
 	return o.queue != nil
 }
@@ -198,18 +219,22 @@ func (o *Outbox) Idle() bool {
 func (o *Outbox) Quiet() <-chan struct{} {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.quiet == nil {
-		o.quiet = make(chan struct{})
+	if o.queue == nil && !o.writing {
+		quiet := make(chan struct{})
+		close(quiet)
+		return quiet
 	}
-	quiet := o.quiet
-	o.tellQuiet()
-	return quiet
+	m := o.needMember()
+	if m.quiet == nil {
+		m.quiet = make(chan struct{})
+	}
+	return m.quiet
 }
 
 // tellQuiet closes quiet if nothing is queued and nobody writes.
 func (o *Outbox) tellQuiet() {
-	if o.quiet != nil && o.queue == nil && !o.writing {
-		close(o.quiet)
-		o.quiet = nil
+	if m := o.member; m != nil && m.quiet != nil && o.queue == nil && !o.writing {
+		close(m.quiet)
+		m.quiet = nil
 	}
 }

@@ -65,10 +65,17 @@ func gapOf(g event.Group) []byte { return []byte(gapText + g.Name()) }
 
 func newOutbox(policy outbox.Policy, bytes int, budget *outbox.Budget) *outbox.Outbox {
 	o := new(outbox.Outbox)
-	o.Init(&outbox.Options{Policy: policy, Gap: gapOf, Encoding: encoding, Bytes: bytes, BytesPerOrganization: 2 * bytes}, budget)
+	o.Init(&outbox.Options{Policy: policy, Gap: gapOf, Encoding: encoding, Bytes: bytes, BytesPerOrganization: 100 * bytes}, owner{budget})
 	o.Open()
 	return o
 }
+
+// owner is an owner that does nothing.
+type owner struct{ budget *outbox.Budget }
+
+func (o owner) Budget() *outbox.Budget { return o.budget }
+
+func (owner) GaveWay(outbox.Outcome) {}
 
 // text names an item as a test reads it.
 func text(it *outbox.Item) (list []string) {
