@@ -67,7 +67,7 @@ func (w *world) membershipEnds(t *testing.T) {
 		code    int
 		back    int // what who comes back with the same session gets; 0 is the door open
 	}{
-		"logout":     {revoke("session", "SESSION"), 4401, 4401},
+		"logout":     {revoke("session", "--", "SESSION"), 4401, 4401},
 		"removal":    {revoke("member", "hooli", "ada"), 4403, 4403},
 		"suspension": {revoke("organization", "hooli"), 4403, 4403},
 		"unannounced suspension": {func(t *testing.T, _ testkit.Handshake) {

@@ -35,7 +35,7 @@ func TestRevoke(t *testing.T) {
 		alan   bool // ends too
 		status int  // of the next handshake
 	}{
-		"session":      {[]string{"session", "ID"}, `{"type":"session.ended","session_id":"ID"}`, 4401, false, 401},
+		"session":      {[]string{"session", "--", "ID"}, `{"type":"session.ended","session_id":"ID"}`, 4401, false, 401},
 		"user":         {[]string{"user", "ada"}, `{"type":"user.disabled","user_id":"ada"}`, 4403, false, 403},
 		"member":       {[]string{"member", "acme", "ada"}, `{"type":"member.removed","organization_id":"acme","user_id":"ada"}`, 4403, false, 403},
 		"organization": {[]string{"organization", "acme"}, `{"type":"organization.suspended","organization_id":"acme"}`, 4403, true, 403},

@@ -168,7 +168,7 @@ func (s *serving) mint(user, org string) testkit.Handshake {
 func (s *serving) sessionID(h testkit.Handshake) string {
 	s.tb.Helper()
 	_, value, _ := strings.Cut(h.Header.Get("Cookie"), "=")
-	out, errOut, err := execute(s.tb, s.env, "", "session", "read", value)
+	out, errOut, err := execute(s.tb, s.env, "", "session", "read", "--", value)
 	if err != nil {
 		s.tb.Fatalf("session read: %v\n%s", err, errOut)
 	}

@@ -96,7 +96,7 @@ func TestRedisStateTakesWhatLetsPeopleIn(t *testing.T) {
 	})
 	// The announcement comes through the channel at --redis, the record is at --redis-state.
 	id := s.sessionID(handshake)
-	if _, errOut, err := execute(t, s.env, "", "revoke", "session", id); err != nil {
+	if _, errOut, err := execute(t, s.env, "", "revoke", "session", "--", id); err != nil {
 		t.Fatalf("revoke: %v\n%s", err, errOut)
 	}
 	chat.ExpectClose(t, 4401)

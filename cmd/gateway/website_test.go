@@ -151,7 +151,7 @@ func TestWebsiteRevocation(t *testing.T) {
 	dial := testkit.DialTCP(s.public)
 	handshake := w.login("a", "ada", "acme", "")
 	c := testkit.Connect(t, dial, handshake)
-	if out, errOut, err := execute(t, s.env, "", "revoke", "session", s.sessionID(handshake)); err != nil {
+	if out, errOut, err := execute(t, s.env, "", "revoke", "session", "--", s.sessionID(handshake)); err != nil {
 		t.Fatalf("%s %s %v", out, errOut, err)
 	}
 	c.ExpectClose(t, 4401)

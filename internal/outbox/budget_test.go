@@ -355,3 +355,31 @@ func budgetCase(t *testing.T, policies []outbox.Policy, deeds []deed) (err error
 	}
 	return err
 }
+
+// TestOldNewsOfAGapGivesWay: to let go of the news of a gap that older news tells already is enough,
+// if it makes the room that is needed. The connection does not have to end.
+func TestOldNewsOfAGapGivesWay(t *testing.T) {
+	s := newShared(t, 8*kib)
+	p, other := s.join(outbox.DropOldest), s.join(outbox.DropOldest)
+	p.Offer(s.event(t, 10))
+	p.write()
+	other.Push([]byte("a"))
+	other.write()
+	frame := func(size int) { other.Push([]byte(strings.Repeat("f", size))) } // gives no way
+	p.Offer(s.event(t, 6*kib))
+	frame(3 * kib) // takes the room of the event, so that the news of a gap stands first
+	p.Offer(s.event(t, 3*kib))
+	p.Gap(s.group)
+	frame(3 * kib) // and of this one, so that there are two of them
+	p.Offer(s.event(t, 300))
+	if p.dropped != 2 || p.full {
+		t.Fatalf("dropped %d events, full %t, want 2 and false", p.dropped, p.full)
+	}
+	frame(s.limit - s.budget.Used() - outbox.ItemBytes + 3) // less too much than the news takes
+	if p.full {
+		t.Error("the connection ends, though it had something to let go of")
+	}
+	if err := s.check(); err != nil {
+		t.Error(err)
+	}
+}

@@ -5,6 +5,9 @@ import "orgcast/internal/event"
 // Patience is how long a write is not held against its client.
 const Patience = patience
 
+// ItemBytes is what an entry of a queue takes.
+const ItemBytes = itemBytes
+
 // Recount adds up what waits in outboxes of one budget, by looking at all of it.
 func Recount(boxes []*Outbox) (bytes int) {
 	forms := make(map[*event.Form]bool)

@@ -115,7 +115,7 @@ func (o *Outbox) shedOldest(need int, out *Outcome) (freed int) {
 	}
 	before, shared := b.bytes, b.shared
 	b.shed(before-(need-freed), out)
-	freed += shared - b.shared
+	freed += max(shared-b.shared, before-b.bytes) // the latter where old news of a gap made the room
 	o.account(b, before)
 	if b.bytes == 0 {
 		o.dropQueue()
