@@ -9,8 +9,8 @@ import (
 	"orgcast/internal/event"
 )
 
-// cursor is the place of a GET's client in the histories of its groups. It goes into the ids of
-// events, which EventSource sends back as Last-Event-ID. One goroutine at a time may use it.
+// cursor is the place of a client that used GET in the histories of its groups. It goes into the ids
+// of events, which EventSource sends back as Last-Event-ID. One goroutine at a time may use it.
 type cursor struct {
 	groups []string
 	at     []string // mark by group, "" if unknown
