@@ -22,7 +22,8 @@ type host struct {
 	log     *zap.Logger
 	metrics *metrics
 	turns   turns
-	kinds   []kinds // by carrier
+	kinds   []kinds     // by carrier
+	onEnd   func(*conn) // takes an ended connection off the server's books
 }
 
 // kindsFor returns the kinds of connections that a request may lead to, nil if no carrier was asked

@@ -24,7 +24,6 @@ import (
 type conn struct {
 	// Set before the first goroutine starts, and not changed after that.
 	client
-	onEnd    func(*conn)
 	consumer consumer.OrganizationAwareConsumer
 	ctx      context.Context //nolint:containedctx // the root of the tree, for goroutines that start later
 	cancel   context.CancelCauseFunc

@@ -96,7 +96,7 @@ func (c *conn) tearDown(readErr error) {
 	c.host.log.Info("connection ended",
 		zap.String("connection_id", c.id), zap.Stringer("organization_id", c.identity.Organization), zap.String("user_id", c.identity.UserID),
 		zap.String("route", c.route.Pattern), zap.Int("code", int(code)), zap.NamedError("cause", cause), zap.Duration("lasted_seconds", time.Since(c.started)))
-	c.onEnd(c)
+	c.host.onEnd(c)
 }
 
 // runOut lets the consumer handle what the browser had sent before it left, and lets the answers

@@ -30,7 +30,6 @@ type Server struct {
 	host
 	limits *limits
 	wheel  wheel
-	onEnd  func(*conn) // s.forget, bound once
 
 	base     context.Context //nolint:containedctx // the root of every connection's tree
 	draining atomic.Bool
@@ -230,7 +229,7 @@ func (s *Server) newConn(r *http.Request, ks *kinds, who client) *conn {
 	}
 	who.kind = &ks.of[who.route.WhenFull][protocol]
 	c := &conn{
-		client: who, onEnd: s.onEnd, consumer: who.route.New(), started: time.Now(),
+		client: who, consumer: who.route.New(), started: time.Now(),
 		pingAt: s.options.PingInterval - time.Duration(mathrand.Int64N(int64(s.options.PingInterval)/8)), //nolint:gosec // jitter is no secret
 	}
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
