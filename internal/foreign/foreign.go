@@ -1,5 +1,6 @@
 // Package foreign recognizes the session cookies of other programs by their form or name, so that a cookie that no
-// store can read is explained. It holds no secrets, and vouches for nothing: whoever sends a cookie chooses its form.
+// store can read is explained. It holds no secrets. Its answer is a hint and proves nothing, because the sender of a
+// cookie chooses its form.
 package foreign
 
 import (

@@ -67,7 +67,7 @@ func budgetOver(t *testing.T, over via) {
 				})
 			}
 			n.expectMetric(0, "orgcast_queue_bytes")
-			n.hub.Deliver(events.event(mustGroup(t, "acme", "a"), "after", 0)) // to whoever is left
+			n.hub.Deliver(events.event(mustGroup(t, "acme", "a"), "after", 0)) // to those that are left
 			reads.Wait()
 			ended := n.dropped("too_slow") // with latest, too, where not even the newest found room
 			n.expectConnections(slowOnes + 3 - ended)

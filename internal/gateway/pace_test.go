@@ -8,8 +8,8 @@ import (
 	"orgcast/internal/gateway"
 )
 
-// TestPace: however hard they knock, in no second are more let in than may be, each of the others is
-// told a moment of its own, and whoever comes when told to gets in.
+// TestPace: however many clients connect, no more are admitted in a second than the limit allows. Each
+// refused client is told its own time to come back, and is admitted if it keeps to that.
 func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const perSecond, burst = 100, 10

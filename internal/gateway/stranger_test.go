@@ -57,7 +57,7 @@ func TestExplainedRefusalsCount(t *testing.T) {
 	}
 }
 
-// TestDrainWaitsForExplainedRefusals: a drain is over when the last socket is, whoever has it.
+// TestDrainWaitsForExplainedRefusals: a drain waits for the last socket, even that of a stranger.
 func TestDrainWaitsForExplainedRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const closeTimeout = 5 * time.Second
@@ -124,7 +124,7 @@ func TestLittleIsReadOfTheRefused(t *testing.T) {
 	reading.Wait()
 }
 
-// TestRefusalsAreSampledInTheLog: whoever knocks at full speed gets every refusal counted and some of them logged.
+// TestRefusalsAreSampledInTheLog: a stranger connects at full speed. Every refusal is counted, and some are logged.
 func TestRefusalsAreSampledInTheLog(t *testing.T) {
 	const knocks = 3000
 	out := new(strings.Builder)

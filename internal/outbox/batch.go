@@ -19,8 +19,8 @@ type Item struct {
 
 	gap   event.Group // that Frame tells of, if any
 	bytes int         // what it counts for: its bytes before compression
-	// form is what the organization's budget counts, nil if it does not. Whoever writes the item
-	// leaves it alone.
+	// form is what the organization's budget counts for the item, nil if it counts nothing. The
+	// writer of the item must not touch it.
 	form *event.Form
 	// left holds the events of Burst if some gave way, with nil in their places.
 	left []*event.Event

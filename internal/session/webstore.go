@@ -58,8 +58,8 @@ type Asker interface {
 	Ask(ctx context.Context, question []byte) (status int, answer []byte, err error)
 }
 
-// WebStore asks the web application which user a cookie belongs to, over HTTP. It knows no format of any cookie: values go
-// out as they stand in the header. Handshakes that happen at the same time share a question.
+// WebStore asks the web application over HTTP which user a cookie belongs to. It does not know the format of a cookie:
+// it sends the value as it is in the header. Handshakes that happen at the same time share a question.
 //
 // It is safe for concurrent use.
 type WebStore struct {

@@ -74,8 +74,8 @@ func TestNothingBetweenParts(t *testing.T) {
 	}
 }
 
-// TestMuteFinishesTheFrame: of frames that wait, the one of which a part has left is finished. Of
-// the others only the close frame follows, whoever sends it.
+// TestMuteFinishesTheFrame: a frame that was sent in part is finished. Of the other waiting frames,
+// only the close frame follows.
 func TestMuteFinishesTheFrame(t *testing.T) {
 	for name, test := range map[string]struct {
 		last bool // the close frame waits with the rest

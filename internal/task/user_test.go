@@ -58,8 +58,8 @@ func TestToolAsksTheDirectory(t *testing.T) {
 	}
 }
 
-// TestHandlerHasTheCurrentUser: a handler runs as the user who requested its task, and without a
-// user if there is none, whoever requested the previous task.
+// TestHandlerHasTheCurrentUser: a handler runs as the user who requested its task. If no user did, it
+// runs without one, and not as the user of the previous task.
 func TestHandlerHasTheCurrentUser(t *testing.T) {
 	f := newFixture(t)
 	var users atomic.Pointer[map[string]string]

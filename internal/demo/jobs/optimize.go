@@ -155,7 +155,7 @@ func (j *jobs) optimize(ctx context.Context, job *task.Job) (any, error) {
 }
 
 // Picture returns a built-in picture, or an uploaded or optimized one from the organization's
-// store. If there is none of that name, the error is [ErrNoPicture].
+// store. If no picture has the name, the error is [ErrNoPicture].
 func Picture(ctx context.Context, store *task.Store, name string) ([]byte, error) {
 	if data := drawn(name); data != nil {
 		return data, nil

@@ -336,7 +336,7 @@ func keepAfter(items []Item, after event.Position) (kept []Item) {
 	return kept
 }
 
-// sameOrder: whoever publishes at the same time, all readers see the order of the history.
+// sameOrder: if several publish at the same time, all readers see the order of the history.
 func sameOrder(t trial) {
 	var sink Recorder
 	Start(t, t.Bus, &sink)
