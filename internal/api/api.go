@@ -1,8 +1,9 @@
-// Package api is the HTTP API for back ends, on the private listener: they publish events and
-// revoke the right to be connected. Every call is authenticated, bounded, answered and logged here,
-// in one way; a file for each says what its body means and what it does.
+// Package api is the HTTP API on the private listener. Back ends publish events and revoke the right
+// to be connected. Every call is authenticated, bounded, answered and logged here, in one way; a file
+// for each says what its body means and what it does.
 //
-// Callers get stable codes and never the text of an error.
+// Callers get stable codes, each with a sentence that says what to do, and never the text of an
+// error.
 package api
 
 import (
@@ -19,10 +20,14 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// Options are the parts that the API serves. All but Registerer are required.
+// Options are the parts that the API serves. Publisher, Revoker and Log are required.
 type Options struct {
-	// Key is what callers show as a bearer token.
-	Key *Key
+	// PublishKey and AdminKey are what callers show as bearer tokens. Without a publish key, nobody
+	// publishes or revokes. Without an admin key, paths that need it answer only programs on this
+	// machine.
+	PublishKey, AdminKey *Key
+	// Local says that the listener is a loopback address.
+	Local bool
 	// Publisher does what POST /v1/publish asks for.
 	Publisher Publisher
 	// Revoker does what POST /v1/revoke asks for.
@@ -34,7 +39,8 @@ type Options struct {
 
 // call is what one path does.
 type call struct {
-	path string
+	path   string
+	access access
 	// maxBody is the largest body, in bytes.
 	maxBody int64
 	// problems lists why a request or a part of it can come to nothing. Any other error is
@@ -56,8 +62,9 @@ type result struct {
 	Nodes *int64 `json:"nodes,omitempty"`
 	// Repeated says that nothing was published, because its idempotency key had been used.
 	Repeated bool `json:"repeated,omitempty"`
-	// Code is the stable name of what went wrong.
-	Code string `json:"code,omitempty"`
+	// Code is the stable name of what went wrong. Message says what to do.
+	Code    string `json:"code,omitempty"`
+	Message string `json:"message,omitempty"`
 }
 
 // New returns the handler of the paths below /v1/.
@@ -66,26 +73,46 @@ func New(o Options) http.Handler {
 	mux := http.NewServeMux()
 	calls := []call{publishing(o.Publisher), revoking(o.Revoker)}
 	results := newResults(o.Registerer, calls)
-	for _, c := range calls {
-		mux.Handle("POST "+c.path, &handler{call: c, key: o.Key, log: log, results: results.MustCurryWith(prometheus.Labels{"path": c.path})})
+	g := &gate{publish: o.PublishKey, admin: o.AdminKey, local: o.Local}
+	if g.publish == nil {
+		g.publish = NewKey("")
 	}
+	if g.admin == nil {
+		g.admin = NewKey("")
+	}
+	methods := make(map[string]string)
+	for _, c := range calls {
+		methods[c.path] = http.MethodPost
+		mux.Handle("POST "+c.path, &handler{call: c, gate: g, log: log, results: results.MustCurryWith(prometheus.Labels{"path": c.path})})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		p := notFound
+		if method, known := methods[r.URL.Path]; known {
+			w.Header().Set("Allow", method)
+			p = wrongMethod
+		}
+		send(w, p.status, p.result())
+	})
 	return mux
 }
 
 // handler serves one call.
 type handler struct {
 	call    call
-	key     *Key
+	gate    *gate
 	log     *zap.Logger
 	results *prometheus.CounterVec // by code
 }
 
 // ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !h.key.shownBy(r) {
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		h.count(unauthenticated.result())
-		h.answer(w, r, unauthenticated, nil, list(unauthenticated.result()))
+	if err := h.gate.check(r, h.call.access); err != nil {
+		p := h.call.problemOf(err)
+		if p.status == http.StatusUnauthorized {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+		}
+		h.count(p.result())
+		h.answer(w, r, p, nil, list(p.result()))
 		return
 	}
 	var results []result
@@ -140,9 +167,7 @@ func list(results ...result) any {
 
 // answer sends the answer, and logs why if the request came to nothing.
 func (h *handler) answer(w http.ResponseWriter, r *http.Request, p problem, err error, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(p.status)
-	_ = json.NewEncoder(w).Encode(body) // the client may be gone
+	send(w, p.status, body)
 	switch {
 	case p.status < http.StatusBadRequest:
 	case p.status < http.StatusInternalServerError:
@@ -150,6 +175,13 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request, p problem, err 
 	default:
 		h.note(r, zapcore.WarnLevel, "request failed", p, zap.Error(err))
 	}
+}
+
+// send sends an answer.
+func send(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // the client may be gone
 }
 
 // note logs a request. The text of a refused one is the caller's own, and stays out of the log.

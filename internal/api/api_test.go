@@ -24,10 +24,10 @@ var nop = zap.NewNop()
 
 // newAPI returns the API with the key of the tests.
 func newAPI(p api.Publisher, r api.Revoker) http.Handler {
-	return api.New(api.Options{Key: api.NewKey(key), Publisher: p, Revoker: r, Log: nop})
+	return api.New(api.Options{PublishKey: api.NewKey(key), Publisher: p, Revoker: r, Log: nop})
 }
 
-// TestPaths: other paths and methods get plain HTTP, with a key and without.
+// TestPaths: other paths and methods say so, with a key and without.
 func TestPaths(t *testing.T) {
 	h := newAPI(new(recorder), new(revoker))
 	for _, token := range []string{key, "x"} {
@@ -38,9 +38,35 @@ func TestPaths(t *testing.T) {
 			r := httptest.NewRequest(method, path, http.NoBody)
 			r.Header.Set("Authorization", "Bearer "+token)
 			w := httptest.NewRecorder()
-			if h.ServeHTTP(w, r); w.Code != want {
-				t.Errorf("%s with key %q: got %d, want %d", request, token, w.Code, want)
+			h.ServeHTTP(w, r)
+			if code := map[int]string{404: "not_found", 405: "method_not_allowed"}[want]; w.Code != want || !strings.Contains(w.Body.String(), `"code":"`+code+`"`) {
+				t.Errorf("%s with key %q: got %d %s, want %d %s", request, token, w.Code, w.Body, want, code)
 			}
+			if got := w.Header().Get("Allow"); (got == http.MethodPost) != (want == 405) {
+				t.Errorf("%s: got Allow %q", request, got)
+			}
+		}
+	}
+}
+
+// messages are the sentences in an answer.
+var messages = regexp.MustCompile(`,"message":"(?:[^"\\]|\\.)*"`)
+
+// withoutMessages returns an answer without the sentences for people, and reports whether each code
+// has one.
+func withoutMessages(answer string) (rest string, each bool) {
+	return messages.ReplaceAllString(answer, ""), strings.Count(answer, `"code":`) == len(messages.FindAllString(answer, -1))
+}
+
+// TestEveryRefusalSaysWhatToDo: each code of each call has one English sentence.
+func TestEveryRefusalSaysWhatToDo(t *testing.T) {
+	list := api.Messages()
+	if len(list) < 20 {
+		t.Fatalf("got %d messages, want those of all calls", len(list))
+	}
+	for code, message := range list {
+		if len(message) < 20 || len(message) > 240 || !strings.HasSuffix(message, ".") || message[:1] != strings.ToUpper(message[:1]) || strings.Contains(message, "\n") {
+			t.Errorf("%s: got %q, want one sentence", code, message)
 		}
 	}
 }
@@ -48,7 +74,7 @@ func TestPaths(t *testing.T) {
 // TestResultsAreCounted: each event of a request counts, by the code of its answer.
 func TestResultsAreCounted(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	h := api.New(api.Options{Key: api.NewKey(key), Publisher: new(recorder), Revoker: &revoker{recorded: true}, Log: nop, Registerer: reg})
+	h := api.New(api.Options{PublishKey: api.NewKey(key), Publisher: new(recorder), Revoker: &revoker{recorded: true}, Log: nop, Registerer: reg})
 	post := func(path, token, body string) {
 		r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
 		r.Header.Set("Authorization", "Bearer "+token)
@@ -98,7 +124,7 @@ func TestLog(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			logs.TakeAll()
-			h := api.New(api.Options{Key: api.NewKey(key), Publisher: &recorder{fail: test.publish}, Revoker: &revoker{recorded: true, err: test.revoke}, Log: zap.New(core)})
+			h := api.New(api.Options{PublishKey: api.NewKey(key), Publisher: &recorder{fail: test.publish}, Revoker: &revoker{recorded: true, err: test.revoke}, Log: zap.New(core)})
 			r := httptest.NewRequest(http.MethodPost, test.path, strings.NewReader(test.body))
 			r.Header.Set("Authorization", "Bearer "+test.token)
 			h.ServeHTTP(httptest.NewRecorder(), r)

@@ -8,6 +8,9 @@ import (
 // codeOK is the label of what succeeded.
 const codeOK = "ok"
 
+// codeBadRequest is the code of a request that is not in the form of its call.
+const codeBadRequest = "bad_request"
+
 // newResults returns the counter of what became of requests and their parts. It has every label of
 // the calls from the start, so that the first failure shows as an increase.
 func newResults(reg prometheus.Registerer, calls []call) *prometheus.CounterVec {
@@ -17,8 +20,7 @@ func newResults(reg prometheus.Registerer, calls []call) *prometheus.CounterVec 
 	}, []string{"path", "code"})
 	for _, c := range calls {
 		results.WithLabelValues(c.path, codeOK)
-		results.WithLabelValues(c.path, unauthenticated.code)
-		for _, p := range c.problems {
+		for _, p := range append(doors(c.access), c.problems...) {
 			results.WithLabelValues(c.path, p.code)
 		}
 	}

@@ -33,16 +33,16 @@ func publishing(p Publisher) call {
 		path:    "/v1/publish",
 		maxBody: MaxBody,
 		problems: []problem{
-			badRequest,
-			{errTooLarge, http.StatusRequestEntityTooLarge, "too_large"},
-			{event.ErrInvalidGroup, http.StatusUnprocessableEntity, "invalid_group"},
-			{orgctx.ErrInvalidUserID, http.StatusUnprocessableEntity, "invalid_user"},
-			{event.ErrInvalidIdempotencyKey, http.StatusUnprocessableEntity, event.Reason(event.ErrInvalidIdempotencyKey)},
+			{errBadRequest, http.StatusBadRequest, codeBadRequest, "Send one publication or a list of them as JSON, with the fields organization_id, group or user_id, event, record and idempotency_key, each at most once."},
+			{errTooLarge, http.StatusRequestEntityTooLarge, "too_large", "Send at most 1,000 publications and 4 MiB in one request."},
+			{event.ErrInvalidGroup, http.StatusUnprocessableEntity, "invalid_group", "Send either group, with 1 to 100 characters of A-Z a-z 0-9 _ . -, or user_id, and not both."},
+			{orgctx.ErrInvalidUserID, http.StatusUnprocessableEntity, "invalid_user", "Send user_id as 1 to 128 bytes of printable text without spaces."},
+			{event.ErrInvalidIdempotencyKey, http.StatusUnprocessableEntity, event.Reason(event.ErrInvalidIdempotencyKey), "Send an idempotency_key of 1 to 128 visible ASCII characters, together with record."},
 		},
 		list: true,
 	}
 	for _, err := range event.DecodeErrors() {
-		c.problems = append(c.problems, problem{err, http.StatusUnprocessableEntity, event.Reason(err)})
+		c.problems = append(c.problems, problem{err, http.StatusUnprocessableEntity, event.Reason(err), howToFix(err)})
 	}
 	c.problems = append(c.problems, unavailable)
 	c.do = func(ctx context.Context, body []byte) ([]result, error) {
@@ -53,6 +53,19 @@ func publishing(p Publisher) call {
 		return c.publish(ctx, p, list)
 	}
 	return c
+}
+
+// howToFix returns what to do about a payload that is not an event.
+func howToFix(err error) string {
+	return map[error]string{
+		event.ErrTooLarge:       "Send a smaller event, or raise --max-event on every gateway.",
+		event.ErrNotUTF8:        "Send the event in UTF-8.",
+		event.ErrNotObject:      "Send the event as one JSON object.",
+		event.ErrInvalidType:    "Give the event a type of 1 to 100 characters of A-Z a-z 0-9 _ . : -.",
+		event.ErrNoOrganization: "Send organization_id as 1 to 64 characters of A-Z a-z 0-9 _ -.",
+		event.ErrForeign:        "Publish the event to the organization that its organization_id names, or leave that field out of the event.",
+		event.ErrDuplicateField: "Send type and organization_id once each.",
+	}[err]
 }
 
 // publication is one event as the request has it. The organization may also stand in the event

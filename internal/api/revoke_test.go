@@ -55,7 +55,8 @@ func TestRevoke(t *testing.T) {
 			r.Header.Set("Authorization", "Bearer "+test.auth)
 			w := httptest.NewRecorder()
 			newAPI(nil, &test.revoker).ServeHTTP(w, r)
-			if got, want := w.Body.String(), test.want+"\n"; w.Code != test.status || got != want {
+			got, each := withoutMessages(w.Body.String())
+			if want := test.want + "\n"; w.Code != test.status || got != want || !each {
 				t.Errorf("got %d %s, want %d %s", w.Code, got, test.status, want)
 			}
 			if len(test.revoker.asked) != test.asked {
@@ -71,7 +72,7 @@ func TestRevoke(t *testing.T) {
 // TestKeyIsReplaced: the previous key is good no more, for any call.
 func TestKeyIsReplaced(t *testing.T) {
 	k := api.NewKey("old")
-	h := api.New(api.Options{Key: k, Publisher: new(recorder), Revoker: &revoker{recorded: true}, Log: nop})
+	h := api.New(api.Options{PublishKey: k, Publisher: new(recorder), Revoker: &revoker{recorded: true}, Log: nop})
 	for _, want := range []map[string]int{{"old": 200, "new": 401}, {"old": 401, "new": 200}} {
 		for text, status := range want {
 			for path, body := range map[string]string{"/v1/publish": `[]`, "/v1/revoke": `{"type":"user.disabled","user_id":"ada"}`} {

@@ -76,6 +76,10 @@ type Options struct {
 	// PublishKey enables publishing and revoking on the private listener. Without it, these paths
 	// do not exist.
 	PublishKey string
+	// AdminKey opens what reads or changes more than one publication on the private listener.
+	// Without it, these paths answer only programs on the same machine, while AdminListen is a
+	// loopback address.
+	AdminKey string
 
 	// Limits; see package gateway. Sizes are in bytes.
 	MaxFrame, MaxEvent, QueueBytes                 int
@@ -112,6 +116,9 @@ func (o *Options) Check() error {
 	}
 	if _, port, _ := net.SplitHostPort(o.Listen); o.Listen == o.AdminListen && port != "0" {
 		errs = append(errs, errors.New("--listen and --admin-listen: must differ, because the private listener must not be reachable from outside"))
+	}
+	if o.AdminKey != "" && o.AdminKey == o.PublishKey {
+		errs = append(errs, errors.New("--admin-key and --publish-key: must differ, because back ends that publish must not read other organizations"))
 	}
 	if o.LeaseDeadline <= o.LeasePeriod {
 		errs = append(errs, errors.New("--lease-deadline: must be longer than --lease-period"))

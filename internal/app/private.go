@@ -3,14 +3,15 @@ package app
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 
 	"orgcast/internal/admin"
 	"orgcast/internal/api"
 )
 
-// private returns the handler of the private listener.
-func (n *Node) private() http.Handler {
+// private returns the handler of the private listener at an address.
+func (n *Node) private(address net.Addr) http.Handler {
 	o := admin.Options{Metrics: n.Metrics, Ready: map[string]admin.Check{
 		"events":        func(context.Context) error { return n.Bus.Healthy() },
 		admissionReport: func(context.Context) error { return n.admission.healthy() },
@@ -22,13 +23,14 @@ func (n *Node) private() http.Handler {
 			return nil
 		},
 	}}
-	if n.Options.PublishKey != "" {
-		key := api.NewKey(n.Options.PublishKey)
-		n.reloads.add(func(next *Options) (func(), error) {
-			return func() { key.Set(next.PublishKey) }, nil
-		})
-		o.API = api.New(api.Options{Key: key, Publisher: n.Bus, Revoker: n.revoker, Log: n.Log, Registerer: n.Metrics})
-	}
+	publish, adminKey := api.NewKey(n.Options.PublishKey), api.NewKey(n.Options.AdminKey)
+	n.reloads.add(func(next *Options) (func(), error) {
+		return func() { publish.Set(next.PublishKey); adminKey.Set(next.AdminKey) }, nil
+	})
+	o.API = api.New(api.Options{
+		PublishKey: publish, AdminKey: adminKey, Local: api.IsLoopback(address.String()),
+		Publisher: n.Bus, Revoker: n.revoker, Log: n.Log, Registerer: n.Metrics,
+	})
 	return admin.New(o)
 }
 

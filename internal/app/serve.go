@@ -69,7 +69,7 @@ func Serve(ctx context.Context, o *Options, p Process) error {
 	n.Start()
 	// The first listener that fails ends the process, as a signal would.
 	servers, ctx := errgroup.WithContext(ctx)
-	private.server, public.server = NewHTTPServer(n.private(), p.Log), server
+	private.server, public.server = NewHTTPServer(n.private(private.Addr()), p.Log), server
 	servers.Go(func() error { return Served(private.server.Serve(private)) })
 	servers.Go(func() error {
 		if o.TLSCert != "" {

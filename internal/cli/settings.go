@@ -117,6 +117,7 @@ func (s *settings) declareServe(set *config.Set) {
 		})
 	set.Secret(&s.SigningKey, "signing-key", "key of the tokens for groups with the policy signed; default: no token is valid", checkSecret)
 	set.Secret(&s.PublishKey, "publish-key", "bearer key of POST /v1/publish and POST /v1/revoke on the private listener; default: these paths do not exist", checkSecret)
+	set.Secret(&s.AdminKey, "admin-key", "bearer key of everything below /v1/ on the private listener that reads or changes more than one publication; default: these paths answer only programs on the same machine, while --admin-listen is a loopback address", checkSecret)
 	s.declareLimits(set)
 	set.Choice(&s.OnViolation, "on-violation", app.ViolationUnready, []string{app.ViolationUnready, app.ViolationCount},
 		"after an isolation violation, report not ready until a restart, or only count it")
