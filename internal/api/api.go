@@ -1,6 +1,6 @@
 // Package api is the HTTP API on the private listener. Back ends publish events and revoke the right
-// to be connected. Every call is authenticated, bounded, answered and logged here, in one way; a file
-// for each says what its body means and what it does.
+// to be connected, and operators see what all nodes have. Every call and every view is authenticated,
+// bounded, answered and logged here, in one way; a file for each says what it means and does.
 //
 // Callers get stable codes, each with a sentence that says what to do, and never the text of an
 // error.
@@ -18,6 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"orgcast/internal/nodes"
 )
 
 // Options are the parts that the API serves. Publisher, Revoker and Log are required.
@@ -32,7 +34,9 @@ type Options struct {
 	Publisher Publisher
 	// Revoker does what POST /v1/revoke asks for.
 	Revoker Revoker
-	Log     *zap.Logger
+	// Nodes are asked by the views. Without them, there are no views.
+	Nodes *nodes.Nodes
+	Log   *zap.Logger
 	// Registerer takes the metrics.
 	Registerer prometheus.Registerer
 }
@@ -72,7 +76,11 @@ func New(o Options) http.Handler {
 	log := o.Log.Named("api")
 	mux := http.NewServeMux()
 	calls := []call{publishing(o.Publisher), revoking(o.Revoker)}
-	results := newResults(o.Registerer, calls)
+	var shown []view
+	if o.Nodes != nil {
+		shown = views(o.Nodes)
+	}
+	results := newResults(o.Registerer, calls, shown)
 	g := &gate{publish: o.PublishKey, admin: o.AdminKey, local: o.Local}
 	if g.publish == nil {
 		g.publish = NewKey("")
@@ -81,9 +89,16 @@ func New(o Options) http.Handler {
 		g.admin = NewKey("")
 	}
 	methods := make(map[string]string)
+	open := func(path string) door {
+		return door{path: path, gate: g, log: log, results: results.MustCurryWith(prometheus.Labels{"path": path})}
+	}
 	for _, c := range calls {
 		methods[c.path] = http.MethodPost
-		mux.Handle("POST "+c.path, &handler{call: c, gate: g, log: log, results: results.MustCurryWith(prometheus.Labels{"path": c.path})})
+		mux.Handle("POST "+c.path, &handler{door: open(c.path), call: c})
+	}
+	for _, v := range shown {
+		methods[v.path] = http.MethodGet
+		mux.Handle("GET "+v.path, &viewer{door: open(v.path), view: v})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		p := notFound
@@ -96,12 +111,19 @@ func New(o Options) http.Handler {
 	return mux
 }
 
-// handler serves one call.
-type handler struct {
-	call    call
+// door is what all paths have in common: who may use them, and what is counted and logged.
+type door struct {
+	path    string
 	gate    *gate
 	log     *zap.Logger
 	results *prometheus.CounterVec // by code
+}
+
+// handler serves one call.
+type handler struct {
+	door
+
+	call call
 }
 
 // ServeHTTP implements http.Handler.
@@ -132,7 +154,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // count counts results.
-func (h *handler) count(results ...result) {
+func (h *door) count(results ...result) {
 	for _, r := range results {
 		h.results.WithLabelValues(cmp.Or(r.Code, codeOK)).Inc()
 	}
@@ -166,7 +188,7 @@ func list(results ...result) any {
 }
 
 // answer sends the answer, and logs why if the request came to nothing.
-func (h *handler) answer(w http.ResponseWriter, r *http.Request, p problem, err error, body any) {
+func (h *door) answer(w http.ResponseWriter, r *http.Request, p problem, err error, body any) {
 	send(w, p.status, body)
 	switch {
 	case p.status < http.StatusBadRequest:
@@ -185,7 +207,7 @@ func send(w http.ResponseWriter, status int, body any) {
 }
 
 // note logs a request. The text of a refused one is the caller's own, and stays out of the log.
-func (h *handler) note(r *http.Request, level zapcore.Level, message string, p problem, more ...zap.Field) {
+func (h *door) note(r *http.Request, level zapcore.Level, message string, p problem, more ...zap.Field) {
 	h.log.Log(level, message, append(more,
-		zap.String("path", h.call.path), zap.Int("status", p.status), zap.String("reason", p.code), zap.String("remote", r.RemoteAddr))...)
+		zap.String("path", h.path), zap.Int("status", p.status), zap.String("reason", p.code), zap.String("remote", r.RemoteAddr))...)
 }

@@ -10,8 +10,10 @@ func Messages() map[string]string {
 			list[c.path+" "+p.code+" "+http.StatusText(p.status)] = p.message
 		}
 	}
-	for _, p := range doors(byAdmin) {
-		list["admin "+p.code] = p.message
+	for _, v := range views(nil) {
+		for _, p := range append(doors(byAdmin), v.problems()...) {
+			list[v.path+" "+p.code] = p.message
+		}
 	}
 	return list
 }

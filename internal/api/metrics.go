@@ -12,8 +12,8 @@ const codeOK = "ok"
 const codeBadRequest = "bad_request"
 
 // newResults returns the counter of what became of requests and their parts. It has every label of
-// the calls from the start, so that the first failure shows as an increase.
-func newResults(reg prometheus.Registerer, calls []call) *prometheus.CounterVec {
+// the paths from the start, so that the first failure shows as an increase.
+func newResults(reg prometheus.Registerer, calls []call, shown []view) *prometheus.CounterVec {
 	results := promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "orgcast_api_results_total",
 		Help: "Results of requests to the HTTP API, one for each event of a request, by path and code.",
@@ -22,6 +22,12 @@ func newResults(reg prometheus.Registerer, calls []call) *prometheus.CounterVec 
 		results.WithLabelValues(c.path, codeOK)
 		for _, p := range append(doors(c.access), c.problems...) {
 			results.WithLabelValues(c.path, p.code)
+		}
+	}
+	for _, v := range shown {
+		results.WithLabelValues(v.path, codeOK)
+		for _, p := range append(doors(byAdmin), v.problems()...) {
+			results.WithLabelValues(v.path, p.code)
 		}
 	}
 	return results

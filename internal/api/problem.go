@@ -62,7 +62,12 @@ func doors(a access) []problem {
 
 // problemOf returns the row of an error.
 func (c call) problemOf(err error) problem {
-	for _, p := range append(doors(c.access), c.problems...) {
+	return problemOf(err, append(doors(c.access), c.problems...))
+}
+
+// problemOf returns the row of an error in a table.
+func problemOf(err error, table []problem) problem {
+	for _, p := range table {
 		if errors.Is(err, p.cause) {
 			return p
 		}

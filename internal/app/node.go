@@ -20,6 +20,7 @@ import (
 	"orgcast/internal/hub"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/lease"
+	"orgcast/internal/nodes"
 	"orgcast/internal/outgoing"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/quota"
@@ -33,7 +34,7 @@ import (
 //	                      │                   │
 //	           session, directory, quota ─────┤
 //	                      lease ──────────────┘
-//	ops ─ private ─ admin ─ api ─ bus, revoker
+//	ops ─ private ─ admin ─ api ─ bus, revoker, nodes
 type Node struct {
 	Options   *Options
 	Log       *zap.Logger
@@ -53,6 +54,7 @@ type Node struct {
 	quota     *quota.Redis
 	admission *admission
 	services  *Services
+	nodes     *nodes.Nodes
 	routes    *consumer.Registry
 
 	stopping atomic.Bool
@@ -74,7 +76,7 @@ func New(ctx context.Context, o *Options, log *zap.Logger) (*Node, error) {
 func newNode(ctx context.Context, o *Options, log *zap.Logger, undo *stack) (*Node, error) {
 	n := &Node{Options: o, Log: log, Metrics: prometheus.NewRegistry(), undo: undo}
 	n.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, step := range []func(context.Context) error{n.connect, n.addStores, n.addLeases, n.addBus, n.addGateway} {
+	for _, step := range []func(context.Context) error{n.connect, n.addStores, n.addLeases, n.addBus, n.addGateway, n.addNodes} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, undo.unwind())
 		}
@@ -191,6 +193,7 @@ func (n *Node) Start() {
 	n.background(n.quota.Run)
 	n.background(n.leases.Run)
 	n.background(n.control.Run)
+	n.background(n.nodes.Run)
 	n.background(func(ctx context.Context) error { n.admission.run(ctx); return nil })
 	n.background(func(ctx context.Context) error { n.warnOfSharedServer(ctx); return nil })
 	n.background(func(ctx context.Context) error { trimMemory(ctx); return nil })

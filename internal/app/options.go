@@ -25,6 +25,9 @@ const (
 // default and bounds. [Options.Check] checks combinations of settings. Fields that a process does
 // not use stay empty.
 type Options struct {
+	// Version is the version of the program, for people.
+	Version string
+
 	// Listen and AdminListen are the addresses of the public and the private listener.
 	Listen, AdminListen string
 	// PublicHealth is a path of the public listener, or empty.

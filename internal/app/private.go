@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -12,24 +11,14 @@ import (
 
 // private returns the handler of the private listener at an address.
 func (n *Node) private(address net.Addr) http.Handler {
-	o := admin.Options{Metrics: n.Metrics, Ready: map[string]admin.Check{
-		"events":        func(context.Context) error { return n.Bus.Healthy() },
-		admissionReport: func(context.Context) error { return n.admission.healthy() },
-		"isolation":     func(context.Context) error { return n.isolated() },
-		"drain": func(context.Context) error {
-			if n.stopping.Load() {
-				return errors.New("this node is draining")
-			}
-			return nil
-		},
-	}}
+	o := admin.Options{Metrics: n.Metrics, Ready: n.checks()}
 	publish, adminKey := api.NewKey(n.Options.PublishKey), api.NewKey(n.Options.AdminKey)
 	n.reloads.add(func(next *Options) (func(), error) {
 		return func() { publish.Set(next.PublishKey); adminKey.Set(next.AdminKey) }, nil
 	})
 	o.API = api.New(api.Options{
 		PublishKey: publish, AdminKey: adminKey, Local: api.IsLoopback(address.String()),
-		Publisher: n.Bus, Revoker: n.revoker, Log: n.Log, Registerer: n.Metrics,
+		Publisher: n.Bus, Revoker: n.revoker, Nodes: n.nodes, Log: n.Log, Registerer: n.Metrics,
 	})
 	return admin.New(o)
 }

@@ -30,6 +30,7 @@ func serve(ctx context.Context, p *Process, args []string) error {
 	if rest, err := p.Parse(set, args, s.Check, p.checkUnknown(&s.allowUnknownEnv)); err != nil || len(rest) > 0 {
 		return p.Surplus(rest, err)
 	}
+	s.Version = p.program.Version
 	log, err := p.NewLogger(&s.Options)
 	if err != nil {
 		return err

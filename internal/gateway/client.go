@@ -115,6 +115,7 @@ type client struct {
 	route    *consumer.Route
 	params   consumer.Params
 	query    string  // unparsed: few consumers need it
+	address  string  // the client's, see [Proxies.Client]
 	budget   *budget // of the organization
 }
 

@@ -47,6 +47,7 @@ type conn struct {
 	ended    bool // the context has ended
 	left     bool // reading has stopped, and messages read so far are being handled
 
+	index int32      // in the server's list, whose lock guards it
 	place wheelPlace // owned by the wheel; the last field, so that it fits beside the flags
 }
 

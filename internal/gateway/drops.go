@@ -65,6 +65,8 @@ type budget struct {
 	line chan struct{}
 	// drops counts what its connections have lost, by reason.
 	drops [dropReasons]drops
+	// account is what the organization has used. It outlives the budget.
+	account *account
 	// overdue counts messages that no consumer handled in time after the browser had left.
 	overdue drops
 	// members counts the connections that share the budget. The owner of the map of budgets guards
@@ -72,7 +74,9 @@ type budget struct {
 	members int
 }
 
-func newBudget() *budget { return &budget{line: make(chan struct{}, turnsAtOnce())} }
+func newBudget(a *account) *budget {
+	return &budget{line: make(chan struct{}, turnsAtOnce()), account: a}
+}
 
 // dropped counts events that did not reach the connection, and logs that, at most once per
 // dropsInterval for each organization.

@@ -1,11 +1,18 @@
 package gateway
 
 import (
+	"crypto/rand"
+	"fmt"
 	"net/http"
 	"slices"
+	"testing"
 	"time"
 	"unsafe"
 
+	"orgcast/internal/consumer"
+	"orgcast/internal/event"
+	"orgcast/internal/orgctx"
+	"orgcast/internal/session"
 	"orgcast/internal/socket"
 )
 
@@ -89,3 +96,34 @@ func (l leadingTo) Upgrade(http.ResponseWriter, *http.Request, socket.Budget) (T
 
 // ConnBytes is the size of a connection's own object.
 const ConnBytes = unsafe.Sizeof(conn{})
+
+// Snapshot copies the list of connections.
+func (s *Server) Snapshot() { s.snapshot() }
+
+// Crowd returns a server with so many idle connections of 1,000 organizations, without sockets.
+func Crowd(tb testing.TB, size int) *Server {
+	tb.Helper()
+	s := &Server{host: host{options: Options{}.withDefaults()}}
+	s.limits = newLimits(&s.options)
+	ks := kindsOf(newWebSocket(&s.options), &s.options)
+	route := &consumer.Route{Pattern: "/ws/events"}
+	for i := range size {
+		org, err1 := orgctx.ParseID(fmt.Sprint("org", i%1000))
+		room, err2 := event.NewGroup(org, fmt.Sprint("room.", i%50_000))
+		all, err3 := event.NewGroup(org, "all")
+		user := fmt.Sprint("user", i)
+		b, err4 := s.limits.takeLocal(owner{org, user})
+		if err1 != nil || err2 != nil || err3 != nil || err4 != nil {
+			tb.Fatal(err1, err2, err3, err4)
+		}
+		c := &conn{
+			client:  client{host: &s.host, kind: &ks.of[0][1], id: rand.Text(), identity: session.Identity{UserID: user, Organization: org}, route: route, budget: b},
+			started: time.Now(), index: int32(i),
+		}
+		c.groups.groups = []event.Group{all, room}
+		c.writer.client = &c.client
+		c.writer.box.Init(&c.kind.outbox, &c.writer)
+		s.conns = append(s.conns, c)
+	}
+	return s
+}

@@ -25,7 +25,8 @@ type limits struct {
 	users     map[owner]int
 	budgets   map[orgctx.ID]*budget
 
-	pace pace
+	pace  pace
+	meter meter
 }
 
 // owner is a user inside an organization; equal user ids in two organizations are two owners.
@@ -51,6 +52,13 @@ func (l *limits) receivedBytes() float64 {
 		total += b.received.Load()
 	}
 	return float64(total)
+}
+
+// organizations returns how many organizations have connections.
+func (l *limits) organizations() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.budgets)
 }
 
 // full reports whether the node has no room, so that it can refuse a request before it looks up the
@@ -138,10 +146,11 @@ func (l *limits) takeLocal(who owner) (*budget, error) {
 	}
 	b := l.budgets[who.org]
 	if b == nil {
-		b = newBudget()
+		b = newBudget(l.meter.open(who.org))
 		l.budgets[who.org] = b
 	}
 	b.members++
+	b.account.count(b.members)
 	return b, nil
 }
 
@@ -150,7 +159,9 @@ func (l *limits) giveLocal(who owner) {
 	defer l.mu.Unlock()
 	l.total--
 	if b := l.budgets[who.org]; b != nil {
-		if b.members--; b.members == 0 {
+		b.members--
+		b.account.count(b.members)
+		if b.members == 0 {
 			delete(l.budgets, who.org)
 		}
 	}

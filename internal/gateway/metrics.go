@@ -112,12 +112,13 @@ func (m *metrics) strangers(count func() float64) {
 	}, count)
 }
 
-// wrote counts events that were written to one connection together.
-func (m *metrics) wrote(events int, oldest time.Time) {
-	if events > 0 {
-		m.deliveries.Add(uint64(events))
-		m.latency.observe(time.Since(oldest))
-	}
+// wrote counts events that were written to one connection together, and returns how long the oldest
+// took.
+func (m *metrics) wrote(events int, oldest time.Time) time.Duration {
+	took := time.Since(oldest)
+	m.deliveries.Add(uint64(events)) //nolint:gosec // it is not negative
+	m.latency.observe(took)
+	return took
 }
 
 // latency is a histogram with powers of two as bounds, so that an observation is one addition.

@@ -39,8 +39,8 @@ type Server struct {
 	crossOrigin http.CrossOriginProtection // for plain requests
 
 	mu        sync.Mutex
-	over      bool // base has ended
-	conns     map[*conn]struct{}
+	over      bool                   // base has ended
+	conns     []*conn                // each knows its place
 	explained map[Transport]struct{} // refusals that were upgraded to tell the reason
 	onEmpty   []chan struct{}        // closed when both become empty
 }
@@ -56,7 +56,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		host: host{
 			options: o, hub: o.Hub, log: o.Log.Named("gateway"), turns: turns{slots: make(chan struct{}, 2*turnsAtOnce())},
 		},
-		limits: newLimits(&o), base: ctx, conns: make(map[*conn]struct{}), explained: make(map[Transport]struct{}),
+		limits: newLimits(&o), base: ctx, explained: make(map[Transport]struct{}),
 	}
 	s.onEnd = s.forget
 	for _, carrier := range append([]Carrier{newWebSocket(&s.options)}, o.Carriers...) {
@@ -159,7 +159,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.metrics.connections.Inc()
 	s.metrics.accepted.Observe(time.Since(began).Seconds())
 	s.mu.Lock()
-	s.conns[c] = struct{}{}
+	c.index = int32(len(s.conns)) //nolint:gosec // far less
+	s.conns = append(s.conns, c)
 	s.mu.Unlock()
 	c.attach(t)
 	if s.draining.Load() || s.base.Err() != nil { // Drain may have taken its snapshot before
@@ -223,6 +224,7 @@ func (s *Server) newConn(r *http.Request, ks *kinds, who client) *conn {
 	ctx := context.WithoutCancel(s.base) // endAll ends connections when s.base ends
 	ctx = orgctx.WithMember(ctx, who.identity.Organization, orgctx.User(who.identity.UserID))
 	who.host, who.id, who.query = &s.host, rand.Text(), strings.Clone(r.URL.RawQuery)
+	who.address = strings.Clone(s.options.Proxies.Client(r))
 	protocol := 0
 	if ks.carrier.Offers(r, consumer.ProtocolV1) {
 		protocol = 1
@@ -307,11 +309,28 @@ func (s *Server) forget(c *conn) {
 	s.limits.give(owner{c.identity.Organization, c.identity.UserID})
 	s.metrics.connections.Dec()
 	s.mu.Lock()
-	delete(s.conns, c)
+	s.remove(c)
 	s.tellIfEmpty()
 	s.mu.Unlock()
 	s.serving.Done()
 }
+
+// remove takes a connection off the list. What it delivered now counts as its organization's. The
+// caller holds s.mu.
+func (s *Server) remove(c *conn) {
+	c.budget.account.end(&c.writer.tally)
+	last := len(s.conns) - 1
+	moved := s.conns[last]
+	s.conns[c.index], moved.index = moved, c.index
+	s.conns[last] = nil
+	s.conns = s.conns[:last]
+	if room := cap(s.conns); room > leastRoom && last < room/4 {
+		s.conns = append(make([]*conn, 0, room/2), s.conns...)
+	}
+}
+
+// leastRoom is how many connections the list always has room for.
+const leastRoom = 64
 
 // tellIfEmpty wakes those who wait for the last connection to end. Its caller holds s.mu.
 func (s *Server) tellIfEmpty() {
@@ -331,14 +350,16 @@ func (s *Server) endAll(cause func(*conn) error) {
 	}
 }
 
+// snapshot returns the open connections. The lock is held for a copy of their list, which takes some
+// 20 µs for 50,000.
 func (s *Server) snapshot() []*conn {
 	s.mu.Lock()
+	room := len(s.conns) + len(s.conns)/16 + 1
+	s.mu.Unlock()
+	all := make([]*conn, 0, room)
+	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]*conn, 0, len(s.conns))
-	for c := range s.conns {
-		all = append(all, c)
-	}
-	return all
+	return append(all, s.conns...)
 }
 
 // Connections returns how many connections are open, including refusals that are being explained.
@@ -347,6 +368,9 @@ func (s *Server) Connections() int {
 	defer s.mu.Unlock()
 	return len(s.conns) + len(s.explained)
 }
+
+// Organizations returns how many organizations have connections.
+func (s *Server) Organizations() int { return s.limits.organizations() }
 
 // queuedBytes returns how many bytes are queued for all connections.
 func (s *Server) queuedBytes() float64 {

@@ -45,6 +45,8 @@ type Personal interface {
 // Carrier is a kind of transport: how a client asks for it, how a connection begins, and how events
 // and frames are encoded. It is safe for concurrent use.
 type Carrier interface {
+	// Name is what operators call the carrier.
+	Name() string
 	// Asked reports whether a request asks for this carrier.
 	Asked(r *http.Request) bool
 	// Path returns the path of the route to which a path of this carrier belongs.
@@ -122,6 +124,9 @@ func (*websocket) Asked(r *http.Request) bool { return socket.IsHandshake(r) }
 
 // Path implements [Carrier]. Routes are written as paths of WebSockets.
 func (*websocket) Path(path string) string { return path }
+
+// Name implements [Carrier].
+func (*websocket) Name() string { return "websocket" }
 
 // AllowsMissingOrigin implements [Carrier]. Every browser sends an Origin with a handshake.
 func (*websocket) AllowsMissingOrigin(*http.Request) bool { return false }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"orgcast/internal/event"
 	"orgcast/internal/outbox"
@@ -28,6 +29,7 @@ type writer struct {
 	failed    func(error)                      // called when nothing more can be written
 
 	box      outbox.Outbox
+	tally    tally       // of what was written
 	handling atomic.Bool // handle is running
 }
 
@@ -116,7 +118,7 @@ func (w *writer) flush() {
 	case sent != socket.SentAll:
 		w.start(b, sent)
 	default:
-		w.client.host.metrics.wrote(b.Events(), b.Oldest())
+		w.wrote(b.Events(), b.Bytes(), b.Oldest())
 		if w.box.Done(b) {
 			w.flush() // more was queued meanwhile
 		}
@@ -191,8 +193,23 @@ func (w *writer) finish(b *outbox.Batch) error {
 	case err != nil:
 		return err
 	}
-	w.client.host.metrics.wrote(b.Events(), b.Oldest())
+	w.wrote(b.Events(), b.Bytes(), b.Oldest())
 	return nil
+}
+
+// wrote counts events that were written together.
+func (w *writer) wrote(events, bytes int, oldest time.Time) {
+	if events == 0 {
+		return
+	}
+	took := w.client.host.metrics.wrote(events, oldest)
+	w.tally.add(events, bytes)
+	w.client.budget.account.took(took)
+}
+
+// size returns what events count for: their bytes before compression.
+func (w *writer) size(b *event.Burst) int {
+	return len(b.Bytes(w.client.kind.outbox.Shape, w.client.kind.outbox.Encoding))
 }
 
 // writeBatch writes the items in order.
@@ -243,7 +260,7 @@ func (w *writer) writeBurst(it *outbox.Item) error {
 		if err := w.writeEvents(it.Burst); err != nil {
 			return err
 		}
-		w.client.host.metrics.wrote(len(events), events[0].Received())
+		w.wrote(len(events), w.size(it.Burst), events[0].Received())
 		return nil
 	}
 	for _, e := range events {
@@ -259,7 +276,7 @@ func (w *writer) writeBurst(it *outbox.Item) error {
 		if err := w.writeEvents(e.Alone()); err != nil {
 			return err
 		}
-		w.client.host.metrics.wrote(1, e.Received())
+		w.wrote(1, w.size(e.Alone()), e.Received())
 	}
 	return nil
 }

@@ -151,6 +151,20 @@ func (k Keyspace) CanaryIn(tag, node string) string {
 	return k.channels + "canary:{" + tag + "}:" + node
 }
 
+// Nodes returns the sorted set of the gateways that have registered, by the time of their last
+// renewal.
+func (k Keyspace) Nodes() string { return k.prefix + "nodes" }
+
+// Node returns the key of one gateway, which expires unless the gateway renews it. id must satisfy
+// [orgctx.ValidID]. It is in the slot of [Keyspace.Nodes].
+func (k Keyspace) Node(id string) string { return k.prefix + "node:{" + k.Nodes() + "}:" + id }
+
+// Questions returns the channel on which gateways ask each other.
+func (k Keyspace) Questions() string { return k.channels + "questions" }
+
+// Answers returns the list of the answers to one question. id must satisfy [orgctx.ValidID].
+func (k Keyspace) Answers(id string) string { return k.prefix + "answers:" + id }
+
 // Tasks returns the stream of the tasks of a kind. kind must satisfy [orgctx.ValidID]. All
 // organizations share the stream, so each entry names its organization.
 func (k Keyspace) Tasks(kind string) string { return k.prefix + "tasks:" + kind }

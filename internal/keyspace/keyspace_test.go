@@ -66,6 +66,11 @@ func TestNames(t *testing.T) {
 		k.TaskRing("crew"):                     "orgcast:ring:{orgcast:tasks:crew}",
 		k.TaskLines("crew"):                    "orgcast:lines:{orgcast:tasks:crew}",
 		k.TaskIdle("crew"):                     "orgcast:idle:{orgcast:tasks:crew}",
+		k.Nodes():                              "orgcast:nodes",
+		k.Node("gw-1"):                         "orgcast:node:{orgcast:nodes}:gw-1",
+		k.Answers("q1"):                        "orgcast:answers:q1",
+		k.Questions():                          "orgcast:questions",
+		k.InDatabase(3).Questions():            "orgcast@3:questions",
 		k.Request(org, "u-1", "r-1"):           "orgcast:once:{7}:u-1:r-1",
 		k.Request(org, "auth0|1:2", "r-1"):     "orgcast:once:{7}:auth0%7C1%3A2:r-1",
 		k.TaskEnd(org, "crew", "t-1"):          "orgcast:{7}:task:crew:t-1",
@@ -177,7 +182,7 @@ func TestGroupChannelRoundTrip(t *testing.T) {
 // Two names are equal only if they are made for the same thing.
 func TestNamesNeverCollide(t *testing.T) {
 	// Few and short values, so that collisions would show.
-	short := rapid.StringMatching(`[a_-]{1,3}|org|member|group|session|session-ended|user-disabled|control|canary|tasks|dead|once|line|ring|lines|idle|task|ask|store|history|epoch|bytes`)
+	short := rapid.StringMatching(`[a_-]{1,3}|org|member|group|session|session-ended|user-disabled|control|canary|tasks|dead|once|line|ring|lines|idle|task|ask|store|history|epoch|bytes|nodes|node|answers|questions`)
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(label string) (name, thing string) {
 			prefix := short.Draw(t, label+" prefix")
@@ -194,7 +199,7 @@ func TestNamesNeverCollide(t *testing.T) {
 				t.Fatal(err)
 			}
 			more, user := short.Draw(t, label+" more"), userIDs.Draw(t, label+" user")
-			switch kind := rapid.IntRange(0, 21).Draw(t, label+" kind"); kind {
+			switch kind := rapid.IntRange(0, 25).Draw(t, label+" kind"); kind {
 			case 0:
 				g, err := event.NewGroup(org, rest)
 				if err != nil {
@@ -221,6 +226,14 @@ func TestNamesNeverCollide(t *testing.T) {
 				of := map[string]func(string) string{"ring": k.TaskRing, "lines": k.TaskLines, "idle": k.TaskIdle}
 				what := rapid.SampledFrom([]string{"ring", "lines", "idle"}).Draw(t, label+" what")
 				return of[what](rest), fmt.Sprint(what, " ", prefix, " ", rest)
+			case 22:
+				return k.Nodes(), fmt.Sprint("nodes ", prefix)
+			case 23:
+				return k.Node(rest), fmt.Sprint("node ", prefix, " ", rest)
+			case 24:
+				return k.Answers(rest), fmt.Sprint("answers ", prefix, " ", rest)
+			case 25:
+				return k.Questions(), fmt.Sprint("questions ", prefix, " ", database)
 			case 14:
 				return k.UserDisabled(user), fmt.Sprint("user disabled ", prefix, " ", user)
 			case 15:
@@ -283,6 +296,8 @@ func TestEveryNameParsesBackInOneWay(t *testing.T) {
 		"request":   prefix + `once:\{` + id + `\}:` + user + `:` + id,
 		"task end":  prefix + `\{` + id + `\}:task:` + id + `:` + id, "ask": prefix + `\{` + id + `\}:ask:` + id + `:([0-9]+)`,
 		"stored": prefix + `\{` + id + `\}:store:` + name,
+		"nodes":  prefix + `nodes`, "node": prefix + `node:\{[A-Za-z0-9_-]{1,64}:nodes\}:` + id, "answers": prefix + `answers:` + id,
+		"questions": channel + `questions`,
 	} {
 		forms[kind] = regexp.MustCompile(form + `$`)
 	}
@@ -290,7 +305,7 @@ func TestEveryNameParsesBackInOneWay(t *testing.T) {
 		// Short values, including all words of the forms, so that confusions would show.
 		short := rapid.OneOf(rapid.StringMatching(`[a_-]{1,3}`), rapid.SampledFrom([]string{
 			"org", "member", "group", "session", "session-ended", "user-disabled", "control", "canary", "tasks", "dead", "once", "line", "ring", "lines", "idle",
-			"task", "ask", "store", "history", "epoch", "connections", "object", "bytes",
+			"task", "ask", "store", "history", "epoch", "connections", "object", "bytes", "nodes", "node", "answers", "questions",
 		}))
 		person := userIDs.Draw(t, "user")
 		prefix, first, second := short.Draw(t, "prefix"), short.Draw(t, "first"), short.Draw(t, "second")

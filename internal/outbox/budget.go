@@ -99,6 +99,13 @@ func (b *Budget) put(m *member, now standing, begun bool) {
 	b.ranks.sort(m)
 }
 
+// waitsSince returns when a member that waits began to.
+func (b *Budget) waitsSince(m *member) time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return m.since
+}
+
 // sort puts a member where it belongs.
 func (r *ranks) sort(m *member) {
 	var to *list

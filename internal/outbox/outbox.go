@@ -9,6 +9,7 @@ package outbox
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"orgcast/internal/event"
 )
@@ -237,4 +238,15 @@ func (o *Outbox) tellQuiet() {
 		close(m.quiet)
 		m.quiet = nil
 	}
+}
+
+// Waiting returns how many bytes are queued, held or being written, and how long the client has kept
+// the oldest write waiting.
+func (o *Outbox) Waiting(now time.Time) (bytes int, lag time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if m := o.member; m != nil && m.stand.waits {
+		lag = max(now.Sub(m.budget.waitsSince(m)), 0)
+	}
+	return o.bytes, lag
 }

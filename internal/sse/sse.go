@@ -80,6 +80,9 @@ func (*Carrier) Path(path string) string { return socketPrefix + strings.TrimPre
 // Offers reports whether the client knows a subprotocol. All streams use the newest one.
 func (*Carrier) Offers(*http.Request, string) bool { return true }
 
+// Name implements [gateway.Carrier].
+func (*Carrier) Name() string { return "sse" }
+
 // AllowsMissingOrigin reports whether a request without an Origin comes from a page of the same
 // site. Browsers send no Origin with a GET to their own site, but say that it is same-origin (Fetch
 // Metadata, section 2.3). Pages cannot forge that.

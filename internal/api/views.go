@@ -1,0 +1,218 @@
+package api
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+
+	"orgcast/internal/inventory"
+	"orgcast/internal/nodes"
+)
+
+// The topics of the views. Package app answers them for its node.
+
+// Organizations is the topic of GET /v1/organizations.
+func Organizations() nodes.Topic[inventory.Query, inventory.Page[inventory.Organization]] {
+	return nodes.Topic[inventory.Query, inventory.Page[inventory.Organization]]{Name: "organizations"}
+}
+
+// Connections is the topic of GET /v1/connections.
+func Connections() nodes.Topic[inventory.Query, inventory.Page[inventory.Connection]] {
+	return nodes.Topic[inventory.Query, inventory.Page[inventory.Connection]]{Name: "connections"}
+}
+
+// Groups is the topic of GET /v1/groups.
+func Groups() nodes.Topic[inventory.Query, inventory.Page[inventory.Group]] {
+	return nodes.Topic[inventory.Query, inventory.Page[inventory.Group]]{Name: "groups"}
+}
+
+// Load is the topic of GET /v1/nodes.
+func Load() nodes.Topic[inventory.LoadQuery, inventory.Load] {
+	return nodes.Topic[inventory.LoadQuery, inventory.Load]{Name: "load"}
+}
+
+// view is one path that shows what all nodes know. It needs the admin key.
+type view struct {
+	path string
+	// parameters are those that the URL may have, each at most once.
+	parameters []string
+	// do returns the body of the answer.
+	do func(ctx context.Context, parameters map[string]string) (body any, err error)
+}
+
+// The parameters of views.
+const (
+	parameterOrganization = "organization_id"
+	parameterUser         = "user_id"
+	parameterGroup        = "group"
+	parameterSort         = "sort"
+	parameterLimit        = "limit"
+	parameterCursor       = "cursor"
+)
+
+var errParameters = errors.New("api: unknown or repeated parameter")
+
+// problems returns why a view can come to nothing. Any other error is [unavailable].
+func (v view) problems() []problem {
+	return []problem{
+		{errParameters, http.StatusBadRequest, "unknown_parameter", "Use only the parameters that docs/protocol.md lists for this path, each at most once."},
+		{inventory.ErrLimit, http.StatusBadRequest, "invalid_limit", "Send limit as an integer from 1 to 1000."},
+		{inventory.ErrCursor, http.StatusBadRequest, "invalid_cursor", "Send the cursor that the page before returned in next, and no sort with it."},
+		{inventory.ErrSort, http.StatusBadRequest, "invalid_sort", "Send sort as connections, deliveries_per_second, queued_bytes or lag_seconds."},
+		{inventory.ErrOrganization, http.StatusBadRequest, "invalid_organization", "Send organization_id as 1 to 64 characters of A-Z a-z 0-9 _ -."},
+		{inventory.ErrUser, http.StatusBadRequest, "invalid_user", "Send user_id as 1 to 128 bytes of printable text without spaces."},
+		{inventory.ErrGroup, http.StatusBadRequest, "invalid_group", "Send group as 1 to 100 characters of A-Z a-z 0-9 _ . -."},
+		{nodes.ErrBusy, http.StatusServiceUnavailable, "busy", "Try again in a second: too many questions are under way."},
+		unavailable,
+	}
+}
+
+// views returns all views.
+func views(n *nodes.Nodes) []view {
+	return []view{
+		{path: "/v1/nodes", do: func(ctx context.Context, _ map[string]string) (any, error) { return showNodes(ctx, n) }},
+		pages(n, "/v1/organizations", Organizations(), parameterOrganization),
+		pages(n, "/v1/connections", Connections(), parameterOrganization, parameterUser, parameterGroup),
+		pages(n, "/v1/groups", Groups(), parameterOrganization, parameterUser, parameterGroup),
+	}
+}
+
+// nodeState is a node in an answer.
+type nodeState struct {
+	nodes.Node
+
+	State nodes.State `json:"state"`
+}
+
+// pages returns the view of a topic whose answers are pages. The body has the rows under the name of
+// the topic.
+func pages[R inventory.Row[R]](n *nodes.Nodes, path string, topic nodes.Topic[inventory.Query, inventory.Page[R]], filters ...string) view {
+	return view{
+		path: path, parameters: append(filters, parameterSort, parameterLimit, parameterCursor),
+		do: func(ctx context.Context, parameters map[string]string) (any, error) {
+			q, err := queryOf(parameters)
+			if err != nil {
+				return nil, err
+			}
+			replies, err := nodes.Ask(ctx, n, topic, q)
+			if err != nil {
+				return nil, err
+			}
+			var answered []inventory.Page[R]
+			states := make([]nodeState, 0, len(replies.Each))
+			for _, reply := range replies.Each {
+				states = append(states, nodeState{reply.Node, reply.State})
+				answered = append(answered, reply.Answer)
+			}
+			merged := inventory.Merge(q, answered)
+			body := map[string]any{topic.Name: notNull(merged.Rows), "complete": replies.Complete, "nodes": states}
+			if last := len(merged.Rows) - 1; merged.More && q.Sort == "" && last >= 0 {
+				body["next"] = base64.RawURLEncoding.EncodeToString([]byte(merged.Rows[last].Key()))
+			}
+			return body, nil
+		},
+	}
+}
+
+// notNull makes an empty list of none.
+func notNull[R any](rows []R) []R {
+	if rows == nil {
+		return []R{}
+	}
+	return rows
+}
+
+// showNodes returns the body of GET /v1/nodes.
+func showNodes(ctx context.Context, n *nodes.Nodes) (any, error) {
+	replies, err := nodes.Ask(ctx, n, Load(), inventory.LoadQuery{})
+	if err != nil {
+		return nil, err
+	}
+	type row struct {
+		nodeState
+		inventory.Load
+	}
+	rows := make([]row, 0, len(replies.Each))
+	for _, reply := range replies.Each {
+		rows = append(rows, row{nodeState{reply.Node, reply.State}, reply.Answer})
+	}
+	return map[string]any{"nodes": rows, "complete": replies.Complete}, nil
+}
+
+// queryOf returns the query that parameters ask for.
+func queryOf(parameters map[string]string) (q inventory.Query, err error) {
+	q = inventory.Query{
+		Limit: inventory.DefaultLimit, Sort: parameters[parameterSort], Organization: parameters[parameterOrganization],
+		User: parameters[parameterUser], Group: parameters[parameterGroup],
+	}
+	if text, given := parameters[parameterLimit]; given {
+		if q.Limit, err = strconv.Atoi(text); err != nil {
+			return q, inventory.ErrLimit
+		}
+	}
+	if text, given := parameters[parameterCursor]; given {
+		after, err := base64.RawURLEncoding.DecodeString(text)
+		if err != nil || len(after) == 0 {
+			return q, inventory.ErrCursor
+		}
+		q.After = string(after)
+	}
+	return q, q.Check()
+}
+
+// readParameters returns the parameters of a URL, without empty ones.
+func readParameters(query string, known []string) (map[string]string, error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, errParameters
+	}
+	parameters := make(map[string]string)
+	for name, list := range values {
+		if len(list) != 1 || !slices.Contains(known, name) {
+			return nil, errParameters
+		}
+		if list[0] != "" {
+			parameters[name] = list[0]
+		}
+	}
+	return parameters, nil
+}
+
+// ServeHTTP serves a view.
+func (h *viewer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := h.look(r)
+	if err == nil {
+		h.count(result{})
+		send(w, http.StatusOK, body)
+		return
+	}
+	p := problemOf(err, append(doors(byAdmin), h.view.problems()...))
+	if p.status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	h.count(p.result())
+	h.answer(w, r, p, err, p.result())
+}
+
+// look returns the body of the answer to a request.
+func (h *viewer) look(r *http.Request) (any, error) {
+	if err := h.gate.check(r, byAdmin); err != nil {
+		return nil, err
+	}
+	parameters, err := readParameters(r.URL.RawQuery, h.view.parameters)
+	if err != nil {
+		return nil, err
+	}
+	return h.view.do(r.Context(), parameters)
+}
+
+// viewer serves one view.
+type viewer struct {
+	door
+
+	view view
+}

@@ -1,0 +1,61 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"orgcast/internal/admin"
+	"orgcast/internal/api"
+	"orgcast/internal/inventory"
+	"orgcast/internal/nodes"
+)
+
+// addNodes creates the part that knows the other nodes, and answers their questions for this one.
+func (n *Node) addNodes(context.Context) error {
+	n.nodes = nodes.New(n.Redis.Events, n.Keys, nodes.Options{Version: n.Options.Version, Log: n.Log, Registerer: n.Metrics})
+	nodes.Answer(n.nodes, api.Load(), n.load)
+	nodes.Answer(n.nodes, api.Organizations(), answering(n.Gateway.ReportOrganizations))
+	nodes.Answer(n.nodes, api.Groups(), answering(n.Gateway.ReportGroups))
+	nodes.Answer(n.nodes, api.Connections(), answering(func(q inventory.Query) (inventory.Page[inventory.Connection], error) {
+		page, err := n.Gateway.ReportConnections(q)
+		for i := range page.Rows {
+			page.Rows[i].Node = n.nodes.Self().ID
+		}
+		return page, err
+	}))
+	return nil
+}
+
+// answering is a report of the gateway as an answer to a question.
+func answering[A any](report func(q inventory.Query) (A, error)) func(context.Context, inventory.Query) (A, error) {
+	return func(_ context.Context, q inventory.Query) (A, error) { return report(q) }
+}
+
+// load returns what this node has to carry.
+func (n *Node) load(ctx context.Context, _ inventory.LoadQuery) (inventory.Load, error) {
+	l := inventory.Load{Connections: n.Gateway.Connections(), Organizations: n.Gateway.Organizations(), Groups: n.hub.Groups()}
+	for name, check := range n.checks() {
+		if check(ctx) != nil {
+			l.NotReady = append(l.NotReady, name)
+		}
+	}
+	slices.Sort(l.NotReady)
+	l.Ready = len(l.NotReady) == 0
+	return l, nil
+}
+
+// checks returns the checks of readiness.
+func (n *Node) checks() map[string]admin.Check {
+	return map[string]admin.Check{
+		"events":        func(context.Context) error { return n.Bus.Healthy() },
+		admissionReport: func(context.Context) error { return n.admission.healthy() },
+		"isolation":     func(context.Context) error { return n.isolated() },
+		"drain": func(context.Context) error {
+			if n.stopping.Load() {
+				return errors.New("this node is draining")
+			}
+			return nil
+		},
+	}
+}
