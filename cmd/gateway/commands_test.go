@@ -22,6 +22,7 @@ func TestCommands(t *testing.T) {
 		env    environment
 		err    error // exit code, nil for 0
 		failed bool  // any other error
+		code   int   // its exit code if it is not 1
 		stdout []string
 		stderr []string
 		says   []string // the error that main prints
@@ -35,12 +36,34 @@ func TestCommands(t *testing.T) {
 		"serve without origins":  {env: environment{"ORGCAST_SESSION_KEYS": testKey}, err: cli.ErrUsage, stderr: []string{"--origins"}},
 		"origin list of none":    {env: environment{"ORGCAST_SESSION_KEYS": testKey, "ORGCAST_ORIGINS": "none"}, err: cli.ErrUsage, stderr: []string{"--origins"}},
 		"surplus":                {args: []string{"serve", "now"}, env: good, err: cli.ErrUsage, stderr: []string{`"now"`}},
+		"surplus comes first":    {args: []string{"serve", "now"}, err: cli.ErrUsage, stderr: []string{`gateway: unexpected arguments: ["now"]`}},
+		"surplus of check":       {args: []string{"check", "now"}, err: cli.ErrUsage, stderr: []string{`gateway: unexpected arguments: ["now"]`}},
+		"surplus of version":     {args: []string{"version", "now"}, err: cli.ErrUsage, stderr: []string{`gateway: unexpected arguments: ["now"]`}},
+		"surplus of --version":   {args: []string{"--version", "now"}, err: cli.ErrUsage, stderr: []string{`gateway: unexpected arguments: ["now"]`}},
+		"help of version":        {args: []string{"version", "--help"}, stdout: []string{"Print the version"}},
+		"a port too high":        {args: []string{"check", "--listen", ":80800"}, env: good, err: cli.ErrUsage, stderr: []string{`--listen (from flag): has port "80800": must be a number from 0 to 65535`}},
+		"no port":                {args: []string{"check", "--admin-listen", "127.0.0.1:"}, env: good, err: cli.ErrUsage, stderr: []string{`--admin-listen (from flag): must be HOST:PORT`}},
+		"Redis, a port too high": {args: []string{"check", "--redis", "redis://a:80800"}, env: good, err: cli.ErrUsage, stderr: []string{"--redis (from flag): is not a valid Redis URL: the port must be"}},
+		"Cluster, such a port":   {args: []string{"check", "--redis-cluster", "a:80800"}, env: good, err: cli.ErrUsage, stderr: []string{`"a:80800" is not HOST:PORT`}},
+		"effective directory":    {args: []string{"check"}, env: good, stdout: []string{"directory                    redis                                    default", "redis-state                  (the same as redis)"}},
 		"check":                  {args: []string{"check"}, env: good, stdout: []string{"No mistakes", testOrigin, "(set, not shown)", "user:xxxxx@"}},
 		"check finds everything": {args: []string{"check", "--listen", "here", "--max-frame=1", "--tls-cert=x", "--color"}, err: cli.ErrUsage, stderr: []string{"--listen", "--max-frame", "--tls-cert", "color", "--origins", "--session-keys"}},
 		"every part of a list":   {args: []string{"check", "--origins", "one.example,two.example"}, env: good, err: cli.ErrUsage, stderr: []string{`--origins (from flag): "one.example" must be an origin, such as https://app.example.com, https://*.example.com, http://localhost:3000 or none`, `"two.example" must be an origin`}},
 		"every mistake of Redis": {args: []string{"check", "--redis-tls-ca", "ca.pem", "--redis-sentinel-master", "m"}, env: good, err: cli.ErrUsage, stderr: []string{"rediss://", "--redis-sentinels: must be set together"}},
 		"no such certificate":    {args: []string{"check", "--tls-cert", "/nowhere", "--tls-key", "/nowhere"}, env: good, err: cli.ErrUsage, stderr: []string{"--tls-cert and --tls-key: open /nowhere"}},
-		"check --markdown":       {args: []string{"check", "--markdown"}, stdout: []string{"| `--listen` | `ORGCAST_LISTEN` | `:8080` |"}},
+		"config docs":            {args: []string{"config", "docs"}, stdout: []string{"| `--config` | `ORGCAST_CONFIG` | – | – | settings file", "| `--listen` | `ORGCAST_LISTEN` | `:8080` | – |", "| `--origins` | `ORGCAST_ORIGINS` | – | yes |"}},
+		"config docs worker":     {args: []string{"config", "docs", "worker"}, stdout: []string{"`--worker-attempts`"}},
+		"config docs of nothing": {args: []string{"config", "docs", "version"}, err: cli.ErrUsage, stderr: []string{"gateway config docs"}},
+		"config what":            {args: []string{"config"}, err: cli.ErrUsage, stderr: []string{"config: missing arguments", "gateway config init"}},
+		"config init, surplus":   {args: []string{"config", "init", "now"}, err: cli.ErrUsage, stderr: []string{`wrong arguments: ["init" "now"]`}},
+		"config show":            {args: []string{"config", "show"}, env: environment{"ORGCAST_ORIGINS": testOrigin, "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_DIRECTORY": ""}, stdout: []string{testOrigin, "environment", "(set, not shown)"}},
+		"config show worker":     {args: []string{"config", "show", "worker", "--worker-attempts=7"}, stdout: []string{"worker-attempts              7                                        flag"}},
+		"config show, mistakes":  {args: []string{"config", "show", "--listen", "x"}, err: cli.ErrUsage, stderr: []string{"--listen (from flag): must be"}, stdout: []string{"max-frame"}},
+		"config show nothing":    {args: []string{"config", "show", "nothing"}, err: cli.ErrUsage, stderr: []string{`wrong arguments: ["show" "nothing"]`}},
+		"config schema":          {args: []string{"config", "schema"}, stdout: []string{`"title": "Orgcast settings file"`, `"worker-attempts"`, `"publish-key-file"`}},
+		"config schema routes":   {args: []string{"config", "schema", "routes"}, stdout: []string{`"title": "Orgcast routes file"`}},
+		"config --help":          {args: []string{"config", "--help"}, stdout: []string{"gateway config init"}},
+		"no such settings file":  {args: []string{"check", "--config", "/nowhere.yaml"}, env: good, err: cli.ErrUsage, stderr: []string{"--config: /nowhere.yaml: no such file or directory"}},
 		"help of check":          {args: []string{"check", "--help"}, stdout: []string{"Exit code 2"}},
 		"public health, no path": {args: []string{"check", "--public-health", "healthz"}, env: good, err: cli.ErrUsage, stderr: []string{"--public-health (from flag): must be a path"}},
 		"public health, sockets": {args: []string{"check", "--public-health", "/ws/healthz"}, env: good, err: cli.ErrUsage, stderr: []string{"must not be below /ws/"}},
@@ -94,23 +117,24 @@ func TestCommands(t *testing.T) {
 		"misspelled flag":        {args: []string{"check", "--orgins", testOrigin}, env: good, err: cli.ErrUsage, stderr: []string{"--orgins: unknown flag, did you mean --origins?"}},
 		"revoke what":            {args: []string{"revoke", "everything"}, err: cli.ErrUsage, stderr: []string{`revoke: wrong arguments: ["everything"]`}},
 		"publish a bad key":      {args: []string{"publish", "--record", "--idempotency-key", "a b", "acme", "all", `{"type":"x"}`}, err: cli.ErrUsage, stderr: []string{"idempotency key"}},
-		"publish a lone key":     {args: []string{"publish", "--idempotency-key", "k", "acme", "all", `{"type":"x"}`}, failed: true},
-		"publish lines, one key": {args: []string{"publish", "--record", "--idempotency-key", "k", "acme", "all", "-"}, failed: true},
+		"publish a lone key":     {args: []string{"publish", "--idempotency-key", "k", "acme", "all", `{"type":"x"}`}, failed: true, code: 2},
+		"publish lines, one key": {args: []string{"publish", "--record", "--idempotency-key", "k", "acme", "all", "-"}, failed: true, code: 2},
 		"publish to a user":      {args: []string{"publish", "--user", "a b", "acme", `{"type":"x"}`}, err: cli.ErrUsage, stderr: []string{"--user (from flag)"}},
 		"publish to both":        {args: []string{"publish", "--user", "ada", "acme", "all", `{"type":"x"}`}, err: cli.ErrUsage, stderr: []string{"--user USER ORGANIZATION JSON"}},
-		"mint a bad user":        {args: []string{"session", "mint", "a\nb"}, env: good, failed: true},
-		"publish foreign":        {args: []string{"publish", "acme", "all", `{"type":"x","organization_id":"globex"}`}, failed: true},
-		"publish no JSON":        {args: []string{"publish", "acme", "all", "hello"}, failed: true},
-		"publish to no group":    {args: []string{"publish", "acme", "ü", `{"type":"x"}`}, failed: true},
-		"publish for nobody":     {args: []string{"publish", "a:b", "all", `{"type":"x"}`}, failed: true},
+		"mint a bad user":        {args: []string{"session", "mint", "a\nb"}, env: good, failed: true, code: 2},
+		"publish foreign":        {args: []string{"publish", "acme", "all", `{"type":"x","organization_id":"globex"}`}, failed: true, code: 2},
+		"publish no JSON":        {args: []string{"publish", "acme", "all", "hello"}, failed: true, code: 2},
+		"publish to no group":    {args: []string{"publish", "acme", "ü", `{"type":"x"}`}, failed: true, code: 2},
+		"publish for nobody":     {args: []string{"publish", "a:b", "all", `{"type":"x"}`}, failed: true, code: 2},
 		"session without verb":   {args: []string{"session"}, env: good, err: cli.ErrUsage, stderr: []string{"session mint"}},
 		"session without keys":   {args: []string{"session", "mint", "ada"}, err: cli.ErrUsage, stderr: []string{"--session-keys"}},
-		"session for nobody":     {args: []string{"session", "mint", "a b"}, env: good, failed: true},
+		"session for nobody":     {args: []string{"session", "mint", "a b"}, env: good, failed: true, code: 2},
 		"session read":           {args: []string{"session", "read", value}, env: good, stdout: []string{"ada", "acme", "user.ada", "revoked       unknown"}},
 		"session read, Django":   {args: []string{"session", "read", "3kx0vq8f2a7m1c9z5b6n4t0r8w2y6u1s"}, env: good, failed: true, says: []string{"a session key of Django", "--session-store=http", "docs/django.md"}},
 		"session read, Express":  {args: []string{"session", "read", "connect.sid=s%3Ax.y"}, env: good, failed: true, says: []string{"no session", "a session key of Express", "docs/express.md"}},
 		"session read, Redis":    {args: []string{"session", "read", strings.Repeat("A", 43)}, env: good, failed: true, says: []string{"--session-store=redis reads it"}},
 		"check, Django's cookie": {args: []string{"check", "--session-cookie=sessionid"}, env: good, stdout: []string{"Warning: --session-cookie=sessionid with --session-store=cookie", "docs/django.md"}},
+		"session read, no keys":  {args: []string{"session", "read", "x", "--session-store=redis", "--redis=redis://127.0.0.1:1"}, failed: true, says: []string{"session read: "}},
 		"session read, wrong":    {args: []string{"session", "read", value + "x"}, env: good, failed: true},
 		"healthcheck, nobody":    {args: []string{"healthcheck", "--admin-listen", "127.0.0.1:1"}, failed: true},
 	}
@@ -120,6 +144,9 @@ func TestCommands(t *testing.T) {
 			if test.failed {
 				if errors.As(err, new(cli.ExitError)) || err == nil {
 					t.Errorf("got %v, want an error for main to print", err)
+				}
+				if got := cli.ExitCode(err); got != max(test.code, 1) {
+					t.Errorf("exit code: got %d, want %d", got, max(test.code, 1))
 				}
 			} else if !errors.Is(err, test.err) {
 				t.Errorf("got %v, want %v", err, test.err)

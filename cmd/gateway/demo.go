@@ -51,8 +51,14 @@ func demoCommand(ctx context.Context, p *cli.Process, args []string) error {
 	set.URL(&redisURL, "redis", "", "Redis server to use instead of the embedded one", func(string) error { return nil })
 	set.URL(&stateURL, "redis-state", "", "a second Redis server for sessions, revocations, directory and quotas; requires --redis", func(string) error { return nil })
 	set.Duration(&pace, "pace", 700*time.Millisecond, 0, "pause between the steps of a job, so that viewers can follow")
-	if rest, err := p.Parse(set, args); err != nil || len(rest) > 0 {
-		return p.Surplus(rest, err)
+	lone := func() error {
+		if stateURL != "" && redisURL == "" {
+			return errors.New("--redis-state: requires --redis")
+		}
+		return nil
+	}
+	if err := p.ParseAlone(set, args, lone); err != nil {
+		return err
 	}
 	listener, err := app.Listen(ctx, "--listen", listen)
 	if err != nil {
@@ -67,9 +73,6 @@ func demoCommand(ctx context.Context, p *cli.Process, args []string) error {
 	}
 	hosts := []string{net.JoinHostPort(host, port), net.JoinHostPort("localhost", port)}
 	if redisURL == "" {
-		if stateURL != "" {
-			return errors.Join(errors.New("--redis-state: requires --redis"), listener.Close())
-		}
 		embedded, err := demo.StartRedis()
 		if err != nil {
 			return errors.Join(err, listener.Close())

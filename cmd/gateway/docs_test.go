@@ -68,20 +68,20 @@ func sources(tb testing.TB, suffix string) []string {
 	return found
 }
 
-// TestSettingsTable: the table in docs/configuration.md is what `gateway check --markdown` prints.
+// TestSettingsTable: the table in docs/configuration.md is what `gateway config docs` prints.
 func TestSettingsTable(t *testing.T) {
-	const begin, end = "<!-- begin: gateway check --markdown -->\n", "<!-- end -->"
+	const begin, end = "<!-- begin: gateway config docs -->\n", "<!-- end -->"
 	_, rest, ok := strings.Cut(readDoc(t, "docs/configuration.md"), begin)
 	got, _, closed := strings.Cut(rest, end)
 	if !ok || !closed {
 		t.Fatalf("docs/configuration.md has no table between %q and %q", begin, end)
 	}
-	want, _, err := execute(t, nil, "", "check", "--markdown")
+	want, _, err := execute(t, nil, "", "config", "docs")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(strings.TrimSpace(want), strings.TrimSpace(got)); diff != "" {
-		t.Errorf("docs/configuration.md is out of date: put in what `go run ./cmd/gateway check --markdown` prints. Want (-), got (+):\n%s", diff)
+		t.Errorf("docs/configuration.md is out of date: put in what `go run ./cmd/gateway config docs` prints. Want (-), got (+):\n%s", diff)
 	}
 }
 

@@ -235,7 +235,7 @@ func TestReloadKeepsTheHookOfOpenConnections(t *testing.T) {
 	old := s.visitAt(t, "/ws/report/7/", "ada", "acme")
 	old.Expect(t, `{"type":"first"}`)
 	routes(hook("second", &second))
-	s.hangup(t, `orgcast_reloads_total{result="ok"} 1`, "reloaded certificates, keys, passwords and routes")
+	s.hangup(t, `orgcast_reloads_total{result="ok"} 1`, "settings reloaded")
 	fresh := s.visitAt(t, "/ws/report/7/", "ada", "acme")
 	fresh.Expect(t, `{"type":"second"}`)
 	if got := say(t, old, `{"type":"x"}`); got != `{"type":"first"}` {

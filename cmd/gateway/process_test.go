@@ -110,7 +110,7 @@ func TestHangupEndsNoProcessThatStays(t *testing.T) {
 			testkit.Eventually(t, "at work", func() bool { return strings.Contains(out.String(), tt.up) })
 			p.signal(syscall.SIGHUP)
 			if tt.reloaded {
-				testkit.Eventually(t, "files are read again", func() bool { return strings.Contains(out.String(), "reloaded certificates") })
+				testkit.Eventually(t, "files are read again", func() bool { return strings.Contains(out.String(), "settings reloaded") })
 				p.signal(syscall.SIGHUP)
 			}
 			p.signal(syscall.SIGTERM)

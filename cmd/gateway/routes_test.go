@@ -99,7 +99,7 @@ func TestReloadKeepsOpenRoutes(t *testing.T) {
 
 	changed := strings.NewReplacer("report_update: [status, percent]", "report_update: [percent]", "/ws/report/", "/ws/reports/", "get_state: first", "again: first").Replace(reportRoutes)
 	writeFile(t, dir, "routes.yaml", changed)
-	s.hangup(t, `orgcast_reloads_total{result="ok"} 1`, "reloaded certificates, keys, passwords and routes")
+	s.hangup(t, `orgcast_reloads_total{result="ok"} 1`, "settings reloaded")
 	h := s.mint("ada", "acme")
 	h.Path = "/ws/report/7/"
 	if _, answer := testkit.Try(t, testkit.DialTCP(s.public), h); answer.Status != http.StatusNotFound {

@@ -77,18 +77,24 @@ func startServe(tb testing.TB, redisAddr string, more environment, routes ...con
 func startExtended(tb testing.TB, redisAddr string, more environment, e app.Extension) *serving {
 	tb.Helper()
 	s := newServing(tb, redisAddr, more)
+	g := program()
+	g.Extension = e
+	s.start(g)
+	return s
+}
+
+// start starts the gateway in this process.
+func (s *serving) start(g cli.Program) {
+	s.tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	p := cli.Process{Getenv: s.env.get, Environ: s.env.list(), Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: s.log, Hangups: s.hangups}
-	g := program()
-	g.Extension = e
 	go func() { s.done <- g.Run(ctx, p, nil) }()
-	tb.Cleanup(func() {
+	s.tb.Cleanup(func() {
 		cancel()
 		s.wait()
 	})
 	s.findAddresses()
-	return s
 }
 
 // newServing returns a gateway that has its settings and is not started.

@@ -36,7 +36,9 @@ type Options struct {
 	Revoker Revoker
 	// Nodes are asked by the views. Without them, there are no views.
 	Nodes *nodes.Nodes
-	Log   *zap.Logger
+	// Reloader does what POST /v1/reload asks for. Without it, the path does not exist.
+	Reloader Reloader
+	Log      *zap.Logger
 	// Registerer takes the metrics.
 	Registerer prometheus.Registerer
 }
@@ -69,6 +71,11 @@ type result struct {
 	// Code is the stable name of what went wrong. Message says what to do.
 	Code    string `json:"code,omitempty"`
 	Message string `json:"message,omitempty"`
+	// Changed, Settings and Mistakes say more about a reload: which settings have another value,
+	// which of them need a restart, and what is wrong.
+	Changed  []string `json:"changed,omitempty"`
+	Settings []string `json:"settings,omitempty"`
+	Mistakes []string `json:"mistakes,omitempty"`
 }
 
 // New returns the handler of the paths below /v1/.
@@ -76,6 +83,9 @@ func New(o Options) http.Handler {
 	log := o.Log.Named("api")
 	mux := http.NewServeMux()
 	calls := []call{publishing(o.Publisher), revoking(o.Revoker)}
+	if o.Reloader != nil {
+		calls = append(calls, reloading(o.Reloader))
+	}
 	var shown []view
 	if o.Nodes != nil {
 		shown = views(o.Nodes)

@@ -5,7 +5,7 @@ import "net/http"
 // Messages returns the sentence of every problem, by path and code.
 func Messages() map[string]string {
 	list := map[string]string{notFound.code: notFound.message, wrongMethod.code: wrongMethod.message}
-	for _, c := range []call{publishing(nil), revoking(nil)} {
+	for _, c := range []call{publishing(nil), revoking(nil), reloading(nil)} {
 		for _, p := range append(doors(c.access), c.problems...) {
 			list[c.path+" "+p.code+" "+http.StatusText(p.status)] = p.message
 		}
@@ -31,7 +31,7 @@ func OpensAdmin(admin *Key, local bool, r *http.Request) (code string) {
 // Codes returns the codes of a call with their statuses: code → status → true.
 func Codes(path string) map[string]map[int]bool {
 	codes := make(map[string]map[int]bool)
-	for _, c := range []call{publishing(nil), revoking(nil)} {
+	for _, c := range []call{publishing(nil), revoking(nil), reloading(nil)} {
 		if c.path != path {
 			continue
 		}

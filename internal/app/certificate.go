@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"fmt"
 	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // certificate is the certificate of a listener. A reload replaces it. Open connections and
@@ -13,7 +15,7 @@ type certificate struct {
 }
 
 // newCertificate reads the certificate of the public listener.
-func newCertificate(o *Options, reloads *reloadSteps) (*certificate, error) {
+func newCertificate(o *Options, reloads *reloadSteps, registerer prometheus.Registerer) (*certificate, error) {
 	c := new(certificate)
 	read := func(o *Options) (apply func(), err error) {
 		pair, err := tls.LoadX509KeyPair(o.TLSCert, o.TLSKey)
@@ -27,8 +29,17 @@ func newCertificate(o *Options, reloads *reloadSteps) (*certificate, error) {
 		return nil, err
 	}
 	apply()
-	reloads.add(read)
+	reloads.addCertificates(read)
+	newExpiryMetric(registerer, c.expiry)
 	return c, nil
+}
+
+// expiry returns when the certificate expires, in Unix seconds.
+func (c *certificate) expiry() float64 {
+	if leaf := c.current.Load().Leaf; leaf != nil { // LoadX509KeyPair sets it
+		return float64(leaf.NotAfter.Unix())
+	}
+	return 0
 }
 
 // config returns a configuration that asks for the certificate at each handshake.

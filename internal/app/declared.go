@@ -17,11 +17,9 @@ type declaredRoutes struct {
 	hooks    *hooks
 }
 
-// addDeclared adds the routes of --routes-file, if there is one, and their reload.
+// addDeclared adds the routes of --routes-file, if there is one, and their reload, which may bring
+// one or take it away.
 func (n *Node) addDeclared(registry *consumer.Registry, parts *Services) error {
-	if n.Options.RoutesFile == "" {
-		return nil
-	}
 	d := &declaredRoutes{
 		registry: registry, hooks: &hooks{client: n.calls, log: n.Log},
 		services: consumer.DeclaredServices{Dispatcher: parts, Inputs: parts, Owners: parts, Requests: parts},
@@ -37,9 +35,11 @@ func (n *Node) addDeclared(registry *consumer.Registry, parts *Services) error {
 
 // prepare is a [reloadStep].
 func (d *declaredRoutes) prepare(next *Options) (apply func(), err error) {
-	list, err := loadRoutes(next)
-	if err != nil {
-		return nil, err
+	var list []routefile.Route
+	if next.RoutesFile != "" {
+		if list, err = loadRoutes(next); err != nil {
+			return nil, err
+		}
 	}
 	if _, err := d.hooks.attach(list); err != nil {
 		return nil, err

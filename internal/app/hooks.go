@@ -42,6 +42,9 @@ func (h *hooks) attach(list []routefile.Route) (map[string]*hook.Hook, error) {
 
 // prepare is a [reloadStep] of a worker, which tells hooks about ended connections of all nodes.
 func (h *hooks) prepare(next *Options) (apply func(), err error) {
+	if next.RoutesFile == "" {
+		return nil, nil //nolint:nilnil // another step refuses it
+	}
 	list, err := loadRoutes(next)
 	if err != nil {
 		return nil, err
@@ -66,6 +69,12 @@ func (h *hooks) tellEnd(ctx context.Context, job *task.Job) (any, error) {
 
 // addHooks adds the tasks of hooks to the kinds of a worker with a --routes-file.
 func (o *Options) addHooks(kinds map[string]task.Kind, h *hooks, reloads *reloadSteps) error {
+	reloads.add(func(next *Options) (func(), error) {
+		if (o.RoutesFile == "") != (next.RoutesFile == "") { // the kinds of a worker are fixed
+			return nil, &RestartError{[]string{"routes-file"}}
+		}
+		return nil, nil //nolint:nilnil // nothing to do
+	})
 	if o.RoutesFile == "" {
 		return nil
 	}

@@ -27,7 +27,7 @@ func newStack() *stack { return &stack{unwound: make(chan struct{})} }
 
 type undo struct {
 	name   string
-	within time.Duration
+	within func() time.Duration
 	run    func(ctx context.Context) error
 }
 
@@ -35,6 +35,11 @@ type undo struct {
 // ends when its time is over, and from then on it is no longer waited for. An undo added after
 // unwind began is called at once.
 func (s *stack) add(name string, within time.Duration, run func(ctx context.Context) error) {
+	s.addWithin(name, func() time.Duration { return within }, run)
+}
+
+// addWithin is add for an undo whose time is known when it begins.
+func (s *stack) addWithin(name string, within func() time.Duration, run func(ctx context.Context) error) {
 	u := undo{name, within, run}
 	s.mu.Lock()
 	late := s.started
@@ -68,7 +73,8 @@ func (s *stack) unwind() error {
 }
 
 func (u undo) do() error {
-	ctx, cancel := context.WithTimeout(context.Background(), u.within)
+	within := u.within()
+	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	done := make(chan error, 1) // so that a late undo does not block
 	go func() { done <- u.run(ctx) }()
@@ -81,6 +87,6 @@ func (u undo) do() error {
 	case err := <-done:
 		return err
 	default:
-		return fmt.Errorf("stop: %s: not done within %s", u.name, u.within)
+		return fmt.Errorf("stop: %s: not done within %s", u.name, within)
 	}
 }

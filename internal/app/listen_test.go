@@ -14,7 +14,7 @@ import (
 func TestPanicOutsideAHookIsLogged(t *testing.T) {
 	out := new(bytes.Buffer) // read when its writer has closed
 	w := journal.NewWriter(out, 0)
-	log, err := (&Options{LogLevel: "info", LogFormat: "json"}).NewLogger(w)
+	log, _, err := (&Options{LogLevel: "info", LogFormat: "json"}).NewLogger(w)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,11 +12,12 @@ import (
 	"orgcast/internal/journal"
 )
 
-// NewLogger returns the log of the process, and redirects the logs of libraries to it.
-func (o *Options) NewLogger(w *journal.Writer) (*zap.Logger, error) {
-	level, err := zapcore.ParseLevel(o.LogLevel)
+// NewLogger returns the log of the process, and redirects the logs of libraries to it. The level
+// can be changed later.
+func (o *Options) NewLogger(w *journal.Writer) (*zap.Logger, zap.AtomicLevel, error) {
+	level, err := zap.ParseAtomicLevel(o.LogLevel)
 	if err != nil {
-		return nil, fmt.Errorf("log level: %w", err)
+		return nil, level, fmt.Errorf("log level: %w", err)
 	}
 	encoding := zap.NewProductionEncoderConfig()
 	encoding.EncodeTime = zapcore.ISO8601TimeEncoder
@@ -28,9 +29,9 @@ func (o *Options) NewLogger(w *journal.Writer) (*zap.Logger, error) {
 	log := journal.NewLogger(w, encoder, level)
 	logRedis(log, w)
 	if _, err := zap.RedirectStdLogAt(log.Named("library").WithOptions(journal.FreeText()), zapcore.WarnLevel); err != nil {
-		return nil, fmt.Errorf("log: %w", err)
+		return nil, level, fmt.Errorf("log: %w", err)
 	}
-	return log, nil
+	return log, level, nil
 }
 
 // redisLog receives the client library's own log lines, for the whole process.

@@ -25,7 +25,6 @@ import (
 	"orgcast/internal/pubsub"
 	"orgcast/internal/quota"
 	"orgcast/internal/session"
-	"orgcast/internal/sse"
 )
 
 // Node is one gateway process. Its parts are assembled but not yet running:
@@ -36,7 +35,7 @@ import (
 //	                      lease ──────────────┘
 //	ops ─ private ─ admin ─ api ─ bus, revoker, nodes
 type Node struct {
-	Options   *Options
+	Options   *Options // those that it was made with
 	Log       *zap.Logger
 	Metrics   *prometheus.Registry
 	Redis     *Clients
@@ -52,12 +51,14 @@ type Node struct {
 	revoker   *lease.Revoker
 	hub       *hub.Hub
 	quota     *quota.Redis
+	tasks     *quota.Tasks
 	admission *admission
 	services  *Services
 	nodes     *nodes.Nodes
 	routes    *consumer.Registry
 
 	stopping atomic.Bool
+	now      atomic.Pointer[Options] // a reload replaces them
 	reloads  reloadSteps
 	undo     *stack
 	// background runs a function until the undo of the bus ends its context and waits for it.
@@ -75,6 +76,7 @@ func New(ctx context.Context, o *Options, log *zap.Logger) (*Node, error) {
 // stack is unwound.
 func newNode(ctx context.Context, o *Options, log *zap.Logger, undo *stack) (*Node, error) {
 	n := &Node{Options: o, Log: log, Metrics: prometheus.NewRegistry(), undo: undo}
+	n.now.Store(o)
 	n.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, step := range []func(context.Context) error{n.connect, n.addStores, n.addLeases, n.addBus, n.addGateway, n.addNodes} {
 		if err := step(ctx); err != nil {
@@ -93,7 +95,7 @@ func (n *Node) connect(context.Context) (err error) {
 		return err
 	}
 	n.undo.add("Redis", undoTimeout, func(context.Context) error { return n.Redis.Close() })
-	n.reloads.add(n.Redis.prepareReload)
+	n.reloads.addCertificates(n.Redis.prepareReload)
 	n.calls = outgoing.New(outgoing.Options{Registerer: n.Metrics})
 	n.undo.add("calls to other programs", undoTimeout, func(context.Context) error { n.calls.Close(); return nil })
 	return nil
@@ -130,8 +132,10 @@ func (n *Node) addLeases(context.Context) (err error) {
 
 // addBus creates the parts that carry events, and the quota.
 func (n *Node) addBus(ctx context.Context) error {
-	bus := n.Options.busOptions()
-	bus.Log, bus.Registerer = n.Log, n.Metrics
+	limits := n.Options.busLimits()
+	bus := pubsub.Options{
+		MaxEventSize: limits.MaxEventSize, EventsPerSecond: limits.EventsPerSecond, BytesPerSecond: limits.BytesPerSecond, Log: n.Log, Registerer: n.Metrics,
+	}
 	n.Bus = pubsub.NewRedis(n.Redis.Events, n.Keys, bus)
 	n.hub = hub.New(n.Bus, hub.Options{Registerer: n.Metrics, Log: n.Log})
 	n.quota = quota.NewRedis(n.Redis.State, n.Keys, quota.Options{Limit: n.Options.MaxPerOrganization, Log: n.Log, Registerer: n.Metrics})
@@ -148,32 +152,24 @@ func (n *Node) addBus(ctx context.Context) error {
 	return nil
 }
 
-// streamGroupBytes is the room in a request for a stream for each group that a connection may join.
-// The longest name, position and signed token together are shorter.
-const streamGroupBytes = 512
-
 // addGateway creates the parts that serve browsers.
 func (n *Node) addGateway(ctx context.Context) error {
-	o := n.Options.gatewayOptions()
-	o.History, o.Quota, o.Leases, o.Violated = n.Bus, n.quota, n.leases, n.violated
-	o.Hub, o.Sessions, o.Membership, o.Log, o.Registerer = n.hub, n.Resolver(), n.Directory, n.Log, n.Metrics
-	o.Carriers = []gateway.Carrier{sse.New(sse.Options{
-		MaxBody: max(o.MaxFrame, streamGroupBytes*int64(n.Options.Groups)), WriteTimeout: o.WriteTimeout, AckTimeout: o.PingInterval + o.PongTimeout,
-	})}
-	var err1, err2, err3 error
-	err1 = n.addRoutes()
-	o.Routes = n.routes
-	o.Origins, err2 = gateway.ParseOrigins(n.Options.Origins)
-	o.Proxies, err3 = gateway.ParseProxies(n.Options.TrustedProxies)
-	if err := errors.Join(err1, err2, err3); err != nil {
+	o, err := n.Options.gatewayOptions()
+	if err != nil {
 		return err
 	}
+	o.History, o.Quota, o.Leases, o.Violated = n.Bus, n.quota, n.leases, n.violated
+	o.Hub, o.Sessions, o.Membership, o.Log, o.Registerer = n.hub, n.Resolver(), n.Directory, n.Log, n.Metrics
+	if err := n.addRoutes(); err != nil {
+		return err
+	}
+	o.Routes = n.routes
 	base, cut := context.WithCancelCause(context.WithoutCancel(ctx))
-	var err error
 	if n.Gateway, err = gateway.New(base, o); err != nil {
 		cut(err)
 		return err
 	}
+	n.reloads.add(n.prepareSettings)
 	n.undo.add("connections", undoTimeout, func(context.Context) error {
 		cut(context.Canceled)
 		n.Gateway.Wait()
@@ -201,10 +197,11 @@ func (n *Node) Start() {
 
 // Serves registers the server of the gateway's connections. Close then begins with a drain.
 func (n *Node) Serves(server *http.Server) {
-	o := n.Options
-	n.undo.add("drain", undoTimeout+o.DrainWait+o.Drain+o.CloseTimeout+o.HookTimeout, func(ctx context.Context) error {
-		return n.drain(ctx, server)
-	})
+	within := func() time.Duration {
+		o := n.options()
+		return undoTimeout + o.DrainWait + o.Drain + n.Gateway.SlowestEnd()
+	}
+	n.undo.addWithin("drain", within, func(ctx context.Context) error { return n.drain(ctx, server) })
 }
 
 // OnClose registers an undo for a resource that was acquired after New. Close calls it before all
@@ -220,7 +217,7 @@ func (n *Node) Close() error { return n.undo.unwind() }
 // drain reports not ready, waits for load balancers, then closes the connections. server accepts
 // connections until then.
 func (n *Node) drain(ctx context.Context, server *http.Server) error {
-	o := n.Options
+	o := n.options()
 	n.stopping.Store(true)
 	n.Log.Info("stopping", zap.Int("connections", n.Gateway.Connections()), zap.Duration("wait_seconds", o.DrainWait), zap.Duration("drain_seconds", o.Drain))
 	time.Sleep(o.DrainWait)

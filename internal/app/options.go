@@ -1,17 +1,14 @@
 package app
 
 import (
-	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"runtime"
 	"time"
 
 	"orgcast/internal/gateway"
 	"orgcast/internal/keyspace"
-	"orgcast/internal/pubsub"
 	"orgcast/internal/redisclient"
 )
 
@@ -142,37 +139,6 @@ func (o *Options) Check() error {
 // CheckRedis checks combinations of the options of each Redis.
 func (o *Options) CheckRedis() error {
 	return errors.Join(o.Redis.Check(), o.State.Check())
-}
-
-// busOptions returns the options of the bus.
-func (o *Options) busOptions() pubsub.Options {
-	bus := pubsub.Options{MaxEventSize: o.MaxEvent, EventsPerSecond: float64(o.EventsPerSecond), BytesPerSecond: int64(o.EventBytesPerSecond)}
-	// In pubsub.Options, zero means the default.
-	if o.EventsPerSecond == 0 {
-		bus.EventsPerSecond = -1
-	}
-	if o.EventBytesPerSecond == 0 {
-		bus.BytesPerSecond = -1
-	}
-	return bus
-}
-
-// handshakesPerProcessor is less than one processor can do, so that open connections are served
-// meanwhile.
-const handshakesPerProcessor = 1000
-
-// gatewayOptions returns the limits for the gateway.
-func (o *Options) gatewayOptions() gateway.Options {
-	return gateway.Options{
-		MaxFrame: int64(o.MaxFrame), FramesPerSecond: o.FramesPerSecond, FrameBurst: o.FrameBurst,
-		QueueBytes: o.QueueBytes, QueueBytesPerOrganization: o.QueueBytesPerOrganization,
-		ReceiveBytesPerOrganization: o.ReceiveBytesPerOrganization,
-		Compress:                    o.Compress, CompressThreshold: o.CompressThreshold, GroupsPerConnection: o.Groups,
-		MaxConnections: cmp.Or(o.MaxConnections, o.files().connections), MaxPerUser: o.MaxPerUser,
-		HandshakesPerSecond: float64(cmp.Or(o.HandshakesPerSecond, handshakesPerProcessor*runtime.GOMAXPROCS(0))),
-		PingInterval:        o.PingInterval, PongTimeout: o.PongTimeout, MessageTimeout: o.MessageTimeout, IdleTimeout: o.IdleTimeout,
-		WriteTimeout: o.WriteTimeout, CloseTimeout: o.CloseTimeout, HookTimeout: o.HookTimeout,
-	}
 }
 
 // Keyspace returns the names in Redis, with channel names for its database.

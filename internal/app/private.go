@@ -10,7 +10,7 @@ import (
 )
 
 // private returns the handler of the private listener at an address.
-func (n *Node) private(address net.Addr) http.Handler {
+func (n *Node) private(address net.Addr, reloads *reloader) http.Handler {
 	o := admin.Options{Metrics: n.Metrics, Ready: n.checks()}
 	publish, adminKey := api.NewKey(n.Options.PublishKey), api.NewKey(n.Options.AdminKey)
 	n.reloads.add(func(next *Options) (func(), error) {
@@ -18,7 +18,7 @@ func (n *Node) private(address net.Addr) http.Handler {
 	})
 	o.API = api.New(api.Options{
 		PublishKey: publish, AdminKey: adminKey, Local: api.IsLoopback(address.String()),
-		Publisher: n.Bus, Revoker: n.revoker, Nodes: n.nodes, Log: n.Log, Registerer: n.Metrics,
+		Publisher: n.Bus, Revoker: n.revoker, Reloader: reloads, Nodes: n.nodes, Log: n.Log, Registerer: n.Metrics,
 	})
 	return admin.New(o)
 }
@@ -27,7 +27,7 @@ func (n *Node) private(address net.Addr) http.Handler {
 // The count never falls, so the node stays not ready until a restart. A fault that let one event
 // get as far as the last comparison may let others through elsewhere.
 func (n *Node) isolated() error {
-	if n.Options.OnViolation == ViolationUnready && n.Gateway.Violations() > 0 {
+	if n.options().OnViolation == ViolationUnready && n.Gateway.Violations() > 0 {
 		return errors.New("an isolation violation was counted; see the log, then restart this node")
 	}
 	return nil
@@ -35,7 +35,7 @@ func (n *Node) isolated() error {
 
 // violated logs the effect of the first isolation violation on the node.
 func (n *Node) violated() {
-	if n.Options.OnViolation == ViolationUnready {
+	if n.options().OnViolation == ViolationUnready {
 		n.Log.Error("isolation violation counted, not ready until a restart")
 		return
 	}

@@ -11,12 +11,12 @@ import (
 // health path if there is one.
 func (n *Node) public() (http.Handler, error) {
 	next, err := n.handlers(n.Gateway)
-	path := n.Options.PublicHealth
-	if path == "" || err != nil {
-		return next, err
+	if err != nil {
+		return nil, err
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != path || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		path := n.options().PublicHealth
+		if path == "" || r.URL.Path != path || r.Method != http.MethodGet && r.Method != http.MethodHead {
 			next.ServeHTTP(w, r)
 			return
 		}

@@ -8,7 +8,8 @@ import (
 
 // TestPublicHealthWhileDraining: a load balancer is told to send no new connections.
 func TestPublicHealthWhileDraining(t *testing.T) {
-	n := &Node{Options: &Options{PublicHealth: "/healthz"}}
+	n := &Node{Options: new(Options)}
+	n.now.Store(&Options{PublicHealth: "/healthz"})
 	n.stopping.Store(true)
 	w := httptest.NewRecorder()
 	h, err := n.public()

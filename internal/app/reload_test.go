@@ -20,11 +20,11 @@ func TestReloadIsAllOrNothing(t *testing.T) {
 	s.add(step("first", nil))
 	s.add(step("second", os.ErrNotExist))
 	s.add(step("third", context.Canceled))
-	if _, err := s.prepare(new(Options)); err == nil || !strings.Contains(err.Error(), os.ErrNotExist.Error()) || !strings.Contains(err.Error(), context.Canceled.Error()) {
+	if _, err := prepare(s.steps, new(Options)); err == nil || !strings.Contains(err.Error(), os.ErrNotExist.Error()) || !strings.Contains(err.Error(), context.Canceled.Error()) {
 		t.Errorf("got %v, want both mistakes", err)
 	}
 	s.steps = []reloadStep{step("first", nil), step("second", nil), func(*Options) (func(), error) { return nil, nil }}
-	apply, err := s.prepare(new(Options))
+	apply, err := prepare(s.steps, new(Options))
 	if err != nil || len(applied) > 0 {
 		t.Fatalf("got %v, and applied %q before it was asked to", err, applied)
 	}

@@ -22,11 +22,11 @@ func allRoutes(o *Options, parts *Services, reloads *reloadSteps) ([]Route, erro
 		return nil, err
 	}
 	reloads.add(func(next *Options) (func(), error) {
-		return func() { policy.SetSigningKey([]byte(next.SigningKey)) }, nil
+		changed, err := consumer.ParsePolicy(next.Policy, []byte(next.SigningKey))
+		return func() { policy.Become(changed) }, err
 	})
 	whenFull, _ := consumer.ParseWhenFull(o.WhenFull) // it was checked as a Choice
-	// A frame may name as many groups as a connection may join.
-	events := consumer.Events{Policy: policy, MaxGroups: o.Groups}
+	events := consumer.Events{Policy: policy}
 	return []Route{
 		{"events", consumer.Route{Pattern: "/ws/events", New: same(events), WhenFull: whenFull}},
 		{"connection_test", consumer.Route{Pattern: "/ws/connection_test/", New: same(consumer.ConnectionTest{}), WithoutOrganization: true}},

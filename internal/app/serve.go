@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
 
 	"orgcast/internal/journal"
@@ -16,19 +17,23 @@ import (
 type Process struct {
 	Version string
 	Getenv  func(name string) string
-	// Log writes to Journal.
+	// Log writes to Journal what has Level.
 	Log     *zap.Logger
+	Level   zap.AtomicLevel
 	Journal *journal.Writer
 	// Hangups receives each SIGHUP. Reread then reads the options and their files again and checks
-	// them.
+	// them. If settings have changed that need a restart, it returns a [RestartError].
 	Hangups <-chan os.Signal
-	Reread  func() (*Options, error)
+	Reread  func() (Reread, error)
 }
 
-// reload runs the reloads of a process until ctx ends.
-func (p *Process) reload(ctx context.Context, steps *reloadSteps, metrics prometheus.Registerer) func() error {
-	r := &reloader{steps: steps, read: p.Reread, log: p.Log, count: newReloadCounter(metrics)}
-	return func() error { r.run(ctx, p.Hangups); return nil }
+// reloads returns the reloader of a process with these options and steps.
+func (p *Process) reloads(o *Options, steps *reloadSteps, metrics prometheus.Registerer) *reloader {
+	steps.add(func(next *Options) (func(), error) {
+		level, err := zapcore.ParseLevel(next.LogLevel)
+		return func() { p.Level.SetLevel(level) }, err
+	})
+	return &reloader{steps: steps, read: p.Reread, log: p.Log, metrics: newReloadMetrics(metrics), current: o}
 }
 
 // Serve runs the gateway until ctx ends, then shuts down gracefully.
@@ -58,7 +63,7 @@ func Serve(ctx context.Context, o *Options, p Process) error {
 	}
 	server := n.Gateway.HTTPServer(handler, o.files().sockets())
 	if o.TLSCert != "" {
-		cert, err := newCertificate(o, &n.reloads)
+		cert, err := newCertificate(o, &n.reloads, n.Metrics)
 		if err != nil {
 			return errors.Join(err, n.Close())
 		}
@@ -67,9 +72,10 @@ func Serve(ctx context.Context, o *Options, p Process) error {
 	p.Journal.Register(n.Metrics)
 	newBuildInfo(n.Metrics, p.Version)
 	n.Start()
+	reloads := p.reloads(o, &n.reloads, n.Metrics)
 	// The first listener that fails ends the process, as a signal would.
 	servers, ctx := errgroup.WithContext(ctx)
-	private.server, public.server = NewHTTPServer(n.private(private.Addr()), p.Log), server
+	private.server, public.server = NewHTTPServer(n.private(private.Addr(), reloads), p.Log), server
 	servers.Go(func() error { return Served(private.server.Serve(private)) })
 	servers.Go(func() error {
 		if o.TLSCert != "" {
@@ -78,7 +84,8 @@ func Serve(ctx context.Context, o *Options, p Process) error {
 		return Served(server.Serve(public))
 	})
 	n.Serves(server)
-	servers.Go(p.reload(ctx, &n.reloads, n.Metrics))
+	servers.Go(func() error { reloads.run(ctx, p.Hangups); return nil })
+	servers.Go(func() error { reloads.watch(ctx); return nil })
 	p.Log.Info("serving", zap.String("version", p.Version), zap.Stringer("public", public.Addr()), zap.Stringer("private", private.Addr()), zap.Bool("tls", o.TLSCert != ""))
 
 	<-ctx.Done()

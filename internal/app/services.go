@@ -40,7 +40,8 @@ var (
 
 // NewServices creates the services from parts of a node that [New] creates earlier.
 func NewServices(n *Node) (*Services, error) {
-	dispatcher, err1 := task.NewDispatcher(n.Redis.Events, n.Keys, task.DispatcherOptions{Limit: n.taskLimits(), Registerer: n.Metrics})
+	n.tasks = quota.NewTasks(n.Redis.State, n.Keys, n.Options.taskLimit(), n.Log)
+	dispatcher, err1 := task.NewDispatcher(n.Redis.Events, n.Keys, task.DispatcherOptions{Limit: n.limitTasks, Registerer: n.Metrics})
 	asks, err2 := task.NewAsks(n.Redis.Events, n.Keys)
 	objects, err3 := directory.NewObjects(n.Redis.Events, n.Keys, n.Log)
 	requests, err4 := task.NewRequests(n.Redis.Events, n.Keys)
@@ -54,13 +55,9 @@ func NewServices(n *Node) (*Services, error) {
 	return &Services{dispatcher: dispatcher, asks: asks, requests: requests, bus: n.Bus, objects: objects, directory: n.Directory, bytes: bytes, log: n.Log.Named("consumer")}, nil
 }
 
-// taskLimits returns a function that returns the limits of an organization's waiting tasks.
-func (n *Node) taskLimits() func(ctx context.Context, org orgctx.ID) task.Limit {
-	o := n.Options
-	limits := quota.NewTasks(n.Redis.State, n.Keys, quota.TaskLimit{
-		Tasks: int64(o.TasksPerOrganization), Bytes: int64(o.TaskBytesPerOrganization), Weight: 1,
-	}, n.Log)
-	return func(ctx context.Context, org orgctx.ID) task.Limit { return task.Limit(limits.Limit(ctx, org)) }
+// limitTasks returns the limits of an organization's waiting tasks.
+func (n *Node) limitTasks(ctx context.Context, org orgctx.ID) task.Limit {
+	return task.Limit(n.tasks.Limit(ctx, org))
 }
 
 // What a record takes in Redis in addition to its own bytes: a stream entry with its share of the

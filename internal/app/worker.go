@@ -131,9 +131,11 @@ func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
 			return errors.Join(clients.Events.Ping(ctx).Err(), clients.State.Ping(ctx).Err())
 		},
 	}}), p.Log)
-	reloads.add(clients.prepareReload)
+	reloads.addCertificates(clients.prepareReload)
+	again := p.reloads(&o.Options, reloads, registry)
 	running, ctx := errgroup.WithContext(ctx)
-	running.Go(p.reload(ctx, reloads, registry))
+	running.Go(func() error { again.run(ctx, p.Hangups); return nil })
+	running.Go(func() error { again.watch(ctx); return nil })
 	running.Go(func() error { return Served(private.server.Serve(private)) })
 	running.Go(func() error {
 		err := w.Run(ctx)

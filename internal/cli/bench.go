@@ -47,7 +47,7 @@ func (p *Process) measure(set *config.Set, declare func(*config.Set), args []str
 	if errors.Is(err, ErrUsage) {
 		return ExitError(bench.ExitFailed)
 	} else if err != nil {
-		return p.Surplus(nil, err)
+		return err
 	}
 	code, err := run(s)
 	if err != nil {

@@ -12,12 +12,15 @@ import (
 const checkUsage = `
 Check the settings of serve. Prints the effective settings, where each comes from, what each route of
 --routes-file allows, and every mistake.
-Secrets are never printed. Exit code 2 if there is a mistake. With --markdown, it prints a reference
-of all settings instead.
+Secrets are never printed. Exit code 2 if there is a mistake.
 
 By default it makes no connection. With --connect, it also tries Redis, --redis-state, the session
-store, the directory and everything else that a handshake needs, with the rights of the gateway, and
-says what does not answer. Exit code 1 if something does not.
+store, the directory, the hooks of --routes-file and everything else that a handshake needs, with the
+rights of the gateway. It says what is missing and what to do. Exit code 1 if something does not
+answer.
+
+"gateway config show" prints the effective settings alone, also of other subcommands, and
+"gateway config docs" a reference of all settings.
 `
 
 // checkCommand checks the settings without serving.
@@ -25,21 +28,21 @@ func checkCommand(ctx context.Context, p *Process, args []string) error {
 	s := &settings{Options: app.Options{Extension: p.program.Extension}}
 	set := config.New("check", checkUsage)
 	s.declareServe(set)
-	if len(args) == 1 && args[0] == "--markdown" {
-		set.Markdown(p.Stdout)
-		return nil
-	}
-	if p.declared != nil {
-		return nil // errors are those of serve
-	}
+	set.FlagsOnly()
 	var connect bool
 	set.Bool(&connect, "connect", false, "also connect to everything that the gateway needs, and report what does not answer")
-	rest, err := set.Parse(args, p.Getenv, s.Check, p.checkUnknown(&s.allowUnknownEnv))
+	rest, err := p.parse(set, args, s.Check, p.checkUnknown(&s.allowUnknownEnv))
+	if len(rest) > 0 && !errors.Is(err, config.ErrUnknownFlag) {
+		return p.surplus(set, rest)
+	}
+	if errors.Is(err, ExitError(0)) {
+		return err
+	}
 	if !errors.Is(err, config.ErrHelp) {
 		set.Effective(p.Stdout) // before the mistakes, so that these stay in view
 	}
-	if err := p.report(set, err); err != nil || len(rest) > 0 {
-		return p.Surplus(rest, err)
+	if err := p.report(set, err); err != nil {
+		return err
 	}
 	if err := s.DescribeRoutes(p.Stdout); err != nil {
 		return err

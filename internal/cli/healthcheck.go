@@ -23,8 +23,8 @@ func healthcheck(ctx context.Context, p *Process, args []string) error {
 	var address string
 	set := config.New("healthcheck", healthcheckUsage)
 	set.String(&address, "admin-listen", "127.0.0.1:9090", "address of the private listener", CheckAddress)
-	if rest, err := p.Parse(set, args); err != nil || len(rest) > 0 {
-		return p.Surplus(rest, err)
+	if err := p.ParseAlone(set, args); err != nil {
+		return err
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {

@@ -49,14 +49,14 @@ func publishCommand(ctx context.Context, p *Process, args []string) error {
 	set.String(&key, "idempotency-key", "", "record only the first event with this key; requires --record", checkIdempotencyKey)
 	rest, err := p.Parse(set, args, s.CheckRedis)
 	if err != nil {
-		return p.Surplus(nil, err)
+		return err
 	}
 	group, rest, ok := publishTarget(rest, user)
 	if !ok {
 		return p.misused(set, rest)
 	}
 	if key != "" && (!record || rest[1] == "-") {
-		return errors.New("--idempotency-key: requires --record and a single event")
+		return misuse(errors.New("--idempotency-key: requires --record and a single event"))
 	}
 	org, err := parseOrganization(rest[0])
 	if err != nil {
@@ -64,7 +64,7 @@ func publishCommand(ctx context.Context, p *Process, args []string) error {
 	}
 	target, err := event.NewGroup(org, group)
 	if err != nil {
-		return err
+		return misuse(err)
 	}
 	keys, err := s.Keyspace()
 	if err != nil {
@@ -83,7 +83,7 @@ func publishCommand(ctx context.Context, p *Process, args []string) error {
 	}
 	if rest[1] != "-" {
 		if out.Payload, err = event.WithOrganization(org, []byte(rest[1])); err != nil {
-			return err
+			return misuse(err)
 		}
 		result := publisher.PublishAll(ctx, []event.Publication{out})[0]
 		if err := p.published(result); err != nil {

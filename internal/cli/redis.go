@@ -37,7 +37,7 @@ func declareServer(set *config.Set, r *redisclient.Options, name, fallback, help
 	set.List(&r.Sentinels, name+"-sentinels", "", "addresses of the Sentinels, HOST:PORT, comma-separated", redisclient.CheckAddresses)
 	set.String(&r.SentinelUser, name+"-sentinel-user", "", "user name for the Sentinels; default: their default user", nil)
 	set.Secret(&r.SentinelPassword, name+"-sentinel-password", "password for the Sentinels themselves, if they require one; the Redis password is never sent to them", nil)
-	set.String(&r.CA, name+"-tls-ca", "", "CA certificates (PEM) used to verify Redis; default: the system pool", nil)
-	set.String(&r.Cert, name+"-tls-cert", "", "client certificate file, for a Redis that requires one", nil)
-	set.String(&r.Key, name+"-tls-key", "", "key file of the client certificate", nil)
+	set.Path(&r.CA, name+"-tls-ca", "", "CA certificates (PEM) used to verify Redis; default: the system pool", nil)
+	set.Path(&r.Cert, name+"-tls-cert", "", "client certificate file, for a Redis that requires one", nil)
+	set.Path(&r.Key, name+"-tls-key", "", "key file of the client certificate", nil)
 }

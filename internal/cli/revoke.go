@@ -43,14 +43,14 @@ func revokeCommand(ctx context.Context, p *Process, args []string) error {
 	s.declareSessionLife(set)
 	rest, err := p.Parse(set, args, s.CheckRedis)
 	if err != nil {
-		return p.Surplus(nil, err)
+		return err
 	}
 	m, err := revocation(rest)
 	if errors.Is(err, ErrUsage) {
 		return p.misused(set, rest)
 	}
 	if err != nil {
-		return err
+		return misuse(err)
 	}
 	keys, err := s.Keyspace()
 	if err != nil {

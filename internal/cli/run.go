@@ -57,8 +57,9 @@ type Process struct {
 	program *Program
 	// declared, unless nil, receives the settings of a subcommand, which then does not run.
 	declared func(set *config.Set)
-	// journal is behind Stderr in subcommands that log.
+	// journal is behind Stderr in subcommands that log, at a level.
 	journal *journal.Writer
+	level   zap.AtomicLevel
 }
 
 // flushTimeout is how long a process waits at its end for the reader of its log.
@@ -72,6 +73,19 @@ func (c ExitError) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 // ErrUsage is for mistakes in arguments or settings, as opposed to failures at run time.
 const ErrUsage ExitError = 2
 
+// usageError is a mistake in an argument that is reported by its text alone.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// misuse makes an error one of the arguments, nil for nil.
+func misuse(err error) error {
+	if err == nil {
+		return nil
+	}
+	return usageError{err}
+}
+
 // commands returns all subcommands, in the order of the help.
 func (g Program) commands() []Command {
 	list := []Command{{Name: "serve", Summary: "run the gateway (default)", Run: serve, Stays: true, Logs: true}}
@@ -84,7 +98,7 @@ func (g Program) commands() []Command {
 		Command{Name: "session", Summary: "mint or read a session cookie, for tests and debugging", Run: sessionCommand},
 		Command{Name: "bench", Summary: "load-test a gateway and check every delivery", Run: benchCommand, Stays: true},
 		Command{Name: "check", Summary: "check the settings and print the effective ones", Run: checkCommand},
-		Command{Name: "config", Summary: "print the JSON Schema of the routes file", Run: configCommand},
+		Command{Name: "config", Summary: "begin a settings file, show the effective settings, print their reference", Run: configCommand},
 		Command{Name: "healthcheck", Summary: "ask a running gateway whether it is ready (exit code 0 or 1)", Run: healthcheck},
 		Command{Name: "version", Summary: "print the version", Run: printVersion},
 	)
@@ -107,7 +121,7 @@ func (g Program) find(args []string) (c Command, name string, rest []string) {
 	} else if len(args) > 0 && (args[0] == "--help" || args[0] == "-h" || args[0] == "-help") {
 		name = "help"
 	} else if len(args) > 0 && (args[0] == "--version" || args[0] == "-version") {
-		name, rest = "version", nil
+		name, rest = "version", args[1:]
 	}
 	if name == "help" && len(args) > 1 { // help SUBCOMMAND
 		name, rest = args[1], []string{"--help"}
@@ -123,9 +137,12 @@ func (g Program) find(args []string) (c Command, name string, rest []string) {
 // ExitCode returns the exit code for an error of [Program.Run].
 func ExitCode(err error) int {
 	code := ExitError(1)
-	if err == nil {
+	switch {
+	case err == nil:
 		code = 0
-	} else {
+	case errors.As(err, new(usageError)):
+		code = ErrUsage
+	default:
 		_ = errors.As(err, &code) // else it is 1
 	}
 	return int(code)
@@ -157,6 +174,9 @@ func (p *Process) run(ctx context.Context, args []string) (err error) {
 		defer p.openJournal()()
 	}
 	err = c.Run(ctx, p, rest)
+	if errors.Is(err, ExitError(0)) { // it was asked for help
+		return nil
+	}
 	if code := ExitError(0); err != nil && !errors.As(err, &code) { // an ExitError has been reported where it was returned
 		_, _ = fmt.Fprintf(p.Stderr, "gateway: %v\n", err) // stderr may be closed
 	}
@@ -177,7 +197,11 @@ func (p *Process) openJournal() (closeIt func()) {
 }
 
 // NewLogger returns the log of a subcommand that logs.
-func (p *Process) NewLogger(o *app.Options) (*zap.Logger, error) { return o.NewLogger(p.journal) }
+func (p *Process) NewLogger(o *app.Options) (*zap.Logger, error) {
+	log, level, err := o.NewLogger(p.journal)
+	p.level = level
+	return log, err
+}
 
 // CloseJournal writes queued lines, for a limited time.
 func CloseJournal(w *journal.Writer) {
@@ -202,17 +226,62 @@ func (p *Process) help(w io.Writer) {
 
 // Parse parses the settings. It reports help and mistakes itself. The caller returns the error.
 func (p *Process) Parse(set *config.Set, args []string, checks ...func() error) ([]string, error) {
+	rest, err := p.parse(set, args, checks...)
+	return rest, p.report(set, err)
+}
+
+// ParseAlone is Parse for a subcommand that takes no arguments. It reports unexpected ones before
+// anything else.
+func (p *Process) ParseAlone(set *config.Set, args []string, checks ...func() error) error {
+	rest, err := p.parse(set, args, checks...)
+	if len(rest) > 0 && !errors.Is(err, config.ErrUnknownFlag) {
+		return p.surplus(set, rest)
+	}
+	return p.report(set, err)
+}
+
+func (p *Process) parse(set *config.Set, args []string, checks ...func() error) ([]string, error) {
+	p.addFile(set)
 	if p.declared != nil {
 		p.declared(set)
 		return nil, ExitError(0)
 	}
-	rest, err := set.Parse(args, p.Getenv, checks...)
-	return rest, p.report(set, err)
+	return set.Parse(args, p.Getenv, checks...)
+}
+
+// addFile lets a subcommand that shares settings read the settings file.
+func (p *Process) addFile(set *config.Set) {
+	if len(set.Variables()) > 0 {
+		set.File(p.program.sets)
+	}
+}
+
+// sets returns the settings of all subcommands. Each declares them first, and parse stops it there.
+func (g Program) sets() (sets []*config.Set) {
+	for _, c := range g.commands() {
+		if set := g.set(c); set != nil {
+			sets = append(sets, set)
+		}
+	}
+	return sets
+}
+
+// set returns the settings of a subcommand, nil if it has none.
+func (g Program) set(c Command) (set *config.Set) {
+	p := &Process{program: &g, Getenv: func(string) string { return "" }, Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: io.Discard}
+	p.declared = func(declared *config.Set) { set = declared }
+	_ = c.Run(context.Background(), p, nil) // parse stops it
+	if set == nil || len(set.Variables()) == 0 {
+		return nil
+	}
+	return set
 }
 
 // report shows help and mistakes in settings, and returns the error with the exit code.
 func (p *Process) report(set *config.Set, err error) error {
 	switch {
+	case errors.Is(err, ExitError(0)):
+		return err
 	case errors.Is(err, config.ErrHelp):
 		set.Help(p.Stdout)
 		return ExitError(0)
@@ -238,23 +307,24 @@ func (p *Process) misused(set *config.Set, args []string) error {
 	return ErrUsage
 }
 
-func printVersion(_ context.Context, p *Process, _ []string) error {
+const versionUsage = `
+Print the version of this program.
+`
+
+func printVersion(_ context.Context, p *Process, args []string) error {
+	if err := p.ParseAlone(config.New("version", versionUsage), args); err != nil {
+		return err
+	}
 	_, err := fmt.Fprintln(p.Stdout, p.program.Version)
 	return err
 }
 
-// Surplus reports unexpected arguments.
-func (p *Process) Surplus(rest []string, err error) error {
-	if err != nil {
-		if errors.Is(err, ExitError(0)) {
-			return nil
-		}
-		return err
-	}
+// surplus reports unexpected arguments.
+func (p *Process) surplus(set *config.Set, rest []string) error {
 	hint := ""
 	if slices.ContainsFunc(rest, func(s string) bool { return s == "true" || s == "false" }) {
 		hint = " (write the value of a switch after =, as in --compress=true)"
 	}
-	_, _ = fmt.Fprintf(p.Stderr, "gateway: unexpected arguments: %q%s\n", rest, hint) // stderr may be closed
+	_, _ = fmt.Fprintf(p.Stderr, "gateway: unexpected arguments: %q%s\nSee `gateway %s --help`.\n", rest, hint, set.Name()) // stderr may be closed
 	return ErrUsage
 }

@@ -39,7 +39,7 @@ func sessionCommand(ctx context.Context, p *Process, args []string) error {
 	}
 	rest, err := p.Parse(set, args, s.CheckRedis, s.CheckSessions)
 	if err != nil {
-		return p.Surplus(nil, err)
+		return err
 	}
 	verb := ""
 	if len(rest) > 0 {
@@ -69,7 +69,7 @@ func sessionCommand(ctx context.Context, p *Process, args []string) error {
 	if err != nil {
 		return err
 	}
-	return p.read(ctx, store, revocations, s.cookieNamed(rest[1]))
+	return p.read(ctx, store, revocations, s.cookieNamed(rest[1]), s.sessionHint)
 }
 
 // cookieNamed returns NAME=VALUE. If text is only the value, it uses the name of the first store's
@@ -96,7 +96,7 @@ func (p *Process) mint(ctx context.Context, store *app.Sessions, who []string, l
 		grant.Organization = org
 	}
 	if !orgctx.ValidUserID(grant.UserID) {
-		return fmt.Errorf("user %q: %w", grant.UserID, orgctx.ErrInvalidUserID)
+		return misuse(fmt.Errorf("user %q: %w", grant.UserID, orgctx.ErrInvalidUserID))
 	}
 	cookie, err := store.Mint(ctx, grant)
 	if err != nil {
@@ -106,11 +106,11 @@ func (p *Process) mint(ctx context.Context, store *app.Sessions, who []string, l
 	return err
 }
 
-func (p *Process) read(ctx context.Context, store *app.Sessions, revocations *session.Revocations, cookie string) error {
+func (p *Process) read(ctx context.Context, store *app.Sessions, revocations *session.Revocations, cookie string, hint func(error) string) error {
 	request := (&http.Request{Header: http.Header{"Cookie": {cookie}}}).WithContext(ctx)
 	identity, err := store.Resolve(ctx, request)
 	if err != nil {
-		return fmt.Errorf("session read: %w%s", err, sessionHint(err))
+		return fmt.Errorf("session read: %w%s", err, hint(err))
 	}
 	organization, group := "(none)", "(none)"
 	if !identity.Organization.IsZero() {
@@ -131,18 +131,28 @@ func (p *Process) read(ctx context.Context, store *app.Sessions, revocations *se
 }
 
 // sessionHint returns advice if a session cannot be read.
-func sessionHint(err error) string {
+func (s *settings) sessionHint(err error) string {
 	if unreadable := new(session.UnreadableError); errors.As(err, &unreadable) {
 		if kind := unreadable.Looks(); kind != "" {
 			return fmt.Sprintf(": it looks like %s: %s", kind.Title(), kind.Advice())
 		}
 	}
-	switch {
-	case errors.Is(err, session.ErrInvalid):
-		return ": check the value, --session-store and --session-keys"
-	case errors.Is(err, session.ErrNone):
-		return ": check the value, --session-store and --redis"
-	default:
+	if !errors.Is(err, session.ErrInvalid) && !errors.Is(err, session.ErrNone) {
 		return ""
 	}
+	names := []string{"the value", "--session-store"}
+	for _, kind := range s.SessionStores { // each reads a session with the help of something else
+		switch {
+		case kind == app.StoreCookie && errors.Is(err, session.ErrInvalid):
+			names = append(names, "--session-keys")
+		case kind == app.StoreRedis && s.State.URL != "":
+			names = append(names, "--redis-state", "--prefix")
+		case kind == app.StoreRedis:
+			names = append(names, "--redis", "--prefix")
+		case kind == app.StoreHTTP:
+			names = append(names, "--session-url")
+		}
+	}
+	last := len(names) - 1
+	return ": check " + strings.Join(names[:last], ", ") + " and " + names[last]
 }

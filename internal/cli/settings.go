@@ -3,7 +3,9 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
+	"strconv"
 	"time"
 
 	"orgcast/internal/app"
@@ -83,7 +85,7 @@ func (s *settings) declareDirectory(set *config.Set) {
 }
 
 func (s *settings) declareRoutesFile(set *config.Set) {
-	set.String(&s.RoutesFile, "routes-file", "", "YAML file of routes that need no code (docs/consumers.md); reloaded on SIGHUP; default: none", nil)
+	set.Path(&s.RoutesFile, "routes-file", "", "YAML file of routes that need no code (docs/consumers.md); default: none", nil)
 }
 
 func (s *settings) declareServe(set *config.Set) {
@@ -91,8 +93,8 @@ func (s *settings) declareServe(set *config.Set) {
 	set.String(&s.AdminListen, "admin-listen", "127.0.0.1:9090", "address of the private listener: health, metrics, profiles, publishing", CheckAddress)
 	set.Bool(&s.allowUnknownEnv, "allow-unknown-env", false, "accept unknown environment variables that begin with ORGCAST_")
 	set.String(&s.PublicHealth, "public-health", "", "path on the public listener for load balancers, such as /healthz; answers 200, or 503 while this node drains; default: none", app.CheckPublicHealth)
-	set.String(&s.TLSCert, "tls-cert", "", "certificate file (PEM); default: no TLS, for use behind a proxy", nil)
-	set.String(&s.TLSKey, "tls-key", "", "private key file of the certificate (PEM)", nil)
+	set.Path(&s.TLSCert, "tls-cert", "", "certificate file (PEM); default: no TLS, for use behind a proxy", nil)
+	set.Path(&s.TLSKey, "tls-key", "", "private key file of the certificate (PEM)", nil)
 	s.declareLogging(set)
 	s.declareRedis(set)
 	s.declareState(set)
@@ -110,7 +112,7 @@ func (s *settings) declareServe(set *config.Set) {
 		})
 	set.List(&s.Consumers, "consumers", app.EveryConsumer, "consumers to enable, comma-separated, or all (docs/consumers.md)", app.CheckConsumers)
 	s.declareRoutesFile(set)
-	set.String(&s.Policy, "events-policy", consumer.DefaultPolicy,
+	set.Rules(&s.Policy, "events-policy", consumer.DefaultPolicy,
 		"who may subscribe to which group at /ws/events: comma-separated rules PATTERN=WHO, the first match decides; WHO is member, self, role:NAME or signed", func(text string) error {
 			_, err := consumer.ParsePolicy(text, nil)
 			return err
@@ -125,6 +127,34 @@ func (s *settings) declareServe(set *config.Set) {
 	set.Duration(&s.LeaseDeadline, "lease-deadline", lease.DefaultDeadline, time.Second, "how long a connection may stay open while its session and membership cannot be verified")
 	set.Duration(&s.DrainWait, "drain-wait", 2*time.Second, 0, "after SIGTERM, keep serving but report not ready for this long, so that load balancers stop routing here")
 	set.Duration(&s.Drain, "drain", 10*time.Second, 0, "after --drain-wait, close connections evenly over this period")
+	set.Instead("directory", s.DirectoryKind)
+	set.Instead("redis-state", func() string { return "(the same as redis)" })
+	set.Instead("max-connections", s.derived(&s.MaxConnections, s.EffectiveConnections))
+	set.Instead("handshakes-per-second", s.derived(&s.HandshakesPerSecond, s.EffectiveHandshakes))
+	set.Reloads(serveReloads()...)
+}
+
+// derived shows the number that a setting of 0 stands for.
+func (s *settings) derived(value *int, effective func() int) func() string {
+	return func() string {
+		if *value != 0 {
+			return ""
+		}
+		return fmt.Sprintf("0 (now %d)", effective())
+	}
+}
+
+// serveReloads lists the settings of serve that a reload can change.
+func serveReloads() []string {
+	return append([]string{
+		"tls-cert", "tls-key", "public-health", "session-url-key", "session-keys", "origins", "trusted-proxies", "events-policy",
+		"signing-key", "publish-key", "admin-key", "max-frame", "max-event", "events-per-second", "event-bytes-per-second", "queue-bytes",
+		"queue-bytes-per-organization", "receive-bytes-per-organization", "compress", "compress-threshold",
+		"frames-per-second", "frame-burst", "groups-per-connection", "max-connections", "max-per-organization", "max-per-user",
+		"handshakes-per-second", "member-bytes-per-organization", "member-bytes-per-user", "tasks-per-organization",
+		"task-bytes-per-organization", "ping-interval", "pong-timeout", "message-timeout", "idle-timeout", "write-timeout",
+		"close-timeout", "hook-timeout", "on-violation", "lease-period", "lease-deadline", "drain-wait", "drain",
+	}, workerReloads...)
 }
 
 func (s *settings) declareLimits(set *config.Set) {
@@ -161,8 +191,12 @@ func (s *settings) declareLimits(set *config.Set) {
 
 // CheckAddress checks that a setting is the address of a listener.
 func CheckAddress(text string) error {
-	if _, _, err := net.SplitHostPort(text); err != nil {
+	_, port, err := net.SplitHostPort(text)
+	if err != nil || port == "" {
 		return errors.New("must be HOST:PORT or :PORT")
+	}
+	if n, err := strconv.Atoi(port); err == nil && (n < 0 || n > math.MaxUint16) { // else it is the name of a service
+		return fmt.Errorf("has port %q: must be a number from 0 to 65535", port)
 	}
 	return nil
 }
@@ -171,7 +205,7 @@ func CheckAddress(text string) error {
 func parseOrganization(text string) (orgctx.ID, error) {
 	org, err := orgctx.ParseID(text)
 	if err != nil {
-		return orgctx.ID{}, fmt.Errorf("organization %q: %w", text, err)
+		return orgctx.ID{}, misuse(fmt.Errorf("organization %q: %w", text, err))
 	}
 	return org, nil
 }

@@ -51,12 +51,12 @@ func tasksCommand(ctx context.Context, p *Process, args []string) error {
 	set.Int(&a.limit, "limit", 100, 1, "how many lines to list")
 	rest, err := p.Parse(set, args, s.CheckRedis)
 	if err != nil {
-		return p.Surplus(nil, err)
+		return err
 	}
 	if err := a.read(rest); errors.Is(err, ErrUsage) {
 		return p.misused(set, rest)
 	} else if err != nil {
-		return err
+		return misuse(err)
 	}
 	keys, err := s.Keyspace()
 	if err != nil {

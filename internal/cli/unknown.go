@@ -1,10 +1,8 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,6 +15,9 @@ var deployVariables = []string{ //nolint:gochecknoglobals // constant
 	"ORGCAST_ACL_FILE", "ORGCAST_BACKEND_PASSWORD", "ORGCAST_BIND", "ORGCAST_GATEWAY_PASSWORD", "ORGCAST_IMAGE",
 	"ORGCAST_NOFILE", "ORGCAST_WEBAPP_PASSWORD", "ORGCAST_WORKER_PASSWORD",
 }
+
+// clientVariables are read by packages in clients and by their tests.
+var clientVariables = []string{} //nolint:gochecknoglobals // constant
 
 // kubernetesVariable matches variables that Kubernetes sets in every container for a Service called
 // orgcast or orgcast-something
@@ -43,14 +44,12 @@ func (p *Process) checkUnknown(allow *bool) func() error {
 	}
 }
 
-// knownVariables returns the environment variables of all subcommands and of the deploy files. Each
-// subcommand declares its settings first, and [Process.Parse] stops it there.
+// knownVariables returns the environment variables of all subcommands, deploy files and client
+// packages.
 func (g Program) knownVariables() []string {
-	names := slices.Clone(deployVariables)
-	for _, c := range g.commands() {
-		p := &Process{program: &g, Getenv: func(string) string { return "" }, Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: io.Discard}
-		p.declared = func(set *config.Set) { names = append(names, set.Variables()...) }
-		_ = c.Run(context.Background(), p, nil) // parse stops it
+	names := slices.Concat(deployVariables, clientVariables)
+	for _, set := range g.sets() {
+		names = append(names, set.Variables()...)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

@@ -26,7 +26,8 @@ Connections of acme that have joined the group all get {"type":"echo_progress",â
 
 After SIGINT or SIGTERM, running tasks may finish within --worker-drain; other workers get the rest at
 once. A second signal ends the process, and its tasks are taken over after --worker-takeover. SIGHUP
-reloads certificates, passwords and routes from their files; running tasks continue.
+reads the settings file, passwords and routes again, all or nothing; running tasks continue.
+New certificates are found without it.
 
 With the --routes-file of serve, it also tells hooks of connections that have ended.
 `
@@ -53,6 +54,14 @@ func (s *settings) declareWorker(set *config.Set, own *app.WorkerOptions) {
 	set.Int(&s.MaxEvent, "max-event", event.DefaultMaxSize, 128, "largest event, in bytes")
 	s.declareRoutesFile(set)
 	declareTasks(set, own)
+	set.Reloads(workerReloads...)
+}
+
+// workerReloads are the settings of a worker that a reload can change.
+var workerReloads = []string{ //nolint:gochecknoglobals // constant
+	"log-level", "routes-file",
+	"redis-password", "redis-sentinel-user", "redis-sentinel-password", "redis-tls-ca", "redis-tls-cert", "redis-tls-key",
+	"redis-state-password", "redis-state-sentinel-user", "redis-state-sentinel-password", "redis-state-tls-ca", "redis-state-tls-cert", "redis-state-tls-key",
 }
 
 // checkShare checks the upper bound of a share.
@@ -67,8 +76,8 @@ func workerCommand(ctx context.Context, p *Process, args []string) error {
 	s, own := new(settings), new(app.WorkerOptions)
 	set := config.New("worker", workerUsage)
 	s.declareWorker(set, own)
-	if rest, err := p.Parse(set, args, s.CheckRedis, func() error { return checkShare(own) }); err != nil || len(rest) > 0 {
-		return p.Surplus(rest, err)
+	if err := p.ParseAlone(set, args, s.CheckRedis, func() error { return checkShare(own) }); err != nil {
+		return err
 	}
 	own.Options = s.Options
 	own.Extension = p.program.Extension
@@ -77,5 +86,5 @@ func workerCommand(ctx context.Context, p *Process, args []string) error {
 		return err
 	}
 	declare := func(s *settings, set *config.Set) { s.declareWorker(set, new(app.WorkerOptions)) }
-	return app.Work(ctx, own, p.stays(log, args, declare, func(s *settings) error { return s.CheckRedis() }))
+	return app.Work(ctx, own, p.stays(log, set, args, declare, func(s *settings) error { return s.CheckRedis() }))
 }

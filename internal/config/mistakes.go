@@ -32,7 +32,7 @@ func (s *Set) flagMistake(err error) error {
 		for i, st := range s.settings {
 			names[i] = "--" + st.name
 		}
-		return fmt.Errorf("--%s: unknown flag%s", name, DidYouMean("--"+name, names))
+		return fmt.Errorf("--%s: %w%s", name, ErrUnknownFlag, DidYouMean("--"+name, names))
 	}
 	if name, ok := strings.CutPrefix(err.Error(), "flag needs an argument: -"); ok {
 		return fmt.Errorf("--%s: needs a value", name)

@@ -100,6 +100,8 @@ type Limiter interface {
 	// enough for as many groups as a connection may join. An error says that there were not enough.
 	// The hook returns the error, and the connection ends with 4429.
 	Charge(n int) error
+	// MaxGroups is how many groups the connection may join.
+	MaxGroups() int
 }
 
 // ProtocolV1 is the subprotocol of clients that get events in an envelope, and welcome and gap

@@ -15,10 +15,6 @@ import (
 type Events struct {
 	Quiet
 	Policy *Policy
-	// MaxGroups is how many groups of one frame are handled, as many as a connection may join. A
-	// frame has room for thousands of names, and those beyond the limit are refused together. 0
-	// means no limit.
-	MaxGroups int
 }
 
 // groupFrame confirms a subscription or its end.
@@ -80,10 +76,12 @@ func (e Events) charge(c Conn, names []string) ([]string, error) {
 		return nil, SendError(c, CodeBadMessage, "")
 	}
 	var rest []string
-	if e.MaxGroups > 0 && len(names) > e.MaxGroups {
-		names, rest = names[:e.MaxGroups], names[e.MaxGroups:]
-	}
 	if limited, ok := c.(Limiter); ok {
+		// A frame has room for thousands of names. Those that the connection cannot join are
+		// refused together.
+		if most := limited.MaxGroups(); len(names) > most {
+			names, rest = names[:most], names[most:]
+		}
 		if err := limited.Charge(len(names) - 1); err != nil { // the frame itself has paid for one
 			return nil, err
 		}

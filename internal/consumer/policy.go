@@ -19,17 +19,20 @@ import (
 // DefaultPolicy decides by a group's first word who may join it.
 const DefaultPolicy = "all=member, room.*=member, user.*=self, role.admin=role:admin, *=signed"
 
-// Policy says which groups of its own organization a page may subscribe to. Its rules never change.
-// It is safe for concurrent use.
-type Policy struct {
-	rules []rule
-	key   atomic.Pointer[[]byte] // for tokens; if empty, every token is refused
+// Policy says which groups of its own organization a page may subscribe to. It is safe for
+// concurrent use.
+type Policy struct{ now atomic.Pointer[rules] }
+
+// rules are what a policy says at one time. They never change.
+type rules struct {
+	list []rule
+	key  []byte // for tokens; if empty, every token is refused
 }
 
 type rule struct {
 	prefix string // of the group name
 	exact  bool
-	allows func(p *Policy, who session.Identity, g event.Group, token string, now time.Time) bool
+	allows func(p *rules, who session.Identity, g event.Group, token string, now time.Time) bool
 }
 
 var errBadPolicy = errors.New("invalid policy")
@@ -42,8 +45,7 @@ var errBadPolicy = errors.New("invalid policy")
 // signingKey is the key of those tokens. It needs at least 32 bytes if a rule says "signed" and
 // tokens are to be accepted. It may be empty, and then every token is refused.
 func ParsePolicy(text string, signingKey []byte) (*Policy, error) {
-	p := new(Policy)
-	p.SetSigningKey(signingKey)
+	now := &rules{key: signingKey}
 	for part := range strings.SplitSeq(text, ",") {
 		pattern, who, ok := strings.Cut(strings.TrimSpace(part), "=")
 		if !ok {
@@ -67,38 +69,41 @@ func ParsePolicy(text string, signingKey []byte) (*Policy, error) {
 		default:
 			return nil, fmt.Errorf("%w: %q must be member, self, role:NAME or signed", errBadPolicy, who)
 		}
-		p.rules = append(p.rules, r)
+		now.list = append(now.list, r)
 	}
+	p := new(Policy)
+	p.now.Store(now)
 	return p, nil
 }
 
-// SetSigningKey replaces the key of tokens. Tokens signed with the previous key are no longer
-// valid. Groups that were joined with them stay joined.
-func (p *Policy) SetSigningKey(key []byte) { p.key.Store(&key) }
+// Become replaces the rules and the key of tokens with those of another policy. Tokens signed with
+// the previous key are no longer valid. Groups that were joined so far stay joined.
+func (p *Policy) Become(next *Policy) { p.now.Store(next.now.Load()) }
 
 // Allows reports whether the identity may subscribe to the group. token is the token that the page
 // sent, or "". The group must belong to the identity's own organization, whatever the rules.
-func (p *Policy) Allows(who session.Identity, g event.Group, token string, now time.Time) bool {
+func (p *Policy) Allows(who session.Identity, g event.Group, token string, at time.Time) bool {
 	if who.Organization.IsZero() || g.Organization() != who.Organization {
 		return false
 	}
-	for _, r := range p.rules {
+	now := p.now.Load()
+	for _, r := range now.list {
 		name := g.Name()
 		if name == r.prefix || !r.exact && strings.HasPrefix(name, r.prefix) {
-			return r.allows(p, who, g, token, now)
+			return r.allows(now, who, g, token, at)
 		}
 	}
 	return false
 }
 
-func anyMember(*Policy, session.Identity, event.Group, string, time.Time) bool { return true }
+func anyMember(*rules, session.Identity, event.Group, string, time.Time) bool { return true }
 
-func onlySelf(_ *Policy, who session.Identity, g event.Group, _ string, _ time.Time) bool {
+func onlySelf(_ *rules, who session.Identity, g event.Group, _ string, _ time.Time) bool {
 	return event.IsUserGroupName(g.Name(), who.UserID)
 }
 
-func withRole(role string) func(*Policy, session.Identity, event.Group, string, time.Time) bool {
-	return func(_ *Policy, who session.Identity, _ event.Group, _ string, _ time.Time) bool {
+func withRole(role string) func(*rules, session.Identity, event.Group, string, time.Time) bool {
+	return func(_ *rules, who session.Identity, _ event.Group, _ string, _ time.Time) bool {
 		return who.Role == role
 	}
 }
@@ -107,10 +112,9 @@ func withRole(role string) func(*Policy, session.Identity, event.Group, string, 
 // probably given in milliseconds by mistake, and would make the token valid for far too long.
 const maxTokenExpiry = 99_999_999_999
 
-func withToken(p *Policy, _ session.Identity, g event.Group, token string, now time.Time) bool {
+func withToken(p *rules, _ session.Identity, g event.Group, token string, now time.Time) bool {
 	until, mac, ok := strings.Cut(token, ".")
-	key := *p.key.Load()
-	if !ok || len(key) == 0 {
+	if !ok || len(p.key) == 0 {
 		return false
 	}
 	expires, err := strconv.ParseInt(until, 10, 64)
@@ -118,7 +122,7 @@ func withToken(p *Policy, _ session.Identity, g event.Group, token string, now t
 		return false
 	}
 	got, err := hex.DecodeString(mac)
-	return err == nil && hmac.Equal(got, groupMAC(key, g, until))
+	return err == nil && hmac.Equal(got, groupMAC(p.key, g, until))
 }
 
 // SignGroup returns the token that lets a page subscribe to the group until expires: decimal Unix

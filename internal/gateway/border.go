@@ -41,7 +41,7 @@ func (s *Server) HTTPServer(h http.Handler, sockets int) *http.Server {
 	server := &http.Server{
 		Handler: h, Protocols: &protocols, ReadTimeout: readTimeout, MaxHeaderBytes: maxHeader,
 		// For a response, which is short. It no longer applies after an upgrade.
-		WriteTimeout: lookupTime + s.options.HookTimeout + s.options.WriteTimeout,
+		WriteTimeout: answerTime(&s.now.Load().options),
 		ConnState:    b.follow, ErrorLog: errorLog,
 	}
 	server.SetKeepAlivesEnabled(false)

@@ -15,15 +15,32 @@ import (
 	"orgcast/internal/session"
 )
 
-// host is the part of the server that connections need.
-type host struct {
-	options Options
+// shared is the part of the server that all connections share.
+type shared struct {
 	hub     *hub.Hub
 	log     *zap.Logger
 	metrics *metrics
-	turns   turns
-	kinds   []kinds     // by carrier
+	turns   *turns
 	onEnd   func(*conn) // takes an ended connection off the server's books
+}
+
+// host is the part of the server that a connection needs. It never changes: a reload makes another
+// one, for the connections that come after it. A connection keeps the limits that it came with,
+// because it was told some of them, and because its hot paths then need no lock to read them.
+type host struct {
+	shared
+
+	options Options
+	kinds   []kinds // by carrier
+}
+
+// newHost returns a host with these options.
+func newHost(s shared, o Options) *host {
+	h := &host{shared: s, options: o}
+	for _, carrier := range append([]Carrier{newWebSocket(&h.options)}, o.Carriers...) {
+		h.kinds = append(h.kinds, kindsOf(carrier, &h.options))
+	}
+	return h
 }
 
 // kindsFor returns the kinds of connections that a request may lead to, nil if no carrier was asked

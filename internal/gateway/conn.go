@@ -95,6 +95,9 @@ func (c *conn) Leave(name string) {
 // Charge implements consumer.Limiter.
 func (c *conn) Charge(n int) error { return c.groups.charge(n, time.Since(c.started)) }
 
+// MaxGroups implements consumer.Limiter.
+func (c *conn) MaxGroups() int { return c.host.options.GroupsPerConnection }
+
 // Send implements consumer.Conn.
 func (c *conn) Send(v any) error {
 	if e, ok := v.(*event.Event); ok {

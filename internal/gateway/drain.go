@@ -28,7 +28,7 @@ func (s *Server) StopAdmission() { s.draining.Store(true) }
 // and HookTimeout at most: if a browser leaves at the end of the window, its consumer has
 // HookTimeout for what the browser had sent.
 func (s *Server) Drain(ctx context.Context, window time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, window+s.options.CloseTimeout+s.options.HookTimeout+drainSpare)
+	ctx, cancel := context.WithTimeout(ctx, window+s.SlowestEnd()+drainSpare)
 	defer cancel()
 	s.StopAdmission()
 	conns := spread(s.snapshot())
@@ -60,7 +60,7 @@ func (s *Server) Drain(ctx context.Context, window time.Duration) error {
 
 // returnWindow returns the period over which this many clients should come back.
 func (s *Server) returnWindow(conns int, window time.Duration) time.Duration {
-	if rate := s.options.HandshakesPerSecond; rate > 0 {
+	if rate := s.now.Load().options.HandshakesPerSecond; rate > 0 {
 		// Half, because other clients come, too, and because these need not keep to their times.
 		return max(window, time.Duration(2*float64(conns)/rate*float64(time.Second)))
 	}

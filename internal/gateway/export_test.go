@@ -29,7 +29,8 @@ func (s *Server) Books() (entries int, used int64) {
 
 // ReturnWindow is the time over which so many clients are told to come back, at a rate.
 func ReturnWindow(conns int, window time.Duration, perSecond float64) time.Duration {
-	s := &Server{host: host{options: Options{HandshakesPerSecond: perSecond}}}
+	s := new(Server)
+	s.now.Store(&host{options: Options{HandshakesPerSecond: perSecond}})
 	return s.returnWindow(conns, window)
 }
 
@@ -81,7 +82,8 @@ func Causes() []Cause {
 
 // UpgradeTo lets the next handshakes lead to a transport, whatever they came by.
 func (s *Server) UpgradeTo(t Transport) {
-	s.kinds[0] = kindsOf(leadingTo{s.kinds[0].carrier, t}, &s.options)
+	h := s.now.Load()
+	h.kinds[0] = kindsOf(leadingTo{h.kinds[0].carrier, t}, &h.options)
 }
 
 type leadingTo struct {
@@ -103,9 +105,11 @@ func (s *Server) Snapshot() { s.snapshot() }
 // Crowd returns a server with so many idle connections of 1,000 organizations, without sockets.
 func Crowd(tb testing.TB, size int) *Server {
 	tb.Helper()
-	s := &Server{host: host{options: Options{}.withDefaults()}}
-	s.limits = newLimits(&s.options)
-	ks := kindsOf(newWebSocket(&s.options), &s.options)
+	s := new(Server)
+	h := newHost(s.shared, Options{}.withDefaults())
+	s.now.Store(h)
+	s.limits = newLimits(&h.options)
+	ks := h.kinds[0]
 	route := &consumer.Route{Pattern: "/ws/events"}
 	for i := range size {
 		org, err1 := orgctx.ParseID(fmt.Sprint("org", i%1000))
@@ -117,7 +121,7 @@ func Crowd(tb testing.TB, size int) *Server {
 			tb.Fatal(err1, err2, err3, err4)
 		}
 		c := &conn{
-			client:  client{host: &s.host, kind: &ks.of[0][1], id: rand.Text(), identity: session.Identity{UserID: user, Organization: org}, route: route, budget: b},
+			client:  client{host: h, kind: &ks.of[0][1], id: rand.Text(), identity: session.Identity{UserID: user, Organization: org}, route: route, budget: b},
 			started: time.Now(), index: int32(i),
 		}
 		c.groups.groups = []event.Group{all, room}

@@ -45,8 +45,8 @@ const (
 	origin     = "https://app.example.com"
 	sessionKey = "0123456789abcdef0123456789abcdef"
 	signingKey = "fedcba9876543210fedcba9876543210"
-	// maxGroups is that of the usual routes.
-	maxGroups = 100
+	// maxGroups is how many groups a connection may join by default.
+	maxGroups = gateway.DefaultGroupsPerConnection
 )
 
 func mustOrg(tb testing.TB, text string) orgctx.ID {
@@ -242,7 +242,7 @@ func newRoutes(tb testing.TB, more ...consumer.Route) *consumer.Registry {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	events := consumer.JSON(consumer.Events{Policy: policy, MaxGroups: maxGroups})
+	events := consumer.JSON(consumer.Events{Policy: policy})
 	routes := new(consumer.Registry)
 	for _, route := range append([]consumer.Route{
 		{Pattern: "/ws/events", New: func() consumer.OrganizationAwareConsumer { return events }},

@@ -17,7 +17,7 @@ import (
 // a connection. A request that changes something must come from a page that may connect. Identify answers a request
 // that it refuses, and returns false.
 func (s *Server) Identify(w http.ResponseWriter, r *http.Request) (session.Identity, bool) {
-	if s.crossOrigin.Check(r) != nil && (r.Header.Get("Origin") == "" || !s.options.Origins.Allows(r)) {
+	if s.crossOrigin.Check(r) != nil && (r.Header.Get("Origin") == "" || !s.now.Load().options.Origins.Allows(r)) {
 		s.refuse(w, r, refusal{err: ErrOrigin})
 		return session.Identity{}, false
 	}
@@ -36,7 +36,7 @@ func (s *Server) Identify(w http.ResponseWriter, r *http.Request) (session.Ident
 // identify finds out who asks and whether the directory lets that user act for that organization.
 // With an error it returns what it knows of the identity, which is nothing without a valid session.
 func (s *Server) identify(ctx context.Context, r *http.Request, route *consumer.Route) (session.Identity, error) {
-	identity, err := s.options.Sessions.Resolve(ctx, r)
+	identity, err := s.now.Load().options.Sessions.Resolve(ctx, r)
 	switch {
 	case errors.Is(err, session.ErrUnavailable):
 		return session.Identity{}, fmt.Errorf("%w: %w", ErrOverloaded, err)
@@ -53,7 +53,7 @@ func (s *Server) identify(ctx context.Context, r *http.Request, route *consumer.
 	case identity.Organization.IsZero():
 		return identity, orgctx.ErrNoOrganization
 	}
-	member, err := s.options.Membership.Admit(ctx, identity.Organization, identity.UserID)
+	member, err := s.now.Load().options.Membership.Admit(ctx, identity.Organization, identity.UserID)
 	switch {
 	case errors.Is(err, directory.ErrUnavailable):
 		return identity, fmt.Errorf("%w: %w", ErrOverloaded, err)

@@ -16,10 +16,11 @@ import (
 // limits counts the connections of this node, in total and by user, and asks the quota of their
 // organization. A limit of 0 means no limit.
 type limits struct {
-	perNode, perUser int
-	quota            Quota // may be nil
+	quota Quota // may be nil
 
-	mu        sync.Mutex
+	mu               sync.Mutex
+	perNode, perUser int
+
 	total     int // connections, and refusals that are being explained
 	explained int // of total
 	users     map[owner]int
@@ -41,6 +42,14 @@ func newLimits(o *Options) *limits {
 		users: make(map[owner]int), budgets: make(map[orgctx.ID]*budget),
 		pace: newPace(o.HandshakesPerSecond),
 	}
+}
+
+// set replaces the limits. Connections beyond a lower limit stay.
+func (l *limits) set(o *Options) {
+	l.mu.Lock()
+	l.perNode, l.perUser = o.MaxConnections, o.MaxPerUser
+	l.mu.Unlock()
+	l.pace.set(o.HandshakesPerSecond)
 }
 
 // receivedBytes adds up the bytes of messages from browsers, for the metrics.
@@ -141,9 +150,7 @@ func (l *limits) takeLocal(who owner) (*budget, error) {
 		return nil, ErrTooMany
 	}
 	l.total++
-	if l.perUser > 0 {
-		l.users[who]++
-	}
+	l.users[who]++ // without a limit, too, in case that a reload sets one
 	b := l.budgets[who.org]
 	if b == nil {
 		b = newBudget(l.meter.open(who.org))
@@ -173,10 +180,10 @@ func (l *limits) giveLocal(who owner) {
 // pace bounds handshakes per second. Each client that comes too early is told its own time to come
 // back, so that they do not all come back together. It is safe for concurrent use.
 type pace struct {
-	perSecond float64 // not above 0: no limit
+	started time.Time // fixed
 
 	mu        sync.Mutex
-	started   time.Time
+	perSecond float64 // not above 0: no limit
 	allowance bucket.Bucket
 	// promised is the latest time that a client was told, since started.
 	promised time.Duration
@@ -189,16 +196,25 @@ func newPace(perSecond float64) pace {
 	return pace{perSecond: perSecond, started: time.Now(), allowance: bucket.New(burstOf(perSecond))}
 }
 
+// set replaces the limit.
+func (p *pace) set(perSecond float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.perSecond != perSecond {
+		p.perSecond, p.allowance = perSecond, bucket.New(burstOf(perSecond))
+	}
+}
+
 // burstOf is how many handshakes may come at once: those of a tenth of a second.
 func burstOf(perSecond float64) int { return int(math.Ceil(perSecond / 10)) }
 
 // take reports whether a handshake may go on now, or returns when to try again.
 func (p *pace) take() (retry time.Duration, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.perSecond <= 0 {
 		return 0, true
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	now := time.Since(p.started)
 	if p.allowance.Take(now, p.perSecond, burstOf(p.perSecond)) {
 		return 0, true

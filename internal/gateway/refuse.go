@@ -36,7 +36,7 @@ func abandoned(r *http.Request, err error) error {
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, why refusal) {
 	c := s.note(r, why)
 	if c.retry > 0 {
-		if ks := s.kindsFor(r); ks != nil && ks.carrier.Refuse(w, r, ks.carrier.CloseFrame(c.code, retryText(c.retry))) {
+		if ks := s.now.Load().kindsFor(r); ks != nil && ks.carrier.Refuse(w, r, ks.carrier.CloseFrame(c.code, retryText(c.retry))) {
 			return
 		}
 		w.Header().Set("Retry-After", strconv.Itoa(int((c.retry+time.Second-1)/time.Second)))
@@ -70,7 +70,7 @@ func (s *Server) note(r *http.Request, why refusal) cause {
 	}
 	fields := []zap.Field{
 		zap.String("reason", c.name), zap.Int("status", c.status),
-		zap.String("client", s.options.Proxies.Client(r)), zap.String("remote", r.RemoteAddr),
+		zap.String("client", s.now.Load().options.Proxies.Client(r)), zap.String("remote", r.RemoteAddr),
 		zap.String("origin", logged(strings.Join(r.Header.Values("Origin"), ", "))),
 		zap.Error(why.err), zap.Int("suppressed", suppressed),
 	}
@@ -108,7 +108,8 @@ const explainedBytes = 64 << 10
 // node's limit, in metrics and for Drain and Wait, until the browser has answered the close frame
 // or CloseTimeout has passed.
 func (s *Server) explain(w http.ResponseWriter, r *http.Request, why refusal) {
-	carrier := s.kindsFor(r).carrier
+	h := s.now.Load()
+	carrier := h.kindsFor(r).carrier
 	if !why.route.Explain || !carrier.Explains() || !s.limits.takeExplained() {
 		s.refuse(w, r, why)
 		return
@@ -119,7 +120,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, why refusal) {
 	if err != nil {
 		return // Upgrade has answered
 	}
-	t.Expire(s.options.CloseTimeout)
+	t.Expire(h.options.CloseTimeout)
 	s.enterExplained(t)
 	defer s.leaveExplained(t)
 	defer func() { _ = t.Close() }() // it fails only if the socket is dead already

@@ -27,9 +27,16 @@ import (
 // connections and tells their clients when to come back. [Server.Wait] returns when they have
 // ended.
 type Server struct {
-	host
+	shared
+	now    atomic.Pointer[host] // what the next connection gets
 	limits *limits
 	wheel  wheel
+	leases *lease.Keeper // may be nil
+
+	// slowestEnd is the longest that any connection may take from its end to its last byte, in
+	// nanoseconds; it never falls, because open connections keep their limits.
+	slowestEnd atomic.Int64
+	answerTime time.Duration // of the options that the server began with
 
 	base     context.Context //nolint:containedctx // the root of every connection's tree
 	draining atomic.Bool
@@ -53,16 +60,12 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		host: host{
-			options: o, hub: o.Hub, log: o.Log.Named("gateway"), turns: turns{slots: make(chan struct{}, 2*turnsAtOnce())},
-		},
-		limits: newLimits(&o), base: ctx, explained: make(map[Transport]struct{}),
+		shared: shared{hub: o.Hub, log: o.Log.Named("gateway"), turns: &turns{slots: make(chan struct{}, 2*turnsAtOnce())}},
+		limits: newLimits(&o), leases: o.Leases, answerTime: answerTime(&o), base: ctx, explained: make(map[Transport]struct{}),
 	}
 	s.onEnd = s.forget
-	for _, carrier := range append([]Carrier{newWebSocket(&s.options)}, o.Carriers...) {
-		s.kinds = append(s.kinds, kindsOf(carrier, &s.options))
-	}
 	s.metrics = newMetrics(o.Registerer, s.queuedBytes, s.limits.receivedBytes)
+	s.use(newHost(s.shared, o))
 	s.serving.Go(func() {
 		s.wheel.run(ctx)
 		s.mu.Lock()
@@ -82,8 +85,9 @@ func New(ctx context.Context, o Options) (*Server, error) {
 // ServeHTTP admits or refuses a request. Checks that cost less and reveal less come first.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
-	ks := s.kindsFor(r)
-	allowed := ks != nil && s.allows(r, ks.carrier)
+	h := s.now.Load()
+	ks := h.kindsFor(r)
+	allowed := ks != nil && h.allows(r, ks.carrier)
 	if allowed && ks.carrier.Prepare(w, r) {
 		return
 	}
@@ -100,7 +104,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if ks != nil {
 		path = ks.carrier.Path(path)
 	}
-	route, params, ok := s.options.Routes.Match(path)
+	route, params, ok := h.options.Routes.Match(path)
 	if !ok || len(path) > maxPath {
 		s.refuse(w, r, refusal{err: ErrUnknownPath})
 		return
@@ -118,6 +122,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, refusal{err: ErrOrigin, route: route})
 		return
 	}
+	h.extend(w, s.answerTime)
 	// The checks above are nearly free. Those below are not.
 	if retry, ok := s.limits.pace.take(); !ok {
 		s.refuse(w, r, refusal{err: PaceError{RetryAfter: retry}, route: route})
@@ -135,7 +140,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, refusal{err, route, who})
 		return
 	}
-	c := s.newConn(r, ks, client{route: route, params: params, identity: identity, budget: budget})
+	c := s.newConn(r, ks, client{host: h, route: route, params: params, identity: identity, budget: budget})
 	err = s.addLease(r, c, mark, asked)
 	if err == nil {
 		err = s.connect(r.Context(), c)
@@ -188,25 +193,25 @@ func (s *Server) enter() bool {
 
 // mark returns the moment from which announcements count for a new connection.
 func (s *Server) mark() (mark lease.Mark, asked time.Time) {
-	if s.options.Leases == nil {
+	if s.leases == nil {
 		return 0, time.Time{}
 	}
-	return s.options.Leases.Mark()
+	return s.leases.Mark()
 }
 
 // addLease registers the connection's lease. It returns an error if the session or membership that
 // identify found was revoked after the mark.
 func (s *Server) addLease(r *http.Request, c *conn, mark lease.Mark, asked time.Time) error {
-	if s.options.Leases == nil {
+	if s.leases == nil {
 		return nil
 	}
-	return s.options.Leases.Add(&c.lease, c, s.options.Leases.Ticket(r), mark, asked)
+	return s.leases.Add(&c.lease, c, s.leases.Ticket(r), mark, asked)
 }
 
 // removeLease removes the lease that addLease registered.
 func (s *Server) removeLease(c *conn) {
-	if s.options.Leases != nil {
-		s.options.Leases.Remove(&c.lease)
+	if s.leases != nil {
+		s.leases.Remove(&c.lease)
 	}
 }
 
@@ -223,8 +228,8 @@ const (
 func (s *Server) newConn(r *http.Request, ks *kinds, who client) *conn {
 	ctx := context.WithoutCancel(s.base) // endAll ends connections when s.base ends
 	ctx = orgctx.WithMember(ctx, who.identity.Organization, orgctx.User(who.identity.UserID))
-	who.host, who.id, who.query = &s.host, rand.Text(), strings.Clone(r.URL.RawQuery)
-	who.address = strings.Clone(s.options.Proxies.Client(r))
+	who.id, who.query = rand.Text(), strings.Clone(r.URL.RawQuery)
+	who.address = strings.Clone(who.host.options.Proxies.Client(r))
 	protocol := 0
 	if ks.carrier.Offers(r, consumer.ProtocolV1) {
 		protocol = 1
@@ -232,11 +237,11 @@ func (s *Server) newConn(r *http.Request, ks *kinds, who client) *conn {
 	who.kind = &ks.of[who.route.WhenFull][protocol]
 	c := &conn{
 		client: who, consumer: who.route.New(), started: time.Now(),
-		pingAt: s.options.PingInterval - time.Duration(mathrand.Int64N(int64(s.options.PingInterval)/8)), //nolint:gosec // jitter is no secret
+		pingAt: who.host.options.PingInterval - time.Duration(mathrand.Int64N(int64(who.host.options.PingInterval)/8)), //nolint:gosec // jitter is no secret
 	}
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	c.inbox.client = &c.client
-	c.groups.host, c.groups.named = c.host, bucket.New(namesBurst(&s.options))
+	c.groups.host, c.groups.named = c.host, bucket.New(namesBurst(&c.host.options))
 	c.writer.client, c.writer.failed = &c.client, c.writeFailed
 	c.writer.box.Init(&c.kind.outbox, &c.writer)
 	if h, ok := c.consumer.(consumer.EventHandler); ok {
@@ -263,6 +268,7 @@ type welcomeFrame struct {
 // connect runs the Connect hook. It returns when the hook returns. The browser's end of the request
 // and HookTimeout end the connection, and so the hook's context.
 func (s *Server) connect(request context.Context, c *conn) error {
+	o := &c.host.options
 	if c.kind.v1 {
 		var userGroup string
 		if !c.identity.Organization.IsZero() {
@@ -270,9 +276,9 @@ func (s *Server) connect(request context.Context, c *conn) error {
 		}
 		frame, err := c.kind.frame(welcomeFrame{
 			Type: "welcome", OrganizationID: c.identity.Organization, UserID: c.identity.UserID,
-			UserGroup: userGroup, ConnectionID: c.id, PingMS: s.options.PingInterval.Milliseconds(),
-			MaxFrame: s.options.MaxFrame,
-			Resume:   s.resumer() != nil,
+			UserGroup: userGroup, ConnectionID: c.id, PingMS: o.PingInterval.Milliseconds(),
+			MaxFrame: o.MaxFrame,
+			Resume:   c.host.resumer() != nil,
 		})
 		if err != nil {
 			return err
@@ -280,7 +286,7 @@ func (s *Server) connect(request context.Context, c *conn) error {
 		c.writer.send(frame)
 	}
 	// Both end the connection's context. A derived context would stay registered with it.
-	deadline := time.AfterFunc(s.options.HookTimeout, func() { c.End(context.DeadlineExceeded) })
+	deadline := time.AfterFunc(o.HookTimeout, func() { c.End(context.DeadlineExceeded) })
 	defer deadline.Stop()
 	defer context.AfterFunc(request, func() { c.End(ErrPeerGone) })()
 	err := c.guard("connect", func() error { return c.consumer.Connect(c.ctx, c) })

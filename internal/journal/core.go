@@ -35,7 +35,7 @@ const (
 // after that a number per second. The rest are counted, and the next one that passes reports their
 // number in "suppressed". The organization of an entry is the [orgctx.ID] or that of the
 // [event.Group] among its fields, and its reason is in the fields "reason" and "code".
-func NewLogger(w *Writer, encoder zapcore.Encoder, level zapcore.Level) *zap.Logger {
+func NewLogger(w *Writer, encoder zapcore.Encoder, level zapcore.LevelEnabler) *zap.Logger {
 	c := &core{LevelEnabler: level, encoder: encoder, out: w, limiter: &limiter{buckets: make(map[subject]*bucket)}}
 	return zap.New(c, zap.ErrorOutput(zapcore.AddSync(w)))
 }

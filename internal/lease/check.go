@@ -40,13 +40,17 @@ func (k *Keeper) Run(ctx context.Context) error {
 
 // tick makes one slot after the other due, and enforces the deadline whatever the stores do.
 func (k *Keeper) tick(ctx context.Context) {
-	interval := k.opt.Period / (slotCount + reserve)
-	ticker := time.NewTicker(max(interval, time.Millisecond))
+	times := k.times.Load()
+	ticker := time.NewTicker(times.interval())
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-k.retimed:
+			times = k.times.Load()
+			ticker.Reset(times.interval())
+			continue
 		case <-ticker.C:
 		}
 		k.mu.Lock()
@@ -55,7 +59,7 @@ func (k *Keeper) tick(ctx context.Context) {
 		k.rouse()
 		k.mu.Unlock()
 		// End connections now that would pass the deadline before the next tick.
-		k.endUnconfirmed(time.Now().Add((1+reserve)*interval - k.opt.Deadline))
+		k.endUnconfirmed(time.Now().Add((1+reserve)*times.interval() - times.deadline))
 	}
 }
 
@@ -137,7 +141,7 @@ func (k *Keeper) check(ctx context.Context) {
 				err := k.ask(ctx, &q, from, min(from+batchSize, len(q.about)))
 				if err != nil && ctx.Err() == nil && time.Since(lastLog) >= logInterval {
 					lastLog = time.Now()
-					k.log.Warn("connections could not be confirmed", zap.Error(err), zap.Duration("deadline_seconds", k.opt.Deadline))
+					k.log.Warn("connections could not be confirmed", zap.Error(err), zap.Duration("deadline_seconds", k.times.Load().deadline))
 				}
 			}
 			q.forget()

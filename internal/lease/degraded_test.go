@@ -35,7 +35,7 @@ func TestRevokeWhileWritesAreRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := &lease.Revoker{Announcer: lease.NewAnnouncer(client, keys), Revocations: list, Members: members, SessionLife: time.Hour}
-			overHTTP := api.New(api.Options{Key: api.NewKey("key"), Revoker: r, Log: zaptest.NewLogger(t)})
+			overHTTP := api.New(api.Options{PublishKey: api.NewKey("key"), Revoker: r, Log: zaptest.NewLogger(t)})
 			control := client.Subscribe(t.Context(), keys.Control())
 			defer control.Close()
 			if _, err := control.Receive(t.Context()); err != nil {

@@ -16,6 +16,7 @@ import (
 	"hash/maphash"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -129,12 +130,13 @@ const recentLimit = 1024
 
 // Keeper holds the leases of a node's connections. Its methods are safe for concurrent use.
 type Keeper struct {
-	// Set by NewKeeper, and not changed after that.
-	opt     Options
+	opt     Options // set by NewKeeper, as are the next ones
 	log     *zap.Logger
 	metrics *metrics
 	seed    maphash.Seed
 	wake    chan struct{} // wakes check; capacity 1: one wake-up covers all earlier ones
+	retimed chan struct{} // wakes tick when SetTimes was called; capacity 1 for the same reason
+	times   atomic.Pointer[times]
 
 	mu    sync.Mutex
 	index [indexes]map[string]*Lease // the first of each list
@@ -195,7 +197,8 @@ func NewKeeper(o Options) (*Keeper, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	k := &Keeper{opt: o, log: o.Log.Named("lease"), metrics: newMetrics(o.Registerer), seed: maphash.MakeSeed(), wake: make(chan struct{}, 1)}
+	k := &Keeper{opt: o, log: o.Log.Named("lease"), metrics: newMetrics(o.Registerer), seed: maphash.MakeSeed(), wake: make(chan struct{}, 1), retimed: make(chan struct{}, 1)}
+	k.SetTimes(o.Period, o.Deadline)
 	for i := range k.index {
 		k.index[i] = make(map[string]*Lease)
 	}

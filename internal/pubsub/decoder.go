@@ -3,6 +3,7 @@ package pubsub
 import (
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -10,15 +11,15 @@ import (
 	"orgcast/internal/event"
 )
 
-// decoder turns data from outside into events. It has no state that changes.
+// decoder turns data from outside into events. It has no state of its own that changes.
 type decoder struct {
-	maxSize int
+	maxSize *atomic.Int64
 	log     *zap.Logger
 	metrics *metrics
 }
 
 func newDecoder(opt Options, m *metrics) *decoder {
-	return &decoder{maxSize: opt.MaxEventSize, log: opt.Log.Named("pubsub"), metrics: m}
+	return &decoder{maxSize: opt.maxEvent, log: opt.Log.Named("pubsub"), metrics: m}
 }
 
 // decode turns an object into an event, or counts why it cannot. Objects come from outside. If one
@@ -31,7 +32,7 @@ func (d *decoder) decode(g event.Group, h event.Head, object string, now time.Ti
 			err = fmt.Errorf("decode: panic: %v", v)
 		}
 	}()
-	e, err = event.DecodeObject(g, h, object, d.maxSize, now)
+	e, err = event.DecodeObject(g, h, object, int(d.maxSize.Load()), now)
 	if err != nil {
 		d.metrics.dropped.WithLabelValues(event.Reason(err)).Inc()
 	}

@@ -76,7 +76,7 @@ func (h *Histories) History(ctx context.Context, g event.Group, n int) ([]*event
 func (h *Histories) newest(ctx context.Context, g event.Group, back string, n, bytes int) (entries []redis.XMessage, all bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pagesTimeouts*h.opt.HistoryTimeout)
 	defer cancel()
-	count, most := firstPage, max(firstPage, max(pageMost, bytes/2)/h.opt.MaxEventSize)
+	count, most := firstPage, max(firstPage, max(pageMost, bytes/2)/h.opt.largest())
 	for before := "+"; len(entries) < n; {
 		asked := min(count, n-len(entries))
 		page, err := h.page(ctx, g, before, back, asked)

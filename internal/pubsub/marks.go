@@ -17,7 +17,7 @@ import (
 const answersBytes = 64 << 20
 
 // entriesAtOnce is how many entries of histories one round trip may return.
-func (h *Histories) entriesAtOnce() int { return max(answersBytes/h.opt.MaxEventSize, 1) }
+func (h *Histories) entriesAtOnce() int { return max(answersBytes/h.opt.largest(), 1) }
 
 // marks reads the newest position of each history, and the epoch if the history is empty. An
 // organization without an epoch gets one.

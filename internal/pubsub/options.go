@@ -3,6 +3,7 @@ package pubsub
 import (
 	"cmp"
 	"crypto/rand"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,6 +55,8 @@ type Options struct {
 	// [DefaultBytesPerSecond]. A negative value means no limit.
 	EventsPerSecond float64
 	BytesPerSecond  int64
+	// maxEvent is MaxEventSize, which [Redis.SetLimits] replaces for all parts at once.
+	maxEvent *atomic.Int64
 	// Log gets link losses, paused groups and dropped payloads, never payload content. Default:
 	// none.
 	Log *zap.Logger
@@ -66,6 +69,10 @@ func (o Options) withDefaults() Options {
 		o.NodeID = rand.Text()
 	}
 	o.MaxEventSize = cmp.Or(o.MaxEventSize, event.DefaultMaxSize)
+	if o.maxEvent == nil {
+		o.maxEvent = new(atomic.Int64)
+		o.maxEvent.Store(int64(o.MaxEventSize))
+	}
 	o.CanaryInterval = cmp.Or(o.CanaryInterval, redislink.DefaultInterval)
 	o.LinkTimeout = cmp.Or(o.LinkTimeout, redislink.DefaultTimeout)
 	o.SubscribeTimeout = cmp.Or(o.SubscribeTimeout, defaultSubscribeTimeout)
@@ -77,4 +84,21 @@ func (o Options) withDefaults() Options {
 	o.BytesPerSecond = cmp.Or(o.BytesPerSecond, DefaultBytesPerSecond)
 	o.Log = cmp.Or(o.Log, zap.NewNop())
 	return o
+}
+
+// largest returns the size of the largest event for now, in bytes.
+func (o Options) largest() int { return int(o.maxEvent.Load()) }
+
+// Limits are those of [Options] that may change while events flow.
+type Limits struct {
+	MaxEventSize    int
+	EventsPerSecond float64
+	BytesPerSecond  int64
+}
+
+// SetLimits replaces the limits. Zero values mean the defaults, as in [Options].
+func (r *Redis) SetLimits(l Limits) {
+	o := Options{MaxEventSize: l.MaxEventSize, EventsPerSecond: l.EventsPerSecond, BytesPerSecond: l.BytesPerSecond}.withDefaults()
+	r.opt.maxEvent.Store(int64(o.MaxEventSize))
+	r.subs.setBudget(o.EventsPerSecond, o.BytesPerSecond)
 }

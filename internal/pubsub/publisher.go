@@ -47,7 +47,7 @@ func (p *Publisher) slot(name string) uint16 {
 // the same error, and does not send it. Any other error means that the event may or may not have
 // been published.
 func (p *Publisher) Publish(ctx context.Context, g event.Group, payload []byte) error {
-	if err := event.Check(g, payload, p.opt.MaxEventSize); err != nil {
+	if err := event.Check(g, payload, p.opt.largest()); err != nil {
 		p.metrics.count(err)
 		return err
 	}
@@ -125,7 +125,7 @@ func (p *Publisher) sendAll(ctx context.Context, out []event.Publication, sent [
 		if sent[i] != nil && !undone(sent[i]) {
 			continue
 		}
-		if err := o.Check(p.opt.MaxEventSize); err != nil {
+		if err := o.Check(p.opt.largest()); err != nil {
 			results[i].Err = err
 			continue
 		}

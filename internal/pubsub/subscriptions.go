@@ -35,6 +35,13 @@ func newSubscriptions(o roster.Options, m *metrics) *subscriptions {
 	return &subscriptions{metrics: m, roster: roster.New(o), waiting: make(map[string]chan struct{}), lines: make(map[string]*line)}
 }
 
+// setBudget replaces what organizations may use of this node.
+func (s *subscriptions) setBudget(eventsPerSecond float64, bytesPerSecond int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.roster.SetBudget(eventsPerSecond, bytesPerSecond)
+}
+
 // changed signals the links that have something to do, and sets the metrics. s.mu is held.
 func (s *subscriptions) changed() {
 	for _, l := range s.lines {

@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,6 +56,7 @@ type Bytes struct {
 	client  redis.UniversalClient
 	keys    keyspace.Keyspace
 	opt     BytesOptions
+	perUser atomic.Int64
 	script  *redis.Script
 	refused *prometheus.CounterVec
 	limits  *fields
@@ -70,10 +72,18 @@ func (o BytesOptions) withDefaults() BytesOptions {
 // one with the hashes of organizations. They may be the same.
 func NewBytes(client, state redis.UniversalClient, keys keyspace.Keyspace, o BytesOptions) *Bytes {
 	o = o.withDefaults()
-	return &Bytes{
+	b := &Bytes{
 		client: client, keys: keys, opt: o, script: redis.NewScript(chargeScript), refused: newRefused(o.Registerer),
 		limits: newFields(state, keys, o.Log.Named("quota"), field{name: fieldBytes, fallback: o.PerOrganization}),
 	}
+	b.perUser.Store(o.PerUser)
+	return b
+}
+
+// SetLimits replaces PerOrganization and PerUser.
+func (b *Bytes) SetLimits(perOrganization, perUser int64) {
+	b.perUser.Store(perUser)
+	b.limits.setFallbacks(perOrganization)
 }
 
 // Charge charges bytes that are about to be written for a user of an organization. The error is
@@ -82,7 +92,7 @@ func (b *Bytes) Charge(ctx context.Context, org orgctx.ID, user string, bytes in
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	perOrganization := b.limits.read(ctx, org)[0]
-	perUser := b.opt.PerUser
+	perUser := b.perUser.Load()
 	if perOrganization == 0 && perUser == 0 {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -36,7 +37,7 @@ type fields struct {
 	keys  keyspace.Keyspace
 	log   *zap.Logger
 	names []string
-	none  []int64 // the values without a hash
+	none  atomic.Pointer[[]int64] // the values without a hash
 
 	mu    sync.Mutex // never held during I/O
 	known map[orgctx.ID]known
@@ -52,11 +53,22 @@ type known struct {
 // newFields returns the fields. state is the Redis that has the hashes.
 func newFields(state redis.UniversalClient, keys keyspace.Keyspace, log *zap.Logger, list ...field) *fields {
 	f := &fields{state: state, keys: keys, log: log, known: make(map[orgctx.ID]known), sweep: sweepLimits}
+	none := make([]int64, 0, len(list))
 	for _, one := range list {
 		f.names = append(f.names, one.name)
-		f.none = append(f.none, one.fallback)
+		none = append(none, one.fallback)
 	}
+	f.none.Store(&none)
 	return f
+}
+
+// setFallbacks replaces the values of missing fields, in the order of the fields. All organizations
+// are read again.
+func (f *fields) setFallbacks(values ...int64) {
+	f.none.Store(&values)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.known)
 }
 
 // wholeNumber matches a valid limit: up to 15 digits, which Lua represents exactly.
@@ -72,18 +84,19 @@ func (f *fields) read(ctx context.Context, org orgctx.ID) []int64 {
 	if ok && now.Before(last.until) {
 		return last.values
 	}
+	none := *f.none.Load()
 	answer, err := f.state.HMGet(ctx, f.keys.Organization(org), f.names...).Result()
 	switch {
 	case err != nil || len(answer) != len(f.names):
 		f.log.Warn("reading limits failed", zap.Stringer("organization_id", org), zap.Strings("fields", f.names), zap.Error(err))
 		if !ok {
-			last.values = f.none
+			last.values = none
 		}
 	default:
 		last.values = make([]int64, len(answer))
 		for i, value := range answer {
 			text, _ := value.(string)
-			if last.values[i] = f.none[i]; wholeNumber.MatchString(text) {
+			if last.values[i] = none[i]; wholeNumber.MatchString(text) {
 				last.values[i], _ = strconv.ParseInt(text, 10, 64) // cannot fail
 			}
 		}

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -79,6 +80,7 @@ type Redis struct {
 	client  redis.UniversalClient
 	keys    keyspace.Keyspace
 	opt     Options
+	limit   atomic.Int64 // of organizations without their own
 	log     *zap.Logger
 	script  *redis.Script
 	metrics *metrics
@@ -121,11 +123,17 @@ func (o Options) withDefaults() Options {
 // ContextTimeoutEnabled, and still belongs to the caller.
 func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, o Options) *Redis {
 	o = o.withDefaults()
-	return &Redis{
+	q := &Redis{
 		client: client, keys: keys, opt: o, log: o.Log.Named("quota"), script: redis.NewScript(reserveScript),
 		metrics: newMetrics(o.Registerer), shares: make(map[orgctx.ID]*share),
 	}
+	q.SetLimit(o.Limit)
+	return q
 }
+
+// SetLimit replaces [Options].Limit. It applies from the next reservation of each organization on,
+// which is a third of a lease away at most. It ends no connection.
+func (q *Redis) SetLimit(limit int) { q.limit.Store(int64(limit)) }
 
 // Take counts one more connection of the organization. The error is [ErrFull], [ErrUnavailable], or
 // the cause of ctx. Each Take that returned nil must be followed by one Give.
@@ -170,7 +178,7 @@ func (q *Redis) Take(ctx context.Context, org orgctx.ID) error {
 func (q *Redis) share(org orgctx.ID) *share {
 	s := q.shares[org]
 	if s == nil {
-		s = &share{limit: q.opt.Limit}
+		s = &share{limit: int(q.limit.Load())}
 		q.shares[org] = s
 	}
 	return s
@@ -332,7 +340,7 @@ func (q *Redis) evaluate(ctx context.Context, orgs []orgctx.ID, asks []*question
 			more = 1
 		}
 		answers[i] = q.script.EvalSha(ctx, pipe, []string{q.keys.Organization(org), q.keys.Connections(org)},
-			q.opt.Node, asks[i].used, more, q.opt.Limit, q.opt.Lease.Milliseconds(), ahead)
+			q.opt.Node, asks[i].used, more, q.limit.Load(), q.opt.Lease.Milliseconds(), ahead)
 	}
 	_ = redisreply.Exec(ctx, pipe) // each answer has its own error
 	return slices.ContainsFunc(answers, lacksScript)

@@ -39,6 +39,9 @@ func NewTasks(state redis.UniversalClient, keys keyspace.Keyspace, fallback Task
 		field{name: fieldTaskWeight, fallback: fallback.Weight})}
 }
 
+// SetFallback replaces the limits that apply unless an organization's hash has others.
+func (t *Tasks) SetFallback(l TaskLimit) { t.limits.setFallbacks(l.Tasks, l.Bytes, l.Weight) }
+
 // Limit returns the limit of an organization. It is read again after a few seconds.
 func (t *Tasks) Limit(ctx context.Context, org orgctx.ID) TaskLimit {
 	ctx, cancel := context.WithTimeout(ctx, timeout)

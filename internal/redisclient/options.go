@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 )
 
@@ -30,11 +31,17 @@ type Options struct {
 // CheckAddresses checks a list of HOST:PORT.
 func CheckAddresses(list []string) error {
 	for _, address := range list {
-		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
+		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || !validPort(port) {
 			return fmt.Errorf("%q is not HOST:PORT", address)
 		}
 	}
 	return nil
+}
+
+// validPort reports whether a text is the number of a port.
+func validPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && n > 0
 }
 
 // Check holds the options against each other. Without a name they are not used, and nothing is

@@ -32,6 +32,8 @@ func parseURL(name, text string) (*redis.Options, error) {
 	}
 	o, err := redis.ParseURL(text)
 	switch {
+	case err == nil && u.Port() != "" && !validPort(u.Port()):
+		return nil, errors.New("is not a valid Redis URL: the port must be a number from 1 to 65535")
 	case err != nil && strings.Contains(err.Error(), "invalid database number"):
 		return nil, errors.New("is not a valid Redis URL: the database must be a number")
 	case err != nil:

@@ -8,6 +8,7 @@ import (
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/outgoing"
+	"orgcast/internal/yamlfile"
 )
 
 var (
@@ -18,52 +19,52 @@ var (
 )
 
 // hook reads who decides in addition.
-func (r *reader) hook(n *node) *Hook {
+func (r *reader) hook(n *yamlfile.Node) *Hook {
 	h := &Hook{Timeout: outgoing.DefaultTimeout}
 	if !r.mapping(n, "hook", "url", "key-file", "timeout", "on") {
 		return h
 	}
-	url, key, on := n.get("url"), n.get("key-file"), n.get("on")
+	url, key, on := n.Get("url"), n.Get("key-file"), n.Get("on")
 	if url == nil || key == nil || on == nil {
 		r.wrong(n, "hook: url, key-file and on are required")
 		return h
 	}
-	if r.is(url, isText, "hook: url") {
-		h.URL = url.text
-		if err := outgoing.CheckURL(url.text); err != nil {
+	if r.is(url, yamlfile.Text, "hook: url") {
+		h.URL = url.Text
+		if err := outgoing.CheckURL(url.Text); err != nil {
 			r.wrong(url, "hook: url: %v", err)
-		} else if !urlForm.MatchString(url.text) {
+		} else if !urlForm.MatchString(url.Text) {
 			r.wrong(url, "hook: url: must be https://HOST/PATH, without user, spaces and fragment")
 		}
 	}
-	if r.is(key, isText, "hook: key-file") {
-		if h.KeyFile = key.text; strings.TrimSpace(key.text) == "" {
+	if r.is(key, yamlfile.Text, "hook: key-file") {
+		if h.KeyFile = key.Text; strings.TrimSpace(key.Text) == "" {
 			r.wrong(key, "hook: key-file: must name a file")
 		}
 	}
-	if t := n.get("timeout"); t != nil {
+	if t := n.Get("timeout"); t != nil {
 		h.Timeout = r.timeout(t)
 	}
 	for _, o := range r.list(on, "hook: on", 3) {
 		known := []string{consumer.HookConnect, consumer.HookReceive, consumer.HookDisconnect}
 		switch {
-		case o.kind != isText || !slices.Contains(known, o.text):
+		case o.Kind != yamlfile.Text || !slices.Contains(known, o.Text):
 			r.wrong(o, "hook: on: must be of %s", strings.Join(known, ", "))
-		case slices.Contains(h.On, o.text):
-			r.wrong(o, "hook: on: lists %q twice", o.text)
+		case slices.Contains(h.On, o.Text):
+			r.wrong(o, "hook: on: lists %q twice", o.Text)
 		default:
-			h.On = append(h.On, o.text)
+			h.On = append(h.On, o.Text)
 		}
 	}
-	if on.kind == isList && len(on.list) == 0 {
+	if on.Kind == yamlfile.List && len(on.List) == 0 {
 		r.wrong(on, "hook: on: must not be empty")
 	}
 	return h
 }
 
-func (r *reader) timeout(n *node) time.Duration {
-	d, err := time.ParseDuration(n.text)
-	if n.kind != isText || err != nil || !timeoutForm.MatchString(n.text) {
+func (r *reader) timeout(n *yamlfile.Node) time.Duration {
+	d, err := time.ParseDuration(n.Text)
+	if n.Kind != yamlfile.Text || err != nil || !timeoutForm.MatchString(n.Text) {
 		r.wrong(n, "hook: timeout: must be a duration from 50ms to 10s, such as 500ms or 2s")
 	}
 	return d

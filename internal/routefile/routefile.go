@@ -15,6 +15,7 @@ import (
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/outgoing"
+	"orgcast/internal/yamlfile"
 )
 
 // schema is the JSON Schema of the file.
@@ -48,7 +49,7 @@ type Hook struct {
 
 // Load reads a file, and the files that it names, whose paths begin at the file's own folder.
 func Load(path string) ([]Route, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	text, err := yamlfile.Read(path)
 	if err != nil {
 		return nil, fmt.Errorf("file cannot be read: %w", err)
 	}
@@ -62,7 +63,7 @@ func Load(path string) ([]Route, error) {
 			continue
 		}
 		if err := r.Hook.readKeys(filepath.Dir(path)); err != nil {
-			errs = append(errs, mistake{r.Line, fmt.Sprintf("path %s: hook: key-file: %v", r.Pattern, err)})
+			errs = append(errs, yamlfile.MistakeError{Line: r.Line, What: fmt.Sprintf("path %s: hook: key-file: %v", r.Pattern, err)})
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -86,7 +87,10 @@ func (h *Hook) readKeys(folder string) error {
 
 // Parse reads the text of a file. Its error has a line for each mistake.
 func Parse(text []byte) ([]Route, error) {
-	root, err := readYAML(text)
+	root, err := yamlfile.Parse(text)
+	if err == nil && root == nil {
+		err = errors.New("is empty")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -101,24 +105,21 @@ func Parse(text []byte) ([]Route, error) {
 // reader collects mistakes.
 type reader struct{ mistakes []error }
 
-// maxMistakes is how many mistakes are told. Who made more has made one in all of them.
-const maxMistakes = 20
-
-func (r *reader) wrong(n *node, format string, args ...any) {
-	if len(r.mistakes) < maxMistakes {
-		r.mistakes = append(r.mistakes, mistake{n.line, fmt.Sprintf(format, args...)})
+func (r *reader) wrong(n *yamlfile.Node, format string, args ...any) {
+	if len(r.mistakes) < yamlfile.MaxMistakes {
+		r.mistakes = append(r.mistakes, yamlfile.MistakeError{Line: n.Line, What: fmt.Sprintf(format, args...)})
 	}
 }
 
 // mapping checks that a value is a mapping with no other keys than those that are known.
-func (r *reader) mapping(n *node, what string, known ...string) bool {
-	if !r.is(n, isMapping, what) {
+func (r *reader) mapping(n *yamlfile.Node, what string, known ...string) bool {
+	if !r.is(n, yamlfile.Mapping, what) {
 		return false
 	}
 	ok := true
-	for _, m := range n.object {
-		if !slices.Contains(known, m.name) {
-			r.wrong(&node{line: m.line}, "%s: unknown key %q; known are %s", what, m.name, strings.Join(known, ", "))
+	for _, m := range n.Object {
+		if !slices.Contains(known, m.Name) {
+			r.wrong(&yamlfile.Node{Line: m.Line}, "%s: unknown key %q; known are %s", what, m.Name, strings.Join(known, ", "))
 			ok = false
 		}
 	}
@@ -126,21 +127,21 @@ func (r *reader) mapping(n *node, what string, known ...string) bool {
 }
 
 // is checks of which kind a value is.
-func (r *reader) is(n *node, k kind, what string) bool {
-	if n.kind != k {
+func (r *reader) is(n *yamlfile.Node, k yamlfile.Kind, what string) bool {
+	if n.Kind != k {
 		r.wrong(n, "%s: must be %s", what, k)
 	}
-	return n.kind == k
+	return n.Kind == k
 }
 
 // list returns the values of a list that has no more than some.
-func (r *reader) list(n *node, what string, most int) []*node {
-	if n == nil || !r.is(n, isList, what) {
+func (r *reader) list(n *yamlfile.Node, what string, most int) []*yamlfile.Node {
+	if n == nil || !r.is(n, yamlfile.List, what) {
 		return nil
 	}
-	if len(n.list) > most {
+	if len(n.List) > most {
 		r.wrong(n, "%s: must have at most %d", what, most)
 		return nil
 	}
-	return n.list
+	return n.List
 }

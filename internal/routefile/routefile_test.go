@@ -15,6 +15,7 @@ import (
 	"orgcast/internal/outgoing"
 	"orgcast/internal/routefile"
 	"orgcast/internal/testkit"
+	"orgcast/internal/yamlfile"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -119,18 +120,18 @@ func TestBombs(t *testing.T) {
 	}
 	for what, text := range map[string]string{
 		"aliases":        laughs.String(),
-		"brackets":       strings.Repeat("[", routefile.MaxSize),
-		"braces":         strings.Repeat("{a: ", routefile.MaxSize/4),
-		"dashes":         strings.Repeat("- ", routefile.MaxSize/2),
-		"question marks": strings.Repeat("? ", routefile.MaxSize/2),
+		"brackets":       strings.Repeat("[", yamlfile.MaxSize),
+		"braces":         strings.Repeat("{a: ", yamlfile.MaxSize/4),
+		"dashes":         strings.Repeat("- ", yamlfile.MaxSize/2),
+		"question marks": strings.Repeat("? ", yamlfile.MaxSize/2),
 		"indentation":    indented(700),
-		"size":           strings.Repeat("#", routefile.MaxSize+1),
-		"quotes":         strings.Repeat("\"", routefile.MaxSize),
-		"text":           "a: " + strings.Repeat("x", routefile.MaxSize-3),
+		"size":           strings.Repeat("#", yamlfile.MaxSize+1),
+		"quotes":         strings.Repeat("\"", yamlfile.MaxSize),
+		"text":           "a: " + strings.Repeat("x", yamlfile.MaxSize-3),
 		"keys":           manyKeys(),
-		"colons":         strings.Repeat(":", routefile.MaxSize),
-		"block text":     "a: |\n" + strings.Repeat(" x\n", routefile.MaxSize/3-10),
-		"documents":      strings.Repeat("---\n", routefile.MaxSize/4),
+		"colons":         strings.Repeat(":", yamlfile.MaxSize),
+		"block text":     "a: |\n" + strings.Repeat(" x\n", yamlfile.MaxSize/3-10),
+		"documents":      strings.Repeat("---\n", yamlfile.MaxSize/4),
 		"control bytes":  strings.Repeat("\x00\x01\xff", 1000),
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -148,12 +149,12 @@ func indented(levels int) string {
 	for i := range levels {
 		b.WriteString(strings.Repeat(" ", i) + "a:\n")
 	}
-	return b.String()[:min(b.Len(), routefile.MaxSize)]
+	return b.String()[:min(b.Len(), yamlfile.MaxSize)]
 }
 
 func manyKeys() string {
 	var b strings.Builder
-	for i := 0; b.Len() < routefile.MaxSize-20; i++ {
+	for i := 0; b.Len() < yamlfile.MaxSize-20; i++ {
 		fmt.Fprintf(&b, "k%d: 1\n", i)
 	}
 	return b.String()

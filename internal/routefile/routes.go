@@ -9,6 +9,7 @@ import (
 	"orgcast/internal/consumer"
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/yamlfile"
 )
 
 // Bounds of a file, so that a mistake in a program that writes it does not become one of the
@@ -34,14 +35,14 @@ var (
 const userGroup = "user_group"
 
 // file reads the root.
-func (r *reader) file(n *node) []Route {
+func (r *reader) file(n *yamlfile.Node) []Route {
 	if !r.mapping(n, "file", "version", "routes") {
 		return nil
 	}
-	if v := n.get("version"); v == nil || string(v.raw) != "1" {
+	if v := n.Get("version"); v == nil || string(v.Raw) != "1" {
 		r.wrong(n, "version: must be 1")
 	}
-	list := n.get("routes")
+	list := n.Get("routes")
 	if list == nil {
 		r.wrong(n, "routes: is missing")
 		return nil
@@ -54,49 +55,49 @@ func (r *reader) file(n *node) []Route {
 }
 
 // route reads one route.
-func (r *reader) route(n *node) Route {
-	out := Route{Line: n.line}
+func (r *reader) route(n *yamlfile.Node) Route {
+	out := Route{Line: n.Line}
 	if !r.mapping(n, "route", "path", "who", "groups", "first", "events", "receive", "hook") {
 		return out
 	}
-	path, who := n.get("path"), n.get("who")
+	path, who := n.Get("path"), n.Get("who")
 	if path == nil || who == nil {
 		r.wrong(n, "route: path and who are required")
 		return out
 	}
 	r.path(path, &out)
-	for _, g := range r.list(n.get("groups"), "groups", maxGroups) {
+	for _, g := range r.list(n.Get("groups"), "groups", maxGroups) {
 		r.group(g, &out)
 	}
 	r.who(who, &out)
-	if h := n.get("hook"); h != nil {
+	if h := n.Get("hook"); h != nil {
 		out.Hook = r.hook(h)
 	}
-	if e := n.get("events"); e != nil {
+	if e := n.Get("events"); e != nil {
 		r.events(e, &out)
 	}
 	grouped := len(out.Groups) > 0 || out.Hook != nil && slices.Contains(out.Hook.On, consumer.HookConnect)
-	if !grouped && (out.Hook == nil || n.get("first") != nil) {
+	if !grouped && (out.Hook == nil || n.Get("first") != nil) {
 		r.wrong(n, "route: needs groups, or a hook that names some on connect")
 	}
-	if f := n.get("first"); f != nil {
+	if f := n.Get("first"); f != nil {
 		r.first(f, &out)
 	}
-	if f := n.get("receive"); f != nil {
+	if f := n.Get("receive"); f != nil {
 		r.receive(f, &out)
 	}
 	return out
 }
 
-func (r *reader) path(n *node, out *Route) {
-	if !r.is(n, isText, "path") {
+func (r *reader) path(n *yamlfile.Node, out *Route) {
+	if !r.is(n, yamlfile.Text, "path") {
 		return
 	}
-	if len(n.text) > maxPathLen || !pathForm.MatchString(n.text) {
+	if len(n.Text) > maxPathLen || !pathForm.MatchString(n.Text) {
 		r.wrong(n, "path: must be segments such as /ws/report/{id:int}/, of letters, digits and . _ ~ -, or of one parameter {name}, {name:int} or {name:id}")
 		return
 	}
-	params, err := consumer.ParsePattern(n.text)
+	params, err := consumer.ParsePattern(n.Text)
 	if err != nil {
 		r.wrong(n, "path: is not a pattern")
 		return
@@ -109,7 +110,7 @@ func (r *reader) path(n *node, out *Route) {
 			r.wrong(n, "path: no parameter may be called %q", p.Name)
 		}
 	}
-	out.Pattern, out.Params = n.text, params
+	out.Pattern, out.Params = n.Text, params
 }
 
 // reserved reports whether the file may not use a name: the gateway alone says who is connected.
@@ -125,19 +126,19 @@ func (r *Route) param(name string) (p consumer.Param, ok bool) {
 	return r.Params[i], true
 }
 
-func (r *reader) group(n *node, out *Route) {
-	if !r.is(n, isText, "groups") {
+func (r *reader) group(n *yamlfile.Node, out *Route) {
+	if !r.is(n, yamlfile.Text, "groups") {
 		return
 	}
-	if len(n.text) > maxPathLen || !groupForm.MatchString(n.text) {
+	if len(n.Text) > maxPathLen || !groupForm.MatchString(n.Text) {
 		r.wrong(n, "groups: must begin with letters, digits or . _ -, or with {user_group} and a dot, and may go on with parameters, as in report_{id}")
 		return
 	}
-	if strings.HasPrefix(n.text, "reply_") || strings.HasPrefix(n.text, "user.") {
+	if strings.HasPrefix(n.Text, "reply_") || strings.HasPrefix(n.Text, "user.") {
 		r.wrong(n, "groups: names that begin with reply_ belong to the gateway, those that begin with user. to a user: write {user_group}")
 		return
 	}
-	t, err := consumer.ParseTemplate(n.text)
+	t, err := consumer.ParseTemplate(n.Text)
 	if err != nil {
 		r.wrong(n, "groups: %v", err)
 		return
@@ -145,7 +146,7 @@ func (r *reader) group(n *node, out *Route) {
 	for i, name := range t.Variables() {
 		p, ok := out.param(name)
 		switch {
-		case name == userGroup && i == 0 && strings.HasPrefix(n.text, "{"):
+		case name == userGroup && i == 0 && strings.HasPrefix(n.Text, "{"):
 		case !ok:
 			r.wrong(n, "groups: the path has no parameter %q", name)
 			return
@@ -162,12 +163,12 @@ func (r *reader) group(n *node, out *Route) {
 	out.Groups = append(out.Groups, t)
 }
 
-func (r *reader) who(n *node, out *Route) {
-	if n.kind != isText || !whoForm.MatchString(n.text) {
+func (r *reader) who(n *yamlfile.Node, out *Route) {
+	if n.Kind != yamlfile.Text || !whoForm.MatchString(n.Text) {
 		r.wrong(n, "who: must be member, role:NAME, self:{param} or owner:{param}")
 		return
 	}
-	word, rest, _ := strings.Cut(n.text, ":")
+	word, rest, _ := strings.Cut(n.Text, ":")
 	name := strings.Trim(rest, "{}")
 	switch word {
 	case "role":
@@ -190,7 +191,7 @@ func (r *reader) who(n *node, out *Route) {
 }
 
 // eventType reads the type of events or frames that the gateway itself does not send.
-func (r *reader) eventType(n *node, text, what string) bool {
+func (r *reader) eventType(n *yamlfile.Node, text, what string) bool {
 	switch {
 	case !event.ValidType(text):
 		r.wrong(n, "%s: a type has 1 to %d letters, digits and . _ : -", what, event.MaxTypeLength)
@@ -202,48 +203,48 @@ func (r *reader) eventType(n *node, text, what string) bool {
 	return false
 }
 
-func (r *reader) events(n *node, out *Route) {
-	if !r.is(n, isMapping, "events") {
+func (r *reader) events(n *yamlfile.Node, out *Route) {
+	if !r.is(n, yamlfile.Mapping, "events") {
 		return
 	}
-	if len(n.object) == 0 || len(n.object) > maxTypes {
+	if len(n.Object) == 0 || len(n.Object) > maxTypes {
 		r.wrong(n, "events: must have 1 to %d types", maxTypes)
 		return
 	}
 	out.Events = make(map[string][]string)
-	for _, m := range n.object {
-		at := &node{line: m.line}
-		if !r.eventType(at, m.name, "events") {
+	for _, m := range n.Object {
+		at := &yamlfile.Node{Line: m.Line}
+		if !r.eventType(at, m.Name, "events") {
 			continue
 		}
 		names := []string{}
-		for _, f := range r.list(m.value, "events: "+m.name, maxTypes) {
+		for _, f := range r.list(m.Value, "events: "+m.Name, maxTypes) {
 			switch {
-			case !r.is(f, isText, "events: "+m.name):
-			case f.text == "" || f.text == "type":
-				r.wrong(f, "events: %s: must list fields other than type, which is always there", m.name)
-			case slices.Contains(names, f.text):
-				r.wrong(f, "events: %s: lists %q twice", m.name, f.text)
+			case !r.is(f, yamlfile.Text, "events: "+m.Name):
+			case f.Text == "" || f.Text == "type":
+				r.wrong(f, "events: %s: must list fields other than type, which is always there", m.Name)
+			case slices.Contains(names, f.Text):
+				r.wrong(f, "events: %s: lists %q twice", m.Name, f.Text)
 			default:
-				names = append(names, f.text)
+				names = append(names, f.Text)
 			}
 		}
-		out.Events[m.name] = names
+		out.Events[m.Name] = names
 	}
 }
 
-func (r *reader) first(n *node, out *Route) {
+func (r *reader) first(n *yamlfile.Node, out *Route) {
 	switch {
-	case n.kind == isText && n.text == "none":
+	case n.Kind == yamlfile.Text && n.Text == "none":
 		return
-	case n.kind == isText && n.text == "last":
+	case n.Kind == yamlfile.Text && n.Text == "last":
 		out.First.Newest = 1
 		return
-	case n.kind != isMapping:
+	case n.Kind != yamlfile.Mapping:
 		r.wrong(n, "first: must be none, last, {history: N} or {fold: TYPE}")
 		return
 	}
-	if h := n.get("history"); h != nil {
+	if h := n.Get("history"); h != nil {
 		if r.mapping(n, "first", "history") {
 			r.history(h, out)
 		}
@@ -252,59 +253,59 @@ func (r *reader) first(n *node, out *Route) {
 	if !r.mapping(n, "first", "history", "fold", "empty") {
 		return
 	}
-	fold := n.get("fold")
+	fold := n.Get("fold")
 	if fold == nil {
 		r.wrong(n, "first: must be none, last, {history: N} or {fold: TYPE}")
 		return
 	}
-	if r.is(fold, isText, "first: fold") && r.eventType(fold, fold.text, "first: fold") {
-		out.First.Fold = fold.text
+	if r.is(fold, yamlfile.Text, "first: fold") && r.eventType(fold, fold.Text, "first: fold") {
+		out.First.Fold = fold.Text
 	}
-	if empty := n.get("empty"); empty != nil && r.is(empty, isMapping, "first: empty") {
+	if empty := n.Get("empty"); empty != nil && r.is(empty, yamlfile.Mapping, "first: empty") {
 		out.First.Empty = r.members(empty, out, "first: empty", false)
 	}
 }
 
-func (r *reader) history(n *node, out *Route) {
-	count, err := strconv.Atoi(string(n.raw))
-	if n.kind != isScalar || err != nil || count < 1 || count > maxNewest {
+func (r *reader) history(n *yamlfile.Node, out *Route) {
+	count, err := strconv.Atoi(string(n.Raw))
+	if n.Kind != yamlfile.Scalar || err != nil || count < 1 || count > maxNewest {
 		r.wrong(n, "first: history: must be an integer from 1 to %d", maxNewest)
 		return
 	}
 	out.First.Newest = count
 }
 
-func (r *reader) receive(n *node, out *Route) {
-	if !r.is(n, isMapping, "receive") {
+func (r *reader) receive(n *yamlfile.Node, out *Route) {
+	if !r.is(n, yamlfile.Mapping, "receive") {
 		return
 	}
-	if len(n.object) == 0 || len(n.object) > maxTypes {
+	if len(n.Object) == 0 || len(n.Object) > maxTypes {
 		r.wrong(n, "receive: must have 1 to %d types", maxTypes)
 		return
 	}
 	out.Receive = make(map[string]consumer.Reaction)
-	for _, m := range n.object {
-		what := "receive: " + m.name
-		if !event.ValidType(m.name) || m.name == "ping" || m.name == "keep_alive" {
-			r.wrong(&node{line: m.line}, "receive: a type has 1 to %d letters, digits and . _ : -, and is not ping or keep_alive, which every route answers", event.MaxTypeLength)
+	for _, m := range n.Object {
+		what := "receive: " + m.Name
+		if !event.ValidType(m.Name) || m.Name == "ping" || m.Name == "keep_alive" {
+			r.wrong(&yamlfile.Node{Line: m.Line}, "receive: a type has 1 to %d letters, digits and . _ : -, and is not ping or keep_alive, which every route answers", event.MaxTypeLength)
 			continue
 		}
-		out.Receive[m.name] = r.reaction(m.value, out, what)
+		out.Receive[m.Name] = r.reaction(m.Value, out, what)
 	}
 }
 
-func (r *reader) reaction(n *node, out *Route, what string) (re consumer.Reaction) {
+func (r *reader) reaction(n *yamlfile.Node, out *Route, what string) (re consumer.Reaction) {
 	switch {
-	case n.kind == isText && n.text == "first":
+	case n.Kind == yamlfile.Text && n.Text == "first":
 		if out.First.Newest == 0 && out.First.Fold == "" {
 			r.wrong(n, "%s: the route has no first state", what)
 		}
 		re.First = true
-	case n.kind == isMapping && n.get("answer") != nil:
+	case n.Kind == yamlfile.Mapping && n.Get("answer") != nil:
 		if r.mapping(n, what, "answer") {
-			re.Answer = r.template(n.get("answer"), out, what+": answer")
+			re.Answer = r.template(n.Get("answer"), out, what+": answer")
 		}
-	case n.kind == isMapping && n.get("task") != nil:
+	case n.Kind == yamlfile.Mapping && n.Get("task") != nil:
 		if r.mapping(n, what, "task", "payload", "key", "reply") {
 			re.Task = r.task(n, out, what)
 		}
@@ -314,21 +315,21 @@ func (r *reader) reaction(n *node, out *Route, what string) (re consumer.Reactio
 	return re
 }
 
-func (r *reader) task(n *node, out *Route, what string) *consumer.TaskReaction {
-	t, task := new(consumer.TaskReaction), n.get("task")
-	if task.kind != isText || !orgctx.ValidID(task.text) || strings.HasPrefix(task.text, "orgcast_") {
+func (r *reader) task(n *yamlfile.Node, out *Route, what string) *consumer.TaskReaction {
+	t, task := new(consumer.TaskReaction), n.Get("task")
+	if task.Kind != yamlfile.Text || !orgctx.ValidID(task.Text) || strings.HasPrefix(task.Text, "orgcast_") {
 		r.wrong(task, "%s: task: must be a kind of 1 to 64 letters, digits, _ and -, which does not begin with orgcast_", what)
 		return t
 	}
-	t.Kind = task.text
-	if p := n.get("payload"); p != nil && r.is(p, isMapping, what+": payload") {
+	t.Kind = task.Text
+	if p := n.Get("payload"); p != nil && r.is(p, yamlfile.Mapping, what+": payload") {
 		t.Payload = r.members(p, out, what+": payload", true)
 	}
-	if k := n.get("key"); k != nil {
+	if k := n.Get("key"); k != nil {
 		t.Key = r.template(k, out, what+": key")
 	}
-	if reply := n.get("reply"); reply != nil && r.is(reply, isText, what+": reply") && r.eventType(reply, reply.text, what+": reply") {
-		t.Reply = reply.text
+	if reply := n.Get("reply"); reply != nil && r.is(reply, yamlfile.Text, what+": reply") && r.eventType(reply, reply.Text, what+": reply") {
+		t.Reply = reply.Text
 	}
 	if t.Reply == "" && len(out.Groups) == 0 {
 		r.wrong(n, "%s: the events of the task have no group to go to; the route needs groups, or the task a reply", what)
@@ -337,50 +338,50 @@ func (r *reader) task(n *node, out *Route, what string) *consumer.TaskReaction {
 }
 
 // members reads the members of a mapping as JSON with templates.
-func (r *reader) members(n *node, out *Route, what string, message bool) []consumer.Member {
+func (r *reader) members(n *yamlfile.Node, out *Route, what string, message bool) []consumer.Member {
 	members := []consumer.Member{}
-	for _, m := range n.object {
-		if slices.Contains(consumer.ReservedNames(), m.name) || !message && m.name == "type" {
-			r.wrong(&node{line: m.line}, "%s: %q is set by the gateway", what, m.name)
+	for _, m := range n.Object {
+		if slices.Contains(consumer.ReservedNames(), m.Name) || !message && m.Name == "type" {
+			r.wrong(&yamlfile.Node{Line: m.Line}, "%s: %q is set by the gateway", what, m.Name)
 			continue
 		}
-		members = append(members, consumer.Member{Name: m.name, Value: r.value(m.value, out, what, message)})
+		members = append(members, consumer.Member{Name: m.Name, Value: r.value(m.Value, out, what, message)})
 	}
 	return members
 }
 
 // value reads JSON with templates. With message, these may name fields of a message.
-func (r *reader) value(n *node, out *Route, what string, message bool) consumer.Value {
-	switch n.kind {
-	case isText:
+func (r *reader) value(n *yamlfile.Node, out *Route, what string, message bool) consumer.Value {
+	switch n.Kind {
+	case yamlfile.Text:
 		t := r.template(n, out, what)
 		if i := slices.IndexFunc(t.Variables(), func(name string) bool { _, ok := out.param(name); return !ok && name != userGroup }); i >= 0 && !message {
 			r.wrong(n, "%s: the path has no parameter %q", what, t.Variables()[i])
 		}
 		return consumer.TextValue(t)
-	case isList:
+	case yamlfile.List:
 		var list []consumer.Value
-		for _, inner := range n.list {
+		for _, inner := range n.List {
 			list = append(list, r.value(inner, out, what, message))
 		}
 		return consumer.ListValue(list)
-	case isMapping:
+	case yamlfile.Mapping:
 		var object []consumer.Member
-		for _, m := range n.object {
-			object = append(object, consumer.Member{Name: m.name, Value: r.value(m.value, out, what, message)})
+		for _, m := range n.Object {
+			object = append(object, consumer.Member{Name: m.Name, Value: r.value(m.Value, out, what, message)})
 		}
 		return consumer.ObjectValue(object)
 	default:
-		return consumer.RawValue(n.raw)
+		return consumer.RawValue(n.Raw)
 	}
 }
 
 // template reads text with names of parameters and of fields of a message.
-func (r *reader) template(n *node, _ *Route, what string) consumer.Template {
-	if !r.is(n, isText, what) {
+func (r *reader) template(n *yamlfile.Node, _ *Route, what string) consumer.Template {
+	if !r.is(n, yamlfile.Text, what) {
 		return consumer.Template{}
 	}
-	t, err := consumer.ParseTemplate(n.text)
+	t, err := consumer.ParseTemplate(n.Text)
 	if err != nil {
 		r.wrong(n, "%s: a brace stands only around a name, as in {id}", what)
 		return t

@@ -48,9 +48,10 @@ type Options struct {
 // Roster is the list of subscriptions of a node. It is not safe for concurrent use.
 type Roster struct {
 	// Set by New, and not changed after that.
-	opt    Options
+	opt   Options
+	words words
+
 	tariff tariff
-	words  words
 
 	subs    map[string]*subscription // by channel
 	oldest  *subscription            // a linked list of all subscriptions, oldest first
@@ -60,6 +61,12 @@ type Roster struct {
 	slots   slots                 // only in a Cluster
 
 	wanted, paused int
+}
+
+// SetBudget replaces EventsPerSecond and BytesPerSecond. What organizations have used so far, they
+// have used.
+func (r *Roster) SetBudget(eventsPerSecond float64, bytesPerSecond int64) {
+	r.tariff = newTariff(eventsPerSecond, bytesPerSecond)
 }
 
 // New returns a Roster without links and without wanted groups.
