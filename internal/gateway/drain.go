@@ -50,12 +50,17 @@ func (s *Server) Drain(ctx context.Context, window time.Duration) error {
 		c.End(DrainError{RetryAfter: max(time.Until(slot), minReturn)})
 	}
 	s.endAll(func(*conn) error { return DrainError{RetryAfter: minReturn + randomPart(back)} }) // connections that opened meanwhile
+	gone := s.gone()
 	select {
-	case <-s.gone():
-		return nil
+	case <-gone:
 	case <-ctx.Done():
-		return ctx.Err()
+		select {
+		case <-gone: // both: what counts is that nobody is left
+		default:
+			return ctx.Err()
+		}
 	}
+	return nil
 }
 
 // returnWindow returns the period over which this many clients should come back.
