@@ -53,7 +53,7 @@ fmt: ## Format all Go code
 ##@ Tests
 
 .PHONY: test
-test: deps vet unit client-test e2e ## Every test there is: vet, formatting, Go with the race detector, browser
+test: deps unit client-test e2e ## All tests: Go with the race detector, the browser client, browsers
 	@echo "test: all passed"
 
 .PHONY: test-more
@@ -101,12 +101,6 @@ test-nextjs: ## The same test of the example for Next.js, which is built before;
 .PHONY: deps
 deps: ## Show what the tests need; install it (as root on Debian or Ubuntu) or say how
 	@scripts/deps test
-
-.PHONY: vet
-vet:
-	go vet ./...
-	@unformatted=$$(gofmt -l *.go clients cmd deploy examples internal web/*.go); \
-	  if [[ -n $$unformatted ]]; then echo "not formatted, run make fmt:" $$unformatted >&2; exit 1; fi
 
 .PHONY: unit
 unit: ## Go tests only, with the race detector, in random order

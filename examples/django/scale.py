@@ -1,5 +1,5 @@
 """Measures what many sockets cost the site and the gateway when the gateway asks the site about sessions, and what
-wrong answers do to them. Prints a table beside the gateway's own signed cookies, about which nobody is asked.
+wrong answers do to them. Prints a table next to the gateway's own signed cookies, about which nobody is asked.
 
 It starts everything itself, on loopback: a Redis, the site with two workers, and gateways. Between the gateway and
 the site stands a proxy that spoils a part of the answers in the last measurement. Meanwhile some sessions are deleted

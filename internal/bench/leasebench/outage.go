@@ -20,12 +20,18 @@ func (m *measurement) hang(ctx context.Context) error {
 		return err
 	}
 	var took []time.Duration
+	var open []string
 	for _, u := range m.users {
 		select {
 		case <-u.done:
 		default:
-			return fmt.Errorf("%w: %s: still open after %v without Redis", ErrBroken, u.id, m.opts.Outage)
+			open = append(open, u.id)
 		}
+	}
+	if len(open) > 0 {
+		return fmt.Errorf("%w: %d of %d sockets still open after %v without Redis, that of %s first", ErrBroken, len(open), len(m.users), m.opts.Outage, open[0])
+	}
+	for _, u := range m.users {
 		if u.code != websocket.StatusTryAgainLater {
 			return fmt.Errorf("%w: %s: code %d, want %d", ErrBroken, u.id, u.code, websocket.StatusTryAgainLater)
 		}
