@@ -13,11 +13,13 @@ import (
 // deployVariables are used by files in deploy and scripts, not by the gateway.
 var deployVariables = []string{ //nolint:gochecknoglobals // constant
 	"ORGCAST_ACL_FILE", "ORGCAST_BACKEND_PASSWORD", "ORGCAST_BIND", "ORGCAST_GATEWAY_PASSWORD", "ORGCAST_IMAGE",
-	"ORGCAST_NOFILE", "ORGCAST_WEBAPP_PASSWORD", "ORGCAST_WORKER_PASSWORD",
+	"ORGCAST_NOFILE", "ORGCAST_REDIS_USERS", "ORGCAST_WEBAPP_PASSWORD", "ORGCAST_WORKER_PASSWORD",
 }
 
 // clientVariables are read by packages in clients and by their tests.
-var clientVariables = []string{} //nolint:gochecknoglobals // constant
+var clientVariables = []string{ //nolint:gochecknoglobals // constant
+	"ORGCAST_TEST_FRONT", "ORGCAST_TEST_KEY", "ORGCAST_TEST_REDIS", "ORGCAST_TEST_WAY",
+}
 
 // kubernetesVariable matches variables that Kubernetes sets in every container for a Service called
 // orgcast or orgcast-something

@@ -102,6 +102,12 @@ type tally struct {
 // event.
 func open(tb testing.TB, addr string, d *deployment, s size) *audience {
 	tb.Helper()
+	return openThrough(tb, testkit.DialTCP(addr), d, s)
+}
+
+// openThrough is open for viewers who dial in this way.
+func openThrough(tb testing.TB, dial testkit.DialFunc, d *deployment, s size) *audience {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	publishing, stopPublishing := context.WithCancel(context.Background())
 	a := &audience{tb: tb, redis: d, stop: cancel, publishing: stopPublishing}
@@ -123,7 +129,7 @@ func open(tb testing.TB, addr string, d *deployment, s size) *audience {
 			for range s.viewersEach {
 				shake := handshake(tb, org.String())
 				shake.Header.Set("Sec-Websocket-Protocol", "orgcast.v1")
-				a.viewers = append(a.viewers, &viewer{audience: a, group: one, dial: testkit.DialTCP(addr), shake: shake, ready: make(chan struct{})})
+				a.viewers = append(a.viewers, &viewer{audience: a, group: one, dial: dial, shake: shake, ready: make(chan struct{})})
 			}
 		}
 	}
@@ -159,7 +165,13 @@ func (a *audience) begin() {
 // handshake is that of a user of an organization, with its own session.
 func handshake(tb testing.TB, organization string) testkit.Handshake {
 	tb.Helper()
-	store, err := session.NewCookieStore([]session.KeyPair{{Hash: []byte(sessionKey)}}, session.Options{})
+	return handshakeWith(tb, organization, sessionKey)
+}
+
+// handshakeWith is handshake with a cookie that was signed with this key.
+func handshakeWith(tb testing.TB, organization, key string) testkit.Handshake {
+	tb.Helper()
+	store, err := session.NewCookieStore([]session.KeyPair{{Hash: []byte(key)}}, session.Options{})
 	if err != nil {
 		tb.Fatal(err)
 	}
