@@ -1,8 +1,15 @@
 package main
 
 import (
+	"encoding/base64"
+	"errors"
+	"io"
 	"maps"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -79,10 +86,70 @@ func TestCheckFindsWhatDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// TestCheckTriesOtherPrograms: check --connect tries the web application and the hooks of the routes
+// file with their keys, and publishing if a back end may ask for it, and says what to do.
+func TestCheckTriesOtherPrograms(t *testing.T) {
+	t.Parallel()
+	good := redistest.Start(t)
+	setUser(t, good, "reader", "on", "nopass", "&*", "+@all", "-xadd", "~*")
+	program := func(status int) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			text, _ := io.ReadAll(r.Body)
+			if r.URL.Path == "/hook" && !strings.Contains(string(text), `"event":"check"`) {
+				t.Errorf("a hook was asked %s", text)
+			}
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, `{"results":[{"status":"none"}]}`)
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	for name, test := range map[string]struct {
+		env       environment
+		hook      string
+		line, why string // of the report; why "" is ok
+	}{
+		"a hook agrees":        {nil, program(200), "hook", ""},
+		"a hook refuses":       {nil, program(403), "hook", ""},
+		"a hook's key":         {nil, program(401), "hook", "path /ws/report/: status 401: check that key-file holds the key"},
+		"a hook fails":         {nil, program(500), "hook", "status 500: check the log of the program"},
+		"a hook is not there":  {nil, "http://127.0.0.1:1", "hook", "no answer: check that the program runs there"},
+		"the website's key":    {environment{"ORGCAST_SESSION_STORE": "http", "ORGCAST_SESSION_URL": program(401), "ORGCAST_SESSION_URL_KEY": testKey}, "", "session store", "it does not accept the key"},
+		"nothing at that path": {environment{"ORGCAST_SESSION_STORE": "http", "ORGCAST_SESSION_URL": program(404), "ORGCAST_SESSION_URL_KEY": testKey}, "", "session store", "nothing answers at this path"},
+		"may publish":          {environment{"ORGCAST_PUBLISH_KEY": testPublishKey}, "", "publishing", ""},
+		"may not record":       {environment{"ORGCAST_PUBLISH_KEY": testPublishKey, "ORGCAST_REDIS": "redis://reader:x@" + good}, "", "publishing", "NOPERM"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := environment{"ORGCAST_REDIS": "redis://" + good, "ORGCAST_SESSION_STORE": "redis", "ORGCAST_ORIGINS": testOrigin}
+			maps.Copy(env, test.env)
+			if test.hook != "" {
+				dir := t.TempDir()
+				env["ORGCAST_ROUTES_FILE"] = filepath.Join(dir, "routes.yaml")
+				err1 := os.WriteFile(env["ORGCAST_ROUTES_FILE"], []byte("version: 1\nroutes:\n  - path: /ws/report/\n    who: member\n    groups: [report]\n    hook: {url: \""+test.hook+"/hook\", key-file: key, on: [receive]}\n"), 0o600)
+				err2 := os.WriteFile(filepath.Join(dir, "key"), []byte("whsec_"+base64.StdEncoding.EncodeToString([]byte(testKey))), 0o600)
+				if err := errors.Join(err1, err2); err != nil {
+					t.Fatal(err)
+				}
+			}
+			out, errOut, err := execute(t, env, "", "check", "--connect")
+			found := regexp.MustCompile(`(?m)^  ` + test.line + ` +(.*)$`).FindStringSubmatch(out)
+			switch {
+			case found == nil:
+				t.Fatalf("no line %q in\n%s%s", test.line, out, errOut)
+			case test.why == "" && (found[1] != "ok" || err != nil):
+				t.Errorf("got %q, %v, want ok", found[1], err)
+			case !strings.Contains(found[1], test.why), test.why != "" && cli.ExitCode(err) != 1:
+				t.Errorf("got %q, %v, want %q", found[1], err, test.why)
+			}
+		})
+	}
+}
+
 // TestCheckConnectLeavesNothing: what check --connect asks about leaves no key behind.
 func TestCheckConnectLeavesNothing(t *testing.T) {
 	addr := redistest.Start(t)
-	env := environment{"ORGCAST_REDIS": "redis://" + addr, "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_ORIGINS": testOrigin}
+	env := environment{"ORGCAST_REDIS": "redis://" + addr, "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_ORIGINS": testOrigin, "ORGCAST_PUBLISH_KEY": testPublishKey}
 	out, errOut, err := execute(t, env, "", "check", "--connect")
 	if err != nil || !strings.Contains(out, "not needed: signed cookies") {
 		t.Fatalf("got %v\n%s%s", err, out, errOut)

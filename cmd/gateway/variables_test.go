@@ -59,7 +59,7 @@ func TestVariablesOfOthersAreKnown(t *testing.T) {
 func TestUnknownVariables(t *testing.T) {
 	env := environment{
 		"ORGCAST_ORIGINS": testOrigin, "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_ADMIN_LISTEN": "127.0.0.1:1",
-		"ORGCAST_ORIGIN": "x", "ORGCAST_WORKER_ATTEMTPS": "3", "ORGCAST_CONFIG_FILE": "x",
+		"ORGCAST_ORIGIN": "x", "ORGCAST_WORKER_ATTEMPT": "3", "ORGCAST_CONFIG_FILE": "x",
 		"ORGCAST_GATEWAY_SERVICE_HOST": "10.0.0.1", "ORGCAST_GATEWAY_SERVICE_PORT_HTTP": "80", "ORGCAST_GATEWAY_PORT": "tcp://10.0.0.1:80", "ORGCAST_GATEWAY_PORT_80_TCP_PROTO": "tcp",
 	}
 	for _, command := range []string{"serve", "check"} {

@@ -104,10 +104,35 @@ func (n *Node) trials(last *lastWarning) ([]trial, error) {
 	if o.DirectoryKind() == DirectorySession {
 		members = trial{name: members.name, note: "not needed: the session names the organization"}
 	}
-	return append(list,
+	hooks, err := n.hookTrials(unknown.orgs[0])
+	if err != nil {
+		return nil, err
+	}
+	list = append(list,
 		trial{name: "revocations", try: func(ctx context.Context) error { return a.askRevocations(ctx, unknown) }}, members,
 		trial{name: "quotas", try: func(ctx context.Context) error { return a.quota.Check(ctx, unknown.orgs) }},
-	), nil
+	)
+	if o.PublishKey != "" {
+		list = append(list, trial{name: "publishing", try: func(ctx context.Context) error { return n.tryPublishing(ctx, nowhere) }})
+	}
+	return append(list, hooks...), nil
+}
+
+// tryPublishing tries what POST /v1/publish does, without leaving anything: a publication that
+// nobody hears, and an entry for a history that does not exist and is not created.
+func (n *Node) tryPublishing(ctx context.Context, g event.Group) error {
+	payload, err := event.WithOrganization(g.Organization(), []byte(`{"type":"check"}`))
+	if err != nil {
+		return err
+	}
+	err = n.Bus.Publish(ctx, g, payload)
+	if err == nil {
+		err = n.Redis.Events.XAdd(ctx, &redis.XAddArgs{Stream: n.Keys.History(g), NoMkStream: true, Values: []string{"e", ""}}).Err()
+	}
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return fmt.Errorf("%w: with --publish-key, the Redis user needs the rights of a back end, too (deploy/README.md)", err)
+	}
+	return nil
 }
 
 func ping(ctx context.Context, client redis.UniversalClient) error { return client.Ping(ctx).Err() }

@@ -213,9 +213,12 @@ func (g *group) publish(ctx context.Context, bus *pubsub.Redis, interval time.Du
 // more waits until one more event of each group has been acknowledged.
 func (a *audience) more() {
 	a.tb.Helper()
-	for _, g := range a.groups {
-		before := g.count()
-		testkit.Eventually(a.tb, "one more event", func() bool { return g.count() > before })
+	before := make([]int, len(a.groups))
+	for i, g := range a.groups {
+		before[i] = g.count()
+	}
+	for i, g := range a.groups {
+		testkit.Eventually(a.tb, "one more event", func() bool { return g.count() > before[i] })
 	}
 }
 

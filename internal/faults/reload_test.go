@@ -183,10 +183,11 @@ func TestReloadUnderLoad(t *testing.T) {
 		return c.served.Load().Int64() == 2
 	})
 	took := time.Since(began)
-	connections, err := c.ask(t.Context(), "/metrics")
-	if want := fmt.Sprintf("\norgcast_connections %d\n", len(a.viewers)); err != nil || !strings.Contains(connections, want) {
-		t.Errorf("connections: want %q, %v", want, err)
-	}
+	want := fmt.Sprintf("\norgcast_connections %d\n", len(a.viewers))
+	testkit.Eventually(t, "those of the audience are the only connections", func() bool {
+		metrics, err := c.ask(t.Context(), "/metrics")
+		return err == nil && strings.Contains(metrics, want)
+	})
 	v := a.finish(scale(testkit.Patience, time.Minute))
 	t.Logf("%d connections, %d reloads and as many refused ones in %v; longest silence of one %v; %s",
 		len(a.viewers), c.reloads(), took.Round(time.Millisecond), v.Longest.Round(time.Millisecond), v)
