@@ -138,7 +138,7 @@ func TestViewsRefuse(t *testing.T) {
 		"/v1/connections?organization_id=a%20b":      "400 invalid_organization",
 		"/v1/connections?user_id=a%20b":              "400 invalid_user",
 		"/v1/groups?group=a%20b":                     "400 invalid_group",
-		"/v1/organisations":                          "404 not_found",
+		"/v1/organization":                           "404 not_found",
 	} {
 		status, body := get(t, h, url)
 		message, _ := body["message"].(string)

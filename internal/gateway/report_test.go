@@ -58,8 +58,14 @@ func TestReportsShowWhoIsConnected(t *testing.T) {
 		q    inventory.Query
 		want int
 	}{
-		{inventory.Query{Organization: "acme"}, 2}, {inventory.Query{User: "ada"}, 1}, {inventory.Query{Group: "all"}, 3}, {inventory.Query{Group: "room.1"}, 1},
-		{inventory.Query{Organization: "globex", Group: "room.1"}, 0}, {inventory.Query{Limit: 2}, 2}, {inventory.Query{Limit: 1, After: list[1].ID}, 1}, {inventory.Query{After: list[2].ID}, 0},
+		{inventory.Query{Organization: "acme"}, 2},
+		{inventory.Query{User: "ada"}, 1},
+		{inventory.Query{Group: "all"}, 3},
+		{inventory.Query{Group: "room.1"}, 1},
+		{inventory.Query{Organization: "globex", Group: "room.1"}, 0},
+		{inventory.Query{Limit: 2}, 2},
+		{inventory.Query{Limit: 1, After: list[1].ID}, 1},
+		{inventory.Query{After: list[2].ID}, 0},
 	} {
 		if got := rows(t, s.ReportConnections, test.q); len(got) != test.want {
 			t.Errorf("%+v: got %d connections, want %d", test.q, len(got), test.want)

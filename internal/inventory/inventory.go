@@ -19,8 +19,10 @@ import (
 )
 
 const (
-	// DefaultLimit and MaxLimit are how many rows a page has.
-	DefaultLimit, MaxLimit = 100, 1000
+	// DefaultLimit is how many rows a page has, unless the request says otherwise.
+	DefaultLimit = 100
+	// MaxLimit is how many rows a page may have.
+	MaxLimit = 1000
 	// maxAfter is the longest key of a row, in bytes.
 	maxAfter = 256
 )
