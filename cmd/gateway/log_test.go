@@ -274,7 +274,7 @@ func TestDyingProcessSaysWhy(t *testing.T) {
 		"serve, a setting":  {environment{"ORGCAST_LOG_LEVEL": "loud"}, []string{"serve"}, "--log-level", 2},
 		"serve, help":       {nil, []string{"serve", "--help"}, "Run the gateway.", 0},
 		"unknown":           {nil, []string{"unknown"}, `unknown subcommand "unknown"`, 2},
-		"publish, argument": {nil, []string{"publish", "acme", "no group", "{}"}, "gateway: ", 1},
+		"publish, argument": {nil, []string{"publish", "acme", "no group", "{}"}, "gateway: ", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			env := newServing(t, "127.0.0.1:1", tt.env).env
