@@ -131,3 +131,6 @@ func Crowd(tb testing.TB, size int) *Server {
 	}
 	return s
 }
+
+// Accounts returns of how many organizations the server has accounts.
+func Accounts(s *Server) int { return len(s.limits.meter.all()) }

@@ -56,9 +56,9 @@ func (a *account) took(d time.Duration) {
 	}
 }
 
-// end takes over what a connection has delivered, when nothing more can be written to it. It clears
-// the connection's own count first, so that whoever adds up both may miss it, and never counts it
-// twice: see [Server.sums].
+// end takes over what a connection has delivered, when nothing more can be written to it, and before
+// the connection gives its place back. It clears the connection's own count first: a sum of both that
+// is made meanwhile may miss it, and never counts it twice. See [Server.sums].
 func (a *account) end(t *tally) {
 	deliveries, bytes := t.deliveries.Swap(0), t.bytes.Swap(0)
 	a.ended.Add(deliveries)
@@ -99,12 +99,12 @@ func (m *meter) all() []*account {
 	return list
 }
 
-// forget drops the accounts of organizations without connections.
+// forget drops the accounts of organizations without connections, once all that they have is measured.
 func (m *meter) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for org, a := range m.accounts {
-		if a.members.Load() == 0 {
+		if a.members.Load() == 0 && a.last == (sum{a.ended.Load(), a.endedBytes.Load()}) {
 			delete(m.accounts, org)
 		}
 	}

@@ -110,7 +110,7 @@ func TestReportsShowWhoIsSlow(t *testing.T) {
 }
 
 // TestUsageCountsWhatConnectionsLeaveBehind: deliveries to connections that have ended count, once,
-// also while others end; a reset begins anew.
+// also while others end, and a reset starts over.
 func TestUsageCountsWhatConnectionsLeaveBehind(t *testing.T) {
 	n := startNode(t, setup{})
 	const browsers, events = 20, 5
@@ -139,6 +139,33 @@ func TestUsageCountsWhatConnectionsLeaveBehind(t *testing.T) {
 	}
 	if got, _ := total(false); got != 0 {
 		t.Errorf("after the reset: got %d deliveries, want none", got)
+	}
+}
+
+// TestUsageOfThoseWhoLeaveAtAReset: what an organization's last connection got counts once, even if
+// it ends while a reset drops organizations without connections.
+func TestUsageOfThoseWhoLeaveAtAReset(t *testing.T) {
+	n := startNode(t, setup{})
+	var sum uint64
+	measure := func() {
+		for _, u := range n.gateway.Measure(time.Now(), true) {
+			sum += u.Deliveries
+		}
+	}
+	for i := range 50 {
+		c := n.subscribe("ada", "acme", "all")
+		c.Expect(t, n.publish("acme", "all", fmt.Sprint(i)))
+		_ = c.Close()
+		for n.gateway.Connections() > 0 {
+			measure()
+		}
+		measure()
+		if want := n.metric("orgcast_deliveries_total"); float64(sum) != want {
+			t.Fatalf("got %d deliveries after %d connections, want %v", sum, i+1, want)
+		}
+	}
+	if got := gateway.Accounts(n.gateway); got != 0 {
+		t.Errorf("accounts of organizations without connections: got %d, want none", got)
 	}
 }
 

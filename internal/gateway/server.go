@@ -312,6 +312,7 @@ func (s *Server) discard(c *conn, cause error) {
 func (s *Server) forget(c *conn) {
 	s.wheel.remove(c)
 	s.removeLease(c)
+	c.budget.account.end(&c.writer.tally)
 	s.limits.give(owner{c.identity.Organization, c.identity.UserID})
 	s.metrics.connections.Dec()
 	s.mu.Lock()
@@ -321,10 +322,8 @@ func (s *Server) forget(c *conn) {
 	s.serving.Done()
 }
 
-// remove takes a connection off the list. What it delivered now counts as its organization's. The
-// caller holds s.mu.
+// remove takes a connection off the list. The caller holds s.mu.
 func (s *Server) remove(c *conn) {
-	c.budget.account.end(&c.writer.tally)
 	last := len(s.conns) - 1
 	moved := s.conns[last]
 	s.conns[c.index], moved.index = moved, c.index

@@ -92,8 +92,8 @@ type Organization struct {
 	// waiting.
 	QueuedBytes int64   `json:"queued_bytes"`
 	LagSeconds  float64 `json:"lag_seconds"`
-	// Deliveries and DeliveredBytes count since the node started, or since the organization last had
-	// no connection there.
+	// Deliveries and DeliveredBytes count since the node started. They may start over when the
+	// organization comes back after some time without a connection there.
 	Deliveries          uint64  `json:"deliveries"`
 	DeliveredBytes      uint64  `json:"delivered_bytes"`
 	DeliveriesPerSecond float64 `json:"deliveries_per_second"`
