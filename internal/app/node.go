@@ -25,6 +25,7 @@ import (
 	"orgcast/internal/pubsub"
 	"orgcast/internal/quota"
 	"orgcast/internal/session"
+	"orgcast/internal/trail"
 )
 
 // Node is one gateway process. Its parts are assembled but not yet running:
@@ -50,6 +51,7 @@ type Node struct {
 	control   *lease.Control
 	revoker   *lease.Revoker
 	hub       *hub.Hub
+	trail     *trail.Trail
 	quota     *quota.Redis
 	tasks     *quota.Tasks
 	admission *admission
@@ -132,12 +134,13 @@ func (n *Node) addLeases(context.Context) (err error) {
 
 // addBus creates the parts that carry events, and the quota.
 func (n *Node) addBus(ctx context.Context) error {
+	n.trail = trail.New(trail.Options{BytesPerOrganization: n.Options.ExplainBytesPerOrganization, Bytes: n.Options.ExplainBytes})
 	limits := n.Options.busLimits()
 	bus := pubsub.Options{
-		MaxEventSize: limits.MaxEventSize, EventsPerSecond: limits.EventsPerSecond, BytesPerSecond: limits.BytesPerSecond, Log: n.Log, Registerer: n.Metrics,
+		MaxEventSize: limits.MaxEventSize, EventsPerSecond: limits.EventsPerSecond, BytesPerSecond: limits.BytesPerSecond, Log: n.Log, Registerer: n.Metrics, Trail: n.trail,
 	}
 	n.Bus = pubsub.NewRedis(n.Redis.Events, n.Keys, bus)
-	n.hub = hub.New(n.Bus, hub.Options{Registerer: n.Metrics, Log: n.Log})
+	n.hub = hub.New(n.Bus, hub.Options{Registerer: n.Metrics, Log: n.Log, Trail: n.trail})
 	n.quota = quota.NewRedis(n.Redis.State, n.Keys, quota.Options{Limit: n.Options.MaxPerOrganization, Log: n.Log, Registerer: n.Metrics})
 	n.admission = newAdmission(n)
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -160,6 +163,7 @@ func (n *Node) addGateway(ctx context.Context) error {
 	}
 	o.History, o.Quota, o.Leases, o.Violated = n.Bus, n.quota, n.leases, n.violated
 	o.Hub, o.Sessions, o.Membership, o.Log, o.Registerer = n.hub, n.Resolver(), n.Directory, n.Log, n.Metrics
+	o.Trail = n.trail
 	if err := n.addRoutes(); err != nil {
 		return err
 	}

@@ -98,6 +98,7 @@ type Options struct {
 	MessageTimeout                                 time.Duration
 	WriteTimeout, CloseTimeout, HookTimeout        time.Duration
 	LeasePeriod, LeaseDeadline                     time.Duration
+	ExplainBytesPerOrganization, ExplainBytes      int
 	DrainWait, Drain                               time.Duration
 
 	// OnViolation is the effect of an isolation violation on the node.

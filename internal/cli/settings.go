@@ -20,6 +20,7 @@ import (
 	"orgcast/internal/quota"
 	"orgcast/internal/session"
 	"orgcast/internal/task"
+	"orgcast/internal/trail"
 )
 
 // settings are the settings of the whole process. Subcommands declare the parts that they need.
@@ -121,6 +122,9 @@ func (s *settings) declareServe(set *config.Set) {
 	set.Secret(&s.PublishKey, "publish-key", "bearer key of POST /v1/publish and POST /v1/revoke on the private listener; default: these paths do not exist", checkSecret)
 	set.Secret(&s.AdminKey, "admin-key", "bearer key of everything below /v1/ on the private listener that reads or changes more than one publication; default: these paths answer only programs on the same machine, while --admin-listen is a loopback address", checkSecret)
 	s.declareLimits(set)
+	set.Int(&s.ExplainBytesPerOrganization, "explain-bytes-per-organization", trail.DefaultBytesPerOrganization, 0,
+		"bytes of memory for what \"gateway explain\" can tell about one organization on this node; 0 remembers nothing")
+	set.Int(&s.ExplainBytes, "explain-bytes", trail.DefaultBytes, trail.MinBytes, "the same for all organizations; the oldest decisions give way")
 	set.Choice(&s.OnViolation, "on-violation", app.ViolationUnready, []string{app.ViolationUnready, app.ViolationCount},
 		"after an isolation violation, report not ready until a restart, or only count it")
 	set.Duration(&s.LeasePeriod, "lease-period", lease.DefaultPeriod, 100*time.Millisecond, "how often each open connection's session and membership are re-checked")

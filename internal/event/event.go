@@ -9,6 +9,7 @@ package event
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -73,7 +74,8 @@ func Reason(err error) string {
 	return "invalid"
 }
 
-// Event is one message of a back end to a group. It is immutable and safe for concurrent use.
+// Event is one message of a back end to a group. Except for what counts its deliveries, it is
+// immutable. It is safe for concurrent use.
 type Event struct {
 	group    Group
 	org      orgctx.ID // the organization that the payload names
@@ -82,6 +84,7 @@ type Event struct {
 	position Position
 	key      uint64
 	received time.Time
+	tally    atomic.Pointer[Tally]
 	alone    Burst     // the burst of this event alone
 	self     [1]*Event // the list in alone
 }

@@ -13,6 +13,7 @@ import (
 	"orgcast/internal/hub"
 	"orgcast/internal/outbox"
 	"orgcast/internal/session"
+	"orgcast/internal/trail"
 )
 
 // shared is the part of the server that all connections share.
@@ -21,6 +22,7 @@ type shared struct {
 	log     *zap.Logger
 	metrics *metrics
 	turns   *turns
+	trail   *trail.Trail
 	onEnd   func(*conn) // takes an ended connection off the server's books
 }
 
@@ -131,10 +133,14 @@ type client struct {
 	identity session.Identity
 	route    *consumer.Route
 	params   consumer.Params
-	query    string  // unparsed: few consumers need it
-	address  string  // the client's, see [Proxies.Client]
-	budget   *budget // of the organization
+	query    string            // unparsed: few consumers need it
+	address  string            // the client's, see [Proxies.Client]
+	budget   *budget           // of the organization
+	trail    *trail.Connection // nil without an organization, or if nothing is remembered
 }
+
+// Trail implements hub.Remembered.
+func (c *client) Trail() *trail.Connection { return c.trail }
 
 // ID implements consumer.Conn.
 func (c *client) ID() string { return c.id }

@@ -8,9 +8,11 @@ import (
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/event"
+	"orgcast/internal/hub"
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
+	"orgcast/internal/trail"
 )
 
 // conn is one connection and the root of its goroutine tree:
@@ -54,6 +56,8 @@ type conn struct {
 var (
 	_ consumer.Resumer = (*conn)(nil)
 	_ consumer.Limiter = (*conn)(nil)
+	_ hub.Remembered   = (*conn)(nil)
+	_ trail.Owner      = (*conn)(nil)
 )
 
 // Identity implements consumer.Conn and lease.Holder.
@@ -107,6 +111,9 @@ func (c *conn) Send(v any) error {
 		c.writer.send(e.Alone().Bytes(c.kind.outbox.Shape, c.kind.outbox.Encoding))
 		return nil
 	}
+	if refused, ok := v.(consumer.ErrorFrame); ok {
+		c.noteDenied(refused)
+	}
 	text, err := event.Marshal(v)
 	if err == nil && c.kind.v1 {
 		err = consumer.CheckFrame(v, text)
@@ -149,11 +156,12 @@ func (c *conn) Go(fn func(ctx context.Context) error) {
 func (c *conn) attach(t Transport) {
 	c.mu.Lock()
 	c.writer.transport, c.attached = t, true
-	c.writer.personal, _ = t.(Personal)
+	_, c.writer.personal = t.(Personal)
 	c.inbox.talked.Store(int64(time.Since(c.started))) // the browser could not send anything earlier
 	ended := c.ended
 	c.mu.Unlock()
 	if ended { // during the upgrade
+		c.noteEnd(context.Cause(c.ctx))
 		if causeOf(context.Cause(c.ctx)).how.is(mute) {
 			t.Mute()
 		}

@@ -32,6 +32,9 @@ func (c *conn) End(cause error) {
 	c.ended = true
 	c.cancel(cause)
 	c.mu.Unlock()
+	if attached {
+		c.noteEnd(cause)
+	}
 	c.inbox.close()
 	if c.writer.seal(cause) && attached { // else the request is refused, or attach sets the deadline
 		c.writer.transport.Expire(c.host.options.CloseTimeout)

@@ -31,6 +31,7 @@ import (
 	"orgcast/internal/socket"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
+	"orgcast/internal/trail"
 )
 
 func TestMain(m *testing.M) {
@@ -106,6 +107,7 @@ type node struct {
 	sessions *session.CookieStore
 	vault    *vault // of the sessions that cookie makes
 	metrics  *prometheus.Registry
+	trail    *trail.Trail
 	dial     testkit.DialFunc
 	slowAddr string // for connections that take little, if the test has any; see slowNode
 	over     via
@@ -125,6 +127,8 @@ type setup struct {
 	store   storeKind         // default: signed cookies
 	vault   *vault            // default: a new one of that kind
 	server  *redistest.Server // for what needs one; default: a new one
+	// forgetful nodes have no trail.
+	forgetful bool
 }
 
 func cookieStore(tb testing.TB, now func() time.Time, key string) *session.CookieStore {
@@ -142,7 +146,10 @@ func startNode(tb testing.TB, s setup) *node {
 	if n.bus == nil {
 		n.bus = pubsub.NewMemory()
 	}
-	n.hub = hub.New(n.bus, hub.Options{})
+	if !s.forgetful {
+		n.trail = trail.New(trail.Options{BytesPerOrganization: 1 << 20, Bytes: 4 << 20})
+	}
+	n.hub = hub.New(n.bus, hub.Options{Trail: n.trail})
 	n.vault = s.vault
 	switch {
 	case n.vault != nil:
@@ -175,6 +182,7 @@ func startNode(tb testing.TB, s setup) *node {
 		o.PingInterval = time.Hour // browsers that do not read answer no ping, and a busy machine takes its time
 	}
 	o.Registerer = n.metrics
+	o.Trail = n.trail
 	o.Log = s.log
 	o.Carriers = []gateway.Carrier{streamsLike(o)}
 
@@ -223,6 +231,11 @@ func (n *node) expectEmpty() {
 	n.tb.Helper()
 	if got := n.gateway.Connections(); got != 0 {
 		n.tb.Errorf("connections left: %d", got)
+	}
+	for _, org := range []string{"acme", "globex"} {
+		if got := n.trail.Ask(trail.Query{Organization: mustOrg(n.tb, org)}).Open; got != 0 {
+			n.tb.Errorf("connections of %s left in the trail: %d", org, got)
+		}
 	}
 	if got := n.hub.Groups(); got != 0 {
 		n.tb.Errorf("groups left: %d", got)

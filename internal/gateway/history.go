@@ -46,7 +46,11 @@ func (c *conn) JoinWithHistory(ctx context.Context, name string, n int, first fu
 				return event.Position{}, 0, fmt.Errorf("%w: join group: %w", ErrOverloaded, err)
 			}
 		}
-		return newestOf(history), bytesOf(history), first(history)
+		err = first(history)
+		if err == nil {
+			c.trail.History(g, history, true)
+		}
+		return newestOf(history), bytesOf(history), err
 	})
 }
 
@@ -82,6 +86,7 @@ func (c *conn) JoinAfter(ctx context.Context, name string, after event.Mark, don
 		if err := c.writer.replay(g, gap, fitting); err != nil {
 			return event.Position{}, bytesOf(events), err
 		}
+		c.trail.History(g, fitting, complete)
 		at := event.Mark{Position: newestOf(fitting)}
 		if at.Position.IsZero() && complete {
 			at = after // it was found, so live events up to it are known, too

@@ -112,13 +112,11 @@ func (m *metrics) strangers(count func() float64) {
 	}, count)
 }
 
-// wrote counts events that were written to one connection together, and returns how long the oldest
-// took.
-func (m *metrics) wrote(events int, oldest time.Time) time.Duration {
-	took := time.Since(oldest)
+// wrote counts events that were written to one connection together. took is the time since the
+// arrival of the oldest.
+func (m *metrics) wrote(events int, took time.Duration) {
 	m.deliveries.Add(uint64(events)) //nolint:gosec // it is not negative
 	m.latency.observe(took)
-	return took
 }
 
 // latency is a histogram with powers of two as bounds, so that an observation is one addition.

@@ -15,6 +15,7 @@ import (
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
+	"orgcast/internal/trail"
 )
 
 // Membership says whether a user may act for an organization. Package directory implements it.
@@ -78,6 +79,8 @@ type Options struct {
 	// Log and Registerer may be nil.
 	Log        *zap.Logger
 	Registerer prometheus.Registerer
+	// Trail remembers what becomes of connections and of events at them. It may be nil.
+	Trail *trail.Trail
 
 	// MaxFrame is the largest frame of a browser, in bytes. Default [DefaultMaxFrame].
 	MaxFrame int64

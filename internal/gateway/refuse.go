@@ -57,6 +57,9 @@ func (s *Server) note(r *http.Request, why refusal) cause {
 		c.status, c.name = told.Answer()
 	}
 	s.metrics.refused.WithLabelValues(c.name).Inc()
+	if why.who.user != "" {
+		s.trail.Refused(why.who.org, why.who.user, c.name)
+	}
 	level := zap.InfoLevel
 	if c.status >= http.StatusInternalServerError && !answered && !errors.Is(why.err, ErrPeerGone) {
 		level = zap.WarnLevel

@@ -25,7 +25,7 @@ func TestEverythingReturns(t *testing.T) {
 		routes = append(routes, route)
 	}
 	places := &capped{limit: 1000}
-	n := startNode(t, setup{routes: routes, options: gateway.Options{
+	n := startNode(t, setup{forgetful: true, routes: routes, options: gateway.Options{
 		Membership: everybody{}, Compress: true, Quota: places, MaxPerUser: 1000,
 		QueueBytes: 64 << 10, QueueBytesPerOrganization: 4 << 20, CloseTimeout: 200 * time.Millisecond,
 	}})

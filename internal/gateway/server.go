@@ -21,6 +21,7 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/trail"
 )
 
 // Server serves connections. It is an http.Handler; create it with [New]. [Server.Drain] ends all
@@ -60,7 +61,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		shared: shared{hub: o.Hub, log: o.Log.Named("gateway"), turns: &turns{slots: make(chan struct{}, 2*turnsAtOnce())}},
+		shared: shared{hub: o.Hub, trail: o.Trail, log: o.Log.Named("gateway"), turns: &turns{slots: make(chan struct{}, 2*turnsAtOnce())}},
 		limits: newLimits(&o), leases: o.Leases, answerTime: answerTime(&o), base: ctx, explained: make(map[Transport]struct{}),
 	}
 	s.onEnd = s.forget
@@ -240,6 +241,9 @@ func (s *Server) newConn(r *http.Request, ks *kinds, who client) *conn {
 		pingAt: who.host.options.PingInterval - time.Duration(mathrand.Int64N(int64(who.host.options.PingInterval)/8)), //nolint:gosec // jitter is no secret
 	}
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
+	c.trail = s.trail.Connect(trail.Client{
+		Organization: c.identity.Organization, ID: c.id, User: c.identity.UserID, HearsGaps: c.kind.v1, Owner: c,
+	})
 	c.inbox.client = &c.client
 	c.groups.host, c.groups.named = c.host, bucket.New(namesBurst(&c.host.options))
 	c.writer.client, c.writer.failed = &c.client, c.writeFailed
@@ -305,6 +309,7 @@ func (s *Server) discard(c *conn, cause error) {
 	c.groups.end(c)
 	c.tree.Wait()
 	c.writer.box.Abandon()
+	c.trail.Forget()
 	s.limits.give(owner{c.identity.Organization, c.identity.UserID})
 }
 

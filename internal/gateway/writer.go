@@ -4,11 +4,11 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"orgcast/internal/event"
 	"orgcast/internal/outbox"
 	"orgcast/internal/socket"
+	"orgcast/internal/trail"
 )
 
 const (
@@ -24,7 +24,7 @@ type writer struct {
 	// Set before the outbox is opened, and not changed after that.
 	client    *client
 	transport Transport
-	personal  Personal                         // the transport if it has this ability, else nil
+	personal  bool                             // the transport has this ability
 	handle    func(*event.Event) (wanted bool) // the consumer's HandleEvent, nil if it has none
 	failed    func(error)                      // called when nothing more can be written
 
@@ -109,6 +109,7 @@ func (w *writer) flush() {
 	}
 	switch {
 	case err != nil:
+		w.loseBatch(b)
 		w.box.Done(b)
 		w.failed(err)
 	case len(frames) == 0: // everything was dropped
@@ -118,7 +119,7 @@ func (w *writer) flush() {
 	case sent != socket.SentAll:
 		w.start(b, sent)
 	default:
-		w.wrote(b.Events(), b.Bytes(), b.Oldest())
+		w.wrote(b)
 		if w.box.Done(b) {
 			w.flush() // more was queued meanwhile
 		}
@@ -187,24 +188,16 @@ func (w *writer) assemble(b *outbox.Batch) (frames []byte, buffer *joinBuffer, e
 
 // finish sends the rest of a batch that the transport has written in part.
 func (w *writer) finish(b *outbox.Batch) error {
-	switch err := w.transport.Finish(); {
-	case errors.Is(err, socket.ErrMuted):
+	err := w.transport.Finish()
+	if err == nil {
+		w.wrote(b)
 		return nil
-	case err != nil:
-		return err
 	}
-	w.wrote(b.Events(), b.Bytes(), b.Oldest())
-	return nil
-}
-
-// wrote counts events that were written together.
-func (w *writer) wrote(events, bytes int, oldest time.Time) {
-	if events == 0 {
-		return
+	w.loseBatch(b)
+	if errors.Is(err, socket.ErrMuted) {
+		return nil
 	}
-	took := w.client.host.metrics.wrote(events, oldest)
-	w.tally.add(events, bytes)
-	w.client.budget.account.took(took)
+	return err
 }
 
 // size returns what events count for: their bytes before compression.
@@ -214,8 +207,15 @@ func (w *writer) size(b *event.Burst) int {
 
 // writeBatch writes the items in order.
 func (w *writer) writeBatch(b *outbox.Batch) error {
-	for i := range b.Len() {
-		if err := w.writeItem(b.Item(i)); err != nil && !errors.Is(err, socket.ErrMuted) { // else the close frame may still be due
+	next := 0
+	defer func() { // also if a hook panicked
+		for ; next < b.Len(); next++ {
+			w.loseItem(b.Item(next))
+		}
+	}()
+	for next < b.Len() {
+		next++
+		if err := w.writeItem(b.Item(next - 1)); err != nil && !errors.Is(err, socket.ErrMuted) { // else the close frame may still be due
 			return err
 		}
 	}
@@ -237,30 +237,35 @@ func (w *writer) writeItem(it *outbox.Item) error {
 }
 
 func (w *writer) writeFrame(frame []byte) error {
-	if w.personal != nil {
-		return w.personal.WriteFrame(frame)
+	if w.personal {
+		personal, _ := w.transport.(Personal)
+		return personal.WriteFrame(frame)
 	}
 	return w.transport.Write(frame)
 }
 
 func (w *writer) writeEvents(b *event.Burst) error {
-	if w.personal != nil {
-		return w.personal.WriteEvents(b, w.client.kind.outbox.Shape)
+	if w.personal {
+		personal, _ := w.transport.(Personal)
+		return personal.WriteEvents(b, w.client.kind.outbox.Shape)
 	}
 	return w.transport.Write(w.client.kind.bytes(b, w.transport))
 }
 
 // writeBurst writes events. A consumer with HandleEvent sees each one first and may discard it.
 func (w *writer) writeBurst(it *outbox.Item) error {
+	done := 0 // events that were written or kept back
+	events := it.Burst.Events()
+	defer func() { w.lose(events[done:], trail.LostWrite) }()
 	if err := w.client.admit(it.Burst); err != nil {
 		return err
 	}
-	events := it.Burst.Events()
 	if w.handle == nil {
 		if err := w.writeEvents(it.Burst); err != nil {
 			return err
 		}
-		w.wrote(len(events), w.size(it.Burst), events[0].Received())
+		w.wroteBurst(it.Burst)
+		done = len(events)
 		return nil
 	}
 	for _, e := range events {
@@ -271,12 +276,15 @@ func (w *writer) writeBurst(it *outbox.Item) error {
 		wanted := w.handle(e)
 		w.handling.Store(false)
 		if !wanted {
+			w.lose(e.Alone().Events(), trail.LostConsumer)
+			done++
 			continue
 		}
 		if err := w.writeEvents(e.Alone()); err != nil {
 			return err
 		}
-		w.wrote(1, w.size(e.Alone()), e.Received())
+		w.wroteBurst(e.Alone())
+		done++
 	}
 	return nil
 }

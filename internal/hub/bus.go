@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"orgcast/internal/event"
+	"orgcast/internal/trail"
 )
 
 // Bus brings events of other processes to this one. It is the part of package pubsub that the hub
@@ -27,4 +28,17 @@ type Member interface {
 	Flush()
 	// OfferGap says that events of the group may have been lost at this point.
 	OfferGap(g event.Group)
+}
+
+// Remembered is an extra ability of a [Member]: a trail remembers of which groups it is a member.
+type Remembered interface {
+	Trail() *trail.Connection
+}
+
+// trailOf returns what remembers the groups of a member, nil if nothing does.
+func trailOf(m Member) *trail.Connection {
+	if r, ok := m.(Remembered); ok {
+		return r.Trail()
+	}
+	return nil
 }

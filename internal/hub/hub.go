@@ -18,6 +18,7 @@ import (
 
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/trail"
 )
 
 // shardCount divides the lanes so that a lookup rarely waits. It is a power of two.
@@ -31,6 +32,8 @@ type Options struct {
 	// Registerer gets the metrics, and Log names organizations that lose events. They may be nil.
 	Registerer prometheus.Registerer
 	Log        *zap.Logger
+	// Trail remembers which events were passed to how many members, and who was one. It may be nil.
+	Trail *trail.Trail
 }
 
 // Hub routes events to members. Create it with [New]. All methods are safe for concurrent use.
@@ -39,6 +42,7 @@ type Hub struct {
 	intake  int
 	metrics *metrics
 	log     *zap.Logger
+	trail   *trail.Trail
 	sched   scheduler
 	seed    maphash.Seed
 
@@ -60,7 +64,7 @@ func (o Options) withDefaults() Options {
 // New returns a Hub that takes its events from the bus.
 func New(bus Bus, o Options) *Hub {
 	o = o.withDefaults()
-	h := &Hub{bus: bus, intake: o.IntakeBytes, metrics: newMetrics(o.Registerer), log: o.Log.Named("hub"), seed: maphash.MakeSeed()}
+	h := &Hub{bus: bus, intake: o.IntakeBytes, metrics: newMetrics(o.Registerer), log: o.Log.Named("hub"), trail: o.Trail, seed: maphash.MakeSeed()}
 	h.sched.serve = h.runTurn
 	h.sched.init()
 	for i := range h.shards {

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"orgcast/internal/event"
+	"orgcast/internal/trail"
 )
 
 const (
@@ -101,6 +102,7 @@ func (l *lane) join(g event.Group, m Member) (first bool) {
 		ms.full = max(ms.full, len(ms.list)+1)
 	}
 	ms.list = append(ms.list, m)
+	trailOf(m).Joined(g)
 	return first
 }
 
@@ -135,6 +137,7 @@ func (l *lane) leave(g event.Group, m Member) (left, last, empty bool) {
 	if end == 0 {
 		delete(l.groups, g)
 	}
+	trailOf(m).Left(g)
 	return true, end == 0, len(l.groups) == 0
 }
 
@@ -156,14 +159,16 @@ func (l *lane) index(ms *members, m Member) int {
 	return -1
 }
 
-// membersFor returns the current members for an arrival. They may be read without the lock.
-func (l *lane) membersFor(a arrival) []Member {
+// membersFor returns the current members for an arrival, to whom the events are to be offered. They
+// may be read without the lock.
+func (l *lane) membersFor(a arrival, events []*event.Event, t *trail.Trail) []Member {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.groups[a.group] != a.members {
 		return nil
 	}
 	a.members.lent = true
+	t.Passed(events, len(a.members.list))
 	return a.members.list
 }
 
@@ -184,8 +189,10 @@ func (h *Hub) accept(l *lane, a arrival) {
 		l.busy = true
 		ms.lent = true
 		list := ms.list
+		alone := a.event.Alone()
+		h.trail.Passed(alone.Events(), len(list))
 		l.mu.Unlock()
-		deliverInline(list, a.event.Alone())
+		deliverInline(list, alone)
 		h.done(l)
 		return
 	}
@@ -197,6 +204,9 @@ func (h *Hub) accept(l *lane, a arrival) {
 		count := l.drop(time.Now())
 		l.mu.Unlock()
 		h.metrics.dropped.Inc()
+		if a.event != nil {
+			h.trail.Dropped(a.group, a.event.Position(), trail.DropIntake)
+		}
 		if count > 0 {
 			h.log.Warn("intake full, events dropped", zap.Stringer("organization_id", a.group.Organization()), zap.Int("count", count))
 		}
@@ -205,6 +215,7 @@ func (h *Hub) accept(l *lane, a arrival) {
 	if len(l.lost) > 0 { // there is room again: the gap comes before later events
 		if of, ok := l.lost[a.group]; ok {
 			delete(l.lost, a.group)
+			h.trail.Gap(a.group, trail.GapIntake)
 			l.waiting = append(l.waiting, arrival{group: a.group, members: of})
 		}
 	}
@@ -267,10 +278,10 @@ func (h *Hub) done(l *lane) {
 
 // runTurn serves a lane for one turn. It runs in a worker. alone says that no other lane waits.
 func (h *Hub) runTurn(w *worker, l *lane, alone bool) {
-	batch := l.turn(w.batch[:0], alone)
+	batch := l.turn(w.batch[:0], alone, h.trail)
 	for i := 0; i < len(batch); {
 		if batch[i].event == nil {
-			for _, m := range l.membersFor(batch[i]) {
+			for _, m := range l.membersFor(batch[i], nil, nil) {
 				m.OfferGap(batch[i].group)
 			}
 			i++
@@ -285,7 +296,7 @@ func (h *Hub) runTurn(w *worker, l *lane, alone bool) {
 		for ; i < end; i++ {
 			rest = append(rest, batch[i].event)
 		}
-		list := l.membersFor(first)
+		list := l.membersFor(first, rest, h.trail)
 		for len(rest) > 0 && len(list) > 0 {
 			var b *event.Burst
 			b, rest = event.NewBurst(rest, burstBytes)
@@ -304,7 +315,7 @@ func (h *Hub) runTurn(w *worker, l *lane, alone bool) {
 
 // turn takes arrivals from the front, for about the work of one turn. The debt of earlier turns
 // counts, so it may take none. While no other lane waits, debt does not matter.
-func (l *lane) turn(batch []arrival, alone bool) []arrival {
+func (l *lane) turn(batch []arrival, alone bool, t *trail.Trail) []arrival {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	work := turnWork - l.debt
@@ -331,6 +342,7 @@ func (l *lane) turn(batch []arrival, alone bool) []arrival {
 	if len(l.waiting) == 0 {
 		l.waiting = nil
 		for g, of := range l.lost { // no later arrival will bring the gap
+			t.Gap(g, trail.GapIntake)
 			batch = append(batch, arrival{group: g, members: of})
 		}
 		l.lost = nil

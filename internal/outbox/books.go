@@ -82,6 +82,7 @@ func (o *Outbox) retire(b *Batch) {
 // dropQueue forgets what is queued.
 func (o *Outbox) dropQueue() {
 	if o.queue != nil {
+		o.loseAll(o.queue, LostClosing)
 		o.retire(o.queue)
 		o.queue = nil
 		o.rank(false)

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"orgcast/internal/event"
 )
 
 // patience is how long a write may be under way before its client counts as behind. A client that
@@ -33,6 +35,9 @@ type Owner interface {
 	// organization needed room. It must not wait. It is called without any lock of this package,
 	// from every goroutine that uses an outbox of the same budget.
 	GaveWay(out Outcome)
+	// Lost is told which events of a group the client does not get, and why. follows says that no
+	// batch was claimed since the last call. It must neither wait nor call the outbox.
+	Lost(events []*event.Event, why Loss, follows bool)
 }
 
 // ranks are the members of a budget in the order in which they give way. Sizes are classes, so that

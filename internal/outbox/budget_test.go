@@ -60,6 +60,8 @@ func (p *peer) GaveWay(out outbox.Outcome) {
 	}
 }
 
+func (p *peer) Lost([]*event.Event, outbox.Loss, bool) {}
+
 // write begins to write what waits.
 func (p *peer) write() {
 	if p.writes != nil {

@@ -53,7 +53,7 @@ func (o *Outbox) Hold(g event.Group) error {
 func (o *Outbox) Forget(g event.Group) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.endHandover(g)
+	o.endHandover(g, LostLeft)
 }
 
 // Release lets what is held of a group follow what was pushed, without what the history had, whose
@@ -92,11 +92,12 @@ func (o *Outbox) release(g event.Group, newest event.Position) (out Outcome) {
 			return out
 		}
 	}
+	o.loseAll(h.held, LostFull)
 	o.retire(h.held)
 	h.held = nil
 	o.rank(!o.writing && o.held() == 0)
 	if h.after.IsZero() { // nothing was recorded, so nothing can come twice
-		o.endHandover(g)
+		o.endHandover(g, LostLeft)
 	}
 	out.Flush = !out.Full && o.queue != nil && !o.writing
 	return out
@@ -132,7 +133,8 @@ func (o *Outbox) handoverOf(g event.Group) *handover {
 	return h
 }
 
-func (o *Outbox) endHandover(g event.Group) {
+// endHandover ends a handover, and drops what is held.
+func (o *Outbox) endHandover(g event.Group, why Loss) {
 	at := &o.handovers
 	for *at != nil && (*at).group != g {
 		at = &(*at).next
@@ -143,6 +145,7 @@ func (o *Outbox) endHandover(g event.Group) {
 	}
 	*at = h.next
 	if h.held != nil {
+		o.loseAll(h.held, why)
 		o.retire(h.held)
 		h.held = nil
 		o.rank(false)
@@ -168,7 +171,7 @@ func (o *Outbox) divert(it Item, out *Outcome) (left Item) {
 	if it.Burst != nil && left.Burst != nil { // they come in order, so the rest lies behind too
 		for _, e := range it.Burst.Events() {
 			if e.Position().Compare(h.after) > 0 {
-				o.endHandover(g)
+				o.endHandover(g, LostLeft)
 				break
 			}
 		}
@@ -186,6 +189,7 @@ func (o *Outbox) unseen(h *handover, it Item) Item {
 	if !slices.ContainsFunc(events, seen) {
 		return it
 	}
+	o.loseEvents(slices.DeleteFunc(slices.Clone(events), func(e *event.Event) bool { return !seen(e) }), LostHistory)
 	rest := slices.DeleteFunc(slices.Clone(events), seen)
 	if len(rest) == 0 {
 		return Item{}
@@ -220,7 +224,7 @@ func (o *Outbox) yieldHeld(size int, out *Outcome) {
 			o.dropOldestHeld(h, size, out)
 		case o.options.Policy == Latest:
 			before := h.held.bytes
-			_, dropped := h.held.dropStale(o.excess(size))
+			_, dropped := o.dropStale(h.held, o.excess(size))
 			o.account(h.held, before)
 			out.Dropped += dropped
 		}
@@ -242,6 +246,7 @@ func (o *Outbox) dropFirstHeld(h *handover, out *Outcome) (size int) {
 		return old.bytes
 	}
 	h.lose(old.Burst.Events())
+	o.lose(&old, LostOldest)
 	out.Dropped += len(old.Burst.Events())
 	return old.bytes
 }

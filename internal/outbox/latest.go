@@ -27,7 +27,7 @@ type latestKey struct {
 type cursor struct{ item, event int }
 
 // dropStale lets go of superseded events, until so many bytes are free or none is left.
-func (b *Batch) dropStale(need int) (freed, dropped int) {
+func (o *Outbox) dropStale(b *Batch, need int) (freed, dropped int) {
 	if need <= 0 {
 		return 0, 0
 	}
@@ -39,7 +39,9 @@ func (b *Batch) dropStale(need int) (freed, dropped int) {
 		at := l.stale[0]
 		l.stale = l.stale[1:]
 		if at.item >= l.first { // else it has left
-			freed += b.drop(at)
+			size, e := b.drop(at)
+			o.loseEvents(e.Alone().Events(), LostLatest)
+			freed += size
 			dropped++
 		}
 	}
@@ -51,19 +53,20 @@ func (b *Batch) dropStale(need int) (freed, dropped int) {
 }
 
 // drop removes one event and returns its size.
-func (b *Batch) drop(at cursor) (size int) {
+func (b *Batch) drop(at cursor) (size int, e *event.Event) {
 	it := &b.items[at.item-b.latest.first]
 	if it.left == nil {
 		it.left = slices.Clone(it.Burst.Events())
 	}
-	size = b.options.sizeOf(it.left[at.event])
+	e = it.left[at.event]
+	size = b.options.sizeOf(e)
 	it.left[at.event] = nil
 	if it.bytes -= size; it.bytes == 0 {
 		b.release(it)
 		*it = Item{}
 		b.latest.holes++
 	}
-	return size
+	return size, e
 }
 
 // index makes the batch know what is superseded.

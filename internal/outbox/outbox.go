@@ -67,6 +67,7 @@ type Outbox struct {
 	writing   bool      // a batch is claimed
 	sealed    bool      // no more is queued: the close frame is, or nothing can be written
 	spent     bool      // it was full by the budget, so that its connection is about to end
+	losing    bool      // something was lost since the last claim
 	handovers *handover // the first of a list
 	member    *member   // what idle connections do without; nil until it is needed
 }
@@ -109,6 +110,7 @@ func (o *Outbox) tryAccept(it Item) (out Outcome, waits bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.sealed || o.spent || !it.gap.IsZero() && o.queue.told(it.gap) {
+		o.lose(&it, LostClosing)
 		return Outcome{}, false
 	}
 	if o.handovers != nil {
@@ -155,7 +157,7 @@ func (o *Outbox) Abandon() {
 func (o *Outbox) seal() {
 	o.sealed = true
 	for o.handovers != nil {
-		o.endHandover(o.handovers.group)
+		o.endHandover(o.handovers.group, LostClosing)
 	}
 	o.unchargeAll()
 }
@@ -169,7 +171,7 @@ func (o *Outbox) Claim() *Batch {
 		return nil
 	}
 	b := o.queue
-	o.queue, o.writing = nil, true
+	o.queue, o.writing, o.losing = nil, true, false
 	if b.budget != nil {
 		o.member.flight = b
 		o.rank(o.held() == 0)

@@ -77,6 +77,8 @@ func (o owner) Budget() *outbox.Budget { return o.budget }
 
 func (owner) GaveWay(outbox.Outcome) {}
 
+func (owner) Lost([]*event.Event, outbox.Loss, bool) {}
+
 // text names an item as a test reads it.
 func text(it *outbox.Item) (list []string) {
 	switch {

@@ -22,6 +22,7 @@ func (o *Outbox) excess(size int) int {
 func (o *Outbox) add(it *Item, out *Outcome) {
 	switch {
 	case o.sealed, o.spent:
+		o.lose(it, LostClosing)
 	case o.excess(it.bytes) <= 0:
 		o.push(it)
 	case o.options.Policy == DropOldest:
@@ -29,6 +30,7 @@ func (o *Outbox) add(it *Item, out *Outcome) {
 	case o.options.Policy == Latest:
 		o.keepLatest(o.needQueue(), it, out)
 	default:
+		o.lose(it, LostFull)
 		out.Full = true
 	}
 }
@@ -40,10 +42,11 @@ func (o *Outbox) dropOldest(it *Item, out *Outcome) {
 	b := o.needQueue()
 	before := b.bytes
 	room := b.bytes - o.excess(0)
-	b.shed(room-it.bytes, out)
+	o.shed(b, room-it.bytes, out)
 	switch {
 	case b.bytes+it.bytes > room && it.Burst != nil: // only frames of the server's own are left before it
 		out.Dropped += len(it.Burst.Events())
+		o.lose(it, LostOldest)
 		b.tell(it.Burst.Group())
 	case b.bytes+it.bytes > o.options.Bytes:
 		out.Full = true
@@ -60,7 +63,7 @@ func (o *Outbox) dropOldest(it *Item, out *Outcome) {
 // gap in the place of the last: a state that was sent before that stays before the news.
 //
 // What it passes it moves to the front of the batch, so that it looks at everything once.
-func (b *Batch) shed(most int, out *Outcome) {
+func (o *Outbox) shed(b *Batch, most int, out *Outcome) {
 	for len(b.items) > 0 && b.bytes > most {
 		switch old := b.removeFirst(); {
 		case old.own():
@@ -68,6 +71,7 @@ func (b *Batch) shed(most int, out *Outcome) {
 			b.bytes += old.bytes
 		case old.Burst != nil:
 			out.Dropped += len(old.Burst.Events())
+			o.lose(&old, LostOldest)
 			b.tell(old.Burst.Group())
 		default: // older news of a gap merges with ours
 			b.tell(old.gap)
@@ -114,7 +118,7 @@ func (o *Outbox) shedOldest(need int, out *Outcome) (freed int) {
 		return freed
 	}
 	before, shared := b.bytes, b.shared
-	b.shed(before-(need-freed), out)
+	o.shed(b, before-(need-freed), out)
 	freed += max(shared-b.shared, before-b.bytes) // the latter where old news of a gap made the room
 	o.account(b, before)
 	if b.bytes == 0 {
@@ -131,7 +135,7 @@ func (o *Outbox) shedStale(need int, out *Outcome) (freed int) {
 			return
 		}
 		before := b.bytes
-		size, dropped := b.dropStale(need - freed)
+		size, dropped := o.dropStale(b, need-freed)
 		o.account(b, before)
 		freed += size
 		out.Dropped += dropped
@@ -161,7 +165,7 @@ func (o *Outbox) keepLatest(b *Batch, it *Item, out *Outcome) {
 	need := o.excess(it.bytes)
 	before := b.bytes
 	b.append(it)
-	freed, dropped := b.dropStale(need)
+	freed, dropped := o.dropStale(b, need)
 	o.account(b, before)
 	out.Dropped += dropped
 	out.Full = freed < need

@@ -10,6 +10,7 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/loglimit"
 	"orgcast/internal/pubsub/roster"
+	"orgcast/internal/trail"
 )
 
 const (
@@ -165,7 +166,7 @@ func (c *catcher) missed(ctx context.Context, batch []roster.Behind, limit int, 
 // and then the messages held meanwhile. It stops early if the group is paused or left.
 func (c *catcher) hand(b roster.Behind, f answer) {
 	if c.subs.handOver(b, roster.Answer{Events: f.events, Complete: f.complete, Failed: f.err != nil}) {
-		c.delivery.gap(b.Group())
+		c.delivery.gap(b.Group(), f.gapReason())
 	}
 	for _, e := range f.events {
 		if !c.handOne(b, e) {
@@ -200,8 +201,21 @@ func (c *catcher) handHeld(b roster.Behind) (more bool) {
 		v, more = c.subs.release(b)
 		if err != nil && v != roster.Unwanted {
 			decoder.logDropped(b.Group(), err)
+			c.delivery.trail.Dropped(b.Group(), h.Head.Position, event.Reason(err))
 		}
 		return v
 	})
 	return more
+}
+
+// gapReason returns why there is a gap before the events of an answer.
+func (f *answer) gapReason() string {
+	switch {
+	case f.err != nil:
+		return trail.GapUnread
+	case !f.complete:
+		return trail.GapIncomplete
+	default:
+		return trail.GapNotRecorded
+	}
 }

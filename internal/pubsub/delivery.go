@@ -5,12 +5,14 @@ import (
 
 	"orgcast/internal/event"
 	"orgcast/internal/pubsub/roster"
+	"orgcast/internal/trail"
 )
 
 // delivery passes events and gaps to the Sink of a Run, one at a time, from all links.
 type delivery struct {
 	sink    Sink
 	metrics *metrics
+	trail   *trail.Trail
 
 	mu sync.Mutex // held during calls of the Sink, which must not overlap
 }
@@ -23,9 +25,10 @@ func (d *delivery) deliver(e *event.Event) {
 	d.sink.Deliver(e)
 }
 
-// gap reports a gap.
-func (d *delivery) gap(g event.Group) {
+// gap reports a gap, for one of the reasons in package trail.
+func (d *delivery) gap(g event.Group, reason string) {
 	d.metrics.gaps.Inc()
+	d.trail.Gap(g, reason)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.sink.Gap(g)
@@ -40,13 +43,25 @@ func (d *delivery) inTurn(g event.Group, e *event.Event, judge func() roster.Ver
 	v := judge()
 	if v == roster.Lost || v == roster.Denied {
 		d.metrics.gaps.Inc()
+		d.trail.Gap(g, gapReason(v))
 		d.sink.Gap(g)
 	}
 	if v == roster.Repeated || v == roster.Denied {
 		d.metrics.repeated.Inc()
+		if e != nil {
+			d.trail.Dropped(g, e.Position(), trail.DropRepeated)
+		}
 	}
 	if e != nil && (v == roster.Deliver || v == roster.Lost) {
 		d.metrics.received.Inc()
 		d.sink.Deliver(e)
 	}
+}
+
+// gapReason returns why a verdict on an event comes with a gap.
+func gapReason(v roster.Verdict) string {
+	if v == roster.Denied {
+		return trail.GapRepeated
+	}
+	return trail.GapHistoryLost
 }

@@ -13,6 +13,7 @@ import (
 	"orgcast/internal/pubsub/roster"
 	"orgcast/internal/redislink"
 	"orgcast/internal/subconn"
+	"orgcast/internal/trail"
 )
 
 // resumeInterval is how often a link checks whether paused groups can resume.
@@ -47,6 +48,7 @@ var _ redislink.User = (*link)(nil)
 func (l *link) Opened(opened *redislink.Link, work func(func(ctx context.Context) error)) {
 	l.redis = opened
 	l.line = l.subs.attach(l.server, l.canary, opened)
+	l.delivery.trail.LinkOpened(l.server)
 	work(l.reconcile)
 	work(func(ctx context.Context) error {
 		c := &catcher{subs: l.subs, histories: l.histories, delivery: l.delivery, line: l.line, log: l.log}
@@ -148,23 +150,28 @@ func (l *link) Message(m *redis.Message, now time.Time) {
 	case roster.Deliver:
 		l.deliver(g, head, object, now)
 	case roster.Lost:
-		l.delivery.gap(g)
+		l.delivery.gap(g, gapReason(v))
 		l.deliver(g, head, object, now)
 	case roster.Hold, roster.Known:
 	case roster.Denied:
-		l.delivery.gap(g)
+		l.delivery.gap(g, gapReason(v))
 		l.delivery.metrics.repeated.Inc()
+		l.delivery.trail.Dropped(g, head.Position, trail.DropRepeated)
 	case roster.Repeated:
 		l.delivery.metrics.repeated.Inc()
+		l.delivery.trail.Dropped(g, head.Position, trail.DropRepeated)
 	case roster.Unwanted:
 		l.delivery.metrics.unwanted.Inc()
+		l.delivery.trail.Dropped(g, head.Position, trail.DropUnwanted)
 	case roster.Pause:
 		l.delivery.metrics.shed.Inc()
+		l.delivery.trail.Dropped(g, head.Position, trail.DropRate)
 		if suppressed, ok := l.subs.logPause(g, now); ok {
 			l.log.Warn("organization over its event rate, group paused", zap.Stringer("group", g), zap.Int("suppressed", suppressed))
 		}
 	case roster.Shed:
 		l.delivery.metrics.shed.Inc()
+		l.delivery.trail.Dropped(g, head.Position, trail.DropRate)
 	}
 }
 
@@ -175,6 +182,7 @@ func (l *link) deliver(g event.Group, h event.Head, object string, now time.Time
 	e, err := l.histories.decoder.decode(g, h, object, now)
 	if err != nil {
 		l.histories.decoder.logDropped(g, err)
+		l.delivery.trail.Dropped(g, h.Position, event.Reason(err))
 		return
 	}
 	l.delivery.deliver(e)
@@ -194,7 +202,7 @@ func (l *link) Subscription(m *redis.Subscription, now time.Time) error {
 		l.redis.SetCanary(canary, !c.SlotLost) // canaries in progress went to the slot's new owner
 	}
 	if !c.Gap.IsZero() {
-		l.delivery.gap(c.Gap)
+		l.delivery.gap(c.Gap, trail.GapUnlocated)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"orgcast/internal/event"
 	"orgcast/internal/redislink"
+	"orgcast/internal/trail"
 )
 
 // Defaults of [Options].
@@ -62,6 +63,8 @@ type Options struct {
 	Log *zap.Logger
 	// Registerer gets the metrics. Default: none.
 	Registerer prometheus.Registerer
+	// Trail remembers dropped events, gaps and lost links. Default: none.
+	Trail *trail.Trail
 }
 
 func (o Options) withDefaults() Options {

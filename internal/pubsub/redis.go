@@ -126,7 +126,7 @@ func (r *Redis) Run(ctx context.Context, sink Sink) error {
 		return ErrRunning
 	}
 	defer r.running.Store(false)
-	d := &delivery{sink: sink, metrics: r.metrics}
+	d := &delivery{sink: sink, metrics: r.metrics, trail: r.opt.Trail}
 	if r.cluster != nil {
 		r.cluster.run(ctx, func(ctx context.Context, server string) { r.keepLink(ctx, server, d) })
 	} else {
@@ -145,10 +145,14 @@ func (r *Redis) keepLink(ctx context.Context, server string, d *delivery) {
 		Others: r.dialer, Log: r.log, Lost: "subscription connection lost",
 		Reopened: r.metrics.reconnects.Inc,
 		Returned: func(took time.Duration) { r.metrics.canary.Set(took.Seconds()) },
+		OnLoss:   func(err error) { r.opt.Trail.LinkLost(server, err) },
 	}
 	if r.cluster != nil {
 		o.Log = r.log.With(zap.String("server", server))
-		o.OnLoss = func(error) { r.cluster.look() } // the server may have been replaced
+		o.OnLoss = func(err error) {
+			r.opt.Trail.LinkLost(server, err)
+			r.cluster.look() // the server may have been replaced
+		}
 	}
 	redislink.Keep(ctx, o, func(context.Context) (redislink.Connection, redislink.User, error) { return r.newLink(server, d) })
 }
