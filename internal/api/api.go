@@ -34,8 +34,10 @@ type Options struct {
 	Publisher Publisher
 	// Revoker does what POST /v1/revoke asks for.
 	Revoker Revoker
-	// Nodes are asked by the views. Without them, there are no views.
-	Nodes *nodes.Nodes
+	// Nodes are asked by the views. Without them, there are no views. Histories tell GET /v1/explain
+	// whether an event was recorded.
+	Nodes     *nodes.Nodes
+	Histories Histories
 	// Reloader does what POST /v1/reload asks for. Without it, the path does not exist.
 	Reloader Reloader
 	Log      *zap.Logger
@@ -88,7 +90,7 @@ func New(o Options) http.Handler {
 	}
 	var shown []view
 	if o.Nodes != nil {
-		shown = views(o.Nodes)
+		shown = views(o.Nodes, o.Histories)
 	}
 	results := newResults(o.Registerer, calls, shown)
 	g := &gate{publish: o.PublishKey, admin: o.AdminKey, local: o.Local}

@@ -40,6 +40,8 @@ type view struct {
 	path string
 	// parameters are those that the URL may have, each at most once.
 	parameters []string
+	// refusals list further reasons why the view can come to nothing.
+	refusals []problem
 	// do returns the body of the answer.
 	do func(ctx context.Context, parameters map[string]string) (body any, err error)
 }
@@ -58,7 +60,7 @@ var errParameters = errors.New("api: unknown or repeated parameter")
 
 // problems returns why a view can come to nothing. Any other error is [unavailable].
 func (v view) problems() []problem {
-	return []problem{
+	return append(slices.Clone(v.refusals), []problem{
 		{errParameters, http.StatusBadRequest, "unknown_parameter", "Use only the parameters that docs/protocol.md lists for this path, each at most once."},
 		{inventory.ErrLimit, http.StatusBadRequest, "invalid_limit", "Send limit as an integer from 1 to 1000."},
 		{inventory.ErrCursor, http.StatusBadRequest, "invalid_cursor", "Send the cursor that the page before returned in next, and no sort with it."},
@@ -68,16 +70,17 @@ func (v view) problems() []problem {
 		{inventory.ErrGroup, http.StatusBadRequest, "invalid_group", "Send group as 1 to 100 characters of A-Z a-z 0-9 _ . -."},
 		{nodes.ErrBusy, http.StatusServiceUnavailable, "busy", "Try again in a second: too many questions are under way."},
 		unavailable,
-	}
+	}...)
 }
 
 // views returns all views.
-func views(n *nodes.Nodes) []view {
+func views(n *nodes.Nodes, h Histories) []view {
 	return []view{
 		{path: "/v1/nodes", do: func(ctx context.Context, _ map[string]string) (any, error) { return showNodes(ctx, n) }},
 		pages(n, "/v1/organizations", Organizations(), parameterOrganization),
 		pages(n, "/v1/connections", Connections(), parameterOrganization, parameterUser, parameterGroup),
 		pages(n, "/v1/groups", Groups(), parameterOrganization, parameterUser, parameterGroup),
+		explaining(n, h),
 	}
 }
 

@@ -95,6 +95,7 @@ func (g Program) commands() []Command {
 		Command{Name: "revoke", Summary: "revoke a session, user, membership or organization on every node at once", Run: revokeCommand},
 		Command{Name: "worker", Summary: "run tasks from Redis, each in the context of its organization", Run: workerCommand, Stays: true, Logs: true},
 		Command{Name: "tasks", Summary: "list, show, retry or drop tasks", Run: tasksCommand},
+		Command{Name: "explain", Summary: "tell why an event did not reach browsers", Run: explainCommand},
 		Command{Name: "session", Summary: "mint or read a session cookie, for tests and debugging", Run: sessionCommand},
 		Command{Name: "bench", Summary: "load-test a gateway and check every delivery", Run: benchCommand, Stays: true},
 		Command{Name: "check", Summary: "check the settings and print the effective ones", Run: checkCommand},

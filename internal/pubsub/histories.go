@@ -111,6 +111,12 @@ func (h *Histories) page(ctx context.Context, g event.Group, before, back string
 	return page, nil
 }
 
+// Has reports whether the group's history has an event at a position.
+func (h *Histories) Has(ctx context.Context, g event.Group, p event.Position) (bool, error) {
+	page, err := h.page(ctx, g, p.String(), p.String(), 1)
+	return len(page) > 0, err
+}
+
 // Since returns the events that were recorded after a position, oldest first. complete says that
 // none is missing: the event at that position is still there, so no later event can have been
 // dropped for its age or number. Also, no entry was deleted, and the events are within limit and,

@@ -135,7 +135,7 @@ func (s *stay) outcome(g event.Group, cause string, at int64) (o Outcome, ever b
 }
 
 // maxGroups is how many groups of a connection an outcome names.
-const maxGroups = 20
+const maxGroups = 10
 
 // groupsAt returns the names of the groups of a connection at a time.
 func (s *stay) groupsAt(at int64) (names []string) {

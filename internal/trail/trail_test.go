@@ -342,25 +342,39 @@ func TestConcurrentTrail(t *testing.T) {
 	}
 }
 
-// BenchmarkPassed is the cost of an event that everyone gets, without the deliveries.
-func BenchmarkPassed(b *testing.B) {
-	tr := trail.New(trail.Options{BytesPerOrganization: trail.DefaultBytesPerOrganization, Bytes: trail.DefaultBytes})
-	events := recorded(b, testkit.Group(b, "acme", "room.1"), event.NewPosition(1, 1), 1)
-	other := recorded(b, testkit.Group(b, "acme", "room.2"), event.NewPosition(1, 1), 1)
-	b.ReportAllocs()
-	for b.Loop() { // two groups in turn, so that nothing is merged
-		tr.Passed(events, 4)
-		tr.Passed(other, 4)
+// TestAnswersFit: the largest answer of a node is below what nodes may send each other, 1 MiB.
+func TestAnswersFit(t *testing.T) {
+	c := newClock()
+	tr := newTrail(c, 64<<20, 64<<20)
+	long := func(text string, length int) string { return (text + strings.Repeat("x", length))[:length] }
+	org, user := long("o", 64), long("u", 128)
+	var conns []*trail.Connection
+	for i := range 1000 {
+		var groups []string
+		for k := range 30 {
+			groups = append(groups, long(fmt.Sprint(k), 100))
+		}
+		conns = append(conns, connect(t, tr, org, user, long(fmt.Sprint(i), 26), groups...))
 	}
-}
-
-// BenchmarkTally is the cost of one delivery.
-func BenchmarkTally(b *testing.B) {
-	tr := trail.New(trail.Options{BytesPerOrganization: trail.DefaultBytesPerOrganization, Bytes: trail.DefaultBytes})
-	events := recorded(b, testkit.Group(b, "acme", "room.1"), event.NewPosition(1, 1), 1)
-	tr.Passed(events, 4)
-	b.ReportAllocs()
-	for b.Loop() {
-		events[0].Alone().Tally().Wrote(1, time.Millisecond)
+	asked := testkit.Group(t, org, long("asked", 100))
+	at := event.NewPosition(uint64(c.now.UnixMilli()), 0)
+	for i := range 300 {
+		c.now = c.now.Add(2 * time.Second)
+		tr.Passed(recorded(t, testkit.Group(t, org, long(fmt.Sprint("p", i), 100)), at, 1), 1)
+		tr.Dropped(asked, at, trail.DropRate)
+		tr.Gap(asked, trail.GapIncomplete)
+		tr.LinkLost(fmt.Sprint(i), errors.New(long("e", 1000)))
+		conns[i].Denied(asked, long("d", 20))
+	}
+	for _, q := range []trail.Query{{Position: at, Group: asked.Name(), User: user}, {Position: at}, {Since: c.now.Add(-time.Hour)}, {Since: c.now.Add(-time.Hour), User: user, Group: asked.Name()}} {
+		q.Organization = asked.Organization()
+		a := tr.Ask(q)
+		b, err := json.Marshal(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b) > 1<<20-1000 {
+			t.Errorf("%+v: an answer of %d bytes, with %d outcomes", q, len(b), len(a.Outcomes))
+		}
 	}
 }
