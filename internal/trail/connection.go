@@ -121,7 +121,6 @@ func (c *Connection) Ended(cause string, code int) {
 	if c.over != nil {
 		return
 	}
-	r.leave(c)
 	c.owner = nil
 	rec := r.add(kindEnded, event.Group{})
 	c.over = &end{at: rec.at, cause: cause, code: code}
@@ -129,6 +128,7 @@ func (c *Connection) Ended(cause string, code int) {
 	rec.conn, rec.reason = c, cause
 	c.lost, c.denied = nil, nil
 	r.charge(c)
+	r.leave(c)
 }
 
 // Forget undoes [Trail.Connect] for a connection that was refused.

@@ -2,7 +2,6 @@ package trail
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"orgcast/internal/event"
@@ -14,8 +13,6 @@ type ring struct {
 	trail *Trail
 	org   orgctx.ID
 
-	open atomic.Int64 // connections
-
 	mu sync.Mutex // never held during I/O or a call of anything but the trail
 	// latest is the newest stamp: records and changes of memberships have a total order.
 	latest int64
@@ -24,6 +21,7 @@ type ring struct {
 
 	// Guarded by the trail's mu.
 	used           int
+	open           int // connections
 	oldest, newest *chunk
 	reaches        time.Time // since when everything is remembered, unless the oldest record is younger
 	cut            bool      // records were dropped
@@ -157,9 +155,8 @@ func (r *ring) chargeBytes(bytes int) {
 	}
 }
 
-// enter adds an open connection. r.mu is held.
+// enter adds an open connection, for which the ring is occupied. r.mu is held.
 func (r *ring) enter(c *Connection) {
-	r.open.Add(1)
 	if c.older = r.conns; c.older != nil {
 		c.older.younger = c
 	}
@@ -168,7 +165,6 @@ func (r *ring) enter(c *Connection) {
 
 // leave removes an open connection. r.mu is held.
 func (r *ring) leave(c *Connection) {
-	r.open.Add(-1)
 	if c.younger == nil {
 		r.conns = c.older
 	} else {
@@ -178,4 +174,5 @@ func (r *ring) leave(c *Connection) {
 		c.older.younger = c.younger
 	}
 	c.older, c.younger = nil, nil
+	r.trail.vacate(r)
 }

@@ -302,9 +302,38 @@ func (t *Trail) drop(c *chunk) {
 	t.used -= c.cost
 	c.dropped.Store(true)
 	r.reaches, r.cut = t.now(), true
-	if r.oldest == nil && r.open.Load() == 0 && t.rings.CompareAndDelete(r.org, r) {
+	t.forget(r)
+}
+
+// forget removes a ring that has neither records nor connections. t.mu is held.
+func (t *Trail) forget(r *ring) {
+	if r.oldest == nil && r.open == 0 && t.rings.CompareAndDelete(r.org, r) {
 		t.forgotten = t.now()
 	}
+}
+
+// occupy returns the ring of an organization, which is not forgotten until the caller has vacated it.
+func (t *Trail) occupy(org orgctx.ID) *ring {
+	for {
+		r := t.ringOf(org)
+		t.mu.Lock()
+		kept := t.find(org) == r
+		if kept {
+			r.open++
+		}
+		t.mu.Unlock()
+		if kept {
+			return r
+		}
+	}
+}
+
+// vacate undoes occupy.
+func (t *Trail) vacate(r *ring) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r.open--
+	t.forget(r)
 }
 
 // Connect notes a new connection. owner says whether something waits for it; it may be nil, and
@@ -313,7 +342,7 @@ func (t *Trail) Connect(who Client) *Connection {
 	if t == nil || who.Organization.IsZero() {
 		return nil
 	}
-	r := t.ringOf(who.Organization)
+	r := t.occupy(who.Organization)
 	c := &Connection{ring: r, id: who.ID, user: who.User, owner: who.Owner, hearsGaps: who.HearsGaps}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -378,3 +378,35 @@ func TestAnswersFit(t *testing.T) {
 		}
 	}
 }
+
+// TestConnectWhileForgotten: an organization that is forgotten at the moment at which one of its
+// members connects is remembered again.
+func TestConnectWhileForgotten(t *testing.T) {
+	tr := trail.New(trail.Options{BytesPerOrganization: 1, Bytes: 1})
+	done := make(chan struct{})
+	var others sync.WaitGroup
+	others.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-done:
+				return
+			default:
+				tr.Refused(testkit.Org(t, fmt.Sprint("other", i%50)), "eve", "rate")
+			}
+		}
+	})
+	acme := testkit.Org(t, "acme")
+	for range 3000 {
+		c := tr.Connect(trail.Client{Organization: acme, ID: "1", User: "ada"})
+		if open := tr.Ask(trail.Query{Organization: acme}).Open; open != 1 {
+			t.Errorf("%d connections are open, want 1", open)
+			break
+		}
+		c.Ended("gone", 1001)
+	}
+	close(done)
+	others.Wait()
+	if open := tr.Ask(trail.Query{Organization: acme}).Open; open != 0 {
+		t.Errorf("%d connections are open, want 0", open)
+	}
+}
