@@ -8,6 +8,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
@@ -158,6 +159,11 @@ func (k Keyspace) Nodes() string { return k.prefix + "nodes" }
 // Node returns the key of one gateway, which expires unless the gateway renews it. id must satisfy
 // [orgctx.ValidID]. It is in the slot of [Keyspace.Nodes].
 func (k Keyspace) Node(id string) string { return k.prefix + "node:{" + k.Nodes() + "}:" + id }
+
+// Usage returns the hash of what organizations used in an hour: prefix:usage:YYYYMMDDHH, in UTC.
+func (k Keyspace) Usage(hour time.Time) string {
+	return k.prefix + "usage:" + hour.UTC().Format("2006010215")
+}
 
 // Questions returns the channel on which gateways ask each other.
 func (k Keyspace) Questions() string { return k.channels + "questions" }

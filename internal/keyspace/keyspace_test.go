@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -70,6 +71,7 @@ func TestNames(t *testing.T) {
 		k.Node("gw-1"):                         "orgcast:node:{orgcast:nodes}:gw-1",
 		k.Answers("q1"):                        "orgcast:answers:q1",
 		k.Questions():                          "orgcast:questions",
+		k.Usage(hour):                          "orgcast:usage:2026112904",
 		k.InDatabase(3).Questions():            "orgcast@3:questions",
 		k.Request(org, "u-1", "r-1"):           "orgcast:once:{7}:u-1:r-1",
 		k.Request(org, "auth0|1:2", "r-1"):     "orgcast:once:{7}:auth0%7C1%3A2:r-1",
@@ -91,6 +93,9 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+// hour is an hour whose usage is kept.
+var hour = time.Date(2026, 11, 29, 5, 30, 0, 0, time.FixedZone("east", 3600))
 
 func group(tb testing.TB, org orgctx.ID, name string) event.Group {
 	tb.Helper()
@@ -182,7 +187,7 @@ func TestGroupChannelRoundTrip(t *testing.T) {
 // Two names are equal only if they are made for the same thing.
 func TestNamesNeverCollide(t *testing.T) {
 	// Few and short values, so that collisions would show.
-	short := rapid.StringMatching(`[a_-]{1,3}|org|member|group|session|session-ended|user-disabled|control|canary|tasks|dead|once|line|ring|lines|idle|task|ask|store|history|epoch|bytes|nodes|node|answers|questions`)
+	short := rapid.StringMatching(`[a_-]{1,3}|org|member|group|session|session-ended|user-disabled|control|canary|tasks|dead|once|line|ring|lines|idle|task|ask|store|history|epoch|bytes|nodes|node|answers|questions|usage`)
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(label string) (name, thing string) {
 			prefix := short.Draw(t, label+" prefix")
@@ -199,7 +204,7 @@ func TestNamesNeverCollide(t *testing.T) {
 				t.Fatal(err)
 			}
 			more, user := short.Draw(t, label+" more"), userIDs.Draw(t, label+" user")
-			switch kind := rapid.IntRange(0, 25).Draw(t, label+" kind"); kind {
+			switch kind := rapid.IntRange(0, 26).Draw(t, label+" kind"); kind {
 			case 0:
 				g, err := event.NewGroup(org, rest)
 				if err != nil {
@@ -226,6 +231,8 @@ func TestNamesNeverCollide(t *testing.T) {
 				of := map[string]func(string) string{"ring": k.TaskRing, "lines": k.TaskLines, "idle": k.TaskIdle}
 				what := rapid.SampledFrom([]string{"ring", "lines", "idle"}).Draw(t, label+" what")
 				return of[what](rest), fmt.Sprint(what, " ", prefix, " ", rest)
+			case 26:
+				return k.Usage(hour.Add(time.Duration(len(more)) * time.Hour)), fmt.Sprint("usage ", prefix, " ", len(more))
 			case 22:
 				return k.Nodes(), fmt.Sprint("nodes ", prefix)
 			case 23:
@@ -297,7 +304,7 @@ func TestEveryNameParsesBackInOneWay(t *testing.T) {
 		"task end":  prefix + `\{` + id + `\}:task:` + id + `:` + id, "ask": prefix + `\{` + id + `\}:ask:` + id + `:([0-9]+)`,
 		"stored": prefix + `\{` + id + `\}:store:` + name,
 		"nodes":  prefix + `nodes`, "node": prefix + `node:\{[A-Za-z0-9_-]{1,64}:nodes\}:` + id, "answers": prefix + `answers:` + id,
-		"questions": channel + `questions`,
+		"questions": channel + `questions`, "usage": prefix + `usage:(2026112[0-9]{3})`,
 	} {
 		forms[kind] = regexp.MustCompile(form + `$`)
 	}
@@ -305,7 +312,7 @@ func TestEveryNameParsesBackInOneWay(t *testing.T) {
 		// Short values, including all words of the forms, so that confusions would show.
 		short := rapid.OneOf(rapid.StringMatching(`[a_-]{1,3}`), rapid.SampledFrom([]string{
 			"org", "member", "group", "session", "session-ended", "user-disabled", "control", "canary", "tasks", "dead", "once", "line", "ring", "lines", "idle",
-			"task", "ask", "store", "history", "epoch", "connections", "object", "bytes", "nodes", "node", "answers", "questions",
+			"task", "ask", "store", "history", "epoch", "connections", "object", "bytes", "nodes", "node", "answers", "questions", "usage",
 		}))
 		person := userIDs.Draw(t, "user")
 		prefix, first, second := short.Draw(t, "prefix"), short.Draw(t, "first"), short.Draw(t, "second")
@@ -352,6 +359,8 @@ func TestEveryNameParsesBackInOneWay(t *testing.T) {
 			"task end": {k.TaskEnd(org, first, second), []string{prefix, orgText, first, second}},
 			"ask":      {k.Ask(org, first, index), []string{prefix, orgText, first, strconv.Itoa(index)}},
 			"stored":   {k.Stored(org, first), []string{prefix, orgText, first}},
+			"nodes":    {k.Nodes(), []string{prefix}}, "node": {k.Node(first), []string{prefix, first}}, "answers": {k.Answers(first), []string{prefix, first}},
+			"questions": {k.Questions(), []string{prefix, inDatabase}}, "usage": {k.Usage(hour), []string{prefix, "2026112904"}},
 		}
 		for kind, made := range names {
 			for form, pattern := range forms {
