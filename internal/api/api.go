@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"orgcast/internal/nodes"
+	"orgcast/internal/usage"
 )
 
 // Options are the parts that the API serves. Publisher, Revoker and Log are required.
@@ -38,6 +39,8 @@ type Options struct {
 	// whether an event was recorded.
 	Nodes     *nodes.Nodes
 	Histories Histories
+	// Usage is read by GET /v1/usage. Nil if nothing is kept.
+	Usage *usage.Redis
 	// Reloader does what POST /v1/reload asks for. Without it, the path does not exist.
 	Reloader Reloader
 	Log      *zap.Logger
@@ -90,7 +93,7 @@ func New(o Options) http.Handler {
 	}
 	var shown []view
 	if o.Nodes != nil {
-		shown = views(o.Nodes, o.Histories)
+		shown = views(o.Nodes, o.Histories, o.Usage)
 	}
 	results := newResults(o.Registerer, calls, shown)
 	g := &gate{publish: o.PublishKey, admin: o.AdminKey, local: o.Local}

@@ -11,6 +11,7 @@ import (
 
 	"orgcast/internal/inventory"
 	"orgcast/internal/nodes"
+	"orgcast/internal/usage"
 )
 
 // The topics of the views. Package app answers them for its node.
@@ -68,19 +69,22 @@ func (v view) problems() []problem {
 		{inventory.ErrOrganization, http.StatusBadRequest, "invalid_organization", "Send organization_id as 1 to 64 characters of A-Z a-z 0-9 _ -."},
 		{inventory.ErrUser, http.StatusBadRequest, "invalid_user", "Send user_id as 1 to 128 bytes of printable text without spaces."},
 		{inventory.ErrGroup, http.StatusBadRequest, "invalid_group", "Send group as 1 to 100 characters of A-Z a-z 0-9 _ . -."},
+		{usage.ErrPeriod, http.StatusBadRequest, "invalid_period", "Send from and to as times such as 2026-11-29T04:00:00Z, at most 31 days apart."},
+		{errNothingKept, http.StatusNotFound, "not_kept", "Set --usage-retention on the gateways above 0 to keep usage."},
 		{nodes.ErrBusy, http.StatusServiceUnavailable, "busy", "Try again in a second: too many questions are under way."},
 		unavailable,
 	}...)
 }
 
 // views returns all views.
-func views(n *nodes.Nodes, h Histories) []view {
+func views(n *nodes.Nodes, h Histories, kept *usage.Redis) []view {
 	return []view{
 		{path: "/v1/nodes", do: func(ctx context.Context, _ map[string]string) (any, error) { return showNodes(ctx, n) }},
 		pages(n, "/v1/organizations", Organizations(), parameterOrganization),
 		pages(n, "/v1/connections", Connections(), parameterOrganization, parameterUser, parameterGroup),
 		pages(n, "/v1/groups", Groups(), parameterOrganization, parameterUser, parameterGroup),
 		explaining(n, h),
+		usageView(kept),
 	}
 }
 

@@ -125,20 +125,28 @@ func TestViewsRefuse(t *testing.T) {
 	n := nodes.New(redistest.NewClient(t, "127.0.0.1:1"), testkit.Keys(t), nodes.Options{})
 	h := api.New(api.Options{Local: true, Publisher: new(recorder), Revoker: new(revoker), Nodes: n, Log: nop})
 	for url, want := range map[string]string{
-		"/v1/nodes?limit=1":                          "400 unknown_parameter",
-		"/v1/organizations?user_id=ada":              "400 unknown_parameter",
-		"/v1/connections?limit=1&limit=2":            "400 unknown_parameter",
-		"/v1/connections?;":                          "400 unknown_parameter",
-		"/v1/connections?limit=x":                    "400 invalid_limit",
-		"/v1/connections?limit=0":                    "400 invalid_limit",
-		"/v1/connections?limit=1001":                 "400 invalid_limit",
-		"/v1/connections?cursor=%21":                 "400 invalid_cursor",
-		"/v1/connections?cursor=YQ&sort=connections": "400 invalid_cursor",
-		"/v1/connections?sort=name":                  "400 invalid_sort",
-		"/v1/connections?organization_id=a%20b":      "400 invalid_organization",
-		"/v1/connections?user_id=a%20b":              "400 invalid_user",
-		"/v1/groups?group=a%20b":                     "400 invalid_group",
-		"/v1/organization":                           "404 not_found",
+		"/v1/nodes?limit=1":                                           "400 unknown_parameter",
+		"/v1/organizations?user_id=ada":                               "400 unknown_parameter",
+		"/v1/connections?limit=1&limit=2":                             "400 unknown_parameter",
+		"/v1/connections?;":                                           "400 unknown_parameter",
+		"/v1/connections?limit=x":                                     "400 invalid_limit",
+		"/v1/connections?limit=0":                                     "400 invalid_limit",
+		"/v1/connections?limit=1001":                                  "400 invalid_limit",
+		"/v1/connections?cursor=%21":                                  "400 invalid_cursor",
+		"/v1/connections?cursor=YQ&sort=connections":                  "400 invalid_cursor",
+		"/v1/connections?sort=name":                                   "400 invalid_sort",
+		"/v1/connections?organization_id=a%20b":                       "400 invalid_organization",
+		"/v1/connections?user_id=a%20b":                               "400 invalid_user",
+		"/v1/groups?group=a%20b":                                      "400 invalid_group",
+		"/v1/organization":                                            "404 not_found",
+		"/v1/usage":                                                   "404 not_kept",
+		"/v1/usage?user_id=ada":                                       "400 unknown_parameter",
+		"/v1/usage?from=yesterday":                                    "400 invalid_period",
+		"/v1/usage?to=2026-11-29":                                     "400 invalid_period",
+		"/v1/usage?from=2026-11-29T00:00:00Z&to=2026-11-28T00:00:00Z": "400 invalid_period",
+		"/v1/usage?limit=1001":                                        "400 invalid_limit",
+		"/v1/usage?cursor=YQ":                                         "400 invalid_cursor",
+		"/v1/usage?organization_id=a%20b":                             "400 invalid_organization",
 	} {
 		status, body := get(t, h, url)
 		message, _ := body["message"].(string)
@@ -153,8 +161,12 @@ func TestViewsNeedTheAdminKey(t *testing.T) {
 	n := nodes.New(redistest.NewClient(t, "127.0.0.1:1"), testkit.Keys(t), nodes.Options{})
 	h := api.New(api.Options{PublishKey: api.NewKey(key), AdminKey: api.NewKey(adminKey), Local: true, Publisher: new(recorder), Revoker: new(revoker), Nodes: n, Log: nop})
 	open := api.New(api.Options{PublishKey: api.NewKey(key), Publisher: new(recorder), Revoker: new(revoker), Nodes: n, Log: nop})
-	for _, path := range []string{"/v1/nodes", "/v1/organizations", "/v1/connections", "/v1/groups"} {
-		for token, want := range map[string]int{"": 401, key: 401, adminKey: 200} {
+	for _, path := range []string{"/v1/nodes", "/v1/organizations", "/v1/connections", "/v1/groups", "/v1/usage"} {
+		opened := http.StatusOK
+		if path == "/v1/usage" {
+			opened = http.StatusNotFound // nothing is kept
+		}
+		for token, want := range map[string]int{"": 401, key: 401, adminKey: opened} {
 			w := httptest.NewRecorder()
 			r := asked(map[string]string{"Authorization": "Bearer " + token})
 			r.URL.Path = path

@@ -26,6 +26,7 @@ import (
 	"orgcast/internal/quota"
 	"orgcast/internal/session"
 	"orgcast/internal/trail"
+	"orgcast/internal/usage"
 )
 
 // Node is one gateway process. Its parts are assembled but not yet running:
@@ -57,6 +58,8 @@ type Node struct {
 	admission *admission
 	services  *Services
 	nodes     *nodes.Nodes
+	usage     *usage.Redis // nil if nothing is kept
+	recorder  *usage.Recorder
 	routes    *consumer.Registry
 
 	stopping atomic.Bool
@@ -194,6 +197,7 @@ func (n *Node) Start() {
 	n.background(n.leases.Run)
 	n.background(n.control.Run)
 	n.background(n.nodes.Run)
+	n.background(n.recorder.Run)
 	n.background(func(ctx context.Context) error { n.admission.run(ctx); return nil })
 	n.background(func(ctx context.Context) error { n.warnOfSharedServer(ctx); return nil })
 	n.background(func(ctx context.Context) error { trimMemory(ctx); return nil })

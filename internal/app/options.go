@@ -80,6 +80,8 @@ type Options struct {
 	// Without it, these paths answer only programs on the same machine, while AdminListen is a
 	// loopback address.
 	AdminKey string
+	// UsageRetention is how long the usage of an hour is kept. 0 keeps nothing.
+	UsageRetention time.Duration
 
 	// Limits; see package gateway. Sizes are in bytes.
 	MaxFrame, MaxEvent, QueueBytes                 int

@@ -18,7 +18,7 @@ func (n *Node) private(address net.Addr, reloads *reloader) http.Handler {
 	})
 	o.API = api.New(api.Options{
 		PublishKey: publish, AdminKey: adminKey, Local: api.IsLoopback(address.String()),
-		Publisher: n.Bus, Revoker: n.revoker, Reloader: reloads, Nodes: n.nodes, Histories: n.Bus, Log: n.Log, Registerer: n.Metrics,
+		Publisher: n.Bus, Revoker: n.revoker, Reloader: reloads, Nodes: n.nodes, Histories: n.Bus, Usage: n.usage, Log: n.Log, Registerer: n.Metrics,
 	})
 	return admin.New(o)
 }

@@ -9,6 +9,7 @@ import (
 	"orgcast/internal/api"
 	"orgcast/internal/inventory"
 	"orgcast/internal/nodes"
+	"orgcast/internal/usage"
 )
 
 // addNodes creates the part that knows the other nodes, and answers their questions for this one.
@@ -25,7 +26,18 @@ func (n *Node) addNodes(context.Context) error {
 		}
 		return page, err
 	}))
+	n.addUsage()
 	return nil
+}
+
+// addUsage creates the part that measures what organizations use, and keeps it if that is wanted.
+func (n *Node) addUsage() {
+	o := usage.Options{Meter: n.Gateway, Node: n.nodes.Self().ID, Log: n.Log}
+	if n.Options.UsageRetention > 0 {
+		n.usage = usage.NewRedis(n.Redis.Events, n.Keys, n.Options.UsageRetention)
+		o.Store = n.usage
+	}
+	n.recorder = usage.NewRecorder(o)
 }
 
 // answering is a report of the gateway as an answer to a question.

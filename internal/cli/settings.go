@@ -21,6 +21,7 @@ import (
 	"orgcast/internal/session"
 	"orgcast/internal/task"
 	"orgcast/internal/trail"
+	"orgcast/internal/usage"
 )
 
 // settings are the settings of the whole process. Subcommands declare the parts that they need.
@@ -129,6 +130,7 @@ func (s *settings) declareServe(set *config.Set) {
 		"after an isolation violation, report not ready until a restart, or only count it")
 	set.Duration(&s.LeasePeriod, "lease-period", lease.DefaultPeriod, 100*time.Millisecond, "how often each open connection's session and membership are re-checked")
 	set.Duration(&s.LeaseDeadline, "lease-deadline", lease.DefaultDeadline, time.Second, "how long a connection may stay open while its session and membership cannot be verified")
+	set.Duration(&s.UsageRetention, "usage-retention", usage.DefaultRetention, 0, "how long to keep in Redis what each organization used in each hour; 0 keeps nothing")
 	set.Duration(&s.DrainWait, "drain-wait", 2*time.Second, 0, "after SIGTERM, keep serving but report not ready for this long, so that load balancers stop routing here")
 	set.Duration(&s.Drain, "drain", 10*time.Second, 0, "after --drain-wait, close connections evenly over this period")
 	set.Instead("directory", s.DirectoryKind)
