@@ -201,7 +201,6 @@ func (n *Node) Start() {
 	n.background(func(ctx context.Context) error { n.admission.run(ctx); return nil })
 	n.background(func(ctx context.Context) error { n.warnOfSharedServer(ctx); return nil })
 	n.background(func(ctx context.Context) error { trimMemory(ctx); return nil })
-	n.background(func(ctx context.Context) error { measure(ctx, n.Gateway); return nil })
 }
 
 // Serves registers the server of the gateway's connections. Close then begins with a drain.

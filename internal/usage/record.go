@@ -18,7 +18,8 @@ import (
 // Meter counts on a node. Package gateway has one.
 type Meter interface {
 	// Measure returns what each organization has used since the last reset, and resets that if reset
-	// is set.
+	// is set. Rates are those between two calls, and a reset forgets organizations that are gone. So a
+	// node has one recorder, which alone calls it.
 	Measure(now time.Time, reset bool) []Share
 }
 
@@ -79,17 +80,30 @@ func (r *Recorder) Run(ctx context.Context) error {
 // hourOf returns the begin of an hour.
 func hourOf(now time.Time) time.Time { return now.UTC().Truncate(time.Hour) }
 
+// isOver reports whether the hour that is being measured is over. A clock that was put back a little
+// does not begin the hour before again: that would overwrite what was written of it.
+func (r *Recorder) isOver(now time.Time) bool {
+	return !now.Before(r.hour.Add(time.Hour)) || now.Before(r.hour.Add(-time.Hour))
+}
+
 // writeTimeout bounds a write of shares.
 const writeTimeout = 5 * time.Second
 
 // record measures, and writes what has changed or could not be written before.
 func (r *Recorder) record(ctx context.Context, now time.Time) {
-	over := !hourOf(now).Equal(r.hour)
+	over := r.isOver(now)
 	shares := r.opt.Meter.Measure(now, over)
-	if r.opt.Store == nil {
-		r.hour = hourOf(now)
-		return
+	if r.opt.Store != nil {
+		r.note(shares)
 	}
+	if over {
+		r.hour, r.seen = hourOf(now), make(map[string]string)
+	}
+	r.write(ctx)
+}
+
+// note notes what has changed since the last measurement of the hour.
+func (r *Recorder) note(shares []Share) {
 	for _, s := range shares {
 		if s.PeakConnections == 0 && s.Deliveries == 0 {
 			continue
@@ -104,10 +118,6 @@ func (r *Recorder) record(ctx context.Context, now time.Time) {
 		}
 		r.unwritten[r.hour][field] = text
 	}
-	if over {
-		r.hour, r.seen = hourOf(now), make(map[string]string)
-	}
-	r.write(ctx)
 }
 
 // write writes what is unwritten, the oldest hour first.

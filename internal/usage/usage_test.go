@@ -118,6 +118,62 @@ func TestEveryHourHasItsOwn(t *testing.T) {
 	})
 }
 
+// resets counts what a Meter is asked for.
+type resets struct {
+	mu           sync.Mutex
+	times, reset int
+}
+
+func (m *resets) Measure(_ time.Time, reset bool) []usage.Share {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.times++
+	if reset {
+		m.reset++
+	}
+	return nil
+}
+
+// TestMeasuresForRatesAndForgets: rates are those of the last 10 s, and each hour organizations that
+// are gone are forgotten, also if nothing is kept.
+func TestMeasuresForRatesAndForgets(t *testing.T) {
+	for name, store := range map[string]usage.Store{"kept": &memory{hours: make(map[string]map[string]string)}, "not kept": nil} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := new(resets)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go func() { _ = usage.NewRecorder(usage.Options{Meter: m, Node: "n1", Store: store}).Run(ctx) }()
+				time.Sleep(2*time.Hour + time.Second)
+				synctest.Wait()
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				if m.times != 720 || m.reset != 2 {
+					t.Errorf("got %d measurements and %d resets, want 720 and 2", m.times, m.reset)
+				}
+			})
+		})
+	}
+}
+
+// TestClockPutBack: a clock that is put back a little does not begin the hour before again, which
+// would overwrite what was written of it.
+func TestClockPutBack(t *testing.T) {
+	hour := time.Date(2026, 11, 29, 4, 0, 0, 0, time.UTC)
+	c, m := new(counter), &memory{hours: make(map[string]map[string]string)}
+	r := usage.NewRecorder(usage.Options{Meter: c, Node: "n1", Store: m})
+	for _, step := range []struct {
+		at         time.Duration
+		deliveries uint64
+	}{{59 * time.Minute, 7}, {time.Hour, 1}, {time.Hour - time.Second, 2}, {time.Hour + time.Second, 3}} {
+		c.deliveries.Add(step.deliveries)
+		usage.Record(t.Context(), r, hour.Add(step.at))
+	}
+	if got, _ := m.state("04", "05"); got != "1 8 0 0, 1 5 0 0" {
+		t.Errorf("got %q, want %q", got, "1 8 0 0, 1 5 0 0")
+	}
+}
+
 // onCluster is the Cluster that tests use while TestOnCluster runs, else nil.
 var onCluster *redistest.Cluster
 
