@@ -15,7 +15,7 @@ func Record(ctx context.Context, r *Recorder, now time.Time) {
 
 // ParseShare parses a field of an hour.
 func ParseShare(field, text string) (Share, bool) {
-	organization, _, ok := parseField(field)
+	organization, ok := parseField(field)
 	share, err := decode(organization, text)
 	return share, ok && err == nil
 }

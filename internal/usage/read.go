@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	// DefaultLimit and MaxLimit are how many rows a page has.
-	DefaultLimit, MaxLimit = 100, 1000
+	// DefaultLimit is how many rows a page has, unless the request says otherwise.
+	DefaultLimit = 100
+	// MaxLimit is how many rows a page may have.
+	MaxLimit = 1000
 	// MaxHours is how long a period may be. It bounds how many hashes a question reads.
 	MaxHours = 31 * 24
 	// scanCount is how many fields Redis returns at a time.
@@ -149,7 +151,7 @@ func (s *Redis) readHour(ctx context.Context, hour time.Time, org orgctx.ID) ([]
 
 // add adds a share to the row of its organization. It ignores what is not a share.
 func add(rows map[string]*Row, hour time.Time, field, text string) {
-	organization, _, ok := parseField(field)
+	organization, ok := parseField(field)
 	share, err := decode(organization, text)
 	if !ok || err != nil {
 		return

@@ -33,10 +33,10 @@ var errMalformed = errors.New("usage: malformed share")
 // fieldOf returns the name of the field of a share. Neither an organization nor a node has a colon.
 func fieldOf(organization, node string) string { return organization + ":" + node }
 
-// parseField is the reverse of fieldOf.
-func parseField(field string) (organization, node string, ok bool) {
-	organization, node, ok = strings.Cut(field, ":")
-	return organization, node, ok && orgctx.ValidID(node) && (organization == "" || orgctx.ValidID(organization))
+// parseField returns the organization of a field.
+func parseField(field string) (organization string, ok bool) {
+	organization, node, ok := strings.Cut(field, ":")
+	return organization, ok && orgctx.ValidID(node) && (organization == "" || orgctx.ValidID(organization))
 }
 
 // encode returns the text of a share: its four numbers. It is short, because there are many.

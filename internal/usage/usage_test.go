@@ -191,8 +191,10 @@ func TestRowsAreSumsOfShares(t *testing.T) {
 	s := usage.NewRedis(client, keys, 90*24*time.Hour)
 	hour := time.Now().UTC().Truncate(time.Hour).Add(-2 * time.Hour)
 	for at, fields := range map[time.Time]map[string]string{
-		hour: {"acme:n1": "5 100 1000 20", "acme:n2": "3 50 500 1500", "globex:n1": "1 1 10 0", ":n1": "1 0 0 0",
-			"acme": "1 1 1 1", "acme:n3": "1 2", "acme:n4": "1 2 3 x", "a b:n1": "1 1 1 1"}, // the last four are not shares
+		hour: {
+			"acme:n1": "5 100 1000 20", "acme:n2": "3 50 500 1500", "globex:n1": "1 1 10 0", ":n1": "1 0 0 0",
+			"acme": "1 1 1 1", "acme:n3": "1 2", "acme:n4": "1 2 3 x", "a b:n1": "1 1 1 1", // not shares
+		},
 		hour.Add(time.Hour): {"acme:n1": "2 7 70 0"},
 	} {
 		if err := s.Write(t.Context(), at, fields); err != nil {
