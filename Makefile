@@ -104,7 +104,8 @@ deps: ## Show what the tests need; install it (as root on Debian or Ubuntu) or s
 
 .PHONY: unit
 unit: ## Go tests only, with the race detector, in random order
-	go test -race -shuffle=on -timeout=15m ./...
+	GORACE=atexit_sleep_ms=50 go test -race -shuffle=on -timeout=15m -p=3 $$(go list ./... | grep -v /internal/pubsub/roster$$)
+	go test -shuffle=on ./internal/pubsub/roster # a state machine in one goroutine: nothing that could race, and much to compute
 	go test -run=^TestNoAllocation ./internal/gateway # what the race detector would distort
 
 .PHONY: client-test
@@ -113,7 +114,8 @@ client-test: web/node_modules/.package-lock.json ## Tests of the browser client 
 
 .PHONY: e2e
 e2e: web/node_modules/.package-lock.json ## Browser tests only: Chromium against a gateway that they start
-	node --test web/e2e/*.test.mjs
+	go build -o bin/e2e/gateway ./cmd/gateway
+	GATEWAY_BINARY=$(CURDIR)/bin/e2e/gateway node --test --test-concurrency=2 web/e2e/*.test.mjs
 
 # npm writes this file last, so it dates the installation.
 web/node_modules/.package-lock.json: web/package.json web/package-lock.json

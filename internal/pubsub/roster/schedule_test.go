@@ -42,12 +42,12 @@ func schedule(tb testing.TB, t reporter, c choices, k kind, steps int) int {
 // In the end each wanted group is subscribed on the right link, and nothing is remembered about the
 // others.
 func TestMillionSteps(t *testing.T) {
-	million := 1_000_000
+	steps := 1_000_000
 	if testing.Short() {
-		million /= 10
+		steps /= 10
 	}
 	inputs := 0
-	for seed := uint64(1); inputs < million; seed++ {
+	for seed := uint64(1); inputs < steps; seed++ {
 		k := kind{sharded: seed%2 == 0, rare: seed%4 < 2}
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			inputs += schedule(t, t, pseudo{rand.New(rand.NewPCG(seed, 0))}, k, 2000)
