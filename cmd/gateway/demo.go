@@ -64,6 +64,9 @@ func demoCommand(ctx context.Context, p *cli.Process, args []string) error {
 	if err != nil {
 		return err
 	}
+	out := journal.NewWriter(p.Stdout, 0) // a slow reader must not hold up the demo
+	defer cli.CloseJournal(out)
+	_, _ = fmt.Fprintf(out, "\n  Orgcast demo: starting at %s\n", listener.Addr()) // it never fails
 	host, port, err := net.SplitHostPort(listener.Addr().String())
 	if err != nil {
 		return err
@@ -97,7 +100,7 @@ func demoCommand(ctx context.Context, p *cli.Process, args []string) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	return runDemo(ctx, &demoNode{n}, listener, hosts, pace, p.Stdout)
+	return runDemo(ctx, &demoNode{n}, listener, hosts, pace, out)
 }
 
 // demoNode is a node that serves the demo.
@@ -123,9 +126,7 @@ func runDemo(ctx context.Context, n *demoNode, listener net.Listener, hosts []st
 	var work errgroup.Group
 	work.Go(func() error { return worker.Run(ctx) })
 	page := "http://" + hosts[0] + "/"
-	out := journal.NewWriter(stdout, 0) // a slow reader must not hold up the demo
-	defer cli.CloseJournal(out)
-	_, _ = fmt.Fprintf(out, `
+	_, _ = fmt.Fprintf(stdout, `
   Orgcast demo: two organizations in one window
 
     open      %s
