@@ -16,7 +16,7 @@ const role = "member"
 
 // Seed writes the demo's organizations and their members into the directory. Repeating it changes
 // nothing. The client must have ContextTimeoutEnabled.
-func Seed(ctx context.Context, client redis.UniversalClient, keys keyspace.Keyspace) error {
+func Seed(ctx context.Context, client redis.Cmdable, keys keyspace.Keyspace) error {
 	dir, err := directory.NewRedis(client, keys)
 	if err != nil {
 		return err

@@ -50,14 +50,14 @@ type Object[T any] struct {
 // {"owner":USER,"value":…}. Back ends may write them too. The context names the organization.
 // Objects is safe for concurrent use.
 type Objects struct {
-	client redis.UniversalClient
+	client redis.Cmdable
 	keys   keyspace.Keyspace
 	log    *zap.Logger
 }
 
 // NewObjects returns the objects. It refuses a client that ignores deadlines. The caller closes the
 // client. log may be nil.
-func NewObjects(client redis.UniversalClient, keys keyspace.Keyspace, log *zap.Logger) (*Objects, error) {
+func NewObjects(client redis.Cmdable, keys keyspace.Keyspace, log *zap.Logger) (*Objects, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
 	}

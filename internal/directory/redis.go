@@ -37,7 +37,7 @@ const (
 // field status, and a membership has status and role. All hashes of an organization are in one slot
 // of a Cluster.
 type Redis struct {
-	client redis.UniversalClient
+	client redis.Cmdable
 	keys   keyspace.Keyspace
 }
 
@@ -48,7 +48,7 @@ var (
 
 // NewRedis returns a directory. It refuses a client that ignores deadlines. The caller closes the
 // client.
-func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace) (*Redis, error) {
+func NewRedis(client redis.Cmdable, keys keyspace.Keyspace) (*Redis, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
 	}

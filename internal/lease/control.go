@@ -32,7 +32,7 @@ type ControlOptions struct {
 // In a Cluster, the server may be a replica, because every server passes on what is published at
 // any other.
 type Control struct {
-	client  redis.UniversalClient
+	client  redis.Cmdable
 	keys    keyspace.Keyspace
 	channel string
 	opt     ControlOptions
@@ -49,11 +49,11 @@ func (c *Control) Listening() bool { return c.listening.Load() }
 
 // NewControl returns a Control that passes what it hears to a Keeper. The client is for one server,
 // Sentinel or a Cluster, with ContextTimeoutEnabled. The caller closes it.
-func NewControl(client redis.UniversalClient, keys keyspace.Keyspace, k *Keeper, o ControlOptions) *Control {
-	_, cluster := client.(*redis.ClusterClient)
+func NewControl(client redis.Cmdable, keys keyspace.Keyspace, k *Keeper, o ControlOptions) *Control {
+	dialer := subconn.NewDialer(client, nil)
 	return &Control{
 		client: client, keys: keys, channel: keys.Control(), opt: o, keeper: k, log: k.log.Named("control"),
-		dialer: subconn.NewDialer(client, nil), single: !cluster,
+		dialer: dialer, single: !dialer.Cluster(),
 	}
 }
 

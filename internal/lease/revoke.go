@@ -27,13 +27,13 @@ const announceTimeout = 2 * time.Second
 
 // Announcer sends announcements to all nodes.
 type Announcer struct {
-	client  redis.UniversalClient
+	client  redis.Cmdable
 	channel string
 }
 
 // NewAnnouncer returns an Announcer. The client must have ContextTimeoutEnabled. The caller closes
 // it.
-func NewAnnouncer(client redis.UniversalClient, keys keyspace.Keyspace) *Announcer {
+func NewAnnouncer(client redis.Cmdable, keys keyspace.Keyspace) *Announcer {
 	return &Announcer{client: client, channel: keys.Control()}
 }
 

@@ -62,7 +62,7 @@ type Options struct {
 // Nodes is this node among the others. It is safe for concurrent use.
 type Nodes struct {
 	// Fixed after construction.
-	client  redis.UniversalClient
+	client  redis.Cmdable
 	keys    keyspace.Keyspace
 	opt     Options
 	log     *zap.Logger
@@ -104,13 +104,13 @@ func (o Options) withDefaults() Options {
 
 // New returns this node. It is listed and hears questions while [Nodes.Run] runs. The client needs
 // ContextTimeoutEnabled, and still belongs to the caller.
-func New(client redis.UniversalClient, keys keyspace.Keyspace, o Options) *Nodes {
+func New(client redis.Cmdable, keys keyspace.Keyspace, o Options) *Nodes {
 	o = o.withDefaults()
-	_, cluster := client.(*redis.ClusterClient)
+	dialer := subconn.NewDialer(client, nil)
 	return &Nodes{
 		client: client, keys: keys, opt: o, log: o.Log.Named("nodes"),
 		self:   Node{ID: o.ID, Version: o.Version, StartedAt: time.Now().UTC().Truncate(time.Millisecond)},
-		dialer: subconn.NewDialer(client, nil), single: !cluster, metrics: newMetrics(o.Registerer),
+		dialer: dialer, single: !dialer.Cluster(), metrics: newMetrics(o.Registerer),
 		topics: make(map[string]handler), heard: make(chan question, maxHeard), asking: make(chan struct{}, maxAsking),
 	}
 }

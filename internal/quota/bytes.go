@@ -53,7 +53,7 @@ type BytesOptions struct {
 // nodes. It keeps a bucket for each organization and for each of its users. Buckets refill
 // steadily. Bytes is safe for concurrent use.
 type Bytes struct {
-	client  redis.UniversalClient
+	client  redis.Cmdable
 	keys    keyspace.Keyspace
 	opt     BytesOptions
 	perUser atomic.Int64
@@ -70,7 +70,7 @@ func (o BytesOptions) withDefaults() BytesOptions {
 
 // NewBytes returns the buckets. client is the Redis to which the bytes are written, and state the
 // one with the hashes of organizations. They may be the same.
-func NewBytes(client, state redis.UniversalClient, keys keyspace.Keyspace, o BytesOptions) *Bytes {
+func NewBytes(client, state redis.Cmdable, keys keyspace.Keyspace, o BytesOptions) *Bytes {
 	o = o.withDefaults()
 	b := &Bytes{
 		client: client, keys: keys, opt: o, script: redis.NewScript(chargeScript), refused: newRefused(o.Registerer),

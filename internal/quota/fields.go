@@ -33,7 +33,7 @@ type field struct {
 // fields reads the limits of organizations from their hashes, and keeps them for a while. It is
 // safe for concurrent use.
 type fields struct {
-	state redis.UniversalClient
+	state redis.Cmdable
 	keys  keyspace.Keyspace
 	log   *zap.Logger
 	names []string
@@ -51,7 +51,7 @@ type known struct {
 }
 
 // newFields returns the fields. state is the Redis that has the hashes.
-func newFields(state redis.UniversalClient, keys keyspace.Keyspace, log *zap.Logger, list ...field) *fields {
+func newFields(state redis.Cmdable, keys keyspace.Keyspace, log *zap.Logger, list ...field) *fields {
 	f := &fields{state: state, keys: keys, log: log, known: make(map[orgctx.ID]known), sweep: sweepLimits}
 	none := make([]int64, 0, len(list))
 	for _, one := range list {

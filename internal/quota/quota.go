@@ -77,7 +77,7 @@ type Options struct {
 
 // Redis keeps the counts in Redis. It is safe for concurrent use.
 type Redis struct {
-	client  redis.UniversalClient
+	client  redis.Cmdable
 	keys    keyspace.Keyspace
 	opt     Options
 	limit   atomic.Int64 // of organizations without their own
@@ -121,7 +121,7 @@ func (o Options) withDefaults() Options {
 
 // NewRedis returns a quota. Reservations are renewed while [Redis.Run] runs. The client needs
 // ContextTimeoutEnabled, and still belongs to the caller.
-func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, o Options) *Redis {
+func NewRedis(client redis.Cmdable, keys keyspace.Keyspace, o Options) *Redis {
 	o = o.withDefaults()
 	q := &Redis{
 		client: client, keys: keys, opt: o, log: o.Log.Named("quota"), script: redis.NewScript(reserveScript),

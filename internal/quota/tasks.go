@@ -30,7 +30,7 @@ type Tasks struct{ limits *fields }
 
 // NewTasks returns the limits. Numbers in an organization's hash in state override the given ones.
 // log gets failures to read them, and may be nil.
-func NewTasks(state redis.UniversalClient, keys keyspace.Keyspace, fallback TaskLimit, log *zap.Logger) *Tasks {
+func NewTasks(state redis.Cmdable, keys keyspace.Keyspace, fallback TaskLimit, log *zap.Logger) *Tasks {
 	if log == nil {
 		log = zap.NewNop()
 	}

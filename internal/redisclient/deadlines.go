@@ -12,7 +12,9 @@ var ErrNoDeadlines = errors.New("the Redis client lacks ContextTimeoutEnabled")
 
 // CheckDeadlines returns [ErrNoDeadlines] for a client that does not keep the deadlines of its
 // callers. A client of a [Connector] does. A type that is not go-redis's own is its owner's care.
-func CheckDeadlines(client redis.UniversalClient) error {
+//
+//go:noinline
+func CheckDeadlines(client redis.Cmdable) error {
 	kept := true
 	switch c := client.(type) {
 	case *redis.Client:

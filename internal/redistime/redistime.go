@@ -35,10 +35,10 @@ const goodFor = time.Minute
 // for pipelines, and the time is asked for on those.
 type Clocks struct {
 	// Fixed after construction.
-	client  redis.UniversalClient
-	cluster *redis.ClusterClient // nil without one
-	log     *zap.Logger
-	now     func() time.Time
+	client redis.Cmdable
+	member func(ctx context.Context, key string) (redis.Cmdable, string, error) // nil without a Cluster
+	log    *zap.Logger
+	now    func() time.Time
 
 	mu       sync.Mutex
 	readings map[string]reading // by address, "" without a Cluster
@@ -54,14 +54,20 @@ type reading struct {
 
 // New returns the clocks of a client's servers. The client gets a hook that counts its connections.
 // log may be nil.
-func New(client redis.UniversalClient, log *zap.Logger) *Clocks {
+func New(client redis.Cmdable, log *zap.Logger) *Clocks {
 	if log == nil {
 		log = zap.NewNop()
 	}
 	c := &Clocks{client: client, log: log.Named("redistime"), now: time.Now, readings: make(map[string]reading)}
 	if cluster, ok := client.(*redis.ClusterClient); ok {
-		c.cluster = cluster
-	} else {
+		c.member = func(ctx context.Context, key string) (redis.Cmdable, string, error) {
+			node, err := cluster.MasterForKey(ctx, key)
+			if err != nil {
+				return nil, "", err
+			}
+			return node, node.Options().Addr, nil
+		}
+	} else if client, ok := client.(interface{ AddHook(hook redis.Hook) }); ok {
 		client.AddHook(dialCounter{c})
 	}
 	return c
@@ -146,14 +152,10 @@ func IsLate(err error) bool { return redis.HasErrorPrefix(err, Late) }
 
 // serverOf returns the client and the address of the server that has a key.
 func (c *Clocks) serverOf(ctx context.Context, key string) (server redis.Cmdable, address string, err error) {
-	if c.cluster == nil {
+	if c.member == nil {
 		return c.client, "", nil
 	}
-	node, err := c.cluster.MasterForKey(ctx, key)
-	if err != nil {
-		return nil, "", err
-	}
-	return node, node.Options().Addr, nil
+	return c.member(ctx, key)
 }
 
 // ask asks a server for its time. The reading is taken at the moment at which the answer arrives,

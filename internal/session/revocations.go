@@ -20,12 +20,12 @@ import (
 // only record on the server. Each entry is a key in Redis that counts while it exists, whatever its
 // value. Methods wait for Redis, for at most [DefaultTimeout], and are safe for concurrent use.
 type Revocations struct {
-	client redis.UniversalClient
+	client redis.Cmdable
 	keys   keyspace.Keyspace
 }
 
 // NewRevocations returns the list. It refuses a client that keeps no deadlines.
-func NewRevocations(client redis.UniversalClient, keys keyspace.Keyspace) (*Revocations, error) {
+func NewRevocations(client redis.Cmdable, keys keyspace.Keyspace) (*Revocations, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("session: %w", err)
 	}

@@ -18,11 +18,22 @@ var errRetired = errors.New("subconn: the connection was retired")
 // connKey marks the context in which a Conn is dialed.
 type connKey struct{}
 
+// subscriber is a [redis.PubSub].
+type subscriber interface {
+	Subscribe(ctx context.Context, channels ...string) error
+	Unsubscribe(ctx context.Context, channels ...string) error
+	SSubscribe(ctx context.Context, channels ...string) error
+	SUnsubscribe(ctx context.Context, channels ...string) error
+	ReceiveTimeout(ctx context.Context, timeout time.Duration) (any, error)
+	Close() error
+}
+
 // Dialer opens subscription connections of a client, and tracks its other connections. It is a hook
 // of that client, and must not be added to another one.
 type Dialer struct {
-	client redis.UniversalClient
-	wrap   func(net.Conn) (net.Conn, error) // nil: do not wrap
+	cluster   bool
+	subscribe func(ctx context.Context) subscriber
+	wrap      func(net.Conn) (net.Conn, error) // nil: do not wrap
 
 	mu     sync.Mutex // never held during I/O
 	others map[*other]struct{}
@@ -33,15 +44,27 @@ var _ redis.Hook = (*Dialer)(nil)
 // NewDialer returns a Dialer and adds it to the client as a hook. wrap, which may be nil, wraps
 // each connection that was dialed for a subscription. A Cluster client runs no such hooks, so use
 // the client of a single member there.
-func NewDialer(client redis.UniversalClient, wrap func(net.Conn) (net.Conn, error)) *Dialer {
-	d := &Dialer{client: client, wrap: wrap, others: make(map[*other]struct{})}
+//
+// The client is a [redis.UniversalClient]. Callers that do not name that type compile ten times
+// faster, because the compiler makes all methods of the clients once more in each package that
+// names them.
+//
+//go:noinline
+func NewDialer(universal redis.Cmdable, wrap func(net.Conn) (net.Conn, error)) *Dialer {
+	client := universal.(redis.UniversalClient) //nolint:forcetypeassert,errcheck // as the comment says
+	_, cluster := client.(*redis.ClusterClient)
+	d := &Dialer{cluster: cluster, wrap: wrap, others: make(map[*other]struct{})}
+	d.subscribe = func(ctx context.Context) subscriber { return client.Subscribe(ctx) }
 	client.AddHook(d)
 	return d
 }
 
+// Cluster reports whether the client is one of a Cluster.
+func (d *Dialer) Cluster() bool { return d.cluster }
+
 // Subscribe returns a subscription connection of the client. The first [Conn.Send] opens it.
 func (d *Dialer) Subscribe(ctx context.Context) *Conn {
-	return &Conn{dialer: d, pubsub: d.client.Subscribe(ctx)}
+	return &Conn{dialer: d, pubsub: d.subscribe(ctx)}
 }
 
 // CloseOthers closes all connections of the client, except subscriptions, that were dialed before a

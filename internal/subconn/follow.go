@@ -35,7 +35,7 @@ var _ redis.Hook = (*follower)(nil)
 // Follow is for clients of one server, with Sentinels or without. A client with a [Dialer] for a
 // subscription does not need it.
 func Follow(client *redis.Client) {
-	f := &follower{Dialer: &Dialer{client: client, others: make(map[*other]struct{})}}
+	f := &follower{Dialer: &Dialer{others: make(map[*other]struct{})}}
 	client.AddHook(f)
 }
 

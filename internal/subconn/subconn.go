@@ -55,7 +55,7 @@ func (r Role) Err() error {
 // Send and Ask are safe for concurrent use. One goroutine at a time may call Receive.
 type Conn struct {
 	dialer *Dialer
-	pubsub *redis.PubSub
+	pubsub subscriber
 	raw    atomic.Pointer[net.Conn] // nil until the connection is dialed
 
 	writing sync.Mutex // held while a command is written: the library and Ask both write to raw

@@ -42,13 +42,13 @@ var (
 // execution and the index of a step in it. Clients cannot name keys. Methods refuse a context
 // without organization with [orgctx.ErrNoOrganization]. Asks is safe for concurrent use.
 type Asks struct {
-	client       redis.UniversalClient
+	client       redis.Cmdable
 	keys         keyspace.Keyspace
 	open, answer *redis.Script
 }
 
 // NewAsks returns the questions. The caller closes the client.
-func NewAsks(client redis.UniversalClient, keys keyspace.Keyspace) (*Asks, error) {
+func NewAsks(client redis.Cmdable, keys keyspace.Keyspace) (*Asks, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("task: %w", err)
 	}

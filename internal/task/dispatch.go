@@ -29,7 +29,7 @@ const (
 
 // Dispatcher puts tasks where workers find them. It is safe for concurrent use.
 type Dispatcher struct {
-	client  redis.UniversalClient
+	client  redis.Cmdable
 	keys    keyspace.Keyspace
 	opt     DispatcherOptions
 	metrics *dispatchMetrics
@@ -38,7 +38,7 @@ type Dispatcher struct {
 }
 
 // NewDispatcher returns a Dispatcher. The caller closes the client.
-func NewDispatcher(client redis.UniversalClient, keys keyspace.Keyspace, o DispatcherOptions) (*Dispatcher, error) {
+func NewDispatcher(client redis.Cmdable, keys keyspace.Keyspace, o DispatcherOptions) (*Dispatcher, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("task: %w", err)
 	}

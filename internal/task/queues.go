@@ -46,7 +46,7 @@ var (
 
 // Queues is an operator's view of the tasks of all kinds. It is safe for concurrent use.
 type Queues struct {
-	client       redis.UniversalClient
+	client       redis.Cmdable
 	keys         keyspace.Keyspace
 	dispatcher   *Dispatcher
 	clocks       *redistime.Clocks
@@ -55,7 +55,7 @@ type Queues struct {
 
 // NewQueues returns the queues. The limits in the options apply to retried tasks. The caller closes
 // the client.
-func NewQueues(client redis.UniversalClient, keys keyspace.Keyspace, o DispatcherOptions) (*Queues, error) {
+func NewQueues(client redis.Cmdable, keys keyspace.Keyspace, o DispatcherOptions) (*Queues, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("task: %w", err)
 	}
@@ -81,7 +81,7 @@ func (q *Queues) Count(ctx context.Context, kind string) (c Counts, err error) {
 	return countTasks(ctx, q.client, q.keys, kind)
 }
 
-func countTasks(ctx context.Context, client redis.UniversalClient, keys keyspace.Keyspace, kind string) (c Counts, err error) {
+func countTasks(ctx context.Context, client redis.Cmdable, keys keyspace.Keyspace, kind string) (c Counts, err error) {
 	pipe := client.Pipeline()
 	lines := pipe.HMGet(ctx, keys.TaskLines(kind), ":entries", ":bytes")
 	open := pipe.XLen(ctx, keys.Tasks(kind))

@@ -32,7 +32,7 @@ var (
 // belongs to the organization and the user of the context, so two users may use the same one.
 // Requests is safe for concurrent use.
 type Requests struct {
-	client      redis.UniversalClient
+	client      redis.Cmdable
 	keys        keyspace.Keyspace
 	begin, note *redis.Script
 }
@@ -51,7 +51,7 @@ type Request struct {
 }
 
 // NewRequests returns the requests. The caller closes the client.
-func NewRequests(client redis.UniversalClient, keys keyspace.Keyspace) (*Requests, error) {
+func NewRequests(client redis.Cmdable, keys keyspace.Keyspace) (*Requests, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("task: %w", err)
 	}

@@ -29,13 +29,13 @@ var (
 // package keyspace makes the key from the organization and the name. A Store that outlives its task
 // and is used for another organization returns [ErrForeign]. It is safe for concurrent use.
 type Store struct {
-	client redis.UniversalClient
+	client redis.Cmdable
 	keys   keyspace.Keyspace
 	org    orgctx.ID
 }
 
 // NewStore returns the Store of the context's organization, or [orgctx.ErrNoOrganization].
-func NewStore(ctx context.Context, client redis.UniversalClient, keys keyspace.Keyspace) (*Store, error) {
+func NewStore(ctx context.Context, client redis.Cmdable, keys keyspace.Keyspace) (*Store, error) {
 	org, ok := orgctx.From(ctx)
 	if !ok {
 		return nil, orgctx.ErrNoOrganization

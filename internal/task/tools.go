@@ -26,7 +26,7 @@ type Tool func(ctx context.Context, store *Store, input json.RawMessage) (json.R
 
 // Tools holds the tools of a process by name. It is safe for concurrent use.
 type Tools struct {
-	client redis.UniversalClient
+	client redis.Cmdable
 	keys   keyspace.Keyspace
 	dir    Directory
 	byName map[string]Tool
@@ -40,7 +40,7 @@ type Directory interface {
 }
 
 // NewTools returns the tools in the map, which must not be changed afterwards.
-func NewTools(client redis.UniversalClient, keys keyspace.Keyspace, dir Directory, byName map[string]Tool) *Tools {
+func NewTools(client redis.Cmdable, keys keyspace.Keyspace, dir Directory, byName map[string]Tool) *Tools {
 	return &Tools{client: client, keys: keys, dir: dir, byName: byName}
 }
 

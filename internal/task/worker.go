@@ -21,7 +21,7 @@ var ErrStuck = errors.New("task: handlers did not return")
 
 // Worker runs handlers for the tasks of its kinds. Any number of workers share the work.
 type Worker struct {
-	client  redis.UniversalClient
+	client  redis.Cmdable
 	keys    keyspace.Keyspace
 	dir     orgctx.Directory
 	kinds   map[string]Kind
@@ -36,7 +36,7 @@ type Worker struct {
 // client needs a connection for each kind in addition to those that handlers use. Like all
 // constructors of this package, NewWorker refuses a client without deadlines. The caller closes the
 // client.
-func NewWorker(client redis.UniversalClient, keys keyspace.Keyspace, dir orgctx.Directory, kinds map[string]Kind, o Options) (*Worker, error) {
+func NewWorker(client redis.Cmdable, keys keyspace.Keyspace, dir orgctx.Directory, kinds map[string]Kind, o Options) (*Worker, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("task: %w", err)
 	}

@@ -40,9 +40,9 @@ const (
 // Server is what the measurement needs of the system around the gateway.
 type Server struct {
 	// Events is the client of the Redis through which events and announcements travel.
-	Events redis.UniversalClient
+	Events redis.Cmdable
 	// State is the client of the Redis with sessions and directory.
-	State redis.UniversalClient
+	State redis.Cmdable
 	// Keys are the names in both.
 	Keys keyspace.Keyspace
 	// Store holds the sessions.
