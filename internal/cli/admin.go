@@ -40,6 +40,19 @@ func checkAdminURL(text string) error {
 func (a *adminSettings) get(ctx context.Context, path string, query url.Values) (body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
+	answer, err := a.open(ctx, path, query)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = answer.Close() }() // nothing can be lost
+	if body, err = io.ReadAll(io.LimitReader(answer, maxAdminAnswer)); err != nil {
+		return nil, fmt.Errorf("ask %s: %w", a.url, err)
+	}
+	return body, nil
+}
+
+// open returns the answer of one path of the gateway. The caller closes it.
+func (a *adminSettings) open(ctx context.Context, path string, query url.Values) (answer io.ReadCloser, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(a.url, "/")+path+"?"+query.Encode(), nil)
 	if err != nil {
 		return nil, err
@@ -52,17 +65,29 @@ func (a *adminSettings) get(ctx context.Context, path string, query url.Values) 
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w (try --admin)", a.url, errors.Unwrap(err))
 	}
-	defer func() { _ = response.Body.Close() }() // nothing can be lost
-	body, err = io.ReadAll(io.LimitReader(response.Body, maxAdminAnswer))
+	if response.StatusCode == http.StatusOK {
+		return response.Body, nil
+	}
+	defer func() { _ = response.Body.Close() }() // likewise
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAdminAnswer))
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", a.url, err)
-	}
-	if response.StatusCode == http.StatusOK {
-		return body, nil
 	}
 	var refusal struct{ Code, Message string }
 	if json.Unmarshal(body, &refusal) != nil || refusal.Code == "" {
 		return nil, fmt.Errorf("ask %s: %s: not the private listener of a gateway of this version", a.url, response.Status)
 	}
 	return nil, fmt.Errorf("ask %s: %s: %s", a.url, refusal.Code, refusal.Message)
+}
+
+// readJSON reads one path of the gateway into what v points to.
+func (a *adminSettings) readJSON(ctx context.Context, path string, query url.Values, v any) error {
+	body, err := a.get(ctx, path, query)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("answer of %s: %w", a.url, err)
+	}
+	return nil
 }

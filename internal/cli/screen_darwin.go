@@ -1,0 +1,6 @@
+package cli
+
+import "golang.org/x/sys/unix"
+
+// The requests that read and set what a terminal is like.
+const getTermios, setTermios = unix.TIOCGETA, unix.TIOCSETA
