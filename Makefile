@@ -194,6 +194,10 @@ vuln: ## Known vulnerabilities in what we call (needs the network)
 image: ## The container image, orgcast/gateway:VERSION
 	$(CONTAINER) build $(if $(filter podman,$(CONTAINER)),--format docker) --build-arg VERSION=$(VERSION) -t orgcast/gateway:$(VERSION) .
 
+.PHONY: release
+release: ## Everything of a release, in dist/: archives, packages, image, SBOMs, checksums (make release VERSION=1.4.0)
+	scripts/release $(VERSION)
+
 .PHONY: image-test
 image-test: ## Build the image, start deploy/compose.yaml with it, look whether it works
 	@scripts/deps image

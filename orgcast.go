@@ -86,9 +86,9 @@ func Main(e Extension) {
 
 // program is the gateway with an extension.
 func program(e Extension) cli.Program {
-	g := cli.Program{Version: e.Version}
-	if g.Version == "" {
-		g.Version = "dev"
+	g := cli.Program{Build: app.Build{Version: e.Version}}
+	if g.Build.Version == "" {
+		g.Build.Version = "dev"
 	}
 	g.Extension = app.Extension{
 		Routes: with(e.Routes), Handlers: with(e.Handlers), Kinds: with(e.Kinds), Tools: with(e.Tools),

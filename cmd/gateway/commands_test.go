@@ -29,7 +29,7 @@ func TestCommands(t *testing.T) {
 	}{
 		"help":                   {args: []string{"--help"}, stdout: []string{"demo", "serve", "publish", "healthcheck"}},
 		"help as a word":         {args: []string{"help"}, stdout: []string{"gateway demo"}},
-		"version":                {args: []string{"version"}, stdout: []string{"dev"}},
+		"version":                {args: []string{"version"}, stdout: []string{"dev\n", "built with: go1."}},
 		"unknown subcommand":     {args: []string{"srve"}, err: cli.ErrUsage, stderr: []string{`"srve"`}},
 		"help of serve":          {args: []string{"serve", "--help"}, stdout: []string{"--origins", "ORGCAST_ORIGINS", "--session-keys-file"}},
 		"serve with nothing":     {args: []string{"serve"}, err: cli.ErrUsage, stderr: []string{"--origins", "--session-keys"}},

@@ -5,12 +5,13 @@ package main
 import (
 	"os"
 
+	"orgcast/internal/app"
 	"orgcast/internal/cli"
 )
 
-// version is set by the linker.
-var version = "dev"
+// Set by the linker in builds that are handed out.
+var version, revision, date = "dev", "", ""
 
 func main() { os.Exit(program().Main()) }
 
-func program() cli.Program { return cli.Program{Version: version, Commands: demoCommands()} }
+func program() cli.Program { return cli.Program{Build: app.Build{Version: version, Revision: revision, Date: date}, Commands: demoCommands()} }

@@ -1,7 +1,7 @@
 package app
 
 import (
-	"runtime/debug"
+	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -14,16 +14,9 @@ const (
 )
 
 // newBuildInfo registers a metric that says which build this is.
-func newBuildInfo(reg prometheus.Registerer, version string) {
-	labels := prometheus.Labels{"version": version, "revision": "", "go_version": ""}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		labels["go_version"] = info.GoVersion
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				labels["revision"] = s.Value
-			}
-		}
-	}
+func newBuildInfo(reg prometheus.Registerer, b Build) {
+	b = b.Complete()
+	labels := prometheus.Labels{"version": b.Version, "revision": b.Revision, "go_version": runtime.Version()}
 	promauto.With(reg).NewGauge(prometheus.GaugeOpts{
 		Name: "orgcast_build_info", Help: "Always 1. Its labels say which build this process runs.", ConstLabels: labels,
 	}).Set(1)

@@ -15,8 +15,8 @@ import (
 
 // Process is the environment of a long-running process.
 type Process struct {
-	Version string
-	Getenv  func(name string) string
+	Build  Build
+	Getenv func(name string) string
 	// Log writes to Journal what has Level.
 	Log     *zap.Logger
 	Level   zap.AtomicLevel
@@ -70,7 +70,7 @@ func Serve(ctx context.Context, o *Options, p Process) error {
 		server.TLSConfig = cert.config()
 	}
 	p.Journal.Register(n.Metrics)
-	newBuildInfo(n.Metrics, p.Version)
+	newBuildInfo(n.Metrics, p.Build)
 	n.Start()
 	reloads := p.reloads(o, &n.reloads, n.Metrics)
 	// The first listener that fails ends the process, as a signal would.
@@ -86,7 +86,7 @@ func Serve(ctx context.Context, o *Options, p Process) error {
 	n.Serves(server)
 	servers.Go(func() error { reloads.run(ctx, p.Hangups); return nil })
 	servers.Go(func() error { reloads.watch(ctx); return nil })
-	p.Log.Info("serving", zap.String("version", p.Version), zap.Stringer("public", public.Addr()), zap.Stringer("private", private.Addr()), zap.Bool("tls", o.TLSCert != ""))
+	p.Log.Info("serving", zap.String("version", p.Build.Version), zap.Stringer("public", public.Addr()), zap.Stringer("private", private.Addr()), zap.Bool("tls", o.TLSCert != ""))
 
 	<-ctx.Done()
 	err = errors.Join(n.Close(), servers.Wait())

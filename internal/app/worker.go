@@ -114,7 +114,7 @@ func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
 	}
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	p.Journal.Register(registry)
-	newBuildInfo(registry, p.Version)
+	newBuildInfo(registry, p.Build)
 	to := o.taskOptions()
 	to.MaxEvent, to.Log, to.Registerer = o.MaxEvent, p.Log, registry
 	to.Tools = task.NewTools(clients.Events, keys, dir, tools)
@@ -141,7 +141,7 @@ func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
 		err := w.Run(ctx)
 		return errors.Join(err, private.server.Close())
 	})
-	p.Log.Info("working", zap.String("version", p.Version), zap.Stringer("private", private.Addr()), zap.String("directory", o.DirectoryKind()))
+	p.Log.Info("working", zap.String("version", p.Build.Version), zap.Stringer("private", private.Addr()), zap.String("directory", o.DirectoryKind()))
 	err = running.Wait()
 	p.Log.Info("stopped")
 	return err

@@ -21,7 +21,7 @@ import (
 
 // Program is one build of the gateway: the standard one, or one with extensions.
 type Program struct {
-	Version string
+	Build app.Build
 	// Commands are additional subcommands.
 	Commands []Command
 	// Extension is what the gateway and its workers do in addition.
@@ -312,14 +312,14 @@ func (p *Process) misused(set *config.Set, args []string) error {
 }
 
 const versionUsage = `
-Print the version of this program.
+Print the version of this program, alone on the first line. Then follow what it was built from and with.
 `
 
 func printVersion(_ context.Context, p *Process, args []string) error {
 	if err := p.ParseAlone(config.New("version", versionUsage), args); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(p.Stdout, p.program.Version)
+	_, err := fmt.Fprintln(p.Stdout, p.program.Build.Complete())
 	return err
 }
 

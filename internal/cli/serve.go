@@ -36,7 +36,7 @@ func serve(ctx context.Context, p *Process, args []string) error {
 	if err := p.ParseAlone(set, args, s.Check, p.checkUnknown(&s.allowUnknownEnv)); err != nil {
 		return err
 	}
-	s.Version = p.program.Version
+	s.Version = p.program.Build.Version
 	log, err := p.NewLogger(&s.Options)
 	if err != nil {
 		return err
@@ -49,7 +49,7 @@ func serve(ctx context.Context, p *Process, args []string) error {
 func (p *Process) stays(log *zap.Logger, set *config.Set, args []string, declare func(*settings, *config.Set), check func(*settings) error) app.Process {
 	current := set
 	return app.Process{
-		Version: p.program.Version, Getenv: p.Getenv, Log: log, Level: p.level, Journal: p.journal, Hangups: p.Hangups,
+		Build: p.program.Build, Getenv: p.Getenv, Log: log, Level: p.level, Journal: p.journal, Hangups: p.Hangups,
 		Reread: func() (app.Reread, error) {
 			next, set := &settings{Options: app.Options{Extension: p.program.Extension}}, config.New(set.Name(), "")
 			declare(next, set)
