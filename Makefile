@@ -57,7 +57,7 @@ test: deps unit client-test e2e ## All tests: Go with the race detector, the bro
 	@echo "test: all passed"
 
 .PHONY: test-more
-test-more: models clients-test python-test extend-test stacks-test ## What CI runs beyond test: the models of docs/models, the clients in all languages, a gateway with an extension, the examples of other frameworks
+test-more: models clients-test python-test extend-test stacks-test release-test ## What CI runs beyond test: the models of docs/models, the clients in all languages, a gateway with an extension, the examples of other frameworks, a release
 	@echo "test-more: all passed"
 
 .PHONY: models
@@ -184,6 +184,7 @@ lint: ## Go, types of the browser client, shell, YAML, spelling
 tidy: ## Fail if go.mod or go.sum of any module is not tidy
 	go mod tidy -diff
 	cd tools && go mod tidy -diff
+	cd tools/release && go mod tidy -diff
 	cd examples/extend && go mod tidy -diff
 
 .PHONY: vuln
@@ -197,6 +198,17 @@ image: ## The container image, orgcast/gateway:VERSION
 .PHONY: release
 release: ## Everything of a release, in dist/: archives, packages, image, SBOMs, checksums (make release VERSION=1.4.0)
 	scripts/release $(VERSION)
+
+.PHONY: release-test
+release-test: ## Make a release, 0.0.0-test, and look at each part of it
+	@scripts/deps release
+	scripts/release 0.0.0-test
+	cd tools/release && go vet ./... && go test -count=1 .
+
+.PHONY: test-release
+test-release: ## Install the deb of dist/ in a fresh Debian and run it there (root; not part of CI)
+	@scripts/deps test-release
+	scripts/test-release
 
 .PHONY: image-test
 image-test: ## Build the image, start deploy/compose.yaml with it, look whether it works
