@@ -15,7 +15,7 @@ COUNT ?= 100
 FUZZTIME ?= 30s
 SOAKTIME ?= 10m
 
-SCRIPTS = .ci/run $(wildcard scripts/* deploy/redis/*.sh)
+SCRIPTS = .ci/run $(wildcard scripts/* deploy/redis/*.sh deploy/systemd/*.sh)
 
 ##@ Every day
 
@@ -170,12 +170,13 @@ soak-lease: ## How soon sockets end after a logout and the like, and 40 s withou
 ##@ Before a merge
 
 .PHONY: lint
-lint: ## Go, types of the browser client, shell, YAML, spelling
+lint: ## Go, types of the browser client, workflows, shell, YAML, spelling
 	@scripts/deps lint
 	@$(MAKE) --no-print-directory web/node_modules/.package-lock.json
 	web/node_modules/.bin/tsc -p web/client/tsconfig.test.json
 	$(GOLANGCI_LINT) fmt --diff
 	$(GOLANGCI_LINT) run
+	go tool -modfile=tools/actionlint/go.mod actionlint
 	shellcheck $(SCRIPTS)
 	yamllint --strict .
 	codespell
@@ -184,6 +185,7 @@ lint: ## Go, types of the browser client, shell, YAML, spelling
 tidy: ## Fail if go.mod or go.sum of any module is not tidy
 	go mod tidy -diff
 	cd tools && go mod tidy -diff
+	cd tools/actionlint && go mod tidy -diff
 	cd tools/release && go mod tidy -diff
 	cd examples/extend && go mod tidy -diff
 
