@@ -9,9 +9,17 @@ import (
 	"orgcast/internal/cli"
 )
 
-// Set by the linker in builds that are handed out.
-var version, revision, date = "dev", "", ""
+// What the linker sets in released builds.
+//
+//nolint:gochecknoglobals // the linker sets nothing else
+var (
+	version  = "dev"
+	revision string
+	date     string
+)
 
 func main() { os.Exit(program().Main()) }
 
-func program() cli.Program { return cli.Program{Build: app.Build{Version: version, Revision: revision, Date: date}, Commands: demoCommands()} }
+func program() cli.Program {
+	return cli.Program{Build: app.Build{Version: version, Revision: revision, Date: date}, Commands: demoCommands()}
+}
