@@ -23,7 +23,7 @@ type Options struct {
 	Ready map[string]Check
 	// Metrics is what /metrics shows.
 	Metrics prometheus.Gatherer
-	// API handles the paths below /v1/; nil leaves them out.
+	// API handles the paths below /v1/ and /metrics/; nil leaves them out.
 	API http.Handler
 }
 
@@ -58,6 +58,7 @@ func New(o Options) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	if o.API != nil {
 		mux.Handle("/v1/", o.API)
+		mux.Handle("/metrics/", o.API)
 	}
 	return mux
 }

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"orgcast/internal/nodes"
+	"orgcast/internal/tail"
 	"orgcast/internal/usage"
 )
 
@@ -41,6 +42,12 @@ type Options struct {
 	Histories Histories
 	// Usage is read by GET /v1/usage. Nil if nothing is kept.
 	Usage *usage.Redis
+	// Tails serve GET /v1/tail.
+	Tails *tail.Tails
+	// Census is what GET /metrics/organizations shows, of OrganizationMetrics organizations at most.
+	// With 0, the path does not exist.
+	Census              Census
+	OrganizationMetrics int
 	// Reloader does what POST /v1/reload asks for. Without it, the path does not exist.
 	Reloader Reloader
 	Log      *zap.Logger
@@ -83,7 +90,7 @@ type result struct {
 	Mistakes []string `json:"mistakes,omitempty"`
 }
 
-// New returns the handler of the paths below /v1/.
+// New returns the handler of the paths below /v1/ and /metrics/.
 func New(o Options) http.Handler {
 	log := o.Log.Named("api")
 	mux := http.NewServeMux()
@@ -93,7 +100,7 @@ func New(o Options) http.Handler {
 	}
 	var shown []view
 	if o.Nodes != nil {
-		shown = views(o.Nodes, o.Histories, o.Usage)
+		shown = views(o)
 	}
 	results := newResults(o.Registerer, calls, shown)
 	g := &gate{publish: o.PublishKey, admin: o.AdminKey, local: o.Local}

@@ -45,6 +45,8 @@ type view struct {
 	refusals []problem
 	// do returns the body of the answer.
 	do func(ctx context.Context, parameters map[string]string) (body any, err error)
+	// stream, unless nil, answers instead of do. Errors are from before the answer began.
+	stream func(h *viewer, w http.ResponseWriter, r *http.Request, parameters map[string]string) error
 }
 
 // The parameters of views.
@@ -62,7 +64,7 @@ var errParameters = errors.New("api: unknown or repeated parameter")
 // problems returns why a view can come to nothing. Any other error is [unavailable].
 func (v view) problems() []problem {
 	return append(slices.Clone(v.refusals), []problem{
-		{errParameters, http.StatusBadRequest, "unknown_parameter", "Use only the parameters that docs/protocol.md lists for this path, each at most once."},
+		{errParameters, http.StatusBadRequest, "unknown_parameter", "Use only the parameters that docs/observe.md lists for this path, each at most once."},
 		{inventory.ErrLimit, http.StatusBadRequest, "invalid_limit", "Send limit as an integer from 1 to 1000."},
 		{inventory.ErrCursor, http.StatusBadRequest, "invalid_cursor", "Send the cursor that the page before returned in next, and no sort with it."},
 		{inventory.ErrSort, http.StatusBadRequest, "invalid_sort", "Send sort as connections, deliveries_per_second, queued_bytes or lag_seconds."},
@@ -77,15 +79,21 @@ func (v view) problems() []problem {
 }
 
 // views returns all views.
-func views(n *nodes.Nodes, h Histories, kept *usage.Redis) []view {
-	return []view{
+func views(o Options) []view {
+	n := o.Nodes
+	list := []view{
 		{path: "/v1/nodes", do: func(ctx context.Context, _ map[string]string) (any, error) { return showNodes(ctx, n) }},
 		pages(n, "/v1/organizations", Organizations(), parameterOrganization),
 		pages(n, "/v1/connections", Connections(), parameterOrganization, parameterUser, parameterGroup),
 		pages(n, "/v1/groups", Groups(), parameterOrganization, parameterUser, parameterGroup),
-		explaining(n, h),
-		usageView(kept),
+		explaining(n, o.Histories),
+		usageView(o.Usage),
+		tailing(o.Tails),
 	}
+	if o.OrganizationMetrics > 0 {
+		list = append(list, organizationMetrics(o.Census, o.OrganizationMetrics))
+	}
+	return list
 }
 
 // nodeState is a node in an answer.
@@ -191,10 +199,9 @@ func readParameters(query string, known []string) (map[string]string, error) {
 
 // ServeHTTP serves a view.
 func (h *viewer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := h.look(r)
+	err := h.show(w, r)
 	if err == nil {
 		h.count(result{})
-		send(w, http.StatusOK, body)
 		return
 	}
 	p := problemOf(err, append(doors(byAdmin), h.view.problems()...))
@@ -205,16 +212,23 @@ func (h *viewer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.answer(w, r, p, err, p.result())
 }
 
-// look returns the body of the answer to a request.
-func (h *viewer) look(r *http.Request) (any, error) {
+// show answers a request, unless it returns an error.
+func (h *viewer) show(w http.ResponseWriter, r *http.Request) error {
 	if err := h.gate.check(r, byAdmin); err != nil {
-		return nil, err
+		return err
 	}
 	parameters, err := readParameters(r.URL.RawQuery, h.view.parameters)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return h.view.do(r.Context(), parameters)
+	if h.view.stream != nil {
+		return h.view.stream(h, w, r, parameters)
+	}
+	body, err := h.view.do(r.Context(), parameters)
+	if err == nil {
+		send(w, http.StatusOK, body)
+	}
+	return err
 }
 
 // viewer serves one view.

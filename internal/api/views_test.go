@@ -147,6 +147,11 @@ func TestViewsRefuse(t *testing.T) {
 		"/v1/usage?limit=1001":                                        "400 invalid_limit",
 		"/v1/usage?cursor=YQ":                                         "400 invalid_cursor",
 		"/v1/usage?organization_id=a%20b":                             "400 invalid_organization",
+		"/v1/tail":                                                    "400 invalid_organization",
+		"/v1/tail?organization_id=acme&group=a%20b":                   "400 invalid_group",
+		"/v1/tail?organization_id=acme&payloads=yes":                  "400 invalid_payloads",
+		"/v1/tail?organization_id=acme&payloads=true":                 "403 payloads_need_key",
+		"/v1/tail?organization_id=acme&limit=1":                       "400 unknown_parameter",
 	} {
 		status, body := get(t, h, url)
 		message, _ := body["message"].(string)
@@ -161,10 +166,13 @@ func TestViewsNeedTheAdminKey(t *testing.T) {
 	n := nodes.New(redistest.NewClient(t, "127.0.0.1:1"), testkit.Keys(t), nodes.Options{})
 	h := api.New(api.Options{PublishKey: api.NewKey(key), AdminKey: api.NewKey(adminKey), Local: true, Publisher: new(recorder), Revoker: new(revoker), Nodes: n, Log: nop})
 	open := api.New(api.Options{PublishKey: api.NewKey(key), Publisher: new(recorder), Revoker: new(revoker), Nodes: n, Log: nop})
-	for _, path := range []string{"/v1/nodes", "/v1/organizations", "/v1/connections", "/v1/groups", "/v1/usage"} {
+	for _, path := range []string{"/v1/nodes", "/v1/organizations", "/v1/connections", "/v1/groups", "/v1/usage", "/v1/tail"} {
 		opened := http.StatusOK
-		if path == "/v1/usage" {
+		switch path {
+		case "/v1/usage":
 			opened = http.StatusNotFound // nothing is kept
+		case "/v1/tail":
+			opened = http.StatusBadRequest // of no organization
 		}
 		for token, want := range map[string]int{"": 401, key: 401, adminKey: opened} {
 			w := httptest.NewRecorder()

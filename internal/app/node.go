@@ -25,6 +25,7 @@ import (
 	"orgcast/internal/pubsub"
 	"orgcast/internal/quota"
 	"orgcast/internal/session"
+	"orgcast/internal/tail"
 	"orgcast/internal/trail"
 	"orgcast/internal/usage"
 )
@@ -60,6 +61,7 @@ type Node struct {
 	nodes     *nodes.Nodes
 	usage     *usage.Redis // nil if nothing is kept
 	recorder  *usage.Recorder
+	tails     *tail.Tails
 	routes    *consumer.Registry
 
 	stopping atomic.Bool
@@ -83,7 +85,7 @@ func newNode(ctx context.Context, o *Options, log *zap.Logger, undo *stack) (*No
 	n := &Node{Options: o, Log: log, Metrics: prometheus.NewRegistry(), undo: undo}
 	n.now.Store(o)
 	n.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, step := range []func(context.Context) error{n.connect, n.addStores, n.addLeases, n.addBus, n.addGateway, n.addNodes} {
+	for _, step := range []func(context.Context) error{n.connect, n.addStores, n.addLeases, n.addBus, n.addGateway, n.addNodes, n.addTails} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, undo.unwind())
 		}
@@ -198,6 +200,7 @@ func (n *Node) Start() {
 	n.background(n.control.Run)
 	n.background(n.nodes.Run)
 	n.background(n.recorder.Run)
+	n.background(n.tails.Run)
 	n.background(func(ctx context.Context) error { n.admission.run(ctx); return nil })
 	n.background(func(ctx context.Context) error { n.warnOfSharedServer(ctx); return nil })
 	n.background(func(ctx context.Context) error { trimMemory(ctx); return nil })

@@ -82,6 +82,8 @@ type Options struct {
 	AdminKey string
 	// UsageRetention is how long the usage of an hour is kept. 0 keeps nothing.
 	UsageRetention time.Duration
+	// MetricsOrganizations is how many organizations /metrics/organizations shows. 0 turns it off.
+	MetricsOrganizations int
 
 	// Limits; see package gateway. Sizes are in bytes.
 	MaxFrame, MaxEvent, QueueBytes                 int

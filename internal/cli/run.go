@@ -96,6 +96,7 @@ func (g Program) commands() []Command {
 		Command{Name: "worker", Summary: "run tasks from Redis, each in the context of its organization", Run: workerCommand, Stays: true, Logs: true},
 		Command{Name: "tasks", Summary: "list, show, retry or drop tasks", Run: tasksCommand},
 		Command{Name: "top", Summary: "show the largest organizations of all nodes, live", Run: topCommand},
+		Command{Name: "tail", Summary: "show the events of an organization as they pass", Run: tailCommand},
 		Command{Name: "connections", Summary: "list the open connections of all nodes", Run: connectionsCommand},
 		Command{Name: "usage", Summary: "show what organizations used, hour by hour", Run: usageCommand},
 		Command{Name: "explain", Summary: "tell why an event did not reach browsers", Run: explainCommand},

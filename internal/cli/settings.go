@@ -130,6 +130,7 @@ func (s *settings) declareServe(set *config.Set) {
 		"after an isolation violation, report not ready until a restart, or only count it")
 	set.Duration(&s.LeasePeriod, "lease-period", lease.DefaultPeriod, 100*time.Millisecond, "how often each open connection's session and membership are re-checked")
 	set.Duration(&s.LeaseDeadline, "lease-deadline", lease.DefaultDeadline, time.Second, "how long a connection may stay open while its session and membership cannot be verified")
+	set.Int(&s.MetricsOrganizations, "metrics-organizations", 100, 0, "how many organizations GET /metrics/organizations shows, at most 1000; 0 turns it off")
 	set.Duration(&s.UsageRetention, "usage-retention", usage.DefaultRetention, 0, "how long to keep in Redis what each organization used in each hour; 0 keeps nothing")
 	set.Duration(&s.DrainWait, "drain-wait", 2*time.Second, 0, "after SIGTERM, keep serving but report not ready for this long, so that load balancers stop routing here")
 	set.Duration(&s.Drain, "drain", 10*time.Second, 0, "after --drain-wait, close connections evenly over this period")

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf16"
 
 	"orgcast/internal/inventory"
 	"orgcast/internal/orgctx"
@@ -114,13 +115,26 @@ func inSeconds(seconds float64) string {
 }
 
 // plain makes text safe for a terminal: what could move its cursor or change its colors is escaped.
+// Text of JSON stays JSON, because only what is quoted there can be escaped here.
 func plain(text string) string {
-	if strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+	if strings.IndexFunc(text, hidden) < 0 {
 		return text
 	}
-	quoted := strconv.QuoteToGraphic(text)
-	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
+	var b strings.Builder
+	for _, r := range text {
+		if !hidden(r) {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
+		}
+	}
+	return b.String()
 }
+
+// hidden reports whether a terminal does not show a character as such.
+func hidden(r rune) bool { return !unicode.IsPrint(r) }
 
 // note prints a line after a table, if there is one to print.
 func note(w io.Writer, text string) error {

@@ -32,6 +32,9 @@ type account struct {
 	// and rarely store.
 	slowest atomic.Int64
 
+	// high is the most that was ever shown.
+	high, highBytes atomic.Uint64
+
 	// Owned by the caller of [Server.Measure].
 	last, start sum       // at the last measurement, and at the last reset
 	measured    time.Time // when that was
@@ -41,6 +44,18 @@ type account struct {
 
 // sum is what all connections of an organization, open and ended, had delivered at one moment.
 type sum struct{ deliveries, bytes uint64 }
+
+// raise returns n, or what was shown before if that is more.
+func raise(high *atomic.Uint64, n uint64) uint64 {
+	for shown := high.Load(); ; shown = high.Load() {
+		if n <= shown {
+			return shown
+		}
+		if high.CompareAndSwap(shown, n) {
+			return n
+		}
+	}
+}
 
 // count notes how many connections there are now.
 func (a *account) count(members int) {
@@ -111,7 +126,8 @@ func (m *meter) forget() {
 }
 
 // sums adds up what each organization's connections have delivered. It reads the accounts first: what
-// a connection hands over while it ends is then missed until the next time, and never counts twice.
+// a connection hands over while it ends is then missed until the next time, and never counts twice. No
+// sum is less than an earlier one, or a counter in Prometheus would seem to have started over.
 func (s *Server) sums() map[*account]sum {
 	accounts := s.limits.meter.all()
 	sums := make(map[*account]sum, len(accounts))
@@ -125,6 +141,9 @@ func (s *Server) sums() map[*account]sum {
 		of.bytes += c.writer.tally.bytes.Load()
 		sums[a] = of
 	}
+	for a, at := range sums {
+		sums[a] = sum{raise(&a.high, at.deliveries), raise(&a.highBytes, at.bytes)}
+	}
 	return sums
 }
 
@@ -134,7 +153,6 @@ func (s *Server) Measure(now time.Time, reset bool) []inventory.Usage {
 	sums := s.sums()
 	list := make([]inventory.Usage, 0, len(sums))
 	for a, at := range sums {
-		at.deliveries, at.bytes = max(at.deliveries, a.last.deliveries), max(at.bytes, a.last.bytes)
 		if passed := now.Sub(a.measured); !a.measured.IsZero() && passed > 0 {
 			a.rate.Store(uint64(float64(at.deliveries-a.last.deliveries) * 1000 / passed.Seconds()))
 		}

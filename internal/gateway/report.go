@@ -13,6 +13,13 @@ import (
 
 // ReportOrganizations returns a page of the organizations that have connections.
 func (s *Server) ReportOrganizations(q inventory.Query) (inventory.Page[inventory.Organization], error) {
+	page, _, err := s.ReportLargest(q)
+	return page, err
+}
+
+// ReportLargest is ReportOrganizations, and returns also what all organizations have together that
+// the query asks for.
+func (s *Server) ReportLargest(q inventory.Query) (inventory.Page[inventory.Organization], inventory.Total, error) {
 	rows := make(map[*account]*inventory.Organization)
 	now := time.Now()
 	for a, at := range s.sums() {
@@ -33,13 +40,16 @@ func (s *Server) ReportOrganizations(q inventory.Query) (inventory.Page[inventor
 		row.QueuedBytes += int64(queued)
 		row.LagSeconds = max(row.LagSeconds, lag.Seconds())
 	}
-	page := inventory.NewCollector[inventory.Organization](q)
+	collector := inventory.NewCollector[inventory.Organization](q)
+	var total inventory.Total
 	for _, row := range rows {
 		if row.Connections > 0 {
-			page.Add(*row)
+			collector.Add(*row)
+			total = total.Plus(*row)
 		}
 	}
-	return page.Page()
+	page, err := collector.Page()
+	return page, total, err
 }
 
 // ReportConnections returns a page of the open connections.

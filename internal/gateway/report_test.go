@@ -142,6 +142,39 @@ func TestUsageCountsWhatConnectionsLeaveBehind(t *testing.T) {
 	}
 }
 
+// TestCountsNeverFall: what is shown of an organization never falls while connections hand over what
+// they have delivered, or a counter in Prometheus would seem to have started over.
+func TestCountsNeverFall(t *testing.T) {
+	n := startNode(t, setup{})
+	stays := n.subscribe("alan", "acme", "all")
+	looking, stop := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(looking)
+		for last := uint64(0); ; {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			page, err := n.gateway.ReportOrganizations(inventory.Query{Limit: 1})
+			if err != nil || len(page.Rows) != 1 || page.Rows[0].Deliveries < last {
+				t.Errorf("got %+v, %v after %d deliveries", page.Rows, err, last)
+				return
+			}
+			last = page.Rows[0].Deliveries
+		}
+	}()
+	for i := range 100 {
+		c := n.subscribe("ada", "acme", "all")
+		payload := n.publish("acme", "all", fmt.Sprint(i))
+		c.Expect(t, payload)
+		stays.Expect(t, payload)
+		_ = c.Close()
+	}
+	close(stop)
+	<-looking
+}
+
 // TestUsageOfThoseWhoLeaveAtAReset: what an organization's last connection got counts once, even if
 // it ends while a reset drops organizations without connections.
 func TestUsageOfThoseWhoLeaveAtAReset(t *testing.T) {

@@ -99,6 +99,14 @@ type Organization struct {
 	DeliveriesPerSecond float64 `json:"deliveries_per_second"`
 }
 
+// Total is what all organizations of a node have together.
+type Total struct {
+	Organizations, Connections int
+	QueuedBytes                int64
+	LagSeconds                 float64 // of the slowest
+	DeliveriesPerSecond        float64
+}
+
 // Connection is one connection.
 type Connection struct {
 	ID             string    `json:"connection_id"`
@@ -133,6 +141,16 @@ func (c Connection) Key() string { return c.ID }
 
 // Key returns the row's place in the order of pages. An identifier has no slash.
 func (g Group) Key() string { return g.Organization + "/" + g.Name }
+
+// Plus returns the total with one more organization.
+func (t Total) Plus(o Organization) Total {
+	t.Organizations++
+	t.Connections += o.Connections
+	t.QueuedBytes += o.QueuedBytes
+	t.LagSeconds = max(t.LagSeconds, o.LagSeconds)
+	t.DeliveriesPerSecond += o.DeliveriesPerSecond
+	return t
+}
 
 // Plus returns the row for both nodes together.
 func (o Organization) Plus(b Organization) Organization {

@@ -59,6 +59,17 @@ func NewDialer(universal redis.Cmdable, wrap func(net.Conn) (net.Conn, error)) *
 	return d
 }
 
+// Plain returns a function that opens subscription connections of a client, and whether it is one of a
+// Cluster. They are the library's own: it opens a lost one again without a word. The client is as
+// with [NewDialer].
+//
+//go:noinline
+func Plain(universal redis.Cmdable) (open func(ctx context.Context) *redis.PubSub, cluster bool) {
+	client := universal.(redis.UniversalClient) //nolint:forcetypeassert,errcheck // as the comment says
+	_, cluster = client.(*redis.ClusterClient)
+	return func(ctx context.Context) *redis.PubSub { return client.Subscribe(ctx) }, cluster
+}
+
 // Cluster reports whether the client is one of a Cluster.
 func (d *Dialer) Cluster() bool { return d.cluster }
 

@@ -142,7 +142,7 @@ func (r *Recorder) write(ctx context.Context) {
 
 // Redis is the store that all nodes share.
 type Redis struct {
-	client    redis.UniversalClient
+	client    redis.Cmdable
 	keys      keyspace.Keyspace
 	retention time.Duration
 }
@@ -151,7 +151,7 @@ var _ Store = (*Redis)(nil)
 
 // NewRedis returns a store that keeps each hour for so long. The client needs ContextTimeoutEnabled,
 // and still belongs to the caller.
-func NewRedis(client redis.UniversalClient, keys keyspace.Keyspace, retention time.Duration) *Redis {
+func NewRedis(client redis.Cmdable, keys keyspace.Keyspace, retention time.Duration) *Redis {
 	return &Redis{client: client, keys: keys, retention: retention}
 }
 
