@@ -122,6 +122,13 @@ func TestUsageCommand(t *testing.T) {
 	if got, want := show("acme", "--since", hour.Format(time.RFC3339), "--until", hour.Add(time.Hour).Format(time.RFC3339)), first+" 8 150 1.5 KiB 1.5s\nall 8 150 1.5 KiB 1.5s\n"; got != want {
 		t.Errorf("one hour: got\n%swant\n%s", got, want)
 	}
+	old := hour.Add(-70 * 24 * time.Hour)
+	if err := client.HSet(t.Context(), "orgcast:usage:"+old.Format("2006010215"), "acme:n1", "9 1 1 0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := show("acme", "--since", "2160h"), old.Format("2006-01-02 15:04")+" 9 1 1 B -\n"+first+" 8 150 1.5 KiB 1.5s\n"+second+" 2 7 70 B -\nall 9 158 1.5 KiB 1.5s\n"; got != want {
+		t.Errorf("90 days: got\n%swant\n%s", got, want)
+	}
 	if got := s.operator("usage", "globex", "--json"); !strings.Contains(got, `"deliveries":200,"delivered_bytes":2048`) {
 		t.Errorf("--json: got %s", got)
 	}

@@ -54,9 +54,8 @@ func usageCommand(ctx context.Context, p *Process, args []string) error {
 		return err
 	}
 	now := time.Now()
-	query := url.Values{"organization_id": {org}, "from": {momentOf(since, now)}, "to": {momentOf(until, now)}}
 	all := usageList{rows: []usage.Row{}} // or JSON would show null
-	if _, err := a.readPages(ctx, "/v1/usage", query, math.MaxInt, all.page); err != nil {
+	if err := all.read(ctx, &a, org, momentOf(since, now), momentOf(until, now)); err != nil {
 		return err
 	}
 	switch {
@@ -81,20 +80,37 @@ func checkMoment(text string) error {
 
 // momentOf returns a checked moment as a time. A duration before now begins with the hour that it
 // falls into, because usage has whole hours.
-func momentOf(text string, now time.Time) string {
-	ago, err := time.ParseDuration(text)
-	if err != nil {
-		return text
+func momentOf(text string, now time.Time) time.Time {
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		return at
 	}
+	ago, _ := time.ParseDuration(text) // as checked
 	at := now.Add(-ago).UTC()
 	if ago > 0 {
 		at = at.Truncate(time.Hour)
 	}
-	return at.Format(time.RFC3339)
+	return at
 }
 
 // usageList is the rows that are read so far, ordered by hour and organization.
 type usageList struct{ rows []usage.Row }
+
+// read reads a period. The gateway answers about [usage.MaxHours] at a time.
+func (l *usageList) read(ctx context.Context, a *adminSettings, org string, from, to time.Time) error {
+	for begin := from; ; {
+		end := begin.Add(usage.MaxHours * time.Hour)
+		if end.After(to) {
+			end = to
+		}
+		query := url.Values{"organization_id": {org}, "from": {begin.Format(time.RFC3339Nano)}, "to": {end.Format(time.RFC3339Nano)}}
+		if _, err := a.readPages(ctx, "/v1/usage", query, math.MaxInt, l.page); err != nil {
+			return err
+		}
+		if begin = end; !begin.Before(to) {
+			return nil
+		}
+	}
+}
 
 func (l *usageList) page() (into any, read func() (next string, rows int)) {
 	next := new(struct {
