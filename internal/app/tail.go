@@ -12,7 +12,9 @@ import (
 
 // addTails creates the part that shows events as they pass.
 func (n *Node) addTails(context.Context) error {
-	n.tails = tail.New(n.Redis.Events, n.Keys, tail.Options{Groups: n.groupsAnywhere, MaxEventSize: n.Options.busLimits().MaxEventSize, Log: n.Log})
+	n.tails = tail.New(n.Redis.Events, n.Keys, tail.Options{
+		Groups: n.groupsAnywhere, MaxEventSize: func() int { return n.options().busLimits().MaxEventSize }, Log: n.Log,
+	})
 	return nil
 }
 

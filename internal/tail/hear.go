@@ -30,13 +30,16 @@ var (
 
 // hear puts what is published into lines until ctx ends. It survives every failure of Redis.
 func (t *Tails) hear(ctx context.Context, q Query, lines *queue) error {
-	for {
+	for told := false; ; {
 		l := &link{tails: t, query: q, lines: lines, opened: make(chan struct{})}
 		err := l.run(ctx)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		lines.put(Line{Kind: KindInterrupted, Time: time.Now().UTC(), Reason: err.Error()})
+		if told = told && !l.followed.Load(); !told { // once for each outage
+			lines.put(Line{Kind: KindInterrupted, Time: time.Now().UTC(), Reason: err.Error()})
+			told = true
+		}
 		select {
 		case <-time.After(retryPause):
 		case <-ctx.Done():
@@ -56,6 +59,8 @@ type link struct {
 	// wanted counts the groups that are subscribed, or about to be. more says that there are others.
 	wanted atomic.Int64
 	more   atomic.Bool
+	// followed is set once the reader was told what is followed.
+	followed atomic.Bool
 }
 
 // run uses the connection until it breaks or ctx ends, and returns why.
@@ -141,6 +146,7 @@ func (l *link) send(ctx context.Context, channels []string) error {
 
 // follows tells the reader what is followed.
 func (l *link) follows() {
+	l.followed.Store(true)
 	l.lines.put(Line{Kind: KindFollowing, Time: time.Now().UTC(), Groups: int(l.wanted.Load()), More: l.more.Load()})
 }
 

@@ -94,8 +94,9 @@ type Options struct {
 	// Groups returns the names of the groups of an organization that have members on any node, at
 	// most limit, and whether there are more.
 	Groups func(ctx context.Context, org orgctx.ID, limit int) (names []string, more bool, err error)
-	// MaxEventSize is the largest event that nodes deliver. Default [event.DefaultMaxSize].
-	MaxEventSize int
+	// MaxEventSize returns the size of the largest event that nodes deliver, which a reload may change.
+	// Default [event.DefaultMaxSize].
+	MaxEventSize func() int
 	Log          *zap.Logger
 }
 
@@ -112,7 +113,9 @@ type Tails struct {
 
 // New returns tails. The client needs ContextTimeoutEnabled, and still belongs to the caller.
 func New(client redis.Cmdable, keys keyspace.Keyspace, o Options) *Tails {
-	o.MaxEventSize = cmp.Or(o.MaxEventSize, event.DefaultMaxSize)
+	if o.MaxEventSize == nil {
+		o.MaxEventSize = func() int { return event.DefaultMaxSize }
+	}
 	o.Log = cmp.Or(o.Log, zap.NewNop())
 	open, cluster := subconn.Plain(client)
 	return &Tails{
@@ -169,7 +172,7 @@ func (t *Tails) lineOf(q Query, g event.Group, payload string, now time.Time) Li
 	line := Line{Kind: KindEvent, Time: now.UTC(), Group: g.Name()}
 	head, object := event.CutHead(payload)
 	line.Bytes = len(object)
-	e, err := event.DecodeObject(g, head, object, t.opt.MaxEventSize, now)
+	e, err := event.DecodeObject(g, head, object, t.opt.MaxEventSize(), now)
 	if err != nil {
 		line.Kind, line.Reason = KindRefused, event.Reason(err)
 		return line // its payload could be that of another organization

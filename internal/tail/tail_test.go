@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -293,20 +295,40 @@ func TestSurvivesALostConnection(t *testing.T) {
 	r.expect("event room.1 note")
 }
 
-// TestServerThatHangs: a server that does not answer is noticed.
+// dials counts how often a client dials.
+type dials struct{ n atomic.Int64 }
+
+func (d *dials) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		d.n.Add(1)
+		return next(ctx, network, address)
+	}
+}
+func (*dials) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (*dials) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// TestServerThatHangs: a server that does not answer is noticed, and told once, however long it takes
+// until there is another.
 func TestServerThatHangs(t *testing.T) {
 	server := redistest.StartServer(t)
-	n := &tailed{tb: t, keys: testkit.Keys(t), client: redistest.NewClient(t, server.Addr)}
-	n.tails = tail.New(n.client, n.keys, tail.Options{})
+	client, counted := redistest.NewClient(t, server.Addr), new(dials)
+	client.AddHook(counted)
+	n := &tailed{tb: t, keys: testkit.Keys(t), client: client}
+	n.tails = tail.New(client, n.keys, tail.Options{})
 	r := n.follow("acme", "room.1", false)
 	r.expect("following 1 false")
 	server.Pause()
 	r.expect("interrupted")
-	server.Resume()
+	server.Stop()
+	before := counted.n.Load()
+	testkit.Eventually(t, "it tries again and again", func() bool { return counted.n.Load() > before+3 })
+	server.Restart()
 	testkit.Eventually(t, "it follows again", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		return r.lines[len(r.lines)-1] == "following 1 false" && len(r.lines) > 2
+		return slices.Equal(r.lines, []string{"following 1 false", "interrupted", "following 1 false"})
 	})
 }
 
