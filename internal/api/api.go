@@ -21,6 +21,7 @@ import (
 
 	"orgcast/internal/nodes"
 	"orgcast/internal/tail"
+	"orgcast/internal/tracing"
 	"orgcast/internal/usage"
 )
 
@@ -51,6 +52,8 @@ type Options struct {
 	// Reloader does what POST /v1/reload asks for. Without it, the path does not exist.
 	Reloader Reloader
 	Log      *zap.Logger
+	// Tracer makes a span of each POST. It may be nil.
+	Tracer *tracing.Tracer
 	// Registerer takes the metrics.
 	Registerer prometheus.Registerer
 }
@@ -116,7 +119,7 @@ func New(o Options) http.Handler {
 	}
 	for _, c := range calls {
 		methods[c.path] = http.MethodPost
-		mux.Handle("POST "+c.path, &handler{door: open(c.path), call: c})
+		mux.Handle("POST "+c.path, &handler{door: open(c.path), call: c, tracer: o.Tracer})
 	}
 	for _, v := range shown {
 		methods[v.path] = http.MethodGet
@@ -145,7 +148,8 @@ type door struct {
 type handler struct {
 	door
 
-	call call
+	call   call
+	tracer *tracing.Tracer
 }
 
 // ServeHTTP implements http.Handler.
@@ -159,6 +163,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.answer(w, r, p, nil, list(p.result()))
 		return
 	}
+	r, span := h.traced(r)
+	defer span.End()
 	var results []result
 	body, err := readBody(w, r, h.call.maxBody)
 	if err == nil {
@@ -171,8 +177,23 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			results = []result{done.result()}
 		}
 	}
+	span.Number("http.response.status_code", done.status)
+	if done.status >= http.StatusInternalServerError {
+		span.Fail(done.code)
+	}
 	h.count(results...)
 	h.answer(w, r, done, err, h.call.body(results))
+}
+
+// traced begins the span of a call that was admitted. Its parent is the span that the caller names.
+func (h *handler) traced(r *http.Request) (*http.Request, tracing.Span) {
+	if h.tracer == nil {
+		return r, tracing.Span{}
+	}
+	ctx, span := h.tracer.Start(tracing.FromHeader(r.Context(), r.Header), "POST "+h.path, tracing.Server)
+	span.Text("http.request.method", http.MethodPost)
+	span.Text("http.route", h.path)
+	return r.WithContext(ctx), span
 }
 
 // count counts results.

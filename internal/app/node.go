@@ -26,6 +26,7 @@ import (
 	"orgcast/internal/quota"
 	"orgcast/internal/session"
 	"orgcast/internal/tail"
+	"orgcast/internal/tracing"
 	"orgcast/internal/trail"
 	"orgcast/internal/usage"
 )
@@ -49,6 +50,7 @@ type Node struct {
 	Gateway   *gateway.Server
 
 	calls     *outgoing.Client
+	tracer    *tracing.Tracer // nil if tracing is off
 	leases    *lease.Keeper
 	control   *lease.Control
 	revoker   *lease.Revoker
@@ -98,12 +100,13 @@ func (n *Node) connect(context.Context) (err error) {
 	if n.Keys, err = n.Options.Keyspace(); err != nil {
 		return err
 	}
+	n.tracer = startTracing(n.Options, Process{Version: n.Options.Version, Log: n.Log}, n.Metrics, n.undo)
 	if n.Redis, err = n.Options.Connect(0); err != nil {
 		return err
 	}
 	n.undo.add("Redis", undoTimeout, func(context.Context) error { return n.Redis.Close() })
 	n.reloads.addCertificates(n.Redis.prepareReload)
-	n.calls = outgoing.New(outgoing.Options{Registerer: n.Metrics})
+	n.calls = outgoing.New(outgoing.Options{Registerer: n.Metrics, Tracer: n.tracer})
 	n.undo.add("calls to other programs", undoTimeout, func(context.Context) error { n.calls.Close(); return nil })
 	return nil
 }
@@ -142,7 +145,7 @@ func (n *Node) addBus(ctx context.Context) error {
 	n.trail = trail.New(trail.Options{BytesPerOrganization: n.Options.ExplainBytesPerOrganization, Bytes: n.Options.ExplainBytes})
 	limits := n.Options.busLimits()
 	bus := pubsub.Options{
-		MaxEventSize: limits.MaxEventSize, EventsPerSecond: limits.EventsPerSecond, BytesPerSecond: limits.BytesPerSecond, Log: n.Log, Registerer: n.Metrics, Trail: n.trail,
+		MaxEventSize: limits.MaxEventSize, EventsPerSecond: limits.EventsPerSecond, BytesPerSecond: limits.BytesPerSecond, Log: n.Log, Registerer: n.Metrics, Trail: n.trail, Tracer: n.tracer,
 	}
 	n.Bus = pubsub.NewRedis(n.Redis.Events, n.Keys, bus)
 	n.hub = hub.New(n.Bus, hub.Options{Registerer: n.Metrics, Log: n.Log, Trail: n.trail})
@@ -168,7 +171,7 @@ func (n *Node) addGateway(ctx context.Context) error {
 	}
 	o.History, o.Quota, o.Leases, o.Violated = n.Bus, n.quota, n.leases, n.violated
 	o.Hub, o.Sessions, o.Membership, o.Log, o.Registerer = n.hub, n.Resolver(), n.Directory, n.Log, n.Metrics
-	o.Trail = n.trail
+	o.Trail, o.Tracer = n.trail, n.tracer
 	if err := n.addRoutes(); err != nil {
 		return err
 	}

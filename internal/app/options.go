@@ -10,6 +10,7 @@ import (
 	"orgcast/internal/gateway"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/redisclient"
+	"orgcast/internal/tracing"
 )
 
 // Values of Options.OnViolation.
@@ -31,6 +32,8 @@ type Options struct {
 	PublicHealth string
 	// TLSCert and TLSKey are files. Without them, the public listener does not use TLS.
 	TLSCert, TLSKey string
+	// Tracing says where spans go, if anywhere.
+	Tracing tracing.Options
 	// LogLevel and LogFormat configure the log.
 	LogLevel, LogFormat string
 

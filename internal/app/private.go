@@ -19,7 +19,7 @@ func (n *Node) private(address net.Addr, reloads *reloader) http.Handler {
 	o.API = api.New(api.Options{
 		PublishKey: publish, AdminKey: adminKey, Local: api.IsLoopback(address.String()),
 		Publisher: n.Bus, Revoker: n.revoker, Reloader: reloads, Nodes: n.nodes, Histories: n.Bus, Usage: n.usage, Tails: n.tails,
-		Census: n.Gateway, OrganizationMetrics: n.Options.MetricsOrganizations, Log: n.Log, Registerer: n.Metrics,
+		Census: n.Gateway, OrganizationMetrics: n.Options.MetricsOrganizations, Log: n.Log, Registerer: n.Metrics, Tracer: n.tracer,
 	})
 	return admin.New(o)
 }

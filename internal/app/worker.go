@@ -85,7 +85,8 @@ func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
 	}
 	kinds, reloads := workerKinds(), new(reloadSteps)
 	registry := prometheus.NewRegistry()
-	calls := outgoing.New(outgoing.Options{Registerer: registry})
+	tracer := startTracing(&o.Options, p, registry, undo)
+	calls := outgoing.New(outgoing.Options{Registerer: registry, Tracer: tracer})
 	undo.add("calls to hooks", undoTimeout, func(context.Context) error { calls.Close(); return nil })
 	if err := o.addHooks(kinds, &hooks{client: calls, log: p.Log}, reloads); err != nil {
 		return err
@@ -117,6 +118,7 @@ func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
 	newBuildInfo(registry, p.Build)
 	to := o.taskOptions()
 	to.MaxEvent, to.Log, to.Registerer = o.MaxEvent, p.Log, registry
+	to.Tracer = tracer
 	to.Tools = task.NewTools(clients.Events, keys, dir, tools)
 	w, err := task.NewWorker(clients.Events, keys, dir, kinds, to)
 	if err != nil {

@@ -31,7 +31,7 @@ func checkCommand(ctx context.Context, p *Process, args []string) error {
 	set.FlagsOnly()
 	var connect bool
 	set.Bool(&connect, "connect", false, "also connect to everything that the gateway needs, and report what does not answer")
-	rest, err := p.parse(set, args, s.Check, p.checkUnknown(&s.allowUnknownEnv))
+	rest, err := p.parse(set, args, s.Check, p.tracing(&s.Options), p.checkUnknown(&s.allowUnknownEnv))
 	if len(rest) > 0 && !errors.Is(err, config.ErrUnknownFlag) {
 		return p.surplus(set, rest)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"orgcast/internal/app"
 	"orgcast/internal/config"
+	"orgcast/internal/tracing"
 )
 
 const serveUsage = `
@@ -33,7 +34,7 @@ func serve(ctx context.Context, p *Process, args []string) error {
 	s := &settings{Options: app.Options{Extension: p.program.Extension}}
 	set := config.New("serve", serveUsage)
 	s.declareServe(set)
-	if err := p.ParseAlone(set, args, s.Check, p.checkUnknown(&s.allowUnknownEnv)); err != nil {
+	if err := p.ParseAlone(set, args, s.Check, p.tracing(&s.Options), p.checkUnknown(&s.allowUnknownEnv)); err != nil {
 		return err
 	}
 	s.Version = p.program.Build.Version
@@ -42,6 +43,14 @@ func serve(ctx context.Context, p *Process, args []string) error {
 		return err
 	}
 	return app.Serve(ctx, &s.Options, p.stays(log, set, args, (*settings).declareServe, func(s *settings) error { return s.Check() }))
+}
+
+// tracing returns a check of the variables of OpenTelemetry, which stores what they say.
+func (p *Process) tracing(o *app.Options) func() error {
+	return func() (err error) {
+		o.Tracing, err = tracing.FromEnvironment(p.Getenv)
+		return err
+	}
 }
 
 // stays returns the Process of a subcommand that stays. declare declares its settings, check checks

@@ -76,7 +76,7 @@ func workerCommand(ctx context.Context, p *Process, args []string) error {
 	s, own := new(settings), new(app.WorkerOptions)
 	set := config.New("worker", workerUsage)
 	s.declareWorker(set, own)
-	if err := p.ParseAlone(set, args, s.CheckRedis, func() error { return checkShare(own) }); err != nil {
+	if err := p.ParseAlone(set, args, s.CheckRedis, p.tracing(&s.Options), func() error { return checkShare(own) }); err != nil {
 		return err
 	}
 	own.Options = s.Options

@@ -9,6 +9,8 @@ type Burst struct {
 	org    orgctx.ID // the organization that every payload names
 	events []*Event
 	table  table
+	// watchers are those of all events, in no order.
+	watchers []Watcher
 }
 
 // NewBurst joins events from the front of the list into a burst. It takes at least one event, and
@@ -25,6 +27,9 @@ func NewBurst(list []*Event, limit int) (b *Burst, rest []*Event) {
 		return first.Alone(), list[1:]
 	}
 	b = &Burst{group: first.group, org: first.org, events: list[:n:n]}
+	for _, e := range b.events {
+		b.watchers = append(b.watchers, e.alone.watchers...)
+	}
 	return b, list[n:]
 }
 

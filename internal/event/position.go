@@ -125,18 +125,30 @@ func (m Mark) String() string {
 // maxPositionLength is the length of the longest position, two numbers of 64 bits.
 const maxPositionLength = 20 + 1 + 20
 
-// Head precedes the object of a recorded event.
+// Head precedes the object of an event that is recorded or traced.
 type Head struct {
 	Position Position
 	// Key is the first 64 bits of the SHA-1 of the event's idempotency key, 0 if it has none.
 	Key uint64
+	// Trace is the span that published the event, zero if it is not known.
+	Trace Trace
 }
 
 // CutHead cuts the head from the front of a payload. The head is a position and a space. If the
-// event has an idempotency key, a number sign, the key's hash and a space follow. CutHead returns
-// any other payload whole. A transient event has no head: it is an object, which never begins with
-// a digit.
+// event has an idempotency key, a number sign, the key's hash and a space follow. Words of metadata,
+// which begin with a tilde, may come last, each with a space. A transient event has only those, or
+// no head at all: it is an object, which never begins with a digit or a tilde. CutHead returns any
+// other payload whole.
 func CutHead(payload string) (h Head, object string) {
+	h, object = cutRecorded(payload)
+	if object != "" && object[0] == wordMark {
+		h.Trace, object = cutWords(object)
+	}
+	return h, object
+}
+
+// cutRecorded cuts position and key from the front of a recorded event.
+func cutRecorded(payload string) (h Head, object string) {
 	if payload == "" || payload[0] < '0' || payload[0] > '9' {
 		return Head{}, payload
 	}

@@ -11,6 +11,7 @@ import (
 	"orgcast/internal/directory"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
+	"orgcast/internal/tracing"
 )
 
 // Identify finds out who makes a plain HTTP request: an active member of the active organization of a session, as for
@@ -36,7 +37,10 @@ func (s *Server) Identify(w http.ResponseWriter, r *http.Request) (session.Ident
 // identify finds out who asks and whether the directory lets that user act for that organization.
 // With an error it returns what it knows of the identity, which is nothing without a valid session.
 func (s *Server) identify(ctx context.Context, r *http.Request, route *consumer.Route) (session.Identity, error) {
-	identity, err := s.now.Load().options.Sessions.Resolve(ctx, r)
+	options := &s.now.Load().options
+	ctx, span := options.Tracer.Start(ctx, "identify", tracing.Internal)
+	defer span.End()
+	identity, err := options.Sessions.Resolve(ctx, r)
 	switch {
 	case errors.Is(err, session.ErrUnavailable):
 		return session.Identity{}, fmt.Errorf("%w: %w", ErrOverloaded, err)
@@ -53,7 +57,7 @@ func (s *Server) identify(ctx context.Context, r *http.Request, route *consumer.
 	case identity.Organization.IsZero():
 		return identity, orgctx.ErrNoOrganization
 	}
-	member, err := s.now.Load().options.Membership.Admit(ctx, identity.Organization, identity.UserID)
+	member, err := options.Membership.Admit(ctx, identity.Organization, identity.UserID)
 	switch {
 	case errors.Is(err, directory.ErrUnavailable):
 		return identity, fmt.Errorf("%w: %w", ErrOverloaded, err)

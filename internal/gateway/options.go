@@ -15,6 +15,7 @@ import (
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
+	"orgcast/internal/tracing"
 	"orgcast/internal/trail"
 )
 
@@ -81,6 +82,8 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// Trail remembers what becomes of connections and of events at them. It may be nil.
 	Trail *trail.Trail
+	// Tracer makes spans of handshakes. It may be nil.
+	Tracer *tracing.Tracer
 
 	// MaxFrame is the largest frame of a browser, in bytes. Default [DefaultMaxFrame].
 	MaxFrame int64

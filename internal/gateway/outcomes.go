@@ -21,6 +21,7 @@ func (w *writer) wrote(b *outbox.Batch) {
 	for i := range b.Len() {
 		if burst := b.Item(i).Burst; burst != nil {
 			burst.Tally().Wrote(len(burst.Events()), now.Sub(burst.Events()[0].Received()))
+			burst.Wrote(now)
 		}
 	}
 }
@@ -28,9 +29,11 @@ func (w *writer) wrote(b *outbox.Batch) {
 // wroteBurst counts events that were written.
 func (w *writer) wroteBurst(b *event.Burst) {
 	events := b.Events()
-	took := time.Since(events[0].Received())
+	now := time.Now()
+	took := now.Sub(events[0].Received())
 	w.count(len(events), w.size(b), took)
 	b.Tally().Wrote(len(events), took)
+	b.Wrote(now)
 }
 
 // count counts events that were written together. took is the time since the arrival of the oldest.
@@ -52,6 +55,7 @@ var lossReasons = [...]string{
 func (w *writer) Lost(events []*event.Event, why outbox.Loss, follows bool) {
 	events[0].Alone().Tally().Lost(len(events))
 	w.client.trail.Lost(events, lossReasons[why], follows)
+	tellLost(events)
 }
 
 // lose notes events of one group that were claimed and not written.
@@ -59,6 +63,14 @@ func (w *writer) lose(events []*event.Event, reason string) {
 	if len(events) > 0 {
 		events[0].Alone().Tally().Lost(len(events))
 		w.client.trail.Lost(events, reason, true)
+		tellLost(events)
+	}
+}
+
+// tellLost tells those who watch the events that one connection does not get them.
+func tellLost(events []*event.Event) {
+	for _, e := range events {
+		e.Lost()
 	}
 }
 

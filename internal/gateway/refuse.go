@@ -14,6 +14,7 @@ import (
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/session"
+	"orgcast/internal/tracing"
 )
 
 // refusal says why a request is not served.
@@ -57,6 +58,7 @@ func (s *Server) note(r *http.Request, why refusal) cause {
 		c.status, c.name = told.Answer()
 	}
 	s.metrics.refused.WithLabelValues(c.name).Inc()
+	tracing.Current(r.Context()).Fail(c.name)
 	if why.who.user != "" {
 		s.trail.Refused(why.who.org, why.who.user, c.name)
 	}

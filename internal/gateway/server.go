@@ -21,6 +21,7 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/tracing"
 	"orgcast/internal/trail"
 )
 
@@ -129,6 +130,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, refusal{err: PaceError{RetryAfter: retry}, route: route})
 		return
 	}
+	r, span := h.traced(r, route)
+	defer span.End()
 	mark, asked := s.mark()
 	identity, err := s.identify(r.Context(), r, route)
 	who := owner{identity.Organization, identity.UserID}
@@ -142,8 +145,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := s.newConn(r, ks, client{host: h, route: route, params: params, identity: identity, budget: budget})
-	err = s.addLease(r, c, mark, asked)
-	if err == nil {
+	admitted(span, c)
+	if err = s.addLease(r, c, mark, asked); err == nil {
 		err = s.connect(r.Context(), c)
 	}
 	if err != nil {
@@ -293,7 +296,7 @@ func (s *Server) connect(request context.Context, c *conn) error {
 	deadline := time.AfterFunc(o.HookTimeout, func() { c.End(context.DeadlineExceeded) })
 	defer deadline.Stop()
 	defer context.AfterFunc(request, func() { c.End(ErrPeerGone) })()
-	err := c.guard("connect", func() error { return c.consumer.Connect(c.ctx, c) })
+	err := c.guard("connect", func() error { return c.consumer.Connect(tracing.Under(c.ctx, request), c) })
 	if err == nil || errors.Is(err, context.Canceled) {
 		if cause := context.Cause(c.ctx); cause != nil { // the hook may have called End
 			return cause

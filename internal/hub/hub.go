@@ -123,9 +123,12 @@ func (h *Hub) Leave(g event.Group, m Member) {
 // Deliver passes the event to every member of its group, in the order of the calls, which must not
 // overlap. It returns quickly, and leaves longer work to workers.
 func (h *Hub) Deliver(e *event.Event) {
-	if l := h.lane(e.Group().Organization()); l != nil {
-		h.accept(l, arrival{event: e, group: e.Group()})
+	l := h.lane(e.Group().Organization())
+	if l == nil {
+		e.Dropped(dropNoMembers)
+		return
 	}
+	h.accept(l, arrival{event: e, group: e.Group()})
 }
 
 // Gap tells every member of the group that events may have been lost at this point in their order.

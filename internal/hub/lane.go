@@ -183,6 +183,9 @@ func (h *Hub) accept(l *lane, a arrival) {
 	ms := l.groups[a.group]
 	if ms == nil {
 		l.mu.Unlock()
+		if a.event != nil {
+			a.event.Dropped(dropNoMembers)
+		}
 		return
 	}
 	if !l.busy && a.event != nil && workOf(a, len(ms.list)) <= inlineWork && l.mayInline(a.event.Received()) {
@@ -192,6 +195,7 @@ func (h *Hub) accept(l *lane, a arrival) {
 		alone := a.event.Alone()
 		h.trail.Passed(alone.Events(), len(list))
 		l.mu.Unlock()
+		a.event.Offered(len(list))
 		deliverInline(list, alone)
 		h.done(l)
 		return
@@ -206,6 +210,7 @@ func (h *Hub) accept(l *lane, a arrival) {
 		h.metrics.dropped.Inc()
 		if a.event != nil {
 			h.trail.Dropped(a.group, a.event.Position(), trail.DropIntake)
+			a.event.Dropped(trail.DropIntake)
 		}
 		if count > 0 {
 			h.log.Warn("intake full, events dropped", zap.Stringer("organization_id", a.group.Organization()), zap.Int("count", count))
@@ -253,6 +258,9 @@ func (l *lane) mayInline(now time.Time) bool {
 	return l.inlined <= inlineEvents
 }
 
+// dropNoMembers is why an event is passed to nobody after its group has lost its last member.
+const dropNoMembers = "no_members"
+
 // deliverInline passes one burst to a few members, without a list of members to flush.
 func deliverInline(list []Member, b *event.Burst) {
 	for _, m := range list {
@@ -297,6 +305,9 @@ func (h *Hub) runTurn(w *worker, l *lane, alone bool) {
 			rest = append(rest, batch[i].event)
 		}
 		list := l.membersFor(first, rest, h.trail)
+		for _, e := range rest {
+			e.Offered(len(list))
+		}
 		for len(rest) > 0 && len(list) > 0 {
 			var b *event.Burst
 			b, rest = event.NewBurst(rest, burstBytes)

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"orgcast/internal/orgctx"
+	"orgcast/internal/tracing"
 )
 
 // Why a call brought no answer. Other errors come from the network.
@@ -67,12 +68,15 @@ type Options struct {
 	PrivateNetworks []netip.Prefix
 	// Registerer takes the metrics. It may be nil.
 	Registerer prometheus.Registerer
+	// Tracer makes a span of each call, which the receiver is told. It may be nil.
+	Tracer *tracing.Tracer
 }
 
 // Client keeps the connections of all calls. It is safe for concurrent use.
 type Client struct {
 	operator, organization *http.Client // they share no connection
 	metrics                *metrics
+	tracer                 *tracing.Tracer
 }
 
 // New returns a Client.
@@ -82,6 +86,7 @@ func New(o Options) *Client {
 		operator:     newHTTPClient(net.Dialer{Timeout: dialTimeout}),
 		organization: newHTTPClient(net.Dialer{Timeout: dialTimeout, ControlContext: own.control}),
 		metrics:      newMetrics(o.Registerer),
+		tracer:       o.Tracer,
 	}
 }
 
@@ -153,6 +158,7 @@ type Endpoint struct {
 	opt     EndpointOptions
 	http    *http.Client
 	metrics *metrics
+	tracer  *tracing.Tracer
 	turns   *turns
 	circuit *circuit
 }
@@ -170,7 +176,7 @@ func (c *Client) Endpoint(o EndpointOptions) (*Endpoint, error) {
 		return nil, fmt.Errorf("outgoing: url %w", err)
 	}
 	o = o.withDefaults()
-	e := &Endpoint{opt: o, http: c.operator, metrics: c.metrics, turns: newTurns(o.PerOrganization), circuit: newCircuit(time.Now)}
+	e := &Endpoint{opt: o, http: c.operator, metrics: c.metrics, tracer: c.tracer, turns: newTurns(o.PerOrganization), circuit: newCircuit(time.Now)}
 	if o.FromOrganization {
 		e.http = c.organization
 	}
@@ -199,8 +205,16 @@ func (e *Endpoint) Post(ctx context.Context, call Call) (Answer, error) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, e.opt.Timeout, ErrTimeout)
 	defer cancel()
+	ctx, span := e.tracer.Start(ctx, e.opt.Purpose, tracing.Client)
+	defer span.End()
+	span.Text("organization_id", call.Organization.String())
 	answer, err := e.inTurn(ctx, call)
-	e.metrics.observe(e.opt.Purpose, resultOf(answer, err), time.Since(began))
+	result := resultOf(answer, err)
+	span.Number("http.response.status_code", answer.Status)
+	if err != nil {
+		span.Fail(result)
+	}
+	e.metrics.observe(e.opt.Purpose, result, time.Since(began))
 	return answer, err
 }
 
@@ -238,6 +252,9 @@ func (e *Endpoint) post(ctx context.Context, call Call) (Answer, error) {
 	request.Header["Idempotency-Key"] = nil
 	if e.opt.Bearer != nil {
 		request.Header.Set("Authorization", "Bearer "+e.opt.Bearer())
+	}
+	if e.tracer != nil {
+		tracing.ToHeader(ctx, request.Header)
 	}
 	e.opt.Keys.sign(request.Header, call.ID, time.Now(), call.Body)
 	response, err := e.http.Do(request)

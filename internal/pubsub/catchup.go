@@ -197,6 +197,9 @@ func (c *catcher) handHeld(b roster.Behind) (more bool) {
 	}
 	decoder := c.histories.decoder
 	e, err := decoder.decode(b.Group(), h.Head, h.Object, h.Received) // not in its turn, as others would wait
+	if err == nil {
+		c.delivery.tracer.Watch(e, h.Head.Trace)
+	}
 	c.delivery.inTurn(b.Group(), e, func() (v roster.Verdict) {
 		v, more = c.subs.release(b)
 		if err != nil && v != roster.Unwanted {

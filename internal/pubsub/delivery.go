@@ -5,6 +5,7 @@ import (
 
 	"orgcast/internal/event"
 	"orgcast/internal/pubsub/roster"
+	"orgcast/internal/tracing"
 	"orgcast/internal/trail"
 )
 
@@ -13,6 +14,7 @@ type delivery struct {
 	sink    Sink
 	metrics *metrics
 	trail   *trail.Trail
+	tracer  *tracing.Tracer
 
 	mu sync.Mutex // held during calls of the Sink, which must not overlap
 }
@@ -52,11 +54,18 @@ func (d *delivery) inTurn(g event.Group, e *event.Event, judge func() roster.Ver
 			d.trail.Dropped(g, e.Position(), trail.DropRepeated)
 		}
 	}
-	if e != nil && (v == roster.Deliver || v == roster.Lost) {
+	switch {
+	case e == nil:
+	case v == roster.Deliver || v == roster.Lost:
 		d.metrics.received.Inc()
 		d.sink.Deliver(e)
+	default:
+		e.Dropped(dropNotDue)
 	}
 }
+
+// dropNotDue is why an event of a group that catches up is not delivered.
+const dropNotDue = "not_due"
 
 // gapReason returns why a verdict on an event comes with a gap.
 func gapReason(v roster.Verdict) string {

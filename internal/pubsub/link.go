@@ -185,6 +185,7 @@ func (l *link) deliver(g event.Group, h event.Head, object string, now time.Time
 		l.delivery.trail.Dropped(g, h.Position, event.Reason(err))
 		return
 	}
+	l.delivery.tracer.Watch(e, h.Trace)
 	l.delivery.deliver(e)
 }
 

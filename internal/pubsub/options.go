@@ -11,6 +11,7 @@ import (
 
 	"orgcast/internal/event"
 	"orgcast/internal/redislink"
+	"orgcast/internal/tracing"
 	"orgcast/internal/trail"
 )
 
@@ -65,6 +66,8 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// Trail remembers dropped events, gaps and lost links. Default: none.
 	Trail *trail.Trail
+	// Tracer makes spans of what is published and of traced events that arrive. Default: none.
+	Tracer *tracing.Tracer
 }
 
 func (o Options) withDefaults() Options {

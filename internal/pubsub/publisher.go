@@ -11,6 +11,7 @@ import (
 	"orgcast/internal/keyspace"
 	"orgcast/internal/redisreply"
 	"orgcast/internal/redistime"
+	"orgcast/internal/tracing"
 )
 
 // Publisher publishes and records events. A process that only publishes needs nothing else. Its
@@ -54,13 +55,32 @@ func (p *Publisher) Publish(ctx context.Context, g event.Group, payload []byte) 
 	ctx, cancel := context.WithTimeout(ctx, p.opt.PublishTimeout)
 	defer cancel()
 	began := time.Now()
-	err := p.send(ctx, p.client, p.keys.GroupChannel(g), payload).Err()
+	ctx, span := p.startSpan(ctx, g, 1)
+	defer span.End()
+	err := p.send(ctx, p.client, p.keys.GroupChannel(g), event.AppendTrace(tracing.TraceOf(ctx), payload)).Err()
 	p.metrics.seconds.Observe(time.Since(began).Seconds())
 	p.metrics.count(err)
 	if err != nil {
+		span.Fail(failedSpan)
 		return fmt.Errorf("publish to %s: %w", g, err)
 	}
 	return nil
+}
+
+// failedSpan is the reason of spans whose publications did not all succeed.
+const failedSpan = "publish_failed"
+
+// startSpan begins the span that is the parent of what nodes do with the events.
+func (p *Publisher) startSpan(ctx context.Context, g event.Group, n int) (context.Context, tracing.Span) {
+	if p.opt.Tracer == nil {
+		return tracing.Without(ctx), tracing.Span{}
+	}
+	ctx, span := p.opt.Tracer.Start(ctx, "publish", tracing.Producer)
+	span.Text("messaging.system", "orgcast")
+	span.Text("organization_id", g.Organization().String())
+	span.Text("group", g.Name())
+	span.Number("messaging.batch.message_count", n)
+	return ctx, span
 }
 
 // send publishes, or queues the command in a pipeline. In a Cluster, the event goes only to the
@@ -81,6 +101,12 @@ func (p *Publisher) PublishAll(ctx context.Context, out []event.Publication) []e
 	results := make([]event.Receipt, len(out))
 	sent := make([]redis.Cmder, len(out))
 	began := time.Now()
+	var first event.Group
+	if len(out) > 0 {
+		first = out[0].Group
+	}
+	ctx, span := p.startSpan(ctx, first, len(out))
+	defer span.End()
 	p.sendAll(ctx, out, sent, results)
 	if p.refusedUndone(ctx, out, sent) && ctx.Err() == nil {
 		p.sendAll(ctx, out, sent, results)
@@ -93,6 +119,9 @@ func (p *Publisher) PublishAll(ctx context.Context, out []event.Publication) []e
 			}
 		}
 		p.metrics.count(results[i].Err)
+		if results[i].Err != nil {
+			span.Fail(failedSpan)
+		}
 	}
 	return results
 }
@@ -119,6 +148,7 @@ func (p *Publisher) sendAll(ctx context.Context, out []event.Publication, sent [
 		latest string // latest moment, by the server's clock
 		err    error
 	}
+	trace := tracing.TraceOf(ctx)
 	servers := make(map[uint16]server) // by slot; servers in the map know the script
 	pipe := p.client.Pipeline()
 	for i, o := range out {
@@ -132,7 +162,7 @@ func (p *Publisher) sendAll(ctx context.Context, out []event.Publication, sent [
 		results[i].Err = nil // of an earlier try
 		channel := p.keys.GroupChannel(o.Group)
 		if o.Record == nil {
-			sent[i] = p.send(ctx, pipe, channel, o.Payload)
+			sent[i] = p.send(ctx, pipe, channel, event.AppendTrace(trace, o.Payload))
 			continue
 		}
 		at, known := servers[p.slot(channel)]
@@ -144,10 +174,14 @@ func (p *Publisher) sendAll(ctx context.Context, out []event.Publication, sent [
 			sent[i], results[i].Err = nil, fmt.Errorf("publish to %s: %w", o.Group, at.err)
 			continue
 		}
-		sent[i] = p.record(ctx, pipe, o, at.latest, !known)
+		sent[i] = p.record(ctx, pipe, o, recordCall{at.latest, !known, trace})
 	}
 	if pipe.Len() > 0 {
+		_, span := p.opt.Tracer.Start(ctx, "redis", tracing.Client)
+		span.Text("db.system.name", "redis")
+		span.Number("db.operation.batch.size", pipe.Len())
 		_ = redisreply.Exec(ctx, pipe) // each command has its own error
+		span.End()
 	}
 }
 

@@ -51,16 +51,27 @@ func recorded(r *event.Receipt, script *redis.Cmd) error {
 // errRecordAnswer means that the server does not run the script as Redis does.
 var errRecordAnswer = errors.New("unexpected answer of the recording script")
 
-// record queues the script in a pipeline. latest is the last moment at which the server may run it,
+// recordCall says how the script is called. latest is the last moment at which the server may run it,
 // by the server's clock. whole sends the text of the script, and from then on Redis knows its hash.
-func (p *Publisher) record(ctx context.Context, pipe redis.Pipeliner, out event.Publication, latest string, whole bool) *redis.Cmd {
+// trace is the span that publishes the event.
+type recordCall struct {
+	latest string
+	whole  bool
+	trace  event.Trace
+}
+
+// record queues the script in a pipeline.
+func (p *Publisher) record(ctx context.Context, pipe redis.Pipeliner, out event.Publication, call recordCall) *redis.Cmd {
 	o := out.Record.WithDefaults()
 	keys := []string{p.keys.History(out.Group)}
 	if o.IdempotencyKey != "" {
 		keys = append(keys, p.keys.Once(out.Group, o.IdempotencyKey))
 	}
-	args := []any{p.keys.GroupChannel(out.Group), out.Payload, o.MaxLength, o.MaxAge.Milliseconds(), latest, "reach"}
-	if whole {
+	args := []any{p.keys.GroupChannel(out.Group), out.Payload, o.MaxLength, o.MaxAge.Milliseconds(), call.latest, "reach"}
+	if !call.trace.IsZero() {
+		args = append(args, call.trace.String())
+	}
+	if call.whole {
 		return recordScript.Eval(ctx, pipe, keys, args...)
 	}
 	return recordScript.EvalSha(ctx, pipe, keys, args...)

@@ -126,7 +126,7 @@ func (r *Redis) Run(ctx context.Context, sink Sink) error {
 		return ErrRunning
 	}
 	defer r.running.Store(false)
-	d := &delivery{sink: sink, metrics: r.metrics, trail: r.opt.Trail}
+	d := &delivery{sink: sink, metrics: r.metrics, trail: r.opt.Trail, tracer: r.opt.Tracer}
 	if r.cluster != nil {
 		r.cluster.run(ctx, func(ctx context.Context, server string) { r.keepLink(ctx, server, d) })
 	} else {

@@ -14,6 +14,7 @@ import (
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/redisreply"
+	"orgcast/internal/tracing"
 )
 
 // Causes of the end of a handler's context.
@@ -119,6 +120,10 @@ type outcome struct {
 func (q *queue) attempt(ctx context.Context, log *zap.Logger, job *Job) (terminal any, ended chan struct{}, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, q.opt.Timeout, errTimeout)
 	defer cancel()
+	ctx, span := q.opt.Tracer.Start(ctx, "task "+q.name, tracing.Consumer)
+	defer span.End()
+	span.Text("organization_id", job.Organization().String())
+	span.Number("orgcast.attempt", job.Attempt)
 	type result struct {
 		terminal any
 		err      error
@@ -149,6 +154,9 @@ func (q *queue) attempt(ctx context.Context, log *zap.Logger, job *Job) (termina
 		}
 	}
 	q.metrics.seconds.WithLabelValues(q.name).Observe(time.Since(begun).Seconds())
+	if r.err != nil {
+		span.Fail(codeOf(r.err))
+	}
 	if r.err != nil && !errors.Is(r.err, errIgnored) && ctx.Err() != nil {
 		r.err = errors.Join(context.Cause(ctx), r.err) // the cause matters more than the handler's error
 	}

@@ -14,6 +14,7 @@ import (
 
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/tracing"
 )
 
 // DispatcherOptions configure a [Dispatcher]. Zero values are replaced by defaults.
@@ -98,6 +99,8 @@ type Options struct {
 	HistoryAge time.Duration
 	// Tools are the tools for [RunTool] in handlers. May be nil.
 	Tools *Tools
+	// Tracer makes a span of each attempt at a task. It may be nil.
+	Tracer *tracing.Tracer
 	// Name is this worker's name in the consumer group. The default consists of the host name, the
 	// process id and random text. Two live workers must never have the same name.
 	Name string
