@@ -47,6 +47,7 @@ type collector struct {
 }
 
 func startCollector(t *testing.T) *collector {
+	t.Helper()
 	c := new(collector)
 	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var request struct {
@@ -162,8 +163,11 @@ func TestTraceEndToEnd(t *testing.T) {
 				parent       string
 				kind, remote int
 			}{
-				{request, callersSpan, 2, 0x200}, {publish, request.SpanID, 4, 0}, {redis, publish.SpanID, 3, 0},
-				{deliver, publish.SpanID, 5, 0x200}, {write, deliver.SpanID, 1, 0},
+				{request, callersSpan, 2, 0x200},
+				{publish, request.SpanID, 4, 0},
+				{redis, publish.SpanID, 3, 0},
+				{deliver, publish.SpanID, 5, 0x200},
+				{write, deliver.SpanID, 1, 0},
 			} {
 				got := s.span
 				if got.TraceID != callersTrace || got.ParentSpanID != s.parent || got.Kind != s.kind || got.Flags != 0x101|s.remote || got.StartTimeUnixNano > got.EndTimeUnixNano {

@@ -163,12 +163,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.answer(w, r, p, nil, list(p.result()))
 		return
 	}
-	r, span := h.traced(r)
+	ctx, span := h.traced(r.Context(), r.Header)
 	defer span.End()
 	var results []result
 	body, err := readBody(w, r, h.call.maxBody)
 	if err == nil {
-		results, err = h.call.do(r.Context(), body)
+		results, err = h.call.do(ctx, body)
 	}
 	done := problem{status: http.StatusOK}
 	if err != nil {
@@ -186,14 +186,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // traced begins the span of a call that was admitted. Its parent is the span that the caller names.
-func (h *handler) traced(r *http.Request) (*http.Request, tracing.Span) {
+func (h *handler) traced(ctx context.Context, header http.Header) (context.Context, tracing.Span) {
 	if h.tracer == nil {
-		return r, tracing.Span{}
+		return ctx, tracing.Span{}
 	}
-	ctx, span := h.tracer.Start(tracing.FromHeader(r.Context(), r.Header), "POST "+h.path, tracing.Server)
+	ctx, span := h.tracer.Start(tracing.FromHeader(ctx, header), "POST "+h.path, tracing.Server)
 	span.Text("http.request.method", http.MethodPost)
 	span.Text("http.route", h.path)
-	return r.WithContext(ctx), span
+	return ctx, span
 }
 
 // count counts results.

@@ -198,7 +198,7 @@ func (e *environment) tls() *tls.Config {
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if file := e.get(authority); file != "" {
-		pem, err := os.ReadFile(file)
+		pem, err := os.ReadFile(file) //nolint:gosec // the operator names it
 		if c.RootCAs = x509.NewCertPool(); err != nil || !c.RootCAs.AppendCertsFromPEM(pem) {
 			e.fail(authority, "must name a readable file with certificates (PEM)")
 		}

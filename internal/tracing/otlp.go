@@ -144,7 +144,7 @@ func valueOf(v attribute.Value) (out value) {
 		f := v.AsFloat64()
 		out.Double = &f
 	default: // the gateway sets no lists
-		text := v.Emit()
+		text := v.String()
 		out.Text = &text
 	}
 	return out

@@ -121,6 +121,7 @@ type sink struct {
 }
 
 func newSink(t *testing.T, status int) *sink {
+	t.Helper()
 	s := new(sink)
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b := new(strings.Builder)
