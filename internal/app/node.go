@@ -100,7 +100,7 @@ func (n *Node) connect(context.Context) (err error) {
 	if n.Keys, err = n.Options.Keyspace(); err != nil {
 		return err
 	}
-	n.tracer = startTracing(n.Options, Process{Version: n.Options.Version, Log: n.Log}, n.Metrics, n.undo)
+	n.tracer = startTracing(n.Options, n.Log, n.Metrics, n.undo)
 	if n.Redis, err = n.Options.Connect(0); err != nil {
 		return err
 	}

@@ -15,8 +15,8 @@ const flushSpans = 3 * time.Second
 
 // startTracing starts what sends spans, if the options say where to. Parts that were acquired later
 // end first, so their last spans are sent too.
-func startTracing(o *Options, p Process, metrics prometheus.Registerer, undo *stack) *tracing.Tracer {
-	t := tracing.New(o.Tracing, tracing.Parts{Version: p.Version, Log: p.Log, Registerer: metrics})
+func startTracing(o *Options, log *zap.Logger, metrics prometheus.Registerer, undo *stack) *tracing.Tracer {
+	t := tracing.New(o.Tracing, tracing.Parts{Version: o.Version, Log: log, Registerer: metrics})
 	if t == nil {
 		return nil
 	}
@@ -24,7 +24,7 @@ func startTracing(o *Options, p Process, metrics prometheus.Registerer, undo *st
 		ctx, cancel := context.WithTimeout(ctx, flushSpans)
 		defer cancel()
 		if err := t.Close(ctx); err != nil {
-			p.Log.Warn("last spans not sent", zap.Error(err)) // a collector that is away is no failure of the process
+			log.Warn("last spans not sent", zap.Error(err)) // a collector that is away is no failure of the process
 		}
 		return nil
 	})

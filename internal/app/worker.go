@@ -85,7 +85,7 @@ func Work(ctx context.Context, o *WorkerOptions, p Process) (err error) {
 	}
 	kinds, reloads := workerKinds(), new(reloadSteps)
 	registry := prometheus.NewRegistry()
-	tracer := startTracing(&o.Options, p, registry, undo)
+	tracer := startTracing(&o.Options, p.Log, registry, undo)
 	calls := outgoing.New(outgoing.Options{Registerer: registry, Tracer: tracer})
 	undo.add("calls to hooks", undoTimeout, func(context.Context) error { calls.Close(); return nil })
 	if err := o.addHooks(kinds, &hooks{client: calls, log: p.Log}, reloads); err != nil {
