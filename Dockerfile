@@ -2,6 +2,8 @@
 
 FROM docker.io/library/golang:1.26-bookworm AS build
 ARG VERSION=dev
+ARG REVISION
+ARG DATE
 ARG TARGETOS
 ARG TARGETARCH
 ENV CGO_ENABLED=0 GOCACHE=/cache/build GOFLAGS=-buildvcs=false GOMODCACHE=/cache/mod GOTOOLCHAIN=local
@@ -10,7 +12,8 @@ COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/cache go mod download
 COPY . .
 RUN --mount=type=cache,target=/cache GOOS=${TARGETOS} GOARCH=${TARGETARCH} \
-    go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /gateway ./cmd/gateway
+    go build -tags nodemo -trimpath -o /gateway \
+    -ldflags "-s -w -X main.version=${VERSION} -X main.revision=${REVISION} -X main.date=${DATE}" ./cmd/gateway
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt

@@ -195,7 +195,8 @@ vuln: ## Known vulnerabilities in what we call (needs the network)
 
 .PHONY: image
 image: ## The container image, orgcast/gateway:VERSION
-	$(CONTAINER) build $(if $(filter podman,$(CONTAINER)),--format docker) --build-arg VERSION=$(VERSION) -t orgcast/gateway:$(VERSION) .
+	$(CONTAINER) build $(if $(filter podman,$(CONTAINER)),--format docker) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) \
+	  --build-arg DATE=$(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null) -t orgcast/gateway:$(VERSION) .
 
 .PHONY: release
 release: ## Everything of a release, in dist/: archives, packages, image, SBOMs, checksums (make release VERSION=1.4.0)
