@@ -8,14 +8,24 @@ import (
 	"io/fs"
 )
 
-//go:embed demo
-var files embed.FS
+// Each is embedded by itself, so that a program without the demo does not contain its pages.
+var (
+	//go:embed demo
+	demo embed.FS
+	//go:embed console
+	console embed.FS
+)
 
 // Demo returns the files of the demo page: index.html and what it loads.
-func Demo() fs.FS {
-	sub, err := fs.Sub(files, "demo")
+func Demo() fs.FS { return folder(demo, "demo") }
+
+// Console returns the files of the console: index.html and what it loads.
+func Console() fs.FS { return folder(console, "console") }
+
+func folder(files embed.FS, name string) fs.FS {
+	sub, err := fs.Sub(files, name)
 	if err != nil {
-		panic("web: " + err.Error()) // the name is a constant, so this cannot happen
+		panic("web: " + err.Error()) // the names are constants, so this cannot happen
 	}
 	return sub
 }

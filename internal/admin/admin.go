@@ -25,6 +25,8 @@ type Options struct {
 	Metrics prometheus.Gatherer
 	// API handles the paths below /v1/ and /metrics/; nil leaves them out.
 	API http.Handler
+	// Console handles the paths below /console/; nil leaves them out.
+	Console http.Handler
 }
 
 // checkTimeout bounds readiness: a check that takes longer has failed.
@@ -59,6 +61,11 @@ func New(o Options) http.Handler {
 	if o.API != nil {
 		mux.Handle("/v1/", o.API)
 		mux.Handle("/metrics/", o.API)
+	}
+	if o.Console != nil {
+		mux.Handle("/console/", http.StripPrefix("/console/", o.Console))
+		mux.Handle("GET /console", http.RedirectHandler("/console/", http.StatusFound))
+		mux.Handle("GET /{$}", http.RedirectHandler("/console/", http.StatusFound))
 	}
 	return mux
 }

@@ -49,6 +49,8 @@ type Options struct {
 	// With 0, the path does not exist.
 	Census              Census
 	OrganizationMetrics int
+	// Tasks are counted by GET /v1/tasks. Without them, the path does not exist.
+	Tasks Tasks
 	// Reloader does what POST /v1/reload asks for. Without it, the path does not exist.
 	Reloader Reloader
 	Log      *zap.Logger
@@ -104,6 +106,9 @@ func New(o Options) http.Handler {
 	var shown []view
 	if o.Nodes != nil {
 		shown = views(o)
+	}
+	if o.Tasks != nil {
+		shown = append(shown, countingTasks(o.Tasks))
 	}
 	results := newResults(o.Registerer, calls, shown)
 	g := &gate{publish: o.PublishKey, admin: o.AdminKey, local: o.Local}

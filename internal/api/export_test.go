@@ -10,7 +10,7 @@ func Messages() map[string]string {
 			list[c.path+" "+p.code+" "+http.StatusText(p.status)] = p.message
 		}
 	}
-	for _, v := range views(Options{OrganizationMetrics: 1}) {
+	for _, v := range append(views(Options{OrganizationMetrics: 1}), countingTasks(nil)) {
 		for _, p := range append(doors(byAdmin), v.problems()...) {
 			list[v.path+" "+p.code] = p.message
 		}

@@ -89,6 +89,7 @@ func views(o Options) []view {
 		explaining(n, o.Histories),
 		usageView(o.Usage),
 		tailing(o.Tails),
+		{path: "/v1/revocations", do: func(ctx context.Context, _ map[string]string) (any, error) { return showRevocations(ctx, n) }},
 	}
 	if o.OrganizationMetrics > 0 {
 		list = append(list, organizationMetrics(o.Census, o.OrganizationMetrics))

@@ -7,21 +7,26 @@ import (
 
 	"orgcast/internal/admin"
 	"orgcast/internal/api"
+	"orgcast/internal/console"
 )
 
 // private returns the handler of the private listener at an address.
-func (n *Node) private(address net.Addr, reloads *reloader) http.Handler {
-	o := admin.Options{Metrics: n.Metrics, Ready: n.checks()}
+func (n *Node) private(address net.Addr, reloads *reloader) (http.Handler, error) {
+	queues, err := NewQueues(n.Redis, n.Keys)
+	if err != nil {
+		return nil, err
+	}
+	o := admin.Options{Metrics: n.Metrics, Ready: n.checks(), Console: console.Page(console.Operators)}
 	publish, adminKey := api.NewKey(n.Options.PublishKey), api.NewKey(n.Options.AdminKey)
 	n.reloads.add(func(next *Options) (func(), error) {
 		return func() { publish.Set(next.PublishKey); adminKey.Set(next.AdminKey) }, nil
 	})
 	o.API = api.New(api.Options{
 		PublishKey: publish, AdminKey: adminKey, Local: api.IsLoopback(address.String()),
-		Publisher: n.Bus, Revoker: n.revoker, Reloader: reloads, Nodes: n.nodes, Histories: n.Bus, Usage: n.usage, Tails: n.tails,
+		Publisher: n.Bus, Revoker: n.revoker, Reloader: reloads, Nodes: n.nodes, Histories: n.Bus, Usage: n.usage, Tails: n.tails, Tasks: &taskCounts{&n.services.kinds, queues},
 		Census: n.Gateway, OrganizationMetrics: n.Options.MetricsOrganizations, Log: n.Log, Registerer: n.Metrics, Tracer: n.tracer,
 	})
-	return admin.New(o)
+	return admin.New(o), nil
 }
 
 // isolated returns an error, which makes the node not ready, if an isolation violation was counted.

@@ -8,6 +8,7 @@ import (
 	"orgcast/internal/admin"
 	"orgcast/internal/api"
 	"orgcast/internal/inventory"
+	"orgcast/internal/lease"
 	"orgcast/internal/nodes"
 	"orgcast/internal/usage"
 )
@@ -17,6 +18,9 @@ func (n *Node) addNodes(context.Context) error {
 	n.nodes = nodes.New(n.Redis.Events, n.Keys, nodes.Options{Version: n.Options.Version, Log: n.Log, Registerer: n.Metrics})
 	nodes.Answer(n.nodes, api.Load(), n.load)
 	nodes.Answer(n.nodes, api.Trails(), n.recall)
+	nodes.Answer(n.nodes, api.Revocations(), func(context.Context, api.RevocationsQuery) ([]lease.Announcement, error) {
+		return n.control.Announcements(), nil
+	})
 	nodes.Answer(n.nodes, api.Organizations(), answering(n.Gateway.ReportOrganizations))
 	nodes.Answer(n.nodes, api.Groups(), answering(n.Gateway.ReportGroups))
 	nodes.Answer(n.nodes, api.Connections(), answering(func(q inventory.Query) (inventory.Page[inventory.Connection], error) {

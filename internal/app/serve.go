@@ -61,6 +61,11 @@ func Serve(ctx context.Context, o *Options, p Process) error {
 	if err != nil {
 		return errors.Join(err, n.Close())
 	}
+	reloads := p.reloads(o, &n.reloads, n.Metrics)
+	operators, err := n.private(private.Addr(), reloads)
+	if err != nil {
+		return errors.Join(err, n.Close())
+	}
 	server := n.Gateway.HTTPServer(handler, o.files().sockets())
 	if o.TLSCert != "" {
 		cert, err := newCertificate(o, &n.reloads, n.Metrics)
@@ -72,10 +77,9 @@ func Serve(ctx context.Context, o *Options, p Process) error {
 	p.Journal.Register(n.Metrics)
 	newBuildInfo(n.Metrics, p.Build)
 	n.Start()
-	reloads := p.reloads(o, &n.reloads, n.Metrics)
 	// The first listener that fails ends the process, as a signal would.
 	servers, ctx := errgroup.WithContext(ctx)
-	private.server, public.server = NewHTTPServer(n.private(private.Addr(), reloads), p.Log), server
+	private.server, public.server = NewHTTPServer(operators, p.Log), server
 	servers.Go(func() error { return Served(private.server.Serve(private)) })
 	servers.Go(func() error {
 		if o.TLSCert != "" {

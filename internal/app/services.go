@@ -27,6 +27,7 @@ type Services struct {
 	objects    *directory.Objects
 	directory  directory.Directory
 	bytes      *quota.Bytes
+	kinds      kindsSeen
 	log        *zap.Logger
 }
 
@@ -101,6 +102,7 @@ func (s *Services) Dispatch(ctx context.Context, w consumer.Work) (string, error
 	if err := s.charge(ctx, overheadOfTask+len(payload)); err != nil {
 		return "", err
 	}
+	s.kinds.note(w.Kind)
 	id, err := s.dispatcher.Dispatch(ctx, task.Task{
 		Kind: w.Kind, ID: w.ID, Idempotency: w.Idempotency, Group: group, UserID: w.User, Payload: payload,
 	})

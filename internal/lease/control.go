@@ -42,6 +42,7 @@ type Control struct {
 	single  bool // one server, not a Cluster
 
 	listening atomic.Bool
+	heard     announcements
 }
 
 // Listening reports whether the control channel is subscribed.
@@ -138,6 +139,7 @@ func (c *Control) hear(payload string) {
 		c.log.Warn("control message ignored", zap.Error(err))
 	default:
 		n := c.keeper.Apply(m)
+		c.heard.add(m, time.Now(), n)
 		c.log.Info("control message", zap.String("type", string(m.Type)), zap.Int("connections", n),
 			zap.String("user_id", m.UserID), zap.Stringer("organization_id", m.Organization), zap.String("session_id", m.SessionID))
 	}

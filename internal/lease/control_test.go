@@ -20,6 +20,7 @@ import (
 type listening struct {
 	world   *world
 	keeper  *lease.Keeper
+	control *lease.Control
 	keys    keyspace.Keyspace
 	metrics *prometheus.Registry
 }
@@ -34,11 +35,11 @@ func startListening(t *testing.T, addr string, o lease.ControlOptions) *listenin
 	if err != nil {
 		t.Fatal(err)
 	}
-	control := lease.NewControl(redistest.NewClient(t, addr), n.keys, n.keeper, o)
+	n.control = lease.NewControl(redistest.NewClient(t, addr), n.keys, n.keeper, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() { _ = n.keeper.Run(ctx) }) // always nil
-	running.Go(func() { _ = control.Run(ctx) })  // always nil
+	running.Go(func() { _ = n.keeper.Run(ctx) })  // always nil
+	running.Go(func() { _ = n.control.Run(ctx) }) // always nil
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()

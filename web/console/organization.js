@@ -1,0 +1,5 @@
+// What the administrators of one organization see.
+
+export function organization() {
+  return { refresh: async () => {} };
+}
