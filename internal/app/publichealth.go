@@ -7,15 +7,21 @@ import (
 	"strings"
 )
 
-// public returns the handler of the public listener: sockets, the handlers of an extension, and the
-// health path if there is one.
+// public returns the handler of the public listener: sockets, the handlers of an extension, the health
+// path and the console of organizations if there are any.
 func (n *Node) public() (http.Handler, error) {
 	next, err := n.handlers(n.Gateway)
 	if err != nil {
 		return nil, err
 	}
+	organizations := n.organizationConsole()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		path := n.options().PublicHealth
+		o := n.options()
+		if below, ok := strings.CutPrefix(r.URL.Path, o.ConsolePath); ok && o.ConsolePath != "" && (below == "" || below[0] == '/') {
+			serveBelow(w, r, organizations, below)
+			return
+		}
+		path := o.PublicHealth
 		if path == "" || r.URL.Path != path || r.Method != http.MethodGet && r.Method != http.MethodHead {
 			next.ServeHTTP(w, r)
 			return

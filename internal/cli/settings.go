@@ -122,6 +122,8 @@ func (s *settings) declareServe(set *config.Set) {
 	set.Secret(&s.SigningKey, "signing-key", "key of the tokens for groups with the policy signed; default: no token is valid", checkSecret)
 	set.Secret(&s.PublishKey, "publish-key", "bearer key of POST /v1/publish and POST /v1/revoke on the private listener; default: these paths do not exist", checkSecret)
 	set.Secret(&s.AdminKey, "admin-key", "bearer key of everything below /v1/ on the private listener that reads or changes more than one publication; default: these paths answer only programs on the same machine, while --admin-listen is a loopback address", checkSecret)
+	set.String(&s.ConsolePath, "console-path", "", "path on the public listener of the console for organizations' own administrators, such as /console (docs/console.md); default: none", app.CheckConsolePath)
+	set.Secret(&s.ConsoleKey, "console-key", "key of the tokens that open the console of an organization; required with --console-path", checkSecret)
 	s.declareLimits(set)
 	set.Int(&s.ExplainBytesPerOrganization, "explain-bytes-per-organization", trail.DefaultBytesPerOrganization, 0,
 		"bytes of memory for what \"gateway explain\" can tell about one organization on this node; 0 remembers nothing")
@@ -155,7 +157,7 @@ func (s *settings) derived(value *int, effective func() int) func() string {
 func serveReloads() []string {
 	return append([]string{
 		"tls-cert", "tls-key", "public-health", "session-url-key", "session-keys", "origins", "trusted-proxies", "events-policy",
-		"signing-key", "publish-key", "admin-key", "max-frame", "max-event", "events-per-second", "event-bytes-per-second", "queue-bytes",
+		"signing-key", "publish-key", "admin-key", "console-path", "console-key", "max-frame", "max-event", "events-per-second", "event-bytes-per-second", "queue-bytes",
 		"queue-bytes-per-organization", "receive-bytes-per-organization", "compress", "compress-threshold",
 		"frames-per-second", "frame-burst", "groups-per-connection", "max-connections", "max-per-organization", "max-per-user",
 		"handshakes-per-second", "member-bytes-per-organization", "member-bytes-per-user", "tasks-per-organization",

@@ -133,8 +133,8 @@ type client struct {
 	identity session.Identity
 	route    *consumer.Route
 	params   consumer.Params
-	query    string            // unparsed: few consumers need it
-	address  string            // the client's, see [Proxies.Client]
+	query    string // unparsed: few consumers need it
+	from     *whence
 	budget   *budget           // of the organization
 	trail    *trail.Connection // nil without an organization, or if nothing is remembered
 }

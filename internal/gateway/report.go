@@ -88,7 +88,7 @@ func (s *Server) ReportGroups(q inventory.Query) (inventory.Page[inventory.Group
 
 // matches reports whether a query asks for the connection.
 func (c *conn) matches(q inventory.Query) bool {
-	return c.belongs(q) && (q.Group == "" || c.groups.hasNamed(q.Group))
+	return c.belongs(q) && (q.Connection == "" || q.Connection == c.id) && (q.Group == "" || c.groups.hasNamed(q.Group))
 }
 
 // belongs reports whether the connection is of the organization and the user of a query.
@@ -101,10 +101,22 @@ func (c *conn) report(now time.Time) inventory.Connection {
 	queued, lag := c.writer.box.Waiting(now)
 	return inventory.Connection{
 		ID: c.id, Organization: c.identity.Organization.String(), User: c.identity.UserID, Session: c.identity.SessionID,
-		Route: c.route.Pattern, Transport: c.kind.carrier.Name(), Client: c.address, ConnectedAt: c.started.UTC().Truncate(time.Millisecond),
+		Route: c.route.Pattern, Transport: c.kind.carrier.Name(), Client: c.from.address, UserAgent: c.from.agent.Value(),
+		ConnectedAt: c.started.UTC().Truncate(time.Millisecond), HeardAt: c.heardAt().UTC().Truncate(time.Millisecond),
 		Groups: c.groups.count(), QueuedBytes: int64(queued), LagSeconds: lag.Seconds(),
 		Deliveries: c.writer.tally.deliveries.Load(), DeliveredBytes: c.writer.tally.bytes.Load(),
 	}
+}
+
+// heardAt returns when the client was last heard.
+func (c *conn) heardAt() time.Time {
+	c.mu.Lock()
+	attached := c.attached
+	c.mu.Unlock()
+	if !attached {
+		return c.started
+	}
+	return c.writer.transport.Heard()
 }
 
 // appendTo appends the groups to a list.

@@ -50,6 +50,8 @@ type Query struct {
 	Organization string `json:"organization_id,omitempty"`
 	User         string `json:"user_id,omitempty"`
 	Group        string `json:"group,omitempty"`
+	// Connection keeps the row of one connection.
+	Connection string `json:"connection_id,omitempty"`
 }
 
 // Errors of [Query.Check].
@@ -60,6 +62,7 @@ var (
 	ErrOrganization = errors.New("inventory: organization_id must be an identifier")
 	ErrUser         = errors.New("inventory: user_id must be a user id")
 	ErrGroup        = errors.New("inventory: group must be a group name")
+	ErrConnection   = errors.New("inventory: connection_id must be an identifier")
 )
 
 // Check returns an error if a query cannot be answered.
@@ -77,6 +80,8 @@ func (q Query) Check() error {
 		return ErrUser
 	case q.Group != "" && !event.ValidGroupName(q.Group):
 		return ErrGroup
+	case q.Connection != "" && !orgctx.ValidID(q.Connection):
+		return ErrConnection
 	default:
 		return nil
 	}
@@ -109,15 +114,18 @@ type Total struct {
 
 // Connection is one connection.
 type Connection struct {
-	ID             string    `json:"connection_id"`
-	Organization   string    `json:"organization_id"`
-	User           string    `json:"user_id"`
-	Session        string    `json:"session_id,omitempty"`
-	Node           string    `json:"node"`
-	Route          string    `json:"route"`
-	Transport      string    `json:"transport"`
-	Client         string    `json:"client"`
-	ConnectedAt    time.Time `json:"connected_at"`
+	ID           string    `json:"connection_id"`
+	Organization string    `json:"organization_id"`
+	User         string    `json:"user_id"`
+	Session      string    `json:"session_id,omitempty"`
+	Node         string    `json:"node"`
+	Route        string    `json:"route"`
+	Transport    string    `json:"transport"`
+	Client       string    `json:"client"`
+	UserAgent    string    `json:"user_agent,omitempty"`
+	ConnectedAt  time.Time `json:"connected_at"`
+	// HeardAt is when the last bytes of the client arrived. Its answers to pings count.
+	HeardAt        time.Time `json:"last_heard_at"`
 	Groups         int       `json:"groups"`
 	QueuedBytes    int64     `json:"queued_bytes"`
 	LagSeconds     float64   `json:"lag_seconds"`

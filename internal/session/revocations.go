@@ -59,6 +59,23 @@ func (v *Revocations) put(ctx context.Context, key string, life time.Duration) e
 	return nil
 }
 
+// CheckUser returns [ErrDisabled] if a user is shut out, and [ErrUnavailable] if Redis does not say.
+func (v *Revocations) CheckUser(ctx context.Context, user string) error {
+	if !orgctx.ValidUserID(user) {
+		return fmt.Errorf("session: %w", orgctx.ErrInvalidUserID)
+	}
+	ctx, cancel := context.WithTimeout(ctx, DefaultTimeout)
+	defer cancel()
+	switch n, err := v.client.Exists(ctx, v.keys.UserDisabled(user)).Result(); {
+	case err != nil:
+		return unavailable(err)
+	case n > 0:
+		return ErrDisabled
+	default:
+		return nil
+	}
+}
+
 // Check says of each session whether its holder is shut out: nil, [ErrEnded], [ErrDisabled] or
 // [ErrUnavailable]. It takes one round trip as long as nobody is.
 func (v *Revocations) Check(ctx context.Context, held []Held) []error {

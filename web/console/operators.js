@@ -93,7 +93,7 @@ export function operators({ main, refresh }) {
     key: (row) => row.connection_id, empty: 'No connection.',
     action: (row) => {
       const button = h('button', { type: 'button', class: 'quiet', onclick: () => revoke.prefill('session.ended', { session_id: row().session_id }) }, 'End session');
-      button.refresh = (now) => button.setAttribute('aria-label', `End a session of ${now.user_id}`);
+      button.refresh = (now) => button.setAttribute('aria-label', `End session of ${now.user_id}`);
       return button;
     },
   });
@@ -119,6 +119,7 @@ export function operators({ main, refresh }) {
     { name: 'Of', of: (row) => [row.user_id, row.organization_id, row.session_id].filter(Boolean).join(', ') },
     { name: 'Closed', of: (row) => figure(row.connections), number: true },
   ], { key: (row) => `${row.at} ${row.type} ${row.user_id} ${row.organization_id} ${row.session_id}`, empty: 'None since the nodes started.' });
+  const tasksProblem = h('p', { class: 'problem' });
   const explain = explainForm(ask);
   const revoke = revokeForm(ask, refresh);
   const partial = h('p', { class: 'notice', hidden: true }, 'Not all nodes answer, so figures may be too low.');
@@ -131,14 +132,15 @@ export function operators({ main, refresh }) {
     detail, section('slow', 'Slow connections', h('p', { class: 'hint' }, 'Browsers that have kept a write waiting the longest.'), slow.element),
     section('explain', 'Why did an event not arrive?', explain.element),
     section('revocations', 'Revocations', revoke.element, h('h3', {}, 'Latest'), revocations.element),
-    section('tasks', 'Tasks', tasks.element));
+    section('tasks', 'Tasks', tasksProblem, tasks.element));
   say(document.getElementById('title'), 'All nodes');
   main.append(form, data);
 
   async function refreshAll() {
     const top = (path, by) => ask(path, { parameters: { sort: by, limit: TOP } });
     const [all, orgs, behind, heard, counts] = await Promise.all([
-      ask('/nodes'), top('/organizations', sort.value), top('/connections', 'lag_seconds'), ask('/revocations'), ask('/tasks'),
+      ask('/nodes'), top('/organizations', sort.value), top('/connections', 'lag_seconds'), ask('/revocations'),
+      ask('/tasks').catch((problem) => ({ tasks: [], problem })), // the rest is worth seeing without them
     ]);
     show(nodes, all.nodes, (node) => node.node, () => h('li', {}, h('strong'), h('span', { class: 'badge' }), h('span'), h('span', { class: 'hint' })), showNode);
     organizations.fill(orgs.organizations);
@@ -153,6 +155,7 @@ export function operators({ main, refresh }) {
     slow.fill(behind.connections.filter((row) => row.lag_seconds > 0 || row.queued_bytes > 0));
     revocations.fill(heard.revocations.slice(0, TOP));
     tasks.fill(counts.tasks);
+    say(tasksProblem, counts.problem?.message ?? '');
     partial.hidden = all.complete && orgs.complete && behind.complete && heard.complete;
     if (chosen) {
       const of = { organization_id: chosen, sort: 'connections', limit: 100 };

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { createHmac } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
@@ -11,6 +12,7 @@ import { accessible, visit } from './page.js';
 
 const ADMIN_KEY = 'admin-key-admin-key-admin-key-32';
 const PUBLISH_KEY = 'publish-key-publish-key-publish-';
+const CONSOLE_KEY = 'console-key-console-key-console-k';
 const COOKIE_KEY = 'cookie-key-cookie-key-cookie-key';
 
 const workshop = new Workshop();
@@ -24,7 +26,7 @@ before(async () => {
   const redis = `redis://127.0.0.1:${await workshop.redis()}/0`;
   [, open, operators] = await workshop.run(workshop.binary, ['serve', '--listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0', '--redis', redis,
     '--session-keys', COOKIE_KEY, '--session-insecure', '--directory', 'session', '--origins', site, '--admin-key', ADMIN_KEY,
-    '--publish-key', PUBLISH_KEY], (output) => output.match(/"public":"([^"]+)","private":"([^"]+)"/));
+    '--publish-key', PUBLISH_KEY, '--console-path', '/console', '--console-key', CONSOLE_KEY], (output) => output.match(/"public":"([^"]+)","private":"([^"]+)"/));
 });
 after(() => workshop.close());
 
@@ -114,7 +116,7 @@ test('operators end a session', async (t) => {
   const bob = await device(t, 'bob', 'initech');
   const page = await operate(t, { colorScheme: 'dark', reducedMotion: 'reduce', viewport: { width: 375, height: 812 } });
   await page.getByRole('button', { name: 'Open organization initech' }).click();
-  await page.getByRole('button', { name: 'End a session of bob' }).click();
+  await page.getByRole('button', { name: 'End session of bob' }).click();
   await page.getByRole('button', { name: 'Revoke' }).click();
   await page.getByText('Revoked. Its connections close within a second.').waitFor();
   assert.equal(await bob.ended(), 4401);
@@ -122,4 +124,47 @@ test('operators end a session', async (t) => {
   await accessible(page);
   await picture(page, 'operators-375-dark');
   assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 375);
+});
+
+/** The address at which an administrator opens the console of an organization. */
+function consoleOf(organization, user) {
+  const expires = Math.floor(Date.now() / 1000) + 900;
+  const mac = createHmac('sha256', CONSOLE_KEY).update(`orgcast.v1.console\n${organization}\n${user}\n${expires}`).digest('hex');
+  return `http://${open}/console/#${new URLSearchParams({ org: organization, user, token: `${expires}.${mac}` })}`;
+}
+
+test('an administrator sees only the own organization and revokes a device', async (t) => {
+  const phone = await device(t, 'mia', 'umbrella', { userAgent: 'Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Safari/604.1' });
+  const laptop = await device(t, 'mia', 'umbrella');
+  const other = await device(t, 'eve', 'hooli');
+  const page = await visit(t, browser, consoleOf('umbrella', 'boss@umbrella.example'), { colorScheme: 'dark', viewport: { width: 375, height: 812 } });
+  await page.getByRole('heading', { name: 'Organization umbrella' }).waitFor();
+  assert.equal(page.url(), `http://${open}/console/`, 'the token is not in the address');
+  const devices = page.getByRole('table', { name: 'Devices' }).getByRole('row').filter({ hasText: 'mia' });
+  await devices.nth(1).waitFor();
+  assert.doesNotMatch(await page.locator('body').innerText(), /eve|hooli/);
+  await accessible(page);
+  await picture(page, 'organization-375-dark');
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 375);
+
+  await page.getByRole('button', { name: 'Revoke a device of mia: Safari on iOS' }).focus();
+  await page.keyboard.press('Enter');
+  await page.getByRole('dialog').getByRole('button', { name: 'Revoke' }).click();
+  await page.getByText('Revoked a device of mia.').waitFor();
+  assert.equal(await phone.ended(), 4401);
+  assert.notEqual(await phone.connect(), 'open', 'its session opens nothing more');
+  await devices.nth(1).waitFor({ state: 'detached' });
+  for (const { page: own } of [laptop, other]) {
+    assert.equal(await own.evaluate(() => Promise.race([globalThis.ended, 'open'])), 'open');
+  }
+  await page.reload(); // the tab keeps the token
+  await devices.first().waitFor();
+});
+
+test('an expired or foreign link opens nothing', async (t) => {
+  const foreign = consoleOf('hooli', 'boss').replace('org=hooli', 'org=umbrella');
+  const page = await visit(t, browser, foreign);
+  await page.getByText('Open the console again from your application: this link is not valid.').last().waitFor();
+  await accessible(page);
+  assert.equal(await page.getByRole('heading', { name: 'Devices' }).isVisible(), false);
 });
