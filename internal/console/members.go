@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.uber.org/zap"
 
 	"orgcast/internal/loglimit"
@@ -56,7 +55,6 @@ const (
 	maxBody = 1 << 10
 	// patience bounds an answer, with a question to all nodes.
 	patience = 5 * time.Second
-	codeOK   = "ok"
 )
 
 // New returns the console of organizations. It refuses everything until [Members.SetKey].
@@ -67,14 +65,7 @@ func New(o Options) *Members {
 		m.now = time.Now
 	}
 	m.pace = newPace(m.now())
-	m.results = promauto.With(o.Registerer).NewCounterVec(prometheus.CounterOpts{
-		Name: "orgcast_console_requests_total",
-		Help: "Requests of the page for organizations' administrators, by code.",
-	}, []string{"code"})
-	m.results.WithLabelValues(codeOK)
-	for _, p := range problems() {
-		m.results.WithLabelValues(p.code)
-	}
+	m.results = newResults(o.Registerer)
 	m.SetKey("")
 	return m
 }

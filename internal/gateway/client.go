@@ -134,7 +134,7 @@ type client struct {
 	route    *consumer.Route
 	params   consumer.Params
 	query    string // unparsed: few consumers need it
-	from     *whence
+	from     *caller
 	budget   *budget           // of the organization
 	trail    *trail.Connection // nil without an organization, or if nothing is remembered
 }

@@ -233,7 +233,7 @@ func (s *Server) newConn(r *http.Request, ks *kinds, who client) *conn {
 	ctx := context.WithoutCancel(s.base) // endAll ends connections when s.base ends
 	ctx = orgctx.WithMember(ctx, who.identity.Organization, orgctx.User(who.identity.UserID))
 	who.id, who.query = rand.Text(), strings.Clone(r.URL.RawQuery)
-	who.from = newWhence(who.host.options.Proxies.Client(r), r)
+	who.from = newCaller(who.host.options.Proxies.Client(r), r)
 	protocol := 0
 	if ks.carrier.Offers(r, consumer.ProtocolV1) {
 		protocol = 1

@@ -7,9 +7,9 @@ import (
 	"unique"
 )
 
-// whence is from where a client connected, and with which program. Most programs occur many times,
+// caller is from where a client connected, and with which program. Most programs occur many times,
 // so their texts are shared.
-type whence struct {
+type caller struct {
 	address string // see [Proxies.Client]
 	agent   unique.Handle[string]
 }
@@ -17,8 +17,8 @@ type whence struct {
 // maxAgent bounds the text by which a program names itself, in bytes.
 const maxAgent = 256
 
-// newWhence returns it for a request. It copies what it keeps.
-func newWhence(address string, r *http.Request) *whence {
+// newCaller returns it for a request. It copies what it keeps.
+func newCaller(address string, r *http.Request) *caller {
 	agent := r.UserAgent()
 	agent = strings.ToValidUTF8(agent[:min(len(agent), maxAgent)], "")
 	agent = strings.Map(func(c rune) rune {
@@ -27,5 +27,5 @@ func newWhence(address string, r *http.Request) *whence {
 		}
 		return -1
 	}, agent)
-	return &whence{strings.Clone(address), unique.Make(agent)}
+	return &caller{strings.Clone(address), unique.Make(agent)}
 }
