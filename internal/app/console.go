@@ -5,19 +5,22 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
+	"time"
 
 	"orgcast/internal/api"
 	"orgcast/internal/console"
 	"orgcast/internal/directory"
 	"orgcast/internal/inventory"
 	"orgcast/internal/nodes"
+	"orgcast/internal/orgctx"
 	"orgcast/internal/session"
+	"orgcast/internal/usage"
 )
 
 // organizationConsole returns the console of organizations.
 func (n *Node) organizationConsole() *console.Members {
 	c := console.New(console.Options{
-		Reports: reports{n.nodes}, Revoker: n.revoker, Admit: n.admitAdministrator, Log: n.Log, Registerer: n.Metrics,
+		Reports: reports{n.nodes}, Revoker: n.revoker, Admit: n.admitAdministrator, Usage: n.dayOfUsage(), Log: n.Log, Registerer: n.Metrics,
 	})
 	c.SetKey(n.Options.ConsoleKey)
 	n.reloads.add(func(next *Options) (func(), error) {
@@ -50,6 +53,24 @@ func (n *Node) admitAdministrator(ctx context.Context, who console.Administrator
 		return errors.Join(console.ErrNotAllowed, err)
 	}
 	return err
+}
+
+// dayOfUsage returns the function that reads an organization's usage, nil if nothing is kept.
+func (n *Node) dayOfUsage() func(ctx context.Context, org orgctx.ID) ([]console.Hour, error) {
+	if n.usage == nil {
+		return nil
+	}
+	return func(ctx context.Context, org orgctx.ID) ([]console.Hour, error) {
+		now := time.Now()
+		rows, _, err := n.usage.Read(ctx, usage.Query{From: now.Add(-24 * time.Hour), To: now, Organization: org, Limit: usage.DefaultLimit})
+		hours := make([]console.Hour, 0, len(rows))
+		for _, r := range rows {
+			if r.Organization == org.String() {
+				hours = append(hours, console.Hour{Hour: r.Hour, PeakConnections: r.PeakConnections, Deliveries: r.Deliveries, DeliveredBytes: r.DeliveredBytes, LagSeconds: r.LagSeconds})
+			}
+		}
+		return hours, err
+	}
 }
 
 // reports asks all nodes for the console.

@@ -58,6 +58,7 @@ export function operators({ main, refresh }) {
     detail.scrollIntoView({ block: 'nearest' });
     detailTitle.focus();
     explain.prefill(id);
+    tellUsage(id);
     refresh();
   };
   const sort = h('select', { id: 'sort', onchange: () => refresh() },
@@ -97,6 +98,17 @@ export function operators({ main, refresh }) {
       return button;
     },
   });
+  const usage = h('p', { class: 'hint' });
+  const tellUsage = async (id) => {
+    say(usage, '');
+    try {
+      const { usage: hours } = await ask('/usage', { parameters: { organization_id: id } });
+      const sum = (of) => hours.reduce((total, hour) => total + of(hour), 0);
+      if (id === chosen) say(usage, `In the last 24 hours: ${figure(sum((hour) => hour.deliveries))} events delivered, ${bytes(sum((hour) => hour.delivered_bytes))}.`);
+    } catch (problem) {
+      if (id === chosen) say(usage, problem.message);
+    }
+  };
   const close = () => {
     chosen = '';
     detail.hidden = true;
@@ -104,7 +116,7 @@ export function operators({ main, refresh }) {
   };
   const detail = h('section', { class: 'card', hidden: true, 'aria-labelledby': 'detail-title' },
     h('div', { class: 'head' }, detailTitle, h('button', { type: 'button', class: 'quiet', onclick: close }, 'Close')),
-    h('h3', {}, 'Groups'), groups.element, h('h3', {}, 'Connections'), connections.element);
+    usage, h('h3', {}, 'Groups'), groups.element, h('h3', {}, 'Connections'), connections.element);
 
   const slow = table('Slow connections', [{ name: 'Organization', of: (row) => named(row.organization_id) }, ...who], {
     key: (row) => row.connection_id, empty: 'No browser is behind.',

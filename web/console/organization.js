@@ -6,6 +6,7 @@ import { ago, bytes, clock, figure, h, say, seconds, show, table } from './dom.j
 import { program } from './program.js';
 
 const STORED = 'orgcast-console';
+const USAGE_MS = 60_000;
 
 /** Takes who this is from the fragment, or from before a reload. The address bar and the history keep nothing. */
 function credentials() {
@@ -116,7 +117,9 @@ export function organization({ main, refresh }) {
   say(document.getElementById('title'), who ? `Organization ${who.org}` : 'Organization');
   main.append(closed, data);
 
+  let usageRead = 0; // reading it costs Redis more than the rest, and it changes slowly
   async function readUsage() {
+    if (Date.now() - usageRead < USAGE_MS) return;
     const { usage: rows } = await ask('/usage');
     usage.fill(rows.toReversed());
     const most = Math.max(1, ...rows.map((row) => row.deliveries));
@@ -124,12 +127,14 @@ export function organization({ main, refresh }) {
     hours.hidden = rows.length === 0;
     say(total, `${figure(rows.reduce((sum, row) => sum + row.deliveries, 0))} events delivered, ${bytes(rows.reduce((sum, row) => sum + row.delivered_bytes, 0))}.`);
     usageCard.hidden = false;
+    usageRead = Date.now();
   }
 
   return {
     async refresh() {
       const [now] = await Promise.all([ask('/health'), readUsage().catch((problem) => {
         if (problem.code !== 'not_kept') throw problem;
+        usageRead = Date.now();
       })]);
       let rows = [];
       let complete = now.complete;
