@@ -7,7 +7,8 @@ import { mkdirSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { root, Workshop } from './gateway.js';
+import puppeteer from 'puppeteer-core';
+import { PATIENCE_MS, Workshop } from './gateway.js';
 import { accessible, visit } from './page.js';
 
 const ADMIN_KEY = 'admin-key-admin-key-admin-key-32';
@@ -167,4 +168,35 @@ test('an expired or foreign link opens nothing', async (t) => {
   await page.getByText('Open the console again from your application: this link is not valid.').last().waitFor();
   await accessible(page);
   assert.equal(await page.getByRole('heading', { name: 'Devices' }).isVisible(), false);
+});
+
+test('Firefox shows both scopes and revokes a device', async (t) => {
+  const sam = await device(t, 'sam', 'stark');
+  await device(t, 'tony', 'wayne');
+  const firefox = await puppeteer.launch({ browser: 'firefox', executablePath: process.env.FIREFOX ?? '/usr/bin/firefox-esr', timeout: PATIENCE_MS });
+  t.after(() => firefox.close());
+  const page = await firefox.newPage();
+  page.setDefaultTimeout(PATIENCE_MS);
+  const faults = [];
+  page.on('pageerror', (error) => faults.push(String(error)));
+  const shows = (text) => page.waitForFunction((wanted) => document.body.innerText.includes(wanted), {}, text);
+  const press = (name) => page.locator(`::-p-aria([name="${name}"][role="button"])`).click();
+
+  await page.goto(`http://${operators}/console/`);
+  await page.locator('#key').fill(ADMIN_KEY);
+  await page.keyboard.press('Enter');
+  await press('Open organization stark');
+  await shows('Organization stark');
+  await shows('room.1');
+
+  await page.goto(consoleOf('stark', 'pepper'));
+  await shows('Organization stark');
+  await press('Revoke a device of sam: Chrome on Linux');
+  await page.locator('dialog button.danger').click();
+  await shows('Revoked a device of sam.');
+  assert.equal(await sam.ended(), 4401);
+  const text = await page.evaluate(() => document.body.innerText);
+  assert.doesNotMatch(text, /tony|wayne/);
+  assert.equal(page.url(), `http://${open}/console/`);
+  assert.deepEqual(faults, [], 'errors on the page');
 });
