@@ -8,7 +8,7 @@ import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import puppeteer from 'puppeteer-core';
-import { PATIENCE_MS, Workshop } from './gateway.js';
+import { PATIENCE_MS, root, Workshop } from './gateway.js';
 import { accessible, visit } from './page.js';
 
 const ADMIN_KEY = 'admin-key-admin-key-admin-key-32';
@@ -86,8 +86,12 @@ async function operate(t, options) {
 
 const row = (page, caption, name) => page.getByRole('table', { name: caption }).getByRole('row').filter({ hasText: name });
 
-/** Saves a picture to look at. */
+/** Saves a picture to look at, and renews the one in the docs. */
 async function picture(page, name) {
+  if (process.env.UPDATE_SCREENSHOTS === '1' && name === 'operators') {
+    await page.evaluate(() => { document.activeElement.blur(); window.scrollTo(0, 0); });
+    await page.screenshot({ path: join(root, 'docs', 'images', 'console.png') });
+  }
   if (!process.env.PICTURES) return;
   mkdirSync(process.env.PICTURES, { recursive: true });
   await page.screenshot({ path: join(process.env.PICTURES, `${name}.png`), fullPage: true });
