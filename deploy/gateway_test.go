@@ -83,16 +83,21 @@ func testGatewayRightsSuffice(t *testing.T, state string) {
 	s.expectNothingMissed()
 }
 
-// TestPublishKeyRights: with what README.md says to add to its rights, a gateway that has a publish key
-// publishes, records and revokes by itself.
-func TestPublishKeyRights(t *testing.T) {
+// startWithRights starts a gateway whose Redis user has further rights, the lines of README.md with these
+// places.
+func startWithRights(t *testing.T, lines []int, env ...string) *site {
+	t.Helper()
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	more := regexp.MustCompile(`(?m)^    (\(.*\))$`).FindAllStringSubmatch(string(readme), -1)
-	if len(more) != 2 {
-		t.Fatalf("README.md has %d lines of rights, want 2", len(more))
+	if len(more) != 3 {
+		t.Fatalf("README.md has %d lines of rights, want 3", len(more))
+	}
+	rights := ""
+	for _, line := range lines {
+		rights += " " + more[line][1]
 	}
 	dir := t.TempDir()
 	for _, name := range []string{"start.sh", "redis.conf", "users.acl"} {
@@ -100,13 +105,34 @@ func TestPublishKeyRights(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		changed := regexp.MustCompile(`(?m)^user gateway .*$`).ReplaceAllString(string(text), "${0} "+more[0][1]+" "+more[1][1])
+		changed := regexp.MustCompile(`(?m)^user gateway .*$`).ReplaceAllString(string(text), "${0}"+rights)
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(changed), 0o700); err != nil { // start.sh is to be run
 			t.Fatal(err)
 		}
 	}
 	socket, connect := startScript(t, filepath.Join(dir, "start.sh"))
-	s := startSite(t, socket, connect, connect, "ORGCAST_PUBLISH_KEY="+publishKey)
+	return startSite(t, socket, connect, connect, env...)
+}
+
+// TestConsoleRights: with what README.md says to add to its rights, a gateway that has a console ends
+// sessions, and nothing else.
+func TestConsoleRights(t *testing.T) {
+	s := startWithRights(t, []int{2}, "ORGCAST_ADMIN_KEY="+publishKey)
+	if status, answer := s.ask("POST", "/v1/revoke", `{"type":"session.ended","session_id":"s1"}`); status != http.StatusOK {
+		t.Errorf("end a session: got %d %s, want 200", status, answer)
+	}
+	if status, answer := s.ask("POST", "/v1/revoke", `{"type":"user.disabled","user_id":"alan"}`); status == http.StatusOK {
+		t.Errorf("disable a user: got %d %s", status, answer)
+	}
+	if status, answer := s.ask("GET", "/v1/tasks", ""); status != http.StatusOK {
+		t.Errorf("count tasks: got %d %s, want 200", status, answer)
+	}
+}
+
+// TestPublishKeyRights: with what README.md says to add to its rights, a gateway that has a publish key
+// publishes, records and revokes by itself.
+func TestPublishKeyRights(t *testing.T) {
+	s := startWithRights(t, []int{0, 1}, "ORGCAST_PUBLISH_KEY="+publishKey)
 	c := s.enter("/ws/events", s.signIn("ada"))
 	next(t, c, "welcome")
 	say(t, c, `{"type":"subscribe","group":"all"}`)

@@ -22,7 +22,7 @@ func (n *Node) organizationConsole() *console.Members {
 	c := console.New(console.Options{
 		Reports: reports{n.nodes}, Revoker: n.revoker, Admit: n.admitAdministrator, Usage: n.dayOfUsage(), Log: n.Log, Registerer: n.Metrics,
 	})
-	c.SetKey(n.Options.ConsoleKey)
+	c.SetKey(n.options().ConsoleKey)
 	n.reloads.add(func(next *Options) (func(), error) {
 		return func() { c.SetKey(next.ConsoleKey) }, nil
 	})

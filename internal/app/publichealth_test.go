@@ -4,11 +4,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // TestPublicHealthWhileDraining: a load balancer is told to send no new connections.
 func TestPublicHealthWhileDraining(t *testing.T) {
-	n := &Node{Options: new(Options)}
+	n := &Node{Metrics: prometheus.NewRegistry(), Options: new(Options)}
 	n.now.Store(&Options{PublicHealth: "/healthz"})
 	n.stopping.Store(true)
 	w := httptest.NewRecorder()

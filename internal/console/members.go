@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,8 +30,8 @@ type Options struct {
 	// Admit returns nil if a user is an active member of an active organization, [ErrNotAllowed]
 	// if not, and another error if nobody can say.
 	Admit func(ctx context.Context, who Administrator) error
-	Log   *zap.Logger
-	// Registerer takes the metrics. It may be nil.
+	// Log and Registerer may be nil.
+	Log        *zap.Logger
 	Registerer prometheus.Registerer
 	// Now is the clock. Default: [time.Now].
 	Now func() time.Time
@@ -59,7 +60,7 @@ const (
 
 // New returns the console of organizations. It refuses everything until [Members.SetKey].
 func New(o Options) *Members {
-	o.Log = o.Log.Named("console")
+	o.Log = cmp.Or(o.Log, zap.NewNop()).Named("console")
 	m := &Members{scope: scope{o}, page: Page(Organization), now: o.Now, log: o.Log}
 	if m.now == nil {
 		m.now = time.Now
