@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os/exec"
@@ -110,9 +111,7 @@ func TestConsoleSettings(t *testing.T) {
 		"must have at least 32":                       {"ORGCAST_CONSOLE_PATH": "/console", "ORGCAST_CONSOLE_KEY": "short"},
 	} {
 		env := environment{"ORGCAST_ORIGINS": "https://app.test", "ORGCAST_SESSION_KEYS": strings.Repeat("k", 32)}
-		for name, value := range more {
-			env[name] = value
-		}
+		maps.Copy(env, more)
 		if _, stderr, err := execute(t, env, "", "check"); err == nil || !strings.Contains(stderr+err.Error(), want) {
 			t.Errorf("got %v %s, want %s", err, stderr, want)
 		}

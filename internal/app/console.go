@@ -29,12 +29,12 @@ func (n *Node) organizationConsole() *console.Members {
 	return c
 }
 
-// serveBelow serves the part of a path below that of a handler. The page needs a slash there, because
+// serveBelow serves the part of a request's path below the handler's own path. The page needs a slash there, because
 // it loads its files by relative names.
-func serveBelow(w http.ResponseWriter, r *http.Request, h http.Handler, below string) {
+func serveBelow(w http.ResponseWriter, r *http.Request, h http.Handler, own, below string) {
 	if below == "" {
 		w.Header().Set("Cache-Control", "no-store")
-		http.Redirect(w, r, r.URL.Path+"/", http.StatusFound)
+		http.Redirect(w, r, own+"/", http.StatusFound)
 		return
 	}
 	r = r.Clone(r.Context())
@@ -101,8 +101,6 @@ func askPage[R inventory.Row[R]](ctx context.Context, n *nodes.Nodes, topic node
 }
 
 // consolePath is the form of --console-path.
-//
-//nolint:gochecknoglobals // a constant
 var consolePath = regexp.MustCompile(`^(/[A-Za-z0-9_-][A-Za-z0-9._~-]*)+$`)
 
 // CheckConsolePath checks that a setting is a path of the public listener that can have paths below

@@ -18,7 +18,7 @@ func (n *Node) public() (http.Handler, error) {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o := n.options()
 		if below, ok := strings.CutPrefix(r.URL.Path, o.ConsolePath); ok && o.ConsolePath != "" && (below == "" || below[0] == '/') {
-			serveBelow(w, r, organizations, below)
+			serveBelow(w, r, organizations, o.ConsolePath, below)
 			return
 		}
 		path := o.PublicHealth
