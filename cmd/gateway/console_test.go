@@ -81,10 +81,12 @@ func TestConsoleRevokesOnAnotherNode(t *testing.T) {
 	if status, body := askConsole(t, a, http.MethodPost, "v1/revoke", `{"connection_id":"`+id+`"}`, outsider); status != http.StatusNotFound || body["code"] != "device_not_found" {
 		t.Errorf("an administrator of another organization: got %d %v", status, body)
 	}
+	asked := time.Now()
 	if status, body := askConsole(t, a, http.MethodPost, "v1/revoke", `{"connection_id":"`+id+`"}`, boss); status != http.StatusOK {
 		t.Fatalf("revoke: got %d %v", status, body)
 	}
 	device.ExpectClose(t, 4401)
+	t.Logf("the device was gone after %v", time.Since(asked))
 	if err := other.SendText(`{"type":"ping"}`); err != nil {
 		t.Fatal(err)
 	}
