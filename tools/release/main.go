@@ -150,7 +150,9 @@ func (r release) files(program []byte) ([]byte, error) {
 		mode    int64
 		content []byte
 	}{
-		{"etc/", 0o755, nil}, {"etc/ssl/", 0o755, nil}, {"etc/ssl/certs/", 0o755, nil},
+		{"etc/", 0o755, nil},
+		{"etc/ssl/", 0o755, nil},
+		{"etc/ssl/certs/", 0o755, nil},
 		{"etc/ssl/certs/ca-certificates.crt", 0o644, roots.Bytes()},
 		{"gateway", 0o755, program},
 	} {
