@@ -316,3 +316,23 @@ func TestTracingSettings(t *testing.T) {
 		}
 	}
 }
+
+// TestTraceOfTask: an attempt at a task has a span.
+func TestTraceOfTask(t *testing.T) {
+	redisAddr, c := redistest.Start(t), startCollector(t)
+	env := c.environment("worker")
+	env["OTEL_TRACES_SAMPLER"] = "always_on"
+	s := newServing(t, redisAddr, env)
+	out := new(testkit.SyncBuffer)
+	p := spawn(t, s.env, nil, out, "worker")
+	testkit.Eventually(t, "at work", func() bool { return strings.Contains(out.String(), `"msg":"working"`) })
+	task := []any{"XADD", "orgcast:tasks:echo", "*", "organization_id", "acme", "kind", "echo", "id", "t1", "group", "all", "payload", `{"text":"secret"}`}
+	if err := redistest.NewClient(t, redisAddr).Do(t.Context(), task...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.one(t, "worker", "task echo"); got.attribute("organization_id") != "acme" || got.attribute("orgcast.attempt") != "1" || got.ParentSpanID != "" {
+		t.Errorf("got %+v, want a span of the first attempt", got)
+	}
+	p.signal(syscall.SIGTERM)
+	p.expectExit(0)
+}

@@ -79,6 +79,7 @@ func workerCommand(ctx context.Context, p *Process, args []string) error {
 	if err := p.ParseAlone(set, args, s.CheckRedis, p.tracing(&s.Options), func() error { return checkShare(own) }); err != nil {
 		return err
 	}
+	s.Version = p.program.Build.Version
 	own.Options = s.Options
 	own.Extension = p.program.Extension
 	log, err := p.NewLogger(&s.Options)
