@@ -9,6 +9,8 @@
 -- ARGV[5]  optional: the latest moment to do this, in milliseconds since 1970 by the clock of this
 --          server, which TIME tells; empty for none
 -- ARGV[6]  optional: the word reach, for an answer with the number of subscribers
+-- ARGV[7]  optional: the W3C traceparent of the span that publishes the event, which goes out with it
+--          and is not kept in the history
 --
 -- Returns the position; with the word reach a list of the position and the number of subscribers
 -- that Redis passed the event on to, of which an event that is not published has none. An idempotency key that was used returns the position of that first event,
@@ -18,6 +20,7 @@
 local history, once = KEYS[1], KEYS[2]
 local channel, event, length, age, latest = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local reach = ARGV[6] == 'reach'
+local trace = ARGV[7] or ''
 
 -- begin of parts/begin.lua
 -- A server that hung carries out what has waited in its sockets when it wakes up. Whoever sent that
@@ -73,6 +76,9 @@ end
 local position = append()
 if once then
   redis.call('SET', once, position, 'PX', age)
+end
+if string.match(trace, '^%x%x%-[%x-]+$') then
+  event = '~traceparent=' .. trace .. ' ' .. event
 end
 local subscribers = redis.call(publish, channel, message(position))
 return reach and {position, subscribers} or position
