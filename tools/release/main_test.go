@@ -15,8 +15,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // dist is a release that scripts/release made.
@@ -164,10 +166,15 @@ func TestSBOM(t *testing.T) {
 			want = append(want, dep.Path+" "+dep.Version)
 		}
 		var sbom struct {
+			Metadata   struct{ Timestamp time.Time }
 			Components []struct{ Name, Version string }
 		}
 		if err := json.Unmarshal(read(t, one(t, "orgcast-*-"+platform+".cdx.json")), &sbom); err != nil {
 			t.Fatal(err)
+		}
+		// The time of the commit: with any other, making it again would make another file.
+		if at := sbom.Metadata.Timestamp; strconv.FormatInt(at.Unix(), 10) != strings.TrimSpace(output(t, "git", "log", "-1", "--format=%ct")) {
+			t.Errorf("%s: the SBOM is of %v", platform, at)
 		}
 		var got []string
 		for _, c := range sbom.Components {
