@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"strconv"
 	"time"
 
 	"orgcast/internal/inventory"
@@ -65,17 +64,8 @@ func usageQueryOf(parameters map[string]string, now time.Time) (q usage.Query, e
 			return q, inventory.ErrOrganization
 		}
 	}
-	if text, given := parameters[parameterLimit]; given {
-		if q.Limit, err = strconv.Atoi(text); err != nil {
-			return q, inventory.ErrLimit
-		}
-	}
-	if text, given := parameters[parameterCursor]; given {
-		after, err := base64.RawURLEncoding.DecodeString(text)
-		if err != nil || len(after) == 0 {
-			return q, inventory.ErrCursor
-		}
-		q.After = string(after)
+	if err := readPage(parameters, &q.Limit, &q.After); err != nil {
+		return q, err
 	}
 	switch err := q.Check(); {
 	case errors.Is(err, usage.ErrLimit):

@@ -165,17 +165,8 @@ func queryOf(parameters map[string]string) (q inventory.Query, err error) {
 		Limit: inventory.DefaultLimit, Sort: parameters[parameterSort], Organization: parameters[parameterOrganization],
 		User: parameters[parameterUser], Group: parameters[parameterGroup],
 	}
-	if text, given := parameters[parameterLimit]; given {
-		if q.Limit, err = strconv.Atoi(text); err != nil {
-			return q, inventory.ErrLimit
-		}
-	}
-	if text, given := parameters[parameterCursor]; given {
-		after, err := base64.RawURLEncoding.DecodeString(text)
-		if err != nil || len(after) == 0 {
-			return q, inventory.ErrCursor
-		}
-		q.After = string(after)
+	if err := readPage(parameters, &q.Limit, &q.After); err != nil {
+		return q, err
 	}
 	return q, q.Check()
 }
@@ -237,4 +228,23 @@ type viewer struct {
 	door
 
 	view view
+}
+
+// readPage reads which page of an answer parameters ask for. What they do not say stays as it is.
+func readPage(parameters map[string]string, limit *int, after *string) error {
+	if text, given := parameters[parameterLimit]; given {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return inventory.ErrLimit
+		}
+		*limit = n
+	}
+	if text, given := parameters[parameterCursor]; given {
+		place, err := base64.RawURLEncoding.DecodeString(text)
+		if err != nil || len(place) == 0 {
+			return inventory.ErrCursor
+		}
+		*after = string(place)
+	}
+	return nil
 }

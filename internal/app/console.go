@@ -42,7 +42,7 @@ func serveBelow(w http.ResponseWriter, r *http.Request, h http.Handler, own, bel
 	h.ServeHTTP(w, r)
 }
 
-// admitAdministrator checks that whoever has a token may still act for the organization, as for a
+// admitAdministrator checks that the holder of a token may still act for the organization, as for a
 // connection.
 func (n *Node) admitAdministrator(ctx context.Context, who console.Administrator) error {
 	_, err := n.Directory.Admit(ctx, who.Organization, who.UserID)

@@ -44,7 +44,7 @@ func (q Question) Query() (query trail.Query, err error) {
 		return query, inventory.ErrGroup
 	case q.UserID != "" && !orgctx.ValidUserID(q.UserID):
 		return query, inventory.ErrUser
-	case (q.Position == "") == q.Since.IsZero():
+	case (q.Position == "") == q.Since.IsZero(), q.Since.UTC().Year() > 9999: // JSON has no later years
 		return query, ErrTime
 	case q.Position == "":
 		return query, nil

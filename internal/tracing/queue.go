@@ -12,7 +12,7 @@ import (
 	"orgcast/internal/loglimit"
 )
 
-// queue holds ended spans until the exporter has sent them, in batches. It never blocks whoever ends
+// queue holds ended spans until the exporter has sent them, in batches. It never blocks those that end
 // a span, and it repeats no batch: a collector that is away costs the spans of that time.
 type queue struct {
 	exporter sdktrace.SpanExporter
