@@ -21,8 +21,8 @@ type Check func(ctx context.Context) error
 type Options struct {
 	// Ready holds the checks of readiness by name. The process is ready if all return nil.
 	Ready map[string]Check
-	// Metrics is what /metrics shows.
-	Metrics prometheus.Gatherer
+	// Metrics is what /metrics shows. New registers orgcast_ready there.
+	Metrics *prometheus.Registry
 	// API handles the paths below /v1/ and /metrics/; nil leaves them out.
 	API http.Handler
 	// Console handles the paths below /console/; nil leaves them out.
@@ -34,6 +34,7 @@ const checkTimeout = 2 * time.Second
 
 // New returns the handler of the private listener.
 func New(o Options) http.Handler {
+	registerReady(o.Metrics, o.Ready)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, map[string]string{"status": "alive"})

@@ -36,9 +36,15 @@ func TestReadiness(t *testing.T) {
 	if status, body := ask(h, "GET", "/readyz"); status != 200 || strings.Count(body, `"ok"`) != 2 {
 		t.Errorf("ready: got %d %s", status, body)
 	}
+	if _, body := ask(h, "GET", "/metrics"); !strings.Contains(body, "\norgcast_ready 1\n") {
+		t.Errorf("metrics when ready: got\n%s", body)
+	}
 	events = errors.New("no canary")
 	if status, body := ask(h, "GET", "/readyz"); status != 503 || !strings.Contains(body, `"events":"no canary"`) || !strings.Contains(body, `"drain":"ok"`) {
 		t.Errorf("not ready: got %d %s", status, body)
+	}
+	if _, body := ask(h, "GET", "/metrics"); !strings.Contains(body, "\norgcast_ready 0\n") {
+		t.Errorf("metrics when not ready: got\n%s", body)
 	}
 	if status, body := ask(h, "GET", "/healthz"); status != 200 {
 		t.Errorf("alive although not ready: got %d %s", status, body)
@@ -51,7 +57,7 @@ func TestPaths(t *testing.T) {
 	without := admin.New(admin.Options{Metrics: registry})
 	api := http.NewServeMux()
 	api.HandleFunc("POST /v1/publish", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
-	with := admin.New(admin.Options{Metrics: registry, API: api})
+	with := admin.New(admin.Options{Metrics: prometheus.NewRegistry(), API: api})
 	if status, body := ask(without, "GET", "/metrics"); status != 200 || !strings.Contains(body, "orgcast_test 0") {
 		t.Errorf("metrics: got %d %s", status, body)
 	}

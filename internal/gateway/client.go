@@ -23,7 +23,9 @@ type shared struct {
 	metrics *metrics
 	turns   *turns
 	trail   *trail.Trail
-	onEnd   func(*conn) // takes an ended connection off the server's books
+
+	onClosed func(*conn) // releases the lease of a connection whose socket is closed
+	onEnd    func(*conn) // takes an ended connection off the server's books
 }
 
 // host is the part of the server that a connection needs. It never changes: a reload makes another

@@ -89,6 +89,7 @@ func (c *conn) tearDown(readErr error) {
 	}
 	// The close frames are through, or the deadline that End set has passed.
 	_ = c.writer.transport.Close() // a dead socket shows at the close
+	c.host.onClosed(c)
 	c.writer.box.Abandon()
 	<-c.writer.box.Quiet()
 	c.tree.Wait()

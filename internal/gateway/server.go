@@ -65,7 +65,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		shared: shared{hub: o.Hub, trail: o.Trail, log: o.Log.Named("gateway"), turns: &turns{slots: make(chan struct{}, 2*turnsAtOnce())}},
 		limits: newLimits(&o), leases: o.Leases, answerTime: answerTime(&o), base: ctx, explained: make(map[Transport]struct{}),
 	}
-	s.onEnd = s.forget
+	s.onClosed, s.onEnd = s.removeLease, s.forget
 	s.metrics = newMetrics(o.Registerer, s.queuedBytes, s.limits.receivedBytes)
 	s.use(newHost(s.shared, o))
 	s.serving.Go(func() {
@@ -319,7 +319,6 @@ func (s *Server) discard(c *conn, cause error) {
 // forget removes an ended connection.
 func (s *Server) forget(c *conn) {
 	s.wheel.remove(c)
-	s.removeLease(c)
 	c.budget.account.end(&c.writer.tally)
 	s.limits.give(owner{c.identity.Organization, c.identity.UserID})
 	s.metrics.connections.Dec()

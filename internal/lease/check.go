@@ -65,6 +65,7 @@ func (k *Keeper) tick(ctx context.Context) {
 
 // endUnconfirmed ends connections that were last confirmed before a moment.
 func (k *Keeper) endUnconfirmed(before time.Time) {
+	now := time.Now()
 	var list []ending
 	k.mu.Lock()
 	for i := range k.slots {
@@ -84,7 +85,7 @@ func (k *Keeper) endUnconfirmed(before time.Time) {
 		}
 	}
 	k.mu.Unlock()
-	k.end(list, byDeadline)
+	k.end(list, byDeadline, now)
 }
 
 // questions holds the connections to check. Its lists are reused from one slot to the next.
@@ -120,6 +121,20 @@ func (q *questions) forget() {
 	q.about, q.held = q.about[:0], q.held[:0]
 	clear(q.memberships[:cap(q.memberships)])
 	clear(q.confirmed[:cap(q.confirmed)])
+}
+
+// Doubt has a connection checked at once, because its last confirmation is no longer valid: its
+// session has expired, but may have been renewed. Until the stores answer, the connection stays, at
+// most until the deadline.
+func (k *Keeper) Doubt(l *Lease) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if l.holder == nil || l.ended || l.doubted {
+		return
+	}
+	l.doubted = true
+	k.doubted = append(k.doubted, l)
+	k.rouse()
 }
 
 // check checks the connections of slots that are due.
@@ -200,6 +215,7 @@ func (k *Keeper) ask(ctx context.Context, q *questions, from, to int) (unavailab
 	if len(memberships) > 0 {
 		admissions = k.opt.Directory.AdmitAll(ctx, memberships)
 	}
+	answered := time.Now()
 	confirmed := q.confirmed[:0]
 	var endings []ending
 	for i, s := range q.about[from:to] {
@@ -226,7 +242,7 @@ func (k *Keeper) ask(ctx context.Context, q *questions, from, to int) (unavailab
 		}
 	}
 	q.confirmed = confirmed
-	k.end(endings, byCheck)
+	k.end(endings, byCheck, answered)
 	k.metrics.confirmed.Add(float64(len(confirmed)))
 	k.metrics.seconds.Set(time.Since(asked).Seconds())
 	k.mu.Lock()

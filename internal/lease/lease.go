@@ -81,7 +81,8 @@ type Lease struct {
 	ended     bool      // End was called
 	doubted   bool      // it is in the Keeper's list doubted
 	slot      int32
-	index     int32 // in the slot
+	index     int32  // in the slot
+	known     uint32 // if ended: when its end became known, in milliseconds since the Keeper's start
 	links     [indexes]link
 }
 
@@ -133,6 +134,7 @@ type Keeper struct {
 	opt     Options // set by NewKeeper, as are the next ones
 	log     *zap.Logger
 	metrics *metrics
+	started time.Time
 	seed    maphash.Seed
 	wake    chan struct{} // wakes check; capacity 1: one wake-up covers all earlier ones
 	retimed chan struct{} // wakes tick when SetTimes was called; capacity 1 for the same reason
@@ -155,20 +157,6 @@ type slot struct {
 	leases []*Lease
 	due    bool
 	oldest time.Time // no lease in the slot was confirmed earlier; may be too early, never too late
-}
-
-// Doubt has a connection checked at once, because its last confirmation is no longer valid: its
-// session has expired, but may have been renewed. Until the stores answer, the connection stays, at
-// most until the deadline.
-func (k *Keeper) Doubt(l *Lease) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if l.holder == nil || l.ended || l.doubted {
-		return
-	}
-	l.doubted = true
-	k.doubted = append(k.doubted, l)
-	k.rouse()
 }
 
 func (o Options) withDefaults() Options {
@@ -197,7 +185,10 @@ func NewKeeper(o Options) (*Keeper, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	k := &Keeper{opt: o, log: o.Log.Named("lease"), metrics: newMetrics(o.Registerer), seed: maphash.MakeSeed(), wake: make(chan struct{}, 1), retimed: make(chan struct{}, 1)}
+	k := &Keeper{
+		opt: o, log: o.Log.Named("lease"), metrics: newMetrics(o.Registerer), started: time.Now(), seed: maphash.MakeSeed(),
+		wake: make(chan struct{}, 1), retimed: make(chan struct{}, 1),
+	}
 	k.SetTimes(o.Period, o.Deadline)
 	for i := range k.index {
 		k.index[i] = make(map[string]*Lease)
@@ -256,12 +247,15 @@ func (k *Keeper) slotOf(id session.Identity) int32 {
 	return int32(maphash.String(k.seed, id.UserID) % slotCount)
 }
 
-// Remove removes a connection, if it is held.
+// Remove removes a connection whose socket is closed, if it is held.
 func (k *Keeper) Remove(l *Lease) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if l.holder == nil {
 		return
+	}
+	if l.ended {
+		k.metrics.closed(time.Duration(k.clock(time.Now())-l.known) * time.Millisecond)
 	}
 	id := l.holder.Identity()
 	for i := range k.index {
@@ -327,6 +321,7 @@ func (k *Keeper) Held() int {
 
 // Apply ends the connections that an announcement affects. It returns their number.
 func (k *Keeper) Apply(m Message) int {
+	heard := time.Now()
 	k.metrics.messages.WithLabelValues(string(m.Type)).Inc()
 	var list []ending
 	index, key := m.place()
@@ -338,7 +333,7 @@ func (k *Keeper) Apply(m Message) int {
 		}
 	}
 	k.mu.Unlock()
-	return k.end(list, byAnnouncement)
+	return k.end(list, byAnnouncement, heard)
 }
 
 // ending is a lease that must end, and the cause.
@@ -347,8 +342,9 @@ type ending struct {
 	cause error
 }
 
-// end ends connections, unless they have ended already, and returns how many it ended.
-func (k *Keeper) end(list []ending, by string) int {
+// end ends connections, unless they have ended already, and returns how many it ended. known is when
+// the Keeper learned that they must end.
+func (k *Keeper) end(list []ending, by string, known time.Time) int {
 	if len(list) == 0 {
 		return 0
 	}
@@ -356,7 +352,7 @@ func (k *Keeper) end(list []ending, by string) int {
 	k.mu.Lock()
 	for i, e := range list {
 		if !e.lease.ended {
-			holders[i], e.lease.ended = e.lease.holder, true
+			holders[i], e.lease.ended, e.lease.known = e.lease.holder, true, k.clock(known)
 		}
 	}
 	k.mu.Unlock()

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"errors"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -22,6 +23,7 @@ const (
 
 type metrics struct {
 	endings     *prometheus.CounterVec
+	endTime     prometheus.Histogram
 	confirmed   prometheus.Counter
 	unavailable prometheus.Counter
 	seconds     prometheus.Gauge
@@ -41,12 +43,25 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Help: "Messages received on the control channel, by type.",
 	}, []string{"type"})
 	messages.WithLabelValues(labelMalformed) // start at 0, so that the first raises an alert
+	endings := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "orgcast_leases_ended_total",
+		Help: "Connections ended because they may not stay, by reason and by how that was found out.",
+	}, []string{"reason", "by"})
+	for _, by := range []string{byAnnouncement, byCheck} {
+		for _, cause := range []error{ErrSessionEnded, ErrSwitched, ErrNotAllowed, ErrRoleChanged} {
+			endings.WithLabelValues(reasonOf(cause), by)
+		}
+	}
+	endings.WithLabelValues(reasonOf(ErrSessionStale), byCheck)
+	endings.WithLabelValues(reasonOf(UnconfirmedError{}), byDeadline)
 	return &metrics{
 		messages: messages,
-		endings: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "orgcast_leases_ended_total",
-			Help: "Connections ended because they may not stay, by reason and by how that was found out.",
-		}, []string{"reason", "by"}),
+		endings:  endings,
+		endTime: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "orgcast_lease_end_seconds",
+			Help:    "Time from when the node learned that a connection must end to its closed socket.",
+			Buckets: []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10},
+		}),
 		confirmed:   checks.WithLabelValues("confirmed"),
 		unavailable: checks.WithLabelValues("unavailable"),
 		seconds: f.NewGauge(prometheus.GaugeOpts{
@@ -65,19 +80,25 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 }
 
 // ended counts a connection that is being ended.
-func (m *metrics) ended(cause error, by string) {
-	reason := "unconfirmed"
+func (m *metrics) ended(cause error, by string) { m.endings.WithLabelValues(reasonOf(cause), by).Inc() }
+
+// reasonOf returns the label of a cause.
+func reasonOf(cause error) string {
 	switch {
 	case errors.Is(cause, ErrSessionEnded):
-		reason = "session_ended"
+		return "session_ended"
 	case errors.Is(cause, ErrSessionStale):
-		reason = "session_stale"
+		return "session_stale"
 	case errors.Is(cause, ErrSwitched):
-		reason = "switched"
+		return "switched"
 	case errors.Is(cause, ErrNotAllowed):
-		reason = "not_allowed"
+		return "not_allowed"
 	case errors.Is(cause, ErrRoleChanged):
-		reason = "role_changed"
+		return "role_changed"
+	default:
+		return "unconfirmed"
 	}
-	m.endings.WithLabelValues(reason, by).Inc()
 }
+
+// closed notes that a connection's socket is closed, some time after it was clear that it must end.
+func (m *metrics) closed(took time.Duration) { m.endTime.Observe(took.Seconds()) }

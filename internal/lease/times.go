@@ -19,3 +19,9 @@ func (k *Keeper) SetTimes(period, deadline time.Duration) {
 	default: // it is about to look
 	}
 }
+
+// clock returns a moment in milliseconds since the Keeper's start. It wraps around after 49 days, so
+// only differences count.
+func (k *Keeper) clock(t time.Time) uint32 {
+	return uint32(t.Sub(k.started) / time.Millisecond) //nolint:gosec // it wraps around
+}
