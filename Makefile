@@ -103,7 +103,7 @@ deps: ## Show what the tests need; install it (as root on Debian or Ubuntu) or s
 	@scripts/deps test
 
 .PHONY: unit
-unit: ## Go tests only, with the race detector, in random order
+unit: web/node_modules/.package-lock.json ## Go tests only, with the race detector, in random order
 	GORACE=atexit_sleep_ms=50 go test -race -shuffle=on -timeout=15m -p=3 $$(go list ./... | grep -v /internal/pubsub/roster$$)
 	go test -shuffle=on ./internal/pubsub/roster # a state machine in one goroutine: nothing that could race, and much to compute
 	go test -run=^TestNoAllocation ./internal/gateway # what the race detector would distort

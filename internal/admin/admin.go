@@ -32,43 +32,63 @@ type Options struct {
 // checkTimeout bounds readiness: a check that takes longer has failed.
 const checkTimeout = 2 * time.Second
 
+// route is a path of the private listener, in the form of [http.ServeMux].
+type route struct {
+	pattern string
+	handler http.Handler
+}
+
 // New returns the handler of the private listener.
 func New(o Options) http.Handler {
 	registerReady(o.Metrics, o.Ready)
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, map[string]string{"status": "alive"})
-	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
-		defer cancel()
-		status := http.StatusOK
-		report := map[string]string{}
-		for name, check := range o.Ready {
-			report[name] = "ok"
-			if err := check(ctx); err != nil {
-				report[name] = err.Error() // operators read this, not browsers
-				status = http.StatusServiceUnavailable
-			}
-		}
-		answer(w, status, report)
-	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	// Not cmdline: settings given as flags, secrets among them, stand there.
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	if o.API != nil {
-		mux.Handle("/v1/", o.API)
-		mux.Handle("/metrics/", o.API)
-	}
-	if o.Console != nil {
-		mux.Handle("/console/", http.StripPrefix("/console/", o.Console))
-		mux.Handle("GET /console", http.RedirectHandler("/console/", http.StatusFound))
-		mux.Handle("GET /{$}", http.RedirectHandler("/console/", http.StatusFound))
+	for _, r := range o.routes() {
+		mux.Handle(r.pattern, r.handler)
 	}
 	return mux
+}
+
+// routes returns all paths.
+func (o *Options) routes() []route {
+	list := []route{
+		{"GET /healthz", http.HandlerFunc(alive)},
+		{"GET /readyz", http.HandlerFunc(o.ready)},
+		{"GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{})},
+		// Not cmdline: settings given as flags, secrets among them, stand there.
+		{"GET /debug/pprof/", http.HandlerFunc(pprof.Index)},
+		{"GET /debug/pprof/profile", http.HandlerFunc(pprof.Profile)},
+		{"GET /debug/pprof/symbol", http.HandlerFunc(pprof.Symbol)},
+		{"GET /debug/pprof/trace", http.HandlerFunc(pprof.Trace)},
+	}
+	if o.API != nil {
+		list = append(list, route{"/v1/", o.API}, route{"/metrics/", o.API})
+	}
+	if o.Console != nil {
+		toConsole := http.RedirectHandler("/console/", http.StatusFound)
+		list = append(list, route{"/console/", http.StripPrefix("/console/", o.Console)}, route{"GET /console", toConsole}, route{"GET /{$}", toConsole})
+	}
+	return list
+}
+
+// alive answers GET /healthz.
+func alive(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, map[string]string{"status": "alive"})
+}
+
+// ready answers GET /readyz.
+func (o *Options) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
+	defer cancel()
+	status := http.StatusOK
+	report := map[string]string{}
+	for name, check := range o.Ready {
+		report[name] = "ok"
+		if err := check(ctx); err != nil {
+			report[name] = err.Error() // operators read this, not browsers
+			status = http.StatusServiceUnavailable
+		}
+	}
+	answer(w, status, report)
 }
 
 func answer(w http.ResponseWriter, status int, body any) {

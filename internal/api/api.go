@@ -99,17 +99,7 @@ type result struct {
 func New(o Options) http.Handler {
 	log := o.Log.Named("api")
 	mux := http.NewServeMux()
-	calls := []call{publishing(o.Publisher), revoking(o.Revoker)}
-	if o.Reloader != nil {
-		calls = append(calls, reloading(o.Reloader))
-	}
-	var shown []view
-	if o.Nodes != nil {
-		shown = views(o)
-	}
-	if o.Tasks != nil {
-		shown = append(shown, countingTasks(o.Tasks))
-	}
+	calls, shown := o.paths()
 	results := newResults(o.Registerer, calls, shown)
 	g := &gate{publish: o.PublishKey, admin: o.AdminKey, local: o.Local}
 	if g.publish == nil {
@@ -139,6 +129,21 @@ func New(o Options) http.Handler {
 		send(w, p.status, p.result())
 	})
 	return mux
+}
+
+// paths returns the calls and the views that the options allow.
+func (o *Options) paths() (calls []call, shown []view) {
+	calls = []call{publishing(o.Publisher), revoking(o.Revoker)}
+	if o.Reloader != nil {
+		calls = append(calls, reloading(o.Reloader))
+	}
+	if o.Nodes != nil {
+		shown = views(*o)
+	}
+	if o.Tasks != nil {
+		shown = append(shown, countingTasks(o.Tasks))
+	}
+	return calls, shown
 }
 
 // door is what all paths have in common: who may use them, and what is counted and logged.

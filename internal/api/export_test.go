@@ -1,6 +1,12 @@
 package api
 
-import "net/http"
+import (
+	"net/http"
+	"reflect"
+	"strconv"
+
+	"orgcast/internal/inventory"
+)
 
 // Messages returns the sentence of every problem, by path and code.
 func Messages() map[string]string {
@@ -43,4 +49,45 @@ func Codes(path string) map[string]map[int]bool {
 		}
 	}
 	return codes
+}
+
+// Path is a path as the package knows it.
+type Path struct {
+	Operation  string // such as GET /v1/nodes
+	Parameters []string
+	// Codes are by status: the path's own, and those of all views.
+	Codes, Shared map[string][]string
+}
+
+// Paths returns all paths that there can be.
+func Paths(o *Options) (list []Path) {
+	calls, shown := o.paths()
+	for _, c := range calls {
+		list = append(list, Path{Operation: "POST " + c.path, Codes: byStatus(append(doors(c.access), c.problems...))})
+	}
+	for _, v := range shown {
+		own := byStatus(append(doors(byAdmin), v.refusals...))
+		list = append(list, Path{"GET " + v.path, v.parameters, own, byStatus(v.problems())})
+	}
+	return list
+}
+
+func byStatus(problems []problem) map[string][]string {
+	codes := make(map[string][]string)
+	for _, p := range problems {
+		status := strconv.Itoa(p.status)
+		codes[status] = append(codes[status], p.code)
+	}
+	return codes
+}
+
+// Types are the types of requests and answers that the package makes itself.
+func Types() map[string]reflect.Type {
+	return map[string]reflect.Type{
+		"result": reflect.TypeFor[result](), "publication": reflect.TypeFor[publication](), "nodeState": reflect.TypeFor[nodeState](),
+		"nodeLoad": reflect.TypeFor[struct {
+			nodeState
+			inventory.Load
+		}](),
+	}
 }

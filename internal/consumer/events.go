@@ -33,6 +33,19 @@ type wanted struct {
 	Token string `json:"token"`
 }
 
+// subscribeFrame asks for groups. The fields of wanted are for the short form.
+type subscribeFrame struct {
+	Group  *string           `json:"group"` // short for one group
+	Groups map[string]wanted `json:"groups"`
+	wanted
+}
+
+// unsubscribeFrame leaves groups.
+type unsubscribeFrame struct {
+	Group  *string  `json:"group"` // short for one group
+	Groups []string `json:"groups"`
+}
+
 // ReceiveMessage handles subscribe and unsubscribe.
 func (e Events) ReceiveMessage(ctx context.Context, c Conn, m event.Message) error {
 	switch m.Type {
@@ -47,11 +60,7 @@ func (e Events) ReceiveMessage(ctx context.Context, c Conn, m event.Message) err
 
 // subscribe joins groups and answers for each, in the order of their names.
 func (e Events) subscribe(ctx context.Context, c Conn, m event.Message) error {
-	var in struct {
-		Group  *string           `json:"group"` // short for one group
-		Groups map[string]wanted `json:"groups"`
-		wanted
-	}
+	var in subscribeFrame
 	if err := m.Decode(&in); err != nil {
 		return err
 	}
@@ -138,10 +147,7 @@ func subscribed(name string, at event.Mark) groupFrame {
 
 // unsubscribe leaves groups and answers for each.
 func (e Events) unsubscribe(c Conn, m event.Message) error {
-	var in struct {
-		Group  *string  `json:"group"` // short for one group
-		Groups []string `json:"groups"`
-	}
+	var in unsubscribeFrame
 	if err := m.Decode(&in); err != nil {
 		return err
 	}

@@ -51,6 +51,14 @@ func (q question) names() (execution string, taskIndex int, err error) {
 	return string(q.ExecutionID), *q.TaskIndex, nil
 }
 
+// inputFrame is the message human_input.
+type inputFrame struct {
+	question
+
+	Input     string    `json:"input"`
+	RequestID requestID `json:"request_id"`
+}
+
 // acceptedFrame confirms an answer to the user who gave it.
 type acceptedFrame struct {
 	Type        string    `json:"type"` // "human_input_accepted"
@@ -69,12 +77,7 @@ type answers struct {
 
 // receive handles the message human_input.
 func (a answers) receive(ctx context.Context, c Conn, m event.Message) error {
-	var in struct {
-		question
-
-		Input     string    `json:"input"`
-		RequestID requestID `json:"request_id"`
-	}
+	var in inputFrame
 	if err := m.Decode(&in); err != nil {
 		return err
 	}

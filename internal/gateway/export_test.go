@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -134,3 +135,29 @@ func Crowd(tb testing.TB, size int) *Server {
 
 // Accounts returns of how many organizations the server has accounts.
 func Accounts(s *Server) int { return len(s.limits.meter.all()) }
+
+// Told is what clients are told of an error.
+type Told struct {
+	Name   string // of a refusal, empty if there is none
+	Status int
+	Code   int
+	Reason string // of the close frame, empty if it has none or tells a time
+}
+
+// Table returns what clients can be told.
+func Table() []Told {
+	var list []Told
+	for _, c := range append(slices.Clone(causes), internal) {
+		list = append(list, Told{c.name, c.status, int(c.code), c.text})
+	}
+	return list
+}
+
+// Frames returns the types of frames that this package sends, by the names of their schemas in
+// docs/api.
+func Frames() map[string]reflect.Type {
+	return map[string]reflect.Type{"Welcome": reflect.TypeFor[welcomeFrame](), "Gap": reflect.TypeFor[gapFrame]()}
+}
+
+// DrainText returns the reason of a close frame that tells a time in milliseconds.
+func DrainText(ms int64) string { return retryText(time.Duration(ms) * time.Millisecond) }

@@ -1,0 +1,13 @@
+package app
+
+import "orgcast/internal/consumer"
+
+// Patterns returns the patterns of all built-in routes, by their names.
+func Patterns() (map[string]string, error) {
+	routes, err := allRoutes(&Options{Policy: consumer.DefaultPolicy}, nil, new(reloadSteps))
+	patterns := make(map[string]string)
+	for _, r := range routes {
+		patterns[r.Name] = r.Pattern
+	}
+	return patterns, err
+}
