@@ -98,6 +98,12 @@ test-nextjs: ## The same test of the example for Next.js, which is built before;
 	NEXT_TELEMETRY_DISABLED=1 npm run build --prefix examples/nextjs
 	STACKS=nextjs node --test web/e2e/stacks/stacks.test.mjs
 
+.PHONY: test-monitoring
+test-monitoring: ## Alerts of a running Prometheus, provoked at a running gateway: no Redis, a gap, a full node (some 40 seconds; not part of CI)
+	@scripts/deps monitoring
+	go vet -tags=provoke ./deploy
+	go test -tags=provoke -count=1 -v -run=TestProvokedAlerts ./deploy
+
 .PHONY: deps
 deps: ## Show what the tests need; install it (as root on Debian or Ubuntu) or say how
 	@scripts/deps test
