@@ -57,7 +57,7 @@ test: deps unit client-test e2e ## All tests: Go with the race detector, the bro
 	@echo "test: all passed"
 
 .PHONY: test-more
-test-more: models clients-test python-test extend-test stacks-test release-test ## What CI runs beyond test: the models of docs/models, the clients in all languages, a gateway with an extension, the examples of other frameworks, a release
+test-more: models clients-test python-test extend-test stacks-test release-test site-test ## What CI runs beyond test: the models of docs/models, the clients in all languages, a gateway with an extension, the examples of other frameworks, a release, the site of the documentation
 	@echo "test-more: all passed"
 
 .PHONY: models
@@ -90,6 +90,15 @@ stacks-test: ## Browser test of the examples for Express, Rails and Laravel
 	@scripts/deps stacks
 	@$(MAKE) --no-print-directory web/node_modules/.package-lock.json examples/express/node_modules/.package-lock.json
 	STACKS=express,rails,laravel node --test web/e2e/stacks/stacks.test.mjs
+
+.PHONY: site
+site: web/node_modules/.package-lock.json ## The site of the documentation: site/index.html, to be served from any path
+	@scripts/deps site
+	/usr/bin/mkdocs --quiet build --strict
+
+.PHONY: site-test
+site-test: site ## Build the site and open it in Chromium: links, search, narrow windows, no file from elsewhere
+	node --test web/site/site.test.mjs
 
 .PHONY: test-nextjs
 test-nextjs: ## The same test of the example for Next.js, which is built before; not part of CI
