@@ -119,7 +119,7 @@ deps: ## Show what the tests need; install it (as root on Debian or Ubuntu) or s
 
 .PHONY: unit
 unit: web/node_modules/.package-lock.json ## Go tests only, with the race detector, in random order
-	GORACE=atexit_sleep_ms=50 go test -race -shuffle=on -timeout=15m -p=3 $$(go list ./... | grep -v /internal/pubsub/roster$$)
+	GORACE=atexit_sleep_ms=50 go test -race -shuffle=on -timeout=30m -p=3 -parallel=4 $$(go list ./... | grep -v /internal/pubsub/roster$$)
 	go test -shuffle=on ./internal/pubsub/roster # a state machine in one goroutine: nothing that could race, and much to compute
 	go test -run=^TestNoAllocation ./internal/gateway # what the race detector would distort
 

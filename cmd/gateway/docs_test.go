@@ -291,6 +291,7 @@ func TestModelGuards(t *testing.T) {
 // TestEleventhConsumer does what docs/consumers.md says: it adds the file and the line, to a copy
 // that only the compiler sees, builds, and looks at the frames.
 func TestEleventhConsumer(t *testing.T) {
+	t.Parallel()
 	doc, routes := readDoc(t, "docs/consumers.md"), readDoc(t, "internal/app/routes.go")
 	blocks := make(map[string][]string) // language → content
 	for _, m := range regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllStringSubmatch(section(t, doc, "A new built-in consumer"), -1) {

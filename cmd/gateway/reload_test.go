@@ -93,6 +93,7 @@ func signed(t *testing.T, c *testkit.Client, key, group string) string {
 // the files from then on, without a restart, and what is open stays open. The certificate may have
 // been taken up before.
 func TestHangupReadsFilesAgain(t *testing.T) {
+	t.Parallel()
 	s := startWithSecrets(t)
 	oldSession, oldPool := s.mint("ada", "acme"), s.pool
 	old := s.subscribe(s.dialTLS(oldPool), "ada", "acme")

@@ -129,11 +129,13 @@ func (a answer) sums() map[string]int {
 // are. One that is killed is silent until its lease ends, then it is gone, and the sums are those of
 // the others.
 func TestSumsEqualACensus(t *testing.T) {
+	t.Parallel()
 	expectCensus(t, redistest.Start(t), nil)
 }
 
 // TestSumsEqualACensusOnCluster is the same in a Redis Cluster.
 func TestSumsEqualACensusOnCluster(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, redistest.ClusterOptions{})
 	expectCensus(t, "127.0.0.1:1", environment{"ORGCAST_REDIS_CLUSTER": cluster.Addrs()[0]})
 }

@@ -291,6 +291,7 @@ func TestStateServerReplaced(t *testing.T) {
 // TestNotReadyWithoutRightsOnKeys: while the Redis user may not read or write what a handshake
 // needs, the node is not ready, and the report names the command. Events flow meanwhile.
 func TestNotReadyWithoutRightsOnKeys(t *testing.T) {
+	t.Parallel()
 	addr := redistest.Start(t)
 	rights := func(keys ...any) {
 		t.Helper()

@@ -102,12 +102,14 @@ func writtenBy(t *testing.T, client redis.UniversalClient, org string) (byNode m
 // that was killed after its last write. What a node delivered after it is lost, and nothing else. A
 // node that stops in order loses nothing.
 func TestUsageWithAKilledNode(t *testing.T) {
+	t.Parallel()
 	addr := redistest.Start(t)
 	expectUsage(t, addr, nil, redistest.NewClient(t, addr))
 }
 
 // TestUsageWithAKilledNodeOnCluster is the same in a Redis Cluster.
 func TestUsageWithAKilledNodeOnCluster(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, redistest.ClusterOptions{})
 	expectUsage(t, "127.0.0.1:1", environment{"ORGCAST_REDIS_CLUSTER": cluster.Addrs()[0]}, cluster.NewClient(t))
 }

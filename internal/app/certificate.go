@@ -47,5 +47,8 @@ func (c *certificate) config() *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
+		// What is written at once becomes one record. Small records would let a browser show the
+		// beginning of a long answer sooner, but it shows only whole messages.
+		DynamicRecordSizingDisabled: true,
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"orgcast/internal/journal"
+	"orgcast/internal/socket"
 )
 
 // Process is the environment of a long-running process.
@@ -83,7 +84,7 @@ func Serve(ctx context.Context, o *Options, p Process) error {
 	servers.Go(func() error { return Served(private.server.Serve(private)) })
 	servers.Go(func() error {
 		if o.TLSCert != "" {
-			return Served(server.ServeTLS(public, "", "")) // its certificate is in TLSConfig
+			return Served(server.ServeTLS(socket.ListenUnderTLS(public), "", "")) // its certificate is in TLSConfig
 		}
 		return Served(server.Serve(public))
 	})

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -14,6 +15,7 @@ type state uint8
 const (
 	closed      state = iota
 	connecting        // TCP
+	securing          // TLS
 	upgrading         // request sent, response not complete
 	subscribing       // waits for welcome, or for answers to its subscriptions
 	ready             // every group confirmed
@@ -33,10 +35,12 @@ type client struct {
 
 	state      state
 	fd         int
-	generation int32 // counts sockets, so that an event for an earlier one is recognized
-	deflated   bool  // permessage-deflate was agreed
-	started    int64 // when it began to connect
-	awaiting   int   // subscriptions without answer
+	secure     *secure                // of this socket; nil without TLS
+	sessions   tls.ClientSessionCache // of all its sockets; nil if none is resumed
+	generation int32                  // counts sockets, so that an event for an earlier one is recognized
+	deflated   bool                   // permessage-deflate was agreed
+	started    int64                  // when it began to connect
+	awaiting   int                    // subscriptions without answer
 	partial    []byte
 	fragments  []byte // of a fragmented message
 	fragment   frame  // the first frame of that message, without payload

@@ -89,7 +89,7 @@ func (c *Command) Declare(set *config.Set) {
 // that is [ExitFailed].
 func (c *Command) Run(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
 	if c.word == limitServer {
-		if err := serveLimit(ctx, stdin, stdout); err != nil {
+		if err := serveLimit(ctx, c.URL, stdin, stdout); err != nil {
 			return ExitFailed, err
 		}
 		return ExitOK, nil

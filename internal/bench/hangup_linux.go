@@ -73,7 +73,7 @@ func (l *loop) hangUp(c *client) {
 		l.counters.ready.Add(-1)
 		if !c.stalled && !l.run.opts.SSE {
 			// A closed page sends a close frame and does not wait for the answer.
-			_, _ = unix.Write(c.fd, appendClientFrame(nil, opClose, binary.BigEndian.AppendUint16(nil, goingAway)))
+			l.goodbye(c, binary.BigEndian.AppendUint16(nil, goingAway))
 		}
 	default:
 		l.opening--
@@ -89,9 +89,22 @@ func (l *loop) hangUp(c *client) {
 	if err := unix.Close(c.fd); err != nil {
 		l.run.fail(fmt.Errorf("close: %w", err))
 	}
+	if c.secure != nil {
+		_ = c.secure.Close() // it cannot fail
+	}
 	c.generation++
-	c.fd, c.state, c.awaiting = -1, closed, 0
+	c.fd, c.secure, c.state, c.awaiting = -1, nil, closed, 0
 	c.partial, c.fragments, c.out = nil, nil, nil
+}
+
+// goodbye sends a close frame, if the socket has room.
+func (l *loop) goodbye(c *client, content []byte) {
+	frame := appendClientFrame(nil, opClose, content)
+	if c.secure == nil {
+		_, _ = unix.Write(c.fd, frame) // the connection ends anyway
+	} else if len(c.out) == 0 {
+		_, _ = c.secure.tls.Write(frame) // likewise
+	}
 }
 
 // reopen closes the connection and opens it again.

@@ -3,6 +3,7 @@ package bench
 import (
 	"errors"
 	"fmt"
+	"io"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,6 +15,10 @@ func (l *loop) handle(c *client, events uint32) {
 			l.ended(c, err)
 			return
 		}
+		if l.run.secure {
+			l.shakeHands(c)
+			return
+		}
 		c.state = upgrading
 		c.out = append(c.out[:0], c.request...)
 		l.flush(c, true)
@@ -22,13 +27,26 @@ func (l *loop) handle(c *client, events uint32) {
 	if events&unix.EPOLLOUT != 0 {
 		l.flush(c, true)
 	}
-	if events&^unix.EPOLLOUT != 0 && c.state != closed {
+	switch {
+	case events&^unix.EPOLLOUT == 0 || c.state == closed:
+	case c.state == securing:
+		l.feed(c.secure)
+	default:
 		l.read(c)
 	}
 }
 
 // send writes b, now or when the socket has room.
 func (l *loop) send(c *client, b []byte) {
+	if c.secure == nil {
+		l.sendBytes(c, b)
+	} else if _, err := c.secure.tls.Write(b); err != nil && c.state != closed {
+		l.ended(c, fmt.Errorf("write: %w", err))
+	}
+}
+
+// sendBytes is send below TLS.
+func (l *loop) sendBytes(c *client, b []byte) {
 	waiting := len(c.out) > 0
 	c.out = append(c.out, b...)
 	if !waiting {
@@ -58,19 +76,32 @@ func (l *loop) flush(c *client, waited bool) {
 	}
 }
 
-// read reads arrived bytes and handles every complete frame in them.
+// read reads arrived bytes and handles every complete frame in them. Epoll does not know of bytes
+// within crypto/tls, so there must not be any left.
 func (l *loop) read(c *client) {
+	if c.secure == nil {
+		l.readOnce(c, func(b []byte) (int, error) { return readSocket(c.fd, b) })
+		return
+	}
+	for l.readOnce(c, c.secure.tls.Read) {
+	}
+}
+
+// readOnce is read for what one call of from returns. more is false if it returned nothing, or was
+// the last.
+func (l *loop) readOnce(c *client, from func([]byte) (int, error)) (more bool) {
 	kept := copy(l.buf, c.partial)
-	n, err := readSocket(c.fd, l.buf[kept:])
+	n, err := from(l.buf[kept:])
 	switch {
-	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
-		return
-	case err != nil:
+	case n > 0:
+	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) || errors.Is(err, errNothing):
+		return false
+	case err != nil && !errors.Is(err, io.EOF):
 		l.ended(c, fmt.Errorf("read: %w", err))
-		return
-	case n == 0:
+		return false
+	default:
 		l.ended(c, &refusal{code: abnormal})
-		return
+		return false
 	}
 	b := l.buf[:kept+n]
 	if c.state == upgrading {
@@ -80,16 +111,17 @@ func (l *loop) read(c *client) {
 				l.run.fail(err)
 			}
 			l.ended(c, err)
-			return
+			return false
 		}
 		if size == 0 {
 			c.partial = append(c.partial[:0], b...)
-			return
+			return true
 		}
 		b = b[size:]
 		l.upgraded(c, deflated)
 	}
 	l.frames(c, b)
+	return c.state != closed
 }
 
 // parseHead reads the response to the request that opens a connection.

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -26,12 +27,16 @@ func newRun(ctx context.Context, opts Options, t target) (*run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("url: %w", err)
 	}
-	addr, err := resolve(ctx, u.Host)
+	scheme := "http"
+	if isSecure(t.url) {
+		scheme = "https"
+	}
+	addr, err := resolve(ctx, u, scheme)
 	if err != nil {
 		return nil, err
 	}
 	r := &run{
-		opts: opts, bare: t.bare, target: addr, clock: newClock(),
+		opts: opts, bare: t.bare, target: addr, secure: isSecure(t.url), serverName: u.Hostname(), clock: newClock(),
 		failed: make(chan error, 1), closes: make(map[int]int64),
 	}
 	r.from.Store(math.MaxInt64)
@@ -43,28 +48,24 @@ func newRun(ctx context.Context, opts Options, t target) (*run, error) {
 		}
 	}
 	if opts.Origin == "" {
-		opts.Origin = "http://" + u.Host
+		opts.Origin = scheme + "://" + u.Host
 	}
 	return r, r.populate(ctx, opts, u)
 }
 
-// resolve returns the address of HOST[:PORT], IPv4 if there is a choice, because loopback has many
+// resolve returns the address of a URL, IPv4 if there is a choice, because loopback has many
 // source addresses only there.
-func resolve(ctx context.Context, hostport string) (netip.AddrPort, error) {
-	host, portText, err := net.SplitHostPort(hostport)
+func resolve(ctx context.Context, u *url.URL, scheme string) (netip.AddrPort, error) {
+	port, err := net.DefaultResolver.LookupPort(ctx, "tcp", cmp.Or(u.Port(), scheme))
 	if err != nil {
-		host, portText = hostport, "80"
+		return netip.AddrPort{}, fmt.Errorf("url: %w", err)
 	}
-	port, err := strconv.ParseUint(portText, 10, 16)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("url: port %q must be a number", portText)
-	}
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
 	if err != nil {
 		return netip.AddrPort{}, fmt.Errorf("url: %w", err)
 	}
 	slices.SortStableFunc(addrs, func(a, b netip.Addr) int { return a.Unmap().BitLen() - b.Unmap().BitLen() })
-	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(port)), nil
+	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(port)), nil //nolint:gosec // a port
 }
 
 // populate makes organizations, groups, connections and the cookies with which they sign in.

@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -31,13 +32,17 @@ func Limit(ctx context.Context, opts Options, progress io.Writer) (rep Report, e
 	if err := opts.validate(true); err != nil {
 		return Report{}, err
 	}
+	scheme := "ws"
+	if isSecure(opts.URL) {
+		scheme = "wss"
+	}
 	binary, err := os.Executable()
 	if err != nil {
 		return Report{}, fmt.Errorf("limit: %w", err)
 	}
 	// The process ends when its standard input does. It must outlive ctx, because an interrupted
 	// run still drains.
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), binary, "bench", limitServer) //nolint:gosec // ourselves
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), binary, "bench", limitServer, "--url", opts.URL) //nolint:gosec // ourselves
 	cmd.Stderr = os.Stderr
 	events, err := cmd.StdinPipe()
 	if err != nil {
@@ -58,7 +63,7 @@ func Limit(ctx context.Context, opts Options, progress io.Writer) (rep Report, e
 		return Report{}, fmt.Errorf("limit: server did not start: %w", err)
 	}
 	return execute(ctx, opts, target{
-		name: "limit", bare: true, url: "ws://" + strings.TrimSpace(address) + "/",
+		name: "limit", bare: true, url: scheme + "://" + strings.TrimSpace(address) + "/",
 		observer: newObserver(cmd.Process.Pid, ""),
 		open:     func() sink { return &pipeSink{w: events} },
 	}, progress)
@@ -91,12 +96,19 @@ type members struct {
 	all    map[*member]struct{}
 }
 
-// serveLimit is the limit's server. It announces its address on stdout, reads events from stdin
+// serveLimit is the limit's server, with TLS if the URL over asks for it. It announces its address on stdout, reads events from stdin
 // (see pipeSink) and returns when stdin ends.
-func serveLimit(ctx context.Context, stdin io.Reader, stdout io.Writer) (err error) {
+func serveLimit(ctx context.Context, over string, stdin io.Reader, stdout io.Writer) (err error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("limit: %w", err)
+	}
+	if isSecure(over) {
+		config, err := selfSigned()
+		if err != nil {
+			return errors.Join(fmt.Errorf("limit: %w", err), listener.Close())
+		}
+		listener = tls.NewListener(listener, config)
 	}
 	m := &members{groups: make(map[uint32][]*member), all: make(map[*member]struct{})}
 	var serving sync.WaitGroup

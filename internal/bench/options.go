@@ -13,8 +13,12 @@ import (
 
 // Options describe the load and what to measure. [DefaultOptions] has values for all of them.
 type Options struct {
-	// URL is the server's WebSocket address, ws:// only: TLS would be measured instead of delivery.
+	// URL is the server's WebSocket address, ws:// or wss://.
 	URL string
+	// Insecure accepts any certificate.
+	Insecure bool
+	// Resume resumes the TLS session when a connection comes back, as browsers do.
+	Resume bool
 	// Origin is the Origin header. Empty means the origin of URL, which servers allow by default.
 	Origin string
 	// Redis is the redis:// address at which events are published.
@@ -114,6 +118,8 @@ func DefaultOptions() Options {
 func (o *Options) declare(set *config.Set) {
 	set.FlagsOnly()
 	set.String(&o.URL, "url", o.URL, "WebSocket address of the server", nil)
+	set.Bool(&o.Insecure, "insecure", o.Insecure, "accept any certificate of the server")
+	set.Bool(&o.Resume, "resume", o.Resume, "resume the TLS session when a connection comes back")
 	set.String(&o.Origin, "origin", o.Origin, "Origin header; default: the origin of --url", nil)
 	set.Int(&o.Pid, "pid", o.Pid, 0, "process ID of the server, to measure its CPU time and memory")
 	set.String(&o.Admin, "admin", o.Admin, "address of the server's private listener (http://…), to ask /metrics for heap, stacks and goroutines", nil)
@@ -156,7 +162,7 @@ func (o *Options) validate(bare bool) error {
 	}
 	if !bare {
 		u, err := url.Parse(o.URL)
-		check(err == nil && u.Scheme == "ws" && u.Host != "", "--url: %q must be ws://HOST/PATH", o.URL)
+		check(err == nil && (u.Scheme == "ws" || u.Scheme == "wss") && u.Host != "", "--url: %q must be ws://HOST/PATH or wss://HOST/PATH", o.URL)
 		check(o.Sessions != nil, "no session keys to sign in with: set --session-keys or --session-store=redis")
 	}
 	_, err := keyspace.New(o.Prefix)

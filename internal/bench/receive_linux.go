@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // frame handles any frame but an event in its usual form.
@@ -24,7 +22,7 @@ func (l *loop) frame(c *client, f frame, now int64) {
 			code = int(binary.BigEndian.Uint16(f.payload))
 		}
 		if !l.run.opts.SSE {
-			_, _ = unix.Write(c.fd, appendClientFrame(nil, opClose, f.payload)) // best effort, as it ends anyway
+			l.goodbye(c, f.payload)
 		}
 		l.ended(c, &refusal{code: code})
 		return

@@ -30,16 +30,19 @@ const (
 // run is one load against one server.
 type run struct {
 	// Fixed after construction.
-	opts    Options
-	bare    bool // the server is the limit's own
-	target  netip.AddrPort
-	clock   clock
-	rooms   []*room
-	unheard *room // where nobody is, for noise; else nil
-	clients []*client
-	loops   []*loop
-	tokens  chan struct{} // see publisher.flowing
-	serving sync.WaitGroup
+	opts   Options
+	bare   bool // the server is the limit's own
+	target netip.AddrPort
+	secure bool // over TLS
+	// serverName is what the server's certificate must be for.
+	serverName string
+	clock      clock
+	rooms      []*room
+	unheard    *room // where nobody is, for noise; else nil
+	clients    []*client
+	loops      []*loop
+	tokens     chan struct{} // see publisher.flowing
+	serving    sync.WaitGroup
 
 	// from and until bound the moments of publishing that latencies are recorded for.
 	from, until atomic.Int64

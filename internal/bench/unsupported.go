@@ -21,9 +21,11 @@ func Run(context.Context, Options, io.Writer) (Report, error) { return Report{},
 // Limit measures what the machine itself allows: on Linux.
 func Limit(context.Context, Options, io.Writer) (Report, error) { return Report{}, errSystem }
 
-func serveLimit(context.Context, io.Reader, io.Writer) error { return errSystem }
+func serveLimit(context.Context, string, io.Reader, io.Writer) error { return errSystem }
 
 func isTerminal(any) bool { return false }
+
+type secure struct{}
 
 type sleeper struct{}
 

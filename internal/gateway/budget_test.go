@@ -1,12 +1,8 @@
 package gateway_test
 
 import (
-	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"sync"
 	"testing"
@@ -104,8 +100,8 @@ type wire struct {
 	secure bool
 }
 
-// wires are all ways. Only over the first does the gateway write to the socket at once: all other
-// writes are left to a goroutine, and are under way for a moment.
+// wires are all ways. To WebSockets the gateway writes at once; writes to streams are left to a
+// goroutine, and are under way for a moment.
 func wires() map[string]wire {
 	return map[string]wire{
 		"WebSocket": {webSockets, false}, "WebSocket over TLS": {webSockets, true},
@@ -117,15 +113,14 @@ func wires() map[string]wire {
 type wired struct {
 	*node
 
-	addrs  map[bool]string // of TLS, for slow clients and for others
-	config *tls.Config
+	addrs map[bool]string // of TLS, for slow clients and for others
 }
 
 func withTLS(n *node) *wired {
 	n.tb.Helper()
-	w := &wired{n, map[bool]string{}, &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "127.0.0.1", MinVersion: tls.VersionTLS13}}
+	w := &wired{n, map[bool]string{}}
 	for _, slow := range []bool{false, true} {
-		w.addrs[slow] = n.listen(slow, func(roots *x509.CertPool) { w.config.RootCAs = roots }) // all have one
+		w.addrs[slow] = n.listen(slow, true)
 	}
 	return w
 }
@@ -135,16 +130,10 @@ func (w *wired) open(by wire, path string, slow bool) *testkit.Client {
 	w.tb.Helper()
 	dial, secure := w.dial, testkit.DialTCP(w.addrs[slow])
 	if slow {
-		dial, secure = narrow(w.slowAddr), narrow(w.addrs[slow])
+		dial, secure = asAsked(narrow(w.slowAddr)), narrow(w.addrs[slow])
 	}
 	if by.secure {
-		dial = func(ctx context.Context) (net.Conn, error) {
-			c, err := secure(ctx)
-			if err != nil {
-				return nil, err
-			}
-			return tls.Client(c, w.config), nil
-		}
+		dial = dialTLS(secure)
 	}
 	return by.over.connect(w.tb, dial, path, http.Header{"Origin": {origin}, "Cookie": {w.cookie("ada", "acme")}})
 }

@@ -263,7 +263,7 @@ func slowReaderOver(t *testing.T, over via) {
 	t.Helper()
 	n := startNode(t, setup{over: over, options: gateway.Options{QueueBytes: 64 << 10, CloseTimeout: 200 * time.Millisecond, WriteTimeout: testkit.Patience}})
 	const count, events, size = 200, 400, 32 << 10
-	slow := over.subscribe(t, narrow(n.addr()), http.Header{"Origin": {origin}, "Cookie": {n.cookie("alan", "acme")}}, "all")
+	slow := over.subscribe(t, asAsked(narrow(n.addr())), http.Header{"Origin": {origin}, "Cookie": {n.cookie("alan", "acme")}}, "all")
 	fast := make([]*testkit.Client, count-1)
 	for i := range fast {
 		fast[i] = n.subscribe("ada", "acme", "all")

@@ -129,6 +129,7 @@ type setup struct {
 	server  *redistest.Server // for what needs one; default: a new one
 	// forgetful nodes have no trail.
 	forgetful bool
+	plain     bool // never over TLS
 }
 
 func cookieStore(tb testing.TB, now func() time.Time, key string) *session.CookieStore {
@@ -204,6 +205,9 @@ func startNode(tb testing.TB, s setup) *node {
 		tcp := httptest.NewUnstartedServer(nil) // for its loopback listener alone
 		listener = tcp.Listener
 		n.dial = testkit.DialTCP(listener.Addr().String())
+		if *overTLS && !s.plain {
+			n.dial, listener = dialTLS(n.dial), underTLS(listener)
+		}
 	} else {
 		n.dial = s.pipe.Dial
 	}

@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -201,12 +202,13 @@ func TestTwentyMessagesAndClose(t *testing.T) {
 	n := startNode(t, setup{routes: []consumer.Route{h.route("/ws/h")}})
 	header := n.handshake("/ws/h", "ada", "acme", nil).Header
 	var wg sync.WaitGroup
+	dialer := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return n.dial(ctx) }}}
 	slots := make(chan struct{}, atOnce)
 	for range clients {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			c, _, err := websocket.Dial(t.Context(), "ws://"+n.addr()+"/ws/h", &websocket.DialOptions{HTTPHeader: header})
+			c, _, err := websocket.Dial(t.Context(), "ws://"+n.addr()+"/ws/h", &websocket.DialOptions{HTTPClient: dialer, HTTPHeader: header})
 			if err != nil {
 				t.Error(err)
 				return
@@ -250,9 +252,13 @@ func TestResetWhileMessagesWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.expectMetric(21, "orgcast_frames_received_total")
-	tcp, ok := c.Conn.(*net.TCPConn)
+	below := c.Conn
+	if secure, ok := below.(*tls.Conn); ok {
+		below = secure.NetConn()
+	}
+	tcp, ok := below.(*net.TCPConn)
 	if !ok {
-		t.Fatalf("got a %T, want TCP", c.Conn)
+		t.Fatalf("got a %T, want TCP", below)
 	}
 	_ = tcp.SetLinger(0)
 	_ = tcp.Close()

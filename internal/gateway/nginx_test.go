@@ -99,7 +99,7 @@ func TestStreamsThroughNginx(t *testing.T) {
 		"Upgrade taken away": `proxy_http_version 1.1; proxy_set_header Upgrade ""; proxy_set_header Connection "close";`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := startNode(t, setup{over: streams})
+			n := startNode(t, setup{over: streams, plain: true})
 			dial := n.behindNginx("", location)
 			if _, answer := testkit.Try(t, dial, testkit.Handshake{Path: "/ws/events", Header: n.page("ada", "acme")}); answer.Status != http.StatusBadRequest {
 				t.Errorf("WebSocket: got %d %s, want that the proxy has stripped Upgrade", answer.Status, answer.Body)
@@ -123,7 +123,7 @@ func TestStreamsThroughNginx(t *testing.T) {
 
 // TestStreamsOverHTTP2: a proxy speaks HTTP/2 to browsers, and several streams share a connection.
 func TestStreamsOverHTTP2(t *testing.T) {
-	n := startNode(t, setup{over: streams})
+	n := startNode(t, setup{over: streams, plain: true})
 	dial := n.behindNginx("ssl http2", "")
 	transport := &http.Transport{
 		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },

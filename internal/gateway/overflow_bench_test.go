@@ -41,7 +41,7 @@ func fillQueue(tb testing.TB, policy consumer.WhenFull, queueBytes int, oneType 
 		QueueBytes: queueBytes, WriteTimeout: time.Hour, CloseTimeout: 100 * time.Millisecond,
 	}})
 	tb.Cleanup(n.stop)
-	testkit.Connect(tb, narrow(n.addr()), n.handshake("/ws/full", "ada", "acme", v1()))
+	testkit.Connect(tb, asAsked(narrow(n.addr())), n.handshake("/ws/full", "ada", "acme", v1()))
 	g := mustGroup(tb, "acme", "all")
 	for size := 0; size < queueBytes*7/8; {
 		e, err := event.Decode(g, fmt.Sprintf(`{"type":"t%d","organization_id":"acme","n":1}`, len(q.next)), 1000, time.Now())

@@ -2,11 +2,8 @@ package gateway_test
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
@@ -39,13 +36,7 @@ func connectionsPinNothingOver(t *testing.T, over via) {
 			n := startNode(t, setup{routes: []consumer.Route{h.route("/ws/kept/{what}")}, options: gateway.Options{CloseTimeout: 100 * time.Millisecond}})
 			dial := n.dial
 			if secure {
-				server := httptest.NewTLSServer(n.gateway)
-				defer server.Close()
-				roots := server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
-				dial = func(ctx context.Context) (net.Conn, error) {
-					d := tls.Dialer{Config: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}}
-					return d.DialContext(ctx, "tcp", server.Listener.Addr().String())
-				}
+				dial = dialTLS(testkit.DialTCP(n.listen(false, true)))
 			}
 			cookie := n.cookie("ada", "acme")
 			open := func(handshake func(i int) testkit.Handshake) (held int64) {

@@ -94,7 +94,7 @@ func TestReportsShowWhoIsConnected(t *testing.T) {
 // TestReportsShowWhoIsSlow: bytes that wait, and for how long.
 func TestReportsShowWhoIsSlow(t *testing.T) {
 	n := slowNode(t, webSockets, gateway.Options{})
-	c := testkit.Connect(t, narrow(n.slowAddr), n.handshake("/ws/drop_oldest", "ada", "acme", nil))
+	c := testkit.Connect(t, asAsked(narrow(n.slowAddr)), n.handshake("/ws/drop_oldest", "ada", "acme", nil))
 	defer c.Close()
 	e := newNumbers(t)
 	g := mustGroup(t, "acme", "a")

@@ -30,8 +30,12 @@ func TestEverythingReturns(t *testing.T) {
 		QueueBytes: 64 << 10, QueueBytesPerOrganization: 4 << 20, CloseTimeout: 200 * time.Millisecond,
 	}})
 	small := httptest.NewUnstartedServer(nil) // for its listener alone
+	var cramping net.Listener = cramped{small.Listener}
+	if *overTLS {
+		cramping = underTLS(cramping)
+	}
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = n.http.Serve(cramped{small.Listener}) }) // until the node stops
+	serving.Go(func() { _ = n.http.Serve(cramping) }) // until the node stops
 	t.Cleanup(serving.Wait)
 	t.Cleanup(n.stop)
 
@@ -41,7 +45,7 @@ func TestEverythingReturns(t *testing.T) {
 			org, user := []string{"acme", "globex"}[i%2], fmt.Sprint("u", i%7)
 			dial, path, header := n.dial, "/ws/"+consumer.WhenFullNames()[i%3], v1()
 			if i%5 < 2 {
-				dial = narrow(small.Listener.Addr().String())
+				dial = asAsked(narrow(small.Listener.Addr().String()))
 			}
 			if i%4 == 0 {
 				header = offering(deflateOffer)

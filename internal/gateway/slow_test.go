@@ -2,7 +2,6 @@ package gateway_test
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -157,25 +156,22 @@ func slowNode(tb testing.TB, over via, o gateway.Options) *node {
 	}
 	o.WriteTimeout, o.CloseTimeout = time.Hour, testkit.Patience // what is tested is not these
 	n := startNode(tb, setup{over: over, options: o, routes: routes})
-	n.slowAddr = n.listen(true, nil)
+	n.slowAddr = n.listen(true, false)
 	return n
 }
 
 // listen opens another listener of the node, and returns its address. On the connections of a
-// cramped one, a browser that does not read is behind soon. configure may be nil; else it is TLS.
-func (n *node) listen(slow bool, configure func(roots *x509.CertPool)) (addr string) {
+// cramped one, a browser that does not read is behind soon.
+func (n *node) listen(slow, secure bool) (addr string) {
 	n.tb.Helper()
 	server := httptest.NewUnstartedServer(n.gateway)
 	if slow {
 		server.Listener = cramped{server.Listener}
 	}
-	if configure == nil {
-		server.Start()
-	} else {
-		server.StartTLS()
-		transport, _ := server.Client().Transport.(*http.Transport)
-		configure(transport.TLSClientConfig.RootCAs)
+	if secure || *overTLS {
+		server.Listener = underTLS(server.Listener)
 	}
+	server.Start()
 	n.tb.Cleanup(server.Close)
 	return server.Listener.Addr().String()
 }
@@ -189,7 +185,7 @@ func (n *node) connectSlow(path, user, org string, header http.Header) *testkit.
 	if addr == "" {
 		addr = n.addr()
 	}
-	return n.over.connect(n.tb, narrow(addr), path, all)
+	return n.over.connect(n.tb, asAsked(narrow(addr)), path, all)
 }
 
 // addr is the loopback port of the node.

@@ -3,11 +3,14 @@ package pubsub_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"net"
 	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,13 +27,12 @@ import (
 	"orgcast/internal/testkit/redistest"
 )
 
-// outage is long enough to record the events that a test wants to miss.
-const outage = 500 * time.Millisecond
-
-// follower is a running bus that has subscribed to a group.
+// follower is a running bus that has subscribed to a group. Others publish.
 type follower struct {
 	*pubsub.Redis
-	client *redis.Client
+	others *pubsub.Publisher
+	away   atomic.Bool   // the bus cannot connect
+	client *redis.Client // not the bus's
 	keys   keyspace.Keyspace
 	reg    *prometheus.Registry
 	t      *testing.T
@@ -41,13 +43,24 @@ type follower struct {
 // startFollower records the early texts before it subscribes.
 func startFollower(t *testing.T, early ...string) *follower {
 	t.Helper()
+	addr := redistest.Start(t)
 	f := &follower{
-		client: redistest.NewClient(t, redistest.Start(t)), keys: newKeyspace(t), reg: prometheus.NewRegistry(), t: t,
+		client: redistest.NewClient(t, addr), keys: newKeyspace(t), reg: prometheus.NewRegistry(), t: t,
 		group: testkit.Group(t, "acme", "room"),
 	}
-	f.Redis = pubsub.NewRedis(f.client, f.keys, pubsub.Options{
-		SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, PublishTimeout: calm, HistoryTimeout: calm, Registerer: f.reg,
-		MinBackoff: 2 * outage, MaxBackoff: 2 * outage, // at least half of it without a link
+	f.others = pubsub.NewPublisher(f.client, f.keys, pubsub.Options{PublishTimeout: calm})
+	options := *f.client.Options()
+	options.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if f.away.Load() {
+			return nil, errors.New("cut off")
+		}
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
+	client := redis.NewClient(&options)
+	t.Cleanup(func() { _ = client.Close() })
+	f.Redis = pubsub.NewRedis(client, f.keys, pubsub.Options{
+		SubscribeTimeout: pubsubtest.Patience, LinkTimeout: calm, HistoryTimeout: calm, Registerer: f.reg,
+		MaxBackoff: 100 * time.Millisecond,
 	})
 	f.record(t, early...)
 	pubsubtest.Start(t, f, &f.sink)
@@ -61,18 +74,33 @@ func (f *follower) record(t *testing.T, texts ...string) []pubsubtest.Item {
 	return pubsubtest.Record(t, f, f.group, event.Recording{}, texts...)
 }
 
-// cut closes the link, and returns when Redis has no subscriber.
+// Publish implements pubsubtest.Bus.
+func (f *follower) Publish(ctx context.Context, g event.Group, payload []byte) error {
+	return f.others.Publish(ctx, g, payload)
+}
+
+// Record implements pubsubtest.Bus.
+func (f *follower) Record(ctx context.Context, g event.Group, payload []byte, o event.Recording) (event.Position, error) {
+	return f.others.Record(ctx, g, payload, o)
+}
+
+// mend lets the link come back.
+func (f *follower) mend() { f.away.Store(false) }
+
+// cut closes the link until mend, and returns when it is gone.
 func (f *follower) cut(t *testing.T) {
 	t.Helper()
+	f.away.Store(true)
 	if err := f.client.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Err(); err != nil {
 		t.Fatal(err)
 	}
 	pubsubtest.Eventually(t, "no link", func() bool { return f.Healthy() == pubsub.ErrNoLink }) //nolint:errorlint // it is returned as it is
 }
 
-// mustHave waits for the last item and compares all of them.
+// mustHave waits for the last item and compares all of them. It mends the link.
 func (f *follower) mustHave(t *testing.T, want []pubsubtest.Item) {
 	t.Helper()
+	f.mend()
 	f.sink.WaitFor(t, want[len(want)-1])
 	if diff := cmp.Diff(want, f.sink.Of(f.group), equalItems); diff != "" {
 		t.Fatalf("items differ (-want +got):\n%s", diff)
@@ -129,6 +157,7 @@ func TestCatchUp(t *testing.T) {
 		}},
 		"nothing was missed": {[]string{"early"}, func(f *follower) []pubsubtest.Item {
 			f.cut(f.t)
+			f.mend()
 			pubsubtest.Eventually(f.t, "a link", func() bool { return f.Healthy() == nil })
 			return f.record(f.t, "late")
 		}},
@@ -195,6 +224,7 @@ func TestCatchUp(t *testing.T) {
 			f.cut(f.t)
 			f.record(f.t, "nobody's")
 			f.Unsubscribe(f.group)
+			f.mend()
 			pubsubtest.Subscribe(f.t, f, f.group)
 			return f.record(f.t, "late")
 		}},
@@ -323,6 +353,7 @@ func TestCatchUpWhileMuchArrives(t *testing.T) {
 	for i := range large {
 		large[i] = 'x'
 	}
+	f.mend()
 	for i := range 100 { // while the link comes back
 		want = append(want, f.record(t, strconv.Itoa(i)+string(large))...)
 		time.Sleep(10 * time.Millisecond) // the pace of a publisher

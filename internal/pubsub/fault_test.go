@@ -117,6 +117,7 @@ func TestServerKillsSubscribers(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.mustRecover(t)
+	n.sink.WaitFor(t, pubsubtest.Gap(n.abandons))
 	if got := n.sink.Of(n.abandons); len(got) != 1 {
 		t.Errorf("items of the other group: got %v, want one gap", got)
 	}

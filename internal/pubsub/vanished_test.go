@@ -48,6 +48,7 @@ func TestHungMasterWakesUp(t *testing.T) {
 			f.cut(t)
 			want = append(want, pubsubtest.Gap(f.group))
 			want = append(want, f.record(t, texts(5, 50)...)...)
+			f.mend()
 			f.sink.WaitFor(t, want[len(want)-1])
 			want = append(want, f.record(t, "live")...) // its position is below those, too
 			f.mustHave(t, want)
@@ -118,6 +119,7 @@ func TestClockOfRedisGoesBack(t *testing.T) {
 				want = append(want, ahead) // an event that was not published
 			}
 			want = append(want, f.record(t, "before")...)
+			f.mend()
 			f.sink.WaitFor(t, want[len(want)-1])
 			if test.lost {
 				if err := f.client.FlushAll(t.Context()).Err(); err != nil {

@@ -78,6 +78,7 @@ func (c *Conn) setFinal(after time.Duration) {
 // sending does not keep a core busy.
 func (c *Conn) Drain() {
 	c.closeWrite()
+	c.readWaiting()
 	n, err := io.CopyN(io.Discard, c.conn, drainBytes)
 	for err == nil && n > 0 {
 		time.Sleep(drainPause)
@@ -88,14 +89,22 @@ func (c *Conn) Drain() {
 // DrainUpTo is Drain for a stranger. It reads no more than limit bytes.
 func (c *Conn) DrainUpTo(limit int64) {
 	c.closeWrite()
+	c.readWaiting()
 	_, _ = io.CopyN(io.Discard, c.conn, limit)
+}
+
+// readWaiting lets reads of the connection itself wait.
+func (c *Conn) readWaiting() {
+	if c.carrier != nil {
+		c.carrier.attach()
+	}
 }
 
 // closeWrite tells the peer that nothing follows, if the close frame has left.
 func (c *Conn) closeWrite() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if half, ok := c.conn.(interface{ CloseWrite() error }); ok && c.closed && len(c.rest) == 0 {
+	if half, ok := c.conn.(interface{ CloseWrite() error }); ok && c.closed && c.rest == nil {
 		_ = half.CloseWrite() // a dead socket shows at the next read
 	}
 }

@@ -1,7 +1,11 @@
 package socket_test
 
 import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -34,29 +38,58 @@ type upgraded struct {
 	err  error
 }
 
-// serve starts a server that upgrades, over TCP or over a pipe, where no write is direct.
-func serve(tb testing.TB, o socket.Options, pipe bool) (testkit.DialFunc, <-chan upgraded) {
+// kind is what a connection runs on.
+type kind string
+
+const (
+	onTCP  kind = "TCP"
+	onTLS  kind = "TLS"
+	onPipe kind = "pipe" // where everything waits
+)
+
+// kinds are all of them.
+func kinds() []kind { return []kind{onTCP, onTLS, onPipe} }
+
+// direct are those whose writes need not wait.
+func direct() []kind { return []kind{onTCP, onTLS} }
+
+// serve starts a server that upgrades.
+func serve(tb testing.TB, o socket.Options, on kind) (testkit.DialFunc, <-chan upgraded) {
 	tb.Helper()
 	results := make(chan upgraded, 1) // one handshake at a time
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := socket.Upgrade(w, r, &o)
 		results <- upgraded{c, err}
 	}))
+	tb.Cleanup(server.Close)
 	dial := testkit.DialTCP(server.Listener.Addr().String())
-	if pipe {
+	switch on {
+	case onTLS:
+		server.Listener = socket.ListenUnderTLS(server.Listener)
+		server.StartTLS()
+		tcp, config := dial, &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "127.0.0.1"}
+		config.RootCAs.AddCert(server.Certificate())
+		return func(ctx context.Context) (net.Conn, error) {
+			c, err := tcp(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return tls.Client(c, config), nil
+		}, results
+	case onPipe:
 		_ = server.Listener.Close()
 		l := testkit.Listen()
 		server.Listener, dial = l, l.Dial
+	case onTCP:
 	}
 	server.Start()
-	tb.Cleanup(server.Close)
 	return dial, results
 }
 
 // connect returns both ends of a connection that is open.
-func connect(tb testing.TB, o socket.Options, pipe bool, header http.Header) pair {
+func connect(tb testing.TB, o socket.Options, on kind, header http.Header) pair {
 	tb.Helper()
-	dial, results := serve(tb, o, pipe)
+	dial, results := serve(tb, o, on)
 	client := testkit.Connect(tb, dial, testkit.Handshake{Header: header})
 	server := <-results
 	if server.err != nil {
@@ -68,9 +101,6 @@ func connect(tb testing.TB, o socket.Options, pipe bool, header http.Header) pai
 	})
 	return pair{server.conn, client}
 }
-
-// kinds are a plain TCP socket, and a connection that only waits; the value says which is a pipe.
-func kinds() map[string]bool { return map[string]bool{"TCP": false, "pipe": true} }
 
 // next waits for a message.
 func next(c *socket.Conn, b socket.Budget) (socket.Message, error) {

@@ -9,12 +9,23 @@ import (
 	"orgcast/internal/socket"
 )
 
+// onDirect runs a test on each kind of connection whose writes need not wait.
+func onDirect(t *testing.T, test func(*testing.T, kind)) {
+	t.Helper()
+	for _, on := range direct() {
+		t.Run(string(on), func(t *testing.T) { test(t, on) })
+	}
+}
+
 // TestFinishAfterPart: when the socket takes a part of some frames, Finish sends the rest, nothing
 // comes between, and the peer reads each byte once.
-func TestFinishAfterPart(t *testing.T) {
-	p := connect(t, options(), false, nil)
+func TestFinishAfterPart(t *testing.T) { onDirect(t, finishAfterPart) }
+
+func finishAfterPart(t *testing.T, on kind) {
+	t.Helper()
+	p := connect(t, options(), on, nil)
 	if !p.conn.Direct() {
-		t.Fatal("no direct writes on a plain TCP socket")
+		t.Fatal("no direct writes")
 	}
 	want, _ := manyFrames()
 	reused := bytes.Clone(want)
@@ -45,10 +56,13 @@ func TestFinishAfterPart(t *testing.T) {
 
 // TestNothingBetweenParts: while the rest of a frame waits, TryWrite sends nothing, and Write sends
 // the rest first.
-func TestNothingBetweenParts(t *testing.T) {
-	p := connect(t, options(), false, nil)
+func TestNothingBetweenParts(t *testing.T) { onDirect(t, nothingBetweenParts) }
+
+func nothingBetweenParts(t *testing.T, on kind) {
+	t.Helper()
+	p := connect(t, options(), on, nil)
 	if !p.conn.Direct() {
-		t.Fatal("no direct writes on a plain TCP socket")
+		t.Fatal("no direct writes")
 	}
 	want, _ := manyFrames()
 	if sent, err := p.conn.TryWrite(want, 0); sent != socket.SentPart || err != nil {
@@ -76,7 +90,10 @@ func TestNothingBetweenParts(t *testing.T) {
 
 // TestMuteFinishesTheFrame: a frame that was sent in part is finished. Of the other waiting frames,
 // only the close frame follows.
-func TestMuteFinishesTheFrame(t *testing.T) {
+func TestMuteFinishesTheFrame(t *testing.T) { onDirect(t, muteFinishesTheFrame) }
+
+func muteFinishesTheFrame(t *testing.T, on kind) {
+	t.Helper()
 	for name, test := range map[string]struct {
 		last bool // the close frame waits with the rest
 		want error
@@ -85,9 +102,9 @@ func TestMuteFinishesTheFrame(t *testing.T) {
 		"it is sent later":           {want: socket.ErrMuted},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := connect(t, options(), false, nil)
+			p := connect(t, options(), on, nil)
 			if !p.conn.Direct() {
-				t.Fatal("no direct writes on a plain TCP socket")
+				t.Fatal("no direct writes")
 			}
 			waiting, all := manyFrames()
 			goodbye, how := socket.CloseFrame(4000, "last"), socket.How(0)

@@ -54,7 +54,7 @@ var readChunks = sync.Pool{New: func() any { return new(readChunk) }} //nolint:g
 // a few small frames deep, and starts another one when bytes come.
 type inbound struct {
 	raw     syscall.RawConn
-	awaited bool       // bytes have come and are still to be received
+	pending bool       // there may be something to receive
 	chunk   *readChunk // holds bytes that nobody has asked for yet; nil if there are none
 	ready   []byte     // of chunk
 	frame   framing
@@ -71,15 +71,14 @@ func (c *Conn) Await() {
 		return
 	}
 	_ = c.in.raw.Read(readable) // Next meets the same error
-	c.in.awaited = true
+	c.in.pending = true
 }
 
 // Next returns the next message, or why there is none. After [ErrIdle] the caller should call
 // Await; after any other error nothing more can be read. The budget counts the memory of a message
 // while it comes, and keeps counting [Held] of a message that Next returns.
 func (c *Conn) Next(b Budget) (Message, error) {
-	if c.in.awaited {
-		c.in.awaited = false
+	for c.in.pending && len(c.in.ready) == 0 {
 		if err := c.receive(); err != nil {
 			return Message{}, whyEnded(err)
 		}
@@ -155,7 +154,7 @@ func (c *Conn) count() error {
 // receive reads what the socket has, for read to hand out.
 func (c *Conn) receive() error {
 	chunk, _ := readChunks.Get().(*readChunk)
-	n, again, err := receiveNow(c.fd, chunk[:])
+	n, again, err := c.receiveNow(chunk[:])
 	switch {
 	case again:
 		readChunks.Put(chunk)
@@ -178,6 +177,24 @@ func (c *Conn) receive() error {
 	return nil
 }
 
+// receiveNow reads what has come, without waiting. Under TLS, crypto/tls may have more of it until
+// again is true.
+func (c *Conn) receiveNow(b []byte) (n int, again bool, err error) {
+	if c.carrier == nil {
+		c.in.pending = false
+		return receiveNow(c.fd, b)
+	}
+	n, err = c.conn.Read(b)
+	switch {
+	case n > 0:
+		return n, false, nil // the next call meets the error, if there is one
+	case errors.Is(err, errWouldBlock):
+		c.in.pending = false
+		return 0, true, nil
+	}
+	return 0, false, err
+}
+
 // isPong reports whether b is exactly one pong of a client (RFC 6455, section 5.5.3). It says only
 // that the client is alive. Most frames of a quiet client are pongs, and each would leave a
 // kilobyte of garbage if it went through coder/websocket.
@@ -187,7 +204,9 @@ func isPong(b []byte) bool {
 }
 
 // idle reports whether no message is under way and no received byte waits to be read.
-func (c *Conn) idle() bool { return c.in.raw != nil && len(c.in.ready) == 0 && c.in.frame.between() }
+func (c *Conn) idle() bool {
+	return c.in.raw != nil && len(c.in.ready) == 0 && !c.in.pending && c.in.frame.between()
+}
 
 // read hands out what receive has read, but never bytes of two frames at once: see [parser.ended].
 // Between messages it does not wait: see [ErrIdle].
@@ -195,6 +214,11 @@ func (c *Conn) read(p []byte) (int, error) {
 	in := &c.in
 	if c.idle() {
 		return 0, ErrIdle
+	}
+	if c.carrier != nil {
+		if err := c.receiveMore(); err != nil {
+			return 0, err
+		}
 	}
 	p = p[:min(uint64(len(p)), in.frame.want())]
 	if len(in.ready) > 0 {
@@ -207,15 +231,40 @@ func (c *Conn) read(p []byte) (int, error) {
 		return n, c.count()
 	}
 	n, err := c.conn.Read(p)
-	if errors.Is(err, io.EOF) {
-		err = ErrGone // coder/websocket takes io.EOF for the end of a message
-	}
+	err = gone(err)
 	if n > 0 {
 		c.hear()
 		c.pass(p[:n])
 		err = cmp.Or(c.count(), err)
 	}
 	return n, err
+}
+
+// receiveMore waits, unless no message is under way, until bytes are ready.
+func (c *Conn) receiveMore() error {
+	for in := &c.in; len(in.ready) == 0; {
+		if c.idle() {
+			return ErrIdle
+		}
+		if !in.pending {
+			if err := in.raw.Read(readable); err != nil {
+				return err
+			}
+			in.pending = true
+		}
+		if err := c.receive(); err != nil {
+			return gone(err)
+		}
+	}
+	return nil
+}
+
+// gone replaces io.EOF, which coder/websocket takes for the end of a message.
+func gone(err error) error {
+	if errors.Is(err, io.EOF) {
+		return ErrGone
+	}
+	return err
 }
 
 // pass notes bytes of the client, and when the message began that they leave unfinished. Control

@@ -3,7 +3,8 @@
 // within limits, and knows nothing about their content.
 //
 // It is the only package that knows coder/websocket, which reads messages and answers pings.
-// Between messages, a [Conn] on a plain TCP socket does without it: see [Conn.Await].
+// Between messages, a [Conn] on a TCP socket does without it: see [Conn.Await]. The same is true
+// under TLS, if the listener is one of [ListenUnderTLS].
 package socket
 
 import (
@@ -65,7 +66,8 @@ type Conn struct {
 	// Fixed after the upgrade.
 	conn       net.Conn
 	options    *Options
-	fd         int // of a plain TCP socket, for writes that do not wait; else -1
+	fd         int      // of a TCP socket, for reads and writes that do not wait; else -1
+	carrier    *carrier // of TLS; nil without TLS, or if fd is -1
 	opened     time.Time
 	compressed bool // permessage-deflate was agreed on
 
@@ -78,7 +80,7 @@ type Conn struct {
 	muted atomic.Bool  // no data frame may begin anymore
 
 	mu       sync.Mutex    // held while bytes leave
-	rest     []byte        // the part of a frame that TryWrite could not send; it has to leave first
+	rest     []byte        // what TryWrite could not send, nil if nothing; it has to leave first
 	begun    int           // bytes of rest that complete a frame whose beginning has left
 	restLast bool          // rest ends with the close frame
 	closed   bool          // the close frame left, or a frame was cut short
@@ -90,6 +92,10 @@ func newConn(c net.Conn, o *Options) *Conn {
 	s.in.allowed = bucket.New(o.FrameBurst)
 	if raw, fd := descriptor(c); raw != nil {
 		s.fd, s.in.raw = fd, raw
+	} else if below := carrierOf(c); below != nil {
+		below.detach()
+		s.fd, s.in.raw, s.carrier = below.fd, below.raw, below
+		s.in.pending = true // crypto/tls may have read more than it has handed out
 	}
 	return s
 }

@@ -38,11 +38,11 @@ func TestNext(t *testing.T) {
 		"too many":             {send: []testkit.Frame{text("a"), text("b"), text("c"), text("d")}, want: []string{"a", "b", "c"}, end: socket.ErrTooManyFrames},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for kind, pipe := range kinds() {
-				t.Run(kind, func(t *testing.T) {
+			for _, on := range kinds() {
+				t.Run(string(on), func(t *testing.T) {
 					o := options()
 					o.MaxMessage, o.FramesPerSecond, o.FrameBurst = 4096, 1e-9, 3
-					p := connect(t, o, pipe, nil)
+					p := connect(t, o, on, nil)
 					sent := make(chan struct{})
 					go func() {
 						defer close(sent)
@@ -83,9 +83,9 @@ func TestNext(t *testing.T) {
 
 // TestBudgetRefuses: an error of the budget ends reading as it is, and nothing stays charged.
 func TestBudgetRefuses(t *testing.T) {
-	for kind, pipe := range kinds() {
-		t.Run(kind, func(t *testing.T) {
-			p := connect(t, options(), pipe, nil)
+	for _, on := range kinds() {
+		t.Run(string(on), func(t *testing.T) {
+			p := connect(t, options(), on, nil)
 			sent := make(chan struct{})
 			go func() {
 				defer close(sent)
@@ -117,7 +117,14 @@ func manyFrames() (b []byte, count int) {
 
 // TestNothingAfterTheCloseFrame: it is the last, and there is only one.
 func TestNothingAfterTheCloseFrame(t *testing.T) {
-	p := connect(t, options(), false, nil)
+	for _, on := range direct() {
+		t.Run(string(on), func(t *testing.T) { nothingAfterTheCloseFrame(t, on) })
+	}
+}
+
+func nothingAfterTheCloseFrame(t *testing.T, on kind) {
+	t.Helper()
+	p := connect(t, options(), on, nil)
 	if err := p.conn.WriteClose(socket.CloseFrame(4000, "first")); err != nil {
 		t.Fatal(err)
 	}
@@ -144,9 +151,16 @@ func TestNothingAfterTheCloseFrame(t *testing.T) {
 
 // TestUpgrade: what is agreed on, and what is refused.
 func TestUpgrade(t *testing.T) {
+	for _, on := range kinds() {
+		t.Run(string(on), func(t *testing.T) { upgrade(t, on) })
+	}
+}
+
+func upgrade(t *testing.T, on kind) {
+	t.Helper()
 	o := options()
 	o.Protocol, o.Compress, o.OriginPatterns = "orgcast.v1", true, []string{"https://app.example.com"}
-	dial, results := serve(t, o, false)
+	dial, results := serve(t, o, on)
 	for name, test := range map[string]struct {
 		header     http.Header
 		status     int
@@ -182,9 +196,9 @@ func TestUpgrade(t *testing.T) {
 
 // TestCloseEndsAWaitingWrite: Close waits for a write, and ends it first.
 func TestCloseEndsAWaitingWrite(t *testing.T) {
-	for kind, pipe := range kinds() {
-		t.Run(kind, func(t *testing.T) {
-			p := connect(t, options(), pipe, nil)
+	for _, on := range kinds() {
+		t.Run(string(on), func(t *testing.T) {
+			p := connect(t, options(), on, nil)
 			written := make(chan error, 1)
 			go func() {
 				for {

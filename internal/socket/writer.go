@@ -88,17 +88,17 @@ func (c *Conn) TryWrite(frames []byte, how How) (Outcome, error) {
 	if c.closed {
 		return SentNone, ErrClosing
 	}
-	if len(c.rest) > 0 || c.muted.Load() && frames[0]&opMask != opClose {
+	if c.rest != nil || c.muted.Load() && frames[0]&opMask != opClose {
 		return SentNone, nil // Write decides what may leave
 	}
-	n, err := sendNow(c.fd, frames)
+	n, all, err := c.sendNow(frames)
 	switch {
 	case err != nil:
 		c.closed = true
 		return SentNone, err
 	case n == 0:
 		return SentNone, nil
-	case n == len(frames):
+	case all:
 		c.closed = how&Last != 0
 		return SentAll, nil
 	}
@@ -120,7 +120,13 @@ func (c *Conn) Finish() error {
 
 // sendRest completes what TryWrite began. Its caller holds mu.
 func (c *Conn) sendRest() error {
-	if len(c.rest) == 0 {
+	if c.carrier != nil {
+		if err := c.carrier.flush(); err != nil {
+			c.closed = true
+			return err
+		}
+	}
+	if c.rest == nil {
 		return nil
 	}
 	rest := c.rest
@@ -146,7 +152,7 @@ func (c *Conn) sendPieces(frames []byte, begun int, last bool) error {
 		for !muted && end < len(frames) && end-sent < pieceSize {
 			end += frameEnd(frames[end:], 1)
 		}
-		if _, err := c.conn.Write(frames[sent:end]); err != nil {
+		if err := c.write(frames[sent:end]); err != nil {
 			c.closed = true
 			return err
 		}
@@ -194,11 +200,48 @@ func (c *Conn) send(b []byte) error {
 	if c.closed {
 		return ErrClosing
 	}
-	_, err := c.conn.Write(b)
+	err := c.write(b)
 	if err != nil {
 		c.closed = true
 	}
 	return err
+}
+
+// write sends bytes, and waits for the peer. sendRest was called before. Its caller holds mu.
+func (c *Conn) write(b []byte) error {
+	if c.carrier == nil {
+		_, err := c.conn.Write(b)
+		return err
+	}
+	for len(b) > 0 {
+		n, err := c.conn.Write(b[:min(len(b), pieceSize)])
+		if err == nil {
+			err = c.carrier.flush()
+		}
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// sendNow sends what the socket takes at once, and returns how much has begun to leave. all says
+// that everything has left. A record of TLS leaves as a whole, so under TLS the last record may
+// wait in the carrier. Its caller holds mu.
+func (c *Conn) sendNow(b []byte) (n int, all bool, err error) {
+	if c.carrier == nil {
+		n, err = sendNow(c.fd, b)
+		return n, n == len(b), err
+	}
+	all, err = c.carrier.clear()
+	for all && err == nil && n < len(b) {
+		var sealed int
+		sealed, err = c.conn.Write(b[n:min(n+pieceSize, len(b))])
+		n += sealed
+		all = c.carrier.empty()
+	}
+	return n, all && n == len(b), err
 }
 
 // renewDeadline bounds the next write. Its caller holds mu.
