@@ -57,13 +57,18 @@ test: deps unit client-test e2e ## All tests: Go with the race detector, the bro
 	@echo "test: all passed"
 
 .PHONY: test-more
-test-more: models clients-test python-test extend-test stacks-test release-test site-test ## What CI runs beyond test: the models of docs/models, the clients in all languages, a gateway with an extension, the examples of other frameworks, a release, the site of the documentation
+test-more: models tls-test clients-test python-test extend-test stacks-test release-test site-test ## What CI runs beyond test: the models of docs/models, the gateway over TLS, the clients in all languages, a gateway with an extension, the examples of other frameworks, a release, the site of the documentation
 	@echo "test-more: all passed"
 
 .PHONY: models
 models: ## Check the models of docs/models with spin, and that each breaks without any of its guards
 	@scripts/deps models
 	scripts/models
+
+.PHONY: tls-test
+tls-test: ## The tests of the gateway's room again, with all its nodes listening for TLS
+	@scripts/deps test
+	go test -race -shuffle=on -timeout=30m -parallel=4 ./internal/gateway -args -tls
 
 .PHONY: clients-test
 clients-test: ## Tests of the clients for back ends, in every language, against a gateway and a Redis

@@ -12,7 +12,6 @@ import (
 // failed snapshot, keeps no event from anyone, no organization's first member out, and no
 // revocation from taking effect; what it could not record is said.
 func TestRedisRefusesWrites(t *testing.T) {
-	t.Parallel()
 	for _, state := range redistest.States() {
 		t.Run("of sessions with "+string(state), func(t *testing.T) {
 			s := startSplit(t, nil)

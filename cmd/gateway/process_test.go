@@ -93,7 +93,6 @@ func (s *spawned) expectExit(code int) {
 // told to end. Of two signals that wait the kernel delivers the lower number first, so one that
 // SIGHUP would end never gets as far as SIGTERM.
 func TestHangupEndsNoProcessThatStays(t *testing.T) {
-	t.Parallel()
 	redisAddr := redistest.Start(t)
 	for name, tt := range map[string]struct {
 		args     []string

@@ -175,7 +175,7 @@ func TestRunFailsWithoutServer(t *testing.T) {
 		"nobody listens":   {change: func(o *bench.Options) { o.URL = "ws://127.0.0.1:1/ws" }, want: "connection refused"},
 		"no Redis":         {change: func(o *bench.Options) { o.Redis = "redis://127.0.0.1:1" }, want: "redis"},
 		"foreign origin":   {change: func(o *bench.Options) { o.Origin = "http://elsewhere.test" }, want: "403 Forbidden"},
-		"TLS":              {change: func(o *bench.Options) { o.URL = "wss://127.0.0.1/ws" }, want: "must be ws://"},
+		"HTTP":             {change: func(o *bench.Options) { o.URL = "https://127.0.0.1/ws" }, want: "must be ws://"},
 		"no key":           {change: func(o *bench.Options) { o.Sessions = nil }, want: "session key"},
 		"two mistakes":     {change: func(o *bench.Options) { o.Conns, o.Payload = 0, -1 }, want: "payload"},
 		"too many sockets": {change: func(o *bench.Options) { o.Conns = 1 << 30 }, want: "open files"},

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"orgcast/internal/bench"
+	"orgcast/internal/config"
 	"orgcast/internal/testkit"
 )
 
@@ -14,7 +15,12 @@ import (
 // server.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "bench" {
-		c, _ := bench.NewCommand(os.Args[2:])
+		c, args := bench.NewCommand(os.Args[2:])
+		set := config.New("bench", "")
+		c.Declare(set)
+		if _, err := set.Parse(args, func(string) string { return "" }); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
 		code, err := c.Run(context.Background(), os.Stdin, os.Stdout, os.Stderr)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -58,6 +58,22 @@ func TestRunAgainstAFaithfulServer(t *testing.T) {
 		"server-sent events, idle":           {change: func(o *bench.Options) { o.SSE, o.Idle = true, true }},
 		"server-sent events, bare handshake": {change: func(o *bench.Options) { o.SSE, o.GroupsPerConn, o.Storm = true, 0, true }},
 		"large events":                       {change: func(o *bench.Options) { o.Payload, o.Rate = 100_000, 100 }},
+		"over TLS": {
+			server: func(s *stub) { s.secure = true },
+			change: func(o *bench.Options) { o.Insecure, o.Rate, o.InFlight = true, 0, 50 },
+		},
+		"over TLS, large events": {
+			server: func(s *stub) { s.secure = true },
+			change: func(o *bench.Options) { o.Insecure, o.Payload, o.Rate = true, 100_000, 100 },
+		},
+		"over TLS, sessions resumed": {
+			server: func(s *stub) { s.secure = true },
+			change: func(o *bench.Options) { o.Insecure, o.Resume, o.Rate, o.Storm = true, true, 0, true },
+		},
+		"over TLS, server-sent events, with churn": {
+			server: func(s *stub) { s.secure = true },
+			change: func(o *bench.Options) { o.Insecure, o.SSE, o.Churn = true, true, 200 },
+		},
 		"with fields that the server added": {
 			server: func(s *stub) {
 				s.spoil = func(_ *stub, _ *stubConn, _ int, payload string) []string {
@@ -193,6 +209,7 @@ func TestLimit(t *testing.T) {
 		"many in flight":      func(o *bench.Options) { o.InFlight = 16 },
 		"with churn":          func(o *bench.Options) { o.Rate, o.Churn = 500, 200 },
 		"storm":               func(o *bench.Options) { o.Storm = true },
+		"over TLS":            func(o *bench.Options) { o.URL, o.InFlight, o.Churn = "wss://127.0.0.1/", 16, 100 },
 		"many groups of each": func(o *bench.Options) { o.GroupsPerOrg, o.GroupsPerConn = 8, 3 },
 	}
 	for name, change := range tests {

@@ -32,6 +32,7 @@ type stub struct {
 	keys               keyspace.Keyspace
 
 	// Fixed after construction.
+	secure      bool // over TLS
 	compression websocket.CompressionMode
 	// spoil says which payloads reach the n-th receiver of all, instead of the right one. nil
 	// means to pass on everything as it is.
@@ -83,7 +84,12 @@ func startStub(t *testing.T, redisAddr string, change func(*stub)) *stub {
 			s.deliver(t.Context(), m)
 		}
 	})
-	server := httptest.NewServer(s)
+	server := httptest.NewUnstartedServer(s)
+	if s.secure {
+		server.StartTLS()
+	} else {
+		server.Start()
+	}
 	s.url = "ws" + strings.TrimPrefix(server.URL, "http")
 	t.Cleanup(func() {
 		if err := events.Close(); err != nil {

@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -123,7 +122,7 @@ func (l *loop) shakeHands(c *client) {
 	c.secure, c.state = s, securing
 	l.flush(c, true) // nothing; from now on epoll watches for bytes to read
 	l.run.serving.Go(func() {
-		err := s.tls.HandshakeContext(context.Background()) // it ends with the socket
+		err := s.tls.Handshake() // it ends with the socket
 		l.do(func() { l.shookHands(s, err) })
 	})
 }

@@ -45,10 +45,12 @@ const (
 	onTCP  kind = "TCP"
 	onTLS  kind = "TLS"
 	onPipe kind = "pipe" // where everything waits
+	// onSlowTLS lets the records of the client arrive byte by byte.
+	onSlowTLS kind = "slow TLS"
 )
 
 // kinds are all of them.
-func kinds() []kind { return []kind{onTCP, onTLS, onPipe} }
+func kinds() []kind { return []kind{onTCP, onTLS, onPipe, onSlowTLS} }
 
 // direct are those whose writes need not wait.
 func direct() []kind { return []kind{onTCP, onTLS} }
@@ -64,7 +66,7 @@ func serve(tb testing.TB, o socket.Options, on kind) (testkit.DialFunc, <-chan u
 	tb.Cleanup(server.Close)
 	dial := testkit.DialTCP(server.Listener.Addr().String())
 	switch on {
-	case onTLS:
+	case onTLS, onSlowTLS:
 		server.Listener = socket.ListenUnderTLS(server.Listener)
 		server.StartTLS()
 		tcp, config := dial, &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "127.0.0.1"}
@@ -73,6 +75,9 @@ func serve(tb testing.TB, o socket.Options, on kind) (testkit.DialFunc, <-chan u
 			c, err := tcp(ctx)
 			if err != nil {
 				return nil, err
+			}
+			if on == onSlowTLS {
+				c = singleBytes{c}
 			}
 			return tls.Client(c, config), nil
 		}, results
@@ -84,6 +89,18 @@ func serve(tb testing.TB, o socket.Options, on kind) (testkit.DialFunc, <-chan u
 	}
 	server.Start()
 	return dial, results
+}
+
+// singleBytes writes single bytes.
+type singleBytes struct{ net.Conn }
+
+// Write implements net.Conn.
+func (s singleBytes) Write(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		_, err = s.Conn.Write(p[n : n+1])
+		n++
+	}
+	return n, err
 }
 
 // connect returns both ends of a connection that is open.

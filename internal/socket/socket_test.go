@@ -3,8 +3,10 @@ package socket_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -78,6 +80,49 @@ func TestNext(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// TestMessagesHoweverTheyArrive: messages are the same whether one record of TLS has many of them,
+// a message has many records, or records and frames arrive byte by byte.
+func TestMessagesHoweverTheyArrive(t *testing.T) {
+	var all []byte
+	var want []string
+	for i := range 40 {
+		f := text(strings.Repeat(strconv.Itoa(i%10), i*i%700))
+		all = append(all, f.Bytes()...)
+		want = append(want, string(f.Payload))
+		if i%5 == 0 {
+			all = append(all, testkit.Frame{Opcode: testkit.OpPong}.Bytes()...)
+		}
+	}
+	for _, on := range kinds() {
+		for _, size := range []int{len(all), 100, 1} {
+			t.Run(fmt.Sprint(on, ", ", size, " bytes at once"), func(t *testing.T) {
+				p := connect(t, options(), on, nil)
+				sent := make(chan struct{})
+				go func() {
+					defer close(sent)
+					for rest := all; len(rest) > 0; rest = rest[min(size, len(rest)):] {
+						if _, err := p.client.Write(rest[:min(size, len(rest))]); err != nil {
+							return
+						}
+					}
+				}()
+				var b budget
+				for i, w := range want {
+					m, err := next(p.conn, &b)
+					if err != nil || string(m.Data) != w {
+						t.Fatalf("message %d: got %q, %v, want %q", i, m.Data, err, w)
+					}
+				}
+				within(t, "the client", sent)
+				_ = p.client.Close()
+				if _, err := next(p.conn, &b); !errors.Is(err, socket.ErrGone) {
+					t.Errorf("end: got %v, want %v", err, socket.ErrGone)
+				}
+			})
+		}
 	}
 }
 
