@@ -108,7 +108,7 @@ func execute(ctx context.Context, opts Options, t target, progress io.Writer) (r
 	}
 	kernelBefore := kernelMemory()
 
-	if err := r.start(); err != nil {
+	if err := r.start(); err != nil { //nolint:contextcheck // a handshake of TLS ends with its socket
 		return rep, err
 	}
 	defer func() { err = errors.Join(err, r.stop()) }()

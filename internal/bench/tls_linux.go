@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -122,7 +123,7 @@ func (l *loop) shakeHands(c *client) {
 	c.secure, c.state = s, securing
 	l.flush(c, true) // nothing; from now on epoll watches for bytes to read
 	l.run.serving.Go(func() {
-		err := s.tls.Handshake() // it ends with the socket
+		err := s.tls.HandshakeContext(context.Background()) // it ends with the socket
 		l.do(func() { l.shookHands(s, err) })
 	})
 }
