@@ -42,7 +42,7 @@ def place(path):
     target = ROOT / path
     if path == "docs/decisions":
         return "decisions/index.md"
-    if path.startswith("docs/"):
+    if path.startswith("docs/") and not path.endswith(".go"):
         return path.removeprefix("docs/")
     if target.is_dir():
         return f"source/{path}/README.md" if (target / "README.md").exists() else f"source/{path}/index.md"
@@ -54,7 +54,7 @@ def place(path):
 def add(path):
     """Makes the page of a file or folder, and those of what the page links to."""
     at = place(path)
-    if at is None or at in origin or (path.startswith("docs/") and path != "docs/decisions"):
+    if at is None or at in origin or not (at in ("decisions/index.md", "index.md") or at.startswith("source/")):
         return
     origin[at] = path if (ROOT / path).is_file() else f"{path}/"
     target = ROOT / path
@@ -133,6 +133,13 @@ def on_files(files, config):
         f.abs_dest_path = os.path.join(config["site_dir"], "assets", name)
         files.append(f)
     return files
+
+
+def on_nav(nav, config, files):
+    listed = {page.file.src_path for page in nav.pages}
+    missing = [f.src_path for f in files.documentation_pages() if "/" not in f.src_path and f.src_path not in listed]
+    if missing:
+        raise SystemExit(f"mkdocs.yml: nav does not have {', '.join(missing)}")
 
 
 def on_page_read_source(page, config):

@@ -130,8 +130,17 @@ test('diagrams are drawn, light and dark as the browser prefers', async () => {
     assert.deepEqual([foreign, failed], [[], []]);
     const [r] = await page.evaluate(() => getComputedStyle(document.body).backgroundColor.match(/\d+/g).map(Number));
     assert.equal(r < 128, colorScheme === 'dark', `background ${r}`);
-    await page.locator('.diagram').first().scrollIntoViewIfNeeded();
     await shot(page, `diagram-${colorScheme}`);
     await close();
   }
+  let pages = 0;
+  for (const name of await built('index.html')) {
+    if (!(await readFile(join(root, name), 'utf8')).includes('class="diagram"')) continue;
+    pages++;
+    const { page, failed, close } = await open(name.replace(/index\.html$/, ''));
+    await page.waitForFunction(() => [...document.querySelectorAll('.diagram')].every((d) => d.dataset.drawn && d.querySelector('svg')));
+    assert.deepEqual(failed, [], name);
+    await close();
+  }
+  assert.ok(pages > 1, `${pages} pages with diagrams`);
 });
