@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/big"
 	"net"
@@ -277,4 +278,38 @@ func TestTLS(t *testing.T) {
 	c.Expect(t, `{"organization_id":"acme","type":"note"}`)
 	s.cancel()
 	c.ExpectClose(t, 1012)
+}
+
+// TestTLSSessionsAreResumed: nodes with the same secret resume each other's sessions, also after a
+// deploy. Others make a full handshake.
+func TestTLSSessionsAreResumed(t *testing.T) {
+	certFile, keyFile, pool := writeCertificate(t, t.TempDir())
+	addr := redistest.Start(t)
+	start := func(secret string) *serving {
+		return startServe(t, addr, environment{"ORGCAST_TLS_CERT": certFile, "ORGCAST_TLS_KEY": keyFile, "ORGCAST_TLS_TICKET_KEY": secret})
+	}
+	one, two, other := start(testKey), start(testKey), start(testPublishKey)
+	browser := &tls.Config{RootCAs: pool, ServerName: "gateway.test", ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+	visit := func(s *serving) (resumed bool) {
+		c, err := (&tls.Dialer{Config: browser}).DialContext(t.Context(), "tcp", s.public)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: gateway.test\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(c); err != nil { // the ticket comes with the answer
+			t.Fatal(err)
+		}
+		return c.(*tls.Conn).ConnectionState().DidResume //nolint:forcetypeassert // as documented
+	}
+	for i, step := range []struct {
+		at   *serving
+		want bool
+	}{{one, false}, {two, true}, {one, true}, {start(testKey), true}, {other, false}} {
+		if got := visit(step.at); got != step.want {
+			t.Errorf("visit %d: resumed: got %v, want %v", i, got, step.want)
+		}
+	}
 }

@@ -32,6 +32,9 @@ type Options struct {
 	PublicHealth string
 	// TLSCert and TLSKey are files. Without them, the public listener does not use TLS.
 	TLSCert, TLSKey string
+	// TLSTicketKey is a secret that all nodes share, so that TLS sessions are resumed at any of
+	// them, or empty.
+	TLSTicketKey string
 	// Tracing says where spans go, if anywhere.
 	Tracing tracing.Options
 	// LogLevel and LogFormat configure the log.
@@ -138,6 +141,9 @@ func (o *Options) Check() error {
 	}
 	if o.ReceiveBytesPerOrganization < 2*o.MaxFrame {
 		errs = append(errs, errors.New("--receive-bytes-per-organization: must be at least twice --max-frame"))
+	}
+	if o.TLSTicketKey != "" && o.TLSCert == "" {
+		errs = append(errs, errors.New("--tls-ticket-key: requires --tls-cert"))
 	}
 	if (o.TLSCert == "") != (o.TLSKey == "") {
 		errs = append(errs, errors.New("--tls-cert and --tls-key: must be set together"))

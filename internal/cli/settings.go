@@ -97,6 +97,7 @@ func (s *settings) declareServe(set *config.Set) {
 	set.String(&s.PublicHealth, "public-health", "", "path on the public listener for load balancers, such as /healthz; answers 200, or 503 while this node drains; default: none", app.CheckPublicHealth)
 	set.Path(&s.TLSCert, "tls-cert", "", "certificate file (PEM); default: no TLS, for use behind a proxy", nil)
 	set.Path(&s.TLSKey, "tls-key", "", "private key file of the certificate (PEM)", nil)
+	set.Secret(&s.TLSTicketKey, "tls-ticket-key", "secret that all nodes share, so that browsers resume TLS sessions at any of them and after restarts; default: a random one for each process", checkSecret)
 	s.declareLogging(set)
 	s.declareRedis(set)
 	s.declareState(set)
@@ -156,7 +157,7 @@ func (s *settings) derived(value *int, effective func() int) func() string {
 // serveReloads lists the settings of serve that a reload can change.
 func serveReloads() []string {
 	return append([]string{
-		"tls-cert", "tls-key", "public-health", "session-url-key", "session-keys", "origins", "trusted-proxies", "events-policy",
+		"tls-cert", "tls-key", "tls-ticket-key", "public-health", "session-url-key", "session-keys", "origins", "trusted-proxies", "events-policy",
 		"signing-key", "publish-key", "admin-key", "console-path", "console-key", "max-frame", "max-event", "events-per-second", "event-bytes-per-second", "queue-bytes",
 		"queue-bytes-per-organization", "receive-bytes-per-organization", "compress", "compress-threshold",
 		"frames-per-second", "frame-burst", "groups-per-connection", "max-connections", "max-per-organization", "max-per-user",
