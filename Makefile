@@ -234,6 +234,6 @@ test-release: ## Install the deb of dist/ in a fresh Debian and run it there (ro
 	scripts/test-release
 
 .PHONY: image-test
-image-test: ## Build the image, start deploy/compose.yaml with it, look whether it works
+image-test: ## Build the image, follow deploy/README.md with it, look whether it works (scripts/image-test sentinel, cluster: not part of CI)
 	@scripts/deps image
 	scripts/image-test

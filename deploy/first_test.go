@@ -31,14 +31,19 @@ run)
 esac
 `
 
-// commands returns the lines with a prompt in the blocks of README.md, without it.
+// commands returns the lines with a prompt in the blocks of README.md that come before its section about
+// Sentinel, without it.
 func commands(t *testing.T) (list []string) {
 	t.Helper()
-	readme, err := os.ReadFile("README.md")
+	text, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range regexp.MustCompile(`(?m)^\$ (.*)$`).FindAllStringSubmatch(string(readme), -1) {
+	readme, _, ok := strings.Cut(string(text), "\n## With Sentinel\n")
+	if !ok {
+		t.Fatal("README.md has no section about Sentinel")
+	}
+	for _, m := range regexp.MustCompile(`(?m)^\$ (.*)$`).FindAllStringSubmatch(readme, -1) {
 		list = append(list, m[1])
 	}
 	return list
@@ -87,8 +92,8 @@ func TestFirstConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	passwords := regexp.MustCompile(`(?m)^ORGCAST_\w+_PASSWORD=[0-9a-f]{64}$`).FindAllString(string(filled), -1)
-	if len(passwords) != 4 || !strings.Contains(string(filled), "\nORGCAST_ORIGINS="+origin+"\n") {
-		t.Fatalf(".env: got\n%s\nwant four passwords and everything else as it was", filled)
+	if len(passwords) != 6 || !strings.Contains(string(filled), "\nORGCAST_ORIGINS="+origin+"\n") {
+		t.Fatalf(".env: got\n%s\nwant six passwords and everything else as it was", filled)
 	}
 	events, _ := startScript(t, "redis/start.sh", passwords...)
 	state, _ := startScript(t, "redis/start.sh", append(passwords, "ORGCAST_REDIS_USERS=state.acl")...)
