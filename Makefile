@@ -233,6 +233,11 @@ test-release: ## Install the deb of dist/ in a fresh Debian and run it there (ro
 	@scripts/deps test-release
 	scripts/test-release
 
+.PHONY: test-upgrade
+test-upgrade: web/node_modules/.package-lock.json ## The previous release and this tree on one Redis, gateways and browser clients; FROM=COMMIT names another (not part of CI)
+	@scripts/deps run >/dev/null || scripts/deps run
+	scripts/test-upgrade $(FROM)
+
 .PHONY: image-test
 image-test: ## Build the image, follow deploy/README.md with it, look whether it works (scripts/image-test sentinel, cluster: not part of CI)
 	@scripts/deps image
