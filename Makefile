@@ -57,7 +57,7 @@ test: deps unit client-test e2e ## All tests: Go with the race detector, the bro
 	@echo "test: all passed"
 
 .PHONY: test-more
-test-more: models tls-test clients-test python-test extend-test stacks-test release-test site-test ## What CI runs beyond test: the models of docs/models, the gateway over TLS, the clients in all languages, a gateway with an extension, the examples of other frameworks, a release, the site of the documentation
+test-more: models tls-test clients-test python-test extend-test stacks-test release-test site-test chart-test ## What CI runs beyond test: the models of docs/models, the gateway over TLS, the clients in all languages, a gateway with an extension, the examples of other frameworks, a release, the site of the documentation, the Helm chart
 	@echo "test-more: all passed"
 
 .PHONY: models
@@ -117,6 +117,21 @@ test-monitoring: ## Alerts of a running Prometheus, provoked at a running gatewa
 	@scripts/deps monitoring
 	go vet -tags=provoke ./deploy
 	go test -tags=provoke -count=1 -v -run=TestProvokedAlerts ./deploy
+
+.PHONY: chart-test
+chart-test: ## Tests of the Helm chart, without a cluster: helm, kubectl-validate, kube-score and the gateway with its settings
+	@scripts/deps chart
+	go build -o bin/kube/ ./cmd/gateway
+	cd tools/kubescore && go build -o ../../bin/kube/ github.com/zegl/kube-score/cmd/kube-score
+	cd tools/kubevalidate && go build -o ../../bin/kube/ sigs.k8s.io/kubectl-validate
+	cd tools/kube && go build -o ../../bin/kube/ helm.sh/helm/v3/cmd/helm
+	cd tools/kube && go vet ./... && go test -count=1 -timeout=20m .
+
+.PHONY: test-kube
+test-kube: ## Pods of the Helm chart in podman, replaced one after the other while a browser receives events (root; not part of CI)
+	@scripts/deps test-kube
+	@$(MAKE) --no-print-directory web/node_modules/.package-lock.json
+	scripts/test-kube
 
 .PHONY: deps
 deps: ## Show what the tests need; install it (as root on Debian or Ubuntu) or say how
@@ -207,6 +222,9 @@ tidy: ## Fail if go.mod or go.sum of any module is not tidy
 	cd tools && go mod tidy -diff
 	cd tools/actionlint && go mod tidy -diff
 	cd tools/release && go mod tidy -diff
+	cd tools/kube && go mod tidy -diff
+	cd tools/kubescore && go mod tidy -diff
+	cd tools/kubevalidate && go mod tidy -diff
 	cd examples/extend && go mod tidy -diff
 
 .PHONY: vuln

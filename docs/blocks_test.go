@@ -88,6 +88,7 @@ var elsewhere = []ran{
 	{`docs/django.md`, `python|yaml|nginx`, "", "web/e2e/django.test.mjs", "docs/django.md shows the lines of the example"},
 	{`docs/django.md`, `console`, "orgcast_check", "web/e2e/django.test.mjs", "orgcast_check"},
 	{`docs/integrate.md`, `html|python|console`, "", "web/e2e/integrate.test.mjs", "docs/integrate.md, block by block"},
+	{`docs/kubernetes.md`, `console|yaml`, "kubectl|helm|image:", "tools/kube/docs_test.go", "func TestPage("},
 	{`docs/observe.md`, `yaml`, "scrape_configs", "deploy/monitoring_test.go", "func TestPrometheusConfig("},
 	{`docs/protocol.md`, `sh|python|js`, "user_group|userGroup", "cmd/gateway/userdocs_test.go", "func TestUserNamesInDocs("},
 	{`docs/quickstart.md`, `console|js`, "", "cmd/gateway/quickstart_test.go", "func TestQuickstart("},
