@@ -142,3 +142,26 @@ func TestShortCommandsEndAsUsual(t *testing.T) {
 		t.Errorf("ended with %v and %q, want SIGPIPE", p.cmd.ProcessState, &errOut)
 	}
 }
+
+// TestGarbageCollectorIsTuned: a node with little memory in use collects seldom, unless GOGC says
+// how often.
+func TestGarbageCollectorIsTuned(t *testing.T) {
+	addr := redistest.Start(t)
+	for name, test := range map[string]struct {
+		env  environment
+		want func(percent float64) bool
+	}{
+		"by itself": {nil, func(percent float64) bool { return percent >= 100 }},
+		"with GOGC": {environment{"GOGC": "70"}, func(percent float64) bool { return percent == 70 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := spawnServe(t, addr, test.env)
+			for range 3 { // more collections than one must leave it so
+				if status, body := s.ask("GET", "/debug/pprof/heap?gc=1", ""); status != 200 {
+					t.Fatalf("collecting: got %d %s", status, body)
+				}
+				testkit.Eventually(t, "the percentage", func() bool { return test.want(s.metric("go_gc_gogc_percent", "")) })
+			}
+		})
+	}
+}

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"strconv"
@@ -15,6 +16,12 @@ const (
 	// so collections stay rare. With the default, many idle connections would cost as much garbage
 	// as they have live data. Measured in docs/performance.md.
 	gcPercent = 50
+	// gcHeadroom is how much garbage there may always be between collections. Handshakes create
+	// some 30 kB each, and a node with few connections would otherwise collect all the time while
+	// many come in.
+	gcHeadroom = 16 << 20
+	// mostPercent bounds what a tiny heap makes of gcHeadroom.
+	mostPercent = 1000
 	// memoryShare is the share of a container's limit for the Go runtime. The rest is for the
 	// binary and for kernel memory that counts as the process's.
 	memoryShare = 0.9
@@ -30,10 +37,30 @@ const (
 func tuneRuntime(getenv func(string) string) {
 	if getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
+		tuneAfterEach(gcPercent)
 	}
 	if limit := containerMemory("/sys/fs/cgroup/memory.max"); limit > 0 && getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(int64(float64(limit) * memoryShare))
 	}
+}
+
+// tuneAfterEach sets the percentage anew after each collection, so that the next one comes when
+// there is gcHeadroom of garbage, or gcPercent of the live memory if that is more. The runtime has
+// no setting for it. last is the percentage that is in effect.
+func tuneAfterEach(last int) {
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(samples)
+	next := percentFor(samples[0].Value.Uint64())
+	if next != last {
+		debug.SetGCPercent(next)
+	}
+	// The next collection finds this object unused.
+	runtime.AddCleanup(new([64]byte), tuneAfterEach, next)
+}
+
+// percentFor returns how much garbage there may be, in percent of the live memory.
+func percentFor(live uint64) int {
+	return int(min(max(gcPercent, gcHeadroom*100/max(live, 1)), mostPercent)) //nolint:gosec // at most mostPercent
 }
 
 // containerMemory returns the limit of the control group (version 2), 0 if there is none.

@@ -33,11 +33,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, o *Options) (*Conn, error) 
 	ws.SetReadLimit(o.MaxMessage)
 	c, p := u.borrowed.socket, &parser{ws: ws, borrowed: u.borrowed}
 	c.compressed = w.Header().Get("Sec-Websocket-Extensions") != ""
-	if c.in.raw != nil { // a peer that has just got its answer has rarely sent anything
-		p.retire()
-	} else {
-		c.parser = p
-	}
+	c.parser = p // most clients send their first message at once; after it, or a pong, the parser is dropped
 	return c, nil
 }
 
