@@ -60,7 +60,7 @@ func tuneAfterEach(last int) {
 
 // percentFor returns how much garbage there may be, in percent of the live memory.
 func percentFor(live uint64) int {
-	return int(min(max(gcPercent, gcHeadroom*100/max(live, 1)), mostPercent)) //nolint:gosec // at most mostPercent
+	return int(min(max(gcPercent, gcHeadroom*100/max(live, 1)), mostPercent))
 }
 
 // containerMemory returns the limit of the control group (version 2), 0 if there is none.
