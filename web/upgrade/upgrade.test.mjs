@@ -55,7 +55,7 @@ async function eventually(what, check) {
   for (const end = Date.now() + PATIENCE_MS; ;) {
     const last = await check();
     if (last) return last;
-    assert.ok(Date.now() < end, `never: ${what}`);
+    assert.ok(Date.now() < end, `never: ${typeof what === 'function' ? what() : what}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
@@ -77,7 +77,9 @@ function page(version, address, group = 'room.1') {
   p.client.on('note', (event) => p.texts.push(event.text));
   p.client.on('gap', (frame) => p.gaps.push(frame));
   p.client.onStatus((status) => p.states.push(status));
-  p.joined = new Promise((resolve) => p.client.on('subscribed', resolve));
+  let joined = false;
+  p.client.on('subscribed', () => { joined = true; });
+  p.joined = eventually(() => `the ${version} client joins at ${address}: ${JSON.stringify(p.states.at(-1))}`, () => joined);
   p.client.subscribe(group);
   return p;
 }
