@@ -18,6 +18,7 @@ Load-test a gateway and check every delivery:
   gateway bench [SETTINGS]          measure a running gateway
   gateway bench limit [SETTINGS]    measure what the machine allows: the same load on a bare write loop
   gateway bench compare [SETTINGS]  measure both in turn and print medians and ratios
+  gateway bench arrive [SETTINGS]   measure what a connection costs until its subscriptions are confirmed: 1, 16 and 256 at once
   gateway bench lease [SETTINGS]    measure how soon revoked sockets are closed; has its own settings
 
 It opens connections with minted cookies, joins groups, publishes through Redis and checks every
@@ -45,6 +46,8 @@ Examples:
   # memory of 10,000 idle connections in two groups each, with heap and stacks listed separately; start
   # the gateway afresh, because it keeps some memory of earlier connections
   gateway bench --conns 10000 --groups-per-org 2 --groups-per-conn 2 --idle --pid 4711 --admin http://127.0.0.1:9090
+  # arriving over TLS, with full and with resumed handshakes
+  gateway bench arrive --conns 2000 --pid 4711 --url wss://127.0.0.1:8443/ws/events --insecure
   # handshakes: all connections reconnect at once, over and over
   gateway bench --conns 2000 --groups-per-conn 0 --storm --pid 4711
 `
@@ -53,6 +56,7 @@ Examples:
 const (
 	wordLimit   = "limit"
 	wordCompare = "compare"
+	wordArrive  = "arrive"
 )
 
 // Command is one call of `gateway bench`.
@@ -68,7 +72,7 @@ type Command struct {
 // NewCommand returns the command with which args begin, and the remaining arguments.
 func NewCommand(args []string) (*Command, []string) {
 	c := &Command{Options: DefaultOptions(), rounds: 5, against: wordLimit}
-	if len(args) > 0 && slices.Contains([]string{wordLimit, wordCompare, limitServer}, args[0]) {
+	if len(args) > 0 && slices.Contains([]string{wordLimit, wordCompare, wordArrive, limitServer}, args[0]) {
 		c.word, args = args[0], args[1:]
 	}
 	return c, args
@@ -79,6 +83,9 @@ func NewCommand(args []string) (*Command, []string) {
 func (c *Command) Declare(set *config.Set) {
 	c.declare(set)
 	set.Bool(&c.asJSON, "json", c.asJSON, "write JSON to standard output, and the table to standard error")
+	if c.word == wordArrive {
+		set.Int(&c.rounds, "rounds", c.rounds, 1, "how often to measure each number")
+	}
 	if c.word == wordCompare {
 		set.Int(&c.rounds, "rounds", c.rounds, 1, "how often to measure each side")
 		set.String(&c.against, "against", c.against, "what to compare with: limit, or settings (in one argument) that change the right-hand side", nil)
@@ -113,7 +120,7 @@ func (c *Command) Run(ctx context.Context, stdin io.Reader, stdout, stderr io.Wr
 	return result.ExitCode(), nil
 }
 
-// result is a [Report] or a [Comparison].
+// result is a [Report], a [Comparison] or [Arrivals].
 type result interface {
 	Table(w io.Writer) error
 	ExitCode() int
@@ -128,6 +135,9 @@ func (c *Command) measure(ctx context.Context, progress io.Writer) (result, erro
 		}
 		comparison, err := compare(ctx, gatewayWith(c.Options, "gateway"), right, c.rounds, progress)
 		return &comparison, err
+	case wordArrive:
+		arrivals, err := arrive(ctx, c.Options, c.rounds, progress)
+		return &arrivals, err
 	case wordLimit:
 		rep, err := Limit(ctx, c.Options, progress)
 		return &rep, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -75,6 +76,40 @@ func TestCommandRefusesWrongUse(t *testing.T) {
 			code, _, _, err := command(t, bench.DefaultOptions(), tt.args...)
 			if code != bench.ExitFailed || err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %d, %v, want %d and an error with %q", code, err, bench.ExitFailed, tt.want)
+			}
+		})
+	}
+}
+
+// TestArrive: each part opens all connections; over TLS, those that should be resumed are.
+func TestArrive(t *testing.T) {
+	t.Parallel()
+	addr := redistest.Start(t)
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprint("TLS ", secure), func(t *testing.T) {
+			t.Parallel()
+			s := startStub(t, addr, func(s *stub) { s.secure = secure })
+			opts := s.options()
+			opts.Insecure = true
+			code, stdout, stderr, err := command(t, opts, "arrive", "--rounds", "2", "--json")
+			if code != bench.ExitOK || err != nil {
+				t.Fatalf("got %d, %v\n%s", code, err, stderr)
+			}
+			var got bench.Arrivals
+			if err := json.Unmarshal([]byte(stdout), &got); err != nil {
+				t.Fatal(err)
+			}
+			if want := map[bool]int{false: 3, true: 6}[secure]; len(got.Parts) != want || got.Conns != opts.Conns {
+				t.Fatalf("got %+v, want %d parts", got, want)
+			}
+			for _, part := range got.Parts {
+				if (part.TLS != "") != secure || len(part.Reports) != 2 || part.Reports[1].OpenSeconds == 0 || part.Reports[1].ClientCPUPerArrival == 0 {
+					t.Errorf("%d at once, TLS %q: got %+v", part.AtOnce, part.TLS, part.Reports)
+				}
+			}
+			resumed := s.resumed.Load()
+			if least := int64(6 * opts.Conns); secure && resumed < least || !secure && resumed > 0 {
+				t.Errorf("resumed: got %d, want %d or more over TLS, else none", resumed, least)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/url"
@@ -19,6 +20,8 @@ type Options struct {
 	Insecure bool
 	// Resume resumes the TLS session when a connection comes back, as browsers do.
 	Resume bool
+	// sessions are those of an earlier run, one for each connection, or nil.
+	sessions []tls.ClientSessionCache
 	// Origin is the Origin header. Empty means the origin of URL, which servers allow by default.
 	Origin string
 	// Redis is the redis:// address at which events are published.
@@ -198,4 +201,10 @@ func (o *Options) bare() Options {
 	bare := *o
 	bare.Noisy, bare.NoisyUnheard, bare.Stalled, bare.Compress, bare.SSE, bare.Admin = false, false, 0, false, false, ""
 	return bare
+}
+
+// isSecure reports whether a URL asks for TLS.
+func isSecure(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Scheme == "wss"
 }

@@ -56,6 +56,10 @@ type Report struct {
 	// Seconds is how long was measured, OpenSeconds how long it took to open all connections.
 	Seconds     float64 `json:"seconds"`
 	OpenSeconds float64 `json:"open_seconds"`
+	// ServerCPUPerArrival and ClientCPUPerArrival are the CPU time, in microseconds, of opening all
+	// connections, divided by their number.
+	ServerCPUPerArrival float64 `json:"server_cpu_microseconds_per_arrival,omitempty"`
+	ClientCPUPerArrival float64 `json:"client_cpu_microseconds_per_arrival"`
 
 	// Published is the number of events of the whole run. PublishLateMax is how long after it was due the latest
 	// one was published: the load generator's own fault.

@@ -113,11 +113,9 @@ func execute(ctx context.Context, opts Options, t target, progress io.Writer) (r
 	}
 	defer func() { err = errors.Join(err, r.stop()) }()
 
-	opened := time.Now()
-	if err := r.openAll(ctx, console); err != nil {
+	if err := r.measureOpening(ctx, t, &rep, console); err != nil {
 		return rep, err
 	}
-	rep.OpenSeconds = time.Since(opened).Seconds()
 	if err := r.load(ctx, t, &rep, console); err != nil {
 		return rep, err
 	}
@@ -132,6 +130,27 @@ func execute(ctx context.Context, opts Options, t target, progress io.Writer) (r
 	}
 	r.finish(&rep)
 	return rep, r.measureLeft(context.WithoutCancel(ctx), t, before, &rep)
+}
+
+// measureOpening opens all connections.
+func (r *run) measureOpening(ctx context.Context, t target, rep *Report, console *console) error {
+	server, err := t.observer.cpu(ctx)
+	if err != nil {
+		return err
+	}
+	client, opened := processCPU(), time.Now()
+	if err := r.openAll(ctx, console); err != nil {
+		return err
+	}
+	rep.OpenSeconds = time.Since(opened).Seconds()
+	used := processCPU() - client
+	after, err := t.observer.cpu(ctx)
+	if err != nil {
+		return err
+	}
+	each := float64(len(r.clients)) * 1e3 // of nanoseconds
+	rep.ServerCPUPerArrival, rep.ClientCPUPerArrival = float64(after-server)/each, float64(used)/each
+	return nil
 }
 
 // start brings up the event loops, with the connections shared out among them.

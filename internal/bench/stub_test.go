@@ -42,6 +42,8 @@ type stub struct {
 	// kick says whether to end the connection before the n-th delivery.
 	kick func(n int) bool
 
+	resumed atomic.Int64 // requests over resumed TLS sessions
+
 	mu         sync.Mutex
 	members    map[event.Group][]*stubConn
 	deliveries int
@@ -105,6 +107,9 @@ func startStub(t *testing.T, redisAddr string, change func(*stub)) *stub {
 }
 
 func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.TLS != nil && r.TLS.DidResume {
+		s.resumed.Add(1)
+	}
 	identity, err := s.sessions.Resolve(r.Context(), r)
 	if err != nil {
 		http.Error(w, "no session", http.StatusUnauthorized)

@@ -12,7 +12,6 @@ import (
 	"io"
 	"math/big"
 	"net"
-	"net/url"
 	"slices"
 	"sync"
 	"time"
@@ -164,7 +163,11 @@ func (l *loop) feed(s *secure) {
 // tlsConfig returns the configuration of a connection. Each client keeps its own sessions, as
 // browsers do.
 func (r *run) tlsConfig(c *client) *tls.Config {
-	if r.opts.Resume && c.sessions == nil {
+	switch {
+	case !r.opts.Resume || c.sessions != nil:
+	case r.opts.sessions != nil:
+		c.sessions = r.opts.sessions[c.index]
+	default:
 		c.sessions = tls.NewLRUClientSessionCache(1)
 	}
 	return &tls.Config{
@@ -172,12 +175,6 @@ func (r *run) tlsConfig(c *client) *tls.Config {
 		InsecureSkipVerify: r.bare || r.opts.Insecure, //nolint:gosec // asked for
 		ClientSessionCache: c.sessions, DynamicRecordSizingDisabled: true,
 	}
-}
-
-// isSecure reports whether a URL asks for TLS.
-func isSecure(address string) bool {
-	u, err := url.Parse(address)
-	return err == nil && u.Scheme == "wss"
 }
 
 // selfSigned returns a configuration with a certificate for this run alone.
