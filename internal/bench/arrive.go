@@ -15,8 +15,8 @@ var arrivalsAtOnce = []int{1, 16, 256} //nolint:gochecknoglobals // constant
 
 // Arrivals is what it costs to arrive: from connecting to the last confirmed subscription.
 type Arrivals struct {
-	Conns  int       `json:"conns"`
-	Rounds int       `json:"rounds"`
+	Conns  int           `json:"conns"`
+	Rounds int           `json:"rounds"`
 	Parts  []ArrivalPart `json:"parts"`
 }
 
@@ -42,7 +42,7 @@ func arrive(ctx context.Context, o Options, rounds int, progress io.Writer) (Arr
 		for i := range o.sessions {
 			o.sessions[i] = tls.NewLRUClientSessionCache(1)
 		}
-		if _, err := Run(ctx, o.resuming(true), progress); err != nil { // now there is something to resume
+		if _, err := Run(ctx, resuming(o, true), progress); err != nil { // now there is something to resume
 			return a, err
 		}
 	}
@@ -54,7 +54,7 @@ func arrive(ctx context.Context, o Options, rounds int, progress io.Writer) (Arr
 	for round := range rounds {
 		for i := range a.Parts {
 			part := &a.Parts[i]
-			opts := o.resuming(part.TLS == "resumed")
+			opts := resuming(o, part.TLS == "resumed")
 			opts.Parallel = part.AtOnce
 			rep, err := Run(ctx, opts, progress)
 			if err != nil {
@@ -70,7 +70,7 @@ func arrive(ctx context.Context, o Options, rounds int, progress io.Writer) (Arr
 }
 
 // resuming returns the options with or without resumed sessions.
-func (o Options) resuming(yes bool) Options {
+func resuming(o Options, yes bool) Options {
 	o.Resume = yes
 	return o
 }
