@@ -3,6 +3,7 @@ package socket
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -131,6 +132,9 @@ func whyEnded(err error) error {
 		return ErrMessageTooBig
 	case errors.Is(err, ErrTooManyFrames):
 		return ErrTooManyFrames
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok { // alerts are net.Errors
+		return fmt.Errorf("%w: %w", ErrGone, err)
 	}
 	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
 		return fmt.Errorf("%w: %w", ErrGone, err)

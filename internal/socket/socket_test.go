@@ -2,6 +2,7 @@ package socket_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -266,4 +267,46 @@ func TestCloseEndsAWaitingWrite(t *testing.T) {
 func isTimeout(err error) bool {
 	netErr, ok := errors.AsType[net.Error](err)
 	return ok && netErr.Timeout()
+}
+
+// TestBrokenRecords: what is no record of TLS, or only the beginning of one, ends the connection,
+// and nothing of it becomes a message.
+func TestBrokenRecords(t *testing.T) {
+	const data, alert = 23, 21
+	record := func(kind byte, length int, content ...byte) []byte {
+		return append([]byte{kind, 3, 3, byte(length >> 8), byte(length)}, content...)
+	}
+	for name, sent := range map[string][]byte{
+		"no record":             []byte("GET / HTTP/1.1\r\n\r\n"),
+		"not encrypted":         record(data, 9, text("abc").Bytes()...),
+		"of unknown kind":       record(99, 1, 0),
+		"longer than allowed":   record(data, 1<<15),
+		"an alert in the clear": record(alert, 2, 2, 40),
+		"the beginning of one":  record(data, 1000, 1, 2, 3),
+		"less than its head":    {data, 3},
+		"nothing":               {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := connect(t, options(), onTLS, nil)
+			secure, ok := p.client.Conn.(*tls.Conn)
+			if !ok {
+				t.Fatalf("got a %T, want TLS", p.client.Conn)
+			}
+			if err := p.client.Send(text("first")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := secure.NetConn().Write(sent); err != nil {
+				t.Fatal(err)
+			}
+			_ = secure.NetConn().Close()
+			var b budget
+			m, err := next(p.conn, &b)
+			if err != nil || string(m.Data) != "first" {
+				t.Fatalf("before it: got %q, %v", m.Data, err)
+			}
+			if m, err := next(p.conn, &b); !errors.Is(err, socket.ErrGone) {
+				t.Errorf("got %q, %v, want %v", m.Data, err, socket.ErrGone)
+			}
+		})
+	}
 }
