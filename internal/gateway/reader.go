@@ -46,9 +46,13 @@ func (c *conn) read() {
 	}
 }
 
-// handle hands frames to the consumer one by one, and returns when none is left.
+// handle hands frames to the consumer one by one, and returns when none is left. A frame that
+// would meet a context that has ended is dropped and counted.
 func (c *conn) handle() {
 	for {
+		if c.ctx.Err() != nil {
+			c.inbox.close()
+		}
 		f, ok := c.inbox.next()
 		if !ok {
 			return
