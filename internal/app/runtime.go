@@ -44,7 +44,7 @@ func tuneRuntime(getenv func(string) string) {
 	}
 }
 
-// tuneAfterEach sets the percentage anew after each collection, so that the next one comes when
+// tuneAfterEach sets the percentage again after each collection, so that the next one comes when
 // there is gcHeadroom of garbage, or gcPercent of the live memory if that is more. The runtime has
 // no setting for it. last is the percentage that is in effect.
 func tuneAfterEach(last int) {

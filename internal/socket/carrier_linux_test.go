@@ -36,7 +36,7 @@ func carriers(t *testing.T) (*carrier, net.Conn) {
 }
 
 // TestCarrierKeepsLittle: what a peer does not read waits up to a bound, and arrives in order when
-// it reads after all, whoever wrote it.
+// it reads after all, no matter who wrote it.
 func TestCarrierKeepsLittle(t *testing.T) {
 	c, peer := carriers(t)
 	var all []byte
