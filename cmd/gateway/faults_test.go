@@ -73,7 +73,14 @@ func (w *world) exceptionText(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	defer w.redis.Del(context.Background(), broken...)
+	defer func() {
+		w.redis.Del(context.Background(), broken...)
+		// The worker makes its queue anew when it reads next. Later tests watch what changes in Redis.
+		testkit.Eventually(t, "the worker has its queue again", func() bool {
+			n, err := w.redis.Exists(context.Background(), broken[0]).Result()
+			return err == nil && n == 1
+		})
+	}()
 	for _, org := range []string{"acme", "globex"} {
 		c, _ := w.open(t, "ada", org, "/ws/research/73/")
 		if err := c.SendText(`{"type":"cancel_research"}`); err != nil {

@@ -313,9 +313,9 @@ func TestRedisAwayEndsLeases(t *testing.T) { overEach(t, redisAwayEndsLeasesOver
 func redisAwayEndsLeasesOver(t *testing.T, over via) {
 	t.Helper()
 	t.Parallel()
-	for name, outage := range map[string]struct{ begin, end func(s *redistest.Server) }{
-		"hung":    {(*redistest.Server).Pause, (*redistest.Server).Resume},
-		"crashed": {(*redistest.Server).Stop, (*redistest.Server).Restart},
+	for name, outage := range map[string]struct{ begin, end func(l *leasing) }{
+		"hung":    {func(l *leasing) { l.server.Pause() }, func(l *leasing) { l.server.Resume() }},
+		"crashed": {func(l *leasing) { l.vault.stop() }, func(l *leasing) { l.vault.resume() }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // it lasts as long as the deadline, and that has to outlive many handshakes
@@ -324,13 +324,13 @@ func redisAwayEndsLeasesOver(t *testing.T, over via) {
 			for range 50 {
 				seats = append(seats, l.sit("ada", "acme"))
 			}
-			outage.begin(l.server)
+			outage.begin(l)
 			for _, s := range seats {
 				if _, reason := s.ExpectClose(t, 1013); !strings.Contains(reason, "retry_after_ms") {
 					t.Errorf("reason: got %q, want retry_after_ms", reason)
 				}
 			}
-			outage.end(l.server)
+			outage.end(l)
 			// Redis lost the sessions if it crashed: everybody signs in again.
 			testkit.Eventually(t, "Redis answers", func() bool { return l.client.Ping(context.Background()).Err() == nil })
 			l.seed()

@@ -167,7 +167,11 @@ func redisVault(tb testing.TB, s *setup) *vault {
 	tb.Cleanup(func() { _ = client.Close() })
 	keys := mustKeyspace(tb)
 	store := redisStore(tb, client)
-	v := &vault{Store: store, name: session.DefaultName, stop: s.server.Stop, resume: s.server.Restart}
+	v := &vault{Store: store, name: session.DefaultName, stop: s.server.Stop, resume: func() {
+		s.server.Restart()
+		// A client that met only refused connections goes on refusing by itself, for up to a second.
+		testkit.Eventually(tb, "the client of the sessions is connected", func() bool { return client.Ping(context.Background()).Err() == nil })
+	}}
 	request := func(cookies string) *http.Request { return &http.Request{Header: http.Header{"Cookie": {cookies}}} }
 	logins := make(logins)
 	v.renew = func(cookies string, end time.Time) {
