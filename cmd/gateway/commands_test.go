@@ -99,7 +99,6 @@ func TestCommands(t *testing.T) {
 		"Cluster, no port":       {args: []string{"check", "--redis-cluster", "a:1,b"}, env: good, err: cli.ErrUsage, stderr: []string{`"b" is not HOST:PORT`}},
 		"Redis in RESP2":         {args: []string{"check", "--redis", "redis://a:1?protocol=2"}, env: good, err: cli.ErrUsage, stderr: []string{"--redis: protocol=2 is not supported"}},
 		"Cluster, database":      {args: []string{"revoke", "--redis-cluster", "a:1", "--redis", "redis://a/1", "user", "ada"}, env: good, err: cli.ErrUsage, stderr: []string{"only database 0"}},
-		"Cluster, bench":         {args: []string{"bench"}, env: environment{"ORGCAST_REDIS_CLUSTER": "a:1"}, err: cli.ExitError(bench.ExitFailed), stderr: []string{"not into a Cluster"}},
 		"bench what":             {args: []string{"bench", "measure"}, err: cli.ExitError(bench.ExitFailed), stderr: []string{`bench: wrong arguments: ["measure"]`}},
 		"bench all wrong":        {args: []string{"bench", "--speed", "3", "--conns", "0"}, err: cli.ExitError(bench.ExitFailed), stderr: []string{"--speed: unknown flag", "--conns (from flag)"}},
 		"bench lease, what":      {args: []string{"bench", "lease", "all"}, err: cli.ExitError(bench.ExitFailed), stderr: []string{`bench lease: wrong arguments: ["all"]`}},

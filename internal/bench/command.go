@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"orgcast/internal/config"
+	"orgcast/internal/redisclient"
 )
 
 // Usage is the help of `gateway bench`.
@@ -163,7 +164,8 @@ func (c *Command) opponent() (measurement, error) {
 	opts := c.Options
 	set := config.New("against", "")
 	opts.declare(set)
-	set.String(&opts.Redis, "redis", opts.Redis, "Redis to publish at", nil)
+	set.String(&opts.Redis.URL, "redis", opts.Redis.URL, "Redis to publish at", nil)
+	set.List(&opts.Redis.Cluster, "redis-cluster", strings.Join(opts.Redis.Cluster, ","), "seed nodes of a Redis Cluster to publish in", redisclient.CheckAddresses)
 	set.String(&opts.Prefix, "prefix", opts.Prefix, "first part of every name in Redis", nil)
 	words := strings.Fields(c.against)
 	switch rest, err := set.Parse(words, func(string) string { return "" }); {

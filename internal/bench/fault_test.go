@@ -173,7 +173,7 @@ func TestRunFailsWithoutServer(t *testing.T) {
 		want   string
 	}{
 		"nobody listens":   {change: func(o *bench.Options) { o.URL = "ws://127.0.0.1:1/ws" }, want: "connection refused"},
-		"no Redis":         {change: func(o *bench.Options) { o.Redis = "redis://127.0.0.1:1" }, want: "redis"},
+		"no Redis":         {change: func(o *bench.Options) { o.Redis.URL = "redis://127.0.0.1:1" }, want: "redis"},
 		"foreign origin":   {change: func(o *bench.Options) { o.Origin = "http://elsewhere.test" }, want: "403 Forbidden"},
 		"HTTP":             {change: func(o *bench.Options) { o.URL = "https://127.0.0.1/ws" }, want: "must be ws://"},
 		"no key":           {change: func(o *bench.Options) { o.Sessions = nil }, want: "session key"},

@@ -11,8 +11,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/redis/go-redis/v9"
-
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
@@ -74,8 +72,8 @@ func (r *run) populate(ctx context.Context, opts Options, u *url.URL) error {
 	if err != nil {
 		return err
 	}
-	if o, err := redis.ParseURL(opts.Redis); err == nil { // the limit of the machine needs none
-		keys = keys.InDatabase(o.DB)
+	if db, err := opts.Redis.Database(); err == nil { // the limit of the machine needs no Redis
+		keys = keys.InDatabase(db)
 	}
 	orgs := make([]*organization, min(opts.Orgs, opts.Conns))
 	rooms := make([][]*room, len(orgs))

@@ -10,6 +10,7 @@ import (
 	"orgcast/internal/config"
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
+	"orgcast/internal/redisclient"
 )
 
 // Options describe the load and what to measure. [DefaultOptions] has values for all of them.
@@ -24,8 +25,8 @@ type Options struct {
 	sessions []tls.ClientSessionCache
 	// Origin is the Origin header. Empty means the origin of URL, which servers allow by default.
 	Origin string
-	// Redis is the redis:// address at which events are published.
-	Redis string
+	// Redis is where events are published: a server, the master that Sentinels watch, or a Cluster.
+	Redis redisclient.Options
 	// Prefix starts all names in Redis. It must be the server's.
 	Prefix string
 	// Sessions signs the connections in. Its keys must be the server's. There is no flag for it.
@@ -101,7 +102,7 @@ type Options struct {
 func DefaultOptions() Options {
 	return Options{
 		URL:           "ws://127.0.0.1:8080/ws/events",
-		Redis:         "redis://127.0.0.1:6379/0",
+		Redis:         redisclient.Options{Name: "redis", URL: "redis://127.0.0.1:6379/0"},
 		Prefix:        keyspace.DefaultPrefix,
 		Conns:         1000,
 		Orgs:          1,
@@ -166,6 +167,8 @@ func (o *Options) validate(bare bool) error {
 	if !bare {
 		u, err := url.Parse(o.URL)
 		check(err == nil && (u.Scheme == "ws" || u.Scheme == "wss") && u.Host != "", "--url: %q must be ws://HOST/PATH or wss://HOST/PATH", o.URL)
+		err = o.Redis.Check()
+		check(err == nil, "%w", err)
 		check(o.Sessions != nil, "no session keys to sign in with: set --session-keys or --session-store=redis")
 	}
 	_, err := keyspace.New(o.Prefix)

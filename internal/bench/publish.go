@@ -30,13 +30,20 @@ type sink interface {
 	publish(ctx context.Context, events []outgoing) error
 }
 
-// redisSink publishes through Redis, a batch in one round trip.
-type redisSink struct{ client *redis.Client }
+// redisSink publishes through Redis, a batch in one round trip to each server.
+type redisSink struct {
+	client  redis.UniversalClient
+	sharded bool // a Cluster, where only SPUBLISH keeps the order
+}
 
 func (s *redisSink) publish(ctx context.Context, events []outgoing) error {
 	pipe := s.client.Pipeline()
 	for _, e := range events {
-		pipe.Publish(ctx, e.room.channel, e.payload)
+		if s.sharded {
+			pipe.SPublish(ctx, e.room.channel, e.payload)
+		} else {
+			pipe.Publish(ctx, e.room.channel, e.payload)
+		}
 	}
 	if _, err := pipe.Exec(ctx); err != nil { //nolint:forbidigo // one error stands for all
 		return fmt.Errorf("publish: %w", err)

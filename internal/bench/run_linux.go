@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"orgcast/internal/redisclient"
 )
 
 const (
@@ -72,11 +72,14 @@ func Run(ctx context.Context, opts Options, progress io.Writer) (rep Report, err
 	if err := opts.validate(false); err != nil {
 		return Report{}, err
 	}
-	redisOptions, err := redis.ParseURL(opts.Redis)
+	connector, err := redisclient.NewConnector(opts.Redis)
 	if err != nil {
-		return Report{}, fmt.Errorf("redis: %w", err)
+		return Report{}, err
 	}
-	client := redis.NewClient(redisOptions)
+	client, err := connector.Connect(0)
+	if err != nil {
+		return Report{}, err
+	}
 	defer func() { err = errors.Join(err, client.Close()) }()
 	if opts.publishes() {
 		if err := client.Ping(ctx).Err(); err != nil {
@@ -85,7 +88,7 @@ func Run(ctx context.Context, opts Options, progress io.Writer) (rep Report, err
 	}
 	return execute(ctx, opts, target{
 		name: "gateway", url: opts.URL, observer: newObserver(opts.Pid, opts.Admin),
-		open: func() sink { return &redisSink{client: client} },
+		open: func() sink { return &redisSink{client: client, sharded: len(opts.Redis.Cluster) > 0} },
 	}, progress)
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -27,7 +26,7 @@ func TestRunAgainstAFaithfulServer(t *testing.T) {
 		"at a rate": {},
 		"in another database": {
 			server: func(s *stub) { s.keys = s.keys.InDatabase(3) },
-			change: func(o *bench.Options) { o.Redis = strings.TrimSuffix(o.Redis, "/0") + "/3" },
+			change: func(o *bench.Options) { o.Redis.URL = o.Redis.URL + "/3" },
 		},
 		"one event in flight":   {change: func(o *bench.Options) { o.Rate = 0 }},
 		"many events in flight": {change: func(o *bench.Options) { o.Rate, o.InFlight = 0, 50 }},

@@ -21,15 +21,17 @@ import (
 	"orgcast/internal/bench"
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
+	"orgcast/internal/redisclient"
 	"orgcast/internal/session"
 )
 
 // stub is a small gateway: it signs in with real cookies, joins groups, and passes on what Redis
 // brings. spoil makes it unfaithful.
 type stub struct {
-	url, redis, prefix string
-	sessions           *session.CookieStore
-	keys               keyspace.Keyspace
+	url, prefix string
+	redis       redisclient.Options
+	sessions    *session.CookieStore
+	keys        keyspace.Keyspace
 
 	// Fixed after construction.
 	secure      bool // over TLS
@@ -44,8 +46,10 @@ type stub struct {
 
 	resumed atomic.Int64 // requests over resumed TLS sessions
 
-	mu         sync.Mutex
-	members    map[event.Group][]*stubConn
+	mu      sync.Mutex
+	members map[event.Group][]*stubConn
+
+	delivering sync.Mutex
 	deliveries int
 }
 
@@ -62,6 +66,11 @@ var stubs atomic.Int64
 
 func startStub(t *testing.T, redisAddr string, change func(*stub)) *stub {
 	t.Helper()
+	return startStubAt(t, redisclient.Options{Name: "redis", URL: "redis://" + redisAddr}, change)
+}
+
+func startStubAt(t *testing.T, at redisclient.Options, change func(*stub)) *stub {
+	t.Helper()
 	prefix := fmt.Sprintf("stub-%d", stubs.Add(1))
 	keys, err := keyspace.New(prefix)
 	if err != nil {
@@ -71,21 +80,11 @@ func startStub(t *testing.T, redisAddr string, change func(*stub)) *stub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stub{redis: redisAddr, prefix: prefix, sessions: sessions, keys: keys, members: make(map[event.Group][]*stubConn)}
+	s := &stub{redis: at, prefix: prefix, sessions: sessions, keys: keys, members: make(map[event.Group][]*stubConn)}
 	if change != nil {
 		change(s)
 	}
-	client := redis.NewClient(&redis.Options{Addr: s.redis})
-	events := client.PSubscribe(t.Context(), prefix+"[@:]*") // whatever the database
-	if _, err := events.Receive(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	var delivering sync.WaitGroup
-	delivering.Go(func() {
-		for m := range events.Channel(redis.WithChannelSize(1 << 16)) { //nolint:forbidigo // Redis is well, and the channel holds all
-			s.deliver(t.Context(), m)
-		}
-	})
+	stopListening := s.listen(t)
 	server := httptest.NewUnstartedServer(s)
 	if s.secure {
 		server.StartTLS()
@@ -94,16 +93,57 @@ func startStub(t *testing.T, redisAddr string, change func(*stub)) *stub {
 	}
 	s.url = "ws" + strings.TrimPrefix(server.URL, "http")
 	t.Cleanup(func() {
-		if err := events.Close(); err != nil {
-			t.Errorf("close subscription: %v", err)
-		}
-		delivering.Wait()
-		if err := client.Close(); err != nil {
-			t.Errorf("close client: %v", err)
-		}
+		stopListening()
 		server.Close()
 	})
 	return s
+}
+
+// listen subscribes to all groups and passes on what comes, until stop is called.
+func (s *stub) listen(t *testing.T) (stop func()) {
+	t.Helper()
+	connector, err := redisclient.NewConnector(s.redis)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := connector.Connect(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subscriptions := []*redis.PubSub{}
+	if len(s.redis.Cluster) == 0 {
+		subscriptions = append(subscriptions, client.PSubscribe(t.Context(), s.prefix+"[@:]*")) // whatever the database
+	} else {
+		for org := range benchOrgs { // each has one slot
+			var channels []string
+			for room := range benchGroups {
+				channels = append(channels, fmt.Sprintf("%s:{bench-%d}:group:room.%d", s.prefix, org, room))
+			}
+			subscriptions = append(subscriptions, client.SSubscribe(t.Context(), channels...))
+		}
+	}
+	var listening sync.WaitGroup
+	for _, events := range subscriptions {
+		if _, err := events.Receive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		listening.Go(func() {
+			for m := range events.Channel(redis.WithChannelSize(1 << 16)) { //nolint:forbidigo // Redis is well, and the channel holds all
+				s.deliver(t.Context(), m)
+			}
+		})
+	}
+	return func() {
+		for _, events := range subscriptions {
+			if err := events.Close(); err != nil {
+				t.Errorf("close subscription: %v", err)
+			}
+		}
+		listening.Wait()
+		if err := client.Close(); err != nil {
+			t.Errorf("close client: %v", err)
+		}
+	}
 }
 
 func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -227,8 +267,10 @@ func (s *stub) leave(c *stubConn) {
 	}
 }
 
-// deliver writes one event to all its members, in the only goroutine that does.
+// deliver writes one event to all its members.
 func (s *stub) deliver(ctx context.Context, m *redis.Message) {
+	s.delivering.Lock()
+	defer s.delivering.Unlock()
 	group, ok := s.keys.ParseGroupChannel(m.Channel)
 	if !ok {
 		return
@@ -256,12 +298,15 @@ func (s *stub) deliver(ctx context.Context, m *redis.Message) {
 	}
 }
 
+// What the load of options has.
+const benchOrgs, benchGroups = 3, 3
+
 // options returns a small load against the stub.
 func (s *stub) options() bench.Options {
 	o := bench.DefaultOptions()
-	o.URL, o.Redis, o.Sessions = s.url+"/ws/events", "redis://"+s.redis, s.sessions
+	o.URL, o.Redis, o.Sessions = s.url+"/ws/events", s.redis, s.sessions
 	o.Prefix = s.prefix
-	o.Conns, o.Orgs, o.GroupsPerOrg, o.GroupsPerConn = 24, 3, 3, 2
+	o.Conns, o.Orgs, o.GroupsPerOrg, o.GroupsPerConn = 24, benchOrgs, benchGroups, 2
 	o.Rate, o.Warmup, o.Duration = 500, 50*time.Millisecond, 300*time.Millisecond
 	o.Threads = 2
 	return o

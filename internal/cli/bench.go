@@ -59,16 +59,13 @@ func (p *Process) measure(set *config.Set, declare func(*config.Set), args []str
 	return nil
 }
 
-// errNoCluster is returned because the load is published with PUBLISH on one server, whichever
+// errNoCluster is returned because `bench lease` publishes with PUBLISH on one server, whichever
 // server owns the slot.
 var errNoCluster = errors.New("--redis-cluster: not supported here: the load is published at one Redis, not into a Cluster")
 
 // bench runs the command with the gateway's settings.
 func (s *settings) bench(ctx context.Context, p *Process, c *bench.Command) (int, error) {
-	if len(s.Redis.Cluster) > 0 {
-		return bench.ExitFailed, errNoCluster
-	}
-	c.Redis, c.Prefix = s.Redis.URL, s.Prefix
+	c.Redis, c.Prefix = s.Redis, s.Prefix
 	if s.HasStore(app.StoreRedis) || s.SessionKeys != "" {
 		keys, err := s.Keyspace()
 		if err != nil {
