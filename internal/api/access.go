@@ -14,7 +14,7 @@ type access uint8
 const (
 	// byPublisher opens with the publish key: what changes one publication.
 	byPublisher access = iota
-	// byEither opens with the publish key or the admin key.
+	// byEither opens with the publish key or the admin key: what back ends and operators both do.
 	byEither
 	// byAdmin opens with the admin key: what reads or changes more than one publication. Without
 	// an admin key, it opens to programs on this machine, see [gate.checkLocal].

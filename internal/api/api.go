@@ -37,9 +37,10 @@ type Options struct {
 	Publisher Publisher
 	// Revoker does what POST /v1/revoke asks for.
 	Revoker Revoker
-	// Nodes are asked by the views. Without them, there are no views. Histories tell GET /v1/explain
-	// whether an event was recorded.
-	Nodes     *nodes.Nodes
+	// Nodes are asked by the views of all nodes. Without them, these do not exist.
+	Nodes *nodes.Nodes
+	// Histories are read by GET /v1/history, which does not exist without them, and by
+	// GET /v1/explain.
 	Histories Histories
 	// Usage is read by GET /v1/usage. Nil if nothing is kept.
 	Usage *usage.Redis
@@ -139,6 +140,9 @@ func (o *Options) paths() (calls []call, shown []view) {
 	}
 	if o.Nodes != nil {
 		shown = views(*o)
+	}
+	if o.Histories != nil {
+		shown = append(shown, readingHistory(o.Histories))
 	}
 	if o.Tasks != nil {
 		shown = append(shown, countingTasks(o.Tasks))

@@ -17,11 +17,6 @@ func Trails() nodes.Topic[explain.Question, trail.Answer] {
 	return nodes.Topic[explain.Question, trail.Answer]{Name: "explain"}
 }
 
-// Histories says whether the history of a group has an event. [pubsub.Histories] does.
-type Histories interface {
-	Has(ctx context.Context, g event.Group, p event.Position) (bool, error)
-}
-
 // The parameters of GET /v1/explain that no other view has.
 const (
 	parameterPosition = "position"

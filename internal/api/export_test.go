@@ -16,8 +16,8 @@ func Messages() map[string]string {
 			list[c.path+" "+p.code+" "+http.StatusText(p.status)] = p.message
 		}
 	}
-	for _, v := range append(views(Options{OrganizationMetrics: 1}), countingTasks(nil)) {
-		for _, p := range append(doors(byAdmin), v.problems()...) {
+	for _, v := range append(views(Options{OrganizationMetrics: 1}), countingTasks(nil), readingHistory(nil)) {
+		for _, p := range append(doors(v.access()), v.problems()...) {
 			list[v.path+" "+p.code] = p.message
 		}
 	}
@@ -66,7 +66,7 @@ func Paths(o *Options) (list []Path) {
 		list = append(list, Path{Operation: "POST " + c.path, Codes: byStatus(append(doors(c.access), c.problems...))})
 	}
 	for _, v := range shown {
-		own := byStatus(append(doors(byAdmin), v.refusals...))
+		own := byStatus(append(doors(v.access()), v.refusals...))
 		list = append(list, Path{"GET " + v.path, v.parameters, own, byStatus(v.problems())})
 	}
 	return list

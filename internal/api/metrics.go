@@ -26,7 +26,7 @@ func newResults(reg prometheus.Registerer, calls []call, shown []view) *promethe
 	}
 	for _, v := range shown {
 		results.WithLabelValues(v.path, codeOK)
-		for _, p := range append(doors(byAdmin), v.problems()...) {
+		for _, p := range append(doors(v.access()), v.problems()...) {
 			results.WithLabelValues(v.path, p.code)
 		}
 	}

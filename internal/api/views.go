@@ -36,9 +36,11 @@ func Load() nodes.Topic[inventory.LoadQuery, inventory.Load] {
 	return nodes.Topic[inventory.LoadQuery, inventory.Load]{Name: "load"}
 }
 
-// view is one path that shows what all nodes know. It needs the admin key.
+// view is one path that shows something and changes nothing. It needs the admin key.
 type view struct {
 	path string
+	// forPublishers says that the publish key opens it, too.
+	forPublishers bool
 	// parameters are those that the URL may have, each at most once.
 	parameters []string
 	// refusals list further reasons why the view can come to nothing.
@@ -60,6 +62,14 @@ const (
 )
 
 var errParameters = errors.New("api: unknown or repeated parameter")
+
+// access says which key opens the view.
+func (v view) access() access {
+	if v.forPublishers {
+		return byEither
+	}
+	return byAdmin
+}
 
 // problems returns why a view can come to nothing. Any other error is [unavailable].
 func (v view) problems() []problem {
@@ -196,7 +206,7 @@ func (h *viewer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.count(result{})
 		return
 	}
-	p := problemOf(err, append(doors(byAdmin), h.view.problems()...))
+	p := problemOf(err, append(doors(h.view.access()), h.view.problems()...))
 	if p.status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
@@ -206,7 +216,7 @@ func (h *viewer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // show answers a request, unless it returns an error.
 func (h *viewer) show(w http.ResponseWriter, r *http.Request) error {
-	if err := h.gate.check(r, byAdmin); err != nil {
+	if err := h.gate.check(r, h.view.access()); err != nil {
 		return err
 	}
 	parameters, err := readParameters(r.URL.RawQuery, h.view.parameters)

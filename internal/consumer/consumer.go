@@ -93,6 +93,17 @@ type Resumer interface {
 	Mark(name string) (m event.Mark, ok bool)
 }
 
+// Pager is an extra ability of a [Conn]: to show what was recorded earlier.
+type Pager interface {
+	// PageBefore reads events of a joined group that were recorded before a position, oldest first:
+	// the newest limit of them, or fewer if they are large. The zero Position stands for the end of
+	// the history. Then it calls done, which sends them; more says that the history goes back
+	// further. Connections of an organization take turns at this. Errors are [ErrNotFound] if the
+	// group is not joined, [ErrUnknownType] if nothing can be read, those of ctx, of reading the
+	// history, and of done.
+	PageBefore(ctx context.Context, name string, before event.Position, limit int, done func(events []*event.Event, more bool) error) error
+}
+
 // Limiter is an extra ability of a [Conn]: requests that one frame makes in bulk count against the
 // rate limit of the browser.
 type Limiter interface {

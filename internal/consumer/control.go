@@ -25,9 +25,10 @@ func IsControlType(typ string) bool { return slices.Contains(ControlTypes(), typ
 // control is one of the gateway's own frames that this package makes.
 type control interface{ isControl() }
 
-func (ErrorFrame) isControl() {}
-func (groupFrame) isControl() {}
-func (pongFrame) isControl()  {}
+func (ErrorFrame) isControl()   {}
+func (groupFrame) isControl()   {}
+func (historyFrame) isControl() {}
+func (pongFrame) isControl()    {}
 
 // CheckFrame returns [ErrControlType] if a consumer sends v and it looks like one of the gateway's
 // own frames without being one. text is the JSON of v. CheckFrame returns [event.ErrDuplicateField]

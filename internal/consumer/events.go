@@ -46,13 +46,15 @@ type unsubscribeFrame struct {
 	Groups []string `json:"groups"`
 }
 
-// ReceiveMessage handles subscribe and unsubscribe.
+// ReceiveMessage handles subscribe, unsubscribe and history.
 func (e Events) ReceiveMessage(ctx context.Context, c Conn, m event.Message) error {
 	switch m.Type {
 	case "subscribe":
 		return e.subscribe(ctx, c, m)
 	case "unsubscribe":
 		return e.unsubscribe(c, m)
+	case "history":
+		return pageOfHistory(ctx, c, m)
 	default:
 		return ErrUnknownType
 	}

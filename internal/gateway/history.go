@@ -27,6 +27,18 @@ type Resumer interface {
 	Mark(g event.Group) (m event.Mark, ok bool)
 }
 
+// Pager is an extra ability of a History: it goes back page by page.
+type Pager interface {
+	// Before returns the events that were recorded before the position, oldest first: the newest
+	// limit of them, or fewer if they exceed a number of bytes, but at least one. The zero Position
+	// stands for the end of the history. more says that the history goes back further.
+	Before(ctx context.Context, g event.Group, before event.Position, limit, bytes int) (events []*event.Event, more bool, err error)
+}
+
+// pageBytes is how many bytes of events a page of a history has at most, unless a single event is
+// larger.
+const pageBytes = 256 << 10
+
 // resumeLimit is how many missed events of a group a browser gets at most: as many as a history
 // keeps by default.
 const resumeLimit = event.DefaultHistoryLength
@@ -93,6 +105,39 @@ func (c *conn) JoinAfter(ctx context.Context, name string, after event.Mark, don
 		}
 		return at.Position, bytesOf(events), done(at)
 	})
+}
+
+// PageBefore implements consumer.Pager.
+func (c *conn) PageBefore(ctx context.Context, name string, before event.Position, limit int, done func(events []*event.Event, more bool) error) error {
+	source, _ := c.host.options.History.(Pager)
+	if source == nil || !c.kind.v1 {
+		return consumer.ErrUnknownType
+	}
+	g, err := event.NewGroup(c.identity.Organization, name)
+	if err != nil || !c.groups.has(g) {
+		return consumer.ErrNotFound
+	}
+	_, err = c.inTurn(ctx, func() (_ event.Position, bytes int, err error) {
+		events, more, err := source.Before(ctx, g, before, limit, min(pageBytes, c.writer.box.Spare()))
+		if err != nil {
+			return event.Position{}, 0, fmt.Errorf("%w: read history: %w", ErrOverloaded, err)
+		}
+		fitting := c.writer.box.Fitting(events)
+		if len(fitting) == 0 && len(events) > 0 {
+			return event.Position{}, bytesOf(events), fmt.Errorf("%w: read history: no room", ErrOverloaded)
+		}
+		for _, e := range fitting {
+			if err := c.admit(e.Alone()); err != nil {
+				c.End(err)
+				return event.Position{}, bytesOf(events), err
+			}
+		}
+		if !c.groups.has(g) { // left meanwhile
+			return event.Position{}, bytesOf(events), consumer.ErrNotFound
+		}
+		return event.Position{}, bytesOf(events), done(fitting, more || len(fitting) < len(events))
+	})
+	return err
 }
 
 // joinFrom joins a group and calls begin, which sends recorded events and returns the position of

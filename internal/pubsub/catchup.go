@@ -106,7 +106,7 @@ func (c *catcher) seekRemembered(ctx context.Context, b roster.Behind, f answer)
 		return f
 	}
 	oldest := slices.MinFunc(remembered, event.Position.Compare)
-	entries, _, err := c.histories.newest(ctx, b.Group(), oldest.String(), catchUpMost, catchUpMostBytes)
+	entries, _, err := c.histories.newest(ctx, b.Group(), span{oldest.String(), "+"}, catchUpMost, catchUpMostBytes)
 	if err != nil {
 		f.err = err
 		return f

@@ -63,23 +63,50 @@ func newHistories(client redis.UniversalClient, keys keyspace.Keyspace, opt Opti
 // they exceed [HistoryBytes], but always the newest one. Events that [event.Decode] refuses are
 // left out and counted.
 func (h *Histories) History(ctx context.Context, g event.Group, n int) ([]*event.Event, error) {
-	entries, _, err := h.newest(ctx, g, "-", n, HistoryBytes)
+	entries, _, err := h.newest(ctx, g, span{"-", "+"}, n, HistoryBytes)
 	if err != nil {
 		return nil, err
 	}
 	return h.decodeEntries(g, entries, event.Head{}), nil
 }
 
-// newest reads the newest n entries of a history, newest first, back to the ID in back. It returns
-// fewer if they exceed a number of bytes, but always the newest one. all says that back was
+// Before returns the events that were recorded before a position, oldest first: the newest limit of
+// them, or fewer if they exceed a number of bytes, but at least one. The zero Position stands for
+// the end of the history. more says that the history goes back further. Events that [event.Decode]
+// refuses are left out and counted.
+func (h *Histories) Before(ctx context.Context, g event.Group, before event.Position, limit, bytes int) (events []*event.Event, more bool, err error) {
+	within := span{"-", "+"}
+	if !before.IsZero() {
+		within.to = "(" + before.String()
+	}
+	for {
+		entries, all, err := h.newest(ctx, g, within, limit+1, bytes)
+		if err != nil {
+			return nil, false, err
+		}
+		more = !all || len(entries) > limit
+		entries = entries[:min(len(entries), limit)]
+		if events = h.decodeEntries(g, entries, event.Head{}); len(events) > 0 || !more {
+			return events, more, nil
+		}
+		// A page without an event would not say where to go on.
+		within.to = "(" + entries[len(entries)-1].ID
+	}
+}
+
+// span is a part of a history, in the words of XREVRANGE.
+type span struct{ from, to string }
+
+// newest reads the newest n entries of a part of a history, newest first. It returns fewer if they
+// exceed a number of bytes, but always the newest one. all says that the beginning of the part was
 // reached.
-func (h *Histories) newest(ctx context.Context, g event.Group, back string, n, bytes int) (entries []redis.XMessage, all bool, err error) {
+func (h *Histories) newest(ctx context.Context, g event.Group, within span, n, bytes int) (entries []redis.XMessage, all bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pagesTimeouts*h.opt.HistoryTimeout)
 	defer cancel()
 	count, most := firstPage, max(firstPage, max(pageMost, bytes/2)/h.opt.largest())
-	for before := "+"; len(entries) < n; {
+	for len(entries) < n {
 		asked := min(count, n-len(entries))
-		page, err := h.page(ctx, g, before, back, asked)
+		page, err := h.page(ctx, g, within, asked)
 		if err != nil {
 			return nil, false, err
 		}
@@ -95,16 +122,16 @@ func (h *Histories) newest(ctx context.Context, g event.Group, back string, n, b
 			return entries, true, nil
 		}
 		count = min(2*count, most, max(asked*pageBytes/max(room-bytes, 1), 1))
-		before = "(" + page[len(page)-1].ID
+		within.to = "(" + page[len(page)-1].ID
 	}
 	return entries, false, nil
 }
 
 // page reads one page of a history.
-func (h *Histories) page(ctx context.Context, g event.Group, before, back string, count int) ([]redis.XMessage, error) {
+func (h *Histories) page(ctx context.Context, g event.Group, within span, count int) ([]redis.XMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.opt.HistoryTimeout)
 	defer cancel()
-	page, err := h.client.XRevRangeN(ctx, h.keys.History(g), before, back, int64(count)).Result()
+	page, err := h.client.XRevRangeN(ctx, h.keys.History(g), within.to, within.from, int64(count)).Result()
 	if err != nil {
 		return nil, fmt.Errorf("history of %s: %w", g, err)
 	}
@@ -113,7 +140,7 @@ func (h *Histories) page(ctx context.Context, g event.Group, before, back string
 
 // Has reports whether the group's history has an event at a position.
 func (h *Histories) Has(ctx context.Context, g event.Group, p event.Position) (bool, error) {
-	page, err := h.page(ctx, g, p.String(), p.String(), 1)
+	page, err := h.page(ctx, g, span{p.String(), p.String()}, 1)
 	return len(page) > 0, err
 }
 

@@ -125,6 +125,28 @@ func (m *Memory) History(_ context.Context, g event.Group, n int) ([]*event.Even
 	return slices.Clone(events), nil
 }
 
+// Before is like [Histories.Before].
+func (m *Memory) Before(_ context.Context, g event.Group, before event.Position, limit, bytes int) (events []*event.Event, more bool, err error) {
+	m.histories.mu.Lock()
+	defer m.histories.mu.Unlock()
+	h := m.histories.of(g, time.Now())
+	if h == nil || limit <= 0 {
+		return nil, false, nil
+	}
+	end := len(h.events)
+	if !before.IsZero() {
+		end, _ = slices.BinarySearchFunc(h.events, before, func(e *event.Event, p event.Position) int { return e.Position().Compare(p) })
+	}
+	begin := end
+	for begin > max(end-limit, 0) {
+		if bytes -= len(h.events[begin-1].Payload()); bytes < 0 && begin < end {
+			break
+		}
+		begin--
+	}
+	return slices.Clone(h.events[begin:end]), begin > 0, nil
+}
+
 // Resume is like [Histories.Resume].
 func (m *Memory) Resume(ctx context.Context, g event.Group, after event.Mark, limit, bytes int) (events []*event.Event, complete bool, err error) {
 	events, complete, err = m.Since(ctx, g, after.Position, limit)

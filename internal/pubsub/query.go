@@ -35,7 +35,7 @@ type answer struct {
 
 // seekAll asks one history page by page, and reads at most the given number of bytes.
 func (h *Histories) seekAll(ctx context.Context, q query, bytes int) answer {
-	entries, all, err := h.newest(ctx, q.group, q.mark.Position.String(), q.limit+1, bytes)
+	entries, all, err := h.newest(ctx, q.group, span{q.mark.Position.String(), "+"}, q.limit+1, bytes)
 	if err != nil {
 		return answer{err: err}
 	}

@@ -1,0 +1,107 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"orgcast/internal/event"
+	"orgcast/internal/inventory"
+	"orgcast/internal/orgctx"
+)
+
+const (
+	parameterBefore = "before"
+	// usualHistory is how many events GET /v1/history returns without limit, and historyLimit the
+	// most that one may ask for.
+	usualHistory = 50
+	historyLimit = 1000
+	// historyBytes is the most that an answer has, in bytes of events, unless it is a single event.
+	historyBytes = 1 << 20
+)
+
+var errBefore = errors.New("api: not a position")
+
+// Histories reads what is recorded for groups. [pubsub.Histories] does.
+type Histories interface {
+	// Has reports whether the history of the group has an event at the position.
+	Has(ctx context.Context, g event.Group, p event.Position) (bool, error)
+	// Before returns the events that were recorded before the position, oldest first: the newest
+	// limit of them, or fewer if they exceed a number of bytes, but at least one. The zero Position
+	// stands for the end of the history. more says that the history goes back further.
+	Before(ctx context.Context, g event.Group, before event.Position, limit, bytes int) (events []*event.Event, more bool, err error)
+}
+
+// historyEvent is a recorded event in an answer.
+type historyEvent struct {
+	Event json.RawMessage `json:"event"`
+	ID    string          `json:"id"` // its position
+}
+
+// historyPage is the answer of GET /v1/history.
+type historyPage struct {
+	Events []historyEvent `json:"events"`
+	More   bool           `json:"more"`
+}
+
+// readingHistory returns GET /v1/history, which back ends use with the key with which they publish.
+func readingHistory(h Histories) view {
+	return view{
+		path: "/v1/history", forPublishers: true,
+		parameters: []string{parameterOrganization, parameterGroup, parameterUser, parameterBefore, parameterLimit},
+		refusals: []problem{
+			{errBefore, http.StatusBadRequest, "invalid_before", "Send before as the id of an event of this group."},
+			{event.ErrInvalidGroup, http.StatusBadRequest, "invalid_group", "Send either group, with 1 to 100 characters of A-Z a-z 0-9 _ . -, or user_id, and not both."},
+		},
+		do: func(ctx context.Context, parameters map[string]string) (any, error) {
+			g, before, limit, err := historyQuestion(parameters)
+			if err != nil {
+				return nil, err
+			}
+			events, more, err := h.Before(ctx, g, before, limit, historyBytes)
+			if err != nil {
+				return nil, err
+			}
+			page := historyPage{Events: make([]historyEvent, len(events)), More: more}
+			for i, e := range events {
+				page.Events[i] = historyEvent{json.RawMessage(e.Payload()), e.Position().String()}
+			}
+			return page, nil
+		},
+	}
+}
+
+// historyQuestion returns the part of a history that parameters ask for.
+func historyQuestion(parameters map[string]string) (g event.Group, before event.Position, limit int, err error) {
+	org, err := orgctx.ParseID(parameters[parameterOrganization])
+	if err != nil {
+		return g, before, 0, inventory.ErrOrganization
+	}
+	name := parameters[parameterGroup]
+	if user := parameters[parameterUser]; user != "" {
+		if name != "" {
+			return g, before, 0, event.ErrInvalidGroup
+		}
+		if !orgctx.ValidUserID(user) {
+			return g, before, 0, inventory.ErrUser
+		}
+		name = event.UserGroupName(user)
+	}
+	if g, err = event.NewGroup(org, name); err != nil {
+		return g, before, 0, err
+	}
+	if text := parameters[parameterBefore]; text != "" {
+		if before, err = event.ParsePosition(text); err != nil || before.IsZero() {
+			return g, before, 0, errBefore
+		}
+	}
+	limit = usualHistory
+	if text := parameters[parameterLimit]; text != "" {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > historyLimit {
+			return g, before, 0, inventory.ErrLimit
+		}
+	}
+	return g, before, limit, nil
+}
