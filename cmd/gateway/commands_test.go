@@ -101,6 +101,7 @@ func TestCommands(t *testing.T) {
 		"Cluster, database":      {args: []string{"revoke", "--redis-cluster", "a:1", "--redis", "redis://a/1", "user", "ada"}, env: good, err: cli.ErrUsage, stderr: []string{"only database 0"}},
 		"bench what":             {args: []string{"bench", "measure"}, err: cli.ExitError(bench.ExitFailed), stderr: []string{`bench: wrong arguments: ["measure"]`}},
 		"bench all wrong":        {args: []string{"bench", "--speed", "3", "--conns", "0"}, err: cli.ExitError(bench.ExitFailed), stderr: []string{"--speed: unknown flag", "--conns (from flag)"}},
+		"bench, no process":      {args: []string{"bench", "--pid", "1,gateway"}, err: cli.ExitError(bench.ExitFailed), stderr: []string{`--pid (from flag): "gateway" is not a process ID`}},
 		"bench lease, what":      {args: []string{"bench", "lease", "all"}, err: cli.ExitError(bench.ExitFailed), stderr: []string{`bench lease: wrong arguments: ["all"]`}},
 		"bench lease, cookies":   {args: []string{"bench", "lease"}, env: good, err: cli.ExitError(bench.ExitFailed), stderr: []string{"--session-store: must be redis"}},
 		"bench lease, Cluster":   {args: []string{"bench", "lease", "--session-store=redis", "--redis-cluster", "a:1"}, err: cli.ExitError(bench.ExitFailed), stderr: []string{"not into a Cluster"}},

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"net/http"
@@ -28,6 +29,7 @@ type client struct {
 	index       int // among all connections
 	key         int32
 	org         *organization
+	server      *server
 	request     []byte // the request that opens it
 	memberships []membership
 	// stalled says that it stops reading as soon as it is ready.
@@ -80,15 +82,16 @@ func upgradeRequest(host, path, origin, cookie string, compress bool) []byte {
 }
 
 // opening returns the request that opens the connection.
-func (c *client) opening(host, path, cookie string, o *Options) ([]byte, error) {
+func (c *client) opening(path, cookie string, o *Options) ([]byte, error) {
+	host, origin := c.server.url.Host, cmp.Or(o.Origin, c.server.origin)
 	if !o.SSE {
-		return upgradeRequest(host, path, o.Origin, cookie, o.Compress), nil
+		return upgradeRequest(host, path, origin, cookie, o.Compress), nil
 	}
 	groups := make([]string, len(c.memberships))
 	for i := range c.memberships {
 		groups[i] = c.memberships[i].room.group.Name()
 	}
-	return streamRequest(host, path, o.Origin, cookie, groups)
+	return streamRequest(host, path, origin, cookie, groups)
 }
 
 // refusal is an answer to an upgrade request that is not an upgrade, or a close frame before the

@@ -16,11 +16,12 @@ import (
 const Usage = `
 Load-test a gateway and check every delivery:
 
-  gateway bench [SETTINGS]          measure a running gateway
-  gateway bench limit [SETTINGS]    measure what the machine allows: the same load on a bare write loop
-  gateway bench compare [SETTINGS]  measure both in turn and print medians and ratios
-  gateway bench arrive [SETTINGS]   measure what a connection costs until its subscriptions are confirmed: 1, 16 and 256 at once
-  gateway bench lease [SETTINGS]    measure how soon revoked sockets are closed; has its own settings
+  gateway bench [SETTINGS]             measure a running gateway
+  gateway bench limit [SETTINGS]       measure what the machine allows: the same load on a bare write loop
+  gateway bench subscriber [SETTINGS]  measure the way through Redis: the same load on a program that only subscribes and writes
+  gateway bench compare [SETTINGS]     measure a gateway and one of them in turn, and print medians and ratios
+  gateway bench arrive [SETTINGS]      measure what a connection costs until its subscriptions are confirmed: 1, 16 and 256 at once
+  gateway bench lease [SETTINGS]       measure how soon revoked sockets are closed; has its own settings
 
 It opens connections with minted cookies, joins groups, publishes through Redis and checks every
 delivery: nothing from another organization or group, nothing lost, duplicated or out of order. The
@@ -36,6 +37,8 @@ Examples:
   gateway bench --pid 4711
   # the same with 64 events in flight, compared with the limit of the machine; medians of five rounds
   gateway bench compare --rounds 5 --pid 4711 --in-flight 64
+  # events to one browser each, compared with a program that only subscribes at Redis and writes
+  gateway bench compare --pid 4711 --conns 100 --groups-per-org 100 --rate 2000 --against subscriber
   # 5,000 connections in 1,000 groups of 5, 2,000 events per second
   gateway bench --conns 5000 --orgs 10 --groups-per-org 100 --rate 2000 --pid 4711
   # the cost of one stalled reader; the settings in --against change the right-hand side
@@ -55,9 +58,10 @@ Examples:
 
 // Words that may follow `gateway bench`. Without one, the gateway is measured.
 const (
-	wordLimit   = "limit"
-	wordCompare = "compare"
-	wordArrive  = "arrive"
+	wordLimit      = "limit"
+	wordSubscriber = "subscriber"
+	wordCompare    = "compare"
+	wordArrive     = "arrive"
 )
 
 // Command is one call of `gateway bench`.
@@ -73,7 +77,7 @@ type Command struct {
 // NewCommand returns the command with which args begin, and the remaining arguments.
 func NewCommand(args []string) (*Command, []string) {
 	c := &Command{Options: DefaultOptions(), rounds: 5, against: wordLimit}
-	if len(args) > 0 && slices.Contains([]string{wordLimit, wordCompare, wordArrive, limitServer}, args[0]) {
+	if len(args) > 0 && slices.Contains([]string{wordLimit, wordSubscriber, wordCompare, wordArrive, limitServer, subscriberServer}, args[0]) {
 		c.word, args = args[0], args[1:]
 	}
 	return c, args
@@ -89,15 +93,15 @@ func (c *Command) Declare(set *config.Set) {
 	}
 	if c.word == wordCompare {
 		set.Int(&c.rounds, "rounds", c.rounds, 1, "how often to measure each side")
-		set.String(&c.against, "against", c.against, "what to compare with: limit, or settings (in one argument) that change the right-hand side", nil)
+		set.String(&c.against, "against", c.against, "what to compare with: limit, subscriber, or settings (in one argument) that change the right-hand side", nil)
 	}
 }
 
 // Run measures. Reports go to stdout, progress to stderr. It returns the exit code; with an error
 // that is [ExitFailed].
 func (c *Command) Run(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) (int, error) {
-	if c.word == limitServer {
-		if err := serveLimit(ctx, c.URL, stdin, stdout); err != nil {
+	if serve := bareServers[c.word]; serve != nil {
+		if err := serve(ctx, c.URL, stdin, stdout); err != nil {
 			return ExitFailed, err
 		}
 		return ExitOK, nil
@@ -121,6 +125,11 @@ func (c *Command) Run(ctx context.Context, stdin io.Reader, stdout, stderr io.Wr
 	return result.ExitCode(), nil
 }
 
+// bareServers are the servers that the binary runs itself as.
+var bareServers = map[string]func(ctx context.Context, over string, stdin io.Reader, stdout io.Writer) error{ //nolint:gochecknoglobals // constant
+	limitServer: serveLimit, subscriberServer: serveSubscriber,
+}
+
 // result is a [Report], a [Comparison] or [Arrivals].
 type result interface {
 	Table(w io.Writer) error
@@ -139,13 +148,18 @@ func (c *Command) measure(ctx context.Context, progress io.Writer) (result, erro
 	case wordArrive:
 		arrivals, err := arrive(ctx, c.Options, c.rounds, progress)
 		return &arrivals, err
-	case wordLimit:
-		rep, err := Limit(ctx, c.Options, progress)
+	case wordLimit, wordSubscriber:
+		rep, err := yardsticks[c.word](ctx, c.Options, progress)
 		return &rep, err
 	default:
 		rep, err := Run(ctx, c.Options, progress)
 		return &rep, err
 	}
+}
+
+// yardsticks are what a gateway can be compared with.
+var yardsticks = map[string]func(context.Context, Options, io.Writer) (Report, error){ //nolint:gochecknoglobals // constant
+	wordLimit: Limit, wordSubscriber: Subscriber,
 }
 
 func gatewayWith(opts Options, name string) measurement {
@@ -156,9 +170,9 @@ func gatewayWith(opts Options, name string) measurement {
 
 // opponent returns the right-hand side of a comparison.
 func (c *Command) opponent() (measurement, error) {
-	if c.against == wordLimit {
-		return measurement{name: wordLimit, run: func(ctx context.Context, progress io.Writer) (Report, error) {
-			return Limit(ctx, c.Options, progress)
+	if yardstick := yardsticks[c.against]; yardstick != nil {
+		return measurement{name: c.against, run: func(ctx context.Context, progress io.Writer) (Report, error) {
+			return yardstick(ctx, c.Options, progress)
 		}}, nil
 	}
 	opts := c.Options
@@ -172,7 +186,7 @@ func (c *Command) opponent() (measurement, error) {
 	case err != nil:
 		return measurement{}, fmt.Errorf("--against: %w", err)
 	case len(words) == 0 || len(rest) > 0:
-		return measurement{}, fmt.Errorf("--against: %q must be limit or settings", c.against)
+		return measurement{}, fmt.Errorf("--against: %q must be limit, subscriber or settings", c.against)
 	}
 	return gatewayWith(opts, c.against), nil
 }

@@ -64,8 +64,8 @@ func TestCommandRefusesWrongUse(t *testing.T) {
 		args []string
 		want string
 	}{
-		"wrong opponent":   {args: []string{"compare", "--against", "nginx"}, want: "must be limit or settings"},
-		"no opponent":      {args: []string{"compare", "--against", " "}, want: "must be limit or settings"},
+		"wrong opponent":   {args: []string{"compare", "--against", "nginx"}, want: "must be limit, subscriber or settings"},
+		"no opponent":      {args: []string{"compare", "--against", " "}, want: "must be limit, subscriber or settings"},
 		"opponent's rate":  {args: []string{"compare", "--against", "--rate=-1 --speed 3"}, want: "--rate (from flag): must be at least 0"},
 		"nothing to sign":  {args: []string{}, want: "session key"},
 		"idle and a storm": {args: []string{"limit", "--idle", "--storm"}, want: "must not be set together"},

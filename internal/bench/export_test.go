@@ -25,6 +25,7 @@ var (
 	ErrFrame          = errFrame
 	CPUOf             = cpuOf
 	RSSOf             = rssOf
+	SumOf             = sumOf[int64]
 )
 
 // NewDelivery makes a delivery.

@@ -15,7 +15,7 @@ func (l *loop) handle(c *client, events uint32) {
 			l.ended(c, err)
 			return
 		}
-		if l.run.secure {
+		if c.server.secure {
 			l.shakeHands(c)
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
@@ -21,21 +22,17 @@ func newRun(ctx context.Context, opts Options, t target) (*run, error) {
 	if limit := openFilesLimit(); opts.Conns > limit-spareFiles {
 		return nil, fmt.Errorf("--conns: %d connections exceed the limit of %d open files (ulimit -n)", opts.Conns, limit)
 	}
-	u, err := url.Parse(t.url)
-	if err != nil {
-		return nil, fmt.Errorf("url: %w", err)
-	}
-	scheme := "http"
-	if isSecure(t.url) {
-		scheme = "https"
-	}
-	addr, err := resolve(ctx, u, scheme)
-	if err != nil {
-		return nil, err
-	}
 	r := &run{
-		opts: opts, bare: t.bare, target: addr, secure: isSecure(t.url), serverName: u.Hostname(), clock: newClock(),
+		opts: opts, bare: t.bare != nil, clock: newClock(),
 		failed: make(chan error, 1), closes: make(map[int]int64),
+	}
+	var servers []*server
+	for address := range strings.SplitSeq(t.url, ",") {
+		s, err := newServer(ctx, address)
+		if err != nil {
+			return nil, err
+		}
+		servers = append(servers, s)
 	}
 	r.from.Store(math.MaxInt64)
 	r.until.Store(math.MaxInt64)
@@ -45,10 +42,28 @@ func newRun(ctx context.Context, opts Options, t target) (*run, error) {
 			r.tokens <- struct{}{}
 		}
 	}
-	if opts.Origin == "" {
-		opts.Origin = scheme + "://" + u.Host
+	return r, r.populate(ctx, opts, servers, t.bare)
+}
+
+// server is one server that connections go to.
+type server struct {
+	url    *url.URL
+	addr   netip.AddrPort
+	secure bool // over TLS
+	origin string
+}
+
+func newServer(ctx context.Context, address string) (*server, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, fmt.Errorf("url: %w", err)
 	}
-	return r, r.populate(ctx, opts, u)
+	scheme := "http"
+	if isSecure(address) {
+		scheme = "https"
+	}
+	addr, err := resolve(ctx, u, scheme)
+	return &server{url: u, addr: addr, secure: scheme == "https", origin: scheme + "://" + u.Host}, err
 }
 
 // resolve returns the address of a URL, IPv4 if there is a choice, because loopback has many
@@ -66,8 +81,9 @@ func resolve(ctx context.Context, u *url.URL, scheme string) (netip.AddrPort, er
 	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(port)), nil //nolint:gosec // a port
 }
 
-// populate makes organizations, groups, connections and the cookies with which they sign in.
-func (r *run) populate(ctx context.Context, opts Options, u *url.URL) error {
+// populate makes organizations, groups, connections and the cookies with which they sign in. bare is
+// nil for gateways: see target.
+func (r *run) populate(ctx context.Context, opts Options, servers []*server, bare func(*client) string) error {
 	keys, err := keyspace.New(opts.Prefix)
 	if err != nil {
 		return err
@@ -93,6 +109,7 @@ func (r *run) populate(ctx context.Context, opts Options, u *url.URL) error {
 	for i := range opts.Conns {
 		nth := i / len(orgs) // of its organization
 		c := &client{index: i, org: orgs[i%len(orgs)], fd: -1, stalled: i >= opts.Conns-opts.Stalled}
+		c.server = servers[(i+nth)%len(servers)] // each organization is on all of them
 		for j := range opts.GroupsPerConn {
 			number := (nth*opts.GroupsPerConn + j) % opts.GroupsPerOrg
 			member := &rooms[i%len(orgs)][number]
@@ -103,13 +120,13 @@ func (r *run) populate(ctx context.Context, opts Options, u *url.URL) error {
 			}
 			c.memberships = append(c.memberships, membership{room: *member})
 		}
-		path, cookie := u.RequestURI(), ""
-		if r.bare {
-			path = limitPath(c) // this server asks for no session
+		path, cookie := c.server.url.RequestURI(), ""
+		if bare != nil {
+			path = bare(c) // this server asks for no session
 		} else if cookie, err = signIn(ctx, opts.Sessions, c); err != nil {
 			return err
 		}
-		if c.request, err = c.opening(u.Host, path, cookie, &opts); err != nil {
+		if c.request, err = c.opening(path, cookie, &opts); err != nil {
 			return err
 		}
 		r.clients = append(r.clients, c)

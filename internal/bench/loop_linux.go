@@ -137,8 +137,8 @@ func (l *loop) open() {
 }
 
 func (l *loop) connect(c *client) {
-	source := sourceAddress(l.run.target.Addr(), c.index, l.run.opts.Sources)
-	fd, err := dial(l.run.target, source, c.stalled)
+	source := sourceAddress(c.server.addr.Addr(), c.index, l.run.opts.Sources)
+	fd, err := dial(c.server.addr, source, c.stalled)
 	if err != nil {
 		l.run.fail(err)
 		return

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
+	"strings"
 	"time"
 
 	"orgcast/internal/config"
@@ -15,7 +17,8 @@ import (
 
 // Options describe the load and what to measure. [DefaultOptions] has values for all of them.
 type Options struct {
-	// URL is the server's WebSocket address, ws:// or wss://.
+	// URL is the server's WebSocket address, ws:// or wss://. Several servers are comma-separated;
+	// connections go to them in turn.
 	URL string
 	// Insecure accepts any certificate.
 	Insecure bool
@@ -31,9 +34,9 @@ type Options struct {
 	Prefix string
 	// Sessions signs the connections in. Its keys must be the server's. There is no flag for it.
 	Sessions Minter
-	// Pid is the server's process, for its CPU time and memory. 0 means not to measure them, or to
-	// take them from Admin.
-	Pid int
+	// Pids are the server's processes, for their CPU time and memory together: gateways, and proxies
+	// in front of them. None means not to measure them, or to take them from Admin.
+	Pids []int
 	// Admin is the address of the server's private listener, for heap, stacks and goroutines from
 	// its /metrics. Empty means not to ask.
 	Admin string
@@ -121,11 +124,22 @@ func DefaultOptions() Options {
 // declare declares the load. The values that o has are the defaults.
 func (o *Options) declare(set *config.Set) {
 	set.FlagsOnly()
-	set.String(&o.URL, "url", o.URL, "WebSocket address of the server", nil)
+	set.String(&o.URL, "url", o.URL, "WebSocket address of the server; several are comma-separated, and connections go to them in turn", nil)
 	set.Bool(&o.Insecure, "insecure", o.Insecure, "accept any certificate of the server")
 	set.Bool(&o.Resume, "resume", o.Resume, "resume the TLS session when a connection comes back")
 	set.String(&o.Origin, "origin", o.Origin, "Origin header; default: the origin of --url", nil)
-	set.Int(&o.Pid, "pid", o.Pid, 0, "process ID of the server, to measure its CPU time and memory")
+	var pids []string
+	set.List(&pids, "pid", "", "process ID of the server, to measure its CPU time and memory; several are comma-separated, and measured together", func(list []string) error {
+		o.Pids = nil
+		for _, text := range list {
+			pid, err := strconv.Atoi(text)
+			if err != nil || pid < 0 {
+				return fmt.Errorf("%q is not a process ID", text)
+			}
+			o.Pids = append(o.Pids, pid)
+		}
+		return nil
+	})
 	set.String(&o.Admin, "admin", o.Admin, "address of the server's private listener (http://…), to ask /metrics for heap, stacks and goroutines", nil)
 
 	set.Int(&o.Conns, "conns", o.Conns, 1, "connections")
@@ -165,9 +179,11 @@ func (o *Options) validate(bare bool) error {
 		}
 	}
 	if !bare {
-		u, err := url.Parse(o.URL)
-		check(err == nil && (u.Scheme == "ws" || u.Scheme == "wss") && u.Host != "", "--url: %q must be ws://HOST/PATH or wss://HOST/PATH", o.URL)
-		err = o.Redis.Check()
+		for _, address := range o.urls() {
+			u, err := url.Parse(address)
+			check(err == nil && (u.Scheme == "ws" || u.Scheme == "wss") && u.Host != "", "--url: %q must be ws://HOST/PATH or wss://HOST/PATH", address)
+		}
+		err := o.Redis.Check()
 		check(err == nil, "%w", err)
 		check(o.Sessions != nil, "no session keys to sign in with: set --session-keys or --session-store=redis")
 	}
@@ -206,7 +222,10 @@ func (o *Options) bare() Options {
 	return bare
 }
 
-// isSecure reports whether a URL asks for TLS.
+// urls returns the addresses in URL.
+func (o *Options) urls() []string { return strings.Split(o.URL, ",") }
+
+// isSecure reports whether a URL, or the first of several, asks for TLS.
 func isSecure(address string) bool {
 	u, err := url.Parse(address)
 	return err == nil && u.Scheme == "wss"

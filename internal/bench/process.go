@@ -24,7 +24,7 @@ type usage struct {
 
 // observer reads the server's usage.
 type observer struct {
-	pid   int
+	pids  []int
 	admin string
 	http  *http.Client
 }
@@ -32,8 +32,8 @@ type observer struct {
 // adminTimeout bounds a request to the private listener.
 const adminTimeout = 5 * time.Second
 
-func newObserver(pid int, admin string) *observer {
-	return &observer{pid: pid, admin: strings.TrimSuffix(admin, "/"), http: &http.Client{
+func newObserver(pids []int, admin string) *observer {
+	return &observer{pids: pids, admin: strings.TrimSuffix(admin, "/"), http: &http.Client{
 		Timeout: adminTimeout,
 		// One connection per request: an open one would count among what the server holds.
 		Transport: &http.Transport{DisableKeepAlives: true},
@@ -42,8 +42,8 @@ func newObserver(pid int, admin string) *observer {
 
 // cpu returns the CPU time that the server has used so far.
 func (o *observer) cpu(ctx context.Context) (time.Duration, error) {
-	if o.pid > 0 {
-		return cpuOf(o.pid)
+	if len(o.pids) > 0 {
+		return sumOf(o.pids, cpuOf)
 	}
 	u, err := o.read(ctx)
 	return u.cpu, err
@@ -56,11 +56,11 @@ func (o *observer) read(ctx context.Context) (u usage, err error) {
 			return u, fmt.Errorf("admin: %w", err)
 		}
 	}
-	if o.pid > 0 {
-		if u.cpu, err = cpuOf(o.pid); err != nil {
+	if len(o.pids) > 0 {
+		if u.cpu, err = sumOf(o.pids, cpuOf); err != nil {
 			return u, err
 		}
-		if u.rss, err = rssOf(o.pid); err != nil {
+		if u.rss, err = sumOf(o.pids, rssOf); err != nil {
 			return u, err
 		}
 	}
@@ -127,6 +127,18 @@ func valueOf(families map[string]*dto.MetricFamily, name string) float64 {
 		}
 	}
 	return 0
+}
+
+// sumOf adds up what several processes have used or hold.
+func sumOf[T ~int64](pids []int, of func(pid int) (T, error)) (sum T, err error) {
+	for _, pid := range pids {
+		n, err := of(pid)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

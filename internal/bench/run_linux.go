@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"orgcast/internal/redisclient"
 )
@@ -30,19 +31,15 @@ const (
 // run is one load against one server.
 type run struct {
 	// Fixed after construction.
-	opts   Options
-	bare   bool // the server is the limit's own
-	target netip.AddrPort
-	secure bool // over TLS
-	// serverName is what the server's certificate must be for.
-	serverName string
-	clock      clock
-	rooms      []*room
-	unheard    *room // where nobody is, for noise; else nil
-	clients    []*client
-	loops      []*loop
-	tokens     chan struct{} // see publisher.flowing
-	serving    sync.WaitGroup
+	opts    Options
+	bare    bool // the server is not a gateway
+	clock   clock
+	rooms   []*room
+	unheard *room // where nobody is, for noise; else nil
+	clients []*client
+	loops   []*loop
+	tokens  chan struct{} // see publisher.flowing
+	serving sync.WaitGroup
 
 	// from and until bound the moments of publishing that latencies are recorded for.
 	from, until atomic.Int64
@@ -56,15 +53,18 @@ type run struct {
 
 // target is what a run is aimed at.
 type target struct {
-	name     string
-	bare     bool
+	name string
+	// bare is nil for gateways. For the servers of [Limit] and [Subscriber] it returns the path that
+	// tells them the groups of a connection.
+	bare func(*client) string
+	// url is the address, or several, comma-separated.
 	url      string
 	observer *observer
 	// open returns a new way to publish.
 	open func() sink
 }
 
-// Run makes the load that opts describe against a gateway and reports what it saw. Progress goes to
+// Run makes the load that opts describe against gateways and reports what it saw. Progress goes to
 // progress once a second, in place if that is a terminal. If ctx ends during the measurement, the
 // report covers what was measured until then. A fault of the server's is no error: see
 // [Report.ExitCode].
@@ -72,24 +72,31 @@ func Run(ctx context.Context, opts Options, progress io.Writer) (rep Report, err
 	if err := opts.validate(false); err != nil {
 		return Report{}, err
 	}
-	connector, err := redisclient.NewConnector(opts.Redis)
-	if err != nil {
-		return Report{}, err
-	}
-	client, err := connector.Connect(0)
+	client, err := opts.connect(ctx)
 	if err != nil {
 		return Report{}, err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
-	if opts.publishes() {
-		if err := client.Ping(ctx).Err(); err != nil {
-			return Report{}, fmt.Errorf("redis: %w", err)
-		}
-	}
 	return execute(ctx, opts, target{
-		name: "gateway", url: opts.URL, observer: newObserver(opts.Pid, opts.Admin),
+		name: "gateway", url: opts.URL, observer: newObserver(opts.Pids, opts.Admin),
 		open: func() sink { return &redisSink{client: client, sharded: len(opts.Redis.Cluster) > 0} },
 	}, progress)
+}
+
+// connect returns a client of the Redis at which events are published.
+func (o *Options) connect(ctx context.Context) (redis.UniversalClient, error) {
+	connector, err := redisclient.NewConnector(o.Redis)
+	if err != nil {
+		return nil, err
+	}
+	client, err := connector.Connect(0)
+	if err != nil || !o.publishes() {
+		return client, err
+	}
+	if err := client.Ping(ctx).Err(); err != nil {
+		return nil, errors.Join(fmt.Errorf("redis: %w", err), client.Close())
+	}
+	return client, nil
 }
 
 // execute is the run from opening to report.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -118,7 +119,7 @@ func TestRunAgainstAFaithfulServer(t *testing.T) {
 		"idle":                    {change: func(o *bench.Options) { o.Idle = true }},
 		"bare handshakes":         {change: func(o *bench.Options) { o.GroupsPerConn, o.Storm = 0, true }},
 		"this process measured": {
-			change: func(o *bench.Options) { o.Pid = os.Getpid() },
+			change: func(o *bench.Options) { o.Pids = []int{os.Getpid()} },
 			enough: func(rep bench.Report) bool { return rep.ServerCPUSeconds > 0 },
 			check: func(t *testing.T, rep bench.Report) {
 				t.Helper()
@@ -198,6 +199,66 @@ func TestInterruptedRunReportsWhatItMeasured(t *testing.T) {
 	}
 	if !rep.Interrupted || rep.ExitCode() != bench.ExitOK || rep.Deliveries == 0 {
 		t.Errorf("got %+v, want an interrupted, faultless report", rep)
+	}
+}
+
+// TestSubscriber: the yardstick delivers all that it gets from Redis.
+func TestSubscriber(t *testing.T) {
+	t.Parallel()
+	addr := redistest.Start(t)
+	tests := map[string]func(*bench.Options){
+		"at a rate":           func(o *bench.Options) { o.Rate = 500 },
+		"many in flight":      func(o *bench.Options) { o.InFlight = 16 },
+		"with churn, TLS":     func(o *bench.Options) { o.URL, o.Rate, o.Churn = "wss://127.0.0.1/", 500, 200 },
+		"many groups of each": func(o *bench.Options) { o.GroupsPerOrg, o.GroupsPerConn = 8, 3 },
+		"in another database": func(o *bench.Options) { o.Redis.URL += "/2" },
+	}
+	for name, change := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			opts := bench.DefaultOptions()
+			opts.Conns, opts.Orgs, opts.Warmup, opts.Duration = 30, 2, 20*time.Millisecond, 200*time.Millisecond
+			opts.Redis.URL, opts.Prefix = "redis://"+addr, "subscriber-"+strings.NewReplacer(" ", "-", ",", "").Replace(name)
+			change(&opts)
+			rep := runLongEnough(t, bench.Subscriber, opts, func(rep bench.Report) bool { return rep.Deliveries > 0 })
+			if rep.ExitCode() != bench.ExitOK || rep.Unexpected != 0 || rep.Deliveries == 0 || rep.RSS == 0 {
+				t.Errorf("got %+v, want deliveries without faults", rep)
+			}
+		})
+	}
+}
+
+// TestSeveralServers: members of one organization are at all of them.
+func TestSeveralServers(t *testing.T) {
+	t.Parallel()
+	addr := redistest.Start(t)
+	first := startStub(t, addr, nil)
+	second := startStub(t, addr, func(s *stub) { s.prefix, s.keys = first.prefix, first.keys })
+	opts := first.options()
+	opts.URL += "," + second.options().URL
+	rep := runLongEnough(t, bench.Run, opts, func(rep bench.Report) bool { return rep.Deliveries > 0 })
+	if rep.ExitCode() != bench.ExitOK || rep.Deliveries == 0 {
+		t.Errorf("got %+v, want deliveries without faults", rep)
+	}
+	for i, s := range []*stub{first, second} {
+		s.delivering.Lock()
+		deliveries := s.deliveries
+		s.delivering.Unlock()
+		if deliveries == 0 {
+			t.Errorf("server %d delivered nothing", i+1)
+		}
+	}
+}
+
+// TestSumOf: several processes count together.
+func TestSumOf(t *testing.T) {
+	t.Parallel()
+	sum, err := bench.SumOf([]int{1, 20, 300}, func(pid int) (int64, error) { return int64(pid), nil })
+	if sum != 321 || err != nil {
+		t.Errorf("got %d, %v, want 321", sum, err)
+	}
+	if _, err := bench.SumOf([]int{os.Getpid(), 1 << 30}, bench.RSSOf); err == nil {
+		t.Error("a process that does not exist: got no error")
 	}
 }
 

@@ -171,7 +171,7 @@ func (r *run) tlsConfig(c *client) *tls.Config {
 		c.sessions = tls.NewLRUClientSessionCache(1)
 	}
 	return &tls.Config{
-		ServerName: r.serverName, MinVersion: tls.VersionTLS12,
+		ServerName: c.server.url.Hostname(), MinVersion: tls.VersionTLS12,
 		InsecureSkipVerify: r.bare || r.opts.Insecure, //nolint:gosec // asked for
 		ClientSessionCache: c.sessions, DynamicRecordSizingDisabled: true,
 	}
