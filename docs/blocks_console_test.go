@@ -160,7 +160,7 @@ func console(t *testing.T, l *lab, b block) string {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"routes.yaml": "version: 1\nroutes:\n  - path: /ws/x/\n    who: member\n    groups: [x]\n", "session-key": testKey, "publish-key": testKey + "p", "console-key": testKey + "c",
-		"key": testKey,
+		"key": testKey, "secret-keys": testKey + "s",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

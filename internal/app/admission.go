@@ -161,6 +161,9 @@ func askStore(ctx context.Context, store session.Store, s strangers) error {
 	}
 	var errs []error
 	for _, status := range store.Recheck(ctx, s.held) {
+		if errors.Is(status.Err, session.ErrUncached) {
+			return nil // the cache answered
+		}
 		errs = append(errs, unanswered(status.Err, session.ErrUnavailable))
 	}
 	return all(errs)

@@ -7,6 +7,7 @@ import (
 	"orgcast/internal/foreign"
 	"orgcast/internal/redisclient"
 	"orgcast/internal/rlimit"
+	"orgcast/internal/session"
 )
 
 const (
@@ -49,6 +50,9 @@ func (o *Options) files() fileShares {
 	if o.secondServer() {
 		servers++
 	}
+	if o.ownDjangoCache() {
+		servers++
+	}
 	if len(o.Redis.Cluster)+len(o.State.Cluster) > 0 {
 		servers += 3
 	}
@@ -80,7 +84,14 @@ func (o *Options) Warnings() (list []string) {
 	}
 	for i, kind := range o.SessionStores {
 		name := o.cookieName(i)
-		if usual := foreign.Named(name); usual != "" && kind != StoreHTTP {
+		isDjango := kind == StoreDjangoCache || kind == StoreDjangoSigned
+		if isDjango {
+			list = append(list, djangoWarning(kind))
+		}
+		if isDjango && name == session.DefaultName {
+			list = append(list, fmt.Sprintf("--session-cookie=%s with --session-store=%s: it must be the site's SESSION_COOKIE_NAME, which is usually sessionid", name, kind))
+		}
+		if usual := foreign.Named(name); usual != "" && kind != StoreHTTP && (!isDjango || usual != foreign.Django) {
 			list = append(list, fmt.Sprintf("--session-cookie=%s with --session-store=%s: cookies of this name are usually %s: %s", name, kind, usual.Title(), usual.Advice()))
 		}
 	}

@@ -46,11 +46,12 @@ type Options struct {
 	// Prefix is the first part of every name in Redis.
 	Prefix string
 
-	// SessionStores are cookie, redis or http, in the order in which they are asked. SessionCookies
+	// SessionStores are some of [StoreKinds], in the order in which they are asked. SessionCookies
 	// are the names of their cookies. SessionKeys are the keys of signed cookies, in the form that
 	// [ParseKeys] parses.
 	SessionStores, SessionCookies []string
 	SessionKeys                   string
+	Django                        Django
 	// SessionURL is where the web application says which user a cookie belongs to, to calls with
 	// SessionURLKey.
 	SessionURL, SessionURLKey string

@@ -23,10 +23,15 @@ const (
 	StoreCookie = "cookie"
 	StoreRedis  = "redis"
 	StoreHTTP   = "http"
+	// Sessions of a Django site.
+	StoreDjangoCache  = "django-cache"
+	StoreDjangoSigned = "django-signed"
 )
 
 // StoreKinds returns the kinds that --session-store accepts.
-func StoreKinds() []string { return []string{StoreCookie, StoreRedis, StoreHTTP} }
+func StoreKinds() []string {
+	return []string{StoreCookie, StoreRedis, StoreHTTP, StoreDjangoCache, StoreDjangoSigned}
+}
 
 // HasStore reports whether one of the session stores is of a kind.
 func (o *Options) HasStore(kind string) bool { return slices.Contains(o.SessionStores, kind) }
@@ -45,7 +50,7 @@ var (
 type Sessions struct {
 	session.Several
 
-	web []*session.WebStore
+	undo []func() // in reverse
 }
 
 // Store returns the first store of a type, or false.
@@ -71,10 +76,11 @@ func (s *Sessions) Mint(ctx context.Context, g session.Grant) (*http.Cookie, err
 	return nil, errNoMinter
 }
 
-// Close waits for questions to the web application that are in progress.
+// Close waits for questions to the web application that are in progress, and closes the clients of
+// the stores.
 func (s *Sessions) Close() {
-	for _, web := range s.web {
-		web.Close()
+	for _, undo := range slices.Backward(s.undo) {
+		undo()
 	}
 }
 
@@ -96,13 +102,10 @@ func NewSessions(o *Options, client redis.UniversalClient, keys keyspace.Keyspac
 func (o *Options) sessions(p storeParts) (*Sessions, error) {
 	s := new(Sessions)
 	for i, kind := range o.SessionStores {
-		part, err := o.store(kind, o.cookieName(i), p)
+		part, err := o.store(kind, o.cookieName(i), p, s)
 		if err != nil {
 			s.Close()
 			return nil, err
-		}
-		if web, ok := part.(*session.WebStore); ok {
-			s.web = append(s.web, web)
 		}
 		s.Several = append(s.Several, part)
 	}
@@ -117,14 +120,23 @@ func (o *Options) cookieName(place int) string {
 	return session.DefaultName
 }
 
-func (o *Options) store(kind, cookie string, p storeParts) (session.Part, error) {
+// store creates a store. What it acquires is undone when s is closed.
+func (o *Options) store(kind, cookie string, p storeParts, s *Sessions) (session.Part, error) {
 	so := session.Options{Name: cookie, MaxAge: o.SessionMaxAge, Insecure: o.SessionInsecure}
 	switch kind {
 	case StoreRedis:
 		return session.NewRedisStore(p.client, p.keys, so)
 	case StoreHTTP:
-		return o.webStore(cookie, p)
+		return o.webStore(cookie, p, s)
+	case StoreDjangoCache:
+		return o.djangoCache(cookie, p, s)
+	case StoreDjangoSigned:
+		return o.djangoSigned(cookie, p)
 	}
+	return o.cookieStore(so, p)
+}
+
+func (o *Options) cookieStore(so session.Options, p storeParts) (session.Part, error) {
 	pairs, err := ParseKeys(o.SessionKeys)
 	if err != nil {
 		return nil, err
@@ -167,7 +179,7 @@ func (o *Options) CheckSessions() error {
 			errs = append(errs, errors.New("--session-url-key: required with --session-store=http: the key that the web application expects"))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, o.checkDjango())...)
 }
 
 // CheckStores checks a value of --session-store.

@@ -95,7 +95,7 @@ func (n *Node) trials(last *lastWarning) ([]trial, error) {
 	}
 	for i, kind := range o.SessionStores {
 		sessions := trial{name: "session store", try: func(ctx context.Context) error { return askStore(ctx, a.sessions[i], unknown) }}
-		if kind == StoreCookie {
+		if kind == StoreCookie || kind == StoreDjangoSigned {
 			sessions = trial{name: sessions.name, note: "not needed: signed cookies"}
 		}
 		list = append(list, sessions)

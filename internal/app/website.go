@@ -19,7 +19,7 @@ const (
 )
 
 // webStore creates the store that asks the web application.
-func (o *Options) webStore(cookie string, p storeParts) (*session.WebStore, error) {
+func (o *Options) webStore(cookie string, p storeParts, s *Sessions) (*session.WebStore, error) {
 	site := new(webApplication)
 	site.key.Store(&o.SessionURLKey)
 	var err error
@@ -36,6 +36,7 @@ func (o *Options) webStore(cookie string, p storeParts) (*session.WebStore, erro
 	if err != nil {
 		return nil, err
 	}
+	s.undo = append(s.undo, store.Close)
 	p.reloads.add(func(next *Options) (func(), error) {
 		key := next.SessionURLKey
 		return func() { site.key.Store(&key) }, nil

@@ -25,12 +25,7 @@ func (s *settings) declareState(set *config.Set) {
 // a Cluster. It is used for both --redis and --redis-state.
 func declareServer(set *config.Set, r *redisclient.Options, name, fallback, help string) {
 	r.Name = name
-	set.URL(&r.URL, name, fallback, help, func(text string) error {
-		if text == "" && fallback == "" {
-			return nil
-		}
-		return redisclient.CheckURL(name, text)
-	})
+	declareURL(set, r, fallback, help)
 	set.Secret(&r.Password, name+"-password", "Redis password, not percent-encoded; use it instead of a password in --"+name, nil)
 	set.List(&r.Cluster, name+"-cluster", "", "seed nodes of a Redis Cluster, HOST:PORT, comma-separated; the rest are discovered. Credentials and TLS come from --"+name, redisclient.CheckAddresses)
 	set.String(&r.SentinelMaster, name+"-sentinel-master", "", "name of the master that the Sentinels watch. They provide its address; everything else comes from --"+name, nil)
@@ -40,4 +35,14 @@ func declareServer(set *config.Set, r *redisclient.Options, name, fallback, help
 	set.Path(&r.CA, name+"-tls-ca", "", "CA certificates (PEM) used to verify Redis; default: the system pool", nil)
 	set.Path(&r.Cert, name+"-tls-cert", "", "client certificate file, for a Redis that requires one", nil)
 	set.Path(&r.Key, name+"-tls-key", "", "key file of the client certificate", nil)
+}
+
+// declareURL declares the setting with the URL of a Redis.
+func declareURL(set *config.Set, r *redisclient.Options, fallback, help string) {
+	set.URL(&r.URL, r.Name, fallback, help, func(text string) error {
+		if text == "" && fallback == "" {
+			return nil
+		}
+		return redisclient.CheckURL(r.Name, text)
+	})
 }

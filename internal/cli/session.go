@@ -151,6 +151,10 @@ func (s *settings) sessionHint(err error) string {
 			names = append(names, "--redis", "--prefix")
 		case kind == app.StoreHTTP:
 			names = append(names, "--session-url")
+		case kind == app.StoreDjangoSigned:
+			names = append(names, "--django-secret-keys", "--django-backends")
+		case kind == app.StoreDjangoCache:
+			names = append(names, "--django-cache-redis", "--django-cache-prefix", "--django-cache-engine", "--django-backends")
 		}
 	}
 	last := len(names) - 1

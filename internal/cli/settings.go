@@ -46,13 +46,14 @@ func (s *settings) declareLogging(set *config.Set) {
 // declareStores declares the session stores, which also decide the default of --directory.
 func (s *settings) declareStores(set *config.Set) {
 	set.List(&s.SessionStores, "session-store", app.StoreCookie,
-		"where sessions are stored: cookie, in a signed cookie (gorilla CookieStore); redis, in Redis under a random key; http, in the web application, which the gateway asks at --session-url. Of several, comma-separated, the first one whose cookie the browser sends decides alone", app.CheckStores)
+		"where sessions are stored: cookie, in a signed cookie (gorilla CookieStore); redis, in Redis under a random key; http, in the web application, which the gateway asks at --session-url; django-cache, in the Redis cache of a Django site; django-signed, in its signed cookies. Of several, comma-separated, the first one whose cookie the browser sends decides alone", app.CheckStores)
 }
 
 func (s *settings) declareSession(set *config.Set) {
 	s.declareStores(set)
 	set.List(&s.SessionCookies, "session-cookie", session.DefaultName, "name of the session cookie; with several stores, one name for each, comma-separated, in the same order", nil)
 	s.declareSessionURL(set)
+	s.declareDjango(set)
 	set.Secret(&s.SessionKeys, "session-keys",
 		"keys of signed cookies, comma-separated: the first one signs, the others are previous keys; each is HASHKEY or HASHKEY:BLOCKKEY, with a hash key of at least 32 characters and a block key of 16, 24 or 32; hex-… for bytes in hexadecimal",
 		func(text string) error { _, err := app.ParseKeys(text); return err })
@@ -157,7 +158,8 @@ func (s *settings) derived(value *int, effective func() int) func() string {
 // serveReloads lists the settings of serve that a reload can change.
 func serveReloads() []string {
 	return append([]string{
-		"tls-cert", "tls-key", "tls-ticket-key", "public-health", "session-url-key", "session-keys", "origins", "trusted-proxies", "events-policy",
+		"tls-cert", "tls-key", "tls-ticket-key", "public-health", "session-url-key", "session-keys",
+		"django-secret-keys", "django-cache-redis-password", "django-cache-redis-tls-ca", "origins", "trusted-proxies", "events-policy",
 		"signing-key", "publish-key", "admin-key", "console-path", "console-key", "max-frame", "max-event", "events-per-second", "event-bytes-per-second", "queue-bytes",
 		"queue-bytes-per-organization", "receive-bytes-per-organization", "compress", "compress-threshold",
 		"frames-per-second", "frame-burst", "groups-per-connection", "max-connections", "max-per-organization", "max-per-user",

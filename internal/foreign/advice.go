@@ -21,16 +21,23 @@ func (k Kind) Title() string { return about[k].title }
 // Page returns the page that helps.
 func (k Kind) Page() string { return about[k].page }
 
+// asked is the advice for every kind.
+const asked = "with --session-store=http, and --session-cookie naming it, the gateway asks your site whose it is"
+
 // Advice says what to set so that a cookie of the kind is understood.
 func (k Kind) Advice() string {
 	switch k {
 	case "":
 		return ""
+	case Django:
+		return asked + "; --session-store=django-cache reads it itself if the site keeps its sessions in a Redis cache (" + k.Page() + ")"
+	case DjangoSigned:
+		return asked + "; --session-store=django-signed reads it itself, with the site's SECRET_KEY (" + k.Page() + ")"
 	case Gorilla:
 		return "--session-store=cookie reads it, with the keys and the cookie name with which it was signed (" + k.Page() + ")"
 	case OrgcastRecord:
 		return "--session-store=redis reads it (" + k.Page() + ")"
 	default:
-		return "no store reads it itself; with --session-store=http, and --session-cookie naming it, the gateway asks your site whose it is (" + k.Page() + ")"
+		return "no store reads it itself; " + asked + " (" + k.Page() + ")"
 	}
 }

@@ -29,22 +29,22 @@ func sessionsRefusedOn(t *testing.T, on way) {
 		status  int
 		code    string
 	}{
-		"no cookie":                     {nil, 401, "unauthenticated"},
-		"another cookie":                {[]string{"another=" + value}, 401, "unauthenticated"},
-		"empty cookie":                  {[]string{n.vault.name + "="}, 401, "unauthenticated"},
-		"tampered cookie":               {[]string{n.vault.with(good, tamper(value))}, 401, "unauthenticated"},
-		"cut cookie":                    {[]string{n.vault.with(good, value[:len(value)-8])}, 401, "unauthenticated"},
-		"not of a cookie's bytes":       {[]string{n.vault.with(good, "\xff")}, 401, "unauthenticated"},
-		"expired":                       {[]string{n.vault.loginUntil("ada", "acme", time.Now().Add(-time.Minute))}, 401, "unauthenticated"},
-		"ended":                         {[]string{ended}, 401, "unauthenticated"},
-		"first of two cookies is wrong": {[]string{n.vault.name + "=x; " + good}, 401, "unauthenticated"},
-		"first cookie header is wrong":  {[]string{n.vault.name + "=x", good}, 401, "unauthenticated"},
-		"suspended member":              {[]string{n.cookie("sam", "acme")}, 403, "forbidden"},
-		"suspended organization":        {[]string{n.cookie("ian", "initech")}, 403, "forbidden"},
-		"unknown organization":          {[]string{n.cookie("ada", "nowhere")}, 403, "forbidden"},
-		"not a member":                  {[]string{n.cookie("grace", "acme")}, 403, "forbidden"},
-		"no organization":               {[]string{n.cookie("ada", "")}, 403, "forbidden"},
-		"directory down":                {[]string{n.cookie("ada", "down")}, 503, "overloaded"},
+		"no cookie":                {nil, 401, "unauthenticated"},
+		"another cookie":           {[]string{"another=" + value}, 401, "unauthenticated"},
+		"empty cookie":             {[]string{n.vault.name + "="}, 401, "unauthenticated"},
+		"tampered cookie":          {[]string{n.vault.with(good, tamper(value))}, 401, "unauthenticated"},
+		"cut cookie":               {[]string{n.vault.with(good, value[:len(value)-8])}, 401, "unauthenticated"},
+		"not of a cookie's bytes":  {[]string{n.vault.with(good, "\xff")}, 401, "unauthenticated"},
+		"expired":                  {[]string{n.vault.loginUntil("ada", "acme", time.Now().Add(-time.Minute))}, 401, "unauthenticated"},
+		"ended":                    {[]string{ended}, 401, "unauthenticated"},
+		"wrong one of two cookies": {[]string{strings.Join(n.vault.withWrongOne(good), "; ")}, 401, "unauthenticated"},
+		"wrong one of two headers": {n.vault.withWrongOne(good), 401, "unauthenticated"},
+		"suspended member":         {[]string{n.cookie("sam", "acme")}, 403, "forbidden"},
+		"suspended organization":   {[]string{n.cookie("ian", "initech")}, 403, "forbidden"},
+		"unknown organization":     {[]string{n.cookie("ada", "nowhere")}, 403, "forbidden"},
+		"not a member":             {[]string{n.cookie("grace", "acme")}, 403, "forbidden"},
+		"no organization":          {[]string{n.cookie("ada", "")}, 403, "forbidden"},
+		"directory down":           {[]string{n.cookie("ada", "down")}, 503, "overloaded"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := on.over.handshake("/ws/events", http.Header{"Origin": {origin}, "Cookie": test.cookies})

@@ -30,15 +30,19 @@ type storeKind struct {
 	closesStale bool
 	// sealed says that the browser keeps the session, so that no change of it reaches the gateway.
 	sealed bool
+	// process says that the store needs a process, which has no part in fake time.
+	process bool
 }
 
 // storeKinds is the table of all kinds.
 func storeKinds() []storeKind {
 	return []storeKind{
 		{name: "cookie", open: cookieVault, sealed: true},
-		{name: "redis", open: redisVault},
+		{name: "redis", open: redisVault, process: true},
 		{name: "http", open: webVault, closesStale: true},
 		{name: "http,cookie", open: severalVault, closesStale: true},
+		{name: "django-cache", open: djangoCacheVault, closesStale: true, process: true},
+		{name: "django-signed", open: djangoSignedVault, sealed: true},
 	}
 }
 
@@ -94,6 +98,8 @@ type vault struct {
 
 	// name is that of the cookie that decides.
 	name string
+	// last says that of several such cookies the last one counts, and else the first.
+	last bool
 	// mint makes a session that lasts until a moment, and returns its cookies as they stand in the header.
 	mint func(user string, org orgctx.ID, end time.Time) string
 	// What the application does to a session without telling anybody: it ends it, switches its organization, moves
@@ -131,6 +137,14 @@ func (v *vault) value(cookies string) string {
 func (v *vault) with(cookies, value string) string {
 	own := v.name + "="
 	return strings.Replace(cookies, own+v.value(cookies), own+value, 1)
+}
+
+// withWrongOne returns cookies with another one of the same name, which counts and names no session.
+func (v *vault) withWrongOne(cookies string) []string {
+	if v.last {
+		return []string{cookies, v.name + "=x"}
+	}
+	return []string{v.name + "=x", cookies}
 }
 
 // id returns what names a session in announcements.

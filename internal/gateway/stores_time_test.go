@@ -32,11 +32,11 @@ type bubbled struct {
 	keeper *lease.Keeper
 }
 
-// leasedInBubble runs a test over each transport and each kind of store, but for Redis, which is a process and has a
-// clock of its own: TestRenewedSessionStays and TestRedisAwayEndsLeases wait for that.
+// leasedInBubble runs a test over each transport and each kind of store, but for those in Redis, which is a process and
+// has a clock of its own: TestRenewedSessionStays and TestRedisAwayEndsLeases wait for that.
 func leasedInBubble(t *testing.T, test func(b *bubbled)) {
 	t.Helper()
-	kinds := slices.DeleteFunc(storeKinds(), func(k storeKind) bool { return k.name == "redis" })
+	kinds := slices.DeleteFunc(storeKinds(), func(k storeKind) bool { return k.process })
 	eachWayOf(t, kinds, func(t *testing.T, on way) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {

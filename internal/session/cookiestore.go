@@ -153,15 +153,7 @@ func (*CookieStore) Ticket(*http.Request) string { return "" }
 // Recheck implements [Store]. A cookie never changes its mind: only its time runs out, with [ErrStale],
 // since the application may have given the browser a newer one.
 func (s *CookieStore) Recheck(_ context.Context, held []Held) []Standing {
-	now := s.opts.Now()
-	out := make([]Standing, len(held))
-	for i, h := range held {
-		out[i].Expires = h.Identity.Expires
-		if now.After(h.Identity.Expires) {
-			out[i] = Standing{Err: ErrStale}
-		}
-	}
-	return out
+	return recheckCopies(held, s.opts.Now())
 }
 
 // open has gorilla verify and decode a cookie. gorilla takes the first cookie of a name, so it is

@@ -16,3 +16,15 @@ func ValidKey(text string) bool { return validKey(text) }
 
 // ReadGob is what [CookieStore] reads of a session's values without package gob.
 func ReadGob(src []byte) (values map[any]any, ok bool) { return readGob(src) }
+
+// DecodeDjango is what a [DjangoCacheStore] makes of a value in the cache.
+func DecodeDjango(value string, o DjangoCacheOptions) (Identity, error) {
+	s := &DjangoCacheStore{opts: o}
+	s.opts.DjangoOptions = o.withDefaults()
+	get, err := s.decode(value)
+	if err != nil {
+		return Identity{}, err
+	}
+	user, org, err := s.opts.person(get)
+	return Identity{UserID: user, Organization: org}, err
+}

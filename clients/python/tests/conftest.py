@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
+from stack import PUBLISH_KEY, SESSION_KEY, Stack, environment
 
 #: How long tests wait for what must happen, in seconds.
 PATIENCE = 60
@@ -50,3 +52,20 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 def redis_url(redis_port: int) -> str:
     redis.Redis(port=redis_port).flushall()
     return f"redis://127.0.0.1:{redis_port}/0"
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of a site without users."""
+    path = tmp_path_factory.mktemp("portal") / "db"
+    given = {"db": str(path), "redis": "redis://", "session_key": SESSION_KEY, "publish_key": PUBLISH_KEY, "gateway": "http://127.0.0.1:1"}
+    command = [sys.executable, "-m", "django", "migrate", "--run-syncdb", "--verbosity", "0"]
+    subprocess.run(command, env=environment(given), check=True, timeout=PATIENCE)
+    return path
+
+
+@pytest.fixture
+def stack(tmp_path: Path, empty: Path, redis_url: str) -> Iterator[Stack]:
+    stack = Stack(tmp_path, empty, redis_url)
+    yield stack
+    stack.close()

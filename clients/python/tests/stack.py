@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -216,3 +217,36 @@ class Gateway:
         except Refused as refused:
             return refused
         raise AssertionError("the handshake has succeeded")
+
+
+class Stack:
+    """Makes sites and gateways, and ends them."""
+
+    def __init__(self, folder: Path, empty: Path, redis_url: str) -> None:
+        self._folder, self._empty, self._redis = folder, empty, redis_url.rsplit("/", 1)[0]
+        self._ends, self._gateways = contextlib.ExitStack(), itertools.count()
+        self._site: Any = None
+
+    def gateway(self, database: int = 0, **flags: Any) -> Gateway:
+        """Starts a gateway for the site. The site announces to the first one, and others in the same database hear of it."""
+        if self._site is None:
+            self._site = Site(self._folder, self._empty)
+            self._ends.callback(self._site.close)
+        gateway = Gateway(self._folder / f"gateway{next(self._gateways)}", self._site.port, f"{self._redis}/{database}", **flags)
+        self._ends.callback(gateway.process.kill)
+        return gateway
+
+    def site(self, gateway: Gateway, settings: dict[str, Any], **given: Any) -> Site:
+        """Starts the site, which announces to a gateway."""
+        site: Site = self._site
+        site.given.update(redis=self._redis, session_key=SESSION_KEY, publish_key=PUBLISH_KEY, gateway=gateway.private, **given)
+        site.start(**settings)
+        return site
+
+    def close(self) -> None:
+        self._ends.close()
+
+
+def engine(name: str) -> str:
+    """Returns the SESSION_ENGINE of this name."""
+    return f"django.contrib.sessions.backends.{name}"

@@ -3,70 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 import resource
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import django
 import pytest
 import redis
 from page import EVENTS_PATH, PATIENCE, Page
-from stack import PUBLISH_KEY, SESSION_KEY, Gateway, Site, Visitor, environment, until
+from stack import Site, Stack, Visitor, engine, until
 
 ENDED, ONCE = (4401, "session ended"), (4401, '{"retry":"once"}')
 #: Keys that were current once count for sessions from this version on.
 HAS_FALLBACKS = django.VERSION >= (4, 1, 8)
-
-
-@pytest.fixture(scope="session")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The database of a site without users."""
-    path = tmp_path_factory.mktemp("portal") / "db"
-    given = {"db": str(path), "redis": "redis://", "session_key": SESSION_KEY, "publish_key": PUBLISH_KEY, "gateway": "http://127.0.0.1:1"}
-    command = [sys.executable, "-m", "django", "migrate", "--run-syncdb", "--verbosity", "0"]
-    subprocess.run(command, env=environment(given), check=True, timeout=PATIENCE)
-    return path
-
-
-class Stack:
-    """Makes sites and gateways, and ends them."""
-
-    def __init__(self, folder: Path, empty: Path, redis_url: str) -> None:
-        self._folder, self._empty, self._redis = folder, empty, redis_url.rsplit("/", 1)[0]
-        self._ends, self._gateways = contextlib.ExitStack(), itertools.count()
-        self._site: Any = None
-
-    def gateway(self, database: int = 0, **flags: Any) -> Gateway:
-        """Starts a gateway for the site. The site announces to the first one, and others in the same database hear of it."""
-        if self._site is None:
-            self._site = Site(self._folder, self._empty)
-            self._ends.callback(self._site.close)
-        gateway = Gateway(self._folder / f"gateway{next(self._gateways)}", self._site.port, f"{self._redis}/{database}", **flags)
-        self._ends.callback(gateway.process.kill)
-        return gateway
-
-    def site(self, gateway: Gateway, settings: dict[str, Any], **given: Any) -> Site:
-        """Starts the site, which announces to a gateway."""
-        site: Site = self._site
-        site.given.update(redis=self._redis, session_key=SESSION_KEY, publish_key=PUBLISH_KEY, gateway=gateway.private, **given)
-        site.start(**settings)
-        return site
-
-    def close(self) -> None:
-        self._ends.close()
-
-
-@pytest.fixture
-def stack(tmp_path: Path, empty: Path, redis_url: str) -> Iterator[Stack]:
-    stack = Stack(tmp_path, empty, redis_url)
-    yield stack
-    stack.close()
 
 
 @pytest.mark.parametrize("keys", [{}, {"symmetric_encryption_keys": ["key of the layer"]}], ids=["plain", "encrypted"])
@@ -96,10 +45,6 @@ SESSIONS: dict[str, dict[str, Any]] = {
     "cache, JSON": {"engine": "cache", "cache": {"SERIALIZER": "django_redis.serializers.json.JSONSerializer"}},
     "cached_db": {"engine": "cached_db"},
 }
-
-
-def engine(name: str) -> str:
-    return f"django.contrib.sessions.backends.{name}"
 
 
 @pytest.mark.parametrize("kind", SESSIONS)

@@ -1,0 +1,4 @@
+package django
+
+// Base62 is base62.
+var Base62 = base62
