@@ -2,7 +2,7 @@
 // says whether that file is what the sources make.
 
 import { execFileSync } from 'node:child_process';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,11 +11,11 @@ import { build } from 'esbuild';
 const here = dirname(fileURLToPath(import.meta.url));
 const page = join(here, '..', 'demo', 'orgcast.js');
 
-/** Returns the client as one module. */
-export async function bundle({ minify = false } = {}) {
+/** Returns the client, or its core, as one module. */
+export async function bundle({ entry = 'index', format = 'esm', minify = false } = {}) {
   const { outputFiles } = await build({
-    entryPoints: [join(here, 'src', 'index.ts')],
-    bundle: true, format: 'esm', target: 'es2022', charset: 'utf8', minify, write: false,
+    entryPoints: [join(here, 'src', `${entry}.ts`)],
+    bundle: true, format, target: 'es2022', charset: 'utf8', minify, write: false,
     absWorkingDir: here, banner: minify ? {} : { js: '// Built from web/client by `make client`; change it there.' },
   });
   return outputFiles[0].text;
@@ -35,7 +35,15 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
       rmSync(dist, { recursive: true, force: true });
       const typescript = dirname(createRequire(import.meta.url).resolve('typescript/package.json'));
       execFileSync(process.execPath, [join(typescript, 'bin', 'tsc'), '-p', here], { stdio: ['ignore', 2, 2] });
-      writeFileSync(join(dist, 'index.js'), readable);
+      for (const entry of ['index', 'core']) {
+        writeFileSync(join(dist, `${entry}.js`), await bundle({ entry }));
+        writeFileSync(join(dist, `${entry}.cjs`), await bundle({ entry, format: 'cjs' }));
+      }
+      // Types of a CommonJS module must not come from one that is none.
+      for (const file of readdirSync(dist).filter((name) => name.endsWith('.d.ts'))) {
+        const text = readFileSync(join(dist, file), 'utf8');
+        writeFileSync(join(dist, file.replace('.d.ts', '.d.cts')), text.replaceAll(/(from '\.\/\w+)\.js'/g, "$1.cjs'"));
+      }
       writeFileSync(join(dist, 'orgcast.min.js'), await bundle({ minify: true }));
     }
   }

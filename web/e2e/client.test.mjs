@@ -109,6 +109,26 @@ async function settles(want) {
   assert.equal(have, want, 'open sockets');
 }
 
+test('a group reads back its history, and no other', async (t) => {
+  const tab = await page(await person(t, 'ada'));
+  for (const text of ['one', 'two', 'three']) record('room.back', text);
+  const read = await tab.evaluate(async () => {
+    const room = client.group('room.back');
+    await new Promise((resolve) => { room.on('subscribed', resolve); });
+    const texts = [];
+    let before;
+    for (let more = true; more;) {
+      const page = await room.history({ before, limit: 2 });
+      texts.unshift(...page.events.map(({ event }) => event.text));
+      before = page.events[0]?.id;
+      more = page.more;
+    }
+    const refused = await client.history('room.other').catch(({ code }) => code);
+    return { texts, refused };
+  });
+  assert.deepEqual(read, { texts: ['one', 'two', 'three'], refused: 'unknown_group' });
+});
+
 test('a gateway that goes away and comes back costs no recorded event, or the page is told', async (t) => {
   const tab = await page(await person(t, 'ada'));
   await subscribe(tab, 'room.1');

@@ -1,11 +1,36 @@
+import { Alone, type CarrierParts, type Owner } from './alone.js';
+import { Group } from './group.js';
 import type { News, Wanted } from './hub.js';
+import type { Pages } from './pages.js';
 import { after, isPosition } from './position.js';
-import { Share } from './share.js';
-import type { ControlFrames, Envelope, Frame, FrameOf, Options, Refusal, Source, Status, Welcome } from './types.js';
+import type { AnyOf, Envelope, Frame, FrameOf, GroupOptions, HistoryPage, HistoryQuestion, Options, Refusal, Source, Status, TypeOf, Welcome } from './types.js';
+
+/** How many frames are kept until the first connection is open, and how many characters each may have. */
+const QUEUE = 32;
+const QUEUED_LENGTH = 2_048;
+
+/** How many tokens are fetched for a group before its refusal counts. */
+const MOST_TOKENS = 2;
 
 const GROUP = /^[\w.-]{1,100}$/;
 
+/** What a client may be built without. */
+export interface Parts extends CarrierParts {
+  /** Shares a connection among tabs. */
+  readonly Share?: typeof Alone;
+  /** Reads histories. */
+  readonly Pages?: typeof Pages;
+}
+
 interface Mine extends Wanted {
+  /** Fetches a token. */
+  fetchToken?: (() => string | Promise<string>) | undefined;
+  /** Whether a token is being fetched. */
+  fetching?: boolean;
+  /** How many tokens in a row the server has refused. */
+  refused?: number;
+  /** Those who joined by `group` and have not left. */
+  readonly handles: Set<object>;
   /** Whether the subscription is confirmed. */
   live: boolean;
   /** Whether the next event comes behind a gap: where Redis has lost something, positions may begin anew. */
@@ -24,26 +49,34 @@ const CONTROL = ['welcome', 'subscribed', 'unsubscribed', 'gap', 'error', 'pong'
 export class Client<Events extends object = Record<never, never>> {
   readonly #listeners = new Map<string, Set<Listener>>();
   readonly #groups = new Map<string, Mine>();
-  readonly #share: Share;
+  readonly #share: Alone;
+  readonly #inert: boolean;
+  readonly #options: Options;
+  readonly #pages: Pages | undefined;
+  #queue: string[] | undefined = []; // until the first connection is open
   #page: AbortController | undefined; // ends what #watchPage began
   #status: Status = { state: 'connecting' };
   #welcome: Welcome | undefined;
   #user: string | undefined; // whom this client is for, from the first welcome on
 
   /** Use `connect`. */
-  constructor(url: string | URL, options: Options) {
-    const absolute = new URL(url, globalThis.location?.href);
+  constructor(url: string | URL, options: Options, parts: Parts) {
+    const base = globalThis.location?.href;
+    this.#inert = !base && !options.WebSocket;
+    const absolute = new URL(url, this.#inert ? 'http://localhost' : base); // which host, does not matter then
     absolute.protocol = absolute.protocol.replace('http', 'ws');
-    this.#share = new Share(absolute.href, options, {
+    this.#options = options;
+    const owner: Owner = {
       news: (news) => this.#news(news),
-      wants: () => [...this.#groups].map(([name, { token, last, live, again }]) => [name, { token, last, again: live || again }]),
+      wants: () => [...this.#groups].filter(([, { token, fetchToken }]) => token || !fetchToken).map(([name, { token, last, live, again }]) => [name, { token, last, again: live || again }]),
       forget: () => {
         for (const mine of this.#groups.values()) mine.last = undefined;
       },
       knows: ({ user_id }) => options.anyUser || (this.#user ??= user_id) === user_id,
-    });
-    this.#watchPage();
-    this.#share.start();
+    };
+    this.#share = new (options.share && parts.Share || Alone)(absolute.href, options, owner, parts);
+    this.#pages = parts.Pages && new parts.Pages(this.#share);
+    this.#start();
   }
 
   /** Where the connection stands. */
@@ -61,9 +94,7 @@ export class Client<Events extends object = Record<never, never>> {
    * `'*'` stands for all that the gateway does not say itself: every event, whatever its type, and every
    * frame of a consumer. Returns a function that ends it.
    */
-  on<Type extends (keyof Events & string) | keyof ControlFrames | '*' | (string & {})>(
-    type: Type, listener: (frame: FrameOf<Events, Type>, source?: Source) => void,
-  ): () => void {
+  on<Type extends TypeOf<Events>>(type: Type, listener: (frame: FrameOf<Events, Type>, source?: Source) => void): () => void {
     return this.#listen(type, listener);
   }
 
@@ -73,15 +104,31 @@ export class Client<Events extends object = Record<never, never>> {
   }
 
   /**
+   * Joins a group, now and after every reconnect, until `leave`. Each call returns a handle of its own;
+   * the subscription lasts as long as the last of them. Throws a TypeError for what cannot be the name
+   * of a group.
+   */
+  group(name: string, { token }: GroupOptions = {}): Group<Events> {
+    const mine = this.#mine(name);
+    const fetchToken = typeof token === 'function' ? token : undefined;
+    mine.fetchToken = fetchToken ?? mine.fetchToken;
+    const group = new Group<Events>(this, name, () => {
+      if (this.#groups.get(name) === mine && mine.handles.delete(group) && !mine.handles.size) this.unsubscribe(name);
+    });
+    mine.handles.add(group);
+    if (typeof token === 'string' || !mine.fetchToken) this.subscribe(name, token as string | undefined);
+    else if (!mine.token) void this.#renew(name, mine);
+    return group;
+  }
+
+  /**
    * Subscribes to a group, now and after every reconnect, until `unsubscribe` or a refusal. Answered by
    * `subscribed` or `error`. The token is for groups that need one; call again with a newer one.
    * Throws a TypeError for what cannot be the name of a group.
    */
   subscribe(group: string, token?: string): void {
-    if (!GROUP.test(group)) throw new TypeError(`not a group: ${group}`);
-    const mine = this.#groups.get(group) ?? { live: false };
+    const mine = this.#mine(group);
     mine.token = token ?? mine.token;
-    this.#groups.set(group, mine);
     this.#share.request({ want: group, token: mine.token });
   }
 
@@ -90,9 +137,25 @@ export class Client<Events extends object = Record<never, never>> {
     if (this.#groups.delete(group)) this.#share.request({ drop: group });
   }
 
-  /** Sends a frame, and reports whether there was a connection to send it on: nothing is kept for later. */
-  send(frame: { type: string } & Record<string, unknown>): boolean {
-    return this.#share.request({ send: frame });
+  /**
+   * Reads a page of the history of a group that is subscribed to. Rejects with a `RequestError` if there
+   * is no connection, or the server refuses.
+   */
+  history(group: string, question: HistoryQuestion = {}): Promise<HistoryPage<AnyOf<Events>>> {
+    return this.#pages!.ask(group, question);
+  }
+
+  /**
+   * Sends a frame. `'sent'` says that there was a connection to send it on, `'queued'` that it leaves
+   * when the first connection opens, and `false` that it does not leave: there is no connection any
+   * more, or the queue is full.
+   */
+  send(frame: { type: string } & Record<string, unknown>): 'sent' | 'queued' | false {
+    if (this.#share.request({ send: frame })) return 'sent';
+    const text = JSON.stringify(frame);
+    if (!this.#queue || this.#queue.length >= QUEUE || text.length > QUEUED_LENGTH) return false;
+    this.#queue.push(text);
+    return 'queued';
   }
 
   /**
@@ -101,8 +164,7 @@ export class Client<Events extends object = Record<never, never>> {
    */
   retry(): void {
     this.#user = undefined;
-    this.#watchPage();
-    this.#share.start();
+    this.#start();
   }
 
   /** Closes the connection. Listeners and subscriptions stay, in case of `retry`. */
@@ -110,6 +172,52 @@ export class Client<Events extends object = Record<never, never>> {
     this.#page?.abort();
     this.#share.stop();
     this.#news({ status: { state: 'closed', code: 1000, reason: '' } });
+  }
+
+  #start(): void {
+    if (this.#inert) return;
+    this.#watchPage();
+    this.#share.start();
+  }
+
+  #mine(group: string): Mine {
+    if (!GROUP.test(group)) throw new TypeError(`not a group: ${group}`);
+    const mine = this.#groups.get(group) ?? { live: false, handles: new Set() };
+    this.#groups.set(group, mine);
+    return mine;
+  }
+
+  /** Fetches a token, and subscribes with it. */
+  async #renew(name: string, mine: Mine): Promise<void> {
+    if (mine.fetching) return;
+    mine.fetching = true;
+    try {
+      const token = await mine.fetchToken!();
+      if (this.#groups.get(name) === mine) this.subscribe(name, token);
+    } catch (error) {
+      if (this.#groups.get(name) === mine) this.#refused({ type: 'error', code: 'no_token', message: String(error), group: name }, mine);
+    }
+    mine.fetching = false;
+  }
+
+  /** A frame was refused, or a group. */
+  #refused(frame: Refusal, mine?: Mine): void {
+    const final = mine && !mine.live && frame.code !== 'unavailable';
+    // Its token may have expired while there was no connection; the refusal of the old one may come late.
+    if (final && mine.fetchToken && frame.code === 'unknown_group' && (mine.refused = (mine.refused ?? 0) + 1) <= MOST_TOKENS) {
+      void this.#renew(frame.group!, mine);
+      return;
+    }
+    this.#emit('error', frame);
+    if (final) this.unsubscribe(frame.group!);
+  }
+
+  /** The first connection is open, or there will be none. */
+  #sendQueue(open: boolean): void {
+    for (const text of this.#queue?.splice(0) ?? []) {
+      if (!open || !this.#share.request({ send: JSON.parse(text) })) this.#emit('error', { type: 'error', code: 'not_sent', message: text });
+    }
+    this.#queue = undefined;
   }
 
   #listen(type: string, listener: Listener): () => void {
@@ -138,34 +246,28 @@ export class Client<Events extends object = Record<never, never>> {
       return;
     }
     this.#status = news.status;
+    if (news.status.state !== 'open') this.#pages?.giveUp();
+    this.#options.debug?.(news.status.state, news.status);
     this.#emit('', news.status);
+    const { state } = news.status;
+    if (state === 'open' || state === 'closed') this.#sendQueue(state === 'open');
   }
 
   #frame(frame: Frame): void {
-    const name = frame.group as string;
-    const mine = this.#groups.get(name);
-    let control = true;
-    switch (frame.type) {
-      case 'welcome':
-        this.#welcomed(frame as unknown as Welcome);
-        break;
-      case 'subscribed':
-        if (mine) mine.live = true;
-        break;
-      case 'gap':
-        if (!mine && this.#share.shared) return;
-        if (mine) mine.gap = true;
-        break;
-      case 'unsubscribed':
-        break;
-      case 'error':
-        this.#emit('error', frame);
-        if (mine && !mine.live && (frame as unknown as Refusal).code !== 'unavailable') this.unsubscribe(name);
-        return;
-      default:
-        control = CONTROL.includes(frame.type);
+    if (this.#pages?.answer(frame)) return;
+    const { type } = frame;
+    const mine = this.#groups.get(frame.group as string);
+    const control = CONTROL.includes(type);
+    if (control) this.#options.debug?.(type, frame);
+    if (type === 'error') return this.#refused(frame as unknown as Refusal, mine);
+    if (type === 'welcome') this.#welcomed(frame as unknown as Welcome);
+    if (type === 'gap' && !mine && this.#share.shared) return;
+    if (mine && type === 'gap') mine.gap = true;
+    if (mine && type === 'subscribed') {
+      mine.live = true;
+      mine.refused = 0;
     }
-    this.#emit(frame.type, frame);
+    this.#emit(type, frame);
     if (!control) this.#emit('*', frame);
   }
 

@@ -18,12 +18,14 @@ export interface Wanted {
 export type Request =
   | ({ want: string } & Wanted)
   | { drop: string }
-  | { send: object };
+  | { send: object }
+  /** A question about a history, with a request_id of its own. */
+  | { ask: { request_id: string } & Record<string, unknown> };
 
 /** What the hub tells tabs. */
 export type News = { status: Status } | { frame: Frame } | { event: Envelope };
 
-interface Group extends Wanted {
+export interface Group extends Wanted {
   /** Whether the server has confirmed the subscription on this connection. */
   live: boolean;
   /** Whether the next event comes behind a gap. */
@@ -47,7 +49,7 @@ interface Asked {
 }
 
 /** What a frame asks of one group. */
-interface Asking {
+export interface Asking {
   after?: string | undefined;
   token?: string | undefined;
 }
@@ -68,11 +70,11 @@ const AGAIN_MS = 5_000;
 
 /** The groups of one or more tabs on one connection. */
 export class Hub {
-  readonly #groups = new Map<string, Group>();
+  protected readonly groups = new Map<string, Group>();
   readonly #asked = new Map<string, Asked[]>(); // by group, the oldest first
   #outgoing: Outgoing[] = []; // leave together, at the end of the task
   #room = 0; // bytes that the last of them may still grow by
-  #opening = new Map<string, Asking>(); // what the stream asked for, if it is one
+  readonly #questions = new Map<string, Tab>(); // by the request_id of questions about histories
   #resumes = false; // whether the server can send what was missed
   welcome: Welcome | undefined; // of this connection
 
@@ -82,48 +84,43 @@ export class Hub {
   attach(welcome: Welcome): void {
     this.welcome = welcome;
     this.#resumes = welcome.resume;
-    const opening = this.link.streams ? this.#opening : new Map<string, Asking>();
-    for (const [name, group] of this.#groups) {
+    for (const [name, group] of this.groups) {
       group.live = false;
-      const asked = opening.get(name);
-      if (asked && asked.token === group.token) this.#await(name, group.tabs, Boolean(asked.after));
-      else this.#ask([{ name, group, tabs: group.tabs, token: group.token }]);
+      this.greet(name, group);
     }
-    for (const name of opening.keys()) if (!this.#groups.has(name)) this.#write('unsubscribe', name, {});
     this.tell({ frame: welcome as unknown as Frame });
     this.tell({ status: { state: 'open', transport: this.link.streams ? 'sse' : 'websocket' } });
   }
 
-  /** What a stream asks for: all groups, or none while it is not known whether this hub is for them. */
-  opening(all: boolean): object {
-    this.#opening = new Map(all ? [...this.#groups].map(([name, group]) => [name, this.#asking(group, group.token)]) : []);
-    return { type: 'subscribe', groups: Object.fromEntries(this.#opening) };
+  /** What a stream is to ask for. */
+  opening(_all: boolean): object {
+    return {};
   }
 
   /** Positions mean nothing any more: they are of another organization's histories. */
   forget(): void {
-    for (const group of this.#groups.values()) group.last = undefined;
-    this.#opening.clear(); // a stream has asked for them
+    for (const group of this.groups.values()) group.last = undefined;
   }
 
   /** The connection is gone; tabs keep what they want. */
   detach(): void {
     this.welcome = undefined;
     this.#outgoing = [];
-    for (const group of this.#groups.values()) group.again ||= group.live;
+    for (const group of this.groups.values()) group.again ||= group.live;
     for (const [name, questions] of this.#asked) {
-      if (!this.#groups.has(name)) this.#unsubscribed(name, questions.flatMap(({ tabs }) => tabs));
+      if (!this.groups.has(name)) this.#unsubscribed(name, questions.flatMap(({ tabs }) => tabs));
     }
     this.#asked.clear();
+    this.#questions.clear();
   }
 
   /** A tab asks for something. */
   request(tab: Tab, request: Request): boolean {
-    if ('send' in request) {
+    if ('ask' in request || 'send' in request) {
       this.#flush();
-      if (!this.link.streams) return this.link.send(request.send);
-      this.tell({ frame: { type: 'error', code: 'websocket_required', message: 'This needs a WebSocket.' } }, [tab]);
-      return false;
+      const sent = this.link.send('ask' in request ? request.ask : request.send);
+      if (sent && 'ask' in request) this.#questions.set(request.ask.request_id, tab);
+      return sent;
     }
     if ('want' in request) this.#want(tab, request.want, request);
     else this.#drop(tab, request.drop);
@@ -132,7 +129,7 @@ export class Hub {
 
   /** A tab is gone. */
   leave(tab: Tab): void {
-    for (const name of this.#groups.keys()) this.#drop(tab, name);
+    for (const name of this.groups.keys()) this.#drop(tab, name);
   }
 
   /** The server said something other than welcome. */
@@ -142,8 +139,14 @@ export class Hub {
       for (const group of groups) this.frame({ ...rest, group });
       return;
     }
+    const asker = this.#questions.get(frame.request_id as string);
+    if (asker) {
+      this.#questions.delete(frame.request_id as string);
+      this.tell({ frame }, [asker]);
+      return;
+    }
     const name = frame.group as string;
-    const group = this.#groups.get(name);
+    const group = this.groups.get(name);
     if (ANSWERS.includes(frame.type) && this.#asked.has(name)) {
       this.#answered(frame, name, group);
       return;
@@ -154,7 +157,7 @@ export class Hub {
 
   /** An event came. */
   event(event: Envelope): void {
-    const group = this.#groups.get(event.group);
+    const group = this.groups.get(event.group);
     if (group && isPosition(event.id) && (group.gap || after(event.id, group.last))) {
       group.gap = false;
       group.last = event.id;
@@ -162,9 +165,14 @@ export class Hub {
     this.tell({ event });
   }
 
+  /** Asks for a group on a new connection. */
+  protected greet(name: string, group: Group): void {
+    this.#ask([{ name, group, tabs: group.tabs, token: group.token }]);
+  }
+
   #want(tab: Tab, name: string, { token, last, again }: Wanted): void {
-    const group = this.#groups.get(name) ?? { live: false, tabs: new Set<Tab>() };
-    this.#groups.set(name, group);
+    const group = this.groups.get(name) ?? { live: false, tabs: new Set<Tab>() };
+    this.groups.set(name, group);
     group.tabs.add(tab);
     group.token = token ?? group.token;
     if (!group.live) {
@@ -178,13 +186,13 @@ export class Hub {
   }
 
   #drop(tab: Tab, name: string): void {
-    const group = this.#groups.get(name);
+    const group = this.groups.get(name);
     if (!group?.tabs.delete(tab)) return;
     if (!group.tabs.size) {
-      this.#groups.delete(name);
+      this.groups.delete(name);
       if (this.welcome && (group.live || this.#asked.has(name))) {
-        this.#write('unsubscribe', name, {});
-        this.#await(name, [tab], false);
+        this.write('unsubscribe', name, {});
+        this.await(name, [tab], false);
         return;
       }
     }
@@ -198,18 +206,18 @@ export class Hub {
   /** Subscribes, and asks for what was missed if the server has it. */
   #ask(questions: Question[]): void {
     for (const { name, group, tabs, token } of questions) {
-      const asking = this.#asking(group, token);
-      this.#write('subscribe', name, asking);
-      this.#await(name, tabs, Boolean(asking.after));
+      const asking = this.asking(group, token);
+      this.write('subscribe', name, asking);
+      this.await(name, tabs, Boolean(asking.after));
     }
   }
 
-  #asking({ again, last }: Group, token: string | undefined): Asking {
+  protected asking({ again, last }: Group, token: string | undefined): Asking {
     return { after: this.#resumes && again ? last : undefined, token };
   }
 
   /** Adds the name to the last frame that is about to leave, or to a new one if it does not fit. */
-  #write(type: Outgoing['type'], name: string, asking: Asking): void {
+  protected write(type: Outgoing['type'], name: string, asking: Asking): void {
     if (!this.#outgoing.length) queueMicrotask(() => this.#flush());
     const size = JSON.stringify([name, asking]).length;
     let last = this.#outgoing.at(-1);
@@ -227,7 +235,7 @@ export class Hub {
     }
   }
 
-  #await(name: string, tabs: Iterable<Tab>, resume: boolean): void {
+  protected await(name: string, tabs: Iterable<Tab>, resume: boolean): void {
     this.#asked.set(name, [...(this.#asked.get(name) ?? []), { tabs: [...tabs], resume }]);
   }
 
@@ -246,7 +254,7 @@ export class Hub {
   }
 
   #retry(name: string, asked: Tab[]): void {
-    const group = this.#groups.get(name);
+    const group = this.groups.get(name);
     const tabs = asked.filter((tab) => group?.tabs.has(tab));
     if (group && tabs.length && this.welcome) this.#ask([{ name, group, tabs, token: group.token }]);
   }

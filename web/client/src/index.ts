@@ -1,9 +1,13 @@
 /** The browser client of Orgcast. See docs/client.md of the project. */
 
 import { Client } from './client.js';
+import { Group } from './group.js';
+import { Pages, RequestError } from './pages.js';
+import { Share } from './share.js';
+import { StreamingHub, StreamingLink } from './stream.js';
 import type { Options } from './types.js';
 
-export { Client };
+export { Client, Group, RequestError };
 export type * from './types.js';
 
 /**
@@ -16,5 +20,5 @@ export type * from './types.js';
  * ```
  */
 export function connect<Events extends object = Record<never, never>>(url: string | URL, options: Options = {}): Client<Events> {
-  return new Client<Events>(url, options);
+  return new Client<Events>(url, options, { Share, Link: StreamingLink, Hub: StreamingHub, Pages });
 }

@@ -1,6 +1,5 @@
 import { Pulse } from './pulse.js';
 import { plan } from './retry.js';
-import { EventStream } from './stream.js';
 import type { Envelope, Frame, Options, Status, Welcome } from './types.js';
 
 const PROTOCOL = 'orgcast.v1';
@@ -11,15 +10,12 @@ const HANDSHAKE_MS = 15_000;
 /** A connection that lasted so long was a good one: the next failure is the first again. */
 const STEADY_MS = 10_000;
 
-/** After so many WebSockets in a row that did not open, each further one is followed by a stream at once. */
-const MISSES = 2;
-
-/** When a WebSocket is tried first next to a stream, on average; then each time after twice as long. Milliseconds. */
-const PROBE_MS = 60_000;
-const LONGEST_PROBE_MS = 3_600_000;
-
-/** How long changes of what a stream asks for are collected, since each is a new request, in milliseconds. */
-const COLLECT_MS = 50;
+/** What carries frames: a WebSocket, or what looks like one. */
+export interface Socket {
+  onmessage: ((message: { data: string }) => void) | null | undefined;
+  onclose: ((end: { code: number; reason: string }) => void) | null | undefined;
+  close(code?: number): void;
+}
 
 /** What a Link tells its owner. */
 export interface LinkOwner {
@@ -31,9 +27,9 @@ export interface LinkOwner {
   opening(): object;
 }
 
-/** A socket, or a stream in its place, that comes back. It knows close codes and silence, and nothing of groups. */
+/** A socket that comes back. It knows close codes and silence, and nothing of groups. */
 export class Link {
-  #socket: WebSocket | EventStream | undefined;
+  protected socket: Socket | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined; // ends the handshake or the wait
   #pulse: Pulse | undefined; // from the welcome to the end of a connection
   #openedAt = 0;
@@ -41,20 +37,13 @@ export class Link {
   #slotAt = 0; // before this time no attempt is made
   #last: { code: number; reason: string } | undefined; // what ends the client if this attempt does not open
   #life = 0; // grows when the owner starts or stops, so that late answers to check are ignored
-  #change: ReturnType<typeof setTimeout> | undefined; // opens the stream again
-  #misses = 0; // WebSockets in a row that found no server
-  #probing: ReturnType<typeof setTimeout> | undefined; // tries a WebSocket next to the stream
-  #probe: WebSocket | undefined; // that one
-  readonly #stream: string; // the address of the stream
 
   /** blocked says that only streams open here, as far as is known. */
-  constructor(readonly url: string, readonly options: Options, readonly owner: LinkOwner, public blocked = false) {
-    this.#stream = url.replace('ws', 'http').replace('/ws/', '/sse/');
-  }
+  constructor(readonly url: string, readonly options: Options, readonly owner: LinkOwner, public blocked = false) {}
 
   /** Whether this is a stream, which says in its request all that it will ever say. */
   get streams(): boolean {
-    return this.#socket instanceof EventStream;
+    return false;
   }
 
   /** Connects now, whatever went before. */
@@ -62,13 +51,13 @@ export class Link {
     this.#life++;
     this.#failures = 0;
     this.#last = undefined;
-    this.#open();
+    this.open();
   }
 
   /** Closes without a word to the owner. */
   stop(): void {
     this.#life++;
-    this.#drop();
+    this.drop();
   }
 
   /**
@@ -76,10 +65,8 @@ export class Link {
    * asking again for all that its owner wants by then.
    */
   send(frame: object): boolean {
-    if (!this.#pulse) return false;
-    if (this.#socket instanceof EventStream) this.#change ??= setTimeout(() => this.#open(), COLLECT_MS);
-    else this.#socket!.send(JSON.stringify(frame));
-    return true;
+    if (this.#pulse) this.write(frame);
+    return Boolean(this.#pulse);
   }
 
   /**
@@ -88,48 +75,40 @@ export class Link {
    */
   nudge(hopeful: boolean): void {
     if (this.#pulse) this.streams || this.#pulse.probe();
-    else if (hopeful && this.#timer && !this.#socket && Date.now() >= this.#slotAt) this.#open();
+    else if (hopeful && this.#timer && !this.socket && Date.now() >= this.#slotAt) this.open();
   }
 
-  #open(stream = this.blocked): void {
-    this.#drop();
-    const { transport } = this.options;
-    const socket = (transport ? transport === 'sse' : stream) ? new EventStream() : new WebSocket(this.url, PROTOCOL);
-    this.#timer = setTimeout(() => this.#end(1006, ''), HANDSHAKE_MS);
-    this.#use(socket);
-    if (socket === this.#socket && socket instanceof EventStream) void socket.open(this.#stream, this.owner.opening());
+  protected webSocket(): WebSocket {
+    return new (this.options.WebSocket ?? WebSocket)(this.url, PROTOCOL);
   }
 
-  #use(socket: WebSocket | EventStream): void {
-    this.#socket = socket;
-    socket.onmessage = ({ data }: { data: unknown }) => {
-      if (socket === this.#socket) this.#receive(data);
+  protected open(): void {
+    this.begin();
+    this.use(this.webSocket() as Socket);
+  }
+
+  /** An attempt begins. */
+  protected begin(): void {
+    this.drop();
+    this.#timer = setTimeout(() => this.end(1006, ''), HANDSHAKE_MS);
+  }
+
+  protected use(socket: Socket): void {
+    this.socket = socket;
+    socket.onmessage = ({ data }) => {
+      if (socket === this.socket) this.receive(data);
     };
-    socket.onclose = ({ code, reason }: { code: number; reason: string }) => {
-      if (socket === this.#socket) this.#end(code, reason);
+    socket.onclose = ({ code, reason }) => {
+      if (socket === this.socket) this.end(code, reason);
     };
     this.owner.status({ state: 'connecting' });
   }
 
-  /** Tries a WebSocket after a time, while there is a stream, and goes over to it if it opens. */
-  #watch(after: number): void {
-    if (this.options.transport) return;
-    this.#probing = setTimeout(() => {
-      const socket = this.#probe = new WebSocket(this.url, PROTOCOL);
-      socket.onclose = () => {
-        if (socket === this.#probe) this.#watch(Math.min(2 * after, LONGEST_PROBE_MS));
-      };
-      socket.onmessage = ({ data }) => {
-        if (socket !== this.#probe) return;
-        this.#probe = undefined;
-        this.#drop();
-        this.#use(socket);
-        if (socket === this.#socket) this.#receive(data);
-      };
-    }, after * (0.5 + Math.random()));
+  protected write(frame: object): void {
+    (this.socket as WebSocket).send(JSON.stringify(frame));
   }
 
-  #receive(data: unknown): void {
+  protected receive(data: unknown): void {
     this.#pulse?.heard();
     let frame: Frame | Envelope;
     try {
@@ -137,36 +116,32 @@ export class Link {
     } catch {
       return;
     }
-    if (isEnvelope(frame)) {
-      this.owner.event(frame);
-      return;
-    }
-    if (typeof frame?.type !== 'string') return;
-    if (frame.type === 'welcome') {
-      const welcome = frame as unknown as Welcome;
-      const { pingAfter = welcome.ping_ms || 25_000, answerWithin = 10_000 } = this.options;
-      clearTimeout(this.#timer);
-      this.#openedAt = Date.now();
-      this.#last = undefined;
-      this.#misses = 0;
-      this.blocked = this.streams;
-      if (this.blocked) this.#watch(PROBE_MS);
-      // A stream answers nothing, and lives as long as the server lets it hear something.
-      this.#pulse = new Pulse(this.blocked ? Math.max(pingAfter, welcome.ping_ms) : pingAfter, answerWithin, () => this.streams || this.send({ type: 'ping' }), () => this.#end(4408, 'silent'));
-      this.#pulse.heard();
-      this.owner.welcome(welcome);
-      return;
-    }
-    if (frame.type !== 'pong') this.owner.frame(frame);
+    if (isEnvelope(frame)) this.owner.event(frame);
+    else if (frame?.type === 'welcome') this.opened(frame as unknown as Welcome);
+    else if (typeof frame?.type === 'string' && frame.type !== 'pong') this.owner.frame(frame);
   }
 
-  #end(code: number, reason: string): void {
+  protected opened(welcome: Welcome): void {
+    const { pingAfter = welcome.ping_ms || 25_000, answerWithin = 10_000 } = this.options;
+    clearTimeout(this.#timer);
+    this.#openedAt = Date.now();
+    this.#last = undefined;
+    // A stream answers nothing, and lives as long as the server lets it hear something.
+    this.#pulse = new Pulse(this.streams ? Math.max(pingAfter, welcome.ping_ms) : pingAfter, answerWithin, () => this.streams || this.send({ type: 'ping' }), () => this.end(4408, 'silent'));
+    this.#pulse.heard();
+    this.owner.welcome(welcome);
+  }
+
+  /** Told when a connection ends; missed says that it found no server. Reports whether another is tried at once. */
+  protected detours(_missed: boolean): boolean {
+    return false;
+  }
+
+  protected end(code: number, reason: string): void {
     const opened = this.#openedAt;
     if (code === 4409 || opened && Date.now() - opened >= STEADY_MS) this.#failures = 0;
-    const missed = !opened && code === 1006;
-    if (this.streams) this.blocked &&= !missed;
-    else if (missed && ++this.#misses >= MISSES && !this.options.transport) return this.#open(true);
-    this.#drop();
+    if (this.detours(!opened && code === 1006)) return;
+    this.drop();
     const next = this.#last ? undefined : plan(code, reason, this.#failures, this.options.maxWait ?? 30_000);
     if (!next) {
       this.owner.status({ state: 'closed', ...(this.#last ?? { code, reason }) });
@@ -176,7 +151,7 @@ export class Link {
     if (next.once) this.#last = { code, reason };
     const now = Date.now();
     this.#slotAt = now + next.slot;
-    this.#timer = setTimeout(() => this.#open(), next.wait);
+    this.#timer = setTimeout(() => this.open(), next.wait);
     this.owner.status({ state: 'waiting', retryAt: now + next.wait, code, reason });
     if (!opened) void this.#check(code, reason);
   }
@@ -189,15 +164,11 @@ export class Link {
     this.owner.status({ state: 'closed', code, reason });
   }
 
-  #drop(): void {
-    const socket = this.#socket;
-    this.#socket = undefined;
+  protected drop(): void {
+    const { socket } = this;
+    this.socket = undefined;
     clearTimeout(this.#timer);
-    clearTimeout(this.#change);
-    clearTimeout(this.#probing);
-    this.#timer = this.#change = undefined;
-    this.#probe?.close(1000);
-    this.#probe = undefined;
+    this.#timer = undefined;
     this.#pulse?.stop();
     this.#pulse = undefined;
     this.#openedAt = 0;

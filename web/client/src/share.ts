@@ -1,7 +1,7 @@
-import { Hub, type News, type Request, type Tab, type Wanted } from './hub.js';
-import { Link } from './link.js';
+import { Alone, type Wants } from './alone.js';
+import type { News, Request, Tab } from './hub.js';
 import { Pulse } from './pulse.js';
-import type { Envelope, Frame, Options, Status, Welcome } from './types.js';
+import type { Frame, Status, Welcome } from './types.js';
 
 /** How long the tab that has the socket may take to answer a new one, in milliseconds. */
 const HELLO_MS = 3_000;
@@ -9,8 +9,6 @@ const HELLO_MS = 3_000;
 /** Signs of life of the tab that has the socket, which a browser may have frozen. Milliseconds. */
 const QUIET_MS = 25_000;
 const PATIENCE_MS = 5_000;
-
-type Wants = [name: string, wanted: Wanted][];
 
 /** From a tab to the one that has the socket. */
 type ToHub = { tab: Tab; hello: Wants } | { tab: Tab; request: Request } | { tab: Tab; probe: true } | { tab: Tab; nudge: true };
@@ -23,29 +21,14 @@ type FromHub = { hub: Tab; to?: Tab[] | undefined } & (
   | { says: 'hello'; welcome: Welcome | undefined; status: Status }
   | { says: 'end'; status: Status });
 
-/** What a Share needs of its tab. */
-export interface ShareOwner {
-  news(news: News): void;
-  wants(): Wants;
-  /** This is another organization or user than before: positions mean nothing any more. */
-  forget(): void;
-  /** Whether this is the user whom the tab is for. */
-  knows(welcome: Welcome): boolean;
-}
-
 /**
  * Decides over which tab's socket this tab's frames go. Each tab first connects by itself, so that
  * the server says who it is: only tabs with equal URL, organization and user meet. One of them holds
  * a lock and has the socket; the others follow it, and wait for the lock, which the browser releases
  * when its tab dies.
  */
-export class Share {
-  readonly #id: Tab = Math.random().toString(36).slice(2);
-  #sharing: boolean;
-  #link!: Link;
-  #hub!: Hub;
-  #status: Status = { state: 'connecting' };
-  #identity = ''; // the key of the last welcome
+export class Share extends Alone {
+  #sharing = Boolean(this.options.share && globalThis.navigator?.locks && globalThis.BroadcastChannel);
   #key = ''; // of the lock and the channel
   #role: 'alone' | 'leader' | 'follower' = 'alone';
   #term = new AbortController(); // ends this tab's part under #key
@@ -54,74 +37,62 @@ export class Share {
   #pulse: Pulse | undefined;
   #lastWord: Status | undefined; // what ended the socket of others, until ours opens
 
-  constructor(readonly url: string, readonly options: Options, readonly owner: ShareOwner) {
-    this.#sharing = Boolean(options.share && globalThis.navigator?.locks && globalThis.BroadcastChannel);
-  }
-
-  /** Whether other tabs may be using the same socket. */
-  get shared(): boolean {
+  override get shared(): boolean {
     return this.#role !== 'alone';
   }
 
-  start(): void {
-    this.stop();
-    this.#connect();
-  }
-
-  /** Lets go of everything; whoever follows takes over. */
-  stop(): void {
+  /** Lets go of everything; the tab that follows takes over. */
+  override stop(): void {
     this.#lastWord = undefined;
     this.#leave();
-    this.#link?.stop();
+    super.stop();
   }
 
-  request(request: Request): boolean {
+  override request(request: Request): boolean {
     const follows = this.#role === 'follower';
     // One that has said hello, and waits for the answer, asks both, since it may have to go alone.
-    if (follows || this.#role === 'alone' && !('send' in request)) this.#post({ tab: this.#id, request });
-    if (!follows) return this.#hub.request(this.#id, request);
-    return this.#status.state === 'open' && !('send' in request && this.#status.transport === 'sse');
+    const asksOnce = 'send' in request || 'ask' in request;
+    if (follows || this.#role === 'alone' && !asksOnce) this.#post({ tab: this.id, request });
+    if (!follows) return super.request(request);
+    return this.state.state === 'open' && !(asksOnce && this.state.transport === 'sse');
   }
 
-  nudge(hopeful: boolean): void {
-    if (this.#role !== 'follower') return this.#link.nudge(hopeful);
+  override nudge(hopeful: boolean): void {
+    if (this.#role !== 'follower') return this.link.nudge(hopeful);
     this.#pulse?.probe();
-    if (hopeful) this.#post({ tab: this.#id, nudge: true });
+    if (hopeful) this.#post({ tab: this.id, nudge: true });
   }
 
   // From the link.
 
-  status(status: Status): void {
-    this.#hub.detach();
+  override status(status: Status): void {
+    this.hub!.detach();
     if (this.#lastWord && status.state === 'waiting') {
-      this.#link.stop();
+      this.link.stop();
       status = this.#lastWord;
     }
     // Under another organization, or none, tabs no longer belong together: each asks for itself.
     const end = status.state === 'closed' || status.state === 'waiting' && status.code === 4409;
-    if (end) this.#post({ hub: this.#id, says: 'end', status });
+    if (end) this.#post({ hub: this.id, says: 'end', status });
     if (end || this.#role === 'alone') this.#leave();
-    this.#tell({ status });
+    this.tell({ status });
   }
 
-  welcome(welcome: Welcome): void {
+  override welcome(welcome: Welcome): void {
     this.#lastWord = undefined;
-    if (!this.owner.knows(welcome)) { // nothing of this connection has come yet
-      this.#link.stop();
-      this.status({ state: 'closed', code: 4401, reason: 'identity' });
-      return;
-    }
-    const key = JSON.stringify(['orgcast', this.url, this.options.share, welcome.organization_id, welcome.user_id]);
-    if (this.#identity && key !== this.#identity) {
-      this.owner.forget();
-      this.#hub.forget();
-    }
-    this.#identity = key;
+    super.welcome(welcome);
+  }
+
+  override opening(): object {
+    return this.hub!.opening(!this.#sharing || this.#role === 'leader');
+  }
+
+  protected override attach(welcome: Welcome, key: string): void {
     if (!this.#sharing || this.#role === 'leader' && key === this.#key) {
-      this.#hub.attach(welcome);
+      super.attach(welcome, key);
       return;
     }
-    this.#post({ hub: this.#id, says: 'end', status: this.#status }); // if we led others under another name
+    this.#post({ hub: this.id, says: 'end', status: this.state }); // if we led others under another name
     this.#leave();
     this.#key = key;
     const term = this.#term.signal;
@@ -131,31 +102,10 @@ export class Share {
     }).catch((error) => this.#lost(term, error));
   }
 
-  opening(): object {
-    return this.#hub.opening(!this.#sharing || this.#role === 'leader');
-  }
-
-  frame(frame: Frame): void {
-    this.#hub.frame(frame);
-  }
-
-  event(envelope: Envelope): void {
-    this.#hub.event(envelope);
-  }
-
-  // Alone.
-
-  #connect(): void {
-    this.#link = new Link(this.url, this.options, this, this.#link?.blocked);
-    this.#hub = new Hub(this.#link, (news, to) => this.#tell(news, to && [...to]));
-    for (const [want, wanted] of this.owner.wants()) this.#hub.request(this.#id, { want, ...wanted });
-    this.#link.start();
-  }
-
-  #tell(news: News, to?: Tab[]): void {
-    if ('status' in news) this.#status = news.status;
-    if (this.#role === 'leader') this.#post({ hub: this.#id, to, news });
-    if (!to || to.includes(this.#id)) this.owner.news(news);
+  protected override tell(news: News, to?: Tab[]): void {
+    if ('status' in news) this.state = news.status;
+    if (this.#role === 'leader') this.#post({ hub: this.id, to, news });
+    super.tell(news, to);
   }
 
   #post(message: ToHub | FromHub): void {
@@ -188,20 +138,20 @@ export class Share {
     this.#listen(({ data }: MessageEvent<ToHub | FromHub>) => {
       if (!('tab' in data)) return this.#heardLate(data);
       const { tab } = data;
-      if ('request' in data) this.#hub.request(tab, data.request);
-      if ('probe' in data) this.#post({ hub: this.#id, says: 'alive' });
-      if ('nudge' in data) this.#link.nudge(true);
+      if ('request' in data) this.hub!.request(tab, data.request);
+      if ('probe' in data) this.#post({ hub: this.id, says: 'alive' });
+      if ('nudge' in data) this.link.nudge(true);
       if (!('hello' in data)) return;
-      this.#link.nudge(true); // it had a connection just now
-      this.#post({ hub: this.#id, to: [tab], says: 'hello', welcome: this.#hub.welcome, status: this.#status });
-      for (const [want, wanted] of data.hello) this.#hub.request(tab, { want, ...wanted });
+      this.link.nudge(true); // it had a connection just now
+      this.#post({ hub: this.id, to: [tab], says: 'hello', welcome: this.hub!.welcome, status: this.state });
+      for (const [want, wanted] of data.hello) this.hub!.request(tab, { want, ...wanted });
       if (known.has(tab)) return;
       known.add(tab);
       // Granted when the tab is gone.
-      void navigator.locks.request(`${this.#key} ${tab}`, { signal: term }, () => this.#hub.leave(tab)).catch(() => {});
+      void navigator.locks.request(`${this.#key} ${tab}`, { signal: term }, () => this.hub!.leave(tab)).catch(() => {});
     });
-    this.#post({ hub: this.#id, says: 'new' });
-    if (welcome) this.#hub.attach(welcome);
+    this.#post({ hub: this.id, says: 'new' });
+    if (welcome) this.hub!.attach(welcome);
     return lasting(term);
   }
 
@@ -212,7 +162,7 @@ export class Share {
     const term = this.#term.signal;
     // Held while this tab lives, so that the leader learns when it does not.
     await new Promise<void>((held) => {
-      void navigator.locks.request(`${this.#key} ${this.#id}`, () => {
+      void navigator.locks.request(`${this.#key} ${this.id}`, () => {
         held();
         return lasting(term);
       });
@@ -221,15 +171,15 @@ export class Share {
     const alone = setTimeout(() => {
       if (term.aborted || this.#following) return;
       this.#leave();
-      this.#hub.attach(welcome);
+      this.hub!.attach(welcome);
     }, HELLO_MS);
-    const hello = () => this.#post({ tab: this.#id, hello: this.owner.wants() });
+    const hello = () => this.#post({ tab: this.id, hello: this.owner.wants() });
     this.#listen(({ data }: MessageEvent<FromHub>) => {
-      if (!data.hub || data.to && !data.to.includes(this.#id)) return;
+      if (!data.hub || data.to && !data.to.includes(this.id)) return;
       if ('news' in data) {
         if (data.hub !== this.#following) return;
         this.#pulse!.heard();
-        if ('status' in data.news) this.#status = data.news.status;
+        if ('status' in data.news) this.state = data.news.status;
         this.owner.news(data.news);
       } else if (data.says === 'new') {
         hello();
@@ -247,17 +197,17 @@ export class Share {
   #join({ hub, welcome, status }: { hub: Tab; welcome: Welcome | undefined; status: Status }): void {
     if (!this.#following) {
       this.#role = 'follower';
-      this.#link.stop();
+      this.link.stop();
       const term = this.#term.signal;
       const succeed = () => term.aborted || this.#role === 'leader' ? undefined : this.#succeed();
       const lock = (options: LockOptions) => void navigator.locks.request(this.#key, options, succeed).catch((error) => this.#lost(term, error));
-      this.#pulse = new Pulse(QUIET_MS, PATIENCE_MS, () => this.#post({ tab: this.#id, probe: true }), () => lock({ steal: true }));
+      this.#pulse = new Pulse(QUIET_MS, PATIENCE_MS, () => this.#post({ tab: this.id, probe: true }), () => lock({ steal: true }));
       lock({ signal: term });
     }
     this.#following = hub;
     this.#pulse!.heard();
     if (welcome) this.owner.news({ frame: welcome as unknown as Frame });
-    this.#status = status;
+    this.state = status;
     this.owner.news({ status });
   }
 
@@ -265,16 +215,16 @@ export class Share {
   #succeed(): Promise<void> {
     this.#pulse?.stop();
     const led = this.#lead();
-    this.#connect();
+    this.connect();
     return led;
   }
 
   /** The lock came before the word of the leader whose it was: why its connection ended. */
   #heardLate(data: FromHub): void {
-    if (data.hub !== this.#following || !('says' in data) || data.says !== 'end' || this.#status.state === 'open') return;
+    if (data.hub !== this.#following || !('says' in data) || data.says !== 'end' || this.state.state === 'open') return;
     if (data.status.state === 'closed') this.#lastWord = data.status;
     else this.owner.news({ status: data.status });
-    this.owner.news({ status: this.#status });
+    this.owner.news({ status: this.state });
   }
 
   /** The leader's connection ended for a reason that may be ours too, or not. */

@@ -1,3 +1,17 @@
+import { Hub, type Asking, type Group, type Request, type Tab } from './hub.js';
+import { Link, type Socket } from './link.js';
+import type { Welcome } from './types.js';
+
+/** After so many WebSockets in a row that did not open, each further one is followed by a stream at once. */
+const MISSES = 2;
+
+/** When a WebSocket is tried first next to a stream, on average; then each time after twice as long. Milliseconds. */
+const PROBE_MS = 60_000;
+const LONGEST_PROBE_MS = 3_600_000;
+
+/** How long changes of what a stream asks for are collected, since each is a new request, in milliseconds. */
+const COLLECT_MS = 50;
+
 /** Refusals that have a close code of the same number. */
 const STATUSES = [401, 403, 404, 429];
 
@@ -6,16 +20,16 @@ interface End {
   readonly reason: string;
 }
 
-/** A stream of server-sent events that looks like a WebSocket. What it asks for, it asks once. */
-export class EventStream {
+/** A stream of server-sent events. What it asks for, it asks once. */
+export class EventStream implements Socket {
   /** Called with the data of each event, and with nothing at any other sign of life. */
   onmessage: ((message: { data: string }) => void) | undefined;
   onclose: ((end: End) => void) | undefined;
   readonly #abort = new AbortController();
 
   /** Sends the request, with a message as its body. */
-  async open(url: string, message: object): Promise<void> {
-    const end = await this.#read(url, JSON.stringify(message)).catch(() => {});
+  async open(url: string, message: object, fetch: typeof globalThis.fetch): Promise<void> {
+    const end = await this.#read(url, JSON.stringify(message), fetch).catch(() => {});
     if (!this.#abort.signal.aborted) this.onclose?.(end ?? { code: 1006, reason: '' });
   }
 
@@ -24,7 +38,7 @@ export class EventStream {
   }
 
   /** Returns why the stream ended, if the server said so. */
-  async #read(url: string, body: string): Promise<End | undefined> {
+  async #read(url: string, body: string, fetch: typeof globalThis.fetch): Promise<End | undefined> {
     const { signal } = this.#abort;
     const response = await fetch(url, { method: 'POST', body, signal, credentials: 'include', headers: { 'Content-Type': 'application/json' } });
     if (response.status !== 200) return refusal(response);
@@ -55,4 +69,107 @@ async function refusal(response: Response): Promise<End | undefined> {
   const code = STATUSES.includes(status) ? 4_000 + status : status === 503 && 1013;
   if (!code || !(await response.json()).code) return undefined;
   return { code, reason: `{"retry_after_ms":${Number(headers.get('Retry-After')) * 1_000}}` };
+}
+
+/** A Link with streams in the place of WebSockets, where these are blocked. */
+export class StreamingLink extends Link {
+  #change: ReturnType<typeof setTimeout> | undefined; // opens the stream again
+  #misses = 0; // WebSockets in a row that found no server
+  #probing: ReturnType<typeof setTimeout> | undefined; // tries a WebSocket next to the stream
+  #probe: WebSocket | undefined; // that one
+
+  override get streams(): boolean {
+    return this.socket instanceof EventStream;
+  }
+
+  protected override open(stream = this.blocked): void {
+    const { transport, fetch = globalThis.fetch } = this.options;
+    if (!(transport ? transport === 'sse' : stream)) return super.open();
+    this.begin();
+    const socket = new EventStream();
+    this.use(socket);
+    if (socket === this.socket) void socket.open(this.url.replace('ws', 'http').replace('/ws/', '/sse/'), this.owner.opening(), fetch);
+  }
+
+  protected override write(frame: object): void {
+    if (this.streams) this.#change ??= setTimeout(() => this.open(), COLLECT_MS);
+    else super.write(frame);
+  }
+
+  protected override opened(welcome: Welcome): void {
+    this.#misses = 0;
+    this.blocked = this.streams;
+    if (this.blocked) this.#watch(PROBE_MS);
+    super.opened(welcome);
+  }
+
+  protected override detours(missed: boolean): boolean {
+    if (this.streams) this.blocked &&= !missed;
+    else if (missed && ++this.#misses >= MISSES && !this.options.transport) {
+      this.open(true);
+      return true;
+    }
+    return false;
+  }
+
+  protected override drop(): void {
+    clearTimeout(this.#change);
+    clearTimeout(this.#probing);
+    this.#change = undefined;
+    this.#probe?.close(1000);
+    this.#probe = undefined;
+    super.drop();
+  }
+
+  /** Tries a WebSocket after a time, while there is a stream, and goes over to it if it opens. */
+  #watch(after: number): void {
+    if (this.options.transport) return;
+    this.#probing = setTimeout(() => {
+      const socket = this.#probe = this.webSocket();
+      socket.onclose = () => {
+        if (socket === this.#probe) this.#watch(Math.min(2 * after, LONGEST_PROBE_MS));
+      };
+      socket.onmessage = ({ data }) => {
+        if (socket !== this.#probe) return;
+        this.#probe = undefined;
+        this.drop();
+        this.use(socket as Socket);
+        if (socket === this.socket) this.receive(data);
+      };
+    }, after * (0.5 + Math.random()));
+  }
+}
+
+/** A Hub that knows what a stream has asked for as it was opened. */
+export class StreamingHub extends Hub {
+  #opening = new Map<string, Asking>();
+
+  override attach(welcome: Welcome): void {
+    super.attach(welcome);
+    if (!this.link.streams) return;
+    for (const name of this.#opening.keys()) if (!this.groups.has(name)) this.write('unsubscribe', name, {});
+  }
+
+  /** All groups, or none while it is not known whether this hub is for them. */
+  override opening(all: boolean): object {
+    this.#opening = new Map(all ? [...this.groups].map(([name, group]) => [name, this.asking(group, group.token)]) : []);
+    return { type: 'subscribe', groups: Object.fromEntries(this.#opening) };
+  }
+
+  override request(tab: Tab, request: Request): boolean {
+    if (!this.link.streams || 'want' in request || 'drop' in request) return super.request(tab, request);
+    if ('send' in request) this.tell({ frame: { type: 'error', code: 'websocket_required', message: 'This needs a WebSocket.' } }, [tab]);
+    return false;
+  }
+
+  override forget(): void {
+    super.forget();
+    this.#opening.clear();
+  }
+
+  protected override greet(name: string, group: Group): void {
+    const asked = this.link.streams && this.#opening.get(name);
+    if (asked && asked.token === group.token) this.await(name, group.tabs, Boolean(asked.after));
+    else super.greet(name, group);
+  }
 }

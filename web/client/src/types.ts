@@ -57,6 +57,27 @@ export interface Refusal {
   readonly group?: string;
 }
 
+/** An event of a history. */
+export interface Recorded<Event = Frame> {
+  readonly event: Event;
+  /** The position in the history of the group. */
+  readonly id: string;
+}
+
+/** A page of the history of a group. */
+export interface HistoryPage<Event = Frame> {
+  /** The oldest comes first. */
+  readonly events: readonly Recorded<Event>[];
+  /** Whether the history goes back further: ask for what is before the first of these. */
+  readonly more: boolean;
+}
+
+/** Which events of a history: at most `limit` (50) before the one with the position `before`, or the newest ones. */
+export interface HistoryQuestion {
+  before?: string;
+  limit?: number;
+}
+
 /** The frames that the gateway itself says. */
 export interface ControlFrames {
   welcome: Welcome;
@@ -70,6 +91,15 @@ export interface ControlFrames {
 export interface Published {
   readonly organization_id: string | number;
 }
+
+/**
+ * The types that a page can listen to: with a map of its events, only those and the gateway's own, so
+ * that a typing error does not compile.
+ */
+export type TypeOf<Events> = [keyof Events] extends [never] ? string : (keyof Events & string) | keyof ControlFrames | '*';
+
+/** Any event of the page's map; without a map, any frame. */
+export type AnyOf<Events> = [keyof Events] extends [never] ? Frame : { [Type in keyof Events & string]: FrameOf<Events, Type> }[keyof Events & string];
 
 /** What a listener for the type gets, given the page's map from event types to their fields. */
 export type FrameOf<Events, Type extends string> =
@@ -88,6 +118,15 @@ export type Status =
   | { readonly state: 'waiting'; readonly transport?: undefined; readonly retryAt: number; readonly code: number; readonly reason: string }
   /** Will not try again by itself. */
   | { readonly state: 'closed'; readonly transport?: undefined; readonly retryAt?: undefined; readonly code: number; readonly reason: string };
+
+/** Settings of a group; all may be left out. */
+export interface GroupOptions {
+  /**
+   * The token of a group that needs one, or what fetches it. That is called before the group is first
+   * joined, and again when the server no longer takes the token.
+   */
+  token?: string | (() => string | Promise<string>);
+}
 
 /** Settings of a client; all may be left out. Times are milliseconds. */
 export interface Options {
@@ -116,6 +155,18 @@ export interface Options {
   pingAfter?: number;
   /** Take the server for gone if it gives none for so long. Default: 10 s. */
   answerWithin?: number;
+  /**
+   * Hears each change of the status and each of the gateway's own frames, without events and what the
+   * page sends: say, `console.debug`.
+   */
+  debug?: (what: string, detail: object) => void;
+  /**
+   * The WebSocket to use, say that of the package `ws` in Node. Where there is no `location`, and this is
+   * not set, a client never connects, so that it can be made while a page is rendered on a server.
+   */
+  WebSocket?: new (url: string, protocol: string) => WebSocket;
+  /** The fetch to use for server-sent events. */
+  fetch?: typeof fetch;
   /** The longest wait between two attempts, unless the server asks for more. Default: 30 s. */
   maxWait?: number;
 }

@@ -71,7 +71,7 @@ describe('connecting', () => {
     const frames = [{ type: 'initial_state', messages: [] }, note('5-0', 'chat_7'), { type: 'gap', group: 'chat_7' }];
     socket.says(...frames);
     expect(seen).toEqual(frames);
-    expect(client.send({ type: 'user_message', message: 'hi' })).toBe(true);
+    expect(client.send({ type: 'user_message', message: 'hi' })).toBe('sent');
     expect(await socket.taken()).toEqual([{ type: 'user_message', message: 'hi' }]);
     socket.ends(1006);
     expect(client.send({ type: 'user_message', message: 'lost' }), 'send without a connection').toBe(false);

@@ -1,18 +1,21 @@
 // What is published, and what the demo's pages load.
 
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
+import { checkPackage, createPackageFromTarballData } from '@arethetypeswrong/core';
 import { publint } from 'publint';
 import { expect, test } from 'vitest';
 import { bundle } from '../build.js';
 
 const here = new URL('..', import.meta.url);
 
-test('the bundle is under 5.5 KiB', async () => {
-  const size = gzipSync(await bundle({ minify: true }), { level: 9 }).length;
-  expect(size).toBeLessThan(5.5 * 1024);
+test.each([['index', 7_000], ['core', 4.5 * 1024]] as const)('%s is at most %d bytes compressed', async (entry, most) => {
+  const size = gzipSync(await bundle({ entry, minify: true }), { level: 9 }).length;
+  expect(size).toBeLessThanOrEqual(most);
 });
 
 test('the file of the demo is what the sources make (else: make client)', async () => {
@@ -22,9 +25,32 @@ test('the file of the demo is what the sources make (else: make client)', async 
 test('the package holds what it should and nothing else', async () => {
   const [{ files }] = JSON.parse(execFileSync('npm', ['pack', '--dry-run', '--json'], { cwd: here, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }));
   expect(files.map(({ path }: { path: string }) => path).sort()).toEqual([
-    'README.md', 'dist/client.d.ts', 'dist/index.d.ts', 'dist/index.js', 'dist/orgcast.min.js', 'dist/types.d.ts', 'package.json',
-  ]);
+    'README.md',
+    ...readdirSync(new URL('src', here)).map((file) => file.replace('.ts', '')).flatMap((name) => [`dist/${name}.d.cts`, `dist/${name}.d.ts`]),
+    ...['core', 'index'].flatMap((name) => [`dist/${name}.cjs`, `dist/${name}.js`]),
+    'dist/orgcast.min.js', 'package.json',
+  ].sort());
   expect(JSON.parse(readFileSync(new URL('package.json', here), 'utf8'))).not.toHaveProperty('dependencies');
   const { messages } = await publint({ pkgDir: fileURLToPath(here), strict: true, pack: false });
   expect(messages).toEqual([]);
+});
+
+test('types and code agree, however the package is imported', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'orgcast-client-'));
+  try {
+    execFileSync('npm', ['pack', '--pack-destination', folder], { cwd: here, stdio: 'ignore' });
+    const [file] = readdirSync(folder);
+    const { problems } = await checkPackage(createPackageFromTarballData(readFileSync(join(folder, file!))), { excludeEntrypoints: ['./min'] }) as { problems: unknown[] };
+    expect(problems).toEqual([]);
+    execFileSync('tar', ['-xzf', join(folder, file!), '-C', folder]);
+    for (const entry of ['', '/core']) {
+      // Neither opens anything: there is no page.
+      const made = `('/ws/events').group('room.1').name`;
+      const run = (code: string, ...flags: string[]) => execFileSync(process.execPath, [...flags, '--eval', code], { cwd: join(folder, 'package'), encoding: 'utf8' });
+      expect(run(`console.log(require('@orgcast/client${entry}').connect${made})`)).toBe('room.1\n');
+      expect(run(`import { connect } from '@orgcast/client${entry}'; console.log(connect${made})`, '--input-type=module')).toBe('room.1\n');
+    }
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });

@@ -19,7 +19,16 @@ test('listeners get what the map says', () => {
     client.on('progress', ({ percent }) => expectTypeOf(percent).toEqualTypeOf<number>());
     client.on('gap', (gap) => expectTypeOf(gap).toEqualTypeOf<Gap>());
     client.on('error', (error) => expectTypeOf(error).toEqualTypeOf<Refusal>());
-    client.on('unlisted', (frame) => expectTypeOf(frame).toEqualTypeOf<Frame>());
+    // @ts-expect-error no such event
+    client.on('progres', () => {});
+    plain.on('anything', (frame) => expectTypeOf(frame).toEqualTypeOf<Frame>());
+    const group = client.group('room.1', { token: async () => 'token' });
+    group.on('note', ({ text }) => expectTypeOf(text).toEqualTypeOf<string>());
+    // @ts-expect-error no such event
+    group.on('nota', () => {});
+    void group.history({ limit: 5 }).then(({ events }) => {
+      for (const { event } of events) if (event.type === 'note') expectTypeOf(event.text).toEqualTypeOf<string>();
+    });
     client.on('*', (frame) => expectTypeOf(frame).toEqualTypeOf<Frame>());
     // @ts-expect-error no such field
     client.on('note', ({ txt }) => txt);
