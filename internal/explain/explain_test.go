@@ -105,7 +105,7 @@ func TestWordsForEach(t *testing.T) {
 		said[text] = reason
 	}
 	for _, reason := range []string{
-		trail.GapUnread, trail.GapIncomplete, trail.GapNotRecorded, trail.GapUnlocated, trail.GapHistoryLost, trail.GapRepeated, trail.GapIntake,
+		trail.GapUnread, trail.GapIncomplete, trail.GapNotRecorded, trail.GapUnlocated, trail.GapHistoryLost, trail.GapRepeated, trail.GapIntake, trail.GapChannelLayer,
 	} {
 		g := trail.Gap{Group: "room.1", Reason: reason, At: noon(t)}
 		e := explain.Explain(q, explain.NotAsked, []explain.Node{{Name: "n", Answer: &trail.Answer{Gaps: []trail.Gap{g}, Counts: map[string]int{trail.CauseNotReceived: 1}}}})

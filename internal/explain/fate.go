@@ -115,6 +115,8 @@ func gapReason(reason string) string {
 		return "an event came twice, and some members may not have seen it"
 	case trail.GapIntake:
 		return "too many events of the organization were waiting"
+	case trail.GapChannelLayer:
+		return "events of the Django site's channel layer may have been lost"
 	default:
 		return spaced(reason)
 	}

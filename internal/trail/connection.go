@@ -76,6 +76,8 @@ const (
 	GapHistoryLost = "history_lost"       // positions began again
 	GapRepeated    = "repeated"
 	GapIntake      = "intake_full"
+	// GapChannelLayer: events of a Django site's channel layer may have been lost.
+	GapChannelLayer = "channel_layer"
 )
 
 // Joined notes that the connection is a member of a group from now on.

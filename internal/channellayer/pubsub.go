@@ -1,0 +1,127 @@
+package channellayer
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/channellayer/wire"
+	"orgcast/internal/redislink"
+)
+
+// commandGroups is how many groups one command names at most, so that Redis answers others
+// meanwhile.
+const commandGroups = 256
+
+// runPubSub keeps a subscription connection to the pub/sub layer until ctx ends.
+func (l *Layer) runPubSub(ctx context.Context) {
+	// A name in the space of the groups needs no further permission.
+	canary := wire.PubSubChannel(l.opt.Prefix, "orgcast.canary."+rand.Text())
+	o := redislink.Options{
+		Publish: func(ctx context.Context, channel, payload string) error {
+			return l.client.Publish(ctx, channel, payload).Err()
+		},
+		Timeout: l.opt.LinkTimeout, Others: l.dialer,
+		Log: l.opt.Log, Lost: "channel layer connection lost", Reopened: l.metrics.reconnects.Inc,
+	}
+	redislink.Keep(ctx, o, func(context.Context) (redislink.Connection, redislink.User, error) {
+		return redislink.Connection{Dialer: l.dialer, Subscribe: "subscribe", Canary: canary}, &subscriber{layer: l}, nil
+	})
+}
+
+// subscriber uses one subscription connection.
+type subscriber struct {
+	layer *Layer
+	link  *redislink.Link
+}
+
+var _ redislink.User = (*subscriber)(nil)
+
+// Opened implements [redislink.User].
+func (s *subscriber) Opened(link *redislink.Link, work func(func(ctx context.Context) error)) {
+	s.link = link
+	healthy := func() error {
+		if link.Healthy(time.Now()) != nil {
+			return ErrNoLink
+		}
+		return nil
+	}
+	s.layer.open.Store(&healthy)
+	s.layer.groups.begin()
+	work(s.subscribe)
+}
+
+// subscribe sends the commands that the groups need, until ctx ends or a write fails.
+func (s *subscriber) subscribe(ctx context.Context) error {
+	groups := s.layer.groups
+	for {
+		join, leave := groups.next(commandGroups)
+		if len(join)+len(leave) == 0 {
+			select {
+			case <-groups.wake:
+				continue
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		if err := s.link.Send(ctx, "subscribe", s.channels(join)); err != nil {
+			return err
+		}
+		if err := s.link.Send(ctx, "unsubscribe", s.channels(leave)); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *subscriber) channels(list []command) []string {
+	channels := make([]string, len(list))
+	for i, c := range list {
+		channels[i] = wire.PubSubChannel(s.layer.opt.Prefix, c.name)
+	}
+	return channels
+}
+
+// Message implements [redislink.User].
+func (s *subscriber) Message(m *redis.Message, now time.Time) {
+	if name, ok := s.group(m.Channel); ok {
+		s.layer.intake.pubsub(name, []byte(m.Payload), now)
+	}
+}
+
+// Subscription implements [redislink.User].
+func (s *subscriber) Subscription(m *redis.Subscription, _ time.Time) error {
+	name, ok := s.group(m.Channel)
+	switch {
+	case ok && m.Kind == "subscribe":
+		gaps, ok := s.layer.groups.joined(name)
+		if !ok {
+			break
+		}
+		s.layer.intake.gaps(gaps)
+		return nil
+	case ok && m.Kind == "unsubscribe" && s.layer.groups.left(name):
+		return nil
+	}
+	return fmt.Errorf("%w: %s", redislink.ErrUnexpected, m.Kind)
+}
+
+// group returns the group of a Redis channel.
+func (s *subscriber) group(channel string) (name string, ok bool) {
+	return strings.CutPrefix(channel, wire.GroupChannels(s.layer.opt.Prefix))
+}
+
+// Refused implements [redislink.User].
+func (*subscriber) Refused(error, time.Time) bool { return false }
+
+// UnconfirmedSince implements [redislink.User].
+func (s *subscriber) UnconfirmedSince() time.Time { return s.layer.groups.unconfirmedSince() }
+
+// Closed implements [redislink.User].
+func (s *subscriber) Closed() {
+	s.layer.open.Store(nil)
+	s.layer.groups.end()
+}
