@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"orgcast/internal/channellayer"
 	"orgcast/internal/consumer"
 	"orgcast/internal/directory"
 	"orgcast/internal/gateway"
@@ -54,6 +55,7 @@ type Node struct {
 	leases    *lease.Keeper
 	control   *lease.Control
 	revoker   *lease.Revoker
+	layer     *channellayer.Layer // nil without one
 	hub       *hub.Hub
 	trail     *trail.Trail
 	quota     *quota.Redis
@@ -148,7 +150,10 @@ func (n *Node) addBus(ctx context.Context) error {
 		MaxEventSize: limits.MaxEventSize, EventsPerSecond: limits.EventsPerSecond, BytesPerSecond: limits.BytesPerSecond, Log: n.Log, Registerer: n.Metrics, Trail: n.trail, Tracer: n.tracer,
 	}
 	n.Bus = pubsub.NewRedis(n.Redis.Events, n.Keys, bus)
-	n.hub = hub.New(n.Bus, hub.Options{Registerer: n.Metrics, Log: n.Log, Trail: n.trail})
+	if err := n.addChannelLayer(); err != nil {
+		return err
+	}
+	n.hub = hub.New(n.events(), hub.Options{Registerer: n.Metrics, Log: n.Log, Trail: n.trail})
 	n.quota = quota.NewRedis(n.Redis.State, n.Keys, quota.Options{Limit: n.Options.MaxPerOrganization, Log: n.Log, Registerer: n.Metrics})
 	n.admission = newAdmission(n)
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -197,7 +202,7 @@ func (n *Node) Resolver() session.Store {
 
 // Start starts the background work. It is called once, before Close.
 func (n *Node) Start() {
-	n.background(func(ctx context.Context) error { return n.Bus.Run(ctx, n.hub) })
+	n.runEvents()
 	n.background(n.quota.Run)
 	n.background(n.leases.Run)
 	n.background(n.control.Run)

@@ -67,6 +67,16 @@ type Options struct {
 	SessionInsecure bool
 	// Directory is redis or session, or empty for the default that [Options.DirectoryKind] chooses.
 	Directory string
+	// ChannelLayer is the kind of channel layer through which a Django site sends events, core or
+	// pubsub, or empty for none. Layer is its Redis.
+	ChannelLayer string
+	Layer        redisclient.Options
+	// ChannelLayerPrefix, ChannelLayerFormat and ChannelLayerRandomPrefix are what the site's
+	// CHANNEL_LAYERS says. ChannelLayerKeys has the form that [ParseLayerKeys] parses.
+	ChannelLayerPrefix, ChannelLayerFormat, ChannelLayerKeys string
+	ChannelLayerRandomPrefix                                 int
+	// ChannelLayerQueues is how many queues this node has in the core layer.
+	ChannelLayerQueues int
 	// Origins may connect. TrustedProxies are believed about their clients' addresses, which are
 	// only logged.
 	Origins, TrustedProxies []string
@@ -122,7 +132,7 @@ type Options struct {
 
 // Check checks combinations of a gateway's options. Errors name the settings.
 func (o *Options) Check() error {
-	errs := []error{o.CheckRedis(), o.checkFiles(o.files()), o.checkRoutes(), o.CheckSessions()}
+	errs := []error{o.CheckRedis(), o.checkFiles(o.files()), o.checkRoutes(), o.CheckSessions(), o.checkChannelLayer()}
 	if origins, err := gateway.ParseOrigins(o.Origins); err == nil && origins.Empty() {
 		missing := errors.New("--origins: required: list the origins of the pages that may connect, or any page could use its visitors' sessions")
 		if len(o.Origins) > 0 {

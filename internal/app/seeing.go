@@ -64,7 +64,7 @@ func (n *Node) load(ctx context.Context, _ inventory.LoadQuery) (inventory.Load,
 
 // checks returns the checks of readiness.
 func (n *Node) checks() map[string]admin.Check {
-	return map[string]admin.Check{
+	checks := map[string]admin.Check{
 		"events":        func(context.Context) error { return n.Bus.Healthy() },
 		admissionReport: func(context.Context) error { return n.admission.healthy() },
 		"isolation":     func(context.Context) error { return n.isolated() },
@@ -75,4 +75,8 @@ func (n *Node) checks() map[string]admin.Check {
 			return nil
 		},
 	}
+	if n.layer != nil {
+		checks["channel_layer"] = func(context.Context) error { return n.layer.Healthy() }
+	}
+	return checks
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"runtime"
 
+	"orgcast/internal/channellayer"
 	"orgcast/internal/gateway"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/quota"
@@ -36,9 +37,16 @@ func (n *Node) prepareSettings(next *Options) (apply func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	decoder, err := next.layerDecoder()
+	if err != nil {
+		return nil, err
+	}
 	return func() {
 		applyGateway()
 		n.Bus.SetLimits(next.busLimits())
+		if n.layer != nil {
+			n.layer.Change(decoder, channellayer.Limits(next.busLimits()))
+		}
 		n.leases.SetTimes(next.LeasePeriod, next.LeaseDeadline)
 		n.quota.SetLimit(next.MaxPerOrganization)
 		n.services.bytes.SetLimits(int64(next.MemberBytesPerOrganization), int64(next.MemberBytesPerUser))

@@ -43,7 +43,7 @@ func CheckConnections(ctx context.Context, o *Options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	n.background(func(ctx context.Context) error { return n.Bus.Run(ctx, n.hub) })
+	n.runEvents()
 	n.background(n.control.Run)
 
 	trials, err := n.trials(last)
@@ -92,6 +92,9 @@ func (n *Node) trials(last *lastWarning) ([]trial, error) {
 	}
 	if n.Options.secondServer() {
 		list = append(list, trial{name: "--redis-state", try: func(ctx context.Context) error { return ping(ctx, n.Redis.State) }})
+	}
+	if n.layer != nil {
+		list = append(list, trial{name: "channel layer", try: func(ctx context.Context) error { return n.tryChannelLayer(ctx, last) }})
 	}
 	for i, kind := range o.SessionStores {
 		sessions := trial{name: "session store", try: func(ctx context.Context) error { return askStore(ctx, a.sessions[i], unknown) }}

@@ -28,7 +28,7 @@ func (o *Options) certificateFiles() (files []string) {
 			files = append(files, path)
 		}
 	}
-	for _, r := range []redisclient.Options{o.Redis, o.State} {
+	for _, r := range []redisclient.Options{o.Redis, o.State, o.Layer} {
 		for _, path := range []string{r.CA, r.Cert, r.Key} {
 			if path != "" {
 				files = append(files, path)

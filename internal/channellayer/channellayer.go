@@ -154,10 +154,10 @@ func New(client redis.UniversalClient, o Options) *Layer {
 	return l
 }
 
-// SetLimits replaces the limits.
-func (l *Layer) SetLimits(limits Limits) {
+// Change replaces how messages are read, and the limits.
+func (l *Layer) Change(d *wire.Decoder, limits Limits) {
 	limits.MaxEventSize = cmp.Or(limits.MaxEventSize, event.DefaultMaxSize)
-	l.intake.setLimits(limits)
+	l.intake.change(d, limits)
 }
 
 // Subscribe asks for the group's events. It returns when the node is a member of the group of

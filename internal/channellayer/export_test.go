@@ -32,7 +32,7 @@ func (i Intake) PubSub(name string, payload []byte, now time.Time) {
 
 // Settle tells groups that are owed a gap.
 func (i Intake) Settle(now time.Time) {
-	sink, limits := i.intake.now()
+	sink, limits := i.intake.receiver()
 	i.intake.gapsTo(sink, i.groups.settle(limits, now))
 }
 

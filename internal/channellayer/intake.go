@@ -36,7 +36,6 @@ type hint struct{ group, typ string }
 // intake takes messages of groups, and passes those that are events of an organization to the Sink.
 type intake struct {
 	groups  *groups
-	decoder *wire.Decoder
 	core    bool
 	log     *zap.Logger
 	metrics *metrics
@@ -44,6 +43,7 @@ type intake struct {
 
 	mu         sync.Mutex
 	sink       Sink
+	decoder    *wire.Decoder
 	limits     Limits
 	hinted     map[hint]struct{}
 	unreadable map[string]*loglimit.Limiter // by reason
@@ -51,15 +51,15 @@ type intake struct {
 
 func newIntake(g *groups, o Options, m *metrics) *intake {
 	return &intake{
-		groups: g, decoder: o.Decoder, core: o.Kind == Core, log: o.Log, metrics: m, trail: o.Trail, limits: o.Limits,
+		groups: g, core: o.Kind == Core, decoder: o.Decoder, log: o.Log, metrics: m, trail: o.Trail, limits: o.Limits,
 		hinted: make(map[hint]struct{}), unreadable: make(map[string]*loglimit.Limiter),
 	}
 }
 
-func (i *intake) setLimits(l Limits) {
+func (i *intake) change(d *wire.Decoder, l Limits) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.limits = l
+	i.decoder, i.limits = d, l
 }
 
 func (i *intake) begin(sink Sink) {
@@ -68,42 +68,51 @@ func (i *intake) begin(sink Sink) {
 	i.sink = sink
 }
 
-func (i *intake) now() (sink Sink, limits Limits) {
+// receiver returns who takes events now, and how much.
+func (i *intake) receiver() (Sink, Limits) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.sink, i.limits
 }
 
+// reading returns how messages are read now.
+func (i *intake) reading() (*wire.Decoder, Limits) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.decoder, i.limits
+}
+
 // pubsub takes a payload of the pub/sub layer.
 func (i *intake) pubsub(name string, payload []byte, now time.Time) {
-	sink, limits := i.now()
+	decoder, limits := i.reading()
 	i.metrics.received.Inc()
-	m, err := i.decoder.PubSub(payload, limits.MaxEventSize)
+	m, err := decoder.PubSub(payload, limits.MaxEventSize)
 	if err != nil {
-		i.unread(payload, err, now)
+		i.unread(decoder, payload, err, now)
 		return
 	}
-	i.deliver(sink, limits, name, m, now)
+	i.deliver(name, m, now)
 }
 
 // queued takes a member of a queue of the core layer. named returns the group of a receiver.
 func (i *intake) queued(member []byte, named func(receiver string) (name string, ok bool), now time.Time) {
-	sink, limits := i.now()
+	decoder, limits := i.reading()
 	i.metrics.received.Inc()
-	m, err := i.decoder.Core(member, limits.MaxEventSize, now)
+	m, err := decoder.Core(member, limits.MaxEventSize, now)
 	if err != nil {
-		i.unread(member, err, now)
+		i.unread(decoder, member, err, now)
 		return
 	}
 	for _, receiver := range m.Receivers {
 		if name, ok := named(receiver); ok {
-			i.deliver(sink, limits, name, m, now)
+			i.deliver(name, m, now)
 		}
 	}
 }
 
 // deliver passes a message to the organization that it names, if that wants the group.
-func (i *intake) deliver(sink Sink, limits Limits, name string, m wire.Message, now time.Time) {
+func (i *intake) deliver(name string, m wire.Message, now time.Time) {
+	sink, limits := i.receiver()
 	org, err := orgctx.ParseID(m.Organization)
 	if err != nil {
 		i.metrics.drop(event.Reason(event.ErrNoOrganization))
@@ -141,7 +150,7 @@ func (i *intake) deliver(sink Sink, limits Limits, name string, m wire.Message, 
 
 // gaps tells groups that events may be lost.
 func (i *intake) gaps(list []event.Group) {
-	sink, _ := i.now()
+	sink, _ := i.receiver()
 	i.gapsTo(sink, list)
 }
 
@@ -163,17 +172,17 @@ func (i *intake) settle(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		sink, limits := i.now()
+		sink, limits := i.receiver()
 		i.gapsTo(sink, i.groups.settle(limits, time.Now()))
 	}
 }
 
 // unread counts and logs a payload that is not a message.
-func (i *intake) unread(payload []byte, err error, now time.Time) {
+func (i *intake) unread(d *wire.Decoder, payload []byte, err error, now time.Time) {
 	reason := wire.Reason(err)
 	i.metrics.drop(reason)
 	if suppressed, log := i.mayLog(reason, now); log {
-		i.log.Warn("channel layer message dropped", zap.String("reason", reason), zap.String("hint", i.decoder.Advice(payload, i.core)), zap.Int("suppressed", suppressed))
+		i.log.Warn("channel layer message dropped", zap.String("reason", reason), zap.String("hint", d.Advice(payload, i.core)), zap.Int("suppressed", suppressed))
 	}
 }
 

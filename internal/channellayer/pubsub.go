@@ -17,10 +17,13 @@ import (
 // meanwhile.
 const commandGroups = 256
 
+// canaryPrefix begins the names of the groups on which nodes send to themselves. They are groups so
+// that the Redis user needs no further permission.
+const canaryPrefix = "orgcast.canary."
+
 // runPubSub keeps a subscription connection to the pub/sub layer until ctx ends.
 func (l *Layer) runPubSub(ctx context.Context) {
-	// A name in the space of the groups needs no further permission.
-	canary := wire.PubSubChannel(l.opt.Prefix, "orgcast.canary."+rand.Text())
+	canary := wire.PubSubChannel(l.opt.Prefix, canaryPrefix+rand.Text())
 	o := redislink.Options{
 		Publish: func(ctx context.Context, channel, payload string) error {
 			return l.client.Publish(ctx, channel, payload).Err()

@@ -26,8 +26,17 @@ func (s *settings) declareState(set *config.Set) {
 func declareServer(set *config.Set, r *redisclient.Options, name, fallback, help string) {
 	r.Name = name
 	declareURL(set, r, fallback, help)
-	set.Secret(&r.Password, name+"-password", "Redis password, not percent-encoded; use it instead of a password in --"+name, nil)
+	declarePassword(set, r, name)
 	set.List(&r.Cluster, name+"-cluster", "", "seed nodes of a Redis Cluster, HOST:PORT, comma-separated; the rest are discovered. Credentials and TLS come from --"+name, redisclient.CheckAddresses)
+	declareAccess(set, r, name)
+}
+
+func declarePassword(set *config.Set, r *redisclient.Options, name string) {
+	set.Secret(&r.Password, name+"-password", "Redis password, not percent-encoded; use it instead of a password in --"+name, nil)
+}
+
+// declareAccess declares how to reach a server through Sentinels and with TLS.
+func declareAccess(set *config.Set, r *redisclient.Options, name string) {
 	set.String(&r.SentinelMaster, name+"-sentinel-master", "", "name of the master that the Sentinels watch. They provide its address; everything else comes from --"+name, nil)
 	set.List(&r.Sentinels, name+"-sentinels", "", "addresses of the Sentinels, HOST:PORT, comma-separated", redisclient.CheckAddresses)
 	set.String(&r.SentinelUser, name+"-sentinel-user", "", "user name for the Sentinels; default: their default user", nil)

@@ -104,6 +104,7 @@ func (s *settings) declareServe(set *config.Set) {
 	s.declareState(set)
 	s.declareSession(set)
 	s.declareDirectory(set)
+	s.declareChannelLayer(set)
 	set.List(&s.Origins, "origins", "",
 		"origins of the pages that may connect, comma-separated: https://app.example.com, https://*.example.com; add none to admit programs that send no Origin", func(list []string) error {
 			_, err := gateway.ParseOrigins(list)
@@ -166,6 +167,8 @@ func serveReloads() []string {
 		"handshakes-per-second", "member-bytes-per-organization", "member-bytes-per-user", "tasks-per-organization",
 		"task-bytes-per-organization", "ping-interval", "pong-timeout", "message-timeout", "idle-timeout", "write-timeout",
 		"close-timeout", "hook-timeout", "on-violation", "lease-period", "lease-deadline", "drain-wait", "drain",
+		"channel-layer-keys", "channel-layer-redis-password", "channel-layer-redis-sentinel-user", "channel-layer-redis-sentinel-password",
+		"channel-layer-redis-tls-ca", "channel-layer-redis-tls-cert", "channel-layer-redis-tls-key",
 	}, workerReloads...)
 }
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import struct
-from typing import Optional
+from typing import Any, Optional
 
 #: How long tests wait for what must happen, in seconds.
 PATIENCE = 60
@@ -104,6 +104,10 @@ class Page:
         found: Optional[int] = frame.get("event", frame).get("percent")
         return found
 
+    def send(self, message: dict[str, Any]) -> None:
+        """Sends a message."""
+        self._write(_TEXT, json.dumps(message).encode())
+
     def close(self) -> None:
         """Goes away as a browser does that is closed."""
         self._writer.close()
@@ -111,4 +115,5 @@ class Page:
     def _write(self, opcode: int, payload: bytes) -> None:
         mask = os.urandom(4)
         masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
-        self._writer.write(bytes([0x80 | opcode, 0x80 | len(payload)]) + mask + masked)
+        length = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + struct.pack("!H", len(payload))
+        self._writer.write(bytes([0x80 | opcode]) + length + mask + masked)

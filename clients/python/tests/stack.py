@@ -180,6 +180,10 @@ class Gateway:
         self.port, self.private = int(found[1]), f"http://{found[2]}"
         self._publisher = orgcast.Gateway(self.private, PUBLISH_KEY)
 
+    def log(self) -> str:
+        """What the gateway has logged."""
+        return self.process.log.read_text()
+
     def metric(self, name: str) -> float:
         """Returns the sum of a metric over its series whose line begins like this."""
         with urllib.request.urlopen(f"{self.private}/metrics", timeout=PATIENCE) as answer:

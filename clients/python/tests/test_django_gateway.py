@@ -23,7 +23,7 @@ HAS_FALLBACKS = django.VERSION >= (4, 1, 8)
 def test_group_send_reaches_the_organization(layer: str, keys: dict[str, Any], stack: Stack) -> None:
     """An unchanged group_send reaches the members of the organization, with the frame that the consumer in Channels sends."""
     gateway = stack.gateway()
-    site = stack.site(gateway, {}, layer=layer, layer_config=keys)
+    site = stack.site(gateway, {}, layer=f"orgcast.django.layers.{layer}", layer_config=keys)
     ada, bob = Visitor(site, "ada"), Visitor(site, "bob", "globex")
 
     async def run() -> None:

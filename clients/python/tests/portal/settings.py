@@ -27,7 +27,7 @@ DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": _given[
 CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": f"{_given['redis']}/3", "OPTIONS": _given.get("cache", {})}}
 CHANNEL_LAYERS = {
     "default": {
-        "BACKEND": f"orgcast.django.layers.{_given.get('layer', 'RedisChannelLayer')}",
+        "BACKEND": _given.get("layer", "orgcast.django.layers.RedisChannelLayer"),
         "CONFIG": {"hosts": [f"{_given['redis']}/4"], **_given.get("layer_config", {})},
     }
 }
