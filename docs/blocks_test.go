@@ -87,6 +87,7 @@ var elsewhere = []ran{
 	{`docs/(express|nextjs|rails|laravel).md`, `js|php|ruby|nginx`, "", "web/e2e/stacks/stacks.test.mjs", "shows the lines of the example"},
 	{`docs/django.md`, `python|yaml|nginx`, "", "web/e2e/django.test.mjs", "docs/django.md shows the lines of the example"},
 	{`docs/django.md`, `console`, "orgcast_check", "web/e2e/django.test.mjs", "orgcast_check"},
+	{`docs/django.md`, `console`, "ACL SETUSER", "internal/channellayer/access_test.go", "docs/django.md"},
 	{`docs/integrate.md`, `html|python|console`, "", "web/e2e/integrate.test.mjs", "docs/integrate.md, block by block"},
 	{`docs/kubernetes.md`, `console|yaml`, "kubectl|helm|image:", "tools/kube/docs_test.go", "func TestPage("},
 	{`docs/observe.md`, `yaml`, "scrape_configs", "deploy/monitoring_test.go", "func TestPrometheusConfig("},
