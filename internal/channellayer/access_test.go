@@ -34,7 +34,7 @@ func TestAccessInDocs(t *testing.T) {
 			addr := redistest.Start(t)
 			admin := redistest.NewClient(t, addr)
 			args := []any{"ACL", "SETUSER", "gateway", "on", ">secret"}
-			for _, rule := range strings.FieldsSeq(m[2]) {
+			for rule := range strings.FieldsSeq(m[2]) {
 				args = append(args, strings.Trim(rule, "'"))
 			}
 			if err := admin.Do(t.Context(), args...).Err(); err != nil {
