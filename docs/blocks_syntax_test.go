@@ -27,7 +27,7 @@ const (
 // checks are what this package does with blocks, by language. Each returns what it did.
 var checks = map[string]func(t *testing.T, l *lab, b block) string{
 	"console": console, "python": python, "go": goCode, "json": jsonLines, "yaml": yamlFile, "http": httpRequest, "nginx": nginx,
-	"sh": shell, "js": javaScript, "ts": typeScript, "haproxy": haproxy, "caddyfile": caddy, "mermaid": diagram,
+	"sh": shell, "js": javaScript, "jsx": javaScriptXML, "ts": typeScript, "haproxy": haproxy, "caddyfile": caddy, "mermaid": diagram,
 }
 
 func shell(t *testing.T, _ *lab, b block) string {
@@ -38,6 +38,11 @@ func shell(t *testing.T, _ *lab, b block) string {
 func javaScript(t *testing.T, _ *lab, b block) string {
 	t.Helper()
 	return script(t, b, "js")
+}
+
+func javaScriptXML(t *testing.T, _ *lab, b block) string {
+	t.Helper()
+	return script(t, b, "jsx")
 }
 
 func typeScript(t *testing.T, _ *lab, b block) string {

@@ -11,11 +11,14 @@ import { build } from 'esbuild';
 const here = dirname(fileURLToPath(import.meta.url));
 const page = join(here, '..', 'demo', 'orgcast.js');
 
-/** Returns the client, or its core, as one module. */
+/** What the package exports. */
+export const entries = ['index', 'core', 'react', 'vue', 'svelte'];
+
+/** Returns one of them as one module. */
 export async function bundle({ entry = 'index', format = 'esm', minify = false } = {}) {
   const { outputFiles } = await build({
     entryPoints: [join(here, 'src', `${entry}.ts`)],
-    bundle: true, format, target: 'es2022', charset: 'utf8', minify, write: false,
+    bundle: true, packages: 'external', format, target: 'es2022', charset: 'utf8', minify, write: false,
     absWorkingDir: here, banner: minify ? {} : { js: '// Built from web/client by `make client`; change it there.' },
   });
   return outputFiles[0].text;
@@ -35,7 +38,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
       rmSync(dist, { recursive: true, force: true });
       const typescript = dirname(createRequire(import.meta.url).resolve('typescript/package.json'));
       execFileSync(process.execPath, [join(typescript, 'bin', 'tsc'), '-p', here], { stdio: ['ignore', 2, 2] });
-      for (const entry of ['index', 'core']) {
+      for (const entry of entries) {
         writeFileSync(join(dist, `${entry}.js`), await bundle({ entry }));
         writeFileSync(join(dist, `${entry}.cjs`), await bundle({ entry, format: 'cjs' }));
       }

@@ -553,7 +553,7 @@ var Client = class {
     };
     this.#share = new (options.share && parts.Share || Alone)(absolute.href, options, owner, parts);
     this.#pages = parts.Pages && new parts.Pages(this.#share);
-    this.#start();
+    if (!options.idle) this.#start();
   }
   /** Where the connection stands. */
   get status() {

@@ -76,7 +76,7 @@ export class Client<Events extends object = Record<never, never>> {
     };
     this.#share = new (options.share && parts.Share || Alone)(absolute.href, options, owner, parts);
     this.#pages = parts.Pages && new parts.Pages(this.#share);
-    this.#start();
+    if (!options.idle) this.#start();
   }
 
   /** Where the connection stands. */

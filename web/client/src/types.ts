@@ -119,6 +119,9 @@ export type Status =
   /** Will not try again by itself. */
   | { readonly state: 'closed'; readonly transport?: undefined; readonly retryAt?: undefined; readonly code: number; readonly reason: string };
 
+/** What is called with events and frames, by their type. */
+export type Listeners<Events> = { [Type in TypeOf<Events>]?: (frame: FrameOf<Events, Type>, source?: Source) => void };
+
 /** Settings of a group; all may be left out. */
 export interface GroupOptions {
   /**
@@ -165,6 +168,8 @@ export interface Options {
    * not set, a client never connects, so that it can be made while a page is rendered on a server.
    */
   WebSocket?: new (url: string, protocol: string) => WebSocket;
+  /** Wait for `retry` before the first attempt. Default: `false`. */
+  idle?: boolean;
   /** The fetch to use for server-sent events. */
   fetch?: typeof fetch;
   /** The longest wait between two attempts, unless the server asks for more. Default: 30 s. */

@@ -9,7 +9,7 @@ import { gzipSync } from 'node:zlib';
 import { checkPackage, createPackageFromTarballData } from '@arethetypeswrong/core';
 import { publint } from 'publint';
 import { expect, test } from 'vitest';
-import { bundle } from '../build.js';
+import { bundle, entries } from '../build.js';
 
 const here = new URL('..', import.meta.url);
 
@@ -27,7 +27,7 @@ test('the package holds what it should and nothing else', async () => {
   expect(files.map(({ path }: { path: string }) => path).sort()).toEqual([
     'README.md',
     ...readdirSync(new URL('src', here)).map((file) => file.replace('.ts', '')).flatMap((name) => [`dist/${name}.d.cts`, `dist/${name}.d.ts`]),
-    ...['core', 'index'].flatMap((name) => [`dist/${name}.cjs`, `dist/${name}.js`]),
+    ...entries.flatMap((name) => [`dist/${name}.cjs`, `dist/${name}.js`]),
     'dist/orgcast.min.js', 'package.json',
   ].sort());
   expect(JSON.parse(readFileSync(new URL('package.json', here), 'utf8'))).not.toHaveProperty('dependencies');
