@@ -1,6 +1,9 @@
 package app
 
-import "orgcast/internal/consumer"
+import (
+	"orgcast/internal/consumer"
+	"orgcast/internal/hub"
+)
 
 // Patterns returns the patterns of all built-in routes, by their names.
 func Patterns() (map[string]string, error) {
@@ -11,3 +14,9 @@ func Patterns() (map[string]string, error) {
 	}
 	return patterns, err
 }
+
+// Sources are several places that events come from.
+type Sources = sources
+
+// NewSources returns them in an order.
+func NewSources(list ...hub.Bus) Sources { return list }

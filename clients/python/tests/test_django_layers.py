@@ -17,12 +17,10 @@ import pytest
 from channels_redis.core import RedisChannelLayer
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from page import EVENTS_PATH, PROTOCOL, Page
-from stack import Gateway, Visitor, until
-from test_django_gateway import Stack, empty, stack
-
-__all__ = ["empty", "stack"]  # fixtures
+from stack import Gateway, Stack, Visitor, until
 
 LAYERS: dict[str, Any] = {"core": RedisChannelLayer, "pubsub": RedisPubSubChannelLayer}
+SECRET = "test-only-secret-of-the-site-0123456789abcdef"
 SECRETS = ["key of the layer", "previous key"]
 #: From this version on there are serializers, and the pub/sub layer encrypts instead of ignoring its keys.
 NEWER = tuple(map(int, importlib.metadata.version("channels-redis").split("."))) >= (4, 2, 1)
@@ -79,6 +77,34 @@ def test_unchanged_group_send_reaches_the_organization(kind: str, config: str, s
     asyncio.run(run())
     assert gateway.metric('orgcast_channel_layer_dropped_total{reason="no_organization"}') == 1
     assert gateway.log().count("event without organization dropped") == 1
+
+
+def test_nothing_of_the_site_changes(kind: str, stack: Stack, redis_url: str, tmp_path: Path) -> None:
+    """Neither the package nor its middleware is installed: the gateway reads the sessions, and the channel layer."""
+    keys = tmp_path / "secret-keys"
+    keys.write_text(f"{SECRET}\n")
+    native: dict[str, Any] = {"session_store": "django-signed", "directory": "session", "django_secret_keys_file": keys}
+    gateway = stack.gateway(**native, **flags(kind, redis_url, {}, tmp_path))
+    apps = ["auth", "contenttypes", "sessions"]
+    settings = {
+        "SECRET_KEY": SECRET,
+        "SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies",
+        "INSTALLED_APPS": [*(f"django.contrib.{app}" for app in apps), "channels", "crm"],
+        "MIDDLEWARE": ["django.contrib.sessions.middleware.SessionMiddleware", "django.contrib.auth.middleware.AuthenticationMiddleware"],
+    }
+    site = stack.site(gateway, settings, layer=f"{LAYERS[kind].__module__}.{LAYERS[kind].__name__}")
+    ada, bob = Visitor(site, "ada"), Visitor(site, "bob", "globex")
+
+    async def run() -> None:
+        channels = await Page.open(site.port, ada.cookie)
+        page, other = await Page.open(gateway.port, ada.cookie), await gateway.enter(bob.cookie)
+        ready(gateway)
+        site.do("send", organization="acme", percent=10)
+        assert await page.next() == await channels.next() == '{"type":"report.update","status":"l\\u00e4uft","percent":10}'
+        site.do("send", organization="globex", percent=20)
+        assert await other.percent() == 20  # and not 10, which came before
+
+    asyncio.run(run())
 
 
 def ready(gateway: Gateway) -> None:
