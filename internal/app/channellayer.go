@@ -15,13 +15,14 @@ import (
 	"orgcast/internal/redisclient"
 )
 
-// ParseLayerKeys parses the keys of a channel layer, comma-separated.
+// ParseLayerKeys parses the keys of a channel layer: one in each line, or comma-separated in a
+// single line.
 func ParseLayerKeys(text string) (wire.Keys, error) {
 	if text == "" {
 		return nil, nil
 	}
 	var secrets [][]byte
-	for i, part := range strings.Split(text, ",") {
+	for i, part := range splitKeys(text) {
 		secret, err := keyBytes(strings.TrimSpace(part))
 		if err != nil {
 			return nil, fmt.Errorf("key %d: hex- must be followed by hexadecimal digits", i+1)

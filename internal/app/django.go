@@ -28,14 +28,19 @@ type Django struct {
 	CacheFormat, CacheEngine string
 }
 
-// ParseSecretKeys parses secret keys: one in each line, or comma-separated in a single line.
-func ParseSecretKeys(text string) ([][]byte, error) {
+// splitKeys splits keys: one in each line, or comma-separated in a single line.
+func splitKeys(text string) []string {
 	separator := ","
 	if text = strings.TrimSpace(text); strings.Contains(text, "\n") {
 		separator = "\n"
 	}
+	return strings.Split(text, separator)
+}
+
+// ParseSecretKeys parses secret keys, which [splitKeys] splits.
+func ParseSecretKeys(text string) ([][]byte, error) {
 	var keys [][]byte
-	for i, part := range strings.Split(text, separator) {
+	for i, part := range splitKeys(text) {
 		key, err := keyBytes(strings.TrimSpace(part))
 		switch {
 		case err != nil:

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"orgcast/internal/channellayer"
+	"orgcast/internal/channellayer/wire"
 	"orgcast/internal/event"
 	"orgcast/internal/pubsub/pubsubtest"
 	"orgcast/internal/testkit"
@@ -416,5 +417,32 @@ func TestNoisyOrganizationLosesItsOwnEvents(t *testing.T) {
 	}
 	if got, want := sink.Of(quiet), []pubsubtest.Item{item(quiet, "one")}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// TestChangedKeys: a reload replaces the keys while events flow.
+func TestChangedKeys(t *testing.T) {
+	addr := redistest.Start(t)
+	s := &site{t, channellayer.PubSub, redistest.NewClient(t, addr)}
+	o := options(channellayer.PubSub)
+	keys, err := wire.NewKeys([]byte("another key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg := prometheus.NewRegistry()
+	plain := o.Decoder
+	o.Decoder, o.Registerer = &wire.Decoder{Format: wire.MessagePack, Keys: keys}, reg
+	l := channellayer.New(redistest.NewClient(t, addr), o)
+	var sink pubsubtest.Recorder
+	start(t, l, &sink)
+	ada := group("acme", "report_7")
+	join(t, l, ada)
+	s.send(message{"report_7", note("acme", "before")})
+	testkit.Eventually(t, "the message is dropped", func() bool { return dropped(t, reg, "invalid_token") == 1 })
+	l.Change(plain, channellayer.Limits{})
+	s.send(message{"report_7", note("acme", "after")})
+	sink.WaitFor(t, item(ada, "after"))
+	if got := sink.Items(); len(got) != 1 {
+		t.Errorf("got %v, want what came after the change", got)
 	}
 }

@@ -131,7 +131,7 @@ func (c *core) healthy() error {
 
 // join joins and leaves groups until ctx ends, and adds the node again to those that it is in.
 func (c *core) join(ctx context.Context) error {
-	renewal := time.NewTicker(c.opt.RenewInterval)
+	renewal := time.NewTimer(c.opt.RenewInterval)
 	defer renewal.Stop()
 	for {
 		join, leave := c.groups.next(commandGroups)
@@ -147,6 +147,7 @@ func (c *core) join(ctx context.Context) error {
 			if err := c.renew(ctx); err != nil {
 				return err
 			}
+			renewal.Reset(c.opt.RenewInterval*9/10 + mathrand.N(c.opt.RenewInterval/10+1)) //nolint:gosec // jitter is not a secret
 		case <-ctx.Done():
 			return nil
 		}

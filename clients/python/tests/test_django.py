@@ -416,11 +416,27 @@ def test_check_prints_the_settings() -> None:
     from django.test import override_settings
 
     out = io.StringIO()
-    with override_settings(ORGCAST={**ORGCAST, "GATEWAY": {"URL": "http://127.0.0.1:9090", "KEY": KEY}}):
+    complete = {**ORGCAST, "GATEWAY": {"URL": "http://127.0.0.1:9090", "KEY": KEY}}
+    with override_settings(ORGCAST=complete):
         call_command("orgcast_check", url="http://web:8000/", stdout=out)
     for flag in ("--session-store http", "--session-cookie sessionid", "--session-cookie-pick last", f"--session-url http://web:8000{PATH}", "--origins https://app.example.com"):
         assert flag in out.getvalue()
     assert KEY not in out.getvalue()
+    assert "--channel-layer" not in out.getvalue()
+    unchanged: dict[str, Any] = {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {"hosts": ["redis://cache/1"], "prefix": "shop", "symmetric_encryption_keys": ["a secret"]},
+    }
+    with override_settings(ORGCAST=complete, CHANNEL_LAYERS={"default": unchanged}):
+        call_command("orgcast_check", stdout=out)
+    for flag in ("--channel-layer core", "--channel-layer-redis redis://cache/1", "--channel-layer-keys-file FILE", "--channel-layer-prefix shop"):
+        assert flag in out.getvalue()
+    assert "a secret" not in out.getvalue()
+    unchanged = {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": ["redis://:password@cache/1"]}}
+    with override_settings(ORGCAST=complete, CHANNEL_LAYERS={"default": unchanged}):
+        call_command("orgcast_check", stdout=out)
+    assert "--channel-layer pubsub" in out.getvalue()
+    assert "password" not in out.getvalue()
     mistakes: list[tuple[dict[str, Any], list[str], str]] = [
         ({"SESSION_KEY": "short"}, MIDDLEWARE, "at least 32 characters"),
         ({"MEMBERSHIP": None}, MIDDLEWARE, 'ORGCAST["MEMBERSHIP"]: required'),

@@ -35,7 +35,7 @@ def flags(kind: str, redis_url: str, config: dict[str, Any], folder: Path) -> di
     found: dict[str, Any] = {"channel_layer": kind, "channel_layer_redis": redis_url.rsplit("/", 1)[0] + "/4"}
     if "symmetric_encryption_keys" in config and (kind == "core" or NEWER):
         keys = folder / "layer-keys"
-        keys.write_text(",".join(config["symmetric_encryption_keys"]) + "\n")
+        keys.write_text("\n".join(config["symmetric_encryption_keys"]) + "\n")
         found["channel_layer_keys_file"] = keys
     names = {"prefix": "channel_layer_prefix", "serializer_format": "channel_layer_format", "random_prefix_length": "channel_layer_random_prefix"}
     return {**found, **{flag: config[name] for name, flag in names.items() if name in config}}

@@ -73,8 +73,28 @@ def _flags(url: str) -> list[str]:
         '--publish-key-file FILE            # with ORGCAST["GATEWAY"]["KEY"]',
         "--lease-deadline 120s",
         f"--origins {','.join(pages) or 'https://…'}",
+        *_layer_flags(),
         f"# sessions are in {sessions.engine().__module__}",
     ]
+
+
+_LAYERS = {"channels_redis.core.RedisChannelLayer": "core", "channels_redis.pubsub.RedisPubSubChannelLayer": "pubsub"}
+
+
+def _layer_flags() -> list[str]:
+    """The flags for a layer that does not publish by itself, so that the gateway has to take its events."""
+    layer = getattr(settings, "CHANNEL_LAYERS", {}).get("default", {})
+    kind = _LAYERS.get(layer.get("BACKEND", ""))
+    if kind is None:
+        return []
+    config = layer.get("CONFIG", {})
+    hosts = config.get("hosts", ["redis://localhost:6379"])
+    url = hosts[0] if len(hosts) == 1 and isinstance(hosts[0], str) and "@" not in hosts[0] else "URL        # the one of CHANNEL_LAYERS"
+    flags = [f"--channel-layer {kind}", f"--channel-layer-redis {url}"]
+    if config.get("symmetric_encryption_keys"):
+        flags.append("--channel-layer-keys-file FILE      # with symmetric_encryption_keys, one in each line")
+    names = {"prefix": "prefix", "serializer_format": "format", "random_prefix_length": "random-prefix"}
+    return flags + [f"--channel-layer-{flag} {config[name]}" for name, flag in names.items() if name in config]
 
 
 def _ask(url: str) -> None:
