@@ -40,6 +40,14 @@ func (p *parser) retire() {
 	_ = p.ws.CloseNow() // it has nothing to close
 }
 
+// dropParser drops the parser between messages, if there is one.
+func (c *Conn) dropParser() {
+	if c.parser != nil {
+		c.parser.retire()
+		c.parser = nil
+	}
+}
+
 // errTrailing ends reading when a compressed message ends before its frame does. coder/websocket
 // would take the rest of the frame for further frames, which nobody has counted.
 var errTrailing = errors.New("socket: bytes after the end of a compressed message")

@@ -56,13 +56,23 @@ var readChunks = sync.Pool{New: func() any { return new(readChunk) }} //nolint:g
 type inbound struct {
 	raw     syscall.RawConn
 	pending bool       // there may be something to receive
+	broken  error      // why nothing more can be received, nil while it can
 	chunk   *readChunk // holds bytes that nobody has asked for yet; nil if there are none
-	ready   []byte     // of chunk
+	from    uint16     // they begin here in chunk
+	to      uint16     // and end here
 	frame   framing
 	// begun is the age of the connection, in nanoseconds, at which the current message began; 0
 	// between messages. [Conn.Unfinished] reads it.
 	begun   atomic.Int64
 	allowed bucket.Bucket
+}
+
+// ready returns the bytes that have come and that nobody has asked for yet.
+func (in *inbound) ready() []byte {
+	if in.chunk == nil {
+		return nil
+	}
+	return in.chunk[in.from:in.to]
 }
 
 // Await waits until something can be read, or reading would fail. Call Next after it. Await keeps
@@ -79,15 +89,21 @@ func (c *Conn) Await() {
 // Await; after any other error nothing more can be read. The budget counts the memory of a message
 // while it comes, and keeps counting [Held] of a message that Next returns.
 func (c *Conn) Next(b Budget) (Message, error) {
-	for c.in.pending && len(c.in.ready) == 0 {
-		if err := c.receive(); err != nil {
-			return Message{}, whyEnded(err)
+	for c.more() {
+		c.in.broken = c.receive()
+	}
+	if c.in.broken != nil {
+		return Message{}, whyEnded(c.in.broken)
+	}
+	if c.Idle() {
+		return Message{}, ErrIdle
+	}
+	if c.in.frame.between() {
+		if m, ok, err := c.nextWhole(b); ok {
+			return m, err
 		}
 	}
 	if c.parser == nil {
-		if c.idle() {
-			return Message{}, ErrIdle
-		}
 		p, err := c.newParser()
 		if err != nil {
 			return Message{}, whyEnded(err)
@@ -98,8 +114,7 @@ func (c *Conn) Next(b Budget) (Message, error) {
 	kind, r, err := c.parser.ws.Reader(context.Background())
 	switch {
 	case errors.Is(err, ErrIdle):
-		c.parser.retire()
-		c.parser = nil
+		c.dropParser()
 		return Message{}, ErrIdle
 	case err != nil:
 		return Message{}, whyEnded(err)
@@ -177,7 +192,7 @@ func (c *Conn) receive() error {
 		c.in.frame.begun++
 		return c.count()
 	}
-	c.in.chunk, c.in.ready = chunk, chunk[:n]
+	c.in.chunk, c.in.from, c.in.to = chunk, 0, uint16(n) //nolint:gosec // at most readChunkSize
 	return nil
 }
 
@@ -207,9 +222,25 @@ func isPong(b []byte) bool {
 	return len(b) >= header && b[0] == pongHeader && b[1]&maskBit != 0 && b[1]&^maskBit <= 125 && len(b) == header+int(b[1]&^maskBit)
 }
 
+// Idle reports whether Next would return [ErrIdle], which it then need not be asked. It never waits.
+// The goroutine that reads calls it.
+func (c *Conn) Idle() bool {
+	if c.in.frame.between() && c.more() { // crypto/tls may have handed out all that has come
+		c.in.broken = c.receive()
+	}
+	if c.in.broken != nil || !c.idle() {
+		return false
+	}
+	c.dropParser()
+	return true
+}
+
+// more reports whether there may be something to receive, and room for it.
+func (c *Conn) more() bool { return c.in.pending && c.in.chunk == nil && c.in.broken == nil }
+
 // idle reports whether no message is under way and no received byte waits to be read.
 func (c *Conn) idle() bool {
-	return c.in.raw != nil && len(c.in.ready) == 0 && !c.in.pending && c.in.frame.between()
+	return c.in.raw != nil && c.in.chunk == nil && !c.in.pending && c.in.frame.between()
 }
 
 // read hands out what receive has read, but never bytes of two frames at once: see [parser.ended].
@@ -225,14 +256,9 @@ func (c *Conn) read(p []byte) (int, error) {
 		}
 	}
 	p = p[:min(uint64(len(p)), in.frame.want())]
-	if len(in.ready) > 0 {
-		n := copy(p, in.ready)
-		c.pass(p[:n])
-		if in.ready = in.ready[n:]; len(in.ready) == 0 {
-			readChunks.Put(in.chunk)
-			in.chunk, in.ready = nil, nil
-		}
-		return n, c.count()
+	if in.chunk != nil {
+		n := copy(p, in.ready())
+		return n, c.take(n)
 	}
 	n, err := c.conn.Read(p)
 	err = gone(err)
@@ -246,7 +272,7 @@ func (c *Conn) read(p []byte) (int, error) {
 
 // receiveMore waits, unless no message is under way, until bytes are ready.
 func (c *Conn) receiveMore() error {
-	for in := &c.in; len(in.ready) == 0; {
+	for in := &c.in; in.chunk == nil; {
 		if c.idle() {
 			return ErrIdle
 		}

@@ -33,7 +33,9 @@ func Upgrade(w http.ResponseWriter, r *http.Request, o *Options) (*Conn, error) 
 	ws.SetReadLimit(o.MaxMessage)
 	c, p := u.borrowed.socket, &parser{ws: ws, borrowed: u.borrowed}
 	c.compressed = w.Header().Get("Sec-Websocket-Extensions") != ""
-	c.parser = p // most clients send their first message at once; after it, or a pong, the parser is dropped
+	if c.parser = p; c.in.raw != nil {
+		c.dropParser() // the first message may not need one
+	}
 	return c, nil
 }
 
