@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"orgcast/internal/gather"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/redisclient"
@@ -39,7 +40,17 @@ const (
 type Redis struct {
 	client redis.Cmdable
 	keys   keyspace.Keyspace
+	// together asks for handshakes. It is nil in a Cluster, where the answers of an unreachable
+	// server would keep the others waiting.
+	together *gather.Gatherer[Membership, Admission]
 }
+
+const (
+	// maxTogether is how many handshakes share a question to Redis, and patience how long one waits
+	// for the answers to earlier ones.
+	maxTogether = 128
+	patience    = 50 * time.Millisecond
+)
 
 var (
 	_ Directory        = (*Redis)(nil)
@@ -52,7 +63,11 @@ func NewRedis(client redis.Cmdable, keys keyspace.Keyspace) (*Redis, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
 	}
-	return &Redis{client: client, keys: keys}, nil
+	d := &Redis{client: client, keys: keys}
+	if _, single := client.(*redis.Client); single {
+		d.together = gather.New(gather.Options[Membership, Admission]{Call: d.admitAll, Most: maxTogether, Patience: patience})
+	}
+	return d, nil
 }
 
 // OrganizationActive implements [Directory].
@@ -83,28 +98,41 @@ func (d *Redis) Member(ctx context.Context, org orgctx.ID, userID string) (Membe
 	return member(fields)
 }
 
-// Admit implements [Directory], in one round trip.
+// Admit implements [Directory], in one round trip, which handshakes that come at the same time share.
 func (d *Redis) Admit(ctx context.Context, org orgctx.ID, userID string) (Member, error) {
 	if err := checkNames(org, userID); err != nil {
 		return Member{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	pipe := d.client.Pipeline()
-	orgFields := pipe.HMGet(ctx, d.keys.Organization(org), fieldStatus)
-	memberFields := pipe.HMGet(ctx, d.keys.Member(org, userID), fieldStatus, fieldRole)
-	if err := redisreply.Exec(ctx, pipe); err != nil {
+	m := Membership{Organization: org, UserID: userID}
+	if d.together == nil {
+		a := d.admitAll(ctx, []Membership{m})[0]
+		return a.Member, a.Err
+	}
+	a, err := d.together.Ask(ctx, m)
+	if err != nil { // nobody has answered
 		return Member{}, unavailable(err)
 	}
-	if err := organizationActive(orgFields.Val()); err != nil {
-		return Member{}, err
-	}
-	return member(memberFields.Val())
+	return a.Member, a.Err
+}
+
+// admitAll answers for valid memberships as Admit does. Both answers of Redis are required.
+func (d *Redis) admitAll(ctx context.Context, list []Membership) []Admission {
+	return d.ask(ctx, list, func(org, user *redis.SliceCmd) (a Admission) {
+		if err := errors.Join(org.Err(), user.Err()); err != nil {
+			return Admission{Err: unavailable(err)}
+		}
+		return admission(org, user)
+	})
 }
 
 // AdmitAll implements [Directory], in one round trip. It asks for each organization and each
 // membership once.
 func (d *Redis) AdmitAll(ctx context.Context, list []Membership) []Admission {
+	return d.ask(ctx, list, admission)
+}
+
+// ask asks Redis for organizations and memberships, and has the answers judged.
+func (d *Redis) ask(ctx context.Context, list []Membership, judge func(org, user *redis.SliceCmd) Admission) []Admission {
 	out := make([]Admission, len(list))
 	orgs := make(map[orgctx.ID]*redis.SliceCmd)
 	members := make(map[Membership]*redis.SliceCmd, len(list))
@@ -125,7 +153,7 @@ func (d *Redis) AdmitAll(ctx context.Context, list []Membership) []Admission {
 	_ = redisreply.Exec(ctx, pipe) // each command has its own error
 	for i, m := range list {
 		if out[i].Err == nil {
-			out[i] = admission(orgs[m.Organization], members[m])
+			out[i] = judge(orgs[m.Organization], members[m])
 		}
 	}
 	return out

@@ -1,6 +1,10 @@
 package session
 
-import "time"
+import (
+	"time"
+
+	"orgcast/internal/gather"
+)
 
 // DecodeJSON is what [RedisStore] makes of a stored session at the time now.
 func DecodeJSON(text string, now time.Time) (Identity, error) {
@@ -27,4 +31,10 @@ func DecodeDjango(value string, o DjangoCacheOptions) (Identity, error) {
 	}
 	user, org, err := s.opts.person(get)
 	return Identity{UserID: user, Organization: org}, err
+}
+
+// Together has handshakes wait for each other for so long, and returns how many questions wait.
+func (v *Revocations) Together(patience time.Duration) (waiting func() int) {
+	v.together = gather.New(gather.Options[holder, error]{Call: v.check, Most: maxTogether, Patience: patience})
+	return v.together.Waiting
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"orgcast/internal/gather"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/redisclient"
@@ -22,15 +23,32 @@ import (
 type Revocations struct {
 	client redis.Cmdable
 	keys   keyspace.Keyspace
+	// together asks for handshakes. It is nil in a Cluster, where the answers of an unreachable
+	// server would keep the others waiting.
+	together *gather.Gatherer[holder, error]
 }
+
+// holder is who may be shut out.
+type holder struct{ session, user string }
 
 // NewRevocations returns the list. It refuses a client that keeps no deadlines.
 func NewRevocations(client redis.Cmdable, keys keyspace.Keyspace) (*Revocations, error) {
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("session: %w", err)
 	}
-	return &Revocations{client: client, keys: keys}, nil
+	v := &Revocations{client: client, keys: keys}
+	if _, single := client.(*redis.Client); single {
+		v.together = gather.New(gather.Options[holder, error]{Call: v.check, Most: maxTogether, Patience: patience})
+	}
+	return v, nil
 }
+
+const (
+	// maxTogether is how many handshakes share a question to Redis, and patience how long one waits
+	// for the answers to earlier ones.
+	maxTogether = 128
+	patience    = 50 * time.Millisecond
+)
 
 // EndSession shuts out the session with the ID for so long, which must be at least as long as the
 // session could still last.
@@ -79,19 +97,43 @@ func (v *Revocations) CheckUser(ctx context.Context, user string) error {
 // Check says of each session whether its holder is shut out: nil, [ErrEnded], [ErrDisabled] or
 // [ErrUnavailable]. It takes one round trip as long as nobody is.
 func (v *Revocations) Check(ctx context.Context, held []Held) []error {
-	errs := make([]error, len(held))
-	if len(held) == 0 {
+	list := make([]holder, len(held))
+	for i := range held {
+		list[i] = holderOf(&held[i].Identity)
+	}
+	return v.check(ctx, list)
+}
+
+// checkOne is Check for a handshake. Those that come at the same time share round trips.
+func (v *Revocations) checkOne(ctx context.Context, id *Identity) error {
+	if v.together == nil {
+		return v.check(ctx, []holder{holderOf(id)})[0]
+	}
+	revoked, err := v.together.Ask(ctx, holderOf(id))
+	if err != nil { // nobody has answered
+		return unavailable(err)
+	}
+	return revoked
+}
+
+func holderOf(id *Identity) holder { return holder{id.SessionID, id.UserID} }
+
+// check implements Check.
+func (v *Revocations) check(ctx context.Context, list []holder) []error {
+	errs := make([]error, len(list))
+	if len(list) == 0 {
 		return errs
 	}
 	ctx, cancel := context.WithTimeout(ctx, DefaultTimeout)
 	defer cancel()
-	names := make([]string, 0, 2*len(held))
-	for i := range held {
-		names = append(names, v.keys.SessionEnded(held[i].Identity.SessionID), v.keys.UserDisabled(held[i].Identity.UserID))
+	names := make([]string, 0, 2*len(list))
+	for i := range list {
+		names = append(names, v.keys.SessionEnded(list[i].session), v.keys.UserDisabled(list[i].user))
 	}
 	// One command for all is by far the cheapest, where all names are on one server.
 	if _, single := v.client.(*redis.Client); single {
-		if n, err := v.client.Exists(ctx, names...).Result(); n == 0 || err != nil {
+		n, err := v.client.Exists(ctx, names...).Result()
+		if _, answered := errors.AsType[redis.Error](err); n == 0 && !answered { // else each is asked about by itself
 			for i := range errs {
 				errs[i] = wrapUnavailable(err)
 			}
@@ -138,7 +180,7 @@ var _ Store = Revocable{}
 func (s Revocable) Resolve(ctx context.Context, r *http.Request) (Identity, error) {
 	id, err := s.Store.Resolve(ctx, r)
 	if err == nil {
-		err = s.Revocations.Check(ctx, []Held{{Identity: id}})[0]
+		err = s.Revocations.checkOne(ctx, &id)
 	}
 	if err != nil {
 		return Identity{}, err
