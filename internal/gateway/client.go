@@ -22,6 +22,7 @@ type shared struct {
 	log     *zap.Logger
 	metrics *metrics
 	turns   *turns
+	crew    *crew
 	trail   *trail.Trail
 
 	onClosed func(*conn) // releases the lease of a connection whose socket is closed

@@ -18,7 +18,8 @@ import (
 // conn is one connection and the root of its goroutine tree:
 //
 //   - one goroutine that reads until the end and then tears down, in await and read by turns;
-//   - one in handle, while messages wait for the consumer;
+//   - one in handle, while messages wait for the consumer: usually the one that has read them, while
+//     another one awaits more;
 //   - those that the consumer started with Go;
 //   - the writer's, while the socket has no room for what is queued.
 //

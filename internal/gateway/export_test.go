@@ -161,3 +161,28 @@ func Frames() map[string]reflect.Type {
 
 // DrainText returns the reason of a close frame that tells a time in milliseconds.
 func DrainText(ms int64) string { return retryText(time.Duration(ms) * time.Millisecond) }
+
+// Crew runs functions.
+type Crew struct{ crew }
+
+// CrewSize is how many goroutines of a Crew may wait.
+const CrewSize = crewSize
+
+// Run has a function run.
+func (k *Crew) Run(fn func()) { k.run(fn) }
+
+// RunAndWait runs a function.
+func (k *Crew) RunAndWait(fn func()) { k.runAndWait(fn) }
+
+// Trim ends goroutines that had nothing to do.
+func (k *Crew) Trim() { k.trim() }
+
+// Close ends all goroutines that wait.
+func (k *Crew) Close() { k.close() }
+
+// Idle returns how many goroutines wait.
+func (k *Crew) Idle() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.idle)
+}

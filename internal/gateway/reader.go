@@ -16,10 +16,10 @@ func (c *conn) begin() {
 	go c.await()
 }
 
-// await waits for the browser on a small stack, then starts another goroutine that proceeds.
+// await waits for the browser on a small stack, then lets another goroutine proceed.
 func (c *conn) await() {
 	c.writer.transport.Await()
-	go c.proceed()
+	c.host.crew.run(c.proceed)
 }
 
 // read reads what is there, then awaits more. It reads messages even after End was called, because
@@ -37,12 +37,22 @@ func (c *conn) read() {
 		}
 		c.host.metrics.frames.Inc()
 		begin, ok := c.inbox.put(event.RawMessage(m), time.Since(c.started))
-		if begin {
-			c.tree.Go(c.handle)
-		}
 		if !ok {
 			c.End(ErrRateLimit)
 		}
+		if !begin {
+			continue
+		}
+		if c.writer.transport.Idle() {
+			// Usually nothing follows for now. The stack of this goroutine has grown, so it handles the
+			// message, and another one, with a small stack, waits.
+			c.tree.Add(1)
+			defer c.tree.Done()
+			go c.await()
+			c.handle()
+			return
+		}
+		c.tree.Go(c.handle)
 	}
 }
 

@@ -62,14 +62,15 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		shared: shared{hub: o.Hub, trail: o.Trail, log: o.Log.Named("gateway"), turns: &turns{slots: make(chan struct{}, 2*turnsAtOnce())}},
+		shared: shared{hub: o.Hub, trail: o.Trail, log: o.Log.Named("gateway"), turns: &turns{slots: make(chan struct{}, 2*turnsAtOnce())}, crew: new(crew)},
 		limits: newLimits(&o), leases: o.Leases, answerTime: answerTime(&o), base: ctx, explained: make(map[Transport]struct{}),
 	}
 	s.onClosed, s.onEnd = s.removeLease, s.forget
 	s.metrics = newMetrics(o.Registerer, s.queuedBytes, s.limits.receivedBytes)
 	s.use(newHost(s.shared, o))
 	s.serving.Go(func() {
-		s.wheel.run(ctx)
+		s.wheel.run(ctx, s.crew.trim)
+		s.crew.close()
 		s.mu.Lock()
 		s.over = true // enter refuses requests from now on
 		for t := range s.explained {
@@ -84,8 +85,8 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	return s, nil
 }
 
-// ServeHTTP admits or refuses a request. Checks that cost less and reveal less come first.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// serve admits or refuses a request. Checks that cost less and reveal less come first.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	h := s.now.Load()
 	ks := h.kindsFor(r)

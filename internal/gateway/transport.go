@@ -14,6 +14,7 @@ import (
 type Transport interface {
 	Await()
 	Next(b socket.Budget) (socket.Message, error)
+	Idle() bool
 	Heard() time.Time
 	Unfinished() (since time.Time, ok bool)
 

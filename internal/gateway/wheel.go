@@ -60,7 +60,7 @@ func (w *wheel) remove(c *conn) {
 }
 
 // run turns the wheel until ctx ends.
-func (w *wheel) run(ctx context.Context) {
+func (w *wheel) run(ctx context.Context, each func()) {
 	ticker := time.NewTicker(wheelTick)
 	defer ticker.Stop()
 	for {
@@ -68,6 +68,7 @@ func (w *wheel) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
+			each()
 			for _, c := range w.turn() {
 				if next := c.tick(now); next > 0 {
 					w.schedule(c, next)

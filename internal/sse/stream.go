@@ -63,6 +63,9 @@ func (s *Stream) Next(socket.Budget) (socket.Message, error) {
 	return m, nil
 }
 
+// Idle reports whether Next would return [socket.ErrIdle].
+func (s *Stream) Idle() bool { return s.message == nil && !s.over }
+
 // Heard returns when the network last accepted bytes.
 func (s *Stream) Heard() time.Time { return s.opened.Add(time.Duration(s.heard.Load())) }
 
