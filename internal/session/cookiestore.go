@@ -156,22 +156,20 @@ func (s *CookieStore) Recheck(_ context.Context, held []Held) []Standing {
 	return recheckCopies(held, s.opts.Now())
 }
 
-// open has gorilla verify and decode a cookie. gorilla takes the first cookie of a name, so it is
-// shown a request that has no other.
+// open has gorilla verify and decode a cookie.
 func (s *CookieStore) open(value string) (map[any]any, error) {
 	for i := range len(value) {
 		switch c := value[i]; {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '=':
 		default:
-			return nil, ErrInvalid // could end the cookie early in gorilla's eyes
+			return nil, ErrInvalid // the decoder would skip line ends, and a cookie has one spelling
 		}
 	}
-	r := &http.Request{Header: http.Header{"Cookie": {s.opts.Name + "=" + value}}}
-	session, err := s.store.Load().New(r, s.opts.Name)
-	if err != nil || session.IsNew {
+	values := make(map[any]any)
+	if err := securecookie.DecodeMulti(s.opts.Name, value, &values, s.store.Load().Codecs...); err != nil {
 		return nil, ErrInvalid // without the cause, which may quote the content
 	}
-	return session.Values, nil
+	return values, nil
 }
 
 // seal returns when a verified cookie was signed, and its signature. The text of a cookie is
