@@ -18,7 +18,10 @@ import (
 // Listen binds an address, so that a port chosen by the system is known before anything serves. Its
 // errors name the setting.
 func Listen(ctx context.Context, setting, address string) (net.Listener, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	// Connections are pinged, and requests have deadlines. The kernel's own probes would add four
+	// system calls to each connection.
+	config := net.ListenConfig{KeepAlive: -1}
+	l, err := config.Listen(ctx, "tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("%s: %w (try %s %s)", setting, err, setting, nextPort(address))
