@@ -170,6 +170,7 @@ func (c *conn) attach(t Transport) {
 	}
 	c.writer.box.Open()
 	c.writer.flush()
+	_ = t.Begin() // if it fails, the reader meets the end
 }
 
 // tick ends the connection if its session has ended or its peer is silent, sends a ping if one is

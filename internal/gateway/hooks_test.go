@@ -257,7 +257,7 @@ func TestEndFromAnywhere(t *testing.T) {
 // while Connect ran.
 func TestSnapshotBeforeLive(t *testing.T) {
 	var n *node
-	var during string
+	during := make(chan string, 1) // one connection
 	h := &hooks{connect: func(ctx context.Context, c consumer.Conn) error {
 		if err := c.Send(map[string]string{"type": "snapshot"}); err != nil {
 			return err
@@ -265,13 +265,13 @@ func TestSnapshotBeforeLive(t *testing.T) {
 		if err := c.Join(ctx, "all"); err != nil {
 			return err
 		}
-		during = n.publish("acme", "all", "during connect")
+		during <- n.publish("acme", "all", "during connect")
 		return nil
 	}}
 	n = startNode(t, setup{routes: []consumer.Route{h.route("/ws/h")}})
 	c := n.connect("/ws/h", "ada", "acme")
 	c.Expect(t, `{"type":"snapshot"}`)
-	c.Expect(t, during)
+	c.Expect(t, <-during)
 	c.Expect(t, n.publish("acme", "all", "after"))
 }
 

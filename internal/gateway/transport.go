@@ -18,6 +18,7 @@ type Transport interface {
 	Heard() time.Time
 	Unfinished() (since time.Time, ok bool)
 
+	Begin() error
 	Direct() bool
 	Compressed() bool
 	TryWrite(frames []byte, how socket.How) (socket.Outcome, error)

@@ -75,7 +75,8 @@ func (f *fakeTransport) Next(b socket.Budget) (socket.Message, error) {
 	}
 }
 
-func (f *fakeTransport) Idle() bool { return false }
+func (f *fakeTransport) Idle() bool   { return false }
+func (f *fakeTransport) Begin() error { return nil }
 
 func (f *fakeTransport) TryWrite(frames []byte, how socket.How) (socket.Outcome, error) {
 	f.mu.Lock()

@@ -8,3 +8,6 @@ func WholeFrame(b []byte) (opcode byte, payload []byte, size int, ok bool) {
 	}
 	return f.head & opMask, f.appendPayload(nil), f.size, true
 }
+
+// FrameEnd returns the end of the frame that contains the byte before n.
+var FrameEnd = frameEnd

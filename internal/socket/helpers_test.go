@@ -59,10 +59,19 @@ func direct() []kind { return []kind{onTCP, onTLS} }
 func serve(tb testing.TB, o socket.Options, on kind) (testkit.DialFunc, <-chan upgraded) {
 	tb.Helper()
 	results := make(chan upgraded, 1) // one handshake at a time
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return serveWith(tb, on, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := socket.Upgrade(w, r, &o)
+		if err == nil {
+			err = c.Begin()
+		}
 		results <- upgraded{c, err}
-	}))
+	})), results
+}
+
+// serveWith starts a server.
+func serveWith(tb testing.TB, on kind, h http.Handler) testkit.DialFunc {
+	tb.Helper()
+	server := httptest.NewUnstartedServer(h)
 	tb.Cleanup(server.Close)
 	dial := testkit.DialTCP(server.Listener.Addr().String())
 	switch on {
@@ -80,7 +89,7 @@ func serve(tb testing.TB, o socket.Options, on kind) (testkit.DialFunc, <-chan u
 				c = singleBytes{c}
 			}
 			return tls.Client(c, config), nil
-		}, results
+		}
 	case onPipe:
 		_ = server.Listener.Close()
 		l := testkit.Listen()
@@ -88,7 +97,7 @@ func serve(tb testing.TB, o socket.Options, on kind) (testkit.DialFunc, <-chan u
 	case onTCP:
 	}
 	server.Start()
-	return dial, results
+	return dial
 }
 
 // singleBytes writes single bytes.

@@ -270,6 +270,17 @@ func (c *Conn) read(p []byte) (int, error) {
 	return n, err
 }
 
+// take takes n bytes of those that have come.
+func (c *Conn) take(n int) error {
+	in := &c.in
+	c.pass(in.ready()[:n])
+	if in.from += uint16(n); in.from == in.to { //nolint:gosec // at most readChunkSize
+		readChunks.Put(in.chunk)
+		in.chunk = nil
+	}
+	return c.count()
+}
+
 // receiveMore waits, unless no message is under way, until bytes are ready.
 func (c *Conn) receiveMore() error {
 	for in := &c.in; in.chunk == nil; {

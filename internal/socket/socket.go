@@ -83,6 +83,7 @@ type Conn struct {
 	rest     []byte        // what TryWrite could not send, nil if nothing; it has to leave first
 	begun    int           // bytes of rest that complete a frame whose beginning has left
 	restLast bool          // rest ends with the close frame
+	greets   bool          // rest is the answer to the handshake, which the first frames go along with
 	closed   bool          // the close frame left, or a frame was cut short
 	deadline time.Duration // when the write deadline was last set, since opened; 0 for never
 }

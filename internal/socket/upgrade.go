@@ -13,8 +13,9 @@ import (
 	"github.com/coder/websocket"
 )
 
-// Upgrade agrees to a handshake and takes the connection over from net/http. If it returns an
-// error, it has answered the request if that was still possible.
+// Upgrade agrees to a handshake and takes the connection over from net/http. The answer leaves
+// together with the first frames that are written, or with [Conn.Begin]. If Upgrade returns an error,
+// it has answered the request if that was still possible.
 func Upgrade(w http.ResponseWriter, r *http.Request, o *Options) (*Conn, error) {
 	agreed := websocket.AcceptOptions{OriginPatterns: o.OriginPatterns}
 	if o.Compress {
@@ -66,28 +67,25 @@ func (u *upgrader) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Hijack implements http.Hijacker. It sends the answer 101.
+// Hijack implements http.Hijacker. It leaves the answer 101 to the Conn.
 func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(u.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
-	var answer bytes.Buffer
+	_ = conn.SetWriteDeadline(time.Now().Add(u.options.WriteTimeout)) // a dead socket shows at the write
 	if rw.Reader.Buffered() > 0 {
 		// RFC 6455, section 4.1: a client must not send anything before it has seen the answer.
-		answer.WriteString("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-		err = errors.New("socket: data before the handshake was answered")
-	} else {
-		answer.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
-		_ = u.Header().Write(&answer) // a buffer takes everything
-		answer.WriteString("\r\n")
-	}
-	_ = conn.SetWriteDeadline(time.Now().Add(u.options.WriteTimeout)) // a dead socket shows at the write
-	if _, writeErr := conn.Write(answer.Bytes()); writeErr != nil || err != nil {
+		_, err := conn.Write([]byte("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
 		_ = conn.Close() // the error is what counts
-		return nil, nil, errors.Join(err, writeErr)
+		return nil, nil, errors.Join(errors.New("socket: data before the handshake was answered"), err)
 	}
+	var answer bytes.Buffer
+	answer.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	_ = u.Header().Write(&answer) // a buffer takes everything
+	answer.WriteString("\r\n")
 	u.borrowed = &borrowedConn{Conn: conn, socket: newConn(conn, u.options)}
+	u.borrowed.socket.greetWith(answer.Bytes())
 	return u.borrowed, u.borrowed.buffers(), nil
 }
 

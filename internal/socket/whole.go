@@ -88,17 +88,6 @@ func (c *Conn) nextWhole(b Budget) (m Message, ok bool, err error) {
 	return m, true, nil
 }
 
-// take takes n bytes of those that have come.
-func (c *Conn) take(n int) error {
-	in := &c.in
-	c.pass(in.ready()[:n])
-	if in.from += uint16(n); in.from == in.to { //nolint:gosec // at most readChunkSize
-		readChunks.Put(in.chunk)
-		in.chunk = nil
-	}
-	return c.count()
-}
-
 // closedBy returns what a close frame says. ok is false if it may break a rule.
 func closedBy(payload []byte) (closed ClosedError, ok bool) {
 	if len(payload) == 0 {

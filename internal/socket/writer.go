@@ -12,6 +12,8 @@ const (
 	// deadlineSlack is how old a write deadline may be: setting one costs more than a short write,
 	// so it is renewed at most this often.
 	deadlineSlack = time.Second
+	// freshBytes is what a socket takes at once if nothing was written to it.
+	freshBytes = 1 << 10
 	// pieceSize is how much a write that may wait gives to the socket at once. Before each piece it
 	// checks whether the connection is muted.
 	pieceSize = 16 << 10
@@ -88,8 +90,11 @@ func (c *Conn) TryWrite(frames []byte, how How) (Outcome, error) {
 	if c.closed {
 		return SentNone, ErrClosing
 	}
-	if c.rest != nil || c.muted.Load() && frames[0]&opMask != opClose {
+	if c.rest != nil && !c.greets || c.muted.Load() && frames[0]&opMask != opClose {
 		return SentNone, nil // Write decides what may leave
+	}
+	if c.greets {
+		return c.tryGreet(frames, how)
 	}
 	n, all, err := c.sendNow(frames)
 	switch {
@@ -106,6 +111,55 @@ func (c *Conn) TryWrite(frames []byte, how How) (Outcome, error) {
 	c.begun = frameEnd(frames, n) - n
 	if how&Reused != 0 {
 		c.rest = bytes.Clone(c.rest)
+	}
+	return SentPart, nil
+}
+
+// greetWith has the answer to the handshake leave before everything else. Nobody else has the Conn yet.
+func (c *Conn) greetWith(answer []byte) { c.rest, c.begun, c.greets = answer, len(answer), true }
+
+// Begin sends the answer to the handshake, unless it has left together with frames. It waits, and
+// fails, as Write does.
+func (c *Conn) Begin() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.greets {
+		return nil
+	}
+	return c.sendRest()
+}
+
+// tryGreet implements TryWrite for the first frames: the answer to the handshake goes with them, so
+// that both take one packet, and one record of TLS. Its caller holds mu.
+func (c *Conn) tryGreet(frames []byte, how How) (Outcome, error) {
+	answer := len(c.rest)
+	all := append(c.rest, frames...)
+	var n int
+	var done bool
+	var err error
+	if c.carrier == nil && len(all) <= freshBytes {
+		// As net/http writes answers: with the race detector, what was done for a handshake happens
+		// before what its client does next.
+		n, err = c.conn.Write(all)
+		done = err == nil
+	} else {
+		n, done, err = c.sendNow(all)
+	}
+	switch {
+	case err != nil:
+		c.closed = true
+		return SentNone, err
+	case n == 0:
+		return SentNone, nil
+	}
+	c.greets = false
+	if done {
+		c.rest, c.closed = nil, how&Last != 0
+		return SentAll, nil
+	}
+	c.rest, c.begun, c.restLast = all[n:], answer-n, how&Last != 0
+	if n > answer {
+		c.begun = frameEnd(frames, n-answer) - (n - answer)
 	}
 	return SentPart, nil
 }
@@ -130,7 +184,7 @@ func (c *Conn) sendRest() error {
 		return nil
 	}
 	rest := c.rest
-	c.rest = nil
+	c.rest, c.greets = nil, false
 	return c.sendPieces(rest, c.begun, c.restLast)
 }
 

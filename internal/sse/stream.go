@@ -72,6 +72,9 @@ func (s *Stream) Heard() time.Time { return s.opened.Add(time.Duration(s.heard.L
 // Unfinished reports false, because there are no partial messages.
 func (s *Stream) Unfinished() (since time.Time, ok bool) { return time.Time{}, false }
 
+// Begin does nothing, because Upgrade has sent the head of the response.
+func (s *Stream) Begin() error { return nil }
+
 // Direct reports false, because writes may wait.
 func (s *Stream) Direct() bool { return false }
 
