@@ -28,7 +28,7 @@ func (s *source) Subscribe(_ context.Context, g event.Group) error {
 // Unsubscribe implements the bus.
 func (s *source) Unsubscribe(g event.Group) { s.counts[g]-- }
 
-// TestSourcesSubscribeToAllOrNone: who cannot get the events of one source gets those of none.
+// TestSourcesSubscribeToAllOrNone: a source that fails leaves no subscription in the others.
 func TestSourcesSubscribeToAllOrNone(t *testing.T) {
 	org, err := orgctx.ParseID("acme")
 	if err != nil {

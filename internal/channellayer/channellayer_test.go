@@ -256,7 +256,7 @@ func TestFullQueueIsAGapForItsGroupsAlone(t *testing.T) {
 	}
 }
 
-// TestRemovedBySender: a sender whose group_expiry is over removes the node, which adds itself again
+// TestRemovedBySender: after a sender has removed the node from a group, the node adds itself again
 // and reports a gap.
 func TestRemovedBySender(t *testing.T) {
 	addr := redistest.Start(t)
@@ -280,7 +280,7 @@ func TestRemovedBySender(t *testing.T) {
 	}
 }
 
-// TestLateMessageOfALeftGroup: what was sent to an earlier membership does not reach a later one.
+// TestLateMessageOfALeftGroup: a message to an earlier membership does not reach a later one.
 func TestLateMessageOfALeftGroup(t *testing.T) {
 	addr := redistest.Start(t)
 	s := &site{t, channellayer.Core, redistest.NewClient(t, addr)}

@@ -12,8 +12,8 @@ import (
 )
 
 // TestRosterFollowsSubscriptions drives the state machine with subscriptions, answers and lost
-// connections in any order. The server then has exactly the wanted groups, who was told to be a
-// member is one, and a member that was cut off gets a gap when it is back.
+// connections in any order. A subscriber that was told to be a member is one, and gets a gap after a
+// lost connection. At the end, the server has exactly the wanted groups.
 func TestRosterFollowsSubscriptions(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		queues := rapid.IntRange(0, 3).Draw(t, "queues")

@@ -1,7 +1,7 @@
 // Package wire reads what the channel layers of Django Channels (channels_redis) put into Redis:
 // names, payloads in MessagePack or JSON, and Fernet tokens. Its functions are pure.
 //
-// Whoever can write to that Redis chooses these bytes. So each length is checked against the bytes
+// Any program that can write to that Redis chooses these bytes. So each length is checked against the bytes
 // that are there before memory is reserved, and depth and size are bounded.
 package wire
 
