@@ -159,6 +159,9 @@ func askStore(ctx context.Context, store session.Store, s strangers) error {
 	if web, ok := store.(*session.WebStore); ok && time.Since(web.Answered()) < admissionInterval {
 		return nil
 	}
+	if tokens, ok := store.(*session.JWTStore); ok {
+		return tokens.Ready(ctx)
+	}
 	var errs []error
 	for _, status := range store.Recheck(ctx, s.held) {
 		if errors.Is(status.Err, session.ErrUncached) {

@@ -85,6 +85,10 @@ func (o *Options) Warnings() (list []string) {
 	for i, kind := range o.SessionStores {
 		name := o.cookieName(i)
 		isDjango := kind == StoreDjangoCache || kind == StoreDjangoSigned
+		if kind == StoreJWT {
+			list = append(list, o.jwtWarnings()...)
+			continue
+		}
 		if isDjango {
 			list = append(list, djangoWarning(kind))
 		}

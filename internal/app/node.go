@@ -116,7 +116,7 @@ func (n *Node) connect(context.Context) (err error) {
 // addStores creates the parts that decide who may connect.
 func (n *Node) addStores(context.Context) (err error) {
 	n.Sessions, err = n.Options.sessions(storeParts{
-		client: n.Redis.State, keys: n.Keys, calls: n.calls, asked: newAskedMetric(n.Metrics), reloads: &n.reloads,
+		client: n.Redis.State, keys: n.Keys, calls: n.calls, asked: newAskedMetric(n.Metrics), log: n.Log, reloads: &n.reloads,
 	})
 	if err != nil {
 		return err

@@ -52,6 +52,7 @@ type Options struct {
 	SessionStores, SessionCookies []string
 	SessionKeys                   string
 	Django                        Django
+	JWT                           JWT
 	// SessionURL is where the web application says which user a cookie belongs to, to calls with
 	// SessionURLKey.
 	SessionURL, SessionURLKey string

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
 
 	"orgcast/internal/directory"
 	"orgcast/internal/keyspace"
@@ -26,11 +27,13 @@ const (
 	// Sessions of a Django site.
 	StoreDjangoCache  = "django-cache"
 	StoreDjangoSigned = "django-signed"
+	// StoreJWT has no cookie, and nothing is stored.
+	StoreJWT = "jwt"
 )
 
 // StoreKinds returns the kinds that --session-store accepts.
 func StoreKinds() []string {
-	return []string{StoreCookie, StoreRedis, StoreHTTP, StoreDjangoCache, StoreDjangoSigned}
+	return []string{StoreCookie, StoreRedis, StoreHTTP, StoreDjangoCache, StoreDjangoSigned, StoreJWT}
 }
 
 // HasStore reports whether one of the session stores is of a kind.
@@ -90,13 +93,14 @@ type storeParts struct {
 	keys    keyspace.Keyspace
 	calls   *outgoing.Client
 	asked   func(cookies int)
+	log     *zap.Logger
 	reloads *reloadSteps
 }
 
 // NewSessions creates the stores that the options name, for a process that does not serve
 // connections. Close them after use.
 func NewSessions(o *Options, client redis.UniversalClient, keys keyspace.Keyspace) (*Sessions, error) {
-	return o.sessions(storeParts{client: client, keys: keys, calls: outgoing.New(outgoing.Options{}), reloads: new(reloadSteps)})
+	return o.sessions(storeParts{client: client, keys: keys, calls: outgoing.New(outgoing.Options{}), log: zap.NewNop(), reloads: new(reloadSteps)})
 }
 
 func (o *Options) sessions(p storeParts) (*Sessions, error) {
@@ -112,12 +116,28 @@ func (o *Options) sessions(p storeParts) (*Sessions, error) {
 	return s, nil
 }
 
-// cookieName returns the name of the cookie of the store at that index.
+// cookieName returns the name of the cookie of the store at that index, "" if it has none.
 func (o *Options) cookieName(place int) string {
+	if o.SessionStores[place] == StoreJWT {
+		return ""
+	}
+	if slices.Contains(o.SessionStores[:place], StoreJWT) {
+		place--
+	}
 	if place < len(o.SessionCookies) {
 		return o.SessionCookies[place]
 	}
 	return session.DefaultName
+}
+
+// cookies returns the names of the cookies of all stores.
+func (o *Options) cookies() (names []string) {
+	for i := range o.SessionStores {
+		if name := o.cookieName(i); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // store creates a store. What it acquires is undone when s is closed.
@@ -132,6 +152,8 @@ func (o *Options) store(kind, cookie string, p storeParts, s *Sessions) (session
 		return o.djangoCache(cookie, p, s)
 	case StoreDjangoSigned:
 		return o.djangoSigned(cookie, p)
+	case StoreJWT:
+		return o.jwtStore(p, s)
 	}
 	return o.cookieStore(so, p)
 }
@@ -161,14 +183,11 @@ func (o *Options) CheckSessions() error {
 	if o.HasStore(StoreCookie) && o.SessionKeys == "" {
 		errs = append(errs, errors.New("--session-keys: required with --session-store=cookie: the keys of the web application"))
 	}
-	if len(o.SessionCookies) > 0 && len(o.SessionCookies) != len(o.SessionStores) {
-		errs = append(errs, fmt.Errorf("--session-cookie: must name a cookie for each store of --session-store, in the same order: %d stores, %d cookies", len(o.SessionStores), len(o.SessionCookies)))
+	names := o.cookies()
+	if len(names) > 0 && len(o.SessionCookies) > 0 && len(o.SessionCookies) != len(names) {
+		errs = append(errs, fmt.Errorf("--session-cookie: must name a cookie for each store of --session-store except jwt, in the same order: %d stores, %d cookies", len(names), len(o.SessionCookies)))
 	}
-	names := make([]string, len(o.SessionStores))
-	for i := range names {
-		names[i] = o.cookieName(i)
-	}
-	if slices.Sort(names); len(slices.Compact(names)) < len(o.SessionStores) {
+	if n := len(names); len(slices.Compact(slices.Sorted(slices.Values(names)))) < n {
 		errs = append(errs, errors.New("--session-cookie: two stores of --session-store have the same cookie: the name says which store decides"))
 	}
 	if o.HasStore(StoreHTTP) {
@@ -179,7 +198,7 @@ func (o *Options) CheckSessions() error {
 			errs = append(errs, errors.New("--session-url-key: required with --session-store=http: the key that the web application expects"))
 		}
 	}
-	return errors.Join(append(errs, o.checkDjango())...)
+	return errors.Join(append(errs, o.checkDjango(), o.checkJWT())...)
 }
 
 // CheckStores checks a value of --session-store.
@@ -235,12 +254,12 @@ const (
 )
 
 // DirectoryKind returns the effective --directory. By default, a web application that is asked
-// about sessions also knows memberships.
+// about sessions also knows memberships, and so does an identity provider that signs them.
 func (o *Options) DirectoryKind() string {
 	switch {
 	case o.Directory != "":
 		return o.Directory
-	case o.HasStore(StoreHTTP):
+	case o.HasStore(StoreHTTP), o.HasStore(StoreJWT):
 		return DirectorySession
 	}
 	return DirectoryRedis

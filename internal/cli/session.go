@@ -24,6 +24,7 @@ Mint or read a session, for tests and debugging:
 
 It uses the same settings as serve, so the gateway accepts the cookies that it mints. Put a VALUE that
 begins with "-" after "--". With several session stores, give NAME=VALUE, with the name of the cookie.
+With --session-store=jwt, VALUE may be a token.
 `
 
 func sessionCommand(ctx context.Context, p *Process, args []string) error {
@@ -69,7 +70,15 @@ func sessionCommand(ctx context.Context, p *Process, args []string) error {
 	if err != nil {
 		return err
 	}
-	return p.read(ctx, store, revocations, s.cookieNamed(rest[1]), s.sessionHint)
+	return p.read(ctx, store, revocations, s.credential(rest[1]), s.sessionHint)
+}
+
+// credential returns the headers of a request with a token or a cookie.
+func (s *settings) credential(text string) http.Header {
+	if s.HasStore(app.StoreJWT) && foreign.Look(text) == foreign.JWT {
+		return http.Header{"Authorization": {"Bearer " + text}}
+	}
+	return http.Header{"Cookie": {s.cookieNamed(text)}}
 }
 
 // cookieNamed returns NAME=VALUE. If text is only the value, it uses the name of the first store's
@@ -106,8 +115,8 @@ func (p *Process) mint(ctx context.Context, store *app.Sessions, who []string, l
 	return err
 }
 
-func (p *Process) read(ctx context.Context, store *app.Sessions, revocations *session.Revocations, cookie string, hint func(error) string) error {
-	request := (&http.Request{Header: http.Header{"Cookie": {cookie}}}).WithContext(ctx)
+func (p *Process) read(ctx context.Context, store *app.Sessions, revocations *session.Revocations, credential http.Header, hint func(error) string) error {
+	request := (&http.Request{Header: credential}).WithContext(ctx)
 	identity, err := store.Resolve(ctx, request)
 	if err != nil {
 		return fmt.Errorf("session read: %w%s", err, hint(err))
@@ -151,6 +160,8 @@ func (s *settings) sessionHint(err error) string {
 			names = append(names, "--redis", "--prefix")
 		case kind == app.StoreHTTP:
 			names = append(names, "--session-url")
+		case kind == app.StoreJWT:
+			names = append(names, "--jwt-issuer", "--jwt-audience")
 		case kind == app.StoreDjangoSigned:
 			names = append(names, "--django-secret-keys", "--django-backends")
 		case kind == app.StoreDjangoCache:

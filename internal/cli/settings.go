@@ -46,14 +46,15 @@ func (s *settings) declareLogging(set *config.Set) {
 // declareStores declares the session stores, which also decide the default of --directory.
 func (s *settings) declareStores(set *config.Set) {
 	set.List(&s.SessionStores, "session-store", app.StoreCookie,
-		"where sessions are stored: cookie, in a signed cookie (gorilla CookieStore); redis, in Redis under a random key; http, in the web application, which the gateway asks at --session-url; django-cache, in the Redis cache of a Django site; django-signed, in its signed cookies. Of several, comma-separated, the first one whose cookie the browser sends decides alone", app.CheckStores)
+		"where sessions are stored: cookie, in a signed cookie (gorilla CookieStore); redis, in Redis under a random key; http, in the web application, which the gateway asks at --session-url; django-cache, in the Redis cache of a Django site; django-signed, in its signed cookies; jwt, in a signed token that the client sends. Of several, comma-separated, the first one whose cookie or token the client sends decides alone", app.CheckStores)
 }
 
 func (s *settings) declareSession(set *config.Set) {
 	s.declareStores(set)
-	set.List(&s.SessionCookies, "session-cookie", session.DefaultName, "name of the session cookie; with several stores, one name for each, comma-separated, in the same order", nil)
+	set.List(&s.SessionCookies, "session-cookie", session.DefaultName, "name of the session cookie; with several stores, one name for each except jwt, comma-separated, in the same order", nil)
 	s.declareSessionURL(set)
 	s.declareDjango(set)
+	s.declareJWT(set)
 	set.Secret(&s.SessionKeys, "session-keys",
 		"keys of signed cookies, comma-separated: the first one signs, the others are previous keys; each is HASHKEY or HASHKEY:BLOCKKEY, with a hash key of at least 32 characters and a block key of 16, 24 or 32; hex-… for bytes in hexadecimal",
 		func(text string) error { _, err := app.ParseKeys(text); return err })
@@ -84,7 +85,7 @@ func (s *settings) declareSessionLife(set *config.Set) {
 
 func (s *settings) declareDirectory(set *config.Set) {
 	set.Choice(&s.Directory, "directory", "", []string{app.DirectoryRedis, app.DirectorySession},
-		"source of truth for active organizations, memberships and roles: hashes in Redis, or what the session says; default: redis, or session with --session-store=http")
+		"source of truth for active organizations, memberships and roles: hashes in Redis, or what the session says; default: redis, or session with --session-store=http or jwt")
 }
 
 func (s *settings) declareRoutesFile(set *config.Set) {

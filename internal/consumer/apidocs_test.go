@@ -51,7 +51,7 @@ func TestDescribedErrorCodes(t *testing.T) {
 func TestDescribedControlTypes(t *testing.T) {
 	d := apidocs.Read(t, apidocs.Frames)
 	described := apidocs.Texts(d.At(t, "x-reserved-types"))
-	for _, name := range []string{"Welcome", "Subscribed", "Unsubscribed", "Gap", "Error", "Pong", "History"} {
+	for _, name := range []string{"Welcome", "Subscribed", "Unsubscribed", "Gap", "Error", "Pong", "History", "TokenAccepted"} {
 		typ, _ := d.At(t, "components", "schemas", name, "properties", "type", "const").(string)
 		described = append(described, typ)
 	}

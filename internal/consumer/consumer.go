@@ -6,6 +6,7 @@ package consumer
 import (
 	"context"
 	"net/url"
+	"time"
 
 	"orgcast/internal/event"
 	"orgcast/internal/session"
@@ -113,6 +114,13 @@ type Limiter interface {
 	Charge(n int) error
 	// MaxGroups is how many groups the connection may join.
 	MaxGroups() int
+}
+
+// Tokened is an extra ability of a [Conn]: its session may have begun with a token, which a newer one prolongs.
+type Tokened interface {
+	// RenewToken reads a newer token and returns the new end of the session. It may wait for the network, for a
+	// bounded time. Errors are those of [session.Renewer]; after one, nothing has changed.
+	RenewToken(ctx context.Context, token string) (expires time.Time, err error)
 }
 
 // ProtocolV1 is the subprotocol of clients that get events in an envelope, and welcome and gap

@@ -29,6 +29,7 @@ func (ErrorFrame) isControl()   {}
 func (groupFrame) isControl()   {}
 func (historyFrame) isControl() {}
 func (pongFrame) isControl()    {}
+func (tokenFrame) isControl()   {}
 
 // CheckFrame returns [ErrControlType] if a consumer sends v and it looks like one of the gateway's
 // own frames without being one. text is the JSON of v. CheckFrame returns [event.ErrDuplicateField]

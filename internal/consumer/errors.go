@@ -42,6 +42,8 @@ const (
 	CodeConflict      = "conflict"
 	// CodeUnknownMessage means that a message is not in the conversation.
 	CodeUnknownMessage = "unknown_message"
+	// CodeTokenRefused means that a token does not prolong the session of the connection.
+	CodeTokenRefused = "token_refused"
 )
 
 // errorText returns a text for people. The text of an error value never reaches a browser, because
@@ -68,6 +70,8 @@ func errorText(code string) string {
 		return "No such message in this conversation."
 	case CodeQuotaExceeded:
 		return "Your message quota, or that of your organization, is used up. Try again later."
+	case CodeTokenRefused:
+		return "This token does not prolong the session of this connection."
 	case CodeUnavailable:
 		return "Temporarily unavailable. Try again later."
 	default:

@@ -3,8 +3,10 @@ package consumer
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	"orgcast/internal/event"
+	"orgcast/internal/session"
 )
 
 // MessageHandler is a consumer of JSON messages. [JSON] turns it into an OrganizationAwareConsumer,
@@ -31,7 +33,7 @@ type pongFrame struct {
 }
 
 // JSON turns a MessageHandler into a consumer. It contains what all consumers share: ping and
-// keep_alive get a pong, a frame that is not a JSON object gets an error frame and the connection
+// keep_alive get a pong, token prolongs a session that began with a token, a frame that is not a JSON object gets an error frame and the connection
 // stays, and a binary frame ends the connection.
 func JSON(h MessageHandler) OrganizationAwareConsumer {
 	a := jsonConsumer{handler: h}
@@ -68,6 +70,12 @@ func (j jsonConsumer) Receive(ctx context.Context, c Conn, f event.RawMessage) e
 	switch m.Type {
 	case "ping", "keep_alive":
 		return c.Send(pongFrame{Type: "pong"})
+	case "token":
+		if t, ok := c.(Tokened); ok {
+			if err := renewToken(ctx, c, t, m); !errors.Is(err, session.ErrNotRenewable) {
+				return answer(c, m, err)
+			}
+		}
 	}
 	return answer(c, m, j.handler.ReceiveMessage(ctx, c, m))
 }

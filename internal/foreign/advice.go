@@ -9,7 +9,7 @@ var about = map[Kind]struct{ title, page string }{ //nolint:gochecknoglobals // 
 	Express:       {"a session key of Express", "docs/express.md"},
 	Laravel:       {"an encrypted session key of Laravel", "docs/laravel.md"},
 	IronSession:   {"a sealed session of iron-session", "docs/nextjs.md"},
-	JWT:           {"a JSON Web Token", "docs/integrate.md"},
+	JWT:           {"a JSON Web Token", "docs/protocol.md"},
 	JWTEncrypted:  {"an encrypted token, such as of Auth.js", "docs/integrate.md"},
 	Gorilla:       {"a signed session of gorilla/sessions", "docs/protocol.md"},
 	OrgcastRecord: {"a key of a session that Orgcast keeps in Redis", "docs/protocol.md"},
@@ -33,6 +33,8 @@ func (k Kind) Advice() string {
 		return asked + "; --session-store=django-cache reads it itself if the site keeps its sessions in a Redis cache (" + k.Page() + ")"
 	case DjangoSigned:
 		return asked + "; --session-store=django-signed reads it itself, with the site's SECRET_KEY (" + k.Page() + ")"
+	case JWT:
+		return "--session-store=jwt reads it if the client sends it as a token and not in a cookie; " + asked + " (" + k.Page() + ")"
 	case Gorilla:
 		return "--session-store=cookie reads it, with the keys and the cookie name with which it was signed (" + k.Page() + ")"
 	case OrgcastRecord:

@@ -59,9 +59,17 @@ func (h *host) kindsFor(r *http.Request) *kinds {
 	return nil
 }
 
-// allows reports whether the page that asks may connect.
+// allows reports whether the page that asks may connect. A request without an Origin must be one that
+// no page of another site can have caused.
 func (h *host) allows(r *http.Request, carrier Carrier) bool {
-	return h.options.Origins.Allows(r) || len(r.Header.Values("Origin")) == 0 && carrier.AllowsMissingOrigin(r)
+	if h.options.Origins.Allows(r) {
+		return true
+	}
+	if len(r.Header.Values("Origin")) > 0 {
+		return false
+	}
+	native, ok := h.options.Sessions.(session.Native)
+	return carrier.AllowsMissingOrigin(r) || ok && native.Native(r)
 }
 
 // kind is what clients share that came by one carrier, with or without the subprotocol, and have

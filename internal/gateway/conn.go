@@ -57,6 +57,7 @@ type conn struct {
 var (
 	_ consumer.Resumer = (*conn)(nil)
 	_ consumer.Limiter = (*conn)(nil)
+	_ consumer.Tokened = (*conn)(nil)
 	_ hub.Remembered   = (*conn)(nil)
 	_ trail.Owner      = (*conn)(nil)
 )
@@ -102,6 +103,14 @@ func (c *conn) Charge(n int) error { return c.groups.charge(n, time.Since(c.star
 
 // MaxGroups implements consumer.Limiter.
 func (c *conn) MaxGroups() int { return c.host.options.GroupsPerConnection }
+
+// RenewToken implements consumer.Tokened.
+func (c *conn) RenewToken(ctx context.Context, token string) (expires time.Time, err error) {
+	if c.host.options.Leases == nil {
+		return time.Time{}, session.ErrNotRenewable
+	}
+	return c.host.options.Leases.RenewToken(ctx, &c.lease, token)
+}
 
 // Send implements consumer.Conn.
 func (c *conn) Send(v any) error {

@@ -164,7 +164,7 @@ func startNode(tb testing.TB, s setup) *node {
 		o.Hub = n.hub
 	}
 	if o.Sessions == nil {
-		o.Sessions = n.vault
+		o.Sessions = n.vault.Store
 	}
 	if o.Membership == nil {
 		o.Membership = people{}

@@ -59,7 +59,7 @@ func leaseNode(tb testing.TB, period, deadline time.Duration, s setup) *leasing 
 		s.store = storeKind{name: "redis", open: redisVault}
 	}
 	s.vault = s.store.open(tb, &s)
-	sessions := session.Revocable{Store: s.vault, Revocations: l.revocations}
+	sessions := session.Revocable{Store: s.vault.Store, Revocations: l.revocations}
 	l.keeper, err = lease.NewKeeper(lease.Options{Sessions: sessions, Directory: l.members, Period: period, Deadline: deadline})
 	if err != nil {
 		tb.Fatal(err)

@@ -43,6 +43,7 @@ func storeKinds() []storeKind {
 		{name: "http,cookie", open: severalVault, closesStale: true},
 		{name: "django-cache", open: djangoCacheVault, closesStale: true, process: true},
 		{name: "django-signed", open: djangoSignedVault, sealed: true},
+		{name: "jwt", open: jwtVault, sealed: true},
 	}
 }
 
@@ -150,7 +151,7 @@ func (v *vault) withWrongOne(cookies string) []string {
 // id returns what names a session in announcements.
 func (v *vault) id(tb testing.TB, cookies string) string {
 	tb.Helper()
-	identity, err := v.Resolve(tb.Context(), &http.Request{Header: http.Header{"Cookie": {cookies}}})
+	identity, err := v.Resolve(tb.Context(), &http.Request{Header: testkit.Bearing(http.Header{"Cookie": {cookies}}, false)})
 	if err != nil {
 		tb.Fatal(err)
 	}

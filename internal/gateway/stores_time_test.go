@@ -36,7 +36,12 @@ type bubbled struct {
 // has a clock of its own: TestRenewedSessionStays and TestRedisAwayEndsLeases wait for that.
 func leasedInBubble(t *testing.T, test func(b *bubbled)) {
 	t.Helper()
-	kinds := slices.DeleteFunc(storeKinds(), func(k storeKind) bool { return k.process })
+	leasedInBubbleOf(t, slices.DeleteFunc(storeKinds(), func(k storeKind) bool { return k.process }), test)
+}
+
+// leasedInBubbleOf is leasedInBubble for some kinds of store.
+func leasedInBubbleOf(t *testing.T, kinds []storeKind, test func(b *bubbled)) {
+	t.Helper()
 	eachWayOf(t, kinds, func(t *testing.T, on way) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
@@ -44,12 +49,12 @@ func leasedInBubble(t *testing.T, test func(b *bubbled)) {
 			s.pipe, s.now = testkit.Listen(), time.Now
 			s.vault = on.store.open(t, &s)
 			keeper, err := lease.NewKeeper(lease.Options{
-				Sessions: s.vault, Directory: directory.TrustSession{}, Period: bubblePeriod, Deadline: bubbleDeadline,
+				Sessions: s.vault.Store, Directory: directory.TrustSession{}, Period: bubblePeriod, Deadline: bubbleDeadline,
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.options = gateway.Options{Sessions: s.vault, Membership: directory.TrustSession{}, Leases: keeper}
+			s.options = gateway.Options{Sessions: s.vault.Store, Membership: directory.TrustSession{}, Leases: keeper}
 			ctx, cancel := context.WithCancel(context.Background())
 			var running sync.WaitGroup
 			running.Go(func() { _ = keeper.Run(ctx) })
@@ -71,6 +76,8 @@ func (b *bubbled) enter(cookies string) *viewing {
 
 // viewing reads a connection to its end and notes what came.
 type viewing struct {
+	client *testkit.Client
+
 	mu     sync.Mutex
 	frames []string
 	end    *testkit.ClosedError // nil while the connection is open
@@ -80,7 +87,7 @@ type viewing struct {
 func view(c *testkit.Client) *viewing {
 	c.Timeout = 0
 	_ = c.SetReadDeadline(time.Time{}) // a pipe has no trouble with it
-	r, start := new(viewing), time.Now()
+	r, start := &viewing{client: c}, time.Now()
 	go func() {
 		defer c.Close()
 		for {

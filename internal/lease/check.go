@@ -129,6 +129,11 @@ func (q *questions) forget() {
 func (k *Keeper) Doubt(l *Lease) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.doubt(l)
+}
+
+// doubt is Doubt for callers that hold mu.
+func (k *Keeper) doubt(l *Lease) {
 	if l.holder == nil || l.ended || l.doubted {
 		return
 	}
@@ -218,6 +223,7 @@ func (k *Keeper) ask(ctx context.Context, q *questions, from, to int) (unavailab
 	answered := time.Now()
 	confirmed := q.confirmed[:0]
 	var endings []ending
+	var ended []session.Held // for each ending
 	for i, s := range q.about[from:to] {
 		id := &held[i].Identity
 		err := causeOfSession(standings[i].Err)
@@ -238,11 +244,11 @@ func (k *Keeper) ask(ctx context.Context, q *questions, from, to int) (unavailab
 			k.metrics.unavailable.Inc()
 			unavailable = err
 		default:
-			endings = append(endings, ending{s.lease, err})
+			endings, ended = append(endings, ending{s.lease, err}), append(ended, held[i])
 		}
 	}
 	q.confirmed = confirmed
-	k.end(endings, byCheck, answered)
+	k.end(k.sameTickets(endings, ended), byCheck, answered)
 	k.metrics.confirmed.Add(float64(len(confirmed)))
 	k.metrics.seconds.Set(time.Since(asked).Seconds())
 	k.mu.Lock()

@@ -202,13 +202,22 @@ type Answer struct {
 // Post makes a call and returns the answer, whatever its status. It waits for its turn, no longer than the
 // endpoint's timeout in all. A connection that turns out to be closed is replaced, under the same ID.
 func (e *Endpoint) Post(ctx context.Context, call Call) (Answer, error) {
+	return e.call(ctx, http.MethodPost, call)
+}
+
+// Get is Post for what is only read: it has no body and belongs to no organization.
+func (e *Endpoint) Get(ctx context.Context) (Answer, error) {
+	return e.call(ctx, http.MethodGet, Call{})
+}
+
+func (e *Endpoint) call(ctx context.Context, method string, call Call) (Answer, error) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, e.opt.Timeout, ErrTimeout)
 	defer cancel()
 	ctx, span := e.tracer.Start(ctx, e.opt.Purpose, tracing.Client)
 	defer span.End()
 	span.Text("organization_id", call.Organization.String())
-	answer, err := e.inTurn(ctx, call)
+	answer, err := e.inTurn(ctx, method, call)
 	result := resultOf(answer, err)
 	span.Number("http.response.status_code", answer.Status)
 	if err != nil {
@@ -218,7 +227,7 @@ func (e *Endpoint) Post(ctx context.Context, call Call) (Answer, error) {
 	return answer, err
 }
 
-func (e *Endpoint) inTurn(ctx context.Context, call Call) (Answer, error) {
+func (e *Endpoint) inTurn(ctx context.Context, method string, call Call) (Answer, error) {
 	if !e.circuit.allows(call.Organization) {
 		return Answer{}, ErrCircuitOpen
 	}
@@ -228,7 +237,7 @@ func (e *Endpoint) inTurn(ctx context.Context, call Call) (Answer, error) {
 		return Answer{}, err
 	}
 	defer leave()
-	answer, err := e.post(ctx, call)
+	answer, err := e.send(ctx, method, call)
 	switch {
 	case errors.Is(err, ErrAbandoned):
 		e.circuit.abandoned(call.Organization) // says nothing of the receiver
@@ -240,12 +249,14 @@ func (e *Endpoint) inTurn(ctx context.Context, call Call) (Answer, error) {
 	return answer, err
 }
 
-func (e *Endpoint) post(ctx context.Context, call Call) (Answer, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, e.opt.URL, bytes.NewReader(call.Body))
+func (e *Endpoint) send(ctx context.Context, method string, call Call) (Answer, error) {
+	request, err := http.NewRequestWithContext(ctx, method, e.opt.URL, bytes.NewReader(call.Body))
 	if err != nil {
 		return Answer{}, errors.New("outgoing: request cannot be made")
 	}
-	request.Header.Set("Content-Type", "application/json")
+	if method == http.MethodPost {
+		request.Header.Set("Content-Type", "application/json")
+	}
 	request.Header.Set("User-Agent", "orgcast")
 	// Without a value it is not sent. It lets the transport repeat a call on another connection when the one
 	// that it has waited on was closed meanwhile.

@@ -174,7 +174,11 @@ type Revocable struct {
 	Revocations *Revocations
 }
 
-var _ Store = Revocable{}
+var (
+	_ Store   = Revocable{}
+	_ Native  = Revocable{}
+	_ Renewer = Revocable{}
+)
 
 // Resolve implements [Resolver].
 func (s Revocable) Resolve(ctx context.Context, r *http.Request) (Identity, error) {
@@ -198,4 +202,25 @@ func (s Revocable) Recheck(ctx context.Context, held []Held) []Standing {
 		}
 	}
 	return out
+}
+
+// Renew implements [Renewer]. Nobody who is shut out prolongs a session.
+func (s Revocable) Renew(ctx context.Context, h Held, token string) (ticket string, standing Standing, err error) {
+	r, ok := s.Store.(Renewer)
+	if !ok {
+		return "", Standing{}, ErrNotRenewable
+	}
+	if ticket, standing, err = r.Renew(ctx, h, token); err == nil {
+		err = s.Revocations.Check(ctx, []Held{h})[0]
+	}
+	if err != nil {
+		return "", Standing{}, err
+	}
+	return ticket, standing, nil
+}
+
+// Native implements [Native].
+func (s Revocable) Native(r *http.Request) bool {
+	store, ok := s.Store.(Native)
+	return ok && store.Native(r)
 }

@@ -21,7 +21,11 @@ type Part interface {
 // or cannot say, no other store is asked about. A site can so move from one kind of session to another page by page.
 type Several []Part
 
-var _ Store = Several(nil)
+var (
+	_ Store   = Several(nil)
+	_ Native  = Several(nil)
+	_ Renewer = Several(nil)
+)
 
 // places are the first bytes of tickets: which store it is that has the rest.
 const places = "01234567"
@@ -80,4 +84,33 @@ func (s Several) Recheck(ctx context.Context, held []Held) []Standing {
 		}
 	}
 	return out
+}
+
+// Renew implements [Renewer].
+func (s Several) Renew(ctx context.Context, h Held, token string) (ticket string, standing Standing, err error) {
+	if h.Ticket == "" {
+		return "", Standing{}, ErrNotRenewable
+	}
+	place := strings.IndexByte(places, h.Ticket[0])
+	if place < 0 || place >= len(s) {
+		return "", Standing{}, ErrNotRenewable
+	}
+	part, ok := s[place].(Renewer)
+	if !ok {
+		return "", Standing{}, ErrNotRenewable
+	}
+	first := h.Ticket[:1]
+	h.Ticket = h.Ticket[1:]
+	ticket, standing, err = part.Renew(ctx, h, token)
+	return first + ticket, standing, err
+}
+
+// Native implements [Native]: the store that decides says so.
+func (s Several) Native(r *http.Request) bool {
+	place, ok := s.of(r)
+	if !ok {
+		return false
+	}
+	part, ok := s[place].(Native)
+	return ok && part.Native(r)
 }

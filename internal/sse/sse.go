@@ -103,7 +103,7 @@ func (*Carrier) Prepare(w http.ResponseWriter, r *http.Request) (answered bool) 
 	switch {
 	case r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "":
 		h.Set("Access-Control-Allow-Methods", "GET, POST")
-		h.Set("Access-Control-Allow-Headers", "Content-Type, Last-Event-ID")
+		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Last-Event-ID")
 		h.Set("Access-Control-Max-Age", preflightTime)
 		w.WriteHeader(http.StatusNoContent)
 		return true

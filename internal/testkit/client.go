@@ -36,7 +36,7 @@ type Handshake struct {
 	Path   string // the request target as it goes over the wire; default /
 	Proto  string // default HTTP/1.1
 	// Header replaces header lines of the default handshake and adds others. A name without
-	// values is left out.
+	// values is left out. [Bearing] says what becomes of tokens.
 	Header http.Header
 	// Tail is sent right after the header, in the same write.
 	Tail []byte
@@ -57,7 +57,7 @@ func (h Handshake) Bytes() []byte {
 	if h.Body != "" {
 		header["Content-Type"], header["Content-Length"] = []string{"application/json"}, []string{strconv.Itoa(len(h.Body))}
 	}
-	for name, values := range h.Header {
+	for name, values := range Bearing(h.Header, !h.Stream && len(h.Header["Origin"]) > 0) {
 		header[http.CanonicalHeaderKey(name)] = values
 	}
 	var b bytes.Buffer
