@@ -192,6 +192,16 @@ soak: ## Connections, publishers and a Redis for SOAKTIME (10m); fails if anythi
 	@scripts/deps run >/dev/null || scripts/deps run
 	scripts/soak $(SOAKTIME)
 
+.PHONY: soak-tls
+soak-tls: ## 10,000 connections over TLS for SOAKTIME (10m), with new certificates; fails if memory grows
+	@scripts/deps run >/dev/null || scripts/deps run
+	scripts/soak tls $(SOAKTIME)
+
+.PHONY: measure
+measure: build ## Measure all that docs/performance.md shows, and write it there (half an hour); MEASURE=--quick for a look
+	@scripts/deps measure
+	go run ./internal/measure $(MEASURE)
+
 .PHONY: soak-faults
 soak-faults: ## 1,000 connections while Redis, Sentinel, gateways and networks fail in turn, and 5,000 through a deploy (some seven minutes)
 	@scripts/deps run >/dev/null || scripts/deps run

@@ -82,6 +82,7 @@ func (r *run) measure(ctx context.Context, t target, rep *Report, console *conso
 	if err != nil {
 		return err
 	}
+	redisStart := t.redisCPU(ctx)
 	deliveries := r.deliveries()
 	noisy := r.sum(func(c *counters) *atomic.Int64 { return &c.noisyDeliveries })
 	bytes := r.sum(func(c *counters) *atomic.Int64 { return &c.bytes })
@@ -101,6 +102,9 @@ func (r *run) measure(ctx context.Context, t target, rep *Report, console *conso
 	serverEnd, err := t.observer.cpu(context.WithoutCancel(ctx))
 	if err != nil {
 		return err
+	}
+	if redisEnd := t.redisCPU(context.WithoutCancel(ctx)); redisStart > 0 && redisEnd > 0 {
+		rep.RedisCPUSeconds = redisEnd - redisStart
 	}
 	rep.Seconds = time.Since(start).Seconds()
 	rep.Deliveries = r.deliveries() - deliveries

@@ -38,8 +38,8 @@ func TestPublishesWhereTheGatewayListens(t *testing.T) {
 				if inFlight > 0 {
 					opts.Rate, opts.InFlight = 0, inFlight
 				}
-				rep := runLongEnough(t, bench.Run, opts, func(rep bench.Report) bool { return rep.Deliveries > 0 })
-				if got := rep.ExitCode(); got != bench.ExitOK || rep.Deliveries == 0 {
+				rep := runLongEnough(t, bench.Run, opts, func(rep bench.Report) bool { return rep.Deliveries > 0 && rep.RedisCPUSeconds > 0 })
+				if got := rep.ExitCode(); got != bench.ExitOK || rep.Deliveries == 0 || rep.RedisCPUSeconds == 0 {
 					t.Errorf("exit code: got %d, want %d; report: %+v", got, bench.ExitOK, rep)
 				}
 			}

@@ -72,10 +72,13 @@ type Report struct {
 	Latency Latency `json:"latency"`
 
 	// ServerCPUSeconds is user and system time of the server.
-	ServerCPUSeconds            float64 `json:"server_cpu_seconds,omitempty"`
-	ServerCPUPerMillion         float64 `json:"server_cpu_seconds_per_million_deliveries,omitempty"`
-	ClientCPUSeconds            float64 `json:"client_cpu_seconds"`
-	ClientCPUPerMillion         float64 `json:"client_cpu_seconds_per_million_deliveries,omitempty"`
+	ServerCPUSeconds    float64 `json:"server_cpu_seconds,omitempty"`
+	ServerCPUPerMillion float64 `json:"server_cpu_seconds_per_million_deliveries,omitempty"`
+	ClientCPUSeconds    float64 `json:"client_cpu_seconds"`
+	ClientCPUPerMillion float64 `json:"client_cpu_seconds_per_million_deliveries,omitempty"`
+	// RedisCPUSeconds is user and system time of Redis, of all masters in a Cluster. The rest of its
+	// clients count, too.
+	RedisCPUSeconds             float64 `json:"redis_cpu_seconds,omitempty"`
 	Handshakes                  int64   `json:"handshakes,omitempty"`
 	HandshakesPerSecond         float64 `json:"handshakes_per_second,omitempty"`
 	HandshakesPerCPUSecond      float64 `json:"handshakes_per_server_cpu_second,omitempty"`
@@ -219,6 +222,7 @@ func (r *Report) figures() []figure {
 	}
 	number("deliveries/s", r.DeliveriesPerSecond, "%.0f")
 	number("server CPU-s per million deliveries", r.ServerCPUPerMillion, "%.3f")
+	number("Redis CPU-s", r.RedisCPUSeconds, "%.2f")
 	number("client CPU-s per million deliveries", r.ClientCPUPerMillion, "%.3f")
 	duration("latency p50", r.Latency.P50)
 	duration("latency p90", r.Latency.P90)

@@ -60,6 +60,8 @@ type target struct {
 	// url is the address, or several, comma-separated.
 	url      string
 	observer *observer
+	// redis is where events are published, or nil.
+	redis redis.UniversalClient
 	// open returns a new way to publish.
 	open func() sink
 }
@@ -79,7 +81,8 @@ func Run(ctx context.Context, opts Options, progress io.Writer) (rep Report, err
 	defer func() { err = errors.Join(err, client.Close()) }()
 	return execute(ctx, opts, target{
 		name: "gateway", url: opts.URL, observer: newObserver(opts.Pids, opts.Admin),
-		open: func() sink { return &redisSink{client: client, sharded: len(opts.Redis.Cluster) > 0} },
+		redis: client,
+		open:  func() sink { return &redisSink{client: client, sharded: len(opts.Redis.Cluster) > 0} },
 	}, progress)
 }
 

@@ -46,7 +46,8 @@ func Subscriber(ctx context.Context, opts Options, progress io.Writer) (rep Repo
 	}
 	return execute(ctx, opts, target{
 		name: "subscriber", bare: subscriberPath, url: child.url, observer: newObserver([]int{child.cmd.Process.Pid}, ""),
-		open: func() sink { return &redisSink{client: client} },
+		redis: client,
+		open:  func() sink { return &redisSink{client: client} },
 	}, progress)
 }
 
