@@ -30,11 +30,11 @@ func (c *conn) End(cause error) {
 		return
 	}
 	c.ended = true
-	c.cancel(cause)
-	c.mu.Unlock()
-	if attached {
+	if attached { // before the reader can learn of it, and forget the connection
 		c.noteEnd(cause)
 	}
+	c.cancel(cause)
+	c.mu.Unlock()
 	c.inbox.close()
 	if c.writer.seal(cause) && attached { // else the request is refused, or attach sets the deadline
 		c.writer.transport.Expire(c.host.options.CloseTimeout)

@@ -95,6 +95,36 @@ func TestAnswerLeavesFirst(t *testing.T) {
 	}
 }
 
+// TestBeginWaitsForNoWriter: a writer that waits for a client which does not read has sent the answer
+// first, so Begin has nothing to wait for, and reading can begin.
+func TestBeginWaitsForNoWriter(t *testing.T) {
+	for _, on := range []kind{onTCP, onTLS, onPipe} {
+		t.Run(string(on), func(t *testing.T) {
+			c, client := greeted(t, on)
+			wrote := make(chan struct{})
+			go func() {
+				defer close(wrote)
+				_ = c.Write(bytes.Repeat(frames(5), 1<<20)) // more than sockets hold; it ends with the connection
+			}()
+			if _, err := client.Read(make([]byte, 1)); err != nil { // the writer is at work
+				t.Fatal(err)
+			}
+			begun := make(chan error, 1)
+			go func() { begun <- c.Begin() }()
+			select {
+			case err := <-begun:
+				if err != nil {
+					t.Error(err)
+				}
+			case <-time.After(testkit.Patience):
+				t.Error("Begin waits for the writer")
+			}
+			_ = c.Close()
+			<-wrote
+		})
+	}
+}
+
 // TestAnswerAndPartOfTheFrames: if the socket takes the answer and a part of the first frames, the rest
 // follows.
 func TestAnswerAndPartOfTheFrames(t *testing.T) {

@@ -118,10 +118,12 @@ func (c *Conn) TryWrite(frames []byte, how How) (Outcome, error) {
 // greetWith has the answer to the handshake leave before everything else. Nobody else has the Conn yet.
 func (c *Conn) greetWith(answer []byte) { c.rest, c.begun, c.greets = answer, len(answer), true }
 
-// Begin sends the answer to the handshake, unless it has left together with frames. It waits, and
-// fails, as Write does.
+// Begin sends the answer to the handshake, unless it has left together with frames. It does not
+// wait for another writer: that one sends the answer first.
 func (c *Conn) Begin() error {
-	c.mu.Lock()
+	if !c.mu.TryLock() {
+		return nil
+	}
 	defer c.mu.Unlock()
 	if !c.greets {
 		return nil
