@@ -270,6 +270,7 @@ var Link = class {
   owner;
   blocked;
   socket;
+  protocols = PROTOCOL;
   #timer;
   // ends the handshake or the wait
   #pulse;
@@ -314,7 +315,7 @@ var Link = class {
     else if (hopeful && this.#timer && !this.socket && Date.now() >= this.#slotAt) this.open();
   }
   webSocket() {
-    return new (this.options.WebSocket ?? WebSocket)(this.url, PROTOCOL);
+    return new (this.options.WebSocket ?? WebSocket)(this.url, this.protocols);
   }
   open() {
     this.begin();
@@ -1024,8 +1025,9 @@ var EventStream = class {
   onclose;
   #abort = new AbortController();
   /** Sends the request, with a message as its body. */
-  async open(url, message, fetch) {
-    const end = await this.#read(url, JSON.stringify(message), fetch).catch(() => {
+  async open(url, message, fetch2, token) {
+    const headers = { "Content-Type": "application/json", ...token && { Authorization: `Bearer ${token}` } };
+    const end = await this.#read(url, { method: "POST", body: JSON.stringify(message), credentials: "include", headers }, fetch2).catch(() => {
     });
     if (!this.#abort.signal.aborted) this.onclose?.(end ?? { code: 1006, reason: "" });
   }
@@ -1033,9 +1035,9 @@ var EventStream = class {
     this.#abort.abort();
   }
   /** Returns why the stream ended, if the server said so. */
-  async #read(url, body, fetch) {
+  async #read(url, request, fetch2) {
     const { signal } = this.#abort;
-    const response = await fetch(url, { method: "POST", body, signal, credentials: "include", headers: { "Content-Type": "application/json" } });
+    const response = await fetch2(url, { ...request, signal });
     if (response.status !== 200) return refusal(response);
     const reader = response.body.getReader();
     const decoder = new TextDecoder();
@@ -1064,6 +1066,15 @@ async function refusal(response) {
   if (!code || !(await response.json()).code) return void 0;
   return { code, reason: `{"retry_after_ms":${Number(headers.get("Retry-After")) * 1e3}}` };
 }
+var RENEW_AT = 0.8;
+var SOON_MS = 1e3;
+function expiry(token = "") {
+  try {
+    return JSON.parse(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"))).exp * 1e3;
+  } catch {
+    return NaN;
+  }
+}
 var StreamingLink = class extends Link {
   #change;
   // opens the stream again
@@ -1073,16 +1084,51 @@ var StreamingLink = class extends Link {
   // tries a WebSocket next to the stream
   #probe;
   // that one
+  #token;
+  // of this connection
+  #life = 0;
+  // grows with each attempt, so that late tokens are ignored
+  #renewing;
+  // sends a newer token
   get streams() {
     return this.socket instanceof EventStream;
   }
   open(stream = this.blocked) {
-    const { transport, fetch = globalThis.fetch } = this.options;
-    if (!(transport ? transport === "sse" : stream)) return super.open();
+    const { transport } = this.options;
     this.begin();
-    const socket = new EventStream();
-    this.use(socket);
-    if (socket === this.socket) void socket.open(this.url.replace("ws", "http").replace("/ws/", "/sse/"), this.owner.opening(), fetch);
+    this.#authorized(() => {
+      if (!(transport ? transport === "sse" : stream)) return this.use(this.webSocket());
+      const socket = new EventStream();
+      this.use(socket);
+      if (socket !== this.socket) return;
+      void socket.open(this.url.replace("ws", "http").replace("/ws/", "/sse/"), this.owner.opening(), this.options.fetch ?? fetch, this.#token);
+    }, () => this.end(1006, "no_token"));
+  }
+  /** Goes on when there is a token, if one is needed and this attempt is still the last. */
+  #authorized(go, failed) {
+    const { token } = this.options;
+    if (!token) return go();
+    const life = this.#life;
+    void Promise.resolve().then(token).then((fetched) => {
+      if (life !== this.#life) return;
+      this.#token = fetched;
+      this.protocols = [PROTOCOL, `orgcast.jwt.${fetched}`];
+      go();
+    }, () => {
+      if (life === this.#life) failed();
+    });
+  }
+  /** Sends a newer token when little is left of the life of the last one. */
+  #renewLater() {
+    const left = expiry(this.#token) - Date.now();
+    if (!(left > 0)) return;
+    this.#renewing = setTimeout(() => {
+      const again = () => this.#renewLater();
+      this.#authorized(() => {
+        this.send({ type: "token", token: this.#token });
+        again();
+      }, again);
+    }, Math.min(Math.max(left * RENEW_AT, SOON_MS), 2e9));
   }
   write(frame) {
     if (this.streams) this.#change ??= setTimeout(() => this.open(), COLLECT_MS);
@@ -1092,6 +1138,7 @@ var StreamingLink = class extends Link {
     this.#misses = 0;
     this.blocked = this.streams;
     if (this.blocked) this.#watch(PROBE_MS);
+    if (!this.blocked) this.#renewLater();
     super.opened(welcome);
   }
   detours(missed) {
@@ -1103,6 +1150,8 @@ var StreamingLink = class extends Link {
     return false;
   }
   drop() {
+    this.#life++;
+    clearTimeout(this.#renewing);
     clearTimeout(this.#change);
     clearTimeout(this.#probing);
     this.#change = void 0;
@@ -1113,10 +1162,11 @@ var StreamingLink = class extends Link {
   /** Tries a WebSocket after a time, while there is a stream, and goes over to it if it opens. */
   #watch(after2) {
     if (this.options.transport) return;
-    this.#probing = setTimeout(() => {
+    const later = () => this.#watch(Math.min(2 * after2, LONGEST_PROBE_MS));
+    this.#probing = setTimeout(() => this.#authorized(() => {
       const socket = this.#probe = this.webSocket();
       socket.onclose = () => {
-        if (socket === this.#probe) this.#watch(Math.min(2 * after2, LONGEST_PROBE_MS));
+        if (socket === this.#probe) later();
       };
       socket.onmessage = ({ data }) => {
         if (socket !== this.#probe) return;
@@ -1125,7 +1175,7 @@ var StreamingLink = class extends Link {
         this.use(socket);
         if (socket === this.socket) this.receive(data);
       };
-    }, after2 * (0.5 + Math.random()));
+    }, later), after2 * (0.5 + Math.random()));
   }
 };
 var StreamingHub = class extends Hub {

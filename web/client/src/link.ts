@@ -2,7 +2,7 @@ import { Pulse } from './pulse.js';
 import { plan } from './retry.js';
 import type { Envelope, Frame, Options, Status, Welcome } from './types.js';
 
-const PROTOCOL = 'orgcast.v1';
+export const PROTOCOL = 'orgcast.v1';
 
 /** Browsers themselves wait for minutes. Milliseconds. */
 const HANDSHAKE_MS = 15_000;
@@ -30,6 +30,7 @@ export interface LinkOwner {
 /** A socket that comes back. It knows close codes and silence, and nothing of groups. */
 export class Link {
   protected socket: Socket | undefined;
+  protected protocols: string | string[] = PROTOCOL;
   #timer: ReturnType<typeof setTimeout> | undefined; // ends the handshake or the wait
   #pulse: Pulse | undefined; // from the welcome to the end of a connection
   #openedAt = 0;
@@ -79,7 +80,7 @@ export class Link {
   }
 
   protected webSocket(): WebSocket {
-    return new (this.options.WebSocket ?? WebSocket)(this.url, PROTOCOL);
+    return new (this.options.WebSocket ?? WebSocket)(this.url, this.protocols);
   }
 
   protected open(): void {

@@ -1,5 +1,5 @@
 import { Hub, type Asking, type Group, type Request, type Tab } from './hub.js';
-import { Link, type Socket } from './link.js';
+import { Link, PROTOCOL, type Socket } from './link.js';
 import type { Welcome } from './types.js';
 
 /** After so many WebSockets in a row that did not open, each further one is followed by a stream at once. */
@@ -28,8 +28,9 @@ export class EventStream implements Socket {
   readonly #abort = new AbortController();
 
   /** Sends the request, with a message as its body. */
-  async open(url: string, message: object, fetch: typeof globalThis.fetch): Promise<void> {
-    const end = await this.#read(url, JSON.stringify(message), fetch).catch(() => {});
+  async open(url: string, message: object, fetch: typeof globalThis.fetch, token?: string): Promise<void> {
+    const headers = { 'Content-Type': 'application/json', ...(token && { Authorization: `Bearer ${token}` }) };
+    const end = await this.#read(url, { method: 'POST', body: JSON.stringify(message), credentials: 'include', headers }, fetch).catch(() => {});
     if (!this.#abort.signal.aborted) this.onclose?.(end ?? { code: 1006, reason: '' });
   }
 
@@ -38,9 +39,9 @@ export class EventStream implements Socket {
   }
 
   /** Returns why the stream ended, if the server said so. */
-  async #read(url: string, body: string, fetch: typeof globalThis.fetch): Promise<End | undefined> {
+  async #read(url: string, request: RequestInit, fetch: typeof globalThis.fetch): Promise<End | undefined> {
     const { signal } = this.#abort;
-    const response = await fetch(url, { method: 'POST', body, signal, credentials: 'include', headers: { 'Content-Type': 'application/json' } });
+    const response = await fetch(url, { ...request, signal });
     if (response.status !== 200) return refusal(response);
     const reader = response.body!.getReader();
     const decoder = new TextDecoder();
@@ -71,24 +72,69 @@ async function refusal(response: Response): Promise<End | undefined> {
   return { code, reason: `{"retry_after_ms":${Number(headers.get('Retry-After')) * 1_000}}` };
 }
 
+/** At which part of a token's life a newer one is sent, and how soon after the last attempt at least, in milliseconds. */
+const RENEW_AT = 0.8;
+const SOON_MS = 1_000;
+
+/** Returns when a token ends, in milliseconds since 1970; NaN if it does not say so. */
+function expiry(token = ''): number {
+  try {
+    return JSON.parse(atob(token.split('.')[1]!.replaceAll('-', '+').replaceAll('_', '/'))).exp * 1_000;
+  } catch {
+    return NaN;
+  }
+}
+
 /** A Link with streams in the place of WebSockets, where these are blocked. */
 export class StreamingLink extends Link {
   #change: ReturnType<typeof setTimeout> | undefined; // opens the stream again
   #misses = 0; // WebSockets in a row that found no server
   #probing: ReturnType<typeof setTimeout> | undefined; // tries a WebSocket next to the stream
   #probe: WebSocket | undefined; // that one
+  #token: string | undefined; // of this connection
+  #life = 0; // grows with each attempt, so that late tokens are ignored
+  #renewing: ReturnType<typeof setTimeout> | undefined; // sends a newer token
 
   override get streams(): boolean {
     return this.socket instanceof EventStream;
   }
 
   protected override open(stream = this.blocked): void {
-    const { transport, fetch = globalThis.fetch } = this.options;
-    if (!(transport ? transport === 'sse' : stream)) return super.open();
+    const { transport } = this.options;
     this.begin();
-    const socket = new EventStream();
-    this.use(socket);
-    if (socket === this.socket) void socket.open(this.url.replace('ws', 'http').replace('/ws/', '/sse/'), this.owner.opening(), fetch);
+    this.#authorized(() => {
+      if (!(transport ? transport === 'sse' : stream)) return this.use(this.webSocket() as Socket);
+      const socket = new EventStream();
+      this.use(socket);
+      if (socket !== this.socket) return;
+      void socket.open(this.url.replace('ws', 'http').replace('/ws/', '/sse/'), this.owner.opening(), this.options.fetch ?? fetch, this.#token);
+    }, () => this.end(1006, 'no_token'));
+  }
+
+  /** Goes on when there is a token, if one is needed and this attempt is still the last. */
+  #authorized(go: () => void, failed: () => void): void {
+    const { token } = this.options;
+    if (!token) return go();
+    const life = this.#life;
+    void Promise.resolve().then(token).then((fetched) => {
+      if (life !== this.#life) return;
+      this.#token = fetched;
+      this.protocols = [PROTOCOL, `orgcast.jwt.${fetched}`];
+      go();
+    }, () => { if (life === this.#life) failed(); });
+  }
+
+  /** Sends a newer token when little is left of the life of the last one. */
+  #renewLater(): void {
+    const left = expiry(this.#token) - Date.now();
+    if (!(left > 0)) return;
+    this.#renewing = setTimeout(() => {
+      const again = () => this.#renewLater();
+      this.#authorized(() => {
+        this.send({ type: 'token', token: this.#token });
+        again();
+      }, again);
+    }, Math.min(Math.max(left * RENEW_AT, SOON_MS), 2e9));
   }
 
   protected override write(frame: object): void {
@@ -100,6 +146,7 @@ export class StreamingLink extends Link {
     this.#misses = 0;
     this.blocked = this.streams;
     if (this.blocked) this.#watch(PROBE_MS);
+    if (!this.blocked) this.#renewLater(); // a stream ends with its token
     super.opened(welcome);
   }
 
@@ -113,6 +160,8 @@ export class StreamingLink extends Link {
   }
 
   protected override drop(): void {
+    this.#life++;
+    clearTimeout(this.#renewing);
     clearTimeout(this.#change);
     clearTimeout(this.#probing);
     this.#change = undefined;
@@ -124,10 +173,11 @@ export class StreamingLink extends Link {
   /** Tries a WebSocket after a time, while there is a stream, and goes over to it if it opens. */
   #watch(after: number): void {
     if (this.options.transport) return;
-    this.#probing = setTimeout(() => {
+    const later = () => this.#watch(Math.min(2 * after, LONGEST_PROBE_MS));
+    this.#probing = setTimeout(() => this.#authorized(() => {
       const socket = this.#probe = this.webSocket();
       socket.onclose = () => {
-        if (socket === this.#probe) this.#watch(Math.min(2 * after, LONGEST_PROBE_MS));
+        if (socket === this.#probe) later();
       };
       socket.onmessage = ({ data }) => {
         if (socket !== this.#probe) return;
@@ -136,7 +186,7 @@ export class StreamingLink extends Link {
         this.use(socket as Socket);
         if (socket === this.socket) this.receive(data);
       };
-    }, after * (0.5 + Math.random()));
+    }, later), after * (0.5 + Math.random()));
   }
 }
 

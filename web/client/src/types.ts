@@ -167,7 +167,12 @@ export interface Options {
    * The WebSocket to use, say that of the package `ws` in Node. Where there is no `location`, and this is
    * not set, a client never connects, so that it can be made while a page is rendered on a server.
    */
-  WebSocket?: new (url: string, protocol: string) => WebSocket;
+  WebSocket?: new (url: string, protocols: string | string[]) => WebSocket;
+  /**
+   * Fetches a token of your identity provider, for a gateway that takes these instead of a cookie. It is
+   * called for each attempt, and before the last token ends.
+   */
+  token?: () => string | Promise<string>;
   /** Wait for `retry` before the first attempt. Default: `false`. */
   idle?: boolean;
   /** The fetch to use for server-sent events. */

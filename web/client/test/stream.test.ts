@@ -471,3 +471,82 @@ describe('tabs that share', () => {
     expect(here.at(-1)).toMatchObject({ type: 'error', code: 'websocket_required' });
   });
 });
+
+describe('tokens of an identity provider', () => {
+  const jwt = (name: string, seconds: number) => `${name}.${btoa(JSON.stringify({ exp: Date.now() / 1000 + seconds })).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '')}.s`;
+
+  /** Connects with tokens that live for so many seconds, and waits for the first attempt. */
+  async function authorized(options: Options = {}, seconds = 100): Promise<{ client: Client; given: string[] }> {
+    const given: string[] = [];
+    const client = open({ ...options, token: async () => { given.push(jwt(`t${given.length + 1}`, seconds)); return given.at(-1)!; } });
+    await settled();
+    return { client, given };
+  }
+
+  test('go along with each attempt, and with none twice', async () => {
+    const { client, given } = await authorized();
+    expect(FakeWebSocket.last.protocol).toEqual(['orgcast.v1', `orgcast.jwt.${given[0]}`]);
+    FakeWebSocket.last.ends(1006);
+    vi.advanceTimersByTime(client.status.retryAt! - Date.now());
+    await settled();
+    expect(FakeWebSocket.last.protocol).toEqual(['orgcast.v1', `orgcast.jwt.${given[1]}`]);
+    expect(FakeWebSocket.made.length).toBe(2);
+  });
+
+  test('are renewed on the open socket before they end, again and again', async () => {
+    const { given } = await authorized({ pingAfter: 1e6 });
+    const socket = FakeWebSocket.last.welcome();
+    vi.advanceTimersByTime(79_000);
+    await settled();
+    expect(await socket.taken()).toEqual([]);
+    for (let i = 1; i < 4; i++) {
+      vi.advanceTimersByTime(i === 1 ? 1_000 : 80_000);
+      await settled();
+      socket.says({ type: 'token_accepted', expires_at: 1 });
+      expect(await socket.taken()).toEqual([{ type: 'token', token: given[i] }]);
+    }
+    expect(FakeWebSocket.made.length).toBe(1);
+  });
+
+  test('that cannot be fetched count as a network that is lost', async () => {
+    const client = open({ token: () => Promise.reject(new Error('offline')) });
+    await settled();
+    expect(client.status).toMatchObject({ state: 'waiting', code: 1006, reason: 'no_token' });
+    expect(FakeWebSocket.made.length).toBe(0);
+  });
+
+  test('that come after the client was closed open nothing', async () => {
+    let give!: (token: string) => void;
+    const client = open({ token: () => new Promise((resolve) => { give = resolve; }) });
+    await settled();
+    client.close();
+    give('t');
+    await settled();
+    expect([FakeWebSocket.made.length, client.status.state]).toEqual([0, 'closed']);
+  });
+
+  test('that hang end the attempt', async () => {
+    const client = open({ token: () => new Promise(() => {}) });
+    vi.advanceTimersByTime(15_000);
+    expect(client.status).toMatchObject({ state: 'waiting', code: 1006 });
+  });
+
+  test('are in the header of a stream, which comes back with a newer one', async () => {
+    const { client, given } = await authorized({ transport: 'sse' });
+    expect(FakeStream.last.init.headers).toMatchObject({ Authorization: `Bearer ${given[0]}` });
+    await FakeStream.last.opens();
+    await FakeStream.last.closes(4401, '{"retry":"once"}');
+    vi.advanceTimersByTime(client.status.retryAt! - Date.now());
+    await settled();
+    expect(FakeStream.last.init.headers).toMatchObject({ Authorization: `Bearer ${given[1]}` });
+  });
+
+  test('without an end are not renewed', async () => {
+    open({ token: () => 'opaque' });
+    await settled();
+    const socket = FakeWebSocket.last.welcome();
+    vi.advanceTimersByTime(20_000);
+    await settled();
+    expect(await socket.taken()).toEqual([]);
+  });
+});
