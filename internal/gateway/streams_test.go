@@ -179,7 +179,7 @@ func TestStreamPreflight(t *testing.T) {
 	got := ask(origin)
 	for name, want := range map[string]string{
 		"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true", "Access-Control-Allow-Methods": "GET, POST",
-		"Access-Control-Allow-Headers": "Content-Type, Last-Event-ID", "Vary": "Origin",
+		"Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID", "Vary": "Origin",
 	} {
 		if got.Header.Get(name) != want {
 			t.Errorf("%s: got %q, want %q", name, got.Header.Get(name), want)
