@@ -75,7 +75,7 @@ func (w *world) exceptionText(t *testing.T) {
 	}
 	defer func() {
 		w.redis.Del(context.Background(), broken...)
-		// The worker makes its queue anew when it reads next. Later tests watch what changes in Redis.
+		// The worker makes a new queue when it reads next. Later tests watch what changes in Redis.
 		testkit.Eventually(t, "the worker has its queue again", func() bool {
 			n, err := w.redis.Exists(context.Background(), broken[0]).Result()
 			return err == nil && n == 1

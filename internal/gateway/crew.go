@@ -62,7 +62,7 @@ func (k *crew) runAndWait(fn func()) {
 
 // work runs fn, and then what else there is.
 func (k *crew) work(fn func()) {
-	next := make(chan func(), 1) // whoever has taken it off the list sends once, and does not wait
+	next := make(chan func(), 1) // the one that took it off the list sends once, and does not wait
 	for fn != nil {
 		fn()
 		if !k.wait(next) {

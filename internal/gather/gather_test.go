@@ -204,7 +204,7 @@ func TestUnansweredIsAnError(t *testing.T) {
 	})
 }
 
-// TestEveryoneGetsTheirOwnAnswer: whoever comes and leaves when, an answer is that to the question,
+// TestEveryoneGetsTheirOwnAnswer: in whatever order askers come and leave, an answer is that to the question,
 // and from a call that began after it was asked.
 func TestEveryoneGetsTheirOwnAnswer(t *testing.T) {
 	var clock, calls atomic.Int64

@@ -41,7 +41,7 @@ func greeted(t *testing.T, on kind) (*socket.Conn, net.Conn) {
 	return c, client
 }
 
-// TestAnswerLeavesFirst: the answer to a handshake leaves before everything else, once, whoever
+// TestAnswerLeavesFirst: the answer to a handshake leaves before everything else, once, no matter who
 // writes first and how.
 func TestAnswerLeavesFirst(t *testing.T) {
 	first := frames(5)

@@ -97,7 +97,7 @@ describe('a token that is fetched', () => {
     expect(await socket.taken()).toEqual([{ type: 'subscribe', groups: { invoice_7: { token: 't1' } } }]);
   });
 
-  test('is fetched anew when it expired over a restart, and nothing is missed', async () => {
+  test('is fetched again when it expired over a restart, and nothing is missed', async () => {
     let number = 0;
     const errors: unknown[] = [];
     const socket = open();
