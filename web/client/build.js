@@ -14,11 +14,23 @@ const page = join(here, '..', 'demo', 'orgcast.js');
 /** What the package exports. */
 export const entries = ['index', 'core', 'react', 'vue', 'svelte'];
 
-/** Returns one of them as one module. */
-export async function bundle({ entry = 'index', format = 'esm', minify = false } = {}) {
+/**
+ * Members by which the classes of the client know each other. No page sees them, no frame and no message
+ * between tabs has them, and browsers have none of these names on what we use. The package shortens them.
+ */
+const internal = [
+  'answer', 'asking', 'attach', 'await', 'begin', 'blocked', 'carrier', 'detach', 'detours', 'end', 'failed', 'fetching', 'fetchToken',
+  'forget', 'giveUp', 'greet', 'handles', 'heard', 'knows', 'link', 'live', 'once', 'opened', 'opening', 'owner', 'parts', 'patience',
+  'present', 'protocols', 'quiet', 'receive', 'refused', 'shared', 'silent', 'slot', 'socket', 'streams', 'tabs', 'tell', 'use', 'wait',
+  'wants', 'webSocket', 'write',
+];
+
+/** Returns one of them as one module; short ones have short names inside. */
+export async function bundle({ entry = 'index', format = 'esm', minify = false, short = minify } = {}) {
   const { outputFiles } = await build({
     entryPoints: [join(here, 'src', `${entry}.ts`)],
-    bundle: true, packages: 'external', format, target: 'es2022', charset: 'utf8', minify, write: false,
+    bundle: true, packages: 'external', external: ['@orgcast/client'], format, target: 'es2022', charset: 'utf8', minify, write: false,
+    ...(short && { mangleProps: new RegExp(`^(${internal.join('|')})$`) }),
     absWorkingDir: here, banner: minify ? {} : { js: '// Built from web/client by `make client`; change it there.' },
   });
   return outputFiles[0].text;
@@ -39,8 +51,8 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
       const typescript = dirname(createRequire(import.meta.url).resolve('typescript/package.json'));
       execFileSync(process.execPath, [join(typescript, 'bin', 'tsc'), '-p', here], { stdio: ['ignore', 2, 2] });
       for (const entry of entries) {
-        writeFileSync(join(dist, `${entry}.js`), await bundle({ entry }));
-        writeFileSync(join(dist, `${entry}.cjs`), await bundle({ entry, format: 'cjs' }));
+        writeFileSync(join(dist, `${entry}.js`), await bundle({ entry, short: true }));
+        writeFileSync(join(dist, `${entry}.cjs`), await bundle({ entry, format: 'cjs', short: true }));
       }
       // Types of a CommonJS module must not come from one that is none.
       for (const file of readdirSync(dist).filter((name) => name.endsWith('.d.ts'))) {

@@ -1,4 +1,4 @@
-// The menu stands in every page, the same in all of them, so that whoever follows links finds the
+// The menu stands in every page, the same in all of them, so that a person who follows links finds the
 // pages without a script. This marks the page that is open, and lets the list open on small screens.
 
 export function setUpMenu() {

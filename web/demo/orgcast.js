@@ -21,21 +21,22 @@ var Hub = class {
   constructor(link, tell) {
     this.link = link;
     this.tell = tell;
+    this.groups = /* @__PURE__ */ new Map();
+    this.#asked = /* @__PURE__ */ new Map();
+    // by group, the oldest first
+    this.#outgoing = [];
+    // leave together, at the end of the task
+    this.#room = 0;
+    // bytes that the last of them may still grow by
+    this.#questions = /* @__PURE__ */ new Map();
+    // by the request_id of questions about histories
+    this.#resumes = false;
   }
-  link;
-  tell;
-  groups = /* @__PURE__ */ new Map();
-  #asked = /* @__PURE__ */ new Map();
-  // by group, the oldest first
-  #outgoing = [];
-  // leave together, at the end of the task
-  #room = 0;
-  // bytes that the last of them may still grow by
-  #questions = /* @__PURE__ */ new Map();
-  // by the request_id of questions about histories
-  #resumes = false;
-  // whether the server can send what was missed
-  welcome;
+  #asked;
+  #outgoing;
+  #room;
+  #questions;
+  #resumes;
   /** A connection is open, and nothing has been asked on it yet. */
   attach(welcome) {
     this.welcome = welcome;
@@ -68,10 +69,10 @@ var Hub = class {
   }
   /** A tab asks for something. */
   request(tab, request) {
-    if ("ask" in request || "send" in request) {
+    if ("send" in request) {
       this.#flush();
-      const sent = this.link.send("ask" in request ? request.ask : request.send);
-      if (sent && "ask" in request) this.#questions.set(request.ask.request_id, tab);
+      const sent = this.link.send(request.send);
+      if (sent && request.ask) this.#questions.set(request.ask, tab);
       return sent;
     }
     if ("want" in request) this.#want(tab, request.want, request);
@@ -117,11 +118,12 @@ var Hub = class {
   greet(name, group) {
     this.#ask([{ name, group, tabs: group.tabs, token: group.token }]);
   }
-  #want(tab, name, { token, last, again }) {
+  #want(tab, name, { token, last, again, presence }) {
     const group = this.groups.get(name) ?? { live: false, tabs: /* @__PURE__ */ new Set() };
     this.groups.set(name, group);
     group.tabs.add(tab);
     group.token = token ?? group.token;
+    group.presence ||= presence;
     if (!group.live) {
       if (last && (!group.last || after(group.last, last))) group.last = last;
       group.again ||= again;
@@ -154,8 +156,8 @@ var Hub = class {
       this.await(name, tabs, Boolean(asking.after));
     }
   }
-  asking({ again, last }, token) {
-    return { after: this.#resumes && again ? last : void 0, token };
+  asking({ again, last, presence }, token) {
+    return { after: this.#resumes && again ? last : void 0, token, presence };
   }
   /** Adds the name to the last frame that is about to leave, or to a new one if it does not fit. */
   write(type, name, asking) {
@@ -204,10 +206,6 @@ var Pulse = class {
     this.ask = ask;
     this.silent = silent;
   }
-  quiet;
-  patience;
-  ask;
-  silent;
   #timer;
   /** Something came from the other side. */
   heard() {
@@ -264,24 +262,23 @@ var Link = class {
     this.options = options;
     this.owner = owner;
     this.blocked = blocked;
+    this.protocols = PROTOCOL;
+    // from the welcome to the end of a connection
+    this.#openedAt = 0;
+    this.#failures = 0;
+    this.#slotAt = 0;
+    // what ends the client if this attempt does not open
+    this.#life = 0;
   }
-  url;
-  options;
-  owner;
-  blocked;
-  socket;
-  protocols = PROTOCOL;
   #timer;
   // ends the handshake or the wait
   #pulse;
-  // from the welcome to the end of a connection
-  #openedAt = 0;
-  #failures = 0;
-  #slotAt = 0;
+  #openedAt;
+  #failures;
+  #slotAt;
   // before this time no attempt is made
   #last;
-  // what ends the client if this attempt does not open
-  #life = 0;
+  #life;
   /** Whether this is a stream, which says in its request all that it will ever say. */
   get streams() {
     return false;
@@ -413,17 +410,12 @@ var Alone = class {
     this.options = options;
     this.owner = owner;
     this.parts = parts;
+    this.id = Math.random().toString(36).slice(2);
+    // from the start on
+    this.state = { state: "connecting" };
+    this.#identity = "";
   }
-  url;
-  options;
-  owner;
-  parts;
-  id = Math.random().toString(36).slice(2);
-  link;
-  hub;
-  // from the start on
-  state = { state: "connecting" };
-  #identity = "";
+  #identity;
   /** Whether other tabs may be using the same socket. */
   get shared() {
     return false;
@@ -489,17 +481,20 @@ var Alone = class {
 var Group = class {
   /** Use `client.group`. */
   constructor(client, name, end) {
-    this.client = client;
     this.name = name;
-    this.end = end;
+    this.#client = client;
+    this.#end = end;
   }
-  client;
-  name;
-  end;
+  #client;
+  #end;
   #ends = [];
+  /** Who is here; undefined until the server has said so, and without `presence: true`. */
+  get presence() {
+    return this.#client.presence(this.name);
+  }
   /** Calls the listener with each event of the type, and with each of the gateway's own frames, that is about this group. */
   on(type, listener) {
-    const end = this.client.on(type, (frame, source) => {
+    const end = this.#client.on(type, (frame, source) => {
       if ((source ?? frame).group === this.name) listener(frame, source);
     });
     this.#ends.push(end);
@@ -507,12 +502,16 @@ var Group = class {
   }
   /** Reads a page of what was recorded for this group. See `client.history`. */
   history(question) {
-    return this.client.history(this.name, question);
+    return this.#client.history(this.name, question);
+  }
+  /** Shows a state of this user to all who see the presence of the group. See `client.setPresence`. */
+  setPresence(state) {
+    this.#client.setPresence(this.name, state);
   }
   /** Leaves the group, and ends what `on` began. */
   leave() {
     for (const end of this.#ends.splice(0)) end();
-    this.end();
+    this.#end();
   }
 };
 
@@ -529,6 +528,7 @@ var Client = class {
   #inert;
   #options;
   #pages;
+  #fold;
   #queue = [];
   // until the first connection is open
   #page;
@@ -546,14 +546,15 @@ var Client = class {
     this.#options = options;
     const owner = {
       news: (news) => this.#news(news),
-      wants: () => [...this.#groups].filter(([, { token, fetchToken }]) => token || !fetchToken).map(([name, { token, last, live, again }]) => [name, { token, last, again: live || again }]),
+      wants: () => [...this.#groups].filter(([, { token, fetchToken }]) => token || !fetchToken).map(([name, { token, last, live, again, presence }]) => [name, { token, last, again: live || again, presence }]),
       forget: () => {
-        for (const mine of this.#groups.values()) mine.last = void 0;
+        for (const mine of this.#groups.values()) mine.last = mine.present = void 0;
       },
       knows: ({ user_id }) => options.anyUser || (this.#user ??= user_id) === user_id
     };
     this.#share = new (options.share && parts.Share || Alone)(absolute.href, options, owner, parts);
     this.#pages = parts.Pages && new parts.Pages(this.#share);
+    this.#fold = parts.fold;
     if (!options.idle) this.#start();
   }
   /** Where the connection stands. */
@@ -581,16 +582,16 @@ var Client = class {
    * the subscription lasts as long as the last of them. Throws a TypeError for what cannot be the name
    * of a group.
    */
-  group(name, { token } = {}) {
+  group(name, { token, presence } = {}) {
     const mine = this.#mine(name);
-    const fetchToken = typeof token === "function" ? token : void 0;
-    mine.fetchToken = fetchToken ?? mine.fetchToken;
+    mine.presence ||= presence;
+    if (typeof token === "function") mine.fetchToken = token;
     const group = new Group(this, name, () => {
       if (this.#groups.get(name) === mine && mine.handles.delete(group) && !mine.handles.size) this.unsubscribe(name);
     });
     mine.handles.add(group);
-    if (typeof token === "string" || !mine.fetchToken) this.subscribe(name, token);
-    else if (!mine.token) void this.#renew(name, mine);
+    if (mine.fetchToken && typeof token !== "string" && !mine.token) void this.#renew(name, mine);
+    else this.subscribe(name, token === mine.fetchToken ? void 0 : token);
     return group;
   }
   /**
@@ -601,7 +602,7 @@ var Client = class {
   subscribe(group, token) {
     const mine = this.#mine(group);
     mine.token = token ?? mine.token;
-    this.#share.request({ want: group, token: mine.token });
+    this.#share.request({ want: group, token: mine.token, presence: mine.presence });
   }
   /** Ends a subscription. Answered by `unsubscribed`. */
   unsubscribe(group) {
@@ -613,6 +614,20 @@ var Client = class {
    */
   history(group, question = {}) {
     return this.#pages.ask(group, question);
+  }
+  /** Who is in a group that was joined with `presence: true`; undefined until the server has said so. */
+  presence(group) {
+    return this.#groups.get(group)?.present;
+  }
+  /**
+   * Shows a state of this user, now and after every reconnect, to all who see the presence of a group
+   * that this client has joined. It replaces the one before.
+   */
+  setPresence(group, state) {
+    const mine = this.#groups.get(group);
+    if (!mine) return;
+    mine.state = state;
+    if (mine.live) this.#showState(group, state);
   }
   /**
    * Sends a frame. `'sent'` says that there was a connection to send it on, `'queued'` that it leaves
@@ -639,6 +654,9 @@ var Client = class {
     this.#page?.abort();
     this.#share.stop();
     this.#news({ status: { state: "closed", code: 1e3, reason: "" } });
+  }
+  #showState(group, state) {
+    this.#share.request({ send: { type: "presence_set", group, state } });
   }
   #start() {
     if (this.#inert) return;
@@ -720,13 +738,17 @@ var Client = class {
     if (control) this.#options.debug?.(type, frame);
     if (type === "error") return this.#refused(frame, mine);
     if (type === "welcome") this.#welcomed(frame);
-    if (type === "gap" && !mine && this.#share.shared) return;
+    const presence = type.startsWith("presence");
+    if (!mine && (presence || type === "gap") && this.#share.shared) return;
     if (mine && type === "gap") mine.gap = true;
     if (mine && type === "subscribed") {
+      if (mine.state && !mine.live) this.#showState(frame.group, mine.state);
       mine.live = true;
       mine.refused = 0;
     }
+    if (mine && presence) mine.present = this.#fold?.(mine.present, frame);
     this.#emit(type, frame);
+    if (mine && type === "presence_change") this.#emit("presence", mine.present);
     if (!control) this.#emit("*", frame);
   }
   #event({ event, group, id }) {
@@ -777,20 +799,18 @@ var RequestError = class extends Error {
     super(message);
     this.code = code;
   }
-  code;
 };
 var Pages = class {
   // by request_id
   constructor(carrier) {
     this.carrier = carrier;
   }
-  carrier;
   #questions = /* @__PURE__ */ new Map();
   ask(group, question) {
     return new Promise((resolve, reject) => {
       const request_id = Math.random().toString(36).slice(2);
       this.#questions.set(request_id, { resolve, reject });
-      if (!this.carrier.request({ ask: { type: "history", group, ...question, request_id } })) this.giveUp(request_id);
+      if (!this.carrier.request({ send: { type: "history", group, ...question, request_id }, ask: request_id })) this.giveUp(request_id);
     });
   }
   /** The connection is gone, and with it the answers: to one question, or to all. */
@@ -811,6 +831,17 @@ var Pages = class {
     return true;
   }
 };
+
+// src/presence.ts
+function fold(known, frame) {
+  if (frame.type === "presence") return frame;
+  const { group, joined, left, count } = frame;
+  if (!known?.users) return { type: "presence", group, count };
+  const users = new Map(known.users.map((user) => [user.user_id, user]));
+  for (const { user_id } of left ?? []) users.delete(user_id);
+  for (const user of joined ?? []) users.set(user.user_id, user);
+  return { type: "presence", group, users: [...users.values()], count };
+}
 
 // src/share.ts
 var HELLO_MS = 3e3;
@@ -839,10 +870,10 @@ var Share = class extends Alone {
   }
   request(request) {
     const follows = this.#role === "follower";
-    const asksOnce = "send" in request || "ask" in request;
-    if (follows || this.#role === "alone" && !asksOnce) this.#post({ tab: this.id, request });
+    const once = "send" in request;
+    if (follows || this.#role === "alone" && !once) this.#post({ tab: this.id, request });
     if (!follows) return super.request(request);
-    return this.state.state === "open" && !(asksOnce && this.state.transport === "sse");
+    return this.state.state === "open" && !(once && this.state.transport === "sse");
   }
   nudge(hopeful) {
     if (this.#role !== "follower") return this.link.nudge(hopeful);
@@ -861,14 +892,11 @@ var Share = class extends Alone {
     if (end || this.#role === "alone") this.#leave();
     this.tell({ status });
   }
-  welcome(welcome) {
-    this.#lastWord = void 0;
-    super.welcome(welcome);
-  }
   opening() {
     return this.hub.opening(!this.#sharing || this.#role === "leader");
   }
   attach(welcome, key) {
+    this.#lastWord = void 0;
     if (!this.#sharing || this.#role === "leader" && key === this.#key) {
       super.attach(welcome, key);
       return;
@@ -883,7 +911,6 @@ var Share = class extends Alone {
     }).catch((error) => this.#lost(term, error));
   }
   tell(news, to) {
-    if ("status" in news) this.state = news.status;
     if (this.#role === "leader") this.#post({ hub: this.id, to, news });
     super.tell(news, to);
   }
@@ -951,8 +978,7 @@ var Share = class extends Alone {
       if ("news" in data) {
         if (data.hub !== this.#following) return;
         this.#pulse.heard();
-        if ("status" in data.news) this.state = data.news.status;
-        this.owner.news(data.news);
+        super.tell(data.news);
       } else if (data.says === "new") {
         hello();
       } else if (data.says === "hello") {
@@ -977,9 +1003,8 @@ var Share = class extends Alone {
     }
     this.#following = hub;
     this.#pulse.heard();
-    if (welcome) this.owner.news({ frame: welcome });
-    this.state = status;
-    this.owner.news({ status });
+    if (welcome) super.tell({ frame: welcome });
+    super.tell({ status });
   }
   /** The leader is gone, and this tab is next. */
   #succeed() {
@@ -1020,9 +1045,6 @@ var LONGEST_PROBE_MS = 36e5;
 var COLLECT_MS = 50;
 var STATUSES = [401, 403, 404, 429];
 var EventStream = class {
-  /** Called with the data of each event, and with nothing at any other sign of life. */
-  onmessage;
-  onclose;
   #abort = new AbortController();
   /** Sends the request, with a message as its body. */
   async open(url, message, fetch2, token) {
@@ -1191,8 +1213,8 @@ var StreamingHub = class extends Hub {
     return { type: "subscribe", groups: Object.fromEntries(this.#opening) };
   }
   request(tab, request) {
-    if (!this.link.streams || "want" in request || "drop" in request) return super.request(tab, request);
-    if ("send" in request) this.tell({ frame: { type: "error", code: "websocket_required", message: "This needs a WebSocket." } }, [tab]);
+    if (!this.link.streams || !("send" in request)) return super.request(tab, request);
+    if (!request.ask) this.tell({ frame: { type: "error", code: "websocket_required", message: "There is no WebSocket." } }, [tab]);
     return false;
   }
   forget() {
@@ -1201,14 +1223,14 @@ var StreamingHub = class extends Hub {
   }
   greet(name, group) {
     const asked = this.link.streams && this.#opening.get(name);
-    if (asked && asked.token === group.token) this.await(name, group.tabs, Boolean(asked.after));
+    if (asked && asked.token === group.token && asked.presence === group.presence) this.await(name, group.tabs, Boolean(asked.after));
     else super.greet(name, group);
   }
 };
 
 // src/index.ts
 function connect(url, options = {}) {
-  return new Client(url, options, { Share, Link: StreamingLink, Hub: StreamingHub, Pages });
+  return new Client(url, options, { Share, Link: StreamingLink, Hub: StreamingHub, Pages, fold });
 }
 export {
   Client,

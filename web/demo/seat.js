@@ -182,7 +182,7 @@ export class Seat {
     }
     const refused = code === 1006 ? this.#refusal.status : 0;
     const must = refused === 401 || code === 4401;
-    if (refused === 401 && !this.#renewed) { // the demo has started anew and knows nobody
+    if (refused === 401 && !this.#renewed) { // the demo has restarted and knows nobody
       this.#renewed = true;
       this.sit(this.person);
       return;

@@ -405,7 +405,7 @@ test('the end of one session does not end another of the same person', async (t)
   const key = await sessionKey(context);
   const first = await page(context, { share: true });
   await reaches(first, 'open');
-  await signIn(context, 'ada'); // anew, while the first tab is open
+  await signIn(context, 'ada'); // again, while the first tab is open
   const second = await page(context, { share: true });
   await reaches(second, 'open');
   await subscribe(second, 'room.1');

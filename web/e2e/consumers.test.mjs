@@ -148,7 +148,7 @@ for (const [name, { press, first, shows, late }] of Object.entries({
     for (const [selector, text] of Object.entries(shows)) {
       assert.match(await seat(page, 'right').locator(selector).first().textContent(), text, selector);
     }
-    // Whoever comes later gets the same end as the first state.
+    // A page that comes later gets the same end as the first state.
     await page.reload();
     await status(page, 'right', 'done').waitFor();
     for (const [selector, text] of Object.entries(late ?? {})) {
@@ -242,7 +242,7 @@ test('board: one crew id, two boards; a card asks, is answered, and ends', async
   // The other's card still waits, and neither board has a card of the other.
   assert.equal(await asks('right').getAttribute('data-execution'), ids[1]);
   for (const side of ['left', 'right']) assert.equal(await seat(page, side).locator('.run').count(), 1);
-  // The open one is there for whoever comes later.
+  // The open one is there for pages that come later.
   await page.reload();
   await asks('right').waitFor();
   await asks('right').locator('input').fill('tasks');

@@ -94,7 +94,7 @@ for (const kind of ['embedded Redis', 'redis-server']) {
       assert.deepEqual(await events(page, 'right').allTextContents(), ['for Globex']);
     });
 
-    test('whoever does not listen receives nothing', async (t) => {
+    test('a page that does not listen receives nothing', async (t) => {
       const page = await visit(t, url, { left: 'ada', right: 'alan' });
       for (const name of ['left', 'right']) await listens(page, name, 'room.1');
       await seat(page, 'right').locator('.chip[data-group="room.1"]').click();

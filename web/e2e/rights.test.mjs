@@ -106,7 +106,7 @@ test('suspended and reloaded: it can be restored, and a break-in says why it doe
   await live(page, 'left', 'of globex');
 });
 
-test('a demo that was started anew knows nobody: the page signs in again by itself', async (t) => {
+test('a demo that was restarted knows nobody: the page signs in again by itself', async (t) => {
   const port = await freePort();
   const start = () => workshop.start(workshop.binary, ['demo', '--listen', `127.0.0.1:${port}`], (output) => output.includes(`127.0.0.1:${port}/`));
   let { stop } = await start();

@@ -1,9 +1,10 @@
 import { Alone, type CarrierParts, type Owner } from './alone.js';
-import { Group } from './group.js';
+import { Group, type Groups } from './group.js';
 import type { News, Wanted } from './hub.js';
 import type { Pages } from './pages.js';
+import type { fold } from './presence.js';
 import { after, isPosition } from './position.js';
-import type { AnyOf, Envelope, Frame, FrameOf, GroupOptions, HistoryPage, HistoryQuestion, Options, Refusal, Source, Status, TypeOf, Welcome } from './types.js';
+import type { AnyOf, Envelope, Frame, FrameOf, GroupOptions, HistoryPage, HistoryQuestion, Options, Presence, Refusal, Source, Status, TypeOf, Welcome } from './types.js';
 
 /** How many frames are kept until the first connection is open, and how many characters each may have. */
 const QUEUE = 32;
@@ -20,6 +21,8 @@ export interface Parts extends CarrierParts {
   readonly Share?: typeof Alone;
   /** Reads histories. */
   readonly Pages?: typeof Pages;
+  /** Follows who is in groups. */
+  readonly fold?: typeof fold;
 }
 
 interface Mine extends Wanted {
@@ -33,26 +36,31 @@ interface Mine extends Wanted {
   readonly handles: Set<object>;
   /** Whether the subscription is confirmed. */
   live: boolean;
-  /** Whether the next event comes behind a gap: where Redis has lost something, positions may begin anew. */
+  /** Whether the next event comes after a gap: where Redis has lost something, positions may start over. */
   gap?: boolean;
+  /** Who is there, as far as is known. */
+  present?: Presence | undefined;
+  /** What this user shows to the others. */
+  state?: object;
 }
 
 type Listener = (frame: any, source?: Source) => void;
 
-/** Types of the gateway's own frames. An event of such a type goes to those alone who want every event. */
+/** Types of the gateway's own frames. An event of such a type goes only to listeners of every event. */
 const CONTROL = ['welcome', 'subscribed', 'unsubscribed', 'gap', 'error', 'pong', 'presence', 'presence_change', 'history', 'token_accepted'];
 
 /**
  * A connection to Orgcast that comes back by itself. `Events` maps the types of the page's events to
  * their fields; without it, events are plain frames.
  */
-export class Client<Events extends object = Record<never, never>> {
+export class Client<Events extends object = Record<never, never>> implements Groups<Events> {
   readonly #listeners = new Map<string, Set<Listener>>();
   readonly #groups = new Map<string, Mine>();
   readonly #share: Alone;
   readonly #inert: boolean;
   readonly #options: Options;
   readonly #pages: Pages | undefined;
+  readonly #fold: Parts['fold'];
   #queue: string[] | undefined = []; // until the first connection is open
   #page: AbortController | undefined; // ends what #watchPage began
   #status: Status = { state: 'connecting' };
@@ -68,14 +76,15 @@ export class Client<Events extends object = Record<never, never>> {
     this.#options = options;
     const owner: Owner = {
       news: (news) => this.#news(news),
-      wants: () => [...this.#groups].filter(([, { token, fetchToken }]) => token || !fetchToken).map(([name, { token, last, live, again }]) => [name, { token, last, again: live || again }]),
+      wants: () => [...this.#groups].filter(([, { token, fetchToken }]) => token || !fetchToken).map(([name, { token, last, live, again, presence }]) => [name, { token, last, again: live || again, presence }]),
       forget: () => {
-        for (const mine of this.#groups.values()) mine.last = undefined;
+        for (const mine of this.#groups.values()) mine.last = mine.present = undefined;
       },
       knows: ({ user_id }) => options.anyUser || (this.#user ??= user_id) === user_id,
     };
     this.#share = new (options.share && parts.Share || Alone)(absolute.href, options, owner, parts);
     this.#pages = parts.Pages && new parts.Pages(this.#share);
+    this.#fold = parts.fold;
     if (!options.idle) this.#start();
   }
 
@@ -108,16 +117,16 @@ export class Client<Events extends object = Record<never, never>> {
    * the subscription lasts as long as the last of them. Throws a TypeError for what cannot be the name
    * of a group.
    */
-  group(name: string, { token }: GroupOptions = {}): Group<Events> {
+  group(name: string, { token, presence }: GroupOptions = {}): Group<Events> {
     const mine = this.#mine(name);
-    const fetchToken = typeof token === 'function' ? token : undefined;
-    mine.fetchToken = fetchToken ?? mine.fetchToken;
+    mine.presence ||= presence;
+    if (typeof token === 'function') mine.fetchToken = token;
     const group = new Group<Events>(this, name, () => {
       if (this.#groups.get(name) === mine && mine.handles.delete(group) && !mine.handles.size) this.unsubscribe(name);
     });
     mine.handles.add(group);
-    if (typeof token === 'string' || !mine.fetchToken) this.subscribe(name, token as string | undefined);
-    else if (!mine.token) void this.#renew(name, mine);
+    if (mine.fetchToken && typeof token !== 'string' && !mine.token) void this.#renew(name, mine);
+    else this.subscribe(name, token === mine.fetchToken ? undefined : token as string | undefined);
     return group;
   }
 
@@ -129,7 +138,7 @@ export class Client<Events extends object = Record<never, never>> {
   subscribe(group: string, token?: string): void {
     const mine = this.#mine(group);
     mine.token = token ?? mine.token;
-    this.#share.request({ want: group, token: mine.token });
+    this.#share.request({ want: group, token: mine.token, presence: mine.presence });
   }
 
   /** Ends a subscription. Answered by `unsubscribed`. */
@@ -143,6 +152,22 @@ export class Client<Events extends object = Record<never, never>> {
    */
   history(group: string, question: HistoryQuestion = {}): Promise<HistoryPage<AnyOf<Events>>> {
     return this.#pages!.ask(group, question);
+  }
+
+  /** Who is in a group that was joined with `presence: true`; undefined until the server has said so. */
+  presence(group: string): Presence | undefined {
+    return this.#groups.get(group)?.present;
+  }
+
+  /**
+   * Shows a state of this user, now and after every reconnect, to all who see the presence of a group
+   * that this client has joined. It replaces the one before.
+   */
+  setPresence(group: string, state: object): void {
+    const mine = this.#groups.get(group);
+    if (!mine) return;
+    mine.state = state;
+    if (mine.live) this.#showState(group, state);
   }
 
   /**
@@ -172,6 +197,10 @@ export class Client<Events extends object = Record<never, never>> {
     this.#page?.abort();
     this.#share.stop();
     this.#news({ status: { state: 'closed', code: 1000, reason: '' } });
+  }
+
+  #showState(group: string, state: object): void {
+    this.#share.request({ send: { type: 'presence_set', group, state } });
   }
 
   #start(): void {
@@ -261,13 +290,17 @@ export class Client<Events extends object = Record<never, never>> {
     if (control) this.#options.debug?.(type, frame);
     if (type === 'error') return this.#refused(frame as unknown as Refusal, mine);
     if (type === 'welcome') this.#welcomed(frame as unknown as Welcome);
-    if (type === 'gap' && !mine && this.#share.shared) return;
+    const presence = type.startsWith('presence');
+    if (!mine && (presence || type === 'gap') && this.#share.shared) return;
     if (mine && type === 'gap') mine.gap = true;
     if (mine && type === 'subscribed') {
+      if (mine.state && !mine.live) this.#showState(frame.group as string, mine.state);
       mine.live = true;
       mine.refused = 0;
     }
+    if (mine && presence) mine.present = this.#fold?.(mine.present, frame);
     this.#emit(type, frame);
+    if (mine && type === 'presence_change') this.#emit('presence', mine.present);
     if (!control) this.#emit('*', frame);
   }
 

@@ -12,15 +12,16 @@ export interface Wanted {
   last?: string | undefined;
   /** Whether it was subscribed before, so that what came meanwhile is missing. */
   again?: boolean | undefined;
+  /** Whether it follows who is there. */
+  presence?: boolean | undefined;
 }
 
 /** What a tab asks of the hub. */
 export type Request =
   | ({ want: string } & Wanted)
   | { drop: string }
-  | { send: object }
-  /** A question about a history, with a request_id of its own. */
-  | { ask: { request_id: string } & Record<string, unknown> };
+  /** A frame; ask is its request_id if only this tab is to get the answer. */
+  | { send: object; ask?: string };
 
 /** What the hub tells tabs. */
 export type News = { status: Status } | { frame: Frame } | { event: Envelope };
@@ -52,6 +53,7 @@ interface Asked {
 export interface Asking {
   after?: string | undefined;
   token?: string | undefined;
+  presence?: boolean | undefined;
 }
 
 /** A frame that is about to leave. */
@@ -116,10 +118,10 @@ export class Hub {
 
   /** A tab asks for something. */
   request(tab: Tab, request: Request): boolean {
-    if ('ask' in request || 'send' in request) {
+    if ('send' in request) {
       this.#flush();
-      const sent = this.link.send('ask' in request ? request.ask : request.send);
-      if (sent && 'ask' in request) this.#questions.set(request.ask.request_id, tab);
+      const sent = this.link.send(request.send);
+      if (sent && request.ask) this.#questions.set(request.ask, tab);
       return sent;
     }
     if ('want' in request) this.#want(tab, request.want, request);
@@ -170,11 +172,12 @@ export class Hub {
     this.#ask([{ name, group, tabs: group.tabs, token: group.token }]);
   }
 
-  #want(tab: Tab, name: string, { token, last, again }: Wanted): void {
+  #want(tab: Tab, name: string, { token, last, again, presence }: Wanted): void {
     const group = this.groups.get(name) ?? { live: false, tabs: new Set<Tab>() };
     this.groups.set(name, group);
     group.tabs.add(tab);
     group.token = token ?? group.token;
+    group.presence ||= presence;
     if (!group.live) {
       // The oldest position of all: each tab passes over what it has seen.
       if (last && (!group.last || after(group.last, last))) group.last = last;
@@ -212,8 +215,8 @@ export class Hub {
     }
   }
 
-  protected asking({ again, last }: Group, token: string | undefined): Asking {
-    return { after: this.#resumes && again ? last : undefined, token };
+  protected asking({ again, last, presence }: Group, token: string | undefined): Asking {
+    return { after: this.#resumes && again ? last : undefined, token, presence };
   }
 
   /** Adds the name to the last frame that is about to leave, or to a new one if it does not fit. */

@@ -3,6 +3,7 @@
 import { Client } from './client.js';
 import { Group } from './group.js';
 import { Pages, RequestError } from './pages.js';
+import { fold } from './presence.js';
 import { Share } from './share.js';
 import { StreamingHub, StreamingLink } from './stream.js';
 import type { Options } from './types.js';
@@ -20,5 +21,5 @@ export type * from './types.js';
  * ```
  */
 export function connect<Events extends object = Record<never, never>>(url: string | URL, options: Options = {}): Client<Events> {
-  return new Client<Events>(url, options, { Share, Link: StreamingLink, Hub: StreamingHub, Pages });
+  return new Client<Events>(url, options, { Share, Link: StreamingLink, Hub: StreamingHub, Pages, fold });
 }

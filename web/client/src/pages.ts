@@ -23,7 +23,7 @@ export class Pages {
     return new Promise((resolve, reject) => {
       const request_id = Math.random().toString(36).slice(2);
       this.#questions.set(request_id, { resolve, reject });
-      if (!this.carrier.request({ ask: { type: 'history', group, ...question, request_id } })) this.giveUp(request_id);
+      if (!this.carrier.request({ send: { type: 'history', group, ...question, request_id }, ask: request_id })) this.giveUp(request_id);
     });
   }
 

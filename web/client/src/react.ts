@@ -1,7 +1,9 @@
 /** Hooks for React 18 and 19. A client that is made during rendering, on a server too, opens nothing. */
 
 import { useEffect, useRef, useState, useSyncExternalStore } from 'react';
-import { connect, type Client, type GroupOptions, type Listeners, type Options, type Status } from '@orgcast/client';
+import { connect, type Client, type GroupOptions, type Listeners, type Options, type PresenceOptions, type Present, type Status } from '@orgcast/client';
+
+const NOBODY: Present = { count: 0 };
 
 /**
  * Returns a client that is connected while the component is mounted. The URL and the options of the
@@ -55,4 +57,18 @@ export function useGroup<Events extends object>(client: Client<Events>, name: st
       setTimeout(() => group.leave()); // another may join first
     };
   }, [client, name, types]);
+}
+
+/**
+ * Joins a group while the component is mounted, and returns who is there; renders again with each change.
+ * Others see `state`, which may change with each rendering. Without a name, there is no group.
+ */
+export function usePresence<Events extends object>(client: Client<Events>, name: string | undefined, { state, ...options }: PresenceOptions = {}): Present {
+  useGroup(client, name, {}, { ...options, presence: true });
+  const shown = state && JSON.stringify(state);
+  useEffect(() => {
+    if (name !== undefined && shown) client.setPresence(name, JSON.parse(shown));
+  }, [client, name, shown]);
+  const read = () => (name !== undefined && client.presence(name)) || NOBODY;
+  return useSyncExternalStore((changed) => client.on('presence', changed), read, () => NOBODY);
 }

@@ -51,10 +51,10 @@ export class Share extends Alone {
   override request(request: Request): boolean {
     const follows = this.#role === 'follower';
     // One that has said hello, and waits for the answer, asks both, since it may have to go alone.
-    const asksOnce = 'send' in request || 'ask' in request;
-    if (follows || this.#role === 'alone' && !asksOnce) this.#post({ tab: this.id, request });
+    const once = 'send' in request;
+    if (follows || this.#role === 'alone' && !once) this.#post({ tab: this.id, request });
     if (!follows) return super.request(request);
-    return this.state.state === 'open' && !(asksOnce && this.state.transport === 'sse');
+    return this.state.state === 'open' && !(once && this.state.transport === 'sse');
   }
 
   override nudge(hopeful: boolean): void {
@@ -78,16 +78,12 @@ export class Share extends Alone {
     this.tell({ status });
   }
 
-  override welcome(welcome: Welcome): void {
-    this.#lastWord = undefined;
-    super.welcome(welcome);
-  }
-
   override opening(): object {
     return this.hub!.opening(!this.#sharing || this.#role === 'leader');
   }
 
   protected override attach(welcome: Welcome, key: string): void {
+    this.#lastWord = undefined;
     if (!this.#sharing || this.#role === 'leader' && key === this.#key) {
       super.attach(welcome, key);
       return;
@@ -103,7 +99,6 @@ export class Share extends Alone {
   }
 
   protected override tell(news: News, to?: Tab[]): void {
-    if ('status' in news) this.state = news.status;
     if (this.#role === 'leader') this.#post({ hub: this.id, to, news });
     super.tell(news, to);
   }
@@ -179,8 +174,7 @@ export class Share extends Alone {
       if ('news' in data) {
         if (data.hub !== this.#following) return;
         this.#pulse!.heard();
-        if ('status' in data.news) this.state = data.news.status;
-        this.owner.news(data.news);
+        super.tell(data.news);
       } else if (data.says === 'new') {
         hello();
       } else if (data.says === 'hello') {
@@ -206,9 +200,8 @@ export class Share extends Alone {
     }
     this.#following = hub;
     this.#pulse!.heard();
-    if (welcome) this.owner.news({ frame: welcome as unknown as Frame });
-    this.state = status;
-    this.owner.news({ status });
+    if (welcome) super.tell({ frame: welcome as unknown as Frame });
+    super.tell({ status });
   }
 
   /** The leader is gone, and this tab is next. */

@@ -207,8 +207,8 @@ export class StreamingHub extends Hub {
   }
 
   override request(tab: Tab, request: Request): boolean {
-    if (!this.link.streams || 'want' in request || 'drop' in request) return super.request(tab, request);
-    if ('send' in request) this.tell({ frame: { type: 'error', code: 'websocket_required', message: 'This needs a WebSocket.' } }, [tab]);
+    if (!this.link.streams || !('send' in request)) return super.request(tab, request);
+    if (!request.ask) this.tell({ frame: { type: 'error', code: 'websocket_required', message: 'There is no WebSocket.' } }, [tab]);
     return false;
   }
 
@@ -219,7 +219,7 @@ export class StreamingHub extends Hub {
 
   protected override greet(name: string, group: Group): void {
     const asked = this.link.streams && this.#opening.get(name);
-    if (asked && asked.token === group.token) this.await(name, group.tabs, Boolean(asked.after));
+    if (asked && asked.token === group.token && asked.presence === group.presence) this.await(name, group.tabs, Boolean(asked.after));
     else super.greet(name, group);
   }
 }

@@ -1,6 +1,6 @@
 /** Stores for Svelte: they keep its contract for stores, and need nothing of it. */
 
-import type { Client, FrameOf, GroupOptions, Status, TypeOf } from '@orgcast/client';
+import type { Client, FrameOf, GroupOptions, PresenceOptions, Present, Status, TypeOf } from '@orgcast/client';
 
 /** A store, as Svelte understands it. */
 export interface Readable<Value> {
@@ -24,6 +24,22 @@ export function latest<Events extends object, Type extends TypeOf<Events>>(clien
       run(undefined);
       const group = client.group(name, options);
       group.on(type, run);
+      return () => group.leave();
+    },
+  };
+}
+
+/**
+ * Who is in a group. It is joined, and others see `state`, while something subscribes.
+ * `client.setPresence` shows another state.
+ */
+export function presence<Events extends object>(client: Client<Events>, name: string, { state, ...options }: PresenceOptions = {}): Readable<Present> {
+  return {
+    subscribe(run) {
+      const group = client.group(name, { ...options, presence: true });
+      if (state) group.setPresence(state);
+      run(group.presence ?? { count: 0 });
+      group.on('presence', run);
       return () => group.leave();
     },
   };

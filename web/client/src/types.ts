@@ -32,13 +32,13 @@ export interface Welcome {
   readonly resume: boolean;
 }
 
-/** Events of a group may be missing here: fetch the state anew. */
+/** Events of a group may be missing here: fetch the state again. */
 export interface Gap {
   readonly type: 'gap';
   readonly group: string;
   /** The last position known, if there is one. */
   readonly after?: string;
-  /** The position from which on everything is there again, if it is known. */
+  /** The position from which on nothing is missing, if it is known. */
   readonly before?: string;
 }
 
@@ -55,6 +55,36 @@ export interface Refusal {
   readonly message: string;
   /** Set if the frame was about a group. */
   readonly group?: string;
+}
+
+/** A user who is in a group. */
+export interface PresentUser {
+  readonly user_id: string;
+  /** How many connections of the user have joined the group: tabs, devices. */
+  readonly connections: number;
+  /** When the first of them joined. */
+  readonly since: string;
+  /** What the user shows the others, if anything. */
+  readonly state?: Readonly<Record<string, unknown>>;
+}
+
+/** Who is in a group. */
+export interface Presence {
+  readonly type: 'presence';
+  readonly group: string;
+  /** Absent if they are too many to be listed. */
+  readonly users?: readonly PresentUser[];
+  readonly count: number;
+}
+
+/** What has changed of a presence. */
+export interface PresenceChange {
+  readonly type: 'presence_change';
+  readonly group: string;
+  /** Users who came, or who show another state. */
+  readonly joined?: readonly PresentUser[];
+  readonly left?: readonly { readonly user_id: string }[];
+  readonly count: number;
 }
 
 /** An event of a history. */
@@ -85,6 +115,8 @@ export interface ControlFrames {
   subscribed: Answer;
   unsubscribed: Answer;
   error: Refusal;
+  presence: Presence;
+  presence_change: PresenceChange;
 }
 
 /** What every event has in addition to its own fields. */
@@ -129,6 +161,17 @@ export interface GroupOptions {
    * joined, and again when the server no longer takes the token.
    */
   token?: string | (() => string | Promise<string>);
+  /** Follow who is in the group. Default: `false`. */
+  presence?: boolean;
+}
+
+/** Who is in a group, as hooks and stores have it: before the server has said so, the count is 0. */
+export type Present = Pick<Presence, 'users' | 'count'>;
+
+/** Settings of hooks and stores that follow who is in a group; all may be left out. */
+export interface PresenceOptions extends Pick<GroupOptions, 'token'> {
+  /** What this user shows to the others. */
+  state?: object;
 }
 
 /** Settings of a client; all may be left out. Times are milliseconds. */

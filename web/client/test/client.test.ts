@@ -107,7 +107,7 @@ describe('close codes', () => {
     expect(client.status).toEqual({ state: 'open', transport: 'websocket' });
   });
 
-  test('waits double up to the limit, and begin anew after a connection that lasted', () => {
+  test('waits double up to the limit, and start over after a connection that lasted', () => {
     let socket = open({ transport: 'websocket' });
     const waits = Array.from({ length: 9 }, () => {
       socket.ends(1006);
@@ -367,7 +367,7 @@ describe('after a reconnect', () => {
     seen = [];
   }
 
-  test('without resume: subscribes anew and tells of gaps', async () => {
+  test('without resume: subscribes again and reports gaps', async () => {
     lose();
     const socket = next().welcome({ resume: false });
     expect(await socket.taken()).toEqual([{ type: 'subscribe', groups: { 'room.1': { token: 't' }, all: {} } }]);
@@ -401,7 +401,7 @@ describe('after a reconnect', () => {
     expect(seen).toEqual([gap, { type: 'subscribed', group: 'room.1' }]);
   });
 
-  test('behind a gap positions may begin anew: another Redis has taken over, and its clock is behind', async () => {
+  test('after a gap positions may start over: another Redis has taken over, and its clock is behind', async () => {
     lose();
     const socket = next().welcome({ resume: true });
     socket.says({ type: 'gap', group: 'room.1', after: '10-0' }, { type: 'subscribed', group: 'room.1' }, note('5-0'), note('5-0'), note('6-0'));

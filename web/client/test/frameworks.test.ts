@@ -4,8 +4,8 @@ import { get } from 'svelte/store';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { effectScope, nextTick, ref } from 'vue';
 import { connect, type Client, type Status } from '../src/index.js';
-import { useClient, useGroup, useStatus } from '../src/react.js';
-import { latest, status } from '../src/svelte.js';
+import { useClient, useGroup, usePresence, useStatus } from '../src/react.js';
+import { latest, presence, status } from '../src/svelte.js';
 import * as vue from '../src/vue.js';
 import { fakePage, FakeWebSocket, settled } from './fakes.js';
 
@@ -22,6 +22,10 @@ afterEach(() => {
 });
 
 const note = (text: string, group: string) => ({ event: { type: 'note', organization_id: 'acme', text }, group });
+
+const joined = { type: 'subscribed', group: 'room.1' };
+const list = (...users: object[]) => ({ type: 'presence', group: 'room.1', users, count: users.length });
+const shows = (state: object) => ({ type: 'presence_set', group: 'room.1', state });
 
 describe('React', () => {
   /** Renders into a page, and returns how to do so again. */
@@ -83,12 +87,67 @@ describe('React', () => {
     await unmount();
   });
 
+  test('usePresence: who is there, and what this user shows', async () => {
+    function Here({ typing }: { typing: boolean }) {
+      client = useClient<Events>('/ws/events');
+      const { users = [], count } = usePresence(client, 'room.1', { state: { typing } });
+      return createElement('p', null, `${count}: ${users.map(({ user_id, state }) => `${user_id}${state?.typing ? '…' : ''}`)}`);
+    }
+    const page = (typing: boolean) => createElement(StrictMode, null, createElement(Here, { typing }));
+    const { act, place, render, unmount } = await mount(page(false));
+    const socket = FakeWebSocket.last;
+    expect(place.textContent).toBe('0: ');
+    await act(async () => { socket.welcome().says(joined, list({ user_id: 'ada' })); });
+    expect(await socket.taken()).toEqual([{ type: 'subscribe', groups: { 'room.1': { presence: true } } }, shows({ typing: false })]);
+    expect(place.textContent).toBe('1: ada');
+    await act(async () => { socket.says(list({ user_id: 'ada' }, { user_id: 'bob', state: { typing: true } })); });
+    expect(place.textContent).toBe('2: ada,bob…');
+    await render(page(false));
+    expect(await socket.taken(), 'the same state').toEqual([]);
+    await render(page(true));
+    expect(await socket.taken()).toEqual([shows({ typing: true })]);
+    await unmount();
+    vi.advanceTimersByTime(10);
+  });
+
   test('renderToString opens no socket', async () => {
     const { renderToString } = await import('react-dom/server');
     vi.stubGlobal('location', undefined);
     expect(renderToString(createElement(Page, { group: 'room.1', heard: () => {} }))).toBe('<p>connecting</p>');
     expect(FakeWebSocket.made.length).toBe(0);
   });
+});
+
+test('Vue: who is there, and a state that changes', async () => {
+  client = connect<Events>('/ws/events');
+  const socket = FakeWebSocket.last.welcome();
+  const name = ref<string | undefined>();
+  const state = ref({ typing: false });
+  const scope = effectScope();
+  const here = scope.run(() => vue.usePresence(client, name, { state }))!;
+  expect([here.value, await socket.taken()]).toEqual([{ count: 0 }, []]);
+  name.value = 'room.1';
+  await nextTick();
+  socket.says(joined, list({ user_id: 'ada' }));
+  expect(here.value.users!.map(({ user_id }) => user_id)).toEqual(['ada']);
+  expect(await socket.taken()).toEqual([{ type: 'subscribe', groups: { 'room.1': { presence: true } } }, shows({ typing: false })]);
+  state.value.typing = true;
+  await nextTick();
+  expect(await socket.taken()).toEqual([shows({ typing: true })]);
+  scope.stop();
+  expect(await socket.taken()).toEqual([{ type: 'unsubscribe', groups: ['room.1'] }]);
+});
+
+test('Svelte: who is there, while somebody subscribes', async () => {
+  client = connect<Events>('/ws/events');
+  const socket = FakeWebSocket.last.welcome();
+  const seen: unknown[] = [];
+  const end = presence(client, 'room.1', { state: { typing: true } }).subscribe(({ users, count }) => seen.push([count, users?.map(({ user_id }) => user_id)]));
+  await settled();
+  socket.says(joined, list({ user_id: 'ada' }), { type: 'presence_change', group: 'room.1', joined: [{ user_id: 'bob' }], left: [], count: 2 });
+  end();
+  expect(seen).toEqual([[0, undefined], [1, ['ada']], [2, ['ada', 'bob']]]);
+  expect(await socket.taken()).toEqual([{ type: 'subscribe', groups: { 'room.1': { presence: true } } }, shows({ typing: true }), { type: 'unsubscribe', groups: ['room.1'] }]);
 });
 
 test('Vue: a status, and a group whose name changes, until the scope ends', async () => {

@@ -18,6 +18,19 @@ test.each([['index', 7 * 1024], ['core', 4.5 * 1024]] as const)('%s is at most %
   expect(size).toBeLessThanOrEqual(most);
 });
 
+test('docs/client.md says how large they are', async () => {
+  const page = readFileSync(new URL('../../docs/client.md', here), 'utf8');
+  for (const [entry, name] of [['index', '@orgcast/client'], ['core', '@orgcast/client/core']] as const) {
+    const [, said] = page.match(new RegExp(`^\\| ${name} \\| [\\d.]+ \\| ([\\d,]+) `, 'm'))!;
+    const size = gzipSync(await bundle({ entry, minify: true }), { level: 9 }).length;
+    expect(Math.abs(Number(said!.replace(',', '')) - size), `${name} has ${size} bytes, the page says ${said}`).toBeLessThanOrEqual(8); // zlib differs a little
+  }
+});
+
+test.each(['react', 'vue', 'svelte'])('%s has no client of its own: a page that imports both would load two', async (entry) => {
+  expect((await bundle({ entry })).match(/class \w+/g)).toBeNull();
+});
+
 test('the file of the demo is what the sources make (else: make client)', async () => {
   expect(readFileSync(new URL('../demo/orgcast.js', here), 'utf8')).toBe(await bundle());
 });

@@ -1,7 +1,7 @@
 // Holds if `tsc` accepts it: what listeners get, by type.
 
 import { expectTypeOf, test } from 'vitest';
-import type { Client, Frame, Gap, Refusal, Source, Status } from '../src/index.js';
+import type { Client, Frame, Gap, PresentUser, Refusal, Source, Status } from '../src/index.js';
 
 interface Events {
   note: { text: string };
@@ -26,6 +26,9 @@ test('listeners get what the map says', () => {
     group.on('note', ({ text }) => expectTypeOf(text).toEqualTypeOf<string>());
     // @ts-expect-error no such event
     group.on('nota', () => {});
+    group.on('presence', ({ users }) => expectTypeOf(users).toEqualTypeOf<readonly PresentUser[] | undefined>());
+    // @ts-expect-error a state is an object
+    group.setPresence('typing');
     void group.history({ limit: 5 }).then(({ events }) => {
       for (const { event } of events) if (event.type === 'note') expectTypeOf(event.text).toEqualTypeOf<string>();
     });

@@ -83,7 +83,7 @@ class Card {
   #seat;
   #looks = el('div.looks');
   #variants = el('ul.variants');
-  #verdict = el('p.hint', 'being written anew…');
+  #verdict = el('p.hint', 'being encoded again…');
 
   constructor(name, seat) {
     this.#seat = seat;
@@ -114,7 +114,7 @@ class Card {
     }));
   }
 
-  /** A picture of the organization of whoever sits here: nobody else gets it under that name. */
+  /** A picture of the organization of the person in this seat: nobody else gets it under that name. */
   #look(name, when, size, image, width, height) {
     const picture = el('img');
     const caption = el('figcaption', `${when}, ${bytes(size)}`);

@@ -305,7 +305,7 @@ export function wordOf(status) {
   return { complete: 'completed', done: 'completed', finished: 'completed', error: 'failed', pending: 'waiting', queued: 'waiting', 'waiting for human input': 'needs you' }[word] ?? word;
 }
 
-/** What kind of status a word is, whoever wrote it and in whatever case. */
+/** What kind of status a word is, no matter what wrote it and in what case. */
 export function kindOf(word) {
   return KINDS[String(word).toLowerCase()] ?? 'running';
 }

@@ -31,7 +31,7 @@ export function bytes(n) {
   return n < 1_000 ? `${n} B` : n < 1_000_000 ? `${(n / 1_000).toFixed(1)} kB` : `${(n / 1_000_000).toFixed(2)} MB`;
 }
 
-/** A question of a worker to whoever watches: shows itself while it is open. */
+/** A question of a worker to everyone who watches: shows itself while it is open. */
 export class Question {
   #key = '';
 
@@ -61,7 +61,7 @@ export class Question {
     announce(`Answer needed: ${words(request.prompt)}`);
   }
 
-  /** Whoever has just answered by keyboard goes on from what the question was about. */
+  /** A person who has just answered by keyboard continues at the subject of the question. */
   close() {
     const home = this.root.contains(document.activeElement) && this.root.parentElement;
     this.#key = '';
