@@ -91,6 +91,7 @@ var elsewhere = []ran{
 	{`docs/integrate.md`, `html|python|console`, "", "web/e2e/integrate.test.mjs", "docs/integrate.md, block by block"},
 	{`docs/kubernetes.md`, `console|yaml`, "kubectl|helm|image:", "tools/kube/docs_test.go", "func TestPage("},
 	{`docs/observe.md`, `yaml`, "scrape_configs", "deploy/monitoring_test.go", "func TestPrometheusConfig("},
+	{`docs/protocol.md`, `python|js|php|ruby`, "signIn|sign_in", "clients/signin_test.go", "func TestSignInFromOtherLanguages("},
 	{`docs/protocol.md`, `sh|python|js`, "user_group|userGroup", "cmd/gateway/userdocs_test.go", "func TestUserNamesInDocs("},
 	{`docs/quickstart.md`, `console|js`, "", "cmd/gateway/quickstart_test.go", "func TestQuickstart("},
 	{`docs/troubleshoot.md`, `console`, "gateway explain", "cmd/gateway/explain_test.go", "docs/troubleshoot.md"},

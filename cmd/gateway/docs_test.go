@@ -191,7 +191,7 @@ func TestMetricsReference(t *testing.T) {
 // appears with 1 has not risen, as Prometheus sees it.
 func TestAlertsSeeTheFirst(t *testing.T) {
 	redisAddr := redistest.Start(t)
-	s := startServe(t, redisAddr, nil)
+	s := startServe(t, redisAddr, map[string]string{"ORGCAST_CHANNEL_LAYER": "core", "ORGCAST_CHANNEL_LAYER_REDIS": "redis://" + redisAddr + "/1"})
 	_, metrics := s.ask(http.MethodGet, "/metrics", "")
 
 	w := newServing(t, redisAddr, nil) // a worker's private listener, asked in the same way

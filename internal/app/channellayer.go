@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/redis/go-redis/v9"
+
 	"orgcast/internal/channellayer"
 	"orgcast/internal/channellayer/wire"
 	"orgcast/internal/event"
@@ -37,17 +39,35 @@ func ParseLayerKeys(text string) (wire.Keys, error) {
 
 // checkChannelLayer checks combinations of the options of a channel layer.
 func (o *Options) checkChannelLayer() error {
-	errs := []error{o.Layer.Check()}
-	switch {
-	case o.ChannelLayer != "" && o.Layer.URL == "":
+	var errs []error
+	for _, server := range o.layerServers() {
+		errs = append(errs, server.Check())
+	}
+	switch urls := o.LayerURLs; {
+	case len(urls) > channellayer.MaxHosts:
+		errs = append(errs, fmt.Errorf("--channel-layer-redis: must have at most %d URLs", channellayer.MaxHosts))
+	case len(urls) > 1 && len(o.Layer.Sentinels) > 0:
+		errs = append(errs, errors.New("--channel-layer-redis-sentinels: requires a single URL in --channel-layer-redis"))
+	case o.ChannelLayer != "" && len(urls) == 0:
 		errs = append(errs, errors.New("--channel-layer: requires --channel-layer-redis, the Redis of the site's CHANNEL_LAYERS"))
-	case o.ChannelLayer == "" && (o.Layer.URL != "" || o.ChannelLayerKeys != ""):
+	case o.ChannelLayer == "" && (len(urls) > 0 || o.ChannelLayerKeys != ""):
 		errs = append(errs, errors.New("--channel-layer: must be core or pubsub if another setting that begins with --channel-layer- is set"))
 	}
 	if o.ChannelLayerQueues > channellayer.MaxQueues {
 		errs = append(errs, fmt.Errorf("--channel-layer-queues: must be at most %d", channellayer.MaxQueues))
 	}
 	return errors.Join(errs...)
+}
+
+// layerServers returns how to reach the servers of the channel layer.
+func (o *Options) layerServers() []redisclient.Options {
+	list := []redisclient.Options{o.Layer}
+	for i, url := range o.LayerURLs {
+		server := o.Layer
+		server.URL = url
+		list = append(list[:i], server)
+	}
+	return list
 }
 
 // layerDecoder returns what reads the messages of the channel layer.
@@ -69,17 +89,22 @@ func (n *Node) addChannelLayer() error {
 	if err != nil {
 		return err
 	}
-	connector, err := redisclient.NewConnector(o.Layer)
-	if err != nil {
-		return err
+	var clients []redis.UniversalClient
+	for i, server := range o.layerServers() {
+		connector, err := redisclient.NewConnector(server)
+		if err != nil {
+			return err
+		}
+		client, err := connector.Connect(0)
+		if err != nil {
+			return err
+		}
+		n.undo.add("Redis of the channel layer", undoTimeout, func(context.Context) error { return client.Close() })
+		// A reload does not change the list.
+		n.reloads.addCertificates(func(next *Options) (func(), error) { return connector.PrepareReload(next.layerServers()[i]) })
+		clients = append(clients, client)
 	}
-	client, err := connector.Connect(0)
-	if err != nil {
-		return err
-	}
-	n.undo.add("Redis of the channel layer", undoTimeout, func(context.Context) error { return client.Close() })
-	n.reloads.addCertificates(func(next *Options) (func(), error) { return connector.PrepareReload(next.Layer) })
-	n.layer = channellayer.New(client, channellayer.Options{
+	n.layer = channellayer.New(clients, channellayer.Options{
 		Kind: channellayer.Kind(o.ChannelLayer), Prefix: o.ChannelLayerPrefix, Decoder: decoder, Queues: o.ChannelLayerQueues,
 		Limits: channellayer.Limits(o.busLimits()), Log: n.Log, Registerer: n.Metrics, Trail: n.trail,
 	})

@@ -69,8 +69,10 @@ type Options struct {
 	// Directory is redis or session, or empty for the default that [Options.DirectoryKind] chooses.
 	Directory string
 	// ChannelLayer is the kind of channel layer through which a Django site sends events, core or
-	// pubsub, or empty for none. Layer is its Redis.
+	// pubsub, or empty for none. LayerURLs are those of its servers, and Layer has what is the same
+	// for all of them.
 	ChannelLayer string
+	LayerURLs    []string
 	Layer        redisclient.Options
 	// ChannelLayerPrefix, ChannelLayerFormat and ChannelLayerRandomPrefix are what the site's
 	// CHANNEL_LAYERS says. ChannelLayerKeys has the form that [ParseLayerKeys] parses.

@@ -51,7 +51,7 @@ func TestAccessInDocs(t *testing.T) {
 			defer func() { _ = client.Close() }()
 			o := options(channellayer.Kind(m[1]))
 			o.RenewInterval = 10 * time.Millisecond
-			l := channellayer.New(client, o)
+			l := channellayer.New(one(client), o)
 			var sink pubsubtest.Recorder
 			stop := start(t, l, &sink)
 			ada, other := group("acme", "report_7"), group("acme", "report_8")

@@ -1,11 +1,13 @@
 package channellayer
 
 import (
+	"sync"
 	"time"
 
 	"orgcast/internal/bucket"
 	"orgcast/internal/event"
 	"orgcast/internal/loglimit"
+	"orgcast/internal/orgctx"
 )
 
 // savings is which part of a second's budget may be used at once.
@@ -45,12 +47,45 @@ func (b *budget) settled() (gaps []event.Group) {
 	return gaps
 }
 
-// spend takes an event from the budget of its organization. If that is not possible, the group is
-// owed a gap, and log says whether to log that. Otherwise, gaps come before the event.
-func (s *groups) spend(g event.Group, size int, l Limits, now time.Time) (gaps []event.Group, ok, log bool, suppressed int) {
+// budgets are those of all organizations that want groups, on all servers together.
+type budgets struct {
+	mu    sync.Mutex // never held during I/O or calls of the Sink
+	byOrg map[orgctx.ID]*budget
+}
+
+func newBudgets() *budgets { return &budgets{byOrg: make(map[orgctx.ID]*budget)} }
+
+// subscribe counts a subscription of an organization.
+func (s *budgets) subscribe(org orgctx.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := s.budgets[g.Organization()]
+	b := s.byOrg[org]
+	if b == nil {
+		b = newBudget()
+		s.byOrg[org] = b
+	}
+	b.subscriptions++
+}
+
+// unsubscribe undoes one subscription. last says that it was the organization's last one of the
+// group, which is then owed nothing.
+func (s *budgets) unsubscribe(g event.Group, last bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.byOrg[g.Organization()]
+	if b.subscriptions--; b.subscriptions == 0 {
+		delete(s.byOrg, g.Organization())
+	} else if last {
+		delete(b.owed, g)
+	}
+}
+
+// spend takes an event from the budget of its organization. If that is not possible, the group is
+// owed a gap, and log says whether to log that. Otherwise, gaps come before the event.
+func (s *budgets) spend(g event.Group, size int, l Limits, now time.Time) (gaps []event.Group, ok, log bool, suppressed int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.byOrg[g.Organization()]
 	if b == nil {
 		return nil, false, false, 0 // its last member has just left
 	}
@@ -63,10 +98,10 @@ func (s *groups) spend(g event.Group, size int, l Limits, now time.Time) (gaps [
 }
 
 // settle returns the groups that are owed a gap and whose organizations have saved something.
-func (s *groups) settle(l Limits, now time.Time) (gaps []event.Group) {
+func (s *budgets) settle(l Limits, now time.Time) (gaps []event.Group) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, b := range s.budgets {
+	for _, b := range s.byOrg {
 		if len(b.owed) > 0 && b.take(now, l, 0) {
 			gaps = append(gaps, b.settled()...)
 		}

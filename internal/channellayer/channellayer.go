@@ -18,6 +18,9 @@
 // queues, and spreads its groups over them. Senders also remove members that have not shown
 // themselves for a while, so a node adds itself again all the time.
 //
+// A site may spread its groups over several servers by their names. Each server is followed on its
+// own, and the node's queues for its groups are on the same server.
+//
 // # Gaps
 //
 // Neither layer keeps a history. The Sink's Gap is called if events of a group may have been lost:
@@ -30,6 +33,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -68,6 +72,7 @@ const (
 	DefaultRandomPrefix = 12
 	DefaultQueues       = 16
 	MaxQueues           = 256
+	MaxHosts            = 64 // servers of one layer
 
 	subscribeTimeout = 5 * time.Second
 	renewInterval    = 10 * time.Second
@@ -89,7 +94,8 @@ type Options struct {
 	Prefix string
 	// Decoder reads the layer's payloads. It is required.
 	Decoder *wire.Decoder
-	// Queues is how many queues the node has in the core layer. Default: [DefaultQueues].
+	// Queues is how many queues the node has on each server of the core layer. Default:
+	// [DefaultQueues].
 	Queues int
 	// Limits may change while events flow.
 	Limits
@@ -129,28 +135,37 @@ func (o Options) withDefaults() Options {
 
 // Layer receives events of one channel layer. All methods are safe for concurrent use.
 type Layer struct {
-	client  redis.UniversalClient
 	opt     Options
-	groups  *groups
+	hosts   []*host
 	intake  *intake
-	metrics *metrics
-	dialer  *subconn.Dialer
 	running atomic.Bool
-	open    atomic.Pointer[func() error] // the health of the open connection; nil without one
 }
 
-// New returns a Layer that is idle: events flow while [Layer.Run] runs. The caller still owns the
-// client, which is for a single server or Sentinel and needs ContextTimeoutEnabled.
-func New(client redis.UniversalClient, o Options) *Layer {
+// New returns a Layer that is idle: events flow while [Layer.Run] runs. There is a client for each
+// of the site's servers, in the order in which the site names them, because the order decides which
+// groups are on which server. The caller still owns the clients, each of which is for a single
+// server or Sentinel and needs ContextTimeoutEnabled.
+func New(clients []redis.UniversalClient, o Options) *Layer {
 	o = o.withDefaults()
 	m := newMetrics(o.Registerer)
+	shares := newBudgets()
+	l := &Layer{opt: o, intake: newIntake(o, shares, m)}
 	queues := 0
 	if o.Kind == Core {
 		queues = o.Queues
 	}
-	l := &Layer{client: client, opt: o, groups: newGroups(queues), metrics: m, dialer: subconn.NewDialer(client, nil)}
-	l.intake = newIntake(l.groups, o, m)
-	m.registerGroups(o.Registerer, l.groups.count)
+	for i, client := range clients {
+		l.hosts = append(l.hosts, &host{
+			index: i, of: len(clients), client: client, opt: o, groups: newGroups(queues, shares),
+			intake: l.intake, metrics: m, dialer: subconn.NewDialer(client, nil),
+		})
+	}
+	m.registerGroups(o.Registerer, func() (n int) {
+		for _, h := range l.hosts {
+			n += h.groups.count()
+		}
+		return n
+	})
 	return l
 }
 
@@ -171,7 +186,7 @@ func (l *Layer) Subscribe(ctx context.Context, g event.Group) error {
 	if !l.possible(g) {
 		return nil
 	}
-	joined := l.groups.subscribe(g)
+	joined := l.host(g).groups.subscribe(g)
 	select {
 	case <-joined: // the usual case, which need not touch the context
 		return nil
@@ -192,7 +207,7 @@ func (l *Layer) Subscribe(ctx context.Context, g event.Group) error {
 // does nothing.
 func (l *Layer) Unsubscribe(g event.Group) {
 	if l.possible(g) {
-		l.groups.unsubscribe(g)
+		l.host(g).groups.unsubscribe(g)
 	}
 }
 
@@ -201,18 +216,25 @@ func (l *Layer) possible(g event.Group) bool {
 	return l.opt.Kind == PubSub || wire.ValidGroup(g.Name())
 }
 
-// Healthy returns nil if events flow: the connection has shown within LinkTimeout that it works,
-// and no wanted group has waited longer than that to be joined.
+// host returns the server on which a group's events are.
+func (l *Layer) host(g event.Group) *host {
+	if len(l.hosts) == 1 {
+		return l.hosts[0]
+	}
+	name := g.Name()
+	if l.opt.Kind == PubSub {
+		name = wire.PubSubChannel(l.opt.Prefix, name)
+	}
+	return l.hosts[wire.Host(name, len(l.hosts))]
+}
+
+// Healthy returns nil if events flow from every server: its connection has shown within LinkTimeout
+// that it works, and no wanted group has waited longer than that to be joined.
 func (l *Layer) Healthy() error {
-	open := l.open.Load()
-	if open == nil {
-		return ErrNoLink
-	}
-	if err := (*open)(); err != nil {
-		return err
-	}
-	if since := l.groups.waitingSince(); !since.IsZero() && time.Since(since) > l.opt.LinkTimeout {
-		return ErrUnconfirmed
+	for _, h := range l.hosts {
+		if err := h.healthy(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -236,10 +258,10 @@ func (l *Layer) Run(ctx context.Context, sink Sink) error {
 		stop()
 		<-settled
 	}()
-	if l.opt.Kind == PubSub {
-		l.runPubSub(ctx)
-	} else {
-		newCore(l).run(ctx)
+	var following sync.WaitGroup
+	for _, h := range l.hosts {
+		following.Go(func() { h.follow(ctx) })
 	}
+	following.Wait()
 	return nil
 }

@@ -36,7 +36,7 @@ func onEach(t *testing.T, test func(s *site, server *redistest.Server)) {
 func TestEventsReachTheirOrganization(t *testing.T) {
 	onEach(t, func(s *site, server *redistest.Server) {
 		t := s.t
-		l := channellayer.New(redistest.NewClient(t, server.Addr), options(s.kind))
+		l := channellayer.New(one(redistest.NewClient(t, server.Addr)), options(s.kind))
 		var sink pubsubtest.Recorder
 		start(t, l, &sink)
 		ada, bob, other := group("acme", "report_7"), group("globex", "report_7"), group("acme", "report_8")
@@ -79,7 +79,7 @@ func TestEventsReachTheirOrganization(t *testing.T) {
 func TestLeavesAtTheEnd(t *testing.T) {
 	onEach(t, func(s *site, server *redistest.Server) {
 		t := s.t
-		l := channellayer.New(redistest.NewClient(t, server.Addr), options(s.kind))
+		l := channellayer.New(one(redistest.NewClient(t, server.Addr)), options(s.kind))
 		stop := start(t, l, new(pubsubtest.Recorder))
 		var groups []event.Group
 		for i := range 300 {
@@ -96,7 +96,7 @@ func TestLeavesAtTheEnd(t *testing.T) {
 func TestLostConnectionIsAGap(t *testing.T) {
 	onEach(t, func(s *site, server *redistest.Server) {
 		t := s.t
-		l := channellayer.New(redistest.NewClient(t, server.Addr), options(s.kind))
+		l := channellayer.New(one(redistest.NewClient(t, server.Addr)), options(s.kind))
 		var sink pubsubtest.Recorder
 		start(t, l, &sink)
 		ada, bob := group("acme", "report_7"), group("globex", "report_7")
@@ -119,7 +119,7 @@ func TestHungServerIsAGap(t *testing.T) {
 		core, logs := observer.New(zapcore.WarnLevel)
 		o := options(s.kind)
 		o.Log = zap.New(core)
-		l := channellayer.New(redistest.NewClient(t, server.Addr), o)
+		l := channellayer.New(one(redistest.NewClient(t, server.Addr)), o)
 		var sink pubsubtest.Recorder
 		start(t, l, &sink)
 		ada := group("acme", "report_7")
@@ -138,7 +138,7 @@ func TestWithoutServer(t *testing.T) {
 	onEach(t, func(s *site, server *redistest.Server) {
 		t := s.t
 		server.Stop()
-		l := channellayer.New(redistest.NewClient(t, server.Addr), options(s.kind))
+		l := channellayer.New(one(redistest.NewClient(t, server.Addr)), options(s.kind))
 		start(t, l, new(pubsubtest.Recorder))
 		if l.Healthy() == nil {
 			t.Error("healthy without a server")
@@ -161,7 +161,7 @@ func TestWithoutServer(t *testing.T) {
 // does not keep anybody from joining.
 func TestGroupNamesOfTheCoreLayer(t *testing.T) {
 	addr := redistest.Start(t)
-	l := channellayer.New(redistest.NewClient(t, addr), options(channellayer.Core))
+	l := channellayer.New(one(redistest.NewClient(t, addr)), options(channellayer.Core))
 	g := group("acme", strings.Repeat("g", event.MaxGroupNameLength))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -191,7 +191,7 @@ func TestQueuesKeepWhatOneWouldLose(t *testing.T) {
 			s := &site{t, channellayer.Core, redistest.NewClient(t, addr)}
 			o := options(channellayer.Core)
 			o.Queues = queues
-			l := channellayer.New(redistest.NewClient(t, addr), o)
+			l := channellayer.New(one(redistest.NewClient(t, addr)), o)
 			var sink pubsubtest.Recorder
 			start(t, l, &sink)
 			var groups []event.Group
@@ -233,7 +233,7 @@ func TestFullQueueIsAGapForItsGroupsAlone(t *testing.T) {
 	s := &site{t, channellayer.Core, redistest.NewClient(t, addr)}
 	o := options(channellayer.Core)
 	o.Queues = 2
-	l := channellayer.New(redistest.NewClient(t, addr), o)
+	l := channellayer.New(one(redistest.NewClient(t, addr)), o)
 	var sink pubsubtest.Recorder
 	start(t, l, &sink)
 	busy, quiet := group("acme", "busy"), group("acme", "quiet")
@@ -263,7 +263,7 @@ func TestRemovedBySender(t *testing.T) {
 	s := &site{t, channellayer.Core, redistest.NewClient(t, addr)}
 	o := options(channellayer.Core)
 	o.RenewInterval = 20 * time.Millisecond
-	l := channellayer.New(redistest.NewClient(t, addr), o)
+	l := channellayer.New(one(redistest.NewClient(t, addr)), o)
 	var sink pubsubtest.Recorder
 	start(t, l, &sink)
 	ada, other := group("acme", "report_7"), group("acme", "report_8")
@@ -284,7 +284,7 @@ func TestRemovedBySender(t *testing.T) {
 func TestLateMessageOfALeftGroup(t *testing.T) {
 	addr := redistest.Start(t)
 	s := &site{t, channellayer.Core, redistest.NewClient(t, addr)}
-	l := channellayer.New(redistest.NewClient(t, addr), options(channellayer.Core))
+	l := channellayer.New(one(redistest.NewClient(t, addr)), options(channellayer.Core))
 	var sink pubsubtest.Recorder
 	start(t, l, &sink)
 	ada := group("acme", "report_7")
@@ -432,7 +432,7 @@ func TestChangedKeys(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	plain := o.Decoder
 	o.Decoder, o.Registerer = &wire.Decoder{Format: wire.MessagePack, Keys: keys}, reg
-	l := channellayer.New(redistest.NewClient(t, addr), o)
+	l := channellayer.New(one(redistest.NewClient(t, addr)), o)
 	var sink pubsubtest.Recorder
 	start(t, l, &sink)
 	ada := group("acme", "report_7")

@@ -43,7 +43,7 @@ var errStalled = errors.New("the queues were not read for too long")
 
 // core follows the core layer.
 type core struct {
-	*Layer
+	*host
 	process string // what all names of this node begin with
 	queues  []*queue
 	read    atomic.Int64 // when the queues were last read, in Unix nanoseconds
@@ -57,14 +57,17 @@ type queue struct {
 	gapAt time.Time // when they last got one
 }
 
-// newCore returns a follower with new names.
-func newCore(l *Layer) *core {
+// newCore returns a follower with new names. A sender looks for a queue on the server that its name
+// decides, so the names are chosen such that it is this one.
+func newCore(h *host) *core {
 	var id [14]byte
 	_, _ = rand.Read(id[:]) // never fails
-	c := &core{Layer: l, process: "gw." + hex.EncodeToString(id[:])}
-	for i := range l.opt.Queues {
+	c := &core{host: h, process: "gw." + hex.EncodeToString(id[:])}
+	for i := 0; len(c.queues) < h.opt.Queues; i++ {
 		name := fmt.Sprintf("%s%04x!", c.process, i)
-		c.queues = append(c.queues, &queue{key: wire.QueueKey(l.opt.Prefix, name), name: name})
+		if wire.Host(name, h.of) == h.index {
+			c.queues = append(c.queues, &queue{key: wire.QueueKey(h.opt.Prefix, name), name: name})
+		}
 	}
 	return c
 }
@@ -103,7 +106,7 @@ func (c *core) session(ctx context.Context, again bool) error {
 		c.metrics.reconnects.Inc()
 	}
 	c.read.Store(time.Now().UnixNano())
-	healthy := c.healthy
+	healthy := c.reading
 	c.open.Store(&healthy)
 	c.groups.begin()
 	defer c.groups.end()
@@ -121,8 +124,8 @@ func (c *core) reach(ctx context.Context) error {
 	return c.client.Ping(ctx).Err()
 }
 
-// healthy returns nil if the queues were read recently.
-func (c *core) healthy() error {
+// reading returns nil if the queues were read recently.
+func (c *core) reading() error {
 	if time.Since(time.Unix(0, c.read.Load())) > block+c.opt.LinkTimeout {
 		return ErrNoLink
 	}
@@ -301,7 +304,7 @@ func (c *core) pop(ctx context.Context, order []*queue) (*queue, error) {
 // take takes a member of a queue.
 func (c *core) take(m redis.Z) {
 	if text, ok := m.Member.(string); ok {
-		c.intake.queued([]byte(text), c.named, time.Now())
+		c.intake.queued(c.groups, []byte(text), c.named, time.Now())
 	}
 }
 

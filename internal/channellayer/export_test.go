@@ -3,14 +3,17 @@ package channellayer
 import (
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
+
 	"orgcast/internal/event"
 )
 
 // NewIntake returns what a Layer does with messages, without its connection. now is when they come.
 func NewIntake(o Options, sink Sink) Intake {
 	o = o.withDefaults()
-	g := newGroups(1)
-	i := newIntake(g, o, newMetrics(o.Registerer))
+	b := newBudgets()
+	g := newGroups(1, b)
+	i := newIntake(o, b, newMetrics(o.Registerer))
 	i.begin(sink)
 	return Intake{i, g}
 }
@@ -27,20 +30,20 @@ func (i Intake) Unsubscribe(g event.Group) { i.groups.unsubscribe(g) }
 
 // PubSub takes a payload of the pub/sub layer.
 func (i Intake) PubSub(name string, payload []byte, now time.Time) {
-	i.intake.pubsub(name, payload, now)
+	i.intake.pubsub(i.groups, name, payload, now)
 }
 
 // Settle tells groups that are owed a gap.
 func (i Intake) Settle(now time.Time) {
 	sink, limits := i.intake.receiver()
-	i.intake.gapsTo(sink, i.groups.settle(limits, now))
+	i.intake.gapsTo(sink, i.intake.budgets.settle(limits, now))
 }
 
 // Roster is what a Layer wants and has.
 type Roster struct{ groups *groups }
 
 // NewRoster returns an empty Roster for a node with so many queues.
-func NewRoster(queues int) Roster { return Roster{newGroups(queues)} }
+func NewRoster(queues int) Roster { return Roster{newGroups(queues, newBudgets())} }
 
 // Subscribe returns a channel that is closed when the node is a member.
 func (r Roster) Subscribe(g event.Group) <-chan struct{} { return r.groups.subscribe(g) }
@@ -76,5 +79,12 @@ func (r Roster) Empty() bool {
 	for _, n := range g.load {
 		left += n
 	}
-	return len(g.byName)+len(g.byTag)+len(g.changed)+len(g.budgets)+left == 0
+	return len(g.byName)+len(g.byTag)+len(g.changed)+len(g.budgets.byOrg)+left == 0
+}
+
+// Received returns how many messages have been taken.
+func (l *Layer) Received() int {
+	var m dto.Metric
+	_ = l.intake.metrics.received.Write(&m) // a counter does not fail
+	return int(m.GetCounter().GetValue())
 }

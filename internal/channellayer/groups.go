@@ -9,7 +9,8 @@ import (
 	"orgcast/internal/orgctx"
 )
 
-// groups are the groups of Channels that organizations want, and whether the node is a member.
+// groups are the groups of Channels on one server that organizations want, and whether the node is a
+// member.
 type groups struct {
 	wake chan struct{} // there may be something to join or leave; capacity 1, enough for any number
 
@@ -17,7 +18,8 @@ type groups struct {
 	byName  map[string]*group
 	changed map[string]*group // those that may have to be joined or left
 	open    bool              // there is a connection
-	budgets map[orgctx.ID]*budget
+
+	budgets *budgets // of all servers; its lock is taken after mu
 
 	// Only in the core layer.
 	byTag   map[string]*group
@@ -53,10 +55,10 @@ type group struct {
 func (g *group) wanted() bool { return len(g.counts) > 0 }
 
 // newGroups returns an empty set for a node with so many queues.
-func newGroups(queues int) *groups {
+func newGroups(queues int, b *budgets) *groups {
 	return &groups{
 		wake: make(chan struct{}, 1), byName: make(map[string]*group), changed: make(map[string]*group),
-		budgets: make(map[orgctx.ID]*budget), byTag: make(map[string]*group), load: make([]int, queues),
+		budgets: b, byTag: make(map[string]*group), load: make([]int, queues),
 	}
 }
 
@@ -65,12 +67,7 @@ func (s *groups) subscribe(g event.Group) (joined <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	org := g.Organization()
-	b := s.budgets[org]
-	if b == nil {
-		b = newBudget()
-		s.budgets[org] = b
-	}
-	b.subscriptions++
+	s.budgets.subscribe(org)
 	d := s.byName[g.Name()]
 	if d == nil {
 		d = &group{name: g.Name(), counts: make(map[orgctx.ID]int), since: time.Now(), joined: make(chan struct{})}
@@ -91,18 +88,12 @@ func (s *groups) unsubscribe(g event.Group) {
 	if d == nil || d.counts[org] == 0 {
 		return
 	}
-	if b := s.budgets[org]; b.subscriptions > 1 {
-		b.subscriptions--
-	} else {
-		delete(s.budgets, org)
-	}
-	if d.counts[org]--; d.counts[org] > 0 {
+	d.counts[org]--
+	s.budgets.unsubscribe(g, d.counts[org] == 0)
+	if d.counts[org] > 0 {
 		return
 	}
 	delete(d.counts, org)
-	if b := s.budgets[org]; b != nil {
-		delete(b.owed, g)
-	}
 	switch {
 	case d.wanted():
 	case d.state == out && d.tag == "":

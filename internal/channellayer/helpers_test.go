@@ -177,3 +177,8 @@ func join(tb testing.TB, l *channellayer.Layer, groups ...event.Group) {
 		}
 	}
 }
+
+// one is the list of servers of a site that has only one.
+func one(client redis.UniversalClient) []redis.UniversalClient {
+	return []redis.UniversalClient{client}
+}

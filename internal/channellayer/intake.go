@@ -35,7 +35,7 @@ type hint struct{ group, typ string }
 
 // intake takes messages of groups, and passes those that are events of an organization to the Sink.
 type intake struct {
-	groups  *groups
+	budgets *budgets
 	core    bool
 	log     *zap.Logger
 	metrics *metrics
@@ -49,9 +49,9 @@ type intake struct {
 	unreadable map[string]*loglimit.Limiter // by reason
 }
 
-func newIntake(g *groups, o Options, m *metrics) *intake {
+func newIntake(o Options, b *budgets, m *metrics) *intake {
 	return &intake{
-		groups: g, core: o.Kind == Core, decoder: o.Decoder, log: o.Log, metrics: m, trail: o.Trail, limits: o.Limits,
+		budgets: b, core: o.Kind == Core, decoder: o.Decoder, log: o.Log, metrics: m, trail: o.Trail, limits: o.Limits,
 		hinted: make(map[hint]struct{}), unreadable: make(map[string]*loglimit.Limiter),
 	}
 }
@@ -82,8 +82,8 @@ func (i *intake) reading() (*wire.Decoder, Limits) {
 	return i.decoder, i.limits
 }
 
-// pubsub takes a payload of the pub/sub layer.
-func (i *intake) pubsub(name string, payload []byte, now time.Time) {
+// pubsub takes a payload of the pub/sub layer. of are the groups of the server that it came from.
+func (i *intake) pubsub(of *groups, name string, payload []byte, now time.Time) {
 	decoder, limits := i.reading()
 	i.metrics.received.Inc()
 	m, err := decoder.PubSub(payload, limits.MaxEventSize)
@@ -91,11 +91,11 @@ func (i *intake) pubsub(name string, payload []byte, now time.Time) {
 		i.unread(decoder, payload, err, now)
 		return
 	}
-	i.deliver(name, m, now)
+	i.deliver(of, name, m, now)
 }
 
-// queued takes a member of a queue of the core layer. named returns the group of a receiver.
-func (i *intake) queued(member []byte, named func(receiver string) (name string, ok bool), now time.Time) {
+// queued takes a member of a queue of the core layer. of are the groups of the server, and named returns the group of a receiver.
+func (i *intake) queued(of *groups, member []byte, named func(receiver string) (name string, ok bool), now time.Time) {
 	decoder, limits := i.reading()
 	i.metrics.received.Inc()
 	m, err := decoder.Core(member, limits.MaxEventSize, now)
@@ -105,13 +105,13 @@ func (i *intake) queued(member []byte, named func(receiver string) (name string,
 	}
 	for _, receiver := range m.Receivers {
 		if name, ok := named(receiver); ok {
-			i.deliver(name, m, now)
+			i.deliver(of, name, m, now)
 		}
 	}
 }
 
 // deliver passes a message to the organization that it names, if that wants the group.
-func (i *intake) deliver(name string, m wire.Message, now time.Time) {
+func (i *intake) deliver(of *groups, name string, m wire.Message, now time.Time) {
 	sink, limits := i.receiver()
 	org, err := orgctx.ParseID(m.Organization)
 	if err != nil {
@@ -119,7 +119,7 @@ func (i *intake) deliver(name string, m wire.Message, now time.Time) {
 		i.hint(name, m.Type)
 		return
 	}
-	g, ok := i.groups.find(org, name)
+	g, ok := of.find(org, name)
 	if !ok {
 		i.metrics.drop(reasonUnwanted)
 		return
@@ -135,7 +135,7 @@ func (i *intake) deliver(name string, m wire.Message, now time.Time) {
 		}
 		return
 	}
-	gaps, ok, log, suppressed := i.groups.spend(g, e.Size(), limits, now)
+	gaps, ok, log, suppressed := i.budgets.spend(g, e.Size(), limits, now)
 	if !ok {
 		i.metrics.drop(reasonRate)
 		i.trail.Dropped(g, event.Position{}, trail.DropRate)
@@ -173,7 +173,7 @@ func (i *intake) settle(ctx context.Context) {
 			return
 		}
 		sink, limits := i.receiver()
-		i.gapsTo(sink, i.groups.settle(limits, time.Now()))
+		i.gapsTo(sink, i.budgets.settle(limits, time.Now()))
 	}
 }
 

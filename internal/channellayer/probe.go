@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"orgcast/internal/channellayer/wire"
 )
@@ -32,35 +33,61 @@ var ErrUnreadable = errors.New("a message of the site cannot be read")
 // there is no such sign, which is also so if nothing is to be seen, or if the Redis user must not
 // look.
 func (l *Layer) Probe(ctx context.Context) error {
-	look := l.probeCore
-	if l.opt.Kind == PubSub {
-		look = l.probePubSub
-	}
-	err := look(ctx)
+	err := l.probe(ctx)
 	if redis.HasErrorPrefix(err, "NOPERM") {
 		return nil
 	}
 	return err
 }
 
-// probePubSub listens for a while to all groups.
-func (l *Layer) probePubSub(ctx context.Context) error {
-	channels, err := l.client.PubSubChannels(ctx, wire.GroupChannels("*")+"*").Result()
-	if err != nil {
-		return err
-	}
+func (l *Layer) probe(ctx context.Context) error {
 	prefixes := make(map[string]bool)
-	for _, channel := range channels {
-		if prefix, name, ok := strings.Cut(channel, wire.GroupChannels("")); ok && !strings.HasPrefix(name, canaryPrefix) {
-			prefixes[prefix] = true
+	queues := make([][]string, len(l.hosts))
+	for i, h := range l.hosts {
+		var err error
+		if l.opt.Kind == PubSub {
+			err = h.findChannels(ctx, prefixes)
+		} else {
+			queues[i], err = h.findQueues(ctx, prefixes)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	if err := l.judge(prefixes); err != nil {
 		return err
 	}
-	subscription := l.client.PSubscribe(ctx, wire.GroupChannels(escape(l.opt.Prefix))+"*")
+	looking, ctx := errgroup.WithContext(ctx)
+	for i, h := range l.hosts {
+		looking.Go(func() error {
+			if l.opt.Kind == PubSub {
+				return h.listen(ctx)
+			}
+			return h.lookInto(ctx, queues[i])
+		})
+	}
+	return looking.Wait()
+}
+
+// findChannels adds the prefixes of groups that have members.
+func (h *host) findChannels(ctx context.Context, prefixes map[string]bool) error {
+	channels, err := h.client.PubSubChannels(ctx, wire.GroupChannels("*")+"*").Result()
+	if err != nil {
+		return err
+	}
+	for _, channel := range channels {
+		if prefix, name, ok := strings.Cut(channel, wire.GroupChannels("")); ok && !strings.HasPrefix(name, canaryPrefix) {
+			prefixes[prefix] = true
+		}
+	}
+	return nil
+}
+
+// listen listens for a while to all groups.
+func (h *host) listen(ctx context.Context) error {
+	subscription := h.client.PSubscribe(ctx, wire.GroupChannels(escape(h.opt.Prefix))+"*")
 	defer func() { _ = subscription.Close() }() // nothing was written
-	decoder, limits := l.intake.reading()
+	decoder, limits := h.intake.reading()
 	for until := time.Now().Add(probeTime); ; {
 		received, err := subscription.ReceiveTimeout(ctx, max(time.Until(until), time.Millisecond))
 		if err != nil {
@@ -70,7 +97,7 @@ func (l *Layer) probePubSub(ctx context.Context) error {
 			return ignoreTimeout(err)
 		}
 		m, ok := received.(*redis.Message)
-		if !ok || strings.HasPrefix(m.Channel, wire.PubSubChannel(l.opt.Prefix, canaryPrefix)) {
+		if !ok || strings.HasPrefix(m.Channel, wire.PubSubChannel(h.opt.Prefix, canaryPrefix)) {
 			continue
 		}
 		if _, err := decoder.PubSub([]byte(m.Payload), limits.MaxEventSize); err != nil {
@@ -93,20 +120,18 @@ func escape(text string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(text)
 }
 
-// probeCore looks at the groups and into the queues of Django processes.
-func (l *Layer) probeCore(ctx context.Context) error {
-	prefixes := make(map[string]bool)
-	var queues []string
+// findQueues adds the prefixes of groups, and returns queues of Django processes.
+func (h *host) findQueues(ctx context.Context, prefixes map[string]bool) (queues []string, err error) {
 	var cursor uint64
 	for seen := 0; seen < probeKeys; {
-		keys, next, err := l.client.ScanType(ctx, cursor, "*", 1000, "zset").Result()
+		keys, next, err := h.client.ScanType(ctx, cursor, "*", 1000, "zset").Result()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, key := range keys {
 			if prefix, _, ok := strings.Cut(key, wire.GroupKey("", "")); ok {
 				prefixes[prefix] = true
-			} else if strings.HasPrefix(key, wire.QueueKey(l.opt.Prefix, "specific.")) && len(queues) < probeQueues {
+			} else if strings.HasPrefix(key, wire.QueueKey(h.opt.Prefix, "specific.")) && len(queues) < probeQueues {
 				queues = append(queues, key)
 			}
 		}
@@ -115,12 +140,14 @@ func (l *Layer) probeCore(ctx context.Context) error {
 			break
 		}
 	}
-	if err := l.judge(prefixes); err != nil {
-		return err
-	}
-	decoder, limits := l.intake.reading()
+	return queues, nil
+}
+
+// lookInto reads some messages of queues.
+func (h *host) lookInto(ctx context.Context, queues []string) error {
+	decoder, limits := h.intake.reading()
 	for _, key := range queues {
-		members, err := l.client.ZRevRange(ctx, key, 0, probeMessages-1).Result() // the newest first, as tokens expire
+		members, err := h.client.ZRevRange(ctx, key, 0, probeMessages-1).Result() // the newest first, as tokens expire
 		if err != nil {
 			return err
 		}

@@ -21,25 +21,25 @@ const commandGroups = 256
 // that the Redis user needs no further permission.
 const canaryPrefix = "orgcast.canary."
 
-// runPubSub keeps a subscription connection to the pub/sub layer until ctx ends.
-func (l *Layer) runPubSub(ctx context.Context) {
-	canary := wire.PubSubChannel(l.opt.Prefix, canaryPrefix+rand.Text())
+// runPubSub keeps a subscription connection to the server until ctx ends.
+func (h *host) runPubSub(ctx context.Context) {
+	canary := wire.PubSubChannel(h.opt.Prefix, canaryPrefix+rand.Text())
 	o := redislink.Options{
 		Publish: func(ctx context.Context, channel, payload string) error {
-			return l.client.Publish(ctx, channel, payload).Err()
+			return h.client.Publish(ctx, channel, payload).Err()
 		},
-		Timeout: l.opt.LinkTimeout, Others: l.dialer,
-		Log: l.opt.Log, Lost: "channel layer connection lost", Reopened: l.metrics.reconnects.Inc,
+		Timeout: h.opt.LinkTimeout, Others: h.dialer,
+		Log: h.opt.Log, Lost: "channel layer connection lost", Reopened: h.metrics.reconnects.Inc,
 	}
 	redislink.Keep(ctx, o, func(context.Context) (redislink.Connection, redislink.User, error) {
-		return redislink.Connection{Dialer: l.dialer, Subscribe: "subscribe", Canary: canary}, &subscriber{layer: l}, nil
+		return redislink.Connection{Dialer: h.dialer, Subscribe: "subscribe", Canary: canary}, &subscriber{host: h}, nil
 	})
 }
 
 // subscriber uses one subscription connection.
 type subscriber struct {
-	layer *Layer
-	link  *redislink.Link
+	host *host
+	link *redislink.Link
 }
 
 var _ redislink.User = (*subscriber)(nil)
@@ -53,14 +53,14 @@ func (s *subscriber) Opened(link *redislink.Link, work func(func(ctx context.Con
 		}
 		return nil
 	}
-	s.layer.open.Store(&healthy)
-	s.layer.groups.begin()
+	s.host.open.Store(&healthy)
+	s.host.groups.begin()
 	work(s.subscribe)
 }
 
 // subscribe sends the commands that the groups need, until ctx ends or a write fails.
 func (s *subscriber) subscribe(ctx context.Context) error {
-	groups := s.layer.groups
+	groups := s.host.groups
 	for {
 		join, leave := groups.next(commandGroups)
 		if len(join)+len(leave) == 0 {
@@ -83,7 +83,7 @@ func (s *subscriber) subscribe(ctx context.Context) error {
 func (s *subscriber) channels(list []command) []string {
 	channels := make([]string, len(list))
 	for i, c := range list {
-		channels[i] = wire.PubSubChannel(s.layer.opt.Prefix, c.name)
+		channels[i] = wire.PubSubChannel(s.host.opt.Prefix, c.name)
 	}
 	return channels
 }
@@ -91,7 +91,7 @@ func (s *subscriber) channels(list []command) []string {
 // Message implements [redislink.User].
 func (s *subscriber) Message(m *redis.Message, now time.Time) {
 	if name, ok := s.group(m.Channel); ok {
-		s.layer.intake.pubsub(name, []byte(m.Payload), now)
+		s.host.intake.pubsub(s.host.groups, name, []byte(m.Payload), now)
 	}
 }
 
@@ -100,13 +100,13 @@ func (s *subscriber) Subscription(m *redis.Subscription, _ time.Time) error {
 	name, ok := s.group(m.Channel)
 	switch {
 	case ok && m.Kind == "subscribe":
-		gaps, ok := s.layer.groups.joined(name)
+		gaps, ok := s.host.groups.joined(name)
 		if !ok {
 			break
 		}
-		s.layer.intake.gaps(gaps)
+		s.host.intake.gaps(gaps)
 		return nil
-	case ok && m.Kind == "unsubscribe" && s.layer.groups.left(name):
+	case ok && m.Kind == "unsubscribe" && s.host.groups.left(name):
 		return nil
 	}
 	return fmt.Errorf("%w: %s", redislink.ErrUnexpected, m.Kind)
@@ -114,17 +114,17 @@ func (s *subscriber) Subscription(m *redis.Subscription, _ time.Time) error {
 
 // group returns the group of a Redis channel.
 func (s *subscriber) group(channel string) (name string, ok bool) {
-	return strings.CutPrefix(channel, wire.GroupChannels(s.layer.opt.Prefix))
+	return strings.CutPrefix(channel, wire.GroupChannels(s.host.opt.Prefix))
 }
 
 // Refused implements [redislink.User].
 func (*subscriber) Refused(error, time.Time) bool { return false }
 
 // UnconfirmedSince implements [redislink.User].
-func (s *subscriber) UnconfirmedSince() time.Time { return s.layer.groups.unconfirmedSince() }
+func (s *subscriber) UnconfirmedSince() time.Time { return s.host.groups.unconfirmedSince() }
 
 // Closed implements [redislink.User].
 func (s *subscriber) Closed() {
-	s.layer.open.Store(nil)
-	s.layer.groups.end()
+	s.host.open.Store(nil)
+	s.host.groups.end()
 }

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 // values are one setting of each kind.
 type values struct {
 	Text, Key, Color, URL string
-	List                  []string
+	URLs, List            []string
 	Count                 int
 	Rate                  float64
 	Wait                  time.Duration
@@ -42,6 +42,12 @@ func declare(v *values) *config.Set {
 	s.Choice(&v.Color, "color", "red", []string{"red", "blue"}, "a color")
 	s.URL(&v.URL, "url", "", "a URL", func(text string) error {
 		if text != "" && !strings.Contains(text, "://") {
+			return errors.New("is no URL")
+		}
+		return nil
+	})
+	s.URLs(&v.URLs, "urls", "", "URLs", func(text string) error {
+		if !strings.Contains(text, "://") {
 			return errors.New("is no URL")
 		}
 		return nil
@@ -89,6 +95,7 @@ func TestParse(t *testing.T) {
 		"between and behind arguments":  {args: []string{"one", "--count", "5", "-", "--loud"}, want: func(v *values) { v.Count, v.Loud = 5, true }, rest: []string{"one", "-"}},
 		"behind two dashes":             {args: []string{"one", "--", "--count", "-x"}, rest: []string{"one", "--count", "-x"}},
 		"list":                          {args: []string{"--list", " x, ,y ,"}, want: func(v *values) { v.List = []string{"x", "y"} }},
+		"URLs":                          {args: []string{"--urls", " redis://a:1,x@a , redis://b"}, want: func(v *values) { v.URLs = []string{"redis://a:1,x@a", "redis://b"} }},
 		"secret":                        {env: []string{"ORGCAST_SECRET_KEY", "long enough"}, want: func(v *values) { v.Key = "long enough" }},
 		"secret from a file":            {args: []string{"--secret-key-file", secretFile}, want: func(v *values) { v.Key = "from-a-file" }},
 		"zero":                          {args: []string{"--share", "0"}, want: func(v *values) { v.Share = 0 }},
@@ -182,13 +189,15 @@ func TestSecretsStaySecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct{ args, env []string }{
-		"flag":              {args: []string{"--secret-key", "hush1"}},
-		"environment":       {env: []string{"ORGCAST_SECRET_KEY", "hush2"}},
-		"file":              {args: []string{"--secret-key-file", file}},
-		"good":              {args: []string{"--secret-key", "hush4-long-enough"}},
-		"password in a URL": {args: []string{"--url", "redis://user:hush5@host:1/0"}},
-		"broken URL":        {args: []string{"--url", "redis://user:hush6@host:x y/%zz"}},
-		"no URL":            {args: []string{"--url", "user:hush7@host"}},
+		"flag":               {args: []string{"--secret-key", "hush1"}},
+		"environment":        {env: []string{"ORGCAST_SECRET_KEY", "hush2"}},
+		"file":               {args: []string{"--secret-key-file", file}},
+		"good":               {args: []string{"--secret-key", "hush4-long-enough"}},
+		"password in a URL":  {args: []string{"--url", "redis://user:hush5@host:1/0"}},
+		"password in a list": {args: []string{"--urls", "redis://a/1,redis://user:hush8@host:1/0"}},
+		"no URLs":            {args: []string{"--urls", "user:hush9@host,b"}},
+		"broken URL":         {args: []string{"--url", "redis://user:hush6@host:x y/%zz"}},
+		"no URL":             {args: []string{"--url", "user:hush7@host"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var v values

@@ -151,7 +151,8 @@ func (r *fileReader) text(st *setting, m yamlfile.Member) (text string, ok bool)
 	n := m.Value
 	switch n.Kind {
 	case yamlfile.List:
-		return r.list(st, m)
+		text, ok := r.list(st, m)
+		return text, ok && r.mayStandHere(st, m, text)
 	case yamlfile.Mapping:
 		r.wrong(m.Line, "%s: must be %s, and not a mapping", m.Name, st.kind.describe())
 		return "", false
@@ -164,11 +165,16 @@ func (r *fileReader) text(st *setting, m yamlfile.Member) (text string, ok bool)
 		}
 		text = n.Spelled
 	}
-	if st.show != nil && hasPassword(text) {
-		r.wrong(m.Line, "%s: a password does not belong here: remove it from the URL, write it to its own file, and set %s-password-file to the name of that file", m.Name, m.Name)
-		return "", false
+	return text, r.mayStandHere(st, m, text)
+}
+
+// mayStandHere reports whether a value has no password.
+func (r *fileReader) mayStandHere(st *setting, m yamlfile.Member, text string) bool {
+	if st.show == nil || !slices.ContainsFunc(splitURLs(text), hasPassword) {
+		return true
 	}
-	return text, true
+	r.wrong(m.Line, "%s: a password does not belong here: remove it from the URL, write it to its own file, and set %s-password-file to the name of that file", m.Name, m.Name)
+	return false
 }
 
 // list returns a list as comma-separated text.

@@ -53,8 +53,8 @@ func TestFile(t *testing.T) {
 	}{
 		"nothing": {file: "# only a comment\n"},
 		"empty":   {file: ""},
-		"one of each kind": {file: "text: file\ncolor: blue\nurl: redis://a:1\nlist: [x, y]\ncount: 7\nrate: 2.5\nwait: 5m\nloud: true\nshare: 0\n", want: func(v *values) {
-			*v = values{Text: "file", Color: "blue", URL: "redis://a:1", List: []string{"x", "y"}, Count: 7, Rate: 2.5, Wait: 5 * time.Minute, Loud: true}
+		"one of each kind": {file: "text: file\ncolor: blue\nurl: redis://a:1\nurls: [redis://b, redis://c]\nlist: [x, y]\ncount: 7\nrate: 2.5\nwait: 5m\nloud: true\nshare: 0\n", want: func(v *values) {
+			*v = values{Text: "file", Color: "blue", URL: "redis://a:1", URLs: []string{"redis://b", "redis://c"}, List: []string{"x", "y"}, Count: 7, Rate: 2.5, Wait: 5 * time.Minute, Loud: true}
 		}},
 		"a list as text":              {file: "list: x, y\n", want: func(v *values) { v.List = []string{"x", "y"} }},
 		"a list of lines":             {file: "list:\n  - x\n  - \"*\"\n  - 3\n", want: func(v *values) { v.List = []string{"x", "*", "3"} }},
@@ -112,6 +112,8 @@ func TestMistakesInAFile(t *testing.T) {
 		"no value":                {"text:\ncount: null\n", []string{":1: text: has no value", ":2: count: has no value"}},
 		"a secret":                {"secret-key: hush-hush-hush\n", []string{":1: secret-key: a secret does not belong here: write it to its own file, and set secret-key-file"}},
 		"a secret of another":     {"other-key: hush-hush\n", []string{":1: other-key: a secret does not belong here"}},
+		"a password in a list":    {"urls: redis://a,redis://user:hush@host\nlist: [a]\n", []string{":1: urls: a password does not belong here: remove it from the URL, write it to its own file, and set urls-password-file"}},
+		"a password in an entry":  {"urls: [redis://a, redis://user:hush@host]\n", []string{":1: urls: a password does not belong here: remove it from the URL, write it to its own file, and set urls-password-file"}},
 		"a password":              {"url: redis://user:hush@host\n", []string{":1: url: a password does not belong here: remove it from the URL, write it to its own file, and set url-password-file"}},
 		"an entry with a comma":   {"list:\n  - a\n  - b,c\n", []string{":3: list: an entry must not contain a comma"}},
 		"an entry that is a list": {"list:\n  - [a]\n  -\n", []string{":2: list: each entry must be text", ":3: list: each entry must be text"}},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,6 +69,41 @@ func (s *Set) URL(p *string, name, fallback, help string, check func(string) err
 	st := text(p, name, fallback, help, check)
 	st.show = withoutPassword
 	s.add(st)
+}
+
+// nextURL matches the comma before a further URL. A password in a URL may have commas.
+var nextURL = regexp.MustCompile(`\s*,\s*([a-z]+://)`)
+
+// splitURLs splits a comma-separated list of URLs.
+func splitURLs(text string) []string {
+	return strings.Split(nextURL.ReplaceAllString(strings.TrimSpace(text), "\n$1"), "\n")
+}
+
+// URLs declares a comma-separated list of URLs. In a settings file, it may be a list. It is printed
+// without passwords.
+func (s *Set) URLs(p *[]string, name, fallback, help string, check func(string) error) {
+	s.add(&setting{name: name, fallback: fallback, help: help, show: withoutPasswords, kind: kind{name: isList}, get: func() any { return slices.Clone(*p) }, parse: func(text string) error {
+		*p = nil
+		if text == "" {
+			return nil
+		}
+		*p = splitURLs(text)
+		for _, one := range *p {
+			if err := check(one); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+}
+
+// withoutPasswords returns a list of URLs as it may be printed.
+func withoutPasswords(text string) string {
+	list := splitURLs(text)
+	for i, one := range list {
+		list[i] = withoutPassword(one)
+	}
+	return strings.Join(list, ",")
 }
 
 // text returns a setting with a text.

@@ -425,11 +425,11 @@ def test_check_prints_the_settings() -> None:
     assert "--channel-layer" not in out.getvalue()
     unchanged: dict[str, Any] = {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {"hosts": ["redis://cache/1"], "prefix": "shop", "symmetric_encryption_keys": ["a secret"]},
+        "CONFIG": {"hosts": ["redis://cache/1", "redis://store/1"], "prefix": "shop", "symmetric_encryption_keys": ["a secret"]},
     }
     with override_settings(ORGCAST=complete, CHANNEL_LAYERS={"default": unchanged}):
         call_command("orgcast_check", stdout=out)
-    for flag in ("--channel-layer core", "--channel-layer-redis redis://cache/1", "--channel-layer-keys-file FILE", "--channel-layer-prefix shop"):
+    for flag in ("--channel-layer core", "--channel-layer-redis redis://cache/1,redis://store/1", "--channel-layer-keys-file FILE", "--channel-layer-prefix shop"):
         assert flag in out.getvalue()
     assert "a secret" not in out.getvalue()
     unchanged = {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": ["redis://:password@cache/1"]}}

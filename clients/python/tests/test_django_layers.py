@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from channels_redis.core import RedisChannelLayer
 from channels_redis.pubsub import RedisPubSubChannelLayer
+from conftest import start
 from page import EVENTS_PATH, PROTOCOL, Page
 from stack import Gateway, Stack, Visitor, until
 
@@ -123,6 +124,39 @@ async def subscribe(gateway: Gateway, cookie: str, groups: list[str]) -> Page:
         if frame["type"] == "subscribed":
             waiting.discard(frame["group"])
     return page
+
+
+@pytest.fixture
+def hosts(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """Three servers."""
+    started = [start(tmp_path_factory.mktemp("redis")) for _ in range(2)]
+    yield [redis_url.rsplit("/", 1)[0] + "/4", *(f"redis://127.0.0.1:{port}/4" for _, port in started)]
+    for process, _ in started:
+        process.kill()
+        process.wait()
+
+
+def test_several_hosts(kind: str, stack: Stack, redis_url: str, hosts: list[str], tmp_path: Path) -> None:
+    """The site spreads its groups over three servers."""
+    settings: dict[str, Any] = {**flags(kind, redis_url, {}, tmp_path), "channel_layer_redis": ",".join(hosts)}
+    gateway = stack.gateway(groups_per_connection=GROUPS, **settings)
+    site = stack.site(gateway, {})
+    ada, bob = Visitor(site, "ada"), Visitor(site, "bob", "globex")
+    layer = LAYERS[kind](hosts=hosts)
+    names = [f"room.{i}" for i in range(GROUPS)]
+
+    async def run() -> None:
+        page, other = await subscribe(gateway, ada.cookie, names), await subscribe(gateway, bob.cookie, names[:1])
+        for name in names:
+            await layer.group_send(name, {"type": "note", "organization_id": "acme", "name": name})
+        await layer.group_send(names[0], {"type": "note", "organization_id": "globex", "name": "other"})
+        got = {event["event"]["name"]: event["group"] for event in [json.loads(await page.next()) for _ in names]}
+        assert got == {name: name for name in names}
+        assert json.loads(await other.next())["event"]["name"] == "other"
+
+    asyncio.run(run())
+    found = {f"orgcast_channel_layer_{name}_total": gateway.metric(f"orgcast_channel_layer_{name}_total") for name in ("messages", "gaps")}
+    assert found == {"orgcast_channel_layer_messages_total": GROUPS + 1, "orgcast_channel_layer_gaps_total": 0}
 
 
 RICH = {

@@ -1,6 +1,9 @@
 package wire
 
-import "strings"
+import (
+	"hash/crc32"
+	"strings"
+)
 
 // MaxName is the longest name of a group or channel, in bytes.
 const MaxName = 99
@@ -50,4 +53,16 @@ func CutChannel(name string) (queue, tag string, ok bool) {
 		process += "!"
 	}
 	return process, tag, true
+}
+
+// hostBits is how many bits of a checksum decide about a name's server.
+const hostBits = 12
+
+// Host returns which of so many servers a name belongs to, counted from 0. In the pub/sub layer, the
+// name is that of the Redis channel. In the core layer, it is the name of a group, or what the
+// channel names of a process have in common, the exclamation mark included; both without prefix. See
+// consistent_hash in channels_redis/utils.py.
+func Host(name string, servers int) int {
+	share := float64(1<<hostBits) / float64(servers) // as Python divides
+	return int(float64(crc32.ChecksumIEEE([]byte(name))&(1<<hostBits-1)) / share)
 }

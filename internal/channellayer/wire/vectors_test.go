@@ -344,10 +344,12 @@ type nameVectors struct {
 		Group   *bool  `json:"group_ok"`
 		Channel *bool  `json:"channel_ok"`
 		Note    string `json:"note"`
+		// Value belongs to the host with the number Hosts[n] of n hosts.
+		Value string         `json:"value"`
+		Hosts map[string]int `json:"host_index"`
 	} `json:"cases"`
 }
 
-// TestNameVectors leaves out the choice among several hosts, which the gateway does not support.
 func TestNameVectors(t *testing.T) {
 	var vectors nameVectors
 	readVectors(t, "channels-names.json", &vectors)
@@ -358,18 +360,27 @@ func TestNameVectors(t *testing.T) {
 			_, _, accepted = wire.CutChannel(v.Name)
 			want = v.Channel
 		}
+		tried++
+		for text, want := range v.Hosts {
+			servers, err := strconv.Atoi(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := wire.Host(v.Value, servers); got != want {
+				t.Errorf("%s: got host %d of %d, want %d", v.ID, got, servers, want)
+			}
+		}
 		if want == nil {
-			if !strings.HasPrefix(v.ID, "hash-") {
+			if v.Hosts == nil {
 				t.Errorf("%s: nothing is expected", v.ID)
 			}
 			continue
 		}
-		tried++
 		if accepted != *want && (accepted || !strings.Contains(v.Note, "may be stricter")) {
 			t.Errorf("%s: %q: got %t, want %t", v.ID, v.Name, accepted, *want)
 		}
 	}
-	if tried < 30 {
+	if tried < 49 {
 		t.Errorf("got %d cases, want all", tried)
 	}
 }

@@ -75,7 +75,7 @@ projected:
 {{/* A ConfigMap is not secret, and neither are a Deployment and its history. */}}
 {{- define "orgcast.refuse" -}}
 {{- range $name := list "redis" "redis-state" "channel-layer-redis" -}}
-  {{- if regexMatch "^[a-z]+://[^/@]*:[^/]*@" (get $.Values.config $name | default "" | toString) -}}
+  {{- if regexMatch "(^|,)\\s*[a-z]+://[^/@]*:[^/]*@" (get $.Values.config $name | default "" | toString) -}}
     {{- fail (printf "config.%s has a password: put it into a Secret, and name that in secrets.%s-password" $name $name) -}}
   {{- end -}}
 {{- end -}}

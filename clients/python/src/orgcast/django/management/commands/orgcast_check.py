@@ -89,7 +89,8 @@ def _layer_flags() -> list[str]:
         return []
     config = layer.get("CONFIG", {})
     hosts = config.get("hosts", ["redis://localhost:6379"])
-    url = hosts[0] if len(hosts) == 1 and isinstance(hosts[0], str) and "@" not in hosts[0] else "URL        # the one of CHANNEL_LAYERS"
+    shown = all(isinstance(host, str) and "@" not in host for host in hosts)
+    url = ",".join(hosts) if shown else "URL        # of CHANNEL_LAYERS; of several hosts all, comma-separated, in the same order"
     flags = [f"--channel-layer {kind}", f"--channel-layer-redis {url}"]
     if config.get("symmetric_encryption_keys"):
         flags.append("--channel-layer-keys-file FILE      # with symmetric_encryption_keys, one in each line")
