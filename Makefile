@@ -148,7 +148,7 @@ client-test: web/node_modules/.package-lock.json ## Tests of the browser client 
 	web/node_modules/.bin/vitest run --root web/client
 
 .PHONY: e2e
-e2e: web/node_modules/.package-lock.json ## Browser tests only: Chromium, and Firefox for the console, against a gateway that they start
+e2e: web/node_modules/.package-lock.json ## Browser tests only: Chromium, and Firefox for the client and the console, against a gateway that they start
 	go build -o bin/e2e/gateway ./cmd/gateway
 	GATEWAY_BINARY=$(CURDIR)/bin/e2e/gateway node --test --test-concurrency=2 web/e2e/*.test.mjs
 

@@ -621,7 +621,7 @@ var Client = class {
   }
   /**
    * Shows a state of this user, now and after every reconnect, to all who see the presence of a group
-   * that this client has joined. It replaces the one before.
+   * that this client has joined. It replaces the one before; null shows none.
    */
   setPresence(group, state) {
     const mine = this.#groups.get(group);

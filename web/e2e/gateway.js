@@ -12,7 +12,7 @@ import { chromium } from 'playwright-core';
 export const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 
 /** How long tests wait for what must happen: far longer than it takes on a busy machine, since a test that gets there has failed. */
-export const PATIENCE_MS = 120_000;
+export const PATIENCE_MS = Number(process.env.PATIENCE_MS ?? 120_000);
 
 /** A folder of this run; also keeps the binary, which all tests of a file share. */
 export class Workshop {

@@ -41,7 +41,7 @@ interface Mine extends Wanted {
   /** Who is there, as far as is known. */
   present?: Presence | undefined;
   /** What this user shows to the others. */
-  state?: object;
+  state?: object | null;
 }
 
 type Listener = (frame: any, source?: Source) => void;
@@ -161,9 +161,9 @@ export class Client<Events extends object = Record<never, never>> implements Gro
 
   /**
    * Shows a state of this user, now and after every reconnect, to all who see the presence of a group
-   * that this client has joined. It replaces the one before.
+   * that this client has joined. It replaces the one before; null shows none.
    */
-  setPresence(group: string, state: object): void {
+  setPresence(group: string, state: object | null): void {
     const mine = this.#groups.get(group);
     if (!mine) return;
     mine.state = state;
@@ -199,7 +199,7 @@ export class Client<Events extends object = Record<never, never>> implements Gro
     this.#news({ status: { state: 'closed', code: 1000, reason: '' } });
   }
 
-  #showState(group: string, state: object): void {
+  #showState(group: string, state: object | null): void {
     this.#share.request({ send: { type: 'presence_set', group, state } });
   }
 

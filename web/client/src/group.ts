@@ -5,7 +5,7 @@ export interface Groups<Events extends object> {
   on<Type extends TypeOf<Events>>(type: Type, listener: (frame: FrameOf<Events, Type>, source?: Source) => void): () => void;
   history(group: string, question?: HistoryQuestion): Promise<HistoryPage<AnyOf<Events>>>;
   presence(group: string): Presence | undefined;
-  setPresence(group: string, state: object): void;
+  setPresence(group: string, state: object | null): void;
 }
 
 /** A group that the page has joined. */
@@ -40,7 +40,7 @@ export class Group<Events extends object = Record<never, never>> {
   }
 
   /** Shows a state of this user to all who see the presence of the group. See `client.setPresence`. */
-  setPresence(state: object): void {
+  setPresence(state: object | null): void {
     this.#client.setPresence(this.name, state);
   }
 
