@@ -241,7 +241,7 @@ func (w *world) serve(ctx context.Context, flags, extra []string) (*gateway, err
 	g := &gateway{port: public, url: "ws://127.0.0.1:" + public + "/ws/events", admin: "http://127.0.0.1:" + private, flags: flags}
 	args := append(append([]string{
 		"serve", "--listen", "127.0.0.1:" + public, "--admin-listen", "127.0.0.1:" + private,
-		"--directory", "session", "--session-insecure", "--origins", origin, "--max-per-organization", "100000", "--log-level", "error",
+		"--directory", "session", "--session-insecure", "--origins", origin, "--max-per-organization", "100000", "--handshakes-per-second", "100000", "--log-level", "error",
 	}, flags...), extra...)
 	if slices.Contains(extra, "--tls-cert") {
 		g.url = "wss" + strings.TrimPrefix(g.url, "ws")

@@ -209,6 +209,9 @@ func (c *Conn) receiveNow(b []byte) (n int, again bool, err error) {
 		return n, false, nil // the next call meets the error, if there is one
 	case errors.Is(err, errWouldBlock):
 		c.in.pending = false
+		if secure, ok := c.conn.(*tls.Conn); ok {
+			spare(secure)
+		}
 		return 0, true, nil
 	}
 	return 0, false, err
