@@ -38,3 +38,9 @@ func (v *Revocations) Together(patience time.Duration) (waiting func() int) {
 	v.together = gather.New(gather.Options[holder, error]{Call: v.check, Most: maxTogether, Patience: patience})
 	return v.together.Waiting
 }
+
+// Together has handshakes wait for each other for so long, and returns how many questions wait.
+func (s *RedisStore) Together(patience time.Duration) (waiting func() int) {
+	s.gather(patience)
+	return s.together.Waiting
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/gorilla/sessions"
 	"github.com/redis/go-redis/v9"
 
+	"orgcast/internal/gather"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/redisclient"
@@ -42,6 +43,15 @@ type RedisStore struct {
 	client redis.UniversalClient
 	keys   keyspace.Keyspace
 	opts   Options
+	// together looks up sessions for handshakes. It is nil in a Cluster, where the answers of an
+	// unreachable server would keep the others waiting.
+	together *gather.Gatherer[string, found]
+}
+
+// found is the text of a session, empty if there is none.
+type found struct {
+	text string
+	err  error
 }
 
 var (
@@ -58,7 +68,16 @@ func NewRedisStore(client redis.UniversalClient, keys keyspace.Keyspace, o Optio
 	if err := redisclient.CheckDeadlines(client); err != nil {
 		return nil, fmt.Errorf("session: %w", err)
 	}
-	return &RedisStore{client: client, keys: keys, opts: o}, nil
+	s := &RedisStore{client: client, keys: keys, opts: o}
+	if _, single := client.(*redis.Client); single {
+		s.gather(patience)
+	}
+	return s, nil
+}
+
+// gather has handshakes that come at the same time share round trips.
+func (s *RedisStore) gather(patience time.Duration) {
+	s.together = gather.New(gather.Options[string, found]{Call: s.lookUp, Most: maxTogether, Patience: patience})
 }
 
 // DeriveID returns the SessionID of a session with the secret key: base64url without padding of
@@ -97,18 +116,74 @@ func (s *RedisStore) Resolve(ctx context.Context, r *http.Request) (Identity, er
 	if err != nil {
 		return Identity{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
-	defer cancel()
-	d, err := s.load(ctx, s.client, key)
+	f, err := s.find(ctx, key)
 	if err != nil {
 		return Identity{}, err
 	}
-	id, err := d.identity(s.opts.Now())
+	id, err := f.identity(s.opts.Now())
 	if err != nil {
 		return Identity{}, err
 	}
 	id.SessionID = DeriveID(key)
 	return id, nil
+}
+
+// find looks up a session for a handshake.
+func (s *RedisStore) find(ctx context.Context, key string) (found, error) {
+	if s.together == nil {
+		return s.lookUp(ctx, []string{key})[0], nil
+	}
+	f, err := s.together.Ask(ctx, key)
+	if err != nil { // nobody has answered
+		return found{}, unavailable(err)
+	}
+	return f, nil
+}
+
+// lookUp looks up sessions in one round trip.
+func (s *RedisStore) lookUp(ctx context.Context, keys []string) []found {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	defer cancel()
+	list := make([]found, len(keys))
+	if len(keys) == 1 {
+		list[0].text, list[0].err = s.get(ctx, s.client, keys[0]).Result()
+		return list
+	}
+	pipe := s.client.Pipeline()
+	texts := make([]*redis.StringCmd, len(keys))
+	for i, key := range keys {
+		texts[i] = s.get(ctx, pipe, key)
+	}
+	_ = redisreply.Exec(ctx, pipe) // each command has its own error
+	for i, cmd := range texts {
+		list[i].text, list[i].err = cmd.Result()
+	}
+	return list
+}
+
+// identity returns who has the session.
+func (f found) identity(now time.Time) (Identity, error) {
+	d, err := f.document()
+	if err != nil {
+		return Identity{}, err
+	}
+	return d.identity(now)
+}
+
+func (f found) document() (document, error) {
+	switch {
+	case f.err != nil:
+		return nil, unavailable(f.err)
+	case f.text == "":
+		return nil, ErrNone
+	}
+	return parseDocument(f.text)
+}
+
+// get asks for the text of a session.
+func (s *RedisStore) get(ctx context.Context, c redis.Cmdable, key string) *redis.StringCmd {
+	// GETRANGE, so that an absurdly large value does not come over the wire.
+	return c.GetRange(ctx, s.keys.Session(key), 0, maxSessionSize)
 }
 
 // Bears implements [Bearer].
@@ -125,27 +200,21 @@ func (s *RedisStore) Ticket(r *http.Request) string {
 
 // Recheck implements [Store], in one round trip.
 func (s *RedisStore) Recheck(ctx context.Context, held []Held) []Standing {
-	out := make([]Standing, len(held))
-	texts := make(map[string]*redis.StringCmd, len(held)) // several connections may share a session
-	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
-	defer cancel()
-	pipe := s.client.Pipeline()
+	var keys []string
+	places := make(map[string]int, len(held)) // several connections may share a session
 	for _, h := range held {
-		if texts[h.Ticket] == nil && validKey(h.Ticket) {
-			texts[h.Ticket] = pipe.GetRange(ctx, s.keys.Session(h.Ticket), 0, maxSessionSize)
+		if _, listed := places[h.Ticket]; !listed && validKey(h.Ticket) {
+			places[h.Ticket] = len(keys)
+			keys = append(keys, h.Ticket)
 		}
 	}
-	_ = redisreply.Exec(ctx, pipe) // each command has its own error
+	sessions := s.lookUp(ctx, keys)
 	now := s.opts.Now()
+	out := make([]Standing, len(held))
 	for i, h := range held {
 		out[i] = Standing{Err: ErrNone}
-		if cmd := texts[h.Ticket]; cmd != nil {
-			d, err := read(cmd)
-			var id Identity
-			if err == nil {
-				id, err = d.identity(now)
-			}
-			out[i] = h.judge(id, err)
+		if place, ok := places[h.Ticket]; ok {
+			out[i] = h.judge(sessions[place].identity(now))
 		}
 	}
 	return out
@@ -292,20 +361,8 @@ func (s *RedisStore) change(ctx context.Context, key string, fn func(document, r
 
 // load returns the session under the key, or [ErrNone], [ErrInvalid] or [ErrUnavailable].
 func (s *RedisStore) load(ctx context.Context, c redis.Cmdable, key string) (document, error) {
-	// GETRANGE, so that an absurdly large value does not come over the wire.
-	return read(c.GetRange(ctx, s.keys.Session(key), 0, maxSessionSize))
-}
-
-// read returns the session that a command brought.
-func read(cmd *redis.StringCmd) (document, error) {
-	text, err := cmd.Result()
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	if text == "" {
-		return nil, ErrNone
-	}
-	return parseDocument(text)
+	text, err := s.get(ctx, c, key).Result()
+	return found{text, err}.document()
 }
 
 // unavailable wraps what Redis or the network said.

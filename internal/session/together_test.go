@@ -74,3 +74,53 @@ func TestRevocationsOfHandshakesTogether(t *testing.T) {
 		t.Errorf("the first: %v", err)
 	}
 }
+
+// TestSessionsOfHandshakesTogether: handshakes that look up their sessions at the same time share round
+// trips, and each gets its own session.
+func TestSessionsOfHandshakesTogether(t *testing.T) {
+	f := newRedisFixture(t, session.Options{})
+	ctx := t.Context()
+	requests := make([]*http.Request, 10)
+	for i := range requests {
+		cookie, err := f.store.Mint(ctx, session.Grant{UserID: fmt.Sprint("user-", i), Organization: testkit.Org(t, fmt.Sprint("org-", i%2))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		requests[i] = &http.Request{Header: http.Header{"Cookie": {cookie.String()}}}
+	}
+	const lost, refused = 3, 5
+	if _, err := f.store.SignOut(ctx, requests[lost]); err != nil {
+		t.Fatal(err)
+	}
+	waiting := f.store.Together(testkit.Patience)
+	hold := redistest.NewHold()
+	hold.Refused = f.keys.Session(f.store.Ticket(requests[refused]))
+	f.client.AddHook(hold)
+	first := make(chan error, 1)
+	go func() {
+		_, err := f.store.Resolve(ctx, requests[0])
+		first <- err
+	}()
+	<-hold.Begun()
+	var asking sync.WaitGroup
+	want := map[int]error{lost: session.ErrNone, refused: session.ErrUnavailable}
+	for i, r := range requests {
+		for range 3 { // tabs of one browser
+			asking.Go(func() {
+				id, err := f.store.Resolve(ctx, r)
+				if !errors.Is(err, want[i]) {
+					t.Errorf("%d: got %v, want %v", i, err, want[i])
+				}
+				if err == nil && (id.UserID != fmt.Sprint("user-", i) || id.Organization != testkit.Org(t, fmt.Sprint("org-", i%2))) {
+					t.Errorf("%d: got %+v", i, id)
+				}
+			})
+		}
+	}
+	testkit.Eventually(t, "all ask", func() bool { return waiting() == len(requests) })
+	hold.Release()
+	asking.Wait()
+	if err := <-first; err != nil {
+		t.Errorf("the first: %v", err)
+	}
+}
