@@ -106,11 +106,11 @@ site-test: site ## Build the site and open it in Chromium: links, search, narrow
 	node --test web/site/site.test.mjs
 
 .PHONY: test-nextjs
-test-nextjs: ## The same test of the example for Next.js, which is built before; not part of CI
+test-nextjs: ## The same test of the example for Next.js, which is built before, and of the component in docs/client.md; not part of CI
 	@scripts/deps nextjs
 	@$(MAKE) --no-print-directory web/node_modules/.package-lock.json examples/nextjs/node_modules/.package-lock.json
 	NEXT_TELEMETRY_DISABLED=1 npm run build --prefix examples/nextjs
-	STACKS=nextjs node --test web/e2e/stacks/stacks.test.mjs
+	STACKS=nextjs node --test web/e2e/stacks/stacks.test.mjs web/e2e/stacks/live.test.mjs
 
 .PHONY: test-monitoring
 test-monitoring: ## Alerts of a running Prometheus, provoked at a running gateway: no Redis, a gap, a full node (some 40 seconds; not part of CI)

@@ -81,6 +81,7 @@ var elsewhere = []ran{
 	{`clients/python/README.md`, `console`, "build --wheel", "scripts/python-test", "-m build"},
 	{`README.md`, `console`, "gateway demo", "cmd/gateway/demo_test.go", "func TestDemoSaysThatItStarts("},
 	{`docs/deploy.md`, `console`, "dpkg -i", "scripts/test-release", "dpkg -i /orgcast.deb"},
+	{`docs/client.md`, `html|console|jsx?|ts`, "", "web/e2e/recipes.test.mjs", "every block of docs/client.md was run"},
 	{`docs/console.md`, `python`, "", "cmd/gateway/console_test.go", "docs/console.md has no Python"},
 	{`docs/consumers.md`, `go|console|json`, `report|"percent":60`, "cmd/gateway/docs_test.go", "func TestEleventhConsumer("},
 	{`docs/consumers.md`, `console`, "go build -o extend", "examples/extend/extend_test.go", `w.start(t, "serve"`},

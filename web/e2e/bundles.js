@@ -2,6 +2,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as esbuild from 'esbuild';
 import { build as vite } from 'vite';
@@ -71,7 +72,8 @@ const bundlers = {
 export function install(folder, links) {
   const modules = join(folder, 'node_modules');
   mkdirSync(join(modules, '@orgcast', 'client'), { recursive: true });
-  execFileSync('npm', ['pack', '--pack-destination', folder], { cwd: join(root, 'web', 'client'), stdio: 'ignore' });
+  // One at a time: packing builds the package in its folder.
+  execFileSync('flock', ['--no-fork', join(tmpdir(), 'orgcast-client-pack.lock'), 'npm', 'pack', '--pack-destination', folder], { cwd: join(root, 'web', 'client'), stdio: 'ignore' });
   const file = readdirSync(folder).find((name) => name.endsWith('.tgz'));
   execFileSync('tar', ['-xzf', join(folder, file), '-C', join(modules, '@orgcast', 'client'), '--strip-components=1']);
   for (const [name, to] of Object.entries(links)) symlinkSync(to, join(modules, name));

@@ -3,7 +3,6 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { generateKeyPairSync, sign } from 'node:crypto';
 import { createServer } from 'node:http';
 import { connect as dial, createServer as listen } from 'node:net';
 import { join } from 'node:path';
@@ -11,6 +10,7 @@ import { after, test } from 'node:test';
 import { scripts } from './bundles.js';
 import { start, until } from './drivers.js';
 import { freePort, PATIENCE_MS, Workshop } from './gateway.js';
+import { provider } from './provider.js';
 import { proxy } from './proxy.js';
 
 const workshop = new Workshop();
@@ -143,22 +143,9 @@ for (const browser of browsers) {
   });
 }
 
-/** An identity provider: its keys, and tokens that last for some seconds. */
-async function provider() {
-  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  const keys = JSON.stringify({ keys: [{ ...publicKey.export({ format: 'jwk' }), kid: 'one', alg: 'ES256', use: 'sig' }] });
-  const url = `http://127.0.0.1:${await workshop.listen(createServer((_, response) => response.end(keys)))}/keys`;
-  const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
-  const token = (user, seconds) => {
-    const text = `${part({ alg: 'ES256', kid: 'one' })}.${part({ iss: 'https://id.test/', aud: 'pages', sub: user, org_id: 'acme', exp: Math.floor(Date.now() / 1_000) + seconds, sid: `s-${user}` })}`;
-    return `${text}.${sign('sha256', Buffer.from(text), { key: privateKey, dsaEncoding: 'ieee-p1363' }).toString('base64url')}`;
-  };
-  return { url, token };
-}
-
 /** A gateway that takes tokens, and a site that hands them out. */
 async function withTokens() {
-  const { url: keys, token } = await provider();
+  const { settings, token } = await provider(workshop);
   let given = 0;
   const site = await workshop.listen(createServer(({ url }, response) => {
     response.setHeader('Content-Type', url === '/alone.js' ? 'text/javascript' : 'text/html');
@@ -167,8 +154,7 @@ async function withTokens() {
   }));
   const port = await freePort();
   const address = `http://127.0.0.1:${site}`;
-  await workshop.run(workshop.binary, ['serve', '--listen', `127.0.0.1:${port}`, '--admin-listen', '127.0.0.1:0', '--redis', redis, '--session-store', 'jwt',
-    '--jwt-jwks-url', keys, '--jwt-issuer', 'https://id.test/', '--jwt-audience', 'pages', '--origins', address], (output) => output.includes('"serving"'));
+  await workshop.run(workshop.binary, ['serve', '--listen', `127.0.0.1:${port}`, '--admin-listen', '127.0.0.1:0', '--redis', redis, ...settings, '--origins', address], (output) => output.includes('"serving"'));
   return { address, socket: `ws://127.0.0.1:${port}/ws/events`, given: () => given };
 }
 

@@ -4,7 +4,7 @@ import { createServer, request as forward } from 'node:http';
 import { connect } from 'node:net';
 
 /**
- * Starts a proxy and returns its port: sockets go to the port that sockets() returns, everything else to the site.
+ * Starts a proxy and returns its port: sockets and streams go to the port that sockets() returns, everything else to the site.
  * Files are scripts that it has itself, by their paths.
  */
 export async function proxy(workshop, site, sockets, files = {}) {
@@ -14,11 +14,13 @@ export async function proxy(workshop, site, sockets, files = {}) {
       outgoing.end(files[incoming.url]);
       return;
     }
-    const upstream = forward({ host: '127.0.0.1', port: site, method: incoming.method, path: incoming.url, headers: incoming.headers }, (answer) => {
+    const port = incoming.url.startsWith('/sse/') ? sockets() : site;
+    const upstream = forward({ host: '127.0.0.1', port, method: incoming.method, path: incoming.url, headers: incoming.headers }, (answer) => {
       outgoing.writeHead(answer.statusCode, answer.headers);
       answer.pipe(outgoing);
     });
     upstream.on('error', () => outgoing.destroy());
+    outgoing.on('close', () => upstream.destroy());
     incoming.pipe(upstream);
   });
   server.on('upgrade', (incoming, client) => {
