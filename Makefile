@@ -15,7 +15,7 @@ COUNT ?= 100
 FUZZTIME ?= 30s
 SOAKTIME ?= 10m
 
-SCRIPTS = .ci/run $(wildcard scripts/* deploy/redis/*.sh deploy/systemd/*.sh)
+SCRIPTS = .ci/run examples/start $(wildcard scripts/* deploy/redis/*.sh deploy/systemd/*.sh)
 
 ##@ Every day
 

@@ -96,6 +96,7 @@ var elsewhere = []ran{
 	{`docs/protocol.md`, `sh|python|js`, "user_group|userGroup", "cmd/gateway/userdocs_test.go", "func TestUserNamesInDocs("},
 	{`docs/quickstart.md`, `console|js`, "", "cmd/gateway/quickstart_test.go", "func TestQuickstart("},
 	{`docs/troubleshoot.md`, `console`, "gateway explain", "cmd/gateway/explain_test.go", "docs/troubleshoot.md"},
+	{`examples/(kanban|streaming-chat)/README.md`, `console`, "examples/start", "web/e2e/examples.test.mjs", "with the command of its README"},
 	{`deploy/README.md`, `console`, "COMPOSE_FILE|sentinel-1", "scripts/image-test", `heading="With Sentinel"`},
 	{`deploy/README.md`, `console`, "", "deploy/first_test.go", "func TestFirstConnection("},
 }
