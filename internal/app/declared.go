@@ -74,7 +74,7 @@ func lines(setting string, err error) error {
 // other routes.
 func (o *Options) checkRoutes() error {
 	policy := *o
-	policy.Policy, policy.SigningKey = consumer.DefaultPolicy, "" // their errors are reported elsewhere
+	policy.Policy, policy.PresencePolicy, policy.SigningKey = consumer.DefaultPolicy, "", "" // their errors are reported elsewhere
 	registry, err := codedRoutes(&policy, nil, new(reloadSteps))
 	if err != nil || o.RoutesFile == "" {
 		return err

@@ -23,6 +23,7 @@ import (
 	"orgcast/internal/lease"
 	"orgcast/internal/nodes"
 	"orgcast/internal/outgoing"
+	"orgcast/internal/presence"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/quota"
 	"orgcast/internal/session"
@@ -63,6 +64,7 @@ type Node struct {
 	admission *admission
 	services  *Services
 	nodes     *nodes.Nodes
+	presence  *presence.Room
 	usage     *usage.Redis // nil if nothing is kept
 	recorder  *usage.Recorder
 	tails     *tail.Tails
@@ -89,7 +91,7 @@ func newNode(ctx context.Context, o *Options, log *zap.Logger, undo *stack) (*No
 	n := &Node{Options: o, Log: log, Metrics: prometheus.NewRegistry(), undo: undo}
 	n.now.Store(o)
 	n.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, step := range []func(context.Context) error{n.connect, n.addStores, n.addLeases, n.addBus, n.addGateway, n.addNodes, n.addTails} {
+	for _, step := range []func(context.Context) error{n.connect, n.addStores, n.addLeases, n.addBus, n.addPresence, n.addGateway, n.addNodes, n.addTails} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, undo.unwind())
 		}
@@ -176,7 +178,7 @@ func (n *Node) addGateway(ctx context.Context) error {
 	}
 	o.History, o.Quota, o.Leases, o.Violated = n.Bus, n.quota, n.leases, n.violated
 	o.Hub, o.Sessions, o.Membership, o.Log, o.Registerer = n.hub, n.Resolver(), n.Directory, n.Log, n.Metrics
-	o.Trail, o.Tracer = n.trail, n.tracer
+	o.Trail, o.Tracer, o.Presence = n.trail, n.tracer, n.presence
 	if err := n.addRoutes(); err != nil {
 		return err
 	}
@@ -207,6 +209,7 @@ func (n *Node) Start() {
 	n.background(n.leases.Run)
 	n.background(n.control.Run)
 	n.background(n.nodes.Run)
+	n.background(n.presence.Run)
 	n.background(n.recorder.Run)
 	n.background(n.tails.Run)
 	n.background(func(ctx context.Context) error { n.admission.run(ctx); return nil })

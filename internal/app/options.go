@@ -93,6 +93,8 @@ type Options struct {
 	// Policy says who may subscribe to which group at /ws/events; SigningKey is the key of its
 	// tokens.
 	Policy, SigningKey string
+	// PresencePolicy says in which groups of /ws/events members see who else is there.
+	PresencePolicy string
 	// PublishKey enables publishing and revoking on the private listener. Without it, these paths
 	// do not exist.
 	PublishKey string
@@ -120,6 +122,7 @@ type Options struct {
 	TasksPerOrganization, TaskBytesPerOrganization int
 	QueueBytesPerOrganization, CompressThreshold   int
 	ReceiveBytesPerOrganization                    int
+	PresenceBytesPerOrganization                   int
 	Compress                                       bool
 	WhenFull                                       string
 	PingInterval, PongTimeout, IdleTimeout         time.Duration

@@ -25,8 +25,16 @@ func allRoutes(o *Options, parts *Services, reloads *reloadSteps) ([]Route, erro
 		changed, err := consumer.ParsePolicy(next.Policy, []byte(next.SigningKey))
 		return func() { policy.Become(changed) }, err
 	})
+	presence, err := consumer.ParsePresencePolicy(o.PresencePolicy)
+	if err != nil {
+		return nil, err
+	}
+	reloads.add(func(next *Options) (func(), error) {
+		changed, err := consumer.ParsePresencePolicy(next.PresencePolicy)
+		return func() { presence.Become(changed) }, err
+	})
 	whenFull, _ := consumer.ParseWhenFull(o.WhenFull) // it was checked as a Choice
-	events := consumer.Events{Policy: policy}
+	events := consumer.Events{Policy: policy, Presence: presence}
 	return []Route{
 		{"events", consumer.Route{Pattern: "/ws/events", New: same(events), WhenFull: whenFull}},
 		{"connection_test", consumer.Route{Pattern: "/ws/connection_test/", New: same(consumer.ConnectionTest{}), WithoutOrganization: true}},

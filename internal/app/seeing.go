@@ -13,9 +13,8 @@ import (
 	"orgcast/internal/usage"
 )
 
-// addNodes creates the part that knows the other nodes, and answers their questions for this one.
+// addNodes answers questions of other nodes for this one.
 func (n *Node) addNodes(context.Context) error {
-	n.nodes = nodes.New(n.Redis.Events, n.Keys, nodes.Options{Version: n.Options.Version, Log: n.Log, Registerer: n.Metrics})
 	nodes.Answer(n.nodes, api.Load(), n.load)
 	nodes.Answer(n.nodes, api.Trails(), n.recall)
 	nodes.Answer(n.nodes, api.Revocations(), func(context.Context, api.RevocationsQuery) ([]lease.Announcement, error) {

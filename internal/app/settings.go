@@ -51,6 +51,7 @@ func (n *Node) prepareSettings(next *Options) (apply func(), err error) {
 		n.quota.SetLimit(next.MaxPerOrganization)
 		n.services.bytes.SetLimits(int64(next.MemberBytesPerOrganization), int64(next.MemberBytesPerUser))
 		n.tasks.SetFallback(next.taskLimit())
+		n.presence.SetBytes(next.PresenceBytesPerOrganization)
 		n.now.Store(next)
 	}, nil
 }

@@ -16,6 +16,7 @@ import (
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/outgoing"
+	"orgcast/internal/presence"
 	"orgcast/internal/pubsub"
 	"orgcast/internal/quota"
 	"orgcast/internal/session"
@@ -123,6 +124,11 @@ func (s *settings) declareServe(set *config.Set) {
 			_, err := consumer.ParsePolicy(text, nil)
 			return err
 		})
+	set.Rules(&s.PresencePolicy, "presence-policy", "",
+		"in which groups at /ws/events members see who else is there: comma-separated rules PATTERN=WHAT, the first match decides; WHAT is users, states (users, and a state that each sets) or none; default: nobody is shown", func(text string) error {
+			_, err := consumer.ParsePresencePolicy(text)
+			return err
+		})
 	set.Secret(&s.SigningKey, "signing-key", "key of the tokens for groups with the policy signed; default: no token is valid", checkSecret)
 	set.Secret(&s.PublishKey, "publish-key", "bearer key of POST /v1/publish, POST /v1/revoke and GET /v1/history on the private listener; default: these paths do not exist", checkSecret)
 	set.Secret(&s.AdminKey, "admin-key", "bearer key of everything below /v1/ on the private listener that reads or changes more than one publication; default: these paths answer only programs on the same machine, while --admin-listen is a loopback address", checkSecret)
@@ -161,9 +167,9 @@ func (s *settings) derived(value *int, effective func() int) func() string {
 func serveReloads() []string {
 	return append([]string{
 		"tls-cert", "tls-key", "tls-ticket-key", "public-health", "session-url-key", "session-keys",
-		"django-secret-keys", "django-cache-redis-password", "django-cache-redis-tls-ca", "origins", "trusted-proxies", "events-policy",
+		"django-secret-keys", "django-cache-redis-password", "django-cache-redis-tls-ca", "origins", "trusted-proxies", "events-policy", "presence-policy",
 		"signing-key", "publish-key", "admin-key", "console-path", "console-key", "max-frame", "max-event", "events-per-second", "event-bytes-per-second", "queue-bytes",
-		"queue-bytes-per-organization", "receive-bytes-per-organization", "compress", "compress-threshold",
+		"queue-bytes-per-organization", "receive-bytes-per-organization", "presence-bytes-per-organization", "compress", "compress-threshold",
 		"frames-per-second", "frame-burst", "groups-per-connection", "max-connections", "max-per-organization", "max-per-user",
 		"handshakes-per-second", "member-bytes-per-organization", "member-bytes-per-user", "tasks-per-organization",
 		"task-bytes-per-organization", "ping-interval", "pong-timeout", "message-timeout", "idle-timeout", "write-timeout",
@@ -182,6 +188,7 @@ func (s *settings) declareLimits(set *config.Set) {
 	set.Int(&s.QueueBytes, "queue-bytes", gateway.DefaultQueueBytes, 1024, "bytes that may be queued for one browser; a browser that exceeds it is too slow (see --events-when-full)")
 	set.Int(&s.QueueBytesPerOrganization, "queue-bytes-per-organization", gateway.DefaultQueueBytesPerOrganization, 1024, "bytes that may wait for all browsers of one organization; an event that waits for several counts once")
 	set.Int(&s.ReceiveBytesPerOrganization, "receive-bytes-per-organization", gateway.DefaultReceiveBytesPerOrganization, 128<<10, "bytes of unhandled messages from all browsers of one organization; a connection that exceeds it is closed with 4429")
+	set.Int(&s.PresenceBytesPerOrganization, "presence-bytes-per-organization", presence.DefaultBytesPerOrganization, 64<<10, "bytes of memory for the users of one organization who are present in groups; further connections do not count as present, and watchers get an error")
 	set.Choice(&s.WhenFull, "events-when-full", consumer.WhenFullNames()[0], consumer.WhenFullNames(), "what to drop at /ws/events when a browser is too slow: the connection, the oldest events (with a gap frame), or all but the latest event of each group and type")
 	set.Bool(&s.Compress, "compress", false, "use permessage-deflate with browsers that offer it")
 	set.Int(&s.CompressThreshold, "compress-threshold", gateway.DefaultCompressThreshold, 1, "smallest event that is compressed, in bytes")

@@ -5,6 +5,7 @@ package consumer
 
 import (
 	"context"
+	"encoding/json"
 	"net/url"
 	"time"
 
@@ -103,6 +104,19 @@ type Pager interface {
 	// group is not joined, [ErrUnknownType] if nothing can be read, those of ctx, of reading the
 	// history, and of done.
 	PageBefore(ctx context.Context, name string, before event.Position, limit int, done func(events []*event.Event, more bool) error) error
+}
+
+// Attendee is an extra ability of a [Conn]: its user can be present in groups, for others to see.
+type Attendee interface {
+	// Attend makes the user present in a joined group for as long as the connection is a member. With
+	// watch, the browser gets frames that tell who else is. Attending again only adds the watching.
+	// Errors are [ErrNotFound] if the group is not joined, [ErrUnknownType] if nobody is shown here or
+	// the browser cannot read the frames, and others if there is no room for further users.
+	Attend(name string, watch bool) error
+	// SetPresence shows a state of the user to the others, a JSON object, or null for none. Errors are
+	// [event.ErrBadFields] if it is neither or too long, [ErrNotFound] if the connection does not
+	// attend the group, [ErrUnknownType] as above, and others if there is no room.
+	SetPresence(name string, state json.RawMessage) error
 }
 
 // Limiter is an extra ability of a [Conn]: requests that one frame makes in bulk count against the

@@ -42,6 +42,9 @@ const (
 	CodeConflict      = "conflict"
 	// CodeUnknownMessage means that a message is not in the conversation.
 	CodeUnknownMessage = "unknown_message"
+	// CodePresenceRefused means that the policy does not show who is in this group, or does not let
+	// users set states there.
+	CodePresenceRefused = "presence_refused"
 	// CodeTokenRefused means that a token does not prolong the session of the connection.
 	CodeTokenRefused = "token_refused"
 )
@@ -70,6 +73,8 @@ func errorText(code string) string {
 		return "No such message in this conversation."
 	case CodeQuotaExceeded:
 		return "Your message quota, or that of your organization, is used up. Try again later."
+	case CodePresenceRefused:
+		return "Presence is not available in this group."
 	case CodeTokenRefused:
 		return "This token does not prolong the session of this connection."
 	case CodeUnavailable:

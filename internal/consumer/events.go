@@ -15,6 +15,8 @@ import (
 type Events struct {
 	Quiet
 	Policy *Policy
+	// Presence says in which groups users are present. Nil is none.
+	Presence *PresencePolicy
 }
 
 // groupFrame confirms a subscription or its end.
@@ -31,6 +33,8 @@ type wanted struct {
 	After string `json:"after"`
 	// Token is for groups that require one.
 	Token string `json:"token"`
+	// Presence asks who else is in the group.
+	Presence bool `json:"presence"`
 }
 
 // subscribeFrame asks for groups. The fields of wanted are for the short form.
@@ -46,7 +50,7 @@ type unsubscribeFrame struct {
 	Groups []string `json:"groups"`
 }
 
-// ReceiveMessage handles subscribe, unsubscribe and history.
+// ReceiveMessage handles subscribe, unsubscribe, history and presence_set.
 func (e Events) ReceiveMessage(ctx context.Context, c Conn, m event.Message) error {
 	switch m.Type {
 	case "subscribe":
@@ -55,6 +59,8 @@ func (e Events) ReceiveMessage(ctx context.Context, c Conn, m event.Message) err
 		return e.unsubscribe(c, m)
 	case "history":
 		return pageOfHistory(ctx, c, m)
+	case "presence_set":
+		return setPresence(c, m, func(name string) Showing { return e.Presence.Shows(name) })
 	default:
 		return ErrUnknownType
 	}
@@ -115,27 +121,39 @@ func (e Events) subscribeOne(ctx context.Context, c Conn, name string, want want
 	if !e.Policy.Allows(c.Identity(), g, want.Token, time.Now()) {
 		return SendError(c, CodeUnknownGroup, name)
 	}
+	if want.Presence && !mayWatch(c, e.Presence.Shows(name)) {
+		return SendError(c, CodePresenceRefused, name)
+	}
+	joined, err := e.join(ctx, c, name, want)
+	if err != nil || !joined {
+		return err
+	}
+	return attend(c, name, e.Presence.Shows(name), want.Presence)
+}
+
+// join joins a group that the page may join, and answers. joined is false if the answer is an error.
+func (e Events) join(ctx context.Context, c Conn, name string, want wanted) (joined bool, err error) {
 	r, resumes := c.(Resumer)
 	resumes = resumes && c.Protocol() == ProtocolV1
 	if want.After != "" {
 		after, err := event.ParseMark(want.After)
 		if err != nil || !resumes {
-			return SendError(c, CodeBadMessage, name)
+			return false, SendError(c, CodeBadMessage, name)
 		}
 		err = r.JoinAfter(ctx, name, after, func(at event.Mark) error { return c.Send(subscribed(name, at)) })
 		if err != nil {
-			return refuseGroup(ctx, c, name, err)
+			return false, refuseGroup(ctx, c, name, err)
 		}
-		return nil
+		return true, nil
 	}
 	if err := c.Join(ctx, name); err != nil {
-		return refuseGroup(ctx, c, name, err)
+		return false, refuseGroup(ctx, c, name, err)
 	}
 	var at event.Mark
 	if resumes {
 		at, _ = r.Mark(name)
 	}
-	return c.Send(subscribed(name, at))
+	return true, c.Send(subscribed(name, at))
 }
 
 // subscribed returns the answer for a group, with the mark reached if it is known.

@@ -129,6 +129,8 @@ const (
 	waits
 	// timed makes the close frame tell the time to wait: the error's own, if it has one.
 	timed
+	// final lets the user be gone from the groups at once, without time to come back.
+	final
 )
 
 func (h how) is(flag how) bool { return h&flag != 0 }
@@ -155,12 +157,12 @@ var causes = []cause{
 
 	// The right to stay.
 	{lease.UnconfirmedError{}, "overloaded", socket.StatusTryAgainLater, "", http.StatusServiceUnavailable, 0, timed | urgent | mute},
-	{lease.ErrSwitched, "overloaded", closeSwitched, "organization switched", http.StatusServiceUnavailable, switchedRetry, urgent | mute},
-	{lease.ErrRoleChanged, "overloaded", closeSwitched, "role changed", http.StatusServiceUnavailable, switchedRetry, urgent | mute},
-	{lease.ErrNotAllowed, "forbidden", closeForbidden, "not allowed", http.StatusForbidden, 0, urgent | mute},
+	{lease.ErrSwitched, "overloaded", closeSwitched, "organization switched", http.StatusServiceUnavailable, switchedRetry, urgent | mute | final},
+	{lease.ErrRoleChanged, "overloaded", closeSwitched, "role changed", http.StatusServiceUnavailable, switchedRetry, urgent | mute | final},
+	{lease.ErrNotAllowed, "forbidden", closeForbidden, "not allowed", http.StatusForbidden, 0, urgent | mute | final},
 
 	// What the browser does.
-	{consumer.ErrDone, "forbidden", socket.StatusNormalClosure, "", http.StatusForbidden, 0, 0},
+	{consumer.ErrDone, "forbidden", socket.StatusNormalClosure, "", http.StatusForbidden, 0, final},
 	{ErrPeerClosed, "", socket.StatusNormalClosure, "", 0, 0, urgent},
 	{ErrPeerGone, "handshake", socket.StatusGoingAway, "", http.StatusInternalServerError, 0, urgent}, // nobody reads the answer
 	{consumer.ErrTextRequired, "", socket.StatusUnsupportedData, "", 0, 0, 0},
@@ -174,17 +176,17 @@ var causes = []cause{
 	{ErrUnfinished, "", closeSilent, "message not finished", 0, 0, urgent},
 
 	// The session.
-	{ErrSessionEnded, "unauthenticated", closeUnauthenticated, "session ended", http.StatusUnauthorized, 0, urgent | mute},
-	{lease.ErrSessionEnded, "unauthenticated", closeUnauthenticated, "session ended", http.StatusUnauthorized, 0, urgent | mute},
-	{lease.ErrSessionStale, "unauthenticated", closeUnauthenticated, retryOnce, http.StatusUnauthorized, 0, urgent | mute},
-	{ErrUnauthenticated, "unauthenticated", closeUnauthenticated, "not logged in", http.StatusUnauthorized, 0, urgent},
+	{ErrSessionEnded, "unauthenticated", closeUnauthenticated, "session ended", http.StatusUnauthorized, 0, urgent | mute | final},
+	{lease.ErrSessionEnded, "unauthenticated", closeUnauthenticated, "session ended", http.StatusUnauthorized, 0, urgent | mute | final},
+	{lease.ErrSessionStale, "unauthenticated", closeUnauthenticated, retryOnce, http.StatusUnauthorized, 0, urgent | mute | final},
+	{ErrUnauthenticated, "unauthenticated", closeUnauthenticated, "not logged in", http.StatusUnauthorized, 0, urgent | final},
 
 	// What was asked for. The first three are known before the upgrade only.
 	{ErrUnknownPath, "unknown_path", closeNotFound, "not found", http.StatusNotFound, 0, urgent},
 	{ErrNoHandshake, "no_handshake", socket.StatusPolicyViolation, "", http.StatusBadRequest, 0, 0},
 	{ErrQueryTooLong, "query_too_long", socket.StatusPolicyViolation, "", http.StatusBadRequest, 0, 0},
 	{ErrOrigin, "origin", closeForbidden, "not allowed", http.StatusForbidden, 0, urgent},
-	{consumer.ErrForbidden, "forbidden", closeForbidden, "not allowed", http.StatusForbidden, 0, urgent},
+	{consumer.ErrForbidden, "forbidden", closeForbidden, "not allowed", http.StatusForbidden, 0, urgent | final},
 	{orgctx.ErrNoOrganization, "forbidden", closeForbidden, "not allowed", http.StatusForbidden, 0, urgent},
 	{consumer.ErrNotFound, "not_found", closeNotFound, "not found", http.StatusNotFound, 0, urgent},
 	{event.ErrInvalidGroup, "not_found", closeNotFound, "not found", http.StatusNotFound, 0, urgent},

@@ -11,6 +11,7 @@ import (
 	"orgcast/internal/consumer"
 	"orgcast/internal/event"
 	"orgcast/internal/hub"
+	"orgcast/internal/orgctx"
 	"orgcast/internal/outbox"
 	"orgcast/internal/session"
 	"orgcast/internal/trail"
@@ -194,9 +195,14 @@ func (c *client) admit(b *event.Burst) error {
 	if b.Organization() == c.identity.Organization && !c.identity.Organization.IsZero() {
 		return nil
 	}
+	return c.violation(b.Organization(), b.Group())
+}
+
+// violation counts and logs a foreign event or frame that was about to leave.
+func (c *client) violation(org orgctx.ID, g event.Group) error {
 	c.host.log.Error("isolation violation prevented",
 		zap.String("connection_id", c.id), zap.Stringer("organization_id", c.identity.Organization),
-		zap.Stringer("event_organization_id", b.Organization()), zap.Stringer("group", b.Group()))
+		zap.Stringer("event_organization_id", org), zap.Stringer("group", g))
 	c.host.violated()
 	return ErrIsolation
 }

@@ -11,6 +11,7 @@ import (
 	"orgcast/internal/hub"
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
+	"orgcast/internal/presence"
 	"orgcast/internal/session"
 	"orgcast/internal/trail"
 )
@@ -96,6 +97,7 @@ func (c *conn) Leave(name string) {
 	}
 	c.writer.box.Forget(g)
 	c.groups.leave(g, c)
+	c.depart(presence.Closed, g)
 }
 
 // Charge implements consumer.Limiter.

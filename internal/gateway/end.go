@@ -80,7 +80,7 @@ func (c *conn) tearDown(readErr error) {
 	c.End(readErr)
 	cause := context.Cause(c.ctx)
 	// Leave first, so that no events are offered to a connection that waits for a slow hook.
-	c.groups.end(c)
+	c.depart(departureOf(cause), c.groups.end(c)...)
 	switch {
 	case errors.Is(readErr, ErrPeerClosed):
 		_ = c.writer.transport.WriteClose(c.kind.goodbye(cause)) // unless it has left already: the browser waits for it

@@ -51,15 +51,16 @@ func (ms *memberships) leave(g event.Group, m hub.Member) {
 	}
 }
 
-// end ends all memberships for good.
-func (ms *memberships) end(m hub.Member) {
+// end ends all memberships for good, and returns the groups.
+func (ms *memberships) end(m hub.Member) (groups []event.Group) {
 	ms.mu.Lock()
-	groups := ms.groups
+	groups = ms.groups
 	ms.groups, ms.ended = nil, true
 	ms.mu.Unlock()
 	for _, g := range groups {
 		ms.host.hub.Leave(g, m)
 	}
+	return groups
 }
 
 // reserve adds a group to those of the connection.

@@ -68,6 +68,8 @@ type Options struct {
 	// History gives consumers the recorded events of their groups. If it is nil, all histories are
 	// empty.
 	History History
+	// Presence knows who is in which group. If it is nil, nobody is shown.
+	Presence Presence
 	// Carriers are kinds of transports in addition to WebSockets. It may be nil.
 	Carriers []Carrier
 	// Origins are the pages that may connect.

@@ -310,7 +310,7 @@ func (s *Server) connect(request context.Context, c *conn) error {
 func (s *Server) discard(c *conn, cause error) {
 	c.End(cause)
 	s.removeLease(c)
-	c.groups.end(c)
+	c.depart(departureOf(cause), c.groups.end(c)...)
 	c.tree.Wait()
 	c.writer.box.Abandon()
 	c.trail.Forget()

@@ -56,11 +56,16 @@ func (k Keyspace) GroupChannel(g event.Group) string {
 
 // ParseGroupChannel returns the group of a channel. ok is false for any other name.
 func (k Keyspace) ParseGroupChannel(channel string) (g event.Group, ok bool) {
+	return k.parseChannel(channel, groupInfix)
+}
+
+// parseChannel returns the group of a channel of a kind.
+func (k Keyspace) parseChannel(channel, infix string) (g event.Group, ok bool) {
 	rest, ok := strings.CutPrefix(channel, k.channels+"{")
 	if !ok {
 		return event.Group{}, false
 	}
-	orgText, name, ok := strings.Cut(rest, groupInfix)
+	orgText, name, ok := strings.Cut(rest, infix)
 	if !ok {
 		return event.Group{}, false
 	}
@@ -70,6 +75,24 @@ func (k Keyspace) ParseGroupChannel(channel string) (g event.Group, ok bool) {
 	}
 	g, err = event.NewGroup(org, name)
 	return g, err == nil
+}
+
+const presenceInfix = "}:presence:"
+
+// Presence returns the hash of who is present in a group: prefix:{ORG}:presence:NAME.
+func (k Keyspace) Presence(g event.Group) string {
+	return k.prefix + "{" + g.Organization().String() + presenceInfix + g.Name()
+}
+
+// PresenceChannel returns the channel of what changes there: the name of the hash in database 0, and
+// prefix@N:{ORG}:presence:NAME in database N.
+func (k Keyspace) PresenceChannel(g event.Group) string {
+	return k.channels + "{" + g.Organization().String() + presenceInfix + g.Name()
+}
+
+// ParsePresenceChannel returns the group of such a channel. ok is false for any other name.
+func (k Keyspace) ParsePresenceChannel(channel string) (g event.Group, ok bool) {
+	return k.parseChannel(channel, presenceInfix)
 }
 
 // History returns the stream of a group's recorded events: prefix:{ORG}:history:NAME.

@@ -38,46 +38,52 @@ func TestNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	for got, want := range map[string]string{
-		k.GroupChannel(g):                      "orgcast:{7}:group:chat.x_1-2",
-		k.History(g):                           "orgcast:{7}:history:chat.x_1-2",
-		k.Once(g, "order:1}"):                  "orgcast:{7}:once:chat.x_1-2:order:1}",
-		k.Organization(org):                    "orgcast:{7}:org",
-		k.Connections(org):                     "orgcast:{7}:connections",
-		k.Connections(orgctx.ID{}):             "orgcast:{.none}:connections",
-		k.Organization(orgctx.ID{}):            "orgcast:{.none}:org",
-		k.Member(org, "u-1"):                   "orgcast:{7}:member:u-1",
-		k.Epoch(org):                           "orgcast:{7}:epoch",
-		k.MemberBytes(org):                     "orgcast:{7}:bytes",
-		k.MemberBytes(orgctx.ID{}):             "orgcast:{.none}:bytes",
-		k.MemberBytesOf(org, "u-1"):            "orgcast:{7}:bytes:u-1",
-		k.MemberBytesOf(orgctx.ID{}, "u-1"):    "orgcast:{.none}:bytes:u-1",
-		k.Member(org, "auth0|123"):             "orgcast:{7}:member:auth0%7C123",
-		k.Member(org, "a%7Cb"):                 "orgcast:{7}:member:a%257Cb",
-		k.Member(org, ".."):                    "orgcast:{7}:member:%2E%2E",
-		k.UserDisabled("ü@example.com"):        "orgcast:user-disabled:%C3%BC%40example%2Ecom",
-		k.MemberBytesOf(org, "a:b"):            "orgcast:{7}:bytes:a%3Ab",
-		k.Object(org, "chat", "c-1"):           "orgcast:{7}:object:chat:c-1",
-		k.Session("KEY"):                       "orgcast:session:KEY",
-		k.Canary("node"):                       "orgcast:canary:node",
-		k.GroupChannel(group(t, org, "group")): "orgcast:{7}:group:group",
-		k.Tasks("crew"):                        "orgcast:tasks:crew",
-		k.DeadTasks("crew"):                    "orgcast:tasks:crew:dead",
-		k.TaskOnce(org, "crew", "c-1"):         "orgcast:once:{orgcast:tasks:crew}:7:c-1",
-		k.TaskLine(org, "crew"):                "orgcast:line:{orgcast:tasks:crew}:7",
-		k.TaskRing("crew"):                     "orgcast:ring:{orgcast:tasks:crew}",
-		k.TaskLines("crew"):                    "orgcast:lines:{orgcast:tasks:crew}",
-		k.TaskIdle("crew"):                     "orgcast:idle:{orgcast:tasks:crew}",
-		k.Nodes():                              "orgcast:nodes",
-		k.Node("gw-1"):                         "orgcast:node:{orgcast:nodes}:gw-1",
-		k.Answers("q1"):                        "orgcast:answers:q1",
-		k.Questions():                          "orgcast:questions",
-		k.Usage(hour):                          "orgcast:usage:2026112904",
-		k.InDatabase(3).Questions():            "orgcast@3:questions",
-		k.Request(org, "u-1", "r-1"):           "orgcast:once:{7}:u-1:r-1",
-		k.Request(org, "auth0|1:2", "r-1"):     "orgcast:once:{7}:auth0%7C1%3A2:r-1",
-		k.TaskEnd(org, "crew", "t-1"):          "orgcast:{7}:task:crew:t-1",
-		k.Ask(org, "e-1", 3):                   "orgcast:{7}:ask:e-1:3",
-		k.Stored(org, "notes.x"):               "orgcast:{7}:store:notes.x",
+		k.GroupChannel(g):                           "orgcast:{7}:group:chat.x_1-2",
+		k.History(g):                                "orgcast:{7}:history:chat.x_1-2",
+		k.Presence(g):                               "orgcast:{7}:presence:chat.x_1-2",
+		k.PresenceChannel(g):                        "orgcast:{7}:presence:chat.x_1-2",
+		k.InDatabase(3).PresenceChannel(g):          "orgcast@3:{7}:presence:chat.x_1-2",
+		k.InDatabase(3).Presence(g):                 "orgcast:{7}:presence:chat.x_1-2",
+		keyspace.PresenceField("gw-1", "auth0|123"): "gw-1:auth0%7C123",
+		keyspace.PresenceField("gw-1", ""):          "gw-1:",
+		k.Once(g, "order:1}"):                       "orgcast:{7}:once:chat.x_1-2:order:1}",
+		k.Organization(org):                         "orgcast:{7}:org",
+		k.Connections(org):                          "orgcast:{7}:connections",
+		k.Connections(orgctx.ID{}):                  "orgcast:{.none}:connections",
+		k.Organization(orgctx.ID{}):                 "orgcast:{.none}:org",
+		k.Member(org, "u-1"):                        "orgcast:{7}:member:u-1",
+		k.Epoch(org):                                "orgcast:{7}:epoch",
+		k.MemberBytes(org):                          "orgcast:{7}:bytes",
+		k.MemberBytes(orgctx.ID{}):                  "orgcast:{.none}:bytes",
+		k.MemberBytesOf(org, "u-1"):                 "orgcast:{7}:bytes:u-1",
+		k.MemberBytesOf(orgctx.ID{}, "u-1"):         "orgcast:{.none}:bytes:u-1",
+		k.Member(org, "auth0|123"):                  "orgcast:{7}:member:auth0%7C123",
+		k.Member(org, "a%7Cb"):                      "orgcast:{7}:member:a%257Cb",
+		k.Member(org, ".."):                         "orgcast:{7}:member:%2E%2E",
+		k.UserDisabled("ü@example.com"):             "orgcast:user-disabled:%C3%BC%40example%2Ecom",
+		k.MemberBytesOf(org, "a:b"):                 "orgcast:{7}:bytes:a%3Ab",
+		k.Object(org, "chat", "c-1"):                "orgcast:{7}:object:chat:c-1",
+		k.Session("KEY"):                            "orgcast:session:KEY",
+		k.Canary("node"):                            "orgcast:canary:node",
+		k.GroupChannel(group(t, org, "group")):      "orgcast:{7}:group:group",
+		k.Tasks("crew"):                             "orgcast:tasks:crew",
+		k.DeadTasks("crew"):                         "orgcast:tasks:crew:dead",
+		k.TaskOnce(org, "crew", "c-1"):              "orgcast:once:{orgcast:tasks:crew}:7:c-1",
+		k.TaskLine(org, "crew"):                     "orgcast:line:{orgcast:tasks:crew}:7",
+		k.TaskRing("crew"):                          "orgcast:ring:{orgcast:tasks:crew}",
+		k.TaskLines("crew"):                         "orgcast:lines:{orgcast:tasks:crew}",
+		k.TaskIdle("crew"):                          "orgcast:idle:{orgcast:tasks:crew}",
+		k.Nodes():                                   "orgcast:nodes",
+		k.Node("gw-1"):                              "orgcast:node:{orgcast:nodes}:gw-1",
+		k.Answers("q1"):                             "orgcast:answers:q1",
+		k.Questions():                               "orgcast:questions",
+		k.Usage(hour):                               "orgcast:usage:2026112904",
+		k.InDatabase(3).Questions():                 "orgcast@3:questions",
+		k.Request(org, "u-1", "r-1"):                "orgcast:once:{7}:u-1:r-1",
+		k.Request(org, "auth0|1:2", "r-1"):          "orgcast:once:{7}:auth0%7C1%3A2:r-1",
+		k.TaskEnd(org, "crew", "t-1"):               "orgcast:{7}:task:crew:t-1",
+		k.Ask(org, "e-1", 3):                        "orgcast:{7}:ask:e-1:3",
+		k.Stored(org, "notes.x"):                    "orgcast:{7}:store:notes.x",
 		// Databases of a server share its channels, but not its keys.
 		k.InDatabase(0).GroupChannel(g):         "orgcast:{7}:group:chat.x_1-2",
 		k.InDatabase(3).GroupChannel(g):         "orgcast@3:{7}:group:chat.x_1-2",
@@ -187,7 +193,7 @@ func TestGroupChannelRoundTrip(t *testing.T) {
 // Two names are equal only if they are made for the same thing.
 func TestNamesNeverCollide(t *testing.T) {
 	// Few and short values, so that collisions would show.
-	short := rapid.StringMatching(`[a_-]{1,3}|org|member|group|session|session-ended|user-disabled|control|canary|tasks|dead|once|line|ring|lines|idle|task|ask|store|history|epoch|bytes|nodes|node|answers|questions|usage`)
+	short := rapid.StringMatching(`[a_-]{1,3}|org|member|group|session|session-ended|user-disabled|control|canary|tasks|dead|once|line|ring|lines|idle|task|ask|store|history|epoch|bytes|nodes|node|answers|questions|usage|presence`)
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(label string) (name, thing string) {
 			prefix := short.Draw(t, label+" prefix")
@@ -204,13 +210,26 @@ func TestNamesNeverCollide(t *testing.T) {
 				t.Fatal(err)
 			}
 			more, user := short.Draw(t, label+" more"), userIDs.Draw(t, label+" user")
-			switch kind := rapid.IntRange(0, 26).Draw(t, label+" kind"); kind {
+			switch kind := rapid.IntRange(0, 28).Draw(t, label+" kind"); kind {
 			case 0:
 				g, err := event.NewGroup(org, rest)
 				if err != nil {
 					t.Fatal(err)
 				}
 				return k.GroupChannel(g), fmt.Sprint("group ", prefix, " ", orgText, " ", rest, " ", database)
+			case 27, 28:
+				g, err := event.NewGroup(org, rest)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if kind == 27 {
+					return k.Presence(g), fmt.Sprint("presence ", prefix, " ", orgText, " ", rest)
+				}
+				// In database 0, the channel has the name of the hash, which is no key of anything else.
+				if database == 0 {
+					return k.PresenceChannel(g), fmt.Sprint("presence ", prefix, " ", orgText, " ", rest)
+				}
+				return k.PresenceChannel(g), fmt.Sprint("presence channel ", prefix, " ", orgText, " ", rest, " ", database)
 			case 1:
 				return k.Organization(org), fmt.Sprint("organization ", prefix, " ", orgText)
 			case 2:
@@ -429,6 +448,22 @@ func TestTasksOfAKindShareASlot(t *testing.T) {
 			if got := keyspace.Slot(name); got != want {
 				t.Errorf("%s: got slot %d, want %d, that of %s", name, got, want, k.Tasks(kind))
 			}
+		}
+	}
+}
+
+// TestPresenceFieldRoundTrip: a field belongs to one node and one user, and nothing else is one.
+func TestPresenceFieldRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		node, user := ids.Draw(t, "node"), rapid.OneOf(rapid.Just(""), userIDs).Draw(t, "user")
+		gotNode, gotUser, ok := keyspace.ParsePresenceField(keyspace.PresenceField(node, user))
+		if !ok || gotNode != node || gotUser != user {
+			t.Fatalf("got %q, %q, %v, want %q, %q", gotNode, gotUser, ok, node, user)
+		}
+	})
+	for _, field := range []string{"", ":", "a", ":ada", "a b:ada", "a:ada:b", "a:%", "a:%41", "a:%c3%bc", "a:ü", "a:a b", "a:%20", "a:" + strings.Repeat("u", 129)} {
+		if node, user, ok := keyspace.ParsePresenceField(field); ok {
+			t.Errorf("%q: got %q, %q", field, node, user)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package keyspace
 
 import (
+	"net/url"
 	"strings"
 
 	"orgcast/internal/orgctx"
@@ -24,4 +25,22 @@ func escapeUser(user string) string {
 		}
 	}
 	return b.String()
+}
+
+// PresenceField returns the field of a user of a node in the hash [Keyspace.Presence]: NODE:USER,
+// with the id spelled as in names. The field of no user, NODE:, is about the node itself. node must
+// satisfy [orgctx.ValidID].
+func PresenceField(node, user string) string { return node + ":" + escapeUser(user) }
+
+// ParsePresenceField returns what a field is about. ok is false for any other field.
+func ParsePresenceField(field string) (node, user string, ok bool) {
+	node, escaped, ok := strings.Cut(field, ":")
+	if !ok || !orgctx.ValidID(node) {
+		return "", "", false
+	}
+	user, err := url.PathUnescape(escaped)
+	if err != nil || user != "" && !orgctx.ValidUserID(user) || escapeUser(user) != escaped {
+		return "", "", false
+	}
+	return node, user, true
 }

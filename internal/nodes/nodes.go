@@ -8,7 +8,7 @@
 // A question goes to all nodes on one channel. Each node pushes its answer to a list that belongs to
 // the question and expires soon. Everything is bounded: the bytes of a question and of an answer, how
 // long the asker waits, how many questions a node has under way, and how many wait for it. While
-// nobody asks, a node costs one renewal in five seconds and one idle subscription.
+// nobody asks, a node costs one renewal in two seconds and one idle subscription.
 //
 // What can be asked is a closed set of topics. Each has types for its question and its answer, and a
 // question says by itself whether it is valid.
@@ -35,8 +35,8 @@ import (
 
 const (
 	// DefaultLease is how long a killed node stays listed. A node renews its lease three times in
-	// that time.
-	DefaultLease = 15 * time.Second
+	// that time. Its users stay present for as long, and some seconds more (package presence).
+	DefaultLease = 5 * time.Second
 	// DefaultPatience is how long an asker waits for the nodes.
 	DefaultPatience = 2 * time.Second
 	// timeout bounds each round trip to Redis, which normally takes a millisecond.
@@ -71,6 +71,7 @@ type Nodes struct {
 	single  bool // one server, not a Cluster
 	metrics *metrics
 	topics  map[string]handler // complete before Run
+	lapsed  func()             // nil if nobody has to know; set before Run
 	// heard holds questions of other nodes until their turn. Nobody closes it.
 	heard chan question
 	// asking has a slot for each question of this node that is under way.

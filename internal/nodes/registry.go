@@ -51,6 +51,11 @@ func (n *Nodes) stayListed(ctx context.Context) {
 	}
 }
 
+// OnLapse sets a function that is called when this node has got a lease and had none before: at the
+// start, and later if the others may have taken it for stopped, or Redis has lost its data. It is
+// called before [Nodes.Run]. The function must not block.
+func (n *Nodes) OnLapse(lapsed func()) { n.lapsed = lapsed }
+
 // renew lists this node for another lease.
 func (n *Nodes) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -61,11 +66,16 @@ func (n *Nodes) renew(ctx context.Context) error {
 	}
 	now := time.Now()
 	pipe := n.client.Pipeline()
+	held := pipe.Exists(ctx, n.keys.Node(n.self.ID))
 	pipe.Set(ctx, n.keys.Node(n.self.ID), text, n.opt.Lease)
 	pipe.ZAdd(ctx, n.keys.Nodes(), redis.Z{Score: float64(now.Unix()), Member: n.self.ID})
 	pipe.ZRemRangeByScore(ctx, n.keys.Nodes(), "-inf", "("+strconv.FormatInt(now.Add(-forgetAfter).Unix(), 10))
 	pipe.PExpire(ctx, n.keys.Nodes(), 2*forgetAfter)
-	return redisreply.Exec(ctx, pipe)
+	err = redisreply.Exec(ctx, pipe)
+	if err == nil && held.Val() == 0 && n.lapsed != nil {
+		n.lapsed()
+	}
+	return err
 }
 
 // leave takes this node off the list, because it stops in order. If Redis does not answer, the lease
