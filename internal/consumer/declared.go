@@ -25,6 +25,8 @@ type Declaration struct {
 	// Events are the types of events that pass, each with the fields that pass. Nil lets every
 	// event pass unchanged.
 	Events map[string][]string
+	// Presence is what connections see of who else is in the first group.
+	Presence Showing
 	// Receive is the reaction to messages, by type.
 	Receive map[string]Reaction
 	// Hook makes further decisions, unless it is nil.
@@ -196,7 +198,18 @@ func (d *declaredConn) joinAll(ctx context.Context, c Conn) error {
 			return err
 		}
 	}
-	return nil
+	if d.Presence == ShowNobody || len(d.groups) == 0 {
+		return nil
+	}
+	return attend(c, d.groups[0], d.Presence, mayWatch(c, d.Presence))
+}
+
+// shows returns what the connection sees of who is in a group.
+func (d *declaredConn) shows(group string) Showing {
+	if len(d.groups) == 0 || group != d.groups[0] {
+		return ShowNobody
+	}
+	return d.Presence
 }
 
 // admit returns an error if the user may not connect. Another user's object looks as if it did not
@@ -232,6 +245,8 @@ func ownedID(group string) string {
 func (d *declaredConn) ReceiveMessage(ctx context.Context, c Conn, m event.Message) error {
 	r, ok := d.Receive[m.Type]
 	switch {
+	case m.Type == presenceSetType && d.Presence != ShowNobody:
+		return setPresence(c, m, d.shows)
 	case !ok && d.asks(HookReceive):
 		return d.receiveByHook(ctx, c, m)
 	case !ok:

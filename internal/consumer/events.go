@@ -59,8 +59,8 @@ func (e Events) ReceiveMessage(ctx context.Context, c Conn, m event.Message) err
 		return e.unsubscribe(c, m)
 	case "history":
 		return pageOfHistory(ctx, c, m)
-	case "presence_set":
-		return setPresence(c, m, func(name string) Showing { return e.Presence.Shows(name) })
+	case presenceSetType:
+		return setPresence(c, m, e.Presence.Shows)
 	default:
 		return ErrUnknownType
 	}

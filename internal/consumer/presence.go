@@ -106,6 +106,9 @@ func attend(c Conn, name string, shows Showing, watch bool) error {
 	return nil
 }
 
+// presenceSetType is the type of messages that set a state.
+const presenceSetType = "presence_set"
+
 // presenceSet sets the state that a user shows in a group.
 type presenceSet struct {
 	Group     string          `json:"group"`

@@ -15,6 +15,7 @@ import (
 	"orgcast/internal/gateway"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/presence"
+	"orgcast/internal/routefile"
 	"orgcast/internal/testkit"
 )
 
@@ -300,5 +301,26 @@ func TestIsolationOfPresence(t *testing.T) {
 	}
 	if got := n.gateway.Violations(); got != 1 {
 		t.Errorf("violations: got %d, want 1", got)
+	}
+}
+
+// TestPresenceOfDeclaredRoutes: a declared route shows who is in its first group without being asked,
+// to clients that know the frames.
+func TestPresenceOfDeclaredRoutes(t *testing.T) {
+	list, err := routefile.Parse([]byte("version: 1\nroutes:\n  - path: /ws/board/{id:id}/\n    who: member\n    groups: [\"board_{id}\", all]\n    presence: states\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := startNode(t, setup{options: gateway.Options{Presence: runRoom(t)}, routes: []consumer.Route{list[0].Route(consumer.DeclaredServices{})}})
+	ada, known := n.connectAs("/ws/board/7/", consumer.ProtocolV1, "ada", "acme"), map[string]string{}
+	n.connectAs("/ws/board/8/", consumer.ProtocolV1, "alan", "acme")
+	awaitPresence(t, ada, known, "ada")
+	plain := n.connect("/ws/board/7/", "alan", "acme")
+	awaitPresence(t, ada, known, "ada", "alan")
+	n.send(plain, `{"type":"presence_set","group":"board_7","state":{"a":1}}`)
+	awaitPresence(t, ada, known, "ada", `alan{"a":1}`)
+	n.send(plain, `{"type":"presence_set","group":"all","state":{"a":1}}`)
+	if f := nextPresence(t, plain); f.text() != "error presence_refused" { // and nothing about presence before
+		t.Errorf("got %+v", f)
 	}
 }

@@ -23,6 +23,9 @@ func Describe(w io.Writer, routes []Route) {
 // policy returns what a route allows, as names and sentences.
 func (r *Route) policy() [][2]string {
 	lines := [][2]string{{"who", r.describeWho()}, {"groups", r.describeGroups()}, {"first", r.describeFirst()}, {"events", r.describeEvents()}}
+	if len(r.Groups) > 0 && r.Presence != consumer.ShowNobody {
+		lines = append(lines, [2]string{"presence", r.describePresence()})
+	}
 	for _, typ := range slices.Sorted(maps.Keys(r.Receive)) {
 		lines = append(lines, [2]string{"receive", typ + ": " + r.describeReaction(r.Receive[typ])})
 	}
@@ -93,6 +96,13 @@ func (r *Route) describeEvents() string {
 		types = append(types, fmt.Sprintf("%s(%s)", typ, strings.Join(r.Events[typ], ", ")))
 	}
 	return strings.Join(types, ", ") + "; no others"
+}
+
+func (r *Route) describePresence() string {
+	if r.Presence == consumer.ShowStates {
+		return fmt.Sprintf("users in %s, and a state that each sets", r.Groups[0])
+	}
+	return "users in " + r.Groups[0].String()
 }
 
 func (r *Route) describeReaction(re consumer.Reaction) string {

@@ -57,7 +57,7 @@ func (r *reader) file(n *yamlfile.Node) []Route {
 // route reads one route.
 func (r *reader) route(n *yamlfile.Node) Route {
 	out := Route{Line: n.Line}
-	if !r.mapping(n, "route", "path", "who", "groups", "first", "events", "receive", "hook") {
+	if !r.mapping(n, "route", "path", "who", "groups", "first", "events", "presence", "receive", "hook") {
 		return out
 	}
 	path, who := n.Get("path"), n.Get("who")
@@ -82,6 +82,9 @@ func (r *reader) route(n *yamlfile.Node) Route {
 	}
 	if f := n.Get("first"); f != nil {
 		r.first(f, &out)
+	}
+	if p := n.Get("presence"); p != nil {
+		r.presence(p, &out)
 	}
 	if f := n.Get("receive"); f != nil {
 		r.receive(f, &out)
@@ -266,6 +269,18 @@ func (r *reader) first(n *yamlfile.Node, out *Route) {
 	}
 }
 
+func (r *reader) presence(n *yamlfile.Node, out *Route) {
+	shows, ok := consumer.ParseShowing(n.Text)
+	switch {
+	case n.Kind != yamlfile.Text || !ok || shows == consumer.ShowNobody:
+		r.wrong(n, "presence: must be users or states")
+	case len(out.Groups) == 0:
+		r.wrong(n, "presence: needs groups; it is about the first one")
+	default:
+		out.Presence = shows
+	}
+}
+
 func (r *reader) history(n *yamlfile.Node, out *Route) {
 	count, err := strconv.Atoi(string(n.Raw))
 	if n.Kind != yamlfile.Scalar || err != nil || count < 1 || count > maxNewest {
@@ -288,6 +303,10 @@ func (r *reader) receive(n *yamlfile.Node, out *Route) {
 		what := "receive: " + m.Name
 		if !event.ValidType(m.Name) || m.Name == "ping" || m.Name == "keep_alive" {
 			r.wrong(&yamlfile.Node{Line: m.Line}, "receive: a type has 1 to %d letters, digits and . _ : -, and is not ping or keep_alive, which every route answers", event.MaxTypeLength)
+			continue
+		}
+		if m.Name == "presence_set" && out.Presence != consumer.ShowNobody {
+			r.wrong(&yamlfile.Node{Line: m.Line}, "receive: presence_set is answered by every route with presence")
 			continue
 		}
 		out.Receive[m.Name] = r.reaction(m.Value, out, what)
