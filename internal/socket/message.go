@@ -28,6 +28,9 @@ const (
 	// inflateBytes is the memory for inflating one message: the window and tables of a
 	// compress/flate reader, and its input buffer.
 	inflateBytes = 44 << 10
+	// recordBytes is the memory for a record of TLS in the middle of a message that does not come at
+	// once.
+	recordBytes = 17 << 10
 )
 
 // Held returns how many bytes a message takes of its budget after Next has returned it.
@@ -46,6 +49,12 @@ func (c *Conn) readAll(r io.Reader, b Budget) (data []byte, err error) {
 			return nil, err
 		}
 		defer b.Give(inflateBytes)
+	}
+	if c.carrier != nil {
+		if err := b.Take(recordBytes); err != nil {
+			return nil, err
+		}
+		defer b.Give(recordBytes)
 	}
 	return readHeld(r, b, announced, whyEnded)
 }

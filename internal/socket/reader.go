@@ -61,8 +61,9 @@ type inbound struct {
 	from    uint16     // they begin here in chunk
 	to      uint16     // and end here
 	frame   framing
-	// begun is the age of the connection, in nanoseconds, at which the current message began; 0
-	// between messages. [Conn.Unfinished] reads it.
+	record  int // bytes of the budget for a record of TLS that has begun to come
+	// begun is the age of the connection, in nanoseconds, at which the current message or record
+	// began; 0 between them. [Conn.Unfinished] reads it.
 	begun   atomic.Int64
 	allowed bucket.Bucket
 }
@@ -87,15 +88,55 @@ func (c *Conn) Await() {
 
 // Next returns the next message, or why there is none. After [ErrIdle] the caller should call
 // Await; after any other error nothing more can be read. The budget counts the memory of a message
-// while it comes, and keeps counting [Held] of a message that Next returns.
+// while it comes, and keeps counting [Held] of a message that Next returns. Under TLS, it counts the
+// memory of a record that has begun to come, too.
 func (c *Conn) Next(b Budget) (Message, error) {
+	m, err := c.next(b)
+	if c.carrier == nil || err == nil {
+		return m, err
+	}
+	return m, c.countRecord(b, err)
+}
+
+// countRecord has the budget count what holds a part of a record, after Next has found no message.
+func (c *Conn) countRecord(b Budget, err error) error {
+	held := 0
+	if errors.Is(err, ErrIdle) {
+		held = c.partial()
+		c.noteBegun(held > 0)
+	}
+	more := held - c.in.record
+	if more > 0 {
+		if full := b.Take(more); full != nil {
+			held, more, err = 0, -c.in.record, full
+		}
+	}
+	if more < 0 {
+		b.Give(-more)
+	}
+	c.in.record = held
+	return err
+}
+
+// partial returns how many bytes crypto/tls holds of a record that has begun to come.
+func (c *Conn) partial() int {
+	secure, ok := c.conn.(*tls.Conn)
+	if !ok {
+		return 0
+	}
+	return partial(secure)
+}
+
+// next implements Next, but for records that have begun to come.
+func (c *Conn) next(b Budget) (Message, error) {
 	for c.more() {
 		c.in.broken = c.receive()
 	}
 	if c.in.broken != nil {
 		return Message{}, whyEnded(c.in.broken)
 	}
-	if c.Idle() {
+	if c.idle() {
+		c.dropParser()
 		return Message{}, ErrIdle
 	}
 	if c.in.frame.between() {
@@ -226,12 +267,13 @@ func isPong(b []byte) bool {
 }
 
 // Idle reports whether Next would return [ErrIdle], which it then need not be asked. It never waits.
+// It is false while a record has begun to come, which Next has to count.
 // The goroutine that reads calls it.
 func (c *Conn) Idle() bool {
 	if c.in.frame.between() && c.more() { // crypto/tls may have handed out all that has come
 		c.in.broken = c.receive()
 	}
-	if c.in.broken != nil || !c.idle() {
+	if c.in.broken != nil || !c.idle() || c.carrier != nil && c.partial() != c.in.record {
 		return false
 	}
 	c.dropParser()
@@ -314,17 +356,22 @@ func gone(err error) error {
 // pass notes bytes of the client, and when the message began that they leave unfinished. Control
 // frames between its fragments do not change that time.
 func (c *Conn) pass(p []byte) {
-	in := &c.in
-	in.frame.pass(p)
-	switch under := !in.frame.between(); {
-	case !under && in.begun.Load() != 0:
-		in.begun.Store(0)
-	case under && in.begun.Load() == 0:
-		in.begun.Store(max(1, int64(time.Since(c.opened))))
+	c.in.frame.pass(p)
+	c.noteBegun(!c.in.frame.between())
+}
+
+// noteBegun notes whether something is under way, and since when.
+func (c *Conn) noteBegun(under bool) {
+	begun := &c.in.begun
+	switch {
+	case !under && begun.Load() != 0:
+		begun.Store(0)
+	case under && begun.Load() == 0:
+		begun.Store(max(1, int64(time.Since(c.opened))))
 	}
 }
 
-// Unfinished returns when the current message began. ok is false between messages.
+// Unfinished returns when the current message or record of TLS began. ok is false between them.
 func (c *Conn) Unfinished() (since time.Time, ok bool) {
 	begun := c.in.begun.Load()
 	return c.opened.Add(time.Duration(begun)), begun != 0

@@ -36,6 +36,16 @@ func spare(c *tls.Conn) {
 	}
 }
 
+// partial returns how many bytes hold a record that has begun to come, 0 if there is none.
+func partial(c *tls.Conn) (bytes int) {
+	for b := range buffersOf(c) {
+		if b.Len() > 0 {
+			bytes += b.Cap()
+		}
+	}
+	return bytes
+}
+
 // buffersOf yields the buffers of a connection.
 func buffersOf(c *tls.Conn) iter.Seq[*bytes.Buffer] {
 	return func(yield func(*bytes.Buffer) bool) {
