@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -96,17 +97,26 @@ func (c *client) opening(path, cookie string, o *Options) ([]byte, error) {
 
 // refusal is an answer to an upgrade request that is not an upgrade, or a close frame before the
 // connection was ready.
-type refusal struct{ code int }
+type refusal struct {
+	code   int
+	reason string // the gateway's code for it, if the answer has one
+}
+
+// refusalReason matches it.
+var refusalReason = regexp.MustCompile(`"code":"([a-z_]{1,40})"`)
 
 func (r *refusal) Error() string {
 	if r.code < 1000 {
-		return fmt.Sprintf("handshake refused: %d %s%s", r.code, http.StatusText(r.code), r.hint())
+		return strings.TrimSpace(fmt.Sprintf("handshake refused: %d %s %s", r.code, http.StatusText(r.code), r.reason)) + r.hint()
 	}
 	return fmt.Sprintf("closed with %d during the handshake", r.code)
 }
 
 // hint says which setting to look at.
 func (r *refusal) hint() string {
+	if r.reason == "handshake_rate" {
+		return " (see --handshakes-per-second of the gateway, or open fewer at a time: --parallel)"
+	}
 	switch r.code {
 	case http.StatusUnauthorized:
 		return " (sessions must match those of the gateway: --session-store, --session-cookie, --session-keys, --redis)"
@@ -147,7 +157,11 @@ func parseUpgrade(b []byte) (n int, deflated bool, err error) {
 		return 0, false, fmt.Errorf("handshake: not an HTTP response: %.40q", b)
 	}
 	if code != http.StatusSwitchingProtocols {
-		return 0, false, &refusal{code: code}
+		r := &refusal{code: code}
+		if m := refusalReason.FindSubmatch(b[end:]); m != nil {
+			r.reason = string(m[1])
+		}
+		return 0, false, r
 	}
 	accepted := false
 	for line := range strings.SplitSeq(header, "\r\n") {

@@ -215,6 +215,8 @@ func TestParseUpgrade(t *testing.T) {
 		"context takeover":  {in: "HTTP/1.1 101 X\r\n" + accept + "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n", err: "requires"},
 		"wrong answer":      {in: "HTTP/1.1 101 X\r\nSec-WebSocket-Accept: x\r\n\r\n", err: "wrong"},
 		"forbidden":         {in: "HTTP/1.1 403 Forbidden\r\n\r\n", err: "403 Forbidden"},
+		"too many":          {in: "HTTP/1.1 503 X\r\n\r\n{\"code\":\"handshake_rate\"}\n", err: "refused: 503 Service Unavailable handshake_rate (see --handshakes-per-second"},
+		"odd reason":        {in: "HTTP/1.1 429 X\r\n\r\n{\"code\":\"A\x1b\"}", err: "refused: 429 Too Many Requests"},
 		"no HTTP":           {in: "SSH-2.0-x\r\n\r\n", err: "not an HTTP response"},
 		"endless":           {in: "HTTP/1.1 101 X\r\n" + strings.Repeat("a: b\r\n", 4000), err: "no end"},
 		"status is no code": {in: "HTTP/1.1 abc\r\n\r\n", err: "not an HTTP response"},
