@@ -52,6 +52,7 @@ func testGatewayRightsSuffice(t *testing.T, state string) {
 		stateSocket, stateConnect = startScript(t, "redis/start.sh", "ORGCAST_REDIS_USERS="+state)
 		env = append(env, "ORGCAST_REDIS_STATE=unix://gateway:gateway%27s@"+stateSocket)
 	}
+	env = append(env, "ORGCAST_PRESENCE_POLICY=room.*=users", "ORGCAST_PUBLISH_KEY="+publishKey)
 	s := startSite(t, socket, connect, stateConnect, env...)
 	cookie := s.signIn("ada")
 
@@ -71,6 +72,12 @@ func testGatewayRightsSuffice(t *testing.T, state string) {
 	say(t, again, fmt.Sprintf(`{"type":"subscribe","groups":{"all":{"after":%q}}}`, position))
 	if got := next(t, again, "note").Text; got != "second" {
 		t.Errorf("resume: got %q, want the second event", got)
+	}
+
+	say(t, again, `{"type":"subscribe","groups":{"room.1":{"presence":true}}}`)
+	next(t, again, "presence")
+	if status, text := s.ask(http.MethodGet, "/v1/presence?organization_id=acme&group=room.1", ""); status != http.StatusOK {
+		t.Errorf("who is present: got %d %s", status, text)
 	}
 
 	chat := s.enter("/ws/chat/?session=0b5cd2c5-3f0e-4a7e-9d53-8f1f6a3b1f00", cookie)

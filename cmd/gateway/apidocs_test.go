@@ -163,7 +163,7 @@ func (d *described) views() {
 	d.t.Helper()
 	for operation := range d.private.Operations(d.t) {
 		method, path, _ := strings.Cut(operation, " ")
-		parameters := map[string]string{"/v1/history": "?organization_id=acme&group=all", "/v1/explain": "?organization_id=acme&group=all&since=5m", "/v1/tail": "?organization_id=acme", "/debug/pprof/profile": "?seconds=1", "/debug/pprof/trace": "?seconds=0.1"}[path]
+		parameters := map[string]string{"/v1/history": "?organization_id=acme&group=all", "/v1/presence": "?organization_id=acme&group=all", "/v1/explain": "?organization_id=acme&group=all&since=5m", "/v1/tail": "?organization_id=acme", "/debug/pprof/profile": "?seconds=1", "/debug/pprof/trace": "?seconds=0.1"}[path]
 		if method != http.MethodGet {
 			continue
 		}
@@ -175,7 +175,7 @@ func (d *described) views() {
 			d.send(d.private, method, path, "", "wrong", nil)
 		}
 	}
-	for _, question := range []string{"/v1/explain?organization_id=acme", "/v1/explain?organization_id=a%20b", "/v1/usage?from=x", "/v1/tail?organization_id=acme&payloads=x", "/v1/tasks?kind=a%20b", "/v1/tasks?kind=chat", "/v1/connections?limit=0", "/v1/groups?sort=x", "/v1/organizations?cursor=%25", "/v1/history?organization_id=acme&user_id=ada&limit=1", "/v1/history?organization_id=acme&group=all&before=x", "/v1/history?organization_id=acme"} {
+	for _, question := range []string{"/v1/explain?organization_id=acme", "/v1/explain?organization_id=a%20b", "/v1/usage?from=x", "/v1/tail?organization_id=acme&payloads=x", "/v1/tasks?kind=a%20b", "/v1/tasks?kind=chat", "/v1/connections?limit=0", "/v1/groups?sort=x", "/v1/organizations?cursor=%25", "/v1/history?organization_id=acme&user_id=ada&limit=1", "/v1/history?organization_id=acme&group=all&before=x", "/v1/history?organization_id=acme", "/v1/presence?organization_id=acme&user_id=ada", "/v1/presence?organization_id=acme"} {
 		d.send(d.private, "GET", question, "", adminKeyOfDocs, nil)
 	}
 }

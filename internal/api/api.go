@@ -42,6 +42,8 @@ type Options struct {
 	// Histories are read by GET /v1/history, which does not exist without them, and by
 	// GET /v1/explain.
 	Histories Histories
+	// Presence is read by GET /v1/presence, which does not exist without it.
+	Presence Presence
 	// Usage is read by GET /v1/usage. Nil if nothing is kept.
 	Usage *usage.Redis
 	// Tails serve GET /v1/tail.
@@ -143,6 +145,9 @@ func (o *Options) paths() (calls []call, shown []view) {
 	}
 	if o.Histories != nil {
 		shown = append(shown, readingHistory(o.Histories))
+	}
+	if o.Presence != nil {
+		shown = append(shown, showingPresence(o.Presence))
 	}
 	if o.Tasks != nil {
 		shown = append(shown, countingTasks(o.Tasks))

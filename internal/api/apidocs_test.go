@@ -24,11 +24,13 @@ type noTasks struct{ api.Tasks }
 
 type noHistories struct{ api.Histories }
 
+type noPresence struct{ api.Presence }
+
 type noReloader struct{ api.Reloader }
 
 // everything are options with which every path exists.
 func everything() *api.Options {
-	return &api.Options{Nodes: new(nodes.Nodes), Histories: noHistories{}, Tasks: noTasks{}, Reloader: noReloader{}, OrganizationMetrics: 1}
+	return &api.Options{Nodes: new(nodes.Nodes), Histories: noHistories{}, Presence: noPresence{}, Tasks: noTasks{}, Reloader: noReloader{}, OrganizationMetrics: 1}
 }
 
 // TestDescribedOperations: docs/api has the paths of this package with their parameters and codes, and

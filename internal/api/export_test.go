@@ -16,7 +16,7 @@ func Messages() map[string]string {
 			list[c.path+" "+p.code+" "+http.StatusText(p.status)] = p.message
 		}
 	}
-	for _, v := range append(views(Options{OrganizationMetrics: 1}), countingTasks(nil), readingHistory(nil)) {
+	for _, v := range append(views(Options{OrganizationMetrics: 1}), countingTasks(nil), readingHistory(nil), showingPresence(nil)) {
 		for _, p := range append(doors(v.access()), v.problems()...) {
 			list[v.path+" "+p.code] = p.message
 		}

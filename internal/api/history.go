@@ -73,23 +73,28 @@ func readingHistory(h Histories) view {
 	}
 }
 
-// historyQuestion returns the part of a history that parameters ask for.
-func historyQuestion(parameters map[string]string) (g event.Group, before event.Position, limit int, err error) {
+// groupOf returns the group that parameters name, by its name or by the user whose own it is.
+func groupOf(parameters map[string]string) (event.Group, error) {
 	org, err := orgctx.ParseID(parameters[parameterOrganization])
 	if err != nil {
-		return g, before, 0, inventory.ErrOrganization
+		return event.Group{}, inventory.ErrOrganization
 	}
 	name := parameters[parameterGroup]
 	if user := parameters[parameterUser]; user != "" {
 		if name != "" {
-			return g, before, 0, event.ErrInvalidGroup
+			return event.Group{}, event.ErrInvalidGroup
 		}
 		if !orgctx.ValidUserID(user) {
-			return g, before, 0, inventory.ErrUser
+			return event.Group{}, inventory.ErrUser
 		}
 		name = event.UserGroupName(user)
 	}
-	if g, err = event.NewGroup(org, name); err != nil {
+	return event.NewGroup(org, name)
+}
+
+// historyQuestion returns the part of a history that parameters ask for.
+func historyQuestion(parameters map[string]string) (g event.Group, before event.Position, limit int, err error) {
+	if g, err = groupOf(parameters); err != nil {
 		return g, before, 0, err
 	}
 	if text := parameters[parameterBefore]; text != "" {

@@ -98,6 +98,7 @@ func (g Program) commands() []Command {
 		Command{Name: "top", Summary: "show the largest organizations of all nodes, live", Run: topCommand},
 		Command{Name: "tail", Summary: "show the events of an organization as they pass", Run: tailCommand},
 		Command{Name: "connections", Summary: "list the open connections of all nodes", Run: connectionsCommand},
+		Command{Name: "presence", Summary: "show who is in a group, on all nodes", Run: presenceCommand},
 		Command{Name: "usage", Summary: "show what organizations used, hour by hour", Run: usageCommand},
 		Command{Name: "explain", Summary: "tell why an event did not reach browsers", Run: explainCommand},
 		Command{Name: "session", Summary: "mint or read a session cookie, for tests and debugging", Run: sessionCommand},
