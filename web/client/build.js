@@ -15,13 +15,14 @@ const page = join(here, '..', 'demo', 'orgcast.js');
 export const entries = ['index', 'core', 'react', 'vue', 'svelte'];
 
 /**
- * Members by which the classes of the client know each other. No page sees them, no frame and no message
- * between tabs has them, and browsers have none of these names on what we use. The package shortens them.
+ * Members by which the classes of the client know each other. No page sees them, no frame has them, and browsers
+ * have none of these names on what we use. The package shortens them. Messages between tabs, whose builds may
+ * differ, have three of them, quoted.
  */
 const internal = [
-  'answer', 'asking', 'attach', 'await', 'begin', 'blocked', 'carrier', 'detach', 'detours', 'end', 'failed', 'fetching', 'fetchToken',
-  'forget', 'giveUp', 'greet', 'handles', 'heard', 'knows', 'link', 'live', 'once', 'opened', 'opening', 'owner', 'parts', 'patience',
-  'present', 'protocols', 'quiet', 'receive', 'refused', 'shared', 'silent', 'slot', 'socket', 'streams', 'tabs', 'tell', 'use', 'wait',
+  'answer', 'asking', 'attach', 'await', 'begin', 'blocked', 'carrier', 'detach', 'detours', 'drop', 'end', 'failed', 'fetching', 'fetchToken',
+  'forget', 'giveUp', 'greet', 'handles', 'heard', 'knows', 'link', 'live', 'nudge', 'once', 'opened', 'opening', 'owner', 'parts', 'patience',
+  'present', 'probe', 'protocols', 'quiet', 'receive', 'refused', 'shared', 'silent', 'slot', 'socket', 'streams', 'tabs', 'tell', 'use', 'wait',
   'wants', 'webSocket', 'write',
 ];
 

@@ -76,7 +76,7 @@ var Hub = class {
       return sent;
     }
     if ("want" in request) this.#want(tab, request.want, request);
-    else this.#drop(tab, request.drop);
+    else this.#drop(tab, request["drop"]);
     return true;
   }
   /** A tab is gone. */
@@ -186,6 +186,7 @@ var Hub = class {
     if (!questions.length) this.#asked.delete(name);
     this.tell({ frame }, tabs);
     if (frame.code === "unavailable") setTimeout(() => this.#retry(name, tabs), AGAIN_MS * (1 + Math.random()));
+    if (frame.code === "presence_refused") delete group?.presence;
     if (frame.type !== "subscribed" || !group) return;
     if (group.again && !resume) this.tell({ frame: { type: "gap", group: name, after: group.last } });
     group.again = false;
@@ -606,7 +607,7 @@ var Client = class {
   }
   /** Ends a subscription. Answered by `unsubscribed`. */
   unsubscribe(group) {
-    if (this.#groups.delete(group)) this.#share.request({ drop: group });
+    if (this.#groups.delete(group)) this.#share.request({ "drop": group });
   }
   /**
    * Reads a page of the history of a group that is subscribed to. Rejects with a `RequestError` if there
@@ -656,7 +657,7 @@ var Client = class {
     this.#news({ status: { state: "closed", code: 1e3, reason: "" } });
   }
   #showState(group, state) {
-    this.#share.request({ send: { type: "presence_set", group, state } });
+    this.send({ type: "presence_set", group, state });
   }
   #start() {
     if (this.#inert) return;
@@ -835,12 +836,11 @@ var Pages = class {
 // src/presence.ts
 function fold(known, frame) {
   if (frame.type === "presence") return frame;
-  const { group, joined, left, count } = frame;
-  if (!known?.users) return { type: "presence", group, count };
-  const users = new Map(known.users.map((user) => [user.user_id, user]));
-  for (const { user_id } of left ?? []) users.delete(user_id);
-  for (const user of joined ?? []) users.set(user.user_id, user);
-  return { type: "presence", group, users: [...users.values()], count };
+  const { group, joined = [], left = [], count } = frame;
+  const users = known?.users && new Map(known.users.map((user) => [user.user_id, user]));
+  for (const { user_id } of left) users?.delete(user_id);
+  for (const user of joined) users?.set(user.user_id, user);
+  return { type: "presence", group, ...users && { users: [...users.values()] }, count };
 }
 
 // src/share.ts
@@ -878,7 +878,7 @@ var Share = class extends Alone {
   nudge(hopeful) {
     if (this.#role !== "follower") return this.link.nudge(hopeful);
     this.#pulse?.probe();
-    if (hopeful) this.#post({ tab: this.id, nudge: true });
+    if (hopeful) this.#post({ tab: this.id, "nudge": true });
   }
   // From the link.
   status(status) {
@@ -998,7 +998,7 @@ var Share = class extends Alone {
       const term = this.#term.signal;
       const succeed = () => term.aborted || this.#role === "leader" ? void 0 : this.#succeed();
       const lock = (options) => void navigator.locks.request(this.#key, options, succeed).catch((error) => this.#lost(term, error));
-      this.#pulse = new Pulse(QUIET_MS, PATIENCE_MS, () => this.#post({ tab: this.id, probe: true }), () => lock({ steal: true }));
+      this.#pulse = new Pulse(QUIET_MS, PATIENCE_MS, () => this.#post({ tab: this.id, "probe": true }), () => lock({ steal: true }));
       lock({ signal: term });
     }
     this.#following = hub;

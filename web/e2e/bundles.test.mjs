@@ -35,7 +35,7 @@ const wire = await tap(() => gateway);
 const origin = `http://127.0.0.1:${await proxy(workshop, site, () => wire.port)}`;
 let operators;
 [, gateway, operators] = await workshop.run(workshop.binary, ['serve', '--listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0', '--redis', redis,
-  '--session-keys', KEY, '--session-insecure', '--directory', 'session', '--origins', origin], (output) => output.match(/"public":"127.0.0.1:(\d+)","private":"([^"]+)"/));
+  '--session-keys', KEY, '--session-insecure', '--directory', 'session', '--origins', origin, '--presence-policy', 'room.*=states'], (output) => output.match(/"public":"127.0.0.1:(\d+)","private":"([^"]+)"/));
 
 /** How many connections there are. */
 const connections = async () => Number((await (await fetch(`http://${operators}/metrics`)).text()).match(/^orgcast_connections(?:{.*})? (\d+)$/m)[1]);
@@ -124,6 +124,29 @@ for (const browser of browsers) {
     await hears(second, 'handed over');
     assert.deepEqual(await second.evaluate(() => heard.filter((what) => what !== 'subscribed')), ['to both', 'handed over']);
     await second.close();
+  });
+
+  test(`${browser.name}: tabs that share a socket see who is there, and a state stays over a lost connection`, async () => {
+    const here = (page, want) => until(page, (text) => client.presence('room.here')?.users?.map(({ user_id, state }) => user_id + (state?.typing ? '…' : '')).sort().join() === text, want);
+    const joins = (page) => page.evaluate(() => { window.room = client.group('room.here', { presence: true }); });
+    const [one, other] = [`ivy-${browser.name}`, `joe-${browser.name}`];
+    const first = await plain(browser, one, { share: true });
+    const second = await plain(browser, one, { share: true }, { beside: first });
+    for (const page of [first, second]) await joins(page);
+    for (const page of [first, second]) await here(page, one);
+    const third = await plain(browser, other);
+    await joins(third);
+    for (const page of [first, second, third]) await here(page, `${one},${other}`);
+    await second.evaluate(() => room.setPresence({ typing: true }));
+    for (const page of [first, second, third]) await here(page, `${one}…,${other}`);
+    await third.close();
+    for (const page of [first, second]) await here(page, `${one}…`);
+    await first.close(); // the second takes over
+    await until(second, () => opened > 1);
+    const again = await plain(browser, other);
+    await joins(again);
+    for (const page of [second, again]) await here(page, `${one}…,${other}`);
+    for (const page of [second, again]) await page.close();
   });
 
   test(`${browser.name}: receives over server-sent events`, async () => {

@@ -81,7 +81,7 @@ const origin = `http://127.0.0.1:${await proxy(workshop, site, () => gateway)}`;
 const serve = async (...settings) => Number((await workshop.run(workshop.binary, ['serve', '--listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0', '--redis', redis, ...settings],
   (output) => output.match(/"public":"127.0.0.1:(\d+)"/)))[1]);
 const cookies = ['--session-keys', KEY, '--session-insecure', '--directory', 'session'];
-gateway = await serve(...cookies, '--origins', origin, '--signing-key', SIGNING_KEY);
+gateway = await serve(...cookies, '--origins', origin, '--signing-key', SIGNING_KEY, '--presence-policy', 'room.*=states');
 
 /** Puts a block together with what the test adds to it. */
 async function bundle(text, language = 'js') {
@@ -241,6 +241,34 @@ test('notifications: the unread ones of the time before count, until they are re
   await reads(page, 'button', 'Notifications (1)');
   const again = await open(t, text, { user: 'nina', html, inside: page.context() });
   await reads(again, 'button', 'Notifications (1)');
+});
+
+test('who is here: both come, type and leave', async (t) => {
+  const text = take('js', 'setPresence') + seen;
+  const html = '<p id="here"></p><input id="draft">';
+  const page = await open(t, text, { user: 'ada', html });
+  await reads(page, '#here', 'ada');
+  const other = await open(t, text, { user: 'alan', html });
+  for (const one of [page, other]) await reads(one, '#here', 'ada, alan');
+  await other.locator('#draft').fill('well');
+  for (const one of [page, other]) await reads(one, '#here', 'ada, alan …');
+  await other.locator('#draft').fill('');
+  await reads(page, '#here', 'ada, alan');
+  await other.evaluate(() => client.close());
+  await reads(page, '#here', 'ada');
+});
+
+test('who is here, in React', async (t) => {
+  const text = `${renamed(take('jsx', 'export function Draft'), { 'room.1': 'room.draft' })}
+    import { createRoot } from 'react-dom/client';
+    createRoot(document.querySelector('main')).render(<Draft />);`;
+  const options = { language: 'jsx', html: '<main></main>' };
+  const page = await open(t, text, { user: 'ada', ...options });
+  await reads(page, 'p', '1 here: ada');
+  const other = await open(t, text, { user: 'alan', ...options });
+  await reads(page, 'p', '2 here: ada, alan');
+  await other.locator('input').fill('well');
+  await reads(page, 'p', '2 here: ada, alan …');
 });
 
 test('a path without groups: a conversation', async (t) => {

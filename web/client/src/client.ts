@@ -143,7 +143,7 @@ export class Client<Events extends object = Record<never, never>> implements Gro
 
   /** Ends a subscription. Answered by `unsubscribed`. */
   unsubscribe(group: string): void {
-    if (this.#groups.delete(group)) this.#share.request({ drop: group });
+    if (this.#groups.delete(group)) this.#share.request({ 'drop': group });
   }
 
   /**
@@ -200,7 +200,7 @@ export class Client<Events extends object = Record<never, never>> implements Gro
   }
 
   #showState(group: string, state: object | null): void {
-    this.#share.request({ send: { type: 'presence_set', group, state } });
+    this.send({ type: 'presence_set', group, state });
   }
 
   #start(): void {

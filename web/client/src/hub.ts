@@ -19,7 +19,7 @@ export interface Wanted {
 /** What a tab asks of the hub. */
 export type Request =
   | ({ want: string } & Wanted)
-  | { drop: string }
+  | { 'drop': string }
   /** A frame; ask is its request_id if only this tab is to get the answer. */
   | { send: object; ask?: string };
 
@@ -125,7 +125,7 @@ export class Hub {
       return sent;
     }
     if ('want' in request) this.#want(tab, request.want, request);
-    else this.#drop(tab, request.drop);
+    else this.#drop(tab, request['drop']);
     return true;
   }
 
@@ -249,6 +249,7 @@ export class Hub {
     if (!questions.length) this.#asked.delete(name);
     this.tell({ frame }, tabs);
     if (frame.code === 'unavailable') setTimeout(() => this.#retry(name, tabs), AGAIN_MS * (1 + Math.random()));
+    if (frame.code === 'presence_refused') delete group?.presence;
     if (frame.type !== 'subscribed' || !group) return;
     // After a resume it is the server that tells of gaps.
     if (group.again && !resume) this.tell({ frame: { type: 'gap', group: name, after: group.last } });

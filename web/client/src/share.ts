@@ -10,8 +10,8 @@ const HELLO_MS = 3_000;
 const QUIET_MS = 25_000;
 const PATIENCE_MS = 5_000;
 
-/** From a tab to the one that has the socket. */
-type ToHub = { tab: Tab; hello: Wants } | { tab: Tab; request: Request } | { tab: Tab; probe: true } | { tab: Tab; nudge: true };
+/** From a tab to the one that has the socket. Names that the build shortens elsewhere are quoted. */
+type ToHub = { tab: Tab; hello: Wants } | { tab: Tab; request: Request } | { tab: Tab; 'probe': true } | { tab: Tab; 'nudge': true };
 
 /** From the tab that has the socket: to some tabs, or to all. */
 type FromHub = { hub: Tab; to?: Tab[] | undefined } & (
@@ -60,7 +60,7 @@ export class Share extends Alone {
   override nudge(hopeful: boolean): void {
     if (this.#role !== 'follower') return this.link.nudge(hopeful);
     this.#pulse?.probe();
-    if (hopeful) this.#post({ tab: this.id, nudge: true });
+    if (hopeful) this.#post({ tab: this.id, 'nudge': true });
   }
 
   // From the link.
@@ -195,7 +195,7 @@ export class Share extends Alone {
       const term = this.#term.signal;
       const succeed = () => term.aborted || this.#role === 'leader' ? undefined : this.#succeed();
       const lock = (options: LockOptions) => void navigator.locks.request(this.#key, options, succeed).catch((error) => this.#lost(term, error));
-      this.#pulse = new Pulse(QUIET_MS, PATIENCE_MS, () => this.#post({ tab: this.id, probe: true }), () => lock({ steal: true }));
+      this.#pulse = new Pulse(QUIET_MS, PATIENCE_MS, () => this.#post({ tab: this.id, 'probe': true }), () => lock({ steal: true }));
       lock({ signal: term });
     }
     this.#following = hub;

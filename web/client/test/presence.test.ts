@@ -4,7 +4,10 @@ import { FakeStream, fakePage, fakeTabs, FakeWebSocket, settled } from './fakes.
 
 let client: Client;
 
-beforeEach(() => { fakePage(); });
+beforeEach(() => {
+  const { page } = fakePage();
+  vi.stubGlobal('dispatchEvent', page.dispatchEvent.bind(page));
+});
 afterEach(() => {
   client?.close();
   expect(vi.getTimerCount(), 'timers left after close').toBe(0);
@@ -114,6 +117,23 @@ describe('presence', () => {
     expect(await socket.taken()).toEqual([{ type: 'subscribe', groups: { all: { token: 't1', presence: true } } }]);
   });
 
+  test('that is refused is not asked for again, so that other tabs keep the group', async () => {
+    client = connect('/ws/events');
+    client.group('all');
+    const socket = FakeWebSocket.last.welcome();
+    await socket.taken();
+    socket.says(subscribed);
+    join();
+    await socket.taken();
+    const errors: unknown[] = [];
+    client.on('error', ({ code }) => errors.push(code));
+    socket.says({ type: 'error', code: 'presence_refused', message: 'no', group: 'all' });
+    expect(errors).toEqual(['presence_refused']);
+    socket.ends(1006);
+    vi.advanceTimersByTime(client.status.retryAt! - Date.now());
+    expect(await FakeWebSocket.last.welcome().taken()).toEqual([{ type: 'subscribe', groups: { all: {} } }]);
+  });
+
   test('comes over a stream', async () => {
     client = connect('/ws/events', { transport: 'sse', idle: true });
     const { group } = join();
@@ -172,6 +192,27 @@ describe('tabs that share a socket', () => {
   afterEach(() => { for (const tab of tabs) tab.close(); });
 
   const asked = async (socket: FakeWebSocket) => (await socket.taken()).filter((frame) => (frame as { type: string }).type !== 'ping');
+
+  test('say the same to each other in every build', async () => {
+    const { deliver } = fakeTabs();
+    const said = vi.spyOn(BroadcastChannel.prototype, 'postMessage');
+    let n = 0;
+    vi.mocked(Math.random).mockImplementation(() => ++n / 1000);
+    tabs = [];
+    for (let i = 0; i < 2; i++) {
+      tabs.push(connect('/ws/events', { share: true }));
+      FakeWebSocket.last.welcome();
+      for (let j = 0; j < 5; j++) {
+        await settled();
+        deliver();
+      }
+    }
+    tabs[1]!.group('all').leave();
+    dispatchEvent(new Event('online'));
+    const requests = said.mock.calls.map(([message]) => message).filter(({ tab }) => tab);
+    expect(new Set(requests.flatMap(Object.keys))).toEqual(new Set(['tab', 'hello', 'request', 'probe', 'nudge']));
+    expect(requests.flatMap(({ request = {} }) => Object.keys(request))).toEqual(['want', 'token', 'presence', 'drop']);
+  });
 
   test('each hear who is there, and the next one with the socket shows its own state', async () => {
     const { deliver } = fakeTabs();
