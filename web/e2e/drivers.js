@@ -25,7 +25,9 @@ function watched(page) {
 /** Waits until a function of the page returns something, and returns it. */
 export async function until(page, look, given) {
   for (const end = Date.now() + PATIENCE_MS; ;) {
-    const found = await page.evaluate(look, given);
+    const found = await page.evaluate(look, given).catch((error) => {
+      if (!error.message.includes('context was destroyed')) throw error; // the page is being loaded again
+    });
     if (found) return found;
     if (Date.now() > end) throw new Error(`never: ${look} with ${JSON.stringify(given)}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
