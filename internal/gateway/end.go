@@ -95,6 +95,7 @@ func (c *conn) tearDown(readErr error) {
 	c.tree.Wait()
 	c.disconnect(cause)
 
+	c.noteGone(cause)
 	code := causeOf(cause).code
 	c.host.metrics.closed.WithLabelValues(closeLabel(code)).Inc()
 	c.host.log.Info("connection ended",

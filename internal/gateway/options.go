@@ -11,6 +11,7 @@ import (
 
 	"orgcast/internal/consumer"
 	"orgcast/internal/directory"
+	"orgcast/internal/event"
 	"orgcast/internal/hub"
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
@@ -35,6 +36,23 @@ type Quota interface {
 	Take(ctx context.Context, org orgctx.ID) error
 	// Give takes one back. It does not block.
 	Give(org orgctx.ID)
+}
+
+// Observer hears of connections. Its methods must not block. For one connection, Connected comes
+// first and Disconnected last.
+type Observer interface {
+	// Connected is called when a connection is served, after the upgrade.
+	Connected(c Observed)
+	// Disconnected gets the short, stable name of the cause.
+	Disconnected(c Observed, cause string)
+	// ToldGap is called when the client was sent the news that events of a group may have been lost.
+	ToldGap(c Observed, g event.Group)
+}
+
+// Observed says whose connection it is.
+type Observed struct {
+	Organization orgctx.ID // zero on routes that allow that
+	UserID, ID   string
 }
 
 // Defaults of [Options].
@@ -84,6 +102,8 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// Trail remembers what becomes of connections and of events at them. It may be nil.
 	Trail *trail.Trail
+	// Observer hears of connections. It may be nil.
+	Observer Observer
 	// Tracer makes spans of handshakes. It may be nil.
 	Tracer *tracing.Tracer
 

@@ -12,6 +12,9 @@ import (
 
 // wrote counts the events of a batch that was written.
 func (w *writer) wrote(b *outbox.Batch) {
+	for i := range b.Len() {
+		w.toldGap(b.Item(i))
+	}
 	events := b.Events()
 	if events == 0 {
 		return
@@ -84,6 +87,33 @@ func (w *writer) loseBatch(b *outbox.Batch) {
 func (w *writer) loseItem(it *outbox.Item) {
 	if it.Burst != nil {
 		w.lose(it.Burst.Events(), trail.LostWrite)
+	}
+}
+
+// observed returns what the observer of the gateway hears of the connection.
+func (c *client) observed() Observed {
+	return Observed{Organization: c.identity.Organization, UserID: c.identity.UserID, ID: c.id}
+}
+
+// noteServed tells the observer of a connection that is served from now on.
+func (c *conn) noteServed() {
+	if o := c.host.options.Observer; o != nil {
+		o.Connected(c.observed())
+	}
+}
+
+// noteGone tells the observer that a connection that was served has ended.
+func (c *conn) noteGone(cause error) {
+	if o := c.host.options.Observer; o != nil {
+		o.Disconnected(c.observed(), causeOf(cause).ending())
+	}
+}
+
+// toldGap tells the observer that a frame that tells of a gap was written, if it does.
+func (w *writer) toldGap(it *outbox.Item) {
+	g := it.Gap()
+	if o := w.client.host.options.Observer; o != nil && !g.IsZero() {
+		o.ToldGap(w.client.observed(), g)
 	}
 }
 

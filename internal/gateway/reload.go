@@ -17,7 +17,7 @@ func (s *Server) PrepareReload(next Options) (apply func(), err error) {
 	next.Routes, next.Hub, next.Sessions, next.Membership = o.Routes, o.Hub, o.Sessions, o.Membership
 	next.Leases, next.History, next.Quota, next.Violated = o.Leases, o.History, o.Quota, o.Violated
 	next.Presence = o.Presence
-	next.Log, next.Registerer = o.Log, o.Registerer
+	next.Log, next.Registerer, next.Observer, next.Tracer = o.Log, o.Registerer, o.Observer, o.Tracer
 	next = next.withDefaults()
 	if err := next.validate(); err != nil {
 		return nil, err

@@ -182,6 +182,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	// The connection gets its own goroutine, so that net/http's, with its deep stack and its
 	// buffers, can end.
 	s.serving.Add(1) // until forget
+	c.noteServed()
 	c.begin()
 }
 

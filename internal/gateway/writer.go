@@ -231,9 +231,12 @@ func (w *writer) writeItem(it *outbox.Item) error {
 		return nil
 	case it.Burst != nil:
 		return w.writeBurst(it)
-	default:
-		return w.writeFrame(it.Frame)
 	}
+	if err := w.writeFrame(it.Frame); err != nil {
+		return err
+	}
+	w.toldGap(it)
+	return nil
 }
 
 func (w *writer) writeFrame(frame []byte) error {

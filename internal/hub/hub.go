@@ -34,6 +34,9 @@ type Options struct {
 	Log        *zap.Logger
 	// Trail remembers which events were passed to how many members, and who was one. It may be nil.
 	Trail *trail.Trail
+	// Changed is called after a group got its first member here, or lost its last. Calls may come
+	// out of order: [Hub.Occupied] has the truth. It must not block. It may be nil.
+	Changed func(g event.Group)
 }
 
 // Hub routes events to members. Create it with [New]. All methods are safe for concurrent use.
@@ -43,6 +46,7 @@ type Hub struct {
 	metrics *metrics
 	log     *zap.Logger
 	trail   *trail.Trail
+	changed func(event.Group)
 	sched   scheduler
 	seed    maphash.Seed
 
@@ -58,13 +62,16 @@ type shard struct {
 func (o Options) withDefaults() Options {
 	o.IntakeBytes = cmp.Or(o.IntakeBytes, 8<<20)
 	o.Log = cmp.Or(o.Log, zap.NewNop())
+	if o.Changed == nil {
+		o.Changed = func(event.Group) {}
+	}
 	return o
 }
 
 // New returns a Hub that takes its events from the bus.
 func New(bus Bus, o Options) *Hub {
 	o = o.withDefaults()
-	h := &Hub{bus: bus, intake: o.IntakeBytes, metrics: newMetrics(o.Registerer), log: o.Log.Named("hub"), trail: o.Trail, seed: maphash.MakeSeed()}
+	h := &Hub{bus: bus, intake: o.IntakeBytes, metrics: newMetrics(o.Registerer), log: o.Log.Named("hub"), trail: o.Trail, changed: o.Changed, seed: maphash.MakeSeed()}
 	h.sched.serve = h.runTurn
 	h.sched.init()
 	for i := range h.shards {
@@ -79,7 +86,15 @@ func (h *Hub) Join(ctx context.Context, g event.Group, m Member) error {
 	if err := h.bus.Subscribe(ctx, g); err != nil {
 		return err
 	}
-	s := h.shardOf(g.Organization())
+	if h.shardOf(g.Organization()).join(g, m) {
+		h.metrics.groups.Add(1)
+		h.changed(g)
+	}
+	return nil
+}
+
+// join adds a member, and reports whether it is the group's first.
+func (s *shard) join(g event.Group, m Member) (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.lanes[g.Organization()]
@@ -87,10 +102,7 @@ func (h *Hub) Join(ctx context.Context, g event.Group, m Member) error {
 		l = newLane()
 		s.lanes[g.Organization()] = l
 	}
-	if l.join(g, m) {
-		h.metrics.groups.Add(1)
-	}
-	return nil
+	return l.join(g, m)
 }
 
 // Leave ends the membership of m. It does nothing if m is not a member. Deliveries that start after
@@ -114,6 +126,7 @@ func (h *Hub) Leave(g event.Group, m Member) {
 	}
 	if last {
 		h.metrics.groups.Add(-1)
+		h.changed(g)
 	}
 	if left {
 		h.bus.Unsubscribe(g)
@@ -140,6 +153,12 @@ func (h *Hub) Gap(g event.Group) {
 
 // Groups returns how many groups have members here.
 func (h *Hub) Groups() int { return int(h.metrics.groups.Load()) }
+
+// Occupied reports whether a group has members here.
+func (h *Hub) Occupied(g event.Group) bool {
+	l := h.lane(g.Organization())
+	return l != nil && l.occupied(g)
+}
 
 // Wait returns when all events have been passed on and no goroutine of the hub is left.
 func (h *Hub) Wait() { h.sched.wait() }

@@ -106,6 +106,12 @@ func (l *lane) join(g event.Group, m Member) (first bool) {
 	return first
 }
 
+func (l *lane) occupied(g event.Group) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.groups[g] != nil
+}
+
 // leave removes m from the group. last reports that m was the group's last member, and empty that
 // the group was the lane's last.
 func (l *lane) leave(g event.Group, m Member) (left, last, empty bool) {

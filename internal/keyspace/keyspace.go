@@ -253,3 +253,25 @@ func (k Keyspace) Ask(org orgctx.ID, execution string, taskIndex int) string {
 func (k Keyspace) Stored(org orgctx.ID, name string) string {
 	return k.prefix + "{" + org.String() + "}:store:" + name
 }
+
+// WebhookRing returns the sorted set of the organizations with webhooks waiting, by their turns.
+// Scripts make the other names of webhooks from it, all in one slot.
+func (k Keyspace) WebhookRing() string { return k.webhook() + "ring" }
+
+// WebhookGroups returns the set of the groups that have connections on a node.
+func (k Keyspace) WebhookGroups(node string) string { return k.webhook() + "groups:" + node }
+
+// WebhookDead returns the stream of the webhooks of an organization that could not be delivered.
+func (k Keyspace) WebhookDead(org orgctx.ID) string { return k.webhook() + "dead:" + org.String() }
+
+// WebhookDeadOrganizations returns the set of the organizations with such a stream.
+func (k Keyspace) WebhookDeadOrganizations() string { return k.webhook() + "dead" }
+
+func (k Keyspace) webhook() string { return k.prefix + "webhook:{" + k.prefix + "webhooks}:" }
+
+// WebhookUserLine returns the name of the line in which webhooks about a user's connections wait,
+// among the lines of an organization.
+func WebhookUserLine(user string) string { return "user:" + escapeUser(user) }
+
+// WebhookGroupLine is [WebhookUserLine] for webhooks about a group.
+func WebhookGroupLine(g event.Group) string { return "group:" + g.Name() }

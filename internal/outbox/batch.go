@@ -29,6 +29,9 @@ type Item struct {
 // Empty reports whether an item has given way entirely.
 func (it *Item) Empty() bool { return it.bytes == 0 }
 
+// Gap returns the group of which the frame tells that events may have been lost, or the zero Group.
+func (it *Item) Gap() event.Group { return it.gap }
+
 // own reports whether an item is a frame of the server's own, other than one that tells of a gap.
 func (it *Item) own() bool { return it.Burst == nil && it.Frame != nil && it.gap.IsZero() }
 

@@ -191,6 +191,8 @@ type Call struct {
 	ID string
 	// Body is JSON.
 	Body []byte
+	// Keys sign the call in place of those of the endpoint. The zero Keys do not.
+	Keys Keys
 }
 
 // Answer is what a receiver said.
@@ -267,7 +269,11 @@ func (e *Endpoint) send(ctx context.Context, method string, call Call) (Answer, 
 	if e.tracer != nil {
 		tracing.ToHeader(ctx, request.Header)
 	}
-	e.opt.Keys.sign(request.Header, call.ID, time.Now(), call.Body)
+	keys := e.opt.Keys
+	if len(call.Keys.keys) > 0 {
+		keys = call.Keys
+	}
+	keys.sign(request.Header, call.ID, time.Now(), call.Body)
 	response, err := e.http.Do(request)
 	if err != nil {
 		return Answer{}, failure(ctx, err)

@@ -1,0 +1,158 @@
+package webhook
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
+)
+
+// idOf returns the ID of an entry's text, whatever else it contains.
+func idOf(text string) string {
+	id, _, _ := strings.Cut(text, "\n")
+	return id
+}
+
+// Counts are numbers over all organizations.
+type Counts struct {
+	Waiting, WaitingBytes, Dead int64
+}
+
+// Letter is a webhook that could not be delivered.
+type Letter struct {
+	Entry
+
+	// Position is its place among the dead letters of its organization.
+	Position string
+	// Line is the line to which it belongs: user:USER or group:GROUP.
+	Line string
+	// Reason says why the last attempt failed, and Tries how many there were.
+	Reason string
+	Tries  int
+}
+
+// Letters are the dead letters, for operators. They are safe for concurrent use.
+type Letters struct {
+	client  redis.Cmdable
+	keys    keyspace.Keyspace
+	scripts scripts
+}
+
+// NewLetters returns the dead letters.
+func NewLetters(client redis.Cmdable, keys keyspace.Keyspace) *Letters {
+	return &Letters{client: client, keys: keys, scripts: newScripts()}
+}
+
+// Count counts what waits and what is dead.
+func (l *Letters) Count(ctx context.Context) (Counts, error) {
+	return count(ctx, l.scripts.counts, l.client, l.keys.WebhookRing())
+}
+
+func count(ctx context.Context, script *redis.Script, client redis.Cmdable, ring string) (Counts, error) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	n, err := script.Run(ctx, client, []string{ring}).Int64Slice()
+	if err == nil && len(n) != 3 {
+		err = errMalformed
+	}
+	if err != nil {
+		return Counts{}, fmt.Errorf("count webhooks: %w", err)
+	}
+	return Counts{Waiting: n[0], WaitingBytes: n[1], Dead: n[2]}, nil
+}
+
+// Organizations returns the organizations that have dead letters, in alphabetical order.
+func (l *Letters) Organizations(ctx context.Context) (orgs []orgctx.ID, err error) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	names, err := l.client.SMembers(ctx, l.keys.WebhookDeadOrganizations()).Result()
+	if err != nil {
+		return nil, fmt.Errorf("list organizations: %w", err)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if org, err := orgctx.ParseID(name); err == nil {
+			orgs = append(orgs, org)
+		}
+	}
+	return orgs, nil
+}
+
+// List returns dead letters of an organization, oldest first, after a position that may be empty.
+func (l *Letters) List(ctx context.Context, org orgctx.ID, after string, most int) (list []Letter, err error) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	messages, err := l.client.XRangeN(ctx, l.keys.WebhookDead(org), cmp.Or(after, "-"), "+", int64(most)+1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("list dead letters: %w", err)
+	}
+	if len(messages) > 0 && messages[0].ID == after {
+		messages = messages[1:]
+	}
+	for _, m := range messages[:min(most, len(messages))] {
+		text := func(name string) string { s, _ := m.Values[name].(string); return s }
+		one := Letter{Position: m.ID, Line: text("line"), Reason: text("reason")}
+		one.Tries, _ = strconv.Atoi(text("tries"))
+		if one.Entry, err = parseEntry(text("entry")); err != nil {
+			one.Entry = Entry{ID: idOf(text("entry"))}
+		}
+		list = append(list, one)
+	}
+	return list, nil
+}
+
+// Retry puts a dead letter back into its line, behind what waits there, and reports whether it was
+// still there. It keeps its ID. It is tried at least once more.
+func (l *Letters) Retry(ctx context.Context, org orgctx.ID, one Letter) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	n, err := l.scripts.retry.Run(ctx, l.client, []string{l.keys.WebhookRing()}, org.String(), one.Position).Int()
+	if err != nil {
+		return false, fmt.Errorf("retry %s: %w", one.ID, err)
+	}
+	return n == 1, nil
+}
+
+// counts reads the numbers when the metrics are read.
+type counts struct {
+	*Deliverer
+
+	webhooks, bytes *prometheus.Desc
+}
+
+func newCounts(d *Deliverer) *counts {
+	return &counts{
+		Deliverer: d,
+		webhooks:  prometheus.NewDesc("orgcast_webhooks", "Webhooks of all nodes, by where they are: waiting, or dead.", []string{"state"}, nil),
+		bytes:     prometheus.NewDesc("orgcast_webhooks_waiting_bytes", "Bytes of the webhooks that wait.", nil, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *counts) Describe(to chan<- *prometheus.Desc) { to <- c.webhooks; to <- c.bytes }
+
+// Collect implements prometheus.Collector. While Redis does not answer, there are no counts.
+func (c *counts) Collect(to chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), countsTimeout)
+	defer cancel()
+	n, err := count(ctx, c.scripts.counts, c.client, c.ring)
+	if err != nil {
+		c.log("cannot count webhooks", err)
+		return
+	}
+	to <- prometheus.MustNewConstMetric(c.webhooks, prometheus.GaugeValue, float64(n.Waiting), "waiting")
+	to <- prometheus.MustNewConstMetric(c.webhooks, prometheus.GaugeValue, float64(n.Dead), "dead")
+	to <- prometheus.MustNewConstMetric(c.bytes, prometheus.GaugeValue, float64(n.WaitingBytes))
+}
+
+// countsTimeout bounds counting for metrics, so that a slow Redis does not suppress the others.
+const countsTimeout = 2 * time.Second
