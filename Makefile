@@ -235,6 +235,7 @@ tidy: ## Fail if go.mod or go.sum of any module is not tidy
 	cd tools/kube && go mod tidy -diff
 	cd tools/kubescore && go mod tidy -diff
 	cd tools/kubevalidate && go mod tidy -diff
+	cd tools/webhooks && go mod tidy -diff
 	cd examples/extend && go mod tidy -diff
 
 .PHONY: vuln

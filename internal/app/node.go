@@ -31,6 +31,7 @@ import (
 	"orgcast/internal/tracing"
 	"orgcast/internal/trail"
 	"orgcast/internal/usage"
+	"orgcast/internal/webhook"
 )
 
 // Node is one gateway process. Its parts are assembled but not yet running:
@@ -68,12 +69,16 @@ type Node struct {
 	usage     *usage.Redis // nil if nothing is kept
 	recorder  *usage.Recorder
 	tails     *tail.Tails
+	webhooks  *webhook.Recorder  // nil if nobody is told
+	deliverer *webhook.Deliverer // likewise
 	routes    *consumer.Registry
 
 	stopping atomic.Bool
 	now      atomic.Pointer[Options] // a reload replaces them
 	reloads  reloadSteps
 	undo     *stack
+	// startWebhooks starts webhooks, if there are any.
+	startWebhooks func()
 	// background runs a function until the undo of the bus ends its context and waits for it.
 	background func(run func(ctx context.Context) error)
 }
@@ -88,10 +93,12 @@ func New(ctx context.Context, o *Options, log *zap.Logger) (*Node, error) {
 // newNode is New with a stack on which the caller may have registered undos. After an error, the
 // stack is unwound.
 func newNode(ctx context.Context, o *Options, log *zap.Logger, undo *stack) (*Node, error) {
-	n := &Node{Options: o, Log: log, Metrics: prometheus.NewRegistry(), undo: undo}
+	n := &Node{Options: o, Log: log, Metrics: prometheus.NewRegistry(), undo: undo, startWebhooks: func() {}}
 	n.now.Store(o)
 	n.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, step := range []func(context.Context) error{n.connect, n.addStores, n.addLeases, n.addBus, n.addPresence, n.addGateway, n.addNodes, n.addTails} {
+	for _, step := range []func(context.Context) error{
+		n.connect, n.addStores, n.addLeases, n.addWebhooks, n.addBus, n.addPresence, n.addGateway, n.addNodes, n.addTails,
+	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, undo.unwind())
 		}
@@ -110,7 +117,11 @@ func (n *Node) connect(context.Context) (err error) {
 	}
 	n.undo.add("Redis", undoTimeout, func(context.Context) error { return n.Redis.Close() })
 	n.reloads.addCertificates(n.Redis.prepareReload)
-	n.calls = outgoing.New(outgoing.Options{Registerer: n.Metrics, Tracer: n.tracer})
+	networks, err := ParseNetworks(n.Options.Webhooks.PrivateNetworks)
+	if err != nil {
+		return err
+	}
+	n.calls = outgoing.New(outgoing.Options{PrivateNetworks: networks, Registerer: n.Metrics, Tracer: n.tracer})
 	n.undo.add("calls to other programs", undoTimeout, func(context.Context) error { n.calls.Close(); return nil })
 	return nil
 }
@@ -155,7 +166,11 @@ func (n *Node) addBus(ctx context.Context) error {
 	if err := n.addChannelLayer(); err != nil {
 		return err
 	}
-	n.hub = hub.New(n.events(), hub.Options{Registerer: n.Metrics, Log: n.Log, Trail: n.trail})
+	o := hub.Options{Registerer: n.Metrics, Log: n.Log, Trail: n.trail}
+	if n.webhooks != nil {
+		o.Changed = n.webhooks.Changed
+	}
+	n.hub = hub.New(n.events(), o)
 	n.quota = quota.NewRedis(n.Redis.State, n.Keys, quota.Options{Limit: n.Options.MaxPerOrganization, Log: n.Log, Registerer: n.Metrics})
 	n.admission = newAdmission(n)
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -179,6 +194,9 @@ func (n *Node) addGateway(ctx context.Context) error {
 	o.History, o.Quota, o.Leases, o.Violated = n.Bus, n.quota, n.leases, n.violated
 	o.Hub, o.Sessions, o.Membership, o.Log, o.Registerer = n.hub, n.Resolver(), n.Directory, n.Log, n.Metrics
 	o.Trail, o.Tracer, o.Presence = n.trail, n.tracer, n.presence
+	if n.webhooks != nil {
+		o.Observer = webhookObserver{n.webhooks}
+	}
 	if err := n.addRoutes(); err != nil {
 		return err
 	}
@@ -212,6 +230,7 @@ func (n *Node) Start() {
 	n.background(n.presence.Run)
 	n.background(n.recorder.Run)
 	n.background(n.tails.Run)
+	n.startWebhooks()
 	n.background(func(ctx context.Context) error { n.admission.run(ctx); return nil })
 	n.background(func(ctx context.Context) error { n.warnOfSharedServer(ctx); return nil })
 	n.background(func(ctx context.Context) error { trimMemory(ctx); return nil })

@@ -107,6 +107,8 @@ type Options struct {
 	// MetricsOrganizations is how many organizations /metrics/organizations shows. 0 turns it off.
 	MetricsOrganizations int
 
+	Webhooks Webhooks
+
 	// ConsolePath is the path of the public listener for the console of organizations, or empty.
 	// ConsoleKey is the key of its tokens.
 	ConsolePath, ConsoleKey string
@@ -152,7 +154,7 @@ func (o *Options) Check() error {
 	if o.AdminKey != "" && o.AdminKey == o.PublishKey {
 		errs = append(errs, errors.New("--admin-key and --publish-key: must differ, because back ends that publish must not read other organizations"))
 	}
-	errs = append(errs, o.checkConsole())
+	errs = append(errs, o.checkConsole(), o.checkWebhooks())
 	if o.LeaseDeadline <= o.LeasePeriod {
 		errs = append(errs, errors.New("--lease-deadline: must be longer than --lease-period"))
 	}

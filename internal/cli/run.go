@@ -95,6 +95,7 @@ func (g Program) commands() []Command {
 		Command{Name: "revoke", Summary: "revoke a session, user, membership or organization on every node at once", Run: revokeCommand},
 		Command{Name: "worker", Summary: "run tasks from Redis, each in the context of its organization", Run: workerCommand, Stays: true, Logs: true},
 		Command{Name: "tasks", Summary: "list, show, retry or drop tasks", Run: tasksCommand},
+		Command{Name: "webhooks", Summary: "list or retry webhooks that could not be delivered, or print a key", Run: webhooksCommand},
 		Command{Name: "top", Summary: "show the largest organizations of all nodes, live", Run: topCommand},
 		Command{Name: "tail", Summary: "show the events of an organization as they pass", Run: tailCommand},
 		Command{Name: "connections", Summary: "list the open connections of all nodes", Run: connectionsCommand},

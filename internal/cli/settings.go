@@ -134,6 +134,7 @@ func (s *settings) declareServe(set *config.Set) {
 	set.Secret(&s.AdminKey, "admin-key", "bearer key of everything below /v1/ on the private listener that reads or changes more than one publication; default: these paths answer only programs on the same machine, while --admin-listen is a loopback address", checkSecret)
 	set.String(&s.ConsolePath, "console-path", "", "path on the public listener of the console for organizations' own administrators, such as /console (docs/console.md); default: none", app.CheckConsolePath)
 	set.Secret(&s.ConsoleKey, "console-key", "key of the tokens that open the console of an organization; required with --console-path", checkSecret)
+	s.declareWebhooks(set)
 	s.declareLimits(set)
 	set.Int(&s.ExplainBytesPerOrganization, "explain-bytes-per-organization", trail.DefaultBytesPerOrganization, 0,
 		"bytes of memory for what \"gateway explain\" can tell about one organization on this node; 0 remembers nothing")
@@ -168,7 +169,7 @@ func serveReloads() []string {
 	return append([]string{
 		"tls-cert", "tls-key", "tls-ticket-key", "public-health", "session-url-key", "session-keys",
 		"django-secret-keys", "django-cache-redis-password", "django-cache-redis-tls-ca", "origins", "trusted-proxies", "events-policy", "presence-policy",
-		"signing-key", "publish-key", "admin-key", "console-path", "console-key", "max-frame", "max-event", "events-per-second", "event-bytes-per-second", "queue-bytes",
+		"signing-key", "publish-key", "admin-key", "webhook-key", "console-path", "console-key", "max-frame", "max-event", "events-per-second", "event-bytes-per-second", "queue-bytes",
 		"queue-bytes-per-organization", "receive-bytes-per-organization", "presence-bytes-per-organization", "compress", "compress-threshold",
 		"frames-per-second", "frame-burst", "groups-per-connection", "max-connections", "max-per-organization", "max-per-user",
 		"handshakes-per-second", "member-bytes-per-organization", "member-bytes-per-user", "tasks-per-organization",

@@ -82,7 +82,7 @@ func parseMember(text string) (event.Group, bool) {
 
 // leave ends this node in order.
 func (r *Recorder) leave(ctx context.Context) {
-	if len(r.opt.Groups) == 0 {
+	if r.epoch == "" { // Redis does not know it
 		return
 	}
 	if err := r.run(ctx, r.scripts.leave, r.node, r.opt.Dead.Microseconds(), r.opt.Linger.Microseconds()).Err(); err != nil {

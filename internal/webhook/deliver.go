@@ -300,6 +300,9 @@ func (d *Deliverer) settle(ctx context.Context, c *claimed, outcome string, afte
 		if n > 0 {
 			pause(ctx, retryPause)
 		}
+		if n > 0 && ctx.Err() != nil {
+			break
+		}
 		var ours int
 		ours, err = d.run(ctx, d.scripts.settle, c.org.String(), c.line, c.id, outcome, after.Microseconds(), reason, deadMost, deadFor.Milliseconds()).Int()
 		if err == nil {

@@ -124,7 +124,7 @@ func signal(wake chan struct{}) {
 // groups of this node to the others.
 func (r *Recorder) Run(ctx context.Context, final time.Duration) {
 	for ctx.Err() == nil {
-		more, err := r.turn(ctx)
+		more, err := r.turn(ctx, true)
 		if more && err == nil {
 			continue
 		}
@@ -133,7 +133,7 @@ func (r *Recorder) Run(ctx context.Context, final time.Duration) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), final)
 	defer cancel()
 	for ctx.Err() == nil {
-		more, err := r.turn(ctx)
+		more, err := r.turn(ctx, false)
 		if err != nil {
 			r.wait(ctx, err)
 		} else if !more {
@@ -179,14 +179,15 @@ func (r *Recorder) log(message string, err error) {
 	}
 }
 
-// turn does what is due, and reports whether there may be more.
-func (r *Recorder) turn(ctx context.Context) (more bool, err error) {
+// turn does what is due, and reports whether there may be more. lives says that this node does not
+// end.
+func (r *Recorder) turn(ctx context.Context, lives bool) (more bool, err error) {
 	if err := r.write(ctx); err != nil {
 		return false, err
 	}
 	now := time.Now()
 	r.observe(now)
-	if !now.Before(r.beatAt.Add(r.opt.Beat)) {
+	if lives && !now.Before(r.beatAt.Add(r.opt.Beat)) {
 		if err := r.beat(ctx, now); err != nil || len(r.pending) > 0 {
 			return true, err
 		}
