@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,6 +27,7 @@ import (
 	"orgcast/internal/pubsub"
 	"orgcast/internal/session"
 	"orgcast/internal/testkit"
+	"orgcast/internal/webhook"
 )
 
 const (
@@ -45,7 +48,11 @@ func TestGatewayRightsSuffice(t *testing.T) {
 func testGatewayRightsSuffice(t *testing.T, state string) {
 	t.Helper()
 	socket, connect := startScript(t, "redis/start.sh")
-	var env []string
+	told := newTold(t)
+	env := []string{
+		"ORGCAST_WEBHOOK_URL=" + told.URL, "ORGCAST_WEBHOOK_KEY=" + publishKey, "ORGCAST_WEBHOOK_GROUPS=all", "ORGCAST_WEBHOOK_LINGER=1ms",
+		"ORGCAST_WEBHOOK_RETRY_FOR=1s",
+	}
 	stateConnect := connect
 	if state != "" {
 		var stateSocket string
@@ -87,7 +94,59 @@ func testGatewayRightsSuffice(t *testing.T, state string) {
 
 	s.revoke(lease.Message{Type: lease.UserDisabled, UserID: "ada"})
 	c.ExpectClose(t, 4403)
+	for _, kind := range []webhook.Type{webhook.Occupied, webhook.Vacated} {
+		testkit.Eventually(t, string(kind), func() bool { return told.has(kind) })
+	}
+	letters, org := webhook.NewLetters(connect(t, "gateway"), s.keys), s.group.Organization()
+	testkit.Eventually(t, "a webhook is dead, and tried again", func() bool {
+		list, err := letters.List(t.Context(), org, "", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ok := false
+		if len(list) == 1 {
+			if ok, err = letters.Retry(t.Context(), org, list[0]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return ok
+	})
+	if _, err := letters.Count(t.Context()); err != nil {
+		t.Errorf("count webhooks: %v", err)
+	}
 	s.expectNothingMissed()
+}
+
+// told is a receiver of webhooks that refuses those about connections.
+type told struct {
+	*httptest.Server
+
+	mu    sync.Mutex
+	types []webhook.Type
+}
+
+func newTold(t *testing.T) *told {
+	t.Helper()
+	to := new(told)
+	to.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var body struct{ Type webhook.Type }
+		_ = json.NewDecoder(r.Body).Decode(&body)
+		if body.Type == webhook.Connected {
+			w.WriteHeader(http.StatusTeapot)
+			return
+		}
+		to.mu.Lock()
+		defer to.mu.Unlock()
+		to.types = append(to.types, body.Type)
+	}))
+	t.Cleanup(to.Close)
+	return to
+}
+
+func (to *told) has(kind webhook.Type) bool {
+	to.mu.Lock()
+	defer to.mu.Unlock()
+	return slices.Contains(to.types, kind)
 }
 
 // startWithRights starts a gateway whose Redis user has further rights, the lines of README.md with these

@@ -77,6 +77,7 @@ type ran struct {
 
 var elsewhere = []ran{
 	{`docs/backends.md|clients/(node|php|ruby|python|go/orgcast)/README.md`, `js|php|ruby|go|python`, "", "clients/docs_test.go", "func TestPrograms("},
+	{`docs/webhooks.md`, `js|php|ruby|python`, "", "clients/webhooks_test.go", "func TestWebhooksInDocs("},
 	{`clients/python/README.md`, `py`, "", "clients/python/tests/test_readme.py", "The fragments of README.md run"},
 	{`clients/python/README.md`, `console`, "build --wheel", "scripts/python-test", "-m build"},
 	{`README.md`, `console`, "gateway demo", "cmd/gateway/demo_test.go", "func TestDemoSaysThatItStarts("},

@@ -191,7 +191,10 @@ func TestMetricsReference(t *testing.T) {
 // appears with 1 has not risen, as Prometheus sees it.
 func TestAlertsSeeTheFirst(t *testing.T) {
 	redisAddr := redistest.Start(t)
-	s := startServe(t, redisAddr, map[string]string{"ORGCAST_CHANNEL_LAYER": "core", "ORGCAST_CHANNEL_LAYER_REDIS": "redis://" + redisAddr + "/1"})
+	s := startServe(t, redisAddr, environment{
+		"ORGCAST_CHANNEL_LAYER": "core", "ORGCAST_CHANNEL_LAYER_REDIS": "redis://" + redisAddr + "/1",
+		"ORGCAST_WEBHOOK_URL": "http://127.0.0.1:9/", "ORGCAST_WEBHOOK_KEY": testWebhookKey,
+	})
 	_, metrics := s.ask(http.MethodGet, "/metrics", "")
 
 	w := newServing(t, redisAddr, nil) // a worker's private listener, asked in the same way

@@ -48,7 +48,7 @@ Look after webhooks (docs/webhooks.md):
 
 With --all instead of ID, retry takes all dead letters of the organization. The key is a secret: give
 it to the organization's receiver only. It needs --webhook-key, unless the organization's hash has
-one of its own.
+a key.
 
 The Redis user needs the rights of the gateway (deploy/redis/users.acl).
 `

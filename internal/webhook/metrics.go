@@ -1,6 +1,9 @@
 package webhook
 
 import (
+	"context"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -58,3 +61,38 @@ func newDelivererMetrics(reg prometheus.Registerer) *delivererMetrics {
 	}
 	return m
 }
+
+// counts reads the numbers when the metrics are read.
+type counts struct {
+	*Deliverer
+
+	webhooks, bytes *prometheus.Desc
+}
+
+func newCounts(d *Deliverer) *counts {
+	return &counts{
+		Deliverer: d,
+		webhooks:  prometheus.NewDesc("orgcast_webhooks", "Webhooks of all nodes, by where they are: waiting, or dead.", []string{"state"}, nil),
+		bytes:     prometheus.NewDesc("orgcast_webhooks_waiting_bytes", "Bytes of the webhooks that wait.", nil, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *counts) Describe(to chan<- *prometheus.Desc) { to <- c.webhooks; to <- c.bytes }
+
+// Collect implements prometheus.Collector. While Redis does not answer, there are no counts.
+func (c *counts) Collect(to chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), countsTimeout)
+	defer cancel()
+	n, err := count(ctx, c.scripts.counts, c.client, c.ring)
+	if err != nil {
+		c.log("cannot count webhooks", err)
+		return
+	}
+	to <- prometheus.MustNewConstMetric(c.webhooks, prometheus.GaugeValue, float64(n.Waiting), "waiting")
+	to <- prometheus.MustNewConstMetric(c.webhooks, prometheus.GaugeValue, float64(n.Dead), "dead")
+	to <- prometheus.MustNewConstMetric(c.bytes, prometheus.GaugeValue, float64(n.WaitingBytes))
+}
+
+// countsTimeout bounds counting for metrics, so that a slow Redis does not suppress the others.
+const countsTimeout = 2 * time.Second
