@@ -59,6 +59,7 @@ func TestDeliveries(t *testing.T) {
 // when it is back, each webhook under its own id and with the same content each time, and each user's
 // in order.
 func TestReceiverFails(t *testing.T) {
+	t.Parallel()
 	for name, fail := range map[string]func(t *testing.T, r *receiver) (back func()){
 		"answers 500": func(_ *testing.T, r *receiver) func() {
 			r.answers(func(*delivery, int) int { return http.StatusInternalServerError })

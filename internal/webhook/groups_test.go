@@ -140,6 +140,7 @@ func TestKilledNode(t *testing.T) {
 // TestRedisRestartTellsNothing: Redis is away for longer than a node may be silent, and comes back
 // with its data or without. Receivers hear nothing, and later what really happens.
 func TestRedisRestartTellsNothing(t *testing.T) {
+	t.Parallel()
 	for name, keeps := range map[string]bool{"with its data": true, "without its data": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
