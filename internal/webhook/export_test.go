@@ -71,5 +71,8 @@ const (
 	QueueBytesPerOrganization = queueBytesPerOrganization
 )
 
+// WriteScript returns the hash of the script that writes batches.
+func WriteScript() string { return newScripts().write.Hash() }
+
 // Node returns the name of the node in Redis.
 func (r *Recorder) Node() string { return r.node }

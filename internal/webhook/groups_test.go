@@ -1,12 +1,18 @@
 package webhook_test
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"orgcast/internal/redisreply"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 	"orgcast/internal/webhook"
@@ -170,4 +176,73 @@ func TestRedisRestartTellsNothing(t *testing.T) {
 			expectGroups(t, a, r, "group.occupied acme room.1", "group.occupied acme room.2", "group.vacated acme room.1")
 		})
 	}
+}
+
+// lostAnswers is a hook of a client that has Redis write batches and loses some of the answers.
+type lostAnswers struct{ left atomic.Int32 }
+
+func (*lostAnswers) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*lostAnswers) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (l *lostAnswers) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if err == nil && cmd.Name() == "evalsha" && cmd.Args()[1] == webhook.WriteScript() && l.left.Add(-1) >= 0 {
+			cmd.SetErr(os.ErrDeadlineExceeded)
+			return os.ErrDeadlineExceeded
+		}
+		return err
+	}
+}
+
+// TestAnswersAreLost: what Redis wrote although its answer was lost is not written again.
+func TestAnswersAreLost(t *testing.T) {
+	addr, r := redistest.Start(t), newReceiver(t)
+	client := redistest.NewClient(t, addr)
+	lossy := new(lostAnswers)
+	client.AddHook(lossy)
+	n := startNode(t, setup{client: client, url: r.URL})
+	n.recorder.Connected(conn(t, "acme", "ada", "0"))
+	testkit.Eventually(t, "the scripts are loaded", func() bool { return len(r.all()) == 1 && n.metric("orgcast_webhooks", "waiting") == 0 })
+	lossy.left.Store(3)
+	n.recorder.Connected(conn(t, "acme", "ada", "1"))
+	n.comes(testkit.Group(t, "acme", "room.1"))
+	n.recorder.Connected(conn(t, "acme", "ada", "2"))
+	testkit.Eventually(t, "all answers are lost", func() bool { return lossy.left.Load() < 0 })
+	expectGroups(t, n, r, "group.occupied acme room.1")
+	seen := make(map[string]bool)
+	for _, d := range r.of(webhook.Connected) {
+		if seen[d.Conn] {
+			t.Errorf("connection %s was told of twice", d.Conn)
+		}
+		seen[d.Conn] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("got %d connections, want 3", len(seen))
+	}
+}
+
+// TestNodeThatJustCameBuriesNobody: a node takes others for dead only when it has itself reached Redis
+// for as long as they have been silent. After an outage all have been silent.
+func TestNodeThatJustCameBuriesNobody(t *testing.T) {
+	client, r, keys := redisClient(t), newReceiver(t), testkit.Keys(t)
+	base := strings.TrimSuffix(keys.WebhookRing(), "ring")
+	silent := keys.WebhookGroups("silent")
+	pipe := client.TxPipeline()
+	pipe.ZAdd(t.Context(), base+"beats", redis.Z{Score: 1, Member: "silent"})
+	pipe.SAdd(t.Context(), silent, "acme room.9")
+	pipe.HIncrBy(t.Context(), base+"occupied", "acme room.9", 1)
+	if err := redisreply.Exec(t.Context(), pipe); err != nil {
+		t.Fatal(err)
+	}
+	n := startNode(t, setup{client: client, url: r.URL, recorder: webhook.RecorderOptions{Beat: 50 * time.Millisecond, Dead: 5 * time.Second}})
+	n.comes(testkit.Group(t, "acme", "room.1"))
+	testkit.Eventually(t, "the node has beaten and written", func() bool { return n.groupsInRedis() == 1 })
+	if got := client.SCard(t.Context(), silent).Val(); got != 1 {
+		t.Error("the silent node was buried at once")
+	}
+	testkit.Eventually(t, "it is buried in the end", func() bool { return len(r.of(webhook.Vacated)) == 1 })
 }
