@@ -80,8 +80,11 @@ const (
 	entryBytes = 256
 	// frameRate and byteRate bound what connections of one organization get, per second. A frame
 	// costs the node some microseconds for each receiver.
-	frameRate = 20_000
-	byteRate  = 32 << 20
+	frameRate = 5000
+	byteRate  = 16 << 20
+	// countPause is the least time between two frames of a group whose users are too many to be
+	// listed.
+	countPause = 2 * time.Second
 	// auditEvery is how often what a group's hash says is compared, and sweepEvery how many of these
 	// comparisons read the whole hash of a group that nobody here watches.
 	auditEvery = 20 * time.Second

@@ -249,13 +249,13 @@ func TestMany(t *testing.T) {
 	var others []*simMember
 	for i := range 4 {
 		others = append(others, w.join(n, g, fmt.Sprint("u", i+1), false))
-		w.run(4 * Tick)
+		w.run(countPause + Tick)
 	}
 	late := w.join(n, g, "u9", true)
-	w.run(4 * Tick)
+	w.run(countPause + Tick)
 	for _, s := range append(others, late) {
 		w.leave(s, Closed)
-		w.run(4 * Tick)
+		w.run(countPause + Tick)
 	}
 	want := "list u0, change +u1, change +u2, list, change, change, change, change, list u0 u4 u9, change -u4, change -u9"
 	if got := strings.Join(watcher.frames, ", "); got != want {
@@ -263,6 +263,29 @@ func TestMany(t *testing.T) {
 	}
 	if got := strings.Join(late.frames, ", "); got != "list, change, change, list u0 u4 u9, change -u4" {
 		t.Errorf("who came when they were many: got %s", got)
+	}
+}
+
+// TestCountsAreSlow: where only the number is told, it is told seldom, and the last one is right.
+func TestCountsAreSlow(t *testing.T) {
+	g := testkit.Group(t, "acme", "all")
+	w := newWorld(t, 1)
+	n := w.nodes[0]
+	n.m.mostListed = 1
+	watcher := w.join(n, g, "u0", true)
+	w.join(n, g, "u1", false)
+	w.run(settled)
+	before := len(watcher.frames)
+	for i := range 40 {
+		w.join(n, g, fmt.Sprint("guest", i), false)
+		w.run(Tick)
+	}
+	if got := len(watcher.frames) - before; got > 6 { // in 10 s
+		t.Errorf("got %d frames", got)
+	}
+	w.run(countPause)
+	if watcher.count != 42 {
+		t.Errorf("got %d users, want 42", watcher.count)
 	}
 }
 

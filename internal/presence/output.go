@@ -61,13 +61,19 @@ func (m *machine) show(g *group, now time.Time) (out []delivery) {
 	listed := count <= m.mostListed && v.size <= listBytes
 	changed := len(joined)+len(left) > 0
 	if listed != v.listed {
-		v.listed, changed = listed, false
-		v.fresh = v.watchers
+		v.listed, v.fresh = listed, v.watchers
 		for _, s := range g.members {
 			s.fresh = s.watching
 		}
+	} else if !listed {
+		if changed = count != v.told; changed && now.Sub(v.toldAt) < countPause {
+			m.showing[g], changed = struct{}{}, false
+		}
 	}
-	if changed && v.fresh < v.watchers && (listed || count != v.told) {
+	if changed || v.fresh == v.watchers {
+		v.told, v.toldAt = count, now
+	}
+	if changed && v.fresh < v.watchers {
 		change := changeFrame{Type: "presence_change", Group: g.name.Name(), Count: count}
 		size := rowBytes
 		if listed {
@@ -83,7 +89,6 @@ func (m *machine) show(g *group, now time.Time) (out []delivery) {
 		}
 		out = m.deliver(g, now, out, change, size, false, false)
 	}
-	v.told = count
 	if v.fresh > 0 {
 		list, size := listFrame{Type: "presence", Group: g.name.Name(), Count: count}, rowBytes
 		if listed {

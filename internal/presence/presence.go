@@ -282,12 +282,29 @@ func (r *Room) show(ctx context.Context) {
 		r.mu.Lock()
 		out := r.machine.tick(time.Now())
 		r.mu.Unlock()
-		for _, d := range out {
-			for _, m := range d.to {
-				m.Show(d.frame)
-			}
-			r.metrics.shown.Add(float64(len(d.to)))
-		}
+		r.deliver(out)
 		r.signal()
+	}
+}
+
+const (
+	// deliverRun is how many members get a frame without a pause, and deliverPause the pause after
+	// them. Without it, a group of thousands would keep a processor busy for long enough to delay the
+	// events of other organizations.
+	deliverRun   = 32
+	deliverPause = time.Millisecond
+)
+
+// deliver shows frames to their receivers, little by little.
+func (r *Room) deliver(list []delivery) {
+	n := 0
+	for _, d := range list {
+		for _, m := range d.to {
+			m.Show(d.frame)
+			if n++; n%deliverRun == 0 {
+				time.Sleep(deliverPause)
+			}
+		}
+		r.metrics.shown.Add(float64(len(d.to)))
 	}
 }

@@ -24,6 +24,7 @@ type view struct {
 	listed   bool                // the watchers were told users, and not only their number
 	size     int                 // of the list, in bytes, estimated
 	told     int                 // the number that the watchers were told
+	toldAt   time.Time
 }
 
 // shown is what watchers know of a user. Since may change without notice.

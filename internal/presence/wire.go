@@ -44,12 +44,24 @@ var errMalformed = errors.New("presence: malformed")
 
 // decodeEntry parses the value of a field. A newer version may have further fields.
 func decodeEntry(text []byte) (e entry, err error) {
-	if len(text) > maxEntry || json.Unmarshal(text, &e) != nil || e.Connections < 0 || e.Connections == 0 && !e.lingers() {
+	if len(text) > maxEntry || json.Unmarshal(text, &e) != nil {
+		return entry{}, errMalformed
+	}
+	return e.checked()
+}
+
+// checked returns the entry if a node could have written it, with its state in compact form.
+func (e entry) checked() (entry, error) {
+	if e.Connections < 0 || e.Connections == 0 && !e.lingers() {
 		return entry{}, errMalformed
 	}
 	if len(e.State) > 0 {
-		if _, err := compactState(e.State); err != nil {
+		text, err := compactState(e.State)
+		if err != nil {
 			return entry{}, errMalformed
+		}
+		if e.State = nil; text != "" {
+			e.State = json.RawMessage(text)
 		}
 	}
 	return e, nil
@@ -77,8 +89,11 @@ func decodeDiff(g event.Group, text []byte) (d diff, err error) {
 		return diff{}, errMalformed
 	}
 	for user, e := range d.Set {
-		if !orgctx.ValidUserID(user) || e.Connections < 0 || e.Connections == 0 && !e.lingers() || len(e.State) > MaxState {
+		if !orgctx.ValidUserID(user) {
 			return diff{}, errMalformed
+		}
+		if d.Set[user], err = e.checked(); err != nil {
+			return diff{}, err
 		}
 	}
 	return d, nil
