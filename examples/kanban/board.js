@@ -70,7 +70,10 @@ function start({ user, organization, socket }) {
   const say = (text) => { document.querySelector('#who').textContent = `${user} of ${organization}, ${text}`; };
   client.onStatus(({ state }) => say(state));
   say('connecting');
-  const board = client.group('room.board');
+  const board = client.group('room.board', { presence: true });
+  board.on('presence', ({ users = [] }) => {
+    document.querySelector('#here').textContent = `Here: ${users.map(({ user_id: name }) => name).sort().join(', ')}`;
+  });
   board.on('card', show);
   board.on('subscribed', load); // what changed before the first event
   board.on('gap', load);

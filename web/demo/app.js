@@ -9,6 +9,9 @@ import { Panel } from './panel.js';
 import { chosenPerson, SEATS } from './seats.js';
 import { Tracker } from './tracker.js';
 
+/** When something moves by itself, if the visitor has not done anything. */
+const GREET_MS = 2_000;
+
 const tracker = new Tracker(() => countLeaks(tracker.leaks));
 
 async function start() {
@@ -27,11 +30,22 @@ async function start() {
   document.getElementById('seats').replaceChildren(...panels.map(({ root }) => root));
   await Promise.all(panels.map((panel, i) => panel.sit(chosenPerson(SEATS[i]))));
   setUpBreakIn(tracker);
+  if (!location.search) greet(panels); // a first visit: a page that names its people has work to do
   const reset = document.getElementById('reset');
   reset.addEventListener('click', () => once(reset, async () => {
     await ask('/demo/reset', {});
     await Promise.all(panels.map((panel) => panel.sit(panel.person.user)));
   }));
+}
+
+/** After a while lets both people publish once, unless the visitor has done something before. */
+function greet(panels) {
+  const began = new AbortController();
+  const timer = setTimeout(() => {
+    began.abort();
+    for (const panel of panels) panel.greet();
+  }, GREET_MS);
+  for (const type of ['pointerdown', 'keydown']) addEventListener(type, () => { clearTimeout(timer); began.abort(); }, { signal: began.signal, capture: true });
 }
 
 setUpMenu();

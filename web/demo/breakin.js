@@ -8,6 +8,9 @@ import { once } from './once.js';
 import { PROTOCOL, socketURL } from './seat.js';
 import { announce, el, milliseconds } from './dom.js';
 
+/** How long each attempt is shown at least, so that a person can follow. */
+const PACE_MS = 300;
+
 const ANSWER_MS = 15_000; // a busy machine takes its time, and no answer proves nothing
 
 const ATTACKER = { seat: 'intruder', user: 'greta', name: 'Greta', org: 'globex' };
@@ -65,15 +68,16 @@ class Wire {
   }
 }
 
-const refused = (code, note) => ({ kind: 'held', text: note ? `refused: ${note}` : 'refused', code });
-const broken = (text) => ({ kind: 'broken', text });
+const refused = (code, raw, note) => ({ kind: 'held', text: note ? `refused: ${note}` : 'refused', code, raw });
+const broken = (text, raw) => ({ kind: 'broken', text, raw });
 const unclear = (text) => ({ kind: 'unclear', text });
 
 /** Sends a frame and expects an error frame. */
 async function frameRefused(wire, request, success) {
   const answer = await wire.answer(request, (f) => f.type === 'error' || f.type === success);
   if (answer === null) return unclear('no answer');
-  return answer.type === 'error' ? refused(answer.code) : broken(`the gateway answered ${answer.type}`);
+  const raw = JSON.stringify(answer);
+  return answer.type === 'error' ? refused(answer.code, raw) : broken(`the gateway answered ${answer.type}`, raw);
 }
 
 /** Posts to the demo and expects a refusal. */
@@ -83,7 +87,7 @@ async function postRefused(body) {
     return broken('it was published');
   } catch (refusal) {
     if (refusal.status === 0 || refusal.status >= 500) return unclear(refusal.message);
-    return refused(refusal.code);
+    return refused(refusal.code, `HTTP ${refusal.status} ${JSON.stringify({ code: refusal.code, message: refusal.message })}`);
   }
 }
 
@@ -131,7 +135,7 @@ const ATTEMPTS = [
       document.cookie = 'orgcast_session_forged=; path=/; Max-Age=0; SameSite=Lax';
       wire?.close();
       if (wire) return broken('the gateway let her in');
-      return refused(String(code), 'no handshake');
+      return refused(String(code), `close ${code}, which is all that a browser tells of a refused handshake`, 'no handshake');
     },
   },
   {
@@ -141,7 +145,7 @@ const ATTEMPTS = [
       const answer = await wire.answer({ type: 'subscribe', group: 'room.1', organization_id: 'acme' },
         (f) => f.group === 'room.1' && (f.type === 'subscribed' || f.type === 'error'));
       if (answer === null) return unclear('no answer');
-      if (answer.type === 'error') return refused(answer.code);
+      if (answer.type === 'error') return refused(answer.code, JSON.stringify(answer));
       const joined = await victim.answer({ type: 'subscribe', group: 'room.1' }, (f) => f.type === 'subscribed');
       if (joined === null) return unclear('Ada could not listen');
       const from = wire.frames.length;
@@ -157,6 +161,7 @@ const ATTEMPTS = [
       if (heard === null || control === null) return unclear('a control event did not arrive');
       return {
         kind: 'held', code: 'never sent',
+        raw: came.map((event) => JSON.stringify(event)).join(' '),
         text: `her room.1 is Globex’s own. Ada heard hers in ${milliseconds(heard.at - started)}; Greta only the one she sent after it`,
       };
     },
@@ -165,11 +170,16 @@ const ATTEMPTS = [
 
 function row(attempt) {
   const outcome = el('span.outcome', '');
-  const item = el('li', el('span.sign', '·'), el('div.attempt', el('b', attempt.title), el('code', attempt.code)), outcome);
+  const raw = el('code.raw', '…');
+  raw.tabIndex = 0; // it may be longer than the line
+  raw.setAttribute('role', 'group');
+  raw.setAttribute('aria-label', `Answer to: ${attempt.title}`);
+  const item = el('li', el('span.sign', '·'), el('div.attempt', el('b', attempt.title), el('code', attempt.code)), outcome, raw);
   item.dataset.kind = 'idle';
   return {
     item,
-    show({ kind, text, code }) {
+    show({ kind, text, code, raw: said = '…' }) {
+      raw.textContent = said;
       item.dataset.kind = kind;
       item.firstElementChild.textContent = { held: '✓', broken: '✗', unclear: '?', running: '…' }[kind];
       outcome.replaceChildren(...(code ? [el('code', code), ' '] : []), text);
@@ -234,12 +244,14 @@ async function attack(rows, tracker) {
     ({ wire: victim } = await Wire.open(VICTIM.seat));
     for (const [i, attempt] of ATTEMPTS.entries()) {
       rows[i].show({ kind: 'running', text: 'trying…' });
+      const shown = new Promise((resolve) => setTimeout(resolve, PACE_MS));
       let outcome;
       try {
         outcome = wire && victim ? await attempt.run({ wire, victim, tracker }) : unclear('the gateway let neither of them in');
       } catch (refusal) {
         outcome = unclear(refusal.message);
       }
+      await shown;
       rows[i].show(outcome);
       outcomes.push(outcome);
     }

@@ -4,7 +4,11 @@
 import { ask } from './ask.js';
 import { Seat } from './seat.js';
 
+/** The group whose members are shown. */
+export const SHOWN = 'room.1';
+
 export class Listener extends Seat {
+  here = []; // who is in that group, by their ids
   groups = new Set(); // joined, as the gateway confirmed
   #org; // of the last welcome
   #switched = false; // this connection is of another organization than the last one: nothing is missing in it
@@ -13,7 +17,10 @@ export class Listener extends Seat {
   constructor(name, { change, event, problem }) {
     super(name, {
       change: () => {
-        if (!this.live) this.groups.clear();
+        if (!this.live) {
+          this.groups.clear();
+          this.here = [];
+        }
         change();
       },
       frame: (frame, at, source) => {
@@ -34,6 +41,11 @@ export class Listener extends Seat {
             break;
           case 'unsubscribed':
             this.groups.delete(frame.group);
+            if (frame.group === SHOWN) this.here = [];
+            change();
+            break;
+          case 'presence':
+            this.here = (frame.users ?? []).map(({ user_id: user }) => user).sort();
             change();
             break;
           case 'error':
@@ -48,11 +60,11 @@ export class Listener extends Seat {
   }
 
   connected() {
-    for (const group of ['all', 'room.1', this.person.user_group]) this.client.subscribe(group);
+    for (const group of ['all', 'room.1', this.person.user_group]) this.listen(group, true);
   }
 
   listen(group, on) {
-    if (on) this.client?.subscribe(group);
+    if (on) this.client?.group(group, { presence: group === SHOWN });
     else this.client?.unsubscribe(group);
   }
 

@@ -1,7 +1,7 @@
 // A panel shows one seat and lets its person act.
 
 import { el, milliseconds } from './dom.js';
-import { Listener } from './listener.js';
+import { Listener, SHOWN } from './listener.js';
 import { rememberPerson, SeatFrame } from './seats.js';
 
 const MAX_EVENTS = 30;
@@ -50,6 +50,8 @@ export class Panel {
     this.acting = undefined; // the organization that the session names, once a socket has said so
     this.removed = false; // as far as this page knows
     this.suspended = false;
+    this.revoked = undefined; // when a right was taken from the person, and how soon the socket ended
+    this.#tellRevoked();
     this.#part('.events').replaceChildren();
     this.#part('.outcome-here').replaceChildren();
     this.#count(0);
@@ -89,9 +91,13 @@ export class Panel {
     if (what === 'member') body.active = this.removed;
     if (what === 'organization') body.active = this.suspended;
     this.#problem('');
+    const connected = this.seat.live;
+    this.revoked = body.active || !connected ? undefined : { pressed: performance.now(), after: 0 };
+    this.#tellRevoked();
     try {
       await this.seat.change(what, body);
     } catch (refusal) {
+      this.revoked = undefined;
       this.#problem(`Not done: ${refusal.message} (${refusal.code}).`);
       return;
     }
@@ -100,6 +106,12 @@ export class Panel {
     if (what === 'organization') this.suspended = !this.suspended;
     this.#rights();
     if (body.active) this.seat.connect();
+  }
+
+  /** Says how soon the socket ended after a right was taken, and what came over it since. */
+  #tellRevoked() {
+    const { took, after } = this.revoked ?? {};
+    this.#part('.revoked').textContent = took === undefined ? '' : `Socket ended ${milliseconds(took)} after the press, ${after} ${after === 1 ? 'event' : 'events'} after.`;
   }
 
   // A newcomer should be able to press the button without thinking of words.
@@ -129,10 +141,21 @@ export class Panel {
     const { seat } = this;
     if (this.frame.show(seat)) this.connected();
     this.#rights();
+    if (this.revoked && !this.revoked.took && !seat.live) {
+      this.revoked.took = performance.now() - this.revoked.pressed;
+      this.#tellRevoked();
+    }
+    const name = (user) => this.town.people.find((person) => person.user === user)?.name ?? user;
+    this.#part('.here').textContent = seat.here.length ? `Here in ${SHOWN}: ${seat.here.map(name).join(', ')}` : '';
     for (const chip of this.root.querySelectorAll('.chip')) {
       chip.setAttribute('aria-pressed', String(seat.groups.has(chip.dataset.group)));
       chip.disabled = !seat.live;
     }
+  }
+
+  /** Publishes what the page suggests, so that something moves before the first click. */
+  greet() {
+    if (this.seat.live && this.#messages === 1 && this.#part('.draft').dataset.own !== 'yes') this.#publish();
   }
 
   async #publish() {
@@ -156,6 +179,10 @@ export class Panel {
   }
 
   #arrived(event, at, source) {
+    if (this.revoked?.took !== undefined && at > this.revoked.pressed + this.revoked.took && this.seat.org === '') {
+      this.revoked.after++;
+      this.#tellRevoked();
+    }
     const time = el('span.time', '');
     const text = typeof event.text === 'string' ? event.text : JSON.stringify(event);
     const group = el('code.to', '');

@@ -26,7 +26,7 @@ const CLOSE_CODES = {
 const MAX_WAIT_MS = 10_000;
 
 /** Frames of the gateway itself; the client hands out all others under '*'. */
-const CONTROL = ['welcome', 'subscribed', 'unsubscribed', 'error', 'gap'];
+const CONTROL = ['welcome', 'subscribed', 'unsubscribed', 'error', 'gap', 'presence'];
 
 /** The address of a path of the gateway, for the person at a seat. */
 export function socketURL(seat, path = '/ws/events') {

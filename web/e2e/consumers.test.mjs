@@ -234,6 +234,8 @@ test('board: one crew id, two boards; a card asks, is answered, and ends', async
   for (const side of ['left', 'right']) await asks(side).waitFor();
   const ids = await Promise.all(['left', 'right'].map((side) => asks(side).getAttribute('data-execution')));
   assert.equal(ids[0], ids[1], 'one id, two runs');
+  assert.match(await asks('left').locator('h3').textContent(), /^Run 1 · Ada · \d\d:\d\d$/);
+  assert.deepEqual(await seat(page, 'left').locator('.board section:visible').evaluateAll((columns) => columns.map(({ dataset }) => dataset.column)), ['asking'], 'columns with cards');
   await accessible(page);
   await fits(page);
   await asks('left').locator('input').fill('sessions');

@@ -62,6 +62,10 @@ for (const kind of ['embedded Redis', 'redis-server']) {
       const globex = await visit(t, url, { left: 'grace', right: 'greta' });
       for (const page of [acme, globex]) for (const name of ['left', 'right']) await listens(page, name, 'room.1');
 
+      for (const [page, people] of [[acme, 'Ada, Alan'], [globex, 'Grace, Greta']]) {
+        for (const name of ['left', 'right']) await seat(page, name).locator('.here').getByText(`Here in room.1: ${people}`, { exact: true }).waitFor();
+      }
+
       if (publishOutside) assert.equal(publishOutside('acme', 'room.1', 'from acme'), '1', 'nodes that subscribed');
       else await publish(acme, 'left', 'room.1', 'from acme');
       for (const name of ['left', 'right']) await events(acme, name).filter({ hasText: /^from acme$/ }).waitFor();
@@ -134,6 +138,11 @@ for (const kind of ['embedded Redis', 'redis-server']) {
       for (const [kind_, text] of outcomes) assert.equal(kind_, 'held', text);
       assert.equal(outcomes.length, 7);
       assert.match(await page.locator('#verdict').textContent(), /7 attempts, 7 held off/);
+      const raw = await page.locator('#attempts .raw').allTextContents();
+      assert.equal(JSON.parse(raw[0]).code, 'unknown_group', 'what the gateway answered, as it came');
+      assert.match(raw[3], /^HTTP 4\d\d \{"code":"/);
+      assert.match(raw[6], /Globex only/);
+      assert.doesNotMatch(raw[6], /Acme only/);
       // What the seats saw: Ada's event and Greta's each in its own organization.
       assert.deepEqual(await events(page, 'left').allTextContents(), ['Acme only']);
       assert.deepEqual(await events(page, 'right').allTextContents(), ['Globex only']);

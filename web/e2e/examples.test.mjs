@@ -45,6 +45,8 @@ test('kanban: cards move on every board of the organization, and on no other', a
   await ada.keyboard.press('Enter');
   const card = (page, column) => page.locator('section').filter({ has: page.getByRole('heading', { name: column }) }).getByRole('listitem').filter({ hasText: 'Write the <b>manual</b>' });
   for (const page of [ada, alan]) await card(page, 'To do').waitFor();
+  for (const page of [ada, alan]) await page.getByText('Here: ada, alan', { exact: true }).waitFor();
+  await grace.getByText('Here: grace', { exact: true }).waitFor();
   await accessible(ada);
 
   await alan.getByRole('button', { name: /^Move .* to Doing$/ }).press('Enter');

@@ -27,7 +27,7 @@ const pages = ['/', ...['chat', 'research', 'meta-tags', 'seo-audit', 'crawl', '
 const live = (page, name) => seat(page, name).locator('.state[data-state="live"]').waitFor();
 
 /** Opens a page over a line of 400 kbit/s with 300 ms to the server and back, and returns what moved. */
-async function shifts(t, path, viewport) {
+async function shifts(t, path, viewport, then = async () => {}) {
   const context = await browser.newContext({ viewport });
   t.after(() => context.close());
   const page = await context.newPage();
@@ -45,6 +45,7 @@ async function shifts(t, path, viewport) {
   await page.goto(`${url}${path}`);
   for (const name of ['left', 'right']) await live(page, name);
   await page.locator('#counter[data-state="held"]').waitFor();
+  await then(page);
   await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))); // drawn
   return page.evaluate(() => globalThis.shifts);
 }
@@ -57,6 +58,17 @@ for (const [name, viewport, paths] of [['phone', PHONE, pages], ['desk', DESK, [
       assert.ok(sum < MOST_SHIFT, `layout shift ${sum.toFixed(3)}: ${JSON.stringify(all)}`);
     });
   }
+}
+
+for (const [name, viewport] of [['phone', PHONE], ['desk', DESK]]) {
+  test(`the first page publishes for both people by itself, and nothing jumps, on a ${name}`, async (t) => {
+    const all = await shifts(t, '/', viewport, async (page) => {
+      for (const [side, person] of [['left', 'Ada'], ['right', 'Grace']]) await seat(page, side).locator('.events .text', { hasText: `Hello from ${person}` }).waitFor();
+      await page.locator('#log .got').nth(1).waitFor();
+    });
+    const sum = all.reduce((total, { value }) => total + value, 0);
+    assert.ok(sum < MOST_SHIFT, `layout shift ${sum.toFixed(3)}: ${JSON.stringify(all)}`);
+  });
 }
 
 test('every page says under which address it stands, as the audit of the demo wants', async (t) => {

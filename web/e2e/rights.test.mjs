@@ -35,6 +35,7 @@ test('signing out ends the socket of this session, not of the other', async (t) 
   await state(page, 'left', 'closed with 4401');
   await press(page, 'right', 'Publish');
   await seat(page, 'right').locator('.events li').first().waitFor();
+  assert.match(await seat(page, 'left').locator('.revoked').textContent(), /^Socket ended [\d.]+ ms after the press, 0 events after\.$/);
   assert.equal(await seat(page, 'right').locator('.state').getAttribute('data-state'), 'live');
   await press(page, 'left', 'Sign in again');
   await live(page, 'left', 'of acme');

@@ -51,6 +51,7 @@ type play struct {
 
 	jobs     *jobs
 	job      *task.Job
+	began    time.Time
 	messages int // number of messages so far
 }
 
@@ -64,7 +65,7 @@ func (j *jobs) crew(ctx context.Context, job *task.Job) (any, error) {
 	if err := e.check(); err != nil {
 		return nil, err
 	}
-	p := &play{jobs: j, execution: e, job: job}
+	p := &play{jobs: j, execution: e, job: job, began: time.Now()}
 	results, err := p.run(ctx)
 	if err != nil {
 		return nil, err
@@ -190,6 +191,7 @@ func (p *play) tell(ctx context.Context, status string, index int, request frame
 // tellOthers sends the state of the execution to the board and the chat.
 func (p *play) tellOthers(ctx context.Context, status string, index int, request frame, message string) error {
 	update := p.update(status, index, request, message)
+	update["started_by"], update["started_at"] = p.job.UserID, p.began.UnixMilli()
 	if err := p.job.Publish(ctx, p.board(), update); err != nil || p.SessionID == "" {
 		return err
 	}

@@ -55,7 +55,7 @@ class Board {
   #card(id) {
     let card = this.#cards.get(id);
     if (!card) {
-      card = new Card(id, this.panel);
+      card = new Card(id, this.#cards.size + 1, this.panel);
       this.#cards.set(id, card);
     }
     return card;
@@ -63,8 +63,11 @@ class Board {
 
   #count() {
     for (const column of this.panel.root.querySelectorAll('.board section')) {
-      column.querySelector('.count').textContent = String(column.querySelector('ul').children.length);
+      const cards = column.querySelector('ul').children.length;
+      column.querySelector('.count').textContent = String(cards);
+      column.hidden = cards === 0;
     }
+    this.panel.part('.empty').hidden = this.#cards.size > 0;
   }
 }
 
@@ -74,8 +77,10 @@ class Card {
   #steps = el('ol.steps');
   #column = '';
 
-  constructor(id, panel) {
+  /** number: which of the runs that this page has seen. */
+  constructor(id, number, panel) {
     this.panel = panel;
+    this.number = number;
     const form = el('form.question', el('p.prompt'), el('p.hint.context'),
       el('label', el('span.label', 'Your answer'), el('input')), el('button.primary', 'Answer'));
     const input = form.querySelector('input');
@@ -85,12 +90,14 @@ class Card {
     this.question = new Question(form, (text, request) => {
       panel.send({ type: 'human_input', execution_id: id, task_index: request.task_index, input: text });
     });
-    this.root = el('li.run', el('h3', id), this.#stage, this.#steps, form);
+    this.title = el('h3', `Run ${number}`);
+    this.root = el('li.run', this.title, this.#stage, this.#steps, form);
     this.root.dataset.execution = id;
     this.#move('waiting');
   }
 
-  update({ status, stage, task_index: index, human_input_request: request }) {
+  update({ status, stage, task_index: index, human_input_request: request, started_by: user, started_at: at }) {
+    if (user && at) this.title.textContent = `Run ${this.number} · ${this.panel.nameOf(user)} · ${new Date(at).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit' })}`;
     const title = stage?.title ?? words(stage);
     if (title) this.#stage.textContent = Number.isInteger(index) ? `${index + 1}. ${title}` : title;
     const kind = kindOf(status);
@@ -132,7 +139,9 @@ class Card {
     if (column === this.#column) return;
     this.#column = column;
     const focused = this.root.contains(document.activeElement) ? document.activeElement : null; // moving takes it away
-    this.panel.part(`[data-column="${column}"] ul`).prepend(this.root);
+    const list = this.panel.part(`[data-column="${column}"] ul`);
+    list.parentElement.hidden = false; // what is hidden takes no focus
+    list.prepend(this.root);
     focused?.focus({ preventScroll: true });
     if (column !== 'ended') delete this.root.dataset.outcome;
   }

@@ -148,6 +148,7 @@ class Panel {
   #group;
   #check;
   #turnTo;
+  #people;
   #place = el('p.place');
   #problem = el('p.problem');
   #status = el('span.status');
@@ -159,6 +160,7 @@ class Panel {
     this.#path = path;
     this.#group = group;
     this.#check = check;
+    this.#people = town.people;
     this.frame = new SeatFrame(name, title, town, { sit: (user) => this.sit(user), connect: () => this.#connect() });
     this.root = this.frame.root;
     this.#problem.setAttribute('role', 'alert');
@@ -174,6 +176,11 @@ class Panel {
     });
     this.view = view(this);
     this.#reset();
+  }
+
+  /** The name of a user. */
+  nameOf(user) {
+    return this.#people.find((person) => person.user === user)?.name ?? user;
   }
 
   part(selector) {
