@@ -186,3 +186,11 @@ func (k *Crew) Idle() int {
 	defer k.mu.Unlock()
 	return len(k.idle)
 }
+
+// Endings returns the names of the causes that end an open connection, as the observer hears them.
+func Endings() (names []string) {
+	for _, c := range append(slices.Clip(causes), internal) {
+		names = append(names, c.ending())
+	}
+	return names
+}

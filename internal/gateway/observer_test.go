@@ -5,6 +5,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -123,4 +126,24 @@ func mustOrigins(tb testing.TB) gateway.Origins {
 		tb.Fatal(err)
 	}
 	return origins
+}
+
+// TestCausesInTheDocs: docs/webhooks.md names causes that exist, and every cause of an end has a name.
+func TestCausesInTheDocs(t *testing.T) {
+	if slices.Contains(gateway.Endings(), "") {
+		t.Errorf("a cause has no name: %q", gateway.Endings())
+	}
+	page, err := os.ReadFile("../../docs/webhooks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile("(?m)^`cause` is the name .*, such as (.*)\\.$").FindSubmatch(page)
+	if line == nil {
+		t.Fatal("docs/webhooks.md has no causes")
+	}
+	for _, name := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(string(line[1]), -1) {
+		if !slices.Contains(gateway.Endings(), name[1]) {
+			t.Errorf("docs/webhooks.md: %s is not a cause", name[1])
+		}
+	}
 }

@@ -127,12 +127,15 @@ func (c *conn) noteEnd(cause error) {
 }
 
 // ending returns the short, stable name of the end of a connection: the error's text without the
-// package.
+// package, if it names one.
 func (c cause) ending() string {
 	if c.err == nil {
 		return c.name
 	}
-	_, text, _ := strings.Cut(c.err.Error(), ": ")
+	text := c.err.Error()
+	if _, own, ok := strings.Cut(text, ": "); ok {
+		text = own
+	}
 	return strings.ReplaceAll(text, " ", "_")
 }
 
