@@ -154,8 +154,19 @@ func (g *gate) attend(tb testing.TB, group event.Group, user string, watch bool)
 // TestNodesShareAGroup: users of one node are seen at the other; who leaves is gone, and who is lost
 // may come back, also to another node, without a leave.
 func TestNodesShareAGroup(t *testing.T) {
-	server := redistest.StartServer(t)
-	a, b := startGate(t, redistest.NewClient(t, server.Addr), presence.Options{}), startGate(t, redistest.NewClient(t, server.Addr), presence.Options{})
+	t.Run("one server", func(t *testing.T) {
+		server := redistest.StartServer(t)
+		nodesShareAGroup(t, func() redis.UniversalClient { return redistest.NewClient(t, server.Addr) })
+	})
+	t.Run("Cluster", func(t *testing.T) {
+		cluster := redistest.StartCluster(t, redistest.ClusterOptions{})
+		nodesShareAGroup(t, func() redis.UniversalClient { return cluster.NewClient(t) })
+	})
+}
+
+func nodesShareAGroup(t *testing.T, connect func() redis.UniversalClient) {
+	t.Helper()
+	a, b := startGate(t, connect(), presence.Options{}), startGate(t, connect(), presence.Options{})
 	g := testkit.Group(t, "acme", "all")
 	ada := a.attend(t, g, "ada", true)
 	ada.awaits(t, "ada")
