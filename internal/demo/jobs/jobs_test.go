@@ -219,7 +219,7 @@ func TestCheckPicture(t *testing.T) {
 
 func TestResearch(t *testing.T) {
 	f := newFixture(t, 0)
-	started := f.start(t, "acme", jobs.KindResearch, jobs.Request{Query: "How does a dead letter come about?"})
+	started := f.start(t, "acme", jobs.KindResearch, jobs.Request{Query: "Which dead letters does a task queue keep?"})
 	group := "research_" + started.ID
 	events := f.await(t, "acme", group, "status_update", object{"status": "completed"})
 	list := types(events)
@@ -242,7 +242,7 @@ func TestResearch(t *testing.T) {
 	if first["document"] != "tasks.md" || first["section"] != "Dead letters" {
 		t.Errorf("first finding: got %v, want the section on dead letters", first)
 	}
-	if events[0]["query"] != "How does a dead letter come about?" || events[0]["created_at"] == nil {
+	if events[0]["query"] != "Which dead letters does a task queue keep?" || events[0]["created_at"] == nil {
 		t.Errorf("begins with %v, want the question and the time", events[0])
 	}
 	// It is over: there is nothing to cancel.
