@@ -139,6 +139,7 @@ func anchors(markdown string) map[string]bool {
 
 // TestLinks: what our pages link to inside the repository exists, headings included.
 func TestLinks(t *testing.T) {
+	t.Parallel()
 	for _, page := range sources(t, ".md") {
 		text := readDoc(t, page)
 		text = codeSpan.ReplaceAllString(codeBlock.ReplaceAllString(text, ""), "")

@@ -37,6 +37,7 @@ var translated = map[string]string{
 // TestPlainEnglishInDocs: neither our pages nor the texts in our code use phrases that read as a
 // translation.
 func TestPlainEnglishInDocs(t *testing.T) {
+	t.Parallel()
 	patterns := make(map[*regexp.Regexp]string, len(translated))
 	for pattern, instead := range translated {
 		patterns[regexp.MustCompile(`(?i)`+pattern)] = instead

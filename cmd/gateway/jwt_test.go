@@ -93,6 +93,7 @@ func TestTokensDecide(t *testing.T) {
 
 // TestNotReadyWithoutKeys: nobody could connect while there are no keys of the provider.
 func TestNotReadyWithoutKeys(t *testing.T) {
+	t.Parallel()
 	p := startProvider(t)
 	p.SetAway(true)
 	s := startServe(t, redistest.Start(t), p.settings(nil))

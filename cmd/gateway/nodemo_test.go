@@ -10,6 +10,7 @@ import (
 // embedded Redis is in it. That go list sees both without the tag shows that the test would notice
 // them.
 func TestNoDemoInABuildWithoutIt(t *testing.T) {
+	t.Parallel()
 	has := func(tags string) (found []string) {
 		t.Helper()
 		list, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", tags, ".").Output()

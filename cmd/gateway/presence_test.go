@@ -34,6 +34,7 @@ func (s *serving) present() string {
 // it to pages, operators and back ends. Users of another organization with the same names are not
 // among them.
 func TestPresenceOnAllNodes(t *testing.T) {
+	t.Parallel()
 	addr := redistest.Start(t)
 	env := environment{"ORGCAST_PRESENCE_POLICY": "room.*=states", "ORGCAST_REDIS": "redis://" + addr + "/3", "ORGCAST_ADMIN_KEY": strings.Repeat("k", 32)}
 	one, two := startServe(t, addr, env), startServe(t, addr, env)

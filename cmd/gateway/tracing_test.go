@@ -253,6 +253,7 @@ func TestTraceOfHandshake(t *testing.T) {
 // TestCollectorThatIsAway: a collector that hangs, refuses or is missing costs nothing but its spans,
 // which are counted, and holds up neither events nor the end of the process.
 func TestCollectorThatIsAway(t *testing.T) {
+	t.Parallel()
 	redisAddr := redistest.Start(t)
 	hung, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -183,6 +183,7 @@ func (r *webhookReceiver) verify(tb testing.TB, key string) map[string]string {
 // TestSIGTERMLosesNoWebhook: a gateway with open connections is told to stop while its receiver is
 // away. All of their ends are told, by the next gateway.
 func TestSIGTERMLosesNoWebhook(t *testing.T) {
+	t.Parallel()
 	const connections = 50
 	r := newWebhookReceiver(t)
 	addr := redistest.Start(t)
@@ -207,6 +208,7 @@ func TestSIGTERMLosesNoWebhook(t *testing.T) {
 
 // TestWebhooksCommand follows what its help says, with dead letters of two organizations.
 func TestWebhooksCommand(t *testing.T) {
+	t.Parallel()
 	r := newWebhookReceiver(t)
 	r.setAway(true)
 	addr := redistest.Start(t)

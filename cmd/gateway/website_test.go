@@ -98,6 +98,7 @@ func TestWebsiteDecides(t *testing.T) {
 // TestWebsiteAway: while the site does not answer, nobody is logged out and nobody comes in; when it is back, all is
 // well by itself. A key that changes is read again on SIGHUP.
 func TestWebsiteAway(t *testing.T) {
+	t.Parallel()
 	w := startWebsite(t)
 	keyFile := filepath.Join(t.TempDir(), "key")
 	write := func(key string) {
