@@ -259,18 +259,19 @@ func TestCollectorThatIsAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer hung.Close()
+	t.Cleanup(func() { _ = hung.Close() })
 	gone, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = gone.Close()
 	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) }))
-	defer refusing.Close()
+	t.Cleanup(refusing.Close)
 	for name, tt := range map[string]struct{ url, reason string }{
 		"hung": {"http://" + hung.Addr().String(), "queue_full"}, "missing": {"http://" + gone.Addr().String(), "export_failed"}, "refusing": {refusing.URL, "export_failed"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := spawnServe(t, redisAddr, environment{
 				"OTEL_EXPORTER_OTLP_ENDPOINT": tt.url, "OTEL_BSP_MAX_QUEUE_SIZE": "4", "OTEL_BSP_SCHEDULE_DELAY": "1", "OTEL_EXPORTER_OTLP_TIMEOUT": "600000",
 			})
