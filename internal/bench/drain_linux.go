@@ -105,10 +105,7 @@ func (r *run) measureLeft(ctx context.Context, t target, before usage, rep *Repo
 		}
 		<-poll.C
 	}
-	if err := t.observer.collect(ctx); err != nil {
-		return err
-	}
-	after, err := t.observer.read(ctx)
+	after, err := t.observer.settled(ctx)
 	if err != nil {
 		return err
 	}

@@ -109,7 +109,7 @@ func Compare(left, right func() Report, rounds int) (Comparison, error) {
 // bytes of heap before and after it.
 func Left(conns int, before, after [3]float64) []string {
 	r := Report{Conns: conns}
-	r.recordLeft(usage{goroutines: before[0], files: before[1], heap: before[2]}, usage{goroutines: after[0], files: after[1], heap: after[2]})
+	r.recordLeft(usage{goroutines: before[0], files: before[1], live: before[2]}, usage{goroutines: after[0], files: after[1], live: after[2]})
 	return r.Left
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +22,7 @@ type usage struct {
 	cpu                             time.Duration // user and system
 	rss                             int64         // bytes
 	heap, stacks, goroutines, files float64       // 0 if nobody told
+	live                            float64       // of heap, what is no garbage; only of [observer.settled]
 }
 
 // observer reads the server's usage.
@@ -67,21 +70,45 @@ func (o *observer) read(ctx context.Context) (u usage, err error) {
 	return u, nil
 }
 
-// collect has the server collect its garbage, so that heap and goroutines show what is in use.
-func (o *observer) collect(ctx context.Context) error {
-	if o.admin == "" {
-		return nil
-	}
+// liveHeap matches the line of a heap profile that says how much is in use. It was counted right after
+// the garbage collection, before the profile itself was written.
+var liveHeap = regexp.MustCompile(`(?m)^# HeapAlloc = (\d+)$`)
+
+// maxProfile bounds what is read of a heap profile.
+const maxProfile = 64 << 20
+
+// settled has the server collect its garbage and returns what it then holds.
+func (o *observer) settled(ctx context.Context) (u usage, err error) {
+	var live float64
 	for range 2 { // what a sync.Pool holds outlives the first time
-		body, err := o.get(ctx, "/debug/pprof/heap?gc=1")
-		if err != nil {
-			return fmt.Errorf("admin: %w", err)
-		}
-		if err := body.Close(); err != nil {
-			return fmt.Errorf("admin: %w", err)
+		if live, err = o.collect(ctx); err != nil {
+			return u, err
 		}
 	}
-	return nil
+	u, err = o.read(ctx)
+	u.live = live
+	return u, err
+}
+
+// collect has the server collect its garbage, and returns the bytes of its heap that are in use.
+func (o *observer) collect(ctx context.Context) (live float64, err error) {
+	if o.admin == "" {
+		return 0, nil
+	}
+	body, err := o.get(ctx, "/debug/pprof/heap?gc=1&debug=1")
+	if err != nil {
+		return 0, fmt.Errorf("admin: %w", err)
+	}
+	defer func() { err = errors.Join(err, body.Close()) }()
+	profile, err := io.ReadAll(io.LimitReader(body, maxProfile))
+	if err != nil {
+		return 0, fmt.Errorf("admin: %w", err)
+	}
+	m := liveHeap.FindSubmatch(profile)
+	if m == nil {
+		return 0, errors.New("admin: the heap profile does not say how much is in use")
+	}
+	return strconv.ParseFloat(string(m[1]), 64)
 }
 
 func (o *observer) get(ctx context.Context, path string) (io.ReadCloser, error) {

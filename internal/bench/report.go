@@ -174,16 +174,16 @@ func (r *Report) memory(before, during usage, kernel int64) {
 // recordLeft fills in what the server holds when everyone has left, and judges it.
 func (r *Report) recordLeft(before, after usage) {
 	r.GoroutinesBefore, r.GoroutinesAfter = before.goroutines, after.goroutines
-	r.HeapBefore, r.HeapAfter = before.heap, after.heap
+	r.HeapBefore, r.HeapAfter = before.live, after.live
 	if n := after.goroutines - before.goroutines; n > spareGoroutines {
 		r.Left = append(r.Left, fmt.Sprintf("%.0f goroutines", n))
 	}
 	if n := after.files - before.files; n > spareFiles {
 		r.Left = append(r.Left, fmt.Sprintf("%.0f open files", n))
 	}
-	most := before.heap*(1+heapShare) + heapFirst + keptPerConn*float64(r.Conns)
-	if after.heap > most {
-		r.Left = append(r.Left, fmt.Sprintf("%.2f MiB of heap, where %.2f would be no leak", after.heap/(1<<20), most/(1<<20)))
+	most := before.live*(1+heapShare) + heapFirst + keptPerConn*float64(r.Conns)
+	if after.live > most {
+		r.Left = append(r.Left, fmt.Sprintf("%.2f MiB of heap, where %.2f would be no leak", after.live/(1<<20), most/(1<<20)))
 	}
 }
 

@@ -112,10 +112,7 @@ func execute(ctx context.Context, opts Options, t target, progress io.Writer) (r
 	console := newConsole(progress)
 	defer console.done()
 
-	if err := t.observer.collect(ctx); err != nil {
-		return rep, err
-	}
-	before, err := t.observer.read(ctx)
+	before, err := t.observer.settled(ctx)
 	if err != nil {
 		return rep, err
 	}
