@@ -189,6 +189,9 @@ func startNode(tb testing.TB, s setup) *node {
 	if d.Poll == 0 {
 		d.Poll = 20 * time.Millisecond
 	}
+	if d.Claim == 0 { // a line that a killed node had claimed goes on within testkit.Patience
+		d.Claim = 5 * time.Second
+	}
 	if d.Drain == 0 {
 		d.Drain = 100 * time.Millisecond
 	}
