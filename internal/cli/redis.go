@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"errors"
+
+	"orgcast/internal/app"
 	"orgcast/internal/config"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/redisclient"
@@ -54,4 +57,37 @@ func declareURL(set *config.Set, r *redisclient.Options, fallback, help string) 
 		}
 		return redisclient.CheckURL(r.Name, text)
 	})
+}
+
+// redisCommand is a subcommand that reads its arguments and then works on Redis.
+type redisCommand struct {
+	settings *settings
+	set      *config.Set
+	// read parses the arguments. The error is [ErrUsage] if there are too many or too few.
+	read func(args []string) error
+	// do does the work.
+	do func(clients *app.Clients, keys keyspace.Keyspace) error
+}
+
+// run runs the subcommand.
+func (c redisCommand) run(p *Process, args []string) error {
+	rest, err := p.Parse(c.set, args, c.settings.CheckRedis)
+	if err != nil {
+		return err
+	}
+	if err := c.read(rest); errors.Is(err, ErrUsage) {
+		return p.misused(c.set, rest)
+	} else if err != nil {
+		return misuse(err)
+	}
+	keys, err := c.settings.Keyspace()
+	if err != nil {
+		return err
+	}
+	clients, err := c.settings.Connect(0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = clients.Close() }() // everything has been written by then
+	return c.do(clients, keys)
 }

@@ -7,6 +7,7 @@ import (
 
 	"orgcast/internal/app"
 	"orgcast/internal/config"
+	"orgcast/internal/keyspace"
 	"orgcast/internal/lease"
 	"orgcast/internal/orgctx"
 )
@@ -41,46 +42,30 @@ func revokeCommand(ctx context.Context, p *Process, args []string) error {
 	s.declareStores(set)
 	s.declareDirectory(set)
 	s.declareSessionLife(set)
-	rest, err := p.Parse(set, args, s.CheckRedis)
-	if err != nil {
+	var m lease.Message
+	read := func(args []string) (err error) { m, err = revocation(args); return err }
+	return redisCommand{s, set, read, func(clients *app.Clients, keys keyspace.Keyspace) error {
+		revoker, err := app.NewRevoker(&s.Options, clients, keys)
+		if err != nil {
+			return err
+		}
+		recorded, err := revoker.Revoke(ctx, m)
+		if errors.Is(err, lease.ErrNotRecorded) {
+			return fmt.Errorf("revoke: announced but not recorded, so connections are closed but can reconnect: run it again when Redis accepts writes: %w", err)
+		}
+		if errors.Is(err, lease.ErrNotAnnounced) {
+			return fmt.Errorf("revoke: recorded but not announced, so open connections close within --lease-period: %w", err)
+		}
+		if err != nil {
+			return fmt.Errorf("revoke: neither recorded nor announced: %w", err)
+		}
+		result := "revoked and announced"
+		if !recorded {
+			result = "announced only: with --directory=session, the web application keeps the record"
+		}
+		_, err = fmt.Fprintln(p.Stdout, result)
 		return err
-	}
-	m, err := revocation(rest)
-	if errors.Is(err, ErrUsage) {
-		return p.misused(set, rest)
-	}
-	if err != nil {
-		return misuse(err)
-	}
-	keys, err := s.Keyspace()
-	if err != nil {
-		return err
-	}
-	clients, err := s.Connect(0)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = clients.Close() }() // everything has been written by then
-	revoker, err := app.NewRevoker(&s.Options, clients, keys)
-	if err != nil {
-		return err
-	}
-	recorded, err := revoker.Revoke(ctx, m)
-	if errors.Is(err, lease.ErrNotRecorded) {
-		return fmt.Errorf("revoke: announced but not recorded, so connections are closed but can reconnect: run it again when Redis accepts writes: %w", err)
-	}
-	if errors.Is(err, lease.ErrNotAnnounced) {
-		return fmt.Errorf("revoke: recorded but not announced, so open connections close within --lease-period: %w", err)
-	}
-	if err != nil {
-		return fmt.Errorf("revoke: neither recorded nor announced: %w", err)
-	}
-	result := "revoked and announced"
-	if !recorded {
-		result = "announced only: with --directory=session, the web application keeps the record"
-	}
-	_, err = fmt.Fprintln(p.Stdout, result)
-	return err
+	}}.run(p, args)
 }
 
 // revocation parses the arguments that say what to revoke.

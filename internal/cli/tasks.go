@@ -9,6 +9,7 @@ import (
 
 	"orgcast/internal/app"
 	"orgcast/internal/config"
+	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/task"
 )
@@ -49,36 +50,20 @@ func tasksCommand(ctx context.Context, p *Process, args []string) error {
 	var a tasksArguments
 	set.Bool(&a.all, "all", false, "all tasks of the organization instead of one")
 	set.Int(&a.limit, "limit", 100, 1, "how many lines to list")
-	rest, err := p.Parse(set, args, s.CheckRedis)
-	if err != nil {
-		return err
-	}
-	if err := a.read(rest); errors.Is(err, ErrUsage) {
-		return p.misused(set, rest)
-	} else if err != nil {
-		return misuse(err)
-	}
-	keys, err := s.Keyspace()
-	if err != nil {
-		return err
-	}
-	clients, err := s.Connect(0)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = clients.Close() }() // everything has been written by then
-	queues, err := app.NewQueues(clients, keys)
-	if err != nil {
-		return err
-	}
-	switch a.verb {
-	case "list":
-		return p.listTasks(ctx, queues, &a)
-	case "show":
-		return p.showTask(ctx, queues, &a)
-	default:
-		return p.changeTasks(ctx, queues, &a)
-	}
+	return redisCommand{s, set, a.read, func(clients *app.Clients, keys keyspace.Keyspace) error {
+		queues, err := app.NewQueues(clients, keys)
+		if err != nil {
+			return err
+		}
+		switch a.verb {
+		case "list":
+			return p.listTasks(ctx, queues, &a)
+		case "show":
+			return p.showTask(ctx, queues, &a)
+		default:
+			return p.changeTasks(ctx, queues, &a)
+		}
+	}}.run(p, args)
 }
 
 // read parses the arguments. The error is [ErrUsage] if there are too many or too few.

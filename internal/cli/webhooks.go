@@ -9,6 +9,7 @@ import (
 
 	"orgcast/internal/app"
 	"orgcast/internal/config"
+	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/webhook"
 )
@@ -71,37 +72,21 @@ func webhooksCommand(ctx context.Context, p *Process, args []string) error {
 	var a webhooksArguments
 	set.Bool(&a.all, "all", false, "all dead letters of the organization instead of one")
 	set.Int(&a.limit, "limit", 100, 1, "how many lines to list")
-	rest, err := p.Parse(set, args, s.CheckRedis)
-	if err != nil {
-		return err
-	}
-	if err := a.read(rest); errors.Is(err, ErrUsage) {
-		return p.misused(set, rest)
-	} else if err != nil {
-		return misuse(err)
-	}
-	keys, err := s.Keyspace()
-	if err != nil {
-		return err
-	}
-	clients, err := s.Connect(0)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = clients.Close() }() // everything has been written by then
-	letters := webhook.NewLetters(clients.Events, keys)
-	switch a.verb {
-	case "list":
-		return p.listWebhooks(ctx, letters, &a)
-	case "key":
-		text, err := webhook.ReadKeys(ctx, clients.State, keys, a.org, s.Webhooks.MasterKeys())
-		if err == nil {
-			_, err = fmt.Fprintln(p.Stdout, text)
+	return redisCommand{s, set, a.read, func(clients *app.Clients, keys keyspace.Keyspace) error {
+		letters := webhook.NewLetters(clients.Events, keys)
+		switch a.verb {
+		case "list":
+			return p.listWebhooks(ctx, letters, &a)
+		case "key":
+			text, err := webhook.ReadKeys(ctx, clients.State, keys, a.org, s.Webhooks.MasterKeys())
+			if err == nil {
+				_, err = fmt.Fprintln(p.Stdout, text)
+			}
+			return err
+		default:
+			return p.retryWebhooks(ctx, letters, &a)
 		}
-		return err
-	default:
-		return p.retryWebhooks(ctx, letters, &a)
-	}
+	}}.run(p, args)
 }
 
 // read parses the arguments. The error is [ErrUsage] if there are too many or too few.
@@ -156,31 +141,21 @@ func (p *Process) listWebhooks(ctx context.Context, letters *webhook.Letters, a 
 	return errors.Join(err, out.Flush())
 }
 
-// maxLetters is more than an organization has dead letters.
-const maxLetters = 2000
-
-// retryWebhooks retries one dead letter, or all that there are now: one may soon be a dead letter again.
+// retryWebhooks retries one dead letter, or all that there are now.
 func (p *Process) retryWebhooks(ctx context.Context, letters *webhook.Letters, a *webhooksArguments) error {
-	list, err := letters.List(ctx, a.org, "", maxLetters)
-	if err != nil {
+	if a.all {
+		_, err := letters.RetryAll(ctx, a.org, func(l webhook.Letter) {
+			_, _ = fmt.Fprintln(p.Stdout, "retried", l.ID) // as for all lists
+		})
 		return err
 	}
-	found := a.all
-	for _, l := range list {
-		if !a.all && l.ID != a.id {
-			continue
-		}
-		ok, err := letters.Retry(ctx, a.org, l)
-		if err != nil {
-			return err
-		}
-		if ok {
-			found = true
-			_, _ = fmt.Fprintln(p.Stdout, "retried", l.ID) // as for all lists
-		}
-	}
-	if !found {
+	found, err := letters.RetryID(ctx, a.org, a.id)
+	switch {
+	case err != nil:
+		return err
+	case !found:
 		return fmt.Errorf("organization %s has no dead letter %s", a.org, a.id)
 	}
-	return nil
+	_, err = fmt.Fprintln(p.Stdout, "retried", a.id)
+	return err
 }

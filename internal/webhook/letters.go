@@ -20,7 +20,7 @@ func idOf(text string) string {
 	return id
 }
 
-// Counts are numbers over all organizations.
+// Counts are the numbers of an organization, or of all.
 type Counts struct {
 	Waiting, WaitingBytes, Dead int64
 }
@@ -50,15 +50,20 @@ func NewLetters(client redis.Cmdable, keys keyspace.Keyspace) *Letters {
 	return &Letters{client: client, keys: keys, scripts: newScripts()}
 }
 
-// Count counts what waits and what is dead.
+// Count counts what waits and what is dead, of all organizations.
 func (l *Letters) Count(ctx context.Context) (Counts, error) {
 	return count(ctx, l.scripts.counts, l.client, l.keys.WebhookRing())
 }
 
-func count(ctx context.Context, script *redis.Script, client redis.Cmdable, ring string) (Counts, error) {
+// CountOf counts what waits and what is dead of one organization.
+func (l *Letters) CountOf(ctx context.Context, org orgctx.ID) (Counts, error) {
+	return count(ctx, l.scripts.counts, l.client, l.keys.WebhookRing(), org.String())
+}
+
+func count(ctx context.Context, script *redis.Script, client redis.Cmdable, ring string, args ...any) (Counts, error) {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	n, err := script.Run(ctx, client, []string{ring}).Int64Slice()
+	n, err := script.Run(ctx, client, []string{ring}, args...).Int64Slice()
 	if err == nil && len(n) != 3 {
 		err = errMalformed
 	}
@@ -118,4 +123,60 @@ func (l *Letters) Retry(ctx context.Context, org orgctx.ID, one Letter) (bool, e
 		return false, fmt.Errorf("retry %s: %w", one.ID, err)
 	}
 	return n == 1, nil
+}
+
+// RetryID is [Letters.Retry] for the dead letter with an ID.
+func (l *Letters) RetryID(ctx context.Context, org orgctx.ID, id string) (found bool, err error) {
+	err = l.each(ctx, org, func(one Letter) (bool, error) {
+		if one.ID != id {
+			return true, nil
+		}
+		found, err = l.Retry(ctx, org, one)
+		return false, err
+	})
+	return found, err
+}
+
+// RetryAll is [Letters.Retry] for all dead letters of an organization that there are now: one may soon
+// be a dead letter again. It returns how many it has put back, also with an error, and calls retried,
+// unless that is nil, after each.
+func (l *Letters) RetryAll(ctx context.Context, org orgctx.ID, retried func(Letter)) (n int, err error) {
+	err = l.each(ctx, org, func(one Letter) (bool, error) {
+		ok, err := l.Retry(ctx, org, one)
+		if ok {
+			n++
+			if retried != nil {
+				retried(one)
+			}
+		}
+		return true, err
+	})
+	return n, err
+}
+
+// letterPage is how many dead letters are read at once, about 100 KiB.
+const letterPage = 200
+
+// each calls f with the dead letters of an organization that there are now, oldest first, until it
+// returns false or an error.
+func (l *Letters) each(ctx context.Context, org orgctx.ID, f func(Letter) (more bool, err error)) error {
+	counts, err := l.CountOf(ctx, org)
+	if err != nil {
+		return err
+	}
+	after := ""
+	for left := int(counts.Dead); left > 0; {
+		list, err := l.List(ctx, org, after, min(left, letterPage))
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		for _, one := range list {
+			if more, err := f(one); err != nil || !more {
+				return err
+			}
+		}
+		left -= len(list)
+		after = list[len(list)-1].Position
+	}
+	return nil
 }

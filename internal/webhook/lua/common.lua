@@ -28,8 +28,10 @@ end
 local function count(org, entries, bytes)
   redis.call('HINCRBY', base .. 'bytes', ':entries', entries)
   redis.call('HINCRBY', base .. 'bytes', ':bytes', bytes)
-  if redis.call('HINCRBY', base .. 'bytes', org, bytes) <= 0 then
-    redis.call('HDEL', base .. 'bytes', org)
+  local left = redis.call('HINCRBY', base .. 'bytes', org .. ':entries', entries)
+  redis.call('HINCRBY', base .. 'bytes', org, bytes)
+  if left <= 0 then
+    redis.call('HDEL', base .. 'bytes', org, org .. ':entries')
   end
 end
 
