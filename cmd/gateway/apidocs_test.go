@@ -153,6 +153,10 @@ func (d *described) calls() {
 	for body, key := range map[string]string{`{"type":"user.disabled","user_id":"eve"}`: testPublishKey, `{"type":"member.role"}`: testPublishKey, `{}`: "wrong"} {
 		d.send(d.private, "POST", "/v1/revoke", body, key, nil)
 	}
+	for _, body := range []string{`{"organization_id":"acme","all":true}`, `{"organization_id":"acme","id":"msg_none"}`, `{"organization_id":"a b","all":true}`, `{"organization_id":"acme"}`} {
+		d.send(d.private, "POST", "/v1/webhooks/retry", body, testPublishKey, nil)
+	}
+	d.send(d.private, "POST", "/v1/webhooks/retry", "{}", "wrong", nil)
 	for body, key := range map[string]string{"": adminKeyOfDocs, strings.Repeat("x", 2000): adminKeyOfDocs, "x": "wrong"} {
 		d.send(d.private, "POST", "/v1/reload", body, key, nil)
 	}
@@ -175,7 +179,7 @@ func (d *described) views() {
 			d.send(d.private, method, path, "", "wrong", nil)
 		}
 	}
-	for _, question := range []string{"/v1/explain?organization_id=acme", "/v1/explain?organization_id=a%20b", "/v1/usage?from=x", "/v1/tail?organization_id=acme&payloads=x", "/v1/tasks?kind=a%20b", "/v1/tasks?kind=chat", "/v1/connections?limit=0", "/v1/groups?sort=x", "/v1/organizations?cursor=%25", "/v1/history?organization_id=acme&user_id=ada&limit=1", "/v1/history?organization_id=acme&group=all&before=x", "/v1/history?organization_id=acme", "/v1/presence?organization_id=acme&user_id=ada", "/v1/presence?organization_id=acme"} {
+	for _, question := range []string{"/v1/explain?organization_id=acme", "/v1/explain?organization_id=a%20b", "/v1/usage?from=x", "/v1/tail?organization_id=acme&payloads=x", "/v1/tasks?kind=a%20b", "/v1/tasks?kind=chat", "/v1/connections?limit=0", "/v1/groups?sort=x", "/v1/organizations?cursor=%25", "/v1/history?organization_id=acme&user_id=ada&limit=1", "/v1/history?organization_id=acme&group=all&before=x", "/v1/history?organization_id=acme", "/v1/presence?organization_id=acme&user_id=ada", "/v1/presence?organization_id=acme", "/v1/webhooks?organization_id=acme", "/v1/webhooks?organization_id=a%20b", "/v1/webhooks?cursor=%25"} {
 		d.send(d.private, "GET", question, "", adminKeyOfDocs, nil)
 	}
 }

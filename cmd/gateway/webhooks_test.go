@@ -239,6 +239,16 @@ func TestWebhooksCommand(t *testing.T) {
 	if err != nil || id == nil {
 		t.Fatalf("got %v and %q", err, found)
 	}
+	shown := func(query string) string { _, text := s.ask(http.MethodGet, "/v1/webhooks"+query, ""); return text }
+	if got := shown("?organization_id=acme"); !strings.HasPrefix(got, `{"waiting":0,"waiting_bytes":0,"dead":2,"dead_letters":[`) || !strings.Contains(got, `"id":"`+id[1]+`","line":"user:ada","webhook":{"type":"connection.connected"`) {
+		t.Errorf("dead letters of acme: got %s", got)
+	}
+	if got := shown("?limit=1"); !strings.Contains(got, `"dead":3,"organizations":["acme"],"next":`) {
+		t.Errorf("organizations with dead letters: got %s", got)
+	}
+	if status, got := s.ask(http.MethodPost, "/v1/webhooks/retry", `{"organization_id":"globex","id":"`+id[1]+`"}`); status != http.StatusNotFound || !strings.Contains(got, "unknown_webhook") {
+		t.Errorf("a letter of another organization: got %d %s", status, got)
+	}
 	r.setAway(false)
 	for _, step := range []struct {
 		args string
@@ -275,6 +285,10 @@ func TestWebhooksCommand(t *testing.T) {
 	if told := r.told(); told["connection.connected acme alan"] != 0 {
 		t.Error("a dead letter was delivered that nobody retried")
 	}
+	if status, got := s.ask(http.MethodPost, "/v1/webhooks/retry", `{"organization_id":"acme","all":true}`); status != http.StatusOK || !strings.Contains(got, `{"status":"retried","retried":1}`) {
+		t.Errorf("retry all of acme: got %d %s", status, got)
+	}
+	r.expect(t, "connection.connected acme alan", 1)
 	if _, ok := r.ids[id[1]]; !ok {
 		t.Errorf("%s came under another id", id[1])
 	}

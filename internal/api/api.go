@@ -54,6 +54,9 @@ type Options struct {
 	OrganizationMetrics int
 	// Tasks are counted by GET /v1/tasks. Without them, the path does not exist.
 	Tasks Tasks
+	// Webhooks are shown by GET /v1/webhooks, and retried by POST /v1/webhooks/retry, which do not
+	// exist without them.
+	Webhooks Webhooks
 	// Reloader does what POST /v1/reload asks for. Without it, the path does not exist.
 	Reloader Reloader
 	Log      *zap.Logger
@@ -91,6 +94,8 @@ type result struct {
 	// Code is the stable name of what went wrong. Message says what to do.
 	Code    string `json:"code,omitempty"`
 	Message string `json:"message,omitempty"`
+	// Retried is how many dead letters are tried again.
+	Retried *int `json:"retried,omitempty"`
 	// Changed, Settings and Mistakes say more about a reload: which settings have another value,
 	// which of them need a restart, and what is wrong.
 	Changed  []string `json:"changed,omitempty"`
@@ -142,6 +147,10 @@ func (o *Options) paths() (calls []call, shown []view) {
 	}
 	if o.Nodes != nil {
 		shown = views(*o)
+	}
+	if o.Webhooks != nil {
+		calls = append(calls, retryingWebhooks(o.Webhooks))
+		shown = append(shown, showingWebhooks(o.Webhooks))
 	}
 	if o.Histories != nil {
 		shown = append(shown, readingHistory(o.Histories))

@@ -26,11 +26,13 @@ type noHistories struct{ api.Histories }
 
 type noPresence struct{ api.Presence }
 
+type noWebhooks struct{ api.Webhooks }
+
 type noReloader struct{ api.Reloader }
 
 // everything are options with which every path exists.
 func everything() *api.Options {
-	return &api.Options{Nodes: new(nodes.Nodes), Histories: noHistories{}, Presence: noPresence{}, Tasks: noTasks{}, Reloader: noReloader{}, OrganizationMetrics: 1}
+	return &api.Options{Nodes: new(nodes.Nodes), Histories: noHistories{}, Presence: noPresence{}, Tasks: noTasks{}, Webhooks: noWebhooks{}, Reloader: noReloader{}, OrganizationMetrics: 1}
 }
 
 // TestDescribedOperations: docs/api has the paths of this package with their parameters and codes, and
@@ -113,13 +115,14 @@ func parametersOf(operation apidocs.Object) []string {
 func TestDescribedTypes(t *testing.T) {
 	d := apidocs.Read(t, apidocs.Private)
 	own := api.Types()
-	d.SameFields(t, own["result"], "Published", "Problem", "RevokeResult", "ReloadResult")
+	d.SameFields(t, own["result"], "Published", "Problem", "RevokeResult", "ReloadResult", "RetryResult")
+	d.SameFields(t, own["webhooksPage"], "WebhooksOfAll", "WebhooksOfOne")
 	d.SameFields(t, own["publication"], "Publication")
 	d.Same(t, own["nodeState"], "NodeState")
 	d.Same(t, own["nodeLoad"], "NodeLoad")
 	for name, of := range map[string]reflect.Type{
 		"Organization": reflect.TypeFor[inventory.Organization](), "Connection": reflect.TypeFor[inventory.Connection](),
-		"Group": reflect.TypeFor[inventory.Group](), "Tasks": reflect.TypeFor[inventory.Tasks](), "TaskLine": reflect.TypeFor[inventory.TaskLine](),
+		"Group": reflect.TypeFor[inventory.Group](), "Tasks": reflect.TypeFor[inventory.Tasks](), "TaskLine": reflect.TypeFor[inventory.TaskLine](), "DeadLetter": reflect.TypeFor[inventory.DeadLetter](),
 		"Usage": reflect.TypeFor[usage.Row](), "Revocation": reflect.TypeFor[lease.Announcement](), "TailLine": reflect.TypeFor[tail.Line](),
 		"Explanation": reflect.TypeFor[explain.Explanation](), "ExplainingNode": reflect.TypeFor[explain.Node](), "Trail": reflect.TypeFor[trail.Answer](),
 		"Passed": reflect.TypeFor[trail.Passed](), "Dropped": reflect.TypeFor[trail.Dropped](), "Gap": reflect.TypeFor[trail.Gap](),

@@ -11,12 +11,12 @@ import (
 // Messages returns the sentence of every problem, by path and code.
 func Messages() map[string]string {
 	list := map[string]string{notFound.code: notFound.message, wrongMethod.code: wrongMethod.message}
-	for _, c := range []call{publishing(nil), revoking(nil), reloading(nil)} {
+	for _, c := range []call{publishing(nil), revoking(nil), reloading(nil), retryingWebhooks(nil)} {
 		for _, p := range append(doors(c.access), c.problems...) {
 			list[c.path+" "+p.code+" "+http.StatusText(p.status)] = p.message
 		}
 	}
-	for _, v := range append(views(Options{OrganizationMetrics: 1}), countingTasks(nil), readingHistory(nil), showingPresence(nil)) {
+	for _, v := range append(views(Options{OrganizationMetrics: 1}), countingTasks(nil), readingHistory(nil), showingPresence(nil), showingWebhooks(nil)) {
 		for _, p := range append(doors(v.access()), v.problems()...) {
 			list[v.path+" "+p.code] = p.message
 		}
@@ -37,7 +37,7 @@ func OpensAdmin(admin *Key, local bool, r *http.Request) (code string) {
 // Codes returns the codes of a call with their statuses: code → status → true.
 func Codes(path string) map[string]map[int]bool {
 	codes := make(map[string]map[int]bool)
-	for _, c := range []call{publishing(nil), revoking(nil), reloading(nil)} {
+	for _, c := range []call{publishing(nil), revoking(nil), reloading(nil), retryingWebhooks(nil)} {
 		if c.path != path {
 			continue
 		}
@@ -85,6 +85,7 @@ func byStatus(problems []problem) map[string][]string {
 func Types() map[string]reflect.Type {
 	return map[string]reflect.Type{
 		"result": reflect.TypeFor[result](), "publication": reflect.TypeFor[publication](), "nodeState": reflect.TypeFor[nodeState](),
+		"webhooksPage": reflect.TypeFor[webhooksPage](),
 		"nodeLoad": reflect.TypeFor[struct {
 			nodeState
 			inventory.Load

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 
 	"orgcast/internal/event"
@@ -81,15 +82,20 @@ type publication struct {
 
 var errBadField = errors.New("api: unknown or repeated field")
 
-// UnmarshalJSON implements json.Unmarshaler. Each name may occur once and in this spelling only:
-// encoding/json would take Organization_ID for organization_id and believe the last of two, where
-// the program that authorized the request may have believed the first.
+// UnmarshalJSON implements json.Unmarshaler.
 func (p *publication) UnmarshalJSON(b []byte) error {
+	return readFields(b, map[string]any{"organization_id": &p.OrganizationID, "group": &p.Group, "user_id": &p.UserID, "event": &p.Event, "record": &p.Record, "idempotency_key": &p.IdempotencyKey})
+}
+
+// readFields reads a JSON object whose fields go to the pointers under their names. Each name may
+// occur once and in this spelling only: encoding/json would take Organization_ID for organization_id
+// and believe the last of two, where the program that authorized the request may have believed the
+// first.
+func readFields(b []byte, fields map[string]any) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	if start, err := d.Token(); err != nil || start != json.Delim('{') {
 		return errBadField
 	}
-	fields := map[string]any{"organization_id": &p.OrganizationID, "group": &p.Group, "user_id": &p.UserID, "event": &p.Event, "record": &p.Record, "idempotency_key": &p.IdempotencyKey}
 	for d.More() {
 		name, err := d.Token()
 		if err != nil {
@@ -105,8 +111,13 @@ func (p *publication) UnmarshalJSON(b []byte) error {
 			return err
 		}
 	}
-	_, err := d.Token()
-	return err
+	if _, err := d.Token(); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errBadField
+	}
+	return nil
 }
 
 // identifier is text or a whole number, as organization_id may be in events.

@@ -8,6 +8,7 @@ import (
 	"orgcast/internal/admin"
 	"orgcast/internal/api"
 	"orgcast/internal/console"
+	"orgcast/internal/webhook"
 )
 
 // private returns the handler of the private listener at an address.
@@ -24,7 +25,8 @@ func (n *Node) private(address net.Addr, reloads *reloader) (http.Handler, error
 	o.API = api.New(api.Options{
 		PublishKey: publish, AdminKey: adminKey, Local: api.IsLoopback(address.String()),
 		Publisher: n.Bus, Revoker: n.revoker, Reloader: reloads, Nodes: n.nodes, Histories: n.Bus, Presence: n.presence, Usage: n.usage, Tails: n.tails, Tasks: &taskCounts{&n.services.kinds, queues},
-		Census: n.Gateway, OrganizationMetrics: n.Options.MetricsOrganizations, Log: n.Log, Registerer: n.Metrics, Tracer: n.tracer,
+		Webhooks: deadLetters{webhook.NewLetters(n.Redis.Events, n.Keys)},
+		Census:   n.Gateway, OrganizationMetrics: n.Options.MetricsOrganizations, Log: n.Log, Registerer: n.Metrics, Tracer: n.tracer,
 	})
 	return admin.New(o), nil
 }

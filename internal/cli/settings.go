@@ -130,7 +130,7 @@ func (s *settings) declareServe(set *config.Set) {
 			return err
 		})
 	set.Secret(&s.SigningKey, "signing-key", "key of the tokens for groups with the policy signed; default: no token is valid", checkSecret)
-	set.Secret(&s.PublishKey, "publish-key", "bearer key of POST /v1/publish, POST /v1/revoke, GET /v1/history and GET /v1/presence on the private listener; default: these paths do not exist", checkSecret)
+	set.Secret(&s.PublishKey, "publish-key", "bearer key of POST /v1/publish, POST /v1/revoke, GET /v1/history, GET /v1/presence, GET /v1/webhooks and POST /v1/webhooks/retry on the private listener; default: these paths do not exist", checkSecret)
 	set.Secret(&s.AdminKey, "admin-key", "bearer key of everything below /v1/ on the private listener that reads or changes more than one publication; default: these paths answer only programs on the same machine, while --admin-listen is a loopback address", checkSecret)
 	set.String(&s.ConsolePath, "console-path", "", "path on the public listener of the console for organizations' own administrators, such as /console (docs/console.md); default: none", app.CheckConsolePath)
 	set.Secret(&s.ConsoleKey, "console-key", "key of the tokens that open the console of an organization; required with --console-path", checkSecret)
