@@ -26,6 +26,8 @@ type Webhooks struct {
 	Keys string
 	// Events are the types that are told, and Groups the patterns of groups.
 	Events, Groups []string
+	// Timeout bounds a call.
+	Timeout time.Duration
 	// Linger is how long a group stays occupied after its last connection has left.
 	Linger time.Duration
 	// Bytes bounds what waits for one organization, and RetryFor how long.
@@ -95,7 +97,7 @@ func (n *Node) addWebhooks(ctx context.Context) error {
 	}
 	types, err1 := webhook.ParseTypes(w.Events)
 	groups, err2 := webhook.ParsePatterns(w.Groups)
-	targets, err3 := webhook.NewTargets(n.Redis.State, n.Keys, n.calls, webhook.TargetsOptions{URL: w.URL, Own: w.OrganizationURLs, Log: n.Log})
+	targets, err3 := webhook.NewTargets(n.Redis.State, n.Keys, n.calls, webhook.TargetsOptions{URL: w.URL, Own: w.OrganizationURLs, Timeout: w.Timeout, Log: n.Log})
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return err
 	}

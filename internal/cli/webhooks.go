@@ -30,6 +30,7 @@ func (s *settings) declareWebhooks(set *config.Set) {
 		_, err := webhook.ParsePatterns(list)
 		return err
 	})
+	set.Duration(&s.Webhooks.Timeout, "webhook-timeout", webhook.DefaultTimeout, time.Second, "how long a receiver may take to answer a webhook; what a node that was killed had begun to deliver, another one delivers after twice as long")
 	set.Duration(&s.Webhooks.Linger, "webhook-linger", webhook.DefaultLinger, 0, "how long a group stays occupied after its last connection has left, so that a page that is loaded again tells nothing")
 	set.Int(&s.Webhooks.Bytes, "webhook-bytes-per-organization", webhook.DefaultBytes, 1024, "bytes of webhooks that may wait in Redis for one organization; further ones are dropped")
 	set.Duration(&s.Webhooks.RetryFor, "webhook-retry-for", webhook.DefaultRetryFor, time.Second, "how long to try to deliver a webhook; then it is a dead letter")

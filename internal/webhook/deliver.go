@@ -75,7 +75,8 @@ type claimed struct {
 	entry Entry
 	id    string // of the entry, also if that is malformed
 	tries int
-	err   error // why it cannot be delivered
+	err   error     // why it cannot be delivered
+	since time.Time // the claim lasts at least [DelivererOptions.Claim] from then on
 }
 
 // Run delivers until ctx ends, and then lets calls finish for a while. A signal of woken says that
@@ -172,6 +173,7 @@ func (d *Deliverer) give(org orgctx.ID) {
 
 // claim returns an entry to deliver, or nil and the time until there may be one.
 func (d *Deliverer) claim(ctx context.Context) (c *claimed, next time.Duration, err error) {
+	since := time.Now()
 	answer, err := d.run(ctx, d.scripts.claim, append([]any{d.opt.Claim.Microseconds()}, d.passed()...)...).StringSlice()
 	switch {
 	case err != nil:
@@ -184,7 +186,7 @@ func (d *Deliverer) claim(ctx context.Context) (c *claimed, next time.Duration, 
 		}
 		return nil, next, nil
 	}
-	c = &claimed{line: answer[1], id: idOf(answer[2])}
+	c = &claimed{line: answer[1], id: idOf(answer[2]), since: since}
 	c.tries, _ = strconv.Atoi(answer[3]) // 0 begins with the shortest pause
 	if c.org, err = orgctx.ParseID(answer[0]); err != nil {
 		return nil, d.opt.Poll, err
@@ -210,6 +212,7 @@ func (d *Deliverer) deliver(ctx context.Context, c *claimed) {
 		d.metrics.deliveries.WithLabelValues(resultDelivered).Inc()
 		d.metrics.seconds.Observe(max(time.Since(c.entry.At), 0).Seconds())
 		d.settle(ctx, c, "done", 0, "")
+	case errors.Is(err, errLate): // another node may have the line by now
 	case errors.Is(err, outgoing.ErrAbandoned): // this node stops: another one continues
 		d.settle(ctx, c, "later", 0, "")
 	case errors.Is(err, outgoing.ErrCircuitOpen), errors.Is(err, outgoing.ErrBusy):
@@ -220,11 +223,17 @@ func (d *Deliverer) deliver(ctx context.Context, c *claimed) {
 	}
 }
 
+// errLate is returned if Redis was so slow that no call was made.
+var errLate = errors.New("webhook: too late to call")
+
 // post calls the receiver.
 func (d *Deliverer) post(ctx context.Context, c *claimed) (status int, err error) {
 	t, err := d.opt.Targets.of(ctx, c.org)
 	if err != nil {
 		return 0, err
+	}
+	if time.Since(c.since) > d.opt.Targets.timeout() { // the call could outlast the claim
+		return 0, errLate
 	}
 	answer, err := t.endpoint.Post(ctx, outgoing.Call{Organization: c.org, ID: c.entry.ID, Body: c.entry.Body, Keys: t.keys})
 	return answer.Status, err

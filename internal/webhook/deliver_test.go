@@ -9,8 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"orgcast/internal/outgoing"
 	"orgcast/internal/testkit"
+	"orgcast/internal/testkit/redistest"
 	"orgcast/internal/webhook"
 )
 
@@ -284,6 +287,30 @@ func TestNodeKilledInDelivery(t *testing.T) {
 	r.answers(nil)
 	testkit.Eventually(t, "the third one is delivered", func() bool { return len(r.accepted()) == 3 })
 	expectSameContent(t, r)
+}
+
+// TestNoCallAfterTheClaim: a node that was kept waiting until another one could take the line over
+// makes no call any more: the receiver has newer news already.
+func TestNoCallAfterTheClaim(t *testing.T) {
+	t.Parallel()
+	client, r := redisClient(t), newReceiver(t)
+	hold := redistest.NewHold()
+	held := redis.NewClient(&redis.Options{Addr: client.Options().Addr, ContextTimeoutEnabled: true})
+	defer held.Close()
+	held.AddHook(hold)
+	writer := startNode(t, setup{client: client, url: r.URL, silent: true})
+	for i := range 2 {
+		writer.recorder.Connected(conn(t, "acme", "ada", fmt.Sprint(i)))
+	}
+	slow := startNode(t, setup{client: client, state: held, url: r.URL, timeout: 50 * time.Millisecond, deliver: webhook.DelivererOptions{PerOrganization: 1}})
+	<-hold.Begun() // it has the line, and waits for the hash of the organization
+	startNode(t, setup{client: client, url: r.URL})
+	testkit.Eventually(t, "another node delivers", func() bool { return len(r.accepted()) == 2 })
+	hold.Release()
+	slow.stop()
+	if got := r.all(); len(got) != 2 {
+		t.Errorf("got %d calls, want 2: %v", len(got), got)
+	}
 }
 
 // TestShutdown: a node that stops writes what waits in memory, gives calls a moment, and gives up

@@ -1,6 +1,7 @@
 package webhook_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -141,7 +142,9 @@ type node struct {
 // setup is what a test changes of a node.
 type setup struct {
 	client   redis.Cmdable
+	state    redis.Cmdable // default client
 	url      string
+	timeout  time.Duration // of a call, default 2 s
 	own      bool
 	calls    *outgoing.Client
 	recorder webhook.RecorderOptions
@@ -159,9 +162,12 @@ func startNode(tb testing.TB, s setup) *node {
 		s.calls = outgoing.New(outgoing.Options{})
 		tb.Cleanup(s.calls.Close)
 	}
+	if s.state == nil {
+		s.state = s.client
+	}
 	keys := testkit.Keys(tb)
 	var err error
-	n.targets, err = webhook.NewTargets(s.client, keys, s.calls, webhook.TargetsOptions{URL: s.url, Own: s.own, Timeout: 2 * time.Second})
+	n.targets, err = webhook.NewTargets(s.state, keys, s.calls, webhook.TargetsOptions{URL: s.url, Own: s.own, Timeout: cmp.Or(s.timeout, 2*time.Second)})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -188,9 +194,6 @@ func startNode(tb testing.TB, s setup) *node {
 	}
 	if d.Poll == 0 {
 		d.Poll = 20 * time.Millisecond
-	}
-	if d.Claim == 0 { // a line that a killed node had claimed goes on within testkit.Patience
-		d.Claim = 5 * time.Second
 	}
 	if d.Drain == 0 {
 		d.Drain = 100 * time.Millisecond

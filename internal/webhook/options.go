@@ -63,8 +63,8 @@ type DelivererOptions struct {
 	// RetryFor is how long a webhook is tried, from the moment that it tells of. Each is tried at
 	// least once. Default [DefaultRetryFor].
 	RetryFor time.Duration
-	// Claim is how long a line is left alone after a node has begun a call and died. It is longer
-	// than a call takes. Default 60 s.
+	// Claim is how long a line is left alone after a node has taken its first entry and died. Default
+	// twice the timeout of a call: no call begins in the second half.
 	Claim time.Duration
 	// Poll is how often Redis is asked for webhooks. Default 1 s.
 	Poll time.Duration
@@ -79,7 +79,7 @@ func (o DelivererOptions) withDefaults() DelivererOptions {
 	o.Concurrency, o.PerOrganization = cmp.Or(o.Concurrency, 32), cmp.Or(o.PerOrganization, 8)
 	o.Backoff, o.MaxBackoff = cmp.Or(o.Backoff, time.Second), cmp.Or(o.MaxBackoff, 5*time.Minute)
 	o.RetryFor = cmp.Or(o.RetryFor, DefaultRetryFor)
-	o.Claim = cmp.Or(o.Claim, time.Minute)
+	o.Claim = cmp.Or(o.Claim, 2*o.Targets.timeout())
 	o.Poll = cmp.Or(o.Poll, time.Second)
 	o.Drain = cmp.Or(o.Drain, 5*time.Second)
 	o.Log = cmp.Or(o.Log, zap.NewNop()).Named("webhook")

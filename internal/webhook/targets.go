@@ -105,6 +105,9 @@ func (t *Targets) endpoint(url string, own bool) (*outgoing.Endpoint, error) {
 	})
 }
 
+// timeout returns the bound of a call.
+func (t *Targets) timeout() time.Duration { return t.opt.Timeout }
+
 // maxAnswer bounds the answers of receivers, which are not read.
 const maxAnswer = 64 << 10
 

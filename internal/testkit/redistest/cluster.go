@@ -198,6 +198,22 @@ func (c *Cluster) AwaitOwnerOtherThan(key string, before *Server) {
 	c.eventually("another owner", func() bool { now := c.Owner(key); return now != nil && now != before })
 }
 
+// AwaitCopied returns when the replica of a key's master has all that the master has now. The key must
+// have a hash tag.
+func (c *Cluster) AwaitCopied(key string) {
+	c.tb.Helper()
+	client := newClient(c.owner(key).Addr)
+	defer client.Close() //nolint:errcheck // nothing left to lose
+	ctx, cancel := patience()
+	defer cancel()
+	conn := client.Conn() // WAIT is about what the same connection has written
+	defer conn.Close()    //nolint:errcheck // likewise
+	if err := conn.Set(ctx, key+":copied", "1", time.Second).Err(); err != nil {
+		c.tb.Fatal(err)
+	}
+	c.eventually("the replica has it", func() bool { return conn.Do(ctx, "WAIT", 1, 1000).Val() == int64(1) })
+}
+
 // MoveSlot gives the slot of a key, with its data, to another master, and returns that master when
 // all servers agree.
 func (c *Cluster) MoveSlot(key string) (to *Server) {
