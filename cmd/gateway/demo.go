@@ -20,6 +20,7 @@ import (
 	"orgcast/internal/cli"
 	"orgcast/internal/config"
 	"orgcast/internal/demo"
+	"orgcast/internal/demo/crowd"
 	"orgcast/internal/demo/jobs"
 	"orgcast/internal/directory"
 	"orgcast/internal/journal"
@@ -110,7 +111,11 @@ type demoNode struct{ *app.Node }
 func runDemo(ctx context.Context, n *demoNode, listener net.Listener, hosts []string, pace time.Duration, stdout io.Writer) error {
 	n.Start()
 	site := &url.URL{Scheme: "http", Host: hosts[0]}
-	handler, err := n.handler(ctx, site)
+	people, err := n.crowd(site)
+	if err != nil {
+		return errors.Join(err, listener.Close(), n.Close())
+	}
+	handler, err := n.handler(ctx, site, people)
 	if err != nil {
 		return errors.Join(err, listener.Close(), n.Close())
 	}
@@ -122,9 +127,10 @@ func runDemo(ctx context.Context, n *demoNode, listener net.Listener, hosts []st
 	n.Serves(server)
 	servers, ctx := errgroup.WithContext(ctx)
 	servers.Go(func() error { return app.Served(server.Serve(listener)) })
-	// The worker needs Redis to the end, so its own goes on until it has stopped.
+	// The worker and the crowd need Redis to the end, so it goes on until they have stopped.
 	var work errgroup.Group
 	work.Go(func() error { return worker.Run(ctx) })
+	work.Go(func() error { return people.Run(ctx) })
 	page := "http://" + hosts[0] + "/"
 	_, _ = fmt.Fprintf(stdout, `
   Orgcast demo: two organizations in one window
@@ -153,7 +159,7 @@ func onlyHosts(next http.Handler, hosts []string) http.Handler {
 }
 
 // handler fills Redis with the demo's people and returns its pages around the gateway.
-func (n *demoNode) handler(ctx context.Context, site *url.URL) (http.Handler, error) {
+func (n *demoNode) handler(ctx context.Context, site *url.URL, people *crowd.Crowd) (http.Handler, error) {
 	if err := demo.Seed(ctx, n.Redis.State, n.Keys); err != nil {
 		return nil, err
 	}
@@ -171,13 +177,23 @@ func (n *demoNode) handler(ctx context.Context, site *url.URL) (http.Handler, er
 	}
 	authority.Sessions, _ = app.Store[*session.RedisStore](n.Sessions) // as runDemo's settings say
 	return demo.Handler(demo.Options{
-		Authority: authority,
-		Gateway:   n.Gateway, CookieName: n.Options.SessionCookies[0], Sessions: n.Resolver(), Membership: n.Directory, Publisher: n.Bus, Log: n.Log,
+		Authority: authority, Crowd: people,
+		Gateway: n.Gateway, CookieName: n.Options.SessionCookies[0], Sessions: n.Resolver(), Membership: n.Directory, Publisher: n.Bus, Log: n.Log,
 		Minter: n.Sessions, Dispatcher: dispatcher, Pictures: pictures{n}, Site: site,
 		Status: func() demo.Status {
 			return demo.Status{Violations: n.Gateway.Violations(), Connections: n.Gateway.Connections()}
 		},
 	})
+}
+
+// crowd returns the crowd that the page lets come. It connects as everyone else does.
+func (n *demoNode) crowd(site *url.URL) (*crowd.Crowd, error) {
+	members, err := directory.NewRedis(n.Redis.State, n.Keys)
+	if err != nil {
+		return nil, err
+	}
+	sessions, _ := app.Store[*session.RedisStore](n.Sessions) // as runDemo's settings say
+	return crowd.New(crowd.Options{Site: site, Sessions: sessions, Members: members, Publisher: n.Bus, Log: n.Log}), nil
 }
 
 const (

@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"orgcast/internal/demo/crowd"
 	"orgcast/internal/demo/jobs"
 	"orgcast/internal/directory"
 	"orgcast/internal/event"
@@ -48,6 +49,7 @@ type Membership interface {
 var (
 	_ Minter     = (*session.RedisStore)(nil)
 	_ Membership = (*directory.Redis)(nil)
+	_ Crowd      = (*crowd.Crowd)(nil)
 )
 
 // Status is what the page shows about the node.
@@ -74,6 +76,14 @@ type Pictures interface {
 	Picture(ctx context.Context, name string) ([]byte, error)
 }
 
+// Crowd brings many people of many organizations; *crowd.Crowd is one.
+type Crowd interface {
+	// Start begins a run of this size and returns at once, or returns why there is none.
+	Start(s crowd.Size) error
+	// Report returns how the run is going, or how the latest one ended.
+	Report() crowd.Report
+}
+
 // Options are the parts that [Handler] joins. All are required unless the comment says otherwise.
 type Options struct {
 	// Gateway serves the WebSocket routes below /ws/.
@@ -97,6 +107,8 @@ type Options struct {
 	// Authority lets people sign out, switch, be removed and be suspended. Optional; without it,
 	// they cannot.
 	Authority *Authority
+	// Crowd is optional; without it, no crowd can come.
+	Crowd Crowd
 	// Status is called whenever the page requests the status.
 	Status func() Status
 	// Pages are the files of the page. Optional; the default is the embedded page.
@@ -146,6 +158,10 @@ func Handler(o Options) (http.Handler, error) {
 		mux.Handle("POST /demo/member", d.guard(d.change(d.changeMember)))
 		mux.Handle("POST /demo/organization", d.guard(d.change(d.changeOrganization)))
 		mux.Handle("POST /demo/reset", d.guard(d.reset))
+	}
+	if o.Crowd != nil {
+		mux.Handle("POST /demo/crowd", d.guard(d.startCrowd))
+		mux.Handle("GET /demo/crowd", d.guard(d.crowd))
 	}
 	mux.Handle("/demo/", d.guard(d.notFound))
 	mux.Handle("/", d.page())

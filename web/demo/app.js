@@ -3,6 +3,7 @@
 import { ask } from './ask.js';
 import { setUpBreakIn } from './breakin.js';
 import { countLeaks, refreshStatus, watchStatus } from './counter.js';
+import { setUpCrowd } from './crowd.js';
 import { setUpMenu } from './menu.js';
 import { once } from './once.js';
 import { Panel } from './panel.js';
@@ -30,6 +31,7 @@ async function start() {
   document.getElementById('seats').replaceChildren(...panels.map(({ root }) => root));
   await Promise.all(panels.map((panel, i) => panel.sit(chosenPerson(SEATS[i]))));
   setUpBreakIn(tracker);
+  setUpCrowd();
   if (!location.search) greet(panels); // a first visit: a page that names its people has work to do
   const reset = document.getElementById('reset');
   reset.addEventListener('click', () => once(reset, async () => {

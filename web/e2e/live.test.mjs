@@ -1,0 +1,58 @@
+// What the demo does by itself while people watch: a crowd comes.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { Workshop } from './gateway.js';
+import { accessible, seat, visit } from './page.js';
+
+const workshop = new Workshop();
+let browser;
+let url;
+
+before(async () => {
+  browser = await workshop.browser();
+  url = await workshop.demo();
+});
+after(() => workshop.close());
+
+/** Opens the first page and waits until both people are connected. */
+async function open(t, query, options) {
+  const page = await visit(t, browser, `${url}/?left=ada&right=grace${query}`, { reducedMotion: 'reduce', ...options });
+  for (const name of ['left', 'right']) await seat(page, name).locator('.state[data-state="live"]').waitFor();
+  return page;
+}
+
+const settled = (page, what) => page.locator(`#${what}-verdict[data-kind="held"]`).waitFor();
+
+const startCrowd = (size) => fetch(`${url}/demo/crowd`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(size) });
+
+test('a crowd of many organizations comes, and nothing crosses', async (t) => {
+  const page = await open(t, '&people=60&organizations=12&seconds=1', { colorScheme: 'light' });
+  const button = page.getByRole('button', { name: '60 people of 12 organizations' });
+  await button.focus();
+  await page.keyboard.press('Enter');
+  await settled(page, 'crowd');
+  const report = await (await fetch(`${url}/demo/crowd`)).json();
+  assert.equal(report.state, 'done');
+  assert.ok(report.published >= 12, 'an event for each organization');
+  assert.equal(report.deliveries, report.published * 5);
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'crowd-start', 'the focus stays');
+
+  // The summary stays: a page that comes later shows it, too.
+  const later = await open(t, '', { colorScheme: 'dark', viewport: { width: 390, height: 844 } });
+  await settled(later, 'crowd');
+  assert.equal(await later.evaluate(() => document.documentElement.scrollWidth), 390);
+  for (const each of [page, later]) {
+    const said = await each.locator('#crowd-verdict').textContent();
+    assert.match(said, new RegExp(`^0 of ${report.deliveries.toLocaleString('en-US')} deliveries crossed, 0 came twice, 0 got lost\\.`));
+    assert.match(said, /60 people of 12 organizations received [\d,]+ events in [\d.]+ s, .* ms \(p50\) and .* ms \(p99\)/);
+    await accessible(each);
+  }
+
+  // While a crowd is there, another press shows this one. It is not waited for: the demo ends with it.
+  assert.equal((await startCrowd({ people: 20, organizations: 2, seconds: 30 })).status, 202);
+  const [refused] = await Promise.all([page.waitForResponse((r) => r.request().method() === 'POST' && r.url().endsWith('/demo/crowd')), button.click()]);
+  assert.equal(refused.status(), 409);
+  await page.locator('#crowd-tiles').getByText('20 / 20').waitFor();
+  assert.equal(await page.locator('#crowd-verdict').getAttribute('data-kind'), 'running');
+});
