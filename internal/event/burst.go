@@ -5,9 +5,7 @@ import "orgcast/internal/orgctx"
 // Burst is a run of events of one group, in order, for one write. All receivers share it and its
 // encoded forms, so both are immutable.
 type Burst struct {
-	group  Group
-	org    orgctx.ID // the organization that every payload names
-	events []*Event
+	events []*Event // of one group, whose payloads name one organization; at least one
 	table  table
 	// watchers are those of all events, in no order.
 	watchers []Watcher
@@ -26,7 +24,7 @@ func NewBurst(list []*Event, limit int) (b *Burst, rest []*Event) {
 	if n == 1 {
 		return first.Alone(), list[1:]
 	}
-	b = &Burst{group: first.group, org: first.org, events: list[:n:n]}
+	b = &Burst{events: list[:n:n]}
 	for _, e := range b.events {
 		b.watchers = append(b.watchers, e.alone.watchers...)
 	}
@@ -37,10 +35,10 @@ func NewBurst(list []*Event, limit int) (b *Burst, rest []*Event) {
 func (e *Event) Alone() *Burst { return &e.alone }
 
 // Group returns the group of the events.
-func (b *Burst) Group() Group { return b.group }
+func (b *Burst) Group() Group { return b.events[0].group }
 
 // Organization returns the organization that the payload of every event in the burst names.
-func (b *Burst) Organization() orgctx.ID { return b.org }
+func (b *Burst) Organization() orgctx.ID { return b.events[0].org }
 
 // Events returns the events in order. The caller must not change the list.
 func (b *Burst) Events() []*Event { return b.events }

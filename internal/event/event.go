@@ -112,7 +112,7 @@ func DecodeObject(g Group, h Head, object string, limit int, received time.Time)
 	}
 	e := &Event{group: g, org: org, typ: fields.typ, payload: payload, position: h.Position, key: h.Key, received: received}
 	e.self[0] = e
-	e.alone.group, e.alone.org, e.alone.events = g, org, e.self[:]
+	e.alone.events = e.self[:]
 	return e, nil
 }
 

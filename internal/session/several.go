@@ -73,6 +73,9 @@ func (s Several) Recheck(ctx context.Context, held []Held) []Standing {
 			continue
 		}
 		h.Ticket = h.Ticket[1:]
+		if own[place] == nil { // most sites have sessions of one kind
+			own[place], indexes[place] = make([]Held, 0, len(held)-i), make([]int, 0, len(held)-i)
+		}
 		own[place], indexes[place] = append(own[place], h), append(indexes[place], i)
 	}
 	for place, list := range own {
