@@ -189,7 +189,7 @@ func (s *settings) declareLimits(set *config.Set) {
 	set.Int(&s.QueueBytes, "queue-bytes", gateway.DefaultQueueBytes, 1024, "bytes that may be queued for one browser; a browser that exceeds it is too slow (see --events-when-full)")
 	set.Int(&s.QueueBytesPerOrganization, "queue-bytes-per-organization", gateway.DefaultQueueBytesPerOrganization, 1024, "bytes that may wait for all browsers of one organization; an event that waits for several counts once")
 	set.Int(&s.ReceiveBytesPerOrganization, "receive-bytes-per-organization", gateway.DefaultReceiveBytesPerOrganization, 128<<10, "bytes of unhandled messages from all browsers of one organization; a connection that exceeds it is closed with 4429")
-	set.Int(&s.PresenceBytesPerOrganization, "presence-bytes-per-organization", presence.DefaultBytesPerOrganization, 64<<10, "bytes of memory for the users of one organization who are present in groups; further connections do not count as present, and watchers get an error")
+	set.Int(&s.PresenceBytesPerOrganization, "presence-bytes-per-organization", presence.DefaultBytesPerOrganization, 64<<10, "bytes of memory for the groups of one organization and the users who are present in them; further connections do not count as present, and watchers get an error")
 	set.Choice(&s.WhenFull, "events-when-full", consumer.WhenFullNames()[0], consumer.WhenFullNames(), "what to drop at /ws/events when a browser is too slow: the connection, the oldest events (with a gap frame), or all but the latest event of each group and type")
 	set.Bool(&s.Compress, "compress", false, "use permessage-deflate with browsers that offer it")
 	set.Int(&s.CompressThreshold, "compress-threshold", gateway.DefaultCompressThreshold, 1, "smallest event that is compressed, in bytes")

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -273,6 +274,44 @@ func TestDepartures(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestTooManyGroupsForPresence: a page that joins more groups than the node may hold for its
+// organization gets the code unavailable for each of the others, and stays subscribed to them.
+func TestTooManyGroupsForPresence(t *testing.T) {
+	room := runRoom(t)
+	room.SetBytes(64 << 10)
+	n := presentNode(t, "*=users", room)
+	c := n.watching("ada", "acme", watchAll)
+	awaitPresence(t, c, map[string]string{}, "ada")
+	const groups = 90 // with the first one, fewer than a connection may join
+	var names []string
+	for i := range groups {
+		names = append(names, fmt.Sprintf(`"room.%d":{"presence":true}`, i))
+	}
+	n.send(c, `{"type":"subscribe","groups":{`+strings.Join(names, ",")+`}}`)
+	shown, refused := make(map[string]bool), make(map[string]bool)
+	for len(shown)+len(refused) < groups {
+		switch f := nextPresence(t, c); {
+		case f.Type == "error" && f.Code != "unavailable":
+			t.Fatalf("got %+v", f)
+		case f.Type == "error":
+			refused[f.Group] = true
+		default:
+			shown[f.Group] = true
+		}
+	}
+	if len(shown) == 0 || len(refused) < groups/2 {
+		t.Errorf("got %d groups with presence and %d without", len(shown), len(refused))
+	}
+	awaitPresence(t, n.watching("ada", "globex", watchAll), map[string]string{}, "ada") // another organization has room
+	note := n.publish("acme", "room.89", "hello")
+	for text := ""; !strings.Contains(text, note); {
+		var err error
+		if text, err = c.Next(); err != nil {
+			t.Fatalf("an event of a group without presence: %v", err)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"orgcast/internal/event"
 	"orgcast/internal/testkit"
 )
 
@@ -109,6 +110,47 @@ func BenchmarkMemory(b *testing.B) {
 				}
 				b.ReportMetric(float64(heap()-before)/users, "B/member")
 				runtime.KeepAlive(m)
+			}
+		})
+	}
+}
+
+// BenchmarkGroupMemory is what a group of one member takes in memory, without its user, and what each
+// further connection of the same user takes in it.
+func BenchmarkGroupMemory(b *testing.B) {
+	const many = 20_000
+	heap := func() uint64 {
+		var s runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&s)
+		return s.HeapAlloc
+	}
+	now := time.Unix(1_800_000_000, 0)
+	for name, of := range map[string]struct {
+		groups, seats int
+		watch         bool
+	}{"group": {many, 1, false}, "watched group": {many, 1, true}, "connection": {1, many, false}} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				members := make([]quiet, many)
+				groups := make([]event.Group, of.groups)
+				for i := range groups {
+					groups[i] = testkit.Group(b, "acme", fmt.Sprint("room.", i))
+				}
+				before := heap()
+				m := newMachine("n1", DefaultMostListed, 1<<40)
+				for _, g := range groups {
+					for i := range of.seats {
+						if err := m.attend(g, "ada", &members[i], of.watch, now); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
+				writeAll(m)
+				b.ReportMetric(float64(heap()-before)/many, "B/each")
+				runtime.KeepAlive(m)
+				runtime.KeepAlive(members)
+				runtime.KeepAlive(groups)
 			}
 		})
 	}

@@ -49,6 +49,7 @@ type group struct {
 	members map[Member]*seat
 	own     map[string]*person // users of this node, those included that may come back
 	view    *view              // nil unless a member watches
+	charged bool               // to the organization
 
 	dirty   map[string]struct{} // users whose field has to be written
 	seq     uint64              // of the last write, 0 if nothing is written
@@ -75,9 +76,14 @@ type person struct {
 }
 
 const (
-	// entryBytes is about what a user takes in memory, for each node that knows of it, and
-	// shownBytes what remembering takes that it was shown.
+	// entryBytes is about what a user takes in memory, for each node that knows of it, and once more
+	// for remembering that it was shown.
 	entryBytes = 256
+	// groupBytes, viewBytes and seatBytes are about what a group takes, what is added if it is watched,
+	// and what each connection in it takes (BenchmarkGroupMemory).
+	groupBytes = 896
+	viewBytes  = 576
+	seatBytes  = 80
 	// frameRate and byteRate bound what connections of one organization get, per second. A frame
 	// costs the node some microseconds for each receiver.
 	frameRate = 5000
@@ -104,16 +110,19 @@ func newMachine(node string, mostListed, bytes int) *machine {
 func (m *machine) attend(name event.Group, user string, who Member, watch bool, now time.Time) error {
 	g := m.groups[name]
 	if g == nil {
-		g = m.newGroup(name, now)
+		g = m.newGroup(name)
 	}
-	s := g.members[who]
+	s, p := g.members[who], g.own[user]
+	if !m.charge(g.org, g.price(s, p, user, watch)) {
+		m.dropIfEmpty(g)
+		return ErrFull
+	}
+	if !g.charged {
+		g.charged = true
+		m.auditLater(g, now)
+	}
 	if s == nil {
-		p := g.own[user]
 		if p == nil {
-			if !m.charge(g.org, entryBytes+len(user)) {
-				m.dropIfEmpty(g)
-				return ErrFull
-			}
 			p = &person{entry: entry{Since: now.UnixMilli()}}
 			g.own[user] = p
 		}
@@ -131,7 +140,26 @@ func (m *machine) attend(name event.Group, user string, who Member, watch bool, 
 	return nil
 }
 
-func (m *machine) newGroup(name event.Group, now time.Time) *group {
+// price returns what attending costs the organization: a seat and a user unless they exist, and a
+// group and its view unless they are charged.
+func (g *group) price(s *seat, p *person, user string, watch bool) (bytes int) {
+	if !g.charged {
+		bytes += groupBytes + len(g.name.Name())
+	}
+	if s == nil {
+		bytes += seatBytes
+	}
+	if p == nil {
+		bytes += entryBytes + len(user)
+	}
+	if watch && g.view == nil {
+		bytes += viewBytes
+	}
+	return bytes
+}
+
+// newGroup returns a group that is not charged yet.
+func (m *machine) newGroup(name event.Group) *group {
 	o := m.orgs[name.Organization()]
 	if o == nil {
 		o = new(org)
@@ -142,10 +170,14 @@ func (m *machine) newGroup(name event.Group, now time.Time) *group {
 		name: name, org: o, members: make(map[Member]*seat), own: make(map[string]*person), dirty: make(map[string]struct{}),
 	}
 	m.groups[name] = g
+	return g
+}
+
+// auditLater has what a group's hash says compared after a while.
+func (m *machine) auditLater(g *group, now time.Time) {
 	if !m.alone {
 		heap.Push(&m.due, deadline{at: now.Add(auditEvery).UnixMilli(), group: g, audit: true})
 	}
-	return g
 }
 
 // leave ends the presence of one connection.
@@ -156,6 +188,7 @@ func (m *machine) leave(name event.Group, who Member, how Departure, now time.Ti
 	}
 	s := g.members[who]
 	delete(g.members, who)
+	m.refund(g.org, seatBytes)
 	if s.watching {
 		m.unwatch(g, s)
 	}
@@ -196,6 +229,9 @@ func (m *machine) dropIfEmpty(g *group) {
 		return
 	}
 	delete(m.groups, g.name)
+	if g.charged {
+		m.refund(g.org, groupBytes+len(g.name.Name()))
+	}
 	for _, set := range []map[*group]struct{}{m.showing, m.unsaved, m.unread, m.auditing} {
 		delete(set, g)
 	}
@@ -326,7 +362,7 @@ func (m *machine) expire(now time.Time) {
 			m.wantRead(g)
 		case d.audit:
 			m.auditing[g] = struct{}{}
-			heap.Push(&m.due, deadline{at: now.Add(auditEvery).UnixMilli(), group: g, audit: true})
+			m.auditLater(g, now)
 		case d.node != m.node:
 			m.expireRemote(g, d)
 		case d.state:

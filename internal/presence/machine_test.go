@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -294,7 +295,7 @@ func TestBytes(t *testing.T) {
 	g, other := testkit.Group(t, "acme", "all"), testkit.Group(t, "globex", "all")
 	w := newWorld(t, 2)
 	a, b := w.nodes[0], w.nodes[1]
-	a.m.bytesPerOrganization = 10 * entryBytes
+	a.m.bytesPerOrganization = groupBytes + viewBytes + 10*(entryBytes+seatBytes)
 	watcher := w.join(a, g, "u0", true)
 	w.run(settled)
 	var far []*simMember
@@ -329,6 +330,81 @@ func TestBytes(t *testing.T) {
 	}
 	if o := a.m.orgs[g.Organization()]; o.bytes > a.m.bytesPerOrganization || o.bytes <= 0 {
 		t.Errorf("got %d bytes", o.bytes)
+	}
+}
+
+// TestManyGroups: a member who joins very many groups, watching or not, is refused at the bound of the
+// organization. Another organization is not affected, and all of it is given back.
+func TestManyGroups(t *testing.T) {
+	for _, watch := range []bool{false, true} {
+		w := newWorld(t, 2)
+		n := w.nodes[0]
+		n.m.bytesPerOrganization = 256 << 10
+		var seats []*simMember
+		refused := 0
+		for i := range 5000 {
+			s := &simMember{w: w, node: n, group: testkit.Group(t, "acme", fmt.Sprint("room.", i)), user: "ada", watch: watch}
+			if err := n.m.attend(s.group, s.user, s, watch, w.now); err == nil {
+				n.members, seats = append(n.members, s), append(seats, s)
+			} else if refused++; !errors.Is(err, ErrFull) {
+				t.Fatal(err)
+			}
+		}
+		if len(n.m.groups) != len(seats) || len(seats) > n.m.bytesPerOrganization/groupBytes || refused == 0 {
+			t.Errorf("got %d groups of %d that were joined, and %d refused", len(n.m.groups), len(seats), refused)
+		}
+		if len(n.m.due) > len(seats) {
+			t.Errorf("%d deadlines remember groups that were refused", len(n.m.due)-len(seats))
+		}
+		org := n.m.orgs[seats[0].group.Organization()]
+		if org.bytes > n.m.bytesPerOrganization {
+			t.Errorf("got %d bytes, want at most %d", org.bytes, n.m.bytesPerOrganization)
+		}
+		w.join(n, testkit.Group(t, "globex", "all"), "stranger", true) // has room
+		w.run(settled)
+
+		// Many connections in one group have a price, too.
+		for _, s := range seats[1:] {
+			w.leave(s, Closed)
+		}
+		w.run(settled)
+		tabs := 0
+		for ; tabs < 5000; tabs++ {
+			s := &simMember{w: w, node: n, group: seats[0].group, user: "ada", watch: watch}
+			if n.m.attend(s.group, s.user, s, watch, w.now) != nil {
+				break
+			}
+			n.members = append(n.members, s)
+		}
+		if tabs == 5000 {
+			t.Error("connections of one user in one group are not bounded")
+		}
+		for len(n.members) > 0 {
+			w.leave(n.members[0], Closed)
+		}
+		w.run(2 * auditEvery)
+		if org.bytes != 0 || len(n.m.groups)+len(n.m.orgs) != 0 {
+			t.Errorf("after all have left: got %d bytes, %d groups, %d organizations", org.bytes, len(n.m.groups), len(n.m.orgs))
+		}
+	}
+}
+
+// TestGroupsOfOneTick: groups of one organization do not wait for each other while it has frames left.
+func TestGroupsOfOneTick(t *testing.T) {
+	w := newWorld(t, 1)
+	var pages []*simMember
+	for i := range 500 {
+		pages = append(pages, w.join(w.nodes[0], testkit.Group(t, "acme", fmt.Sprint("room.", i)), "ada", true))
+	}
+	w.run(settled)
+	for _, s := range pages {
+		w.join(w.nodes[0], s.group, "alan", false)
+	}
+	w.run(Tick)
+	for _, s := range pages {
+		if got := s.sees(); got != "ada:1 alan:1" {
+			t.Fatalf("%s: got %q", s.group, got)
+		}
 	}
 }
 

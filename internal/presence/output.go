@@ -29,7 +29,7 @@ func (m *machine) tick(now time.Time) (out []delivery) {
 		switch {
 		case g.view == nil || g.view.watchers == 0:
 			delete(m.showing, g)
-		case now.Before(g.org.ready): // its connections have got much; what changes meanwhile is collected
+		case !g.org.ready.Before(now.Add(Tick)): // its connections have got what they get in a tick; what changes meanwhile is collected
 		default:
 			delete(m.showing, g)
 			out = append(out, m.show(g, now)...)

@@ -21,7 +21,7 @@
 //
 // # Bounds
 //
-// Each organization has a budget of bytes for the users that a node holds for it, another one for
+// Each organization has a budget of bytes for the groups and users that a node holds for it, another one for
 // the bytes and frames per second that its connections get, and a number of fields that it may write
 // at each tick. States of a user are written once in [StatePause] at most.
 //
@@ -67,7 +67,7 @@ const (
 
 var (
 	// ErrFull is returned if the organization holds as much as it may.
-	ErrFull = errors.New("presence: too many users and states in this organization")
+	ErrFull = errors.New("presence: too many groups, users and states in this organization")
 	// ErrState is returned for a state that is not a JSON object of at most [MaxState] bytes, or null.
 	ErrState = errors.New("presence: not a JSON object of at most 256 bytes")
 	// ErrAbsent is returned for a connection that does not attend the group.
@@ -107,7 +107,7 @@ type Lister interface {
 type Options struct {
 	// MostListed is how many users are listed. Default [DefaultMostListed].
 	MostListed int
-	// BytesPerOrganization bounds the users that are held for one organization, in bytes. Default
+	// BytesPerOrganization bounds the groups and users that are held for one organization, in bytes. Default
 	// [DefaultBytesPerOrganization].
 	BytesPerOrganization int
 	// Log and Registerer may be nil.
@@ -169,7 +169,7 @@ func (r *Room) SetBytes(n int) {
 
 // Attend makes the user of a member present in a group. With watch, the member gets frames about the
 // group, the first of which lists all users. Attending again only adds the watching. The error is
-// [ErrFull]; then the member does not attend.
+// [ErrFull]; then nothing has changed.
 func (r *Room) Attend(g event.Group, user string, m Member, watch bool) error {
 	r.mu.Lock()
 	err := r.machine.attend(g, user, m, watch, time.Now())

@@ -13,7 +13,7 @@ type view struct {
 	heard   bool              // the channel is subscribed
 	full    bool              // there was no room for the users
 	refused bool              // the watchers were told so
-	bytes   int               // charged for remotes and shown
+	bytes   int               // charged for it, remotes and shown
 	// held are messages that came while the hash was being read.
 	held []diff
 
@@ -40,7 +40,7 @@ const maxHeld = 64
 // watch makes a seat watch its group.
 func (m *machine) watch(g *group, s *seat) {
 	if g.view == nil {
-		g.view = &view{remotes: make(map[string]*share), touched: make(map[string]struct{}), shown: make(map[string]shown), loaded: m.alone, listed: true}
+		g.view = &view{remotes: make(map[string]*share), touched: make(map[string]struct{}), shown: make(map[string]shown), loaded: m.alone, listed: true, bytes: viewBytes}
 		for user := range g.own {
 			g.view.touched[user] = struct{}{}
 		}
@@ -247,9 +247,9 @@ func (m *machine) overflow(g *group) {
 	for node := range v.remotes {
 		m.forgetNode(g, node)
 	}
-	m.refund(g.org, v.bytes)
+	m.refund(g.org, v.bytes-viewBytes)
 	v.remotes, v.shown, v.touched = make(map[string]*share), make(map[string]shown), make(map[string]struct{})
-	v.bytes, v.size, v.full, v.loaded, v.held = 0, 0, true, false, nil
+	v.bytes, v.size, v.full, v.loaded, v.held = viewBytes, 0, true, false, nil
 	m.showing[g] = struct{}{}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"orgcast/internal/event"
 	"orgcast/internal/keyspace"
+	"orgcast/internal/orgctx"
 )
 
 // world is nodes and a Redis without processes, sockets and clocks. It runs what [Room] runs, tick by
@@ -199,6 +200,38 @@ func (w *world) run(d time.Duration) {
 	for end := w.now.Add(d); w.now.Before(end); w.now = w.now.Add(Tick) {
 		for _, n := range w.nodes {
 			w.tick(n)
+		}
+	}
+	for _, n := range w.nodes {
+		w.account(n)
+	}
+}
+
+// account compares what organizations are charged for with what a node holds for them.
+func (w *world) account(n *simNode) {
+	w.t.Helper()
+	held := make(map[orgctx.ID]int)
+	for name, g := range n.m.groups {
+		bytes := groupBytes + len(name.Name()) + seatBytes*len(g.members)
+		for user, p := range g.own {
+			bytes += entryBytes + len(user) + len(p.State) + len(p.pending)
+		}
+		if v := g.view; v != nil {
+			bytes += viewBytes
+			for _, r := range v.remotes {
+				for user, e := range r.users {
+					bytes += entryBytes + len(user) + len(e.State)
+				}
+			}
+			for user, s := range v.shown {
+				bytes += entryBytes + len(user) + len(s.state)
+			}
+		}
+		held[name.Organization()] += bytes
+	}
+	for org, o := range n.m.orgs {
+		if o.bytes != held[org] {
+			w.t.Fatalf("%s is charged for %d bytes, and %s holds %d for it", org, o.bytes, n.id, held[org])
 		}
 	}
 }
