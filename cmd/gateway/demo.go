@@ -22,6 +22,7 @@ import (
 	"orgcast/internal/demo"
 	"orgcast/internal/demo/crowd"
 	"orgcast/internal/demo/jobs"
+	"orgcast/internal/demo/outage"
 	"orgcast/internal/directory"
 	"orgcast/internal/journal"
 	"orgcast/internal/lease"
@@ -76,13 +77,18 @@ func demoCommand(ctx context.Context, p *cli.Process, args []string) error {
 		host = "127.0.0.1"
 	}
 	hosts := []string{net.JoinHostPort(host, port), net.JoinHostPort("localhost", port)}
+	var plug *outage.Plug // nil in front of a Redis of others, from which the demo must not be cut off
 	if redisURL == "" {
 		embedded, err := demo.StartRedis()
 		if err != nil {
 			return errors.Join(err, listener.Close())
 		}
 		defer embedded.Close()
-		redisURL = "redis://" + embedded.Addr() + "/0"
+		if plug, err = outage.Open(embedded.Addr()); err != nil {
+			return errors.Join(err, listener.Close())
+		}
+		defer plug.Close()
+		redisURL = "redis://" + plug.Addr() + "/0"
 	}
 	// All other settings are those of serve, with their defaults.
 	o, err := cli.ServeOptions([]string{
@@ -101,21 +107,25 @@ func demoCommand(ctx context.Context, p *cli.Process, args []string) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	return runDemo(ctx, &demoNode{n}, listener, hosts, pace, out)
+	return runDemo(ctx, &demoNode{Node: n, plug: plug}, listener, hosts, pace, out)
 }
 
 // demoNode is a node that serves the demo.
-type demoNode struct{ *app.Node }
+type demoNode struct {
+	*app.Node
+
+	plug *outage.Plug // in front of the embedded Redis, nil without one
+}
 
 // runDemo serves the demo under the hosts given until ctx ends.
 func runDemo(ctx context.Context, n *demoNode, listener net.Listener, hosts []string, pace time.Duration, stdout io.Writer) error {
 	n.Start()
 	site := &url.URL{Scheme: "http", Host: hosts[0]}
-	people, err := n.crowd(site)
+	live, err := n.shows(site)
 	if err != nil {
 		return errors.Join(err, listener.Close(), n.Close())
 	}
-	handler, err := n.handler(ctx, site, people)
+	handler, err := n.handler(ctx, site, live)
 	if err != nil {
 		return errors.Join(err, listener.Close(), n.Close())
 	}
@@ -127,10 +137,13 @@ func runDemo(ctx context.Context, n *demoNode, listener net.Listener, hosts []st
 	n.Serves(server)
 	servers, ctx := errgroup.WithContext(ctx)
 	servers.Go(func() error { return app.Served(server.Serve(listener)) })
-	// The worker and the crowd need Redis to the end, so it goes on until they have stopped.
+	// The worker and the shows need Redis to the end, so it goes on until they have stopped.
 	var work errgroup.Group
 	work.Go(func() error { return worker.Run(ctx) })
-	work.Go(func() error { return people.Run(ctx) })
+	work.Go(func() error { return live.crowd.Run(ctx) })
+	if live.outages != nil {
+		work.Go(func() error { return live.outages.Run(ctx) })
+	}
 	page := "http://" + hosts[0] + "/"
 	_, _ = fmt.Fprintf(stdout, `
   Orgcast demo: two organizations in one window
@@ -159,7 +172,7 @@ func onlyHosts(next http.Handler, hosts []string) http.Handler {
 }
 
 // handler fills Redis with the demo's people and returns its pages around the gateway.
-func (n *demoNode) handler(ctx context.Context, site *url.URL, people *crowd.Crowd) (http.Handler, error) {
+func (n *demoNode) handler(ctx context.Context, site *url.URL, live *shows) (http.Handler, error) {
 	if err := demo.Seed(ctx, n.Redis.State, n.Keys); err != nil {
 		return nil, err
 	}
@@ -176,24 +189,39 @@ func (n *demoNode) handler(ctx context.Context, site *url.URL, people *crowd.Cro
 		return nil, err
 	}
 	authority.Sessions, _ = app.Store[*session.RedisStore](n.Sessions) // as runDemo's settings say
-	return demo.Handler(demo.Options{
-		Authority: authority, Crowd: people,
+	options := demo.Options{
+		Authority: authority, Crowd: live.crowd,
 		Gateway: n.Gateway, CookieName: n.Options.SessionCookies[0], Sessions: n.Resolver(), Membership: n.Directory, Publisher: n.Bus, Log: n.Log,
 		Minter: n.Sessions, Dispatcher: dispatcher, Pictures: pictures{n}, Site: site,
 		Status: func() demo.Status {
 			return demo.Status{Violations: n.Gateway.Violations(), Connections: n.Gateway.Connections()}
 		},
-	})
+	}
+	if live.outages != nil {
+		options.Outages = live.outages
+	}
+	return demo.Handler(options)
 }
 
-// crowd returns the crowd that the page lets come. It connects as everyone else does.
-func (n *demoNode) crowd(site *url.URL) (*crowd.Crowd, error) {
+// shows are what the page can start by itself.
+type shows struct {
+	crowd   *crowd.Crowd
+	outages *outage.Outages // nil without a plug
+}
+
+// shows returns what the page can start. The crowd connects as everyone else does, and both publish
+// as back ends do.
+func (n *demoNode) shows(site *url.URL) (*shows, error) {
 	members, err := directory.NewRedis(n.Redis.State, n.Keys)
 	if err != nil {
 		return nil, err
 	}
 	sessions, _ := app.Store[*session.RedisStore](n.Sessions) // as runDemo's settings say
-	return crowd.New(crowd.Options{Site: site, Sessions: sessions, Members: members, Publisher: n.Bus, Log: n.Log}), nil
+	s := &shows{crowd: crowd.New(crowd.Options{Site: site, Sessions: sessions, Members: members, Publisher: n.Bus, Log: n.Log})}
+	if n.plug != nil {
+		s.outages = outage.New(outage.Options{Plug: n.plug, Recorder: n.Bus})
+	}
+	return s, nil
 }
 
 const (

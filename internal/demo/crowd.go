@@ -25,6 +25,12 @@ func (d *server) startCrowd(w http.ResponseWriter, r *http.Request) {
 		refuseBody(w, err)
 		return
 	}
+	d.shows.Lock()
+	defer d.shows.Unlock()
+	if d.Outages != nil && !d.Outages.Report().State.Final() {
+		refuse(w, http.StatusConflict, codeRedisAway, "Redis is away; wait until it is back")
+		return
+	}
 	err := d.Crowd.Start(size)
 	switch {
 	case err == nil:

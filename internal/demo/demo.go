@@ -18,6 +18,7 @@ import (
 
 	"orgcast/internal/demo/crowd"
 	"orgcast/internal/demo/jobs"
+	"orgcast/internal/demo/outage"
 	"orgcast/internal/directory"
 	"orgcast/internal/event"
 	"orgcast/internal/orgctx"
@@ -50,6 +51,7 @@ var (
 	_ Minter     = (*session.RedisStore)(nil)
 	_ Membership = (*directory.Redis)(nil)
 	_ Crowd      = (*crowd.Crowd)(nil)
+	_ Outages    = (*outage.Outages)(nil)
 )
 
 // Status is what the page shows about the node.
@@ -84,6 +86,15 @@ type Crowd interface {
 	Report() crowd.Report
 }
 
+// Outages takes Redis away; *outage.Outages does.
+type Outages interface {
+	// Start takes Redis away for some seconds and returns at once, or returns why it does not.
+	// Meanwhile the demo publishes as the authors.
+	Start(authors []outage.Author, seconds int) error
+	// Report returns how the outage is going, or how the latest one went.
+	Report() outage.Report
+}
+
 // Options are the parts that [Handler] joins. All are required unless the comment says otherwise.
 type Options struct {
 	// Gateway serves the WebSocket routes below /ws/.
@@ -109,6 +120,8 @@ type Options struct {
 	Authority *Authority
 	// Crowd is optional; without it, no crowd can come.
 	Crowd Crowd
+	// Outages is optional; without it, Redis stays where it is.
+	Outages Outages
 	// Status is called whenever the page requests the status.
 	Status func() Status
 	// Pages are the files of the page. Optional; the default is the embedded page.
@@ -162,6 +175,10 @@ func Handler(o Options) (http.Handler, error) {
 	if o.Crowd != nil {
 		mux.Handle("POST /demo/crowd", d.guard(d.startCrowd))
 		mux.Handle("GET /demo/crowd", d.guard(d.crowd))
+	}
+	if o.Outages != nil {
+		mux.Handle("POST /demo/outage", d.guard(d.startOutage))
+		mux.Handle("GET /demo/outage", d.guard(d.outage))
 	}
 	mux.Handle("/demo/", d.guard(d.notFound))
 	mux.Handle("/", d.page())

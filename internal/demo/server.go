@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 
 	"orgcast/internal/directory"
 	"orgcast/internal/orgctx"
@@ -22,6 +23,8 @@ const contentSecurityPolicy = "default-src 'self'; base-uri 'none'; form-action 
 
 type server struct {
 	Options // fixed after construction
+
+	shows sync.Mutex // held while a crowd or an outage begins: one of them at a time
 }
 
 // guard adds the origin check and common headers to an endpoint. Signing in and publishing change
@@ -84,8 +87,10 @@ func (*server) notFound(w http.ResponseWriter, _ *http.Request) {
 	refuse(w, http.StatusNotFound, codeNotFound, "there is no such page")
 }
 
-func (*server) people(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, map[string]any{"organizations": Organizations(), "people": People()})
+func (d *server) people(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, map[string]any{
+		"organizations": Organizations(), "people": People(), "outages": d.Outages != nil,
+	})
 }
 
 func (d *server) status(w http.ResponseWriter, _ *http.Request) {

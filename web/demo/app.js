@@ -6,6 +6,7 @@ import { countLeaks, refreshStatus, watchStatus } from './counter.js';
 import { setUpCrowd } from './crowd.js';
 import { setUpMenu } from './menu.js';
 import { once } from './once.js';
+import { setUpOutage } from './outage.js';
 import { Panel } from './panel.js';
 import { chosenPerson, SEATS } from './seats.js';
 import { Tracker } from './tracker.js';
@@ -31,6 +32,7 @@ async function start() {
   document.getElementById('seats').replaceChildren(...panels.map(({ root }) => root));
   await Promise.all(panels.map((panel, i) => panel.sit(chosenPerson(SEATS[i]))));
   setUpBreakIn(tracker);
+  setUpOutage(panels, town.outages);
   setUpCrowd();
   if (!location.search) greet(panels); // a first visit: a page that names its people has work to do
   const reset = document.getElementById('reset');

@@ -40,6 +40,7 @@ export class Seat {
   #refusal = null; // why nobody may connect here, once the demo has said so
   #renewed = false; // signed in once by itself since the last time that the socket was open
   #countdown; // shows how long it still waits
+  #watchers = new Set();
   #turn = 0; // grows with each change of person, so that late answers for the previous one are ignored
 
   /**
@@ -122,11 +123,20 @@ export class Seat {
     });
     for (const type of [...CONTROL, '*']) {
       client.on(type, (frame, source) => {
-        if (client === this.client) this.callbacks.frame(frame, performance.now(), source);
+        if (client !== this.client) return;
+        const at = performance.now();
+        for (const watcher of this.#watchers) watcher.frame(frame, at, source);
+        this.callbacks.frame(frame, at, source);
       });
     }
     this.connected();
     this.#show(client.status);
+  }
+
+  /** Tells someone else, too, what comes and when the state changes: {frame, change}. Returns how to stop it. */
+  watch(watcher) {
+    this.#watchers.add(watcher);
+    return () => this.#watchers.delete(watcher);
   }
 
   /** For those who want more of a new client. */
@@ -215,6 +225,7 @@ export class Seat {
     this.state = state;
     this.text = text;
     this.org = org;
+    for (const watcher of this.#watchers) watcher.change();
     this.callbacks.change();
   }
 }

@@ -20,11 +20,11 @@ export async function visit(t, browser, address, options) {
   return page;
 }
 
-/** Asserts that a page meets WCAG AA, contrast included. */
-export async function accessible(page) {
+/** Asserts that a page, or the part of it that a selector finds, meets WCAG AA, contrast included. */
+export async function accessible(page, within) {
   await page.evaluate(axe.source);
-  const { violations, passes } = await page.evaluate(() => globalThis.axe.run(
-    { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
+  const { violations, passes } = await page.evaluate((part) => globalThis.axe.run(part ?? document,
+    { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }), within);
   assert.deepEqual(violations.map(({ id, nodes }) => [id, ...nodes.map(({ target, failureSummary }) => `${target}: ${failureSummary}`)]), []);
   assert.ok(passes.some(({ id }) => id === 'color-contrast'), 'contrast was really measured');
 }
