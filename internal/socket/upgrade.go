@@ -27,47 +27,53 @@ func Upgrade(w http.ResponseWriter, r *http.Request, o *Options) (*Conn, error) 
 		agreed.Subprotocols = []string{o.Protocol}
 	}
 	u := &upgrader{ResponseWriter: w, options: o}
-	ws, err := websocket.Accept(u, r, &agreed)
-	if err != nil {
+	if _, err := websocket.Accept(u, r, &agreed); u.taken == nil {
 		return nil, err
 	}
-	ws.SetReadLimit(o.MaxMessage)
-	c, p := u.borrowed.socket, &parser{ws: ws, borrowed: u.borrowed}
-	c.compressed = w.Header().Get("Sec-Websocket-Extensions") != ""
-	if c.parser = p; c.in.raw != nil {
-		c.dropParser() // the first message may not need one
-	}
-	return c, nil
+	return u.taken, nil
 }
 
-const protocolHeader = "Sec-Websocket-Protocol"
+const (
+	protocolHeader = "Sec-Websocket-Protocol"
+	// greetingBytes has room for the answer to a handshake and for the first frame.
+	greetingBytes = 512
+)
 
-// upgrader is the ResponseWriter that websocket.Accept gets: its Hijack puts a Conn with small
-// buffers under coder/websocket, instead of net/http's connection with two buffers of 4 KiB.
+// errTakenOver is how coder/websocket learns that the handshake is over. It would make a connection of
+// its own otherwise, and most connections never need one: see [Conn.next].
+var errTakenOver = errors.New("socket: taken over")
+
+// upgrader is the ResponseWriter that websocket.Accept gets. Its Hijack takes the connection over, as
+// a Conn, once coder/websocket has agreed to the handshake.
 type upgrader struct {
 	http.ResponseWriter
 
-	options  *Options
-	borrowed *borrowedConn // set by Hijack
+	options *Options
+	taken   *Conn // set by Hijack
 }
 
 // WriteHeader holds the answer 101 back until Hijack. net/http keeps reading until then, so Hijack
-// could take the first byte of a client that was told to begin for one that came too early.
+// could take the first byte of a client that was told to begin for one that came too early. After
+// Hijack there is nothing to answer.
 func (u *upgrader) WriteHeader(status int) {
-	if status != http.StatusSwitchingProtocols {
+	if status != http.StatusSwitchingProtocols && u.taken == nil {
 		u.ResponseWriter.WriteHeader(status)
 	}
 }
 
 // Write sends our answer instead of coder/websocket's, which contains the text of a Go error.
 func (u *upgrader) Write(p []byte) (int, error) {
+	if u.taken != nil {
+		return len(p), nil
+	}
 	if _, err := u.ResponseWriter.Write([]byte(`{"code":"handshake"}` + "\n")); err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
 
-// Hijack implements http.Hijacker. It leaves the answer 101 to the Conn.
+// Hijack implements http.Hijacker. It leaves the answer 101 to the Conn, and returns errTakenOver if
+// all is well.
 func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(u.ResponseWriter).Hijack()
 	if err != nil {
@@ -80,13 +86,14 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		_ = conn.Close() // the error is what counts
 		return nil, nil, errors.Join(errors.New("socket: data before the handshake was answered"), err)
 	}
-	var answer bytes.Buffer
+	answer := bytes.NewBuffer(make([]byte, 0, greetingBytes))
 	answer.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
-	_ = u.Header().Write(&answer) // a buffer takes everything
+	_ = u.Header().Write(answer) // a buffer takes everything
 	answer.WriteString("\r\n")
-	u.borrowed = &borrowedConn{Conn: conn, socket: newConn(conn, u.options)}
-	u.borrowed.socket.greetWith(answer.Bytes())
-	return u.borrowed, u.borrowed.buffers(), nil
+	u.taken = newConn(conn, u.options)
+	u.taken.compressed = u.Header().Get("Sec-Websocket-Extensions") != ""
+	u.taken.greetWith(answer.Bytes())
+	return nil, nil, errTakenOver
 }
 
 // IsHandshake reports whether the request is a WebSocket handshake (RFC 6455, section 4.2.1), so
