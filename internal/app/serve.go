@@ -86,7 +86,7 @@ func Serve(ctx context.Context, o *Options, p Process) error {
 		if o.TLSCert != "" {
 			return Served(server.ServeTLS(socket.ListenUnderTLS(public), "", "")) // its certificate is in TLSConfig
 		}
-		return Served(server.Serve(public))
+		return Served(server.Serve(socket.Lend(public)))
 	})
 	n.Serves(server)
 	servers.Go(func() error { reloads.run(ctx, p.Hangups); return nil })

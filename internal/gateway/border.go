@@ -3,12 +3,15 @@ package gateway
 import (
 	"bytes"
 	"container/list"
+	"context"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
+
+	"orgcast/internal/socket"
 )
 
 const (
@@ -43,6 +46,9 @@ func (s *Server) HTTPServer(h http.Handler, sockets int) *http.Server {
 		// For a response, which is short. It no longer applies after an upgrade.
 		WriteTimeout: answerTime(&s.now.Load().options),
 		ConnState:    b.follow, ErrorLog: errorLog,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return socket.WithLent(ctx, c, func() { b.follow(c, http.StateHijacked) })
+		},
 	}
 	server.SetKeepAlivesEnabled(false)
 	return server

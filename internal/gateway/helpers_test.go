@@ -207,6 +207,9 @@ func startNode(tb testing.TB, s setup) *node {
 		n.dial = testkit.DialTCP(listener.Addr().String())
 		if *overTLS && !s.plain {
 			n.dial, listener = dialTLS(n.dial), underTLS(listener)
+		} else {
+			listener = socket.Lend(listener)
+			n.http.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return socket.WithLent(ctx, c, nil) }
 		}
 	} else {
 		n.dial = s.pipe.Dial

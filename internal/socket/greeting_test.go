@@ -65,7 +65,7 @@ func TestAnswerLeavesFirst(t *testing.T) {
 		}, first},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, on := range []kind{onTCP, onTLS, onPipe} {
+			for _, on := range []kind{onTCP, onLent, onTLS, onPipe} {
 				t.Run(string(on), func(t *testing.T) {
 					c, client := greeted(t, on)
 					wrote := make(chan error, 1)
@@ -98,7 +98,7 @@ func TestAnswerLeavesFirst(t *testing.T) {
 // TestBeginWaitsForNoWriter: a writer that waits for a client which does not read has sent the answer
 // first, so Begin has nothing to wait for, and reading can begin.
 func TestBeginWaitsForNoWriter(t *testing.T) {
-	for _, on := range []kind{onTCP, onTLS, onPipe} {
+	for _, on := range []kind{onTCP, onLent, onTLS, onPipe} {
 		t.Run(string(on), func(t *testing.T) {
 			c, client := greeted(t, on)
 			wrote := make(chan struct{})

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,6 +44,7 @@ type kind string
 
 const (
 	onTCP  kind = "TCP"
+	onLent kind = "lent TCP" // which is taken back without Hijack
 	onTLS  kind = "TLS"
 	onPipe kind = "pipe" // where everything waits
 	// onSlowTLS lets the records of the client arrive byte by byte.
@@ -50,10 +52,10 @@ const (
 )
 
 // kinds are all of them.
-func kinds() []kind { return []kind{onTCP, onTLS, onPipe, onSlowTLS} }
+func kinds() []kind { return []kind{onTCP, onLent, onTLS, onPipe, onSlowTLS} }
 
 // direct are those whose writes need not wait.
-func direct() []kind { return []kind{onTCP, onTLS} }
+func direct() []kind { return []kind{onTCP, onLent, onTLS} }
 
 // serve starts a server that upgrades.
 func serve(tb testing.TB, o socket.Options, on kind) (testkit.DialFunc, <-chan upgraded) {
@@ -94,10 +96,22 @@ func serveWith(tb testing.TB, on kind, h http.Handler) testkit.DialFunc {
 		_ = server.Listener.Close()
 		l := testkit.Listen()
 		server.Listener, dial = l, l.Dial
+	case onLent:
+		lend(server)
 	case onTCP:
 	}
 	server.Start()
 	return dial
+}
+
+// lend lets a server have its connections on loan. It returns what counts those taken back.
+func lend(server *httptest.Server) *atomic.Int64 {
+	var taken atomic.Int64
+	server.Listener = socket.Lend(server.Listener)
+	server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return socket.WithLent(ctx, c, func() { taken.Add(1) })
+	}
+	return &taken
 }
 
 // singleBytes writes single bytes.

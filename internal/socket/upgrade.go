@@ -26,7 +26,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, o *Options) (*Conn, error) 
 		r.Header[protocolHeader] = []string{offered}
 		agreed.Subprotocols = []string{o.Protocol}
 	}
-	u := &upgrader{ResponseWriter: w, options: o}
+	u := &upgrader{ResponseWriter: w, request: r, options: o}
 	if _, err := websocket.Accept(u, r, &agreed); u.taken == nil {
 		return nil, err
 	}
@@ -48,6 +48,7 @@ var errTakenOver = errors.New("socket: taken over")
 type upgrader struct {
 	http.ResponseWriter
 
+	request *http.Request
 	options *Options
 	taken   *Conn // set by Hijack
 }
@@ -75,12 +76,12 @@ func (u *upgrader) Write(p []byte) (int, error) {
 // Hijack implements http.Hijacker. It leaves the answer 101 to the Conn, and returns errTakenOver if
 // all is well.
 func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(u.ResponseWriter).Hijack()
+	conn, early, err := u.takeOver()
 	if err != nil {
 		return nil, nil, err
 	}
 	_ = conn.SetWriteDeadline(time.Now().Add(u.options.WriteTimeout)) // a dead socket shows at the write
-	if rw.Reader.Buffered() > 0 {
+	if early {
 		// RFC 6455, section 4.1: a client must not send anything before it has seen the answer.
 		_, err := conn.Write([]byte("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
 		_ = conn.Close() // the error is what counts
@@ -94,6 +95,25 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	u.taken.compressed = u.Header().Get("Sec-Websocket-Extensions") != ""
 	u.taken.greetWith(answer.Bytes())
 	return nil, nil, errTakenOver
+}
+
+// takeOver takes the connection from net/http. early says that the client has sent something after the
+// request.
+func (u *upgrader) takeOver() (conn net.Conn, early bool, err error) {
+	l := lentBy(u.request)
+	if l != nil {
+		if tcp, ok := l.takeBack(); ok {
+			return tcp, false, nil
+		}
+	}
+	conn, rw, err := http.NewResponseController(u.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, false, err
+	}
+	if conn == net.Conn(l) {
+		conn = l.hijacked()
+	}
+	return conn, rw.Reader.Buffered() > 0, nil
 }
 
 // IsHandshake reports whether the request is a WebSocket handshake (RFC 6455, section 4.2.1), so
