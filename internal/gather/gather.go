@@ -1,12 +1,14 @@
 // Package gather lets questions that come at the same time travel together. A question that comes
-// alone is asked at once. Those that come while another is under way are gathered, and go together
-// as soon as its answer is there. So nothing waits for company, and the more questions come, the
-// fewer calls each of them costs.
+// alone is asked at once, and takes along those of goroutines that are ready to ask. Those that come
+// while a call is under way are gathered, and go together as soon as its answer is there. So nothing
+// waits for company while the processor is idle, and the more questions come, the fewer calls each
+// of them costs.
 package gather
 
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -33,14 +35,15 @@ type Gatherer[Q comparable, A any] struct {
 	o Options[Q, A]
 
 	mu       sync.Mutex
-	underWay int          // calls, including those that an asker was told to make
-	open     *batch[Q, A] // gathers questions while calls are under way; nil if there is none
+	underWay int          // calls, including those that an asker is to make
+	open     *batch[Q, A] // gathers questions until its call begins; nil if there is none
 }
 
 // batch is the questions of one call.
 type batch[Q comparable, A any] struct {
 	questions []Q
 	waiting   int           // those who ask and have not left; guarded by the Gatherer's mu
+	led       bool          // one of them is to make the call; guarded by the Gatherer's mu
 	lead      chan struct{} // tells one of them to make the call; capacity 1, and used once
 	answered  chan struct{} // closed by the caller when the call is over
 	answers   []A           // read after that; nil if the call panicked
@@ -54,9 +57,10 @@ func New[Q comparable, A any](o Options[Q, A]) *Gatherer[Q, A] { return &Gathere
 // others get their answers. An asker whose turn it is to make the call stays until the call is over.
 // Any other error is [ErrUnanswered].
 func (g *Gatherer[Q, A]) Ask(ctx context.Context, q Q) (answer A, err error) {
-	b, place := g.join(q)
-	if b == nil {
-		return g.alone(ctx, q)
+	b, place, lead := g.join(q)
+	if lead {
+		g.call(ctx, b)
+		return b.answerTo(place)
 	}
 	patience := time.NewTimer(g.o.Patience)
 	defer patience.Stop()
@@ -65,11 +69,11 @@ func (g *Gatherer[Q, A]) Ask(ctx context.Context, q Q) (answer A, err error) {
 		case <-b.answered:
 			return b.answerTo(place)
 		case <-b.lead:
-			g.call(b) //nolint:contextcheck // see call
+			g.call(ctx, b)
 			return b.answerTo(place)
 		case <-patience.C:
 			if g.hurry(b) {
-				g.call(b) //nolint:contextcheck // see call
+				g.call(ctx, b)
 				return b.answerTo(place)
 			}
 		case <-ctx.Done():
@@ -89,21 +93,19 @@ func (g *Gatherer[Q, A]) Waiting() int {
 	return len(g.open.questions)
 }
 
-// join puts a question among those that are gathered. It returns nil if none is under way.
-func (g *Gatherer[Q, A]) join(q Q) (b *batch[Q, A], place int) {
+// join puts a question among those that are gathered. lead says that no call is under way, so that
+// its caller has to make one.
+func (g *Gatherer[Q, A]) join(q Q) (b *batch[Q, A], place int, lead bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.underWay == 0 {
-		g.underWay++
-		return nil, 0
-	}
 	if g.open != nil {
 		if place = slices.Index(g.open.questions, q); place >= 0 {
 			g.open.waiting++
-			return g.open, place
+			return g.open, place, false
 		}
 		if len(g.open.questions) == g.o.Most {
 			g.send()
+			g.open = nil
 		}
 	}
 	if g.open == nil {
@@ -112,13 +114,18 @@ func (g *Gatherer[Q, A]) join(q Q) (b *batch[Q, A], place int) {
 	b = g.open
 	b.questions = append(b.questions, q)
 	b.waiting++
-	return b, len(b.questions) - 1
+	if lead = g.underWay == 0; lead {
+		b.led = true
+		g.underWay++
+	}
+	return b, len(b.questions) - 1, lead
 }
 
-// send has the gathered questions asked, if there are any. Its caller holds mu.
+// send has one of those who wait make the call for the gathered questions, if there are any. Its
+// caller holds mu.
 func (g *Gatherer[Q, A]) send() {
-	if b := g.open; b != nil {
-		g.open = nil
+	if b := g.open; b != nil && !b.led {
+		b.led = true
 		g.underWay++
 		b.lead <- struct{}{}
 	}
@@ -130,37 +137,46 @@ func (g *Gatherer[Q, A]) over() {
 	g.send()
 }
 
-// alone asks a question by itself.
-func (g *Gatherer[Q, A]) alone(ctx context.Context, q Q) (answer A, err error) {
-	defer func() { // also if the call panics
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.over()
-	}()
-	b := batch[Q, A]{answers: g.o.Call(ctx, []Q{q})}
-	return b.answerTo(0)
-}
-
-// call asks the questions of a batch. Its context belongs to none of the askers: it must not end
-// with one of them, nor carry the organization or the trace of one to the others.
-func (g *Gatherer[Q, A]) call(b *batch[Q, A]) {
+// call asks the questions of a batch, and those of goroutines that need only be let to run. If there
+// are several askers, its context belongs to none of them: it must not end with one of them, nor
+// carry the organization or the trace of one to the others.
+func (g *Gatherer[Q, A]) call(ctx context.Context, b *batch[Q, A]) {
+	runtime.Gosched()
+	if g.begin(b) > 1 {
+		ctx = context.Background()
+	}
 	defer func() { // also if the call panics
 		close(b.answered)
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.over()
 	}()
-	b.answers = g.o.Call(context.Background(), b.questions)
+	b.answers = g.o.Call(ctx, b.questions)
+}
+
+// begin takes no more questions into a batch, and returns how many askers it has, or has had.
+func (g *Gatherer[Q, A]) begin(b *batch[Q, A]) (askers int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.close(b)
+	return max(b.waiting, len(b.questions))
+}
+
+// close takes no more questions into a batch. Its caller holds mu.
+func (g *Gatherer[Q, A]) close(b *batch[Q, A]) {
+	if g.open == b {
+		g.open = nil
+	}
 }
 
 // hurry reports whether its caller has to make the call of a batch that still waits for others.
 func (g *Gatherer[Q, A]) hurry(b *batch[Q, A]) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.open != b {
+	if b.led {
 		return false
 	}
-	g.open = nil
+	b.led = true
 	g.underWay++
 	return true
 }
@@ -172,8 +188,8 @@ func (g *Gatherer[Q, A]) leave(b *batch[Q, A]) {
 	if b.waiting--; b.waiting > 0 {
 		return
 	}
-	if g.open == b {
-		g.open = nil
+	g.close(b)
+	if !b.led {
 		return
 	}
 	select {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -269,4 +270,33 @@ func ExampleGatherer() {
 	// Output:
 	// coffee 4 <nil>
 	// tea 3 <nil>
+}
+
+// TestThoseWhoAreReadyGoAlong: with one processor, goroutines that only wait for it ask in the same
+// call as the one that has it. The scheduler may have others run first, so once is enough.
+func TestThoseWhoAreReadyGoAlong(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	together := 0
+	for range 1000 {
+		var calls atomic.Int64
+		g := gather.New(gather.Options[int, int]{Most: 10, Patience: time.Minute, Call: func(_ context.Context, questions []int) []int {
+			calls.Add(1)
+			return questions
+		}})
+		var askers sync.WaitGroup
+		for q := range 4 {
+			askers.Go(func() {
+				if a, err := g.Ask(t.Context(), q); a != q || err != nil {
+					t.Errorf("got %d, %v, want %d", a, err, q)
+				}
+			})
+		}
+		askers.Wait()
+		if calls.Load() == 1 {
+			together++
+		}
+	}
+	if together == 0 {
+		t.Error("four who were ready never asked together")
+	}
 }
