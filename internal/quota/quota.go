@@ -29,6 +29,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"orgcast/internal/gather"
 	"orgcast/internal/keyspace"
 	"orgcast/internal/orgctx"
 	"orgcast/internal/redisreply"
@@ -41,6 +42,10 @@ const (
 	ahead = 64
 	// timeout bounds each round trip to Redis, which normally takes a millisecond.
 	timeout = 2 * time.Second
+	// maxTogether is how many organizations' handshakes share a round trip, and patience how long a
+	// reservation waits for the answers to earlier ones.
+	maxTogether = 128
+	patience    = 50 * time.Millisecond
 	// While Redis refuses to write, a node without a larger share admits one of unrecordedPart
 	// connections of the limit, or unrecordedLeast if that is more. The nodes do not know of each
 	// other then. So together they may exceed a limit if there are more than unrecordedPart of
@@ -84,6 +89,9 @@ type Redis struct {
 	log     *zap.Logger
 	script  *redis.Script
 	metrics *metrics
+	// together reserves for handshakes of different organizations that come at the same time. It is
+	// nil in a Cluster, where the answers of an unreachable master would keep the others waiting.
+	together *gather.Gatherer[reservation, struct{}]
 
 	mu     sync.Mutex // never held during I/O
 	shares map[orgctx.ID]*share
@@ -128,6 +136,9 @@ func NewRedis(client redis.Cmdable, keys keyspace.Keyspace, o Options) *Redis {
 		metrics: newMetrics(o.Registerer), shares: make(map[orgctx.ID]*share),
 	}
 	q.SetLimit(o.Limit)
+	if _, single := client.(*redis.Client); single {
+		q.together = gather.New(gather.Options[reservation, struct{}]{Call: q.reserveAll, Most: maxTogether, Patience: patience})
+	}
 	return q
 }
 
@@ -156,7 +167,7 @@ func (q *Redis) Take(ctx context.Context, org orgctx.ID) error {
 		default:
 			ask = s.ask(true)
 			q.mu.Unlock()
-			_ = q.reserve(context.WithoutCancel(ctx), []orgctx.ID{org}, []*question{ask}) // the error is in ask
+			q.reserveOne(context.WithoutCancel(ctx), reservation{org, ask}) // others wait for it, too
 		}
 		select {
 		case <-ask.done:
@@ -245,6 +256,31 @@ func (q *Redis) renew(ctx context.Context) {
 	if err := q.reserve(ctx, orgs, asks); err != nil {
 		q.log.Warn("quota renewal failed", zap.Int("organizations", len(orgs)), zap.Error(err))
 	}
+}
+
+// reservation is a question and whom it is about.
+type reservation struct {
+	org orgctx.ID
+	ask *question
+}
+
+// reserveOne reserves for a handshake. The answer is in its question.
+func (q *Redis) reserveOne(ctx context.Context, r reservation) {
+	if q.together == nil {
+		q.reserveAll(ctx, []reservation{r})
+		return
+	}
+	_, _ = q.together.Ask(ctx, r)
+}
+
+// reserveAll reserves for several handshakes.
+func (q *Redis) reserveAll(ctx context.Context, list []reservation) []struct{} {
+	orgs, asks := make([]orgctx.ID, len(list)), make([]*question, len(list))
+	for i, r := range list {
+		orgs[i], asks[i] = r.org, r.ask
+	}
+	_ = q.reserve(ctx, orgs, asks) // each question has its own error
+	return make([]struct{}, len(list))
 }
 
 // batch is the most reservations in one round trip.
