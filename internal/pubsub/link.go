@@ -3,6 +3,7 @@ package pubsub
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"time"
 
@@ -80,6 +81,7 @@ func (l *link) reconcile(ctx context.Context) error {
 			}
 			select {
 			case <-l.line.write:
+				runtime.Gosched() // groups of goroutines that only wait for the processor go along
 			case <-tick:
 			case <-ctx.Done():
 				return nil
