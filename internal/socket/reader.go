@@ -56,6 +56,7 @@ var readChunks = sync.Pool{New: func() any { return new(readChunk) }} //nolint:g
 type inbound struct {
 	raw     syscall.RawConn
 	pending bool       // there may be something to receive
+	woken   bool       // the poller has been asked to wait
 	broken  error      // why nothing more can be received, nil while it can
 	chunk   *readChunk // holds bytes that nobody has asked for yet; nil if there are none
 	from    uint16     // they begin here in chunk
@@ -82,8 +83,19 @@ func (c *Conn) Await() {
 	if !c.idle() {
 		return
 	}
-	_ = c.in.raw.Read(readable) // Next meets the same error
+	c.in.woken = false
+	_ = c.in.raw.Read(c.in.wait) // Next meets the same error
 	c.in.pending = true
+}
+
+// wait reports whether waiting is over: there is something, or the poller says so, which Next sees by
+// itself.
+func (in *inbound) wait(fd uintptr) bool {
+	if in.woken {
+		return true
+	}
+	in.woken = true
+	return readable(fd)
 }
 
 // Next returns the next message, or why there is none. After [ErrIdle] the caller should call

@@ -30,6 +30,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, o *Options) (*Conn, error) 
 	if _, err := websocket.Accept(u, r, &agreed); u.taken == nil {
 		return nil, err
 	}
+	clear(w.Header()) // net/http goes on to answer a connection that it does not have anymore
 	return u.taken, nil
 }
 
