@@ -17,7 +17,7 @@ const (
 	// as they have live data. Measured in docs/performance.md.
 	gcPercent = 50
 	// gcHeadroom is how much garbage there may always be between collections. Handshakes create
-	// some 30 kB each, and a node with few connections would otherwise collect all the time while
+	// some 15 kB each, and a node with few connections would otherwise collect all the time while
 	// many come in.
 	gcHeadroom = 16 << 20
 	// mostPercent bounds what a tiny heap makes of gcHeadroom.
