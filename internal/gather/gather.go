@@ -140,7 +140,7 @@ func (g *Gatherer[Q, A]) over() {
 // call asks the questions of a batch, and those of goroutines that need only be let to run. If there
 // are several askers, its context belongs to none of them: it must not end with one of them, nor
 // carry the organization or the trace of one to the others.
-func (g *Gatherer[Q, A]) call(ctx context.Context, b *batch[Q, A]) {
+func (g *Gatherer[Q, A]) call(ctx context.Context, b *batch[Q, A]) { //nolint:contextcheck // see above
 	runtime.Gosched()
 	if g.begin(b) > 1 {
 		ctx = context.Background()
