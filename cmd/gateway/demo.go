@@ -68,7 +68,7 @@ func demoCommand(ctx context.Context, p *cli.Process, args []string) error {
 	}
 	out := journal.NewWriter(p.Stdout, 0) // a slow reader must not hold up the demo
 	defer cli.CloseJournal(out)
-	_, _ = fmt.Fprintf(out, "\n  Orgcast demo: starting at %s\n", listener.Addr()) // it never fails
+	_, _ = fmt.Fprintf(out, "\n  Orgcast demo: starting at %s\n%s", listener.Addr(), exposure(listener.Addr())) // it never fails
 	host, port, err := net.SplitHostPort(listener.Addr().String())
 	if err != nil {
 		return err
@@ -108,6 +108,18 @@ func demoCommand(ctx context.Context, p *cli.Process, args []string) error {
 		return errors.Join(err, listener.Close())
 	}
 	return runDemo(ctx, &demoNode{Node: n, plug: plug}, listener, hosts, pace, out)
+}
+
+// exposure returns a warning if others can reach the address.
+func exposure(addr net.Addr) string {
+	host, port, _ := net.SplitHostPort(addr.String())
+	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() {
+		return ""
+	}
+	return fmt.Sprintf(`
+    WARNING   anyone who can reach %s can sign in as anyone, because the demo asks for no passwords.
+              To keep it to this machine, use --listen 127.0.0.1:%s
+`, addr, port)
 }
 
 // demoNode is a node that serves the demo.

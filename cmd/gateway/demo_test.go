@@ -23,8 +23,35 @@ func TestDemoSaysThatItStarts(t *testing.T) {
 	out := new(testkit.SyncBuffer)
 	spawn(t, nil, out, out, "demo", "--listen", "127.0.0.1:0", "--redis", "redis://"+silent.Addr().String())
 	testkit.Eventually(t, "a line that it starts", func() bool { return strings.Contains(out.String(), "Orgcast demo: starting") })
-	if got := out.String(); strings.Contains(got, "sign in") {
+	if got := out.String(); strings.Contains(got, "sign in") || strings.Contains(got, "WARNING") {
 		t.Errorf("got %q, want no invitation before it can be followed", got)
+	}
+}
+
+// TestDemoWarnsOfStrangers: on an address that others can reach, the demo says that they can sign in
+// as anyone.
+func TestDemoWarnsOfStrangers(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	out := new(testkit.SyncBuffer)
+	spawn(t, nil, out, out, "demo", "--listen", "0.0.0.0:0", "--redis", "redis://"+silent.Addr().String())
+	testkit.Eventually(t, "a warning", func() bool {
+		return strings.Contains(out.String(), "WARNING") && strings.Contains(out.String(), "can sign in as anyone")
+	})
+	for address, want := range map[string]bool{
+		"127.0.0.1": false, "127.8.0.1": false, "::1": false,
+		"0.0.0.0": true, "::": true, "192.0.2.7": true, "2001:db8::1": true,
+	} {
+		got := exposure(&net.TCPAddr{IP: net.ParseIP(address), Port: 8080})
+		if warned := got != ""; warned != want {
+			t.Errorf("%s: got %q, want a warning: %v", address, got, want)
+		}
+		if want && !strings.Contains(got, "--listen 127.0.0.1:8080") {
+			t.Errorf("%s: got %q, want what to use instead", address, got)
+		}
 	}
 }
 
