@@ -24,6 +24,9 @@ func Messages() map[string]string {
 	return list
 }
 
+// HistoryRate returns how many bytes of events per second GET /v1/history reads.
+func HistoryRate() int { return int(newHistoryTurns().rate) }
+
 // OpensAdmin returns the code with which the gate refuses what needs the admin key, "" if it does
 // not.
 func OpensAdmin(admin *Key, local bool, r *http.Request) (code string) {

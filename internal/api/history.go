@@ -48,6 +48,7 @@ type historyPage struct {
 
 // readingHistory returns GET /v1/history, which back ends use with the key with which they publish.
 func readingHistory(h Histories) view {
+	turns := newHistoryTurns()
 	return view{
 		path: "/v1/history", forPublishers: true,
 		parameters: []string{parameterOrganization, parameterGroup, parameterUser, parameterBefore, parameterLimit},
@@ -60,12 +61,18 @@ func readingHistory(h Histories) view {
 			if err != nil {
 				return nil, err
 			}
+			if err := turns.begin(ctx); err != nil {
+				return nil, err
+			}
+			bytes := 0
+			defer func() { turns.end(bytes) }()
 			events, more, err := h.Before(ctx, g, before, limit, historyBytes)
 			if err != nil {
 				return nil, err
 			}
 			page := historyPage{Events: make([]historyEvent, len(events)), More: more}
 			for i, e := range events {
+				bytes += len(e.Payload())
 				page.Events[i] = historyEvent{json.RawMessage(e.Payload()), e.Position().String()}
 			}
 			return page, nil
