@@ -18,9 +18,11 @@ var SMALL_FRAME = 4096;
 var AGAIN_MS = 5e3;
 var Hub = class {
   // of this connection
-  constructor(link, tell) {
+  /** resumes says whether the server can send what was missed, as far as known: streams ask before the welcome. */
+  constructor(link, tell, resumes = false) {
     this.link = link;
     this.tell = tell;
+    this.resumes = resumes;
     this.groups = /* @__PURE__ */ new Map();
     this.#asked = /* @__PURE__ */ new Map();
     // by group, the oldest first
@@ -29,18 +31,14 @@ var Hub = class {
     this.#room = 0;
     // bytes that the last of them may still grow by
     this.#questions = /* @__PURE__ */ new Map();
-    // by the request_id of questions about histories
-    this.#resumes = false;
   }
   #asked;
   #outgoing;
   #room;
   #questions;
-  #resumes;
   /** A connection is open, and nothing has been asked on it yet. */
   attach(welcome) {
     this.welcome = welcome;
-    this.#resumes = welcome.resume;
     for (const [name, group] of this.groups) {
       group.live = false;
       this.greet(name, group);
@@ -157,7 +155,7 @@ var Hub = class {
     }
   }
   asking({ again, last, presence }, token) {
-    return { after: this.#resumes && again ? last : void 0, token, presence };
+    return { after: this.resumes && again ? last : void 0, token, presence };
   }
   /** Adds the name to the last frame that is about to leave, or to a new one if it does not fit. */
   write(type, name, asking) {
@@ -451,6 +449,7 @@ var Alone = class {
       this.hub.forget();
     }
     this.#identity = identity;
+    this.hub.resumes = welcome.resume;
     this.attach(welcome, identity);
   }
   opening() {
@@ -464,7 +463,7 @@ var Alone = class {
   }
   connect() {
     this.link = new (this.parts.Link ?? Link)(this.url, this.options, this, this.link?.blocked);
-    this.hub = new (this.parts.Hub ?? Hub)(this.link, (news, to) => this.tell(news, to && [...to]));
+    this.hub = new (this.parts.Hub ?? Hub)(this.link, (news, to) => this.tell(news, to && [...to]), this.hub?.resumes);
     for (const [want, wanted] of this.owner.wants()) this.hub.request(this.id, { want, ...wanted });
     this.link.start();
   }

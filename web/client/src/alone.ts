@@ -72,6 +72,7 @@ export class Alone implements LinkOwner {
       this.hub!.forget();
     }
     this.#identity = identity;
+    this.hub!.resumes = welcome.resume;
     this.attach(welcome, identity);
   }
 
@@ -89,7 +90,7 @@ export class Alone implements LinkOwner {
 
   protected connect(): void {
     this.link = new (this.parts.Link ?? Link)(this.url, this.options, this, this.link?.blocked);
-    this.hub = new (this.parts.Hub ?? Hub)(this.link, (news, to) => this.tell(news, to && [...to]));
+    this.hub = new (this.parts.Hub ?? Hub)(this.link, (news, to) => this.tell(news, to && [...to]), this.hub?.resumes);
     for (const [want, wanted] of this.owner.wants()) this.hub.request(this.id, { want, ...wanted });
     this.link.start();
   }

@@ -77,15 +77,14 @@ export class Hub {
   #outgoing: Outgoing[] = []; // leave together, at the end of the task
   #room = 0; // bytes that the last of them may still grow by
   readonly #questions = new Map<string, Tab>(); // by the request_id of questions about histories
-  #resumes = false; // whether the server can send what was missed
   welcome: Welcome | undefined; // of this connection
 
-  constructor(readonly link: Link, readonly tell: (news: News, to?: Iterable<Tab>) => void) {}
+  /** resumes says whether the server can send what was missed, as far as known: streams ask before the welcome. */
+  constructor(readonly link: Link, readonly tell: (news: News, to?: Iterable<Tab>) => void, public resumes = false) {}
 
   /** A connection is open, and nothing has been asked on it yet. */
   attach(welcome: Welcome): void {
     this.welcome = welcome;
-    this.#resumes = welcome.resume;
     for (const [name, group] of this.groups) {
       group.live = false;
       this.greet(name, group);
@@ -216,7 +215,7 @@ export class Hub {
   }
 
   protected asking({ again, last, presence }: Group, token: string | undefined): Asking {
-    return { after: this.#resumes && again ? last : undefined, token, presence };
+    return { after: this.resumes && again ? last : undefined, token, presence };
   }
 
   /** Adds the name to the last frame that is about to leave, or to a new one if it does not fit. */

@@ -123,6 +123,19 @@ describe('where WebSockets are blocked', () => {
     expect(seen).toEqual([{ type: 'subscribed', group: 'room.1' }, note('5-0'), note('6-0'), { type: 'subscribed', group: 'room.1' }, note('7-0')]);
   });
 
+  test('it resumes on a page that the back button brought back', async () => {
+    const client = await blocked();
+    client.subscribe('room.1');
+    await FakeStream.last.opens();
+    const first = await collected();
+    await first.opens();
+    await first.says({ type: 'subscribed', group: 'room.1' }, note('5-0'));
+    page.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: true }));
+    await settled();
+    expect(FakeStream.last).not.toBe(first);
+    expect(FakeStream.last.body).toEqual(subscribe({ 'room.1': { after: '5-0' } }));
+  });
+
   test('it tells a gap where the server cannot resume', async () => {
     const client = await blocked();
     client.subscribe('room.1');
@@ -469,6 +482,14 @@ describe('tabs that share', () => {
     expect(second.send({ type: 'note' })).toBe(false);
     await everywhere();
     expect(here.at(-1)).toMatchObject({ type: 'error', code: 'websocket_required' });
+    first.close();
+    await everywhere();
+    const heir = FakeStream.last;
+    expect(heir.body, 'who takes over goes on where it was').toEqual(subscribe({ b: { after: '5-0' } }));
+    await heir.opens();
+    await heir.says(note('6-0', 'b'), { type: 'subscribed', group: 'b' });
+    await everywhere();
+    expect(here.slice(-2)).toEqual([note('6-0', 'b'), { type: 'subscribed', group: 'b' }]);
   });
 });
 
