@@ -94,7 +94,7 @@ func demoCommand(ctx context.Context, p *cli.Process, args []string) error {
 	o, err := cli.ServeOptions([]string{
 		"--listen", listen, "--redis", redisURL, "--redis-state", stateURL, "--session-store", "redis", "--session-insecure", "--directory", "redis",
 		"--origins", fmt.Sprintf("http://%s,http://%s,none", hosts[0], hosts[1]),
-		"--presence-policy", "room.1=users", "--log-level", "warn", "--log-format", "console", "--drain-wait", "0s", "--drain", "0s",
+		"--presence-policy", "room.*=users", "--log-level", "warn", "--log-format", "console", "--drain-wait", "0s", "--drain", "0s",
 	})
 	if err != nil {
 		return errors.Join(err, listener.Close())

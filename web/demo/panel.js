@@ -1,6 +1,7 @@
 // A panel shows one seat and lets its person act.
 
 import { el, milliseconds } from './dom.js';
+import { Here } from './here.js';
 import { Listener, SHOWN } from './listener.js';
 import { rememberPerson, SeatFrame } from './seats.js';
 
@@ -21,6 +22,8 @@ export class Panel {
     this.frame = new SeatFrame(name, title, town, { sit: (user) => this.sit(user), connect: () => this.seat.connect() });
     this.root = this.frame.root;
     this.root.append(this.#template.cloneNode(true));
+    this.here = new Here(town.people);
+    this.#part('.groups').after(this.here.root);
     this.seat = new Listener(name, {
       change: () => this.#show(),
       event: (event, at, source) => this.#arrived(event, at, source),
@@ -145,8 +148,7 @@ export class Panel {
       this.revoked.took = performance.now() - this.revoked.pressed;
       this.#tellRevoked();
     }
-    const name = (user) => this.town.people.find((person) => person.user === user)?.name ?? user;
-    this.#part('.here').textContent = seat.here.length ? `Here in ${SHOWN}: ${seat.here.map(name).join(', ')}` : '';
+    this.here.show(seat.here, SHOWN);
     for (const chip of this.root.querySelectorAll('.chip')) {
       chip.setAttribute('aria-pressed', String(seat.groups.has(chip.dataset.group)));
       chip.disabled = !seat.live;

@@ -184,6 +184,21 @@ test('both sides start at once, and each sees its own', async (t) => {
   }
 });
 
+test('each page shows who looks at the same thing in the same organization', async (t) => {
+  const here = (page, side, names) => seat(page, side).locator('.here').getByText(`Here: ${names}`, { exact: true }).waitFor();
+  const page = await open(t, 'crawl', { id: 'seen' });
+  await here(page, 'left', 'Ada');
+  await here(page, 'right', 'Grace'); // the same group name, of another organization
+  await seat(page, 'right').locator('.person').selectOption('alan');
+  for (const side of ['left', 'right']) await here(page, side, 'Ada, Alan');
+  await seat(page, 'right').locator('.person').selectOption('olga'); // nobody's colleague
+  await here(page, 'left', 'Ada');
+  assert.equal(await seat(page, 'right').locator('.here').textContent(), '');
+  await page.locator('.subject .id').fill('another');
+  await page.getByRole('button', { name: 'Open', exact: true }).click();
+  await here(page, 'left', 'Ada');
+});
+
 test('research: cancelled on the way', async (t) => {
   const slow = await workshop.demo('--pace', '2s');
   const page = await visit(t, browser, `${slow}/consumers/research.html`, {});

@@ -138,4 +138,5 @@ openPage({
   group: (id) => `chat_${id}`,
   view: (panel) => new Chat(panel),
   both: 'Send on both sides',
+  shared: false, // a conversation is its owner's
 });

@@ -4,6 +4,7 @@
 import { ask } from '../ask.js';
 import { countLeaks, refreshStatus, watchStatus } from '../counter.js';
 import { announce, el } from '../dom.js';
+import { Here } from '../here.js';
 import { setUpMenu } from '../menu.js';
 import { once } from '../once.js';
 import { Seat } from '../seat.js';
@@ -19,8 +20,9 @@ const CONTROL = new Set(['welcome', 'error', 'gap']);
  * choose the id themselves; null if there is no such thing. path(id) is where the consumer is,
  * group(id) where its events come from. view(panel) makes what is shown in a panel: reset() before the
  * first state, frame(frame) for each frame, and start(alone), which both is the label for, on both sides.
+ * shared: whether colleagues look at the same thing, so that the panel shows who is here.
  */
-export async function openPage({ subject, path, group, view, both }) {
+export async function openPage({ subject, path, group, view, both, shared = true }) {
   setUpMenu();
   watchStatus();
   let town;
@@ -41,7 +43,7 @@ export async function openPage({ subject, path, group, view, both }) {
     for (const panel of one ? [one] : panels) panel.look(id);
     check.show();
   };
-  const panels = SEATS.map((seat) => new Panel(seat, { town, path, group, view, check, show }));
+  const panels = SEATS.map((seat) => new Panel(seat, { town, path, group, view, check, show, shared: shared && subject !== null }));
   check.watch(panels);
   const people = SEATS.map(chosenPerson);
   const given = new URLSearchParams(location.search).get('id') ?? '';
@@ -149,13 +151,14 @@ class Panel {
   #check;
   #turnTo;
   #people;
+  #here = null; // who else looks at the same thing
   #place = el('p.place');
   #problem = el('p.problem');
   #status = el('span.status');
   #frames = el('ol');
   #count = el('span.count', '0');
 
-  constructor({ name, title }, { town, path, group, view, check, show }) {
+  constructor({ name, title }, { town, path, group, view, check, show, shared }) {
     this.#turnTo = show;
     this.#path = path;
     this.#group = group;
@@ -169,7 +172,8 @@ class Panel {
     this.#frames.tabIndex = 0;
     this.#frames.setAttribute('aria-label', 'Frames, newest first');
     const wire = el('details.wire', el('summary', 'Frames as received ', this.#count), this.#frames);
-    this.root.append(this.#place, this.#problem, body, wire); // the problem where people look, however long the body
+    if (shared) this.#here = new Here(town.people);
+    this.root.append(this.#place, ...(shared ? [this.#here.root] : []), this.#problem, body, wire); // the problem where people look, however long the body
     this.seat = new Seat(name, {
       change: () => this.#show(),
       frame: (frame, at) => this.#receive(frame, at),
@@ -275,6 +279,7 @@ class Panel {
     if (this.frame.show(this.seat)) refreshStatus();
     const org = this.seat.org || this.seat.person?.organization_id;
     const group = this.#group(this.id);
+    this.#here?.follow(this.seat, `room.${group}`); // the room of those who look at it; the group's events are the consumer's
     this.#place.replaceChildren(el('code', this.#path(this.id)),
       ...(group ? [' shows ', el('code.own', `${org ?? '…'} / ${group}`)] : []));
   }
