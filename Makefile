@@ -211,6 +211,11 @@ measure: build ## Measure all that docs/performance.md shows, and write it there
 	@scripts/deps measure
 	go run ./internal/measure $(MEASURE)
 
+.PHONY: measure-beside
+measure-beside: ## What another organization costs a quiet one that reads a long history, connects 100,000 times, or has 10,000 users come and go (10 minutes, 4 GB of memory)
+	@scripts/deps run >/dev/null || scripts/deps run
+	go test -count=1 -timeout=30m -v -run TestBeside ./internal/faults -args -beside
+
 .PHONY: soak-faults
 soak-faults: ## 1,000 connections while Redis, Sentinel, gateways and networks fail in turn, and 5,000 through a deploy (some seven minutes)
 	@scripts/deps run >/dev/null || scripts/deps run
