@@ -20,7 +20,7 @@ const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
 
 /** What one socket sees of an outage. */
-class Watch {
+export class Watch {
   stayed = true; // the socket has been open all the time
   gaps = new Set(); // groups of which the gateway said that events may be missing
   arrivals = []; // {event, at}, in their order
@@ -66,7 +66,7 @@ class Watch {
 }
 
 /** Counts over all sockets what arrived, what did not, and what should not have. */
-function count(watches, events) {
+export function count(watches, events) {
   const sum = { expected: 0, arrived: 0, twice: 0, crossed: 0, ordered: true };
   for (const watch of watches) {
     const own = watch.expected(events).map(({ id }) => id);

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { count, Watch } from '../demo/outage.js';
 import { Workshop } from './gateway.js';
 import { accessible, seat, visit } from './page.js';
 
@@ -23,6 +24,27 @@ async function open(t, query, options) {
 }
 
 const settled = (page, what) => page.locator(`#${what}-verdict[data-kind="held"]`).waitFor();
+
+test('the page counts what is foreign, what comes twice, what is lost and what is out of order', () => {
+  const events = ['a1', 'g1', 'a2', 'g2'].map((id) => ({ id, organization_id: id[0] === 'a' ? 'acme' : 'globex' }));
+  const [a1, g1, a2, g2] = events;
+  /** Counts what Ada of Acme and Grace of Globex received. */
+  const counted = (acme, globex) => count([['acme', acme], ['globex', globex]].map(([org, arrivals]) => {
+    let watcher;
+    const seat = { org, live: true, watch: (given) => { watcher = given; } };
+    const watch = new Watch({ seat, person: { name: '' }, town: { organizations: [] } }, () => {});
+    for (const event of arrivals) watcher.frame(event, 0, { group: 'all' });
+    return watch;
+  }), events);
+  const well = { expected: 4, arrived: 4, twice: 0, crossed: 0, ordered: true };
+  assert.deepEqual(counted([a1, a2], [g1, g2]), well);
+  assert.deepEqual(counted([a1, { id: 'other', organization_id: 'acme' }, a2], [g1, g2]), well, 'what is no part of it');
+  assert.deepEqual(counted([a1, a2], [g1, a1, g2]), { ...well, crossed: 1 }, 'foreign');
+  assert.deepEqual(counted([a1, a2], [g1, { ...a1, organization_id: 'globex' }, g2]), { ...well, crossed: 1 }, 'foreign, under another name');
+  assert.deepEqual(counted([a1, a2, a1], [g1, g2]), { ...well, twice: 1 }, 'twice');
+  assert.deepEqual(counted([a1], [g1, g2]), { ...well, arrived: 3 }, 'lost');
+  assert.deepEqual(counted([a2, a1], [g1, g2]), { ...well, ordered: false }, 'out of order');
+});
 
 test('Redis is away for a second: sockets stay, and what was written arrives once and in order', async (t) => {
   const page = await open(t, '&away=1', { colorScheme: 'light' });
