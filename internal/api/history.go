@@ -2,9 +2,11 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
+	"runtime"
 	"strconv"
 
 	"orgcast/internal/event"
@@ -34,18 +36,6 @@ type Histories interface {
 	Before(ctx context.Context, g event.Group, before event.Position, limit, bytes int) (events []*event.Event, more bool, err error)
 }
 
-// historyEvent is a recorded event in an answer.
-type historyEvent struct {
-	Event json.RawMessage `json:"event"`
-	ID    string          `json:"id"` // its position
-}
-
-// historyPage is the answer of GET /v1/history.
-type historyPage struct {
-	Events []historyEvent `json:"events"`
-	More   bool           `json:"more"`
-}
-
 // readingHistory returns GET /v1/history, which back ends use with the key with which they publish.
 func readingHistory(h Histories) view {
 	turns := newHistoryTurns()
@@ -56,27 +46,49 @@ func readingHistory(h Histories) view {
 			{errBefore, http.StatusBadRequest, "invalid_before", "Send before as the id of an event of this group."},
 			{event.ErrInvalidGroup, http.StatusBadRequest, "invalid_group", "Send either group, with 1 to 100 characters of A-Z a-z 0-9 _ . -, or user_id, and not both."},
 		},
-		do: func(ctx context.Context, parameters map[string]string) (any, error) {
+		stream: func(_ *viewer, w http.ResponseWriter, r *http.Request, parameters map[string]string) error {
 			g, before, limit, err := historyQuestion(parameters)
 			if err != nil {
-				return nil, err
+				return err
 			}
-			if err := turns.begin(ctx); err != nil {
-				return nil, err
+			if err := turns.begin(r.Context()); err != nil {
+				return err
 			}
 			bytes := 0
 			defer func() { turns.end(bytes) }()
-			events, more, err := h.Before(ctx, g, before, limit, historyBytes)
+			events, more, err := h.Before(r.Context(), g, before, limit, historyBytes)
 			if err != nil {
-				return nil, err
+				return err
 			}
-			page := historyPage{Events: make([]historyEvent, len(events)), More: more}
-			for i, e := range events {
+			for _, e := range events {
 				bytes += len(e.Payload())
-				page.Events[i] = historyEvent{json.RawMessage(e.Payload()), e.Position().String()}
 			}
-			return page, nil
+			writeHistory(w, events, more)
+			return nil
 		},
+	}
+}
+
+// writeHistory answers with a page. Events are known to be JSON, and are not looked at again: encoding
+// 1 MiB at once would keep a processor from the events of all organizations for milliseconds. A client
+// that has gone gets nothing.
+func writeHistory(w http.ResponseWriter, events []*event.Event, more bool) {
+	w.Header().Set("Content-Type", "application/json")
+	_, err := io.WriteString(w, `{"events":[`)
+	for i, e := range events {
+		begin := `,{"event":`
+		if i == 0 {
+			begin = begin[1:]
+		}
+		for _, text := range [][]byte{[]byte(begin), e.Payload(), []byte(`,"id":"` + e.Position().String() + `"}`)} {
+			if err == nil {
+				_, err = w.Write(text)
+			}
+		}
+		runtime.Gosched()
+	}
+	if err == nil {
+		_, _ = fmt.Fprintf(w, "],\"more\":%t}\n", more) // likewise
 	}
 }
 

@@ -172,6 +172,7 @@ func TestBesideHistory(t *testing.T) {
 		key           = "publish-key-of-32-bytes-or-more!!"
 		pagers, asked = 20, 4
 		rounds, each  = 3, 12 * time.Second
+		lead          = 3 * time.Second
 	)
 	binary, addr := buildGateway(t), redistest.Start(t)
 	start := func() *process {
@@ -200,7 +201,7 @@ func TestBesideHistory(t *testing.T) {
 	for round := range rounds {
 		without = append(without, q.calm(each, fmt.Sprint("alone, round ", round)))
 		for _, at := range []*process{near, far} {
-			ctx, cancel := context.WithTimeout(t.Context(), each)
+			ctx, cancel := context.WithTimeout(t.Context(), lead+each)
 			b := &browsing{t: t, p: at, key: key, client: &http.Client{Transport: new(http.Transport)}}
 			var running sync.WaitGroup
 			for i := range pagers {
@@ -210,6 +211,7 @@ func TestBesideHistory(t *testing.T) {
 				running.Go(func() { b.asks(ctx) })
 			}
 			running.Go(func() { b.strangers(ctx) })
+			time.Sleep(lead) // what may be read at once has been read, and what follows lasts
 			if at == near {
 				with = append(with, q.measure(ctx, fmt.Sprint("history, round ", round)))
 			} else {
@@ -218,7 +220,7 @@ func TestBesideHistory(t *testing.T) {
 			running.Wait()
 			cancel()
 			b.client.CloseIdleConnections()
-			t.Logf("  %d pages over sockets, %d over HTTP, %.0f MB/s; %d questions about other groups", b.paged.Load(), b.answered.Load(), float64(b.bytes.Load())/1e6/each.Seconds(), b.refused.Load())
+			t.Logf("  %d pages over sockets, %d over HTTP, %.0f MB/s; %d questions about other groups", b.paged.Load(), b.answered.Load(), float64(b.bytes.Load())/1e6/(lead+each).Seconds(), b.refused.Load())
 		}
 	}
 	ratios(t, "with history, compared with alone", with, without)
