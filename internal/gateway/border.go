@@ -91,13 +91,13 @@ func (b *border) follow(socket net.Conn, state http.ConnState) {
 }
 
 // turnAway closes a socket for lack of room and counts it. It logs a sample.
-func (b *border) turnAway(socket net.Conn, reason string) {
+func (b *border) turnAway(last net.Conn, reason string) {
 	s := b.server
 	s.metrics.turnedAway.WithLabelValues(reason).Inc()
 	if suppressed, ok := s.samples.allow("socket " + reason); ok {
-		s.log.Warn("socket closed, no room", zap.String("reason", reason), zap.Stringer("remote", socket.RemoteAddr()), zap.Int("suppressed", suppressed))
+		s.log.Warn("socket closed, no room", zap.String("reason", reason), zap.Stringer("remote", last.RemoteAddr()), zap.Int("suppressed", suppressed))
 	}
-	closeNow(socket)
+	socket.GiveWay(last)
 }
 
 // track adds a new socket, and returns the one to close for it, which may be the new one, and why.
@@ -141,14 +141,6 @@ func (b *border) strangers() float64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return float64(len(b.known))
-}
-
-// closeNow closes a socket without the close message of TLS, which could wait for the peer.
-func closeNow(socket net.Conn) {
-	if secure, ok := socket.(interface{ NetConn() net.Conn }); ok {
-		socket = secure.NetConn()
-	}
-	_ = socket.Close() // an error changes nothing: it is closed
 }
 
 // httpLog receives the error log of net/http. Strangers cause most of it, so it is sampled.

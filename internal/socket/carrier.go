@@ -29,8 +29,8 @@ func (l carrierListener) Accept() (net.Conn, error) {
 }
 
 // carrier carries the records of TLS between crypto/tls and a TCP socket. As long as net/http has
-// it, it waits as any connection does. After [carrier.detach] it only moves bytes between memory
-// and the descriptor: Read fails with errWouldBlock while nothing has come, and Write keeps what
+// it, it waits as any connection does. After [carrier.take] it only moves bytes between memory and
+// the descriptor: Read fails with errWouldBlock while nothing has come, and Write keeps what
 // the socket does not take. crypto/tls goes on after an error that calls itself temporary, in the
 // middle of a record, too. So no goroutine has to wait deep inside it.
 type carrier struct {
@@ -40,6 +40,10 @@ type carrier struct {
 	fd  int
 
 	detached bool // reading does not wait; owned by the goroutine that reads
+
+	ends   sync.Mutex // held while the socket closes, or changes hands
+	taken  bool       // a Conn has it, and uses the descriptor
+	closed bool
 
 	mu      sync.Mutex
 	keeping bool   // writing does not wait
@@ -77,8 +81,35 @@ func carrierOf(c net.Conn) *carrier {
 	return below
 }
 
-// detach ends waiting. The caller reads, and nobody writes.
-func (c *carrier) detach() { c.detached, c.keeping = true, true }
+// take hands the socket to a Conn, and ends waiting. ok is false if it has been closed: then the
+// descriptor may be another socket's. The caller reads, and nobody writes.
+func (c *carrier) take() (ok bool) {
+	c.ends.Lock()
+	defer c.ends.Unlock()
+	if c.closed {
+		return false
+	}
+	c.taken, c.detached, c.keeping = true, true, true
+	return true
+}
+
+// Close implements net.Conn, for the Conn or, as long as there is none, for the server.
+func (c *carrier) Close() error {
+	c.ends.Lock()
+	defer c.ends.Unlock()
+	c.closed = true
+	return c.Conn.Close()
+}
+
+// giveWay closes the socket if no Conn has it.
+func (c *carrier) giveWay() {
+	c.ends.Lock()
+	defer c.ends.Unlock()
+	if !c.taken {
+		c.closed = true
+		_ = c.Conn.Close() // an error changes nothing: it is closed
+	}
+}
 
 // attach lets reads wait again. The caller reads.
 func (c *carrier) attach() { c.detached = false }

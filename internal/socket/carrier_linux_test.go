@@ -31,7 +31,7 @@ func carriers(t *testing.T) (*carrier, net.Conn) {
 	if !ok {
 		t.Fatalf("got a %T, want a carrier", accepted)
 	}
-	c.detach()
+	c.take()
 	return c, peer
 }
 
@@ -107,7 +107,7 @@ func TestCarrierReads(t *testing.T) {
 	if n, err := c.Read(b); string(b[:n]) != "d" || err != nil {
 		t.Fatalf("waiting: got %q, %v, want d", b[:n], err)
 	}
-	c.detach()
+	c.take()
 	_ = peer.Close()
 	_ = c.raw.Read(readable)
 	if n, err := c.Read(b); n != 0 || !errors.Is(err, io.EOF) {

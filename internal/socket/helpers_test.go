@@ -75,6 +75,7 @@ func serveWith(tb testing.TB, on kind, h http.Handler) testkit.DialFunc {
 	tb.Helper()
 	server := httptest.NewUnstartedServer(h)
 	tb.Cleanup(server.Close)
+	server.Config.ConnContext = withAccepted
 	dial := testkit.DialTCP(server.Listener.Addr().String())
 	switch on {
 	case onTLS, onSlowTLS:
@@ -109,9 +110,22 @@ func lend(server *httptest.Server) *atomic.Int64 {
 	var taken atomic.Int64
 	server.Listener = socket.Lend(server.Listener)
 	server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		return socket.WithLent(ctx, c, func() { taken.Add(1) })
+		return socket.WithLent(withAccepted(ctx, c), c, func() { taken.Add(1) })
 	}
 	return &taken
+}
+
+type acceptedKey struct{}
+
+// withAccepted lets a handler find what the server has accepted.
+func withAccepted(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, acceptedKey{}, c)
+}
+
+// accepted is the connection of a request as the server has it.
+func accepted(r *http.Request) net.Conn {
+	c, _ := r.Context().Value(acceptedKey{}).(net.Conn)
+	return c
 }
 
 // singleBytes writes single bytes.

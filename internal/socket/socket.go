@@ -93,8 +93,7 @@ func newConn(c net.Conn, o *Options) *Conn {
 	s.in.allowed = bucket.New(o.FrameBurst)
 	if raw, fd := descriptor(c); raw != nil {
 		s.fd, s.in.raw = fd, raw
-	} else if below := carrierOf(c); below != nil {
-		below.detach()
+	} else if below := carrierOf(c); below != nil && below.take() {
 		s.fd, s.in.raw, s.carrier = below.fd, below.raw, below
 		s.in.pending = true // crypto/tls may have read more than it has handed out
 	}

@@ -42,7 +42,7 @@ func TestSpare(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	below.detach()
+	below.take()
 
 	if size(server) < 2*spareBuffer {
 		t.Fatalf("the handshake left %d bytes of buffers, so nothing is to be spared", size(server))
