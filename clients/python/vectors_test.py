@@ -70,11 +70,11 @@ def check(vector: dict[str, Any], ids: dict[str, str], call: Callable[[], Any], 
         got = {name: value for name, value in vars(got).items() if name in want}
         want = dict(want)
         if "id" in want:
-            label = want["id"]
+            label, place = want["id"], f"{vector['organization']} {got['id']}"
             if label not in ids:
-                assert re.fullmatch(r"\d+-\d+", got["id"]) and got["id"] not in ids.values()
-                ids[label] = got["id"]
-            want["id"] = ids[label]
+                assert re.fullmatch(r"\d+-\d+", got["id"]) and place not in ids.values()
+                ids[label] = place
+            want["id"] = ids[label].split()[1]
     assert got == want
 
 
@@ -89,7 +89,7 @@ WAYS: dict[str, Callable[[dict[str, Any]], orgcast.Publisher]] = {
 
 
 def test_calls() -> None:
-    ids: dict[str, str] = {}
+    ids: dict[str, str] = {}  # label → organization and position
     for vector in VECTORS["calls"]:
         if WAY == "redis":
             if vector["call"] == "revoke":
