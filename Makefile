@@ -16,7 +16,7 @@ FUZZTIME ?= 30s
 SOAKTIME ?= 10m
 
 # Browser tests that make test-more runs, and not make test.
-USES = $(patsubst %,web/e2e/%.test.mjs,bundles recipes examples)
+E2E_MORE = $(patsubst %,web/e2e/%.test.mjs,bundles recipes examples django integrate layout)
 
 SCRIPTS = .ci/run examples/start $(wildcard scripts/* deploy/redis/*.sh deploy/systemd/*.sh)
 
@@ -60,7 +60,7 @@ test: deps unit client-test e2e ## All tests: Go with the race detector, the bro
 	@echo "test: all passed"
 
 .PHONY: test-more
-test-more: models tls-test clients-test python-test uses-test extend-test stacks-test release-test site-test chart-test ## What CI runs beyond test: the models of docs/models, the gateway over TLS, the clients in all languages, bundles and recipes of the browser client, a gateway with an extension, the examples of other frameworks, a release, the site of the documentation, the Helm chart
+test-more: models tls-test clients-test python-test e2e-more extend-test stacks-test release-test site-test chart-test ## What CI runs beyond test: the models of docs/models, the gateway over TLS, the clients in all languages, more browser tests, a gateway with an extension, the examples of other frameworks, a release, the site of the documentation, the Helm chart
 	@echo "test-more: all passed"
 
 .PHONY: models
@@ -153,13 +153,13 @@ client-test: web/node_modules/.package-lock.json ## Tests of the browser client 
 .PHONY: e2e
 e2e: web/node_modules/.package-lock.json ## Browser tests only: Chromium, and Firefox for the client and the console, against a gateway that they start
 	go build -o bin/e2e/gateway ./cmd/gateway
-	GATEWAY_BINARY=$(CURDIR)/bin/e2e/gateway node --test --test-concurrency=2 $(filter-out $(USES),$(wildcard web/e2e/*.test.mjs))
+	GATEWAY_BINARY=$(CURDIR)/bin/e2e/gateway node --test --test-concurrency=2 $(filter-out $(E2E_MORE),$(wildcard web/e2e/*.test.mjs))
 
-.PHONY: uses-test
-uses-test: web/node_modules/.package-lock.json ## Browser tests of what others do with the client: bundles, the recipes of docs/client.md, the examples
+.PHONY: e2e-more
+e2e-more: web/node_modules/.package-lock.json ## More browser tests: bundles, the recipes of docs/client.md, the examples, docs/integrate.md, Django, how pages look
 	@scripts/deps test
 	go build -o bin/e2e/gateway ./cmd/gateway
-	GATEWAY_BINARY=$(CURDIR)/bin/e2e/gateway node --test --test-concurrency=2 $(USES)
+	GATEWAY_BINARY=$(CURDIR)/bin/e2e/gateway node --test --test-concurrency=2 $(E2E_MORE)
 
 # npm writes this file last, so it dates the installation.
 web/node_modules/.package-lock.json: web/package.json web/package-lock.json
