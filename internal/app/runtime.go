@@ -29,7 +29,7 @@ const (
 	// exceeds trimShare of the live memory, and trimLeast.
 	trimInterval = 15 * time.Second
 	trimShare    = 0.1
-	trimLeast    = 4 << 20
+	trimLeast    = 1 << 20
 )
 
 // tuneRuntime configures the garbage collector, except what the operator has set with GOGC or
