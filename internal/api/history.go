@@ -51,17 +51,11 @@ func readingHistory(h Histories) view {
 			if err != nil {
 				return err
 			}
-			if err := turns.begin(r.Context()); err != nil {
-				return err
-			}
-			bytes := 0
-			defer func() { turns.end(bytes) }()
-			events, more, err := h.Before(r.Context(), g, before, limit, historyBytes)
+			events, more, err := turns.read(r.Context(), func(ctx context.Context) ([]*event.Event, bool, error) {
+				return h.Before(ctx, g, before, limit, historyBytes)
+			})
 			if err != nil {
 				return err
-			}
-			for _, e := range events {
-				bytes += len(e.Payload())
 			}
 			writeHistory(w, events, more)
 			return nil

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"time"
 
+	"orgcast/internal/event"
 	"orgcast/internal/nodes"
 )
 
@@ -30,6 +31,20 @@ type historyTurns struct {
 
 func newHistoryTurns() *historyTurns {
 	return &historyTurns{slot: make(chan struct{}, 1), rate: float64(historyRate * max(1, runtime.GOMAXPROCS(0)/2))}
+}
+
+// read reads a page in a turn, which is over before the page is written: its reader may be slow.
+func (t *historyTurns) read(ctx context.Context, page func(ctx context.Context) ([]*event.Event, bool, error)) (events []*event.Event, more bool, err error) {
+	if err := t.begin(ctx); err != nil {
+		return nil, false, err
+	}
+	bytes := 0
+	defer func() { t.end(bytes) }()
+	events, more, err = page(ctx)
+	for _, e := range events {
+		bytes += len(e.Payload())
+	}
+	return events, more, err
 }
 
 // begin waits for a turn, which end ends. The error is [nodes.ErrBusy] if it does not come.

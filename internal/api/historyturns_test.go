@@ -76,3 +76,44 @@ func TestHistoriesTakeTurns(t *testing.T) {
 		}
 	})
 }
+
+// stalled is a client that does not read.
+type stalled struct {
+	*httptest.ResponseRecorder
+
+	reads chan struct{}
+}
+
+// Write implements http.ResponseWriter.
+func (s stalled) Write(b []byte) (int, error) {
+	<-s.reads
+	return s.ResponseRecorder.Write(b)
+}
+
+// TestStalledReaderKeepsNoTurn: a program that does not read its page keeps no other from its own.
+func TestStalledReaderKeepsNoTurn(t *testing.T) {
+	e, err := event.Decode(testkit.Group(t, "acme", "all"), `{"type":"n","organization_id":"acme"}`, 1<<10, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		l := &longHistory{page: []*event.Event{e}}
+		h := api.New(api.Options{PublishKey: api.NewKey(historyKey), Publisher: new(recorder), Revoker: new(revoker), Histories: l, Log: nop})
+		ask := func(w http.ResponseWriter) {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/history?organization_id=acme&group=all", http.NoBody)
+			r.Header.Set("Authorization", "Bearer "+historyKey)
+			h.ServeHTTP(w, r)
+		}
+		first, second := stalled{httptest.NewRecorder(), make(chan struct{})}, httptest.NewRecorder()
+		var running sync.WaitGroup
+		running.Go(func() { ask(first) })
+		synctest.Wait()
+		time.Sleep(time.Second) // of fake time: the first page is read
+		ask(second)
+		if second.Code != http.StatusOK {
+			t.Errorf("got %d %s, want a page", second.Code, second.Body)
+		}
+		close(first.reads)
+		running.Wait()
+	})
+}

@@ -1,5 +1,5 @@
-// The crowd: the demo itself opens the sockets and counts, and this page shows its figures. Whoever
-// comes while a crowd is there watches the same one.
+// The crowd: the demo itself opens the sockets and counts, and this page shows its figures. A page that
+// opens while a crowd is there watches the same one.
 
 import { ask } from './ask.js';
 import { refreshStatus } from './counter.js';
