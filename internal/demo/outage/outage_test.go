@@ -55,6 +55,17 @@ func ask(c net.Conn) (answer string, err error) {
 	return bufio.NewReader(c).ReadString('\n')
 }
 
+// dialAndAsk asks on a connection of its own. A plug that is pulled may end that while it is being
+// opened.
+func dialAndAsk(addr string) (answer string, err error) {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	return ask(c)
+}
+
 func TestPlug(t *testing.T) {
 	t.Parallel()
 	p, err := outage.Open(echo(t))
@@ -62,16 +73,11 @@ func TestPlug(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	dial := func() net.Conn {
-		t.Helper()
-		c, err := net.Dial("tcp", p.Addr())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		return c
+	before, err := net.Dial("tcp", p.Addr())
+	if err != nil {
+		t.Fatal(err)
 	}
-	before := dial()
+	defer before.Close()
 	for range 2 {
 		if answer, err := ask(before); err != nil || answer != "ping\n" {
 			t.Fatalf("plugged in: got %q and error %v, want an answer", answer, err)
@@ -81,11 +87,11 @@ func TestPlug(t *testing.T) {
 	if answer, err := ask(before); err == nil {
 		t.Errorf("pulled, open connection: got %q, want an error", answer)
 	}
-	if answer, err := ask(dial()); err == nil {
+	if answer, err := dialAndAsk(p.Addr()); err == nil {
 		t.Errorf("pulled, new connection: got %q, want an error", answer)
 	}
 	p.Restore()
-	if answer, err := ask(dial()); err != nil || answer != "ping\n" {
+	if answer, err := dialAndAsk(p.Addr()); err != nil || answer != "ping\n" {
 		t.Errorf("restored: got %q and error %v, want an answer", answer, err)
 	}
 	if answer, err := ask(before); err == nil {
@@ -105,12 +111,7 @@ func TestPlugWithoutAServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := net.Dial("tcp", p.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if answer, err := ask(c); err == nil {
+	if answer, err := dialAndAsk(p.Addr()); err == nil {
 		t.Errorf("got %q, want an error", answer)
 	}
 	p.Close()
