@@ -39,7 +39,7 @@ type history struct {
 func (h *history) start(i int) {
 	client := redis.NewClient(&redis.Options{Addr: h.proxies[i].Addr, ContextTimeoutEnabled: true, MaxRetries: -1})
 	h.tb.Cleanup(func() { _ = client.Close() })
-	h.nodes[i] = startGate(h.tb, client, presence.Options{})
+	h.nodes[i] = startGate(h.tb, client, short, presence.Options{})
 	h.nodes[i].SetGrace(500 * time.Millisecond)
 }
 
