@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -166,7 +165,7 @@ func TestServeOutlivesAFullDisk(t *testing.T) {
 	defer full.Close()
 	// Where it serves is in the log, so its ports are chosen here.
 	s := newServing(t, redistest.Start(t), nil)
-	s.public, s.private = freeAddress(t), freeAddress(t)
+	s.public, s.private = testkit.FreeAddress(t), testkit.FreeAddress(t)
 	s.env["ORGCAST_LISTEN"], s.env["ORGCAST_ADMIN_LISTEN"] = s.public, s.private
 	p := spawn(t, s.env, full, full, "serve")
 	s.expectReady()
@@ -177,18 +176,6 @@ func TestServeOutlivesAFullDisk(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	c.ExpectClose(t, 1012)
 	p.expectExit(0)
-}
-
-// freeAddress is one at which nobody listens. Its port is below those that Linux gives to outgoing
-// connections, which may take theirs before the gateway does.
-func freeAddress(t *testing.T) (addr string) {
-	t.Helper()
-	testkit.Eventually(t, "a port that is free", func() bool {
-		addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(6_000)))
-		l, err := net.Listen("tcp", addr)
-		return err == nil && l.Close() == nil
-	})
-	return addr
 }
 
 // TestOthersOutliveTheirReaders: worker, demo and bench write to pipes that nobody reads anymore,

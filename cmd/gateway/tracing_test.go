@@ -260,15 +260,10 @@ func TestCollectorThatIsAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = hung.Close() })
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = gone.Close()
 	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) }))
 	t.Cleanup(refusing.Close)
 	for name, tt := range map[string]struct{ url, reason string }{
-		"hung": {"http://" + hung.Addr().String(), "queue_full"}, "missing": {"http://" + gone.Addr().String(), "export_failed"}, "refusing": {refusing.URL, "export_failed"},
+		"hung": {"http://" + hung.Addr().String(), "queue_full"}, "missing": {"http://127.0.0.1:1", "export_failed"}, "refusing": {refusing.URL, "export_failed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -281,18 +281,19 @@ func redisServer(tb testing.TB) *server {
 	return &server{s, redistest.NewClient(tb, s.Addr)}
 }
 
-// restart lets another receiver listen where one listened.
-func restart(tb testing.TB, before *receiver, next http.Handler) *httptest.Server {
+// receiveAt starts a receiver at an address.
+func receiveAt(tb testing.TB, addr string) *receiver {
 	tb.Helper()
 	var listening net.ListenConfig
-	l, err := listening.Listen(tb.Context(), "tcp", before.Listener.Addr().String())
+	l, err := listening.Listen(tb.Context(), "tcp", addr)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: next, ReadHeaderTimeout: time.Minute}}
-	s.Start()
-	tb.Cleanup(s.Close)
-	return s
+	r := new(receiver)
+	r.Server = &httptest.Server{Listener: l, Config: &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}}
+	r.Start()
+	tb.Cleanup(r.Close)
+	return r
 }
 
 // groupsInRedis returns how many groups Redis counts for a node.

@@ -3,10 +3,9 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { PATIENCE_MS, root, Workshop } from './gateway.js';
+import { freePort, PATIENCE_MS, root, Workshop } from './gateway.js';
 import { proxy } from './proxy.js';
 
 const workshop = new Workshop();
@@ -114,15 +113,6 @@ test('the example site with Channels and with Orgcast', async () => {
   await ada.page.evaluate(() => fetch('/sign-out'));
   await title(ada.page, 'closed 4401');
 });
-
-/** Returns a port that was free a moment ago. */
-async function freePort() {
-  const server = createServer();
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 test('docs/django.md shows the lines of the example', () => {
   const page = readFileSync(join(root, 'docs', 'django.md'), 'utf8');
