@@ -136,8 +136,14 @@ func (a *Asks) AnswerOnce(ctx context.Context, execution string, taskIndex int, 
 func (a *Asks) Wait(ctx context.Context, execution string, taskIndex int) (input string, err error) {
 	for pause := firstLook; ; pause = min(2*pause, lastLook) {
 		_, input, answered, err := a.read(ctx, execution, taskIndex)
-		if err != nil || answered {
+		if err == nil && answered || errors.Is(err, ErrAskNotFound) {
 			return input, err
+		}
+		if err != nil {
+			if at, ok := ctx.Deadline(); ok && !time.Now().Before(at) {
+				<-ctx.Done() // the socket may notice before the context does
+			}
+			return "", cmp.Or(context.Cause(ctx), err)
 		}
 		select {
 		case <-ctx.Done():

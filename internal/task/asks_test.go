@@ -105,6 +105,20 @@ func TestAnswersStayInTheirOrganization(t *testing.T) {
 	}
 }
 
+// TestWaitEndsWithItsContext: the error is the cause of the end, also while Redis is being asked.
+func TestWaitEndsWithItsContext(t *testing.T) {
+	f, asks := newAsks(t)
+	mustOpen(t, asks, "acme", "e1", 0, 0)
+	f.server.Pause()
+	defer f.server.Resume()
+	late := errors.New("late")
+	ctx, cancel := context.WithTimeoutCause(as(t, "acme"), 50*time.Millisecond, late)
+	defer cancel()
+	if got, err := asks.Wait(ctx, "e1", 0); !errors.Is(err, late) {
+		t.Errorf("got %q, %v, want the cause", got, err)
+	}
+}
+
 func TestOneAnswerWins(t *testing.T) {
 	_, asks := newAsks(t)
 	mustOpen(t, asks, "acme", "e1", 0, 0)
