@@ -240,7 +240,7 @@ func TestEndOfContext(t *testing.T) { eachWay(t, endOfContextOn) }
 
 func endOfContextOn(t *testing.T, on way) {
 	t.Helper()
-	n := startNode(t, setup{over: on.over, store: on.store, options: gateway.Options{CloseTimeout: 100 * time.Millisecond}})
+	n := startNode(t, setup{over: on.over, store: on.store, options: gateway.Options{CloseTimeout: 500 * time.Millisecond}})
 	c := n.subscribe("ada", "acme", "all")
 	n.subscribe("grace", "globex", "all") // silent
 	done := make(chan struct{})

@@ -276,7 +276,7 @@ func TestSlowReceiveDelaysNothing(t *testing.T) {
 		<-release
 		return nil
 	}}
-	n := startNode(t, setup{routes: []consumer.Route{h.route("/ws/slow")}, options: gateway.Options{CloseTimeout: 100 * time.Millisecond, HookTimeout: 100 * time.Millisecond}})
+	n := startNode(t, setup{routes: []consumer.Route{h.route("/ws/slow")}, options: gateway.Options{CloseTimeout: 100 * time.Millisecond, HookTimeout: time.Second}})
 	c := n.connect("/ws/slow", "ada", "acme")
 	_ = c.SendText("x")
 	<-entered

@@ -264,7 +264,7 @@ func TestHalfSentMessagesAreBounded(t *testing.T) {
 // TestReceiveBudgetEndsEmpty: however connections end, nothing stays in the books.
 func TestReceiveBudgetEndsEmpty(t *testing.T) {
 	route, _ := blocking(t, "/ws/slow", false)
-	n := startNode(t, setup{options: gateway.Options{Compress: true, CloseTimeout: 100 * time.Millisecond, HookTimeout: 100 * time.Millisecond, FrameBurst: 3}, routes: []consumer.Route{route}})
+	n := startNode(t, setup{options: gateway.Options{Compress: true, CloseTimeout: 100 * time.Millisecond, HookTimeout: time.Second, FrameBurst: 3}, routes: []consumer.Route{route}})
 	many := func(count int) []byte {
 		return bytes.Repeat(testkit.Frame{Opcode: testkit.OpText, Payload: []byte(`{"type":"ping"}`)}.Bytes(), count)
 	}

@@ -105,7 +105,7 @@ func TestStreamBodiesAreBounded(t *testing.T) {
 // neither too little nor too much, whatever becomes of the stream.
 func TestStreamsLeaveNothingInTheReceiveBudget(t *testing.T) {
 	route, release := blocking(t, "/ws/slow", false)
-	n := startNode(t, setup{routes: []consumer.Route{route}, options: gateway.Options{HookTimeout: 100 * time.Millisecond}})
+	n := startNode(t, setup{routes: []consumer.Route{route}, options: gateway.Options{HookTimeout: time.Second}})
 	n.connect("/ws/events", "alan", "acme") // else there is no budget
 	expect := func(name string) {
 		t.Helper()
