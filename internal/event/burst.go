@@ -6,7 +6,7 @@ import "orgcast/internal/orgctx"
 // encoded forms, so both are immutable.
 type Burst struct {
 	events []*Event // of one group, whose payloads name one organization; at least one
-	table  table
+	forms  forms
 	// watchers are those of all events, in no order.
 	watchers []Watcher
 }

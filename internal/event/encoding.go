@@ -1,6 +1,7 @@
 package event
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 )
@@ -15,26 +16,21 @@ const (
 	// Enveloped is an object with the payload in the field "event". The object also names the group
 	// in "group" and, for recorded events, has the position in "id".
 	Enveloped
-
-	shapes
 )
 
-// slots is the maximum number of encodings in a process.
-const slots = 4
-
-// Slot is the place where bursts keep their form in one encoding.
+// Slot tells the form of a burst in one encoding from the others.
 type Slot uint8
 
-var reserved atomic.Uint32 //nolint:gochecknoglobals // the whole process shares the slots, because every burst has all of them
+var reserved atomic.Uint32 //nolint:gochecknoglobals // the whole process shares the slots, because bursts have forms of all transports
 
 // NewSlot reserves the slot of an encoding. A transport calls it for each of its encodings, once in
-// the process. It panics if there is no slot left, which is a programming error.
+// the process. It panics after 256 of them, which is a programming error.
 func NewSlot() Slot {
 	n := reserved.Add(1)
-	if n > slots {
+	if n > math.MaxUint8+1 {
 		panic("event: no slot is left for an encoding")
 	}
-	return Slot(n - 1)
+	return Slot(n - 1) //nolint:gosec // at most 255
 }
 
 // Encoding is a form in which a transport writes events.
@@ -48,18 +44,31 @@ type Encoding struct {
 	Encode func(e *Event, s Shape, base []byte) []byte
 }
 
-// table holds the encoded forms of a burst, by shape and encoding. The first receiver that needs a
-// form fills its cell.
-type table struct {
-	mu    sync.Mutex // held while a cell is filled
-	cells [shapes][slots]atomic.Pointer[Form]
+// forms are the encoded forms of a burst. The first receiver that needs a form adds it. They are a
+// list, because most bursts have one form, and few have more than two.
+type forms struct {
+	newest atomic.Pointer[Form]
+	mu     sync.Mutex // held while a form is added
+	first  Form       // room for the first one
+}
+
+// find returns a form, nil if there is none.
+func (f *forms) find(s Shape, slot Slot) *Form {
+	form := f.newest.Load()
+	for form != nil && (form.slot != slot || form.shape != s) {
+		form = form.before
+	}
+	return form
 }
 
 // Form is a burst in a shape and an encoding. All receivers share it. It knows how many of them
 // have to wait for it, so that its bytes can be counted once.
 type Form struct {
 	bytes   []byte
+	before  *Form
 	waiting atomic.Int32
+	shape   Shape
+	slot    Slot
 }
 
 // Bytes returns the encoded events, one after the other. The caller must not change them.
@@ -76,7 +85,7 @@ func (b *Burst) Bytes(s Shape, enc *Encoding) []byte { return b.Form(s, enc).byt
 
 // Form returns the events in a shape and an encoding. The first call encodes them.
 func (b *Burst) Form(s Shape, enc *Encoding) *Form {
-	if made := b.table.cells[s][enc.Slot].Load(); made != nil {
+	if made := b.forms.find(s, enc.Slot); made != nil {
 		return made
 	}
 	return b.encode(s, enc)
@@ -87,10 +96,9 @@ func (b *Burst) encode(s Shape, enc *Encoding) *Form {
 	if enc.Base != nil && len(b.events) == 1 {
 		base = b.Bytes(s, enc.Base)
 	}
-	b.table.mu.Lock()
-	defer b.table.mu.Unlock()
-	cell := &b.table.cells[s][enc.Slot]
-	if made := cell.Load(); made != nil {
+	b.forms.mu.Lock()
+	defer b.forms.mu.Unlock()
+	if made := b.forms.find(s, enc.Slot); made != nil {
 		return made
 	}
 	var made []byte
@@ -106,8 +114,12 @@ func (b *Burst) encode(s Shape, enc *Encoding) *Form {
 			made = append(made, e.alone.Bytes(s, enc)...)
 		}
 	}
-	form := &Form{bytes: made}
-	cell.Store(form)
+	form, before := &b.forms.first, b.forms.newest.Load()
+	if before != nil {
+		form = new(Form)
+	}
+	form.bytes, form.shape, form.slot, form.before = made, s, enc.Slot, before
+	b.forms.newest.Store(form)
 	return form
 }
 
@@ -122,9 +134,9 @@ const (
 // TextSize returns how many bytes AppendText appends.
 func (e *Event) TextSize(s Shape) int {
 	if s == Plain {
-		return len(e.payload)
+		return len(e.object)
 	}
-	size := len(eventField) + len(e.payload) + len(groupField) + len(e.group.Name()) + len(textEnd)
+	size := len(eventField) + len(e.object) + len(groupField) + len(e.group.Name()) + len(textEnd)
 	if !e.position.IsZero() {
 		var room [maxPositionLength]byte
 		size += len(idField) + len(e.position.AppendTo(room[:0]))
@@ -135,10 +147,10 @@ func (e *Event) TextSize(s Shape) int {
 // AppendText appends the JSON text of the event in a shape.
 func (e *Event) AppendText(dst []byte, s Shape) []byte {
 	if s == Plain {
-		return append(dst, e.payload...)
+		return append(dst, e.object...)
 	}
 	dst = append(dst, eventField...)
-	dst = append(dst, e.payload...)
+	dst = append(dst, e.object...)
 	dst = append(dst, groupField...)
 	dst = append(dst, e.group.Name()...)
 	if !e.position.IsZero() {

@@ -30,7 +30,7 @@ func ParseMessage(m RawMessage) (Message, error) {
 	if m.Binary {
 		return Message{}, ErrNotObject
 	}
-	env, err := scanObject(m.Data)
+	env, err := scanObject(string(m.Data))
 	if err != nil {
 		return Message{}, err
 	}

@@ -14,7 +14,7 @@ func Check(g Group, payload []byte, limit int) error {
 	if len(payload) > limit {
 		return ErrTooLarge
 	}
-	_, _, err := check(g, payload)
+	_, _, err := check(g, string(payload))
 	return err
 }
 
@@ -30,7 +30,8 @@ func WithOrganization(org orgctx.ID, payload []byte) ([]byte, error) {
 	if !utf8.Valid(payload) {
 		return nil, ErrNotUTF8
 	}
-	fields, err := scanObject(payload)
+	text := string(payload)
+	fields, err := scanObject(text)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +46,7 @@ func WithOrganization(org orgctx.ID, payload []byte) ([]byte, error) {
 	// An ID needs no escaping in JSON.
 	field := `"organization_id":"` + org.String() + `"`
 	start := bytes.IndexByte(payload, '{') + 1
-	if payload[skipSpace(payload, start)] != '}' {
+	if payload[skipSpace(text, start)] != '}' {
 		field += ","
 	}
 	return slices.Insert(slices.Clone(payload), start, []byte(field)...), nil

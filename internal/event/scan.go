@@ -1,8 +1,8 @@
 package event
 
 import (
-	"bytes"
 	"encoding/json"
+	"strings"
 
 	"orgcast/internal/orgctx"
 )
@@ -11,7 +11,7 @@ import (
 const maxDepth = 10000
 
 // envelope is the part of a JSON object that the gateway itself reads. Everything else passes
-// through unchanged.
+// through unchanged. Its texts are parts of what was scanned, unless they had escapes.
 type envelope struct {
 	typ             string // empty if missing or not text
 	organization    string // digits or text of organization_id, empty if missing or of another kind
@@ -20,11 +20,11 @@ type envelope struct {
 	duplicate       bool   // one of them occurs twice
 }
 
-// scanObject checks that b is one JSON object and reads its envelope, in one pass, because it runs
-// for every received event. encoding/json is not suitable: it matches names regardless of case,
+// scanObject checks that b is one JSON object and reads its envelope, in one pass and without an
+// allocation, because it runs for every received event. encoding/json is not suitable: it matches names regardless of case,
 // silently takes the last of two equal names, and turns large integers into floats when it decodes
 // into an interface. As with encoding/json, the caller has to check that b is UTF-8.
-func scanObject(b []byte) (envelope, error) {
+func scanObject(b string) (envelope, error) {
 	var env envelope
 	i := skipSpace(b, 0)
 	if at(b, i) != '{' {
@@ -41,7 +41,7 @@ func scanObject(b []byte) (envelope, error) {
 }
 
 // note keeps a field if it belongs to the envelope. name and value are valid JSON.
-func (e *envelope) note(name, value []byte) {
+func (e *envelope) note(name, value string) {
 	switch {
 	case nameIs(name, "type"):
 		e.duplicate = e.duplicate || e.hasType
@@ -55,23 +55,23 @@ func (e *envelope) note(name, value []byte) {
 }
 
 // nameIs compares a quoted name of valid JSON with want, and resolves escapes.
-func nameIs(quoted []byte, want string) bool {
-	if bytes.IndexByte(quoted, '\\') < 0 {
-		return string(quoted[1:len(quoted)-1]) == want
+func nameIs(quoted, want string) bool {
+	if strings.IndexByte(quoted, '\\') < 0 {
+		return quoted[1:len(quoted)-1] == want
 	}
 	return textOf(quoted) == want
 }
 
 // textOf returns the text of a JSON string, and "" for any other value.
-func textOf(value []byte) string {
+func textOf(value string) string {
 	if value[0] != '"' {
 		return ""
 	}
-	if bytes.IndexByte(value, '\\') < 0 {
-		return string(value[1 : len(value)-1])
+	if strings.IndexByte(value, '\\') < 0 {
+		return value[1 : len(value)-1]
 	}
 	var s string
-	if json.Unmarshal(value, &s) != nil {
+	if json.Unmarshal([]byte(value), &s) != nil {
 		return ""
 	}
 	return s
@@ -81,7 +81,7 @@ func textOf(value []byte) string {
 // starts, and returns the position after it, or -1 if it does not have the form of RFC 8259.
 
 // skipValue skips a value. depth is the number of arrays and objects around it.
-func skipValue(b []byte, i, depth int) int {
+func skipValue(b string, i, depth int) int {
 	switch at(b, i) {
 	case '"':
 		return skipString(b, i)
@@ -100,7 +100,7 @@ func skipValue(b []byte, i, depth int) int {
 
 // skipNested skips the array or object that starts at b[i]. depth counts it and the arrays and
 // objects around it. If env is not nil, it gets each field of an object.
-func skipNested(b []byte, i, depth int, env *envelope) int {
+func skipNested(b string, i, depth int, env *envelope) int {
 	if depth > maxDepth {
 		return -1
 	}
@@ -139,7 +139,7 @@ func skipNested(b []byte, i, depth int, env *envelope) int {
 	}
 }
 
-func skipString(b []byte, i int) int {
+func skipString(b string, i int) int {
 	if at(b, i) != '"' {
 		return -1
 	}
@@ -167,7 +167,7 @@ func skipString(b []byte, i int) int {
 	return -1
 }
 
-func skipNumber(b []byte, i int) int {
+func skipNumber(b string, i int) int {
 	if at(b, i) == '-' {
 		i++
 	}
@@ -192,7 +192,7 @@ func skipNumber(b []byte, i int) int {
 }
 
 // skipDigits skips at least one digit.
-func skipDigits(b []byte, i int) int {
+func skipDigits(b string, i int) int {
 	start := i
 	for i < len(b) && '0' <= b[i] && b[i] <= '9' {
 		i++
@@ -203,15 +203,15 @@ func skipDigits(b []byte, i int) int {
 	return i
 }
 
-func skipWord(b []byte, i int, word string) int {
-	if !bytes.HasPrefix(b[i:], []byte(word)) {
+func skipWord(b string, i int, word string) int {
+	if !strings.HasPrefix(b[i:], word) {
 		return -1
 	}
 	return i + len(word)
 }
 
 // skipSpace skips white space, if any. It never fails.
-func skipSpace(b []byte, i int) int {
+func skipSpace(b string, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\n' || b[i] == '\r') {
 		i++
 	}
@@ -219,7 +219,7 @@ func skipSpace(b []byte, i int) int {
 }
 
 // at returns the byte at i, or 0 after the end. A JSON value never starts with 0.
-func at(b []byte, i int) byte {
+func at(b string, i int) byte {
 	if i < len(b) {
 		return b[i]
 	}

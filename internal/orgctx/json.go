@@ -1,7 +1,6 @@
 package orgctx
 
 import (
-	"bytes"
 	"encoding/json"
 	"strings"
 )
@@ -11,21 +10,21 @@ import (
 // number, which would take two large integers for one. ok is false for all else: true is never
 // user 1, nor 7.0 organization 7. raw must be valid JSON; whether the text has the form of an id,
 // callers ask next.
-func TextOrInteger(raw []byte) (text string, ok bool) {
+func TextOrInteger[T ~string | ~[]byte](raw T) (text string, ok bool) {
+	text = string(raw)
 	switch {
-	case len(raw) == 0:
+	case text == "":
 		return "", false
-	case raw[0] != '"':
-		text = string(raw)
+	case text[0] != '"':
 		if !IsInteger(text) {
 			return "", false
 		}
 		return text, true
-	case bytes.IndexByte(raw, '\\') < 0:
-		return string(raw[1 : len(raw)-1]), true
+	case strings.IndexByte(text, '\\') < 0:
+		return text[1 : len(text)-1], true
 	default:
 		var unescaped string // apart from text, so that only escapes cost an allocation
-		err := json.Unmarshal(raw, &unescaped)
+		err := json.Unmarshal([]byte(raw), &unescaped)
 		return unescaped, err == nil
 	}
 }
