@@ -226,10 +226,14 @@ func (r *ring) view(q Query) *view {
 			if v.oldest == 0 {
 				v.oldest = rec.at
 			}
+			var more []event.Position
+			if rec.more != nil {
+				more = slices.Clone(rec.more.list)
+			}
 			written, lost, slowest := rec.tally.Counts()
 			v.records = append(v.records, seen{
 				at: rec.at, until: rec.until, group: rec.group, first: rec.first, final: rec.final, reason: rec.reason, conn: rec.conn,
-				more: slices.Clone(rec.more), count: int(rec.count), members: int(rec.members), written: int(written), lost: int(lost),
+				more: more, count: int(rec.count), members: int(rec.members), written: int(written), lost: int(lost),
 				slowest: slowest, kind: rec.kind, complete: rec.complete,
 			})
 			if rec.conn != nil && rec.kind != kindRefused {

@@ -168,7 +168,7 @@ func (c *Connection) Lost(events []*event.Event, reason string, follows bool) {
 	rec.conn, rec.reason, rec.first, rec.final, rec.count = c, reason, first, final, uint32(len(events)) //nolint:gosec // a queue has fewer
 	if reason == LostLatest || reason == LostConsumer {
 		rec.list(events)
-		r.chargeBytes(maxListed * positionBytes)
+		r.chargeBytes(listBytes + maxListed*positionBytes)
 	}
 	if len(c.lost) == maxPlaced {
 		c.lost = slices.Delete(c.lost, 0, 1)
@@ -180,14 +180,14 @@ func (c *Connection) Lost(events []*event.Event, reason string, follows bool) {
 const (
 	// maxListed is how many positions a record lists.
 	maxListed = 32
-	// positionBytes is the size of a position.
-	positionBytes = 16
+	// positionBytes is the size of a position, and listBytes that of a list besides its positions.
+	positionBytes, listBytes = 16, 24
 )
 
 // extend adds further events to the record of lost ones, if there is room.
 func (c *Connection) extend(rec *record, events []*event.Event) bool {
 	if rec.more != nil {
-		if len(rec.more)+len(events) > maxListed {
+		if len(rec.more.list)+len(events) > maxListed {
 			return false
 		}
 		rec.list(events)
@@ -203,11 +203,11 @@ func (c *Connection) extend(rec *record, events []*event.Event) bool {
 // list adds positions to the list of a record.
 func (rec *record) list(events []*event.Event) {
 	if rec.more == nil {
-		rec.more = make([]event.Position, 0, maxListed)
+		rec.more = &positions{make([]event.Position, 0, maxListed)}
 	}
 	for _, e := range events {
 		if !e.Position().IsZero() {
-			rec.more = append(rec.more, e.Position())
+			rec.more.list = append(rec.more.list, e.Position())
 		}
 	}
 }

@@ -41,20 +41,23 @@ const (
 	kindRefused                 // a handshake was refused
 )
 
-// record is one decision.
+// record is one decision. Every event that is not merged has one, so it takes 128 bytes.
 type record struct {
 	at, until    int64 // stamps; until is that of the last event that was added
 	group        event.Group
 	first, final event.Position // zero for transient events
 	reason       string
 	conn         *Connection
-	more         []event.Position // in order; if it is not nil, these events and no others
+	more         *positions // if it is not nil, these events and no others
 	tally        event.Tally
 	count        uint32 // events
 	members      uint32
 	kind         kind
 	complete     bool // kindHistory: nothing was missing before the events
 }
+
+// positions are those of events, in order.
+type positions struct{ list []event.Position }
 
 // mergeFor is how long a record takes further events.
 const mergeFor = time.Second

@@ -231,8 +231,8 @@ type chunk struct {
 
 const (
 	// firstRecords is how many records the first chunk of a ring has, and chunkRecords how many the
-	// others have.
-	firstRecords, chunkRecords = 8, 32
+	// others have. Those fit into 4 KiB with the 8 bytes that the allocator adds.
+	firstRecords, chunkRecords = 8, 31
 	// chunkBytes is what a chunk takes besides its records.
 	chunkBytes = 96
 )

@@ -410,3 +410,12 @@ func TestConnectWhileForgotten(t *testing.T) {
 		t.Errorf("%d connections are open, want 0", open)
 	}
 }
+
+// TestRecordIsSmall: records fill a size class of the allocator with the 8 bytes that it adds. Every
+// event that is not merged has one.
+func TestRecordIsSmall(t *testing.T) {
+	const class, header = 4 << 10, 8
+	if got := trail.RecordBytes*trail.ChunkRecords + header; got > class || class-got >= trail.RecordBytes {
+		t.Errorf("%d records take %d bytes, want as many as fit into %d", trail.ChunkRecords, got, class)
+	}
+}
