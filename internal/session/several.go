@@ -30,8 +30,12 @@ var (
 // places are the first bytes of tickets: which store it is that has the rest.
 const places = "01234567"
 
-// of returns the place of the store for a request.
+// of returns the place of the store for a request. One store alone decides anyway: looking for the
+// cookie first would only parse it once more.
 func (s Several) of(r *http.Request) (place int, ok bool) {
+	if len(s) == 1 {
+		return 0, true
+	}
 	for i, part := range s {
 		if part.Bears(r) {
 			return i, true
@@ -46,7 +50,11 @@ func (s Several) Resolve(ctx context.Context, r *http.Request) (Identity, error)
 	if !ok {
 		return Identity{}, missing(r)
 	}
-	return s[place].Resolve(ctx, r)
+	identity, err := s[place].Resolve(ctx, r)
+	if err != nil && !s[place].Bears(r) {
+		return Identity{}, missing(r)
+	}
+	return identity, err
 }
 
 // Ticket implements [Store]: the place of the store, and its ticket.

@@ -27,7 +27,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, o *Options) (*Conn, error) 
 		agreed.Subprotocols = []string{o.Protocol}
 	}
 	u := &upgrader{ResponseWriter: w, request: r, options: o}
-	if _, err := websocket.Accept(u, r, &agreed); u.taken == nil {
+	if err := u.agree(&agreed); u.taken == nil {
 		return nil, err
 	}
 	clear(w.Header()) // net/http goes on to answer a connection that it does not have anymore
@@ -40,8 +40,9 @@ const (
 	greetingBytes = 512
 )
 
-// errTakenOver is how coder/websocket learns that the handshake is over. It would make a connection of
-// its own otherwise, and most connections never need one: see [Conn.next].
+// errTakenOver is how Hijack leaves coder/websocket, as [http.ErrAbortHandler] leaves a handler. If
+// Hijack returned, coder/websocket would make a connection of its own, and most connections never need
+// one: see [Conn.next]. If Hijack returned an error, it would be wrapped, and answered.
 var errTakenOver = errors.New("socket: taken over")
 
 // upgrader is the ResponseWriter that websocket.Accept gets. Its Hijack takes the connection over, as
@@ -54,28 +55,35 @@ type upgrader struct {
 	taken   *Conn // set by Hijack
 }
 
+// agree has coder/websocket check the handshake and set the headers of the answer.
+func (u *upgrader) agree(o *websocket.AcceptOptions) error {
+	defer func() {
+		if u.taken != nil {
+			_ = recover() // it is errTakenOver: nothing happens after it
+		}
+	}()
+	_, err := websocket.Accept(u, u.request, o)
+	return err
+}
+
 // WriteHeader holds the answer 101 back until Hijack. net/http keeps reading until then, so Hijack
-// could take the first byte of a client that was told to begin for one that came too early. After
-// Hijack there is nothing to answer.
+// could take the first byte of a client that was told to begin for one that came too early.
 func (u *upgrader) WriteHeader(status int) {
-	if status != http.StatusSwitchingProtocols && u.taken == nil {
+	if status != http.StatusSwitchingProtocols {
 		u.ResponseWriter.WriteHeader(status)
 	}
 }
 
 // Write sends our answer instead of coder/websocket's, which contains the text of a Go error.
 func (u *upgrader) Write(p []byte) (int, error) {
-	if u.taken != nil {
-		return len(p), nil
-	}
 	if _, err := u.ResponseWriter.Write([]byte(`{"code":"handshake"}` + "\n")); err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
 
-// Hijack implements http.Hijacker. It leaves the answer 101 to the Conn, and returns errTakenOver if
-// all is well.
+// Hijack implements http.Hijacker. It leaves the answer 101 to the Conn, and panics with errTakenOver
+// if all is well.
 func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, early, err := u.takeOver()
 	if err != nil {
@@ -95,7 +103,7 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	u.taken = newConn(conn, u.options)
 	u.taken.compressed = u.Header().Get("Sec-Websocket-Extensions") != ""
 	u.taken.greetWith(answer.Bytes())
-	return nil, nil, errTakenOver
+	panic(errTakenOver)
 }
 
 // takeOver takes the connection from net/http. early says that the client has sent something after the
@@ -126,9 +134,17 @@ func IsHandshake(r *http.Request) bool {
 	if r.Header.Get("Sec-Websocket-Version") != "13" || len(r.Header.Values("Sec-Websocket-Key")) != 1 {
 		return false
 	}
-	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(r.Header.Get("Sec-Websocket-Key")))
-	return err == nil && len(key) == 16
+	var key [keyBytes + 2]byte // with padding, to the end of three bytes
+	text := strings.TrimSpace(r.Header.Get("Sec-Websocket-Key"))
+	if len(text) != base64.StdEncoding.EncodedLen(keyBytes) {
+		return false
+	}
+	n, err := base64.StdEncoding.Decode(key[:], []byte(text))
+	return err == nil && n == keyBytes
 }
+
+// keyBytes is the length of a handshake's nonce (RFC 6455, section 4.1).
+const keyBytes = 16
 
 // hasToken reports whether a header with a list contains the token, regardless of case.
 func hasToken(h http.Header, name, token string) bool { return findToken(h, name, token) != "" }
