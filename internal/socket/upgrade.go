@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -39,6 +40,19 @@ const (
 	// greetingBytes has room for the answer to a handshake and for the first frame.
 	greetingBytes = 512
 )
+
+// greeting is room for an answer. It goes back to the pool when everything in it has left, and else to
+// the collector.
+type greeting [greetingBytes]byte
+
+var greetings = sync.Pool{New: func() any { return new(greeting) }} //nolint:gochecknoglobals // a pool is shared by nature
+
+// recycleGreeting reuses the room of an answer, unless the answer was too long for it.
+func recycleGreeting(answer []byte) {
+	if cap(answer) == greetingBytes {
+		greetings.Put((*greeting)(answer[:greetingBytes]))
+	}
+}
 
 // errTakenOver is how Hijack leaves coder/websocket, as [http.ErrAbortHandler] leaves a handler. If
 // Hijack returned, coder/websocket would make a connection of its own, and most connections never need
@@ -96,7 +110,8 @@ func (u *upgrader) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		_ = conn.Close() // the error is what counts
 		return nil, nil, errors.Join(errors.New("socket: data before the handshake was answered"), err)
 	}
-	answer := bytes.NewBuffer(make([]byte, 0, greetingBytes))
+	room, _ := greetings.Get().(*greeting)
+	answer := bytes.NewBuffer(room[:0])
 	answer.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
 	_ = u.Header().Write(answer) // a buffer takes everything
 	answer.WriteString("\r\n")

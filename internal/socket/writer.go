@@ -156,6 +156,7 @@ func (c *Conn) tryGreet(frames []byte, how How) (Outcome, error) {
 	}
 	c.greets = false
 	if done {
+		recycleGreeting(c.rest)
 		c.rest, c.closed = nil, how&Last != 0
 		return SentAll, nil
 	}
