@@ -30,7 +30,7 @@ func NewSlot() Slot {
 	if n > math.MaxUint8+1 {
 		panic("event: no slot is left for an encoding")
 	}
-	return Slot(n - 1) //nolint:gosec // at most 255
+	return Slot(n - 1)
 }
 
 // Encoding is a form in which a transport writes events.
