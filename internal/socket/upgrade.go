@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -35,24 +34,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, o *Options) (*Conn, error) 
 	return u.taken, nil
 }
 
-const (
-	protocolHeader = "Sec-Websocket-Protocol"
-	// greetingBytes has room for the answer to a handshake and for the first frame.
-	greetingBytes = 512
-)
-
-// greeting is room for an answer. It goes back to the pool when everything in it has left, and else to
-// the collector.
-type greeting [greetingBytes]byte
-
-var greetings = sync.Pool{New: func() any { return new(greeting) }} //nolint:gochecknoglobals // a pool is shared by nature
-
-// recycleGreeting reuses the room of an answer, unless the answer was too long for it.
-func recycleGreeting(answer []byte) {
-	if cap(answer) == greetingBytes {
-		greetings.Put((*greeting)(answer[:greetingBytes]))
-	}
-}
+const protocolHeader = "Sec-Websocket-Protocol"
 
 // errTakenOver is how Hijack leaves coder/websocket, as [http.ErrAbortHandler] leaves a handler. If
 // Hijack returned, coder/websocket would make a connection of its own, and most connections never need
