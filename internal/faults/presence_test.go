@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -57,6 +58,7 @@ type audienceOf struct {
 	mu    sync.Mutex
 	count int
 	left  map[string]int
+	ended error // why it sees no more
 }
 
 func (a *audienceOf) follow(c *attendee, done chan<- struct{}) {
@@ -64,6 +66,9 @@ func (a *audienceOf) follow(c *attendee, done chan<- struct{}) {
 	for {
 		text, err := c.Next()
 		if err != nil {
+			a.mu.Lock()
+			a.ended = err
+			a.mu.Unlock()
 			return
 		}
 		var f struct {
@@ -126,6 +131,13 @@ func TestUsersOfAKilledGateway(t *testing.T) {
 	testkit.Eventually(t, "all are seen", func() bool { return a.now() == users+1 })
 	dies.kill()
 	began := time.Now()
+	t.Cleanup(func() {
+		if t.Failed() {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			t.Logf("the watcher sees %d users, and %v; the log of its gateway:\n%s", a.count, a.ended, strings.Join(stays.lines(), "\n"))
+		}
+	})
 	testkit.Eventually(t, "they are gone", func() bool { return a.now() == 1 })
 	t.Logf("%d users were gone %v after their gateway was killed", users, time.Since(began).Round(10*time.Millisecond))
 }

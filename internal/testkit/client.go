@@ -178,9 +178,11 @@ func (c *Client) handshake(h Handshake) (Answer, error) {
 }
 
 func (c *Client) extend() {
+	var deadline time.Time // none
 	if c.Timeout > 0 {
-		_ = c.SetReadDeadline(time.Now().Add(c.Timeout)) // a dead socket shows at the read
+		deadline = time.Now().Add(c.Timeout)
 	}
+	_ = c.SetReadDeadline(deadline) // a dead socket shows at the read
 }
 
 // Send writes frames in one write.
