@@ -84,6 +84,19 @@ func (f *follower) Record(ctx context.Context, g event.Group, payload []byte, o 
 	return f.others.Record(ctx, g, payload, o)
 }
 
+// subscribeUnread goes on with another group, whose history cannot be read while it is subscribed.
+func (f *follower) subscribeUnread() {
+	f.t.Helper()
+	f.group = testkit.Group(f.t, "acme", "unread")
+	if err := f.client.Set(f.t.Context(), f.keys.History(f.group), "no stream", 0).Err(); err != nil {
+		f.t.Fatal(err)
+	}
+	pubsubtest.Subscribe(f.t, f, f.group)
+	if err := f.client.Del(f.t.Context(), f.keys.History(f.group)).Err(); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
 // mend lets the link come back.
 func (f *follower) mend() { f.away.Store(false) }
 
@@ -211,6 +224,21 @@ func TestCatchUp(t *testing.T) {
 				f.t.Fatal(err)
 			}
 			return gap(f)
+		}},
+		"its newest position could not be read at first, but an event has come since": {nil, func(f *follower) []pubsubtest.Item {
+			f.subscribeUnread()
+			want := f.record(f.t, "first")
+			f.sink.WaitFor(f.t, want[0])
+			f.cut(f.t)
+			return append(want, f.record(f.t, texts(0, 3)...)...)
+		}},
+		"its newest position could not be read at first, and no event has come since": {nil, func(f *follower) []pubsubtest.Item {
+			f.subscribeUnread()
+			f.cut(f.t)
+			f.record(f.t, "lost")
+			f.mend()
+			f.sink.WaitFor(f.t, pubsubtest.Gap(f.group))
+			return append(gap(f), f.record(f.t, "late")...)
 		}},
 		"a pause is like an outage": {[]string{"early"}, func(f *follower) []pubsubtest.Item {
 			want := f.record(f.t, "before")

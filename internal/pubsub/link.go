@@ -98,7 +98,7 @@ func (l *link) reconcile(ctx context.Context) error {
 }
 
 // locate reads the newest positions of groups before they are subscribed. If that fails, the groups
-// get gaps when they lose events.
+// get gaps when they lose events, until a recorded event arrives.
 func (l *link) locate(ctx context.Context, groups []event.Group) {
 	if len(groups) == 0 {
 		return

@@ -37,7 +37,7 @@ func (r *Roster) Unlocated(commands []Command) (groups []event.Group) {
 }
 
 // Locate sets the marks of groups to the newest positions of their histories. Where known is false,
-// the position could not be read, and the group gets a gap if it loses events.
+// the position could not be read, and the group gets a gap if it loses events before one arrives.
 func (r *Roster) Locate(groups []event.Group, marks []event.Mark, known []bool) {
 	for i, g := range groups {
 		if s := r.subs[r.opt.Keys.GroupChannel(g)]; s != nil && s.state == stateSent && !s.cursor.known {

@@ -13,7 +13,7 @@ const maxHeld = 1 << 20
 // cursor is the place of a subscription in the history of its group.
 //
 // Before each SUBSCRIBE of a group whose mark is unknown, the newest position of its history is
-// read. From then on, every recorded event that arrives moves the mark. If the group missed events,
+// read. From then on, every recorded event that arrives moves the mark, also if none could be read. If the group missed events,
 // that shows when its next SUBSCRIBE is confirmed, and its history is read from the mark on.
 // Messages that arrive meanwhile are held. They follow afterwards, except those that the history
 // had.
@@ -102,9 +102,9 @@ func (s *subscription) show(h event.Head) Verdict {
 	return Denied
 }
 
-// advance moves the mark to a position and remembers it.
+// advance moves the mark to a position and remembers it. If the mark was unknown, it is known now.
 func (s *subscription) advance(position event.Position) {
-	s.cursor.mark, s.cursor.broken = event.Mark{Position: position}, false
+	s.cursor.mark, s.cursor.known, s.cursor.broken = event.Mark{Position: position}, true, false
 	s.cursor.seen.add(position, s.budget)
 	s.cursor.handed++
 }
