@@ -133,8 +133,9 @@ func TestKilledNode(t *testing.T) {
 		victim.comes(testkit.Group(t, "acme", fmt.Sprint("room.", i)))
 	}
 	testkit.Eventually(t, "all are occupied", func() bool { return len(r.of(webhook.Occupied)) == groups })
-	b := startNode(t, setup{client: client, url: r.URL})
-	startNode(t, setup{client: client, url: r.URL})
+	soon := webhook.RecorderOptions{Beat: 50 * time.Millisecond, Dead: 2 * time.Second}
+	b := startNode(t, setup{client: client, url: r.URL, recorder: soon})
+	startNode(t, setup{client: client, url: r.URL, recorder: soon})
 	b.comes(testkit.Group(t, "acme", "room.7"))
 	testkit.Eventually(t, "another node has one of them", func() bool { return b.groupsInRedis() == 1 })
 	testkit.Eventually(t, "its groups are vacated", func() bool { return len(r.of(webhook.Vacated)) >= groups-1 })

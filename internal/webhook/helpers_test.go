@@ -183,8 +183,8 @@ func startNode(tb testing.TB, s setup) *node {
 	if r.Linger == 0 {
 		r.Linger = 10 * time.Millisecond
 	}
-	if r.Beat == 0 {
-		r.Beat, r.Dead = 50*time.Millisecond, 2*time.Second
+	if r.Beat == 0 { // on a busy machine, no node takes another one for dead
+		r.Beat, r.Dead = 50*time.Millisecond, testkit.Patience
 	}
 	n.recorder = webhook.NewRecorder(s.client, keys, r)
 	d := s.deliver
