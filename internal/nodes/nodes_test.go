@@ -181,9 +181,10 @@ func TestStoppedNodeDisappearsAtOnce(t *testing.T) {
 	a, b := in.start("a", nil), in.start("b", nil)
 	expect(t, a, true, map[string]string{"a": "answered hello from a", "b": "answered hello from b"})
 	b.stop()
-	if got, complete := said(t, a); len(got) != 1 || !complete {
-		t.Errorf("got %v, complete=%t, want the other node alone", got, complete)
+	if list, err := a.List(t.Context()); err != nil || len(list) != 1 {
+		t.Errorf("got %v, %v, want the other node alone", list, err)
 	}
+	expect(t, a, true, map[string]string{"a": "answered hello from a"})
 }
 
 // TestNodeThatFailsIsListed: a node of another version, one whose answer fails, panics or is too
