@@ -12,14 +12,19 @@ import (
 )
 
 const (
-	// gcPercent keeps garbage small between collections. Delivering an event creates almost none,
-	// so collections stay rare. With the default, many idle connections would cost as much garbage
-	// as they have live data. Measured in docs/performance.md.
+	// gcPercent keeps garbage small between collections as long as these are rare. With the
+	// default, many idle connections would cost as much garbage as they have live data. Measured
+	// in docs/performance.md.
 	gcPercent = 50
 	// gcHeadroom is how much garbage there may always be between collections. Handshakes create
 	// some 15 kB each, and a node with few connections would otherwise collect all the time while
 	// many come in.
 	gcHeadroom = 16 << 20
+	// gcInterval is how rare collections are to be on a busy node. Each one looks at everything
+	// that idle connections hold, too.
+	gcInterval = 10 * time.Second
+	// gcBusyPercent bounds the garbage that gcInterval allows.
+	gcBusyPercent = 200
 	// mostPercent bounds what a tiny heap makes of gcHeadroom.
 	mostPercent = 1000
 	// memoryShare is the share of a container's limit for the Go runtime. The rest is for the
@@ -37,30 +42,50 @@ const (
 func tuneRuntime(getenv func(string) string) {
 	if getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
-		tuneAfterEach(gcPercent)
+		start, _ := look()
+		start.percent = gcPercent
+		tuneAfterEach(start)
 	}
 	if limit := containerMemory("/sys/fs/cgroup/memory.max"); limit > 0 && getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(int64(float64(limit) * memoryShare))
 	}
 }
 
-// tuneAfterEach sets the percentage again after each collection, so that the next one comes when
-// there is gcHeadroom of garbage, or gcPercent of the live memory if that is more. The runtime has
-// no setting for it. last is the percentage that is in effect.
-func tuneAfterEach(last int) {
-	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(samples)
-	next := percentFor(samples[0].Value.Uint64())
-	if next != last {
-		debug.SetGCPercent(next)
-	}
-	// The next collection finds this object unused.
-	runtime.AddCleanup(new([64]byte), tuneAfterEach, next)
+// pace is what the next collection is planned from.
+type pace struct {
+	percent   int       // in effect
+	at        time.Time // of the last collection
+	allocated uint64    // bytes since the start of the process
 }
 
-// percentFor returns how much garbage there may be, in percent of the live memory.
-func percentFor(live uint64) int {
-	return int(min(max(gcPercent, gcHeadroom*100/max(live, 1)), mostPercent))
+// tuneAfterEach sets the percentage again after each collection, see [percentFor]. The runtime has
+// no setting for it.
+func tuneAfterEach(last pace) {
+	now, live := look()
+	perSecond := float64(now.allocated-last.allocated) / max(now.at.Sub(last.at).Seconds(), 1e-3)
+	now.percent = percentFor(live, perSecond)
+	if now.percent != last.percent {
+		debug.SetGCPercent(now.percent)
+	}
+	// The next collection finds this object unused.
+	runtime.AddCleanup(new([64]byte), tuneAfterEach, now)
+}
+
+// look returns what has been allocated until now, and what the last collection found alive, in
+// bytes.
+func look() (now pace, live float64) {
+	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
+	metrics.Read(samples)
+	return pace{at: time.Now(), allocated: samples[0].Value.Uint64()}, float64(samples[1].Value.Uint64())
+}
+
+// percentFor returns how much garbage there may be, in percent of the live memory: gcHeadroom, or
+// gcPercent if that is more. If so much would be there before gcInterval is over, it may be what is
+// allocated meanwhile, up to gcBusyPercent.
+func percentFor(live, perSecond float64) int {
+	busy := min(perSecond*gcInterval.Seconds(), live*gcBusyPercent/100)
+	garbage := max(gcHeadroom, live*gcPercent/100, busy)
+	return int(min(garbage*100/max(live, 1), mostPercent))
 }
 
 // containerMemory returns the limit of the control group (version 2), 0 if there is none.
