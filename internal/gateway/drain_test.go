@@ -261,8 +261,9 @@ func TestSlowReader(t *testing.T) { overEach(t, slowReaderOver) }
 
 func slowReaderOver(t *testing.T, over via) {
 	t.Helper()
-	n := startNode(t, setup{over: over, options: gateway.Options{QueueBytes: 64 << 10, CloseTimeout: 200 * time.Millisecond, WriteTimeout: testkit.Patience}})
 	const count, events, size = 200, 400, 32 << 10
+	// A reader can have an event before its node has taken note of the write, so there is room for the next one, too.
+	n := startNode(t, setup{over: over, options: gateway.Options{QueueBytes: 4 * size, CloseTimeout: 200 * time.Millisecond, WriteTimeout: testkit.Patience}})
 	slow := over.subscribe(t, asAsked(narrow(n.addr())), http.Header{"Origin": {origin}, "Cookie": {n.cookie("alan", "acme")}}, "all")
 	fast := make([]*testkit.Client, count-1)
 	for i := range fast {
