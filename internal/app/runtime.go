@@ -16,17 +16,16 @@ const (
 	// default, many idle connections would cost as much garbage as they have live data. Measured
 	// in docs/performance.md.
 	gcPercent = 50
-	// gcHeadroom is how much garbage there may always be between collections. Handshakes create
-	// some 15 kB each, and a node with few connections would otherwise collect all the time while
-	// many come in.
-	gcHeadroom = 16 << 20
+	// gcHeadroom is how much garbage there may always be between collections, because a node with
+	// few connections would otherwise collect all the time while many come in. Handshakes create
+	// some 11 kB each. With more of it, what stays is spread over more memory.
+	gcHeadroom = 8 << 20
 	// gcInterval is how rare collections are to be on a busy node. Each one looks at everything
 	// that idle connections hold, too.
 	gcInterval = 10 * time.Second
-	// gcBusyPercent bounds the garbage that gcInterval allows.
-	gcBusyPercent = 200
-	// mostPercent bounds what a tiny heap makes of gcHeadroom.
-	mostPercent = 1000
+	// gcMostPercent bounds what gcHeadroom and gcInterval allow. The runtime collects no sooner than
+	// when the heap has this share of 4 MiB, which is gcHeadroom.
+	gcMostPercent = 200
 	// memoryShare is the share of a container's limit for the Go runtime. The rest is for the
 	// binary and for kernel memory that counts as the process's.
 	memoryShare = 0.9
@@ -79,13 +78,11 @@ func look() (now pace, live float64) {
 	return pace{at: time.Now(), allocated: samples[0].Value.Uint64()}, float64(samples[1].Value.Uint64())
 }
 
-// percentFor returns how much garbage there may be, in percent of the live memory: gcHeadroom, or
-// gcPercent if that is more. If so much would be there before gcInterval is over, it may be what is
-// allocated meanwhile, up to gcBusyPercent.
+// percentFor returns how much garbage there may be, in percent of the live memory: gcPercent, or more
+// if gcHeadroom is more, or what is allocated in gcInterval, but at most gcMostPercent.
 func percentFor(live, perSecond float64) int {
-	busy := min(perSecond*gcInterval.Seconds(), live*gcBusyPercent/100)
-	garbage := max(gcHeadroom, live*gcPercent/100, busy)
-	return int(min(garbage*100/max(live, 1), mostPercent))
+	garbage := max(gcHeadroom, perSecond*gcInterval.Seconds())
+	return int(min(max(garbage*100/max(live, 1), gcPercent), gcMostPercent))
 }
 
 // containerMemory returns the limit of the control group (version 2), 0 if there is none.
