@@ -21,9 +21,10 @@ type envelope struct {
 }
 
 // scanObject checks that b is one JSON object and reads its envelope, in one pass and without an
-// allocation, because it runs for every received event. encoding/json is not suitable: it matches names regardless of case,
-// silently takes the last of two equal names, and turns large integers into floats when it decodes
-// into an interface. As with encoding/json, the caller has to check that b is UTF-8.
+// allocation, because it runs for every received event. encoding/json is not suitable: it matches
+// names regardless of case, silently takes the last of two equal names, and turns large integers into
+// floats when it decodes into an interface. As with encoding/json, the caller has to check that b is
+// UTF-8.
 func scanObject(b string) (envelope, error) {
 	var env envelope
 	i := skipSpace(b, 0)

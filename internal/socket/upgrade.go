@@ -54,8 +54,8 @@ type upgrader struct {
 // agree has coder/websocket check the handshake and set the headers of the answer.
 func (u *upgrader) agree(o *websocket.AcceptOptions) error {
 	defer func() {
-		if u.taken != nil {
-			_ = recover() // it is errTakenOver: nothing happens after it
+		if v := recover(); v != nil && v != any(errTakenOver) {
+			panic(v)
 		}
 	}()
 	_, err := websocket.Accept(u, u.request, o)

@@ -13,10 +13,10 @@ const maxHeld = 1 << 20
 // cursor is the place of a subscription in the history of its group.
 //
 // Before each SUBSCRIBE of a group whose mark is unknown, the newest position of its history is
-// read. From then on, every recorded event that arrives moves the mark, also if none could be read. If the group missed events,
-// that shows when its next SUBSCRIBE is confirmed, and its history is read from the mark on.
-// Messages that arrive meanwhile are held. They follow afterwards, except those that the history
-// had.
+// read. From then on, every recorded event that arrives moves the mark, or sets it if it could not be
+// read. If the group missed events, that shows when its next SUBSCRIBE is confirmed, and its history
+// is read from the mark on. Messages that arrive meanwhile are held. They follow afterwards, except
+// those that the history had.
 type cursor struct {
 	known bool       // mark is valid
 	mark  event.Mark // of the last recorded event delivered, or of the newest at SUBSCRIBE
