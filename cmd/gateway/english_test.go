@@ -22,16 +22,17 @@ var translated = map[string]string{
 	`\bis (neither|none of)\b`:          "must be, must be one of",
 	`\bis no (valid|whole|number|more)`: "is not a",
 	`\bnot any ?more\b`:                 "no longer",
-	`\bof (its|their|our|your) own([.,;:)|]|$| (and|or|for|to|on|in|with|from|that|when)\b)`: "its own, their own",
-	`\bof no use\b`:                    "useless, must be set together",
-	`\b(parted|separated) by commas\b`: "comma-separated",
-	`\bsave (for|that)\b`:              "except for, except that",
-	`\bsees? to it\b`:                  "makes sure",
-	`\bthat of (Redis|the)\b`:          "the noun",
-	`\b[tw]?here(of|by|upon)\b`:        "the noun",
-	`\bunasked\b`:                      "unexpected",
-	`\bwhoever\b`:                      "anyone who, the noun",
+	`\bof no use\b`:                     "useless, must be set together",
+	`\b(parted|separated) by commas\b`:  "comma-separated",
+	`\bsave (for|that)\b`:               "except for, except that",
+	`\bsees? to it\b`:                   "makes sure",
+	`\bthat of (Redis|the)\b`:           "the noun",
+	`\b[tw]?here(of|by|upon)\b`:         "the noun",
+	`\bunasked\b`:                       "unexpected",
+	`\bwhoever\b`:                       "anyone who, the noun",
 	`\bas (many|much|long) as (it|they|he|she) may\b`: "the limit",
+
+	`\bof (its|their|our|your) own([.,;:)|]|$| (and|or|for|to|on|in|with|from|that|when)\b)`: "its own, their own",
 }
 
 // TestPlainEnglishInDocs: neither our pages nor the texts in our code use phrases that read as a
