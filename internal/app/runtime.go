@@ -23,6 +23,9 @@ const (
 	// gcInterval is how rare collections are to be on a busy node. Each one looks at everything
 	// that idle connections hold, too.
 	gcInterval = 10 * time.Second
+	// gcRush is the share of the live memory that a node allocates in a second when many connections
+	// arrive. Then collections are not made rare, so that what stays of handshakes lies close together.
+	gcRush = 0.5
 	// gcMostPercent bounds what gcHeadroom and gcInterval allow. The runtime collects no sooner than
 	// when the heap has this share of 4 MiB, which is gcHeadroom.
 	gcMostPercent = 200
@@ -41,7 +44,7 @@ const (
 func tuneRuntime(getenv func(string) string) {
 	if getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
-		start, _ := look()
+		start := look()
 		start.percent = gcPercent
 		tuneAfterEach(start)
 	}
@@ -55,14 +58,15 @@ type pace struct {
 	percent   int       // in effect
 	at        time.Time // of the last collection
 	allocated uint64    // bytes since the start of the process
+	live      float64   // bytes that it left
 }
 
 // tuneAfterEach sets the percentage again after each collection, see [percentFor]. The runtime has
 // no setting for it.
 func tuneAfterEach(last pace) {
-	now, live := look()
+	now := look()
 	perSecond := float64(now.allocated-last.allocated) / max(now.at.Sub(last.at).Seconds(), 1e-3)
-	now.percent = percentFor(live, perSecond)
+	now.percent = percentFor(now.live, perSecond)
 	if now.percent != last.percent {
 		debug.SetGCPercent(now.percent)
 	}
@@ -70,18 +74,21 @@ func tuneAfterEach(last pace) {
 	runtime.AddCleanup(new([64]byte), tuneAfterEach, now)
 }
 
-// look returns what has been allocated until now, and what the last collection found alive, in
-// bytes.
-func look() (now pace, live float64) {
+// look returns the state of the heap.
+func look() pace {
 	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	metrics.Read(samples)
-	return pace{at: time.Now(), allocated: samples[0].Value.Uint64()}, float64(samples[1].Value.Uint64())
+	return pace{at: time.Now(), allocated: samples[0].Value.Uint64(), live: float64(samples[1].Value.Uint64())}
 }
 
 // percentFor returns how much garbage there may be, in percent of the live memory: gcPercent, or more
-// if gcHeadroom is more, or what is allocated in gcInterval, but at most gcMostPercent.
+// if gcHeadroom is more, or what is allocated in gcInterval unless that is a rush, but at most
+// gcMostPercent.
 func percentFor(live, perSecond float64) int {
-	garbage := max(gcHeadroom, perSecond*gcInterval.Seconds())
+	garbage := float64(gcHeadroom)
+	if perSecond <= live*gcRush {
+		garbage = max(garbage, perSecond*gcInterval.Seconds())
+	}
 	return int(min(max(garbage*100/max(live, 1), gcPercent), gcMostPercent))
 }
 
