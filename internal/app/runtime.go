@@ -24,8 +24,10 @@ const (
 	// that idle connections hold, too.
 	gcInterval = 10 * time.Second
 	// gcRush is the share of the live memory that a node allocates in a second when many connections
-	// arrive. Then collections are not made rare, so that what stays of handshakes lies close together.
-	gcRush = 0.5
+	// arrive. Then collections are not made rare if more than gcRushLive is alive, so that what stays of
+	// handshakes lies close together.
+	gcRush     = 0.5
+	gcRushLive = 16 << 20
 	// gcMostPercent bounds what gcHeadroom and gcInterval allow. The runtime collects no sooner than
 	// when the heap has this share of 4 MiB, which is gcHeadroom.
 	gcMostPercent = 200
@@ -86,7 +88,7 @@ func look() pace {
 // gcMostPercent.
 func percentFor(live, perSecond float64) int {
 	garbage := float64(gcHeadroom)
-	if perSecond <= live*gcRush {
+	if live <= gcRushLive || perSecond <= live*gcRush {
 		garbage = max(garbage, perSecond*gcInterval.Seconds())
 	}
 	return int(min(max(garbage*100/max(live, 1), gcPercent), gcMostPercent))
