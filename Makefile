@@ -57,7 +57,7 @@ fmt: ## Format all Go code
 
 # Without inlining and debug information, compiling and linking take about half the time. Tests that build
 # the gateway inherit the flags, so that they share what is compiled. See docs/decisions/0078.
-TESTS_WITH_GO = unit e2e e2e-more tls-test clients-test extend-test stacks-test chart-test
+TESTS_WITH_GO = unit e2e e2e-more builds-test tls-test clients-test extend-test stacks-test chart-test
 $(TESTS_WITH_GO): export GOFLAGS = $(shell go env GOFLAGS) '-gcflags=orgcast/...=-l -dwarf=false' '-ldflags=-s -w'
 
 .PHONY: test
@@ -65,13 +65,18 @@ test: deps unit client-test e2e ## All tests: Go with the race detector, the bro
 	@echo "test: all passed"
 
 .PHONY: test-more
-test-more: models tls-test clients-test python-test e2e-more extend-test stacks-test release-test site-test chart-test ## What CI runs beyond test: the models of docs/models, the gateway over TLS, the clients in all languages, more browser tests, a gateway with an extension, the examples of other frameworks, a release, the site of the documentation, the Helm chart
+test-more: models builds-test tls-test clients-test python-test e2e-more extend-test stacks-test release-test site-test chart-test ## What CI runs beyond test: the models of docs/models, other builds of the gateway, the gateway over TLS, the clients in all languages, more browser tests, a gateway with an extension, the examples of other frameworks, a release, the site of the documentation, the Helm chart
 	@echo "test-more: all passed"
 
 .PHONY: models
 models: ## Check the models of docs/models with spin, and that each breaks without any of its guards
 	@scripts/deps models
 	scripts/models
+
+.PHONY: builds-test
+builds-test: ## Other builds of the gateway: with the consumer that docs/consumers.md adds, and without the demo
+	@scripts/deps test
+	go test -race -vet=off -tags=more -count=1 -timeout=20m -run='^(TestEleventhConsumer|TestNoDemoInABuildWithoutIt)$$' ./cmd/gateway
 
 .PHONY: tls-test
 tls-test: ## The tests of the gateway's room again, with all its nodes listening for TLS

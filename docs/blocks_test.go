@@ -84,7 +84,7 @@ var elsewhere = []ran{
 	{`docs/deploy.md`, `console`, "dpkg -i", "scripts/test-release", "dpkg -i /orgcast.deb"},
 	{`docs/client.md`, `html|console|jsx?|ts`, "", "web/e2e/recipes.test.mjs", "every block of docs/client.md was run"},
 	{`docs/console.md`, `python`, "", "cmd/gateway/console_test.go", "docs/console.md has no Python"},
-	{`docs/consumers.md`, `go|console|json`, `report|"percent":60`, "cmd/gateway/docs_test.go", "func TestEleventhConsumer("},
+	{`docs/consumers.md`, `go|console|json`, `report|"percent":60`, "cmd/gateway/newconsumer_test.go", "func TestEleventhConsumer("},
 	{`docs/consumers.md`, `console`, "go build -o extend", "examples/extend/extend_test.go", `w.start(t, "serve"`},
 	{`docs/(express|nextjs|rails|laravel).md`, `js|php|ruby|nginx`, "", "web/e2e/stacks/stacks.test.mjs", "shows the lines of the example"},
 	{`docs/django.md`, `python|yaml|nginx`, "", "web/e2e/django.test.mjs", "docs/django.md shows the lines of the example"},

@@ -91,6 +91,32 @@ func TestLongFilesSayWhy(t *testing.T) {
 	}
 }
 
+// TestMoreIsRun: make builds-test runs exactly the tests that make test leaves out, those of files with the tag more.
+func TestMoreIsRun(t *testing.T) {
+	t.Parallel()
+	run := regexp.MustCompile(`(?m)^\tgo test .*-tags=more .*-run='\^\(([\w|]+)\)\$\$' \./cmd/gateway$`).FindStringSubmatch(readDoc(t, "Makefile"))
+	if run == nil {
+		t.Fatal("the Makefile runs no tests with the tag more")
+	}
+	var tagged []string
+	for _, path := range sources(t, "_test.go") {
+		text := readDoc(t, path)
+		if !strings.HasPrefix(text, "//go:build more\n") {
+			continue
+		}
+		if filepath.Dir(path) != "cmd/gateway" {
+			t.Errorf("%s: make builds-test runs tests of cmd/gateway only", path)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllStringSubmatch(text, -1) {
+			tagged = append(tagged, m[1])
+		}
+	}
+	slices.Sort(tagged)
+	if got := slices.Sorted(strings.SplitSeq(run[1], "|")); !slices.Equal(got, tagged) {
+		t.Errorf("make builds-test runs %v, files with the tag more have %v", got, tagged)
+	}
+}
+
 // heldLock matches what a comment says about a lock that callers hold: whose it is, and its name.
 var heldLock = regexp.MustCompile(`(?i)(?:(?:the (\w+)'s |(\w+)\.)?\b(mu|lock) is held|holds? (?:the (\w+)'s |(\w+)\.)?(?:the )?\b(mu|lock)\b)`)
 
