@@ -32,7 +32,7 @@ func tailing(tails *tail.Tails) view {
 		path: "/v1/tail", parameters: []string{parameterOrganization, parameterGroup, parameterPayloads},
 		refusals: []problem{
 			{errPayloads, http.StatusBadRequest, "invalid_payloads", "Send payloads as true or false."},
-			{errPayloadsKey, http.StatusForbidden, "payloads_need_key", "Set --admin-key on the gateway and send it as a bearer token: payloads are shown to nobody without it."},
+			{errPayloadsKey, http.StatusForbidden, "payloads_need_key", "Set --admin-key on the gateway and send it as a bearer token: payloads are never shown without it."},
 			{tail.ErrBusy, http.StatusServiceUnavailable, "too_many_tails", "Stop another tail of this node, or ask another node: each serves four at a time."},
 		},
 		stream: func(h *viewer, w http.ResponseWriter, r *http.Request, parameters map[string]string) error {

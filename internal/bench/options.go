@@ -126,7 +126,7 @@ func (o *Options) declare(set *config.Set) {
 	set.FlagsOnly()
 	set.String(&o.URL, "url", o.URL, "WebSocket address of the server; several are comma-separated, and connections go to them in turn", nil)
 	set.Bool(&o.Insecure, "insecure", o.Insecure, "accept any certificate of the server")
-	set.Bool(&o.Resume, "resume", o.Resume, "resume the TLS session when a connection comes back")
+	set.Bool(&o.Resume, "resume", o.Resume, "resume the TLS session when a client reconnects")
 	set.String(&o.Origin, "origin", o.Origin, "Origin header; default: the origin of --url", nil)
 	var pids []string
 	set.List(&pids, "pid", "", "process ID of the server, to measure its CPU time and memory; several are comma-separated, and measured together", func(list []string) error {

@@ -1,5 +1,5 @@
 // Package channellayer brings events that a Django site sends with Channels' group_send to the
-// groups of organizations. A [Layer] stands beside the bus of package pubsub: both take the same
+// groups of organizations. A [Layer] stands next to the bus of package pubsub: both take the same
 // subscriptions and call the same [Sink].
 //
 // # Groups

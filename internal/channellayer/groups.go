@@ -235,7 +235,7 @@ func (s *groups) joined(name string) (gaps []event.Group, ok bool) {
 	return gaps, true
 }
 
-// left notes that the node is no member of a group anymore. ok is false if the group was not about
+// left notes that the node is no longer a member of a group. ok is false if the group was not about
 // to be left.
 func (s *groups) left(name string) (ok bool) {
 	s.mu.Lock()

@@ -101,7 +101,7 @@ func (g Program) commands() []Command {
 		Command{Name: "connections", Summary: "list the open connections of all nodes", Run: connectionsCommand},
 		Command{Name: "presence", Summary: "show who is in a group, on all nodes", Run: presenceCommand},
 		Command{Name: "usage", Summary: "show what organizations used, hour by hour", Run: usageCommand},
-		Command{Name: "explain", Summary: "tell why an event did not reach browsers", Run: explainCommand},
+		Command{Name: "explain", Summary: "show why an event did not reach browsers", Run: explainCommand},
 		Command{Name: "session", Summary: "mint or read a session cookie, for tests and debugging", Run: sessionCommand},
 		Command{Name: "bench", Summary: "load-test a gateway and check every delivery", Run: benchCommand, Stays: true},
 		Command{Name: "check", Summary: "check the settings and print the effective ones", Run: checkCommand},

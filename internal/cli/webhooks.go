@@ -15,7 +15,7 @@ import (
 )
 
 func (s *settings) declareWebhooks(set *config.Set) {
-	set.String(&s.Webhooks.URL, "webhook-url", "", "URL that is told of connections and groups (docs/webhooks.md); default: none", checkURL)
+	set.String(&s.Webhooks.URL, "webhook-url", "", "URL that receives webhooks about connections and groups (docs/webhooks.md); default: none", checkURL)
 	set.Bool(&s.Webhooks.OrganizationURLs, "webhook-organization-urls", false, "let the field webhook_url of an organization's hash in Redis name its own receiver, at a public address and with https")
 	set.List(&s.Webhooks.PrivateNetworks, "webhook-private-networks", "", "networks that webhook_url may lead to although they are not public, comma-separated: 10.0.0.0/8; default: none", func(list []string) error {
 		_, err := app.ParseNetworks(list)
@@ -26,7 +26,7 @@ func (s *settings) declareWebhooks(set *config.Set) {
 		_, err := webhook.ParseTypes(list)
 		return err
 	})
-	set.List(&s.Webhooks.Groups, "webhook-groups", "", "groups whose group.occupied and group.vacated are told, comma-separated: names, or the start of a name followed by *; default: none", func(list []string) error {
+	set.List(&s.Webhooks.Groups, "webhook-groups", "", "groups whose group.occupied and group.vacated are sent, comma-separated: names, or the start of a name followed by *; default: none", func(list []string) error {
 		_, err := webhook.ParsePatterns(list)
 		return err
 	})

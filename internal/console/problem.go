@@ -50,7 +50,7 @@ func problems() []problem {
 		{errMethod, http.StatusMethodNotAllowed, "method_not_allowed", "Use the method that the header Allow names."},
 		{errParameter, http.StatusBadRequest, "unknown_parameter", "Use only the parameters in docs/console.md, each at most once, with valid values."},
 		{errBody, http.StatusBadRequest, "bad_request", "Send a JSON object with connection_id and nothing else."},
-		{errNoDevice, http.StatusNotFound, "device_not_found", "Refresh the list: this device is not connected any more."},
+		{errNoDevice, http.StatusNotFound, "device_not_found", "Refresh the list: this device is no longer connected."},
 		{errNoSession, http.StatusConflict, "no_session", "End the session in your application: the gateway cannot tell it from others."},
 		{errNoUsage, http.StatusNotFound, "not_kept", "Nothing can be shown: the gateway does not keep usage."},
 		{lease.ErrNotAnnounced, http.StatusServiceUnavailable, "not_announced", "Repeat it to close the device at once: without that, it closes within some seconds."},

@@ -52,7 +52,7 @@ type conn struct {
 	left     bool // reading has stopped, and messages read so far are being handled
 
 	index int32      // in the server's list, whose lock guards it
-	place wheelPlace // owned by the wheel; the last field, so that it fits beside the flags
+	place wheelPlace // owned by the wheel; the last field, so that it fits next to the flags
 }
 
 var (

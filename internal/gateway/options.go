@@ -160,7 +160,7 @@ type Options struct {
 	HookTimeout time.Duration
 }
 
-// withDefaults returns the options with defaults in place of zero values.
+// withDefaults returns the options with defaults instead of zero values.
 func (o Options) withDefaults() Options {
 	o.Log = cmp.Or(o.Log, zap.NewNop())
 	o.MaxFrame = cmp.Or(o.MaxFrame, DefaultMaxFrame)

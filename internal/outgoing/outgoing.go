@@ -191,7 +191,7 @@ type Call struct {
 	ID string
 	// Body is JSON.
 	Body []byte
-	// Keys sign the call in place of those of the endpoint. The zero Keys do not.
+	// Keys sign the call instead of those of the endpoint. The zero Keys do not.
 	Keys Keys
 }
 

@@ -14,7 +14,7 @@ const (
 )
 
 // instructions are what the reader knows, by their byte. Instructions that it does not know end the reading: among
-// them are persistent ids, codes of the extension registry, and buffers that travel beside the pickle.
+// them are persistent ids, codes of the extension registry, and buffers that travel outside the pickle.
 var instructions = [256]func(*machine){ //nolint:gochecknoglobals // a table
 	'.':    func(m *machine) { m.result, m.stopped = m.pop(), true },
 	0x95:   func(m *machine) { m.take(8) }, // a frame: a hint for those who read from a file

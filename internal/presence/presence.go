@@ -189,7 +189,7 @@ func (r *Room) Leave(g event.Group, m Member, how Departure) {
 	r.signal()
 }
 
-// Set shows a state of the member's user, in place of the one before. null shows none. Errors are
+// Set shows a state of the member's user, instead of the one before. null shows none. Errors are
 // [ErrState], [ErrAbsent] and [ErrFull].
 func (r *Room) Set(g event.Group, m Member, state json.RawMessage) error {
 	text, err := compactState(state)

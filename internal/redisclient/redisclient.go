@@ -103,7 +103,7 @@ func (c *Connector) Connect(connections int) (redis.UniversalClient, error) {
 		client.AddHook(access)
 		return client, nil
 	}
-	// Everything that a URL can set, but for the address.
+	// Everything that a URL can set, except the address.
 	client := redis.NewFailoverClient(&redis.FailoverOptions{
 		MasterName: r.SentinelMaster, SentinelAddrs: r.Sentinels, Dialer: access.dialSentinels,
 		CredentialsProvider: o.CredentialsProvider, DB: o.DB, TLSConfig: o.TLSConfig, Protocol: o.Protocol, ClientName: o.ClientName,

@@ -41,7 +41,7 @@ const (
 	// 8, an interface).
 	gobMapBegin = "\x04\x01\x02"
 	gobMapEnd   = "\x00\x01\x10\x01\x10\x00\x00"
-	// gobSingle stands before a value that is no struct.
+	// gobSingle stands before a value that is not a struct.
 	gobSingle = "\x00"
 )
 

@@ -139,7 +139,7 @@ func (c *Conn) partial() int {
 	return partial(secure)
 }
 
-// next implements Next, but for records that have begun to come.
+// next implements Next, except for records that have begun to come.
 func (c *Conn) next(b Budget) (Message, error) {
 	for c.more() {
 		c.in.broken = c.receive()

@@ -102,7 +102,7 @@ type Outcome struct {
 	To time.Time `json:"to,omitzero"`
 	// Events is how many events it is about, if there may be several.
 	Events int `json:"events,omitempty"`
-	// ToldGap says that the client is told of a gap in place of the event.
+	// ToldGap says that the client is told of a gap instead of the event.
 	ToldGap bool `json:"told_gap,omitempty"`
 	// Reason and Code say why a connection ended, a handshake was refused, or a group denied.
 	Reason string `json:"reason,omitempty"`

@@ -94,7 +94,7 @@ func (r *Roster) lostSlot(l *Link, channel string, now time.Time) Confirmation {
 	return c
 }
 
-// Refuse handles an error in place of a confirmation: the server does not have the slot of the
+// Refuse handles an error instead of a confirmation: the server does not have the slot of the
 // oldest command, or not at present. owner is the address of the slot's server if the error names
 // it. Refuse reports false if no command is in progress.
 func (r *Roster) Refuse(l *Link, owner string, now time.Time) bool {
