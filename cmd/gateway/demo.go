@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"orgcast/internal/app"
@@ -103,11 +104,12 @@ func demoCommand(ctx context.Context, p *cli.Process, args []string) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	n, err := app.New(ctx, o, log)
+	fold := new(outage.Fold)
+	n, err := app.New(ctx, o, log.WithOptions(zap.WrapCore(fold.Core)))
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	return runDemo(ctx, &demoNode{Node: n, plug: plug}, listener, hosts, pace, out)
+	return runDemo(ctx, &demoNode{Node: n, plug: plug, fold: fold}, listener, hosts, pace, out)
 }
 
 // exposure returns a warning if others can reach the address.
@@ -127,13 +129,14 @@ type demoNode struct {
 	*app.Node
 
 	plug *outage.Plug // in front of the embedded Redis, nil without one
+	fold *outage.Fold // around the log
 }
 
 // runDemo serves the demo under the hosts given until ctx ends.
 func runDemo(ctx context.Context, n *demoNode, listener net.Listener, hosts []string, pace time.Duration, stdout io.Writer) error {
 	n.Start()
 	site := &url.URL{Scheme: "http", Host: hosts[0]}
-	live, err := n.shows(site)
+	live, err := n.shows(site, stdout)
 	if err != nil {
 		return errors.Join(err, listener.Close(), n.Close())
 	}
@@ -223,7 +226,7 @@ type shows struct {
 
 // shows returns what the page can start. The crowd connects as everyone else does, and both publish
 // as back ends do.
-func (n *demoNode) shows(site *url.URL) (*shows, error) {
+func (n *demoNode) shows(site *url.URL, stdout io.Writer) (*shows, error) {
 	members, err := directory.NewRedis(n.Redis.State, n.Keys)
 	if err != nil {
 		return nil, err
@@ -231,7 +234,7 @@ func (n *demoNode) shows(site *url.URL) (*shows, error) {
 	sessions, _ := app.Store[*session.RedisStore](n.Sessions) // as runDemo's settings say
 	s := &shows{crowd: crowd.New(crowd.Options{Site: site, Sessions: sessions, Members: members, Publisher: n.Bus, Log: n.Log})}
 	if n.plug != nil {
-		s.outages = outage.New(outage.Options{Plug: n.plug, Recorder: n.Bus})
+		s.outages = outage.New(outage.Options{Plug: n.plug, Recorder: n.Bus, Out: stdout, Fold: n.fold, Healthy: n.Bus.Healthy})
 	}
 	return s, nil
 }

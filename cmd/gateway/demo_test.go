@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -68,6 +69,46 @@ func TestDemoAnswersToItsOwnName(t *testing.T) {
 		h.ServeHTTP(w, r)
 		if w.Code != want {
 			t.Errorf("%q: got %d, want %d", host, w.Code, want)
+		}
+	}
+}
+
+// TestDemoTellsOfAnOutage: an outage that the page starts prints one line when Redis is unreachable
+// and one when it is back, and no warning for each connection.
+func TestDemoTellsOfAnOutage(t *testing.T) {
+	t.Parallel()
+	out, log := new(testkit.SyncBuffer), new(testkit.SyncBuffer)
+	spawn(t, nil, out, log, "demo", "--listen", "127.0.0.1:0")
+	testkit.Eventually(t, "an invitation", func() bool { return strings.Contains(out.String(), "sign in") })
+	_, rest, _ := strings.Cut(out.String(), "open      ")
+	page, _, _ := strings.Cut(rest, "\n")
+	post := func(path, form, text string, cookies []*http.Cookie) []*http.Cookie {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, page+path, strings.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", form)
+		for _, c := range cookies {
+			r.AddCookie(c)
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode >= 300 {
+			t.Fatalf("%s: got %s", path, answer.Status)
+		}
+		return answer.Cookies()
+	}
+	cookies := post("demo/sign-in", "application/x-www-form-urlencoded", "user=ada&seat=left", nil)
+	post("demo/outage", "application/json", `{"seats":["left"],"seconds":1}`, cookies)
+	told := regexp.MustCompile(`Redis is unreachable for 1 s, .*\n.* Redis is back after .* The \d+ events that waited are published, .* [1-9]\d* warnings about lost connections were left out\.\n$`)
+	testkit.Eventually(t, "two lines about the outage", func() bool { return told.MatchString(out.String()) })
+	for _, message := range []string{"cannot read tasks", "subscription connection lost", "control connection lost"} {
+		if strings.Contains(log.String(), message) {
+			t.Errorf("got the log\n%s\nwant no line %q", log.String(), message)
 		}
 	}
 }

@@ -53,7 +53,8 @@ func (q *queue) waits(until time.Time) {
 // one afterwards, which dispatchers must know. It is 0 if the caller will not wait.
 func (q *queue) look(ctx context.Context, wait time.Duration) (*entry, error) {
 	if q.takeOverDue() {
-		if e, err := q.takeOver(ctx); e != nil || err != nil && q.createGroup(ctx, err) != nil {
+		e, err := q.takeOver(ctx)
+		if err = q.createGroup(ctx, err); e != nil || err != nil {
 			return e, err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -30,10 +31,16 @@ type Switch interface {
 	Restore()
 }
 
-// Options are what [Outages] need. All are required.
+// Options are what [Outages] need. Plug and Recorder are required.
 type Options struct {
 	Plug     Switch
 	Recorder Recorder
+	// Out gets one line when Redis is unreachable, and one when it is back, for the person at the terminal.
+	Out io.Writer
+	// Fold leaves the warnings of an outage out of the log. Without one, all are logged.
+	Fold *Fold
+	// Healthy returns nil if events flow. An outage is over when it does. nil counts as healthy.
+	Healthy func() error
 }
 
 // Author is someone as whom the demo publishes while Redis is away.
@@ -55,6 +62,8 @@ const (
 	tryTimeout = time.Second
 	// giveUp bounds the time after the outage in which everything must have been accepted.
 	giveUp = 30 * time.Second
+	// settle bounds the time after that in which events must flow again.
+	settle = 10 * time.Second
 )
 
 var (
@@ -125,6 +134,15 @@ type Outages struct {
 
 // New returns Outages. They need [Outages.Run].
 func New(o Options) *Outages {
+	if o.Out == nil {
+		o.Out = io.Discard
+	}
+	if o.Fold == nil {
+		o.Fold = new(Fold)
+	}
+	if o.Healthy == nil {
+		o.Healthy = func() error { return nil }
+	}
 	return &Outages{opt: o, starts: make(chan request, 1), report: Report{State: Idle}}
 }
 
@@ -171,7 +189,7 @@ func (o *Outages) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case r := <-o.starts:
-			if err := o.outage(ctx, r); err != nil {
+			if err := o.tell(ctx, r); err != nil {
 				return err
 			}
 		}

@@ -114,6 +114,10 @@ func TestPlugWithoutAServer(t *testing.T) {
 
 // world is Redis and what stands before it.
 type world struct {
+	out     io.Writer    // as in [outage.Options]
+	fold    *outage.Fold // the same
+	healthy func() error // the same
+
 	mu       sync.Mutex
 	away     bool
 	broken   bool // stays away
@@ -162,7 +166,7 @@ func (w *world) written() (recorded, texts []string) {
 func (w *world) open(t *testing.T) *outage.Outages {
 	t.Helper()
 	w.known = make(map[string]bool)
-	o := outage.New(outage.Options{Plug: w, Recorder: w})
+	o := outage.New(outage.Options{Plug: w, Recorder: w, Out: w.out, Fold: w.fold, Healthy: w.healthy})
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
