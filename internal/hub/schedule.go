@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -58,6 +59,13 @@ func (s *scheduler) next() (l *lane, alone, ok bool) {
 	return l, len(s.ring) == 0, true
 }
 
+// waiting reports whether a lane waits.
+func (s *scheduler) waiting() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.ring) > 0
+}
+
 // work serves lanes until none waits.
 func (s *scheduler) work() {
 	defer s.workers.Done()
@@ -70,6 +78,15 @@ func (s *scheduler) work() {
 		}
 		s.serve(w, l, alone)
 	}
+}
+
+// after calls fn after a pause, for which no worker is needed. [scheduler.wait] waits for it, too.
+func (s *scheduler) after(pause time.Duration, fn func()) {
+	s.workers.Add(1)
+	time.AfterFunc(pause, func() {
+		defer s.workers.Done()
+		fn()
+	})
 }
 
 func (s *scheduler) wait() { s.workers.Wait() }
