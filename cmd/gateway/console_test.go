@@ -11,10 +11,14 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"orgcast/internal/api"
 	"orgcast/internal/console"
+	"orgcast/internal/inventory"
+	"orgcast/internal/nodes"
 	"orgcast/internal/testkit"
 	"orgcast/internal/testkit/redistest"
 )
@@ -99,6 +103,39 @@ func TestConsoleRevokesOnAnotherNode(t *testing.T) {
 	client.Set(t.Context(), "orgcast:user-disabled:boss", "1", 0)
 	if status, body := askConsole(t, a, http.MethodGet, "v1/devices", "", boss); status != http.StatusForbidden || body["code"] != "not_allowed" {
 		t.Errorf("a disabled administrator: got %d %v", status, body)
+	}
+}
+
+// TestConsoleCountsViolations: a row of another organization that a node answers with is held back, and
+// counts as everything that the last comparison stops.
+func TestConsoleCountsViolations(t *testing.T) {
+	t.Parallel()
+	addr := redistest.Start(t)
+	s := startServe(t, addr, environment{"ORGCAST_CONSOLE_PATH": "/console", "ORGCAST_CONSOLE_KEY": consoleKey})
+	s.expectReady()
+	mutant := nodes.New(redistest.NewClient(t, addr), testkit.Keys(t), nodes.Options{})
+	nodes.Answer(mutant, api.Connections(), func(_ context.Context, q inventory.Query) (inventory.Page[inventory.Connection], error) {
+		rows := inventory.NewCollector[inventory.Connection](q)
+		rows.Add(inventory.Connection{ID: "C1", Organization: "globex", User: "secret"})
+		return rows.Page()
+	})
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var running sync.WaitGroup
+	running.Go(func() { _ = mutant.Run(ctx) }) // always nil
+	t.Cleanup(func() { cancel(); running.Wait() })
+	boss := console.Administrator{Organization: testkit.Org(t, "acme"), UserID: "boss"}
+	testkit.Eventually(t, "the mutant answers", func() bool {
+		status, body := askConsole(t, s, http.MethodGet, "v1/devices", "", boss)
+		if devices, _ := body["devices"].([]any); len(devices) > 0 {
+			t.Fatalf("got %v", body)
+		}
+		return status == http.StatusServiceUnavailable && body["code"] == "unavailable" && strings.Contains(s.log.String(), "isolation violation prevented")
+	})
+	if _, metrics := s.ask(http.MethodGet, "/metrics", ""); !strings.Contains(metrics, "orgcast_isolation_violations_total 1\n") {
+		t.Error("the violation is not counted")
+	}
+	if status, report := s.ask(http.MethodGet, "/readyz", ""); status != http.StatusServiceUnavailable || !strings.Contains(report, "an isolation violation was counted") {
+		t.Errorf("got %d %s, want a node that is not ready", status, report)
 	}
 }
 

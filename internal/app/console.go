@@ -20,7 +20,7 @@ import (
 // organizationConsole returns the console of organizations.
 func (n *Node) organizationConsole() *console.Members {
 	c := console.New(console.Options{
-		Reports: reports{n.nodes}, Revoker: n.revoker, Admit: n.admitAdministrator, Usage: n.dayOfUsage(), Log: n.Log, Registerer: n.Metrics,
+		Reports: reports{n.nodes}, Revoker: n.revoker, Admit: n.admitAdministrator, Usage: n.dayOfUsage(), Violated: n.Gateway.Violated, Log: n.Log, Registerer: n.Metrics,
 	})
 	c.SetKey(n.options().ConsoleKey)
 	n.reloads.add(func(next *Options) (func(), error) {
@@ -65,9 +65,10 @@ func (n *Node) dayOfUsage() func(ctx context.Context, org orgctx.ID) ([]console.
 		rows, _, err := n.usage.Read(ctx, usage.Query{From: now.Add(-24 * time.Hour), To: now, Organization: org, Limit: usage.DefaultLimit})
 		hours := make([]console.Hour, 0, len(rows))
 		for _, r := range rows {
-			if r.Organization == org.String() {
-				hours = append(hours, console.Hour{Hour: r.Hour, PeakConnections: r.PeakConnections, Deliveries: r.Deliveries, DeliveredBytes: r.DeliveredBytes, LagSeconds: r.LagSeconds})
-			}
+			hours = append(hours, console.Hour{
+				Organization: r.Organization, Hour: r.Hour, PeakConnections: r.PeakConnections,
+				Deliveries: r.Deliveries, DeliveredBytes: r.DeliveredBytes, LagSeconds: r.LagSeconds,
+			})
 		}
 		return hours, err
 	}

@@ -30,6 +30,8 @@ type Options struct {
 	// Admit returns nil if a user is an active member of an active organization, [ErrNotAllowed]
 	// if not, and another error if nobody can say.
 	Admit func(ctx context.Context, who Administrator) error
+	// Violated is called for each row of another organization that was held back. It must not block.
+	Violated func()
 	// Log and Registerer may be nil.
 	Log        *zap.Logger
 	Registerer prometheus.Registerer

@@ -33,6 +33,7 @@ type world struct {
 	careless    bool // rows are not filtered by organization
 	incomplete  bool
 	busy        bool
+	violations  int
 	admit       error
 	revoked     []lease.Message
 	now         time.Time
@@ -52,8 +53,13 @@ func newWorld(t *testing.T) *world {
 	w.members = console.New(console.Options{
 		Reports: w, Revoker: w, Admit: func(context.Context, console.Administrator) error { return w.admit },
 		Usage: func(_ context.Context, org orgctx.ID) ([]console.Hour, error) {
-			return []console.Hour{{PeakConnections: len(org.String())}}, nil
+			hours := []console.Hour{{Organization: org.String(), PeakConnections: len(org.String())}}
+			if w.careless {
+				hours = append(hours, console.Hour{Organization: "globex"})
+			}
+			return hours, nil
 		},
+		Violated: func() { w.violations++ },
 		Log: zap.New(core), Now: func() time.Time { return w.now },
 	})
 	w.members.SetKey(key)
@@ -155,14 +161,14 @@ func TestAdministratorSeesOnlyTheirOrganization(t *testing.T) {
 	}
 }
 
-// TestRowOfAnotherOrganizationNeverLeaves: even if all nodes answered with it.
+// TestRowOfAnotherOrganizationNeverLeaves: even if all nodes answered with it. Each is counted.
 func TestRowOfAnotherOrganizationNeverLeaves(t *testing.T) {
 	w := newWorld(t)
 	w.careless = true
 	ada := w.administrator("acme", "ada")
 	for _, r := range []*http.Request{
 		w.request(http.MethodGet, "v1/devices", "", ada), w.request(http.MethodGet, "v1/health", "", ada),
-		w.request(http.MethodPost, "v1/revoke", `{"connection_id":"G1"}`, ada),
+		w.request(http.MethodGet, "v1/usage", "", ada), w.request(http.MethodPost, "v1/revoke", `{"connection_id":"G1"}`, ada),
 	} {
 		if status, code, text := w.send(r); status != http.StatusServiceUnavailable || code != "unavailable" || strings.Contains(text, "globex") {
 			t.Errorf("%s: got %d %s", r.URL.Path, status, text)
@@ -171,8 +177,8 @@ func TestRowOfAnotherOrganizationNeverLeaves(t *testing.T) {
 	if len(w.revoked) > 0 {
 		t.Errorf("revoked %v", w.revoked)
 	}
-	if got := w.logs.FilterMessage("isolation violation prevented").Len(); got != 3 {
-		t.Errorf("logged %d violations, want 3", got)
+	if got := w.logs.FilterMessage("isolation violation prevented").Len(); got != 4 || w.violations != 4 {
+		t.Errorf("logged %d violations and counted %d, want 4", got, w.violations)
 	}
 }
 

@@ -22,6 +22,7 @@ type Reports interface {
 
 // Hour is what an organization used in an hour.
 type Hour struct {
+	Organization    string    `json:"-"`
 	Hour            time.Time `json:"hour"`
 	PeakConnections int       `json:"peak_connections"`
 	Deliveries      uint64    `json:"deliveries"`
@@ -72,12 +73,14 @@ func query(ctx context.Context) (orgctx.ID, inventory.Query, error) {
 	return org, inventory.Query{Limit: devicesLimit, Organization: org.String()}, nil
 }
 
-// belongs compares a row with the organization that asked. It should never find a difference.
+// belongs compares a row with the organization that asked. It should never find a difference. If it
+// does, nothing of the answer leaves, and it counts as an isolation violation.
 func (s *scope) belongs(org orgctx.ID, row string) error {
 	if row == org.String() {
 		return nil
 	}
 	s.Log.Error("isolation violation prevented", zap.Stringer("organization_id", org), zap.String("row_organization_id", row))
+	s.Violated()
 	return errIsolation
 }
 
@@ -152,6 +155,11 @@ func (s *scope) usage(ctx context.Context) (any, error) {
 		return nil, errNoUsage
 	}
 	hours, err := s.Usage(ctx, org)
+	for _, hour := range hours {
+		if err := s.belongs(org, hour.Organization); err != nil {
+			return nil, err
+		}
+	}
 	if hours == nil {
 		hours = []Hour{}
 	}

@@ -95,7 +95,7 @@ func newMetrics(r prometheus.Registerer, queued, received func() float64) *metri
 			prometheus.Labels{"reason": reason.String()}, &m.dropped[reason])
 	}
 	counter("orgcast_isolation_violations_total",
-		"Events of another organization stopped by the last comparison before writing. Anything but 0 is a fault of the gateway.", nil, &m.violations)
+		"Events, frames and console rows of another organization stopped by the last comparison. Anything but 0 is a fault of the gateway.", nil, &m.violations)
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "orgcast_queue_bytes", Help: "Bytes queued for connections."}, queued)
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "orgcast_receive_bytes", Help: "Bytes of messages from browsers that consumers have not handled yet."}, received)
 	counter("orgcast_receive_refused_total", "Connections closed because their organization's receive budget was used up.", nil, &m.intakeFull)
@@ -167,5 +167,9 @@ func (h *host) violated() {
 	}
 }
 
-// Violations returns how many foreign events the last comparison has stopped. It stays 0.
+// Violated counts an isolation violation that another part of the node prevented.
+func (s *Server) Violated() { s.now.Load().violated() }
+
+// Violations returns how many foreign events, frames and rows the last comparisons have stopped. It
+// stays 0.
 func (s *Server) Violations() uint64 { return s.metrics.violations.Load() }
