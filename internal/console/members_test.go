@@ -59,8 +59,7 @@ func newWorld(t *testing.T) *world {
 			}
 			return hours, nil
 		},
-		Violated: func() { w.violations++ },
-		Log: zap.New(core), Now: func() time.Time { return w.now },
+		Violated: func() { w.violations++ }, Log: zap.New(core), Now: func() time.Time { return w.now },
 	})
 	w.members.SetKey(key)
 	return w
