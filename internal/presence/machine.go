@@ -79,6 +79,9 @@ const (
 	// entryBytes is about what a user takes in memory, for each node that knows of it, and once more
 	// for remembering that it was shown.
 	entryBytes = 256
+	// goneBytes is about what the name of a user takes who has gone, until Redis knows. It is less
+	// than what the user took, so there is always room for it.
+	goneBytes = 64
 	// groupBytes, viewBytes and seatBytes are about what a group takes, what is added if it is watched,
 	// and what each connection in it takes (BenchmarkGroupMemory).
 	groupBytes = 896
@@ -150,12 +153,21 @@ func (g *group) price(s *seat, p *person, user string, watch bool) (bytes int) {
 		bytes += seatBytes
 	}
 	if p == nil {
-		bytes += entryBytes + len(user)
+		bytes += entryBytes + len(user) - g.gonePrice(user)
 	}
 	if watch && g.view == nil {
 		bytes += viewBytes
 	}
 	return bytes
+}
+
+// gonePrice returns what a user of this node costs the organization who has gone and whose field has
+// to be written.
+func (g *group) gonePrice(user string) (bytes int) {
+	if _, ok := g.dirty[user]; ok && g.own[user] == nil {
+		return goneBytes + len(user)
+	}
+	return 0
 }
 
 // newGroup returns a group that is not charged yet.
@@ -219,6 +231,7 @@ func (m *machine) remove(g *group, user string) {
 	p := g.own[user]
 	m.refund(g.org, entryBytes+len(user)+len(p.State)+len(p.pending))
 	delete(g.own, user)
+	g.org.bytes += g.gonePrice(user)
 	m.changed(g, user)
 	m.dropIfEmpty(g)
 }
@@ -232,6 +245,9 @@ func (m *machine) dropIfEmpty(g *group) {
 	if g.charged {
 		m.refund(g.org, groupBytes+len(g.name.Name()))
 	}
+	for user := range g.dirty {
+		m.refund(g.org, g.gonePrice(user))
+	}
 	for _, set := range []map[*group]struct{}{m.showing, m.unsaved, m.unread, m.auditing} {
 		delete(set, g)
 	}
@@ -243,10 +259,18 @@ func (m *machine) dropIfEmpty(g *group) {
 // changed notes that what this node says of a user has changed.
 func (m *machine) changed(g *group, user string) {
 	if !m.alone {
-		g.dirty[user] = struct{}{}
-		m.unsaved[g] = struct{}{}
+		m.soil(g, user)
 	}
 	m.touch(g, user)
+}
+
+// soil has the field of a user written.
+func (m *machine) soil(g *group, user string) {
+	if _, ok := g.dirty[user]; !ok {
+		g.dirty[user] = struct{}{}
+		g.org.bytes += g.gonePrice(user)
+	}
+	m.unsaved[g] = struct{}{}
 }
 
 // set sets the state of a user, at once or when the pause is over.

@@ -333,6 +333,84 @@ func TestBytes(t *testing.T) {
 	}
 }
 
+// TestBytesWhileRedisIsAway: users who have come and gone while nothing could be written, or read, or
+// shown, are remembered within the bound of their organization. All of it is given back.
+func TestBytesWhileRedisIsAway(t *testing.T) {
+	g := testkit.Group(t, "acme", "all")
+	pad := strings.Repeat("x", 100)
+	for name, test := range map[string]struct {
+		watch bool
+		early bool // the group was in Redis before
+	}{
+		"not watched":       {early: true},
+		"watched":           {watch: true, early: true},
+		"watched, not read": {watch: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 2)
+			n := w.nodes[0]
+			n.m.bytesPerOrganization = 64 << 10
+			if !test.early {
+				n.cut = true
+			}
+			ada := w.join(n, g, "ada", test.watch)
+			if test.early {
+				w.run(settled)
+				n.cut = true
+			}
+			refused := 0
+			for i := range 5000 {
+				guest := &simMember{w: w, node: n, group: g, user: fmt.Sprint("guest", i, pad)}
+				if err := n.m.attend(g, guest.user, guest, false, w.now); err == nil {
+					n.m.leave(g, guest, Closed, w.now)
+				} else if refused++; !errors.Is(err, ErrFull) {
+					t.Fatal(err)
+				}
+				if i%100 == 0 {
+					w.run(Tick)
+				}
+			}
+			known := n.m.groups[g]
+			names := len(known.dirty)
+			if known.view != nil {
+				names = max(names, len(known.view.touched))
+			}
+			if most := n.m.bytesPerOrganization / len(pad); names > most {
+				t.Errorf("%d names of users who have gone are remembered, want at most %d", names, most)
+			}
+			t.Logf("%d names, %d refused", names, refused)
+			n.cut = false
+			w.run(settled)
+			w.join(w.nodes[1], g, "alan", true)
+			w.run(settled)
+			w.check()
+			w.leave(ada, Closed)
+			w.run(settled)
+			if len(n.m.groups)+len(n.m.orgs) > 0 {
+				t.Errorf("left over: %d groups, %d organizations", len(n.m.groups), len(n.m.orgs))
+			}
+		})
+	}
+}
+
+// TestUsersOfSlowWatchersAreBounded: while the watchers of a group have to wait for their frames, users
+// who come and go meanwhile leave nothing behind.
+func TestUsersOfSlowWatchersAreBounded(t *testing.T) {
+	g := testkit.Group(t, "acme", "all")
+	w := newWorld(t, 1)
+	n := w.nodes[0]
+	w.join(n, g, "ada", true)
+	w.run(settled)
+	n.m.orgs[g.Organization()].ready = w.now.Add(time.Hour)
+	for i := range 1000 {
+		w.leave(w.join(n, g, fmt.Sprint("guest", i), false), Closed)
+		w.run(Tick)
+	}
+	if got := len(n.m.groups[g].view.touched); got > 1 {
+		t.Errorf("%d users are remembered, want at most 1", got)
+	}
+}
+
 // TestManyGroups: a member who joins very many groups, watching or not, is refused at the bound of the
 // organization. Another organization is not affected, and all of it is given back.
 func TestManyGroups(t *testing.T) {

@@ -2,7 +2,6 @@ package presence
 
 import (
 	"encoding/json"
-	"maps"
 	"slices"
 	"time"
 
@@ -224,6 +223,7 @@ func (m *machine) nextWrite(g *group) write {
 			break
 		}
 		w.sent[user] = struct{}{}
+		m.refund(g.org, g.gonePrice(user))
 		delete(g.dirty, user)
 		if p := g.own[user]; p != nil {
 			w.diff.Set[user] = p.entry
@@ -244,7 +244,9 @@ func (m *machine) wrote(list []write, errs []error) {
 		g := w.group
 		g.writing = false
 		if errs[i] != nil {
-			maps.Copy(g.dirty, w.sent)
+			for user := range w.sent {
+				m.soil(g, user)
+			}
 			g.seq = max(g.seq, w.diff.Seq) // also if nothing is left, so that the end is written again
 			m.unsaved[g] = struct{}{}
 		}

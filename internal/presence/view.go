@@ -42,7 +42,7 @@ func (m *machine) watch(g *group, s *seat) {
 	if g.view == nil {
 		g.view = &view{remotes: make(map[string]*share), touched: make(map[string]struct{}), shown: make(map[string]shown), loaded: m.alone, listed: true, bytes: viewBytes}
 		for user := range g.own {
-			g.view.touched[user] = struct{}{}
+			m.touch(g, user)
 		}
 		if !m.alone {
 			m.rewanted[g.name] = struct{}{}
@@ -82,12 +82,32 @@ func (m *machine) unwatch(g *group, s *seat) {
 // watched reports whether the channel of a group is wanted.
 func (m *machine) watched(g *group) bool { return g != nil && g.view != nil }
 
-// touch notes that a user may look different now.
+// touch notes that a user may look different now. A user who is not there and was not shown leaves
+// nothing behind: it may take long until the next frames, and names are not charged for twice.
 func (m *machine) touch(g *group, user string) {
-	if g.view != nil {
-		g.view.touched[user] = struct{}{}
-		m.showing[g] = struct{}{}
+	v := g.view
+	if v == nil || !v.loaded { // load touches all
+		return
 	}
+	if _, was := v.shown[user]; !was && !g.knows(user) {
+		delete(v.touched, user)
+		return
+	}
+	v.touched[user] = struct{}{}
+	m.showing[g] = struct{}{}
+}
+
+// knows reports whether a user of this node or of another one is there.
+func (g *group) knows(user string) bool {
+	if g.own[user] != nil {
+		return true
+	}
+	for _, r := range g.view.remotes {
+		if _, ok := r.users[user]; ok {
+			return true
+		}
+	}
+	return false
 }
 
 // merged returns how a user looks, as all nodes together say.
@@ -300,6 +320,12 @@ func (m *machine) load(g *group, h hash, alive map[string]struct{}, now time.Tim
 		return
 	}
 	v.full = false
+	if !v.loaded {
+		v.loaded = true
+		for user := range g.own {
+			m.touch(g, user)
+		}
+	}
 	for node, r := range v.remotes {
 		if h[node] == nil {
 			m.missShare(g, node, r, now)
@@ -321,12 +347,6 @@ func (m *machine) load(g *group, h hash, alive map[string]struct{}, now time.Tim
 			if !m.enter(g, node, r, user, e, now) {
 				return
 			}
-		}
-	}
-	if !v.loaded {
-		v.loaded = true
-		for user := range g.own {
-			m.touch(g, user)
 		}
 	}
 	m.showing[g] = struct{}{}
@@ -369,22 +389,19 @@ func (m *machine) compare(g *group, s *share) {
 	}
 	for user, p := range g.own {
 		if e, ok := s.users[user]; !ok || e.text() != p.text() {
-			g.dirty[user] = struct{}{}
+			m.soil(g, user)
 		}
 	}
 	for user := range s.users {
 		if g.own[user] == nil {
-			g.dirty[user] = struct{}{}
+			m.soil(g, user)
 		}
 	}
 	if s.seq != g.seq { // others may not know of the last writes
 		g.seq = max(g.seq, s.seq)
 		for user := range g.own {
-			g.dirty[user] = struct{}{}
+			m.soil(g, user)
 		}
-		m.unsaved[g] = struct{}{}
-	}
-	if len(g.dirty) > 0 {
 		m.unsaved[g] = struct{}{}
 	}
 }

@@ -216,6 +216,9 @@ func (w *world) account(n *simNode) {
 		for user, p := range g.own {
 			bytes += entryBytes + len(user) + len(p.State) + len(p.pending)
 		}
+		for user := range g.dirty {
+			bytes += g.gonePrice(user)
+		}
 		if v := g.view; v != nil {
 			bytes += viewBytes
 			for _, r := range v.remotes {
