@@ -34,17 +34,26 @@ const (
 	// longer than the pause between two renewals, because all leases end at once if Redis loses its
 	// data or hangs.
 	confirmDeath = 2500 * time.Millisecond
-	// surveyGap is the pause between two surveys after which nodes have that time again.
+	// surveyGap is the most of the time between two surveys that counts for that: this node or Redis was
+	// slow. If Redis did not answer meanwhile, it may have hung, and the other nodes could not renew
+	// their leases either: then hungGap counts, so that nodes have their time again, but a Redis that
+	// often does not answer keeps nobody present for good.
 	surveyGap = 2 * time.Second
+	hungGap   = confirmDeath / 10
 )
 
 // survey takes the nodes that had a lease at a moment. The users of others are gone, if they had
 // none for some time.
 func (m *machine) survey(alive map[string]struct{}, asked time.Time) {
-	if asked.Sub(m.surveyed) > surveyGap {
-		clear(m.missing)
+	passed := asked.Sub(m.surveyed)
+	switch {
+	case passed <= surveyGap:
+	case m.unanswered:
+		passed = hungGap
+	default:
+		passed = surveyGap
 	}
-	m.alive, m.surveyed = alive, asked
+	m.alive, m.surveyed, m.unanswered = alive, asked, false
 	for node := range m.missing {
 		if _, ok := alive[node]; ok || m.nodes[node] == nil {
 			delete(m.missing, node)
@@ -54,11 +63,12 @@ func (m *machine) survey(alive map[string]struct{}, asked time.Time) {
 		if _, ok := alive[node]; ok {
 			continue
 		}
-		since, known := m.missing[node]
-		if !known {
-			since, m.missing[node] = asked, asked
+		if missing, known := m.missing[node]; known {
+			m.missing[node] = missing + passed
+		} else {
+			m.missing[node] = 0
 		}
-		if asked.Sub(since) < confirmDeath {
+		if m.missing[node] < confirmDeath {
 			continue
 		}
 		for g := range groups {
@@ -66,6 +76,9 @@ func (m *machine) survey(alive map[string]struct{}, asked time.Time) {
 		}
 	}
 }
+
+// unsurveyed notes that Redis did not say which nodes have a lease.
+func (m *machine) unsurveyed() { m.unanswered = true }
 
 // bury removes the users of a node without a lease from a view, except those who may come back.
 func (m *machine) bury(g *group, node string, now time.Time) {

@@ -31,7 +31,8 @@ type machine struct {
 	nodes                map[string]map[*group]struct{} // in whose views a node is
 	alive                map[string]struct{}            // the nodes that had a lease when last asked
 	surveyed             time.Time                      // when
-	missing              map[string]time.Time           // since when other nodes in views have had none
+	unanswered           bool                           // they were asked for since, in vain
+	missing              map[string]time.Duration       // for how long other nodes in views have had none
 	sweeps               []sweep                        // fields of dead nodes
 }
 
@@ -105,7 +106,7 @@ func newMachine(node string, mostListed, bytes int) *machine {
 		node: node, mostListed: mostListed, grace: Grace, bytesPerOrganization: bytes,
 		groups: make(map[event.Group]*group), orgs: make(map[orgctx.ID]*org),
 		showing: make(map[*group]struct{}), unsaved: make(map[*group]struct{}), unread: make(map[*group]struct{}),
-		auditing: make(map[*group]struct{}), rewanted: make(map[event.Group]struct{}), nodes: make(map[string]map[*group]struct{}), missing: make(map[string]time.Time),
+		auditing: make(map[*group]struct{}), rewanted: make(map[event.Group]struct{}), nodes: make(map[string]map[*group]struct{}), missing: make(map[string]time.Duration),
 	}
 }
 

@@ -133,6 +133,22 @@ func TestNoLeave(t *testing.T) {
 			w.run(settled)
 			return ada
 		},
+		"data is lost, and then Redis hangs": func(w *world, ada *simMember) *simMember {
+			for i := range time.Duration(10) {
+				w.run(i * Tick)
+				w.flush()
+				w.run(2 * Tick)
+				for _, n := range w.nodes {
+					n.cut = true
+				}
+				w.run(3 * simLease)
+				for _, n := range w.nodes {
+					n.cut = false
+				}
+				w.run(settled)
+			}
+			return ada
+		},
 		"FLUSHALL":                        func(w *world, ada *simMember) *simMember { w.flush(); w.run(settled); return ada },
 		"Redis restarts without its data": func(w *world, ada *simMember) *simMember { w.restart(); w.run(settled); return ada },
 	} {
@@ -194,6 +210,38 @@ func TestKilledNodeIsBuried(t *testing.T) {
 	}
 	if got := len(w.hashes[g]); got != 2 {
 		t.Errorf("fields left: %v", w.hashes[g])
+	}
+}
+
+// TestKilledNodeIsBuriedBySlowSurveys: users of a killed node are gone after some time also where Redis
+// takes long to say which nodes there are, or does not always answer.
+func TestKilledNodeIsBuriedBySlowSurveys(t *testing.T) {
+	g := testkit.Group(t, "acme", "all")
+	for name, test := range map[string]struct {
+		slow  time.Duration
+		flaky bool
+		most  time.Duration // until the users have to be gone
+	}{
+		"slow":           {slow: 2 * surveyGap, most: simLease + 4*2*surveyGap},
+		"slow and flaky": {slow: surveyGap * 3 / 4, flaky: true, most: simLease + 12*surveyGap*3/2},
+		"flaky":          {flaky: true, most: simLease + 4*confirmDeath},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 2)
+			n := w.nodes[1]
+			n.slow, n.flaky = test.slow, test.flaky
+			w.join(w.nodes[0], g, "ada", false)
+			watcher := w.join(n, g, "watcher", true)
+			w.run(settled)
+			if got := watcher.sees(); got != "ada:1 watcher:1" {
+				t.Fatalf("got %q", got)
+			}
+			w.kill(w.nodes[0])
+			w.run(test.most)
+			if got := watcher.sees(); got != "watcher:1" {
+				t.Errorf("%v after its node was killed, ada is still there", test.most)
+			}
+		})
 	}
 }
 

@@ -247,11 +247,14 @@ func (r *Room) followNodes(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		asked := time.Now()
-		if alive, err := r.alive(ctx); err == nil { // else what is known stays: Redis may come back
-			r.mu.Lock()
+		alive, err := r.alive(ctx)
+		r.mu.Lock()
+		if err == nil {
 			r.machine.survey(alive, asked)
-			r.mu.Unlock()
+		} else { // what is known stays: Redis may come back
+			r.machine.unsurveyed()
 		}
+		r.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return

@@ -46,6 +46,10 @@ type simNode struct {
 	members []*simMember
 	doubt   bool // answers to its writes get lost
 	deaf    bool // messages to it get lost
+	// slow is how long Redis takes to list the nodes, and flaky says that every second answer fails.
+	slow    time.Duration
+	flaky   bool
+	surveys int
 }
 
 // message is one on a channel.
@@ -256,8 +260,12 @@ func (w *world) tick(n *simNode) {
 		w.read(n)
 		w.audit(n)
 		w.sweep(n)
-		if w.now.Sub(n.listed) >= surveyEvery {
-			n.listed = w.now
+	}
+	if w.now.Sub(n.listed) >= max(surveyEvery, n.slow) {
+		n.listed = w.now
+		if n.surveys++; n.cut || n.flaky && n.surveys%2 == 0 {
+			n.m.unsurveyed()
+		} else {
 			n.m.survey(w.alive(n.id), w.now)
 		}
 	}
