@@ -257,7 +257,9 @@ func TestFirstStateOverfull(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var n *node
+			waited := make(chan struct{}, 1)
 			source := historyFunc(func(context.Context, event.Group, int) (history []*event.Event, err error) {
+				defer func() { waited <- struct{}{} }()
 				for i := range events {
 					n.hub.Deliver(recordedEvent(t, fmt.Sprintf("%d-0", i+1), fmt.Sprintf("%s%d", strings.Repeat("x", 100), i+1)))
 					n.hub.Wait() // or they come as one burst
@@ -279,6 +281,7 @@ func TestFirstStateOverfull(t *testing.T) {
 				return
 			}
 			c := testkit.Connect(t, n.dial, handshake)
+			<-waited // nothing may be delivered during the hub's Wait
 			n.hub.Deliver(recordedEvent(t, "41-0", "end"))
 			got := receive(t, c, "end")
 			if diff := cmp.Diff(test.want[:len(test.want)-1], got[:len(test.want)-1]); diff != "" {

@@ -107,8 +107,10 @@ func TestReloadKeepsWhoWatches(t *testing.T) {
 		t.Fatal(err)
 	}
 	apply()
-	n.subscribe("ada", "acme", "all")
+	ada := n.subscribe("ada", "acme", "all")
 	testkit.Eventually(t, "the observer hears of it", func() bool { return o.all() == "acme ada connected" })
+	_ = ada.Close()
+	n.stop() // the span ends after the browser has its first frame
 	if err := tracer.Close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
