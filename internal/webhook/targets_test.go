@@ -1,8 +1,11 @@
 package webhook_test
 
 import (
+	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http/httptest"
 	"net/netip"
 	"os"
@@ -29,7 +32,20 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv("SSL_CERT_FILE", path); err != nil {
 		panic(err)
 	}
+	if _, err := x509.SystemCertPool(); err != nil { // reads the file, once for all
+		panic(err)
+	}
+	if err := os.Remove(path); err != nil {
+		panic(err)
+	}
 	testkit.Main(m)
+}
+
+// TestTheCertificateFileIsGone: each run of the tests makes one.
+func TestTheCertificateFileIsGone(t *testing.T) {
+	if _, err := os.Stat(os.Getenv("SSL_CERT_FILE")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s: got %v, want no such file", os.Getenv("SSL_CERT_FILE"), err)
+	}
 }
 
 // callsTo returns a client of calls that may lead URLs of organizations to networks.
