@@ -115,6 +115,42 @@ func testGatewayRightsSuffice(t *testing.T, state string) {
 		t.Errorf("count webhooks: %v", err)
 	}
 	s.expectNothingMissed()
+	s.expectCheck(map[string]string{
+		"publishing": "NOPERM", "rights: record": "eval orgcast:{*}:history:* orgcast:{*}:once:*:*", "rights: control": "publish orgcast:control",
+		"rights: revoke": "set orgcast:session-ended:*, set orgcast:user-disabled:*, del orgcast:{*}:member:*, hset orgcast:{*}:org (compare",
+	})
+}
+
+// expectCheck runs check --connect with the settings of the gateway. The lines named must have the texts,
+// and all others must be ok.
+func (s *site) expectCheck(missing map[string]string) {
+	s.t.Helper()
+	cmd := exec.CommandContext(s.t.Context(), s.binary, "check", "--connect")
+	cmd.Env = s.env
+	out, err := cmd.CombinedOutput()
+	if (err != nil) != (len(missing) > 0) {
+		s.t.Errorf("check --connect: got %v\n%s", err, out)
+	}
+	_, lines, _ := strings.Cut(string(out), "No mistakes found.\n")
+	seen := 0
+	for line := range strings.Lines(lines) {
+		name, result, ok := strings.Cut(strings.TrimPrefix(line, "  "), "  ")
+		if !ok {
+			continue
+		}
+		result = strings.TrimSpace(result)
+		if want, ok := missing[name]; ok {
+			seen++
+			if !strings.Contains(result, want) {
+				s.t.Errorf("check --connect: %s: got %q, want %q", name, result, want)
+			}
+		} else if result != "ok" && strings.HasPrefix(line, "  ") {
+			s.t.Errorf("check --connect: %s: got %q, want ok", name, result)
+		}
+	}
+	if seen != len(missing) {
+		s.t.Errorf("check --connect: got\n%s\nwant lines for %v", lines, missing)
+	}
 }
 
 // told is a receiver of webhooks that refuses those about connections.
@@ -193,6 +229,8 @@ func TestConsoleRights(t *testing.T) {
 	if status, answer := s.ask("GET", "/v1/tasks", ""); status != http.StatusOK {
 		t.Errorf("count tasks: got %d %s, want 200", status, answer)
 	}
+	s.env = append(s.env, "ORGCAST_CONSOLE_PATH=/console", "ORGCAST_CONSOLE_KEY=another key of 32 bytes and more!")
+	s.expectCheck(nil)
 }
 
 // TestPublishKeyRights: with what README.md says to add to its rights, a gateway that has a publish key
@@ -222,12 +260,15 @@ func TestPublishKeyRights(t *testing.T) {
 	}
 	c.ExpectClose(t, 4403)
 	s.expectNothingMissed()
+	s.expectCheck(nil)
 }
 
 // site is a gateway with its Redis, and what is around it.
 type site struct {
 	t               *testing.T
 	public, private string
+	binary          string
+	env             []string
 	keys            keyspace.Keyspace
 	webapp, backend *redis.Client
 	state           *redis.Client // of the web application, at the server of --redis-state
@@ -276,6 +317,7 @@ func startSite(t *testing.T, socket string, connect, stateConnect func(*testing.
 func (s *site) run(env []string) {
 	s.t.Helper()
 	binary := filepath.Join(s.t.TempDir(), "gateway")
+	s.binary, s.env = binary, env
 	if out, err := exec.CommandContext(s.t.Context(), "go", "build", "-o", binary, "orgcast/cmd/gateway").CombinedOutput(); err != nil {
 		s.t.Fatalf("go build: %v\n%s", err, out)
 	}

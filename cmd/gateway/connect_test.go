@@ -160,3 +160,51 @@ func TestCheckConnectLeavesNothing(t *testing.T) {
 		t.Errorf("keys: got %v, want none", got)
 	}
 }
+
+// TestCheckTriesTheRightToEndSessions: with a publish key or a console, check --connect says whether the
+// gateway may end sessions, and ends none.
+func TestCheckTriesTheRightToEndSessions(t *testing.T) {
+	t.Parallel()
+	addr := redistest.Start(t)
+	setUser(t, addr, "ends", "on", "nopass", "~*", "&*", "+@all")
+	setUser(t, addr, "noend", "on", "nopass", "~*", "&*", "+@all", "-set")
+	control := redis.NewClient(&redis.Options{Addr: addr})
+	defer control.Close()
+	heard := control.Subscribe(t.Context(), "orgcast:control")
+	defer heard.Close()
+	if _, err := heard.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	console := environment{"ORGCAST_CONSOLE_PATH": "/console", "ORGCAST_CONSOLE_KEY": "another key of 32 bytes, or more!"}
+	for name, test := range map[string]struct {
+		user string
+		more environment
+		want string // the line; "" for none
+	}{
+		"a publish key":                 {"ends", environment{"ORGCAST_PUBLISH_KEY": testPublishKey}, "ok"},
+		"a publish key, without rights": {"noend", environment{"ORGCAST_PUBLISH_KEY": testPublishKey}, "NOPERM: the Redis user may not run: set orgcast:session-ended:*, set orgcast:user-disabled:* (compare"},
+		"a console":                     {"ends", console, "ok"},
+		"a console, without rights":     {"noend", console, "NOPERM: the Redis user may not run: set orgcast:session-ended:* (compare"},
+		"neither":                       {"noend", nil, ""},
+	} {
+		env := environment{"ORGCAST_REDIS": "redis://" + test.user + ":x@" + addr, "ORGCAST_SESSION_KEYS": testKey, "ORGCAST_ORIGINS": testOrigin}
+		maps.Copy(env, test.more)
+		out, errOut, err := execute(t, env, "", "check", "--connect")
+		found := regexp.MustCompile(`(?m)^  rights: revoke +(.*)$`).FindStringSubmatch(out)
+		switch {
+		case test.want == "" && found != nil, test.want != "" && (found == nil || !strings.HasPrefix(found[1], test.want)):
+			t.Errorf("%s: got %q, want %q\n%s%s", name, found, test.want, out, errOut)
+		case test.want == "ok" && err != nil:
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	if err := control.Publish(t.Context(), "orgcast:control", "mine").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := heard.ReceiveMessage(t.Context()); err != nil || m.Payload != "mine" {
+		t.Errorf("on the control channel: got %v, %v, want nothing before the test's own message", m, err)
+	}
+	if got := names(t, control); len(got) != 0 {
+		t.Errorf("keys: got %v, want none", got)
+	}
+}

@@ -113,7 +113,7 @@ func TestJWTSettings(t *testing.T) {
 		says []string
 		err  error
 	}{
-		"complete":         {[]string{"check", "--connect"}, []string{"session store    ok", "ends no token that was issued before", "begins with http://", "directory        not needed"}, nil},
+		"complete":         {[]string{"check", "--connect"}, []string{"session store     ok", "ends no token that was issued before", "begins with http://", "directory         not needed"}, nil},
 		"next to a cookie": {[]string{"check", "--session-store=jwt,http", "--session-cookie=sessionid", "--session-url=http://a.test/i", "--session-url-key=" + testPublishKey}, []string{"No mistakes found"}, nil},
 		"too many cookies": {[]string{"check", "--session-store=jwt,redis", "--session-cookie=a,b"}, []string{"except jwt", "1 stores, 2 cookies"}, cli.ErrUsage},
 		"no keys":          {[]string{"check", "--jwt-jwks-url="}, []string{"--jwt-jwks-url: required"}, cli.ErrUsage},

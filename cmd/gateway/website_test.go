@@ -271,7 +271,7 @@ func TestCheckAsksTheWebsite(t *testing.T) {
 		env  environment
 		want string
 	}{
-		"well":      {nil, "session store    ok"},
+		"well":      {nil, "session store     ok"},
 		"wrong key": {environment{"ORGCAST_SESSION_URL_KEY": strings.Repeat("x", 32)}, "does not accept the key"},
 		"nobody":    {environment{"ORGCAST_SESSION_URL": "http://127.0.0.1:1/"}, "connection refused"},
 	} {

@@ -15,9 +15,9 @@ Check the settings of serve. Prints the effective settings, where each comes fro
 Secrets are never printed. Exit code 2 if there is a mistake.
 
 By default it makes no connection. With --connect, it also tries Redis, --redis-state, the session
-store, the directory, the hooks of --routes-file and everything else that a handshake needs, with the
-rights of the gateway. It says what is missing and what to do. Exit code 1 if something does not
-answer.
+store, the directory, the hooks of --routes-file, everything else that a handshake needs, and the
+rights of the Redis user. It says what is missing and what to do, and changes nothing. Exit code 1 if
+something does not answer or a right is missing.
 
 "gateway config show" prints the effective settings alone, also of other subcommands, and
 "gateway config docs" a reference of all settings.
