@@ -50,6 +50,8 @@ type conn struct {
 	attached bool // the request was upgraded, and the writer has its transport, which never changes
 	ended    bool // the context has ended
 	left     bool // reading has stopped, and messages read so far are being handled
+	gone     bool // nothing can be written anymore, and nothing is held
+	ending   int  // what it holds of its organization's room for ending connections
 
 	index int32      // in the server's list, whose lock guards it
 	place wheelPlace // owned by the wheel; the last field, so that it fits next to the flags
@@ -177,7 +179,7 @@ func (c *conn) attach(t Transport) {
 		if causeOf(context.Cause(c.ctx)).how.is(mute) {
 			t.Mute()
 		}
-		t.Expire(c.host.options.CloseTimeout)
+		t.Expire(c.endTime())
 	}
 	c.writer.box.Open()
 	c.writer.flush()

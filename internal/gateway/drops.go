@@ -57,6 +57,7 @@ func (d *drops) add(n int, now time.Time) (count int64, due bool) {
 // browsers have sent, and how many of its connections read histories at a time.
 type budget struct {
 	waiting outbox.Budget // bytes that wait for browsers
+	ending  atomic.Int64  // bytes that connections hold that have ended and still have their time
 	// received counts the bytes of messages from browsers: those that are still coming in, and
 	// those that consumers have not handled yet.
 	received atomic.Int64

@@ -37,9 +37,34 @@ func (c *conn) End(cause error) {
 	c.mu.Unlock()
 	c.inbox.close()
 	if c.writer.seal(cause) && attached { // else the request is refused, or attach sets the deadline
-		c.writer.transport.Expire(c.host.options.CloseTimeout)
+		c.writer.transport.Expire(c.endTime())
 	}
 	c.writer.flush()
+}
+
+// endTime returns how long a connection may take whose outbox is sealed. Nobody gives way for what it
+// still holds, so all ending connections of an organization together have a bound of their own, as
+// large as that of the open ones. One that exceeds it gets no time.
+func (c *conn) endTime() time.Duration {
+	o := &c.host.options
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if held := c.writer.box.Bytes(); c.ending == 0 && !c.gone {
+		if c.budget.ending.Add(int64(held)) > int64(o.QueueBytesPerOrganization) {
+			c.budget.ending.Add(-int64(held))
+			return 0
+		}
+		c.ending = held
+	}
+	return o.CloseTimeout
+}
+
+// release gives back what endTime took.
+func (c *conn) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.budget.ending.Add(-int64(c.ending))
+	c.gone, c.ending = true, 0
 }
 
 // seal queues the close frame for a cause and reports whether it was the first to.
@@ -92,6 +117,7 @@ func (c *conn) tearDown(readErr error) {
 	c.host.onClosed(c)
 	c.writer.box.Abandon()
 	<-c.writer.box.Quiet()
+	c.release()
 	c.tree.Wait()
 	c.disconnect(cause)
 
@@ -123,7 +149,7 @@ func (c *conn) runOut(cause error) {
 	o := &c.host.options
 	goodbye := time.AfterFunc(o.CloseTimeout, func() {
 		if c.writer.seal(cause) {
-			c.writer.transport.Expire(o.CloseTimeout)
+			c.writer.transport.Expire(c.endTime())
 		}
 		if c.writer.handling.Load() { // the writer is in a hook, which the browser's close must not wait for
 			_ = c.writer.transport.WriteClose(c.kind.goodbye(cause))

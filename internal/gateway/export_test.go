@@ -23,7 +23,7 @@ func (s *Server) Books() (entries int, used int64) {
 	s.limits.mu.Lock()
 	defer s.limits.mu.Unlock()
 	for _, b := range s.limits.budgets {
-		used += int64(b.waiting.Used()) + b.received.Load()
+		used += int64(b.waiting.Used()) + b.received.Load() + b.ending.Load()
 	}
 	return s.limits.total + len(s.limits.users) + len(s.limits.budgets), used
 }

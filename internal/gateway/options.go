@@ -116,7 +116,8 @@ type Options struct {
 	// QueueBytes bounds what waits for one browser. Default [DefaultQueueBytes].
 	QueueBytes int
 	// QueueBytesPerOrganization bounds what waits for all browsers of one organization. What waits
-	// for several counts once. Default [DefaultQueueBytesPerOrganization].
+	// for several counts once. Connections that are ending may hold as much again. Default
+	// [DefaultQueueBytesPerOrganization].
 	QueueBytesPerOrganization int
 	// ReceiveBytesPerOrganization bounds what is held of what all browsers of one organization have
 	// sent: messages on their way in, and those that wait for their consumers or are being handled.
