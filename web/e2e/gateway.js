@@ -17,10 +17,17 @@ export const PATIENCE_MS = Number(process.env.PATIENCE_MS ?? 120_000);
 /** A folder of this run; also keeps the binary, which all tests of a file share. */
 export class Workshop {
   #undo = [];
+  #children = new Set();
 
   constructor() {
     this.dir = mkdtempSync(join(tmpdir(), 'orgcast-e2e-'));
-    this.#undo.push(() => rmSync(this.dir, { recursive: true, force: true }));
+    const remove = () => rmSync(this.dir, { recursive: true, force: true });
+    this.#undo.push(remove);
+    // A file that fails before its first test never closes its workshop.
+    process.once('exit', () => {
+      for (const child of this.#children) child.kill('SIGKILL');
+      remove();
+    });
     this.binary = process.env.GATEWAY_BINARY ?? join(this.dir, 'gateway');
     if (!process.env.GATEWAY_BINARY) {
       execFileSync('go', ['build', '-o', this.binary, './cmd/gateway'], { cwd: root, stdio: 'inherit' });
@@ -44,7 +51,8 @@ export class Workshop {
   /** The same for a process that may be stopped before: resolves to what was found and a function that stops it. */
   async start(command, args, ready) {
     const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: this.dir });
-    const gone = new Promise((resolve) => child.once('exit', resolve));
+    this.#children.add(child);
+    const gone = new Promise((resolve) => child.once('exit', resolve)).then(() => this.#children.delete(child));
     const stop = async () => {
       child.kill('SIGTERM');
       const hard = setTimeout(() => child.kill('SIGKILL'), PATIENCE_MS);
