@@ -273,7 +273,7 @@ image: ## The container image, orgcast/gateway:VERSION
 	  --build-arg DATE=$(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null) -t orgcast/gateway:$(VERSION) .
 
 .PHONY: release
-release: ## Everything of a release, in dist/: archives, packages, image, SBOMs, checksums (make release VERSION=1.4.0)
+release: ## Everything of a release, in dist/: archives, packages, image, Helm chart, SBOMs, checksums (make release VERSION=1.4.0)
 	scripts/release $(VERSION)
 
 .PHONY: release-test

@@ -329,3 +329,45 @@ func TestImage(t *testing.T) {
 		t.Errorf("made again, the image is %s and not %s", got, want)
 	}
 }
+
+// TestChart: the chart has the version of the release, everything that Helm needs, the rules themselves
+// instead of a link to them, and no time of day; Helm renders it.
+func TestChart(t *testing.T) {
+	sums := string(read(t, one(t, "SHA256SUMS")))
+	name := one(t, "orgcast-*.tgz")
+	if !strings.Contains(sums, filepath.Base(name)) {
+		t.Errorf("SHA256SUMS does not have %s", filepath.Base(name))
+	}
+	version := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(name), "orgcast-"), ".tgz")
+	one(t, "orgcast-"+version+"-linux-amd64.tar.gz") // of the same version
+	files := unpack(t, gunzip(t, read(t, name)))
+	for _, line := range []string{"name: orgcast", "version: " + version, "appVersion: " + version} {
+		if !strings.Contains("\n"+string(files["orgcast/Chart.yaml"]), "\n"+line+"\n") {
+			t.Errorf("Chart.yaml: got\n%s\nwant %q", files["orgcast/Chart.yaml"], line)
+		}
+	}
+	if got, want := files["orgcast/files/rules.yaml"], read(t, "../../deploy/monitoring/rules.yaml"); !bytes.Equal(got, want) {
+		t.Errorf("rules.yaml: got %d bytes, want those of deploy/monitoring", len(got))
+	}
+	epoch := strings.TrimSpace(output(t, "git", "log", "-1", "--format=%ct"))
+	for archive := tar.NewReader(gunzip(t, read(t, name))); ; {
+		h, err := archive.Next()
+		if err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if got := strconv.FormatInt(h.ModTime.Unix(), 10); got != epoch {
+			t.Errorf("%s: got the time %s, want that of the commit, %s", h.Name, got, epoch)
+		}
+	}
+	helm := filepath.Join(t.TempDir(), "helm")
+	output(t, "go", "build", "-C", "../kube", "-o", helm, "helm.sh/helm/v3/cmd/helm")
+	rendered := output(t, helm, "template", "web", name, "--kube-version", "1.30.0", "--set", "image.repository=registry.example.com/orgcast/gateway,image.tag="+version,
+		"--set", "config.origins={https://app.example.com}", "--set", "config.redis=redis://redis:6379/0")
+	for _, want := range []string{"helm.sh/chart: orgcast-" + version, "image: \"registry.example.com/orgcast/gateway:" + version + "\"", "kind: Deployment"} {
+		if !strings.Contains(rendered, want) {
+			t.Errorf("helm template: no %q in\n%s", want, rendered)
+		}
+	}
+}
