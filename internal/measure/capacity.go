@@ -132,8 +132,8 @@ func (f *figures) constantsTable() (string, error) {
 		{"i", "CPU of a node for an idle connection, in each second", k.idle, "µs"},
 		{"m", "memory of an idle connection with TLS", k.memory, "KiB"},
 		{"r", "CPU of Redis for an event that reaches one node", k.redis, "µs"},
-		{"n", "CPU of Redis for each further node that an event reaches", k.redisNode, "µs"},
-		{"o", "CPU of Redis for each organization that a node has connections of, in each second", k.redisOrganization, "µs"},
+		{"n", "CPU of Redis for each additional node that an event reaches", k.redisNode, "µs"},
+		{"o", "CPU of Redis per second, for each organization with connections on a node", k.redisOrganization, "µs"},
 	} {
 		fmt.Fprintf(&b, "| %s | %s | %s %s |\n", row.name, row.what, short(row.v), row.unit)
 	}

@@ -19,7 +19,7 @@ var plotted = []plot{
 	{
 		curve: "connections", title: "Connections", unit: "connections",
 		load:    "Connections in groups of 10, with 10,000 deliveries per second; then as many idle ones, on a fresh gateway.",
-		reading: "A delivery costs more with more connections, because each one touches a socket that is no longer in the caches of the processor; 100 sockets fit there. Nothing in the gateway searches among connections. With 100 of them, memory and idle time per connection are mostly what the process takes anyway.",
+		reading: "A delivery costs more with more connections, because each one touches a socket that is no longer in the caches of the processor; 100 sockets fit there. Nothing in the gateway searches among connections. With 100 of them, memory and idle time per connection are mostly the fixed cost of the process.",
 		figures: []string{perDelivery, perArrival, idleCPU, memory},
 	},
 	{
@@ -36,7 +36,7 @@ var plotted = []plot{
 	},
 	{
 		curve: "histories", title: "Histories", unit: "events in the history",
-		load:    "A group with recorded events: what recording one more costs Redis, and what 1,000 browsers cost that arrive and get events that are not recorded.",
+		load:    "A group with recorded events: what recording one more costs Redis, and what 1,000 arriving browsers cost that get transient events.",
 		reading: "A browser that arrives without a position reads no history, and Redis appends to a stream in constant time.",
 		figures: []string{perRecord, perDelivery, perArrival},
 	},

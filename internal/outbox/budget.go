@@ -18,7 +18,7 @@ const patience = 250 * time.Millisecond
 // zero Budget is ready. It is safe for concurrent use.
 //
 // The outbox that holds most gives way first. A client whose write has begun just now is not ended
-// for that write, since it may be the quickest of all.
+// for that write, since it may be the quickest of all, unless twice as much waits as may.
 type Budget struct {
 	used     atomic.Int64
 	settling atomic.Bool // somebody settles
@@ -135,9 +135,9 @@ type turn struct {
 	stand standing
 }
 
-// next returns whose turn it is to give way. Those that hold equally much take turns. of is nil if
-// nobody can.
-func (b *Budget) next() turn {
+// next returns whose turn it is to give way, so that no more than limit bytes wait. Those that hold
+// equally much take turns. of is nil if nobody can.
+func (b *Budget) next(limit int) turn {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := b.ranks
@@ -157,10 +157,11 @@ func (b *Budget) next() turn {
 	if p == nil {
 		p = largest(&r.queued)
 	}
-	if p == nil {
+	if p != nil {
+		p.moveTo(p.in)
+	} else if p = r.young.first; p == nil || b.Used() <= 2*limit {
 		return turn{}
 	}
-	p.moveTo(p.in)
 	return turn{p.of, p.of.since, p.of.stand}
 }
 
@@ -190,7 +191,7 @@ func (b *Budget) settle(limit int) {
 
 func (b *Budget) settleOnce(limit int) (more bool) {
 	defer b.settling.Store(false)
-	t := b.next()
+	t := b.next(limit)
 	if t.of == nil {
 		return false
 	}
