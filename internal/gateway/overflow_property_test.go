@@ -33,7 +33,8 @@ type step struct {
 func TestPropertyDropOldest(t *testing.T) {
 	kinds := []string{"offer", "offer", "offer", "offer", "read", "gap", "answer", "offer without flush"}
 	rapid.Check(t, func(rt *rapid.T) {
-		budget := rapid.SampledFrom([]int{1 << 20, 3000, 500}).Draw(rt, "budget")
+		// Twice the least is room for what both may have to write at once.
+		budget := rapid.SampledFrom([]int{1 << 20, 4000}).Draw(rt, "budget")
 		busGaps := rapid.Bool().Draw(rt, "gaps of the bus")
 		var steps []step
 		answers := 0
